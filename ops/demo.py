@@ -1,0 +1,271 @@
+"""The demonstration: `sh ops/demo [--duration SECONDS]`.
+
+Five local exchanges replay recordings of real ones over wss://, at the recorded pace. `python -m wsadapter.supervise` keeps a
+connection to each, every few seconds something goes wrong, and every line that comes out is checked: the numbers against each
+other, the bytes against what the exchanges sent. Exit codes: 0 all was well, 1 something was not, 2 wrong arguments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from time import monotonic
+from types import FrameType, TracebackType
+from typing import IO, Any, Self
+from urllib.parse import urlsplit
+
+from continuity import Continuity
+from faults import schedule
+from screen import Screen, open_screen
+
+from wsadapter.contract.errors import WsAdapterError
+from wsadapter.control import ControlError, ask
+from wsadapter.demo import FEEDS, LocalExchanges
+from wsadapter.testing import load_recording
+
+CONFIGURATION = Path(__file__).with_name("demo.toml")
+FIRST_FAULT = 3.0
+FAULT_INTERVAL = 3.0
+CALM = 6.0
+"""Seconds without a new fault before the end, so that what was broken can come back."""
+COME_BACK = 20.0
+"""Seconds after the end that an endpoint may take to be up again."""
+TICK = 0.25
+_STOP = 30.0
+
+
+class Runner:
+    """`python -m wsadapter.supervise`, its output checked and its log lines kept, each by a thread."""
+
+    def __init__(self, exchanges: LocalExchanges, folder: Path) -> None:
+        self.name = f"demo-{os.getpid()}"
+        self.folder = folder
+        self.judge = Continuity({feed: load_recording(feed).payloads for feed in FEEDS})
+        self.lines: deque[str] = deque()
+        """Log lines nobody has taken yet."""
+        self._environment = {
+            **os.environ,
+            "DEMO_NAME": self.name,
+            "DEMO_RUNTIME": str(folder / "run"),
+            "DEMO_CA": str(exchanges.ca_file),
+            **{f"DEMO_PORT_{feed.upper()}": str(urlsplit(url).port) for feed, url in exchanges.urls.items()},
+        }
+
+    def __enter__(self) -> Self:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "wsadapter.supervise", str(CONFIGURATION)],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for us alone; we stop it in our own time
+        )
+        self._readers = [
+            threading.Thread(target=reader, args=(pipe,), daemon=True)
+            for reader, pipe in ((self._judge_output, self.process.stdout), (self._keep_log, self.process.stderr))
+        ]
+        for reader in self._readers:
+            reader.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.process.poll() is None:
+            self.stop()
+
+    def status(self) -> dict[str, Any]:
+        """Through the control socket. Raises `ControlError`."""
+        answer = ask(self.name, {"command": "status"}, runtime_dir=str(self.folder / "run"), timeout=5.0)
+        status: dict[str, Any] = answer["status"]
+        return status
+
+    def stop(self) -> int:
+        """Ask it to, with SIGTERM; its exit code, once all its output was read."""
+        self.process.terminate()
+        try:
+            code = self.process.wait(_STOP)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait()
+        for reader in self._readers:
+            reader.join()
+        return code
+
+    def _judge_output(self, pipe: IO[bytes]) -> None:
+        for line in pipe:
+            self.judge.feed(line)
+        pipe.close()
+
+    def _keep_log(self, pipe: IO[bytes]) -> None:
+        for line in pipe:
+            self.lines.append(line.decode(errors="replace").rstrip())
+        pipe.close()
+
+
+class Demonstration:
+    """The course of it."""
+
+    def __init__(
+        self, runner: Runner, exchanges: LocalExchanges, screen: Screen, duration: float | None, interrupted: threading.Event
+    ) -> None:
+        self._runner = runner
+        self._exchanges = exchanges
+        self._screen = screen
+        self._duration = duration
+        self._began = monotonic()
+        self._faults = schedule(FEEDS)
+        self._next_fault = self._began + FIRST_FAULT
+        self._counts: deque[tuple[float, dict[str, int]]] = deque(maxlen=8)
+        self.struck = 0
+        self.last_line = ""
+        self._interrupted = interrupted
+        self.endpoints: dict[str, dict[str, Any]] = {}
+
+    def run(self) -> None:
+        """Until the time is over, or Ctrl-C."""
+        while not self._is_over() and self._runner.process.poll() is None:
+            self._look()
+            if monotonic() >= self._next_fault and not self._is_calm():
+                self._strike()
+            self._interrupted.wait(TICK)
+
+    def settle(self) -> list[str]:
+        """Wait until all endpoints are up again; those that are not."""
+        deadline = monotonic() + COME_BACK
+        while (missing := self._not_up()) and monotonic() < deadline and self._runner.process.poll() is None:
+            self._look()
+            threading.Event().wait(TICK)
+        return missing
+
+    def _is_over(self) -> bool:
+        return self._interrupted.is_set() or (self._duration is not None and monotonic() >= self._began + self._duration)
+
+    def _is_calm(self) -> bool:
+        return self._duration is not None and monotonic() >= self._began + self._duration - CALM
+
+    def _not_up(self) -> list[str]:
+        return [feed for feed in FEEDS if self.endpoints.get(feed, {}).get("state") != "up"]
+
+    def _strike(self) -> None:
+        self._next_fault = monotonic() + FAULT_INTERVAL
+        fault, name = next(self._faults)
+        self.struck += 1
+        story = fault.strike(name, self.endpoints.get(name, {}).get("pid"), self._exchanges)
+        self._screen.note(f">>> {story}")
+
+    def show_log(self) -> None:
+        """What the runner has logged since it was last looked at."""
+        while self._runner.lines:
+            self.last_line = self._runner.lines.popleft()
+            self._screen.note(self.last_line)
+
+    def _look(self) -> None:
+        self.show_log()
+        try:
+            status = self._runner.status()
+        except ControlError:
+            return  # not there yet, or not any more, which `run` sees
+        self.endpoints = status["endpoints"]
+        self._counts.append((monotonic(), {name: endpoint["messages"] for name, endpoint in self.endpoints.items()}))
+        for name, endpoint in self.endpoints.items():
+            endpoint["rate"] = self._rate(name)
+        self._screen.update(self._title(status), self.endpoints)
+
+    def _rate(self, name: str) -> float | None:
+        (before, old), (now, new) = self._counts[0], self._counts[-1]
+        return (new[name] - old[name]) / (now - before) if now > before else None
+
+    def _title(self, status: Mapping[str, Any]) -> str:
+        left = f", {max(0.0, self._began + self._duration - monotonic()):.0f} s left" if self._duration is not None else ""
+        wrong = len(self._runner.judge.problems)
+        who = f"wsadapter {status['version']}, pid {status['pid']}"
+        return f"{who}: {self.struck} faults so far, {wrong} problems{left}; Ctrl-C ends it"
+
+
+def summarise(runner: Runner, endpoints: Mapping[str, Mapping[str, Any]], faults: int) -> None:
+    """What it came to, endpoint by endpoint."""
+    print(f"\n{faults} faults; every delivered message was compared with what the exchange sent\n")
+    print(f"{'ENDPOINT':12}{'MESSAGES':>10}{'RESTARTS':>10}{'GAPS':>6}{'DROPPED':>9}{'MISSING NUMBERS':>17}")
+    for name, tally in runner.judge.tallies.items():
+        restarts = endpoints.get(name, {}).get("restarts", 0)
+        print(f"{name:12}{tally.messages:>10,}{restarts:>10}{tally.gaps:>6}{tally.dropped:>9}{tally.missing:>17}")
+
+
+def demonstrate(duration: float | None) -> int:
+    """From the first process to the last; the exit code."""
+    interrupted = threading.Event()
+    with (
+        _interruptible(interrupted),
+        tempfile.TemporaryDirectory(prefix="wsadapter-demo-") as folder,
+        LocalExchanges(Path(folder)) as exchanges,
+        Runner(exchanges, Path(folder)) as runner,
+        closing(open_screen()) as screen,
+    ):
+        demonstration = Demonstration(runner, exchanges, screen, duration, interrupted)
+        demonstration.run()
+        away = demonstration.settle()
+        code = runner.stop()
+        demonstration.show_log()
+        return _verdict(runner, demonstration, away, code)
+
+
+def _verdict(runner: Runner, demonstration: Demonstration, away: list[str], code: int) -> int:
+    summarise(runner, demonstration.endpoints, demonstration.struck)
+    problems = [*runner.judge.problems, *(f"{name} did not come back" for name in away)]
+    if demonstration.struck:
+        problems += [f"{name} delivered nothing" for name, tally in runner.judge.tallies.items() if not tally.messages]
+    if code != 0:
+        problems.append(f"the runner ended with exit code {code}: {demonstration.last_line}")
+    verdict = [f"PROBLEM: {problem}" for problem in problems] or ["no number is missing, and every loss has its gap"]
+    print("\n".join(["", *verdict]))
+    return 1 if problems else 0
+
+
+@contextmanager
+def _interruptible(interrupted: threading.Event) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end it in good order; a second one at once."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        interrupted.set()
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise ValueError(text)
+    return seconds
+
+
+def main() -> int:
+    """Runs the command line; gives the exit code."""
+    parser = argparse.ArgumentParser(prog="sh ops/demo", description="Watch feeds survive whatever happens to them.")
+    parser.add_argument("--duration", type=_seconds, metavar="SECONDS", help="end by itself; default: at Ctrl-C")
+    options = parser.parse_args()
+    try:
+        return demonstrate(options.duration)
+    except WsAdapterError as error:
+        print(f"ops/demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

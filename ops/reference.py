@@ -1,0 +1,160 @@
+"""Prints ops/REFERENCE.md, from the code that it describes. `python ops/reference.py > ops/REFERENCE.md`.
+
+A test compares the file with what this prints, so no setting, event, reason, command or exit code stays undocumented.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+
+from wsadapter.__main__ import DONE, NOT_DONE, NOTHING_RUNS, USAGE
+from wsadapter.config import describe_settings
+from wsadapter.contract import items, reasons
+from wsadapter.contract.items import DROP_CAUSES, EVENT_NAMES, GAP_CAUSES, Event, Message
+from wsadapter.managed import STATES
+from wsadapter.runner import EXIT_CODES
+
+_HEAD = """\
+# Reference
+
+Made by `python ops/reference.py`; a test keeps it true.
+"""
+_COMMANDS = [
+    ("python -m wsadapter.supervise CONFIG", "runs until told to stop; `wsadapter run CONFIG` is the same"),
+    ("... --check", "checks the configuration, prints every problem with its path, exits with 0 or 2; starts nothing"),
+    ("... --check --show", "prints the effective settings too, secrets masked"),
+    ("... --demo", "needs no network and no file: local exchanges replay recordings over TLS"),
+    ("... --duration S", "stops by itself after S seconds"),
+    ("... --name NAME", "another instance name than the configuration's"),
+    ("... --log-level LEVEL", "what goes to standard error: debug, info, warning, error"),
+    ("python -m wsadapter status", "a table of the endpoints; `--json` for programs; a probe by its exit code"),
+    ("python -m wsadapter restart NAME", "a new owner for an endpoint; returns when it is up; also leaves `fatal`"),
+    ("python -m wsadapter stop", "stops the supervisor; returns when it has stopped"),
+    ("python -m wsadapter.testing serve", "an exchange to test against; `--help` lists how it misbehaves"),
+]
+_SIGNALS = [
+    ("SIGTERM, SIGINT", "stop: close every connection with 1000, write what was received, exit 0; a second one: at once"),
+    ("SIGHUP", "read the configuration again and touch only what changed; from a terminal that closes: stop"),
+    ("SIGUSR1", "stacks of all threads and the status, to standard error"),
+]
+
+
+def main() -> None:
+    """Print it all."""
+    print("\n".join(reference()))
+
+
+def reference() -> Iterator[str]:
+    """The lines of the file."""
+    yield _HEAD
+    yield "## Settings\n"
+    yield 'Numbers are seconds or bytes; durations may be written `"500ms"`, `"23h"`, sizes `"64MiB"`. `[defaults]` takes'
+    yield "every key of an endpoint, for all endpoints. `${NAME}` is taken from the environment, `${file:PATH}` from a file,"
+    yield "anew at each connect; `$${` is a literal.\n"
+    yield from _table(("key", "default", "type", "meaning"), _settings())
+    yield "\n## Messages\n"
+    yield "A line of the output holds these keys; the payload stands under `data` where it is valid JSON on one line (its"
+    yield "own bytes, never re-serialised), else under `text`, or under `binary` (base64).\n"
+    yield from _table(("key", "meaning"), _attributes(Message))
+    yield "\n## Events\n"
+    for kind, name in EVENT_NAMES.items():
+        yield f"### `{name}` ({kind.__name__})\n"
+        yield f"{_first_paragraph(kind)}\n"
+        own = _attributes(kind)
+        if own:
+            yield from _table(("key", "meaning"), own)
+            yield ""
+    yield "Every event has `event`, `at` (wall-clock ns) and, where it concerns one, `endpoint` and `epoch`.\n"
+    yield from _section("Causes of a `gap`", "cause", GAP_CAUSES.items())
+    yield from _section("Causes of a `dropped`", "cause", DROP_CAUSES.items())
+    yield from _section("Kinds of a `down` reason", "kind", reasons.KINDS.items())
+    yield "Its other keys: \n"
+    yield from _table(("key", "meaning"), [row for row in _attributes(reasons.Reason) if row[0] != "`kind`"])
+    yield "\n## States of an endpoint\n"
+    yield from _table(("state", "meaning"), [(f"`{state}`", meaning) for state, meaning in STATES.items()])
+    yield "\n## Commands\n"
+    yield from _table(("command", "what it does"), [(f"`{command}`", meaning) for command, meaning in _COMMANDS])
+    yield "\n## Signals of the runner\n"
+    yield from _table(("signal", "what it does"), _SIGNALS)
+    yield "\n## Exit codes\n"
+    yield "Of the runner:\n"
+    yield from _table(("code", "meaning"), [(str(code), meaning) for code, meaning in sorted(EXIT_CODES.items())])
+    yield "\nOf `python -m wsadapter`:\n"
+    operator = {DONE: "done; `status`: all endpoints are up", NOT_DONE: "not done; `status`: some are not up"}
+    operator |= {USAGE: "wrong arguments", NOTHING_RUNS: "nothing runs under that name"}
+    yield from _table(("code", "meaning"), [(str(code), meaning) for code, meaning in operator.items()])
+
+
+def _settings() -> list[tuple[str, ...]]:
+    rows = []
+    for setting in describe_settings():
+        key = setting.path.replace("endpoints.NAME", "endpoints.*")
+        kind = setting.type.split(" (")[0]
+        rows.append((f"`{key}`", f"`{setting.default}`" if setting.default else "", kind, setting.meaning))
+    return rows
+
+
+def _section(title: str, key: str, meanings: Iterable[tuple[str, str]]) -> Iterator[str]:
+    yield f"## {title}\n"
+    yield from _table((key, "meaning"), [(f"`{name}`", meaning) for name, meaning in meanings])
+    yield ""
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
+    for row in rows:
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
+
+
+def _first_paragraph(kind: type[Event]) -> str:
+    return inspect.cleandoc(kind.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+
+
+def _attributes(kind: type) -> list[tuple[str, str]]:
+    """The fields of a class with the strings below them; those of `Event` only for `Event` itself."""
+    known = kind._fields if issubclass(kind, tuple) else [f.name for f in fields(kind)]
+    if issubclass(kind, Event):
+        known = [name for name in known if name not in {f.name for f in fields(Event)}]
+    meanings = _strings_below(kind)
+    return [(f"`{name}`", meanings.get(name, _PLAIN.get((kind, name), ""))) for name in known]
+
+
+_PLAIN = {
+    (Message, "endpoint"): "Whose it is.",
+    (items.Started, "name"): "Of the supervisor; empty where it has none.",
+    (items.Up, "subprotocol"): "The one the peer chose, or null.",
+    (items.Up, "headers"): "Of the handshake's response, names in lower case.",
+    (items.Down, "reason"): "See below.",
+    (items.Dropped, "last"): "Number of the last.",
+    (items.Dropped, "count"): "How many.",
+    (items.Subscribed, "stream"): "As the user wrote it; a table as its JSON.",
+    (items.Rejected, "stream"): "As the user wrote it; a table as its JSON.",
+    (items.Rejected, "error"): "What the peer said.",
+    (items.Restored, "ok"): "How many were confirmed, or sent where nothing confirms.",
+    (items.Stalled, "stream"): "Null: the whole connection.",
+    (items.LateAnswer, "id"): "Of the request.",
+    (items.LateAnswer, "data"): "The answer.",
+    (items.Fatal, "reason"): "As in `down`.",
+}
+
+
+def _strings_below(kind: type) -> dict[str, str]:
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    assert isinstance(tree, ast.ClassDef)
+    found: dict[str, str] = {}
+    for before, node in zip(tree.body, tree.body[1:], strict=False):
+        named = isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name)
+        if named and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            text = inspect.cleandoc(str(node.value.value)).replace("\n", " ")
+            found[before.target.id] = re.sub(r"One of `\w+`", "One of those below", text)
+    return found
+
+
+if __name__ == "__main__":
+    main()

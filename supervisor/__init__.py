@@ -1,0 +1,102 @@
+"""wsadapter: a process per WebSocket feed, supervised; feeds that never silently stop, fanned in to one ordered stream.
+
+    from wsadapter import Supervisor, Endpoint, Message, Up, Down, Gap
+
+    with Supervisor([Endpoint("binance", url="wss://stream.binance.com:9443/ws/btcusdt@trade")]) as feed:
+        for item in feed:
+            match item:
+                case Message(endpoint=name, data=data): ...
+                case Gap(endpoint=name): rebuild(name)
+
+The names are loaded when they are first used (PEP 562): an owner process imports `wsadapter.contract` and `wsadapter.worker`
+through this package, and must not pay for the parent's modules.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wsadapter.config import Settings, load
+    from wsadapter.contract.endpoint import Buffer, Endpoint, Filter, Heartbeat, Limits, Restart, Timeouts, Tls, Watchdog
+    from wsadapter.contract.errors import (
+        AllFatal,
+        AlreadyRunning,
+        ClosedError,
+        ConcurrentIteration,
+        ConfigError,
+        DuplicateEndpoint,
+        LostError,
+        MonitorReleased,
+        NotConnected,
+        SendFailed,
+        SupervisorStopped,
+        UnknownEndpoint,
+        UnsupportedPlatform,
+        UsageError,
+        WrongProcess,
+        WsAdapterError,
+    )
+    from wsadapter.contract.items import (
+        Batch,
+        ClockStep,
+        Down,
+        Dropped,
+        Event,
+        Fatal,
+        Gap,
+        Item,
+        LateAnswer,
+        Message,
+        Rejected,
+        Restored,
+        Stalled,
+        Started,
+        Subscribed,
+        Up,
+    )
+    from wsadapter.contract.reasons import Reason
+    from wsadapter.monitor import Monitor
+    from wsadapter.stream import Stream
+    from wsadapter.supervisor import Supervisor
+
+_HOME = {
+    "wsadapter.supervisor": ("Supervisor",),
+    "wsadapter.stream": ("Stream",),
+    "wsadapter.monitor": ("Monitor",),
+    "wsadapter.config": ("Settings", "load"),
+    "wsadapter.contract.endpoint": (
+        "Buffer", "Endpoint", "Filter", "Heartbeat", "Limits", "Restart", "Timeouts", "Tls", "Watchdog",
+    ),
+    "wsadapter.contract.items": (
+        "Batch", "ClockStep", "Down", "Dropped", "Event", "Fatal", "Gap", "Item", "LateAnswer", "Message", "Rejected",
+        "Restored", "Stalled", "Started", "Subscribed", "Up",
+    ),
+    "wsadapter.contract.reasons": ("Reason",),
+    "wsadapter.contract.errors": (
+        "AllFatal", "AlreadyRunning", "ClosedError", "ConcurrentIteration", "ConfigError", "DuplicateEndpoint", "LostError",
+        "MonitorReleased", "NotConnected", "SendFailed", "SupervisorStopped", "UnknownEndpoint", "UnsupportedPlatform",
+        "UsageError", "WrongProcess", "WsAdapterError",
+    ),
+}  # fmt: skip
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [  # noqa: PLE0604, PLE0605, RUF100 - each is in _MODULE_OF, which a test compares with the imports above
+    "AllFatal", "AlreadyRunning", "Batch", "Buffer", "ClockStep", "ClosedError", "ConcurrentIteration", "ConfigError", "Down",
+    "Dropped", "DuplicateEndpoint", "Endpoint", "Event", "Fatal", "Filter", "Gap", "Heartbeat", "Item", "LateAnswer", "Limits",
+    "LostError", "Message", "Monitor", "MonitorReleased", "NotConnected", "Reason", "Rejected", "Restart", "Restored",
+    "SendFailed", "Settings", "Stalled", "Started", "Stream", "Subscribed", "Supervisor", "SupervisorStopped", "Timeouts",
+    "Tls", "UnknownEndpoint", "UnsupportedPlatform", "Up", "UsageError", "Watchdog", "WrongProcess", "WsAdapterError", "load",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module 'wsadapter' has no attribute {name!r}")
+    return getattr(import_module(module), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

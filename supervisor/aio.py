@@ -1,0 +1,101 @@
+"""The blocking methods once more, for coroutines: `async for item in feed`, `await feed.aio.send(...)`.
+
+Nothing here has a thread or a loop of its own: the reactor's descriptor is registered with the running event loop while a
+coroutine waits. Cancelling any of these loses nothing: an item is taken only when it is returned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from wsadapter.contract.endpoint import Endpoint, Subscription
+from wsadapter.contract.items import Batch, Down, Event, Item, Up
+from wsadapter.monitor import Monitor
+from wsadapter.reactor import AsyncBridge
+
+if TYPE_CHECKING:
+    from wsadapter.supervisor import Supervisor
+
+T = TypeVar("T")
+E = TypeVar("E", Up, Down)
+
+
+class AsyncSupervisor:
+    """`Supervisor.aio`. Timeouts are asyncio's own: `async with asyncio.timeout(5): ...`."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    def __aiter__(self) -> AsyncIterator[Item]:
+        return self._supervisor.__aiter__()
+
+    def batches(self) -> AsyncIterator[Batch | Event]:
+        """As `Supervisor.batches`."""
+        return self._supervisor._stream.abatches()
+
+    async def get(self) -> Item:
+        """As `Supervisor.get`."""
+        return await self._supervisor._stream.aget()
+
+    async def send(self, name: str, data: str | bytes) -> None:
+        """As `Supervisor.send`."""
+        await self._wait(self._supervisor.begin_send(name, data))
+
+    async def restart(self, name: str) -> None:
+        """As `Supervisor.restart`."""
+        await self._wait(self._supervisor.begin_restart(name))
+
+    async def subscribe(self, name: str, streams: Sequence[Subscription]) -> None:
+        """As `Supervisor.subscribe`."""
+        self._supervisor.subscribe(name, streams)
+
+    async def unsubscribe(self, name: str, streams: Sequence[Subscription]) -> None:
+        """As `Supervisor.unsubscribe`."""
+        self._supervisor.unsubscribe(name, streams)
+
+    async def insert(self, name: str, data: str | bytes) -> int:
+        """As `Supervisor.insert`."""
+        return self._supervisor.insert(name, data)
+
+    async def add(self, endpoint: Endpoint) -> None:
+        """As `Supervisor.add`."""
+        self._supervisor.add(endpoint)
+
+    async def remove(self, name: str) -> None:
+        """As `Supervisor.remove`."""
+        await asyncio.to_thread(self._supervisor.remove, name)
+
+    async def status(self) -> dict[str, Any]:
+        """As `Supervisor.status`."""
+        return self._supervisor.status()
+
+    async def wait_up(self, monitor: Monitor) -> Up:
+        """As `Monitor.wait_up`."""
+        return await self._watch(monitor, Up)
+
+    async def wait_down(self, monitor: Monitor) -> Down:
+        """As `Monitor.wait_down`."""
+        return await self._watch(monitor, Down)
+
+    async def stop(self) -> None:
+        """As `Supervisor.stop`."""
+        if self._supervisor.ask_to_stop():
+            await self._bridge().run_until(lambda: self._supervisor.state == "stopped")
+            await asyncio.to_thread(self._supervisor.stop)
+
+    def _bridge(self) -> AsyncBridge:
+        return self._supervisor.reactor.bridge(asyncio.get_running_loop())
+
+    async def _wait(self, future: Future[T]) -> T:
+        await self._bridge().run_until(future.done)
+        return future.result()
+
+    async def _watch(self, monitor: Monitor, kind: type[E]) -> E:
+        found = monitor.take(kind)
+        while found is None:
+            await self._bridge().run_until(lambda: monitor.has(kind))
+            found = monitor.take(kind)
+        return found

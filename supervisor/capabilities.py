@@ -1,0 +1,68 @@
+"""What this platform can do. `WSADAPTER_PORTABLE=1` pretends it can do only what every Unix can."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import sys
+from functools import cache
+
+from wsadapter.contract.errors import UnsupportedPlatform
+
+
+def portable() -> bool:
+    """Whether the fall-backs are forced."""
+    return os.environ.get("WSADAPTER_PORTABLE", "") not in ("", "0")
+
+
+def epoll() -> bool:
+    """A kept epoll, instead of `selectors`."""
+    return hasattr(select, "epoll") and not portable()
+
+
+def pidfd() -> bool:
+    """Death is seen by pidfd and signals can't hit a stranger; otherwise by the sentinel and `waitpid`."""
+    return not portable() and _pidfd_works()
+
+
+@cache
+def _pidfd_works() -> bool:
+    if not hasattr(os, "pidfd_open") or not hasattr(signal, "pidfd_send_signal"):
+        return False
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError as error:
+        if error.errno in (errno.ENOSYS, errno.EPERM, errno.EINVAL, errno.EACCES):  # old kernel, seccomp, gVisor
+            return False
+        raise
+    return True
+
+
+def forkserver() -> bool:
+    """Owners are forked from a warm template; otherwise each is a fresh interpreter (spawn)."""
+    return sys.platform == "linux" and pidfd()
+
+
+def start_method(wanted: str) -> str:
+    """"forkserver" or "spawn", whichever of the wanted and the possible is to be used."""
+    return "forkserver" if wanted == "forkserver" and forkserver() else "spawn"
+
+
+def summary(wanted_start_method: str) -> dict[str, str]:
+    """For the status: what is used of what there could be."""
+    return {
+        "death": "pidfd" if pidfd() else "sentinel and waitpid",
+        "poll": "epoll" if epoll() else "selectors",
+        "start_method": start_method(wanted_start_method),
+    }
+
+
+def check_platform() -> None:
+    """Raises `UnsupportedPlatform` where owners can't be run at all."""
+    if sys.platform == "win32":
+        raise UnsupportedPlatform(
+            "wsadapter needs Unix processes and pipes; on Windows run it inside WSL 2 (configuration checks and "
+            "FakeFeed work here)"
+        )

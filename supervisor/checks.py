@@ -1,0 +1,360 @@
+"""An endpoint's settings, checked: the same code for a TOML table and for an `Endpoint` made in Python.
+
+    table ──read_layer──> Layer: every key converted, its references tried, its value judged    [defaults] is a Layer
+    too Layers ──combine────> Endpoint: merged, `subscribe_file` read, the keys judged against each other and with the
+    dialect
+
+Nothing raises; problems are collected, so that all are told at once. A key that failed is left out of the later
+steps: one mistake gives one problem. No text shows the value of a `${...}`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from wsadapter import values
+from wsadapter.contract.endpoint import SECTIONS, Endpoint, Subscription
+from wsadapter.contract.errors import ConfigError, Problem
+from wsadapter.dialect import Dialect, apply_dialect, dialect_urls, is_path, load_dialect
+from wsadapter.interpolate import EXPANDED, anchor_value, expand_value
+from wsadapter.quantities import show_duration, show_size
+from wsadapter.schema import ENDPOINT, Mismatch, Setting, assemble, convert, got, unknown_key
+
+_TABLES: Final = ("headers", "login", "hooks")
+_PATHS: Final = ("subscribe_file", "tls.ca_file", "tls.cert_file", "tls.key_file")
+_NO_REFERENCES: Final = ("dialect", "decode", "subscribe_file")
+_LATER: Final = {"compression": False, "replicas": 1, "identity": "", "login": {}, "hooks": {}, "tls.holder": False}
+_LEAST_MEMORY: Final = 16 * 1024 * 1024
+_LARGEST_MESSAGE: Final = 2 * 1024**3
+_LEAST_BUFFER: Final = 1024
+_MOST_SUBSCRIPTION_BYTES: Final = 64 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Layer:
+    """What one table of the configuration says about an endpoint."""
+
+    prefix: str
+    """Path of the table: "endpoints.binance", "defaults"."""
+    values: dict[str, Any] = field(default_factory=dict)
+    """By dotted key, converted, references as written."""
+    bad: set[str] = field(default_factory=set)
+    """Keys with a problem."""
+    problems: list[Problem] = field(default_factory=list)
+
+    def complain(self, key: str, place: str, message: str) -> None:
+        """Note a problem of `key`, at `place` within its value."""
+        self.bad.add(key)
+        self.problems.append(Problem(f"{self.prefix}.{key}{place}", message))
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a configuration is read in."""
+
+    base_dir: Path
+    """Where its relative paths start."""
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+
+class Combined(NamedTuple):
+    """The outcome of `combine`."""
+
+    endpoint: Endpoint
+    """Of use only where there is no problem; a key with a problem has its default."""
+    problems: list[Problem]
+    """All of the layers' own, and those between them."""
+
+
+# -- one table -------------------------------------------------------------------------------------------------------------
+
+
+def read_layer(table: Mapping[str, Any], prefix: str, around: Surroundings) -> Layer:
+    """Convert and judge every key of `[endpoints.NAME]` or `[defaults]` by itself."""
+    layer = Layer(prefix)
+    for name, value in table.items():
+        if name not in SECTIONS:
+            _read_key(layer, name, value, around, [*(k for k in ENDPOINT if "." not in k), *SECTIONS])
+        elif not isinstance(value, Mapping):
+            layer.complain(name, "", f"expected a table, got {got(value)}")
+        else:
+            known = [k.removeprefix(f"{name}.") for k in ENDPOINT if k.startswith(f"{name}.")]
+            for leaf, item in value.items():
+                _read_key(layer, f"{name}.{leaf}", item, around, known)
+    return layer
+
+
+def _read_key(layer: Layer, key: str, value: Any, around: Surroundings, known: list[str]) -> None:
+    setting = ENDPOINT.get(key)
+    if setting is None or key.rpartition(".")[2] not in known:
+        layer.complain(key, "", unknown_key(key.rpartition(".")[2], known))
+        return
+    try:
+        converted = convert(setting, value)
+    except Mismatch as mismatch:
+        for place, message in mismatch.found:
+            layer.complain(key, place, message)
+        return
+    layer.values[key] = _anchored(key, converted, around.base_dir)
+    for place, message in _judge(setting, layer.values[key], around):
+        layer.complain(key, place, message)
+
+
+def _anchored(key: str, value: Any, base_dir: Path) -> Any:
+    """`value` with its paths made absolute: an owner may run anywhere, and a secret is read anew at each connect."""
+    if key in EXPANDED:
+        value = anchor_value(value, base_dir)
+    if value and (key in _PATHS or (key == "dialect" and is_path(value))) and not value.startswith("${"):
+        return str(base_dir.absolute() / value)
+    return value
+
+
+def _judge(setting: Setting, value: Any, around: Surroundings) -> Iterator[tuple[str, str]]:
+    key = setting.key
+    if key in _LATER and value != _LATER[key]:
+        yield "", f"not in this version; leave it out, or set it to its default, {json.dumps(_LATER[key])}"
+        return
+    if key in _NO_REFERENCES and "${" in value:
+        yield "", "${...} is not filled in here; write the value itself"
+        return
+    expanded, unresolved = value, list[Problem]()
+    if key in EXPANDED:
+        expanded, unresolved = expand_value("", value, environ=around.environ, base_dir=around.base_dir)
+    places = {problem.path for problem in unresolved}
+    yield from ((problem.path, problem.message) for problem in unresolved)
+    yield from ((place, message) for place, message in _judge_value(setting, value, expanded) if place not in places)
+
+
+def _judge_value(setting: Setting, value: Any, expanded: Any) -> Iterator[tuple[str, str]]:
+    key = setting.key
+    for limit in _LIMITS.get(key, ()):
+        if value is not None and not limit.holds(value):
+            yield "", f"expected {limit.expected}, got {_shown(setting, value)}"
+    if check := _CHECKS.get(key):
+        yield from _check_each(check, expanded)
+    if key == "headers":
+        yield from _check_headers(expanded)
+
+
+def _shown(setting: Setting, value: Any) -> str:
+    if setting.quantity == "duration":
+        return show_duration(value)
+    return show_size(value) if setting.quantity == "size" else json.dumps(value)
+
+
+def _check_each(check: Callable[[Any], str], value: Any) -> Iterator[tuple[str, str]]:
+    items = [("", value)] if isinstance(value, str) else [(f"[{place}]", item) for place, item in enumerate(value)]
+    for place, item in items:
+        if message := check(item):
+            yield place, message
+
+
+def _check_headers(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    seen: dict[str, str] = {}
+    for name, value in headers.items():
+        if message := values.header(name, value):
+            yield f".{name}", message
+        if name.lower() in seen:
+            yield f".{name}", f"the same header as {seen[name.lower()]}; case makes no difference"
+        seen.setdefault(name.lower(), name)
+
+
+class _Limit(NamedTuple):
+    expected: str
+    holds: Callable[[Any], bool]
+
+
+def _at_least(least: int) -> _Limit:
+    return _Limit(f"{least} or more", lambda value: value >= least)
+
+
+_POSITIVE: Final = _Limit("more than 0", lambda value: value > 0)
+
+_LIMITS: Final[dict[str, tuple[_Limit, ...]]] = {
+    **{key: (_POSITIVE,) for key in ENDPOINT if key.startswith("timeouts.")},
+    "heartbeat.interval": (_Limit('more than 0 (for no heartbeat: kind = "none")', lambda value: value > 0),),
+    "heartbeat.timeout": (_POSITIVE,),
+    "restart.intensity": (_at_least(0),),
+    "restart.period": (_POSITIVE,),
+    "restart.backoff_factor": (_at_least(1),),
+    "restart.cool_down": (_POSITIVE,),
+    "watchdog.memory": (_Limit("0 (off) or at least 16MiB: an owner itself takes that", lambda v: not 0 < v < _LEAST_MEMORY),),
+    "buffer.max_bytes": (_Limit("at least 1KiB", lambda value: value >= _LEAST_BUFFER),),
+    "max_message": (_Limit("from 1 byte to 2GiB", lambda value: 1 <= value <= _LARGEST_MESSAGE),),
+    "limits.connects": (_at_least(0),),
+    "limits.connects_period": (_POSITIVE,),
+    "limits.sends": (_at_least(0),),
+    "limits.sends_period": (_POSITIVE,),
+}
+
+_CHECKS: Final[dict[str, Callable[[Any], str]]] = {
+    "url": lambda url: values.websocket_url(url) if url else "",
+    "subscribe": values.stream,
+    "subscribe_file": values.path,
+    "dialect": values.path,
+    "send_on_up": values.not_empty,
+    "subprotocols": values.subprotocol,
+    "proxy": values.proxy,
+    "bind": values.ip_address,
+    "decode": values.importable,
+    "filter.include": values.glob,
+    "filter.exclude": values.glob,
+    "tls.pin_sha256": values.sha256_pin,
+    "tls.ca_file": values.existing_file,
+    "tls.cert_file": values.existing_file,
+    "tls.key_file": values.existing_file,
+}
+
+
+# -- tables together -------------------------------------------------------------------------------------------------------
+
+
+class _Finding(NamedTuple):
+    """A problem between keys: told at the first of `keys` that the endpoint itself sets."""
+
+    keys: tuple[str, ...]
+    message: str
+    place: str = ""
+
+
+def combine(name: str, own: Layer, defaults: Layer, around: Surroundings) -> Combined:
+    """The endpoint that its own table and `[defaults]` make, and everything that is wrong with it."""
+    problems = [*own.problems]
+    if wrong := values.name(name):
+        problems.append(Problem(own.prefix, wrong))
+    merged = {**defaults.values, **own.values}
+    for key in _TABLES:
+        merged[key] = {**defaults.values.get(key, {}), **own.values.get(key, {})}
+    bad = own.bad | (defaults.bad - own.values.keys())
+    endpoint = assemble(name, {key: value for key, value in merged.items() if key not in bad})
+    findings: list[_Finding] = []
+    dialect = _dialect(endpoint, findings) if "dialect" not in bad else None
+    endpoint = _with_file(endpoint, findings)
+    given = own.values.keys() | defaults.values.keys()
+    findings += _between(endpoint, dialect, frozenset(given), around)
+    problems += [_located(finding, own, defaults) for finding in findings if bad.isdisjoint(finding.keys)]
+    return Combined(endpoint, problems)
+
+
+def _located(finding: _Finding, own: Layer, defaults: Layer) -> Problem:
+    for layer in (own, defaults):
+        for key in finding.keys:
+            if key in layer.values:
+                return Problem(f"{layer.prefix}.{key}{finding.place}", finding.message)
+    return Problem(f"{own.prefix}.{finding.keys[0]}{finding.place}", finding.message)
+
+
+def _dialect(endpoint: Endpoint, findings: list[_Finding]) -> Dialect | None:
+    if not endpoint.dialect:
+        return None
+    try:
+        return load_dialect(endpoint.dialect)
+    except ConfigError as error:
+        source = f"{error.source}: " if error.source else ""
+        findings += [_Finding(("dialect",), f"{source}{problem}") for problem in error.problems]
+        return None
+
+
+def _with_file(endpoint: Endpoint, findings: list[_Finding]) -> Endpoint:
+    """The lines of `subscribe_file` become part of `subscribe`, and the key is emptied: doing it twice changes nothing."""
+    lines = _read_streams(endpoint, findings) if endpoint.subscribe_file else []
+    places = [f"subscribe[{place}]" for place in range(len(endpoint.subscribe))]
+    places += [f"{endpoint.subscribe_file} line {number}" for number, _ in lines]
+    streams = (*endpoint.subscribe, *(stream for _, stream in lines))
+    seen: dict[str, str] = {}
+    for stream, place in zip(streams, places, strict=True):
+        canonical = json.dumps(stream, sort_keys=True, default=str)
+        if canonical in seen:
+            findings.append(_duplicate(place, seen[canonical]))
+        seen.setdefault(canonical, place)
+    return replace(endpoint, subscribe=streams, subscribe_file="")
+
+
+def _duplicate(place: str, first: str) -> _Finding:
+    if place.startswith("subscribe["):
+        return _Finding(("subscribe",), f"the same stream as {first}", place.removeprefix("subscribe"))
+    return _Finding(("subscribe_file",), f"{place}: the same stream as {first}")
+
+
+def _read_streams(endpoint: Endpoint, findings: list[_Finding]) -> list[tuple[int, Subscription]]:
+    """(line number, stream). Empty lines and lines that begin with # are comments; with a dialect {...} is a table, in JSON."""
+    try:
+        with open(endpoint.subscribe_file, encoding="utf-8") as file:
+            text = file.read(_MOST_SUBSCRIPTION_BYTES)
+    except OSError as error:
+        findings.append(_Finding(("subscribe_file",), f"{endpoint.subscribe_file} can't be read: {error.strerror}"))
+        return []
+    except UnicodeDecodeError:
+        findings.append(_Finding(("subscribe_file",), f"{endpoint.subscribe_file} is not UTF-8 text"))
+        return []
+    streams: list[tuple[int, Subscription]] = []
+    for number, line in enumerate(map(str.strip, text.split("\n")), 1):
+        if not line or line.startswith("#"):
+            continue
+        try:
+            streams.append((number, json.loads(line) if endpoint.dialect and line.startswith("{") else line))
+        except ValueError as error:
+            message = f"{endpoint.subscribe_file} line {number}: begins with {{ but is no JSON object: {error}"
+            findings.append(_Finding(("subscribe_file",), message))
+    return streams
+
+
+def _between(
+    endpoint: Endpoint, dialect: Dialect | None, given: frozenset[str], around: Surroundings
+) -> Iterator[_Finding]:
+    yield from _check_urls(endpoint, dialect, around)
+    yield from _check_heartbeat(apply_dialect(endpoint, dialect, given=given))
+    restart, watchdog, tls = endpoint.restart, endpoint.watchdog, endpoint.tls
+    if restart.backoff_max < restart.backoff_initial:
+        low, high = show_duration(restart.backoff_initial), show_duration(restart.backoff_max)
+        message = f"backoff_max {high} is less than backoff_initial {low}"
+        yield _Finding(("restart.backoff_max", "restart.backoff_initial"), message)
+    if watchdog.rollover_window > watchdog.max_age:
+        window, age = show_duration(watchdog.rollover_window), show_duration(watchdog.max_age)
+        message = f"rollover_window {window} is more than max_age {age}"
+        yield _Finding(("watchdog.rollover_window", "watchdog.max_age"), message)
+    if endpoint.buffer.key and endpoint.buffer.overflow != "conflate":
+        yield _Finding(("buffer.key", "buffer.overflow"), 'only for overflow = "conflate"')
+    for leaf in ("key_file", "key_password"):
+        if getattr(tls, leaf) and not tls.cert_file:
+            yield _Finding((f"tls.{leaf}", "tls.cert_file"), "needs cert_file, the certificate that it belongs to")
+
+
+def _check_urls(endpoint: Endpoint, dialect: Dialect | None, around: Surroundings) -> Iterator[_Finding]:
+    urls, _ = expand_value("url", list(endpoint.urls), environ=around.environ, base_dir=around.base_dir)
+    if endpoint.url and not all(urls):
+        yield _Finding(("url",), "expected a URL, got an empty string")
+    if len({url.partition(":")[0].lower() for url in urls}) > 1:
+        yield _Finding(("url",), "ws:// and wss:// in one list: a failed connect would change whether it is encrypted")
+    for place, url in enumerate(urls):
+        if url in urls[:place]:
+            yield _Finding(("url",), f"the same URL as url[{urls.index(url)}]", f"[{place}]")
+    if not endpoint.dialect:
+        if not endpoint.urls:
+            yield _Finding(("url", "dialect"), "expected a URL such as wss://host:port/path, or a dialect that knows one")
+        if endpoint.environment == "test":
+            yield _Finding(("environment", "dialect"), 'only a dialect knows what "test" is; give the url instead')
+    elif dialect and not endpoint.urls and not dialect_urls(dialect, endpoint.environment):
+        has = " and ".join(dialect["urls"])
+        yield _Finding(("environment", "dialect"), f'this dialect has no "{endpoint.environment}" URL, only {has}')
+
+
+def _check_heartbeat(endpoint: Endpoint) -> Iterator[_Finding]:
+    heartbeat = endpoint.heartbeat
+    kind = heartbeat.kind
+    for leaf in ("payload", "reply"):
+        if getattr(heartbeat, leaf) and kind not in ("text", "json"):
+            yield _Finding((f"heartbeat.{leaf}", "heartbeat.kind"), f'{leaf} is for kind = "text" and "json"; it is "{kind}"')
+    if kind in ("text", "json") and not heartbeat.payload:
+        yield _Finding(("heartbeat.kind", "heartbeat.payload"), f'kind "{kind}" needs a payload, what to send')
+    if kind != "json":
+        return
+    if heartbeat.payload and "${" not in heartbeat.payload and (wrong := values.json_text(heartbeat.payload)):
+        yield _Finding(("heartbeat.payload",), wrong)
+    if heartbeat.reply and "${" not in heartbeat.reply and (wrong := values.json_object(heartbeat.reply)):
+        yield _Finding(("heartbeat.reply",), wrong)

@@ -1,0 +1,508 @@
+"""One owner process: started, watched, told, read, signalled, reaped. What to do when is `child_state`'s; here it is done.
+
+Death is the pidfd's word (a sentinel stays silent while a grandchild holds its pipe, and lies when the fork server dies).
+After it the pipe is drained: every complete record counts, a torn last one is dropped and counted. Only then the listener
+hears of the death, with the exit status if it can be had.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+from multiprocessing.connection import Connection
+from time import monotonic
+from typing import Any, Protocol
+
+from wsadapter import child_state, poller
+from wsadapter.child_state import Action, Event, State
+from wsadapter.contract import commands
+from wsadapter.contract.commands import Assignment, Command, CommandReader, encode_command
+from wsadapter.contract.endpoint import Endpoint, Timeouts, Watchdog
+from wsadapter.contract.errors import NotConnected
+from wsadapter.contract.reasons import Reason, from_exit_code
+from wsadapter.contract.record import MAX_RECORD, CorruptRecord, Record, RecordReader
+from wsadapter.processes import Launcher, Started
+from wsadapter.reactor import Reactor, Timer
+
+logger = logging.getLogger("wsadapter.supervisor")
+
+_READ_LEAST = 1 << 16
+_READ_MOST = 1 << 20
+_STATUS_PATIENCE = 1.0
+"""Seconds to wait for the exit status after the death: the fork server has to tell it."""
+_DUMP_PATIENCE = 0.5
+"""Seconds a hung process gets to write down where it hangs."""
+_REAP_INTERVAL = 0.25
+"""Seconds between looks at the exit status where there is no pidfd."""
+_SET_PIPE_SIZE: int | None = getattr(fcntl, "F_SETPIPE_SZ", None)
+_LOG_LINE = 4096
+_RECORD_MARGIN = 256 * 1024 * 1024
+"""Bytes a record may be longer than the longest messages of one read: tables, small messages, what a decode hook adds."""
+_UNSENT_LIMIT = 64 * 1024 * 1024
+_serials = count(1)
+
+
+class Listener(Protocol):
+    """Who is told what an owner does. Called under the reactor's lock."""
+
+    def on_ready(self, child: OwnerChild) -> None: ...
+    def on_record(self, child: OwnerChild, received: Record) -> None: ...
+    def on_command(self, child: OwnerChild, command: Command) -> None: ...
+    def on_log(self, child: OwnerChild, line: str) -> None: ...
+    def on_dead(self, child: OwnerChild, reason: Reason) -> None:
+        """The last call. `reason` is what the supervisor knows: why it ended the process, or the exit status."""
+        ...
+
+
+class OwnerChild:
+    """One owner process, from the order to the grave. All methods under the reactor's lock."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        launcher: Launcher,
+        listener: Listener,
+        *,
+        timeouts: Timeouts,
+        watchdog: Watchdog,
+        pipe_bytes: int,
+        renounced: Callable[[], None],
+    ) -> None:
+        """Order the process. `pipe_bytes`: what its data pipe should hold, if it may. `renounced` is called if the launcher
+        is stuck with it."""
+        self.serial = next(_serials)
+        self.listener = listener
+        self.timeouts = timeouts
+        self.watchdog = watchdog
+        self.state = State.SPAWNING
+        self.torn_bytes = 0
+        """Bytes of a record that was not finished when it died."""
+        self.last_words = ""
+        """The last lines it printed."""
+        self._reactor = reactor
+        self._renounced = renounced
+        self._pipe_bytes = pipe_bytes
+        self._started: Started | None = None
+        self._verdict: Reason | None = None
+        self._was_ready = False
+        self._records = RecordReader()
+        self._commands = CommandReader()
+        self._read_size = _READ_LEAST
+        self._paused = False
+        self._log_rest = b""
+        self._outgoing = bytearray()
+        self._stop_order: dict[str, Any] = {"code": 1000, "kind": "stopped"}
+        self._assignment: Assignment | None = None
+        self._control: socket.socket | None = None
+        self._deadline: Timer | None = None
+        self._reaper: Timer | None = None
+        self._probe_sent: float | None = None
+        self._set_deadline(watchdog.startup)
+        launcher.start(f"wsadapter-owner-{self.serial}", self._on_launched)
+
+    @property
+    def pid(self) -> int | None:
+        """None before it is there."""
+        return self._started.pid if self._started else None
+
+    # -- what can be asked of it -----------------------------------------------------------------------------------------
+
+    def assign(self, assignment: Assignment) -> None:
+        """Give it its endpoint. It must be WARM."""
+        self._assignment = assignment
+        self._records = RecordReader(limit=_longest_record(assignment.endpoint))
+        self.timeouts = assignment.endpoint.timeouts
+        self.watchdog = assignment.endpoint.watchdog
+        self.step(Event.ASSIGN)
+
+    def stop(self, *, kind: str = "stopped", code: int = 1000) -> None:
+        """Ask it to close the connection and leave; then TERM, then KILL, each after `timeouts.close`."""
+        self._stop_order = {"code": code, "kind": kind}
+        self._verdict = self._verdict or Reason(kind=kind)
+        self.step(Event.STOP)
+
+    def leaving(self) -> None:
+        """It said its last word; give it a moment to end."""
+        self.step(Event.LEAVING)
+
+    def abort(self, reason: Reason) -> None:
+        """Kill it at once, for `reason`."""
+        self._verdict = reason
+        self.step(Event.ABORT)
+
+    def tell(self, kind: int, ref: int, body: bytes | dict[str, Any]) -> None:
+        """Send a command. Raises `NotConnected` where it takes none any more, or too much waits to be taken already."""
+        if self._control is None or self.state not in (State.WARM, State.SERVING, State.ASKED):
+            raise NotConnected("the owner is leaving")
+        if len(self._outgoing) > _UNSENT_LIMIT:
+            raise NotConnected(f"{len(self._outgoing)} bytes wait to be taken by the owner already")
+        self._post(kind, ref, body)
+
+    def pause(self) -> None:
+        """Stop reading its data; it will stop reading the socket when the pipe is full."""
+        self._paused = True
+        self._listen_to_data(0)
+
+    def resume(self) -> None:
+        """Read on."""
+        self._paused = False
+        self._listen_to_data(poller.READ)
+
+    def probe(self) -> None:
+        """Ask its receive loop for a sign of life, and judge the last answer (`watchdog.progress`)."""
+        if self.state is not State.SERVING:
+            return
+        now = monotonic()
+        if self._probe_sent is None:
+            self._probe_sent = now
+            self._post(commands.PROBE, 0, b"")
+        elif now - self._probe_sent >= self.watchdog.progress:
+            self._verdict = Reason(kind="hung", text=f"no progress for {now - self._probe_sent:.1f} s")
+            self.step(Event.HUNG)
+
+    def probed(self) -> None:
+        """It answered."""
+        self._probe_sent = None
+
+    def excuse(self) -> None:
+        """The supervisor itself was held up (suspended, starved): an answer that is not read yet is not missing."""
+        if self._probe_sent is not None:
+            self._probe_sent = monotonic()
+
+    # -- the table, and what its actions do ------------------------------------------------------------------------------
+
+    def step(self, event: Event) -> None:
+        """Let `event` happen to it."""
+        before = self.state
+        self.state, action = child_state.step(before, event)
+        if self.state is not before:
+            self._set_deadline(0)
+        _ACTIONS[action](self)
+
+    def _nothing(self) -> None:
+        """The table says that this changes nothing."""
+
+    def _watch(self) -> None:
+        assert self._started is not None
+        started, reactor = self._started, self._reactor
+        self._set_deadline(self.watchdog.startup)
+        self._control = _as_socket(started.control)
+        for end in (started.data, started.log):
+            os.set_blocking(end.fileno(), False)
+        _enlarge(started.data.fileno(), self._pipe_bytes)
+        reactor.register(started.data.fileno(), self._on_data)
+        reactor.register(started.log.fileno(), self._on_log)
+        reactor.register(self._control.fileno(), self._on_control)
+        if started.pidfd is not None:
+            reactor.register(started.pidfd, self._on_death)
+        else:
+            self._look_for_death()
+
+    def _announce(self) -> None:
+        self._was_ready = True
+        self.listener.on_ready(self)
+
+    def _send_assignment(self) -> None:
+        assert self._assignment is not None
+        self._post(commands.ASSIGN, 0, self._assignment.to_body())
+        self._assignment = None  # it holds secrets
+
+    def _ask(self) -> None:
+        self._set_deadline(self.timeouts.close)
+        self._post(commands.STOP, 0, self._stop_order)
+        if self._paused:
+            self.resume()  # its last words are behind what waits in the pipe
+
+    def _await_end(self) -> None:
+        self._set_deadline(self.timeouts.close)
+
+    def _dump(self) -> None:
+        self._set_deadline(_DUMP_PATIENCE)
+        self._signal(signal.SIGUSR2)
+
+    def _terminate(self) -> None:
+        self._set_deadline(self.timeouts.close)
+        self._signal(signal.SIGTERM)
+
+    def _kill(self) -> None:
+        if self._control is None:
+            self._watch()  # it was unwanted before it was there
+        self._set_deadline(self.timeouts.close)
+        self._signal(signal.SIGKILL)
+
+    def _renounce(self) -> None:
+        logger.error("owner process %d did not start in %.0f s; a new launcher takes over", self.serial, self.watchdog.startup)
+        self._renounced()
+        self._bury()
+
+    def _report_stuck(self) -> None:
+        self._set_deadline(30.0)
+        logger.error("owner pid %s does not end after SIGKILL (uninterruptible sleep?)", self.pid)
+
+    def _bury(self) -> None:
+        self._drain()
+        for timer in (self._deadline, self._reaper):
+            if timer is not None:
+                timer.cancel()
+        self._close()
+        self.listener.on_dead(self, self._verdict or Reason(kind="start_failed", text="the process could not be started"))
+
+    # -- start and death -------------------------------------------------------------------------------------------------
+
+    def _on_launched(self, result: Started | OSError) -> None:
+        """In the launcher's thread."""
+        self._reactor.post(lambda: self._launched(result))
+
+    def _launched(self, result: Started | OSError) -> None:
+        if isinstance(result, OSError):
+            self._verdict = self._verdict or Reason(kind="start_failed", text=str(result))
+            self.step(Event.FAILED)
+            return
+        self._started = result
+        if self.state is State.DEAD:  # it came after its deadline
+            self._close()
+            return
+        self.step(Event.STARTED)
+
+    def _on_death(self, _events: int) -> None:
+        assert self._started is not None
+        if self._started.pidfd is not None:
+            self._reactor.unregister(self._started.pidfd)
+        self._drain()
+        self._await_status(monotonic() + _STATUS_PATIENCE)
+
+    def _await_status(self, deadline: float) -> None:
+        assert self._started is not None
+        if self._started.process.exitcode is None and monotonic() < deadline:
+            self._reaper = self._reactor.call_later(0.005, lambda: self._await_status(deadline))
+            return
+        self._judge()
+        self.step(Event.DEATH)
+
+    def _look_for_death(self) -> None:
+        """Without a pidfd: `waitpid` now and then, which no grandchild can keep silent."""
+        assert self._started is not None
+        if self._started.process.exitcode is None:
+            self._reaper = self._reactor.call_later(_REAP_INTERVAL, self._look_for_death)
+        else:
+            self._on_death(0)
+
+    def _judge(self) -> None:
+        assert self._started is not None
+        if self._verdict is not None:
+            return
+        process = self._started.process
+        status = process.exitcode if process.status_is_known else None
+        reason = from_exit_code(status, text=self.last_words)
+        if not self._was_ready:
+            late = f"not ready within {self.watchdog.startup:g} s" if self.state is State.KILLED else ""
+            reason = replace(reason, kind="start_failed", text="\n".join(filter(None, (late, reason.text))))
+        self._verdict = reason
+
+    # -- reading ---------------------------------------------------------------------------------------------------------
+
+    def _on_data(self, _events: int) -> None:
+        assert self._started is not None
+        fd = self._started.data.fileno()
+        try:
+            chunk = os.read(fd, self._read_size)
+        except BlockingIOError:
+            return
+        if not chunk:
+            self._reactor.unregister(fd)
+            return
+        if len(chunk) == self._read_size:
+            self._read_size = min(_READ_MOST, self._read_size * 2)
+        elif len(chunk) < self._read_size // 4:
+            self._read_size = max(_READ_LEAST, self._read_size // 2)
+        self._take(chunk)
+
+    def _take(self, chunk: bytes) -> None:
+        try:
+            for received in self._records.feed(chunk):
+                self.listener.on_record(self, received)
+        except CorruptRecord as error:
+            assert self._started is not None
+            self._reactor.unregister(self._started.data.fileno())
+            self.abort(Reason(kind="corrupt", text=str(error)))
+
+    def _drain(self) -> None:
+        """Read what the dead have left, bounded: a grandchild may hold the pipe and write on."""
+        if self._started is None:
+            return
+        fd = self._started.data.fileno()
+        left = 4 * _READ_MOST
+        while left > 0 and self._data_is_open(fd):
+            try:
+                chunk = os.read(fd, _READ_MOST)
+            except BlockingIOError:
+                break
+            if not chunk:
+                self._reactor.unregister(fd)
+                break
+            left -= len(chunk)
+            self._take(chunk)
+        self.torn_bytes = self._records.torn
+        self._on_control(poller.READ)
+        self._on_log(poller.READ)
+
+    def _data_is_open(self, fd: int) -> bool:
+        return self._reactor.is_registered(fd)
+
+    def _listen_to_data(self, events: int) -> None:
+        if self._started is not None and self._reactor.is_registered(self._started.data.fileno()):
+            self._reactor.modify(self._started.data.fileno(), events)
+
+    def _on_log(self, _events: int) -> None:
+        assert self._started is not None
+        fd = self._started.log.fileno()
+        if not self._reactor.is_registered(fd):
+            return
+        try:
+            chunk = os.read(fd, _READ_LEAST)
+        except BlockingIOError:
+            return
+        if not chunk:
+            self._reactor.unregister(fd)
+        *lines, self._log_rest = (self._log_rest + chunk).split(b"\n")
+        if self._log_rest and (not chunk or len(self._log_rest) > _LOG_LINE):
+            lines.append(self._log_rest)
+            self._log_rest = b""
+        for line in lines:
+            text = line[:_LOG_LINE].decode(errors="replace").rstrip()
+            if text:
+                self.last_words = f"{self.last_words}\n{text}"[-2000:].lstrip("\n")
+                self.listener.on_log(self, text)
+
+    # -- the control socket ----------------------------------------------------------------------------------------------
+
+    def _on_control(self, events: int) -> None:
+        if self._control is None or not self._reactor.is_registered(self._control.fileno()):
+            return
+        if events & poller.WRITE:
+            self._write_control()
+        try:
+            chunk = self._control.recv(_READ_LEAST)
+        except BlockingIOError:
+            return
+        except ConnectionError:  # it died with something of ours unread
+            chunk = b""
+        if not chunk:
+            self._reactor.unregister(self._control.fileno())
+            return
+        try:
+            for command in self._commands.feed(chunk):
+                self._hear(command)
+        except ValueError as error:
+            self._reactor.unregister(self._control.fileno())
+            self.abort(Reason(kind="corrupt", text=f"control socket: {error}"))
+
+    def _hear(self, command: Command) -> None:
+        if command.kind == commands.READY:
+            self.step(Event.READY)
+        else:
+            if command.kind == commands.PROBED:
+                self.probed()
+            self.listener.on_command(self, command)
+
+    def _post(self, kind: int, ref: int, body: bytes | dict[str, Any]) -> None:
+        self._outgoing += encode_command(kind, ref, body)
+        self._write_control()
+
+    def _write_control(self) -> None:
+        assert self._control is not None
+        while self._outgoing:
+            try:
+                sent = self._control.send(memoryview(self._outgoing)[: _READ_MOST])
+            except BlockingIOError:
+                break
+            except (BrokenPipeError, ConnectionResetError):  # it is dying; the pidfd will say so
+                self._outgoing.clear()
+                return
+            del self._outgoing[:sent]
+        if self._reactor.is_registered(self._control.fileno()):
+            self._reactor.modify(self._control.fileno(), poller.READ | (poller.WRITE if self._outgoing else 0))
+
+    # -- small tools -----------------------------------------------------------------------------------------------------
+
+    def _signal(self, number: signal.Signals) -> None:
+        started = self._started
+        if started is None:
+            return
+        try:
+            if started.pidfd is not None:
+                signal.pidfd_send_signal(started.pidfd, number)
+            elif started.process.exitcode is None:  # not reaped yet, so the pid is still its own
+                os.kill(started.pid, number)
+        except ProcessLookupError:
+            return  # it died meanwhile
+
+    def _set_deadline(self, seconds: float) -> None:
+        """The time this state may last; 0: no limit."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self._reactor.call_later(seconds, lambda: self.step(Event.DEADLINE)) if seconds else None
+
+    def _close(self) -> None:
+        started = self._started
+        if started is None:
+            return
+        fds = [started.data.fileno(), started.log.fileno()]
+        if started.pidfd is not None:
+            fds.append(started.pidfd)
+        if self._control is not None:
+            fds.append(self._control.fileno())
+        for fd in fds:
+            self._reactor.unregister(fd)
+        for end in (started.data, started.log, self._control or started.control):
+            end.close()
+        if started.pidfd is not None:
+            os.close(started.pidfd)
+        if started.process.exitcode is not None:
+            started.process.close()
+        self._started = None
+        self._control = None
+
+
+def _longest_record(endpoint: Endpoint) -> int:
+    """Bytes. Without a limit, a length that is wrong would swallow in silence all that comes after it."""
+    return min(MAX_RECORD, 2 * endpoint.max_message + _RECORD_MARGIN)
+
+
+def _enlarge(pipe: int, size: int) -> None:
+    """The kernel bounds a user's pipes in total; a smaller pipe costs speed, nothing else."""
+    if _SET_PIPE_SIZE is None:
+        return
+    try:
+        fcntl.fcntl(pipe, _SET_PIPE_SIZE, size)
+    except OSError as error:
+        logger.debug("a pipe keeps its size: %s", error)
+
+
+def _as_socket(connection: Connection) -> socket.socket:
+    with connection:
+        control = socket.socket(fileno=os.dup(connection.fileno()))
+    control.setblocking(False)
+    return control
+
+
+_ACTIONS: dict[Action, Callable[[OwnerChild], None]] = {
+    Action.NOTHING: OwnerChild._nothing,
+    Action.WATCH: OwnerChild._watch,
+    Action.ANNOUNCE: OwnerChild._announce,
+    Action.ASSIGN: OwnerChild._send_assignment,
+    Action.ASK: OwnerChild._ask,
+    Action.AWAIT_END: OwnerChild._await_end,
+    Action.DUMP: OwnerChild._dump,
+    Action.TERMINATE: OwnerChild._terminate,
+    Action.KILL: OwnerChild._kill,
+    Action.RENOUNCE: OwnerChild._renounce,
+    Action.REPORT_STUCK: OwnerChild._report_stuck,
+    Action.BURY: OwnerChild._bury,
+}

@@ -1,0 +1,119 @@
+"""The life of an owner process as a table: (state, event) -> (state, action). No process, no clock in here.
+
+                     started        ready         assign
+        SPAWNING ─────────> STARTING ───> WARM ──────────> SERVING
+           │ stop              │            │ stop          │ stop   │ hung
+           v                   │            v               v        v
+        UNWANTED               │          ASKED <───────────┘     DUMPING
+           │ started           │ stop       │ deadline               │ deadline
+           │                   v            v                        │
+           │               TERMINATED <─────┘                        │
+           │                   │ deadline                            │
+           v                   v                                     v
+         KILLED <──────────────┴─────── abort, from anywhere ────────┘
+           │ death, from anywhere
+           v
+          DEAD
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+
+class State(Enum):
+    """Where a process is in its life."""
+
+    SPAWNING = auto()
+    """Ordered from the launcher; there is no pid yet."""
+    UNWANTED = auto()
+    """Ordered, but to be killed as soon as it is there."""
+    STARTING = auto()
+    """It runs and imports."""
+    WARM = auto()
+    """It waits for an endpoint."""
+    SERVING = auto()
+    """It has one."""
+    ASKED = auto()
+    """Asked to leave, or leaving by itself."""
+    DUMPING = auto()
+    """Hung; it is writing down where."""
+    TERMINATED = auto()
+    """SIGTERM was sent."""
+    KILLED = auto()
+    """SIGKILL was sent."""
+    DEAD = auto()
+
+
+class Event(Enum):
+    """What can happen to it."""
+
+    STARTED = auto()
+    FAILED = auto()
+    """The launcher could not start it."""
+    READY = auto()
+    ASSIGN = auto()
+    LEAVING = auto()
+    """It said its last word."""
+    STOP = auto()
+    HUNG = auto()
+    ABORT = auto()
+    """It can't be trusted any more."""
+    DEADLINE = auto()
+    """The state's time is up."""
+    DEATH = auto()
+
+
+class Action(Enum):
+    """What is to be done on the way; `OwnerChild` has a method for each."""
+
+    NOTHING = auto()
+    WATCH = auto()
+    ANNOUNCE = auto()
+    ASSIGN = auto()
+    ASK = auto()
+    AWAIT_END = auto()
+    DUMP = auto()
+    TERMINATE = auto()
+    KILL = auto()
+    RENOUNCE = auto()
+    REPORT_STUCK = auto()
+    BURY = auto()
+
+
+TABLE: dict[tuple[State, Event], tuple[State, Action]] = {
+    (State.SPAWNING, Event.STARTED): (State.STARTING, Action.WATCH),
+    (State.SPAWNING, Event.FAILED): (State.DEAD, Action.BURY),
+    (State.SPAWNING, Event.STOP): (State.UNWANTED, Action.NOTHING),
+    (State.SPAWNING, Event.ABORT): (State.UNWANTED, Action.NOTHING),
+    (State.SPAWNING, Event.DEADLINE): (State.DEAD, Action.RENOUNCE),
+    (State.UNWANTED, Event.STARTED): (State.KILLED, Action.KILL),
+    (State.UNWANTED, Event.FAILED): (State.DEAD, Action.BURY),
+    (State.UNWANTED, Event.DEADLINE): (State.DEAD, Action.RENOUNCE),
+    (State.STARTING, Event.READY): (State.WARM, Action.ANNOUNCE),
+    (State.STARTING, Event.STOP): (State.TERMINATED, Action.TERMINATE),
+    (State.STARTING, Event.DEADLINE): (State.KILLED, Action.KILL),
+    (State.WARM, Event.ASSIGN): (State.SERVING, Action.ASSIGN),
+    (State.WARM, Event.STOP): (State.ASKED, Action.ASK),
+    (State.SERVING, Event.STOP): (State.ASKED, Action.ASK),
+    (State.SERVING, Event.LEAVING): (State.ASKED, Action.AWAIT_END),
+    (State.SERVING, Event.HUNG): (State.DUMPING, Action.DUMP),
+    (State.DUMPING, Event.DEADLINE): (State.KILLED, Action.KILL),
+    (State.ASKED, Event.DEADLINE): (State.TERMINATED, Action.TERMINATE),
+    (State.TERMINATED, Event.DEADLINE): (State.KILLED, Action.KILL),
+    (State.KILLED, Event.DEADLINE): (State.KILLED, Action.REPORT_STUCK),
+    **{
+        (state, Event.ABORT): (State.KILLED, Action.KILL)
+        for state in (State.STARTING, State.WARM, State.SERVING, State.ASKED, State.DUMPING, State.TERMINATED)
+    },
+    **{
+        (state, Event.DEATH): (State.DEAD, Action.BURY)
+        for state in State
+        if state not in (State.SPAWNING, State.UNWANTED, State.DEAD)
+    },
+}
+
+
+def step(state: State, event: Event) -> tuple[State, Action]:
+    """The next state and what to do. What is not in the table changes nothing: a second stop, a word from the dead."""
+    return TABLE.get((state, event), (state, Action.NOTHING))

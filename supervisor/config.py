@@ -1,0 +1,175 @@
+"""TOML to validated settings, and the same checks for endpoints made in Python.
+
+    settings = load("config.toml")      # raises ConfigError with every problem at once
+    endpoint = checked(Endpoint(...))   # the same for an object
+
+Types are judged by msgspec, value by value (its errors name the place), unknown keys and everything else here,
+because a person who mends a configuration wants the whole list, each with its path, what was expected and the nearest
+known key.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from wsadapter import values
+from wsadapter.checks import Combined, Layer, Surroundings, combine, read_layer
+from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.errors import ConfigError, Problem
+from wsadapter.interpolate import UnresolvedReference, expand
+from wsadapter.outputs.paths import check_path
+from wsadapter.schema import OUTPUT, SUPERVISOR, Mismatch, Setting, as_table, convert, got, unknown_key
+from wsadapter.settings import OutputSettings, Settings
+from wsadapter.show import describe_settings, effective, show
+
+__all__ = [
+    "OutputSettings", "Settings", "check_endpoint", "checked", "describe_settings", "effective", "load", "parse", "show",
+]  # fmt: skip
+
+_TABLES: Final = ("supervisor", "output", "defaults", "endpoints")
+_MOST_SPARES: Final = 64
+_POSITION: Final = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
+
+
+def load(path: str | os.PathLike[str]) -> Settings:
+    """The settings of a file. Relative paths in it start at its folder, but for `output.path`: at the working directory.
+
+    Raises `ConfigError` with all problems, also where the file can't be read or is not TOML.
+    """
+    source = str(path)
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError([Problem("", f"the file can't be read: {error.strerror}")], source=source) from error
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError([Problem("", f"line {line}: not UTF-8 text")], source=source) from error
+    return parse(text, source=source, base_dir=Path(path).absolute().parent)
+
+
+def parse(
+    text: str, *, source: str = "", base_dir: str | Path = "", environ: Mapping[str, str] = os.environ
+) -> Settings:
+    """The settings of TOML text; `source` is what errors call it. Raises `ConfigError` with all problems."""
+    table = _parse_toml(text, source)
+    around = Surroundings(Path(base_dir), environ)
+    problems = [Problem(key, unknown_key(key, _TABLES)) for key in table if key not in _TABLES]
+    sections = {name: _table(table, name, problems) for name in _TABLES}
+    own = _read_flat(sections["supervisor"], "supervisor", SUPERVISOR, around, problems)
+    output = _read_flat(sections["output"], "output", OUTPUT, around, problems)
+    own["name"] = own.get("name") or Path(source).stem
+    _judge_supervisor(own, problems)
+    _judge_output(output, problems)
+    endpoints, given = _read_endpoints(sections, around, problems)
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)), source=source)
+    return Settings(**own, output=OutputSettings(**output), endpoints=endpoints, given=given, source=source)
+
+
+def _parse_toml(text: str, source: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        found = _POSITION.fullmatch(str(error))
+        message = found[1] if found else str(error)
+        line, column = (found[2], found[3]) if found and found[2] else _end_of(text)
+        raise ConfigError([Problem(f"line {line}, column {column}", f"not valid TOML: {message}")], source=source) from error
+
+
+def _end_of(text: str) -> tuple[str, str]:
+    lines = text.split("\n")
+    return str(len(lines)), str(len(lines[-1]) + 1)
+
+
+def _table(table: Mapping[str, Any], name: str, problems: list[Problem]) -> dict[str, Any]:
+    found = table.get(name, {})
+    if isinstance(found, dict):
+        return found
+    problems.append(Problem(name, f"expected a table, got {got(found)}"))
+    return {}
+
+
+def _read_flat(
+    table: Mapping[str, Any], prefix: str, known: Mapping[str, Setting], around: Surroundings, problems: list[Problem]
+) -> dict[str, Any]:
+    """A table without sections, converted. `${...}` is filled in here: these are names and folders, not secrets."""
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        path = f"{prefix}.{key}"
+        if key not in known:
+            problems.append(Problem(path, unknown_key(key, known)))
+            continue
+        try:
+            found[key] = convert(known[key], value)
+            if isinstance(found[key], str):
+                found[key] = expand(found[key], environ=around.environ, base_dir=around.base_dir)
+        except Mismatch as mismatch:
+            problems += [Problem(path + place, message) for place, message in mismatch.found]
+        except UnresolvedReference as error:
+            problems += [Problem(path, problem.message) for problem in error.problems]
+    return found
+
+
+def _judge_supervisor(own: Mapping[str, Any], problems: list[Problem]) -> None:
+    if own["name"] and (wrong := values.name(own["name"])):
+        problems.append(Problem("supervisor.name", wrong))
+    if not 0 <= own.get("spares", 0) <= _MOST_SPARES:
+        problems.append(Problem("supervisor.spares", f"expected 0 to {_MOST_SPARES}, got {own['spares']}"))
+
+
+def _judge_output(output: Mapping[str, Any], problems: list[Problem]) -> None:
+    if "path" in output and (wrong := check_path(output["path"])):
+        problems.append(Problem("output.path", wrong))
+
+
+def _read_endpoints(
+    sections: Mapping[str, Mapping[str, Any]], around: Surroundings, problems: list[Problem]
+) -> tuple[tuple[Endpoint, ...], dict[str, frozenset[str]]]:
+    defaults = read_layer(sections["defaults"], "defaults", around)
+    problems += defaults.problems
+    endpoints: list[Endpoint] = []
+    given: dict[str, frozenset[str]] = {}
+    for name, table in sections["endpoints"].items():
+        if not isinstance(table, dict):
+            problems.append(Problem(f"endpoints.{name}", f"expected a table, got {got(table)}"))
+            continue
+        own = read_layer(table, f"endpoints.{name}", around)
+        combined = combine(name, own, defaults, around)
+        problems += combined.problems
+        endpoints.append(combined.endpoint)
+        given[name] = frozenset(own.values.keys() | defaults.values.keys())
+    if not sections["endpoints"]:
+        problems.append(Problem("endpoints", "expected at least one: [endpoints.NAME] with a url or a dialect"))
+    return tuple(endpoints), given
+
+
+def check_endpoint(endpoint: Endpoint) -> list[Problem]:
+    """Everything that is wrong with an endpoint made in Python; relative paths start at the working directory."""
+    return _combined(endpoint).problems
+
+
+def checked(endpoint: Endpoint) -> Endpoint:
+    """`endpoint` in its normal form: tuples, seconds as floats, absolute paths, the lines of `subscribe_file` in `subscribe`.
+
+    Checking what is checked changes nothing. Raises `ConfigError` with all problems.
+    """
+    combined = _combined(endpoint)
+    if combined.problems:
+        raise ConfigError(combined.problems)
+    return combined.endpoint
+
+
+def _combined(endpoint: Endpoint) -> Combined:
+    around = Surroundings(Path.cwd())
+    name: object = endpoint.name
+    if not isinstance(name, str):
+        return Combined(endpoint, [Problem("endpoints", f"a name is a string, got {got(name)}")])
+    own = read_layer(as_table(endpoint), f"endpoints.{name}", around)
+    return combine(name, own, Layer("defaults"), around)

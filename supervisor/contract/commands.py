@@ -1,0 +1,153 @@
+"""The frames of the control socket, both ways.
+
+    +-----------+---------+---------+------+
+    | length u32| kind u8 | ref u64 | body |
+    +-----------+---------+---------+------+
+
+`length` counts what follows it. `ref` pairs an answer with its question; 0 where there is none. Bodies are JSON objects,
+except for SEND_TEXT and SEND_BINARY, whose body is the payload. Only the socket's two ends ever read it: it carries
+secrets (login, headers), which therefore stand in no command line, no environment and no log.
+
+Supervisor to owner                              Owner to supervisor
+    ASSIGN       the endpoint, see `Assignment`      READY      warm: imported, waiting for an ASSIGN
+    SEND_TEXT    payload                             TAKEN      ref: the kernel has all bytes of it
+    SEND_BINARY  payload                             REFUSED    ref, {"text", "fate": "not_sent" | "unknown"}
+    SUBSCRIBE    {"streams": [...]}                  PROBED     ref, {"rtt", "received", "stage"}
+    UNSUBSCRIBE  {"streams": [...]}
+    PROBE        answer from the receive loop itself
+    STOP         {"code": 1000, "kind": "stopped"}
+
+The owner's other words (Up, Down, Subscribed ...) must stand at their place between the messages, so they travel through the
+pipe as REPORT records, see `Report`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from wsadapter.contract.endpoint import Endpoint, endpoint_from_plain, to_plain
+
+ASSIGN: Final = 1
+SEND_TEXT: Final = 2
+SEND_BINARY: Final = 3
+SUBSCRIBE: Final = 4
+UNSUBSCRIBE: Final = 5
+PROBE: Final = 6
+STOP: Final = 7
+
+READY: Final = 65
+TAKEN: Final = 66
+REFUSED: Final = 67
+PROBED: Final = 68
+
+_HEAD: Final = struct.Struct("<IBQ")
+_BEHIND_LENGTH: Final = _HEAD.size - 4
+MAX_COMMAND: Final = 256 * 1024 * 1024
+
+
+class Command(NamedTuple):
+    """One frame of the control socket."""
+
+    kind: int
+    ref: int
+    body: bytes
+
+    def json(self) -> dict[str, Any]:
+        """The body as an object; {} where it is empty. Raises `ValueError` where it is neither."""
+        data = orjson.loads(self.body) if self.body else {}
+        if not isinstance(data, dict):
+            raise ValueError(f"a command's body must be an object, not {data!r:.100}")  # noqa: TRY004
+        return data
+
+
+def encode_command(kind: int, ref: int = 0, body: bytes | dict[str, Any] = b"") -> bytes:
+    """One frame, ready to be written."""
+    payload = orjson.dumps(body) if isinstance(body, dict) else body
+    return _HEAD.pack(_BEHIND_LENGTH + len(payload), kind, ref) + payload
+
+
+class CommandReader:
+    """Cuts the control socket's byte stream into commands. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._pending = bytearray()
+
+    def feed(self, chunk: bytes) -> Iterator[Command]:
+        """Yields the commands that `chunk` completes. Raises `ValueError` on a length no command has."""
+        self._pending += chunk
+        while len(self._pending) >= _HEAD.size:
+            length, kind, ref = _HEAD.unpack_from(self._pending)
+            if not _BEHIND_LENGTH <= length <= MAX_COMMAND:
+                raise ValueError(f"a command claims {length} bytes")
+            if len(self._pending) < 4 + length:
+                return
+            body = bytes(memoryview(self._pending)[_HEAD.size : 4 + length])
+            del self._pending[: 4 + length]
+            yield Command(kind, ref, body)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """All that an owner needs to know: the endpoint with its secrets filled in, and the ledger of its predecessors."""
+
+    endpoint: Endpoint
+    """With `${...}` filled in and files read."""
+    epoch: int
+    url: str
+    """The one of `endpoint.url` to try."""
+    dialect: dict[str, Any] | None = None
+    """The dialect's data, checked; None where the endpoint has none."""
+    wanted: tuple[Any, ...] = ()
+    """The subscriptions to restore, as the user wrote them."""
+    confirmed: tuple[Any, ...] = ()
+    """Those of them that the last owner had confirmed."""
+    last_number: int = 0
+    """Of the last message accepted; 0 for none."""
+    last_received_at: int | None = None
+    """Wall-clock ns of the last message accepted."""
+    quarantine: str = ""
+    """Folder for messages the decode hook failed on; empty: they are only counted."""
+    sys_path: tuple[str, ...] = field(default=())
+    """Where the user's hooks are importable from."""
+
+    def to_body(self) -> dict[str, Any]:
+        """As the body of an ASSIGN."""
+        return {f: to_plain(getattr(self, f)) for f in self.__slots__}
+
+    @classmethod
+    def from_body(cls, body: dict[str, Any]) -> Assignment:
+        """The reverse of `to_body`."""
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in body.items()}
+        values["endpoint"] = endpoint_from_plain(body["endpoint"])
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What an owner says in the stream; the body of a REPORT record.
+
+    `event` is "stage" (`stage`: resolving, connecting, tls, handshake), "up" (`subprotocol`, `headers`, `peer`), "subscribed"
+    (`stream`), "rejected" (`stream`, `error`), "restored" (`ok`, `failed`), "dropped" (`count`, `bytes`, `cause`, `text`),
+    "gap" (`cause`, `expected`, `got`), "stalled" (`stream`, `silence`), "log" (`level`, `text`) or, last of all, "down"
+    (`reason`).
+    """
+
+    event: str
+    fields: dict[str, Any] = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        """As JSON."""
+        return orjson.dumps(asdict(self))
+
+    @classmethod
+    def decode(cls, body: bytes) -> Report:
+        """The reverse of `encode`; raises `ValueError` on anything else."""
+        data = orjson.loads(body)
+        if not isinstance(data, dict) or not isinstance(data.get("event"), str) or not isinstance(data.get("fields"), dict):
+            raise ValueError(f"not a report: {body!r:.200}")  # noqa: TRY004
+        return cls(event=data["event"], fields=data["fields"])

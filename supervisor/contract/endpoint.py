@@ -1,0 +1,276 @@
+"""What a user asks for: one endpoint and its settings.
+
+Plain frozen values with the defaults of the documentation, all intervals in seconds, all sizes in bytes. They are checked by
+`wsadapter.config`, for TOML files and for objects alike; nothing here knows TOML.
+
+A value may hold `${NAME}` or `${file:PATH}`. It is kept as written and filled in only when an owner connects, so that a
+secret is read anew at each connect and never shows in a status, a log or an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, fields, is_dataclass
+from typing import Any, Literal, get_type_hints
+
+from wsadapter.contract.errors import ConfigError, Problem
+
+RestartType = Literal["permanent", "transient", "temporary"]
+OnExceeded = Literal["cool_down", "fatal", "stop_supervisor"]
+Overflow = Literal["drop_oldest", "block", "conflate", "disconnect"]
+HeartbeatKind = Literal["ping", "text", "json", "none"]
+Subscription = str | Mapping[str, Any]
+"""One stream, as the user wrote it: a string, or a table where the exchange wants objects."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Globs on stream names, applied in the owner. What they remove is counted as `filtered` and takes no number."""
+
+    include: tuple[str, ...] = ()
+    """Only these; empty means all."""
+    exclude: tuple[str, ...] = ()
+    """Not these, also where `include` names them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """TLS for wss://. The default is what the system trusts, with the host name checked."""
+
+    verify: bool = True
+    """Check the certificate and the host name. False is for tests; it is logged at every connect."""
+    ca_file: str = ""
+    """PEM file of the authorities to trust instead of the system's."""
+    cert_file: str = ""
+    """PEM file of the client certificate."""
+    key_file: str = ""
+    """PEM file of its key, where it is not in `cert_file`."""
+    key_password: str = ""
+    """Password of the key."""
+    server_name: str = ""
+    """Name to send (SNI) and to check, where it is not the URL's host."""
+    min_version: Literal["1.2", "1.3"] = "1.2"
+    """Lowest TLS version to accept."""
+    ciphers: str = ""
+    """OpenSSL cipher list for TLS 1.2."""
+    pin_sha256: tuple[str, ...] = ()
+    """SHA-256 of the acceptable server certificates (DER), in hex; checked besides everything else."""
+    holder: bool = False
+    """Keep TLS in a process of its own (a later version)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """Deadlines of the single steps. Each is finite."""
+
+    resolve: float = 5.0
+    """Name resolution."""
+    connect: float = 10.0
+    """TCP, and the proxy where there is one."""
+    handshake: float = 10.0
+    """TLS and the WebSocket handshake."""
+    send: float = 10.0
+    """One send, until the kernel has all its bytes."""
+    close: float = 5.0
+    """Closing handshake, and each rung of the stop ladder (ask, TERM, KILL)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restart:
+    """When and how fast an endpoint gets a new owner (OTP supervisor: restart type, intensity, period)."""
+
+    type: RestartType = "permanent"
+    """"permanent": always; "transient": after an abnormal end; "temporary": never."""
+    intensity: int = 10
+    """So many restarts within `period` are allowed; one more is too many."""
+    period: float = 60.0
+    """The window in which restarts are counted."""
+    backoff_initial: float = 0.5
+    """The longest first wait. The real one is drawn evenly from 0 to this (full jitter)."""
+    backoff_factor: float = 2.0
+    """Each longest wait is so many times the one before."""
+    backoff_max: float = 30.0
+    """No wait is longer."""
+    min_uptime: float = 30.0
+    """A connection that lived so long makes the next wait start at `backoff_initial` again."""
+    on_exceeded: OnExceeded = "cool_down"
+    """Above the intensity: wait `cool_down` and start afresh, become fatal, or stop the whole supervisor."""
+    cool_down: float = 60.0
+    """For `on_exceeded = "cool_down"`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """What the owner sends to learn that the peer is there."""
+
+    kind: HeartbeatKind = "ping"
+    """"ping": a protocol ping (RFC 6455 §5.5.2); "text" and "json": `payload` as a text frame; "none"."""
+    interval: float = 20.0
+    """From one to the next."""
+    timeout: float = 20.0
+    """Without an answer for so long the connection is given up (`heartbeat_missed`)."""
+    payload: str = ""
+    """What to send for "text" and "json"."""
+    reply: str = ""
+    """For "text" and "json": the answer, as a whole for "text", as fields it must hold for "json". Empty: any frame is one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watchdog:
+    """What ends an owner that is of no use any more. 0 means off."""
+
+    startup: float = 30.0
+    """From the start of the process until it is ready for its endpoint."""
+    progress: float = 10.0
+    """The receive loop must answer a probe within this time."""
+    silence: float = 0.0
+    """Something must be received within this time."""
+    memory: int = 0
+    """Resident bytes of the owner."""
+    max_age: float = 0.0
+    """Life time of a connection; it is replaced as planned after it."""
+    rollover_window: float = 0.0
+    """The replacement at `max_age` is moved earlier by a random part of this, so that not all go at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Buffer:
+    """What waits for the consumer, per endpoint, in the supervisor."""
+
+    max_bytes: int = 64 * 1024 * 1024
+    """Payload bytes that may wait."""
+    overflow: Overflow = "drop_oldest"
+    """Over `max_bytes`: drop the oldest (`Dropped` says which), stop reading, keep only the newest per `key`, or give up the
+    connection."""
+    key: str = ""
+    """For "conflate": JSON field (dotted path) whose value tells messages apart; empty: the stream."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How fast it may connect and send."""
+
+    connects: int | None = None
+    """Connects per `connects_period` to one host, shared by all endpoints of the supervisor on that host (the strictest
+    holds). None: 60 a minute, and no limit to a loopback address. 0: no limit."""
+    connects_period: float = 60.0
+    """The window of `connects`."""
+    sends: int = 0
+    """Frames per `sends_period` on one connection, evenly spaced. 0: no limit."""
+    sends_period: float = 1.0
+    """The window of `sends`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One connection to keep up.
+
+    `url` alone gives a connection that stays up. Nested settings may be given as mappings: `restart={"intensity": 3}`.
+    Raises `ConfigError` for an unknown key in such a mapping; values are checked when the endpoint is added to a supervisor.
+    """
+
+    name: str
+    """Unique within the supervisor; stands on everything that comes from here."""
+    _: KW_ONLY
+    url: str | Sequence[str] = ""
+    """ws:// or wss://. A list: the next one is taken at each failed connect. Optional with a dialect."""
+    environment: Literal["live", "test"] = "live"
+    """Which of the dialect's URLs to take where `url` is empty."""
+    dialect: str = ""
+    """A bundled dialect, or the path of a TOML file of your own."""
+    subscribe: Sequence[Subscription] = ()
+    """The streams. Without a dialect each is sent as it is: a string verbatim, a table as JSON."""
+    subscribe_file: str = ""
+    """More of them, one per line; read anew on reload."""
+    send_on_up: Sequence[str] = ()
+    """Raw text frames to send first at every `Up`, before the subscriptions."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Sent with the handshake."""
+    subprotocols: Sequence[str] = ()
+    """To offer in the handshake, the preferred one first (RFC 6455 §1.9)."""
+    proxy: str = ""
+    """http://, socks5:// or socks5h:// (the last resolves names at the proxy). Empty: the environment's; "none": none."""
+    bind: str = ""
+    """Source address."""
+    compression: bool = False
+    """Offer permessage-deflate (a later version)."""
+    decode: str = ""
+    """"package.module:function", run in the owner for each message."""
+    deliver_heartbeats: bool = False
+    """Deliver heartbeat and housekeeping messages too, which otherwise stay in the owner."""
+    max_message: int = 64 * 1024 * 1024
+    """A longer message ends the connection with close code 1009."""
+    replicas: int = 1
+    """Live owners at the same time (a later version: only 1)."""
+    identity: str | Sequence[str] = ""
+    """What makes two messages the same (a later version)."""
+    filter: Filter = Filter()
+    login: Mapping[str, str] = field(default_factory=dict)
+    """Key, secret, passphrase, as the dialect asks (a later version)."""
+    hooks: Mapping[str, str] = field(default_factory=dict)
+    """Importable functions for what a dialect can't say as data (a later version)."""
+    tls: Tls = Tls()
+    timeouts: Timeouts = Timeouts()
+    restart: Restart = Restart()
+    heartbeat: Heartbeat = Heartbeat()
+    watchdog: Watchdog = Watchdog()
+    buffer: Buffer = Buffer()
+    limits: Limits = Limits()
+
+    def __post_init__(self) -> None:
+        problems: list[Problem] = []
+        for name, section in SECTIONS.items():
+            value = getattr(self, name)
+            if isinstance(value, Mapping):
+                object.__setattr__(self, name, _section(section, value, f"endpoints.{self.name}.{name}", problems))
+        if problems:
+            raise ConfigError(problems)
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """`url` as a tuple, also where it is one string; empty where it is left to the dialect."""
+        if isinstance(self.url, str):
+            return (self.url,) if self.url else ()
+        return tuple(self.url)
+
+
+SECTIONS: dict[str, type[Any]] = {
+    "filter": Filter,
+    "tls": Tls,
+    "timeouts": Timeouts,
+    "restart": Restart,
+    "heartbeat": Heartbeat,
+    "watchdog": Watchdog,
+    "buffer": Buffer,
+    "limits": Limits,
+}
+"""The nested sections of an endpoint, `[endpoints.NAME.SECTION]` in TOML."""
+
+
+def _section(section: type[Any], values: Mapping[str, Any], path: str, problems: list[Problem]) -> Any:
+    known = {f.name for f in fields(section)}
+    problems += [
+        Problem(f"{path}.{key}", f"unknown key; known: {', '.join(sorted(known))}") for key in sorted(values.keys() - known)
+    ]
+    return section(**{key: value for key, value in values.items() if key in known})
+
+
+def to_plain(value: Any) -> Any:
+    """Settings as plain JSON values, for the control socket."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [to_plain(item) for item in value]
+    return value
+
+
+def endpoint_from_plain(values: Mapping[str, Any]) -> Endpoint:
+    """The reverse of `to_plain` for an `Endpoint`."""
+    values = dict(values)
+    for name, section in SECTIONS.items():
+        given = values.get(name, {})
+        hints = get_type_hints(section)
+        values[name] = section(**{k: tuple(v) if hints[k] == tuple[str, ...] else v for k, v in given.items()})
+    return Endpoint(values.pop("name"), **values)

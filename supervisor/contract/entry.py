@@ -1,0 +1,23 @@
+"""Where an owner process begins. The parent names this function and never imports the worker: imports run one way."""
+
+from __future__ import annotations
+
+import signal
+from importlib import import_module
+from multiprocessing.connection import Connection
+
+WORKER = "wsadapter.worker.main"
+TEMPLATE = "wsadapter.worker.template"
+"""The module that the fork server imports, so that every owner starts warm."""
+
+
+def run_owner(data: Connection, control: Connection, log: Connection) -> None:
+    """The target of an owner's `Process`: the write end of its data pipe, its control socket, the write end of its log pipe."""
+    accept_signals()
+    import_module(WORKER).main(data, control, log)
+
+
+def accept_signals() -> None:
+    """Lift the signal mask that the launching thread left on us, Ctrl-C excepted: that one is the consumer's alone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -1,0 +1,139 @@
+"""What goes wrong, as one tree, split by whose doing it is.
+
+    WsAdapterError
+    ├── ConfigError                 the configuration: every problem at once, each with its path
+    ├── UsageError                  a call that can't be meant
+    │   ├── UnknownEndpoint         no endpoint of that name
+    │   ├── DuplicateEndpoint       an endpoint of that name exists already
+    │   ├── ConcurrentIteration     a second consumer on one stream
+    │   ├── WrongProcess            the supervisor was inherited by a forked process
+    │   └── UnsupportedPlatform     no processes and pipes to build on (Windows: use WSL 2)
+    ├── AlreadyRunning              another supervisor of that name runs
+    ├── ClosedError                 your doing
+    │   ├── SupervisorStopped       stop() was called
+    │   └── MonitorReleased         the monitor was released
+    ├── LostError                   the world's doing
+    │   ├── NotConnected            the endpoint is down: nothing was sent
+    │   └── SendFailed              the owner took it and could not send it, or died with it: fate unknown
+    └── AllFatal                    nothing is left that could ever deliver
+
+Every text names the endpoint and what to do. A raw `OSError`, `EOFError` or `BrokenPipeError` from a handle is a bug.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class WsAdapterError(Exception):
+    """The root of all errors of wsadapter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a configuration."""
+
+    path: str
+    """Where: `endpoints.binance.timeouts.connect`."""
+    message: str
+    """What was expected, and the nearest known key where a key is unknown."""
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class ConfigError(WsAdapterError):
+    """The configuration can't be used. `problems` holds all of them, not just the first."""
+
+    def __init__(self, problems: list[Problem], *, source: str = "") -> None:
+        self.problems = problems
+        self.source = source
+        head = f"{source}: " if source else ""
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__(f"{head}{count}\n{lines}")
+
+
+class UsageError(WsAdapterError):
+    """A call that can't be meant."""
+
+
+class UnknownEndpoint(UsageError, KeyError):
+    """No endpoint of that name."""
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        self.name = name
+        shown = ", ".join(known) if known else "none yet"
+        super().__init__(f"no endpoint named {name!r}; known: {shown}")
+
+    def __str__(self) -> str:  # KeyError would show the repr of the text
+        return str(self.args[0])
+
+
+class DuplicateEndpoint(UsageError):
+    """An endpoint of that name exists already."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"an endpoint named {name!r} exists already; remove() it first or choose another name")
+
+
+class ConcurrentIteration(UsageError):
+    """A second consumer iterates a stream that has one. `feed.stream(...)` gives an endpoint a stream of its own."""
+
+
+class WrongProcess(UsageError):
+    """The supervisor belongs to the process that made it; a forked copy holds nothing of it."""
+
+
+class UnsupportedPlatform(UsageError):
+    """This platform has no fork-safe processes and pipes to build on. On Windows, use WSL 2."""
+
+
+class AlreadyRunning(WsAdapterError):
+    """Another supervisor of that name is running (`pid`)."""
+
+    def __init__(self, name: str, pid: int | None, path: str) -> None:
+        self.name = name
+        self.pid = pid
+        who = f"pid {pid}" if pid else "an unknown process"
+        super().__init__(
+            f"a supervisor named {name!r} is already running ({who} holds {path}); stop it with "
+            f"`python -m wsadapter stop --name {name}`, or give this one another name"
+        )
+
+
+class ClosedError(WsAdapterError):
+    """It was closed from this side."""
+
+
+class SupervisorStopped(ClosedError):
+    """The supervisor was stopped; make a new one."""
+
+
+class MonitorReleased(ClosedError):
+    """The monitor was released; take a new one."""
+
+
+class LostError(WsAdapterError):
+    """The world's doing: the connection or its owner is gone."""
+
+
+class NotConnected(LostError):
+    """The endpoint has no open connection; nothing was sent and nothing is queued."""
+
+
+class SendFailed(LostError):
+    """The owner took the bytes but could not send them, or died with them: whether the peer got them is unknown."""
+
+
+class AllFatal(WsAdapterError):
+    """Every endpoint is fatal or has ended for good: nothing will ever be delivered again.
+
+    `reasons` holds, per endpoint, the last `Reason`.
+    """
+
+    def __init__(self, reasons: dict[str, object]) -> None:
+        self.reasons = reasons
+        shown = "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) or "no endpoints"
+        super().__init__(f"nothing is left that could deliver ({shown}); mend the cause and restart() the endpoint")

@@ -1,0 +1,287 @@
+"""What a user gets: messages, batches of them, and events, all in one ordered stream.
+
+A `Message` is a tuple with names: cheap to make, immutable, picklable. An `Event` stands in the same stream at the place
+where it belongs. Only `Gap` and `Dropped` mean that data are missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from operator import index
+from typing import Any, NamedTuple, SupportsIndex, overload
+
+import orjson
+
+from wsadapter.contract.reasons import Reason
+
+
+class Message(NamedTuple):
+    """One message of an endpoint."""
+
+    endpoint: str
+    data: bytes
+    """The payload, after decompression, exactly as received (or as the decode hook returned it)."""
+    epoch: int
+    """Whose tenure it was received in: 1, 2, 3 ..."""
+    number: int
+    """1, 2, 3 ... for the life of the run; never reused, never out of order."""
+    received_at: int
+    """Wall-clock nanoseconds; one stamp per read from the socket, so ties are normal."""
+    stream: str | None = None
+    """The subscription it belongs to, as the user wrote it; None where that is not known."""
+    binary: bool = False
+    """Whether it came as a binary message (RFC 6455 §5.6)."""
+
+    def json(self) -> Any:
+        """The payload parsed by orjson. Raises `orjson.JSONDecodeError` (a `ValueError`) where it is not JSON."""
+        return orjson.loads(self.data)
+
+    @property
+    def text(self) -> str:
+        """The payload as text. Raises `UnicodeDecodeError` where a binary message is not UTF-8."""
+        return self.data.decode()
+
+    def __repr__(self) -> str:
+        data = repr(self.data) if len(self.data) <= 120 else f"{self.data[:100]!r}... ({len(self.data)} bytes)"
+        stream = f", stream={self.stream!r}" if self.stream is not None else ""
+        return f"Message({self.endpoint!r} #{self.number}, epoch {self.epoch}{stream}, {data})"
+
+
+class Batch(Sequence[bytes]):
+    """The messages of one read of one connection, as a sequence of payloads: the fast path of `Supervisor.batches()`.
+
+    Number `first_number + i` belongs to item `i`. Immutable.
+    """
+
+    __slots__ = ("_payloads", "binary", "endpoint", "epoch", "first_number", "received_at", "streams")
+
+    def __init__(
+        self,
+        endpoint: str,
+        payloads: list[bytes],
+        *,
+        epoch: int,
+        first_number: int,
+        received_at: int,
+        binary: bool | Sequence[bool] = False,
+        streams: Sequence[str | None] | None = None,
+    ) -> None:
+        self.endpoint = endpoint
+        self.epoch = epoch
+        self.first_number = first_number
+        self.received_at = received_at
+        self.binary = binary
+        """Whether they came as binary messages: one answer for all, or one for each."""
+        self.streams = streams
+        """The subscription of each, or None where none is known."""
+        self._payloads = payloads
+
+    def __len__(self) -> int:
+        return len(self._payloads)
+
+    @overload
+    def __getitem__(self, position: SupportsIndex) -> bytes: ...
+    @overload
+    def __getitem__(self, position: slice) -> list[bytes]: ...
+    def __getitem__(self, position: SupportsIndex | slice) -> bytes | list[bytes]:
+        return self._payloads[position] if isinstance(position, slice) else self._payloads[index(position)]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._payloads)
+
+    def messages(self) -> list[Message]:
+        """The same as `Message`s."""
+        new, name, epoch, received_at = tuple.__new__, self.endpoint, self.epoch, self.received_at
+        numbered = enumerate(self._payloads, self.first_number)
+        if self.streams is None and isinstance(self.binary, bool):
+            binary = self.binary
+            return [new(Message, (name, data, epoch, n, received_at, None, binary)) for n, data in numbered]
+        binaries = [self.binary] * len(self) if isinstance(self.binary, bool) else self.binary
+        streams = self.streams or [None] * len(self)
+        return [
+            new(Message, (name, data, epoch, n, received_at, stream, binary))
+            for (n, data), stream, binary in zip(numbered, streams, binaries, strict=True)
+        ]
+
+    def __repr__(self) -> str:
+        return f"Batch({self.endpoint!r}, {len(self)} messages from #{self.first_number}, epoch {self.epoch})"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, in its place between the messages."""
+
+    endpoint: str
+    """Empty for what concerns the whole supervisor."""
+    epoch: int
+    at: int
+    """Wall-clock nanoseconds."""
+
+    @property
+    def kind(self) -> str:
+        """The name of the event in JSON: "up", "late_answer"."""
+        return EVENT_NAMES[type(self)]
+
+    def to_json(self) -> dict[str, Any]:
+        """The event as a JSON object, as the output writes it."""
+        said: dict[str, Any] = {"event": self.kind}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name in ("endpoint", "epoch") and not self.endpoint:
+                continue
+            said[f.name] = value.to_json() if isinstance(value, Reason) else value
+        return said
+
+
+@dataclass(frozen=True, slots=True)
+class Started(Event):
+    """The run began. The first item of a stream of the whole supervisor."""
+
+    run: str
+    """Unique in the world; (run, endpoint, number) names one message."""
+    name: str
+    """Of the supervisor; empty where it has none."""
+    version: str
+    """Of wsadapter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Up(Event):
+    """A connection is open: the handshake is done, subscriptions follow."""
+
+    subprotocol: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    """Of the handshake's response, names in lower case."""
+    resumed: bool = False
+    """True: it continues the old stream without loss. False, after an earlier `Up`: a `Gap` follows at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Down(Event):
+    """An epoch ended. Exactly one per epoch, failed attempts included; nothing of the epoch comes after it."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Gap(Event):
+    """Messages were lost, or may have been: rebuild what you derive from this endpoint."""
+
+    cause: str
+    """One of `GAP_CAUSES`."""
+    last_received_at: int | None
+    """When the last message before it was received (wall-clock ns); None where there was none."""
+    resumed_at: int | None
+    """From when on messages are received again (wall-clock ns)."""
+    expected: int | None = None
+    """For a gap in the exchange's own numbers: the number that should have come."""
+    got: int | None = None
+    """... and the one that came."""
+
+
+GAP_CAUSES: dict[str, str] = {
+    "reconnected": "the connection was lost and a new one opened: what the peer sent in between is gone",
+    "supervisor_restarted": "a new run goes on in the output of an older one",
+    "sequence": "the exchange's own numbers have a hole (`expected`, `got`)",
+}
+"""Every value of `Gap.cause`, with its meaning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped(Event):
+    """These messages were received and numbered, but will not be delivered."""
+
+    first: int | None
+    """Number of the first; None where they never got one (a decode hook failed)."""
+    last: int | None
+    count: int
+    bytes: int
+    """Payload bytes."""
+    cause: str
+    """One of `DROP_CAUSES`."""
+
+
+DROP_CAUSES: dict[str, str] = {
+    "overflow": "the consumer was too slow for `buffer.max_bytes`",
+    "conflated": 'a newer message of the same key replaced them (`buffer.overflow = "conflate"`)',
+    "decode": "the decode hook raised, or returned something other than bytes; the messages were quarantined",
+    "removed": "the endpoint was removed while they waited",
+}
+"""Every value of `Dropped.cause`, with its meaning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribed(Event):
+    """The peer confirmed a subscription."""
+
+    stream: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected(Event):
+    """The peer refused a subscription."""
+
+    stream: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Restored(Event):
+    """After an `Up`, every wanted subscription was requested and has been answered, or was not answered in time."""
+
+    ok: int
+    failed: tuple[str, ...] = ()
+    """The streams that were refused or not answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stalled(Event):
+    """A stream is silent for longer than it should be. Not emitted yet: it comes with the rules of the dialects."""
+
+    stream: str | None
+    silence: float
+    """Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class LateAnswer(Event):
+    """The answer to a request that had timed out. Not emitted yet: it comes with requests."""
+
+    id: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ClockStep(Event):
+    """The wall clock jumped; stamps before and after it do not compare."""
+
+    delta: float
+    """Seconds, positive for forward."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fatal(Event):
+    """The endpoint gave up: no retry can mend it, or the user wanted it so. `restart()` starts it afresh."""
+
+    reason: Reason
+
+
+EVENT_NAMES: dict[type[Event], str] = {
+    Started: "started",
+    Up: "up",
+    Down: "down",
+    Gap: "gap",
+    Dropped: "dropped",
+    Subscribed: "subscribed",
+    Rejected: "rejected",
+    Restored: "restored",
+    Stalled: "stalled",
+    LateAnswer: "late_answer",
+    ClockStep: "clock_step",
+    Fatal: "fatal",
+}
+"""Every event class with its name in JSON."""
+
+Item = Message | Event
+"""What iterating a supervisor yields."""

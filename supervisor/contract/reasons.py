@@ -1,0 +1,120 @@
+"""Why an epoch ended, as a value.
+
+An owner leaves with a reason of its own; where it could not (it was killed, it crashed), the supervisor finds one from the
+exit status. Either way `Down.reason` is one of these, and the restart policy looks at nothing else.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass, fields
+from typing import Any
+
+KINDS: dict[str, str] = {
+    "closed_by_peer": "the peer closed the connection, with a close frame (`code`) or without one (1006)",
+    "connect_failed": "no connection: name resolution, TCP, the proxy or TLS failed, or took too long",
+    "handshake_rejected": "the peer answered the WebSocket handshake with something other than a valid 101 (`status`, `body`)",
+    "protocol_error": "the peer broke RFC 6455; the owner closed with 1002, 1007 or 1009 (`code`)",
+    "silence": "nothing was received for `watchdog.silence` seconds",
+    "heartbeat_missed": "a heartbeat was not answered in time",
+    "send_failed": "what was to be sent could not be written within `timeouts.send`",
+    "hung": "the owner made no progress for `watchdog.progress` seconds and was killed",
+    "start_failed": "the process ended, or was ended, before it was ready for its endpoint",
+    "crashed": "the process died of a signal (`signal`) or with an exit code other than 0 (`exit_code`)",
+    "exited": "the process ended with exit code 0 without a word, as when user code calls `sys.exit()`",
+    "corrupt": "what came through the pipe was not what an owner writes; the owner was killed",
+    "memory_limit": "the owner grew over `watchdog.memory`",
+    "recycled": "replaced as planned: `restart`, `watchdog.max_age`, a changed configuration",
+    "overflow": 'the consumer was too slow and `buffer.overflow` is "disconnect"',
+    "config": "no retry can mend it: a decode hook that can't be imported, a file that is not there",
+    "stopped": "stopped as asked",
+    "supervisor_gone": "the supervisor died or closed the control socket; seen only by the peer, as close code 1001",
+}
+"""Every value of `Reason.kind`, with its meaning."""
+
+_PLANNED = frozenset({"recycled", "stopped"})
+_UNCOUNTED = frozenset({"recycled", "stopped", "supervisor_gone"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Why an epoch ended. `None` stands for "does not apply" everywhere."""
+
+    kind: str
+    """One of `KINDS`."""
+    code: int | None = None
+    """WebSocket close code (RFC 6455 §7.4): the peer's, or ours where we closed first; 1006 when the connection broke."""
+    text: str = ""
+    """The close reason, or the text of the last error."""
+    status: int | None = None
+    """HTTP status of a refused handshake."""
+    body: str = ""
+    """The first 4 KiB of a refused handshake's body."""
+    retry_after: float | None = None
+    """Seconds the peer asked us to wait (`Retry-After`)."""
+    exit_code: int | None = None
+    """Exit code of the process where it ended without a reason of its own."""
+    signal: str | None = None
+    """Name of the signal that ended the process, such as "SIGKILL"."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it counts against the restart intensity. What we did ourselves as planned does not."""
+        return self.kind not in _UNCOUNTED
+
+    @property
+    def abnormal(self) -> bool:
+        """Whether a `transient` endpoint starts again after it (OTP supervisor: abnormal termination).
+
+        Normal are: a close with 1000 by the peer, exit code 0, and what was planned.
+        """
+        if self.kind == "closed_by_peer":
+            return self.code != 1000
+        return self.kind not in _PLANNED and self.kind != "exited"
+
+    def to_json(self) -> dict[str, Any]:
+        """The reason as a JSON object: `kind`, and of the other fields those that say something."""
+        said = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in said.items() if value is not None and value != ""}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Reason:
+        """The reverse of `to_json`; raises `ValueError` on anything else (an owner's words are checked input)."""
+        known = {f.name for f in fields(cls)}
+        if not known.issuperset(data) or data.get("kind") not in KINDS:
+            raise ValueError(f"not a reason: {data!r:.200}")
+        return cls(**data)
+
+    def describe(self) -> str:
+        """One phrase for a log line: "closed by peer, code 1006"."""
+        parts = [self.kind.replace("_", " ")]
+        if self.code is not None:
+            parts.append(f"code {self.code}")
+        if self.status is not None:
+            parts.append(f"HTTP {self.status}")
+        if self.signal is not None:
+            parts.append(self.signal)
+        elif self.exit_code is not None:
+            parts.append(f"exit code {self.exit_code}")
+        if self.text:
+            parts.append(self.text if len(self.text) <= 300 else self.text[:300] + "...")
+        return ", ".join(parts)
+
+
+def from_exit_code(exit_code: int | None, *, text: str = "") -> Reason:
+    """The reason of a process that left without a word.
+
+    `exit_code` is as in `multiprocessing.Process.exitcode`: negative for a signal, `None` where the status is unknown
+    (it was reaped by somebody else).
+    """
+    if exit_code is None:
+        return Reason(kind="crashed", text=text or "exit status unknown")
+    if exit_code < 0:
+        try:
+            name = signal.Signals(-exit_code).name
+        except ValueError:
+            name = f"signal {-exit_code}"
+        return Reason(kind="crashed", signal=name, text=text)
+    if exit_code == 0:
+        return Reason(kind="exited", exit_code=0, text=text)
+    return Reason(kind="crashed", exit_code=exit_code, text=text)

@@ -1,0 +1,224 @@
+"""The record that travels through the pipe, owner to supervisor: one per read from the socket, not one per message.
+
+    +--------+---------------------------+---------------------------------------------+
+    | header | tables                    | body                                        |
+    | 64 B   | starts, ends: u32 x count | raw bytes as read from the socket ... tail  |
+    |        | binary: u8 x count (MIXED)| extra: payloads that are not a slice of raw |
+    |        | stream: u16 x count       |                                             |
+    +--------+---------------------------+---------------------------------------------+
+
+`starts` and `ends` are offsets into the body, so the owner writes the bytes it read without copying them, frame headers and
+all, and the supervisor slices the payloads out. `position` and `tail` are what a lossless handoff needs: the stream position
+after `raw`, and how many bytes at the end of `raw` belong to a frame that is not complete yet.
+
+Two checksums: one of the header (checked before its lengths are believed) and one of the tables. The payload has none: it
+can't misalign what follows, and CRC32 of it would cost both sides more than the rest of the work. The sequence number finds a
+record that was lost or written twice.
+
+A REPORT record has no messages; its body is JSON: something the owner has to say at this place in the stream.
+
+Integers are little-endian. Nothing is pickled: what comes out of a pipe is data from a process that parses the internet.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+from zlib import crc32
+
+BATCH: Final = 1
+REPORT: Final = 2
+
+BINARY: Final = 1
+"""Flag: all messages are binary."""
+MIXED: Final = 2
+"""Flag: a table says for each message whether it is binary."""
+STREAMS: Final = 4
+"""Flag: a table holds for each message the index of its stream, 0 for none."""
+
+_MAGIC: Final = b"wsR1"
+_HEADER: Final = struct.Struct("<4sIQQQIIIIHH4xII")
+HEADER_SIZE: Final = _HEADER.size
+_CHECKED: Final = HEADER_SIZE - 4  # the header's checksum covers all of it but itself
+MAX_RECORD: Final = (1 << 32) - 1
+_U32: Final = next(code for code in "IL" if array(code).itemsize == 4)
+
+
+class CorruptRecord(ValueError):
+    """What came through the pipe is not what an owner writes. Nothing after it can be believed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One decoded record. `body` holds its payloads; `payloads()` slices them out."""
+
+    kind: int
+    sequence: int
+    """1, 2, 3 ... for the life of the pipe."""
+    received_at: int
+    """Wall-clock ns of the read."""
+    position: int
+    """Bytes received from the peer since the handshake, up to the end of `raw`."""
+    raw: int
+    """How many bytes of the body are raw socket bytes."""
+    tail: int
+    """How many bytes at the end of `raw` belong to a frame or message that is not complete."""
+    filtered: int
+    """Messages the owner removed since the last record (filters, decode hook)."""
+    count: int
+    """Number of messages."""
+    starts: Sequence[int]
+    ends: Sequence[int]
+    binary: bool | list[bool]
+    streams: Sequence[int] | None
+    """Per message the index of its stream, 0 for none; None where no message has one."""
+    body: bytes
+    base: int
+    """Where the body begins within `body`."""
+
+    def payloads(self) -> list[bytes]:
+        """The messages, in order."""
+        body = self.body
+        if base := self.base:
+            return [body[base + a : base + b] for a, b in zip(self.starts, self.ends, strict=True)]
+        return [body[a:b] for a, b in zip(self.starts, self.ends, strict=True)]
+
+    def raw_bytes(self) -> bytes:
+        """The socket bytes it carries."""
+        return self.body[self.base : self.base + self.raw]
+
+    def report(self) -> bytes:
+        """The JSON text of a REPORT."""
+        return self.body[self.base :]
+
+
+def encode_head(
+    *,
+    kind: int,
+    sequence: int,
+    received_at: int,
+    position: int = 0,
+    starts: Sequence[int] = (),
+    ends: Sequence[int] = (),
+    raw: int,
+    extra: int = 0,
+    tail: int = 0,
+    filtered: int = 0,
+    binary: bool | Sequence[bool] = False,
+    streams: Sequence[int] | None = None,
+) -> bytes:
+    """Header and tables of a record whose body of `raw + extra` bytes is written right behind it.
+
+    Raises `ValueError` where the record would be longer than `MAX_RECORD` bytes.
+    """
+    flags = 0
+    tables = array(_U32, starts).tobytes() + array(_U32, ends).tobytes() if starts else b""
+    if isinstance(binary, bool):
+        flags = BINARY if binary else 0
+    else:
+        flags = MIXED
+        tables += bytes(binary)
+    if streams is not None:
+        flags |= STREAMS
+        tables += array("H", streams).tobytes()
+    length = HEADER_SIZE + len(tables) + raw + extra
+    if length > MAX_RECORD:
+        raise ValueError(f"a record of {length} bytes does not fit; the limit is {MAX_RECORD}")
+    head = _HEADER.pack(
+        _MAGIC, length, sequence, received_at, position, len(starts), raw, tail, filtered, kind, flags, crc32(tables), 0
+    )[:_CHECKED]
+    return head + crc32(head).to_bytes(4, "little") + tables
+
+
+def encode(body: bytes, **fields: object) -> bytes:
+    """A whole record in one piece, for tests and small reports; `fields` as for `encode_head`."""
+    fields.setdefault("raw", len(body))
+    return encode_head(**fields) + body  # type: ignore[arg-type]
+
+
+class RecordReader:
+    """Cuts a byte stream into records. It never blocks and never reads by itself: whoever reads the pipe feeds it.
+
+    At the end of the stream `torn` tells how many bytes of an unfinished record are left: its writer died writing it.
+    Not thread-safe.
+    """
+
+    def __init__(self, *, limit: int = MAX_RECORD) -> None:
+        self._limit = limit
+        self._sequence = 0
+        self._pending = bytearray()
+        self._wanted = HEADER_SIZE
+
+    @property
+    def torn(self) -> int:
+        """Bytes of an unfinished record."""
+        return len(self._pending)
+
+    def feed(self, chunk: bytes) -> Iterator[Record]:
+        """Yields the records that `chunk` completes, and keeps the rest.
+
+        Raises `CorruptRecord` where the bytes are no record; the reader is of no use after it.
+        """
+        if self._pending:
+            self._pending += chunk
+            if len(self._pending) < self._wanted:
+                return
+            chunk = bytes(self._pending)
+            self._pending = bytearray()
+        position, end = 0, len(chunk)
+        while end - position >= HEADER_SIZE:
+            length = self._check_header(chunk, position)
+            if end - position < length:
+                self._wanted = length
+                break
+            yield self._decode(chunk, position, length)
+            position += length
+        else:
+            self._wanted = HEADER_SIZE
+        if position < end:
+            self._pending += memoryview(chunk)[position:]
+
+    def _check_header(self, chunk: bytes, at: int) -> int:
+        view = memoryview(chunk)[at : at + HEADER_SIZE]
+        if crc32(view[:_CHECKED]) != int.from_bytes(view[_CHECKED:], "little"):
+            raise CorruptRecord("the checksum of a record's header is wrong")
+        length = int.from_bytes(view[4:8], "little")
+        if not HEADER_SIZE <= length <= self._limit:
+            raise CorruptRecord(f"a record claims {length} bytes; the limit is {self._limit}")
+        return length
+
+    def _decode(self, chunk: bytes, at: int, length: int) -> Record:
+        (magic, _, sequence, received_at, position, count, raw, tail, filtered, kind, flags, tables_crc, _) = (
+            _HEADER.unpack_from(chunk, at)
+        )
+        if magic != _MAGIC or kind not in (BATCH, REPORT):
+            raise CorruptRecord("not a record of this version")
+        if sequence != self._sequence + 1:
+            raise CorruptRecord(f"record {sequence} came after record {self._sequence}")
+        width = 8 + bool(flags & MIXED) + 2 * bool(flags & STREAMS)
+        tables_size = count * width
+        body_size = length - HEADER_SIZE - tables_size
+        if body_size < 0 or raw > body_size or tail > raw:
+            raise CorruptRecord("a record's lengths contradict each other")
+        view = memoryview(chunk)[at + HEADER_SIZE : at + HEADER_SIZE + tables_size]
+        if crc32(view) != tables_crc:
+            raise CorruptRecord("the checksum of a record's tables is wrong")
+        self._sequence = sequence
+        offsets = array(_U32, view[: 8 * count].tobytes()) if count else array(_U32)
+        starts, ends = offsets[:count], offsets[count:]
+        if count and max(ends) > body_size:
+            raise CorruptRecord("a message lies outside its record")
+        binary: bool | list[bool] = bool(flags & BINARY)
+        if flags & MIXED:
+            binary = [bool(value) for value in view[8 * count : 9 * count]]
+        streams = array("H", view[-2 * count :].tobytes()) if flags & STREAMS and count else None
+        base = at + HEADER_SIZE + tables_size
+        body = chunk
+        if length != len(chunk):  # others share the chunk: a copy, or a waiting record would keep all of it alive
+            body, base = chunk[base : at + length], 0
+        return Record(
+            kind, sequence, received_at, position, raw, tail, filtered, count, starts, ends, binary, streams, body, base
+        )

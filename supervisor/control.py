@@ -1,0 +1,299 @@
+"""The control socket, both ends: one JSON object per line each way.
+
+    {"command": "status"}                        {"ok": true, "status": {...}}
+    {"command": "restart", "endpoint": "kraken"} {"ok": true, "endpoint": "kraken", "epoch": 4, "pid": 4711}   when it is up
+    {"command": "stop"}                          {"ok": true}, and the end of the connection when all has stopped
+    {"command": "reboot"}                        {"ok": false, "error": "...", "known": ["restart", "status", "stop"]}
+
+The server lives in the supervisor's reactor, so it never blocks: whoever does not read his answer waits alone. It takes orders
+only from the user it runs as, and from root.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import struct
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from time import monotonic
+from typing import Any, Final, Protocol
+
+import orjson
+
+from wsadapter.contract.errors import UnknownEndpoint, WsAdapterError
+from wsadapter.instance import Instance, connect
+from wsadapter.poller import READ, WRITE
+from wsadapter.reactor import Reactor
+
+logger = logging.getLogger("wsadapter.control")
+
+_MAX_CLIENTS: Final = 16
+_MAX_REQUEST: Final = 64 * 1024
+_MAX_UNREAD: Final = 4 * 1024 * 1024
+"""Bytes of answers a client may leave unread before it is cut off."""
+_CHUNK: Final = 64 * 1024
+_ACCEPTS_PER_TURN: Final = 16
+
+
+class ControlError(WsAdapterError):
+    """A command did not come through."""
+
+
+class NotRunning(ControlError):
+    """No supervisor of that name runs."""
+
+
+class NoAnswer(ControlError):
+    """The supervisor did not answer in time, or closed the connection instead."""
+
+
+class Refused(ControlError):
+    """The supervisor answered with an error; `known` holds what it would have understood."""
+
+    def __init__(self, error: str, known: list[str]) -> None:
+        self.known = known
+        super().__init__(error)
+
+
+class Commanded(Protocol):
+    """What the server needs of the supervisor; called in the reactor."""
+
+    @property
+    def state(self) -> str: ...
+    def status(self) -> dict[str, Any]: ...
+    def begin_restart(self, name: str) -> Future[None]: ...
+    def ask_to_stop(self) -> bool: ...
+
+
+class ControlServer:
+    """Answers on an instance's control socket. `close` then `dismiss`; neither is the reactor's."""
+
+    def __init__(self, reactor: Reactor, instance: Instance, supervisor: Commanded) -> None:
+        self._reactor = reactor
+        self._instance = instance
+        self._supervisor = supervisor
+        self._clients: list[_Client] = []
+        self._dismissed: list[socket.socket] = []
+        self._commands: dict[str, Callable[[_Client, dict[str, Any]], None]] = {
+            "restart": self._restart,
+            "status": self._status,
+            "stop": self._stop,
+        }
+        reactor.call(lambda: reactor.register(instance.listener.fileno(), self._accept))
+
+    def close(self) -> None:
+        """Listen no more and forget all clients; those that wait for the end of a `stop` wait on until `dismiss`."""
+        self._reactor.call(self._release)
+
+    def dismiss(self) -> None:
+        """Let the clients that wait for the end of a `stop` go. To be called last: when they return, the name is free."""
+        for waiting in self._dismissed:
+            waiting.close()
+        self._dismissed.clear()
+
+    def _release(self) -> None:
+        self._reactor.unregister(self._instance.listener.fileno())
+        for client in list(self._clients):
+            self._reactor.unregister(client.socket.fileno())
+            self._dismissed.append(client.socket)
+        self._clients.clear()
+
+    # -- clients ---------------------------------------------------------------------------------------------------------
+
+    def _accept(self, _events: int) -> None:
+        for _ in range(_ACCEPTS_PER_TURN):
+            try:
+                peer, _ = self._instance.listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:  # no descriptors left, or the peer is gone already
+                logger.warning("control socket: %s", error)
+                return
+            self._welcome(peer)
+
+    def _welcome(self, peer: socket.socket) -> None:
+        peer.setblocking(False)
+        uid = _uid_of(peer)
+        if uid not in (None, os.getuid(), 0):
+            logger.warning("control socket: refused uid %s", uid)
+            peer.close()
+            return
+        if len(self._clients) >= _MAX_CLIENTS:
+            self._drop(min(self._clients, key=lambda client: client.heard_at))
+        client = _Client(peer)
+        self._clients.append(client)
+        self._reactor.register(peer.fileno(), partial(self._serve, client))
+
+    def _serve(self, client: _Client, events: int) -> None:
+        try:
+            if events & ~WRITE and not self._read(client):
+                self._drop(client)
+                return
+            self._write(client)
+        except OSError:  # it is gone: nothing is lost but its answer
+            self._drop(client)
+
+    def _read(self, client: _Client) -> bool:
+        try:
+            chunk = client.socket.recv(_CHUNK)
+        except BlockingIOError:
+            return True
+        client.heard_at = monotonic()
+        client.incoming += chunk
+        *lines, rest = client.incoming.split(b"\n")
+        client.incoming = bytearray(rest)
+        for line in lines:
+            if line.strip():
+                self._obey(client, bytes(line))
+        if len(rest) > _MAX_REQUEST:
+            client.answer(_failure(f"a request may have {_MAX_REQUEST} bytes"))
+            self._write(client)
+            return False
+        return bool(chunk)
+
+    def _write(self, client: _Client) -> None:
+        while client.outgoing:
+            try:
+                del client.outgoing[: client.socket.send(client.outgoing)]
+            except BlockingIOError:
+                break
+        if len(client.outgoing) > _MAX_UNREAD:
+            raise BrokenPipeError("it does not read its answers")
+        self._reactor.modify(client.socket.fileno(), READ | (WRITE if client.outgoing else 0))
+
+    def _drop(self, client: _Client) -> None:
+        if client in self._clients:
+            self._clients.remove(client)
+            self._reactor.unregister(client.socket.fileno())
+            client.socket.close()
+
+    # -- commands --------------------------------------------------------------------------------------------------------
+
+    def _obey(self, client: _Client, line: bytes) -> None:
+        try:
+            request = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            client.answer(_failure(f"not JSON: {error}"))
+            return
+        command = request.get("command") if isinstance(request, dict) else None
+        act = self._commands.get(command) if isinstance(command, str) else None
+        if act is None:
+            client.answer(_failure(f"unknown command {command!r:.100}", sorted(self._commands)))
+            return
+        try:
+            act(client, request)
+        except UnknownEndpoint as error:
+            client.answer(_failure(str(error), sorted(self._supervisor.status()["endpoints"])))
+        except WsAdapterError as error:
+            client.answer(_failure(str(error)))
+
+    def _status(self, client: _Client, _request: dict[str, Any]) -> None:
+        client.answer({"ok": True, "status": self._supervisor.status()})
+
+    def _restart(self, client: _Client, request: dict[str, Any]) -> None:
+        name = str(request.get("endpoint", ""))
+        logger.info("%s: restart, as asked through the control socket", name)
+        ended = self._supervisor.begin_restart(name)
+        # Posted: the future ends in the midst of the endpoint's own bookkeeping.
+        ended.add_done_callback(lambda future: self._reactor.post(partial(self._restarted, client, name, future)))
+
+    def _restarted(self, client: _Client, name: str, future: Future[None]) -> None:
+        if client not in self._clients:
+            return
+        error = future.exception()
+        now = self._supervisor.status()["endpoints"].get(name, {})
+        if error is None:
+            client.answer({"ok": True, "endpoint": name, "epoch": now.get("epoch"), "pid": now.get("pid")})
+        else:
+            client.answer(_failure(str(error)))
+        self._serve(client, WRITE)
+
+    def _stop(self, client: _Client, _request: dict[str, Any]) -> None:
+        logger.info("stopping, as asked through the control socket")
+        client.answer({"ok": True})
+        if self._supervisor.state == "running":
+            self._supervisor.ask_to_stop()
+
+
+class _Client:
+    """One connection, with what it has not finished to say and not taken."""
+
+    def __init__(self, peer: socket.socket) -> None:
+        self.socket = peer
+        self.incoming = bytearray()
+        self.outgoing = bytearray()
+        self.heard_at = monotonic()
+
+    def answer(self, said: dict[str, Any]) -> None:
+        self.outgoing += orjson.dumps(said) + b"\n"
+
+
+def _failure(error: str, known: list[str] | None = None) -> dict[str, Any]:
+    return {"ok": False, "error": error, **({"known": known} if known is not None else {})}
+
+
+def _uid_of(peer: socket.socket) -> int | None:
+    """Whose process is at the other end; None where the platform can't tell (the folder's mode guards it there)."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return None
+    credentials = struct.Struct("3i")  # struct ucred: pid, uid, gid
+    uid: int = credentials.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials.size))[1]
+    return uid
+
+
+# -- the other end -------------------------------------------------------------------------------------------------------
+
+
+def ask(name: str, request: dict[str, Any], *, runtime_dir: str = "", timeout: float = 10.0) -> dict[str, Any]:
+    """Send a request to the running supervisor of that name; its answer.
+
+    Raises `NotRunning`, `NoAnswer` after `timeout` seconds, `Refused`.
+    """
+    with _connected(name, runtime_dir) as supervisor:
+        return _converse(name, supervisor, request, monotonic() + timeout)
+
+
+def ask_to_stop(name: str, *, runtime_dir: str = "", timeout: float = 60.0) -> None:
+    """Have the running supervisor of that name stop; returns when it has, and the name is free. Raises as `ask`."""
+    deadline = monotonic() + timeout
+    with _connected(name, runtime_dir) as supervisor:
+        _converse(name, supervisor, {"command": "stop"}, deadline)
+        while _receive(name, supervisor, deadline):
+            continue
+
+
+def _connected(name: str, runtime_dir: str) -> socket.socket:
+    supervisor = connect(name, runtime_dir)
+    if supervisor is None:
+        raise NotRunning(f"no supervisor named {name!r} is running here")
+    return supervisor
+
+
+def _converse(name: str, supervisor: socket.socket, request: dict[str, Any], deadline: float) -> dict[str, Any]:
+    try:
+        supervisor.sendall(orjson.dumps(request) + b"\n")
+    except OSError as error:
+        raise NoAnswer(f"the supervisor {name!r} closed the connection: {error}") from error
+    received = bytearray()
+    while not received.endswith(b"\n"):
+        chunk = _receive(name, supervisor, deadline)
+        if not chunk:
+            raise NoAnswer(f"the supervisor {name!r} closed the connection without an answer")
+        received += chunk
+    answer: dict[str, Any] = orjson.loads(received)
+    if not answer["ok"]:
+        raise Refused(answer["error"], answer.get("known", []))
+    return answer
+
+
+def _receive(name: str, supervisor: socket.socket, deadline: float) -> bytes:
+    supervisor.settimeout(max(0.001, deadline - monotonic()))
+    try:
+        return supervisor.recv(_CHUNK)
+    except TimeoutError:
+        raise NoAnswer(f"the supervisor {name!r} did not answer in time; what was asked may still happen") from None
+    except ConnectionResetError:
+        return b""

@@ -1,0 +1,428 @@
+"""Fan-in: what the owners' records become, in one order, waiting for one consumer.
+
+    record ──> Arrival (numbered) ─┐
+                                   ├──> queue ──> in hand: an iterator over Messages, or over Batches and Events
+    event ─────────────────────────┘
+
+The reactor puts in, the consumer takes out; records are sliced into messages only on the consumer's turn. Overflow is decided
+here and nowhere else: what waits of one endpoint may not be more than its `buffer.max_bytes`. The oldest go first, and a
+`Dropped` stands where they stood.
+
+An interrupt (KeyboardInterrupt) may strike the consumer between any two instructions, and must cost it nothing. So what it
+takes is put in its hand by one assignment, and leaves the queue after that.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from copy import copy
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import length_hint
+from time import time_ns
+from typing import Any
+
+import orjson
+
+from wsadapter.contract.endpoint import Buffer
+from wsadapter.contract.items import Batch, Dropped, Event, Message
+from wsadapter.contract.record import Record
+
+_OVERHEAD = 256
+"""Bytes that a waiting record costs besides its own."""
+_SWEEP_AFTER = 1024
+"""So many empty entries, and half of the queue, before it is swept: a consumer that never comes must not cost memory."""
+_CONFLATE_TO = 0.75
+"""Share of the buffer that may be in use after conflating; so it is not done again at once."""
+
+Deliverable = Message | Batch | Event
+
+
+@dataclass(slots=True, eq=False)
+class Loss:
+    """A `Dropped` in the making: it grows while the messages behind it are dropped too."""
+
+    endpoint: str
+    epoch: int
+    cause: str
+    first: int
+    last: int
+    count: int
+    size: int
+
+    def event(self) -> Dropped:
+        return Dropped(self.endpoint, self.epoch, time_ns(), self.first, self.last, self.count, self.size, self.cause)
+
+
+@dataclass(slots=True, eq=False)
+class Account:
+    """What waits of one endpoint."""
+
+    name: str
+    buffer: Buffer
+    waiting: int = 0
+    """Bytes."""
+    dropped: int = 0
+    """Messages dropped since the endpoint was added."""
+    arrivals: deque[Arrival | None] = field(default_factory=deque)
+    """Oldest first; None where an event stands between: a loss does not reach across it."""
+    loss: Loss | None = None
+    """The last one, while it may still grow."""
+    relieved: Callable[[], None] | None = None
+    """Called once, by the consumer's thread, when half of the buffer is free again ("block")."""
+
+    @property
+    def is_full(self) -> bool:
+        return self.waiting > self.buffer.max_bytes
+
+
+@dataclass(slots=True, eq=False)
+class Arrival:
+    """The messages of one record, numbered, waiting."""
+
+    endpoint: str
+    epoch: int
+    first: int
+    """Number of the first message."""
+    received_at: int
+    binary: bool | list[bool]
+    streams: list[str | None] | None
+    record: Record | None
+    """None once its messages were dropped, or picked out of it."""
+    count: int
+    size: int
+    """Bytes it is charged with."""
+    account: Account | None
+    """None once it is delivered or dropped."""
+    payloads: list[bytes] | None = None
+    """Where the messages are not in a record: the user's own, or those that conflation kept."""
+    kept: list[int] | None = None
+    """Positions of the messages that conflation kept; None: all."""
+    sizes: list[int] | None = None
+    """Payload bytes of all its messages, where some are gone."""
+    loss: Loss | None = None
+    """What stands here instead."""
+
+    @property
+    def is_empty(self) -> bool:
+        return self.account is None and self.loss is None
+
+    def messages(self) -> list[bytes]:
+        """Its payloads, the kept ones only."""
+        if self.payloads is None:
+            return self.record.payloads() if self.record is not None else []
+        return self.payloads
+
+    def deliver(self) -> list[Batch | Event]:
+        """What the consumer gets for it."""
+        if self.loss is not None:
+            return [self.loss.event()]
+        if self.kept is None:
+            return [self._batch(self.messages(), 0, self.binary, self.streams)]
+        return self._runs(self.kept, self.messages())
+
+    def _batch(self, payloads: list[bytes], offset: int, binary: bool | list[bool], streams: list[str | None] | None) -> Batch:
+        return Batch(
+            self.endpoint,
+            payloads,
+            epoch=self.epoch,
+            first_number=self.first + offset,
+            received_at=self.received_at,
+            binary=binary,
+            streams=streams,
+        )
+
+    def _runs(self, kept: list[int], payloads: list[bytes]) -> list[Batch | Event]:
+        """Batches of the kept messages, a `Dropped` where others stood."""
+        delivered: list[Batch | Event] = []
+        position = 0
+        taken = iter(payloads)
+        for _, run in groupby(enumerate(kept), lambda pair: pair[1] - pair[0]):
+            places = [place for _, place in run]
+            if places[0] > position:
+                delivered.append(self._conflated(position, places[0]))
+            position = places[-1] + 1
+            binary = self.binary if isinstance(self.binary, bool) else [self.binary[place] for place in places]
+            streams = [self.streams[place] for place in places] if self.streams else None
+            delivered.append(self._batch([next(taken) for _ in places], places[0], binary, streams))
+        if position < self.count:
+            delivered.append(self._conflated(position, self.count))
+        return delivered
+
+    def _conflated(self, start: int, stop: int) -> Dropped:
+        first, last = self.first + start, self.first + stop - 1
+        size = sum((self.sizes or [])[start:stop])
+        return Dropped(self.endpoint, self.epoch, time_ns(), first, last, stop - start, size, "conflated")
+
+
+def arrival_of(received: Record, account: Account, *, epoch: int, first: int, streams: list[str | None] | None) -> Arrival:
+    """The arrival of a BATCH record."""
+    return Arrival(
+        account.name, epoch, first, received.received_at, received.binary, streams, received, received.count,
+        len(received.body) + 8 * received.count + _OVERHEAD, account,
+    )  # fmt: skip
+
+
+def arrival_of_one(data: bytes, account: Account, *, epoch: int, number: int, received_at: int, binary: bool) -> Arrival:
+    """The arrival of a message that came through no pipe: the user's own."""
+    return Arrival(
+        account.name, epoch, number, received_at, binary, None, None, 1, len(data) + _OVERHEAD, account, payloads=[data]
+    )
+
+
+class Inbox:
+    """The queue of one consumer. Putting in is the reactor's, taking out the consumer's thread's; a lock keeps them apart."""
+
+    def __init__(self) -> None:
+        self._queue: deque[Arrival | Event] = deque()
+        self._lock = threading.Lock()
+        self._hand: tuple[Arrival | Event | None, Any] = (None, iter([]))
+        self._whole = False
+        self._empty = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._queue)
+
+    # -- in --------------------------------------------------------------------------------------------------------------
+
+    def put_event(self, event: Event, account: Account | None = None) -> None:
+        """Let an event stand behind all that arrived before it."""
+        with self._lock:
+            self._queue.append(event)
+            if account is not None:
+                account.loss = None
+                if account.arrivals and account.arrivals[-1] is not None:
+                    account.arrivals.append(None)
+
+    def put(self, arrival: Arrival) -> None:
+        """Let messages stand behind all that arrived before them, and make room for them if need be."""
+        account = arrival.account
+        assert account is not None
+        with self._lock:
+            self._queue.append(arrival)
+            account.arrivals.append(arrival)
+            account.waiting += arrival.size
+            if account.waiting > account.buffer.max_bytes:
+                self._let_go()
+                self._make_room(account)
+
+    def discard(self, account: Account, cause: str) -> None:
+        """Drop all that waits of an endpoint."""
+        with self._lock:
+            self._let_go()
+            self._drop_down_to(account, 0, cause)
+
+    def move(self, account: Account, other: Inbox) -> None:
+        """Hand what waits of an endpoint over to another inbox, in order."""
+        with self._lock, other._lock:
+            self._let_go()
+            mine = [entry for entry in self._queue if entry.endpoint == account.name]
+            self._queue = deque(entry for entry in self._queue if entry.endpoint != account.name)
+            other._queue.extend(mine)
+
+    # -- out -------------------------------------------------------------------------------------------------------------
+
+    @property
+    def in_hand(self) -> Iterator[Any]:
+        """What the consumer took and has not used up."""
+        in_hand: Iterator[Any] = self._hand[1]
+        return in_hand
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether batches are in hand, rather than messages."""
+        return self._whole
+
+    def has_in_hand(self) -> bool:
+        """Whether something is left of what was taken."""
+        return length_hint(self._hand[1]) > 0
+
+    def regroup(self, *, whole: bool) -> None:
+        """Turn what is in hand into what is wanted next: batches into messages, or the other way round."""
+        if self._whole == whole:
+            return
+        with self._lock:
+            before = self._hand[1]
+            rest = list(copy(before))  # a copy: the original is untouched until the assignment
+            turned = _whole(rest) if whole else _single(rest)
+            self._hand, self._whole = (self._hand[0], iter(turned)), whole
+            deque(before, maxlen=0)  # an iteration that is under way may hold it still
+
+    def refill(self, *, whole: bool) -> bool:
+        """Take the next entry in hand, unless something is left of the last one. False: nothing waits."""
+        self.regroup(whole=whole)
+        return self.has_in_hand() or self.take(whole=whole)
+
+    def take(self, *, whole: bool) -> bool:
+        """Take the next entry in hand: Messages and Events, or, with `whole`, Batches and Events. False: nothing waits."""
+        with self._lock:
+            self._let_go()
+            while self._queue:
+                entry = self._queue[0]
+                items = _items(entry, whole=whole)
+                self._whole = whole
+                self._hand = (entry, iter(items))
+                self._let_go()
+                if items:
+                    return True
+            return False
+
+    def _let_go(self) -> None:
+        """What is in hand leaves the queue; nothing to do where it has left already."""
+        entry = self._hand[0]
+        if not self._queue or self._queue[0] is not entry:
+            return
+        if isinstance(entry, Arrival):
+            account = entry.account
+            if account is not None:
+                entry.account = None
+                account.waiting -= entry.size
+                while account.arrivals and account.arrivals[0] is None:
+                    account.arrivals.popleft()
+                if account.arrivals and account.arrivals[0] is entry:
+                    account.arrivals.popleft()
+                if account.relieved is not None and account.waiting <= account.buffer.max_bytes // 2:
+                    relieved, account.relieved = account.relieved, None
+                    relieved()
+            elif entry.loss is None:
+                self._empty -= 1
+            else:
+                entry.loss.last = -1  # it was told: what is dropped from now on needs a new one
+        self._queue.popleft()
+
+    # -- overflow --------------------------------------------------------------------------------------------------------
+
+    def _make_room(self, account: Account) -> None:
+        match account.buffer.overflow:
+            case "drop_oldest":
+                self._drop_down_to(account, account.buffer.max_bytes, "overflow")
+            case "conflate":
+                self._conflate(account)
+                if account.waiting > account.buffer.max_bytes * _CONFLATE_TO:
+                    self._drop_down_to(account, int(account.buffer.max_bytes * _CONFLATE_TO), "overflow")
+            case "block" | "disconnect":  # whoever feeds the inbox looks at `is_full` and acts
+                return
+
+    def _drop_down_to(self, account: Account, limit: int, cause: str) -> None:
+        while account.waiting > limit and account.arrivals:
+            arrival = account.arrivals.popleft()
+            if arrival is not None:
+                self._drop(account, arrival, cause)
+        self._sweep()
+
+    def _drop(self, account: Account, arrival: Arrival, cause: str) -> None:
+        last = arrival.first + arrival.count - 1
+        size = sum(arrival.sizes or map(len, arrival.messages()))
+        loss = account.loss
+        if loss is not None and (loss.last + 1, loss.epoch, loss.cause) == (arrival.first, arrival.epoch, cause):
+            loss.last, loss.count, loss.size = last, loss.count + arrival.count, loss.size + size
+            self._empty += 1
+        else:
+            arrival.loss = account.loss = Loss(account.name, arrival.epoch, cause, arrival.first, last, arrival.count, size)
+        account.dropped += arrival.count if arrival.kept is None else len(arrival.kept)  # the others were counted before
+        account.waiting -= arrival.size
+        arrival.account = arrival.record = arrival.payloads = None
+
+    def _sweep(self) -> None:
+        if self._empty > _SWEEP_AFTER and self._empty * 2 > len(self._queue):
+            self._queue = deque(e for e in self._queue if not (isinstance(e, Arrival) and e.is_empty))
+            self._empty = 0
+
+    def _conflate(self, account: Account) -> None:
+        """Of what waits, keep for each key only the newest message."""
+        newest: dict[Any, tuple[int, int]] = {}
+        arrivals = [arrival for arrival in account.arrivals if arrival is not None]
+        for index, arrival in enumerate(arrivals):
+            for position, key in _keys(arrival, account.buffer.key):
+                newest[key] = (index, position)
+        keep: dict[int, set[int]] = {}
+        for index, position in newest.values():
+            keep.setdefault(index, set()).add(position)
+        for index, arrival in enumerate(arrivals):
+            self._keep_only(account, arrival, keep.get(index, set()))
+        account.arrivals = deque(e for e in account.arrivals if e is None or e.account is not None)
+
+    def _keep_only(self, account: Account, arrival: Arrival, positions: set[int]) -> None:
+        if not positions:
+            self._drop(account, arrival, "conflated")
+            return
+        before = range(arrival.count) if arrival.kept is None else arrival.kept
+        if arrival.sizes is None:
+            arrival.sizes = [len(data) for data in arrival.messages()]
+        chosen = [(p, data) for p, data in zip(before, arrival.messages(), strict=True) if p in positions]
+        account.dropped += len(before) - len(chosen)
+        arrival.kept = [position for position, _ in chosen]
+        arrival.payloads = [data for _, data in chosen]
+        arrival.record = None
+        size = sum(map(len, arrival.payloads)) + _OVERHEAD
+        account.waiting += size - arrival.size
+        arrival.size = size
+
+
+def _items(entry: Arrival | Event, *, whole: bool) -> list[Deliverable]:
+    if not isinstance(entry, Arrival):
+        return [entry]
+    if entry.is_empty:
+        return []
+    delivered = entry.deliver()
+    return list(delivered) if whole else _single(delivered)
+
+
+def _single(items: Iterable[Deliverable]) -> list[Deliverable]:
+    """Batches as their messages."""
+    single: list[Deliverable] = []
+    for item in items:
+        if isinstance(item, Batch):
+            single.extend(item.messages())
+        else:
+            single.append(item)
+    return single
+
+
+def _whole(items: Iterable[Deliverable]) -> list[Deliverable]:
+    """Messages of one record as a batch."""
+    whole: list[Deliverable] = []
+    for is_message, run in groupby(items, lambda item: isinstance(item, Message)):
+        if not is_message:
+            whole.extend(run)
+            continue
+        messages = [message for message in run if isinstance(message, Message)]
+        first = messages[0]
+        whole.append(
+            Batch(
+                first.endpoint,
+                [message.data for message in messages],
+                epoch=first.epoch,
+                first_number=first.number,
+                received_at=first.received_at,
+                binary=[message.binary for message in messages],
+                streams=[message.stream for message in messages],
+            )
+        )
+    return whole
+
+
+def _keys(arrival: Arrival, path: str) -> Iterable[tuple[int, Any]]:
+    """Position and key of each message of an arrival. A message without the key is its own: it is never conflated."""
+    positions = range(arrival.count) if arrival.kept is None else arrival.kept
+    for position, data in zip(positions, arrival.messages(), strict=True):
+        if path:
+            yield position, _json_key(data, path) or (arrival.first + position,)
+        elif arrival.streams is not None and arrival.streams[position] is not None:
+            yield position, arrival.streams[position]
+        else:
+            yield position, (arrival.first + position,)
+
+
+def _json_key(data: bytes, path: str) -> str:
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return ""
+    for name in path.split("."):
+        if not isinstance(value, dict):
+            return ""
+        value = value.get(name)
+    return "" if value is None else orjson.dumps(value).decode()

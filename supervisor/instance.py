@@ -1,0 +1,160 @@
+"""One supervisor per name: a lock, and the address of its control socket.
+
+The lock is the kernel's (`flock`), so a dead supervisor's is free by itself. Where no folder can be written (a read-only root
+without /tmp) an abstract socket does both: two can't be bound to one name.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import socket
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from wsadapter.contract.errors import AlreadyRunning
+
+logger = logging.getLogger("wsadapter.supervisor")
+
+
+def _candidates(configured: str) -> Iterator[Path]:
+    """Where the runtime folder may be, best first (DESIGN: `runtime_dir`)."""
+    if configured:
+        yield Path(configured)
+        return
+    if given := os.environ.get("RUNTIME_DIRECTORY"):  # systemd
+        yield Path(given.split(":")[0])
+    if given := os.environ.get("XDG_RUNTIME_DIR"):
+        yield Path(given) / "wsadapter"
+    yield Path(tempfile.gettempdir() if _has_temporary_folder() else "/tmp") / f"wsadapter-{os.getuid()}"  # noqa: S108
+
+
+def _has_temporary_folder() -> bool:
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def runtime_folder(configured: str) -> Path:
+    """The best runtime folder, whether it can be written or not."""
+    return next((folder for folder in _candidates(configured) if _is_ours(folder)), next(_candidates(configured)))
+
+
+def _is_ours(folder: Path) -> bool:
+    """It is there, or can be made, is a folder of ours, and nobody else may write in it."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        about = folder.lstat()
+    except OSError:
+        return False
+    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or not os.access(folder, os.W_OK | os.X_OK):
+        return False
+    if about.st_mode & 0o022:
+        logger.warning("%s may be written by others; it is passed over (chmod 700 it)", folder)
+        return False
+    return True
+
+
+class Instance:
+    """The claim of one running supervisor to its name."""
+
+    def __init__(self, name: str, listener: socket.socket, lock: int | None, path: Path | None) -> None:
+        self.name = name
+        self.listener = listener
+        """The control socket, listening."""
+        self._lock = lock
+        self._path = path
+
+    @classmethod
+    def acquire(cls, name: str, runtime_dir: str = "") -> Instance:
+        """Claim the name. Raises `AlreadyRunning` with the holder's pid."""
+        for folder in _candidates(runtime_dir):
+            if _is_ours(folder):
+                return cls._in_folder(name, folder)
+        logger.warning("no runtime folder can be written; the control socket of %r is an abstract one", name)
+        return cls._abstract(name)
+
+    @classmethod
+    def _in_folder(cls, name: str, folder: Path) -> Instance:
+        lock_path, path = folder / f"{name}.lock", folder / f"{name}.sock"
+        lock = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(lock, 32).decode(errors="replace").strip()
+            os.close(lock)
+            raise AlreadyRunning(name, int(holder) if holder.isdigit() else None, str(lock_path)) from None
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        path.unlink(missing_ok=True)  # of a dead one: the lock is ours
+        listener = socket.socket(socket.AF_UNIX)
+        before = os.umask(0o177)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(before)
+        return cls(name, _listening(listener), lock, path)
+
+    @classmethod
+    def _abstract(cls, name: str) -> Instance:
+        listener = socket.socket(socket.AF_UNIX)
+        try:
+            listener.bind(_abstract_address(name))
+        except OSError:
+            listener.close()
+            raise AlreadyRunning(name, None, f"abstract socket {_abstract_address(name)[1:]}") from None
+        return cls(name, _listening(listener), None, None)
+
+    def describe(self) -> str:
+        """Where the control socket is."""
+        return str(self._path) if self._path else f"abstract:{_abstract_address(self.name)[1:]}"
+
+    def release(self) -> None:
+        """Let go of the name."""
+        self.listener.close()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+        if self._lock is not None:
+            os.close(self._lock)  # the file stays: to unlink it would let two hold "the" lock
+            self._lock = None
+
+
+def _abstract_address(name: str) -> str:
+    return f"\0wsadapter-{os.getuid()}-{name}"
+
+
+def _listening(listener: socket.socket) -> socket.socket:
+    listener.listen(16)
+    listener.setblocking(False)
+    return listener
+
+
+def connect(name: str, runtime_dir: str = "") -> socket.socket | None:
+    """A connection to the control socket of the running supervisor of that name; None where there is none."""
+    addresses = [str(folder / f"{name}.sock") for folder in _candidates(runtime_dir)]
+    for address in [*addresses, _abstract_address(name)]:
+        client = socket.socket(socket.AF_UNIX)
+        try:
+            client.connect(address)
+        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError, PermissionError, OSError):
+            client.close()
+            continue
+        return client
+    return None
+
+
+def running(runtime_dir: str = "") -> list[str]:
+    """The names of the supervisors that run, as far as their control sockets are in a folder."""
+    names = {path.stem for folder in _candidates(runtime_dir) if folder.is_dir() for path in folder.glob("*.sock")}
+    found = []
+    for name in sorted(names):
+        client = connect(name, runtime_dir)
+        if client is not None:
+            client.close()
+            found.append(name)
+    return found

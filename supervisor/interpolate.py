@@ -1,0 +1,190 @@
+"""`${NAME}` and `${file:PATH}` in settings: found, checked, and filled in only when an owner connects.
+
+    ${NAME}        the environment variable NAME
+    ${file:PATH}   the content of a file, less one final newline
+    $${            a literal ${
+
+Whatever goes wrong is told with the reference, never with a value: the values are secrets. For the same reason
+`mask_url` hides what a URL may carry.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.errors import ConfigError, Problem
+
+EXPANDED: Final = (
+    "url", "subscribe", "send_on_up", "headers", "subprotocols", "proxy", "bind", "login",
+    "tls.ca_file", "tls.cert_file", "tls.key_file", "tls.key_password", "tls.server_name", "tls.ciphers", "tls.pin_sha256",
+    "heartbeat.payload", "heartbeat.reply",
+)  # fmt: skip
+"""The settings of an endpoint in which references are filled in."""
+MASK: Final = "***"
+
+_IN_THE_HANDSHAKE: Final = frozenset({"url", "headers", "subprotocols", "proxy", "bind", "tls.server_name"})
+_LARGEST_FILE: Final = 1024 * 1024
+_TOKEN: Final = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_AUTHORITY: Final = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)?(?:[^/?#]*@)?")
+
+
+class Reference(NamedTuple):
+    """One `${...}`, as written."""
+
+    text: str
+    """With its braces: "${file:key.pem}"."""
+    name: str
+    """Of the environment variable; empty for a file."""
+    path: str
+    """Of the file; empty for a variable."""
+
+
+class UnresolvedReference(ConfigError):
+    """A reference that is malformed, or whose variable or file is not there. Its text never holds a value."""
+
+
+def references(value: str) -> list[Reference]:
+    """The references in `value`, in order. Raises `UnresolvedReference` for one that is malformed."""
+    return [_parse(found) for found in _TOKEN.finditer(value) if found[0] != "$${"]
+
+
+def expand(value: str, *, environ: Mapping[str, str] = os.environ, base_dir: str | Path = "") -> str:
+    """`value` with its references filled in; what they give is not expanded again.
+
+    Relative paths start at `base_dir`, by default the working directory. Raises `UnresolvedReference`. Thread-safe.
+    """
+
+    def fill(found: re.Match[str]) -> str:
+        return "${" if found[0] == "$${" else _resolve(_parse(found), environ, Path(base_dir))
+
+    return _TOKEN.sub(fill, value) if "${" in value else value
+
+
+def anchor(value: str, base_dir: Path) -> str:
+    """`value` with the relative paths of its `${file:...}` made absolute: it means the same in every working directory."""
+
+    def absolute(found: re.Match[str]) -> str:
+        written = found[0]
+        if written == "$${" or not written.startswith("${file:"):
+            return written
+        return f"${{file:{base_dir.absolute() / _parse(found).path}}}"
+
+    return _TOKEN.sub(absolute, value)
+
+
+def expand_endpoint(
+    endpoint: Endpoint, *, environ: Mapping[str, str] = os.environ, base_dir: str | Path = ""
+) -> Endpoint:
+    """`endpoint` with every reference filled in, the values read at this moment.
+
+    Raises `UnresolvedReference` with all that is missing, and where a value would break out of its line in the
+    handshake (RFC 9110 §5.5: no CR, LF or NUL in a field value).
+    """
+    problems: list[Problem] = []
+    changes: dict[str, Any] = {}
+    sections: dict[str, dict[str, Any]] = {}
+    for key in EXPANDED:
+        section, _, leaf = key.rpartition(".")
+        holder = getattr(endpoint, section) if section else endpoint
+        value, found = expand_value(key, getattr(holder, leaf), environ=environ, base_dir=base_dir)
+        problems += [Problem(f"endpoints.{endpoint.name}.{problem.path}", problem.message) for problem in found]
+        (sections.setdefault(section, {}) if section else changes)[leaf] = value
+    if problems:
+        raise UnresolvedReference(problems)
+    changes |= {name: replace(getattr(endpoint, name), **values) for name, values in sections.items()}
+    return replace(endpoint, **changes)
+
+
+def expand_value(
+    key: str, value: Any, *, environ: Mapping[str, str] = os.environ, base_dir: str | Path = ""
+) -> tuple[Any, list[Problem]]:
+    """The value of the setting `key`, lists and tables included, filled in; and what is wrong, with the path of each place."""
+    problems: list[Problem] = []
+
+    def fill(text: str, path: str) -> str:
+        try:
+            filled = expand(text, environ=environ, base_dir=base_dir)
+        except UnresolvedReference as error:
+            problems.extend(Problem(path, problem.message) for problem in error.problems)
+            return text
+        if filled != text and key in _IN_THE_HANDSHAKE and _CONTROL.search(filled):
+            shown = " and ".join(reference.text for reference in references(text))
+            problems.append(Problem(path, f"the value of {shown} holds a line break or another control character"))
+        return filled
+
+    return _each_string(value, key, fill), problems
+
+
+def _each_string(value: Any, path: str, change: Callable[[str, str], str]) -> Any:
+    if isinstance(value, str):
+        return change(value, path)
+    if isinstance(value, Mapping):
+        return {name: _each_string(item, f"{path}.{name}", change) for name, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
+        items = [_each_string(item, f"{path}[{place}]", change) for place, item in enumerate(value)]
+        return tuple(items) if isinstance(value, tuple) else items
+    return value
+
+
+def anchor_value(value: Any, base_dir: Path) -> Any:
+    """`anchor` for a setting, lists and tables included."""
+    return _each_string(value, "", lambda text, _: anchor(text, base_dir))
+
+
+def mask_url(url: str) -> str:
+    """`url` fit to be shown: user info and query are replaced by ***. Never raises, whatever `url` is."""
+    before_fragment, hash_sign, _ = url.partition("#")
+    before_query, question, _ = before_fragment.partition("?")
+    found = _AUTHORITY.match(before_query)
+    scheme = found[1] or "" if found else ""
+    rest = before_query[found.end() :] if found else before_query
+    user = f"{MASK}@" if found and found.end() > len(scheme) else ""
+    hidden = f"?{MASK}" if question else f"#{MASK}" if hash_sign else ""
+    return f"{scheme}{user}{rest}{hidden}"
+
+
+def _parse(found: re.Match[str]) -> Reference:
+    text, inside, closed = found[0], found[1], found[2]
+    if not closed:
+        raise _unresolved("a ${ without its }; write $${ for a literal one")
+    if inside.startswith("file:") and inside != "file:":
+        return Reference(text, "", inside.removeprefix("file:"))
+    if not _NAME.fullmatch(inside):
+        raise _unresolved(f"{text} is neither ${{NAME}} nor ${{file:PATH}}; write $${{ for a literal ${{")
+    return Reference(text, inside, "")
+
+
+def _resolve(reference: Reference, environ: Mapping[str, str], base_dir: Path) -> str:
+    if reference.path:
+        return _read(reference, base_dir / reference.path)
+    if reference.name not in environ:
+        raise _unresolved(f"{reference.text}: the environment variable {reference.name} is not set")
+    return environ[reference.name]
+
+
+def _read(reference: Reference, path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
+        reason = error.strerror if isinstance(error, OSError) else "no path holds a NUL"
+        raise _unresolved(f"{reference.text}: the file can't be read: {reason}") from error
+    if len(content) > _LARGEST_FILE:
+        raise _unresolved(f"{reference.text}: the file is larger than 1 MiB")
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        raise _unresolved(f"{reference.text}: the file is not UTF-8 text") from None  # its text would show a byte of the value
+    return text.removesuffix("\n").removesuffix("\r") if text.endswith("\r\n") else text.removesuffix("\n")
+
+
+def _unresolved(message: str) -> UnresolvedReference:
+    return UnresolvedReference([Problem("", message)])

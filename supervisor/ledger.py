@@ -1,0 +1,62 @@
+"""The hand-off ledger: all that the next owner needs to know, kept where no owner's death can reach it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from wsadapter.contract.endpoint import Subscription
+
+
+def key_of(stream: Subscription) -> str:
+    """One text for one subscription: itself where it is a string, its JSON with sorted keys where it is a table."""
+    return stream if isinstance(stream, str) else orjson.dumps(stream, option=orjson.OPT_SORT_KEYS).decode()
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What an endpoint wants, what was confirmed, and how far its stream has come."""
+
+    wanted: dict[str, Subscription] = field(default_factory=dict)
+    confirmed: set[str] = field(default_factory=set)
+    """Of the current connection."""
+    rejected: dict[str, str] = field(default_factory=dict)
+    """With the peer's error."""
+    last_number: int = 0
+    last_received_at: int | None = None
+    ever_up: bool = False
+    """Whether there was a connection before: the next one then begins with a `Gap`."""
+
+    def want(self, streams: Iterable[Subscription]) -> list[Subscription]:
+        """Add to what is wanted; returns those that are new."""
+        new = [stream for stream in streams if key_of(stream) not in self.wanted]
+        self.wanted.update((key_of(stream), stream) for stream in new)
+        return new
+
+    def unwant(self, streams: Iterable[Subscription]) -> list[Subscription]:
+        """Take from what is wanted; returns those that were in it."""
+        gone = [stream for stream in streams if self.wanted.pop(key_of(stream), None) is not None]
+        for stream in gone:
+            self.confirmed.discard(key_of(stream))
+            self.rejected.pop(key_of(stream), None)
+        return gone
+
+    def connection_lost(self) -> list[Subscription]:
+        """Nothing is confirmed any more; returns what was."""
+        confirmed = [self.wanted[key] for key in sorted(self.confirmed) if key in self.wanted]
+        self.confirmed.clear()
+        return confirmed
+
+    def accept(self, count: int, received_at: int) -> int:
+        """Number `count` messages; the number of the first."""
+        first = self.last_number + 1
+        self.last_number += count
+        self.last_received_at = received_at
+        return first
+
+    def to_json(self) -> dict[str, Any]:
+        """For the status."""
+        return {"wanted": len(self.wanted), "confirmed": len(self.confirmed), "rejected": dict(self.rejected)}

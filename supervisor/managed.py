@@ -1,0 +1,604 @@
+"""One endpoint over all its owners: who owns it now, what happens at each change of owner.
+
+                 launch            ready, assigned          up
+    (stopped) ─────────> starting ─────────────> connecting ────> up
+        ^                   ^  ^                      │            │
+        │ stop              │  └── backoff <──────────┴── dead ────┤
+        │                   └───── cooling_down <── too many ──────┤
+    stopping <── stop, from anywhere        fatal <── hopeless ────┘
+
+An owner dies; its pipe is drained; `Down` closes its epoch; the restart policy decides; the connect budget says when; a spare,
+or a new process, gets the ledger. The order of what the consumer sees is made here: complete records, `Down`, `Up`, and a
+`Gap` at once where anything may be missing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from itertools import count
+from random import random
+from time import monotonic, time_ns
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import psutil
+
+from wsadapter.child import Listener, OwnerChild
+from wsadapter.child_state import State
+from wsadapter.contract import commands, items, record
+from wsadapter.contract.commands import Assignment, Command, Report
+from wsadapter.contract.endpoint import Endpoint, Subscription
+from wsadapter.contract.errors import ConfigError, NotConnected, SendFailed
+from wsadapter.contract.reasons import Reason
+from wsadapter.contract.record import Record
+from wsadapter.inbox import Account, Inbox, arrival_of, arrival_of_one
+from wsadapter.interpolate import expand_endpoint, mask_url
+from wsadapter.ledger import Ledger, key_of
+from wsadapter.monitor import Monitor
+from wsadapter.narration import Narrator
+from wsadapter.reactor import Reactor, Timer
+from wsadapter.restart import ConnectBudget, Decision, RestartPolicy, Verdict
+
+logger = logging.getLogger("wsadapter.supervisor")
+
+STATES: dict[str, str] = {
+    "starting": "waiting for an owner process to be ready",
+    "connecting": "an owner resolves, connects, shakes hands",
+    "up": "the connection is open",
+    "backoff": "waiting for the next start, or for the host's connect budget",
+    "cooling_down": "too many restarts: waiting for `restart.cool_down`",
+    "stopping": "the owner was asked to leave",
+    "stopped": "stopped, or ended for good by its restart type",
+    "fatal": "gave up; `restart` starts it afresh",
+}
+"""Every state of an endpoint, with its meaning."""
+_OVERRULING = frozenset({"hung", "corrupt", "memory_limit", "overflow"})
+"""What the supervisor says of an owner it ended for these counts more than the owner's own last words."""
+_PULSE_WITHOUT_PROBES = 5.0
+"""Seconds between looks at an owner whose progress is not watched."""
+_DEFAULT_BUDGET = (60, 60.0)
+"""Connects per period to a host that nobody set a limit for."""
+
+
+class Office(Protocol):
+    """What an endpoint needs of its supervisor."""
+
+    reactor: Reactor
+    budget: ConnectBudget
+
+    def hire(self, listener: Listener, endpoint: Endpoint) -> OwnerChild:
+        """An owner, warm or on its way."""
+        ...
+
+    def inbox_of(self, name: str) -> Inbox: ...
+    def on_verdict(self, managed: ManagedEndpoint, decision: Decision) -> None:
+        """It decided about its next owner; for what concerns the others (strategy, the end of it all)."""
+        ...
+
+    def on_settled(self, managed: ManagedEndpoint) -> None:
+        """It has no process any more and will get none by itself."""
+        ...
+
+
+class ManagedEndpoint:
+    """One endpoint and its current owner, if it has one. All methods under the reactor's lock."""
+
+    def __init__(
+        self,
+        office: Office,
+        endpoint: Endpoint,
+        dialect: dict[str, Any] | None,
+        *,
+        ledger: Ledger | None = None,
+        epoch: int = 0,
+    ) -> None:
+        """`ledger` and `epoch` go on where an endpoint of this name was removed before: numbers are never reused."""
+        self.endpoint = endpoint
+        self.state = "stopped"
+        self.epoch = epoch
+        self.ledger = ledger or Ledger()
+        self.account = Account(endpoint.name, endpoint.buffer)
+        self.monitors: list[Monitor] = []
+        self.last_exit: Reason | None = None
+        self.gaps = 0
+        self.torn = 0
+        self.messages = 0
+        self.bytes = 0
+        self.filtered = 0
+        self.rtt: float | None = None
+        self._office = office
+        self._dialect = dialect
+        self._policy = RestartPolicy(endpoint.restart, random)
+        self._narrate = Narrator(endpoint.name)
+        self._child: OwnerChild | None = None
+        self._timer: Timer | None = None
+        self._pulse: Timer | None = None
+        self._age: Timer | None = None
+        self._last_words: Reason | None = None
+        self._planned = ""
+        self._stopping = False
+        self._up_since: float | None = None
+        self._epoch_messages = 0
+        self._last_heard: float | None = None
+        self._last_lost_at: int | None = None
+        self._was_confirmed: list[Subscription] = []
+        self._pulse_due = 0.0
+        self._url = 0
+        self._refs = count(1)
+        self._pending: dict[int, Future[None]] = {}
+        self._up_waiters: list[Future[None]] = []
+        self.ledger.want(endpoint.subscribe)
+
+    # -- what can be asked of it -----------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self.endpoint.name
+
+    @property
+    def settled(self) -> bool:
+        """It has no process, and none will come by itself."""
+        return self._child is None and self.state in ("stopped", "fatal")
+
+    @property
+    def pid(self) -> int | None:
+        return self._child.pid if self._child else None
+
+    def start(self) -> None:
+        """Give it its first owner."""
+        if self.settled:
+            self._launch()
+
+    def stop(self) -> None:
+        """Let the owner close the connection and go; no new one comes."""
+        self._stopping = True
+        self._cancel_timer()
+        if self._child is None:
+            self._settle("stopped")
+        else:
+            self.state = "stopping"
+            self._child.stop(kind="stopped")
+
+    def restart(self, why: str = "recycled") -> Future[None]:
+        """A new owner now, whatever the state; the future is done when it is up."""
+        future: Future[None] = Future()
+        self._up_waiters.append(future)
+        self._stopping = False
+        self._policy.pardon()
+        self._planned = why
+        if self._child is not None:
+            self._child.stop(kind="recycled")
+        else:
+            self._cancel_timer()
+            self._launch()
+        return future
+
+    def send(self, data: bytes, *, binary: bool) -> Future[None]:
+        """Done when the owner has handed all bytes to the kernel."""
+        return self._command(commands.SEND_BINARY if binary else commands.SEND_TEXT, data)
+
+    def subscribe(self, streams: Iterable[Subscription]) -> list[Subscription]:
+        """Want these too; they are requested at once where the endpoint is up, else at the next `Up`."""
+        new = self.ledger.want(streams)
+        if new and self.state == "up":
+            self._tell(commands.SUBSCRIBE, new)
+        return new
+
+    def unsubscribe(self, streams: Iterable[Subscription]) -> list[Subscription]:
+        """Want these no more."""
+        gone = self.ledger.unwant(streams)
+        if gone and self.state == "up":
+            self._tell(commands.UNSUBSCRIBE, gone)
+        return gone
+
+    def insert(self, data: bytes, *, binary: bool) -> int:
+        """Put the user's own record into the stream, in order; its number."""
+        at = time_ns()
+        number = self.ledger.accept(1, at)
+        arrival = arrival_of_one(data, self.account, epoch=self.epoch, number=number, received_at=at, binary=binary)
+        self._inbox.put(arrival)
+        return number
+
+    def enter(self, monitor: Monitor) -> None:
+        """Let a monitor see what comes, and what is the case."""
+        self.monitors.append(monitor)
+        if self.state == "up":
+            monitor.notify(items.Up(self.name, self.epoch, time_ns()))
+        elif self.last_exit is not None:
+            monitor.notify(items.Down(self.name, self.epoch, time_ns(), self.last_exit))
+
+    def replace_settings(self, endpoint: Endpoint, dialect: dict[str, Any] | None) -> None:
+        """New settings from a reload; they hold from the next owner on, which comes at once."""
+        self.ledger.unwant(list(self.ledger.wanted.values()))
+        self.ledger.want(endpoint.subscribe)
+        self.endpoint = endpoint
+        self.account.buffer = endpoint.buffer
+        self._dialect = dialect
+        self._policy = RestartPolicy(endpoint.restart, random)
+        self._url = 0
+        self.restart()
+
+    def status(self) -> dict[str, Any]:
+        """For the status, see DESIGN's command-line contract."""
+        now = monotonic()
+        return {
+            "state": self.state,
+            "pid": self.pid,
+            "epoch": self.epoch,
+            "uptime": round(now - self._up_since, 3) if self._up_since is not None else None,
+            "messages": self.messages,
+            "bytes": self.bytes,
+            "restarts": self._policy.total,
+            "gaps": self.gaps,
+            "dropped": self.account.dropped,
+            "filtered": self.filtered,
+            "torn": self.torn,
+            "silence": round(now - self._last_heard, 3) if self._last_heard is not None else None,
+            "rtt": self.rtt,
+            "buffered": self.account.waiting,
+            "last_exit": self.last_exit.to_json() if self.last_exit else None,
+            "url": mask_url(self._current_url()),
+            "subscriptions": self.ledger.to_json(),
+        }
+
+    # -- the next owner --------------------------------------------------------------------------------------------------
+
+    def _launch(self) -> None:
+        self.epoch += 1
+        self.state = "starting"
+        self._last_words = None
+        self._epoch_messages = 0
+        limits = self.endpoint.limits
+        connects, period = limits.connects, limits.connects_period
+        host = urlsplit(self._current_url()).hostname or ""
+        if connects is None:
+            connects, period = (0, 60.0) if _is_loopback(host) else _DEFAULT_BUDGET
+        wait = self._office.budget.reserve(f"{host} {self.endpoint.bind}", monotonic(), connects, period)
+        if wait > 0:
+            self.state = "backoff"
+            self._narrate.budget(self.epoch, host, wait)
+            self._timer = self._office.reactor.call_later(wait, self._hire)
+        else:
+            self._hire()
+
+    def _hire(self) -> None:
+        self.state = "starting"
+        self._timer = None
+        child = self._office.hire(self, self.endpoint)
+        self._child = child
+        if child.state is State.WARM:
+            self.on_ready(child)
+
+    def on_ready(self, child: OwnerChild) -> None:
+        """The owner is warm: it gets the endpoint."""
+        try:
+            assignment = self._assignment()
+        except ConfigError as error:
+            self._last_words = Reason(kind="config", text="; ".join(map(str, error.problems)))
+            child.stop()
+            return
+        self.state = "connecting"
+        child.assign(assignment)
+        self._start_pulse()
+
+    def _assignment(self) -> Assignment:
+        endpoint = expand_endpoint(self.endpoint)
+        return Assignment(
+            endpoint=endpoint,
+            epoch=self.epoch,
+            url=endpoint.urls[self._url % len(endpoint.urls)],
+            dialect=self._dialect,
+            wanted=tuple(self.ledger.wanted.values()),
+            confirmed=tuple(self._was_confirmed),
+            last_number=self.ledger.last_number,
+            last_received_at=self.ledger.last_received_at,
+            quarantine=self.quarantine,
+            sys_path=self.sys_path,
+        )
+
+    quarantine = ""
+    """Folder for the messages a decode hook fails on; set by the supervisor."""
+    sys_path: tuple[str, ...] = ()
+    """Where hooks are importable from; set by the supervisor."""
+
+    # -- what the owner says ---------------------------------------------------------------------------------------------
+
+    def on_record(self, child: OwnerChild, received: Record) -> None:
+        """A batch of messages, or something said between them."""
+        self.filtered += received.filtered
+        if received.kind == record.REPORT:
+            try:
+                report = Report.decode(received.report())
+                _REPORTS[report.event](self, report.fields)
+            except (ValueError, KeyError, TypeError) as error:
+                child.abort(Reason(kind="corrupt", text=f"a report that makes no sense: {error!r}"[:300]))
+            return
+        if not received.count:
+            return
+        self._last_heard = monotonic()
+        first = self.ledger.accept(received.count, received.received_at)
+        self.messages += received.count
+        self._epoch_messages += received.count
+        self.bytes += received.raw
+        self._inbox.put(arrival_of(received, self.account, epoch=self.epoch, first=first, streams=None))
+        if self.account.is_full:
+            self._overflowed(child)
+
+    def on_command(self, child: OwnerChild, command: Command) -> None:
+        """An answer on the control socket."""
+        try:
+            if command.kind == commands.PROBED:
+                self.rtt = command.json().get("rtt")
+                return
+            future = self._pending.pop(command.ref, None)
+            if future is None:
+                return
+            if command.kind == commands.TAKEN:
+                future.set_result(None)
+            elif command.kind == commands.REFUSED:
+                answer = command.json()
+                kind = NotConnected if answer.get("fate") == "not_sent" else SendFailed
+                future.set_exception(kind(f"{self.name}: {answer.get('text', 'refused')}"))
+        except ValueError as error:
+            child.abort(Reason(kind="corrupt", text=f"control socket: {error}"))
+
+    def on_log(self, child: OwnerChild, line: str) -> None:
+        """Something user code printed in the owner."""
+        self._narrate.printed(self.epoch, child.pid, line)
+
+    def on_dead(self, child: OwnerChild, reason: Reason) -> None:
+        """The owner is gone and its pipe is drained."""
+        del child
+        torn = self._child.torn_bytes if self._child else 0
+        if torn:
+            self.torn += 1
+            logger.warning("%s/%d: a record of %d bytes was not finished; dropped", self.name, self.epoch, torn)
+        if self._last_words is not None and reason.kind not in _OVERRULING:
+            reason = self._last_words
+        if reason.kind == "stopped" and not self._stopping and not self._planned:  # somebody else sent it a SIGTERM
+            reason = Reason(kind="crashed", signal="SIGTERM", code=reason.code)
+        self._child = None
+        uptime = monotonic() - self._up_since if self._up_since is not None else None
+        if uptime is None:
+            self._url += 1  # the next address, where there are several
+        self._close_epoch(reason, uptime)
+        if self._stopping:
+            self._settle("stopped")
+        else:
+            self._act_on(reason, uptime)
+
+    def _close_epoch(self, reason: Reason, uptime: float | None) -> None:
+        for timer in (self._pulse, self._age):
+            if timer is not None:
+                timer.cancel()
+        self._up_since = None
+        self.rtt = None
+        self.last_exit = reason
+        self._last_lost_at = self.ledger.last_received_at
+        self._was_confirmed = self.ledger.connection_lost()
+        self.account.relieved = None
+        for future in self._pending.values():
+            text = f"{self.name}: the connection went before the send was confirmed; its fate is unknown"
+            future.set_exception(SendFailed(text))
+        self._pending.clear()
+        down = items.Down(self.name, self.epoch, time_ns(), reason)
+        self._put(down)
+        for monitor in self.monitors:
+            monitor.notify(down)
+        self._narrate.down(self.epoch, reason, uptime, self._epoch_messages)
+
+    def _act_on(self, reason: Reason, uptime: float | None) -> None:
+        if self._planned:
+            decision = Decision(Verdict.RESTART)
+            self._policy.total += 1
+            self._planned = ""
+        else:
+            decision = self._policy.decide(monotonic(), reason, uptime)
+        self._narrate.next(decision, self.endpoint.restart)
+        match decision.verdict:
+            case Verdict.RESTART if decision.delay == 0:
+                self._launch()
+            case Verdict.RESTART:
+                self._wait("backoff", decision.delay)
+            case Verdict.COOL_DOWN:
+                self._wait("cooling_down", decision.delay)
+            case Verdict.FATAL:
+                self._put(items.Fatal(self.name, self.epoch, time_ns(), reason))
+                self._settle("fatal")
+            case Verdict.END | Verdict.STOP_SUPERVISOR:
+                self._settle("stopped")
+        self._office.on_verdict(self, decision)
+
+    def _wait(self, state: str, delay: float) -> None:
+        self.state = state
+        self._timer = self._office.reactor.call_later(delay, self._launch)
+
+    def _settle(self, state: str) -> None:
+        self.state = state
+        for future in self._up_waiters:
+            why = self.last_exit.describe() if self.last_exit else "stopped"
+            future.set_exception(NotConnected(f"{self.name} is {state}: {why}"))
+        self._up_waiters.clear()
+        self._office.on_settled(self)
+
+    # -- reports ---------------------------------------------------------------------------------------------------------
+
+    def _on_stage(self, fields: dict[str, Any]) -> None:
+        self._narrate.stage(self.epoch, str(fields["stage"]), mask_url(self._current_url()))
+
+    def _on_up(self, fields: dict[str, Any]) -> None:
+        now = time_ns()
+        self.state = "up"
+        self._up_since = self._last_heard = monotonic()
+        headers = {str(name): str(value) for name, value in dict(fields["headers"]).items()}
+        up = items.Up(self.name, self.epoch, now, fields["subprotocol"], headers)
+        self._put(up)
+        if self.ledger.ever_up:
+            self.gap("reconnected", self._last_lost_at, now)
+        self.ledger.ever_up = True
+        watchdog = self.endpoint.watchdog
+        if watchdog.max_age:
+            age = max(1.0, watchdog.max_age - random() * watchdog.rollover_window)  # noqa: S311 - a dice
+            self._age = self._office.reactor.call_later(age, self._age_out)
+        for monitor in self.monitors:
+            monitor.notify(up)
+        for future in self._up_waiters:
+            future.set_result(None)
+        self._up_waiters.clear()
+        self._narrate.up(self.epoch, mask_url(self._current_url()), str(fields.get("peer") or ""))
+
+    def gap(self, cause: str, last_received_at: int | None, resumed_at: int | None, **numbers: int | None) -> None:
+        """Say in the stream that something is, or may be, missing."""
+        self.gaps += 1
+        self._put(items.Gap(self.name, self.epoch, time_ns(), cause, last_received_at, resumed_at, **numbers))
+
+    def _on_gap(self, fields: dict[str, Any]) -> None:
+        last = self.ledger.last_received_at
+        self.gap(str(fields["cause"]), last, time_ns(), expected=fields.get("expected"), got=fields.get("got"))
+
+    def _on_subscribed(self, fields: dict[str, Any]) -> None:
+        stream = key_of(fields["stream"])
+        self.ledger.confirmed.add(stream)
+        self.ledger.rejected.pop(stream, None)
+        self._put(items.Subscribed(self.name, self.epoch, time_ns(), stream))
+
+    def _on_rejected(self, fields: dict[str, Any]) -> None:
+        stream, error = key_of(fields["stream"]), str(fields["error"])
+        self.ledger.rejected[stream] = error
+        self._put(items.Rejected(self.name, self.epoch, time_ns(), stream, error))
+        self._narrate.rejected(self.epoch, stream, error)
+
+    def _on_restored(self, fields: dict[str, Any]) -> None:
+        failed = tuple(key_of(stream) for stream in fields["failed"])
+        self._put(items.Restored(self.name, self.epoch, time_ns(), int(fields["ok"]), failed))
+        self._narrate.restored(self.epoch, int(fields["ok"]), failed)
+
+    def _on_dropped(self, fields: dict[str, Any]) -> None:
+        number, size, cause = int(fields["count"]), int(fields["bytes"]), str(fields["cause"])
+        self.account.dropped += number
+        self._put(items.Dropped(self.name, self.epoch, time_ns(), None, None, number, size, cause))
+        self._narrate.dropped(self.epoch, number, cause, str(fields.get("text", "")))
+
+    def _on_stalled(self, fields: dict[str, Any]) -> None:
+        stream = fields.get("stream")
+        name = None if stream is None else key_of(stream)
+        self._put(items.Stalled(self.name, self.epoch, time_ns(), name, float(fields["silence"])))
+
+    def _on_said(self, fields: dict[str, Any]) -> None:
+        self._narrate.said(self.epoch, str(fields["level"]), str(fields["text"]))
+
+    def _on_down(self, fields: dict[str, Any]) -> None:
+        self._last_words = Reason.from_json(fields["reason"])
+        if self._child is not None:
+            self._child.leaving()
+
+    # -- flow and watchdogs ----------------------------------------------------------------------------------------------
+
+    def _overflowed(self, child: OwnerChild) -> None:
+        match self.endpoint.buffer.overflow:
+            case "disconnect":
+                self._inbox.discard(self.account, "overflow")
+                text = f"more than {self.endpoint.buffer.max_bytes} bytes waited for the consumer"
+                child.abort(Reason(kind="overflow", text=text))
+            case "block" if self.account.relieved is None and not self._stopping:
+                child.pause()
+                self.account.relieved = lambda: self._office.reactor.post(lambda: self._relieve(child))
+
+    def _relieve(self, child: OwnerChild) -> None:
+        if self._child is child:
+            child.resume()
+
+    def _start_pulse(self) -> None:
+        interval = self.endpoint.watchdog.progress / 2 or _PULSE_WITHOUT_PROBES
+        self._pulse_due = monotonic() + interval
+        self._pulse = self._office.reactor.call_later(interval, self._beat)
+
+    def _beat(self) -> None:
+        child, watchdog = self._child, self.endpoint.watchdog
+        if child is None or child.state is not State.SERVING:
+            return
+        if watchdog.progress:
+            if monotonic() - self._pulse_due > watchdog.progress / 4:
+                child.excuse()
+            child.probe()
+        if watchdog.memory and child.pid is not None:
+            self._check_memory(child, child.pid)
+        self._start_pulse()
+
+    def _check_memory(self, child: OwnerChild, pid: int) -> None:
+        resident = resident_bytes(pid)
+        if resident is not None and resident > self.endpoint.watchdog.memory:
+            child.abort(Reason(kind="memory_limit", text=f"{resident} bytes resident, {self.endpoint.watchdog.memory} allowed"))
+
+    def _age_out(self) -> None:
+        if self._child is not None and self.state == "up":
+            self._planned = "max_age"
+            self._child.stop(kind="recycled")
+
+    # -- small tools -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _inbox(self) -> Inbox:
+        return self._office.inbox_of(self.name)
+
+    @property
+    def up_for(self) -> float:
+        """Seconds since the `Up`; 0 where it is not up."""
+        return monotonic() - self._up_since if self._up_since is not None else 0.0
+
+    def _put(self, event: items.Event) -> None:
+        self._inbox.put_event(event, self.account)
+
+    def _current_url(self) -> str:
+        urls = self.endpoint.urls
+        return urls[self._url % len(urls)] if urls else ""
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _command(self, kind: int, body: bytes) -> Future[None]:
+        if self.state != "up" or self._child is None:
+            remedy = f"wait for its Up (feed.monitor({self.name!r}).wait_up())"
+            raise NotConnected(f"{self.name} is {self.state}: nothing was sent; {remedy}")
+        ref, future = next(self._refs), Future[None]()
+        try:
+            self._child.tell(kind, ref, body)
+        except NotConnected as error:
+            raise NotConnected(f"{self.name}: {error}; nothing was sent") from None
+        self._pending[ref] = future
+        return future
+
+    def _tell(self, kind: int, streams: list[Subscription]) -> None:
+        assert self._child is not None
+        self._child.tell(kind, 0, {"streams": streams})
+
+
+_REPORTS: dict[str, Callable[[ManagedEndpoint, dict[str, Any]], None]] = {
+    "stage": ManagedEndpoint._on_stage,
+    "up": ManagedEndpoint._on_up,
+    "subscribed": ManagedEndpoint._on_subscribed,
+    "rejected": ManagedEndpoint._on_rejected,
+    "restored": ManagedEndpoint._on_restored,
+    "dropped": ManagedEndpoint._on_dropped,
+    "gap": ManagedEndpoint._on_gap,
+    "stalled": ManagedEndpoint._on_stalled,
+    "log": ManagedEndpoint._on_said,
+    "down": ManagedEndpoint._on_down,
+}
+
+
+def resident_bytes(pid: int) -> int | None:
+    """The process's resident memory; None where it is gone."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _is_loopback(host: str) -> bool:
+    """There is nobody to be banned by."""
+    return host == "localhost" or host == "::1" or host.startswith("127.")

@@ -1,0 +1,263 @@
+"""`multiprocessing`, without what does not suit a library.
+
+Plain `multiprocessing` imports the user's `__main__` into every child: each owner would load the user's whole program, and a
+script without a guard would fail. And its one fork server per program may be running already, without our modules in it.
+So the fork server here is a private one, and what is sent to a new process says nothing of a main module.
+
+A start can block for ever (on a stopped fork server), so it happens in a thread of its own, the `Launcher`; whoever asked
+keeps the deadline and replaces the launcher when it passes.
+"""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import (
+    forkserver,
+    popen_forkserver,
+    popen_spawn_posix,
+    process,
+    reduction,
+    resource_tracker,
+    spawn,
+    util,
+)
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess, set_spawning_popen
+from queue import SimpleQueue
+from typing import Any
+
+from wsadapter import capabilities
+from wsadapter.contract import entry
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A process that was started, with our ends of its three channels."""
+
+    process: OwnerProcess
+    pid: int
+    pidfd: int | None
+    """None where the platform has none."""
+    sentinel: int
+    data: Connection
+    control: Connection
+    log: Connection
+
+
+class OwnerProcess(process.BaseProcess):
+    """A `multiprocessing` process that is started by the launcher's own means."""
+
+    def __init__(self, popen: Callable[[OwnerProcess], Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._make_popen = popen
+
+    def _Popen(self, process_obj: OwnerProcess) -> Any:  # noqa: N802 - the name multiprocessing calls
+        del process_obj
+        return self._make_popen(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What travels to the child: a plain process; how it was started is the parent's affair.
+        return _plain_process, (self._target, self._args, self.name)  # type: ignore[attr-defined]
+
+    @property
+    def status_is_known(self) -> bool:
+        """False where the fork server died first: the exit code 255 that `multiprocessing` reports then is made up."""
+        return not (self.exitcode == 255 and isinstance(self._popen, _ForkServerPopen) and self._popen.server_gone())  # type: ignore[attr-defined]
+
+
+def _plain_process(target: Any, args: tuple[Any, ...], name: str) -> process.BaseProcess:
+    return SpawnProcess(target=target, args=args, name=name, daemon=True)
+
+
+def _parcel(popen: Any, process_obj: OwnerProcess) -> bytes:
+    """What a new process reads first: how to prepare itself, less the user's main module, and what to run."""
+    preparation = spawn.get_preparation_data(process_obj.name)
+    for key in ("init_main_from_name", "init_main_from_path"):
+        preparation.pop(key, None)
+    buffer = io.BytesIO()
+    set_spawning_popen(popen)
+    try:
+        reduction.dump(preparation, buffer)
+        reduction.dump(process_obj, buffer)
+    finally:
+        set_spawning_popen(None)
+    return buffer.getvalue()
+
+
+class _ForkServerPopen(popen_forkserver.Popen):
+    """Forks from a fork server of our own."""
+
+    _fds: list[int]
+
+    def __init__(self, process_obj: OwnerProcess, server: forkserver.ForkServer) -> None:
+        self._server = server
+        super().__init__(process_obj)
+
+    def _launch(self, process_obj: OwnerProcess) -> None:
+        parcel = _parcel(self, process_obj)
+        self.sentinel, write_end = self._server.connect_to_new_process(self._fds)
+        # The child takes the end of this pipe for its parent's death, so one write end stays open here.
+        lifeline = os.dup(write_end)
+        self.finalizer = util.Finalize(self, _close_fds, (lifeline, self.sentinel))
+        with open(write_end, "wb") as pipe:
+            pipe.write(parcel)
+        self.pid = forkserver.read_signed(self.sentinel)
+
+    def server_gone(self) -> bool:
+        pid = self._server._forkserver_pid  # type: ignore[attr-defined]
+        return pid is None or not _is_alive(pid)
+
+
+class _SpawnPopen(popen_spawn_posix.Popen):
+    """Starts a fresh interpreter."""
+
+    _fds: list[int]
+
+    def _launch(self, process_obj: OwnerProcess) -> None:
+        tracker = resource_tracker.getfd()
+        assert tracker is not None
+        parcel = _parcel(self, process_obj)
+        parcel_read, parcel_write = os.pipe()
+        try:
+            self.sentinel, child_alive = os.pipe()
+            self.finalizer = util.Finalize(self, _close_fds, (self.sentinel, parcel_write))
+            try:
+                command = spawn.get_command_line(tracker_fd=tracker, pipe_handle=parcel_read)
+                inherited = [*self._fds, tracker, parcel_read, child_alive]
+                self.pid = util.spawnv_passfds(spawn.get_executable(), command, inherited)  # type: ignore[arg-type]
+            finally:
+                os.close(child_alive)
+        finally:
+            os.close(parcel_read)
+        with open(parcel_write, "wb", closefd=False) as pipe:
+            pipe.write(parcel)
+
+
+def _close_fds(*fds: int) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    with open(f"/proc/{pid}/stat", "rb") as stat:
+        return stat.read().rpartition(b")")[2].split()[0] != b"Z"
+
+
+class Launcher:
+    """Starts owner processes, one after the other, in a thread of its own."""
+
+    def __init__(self, start_method: str) -> None:
+        self.start_method = capabilities.start_method(start_method)
+        self._orders: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._server = _new_server()
+        self._abandoned = False
+        self._thread = threading.Thread(target=self._run, name="wsadapter-launcher", daemon=True)
+        self._thread.start()
+
+    def start(self, name: str, done: Callable[[Started | OSError], None]) -> None:
+        """Start one; `done` is called in the launcher's thread, with what was started or why it could not be."""
+        self._orders.put(lambda: self._start(name, done))
+
+    def abandon(self) -> None:
+        """It is stuck in a start: let it be. Should that start ever end, its process is told to go."""
+        self._abandoned = True
+        self._orders.put(None)
+        self._kill_server()  # its children live on; we have their pidfds
+
+    def close(self) -> None:
+        """End the thread and the fork server, after every owner is gone."""
+        self._orders.put(None)
+        self._thread.join()
+        self._kill_server()  # asked, it would wait for every process that inherited its lifeline, a stranger's too
+        self._server._stop()  # type: ignore[attr-defined]
+
+    def _kill_server(self) -> None:
+        pid = self._server._forkserver_pid  # type: ignore[attr-defined]
+        if pid is not None and _is_alive(pid):
+            os.kill(pid, signal.SIGKILL)
+
+    def _run(self) -> None:
+        # Signals are the program's, in its own threads. What is started here inherits the mask, and lifts it when it is
+        # ready for them (entry.accept_signals).
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        while (order := self._orders.get()) is not None:
+            order()
+        if self._abandoned:
+            self._server._stop()  # type: ignore[attr-defined]
+
+    def _start(self, name: str, done: Callable[[Started | OSError], None]) -> None:
+        try:
+            started = self._launch_with_a_server(name)
+        except (OSError, EOFError) as error:  # EOFError: the fork server died over it
+            done(error if isinstance(error, OSError) else OSError(f"the fork server died: {error}"))
+            return
+        if self._abandoned:
+            _discard(started)
+        else:
+            done(started)
+
+    def _launch_with_a_server(self, name: str) -> Started:
+        try:
+            return self._launch(name)
+        except ChildProcessError:  # somebody else's waitpid(-1) reaped our fork server
+            self._server = _new_server()
+            return self._launch(name)
+
+    def _launch(self, name: str) -> Started:
+        ends: list[Connection] = []
+        try:
+            data, data_child = multiprocessing.Pipe(duplex=False)
+            ends += (data, data_child)
+            control, control_child = multiprocessing.Pipe()
+            ends += (control, control_child)
+            log, log_child = multiprocessing.Pipe(duplex=False)
+            ends += (log, log_child)
+            owner = OwnerProcess(
+                self._popen, target=entry.run_owner, args=(data_child, control_child, log_child), name=name, daemon=True
+            )
+            owner.start()
+            pid = owner.pid
+            assert pid is not None
+            pidfd = _pidfd(pid) if capabilities.pidfd() else None
+        except BaseException:
+            for end in ends:
+                end.close()
+            raise
+        for end in (data_child, control_child, log_child):
+            end.close()  # at once: while we hold a write end, its pipe never ends
+        return Started(owner, pid, pidfd, owner.sentinel, data, control, log)
+
+    def _popen(self, owner: OwnerProcess) -> Any:
+        if self.start_method == "forkserver":
+            return _ForkServerPopen(owner, self._server)
+        return _SpawnPopen(owner)
+
+
+def _new_server() -> forkserver.ForkServer:
+    server = forkserver.ForkServer()
+    server.set_forkserver_preload([entry.TEMPLATE])
+    return server
+
+
+def _pidfd(pid: int) -> int:
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError as error:
+        raise OSError(f"process {pid} died while it was started") from error
+
+
+def _discard(started: Started) -> None:
+    for end in (started.control, started.data, started.log):
+        end.close()  # it leaves on the end of its control socket
+    if started.pidfd is not None:
+        os.close(started.pidfd)

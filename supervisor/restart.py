@@ -1,0 +1,141 @@
+"""When an endpoint gets its next owner. Values in, values out; the clock and the dice are passed in.
+
+Restart types, intensity and period are OTP's (supervisor: "Maximum Restart Intensity"); the wait grows exponentially with
+full jitter, so that endpoints which died together do not come back together.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from wsadapter.contract.endpoint import Restart
+from wsadapter.contract.reasons import Reason
+
+FATAL_AFTER = 5
+"""So many `config` failures in a row, all the same, and no retry will mend it."""
+MAX_RETRY_AFTER = 86400.0
+"""Seconds; a peer that asks for more is asked again after a day."""
+
+
+class Verdict(Enum):
+    """What to do after an epoch has ended."""
+
+    RESTART = "restart"
+    COOL_DOWN = "cool_down"
+    """Too many restarts: wait, then start afresh."""
+    FATAL = "fatal"
+    STOP_SUPERVISOR = "stop_supervisor"
+    END = "end"
+    """The restart type says that this was the last one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A verdict and when to act on it."""
+
+    verdict: Verdict
+    delay: float = 0.0
+    """Seconds."""
+    restarts: int = 0
+    """Restarts within the period, this one included."""
+
+
+class RestartPolicy:
+    """One endpoint's memory of its restarts."""
+
+    def __init__(self, settings: Restart, dice: Callable[[], float]) -> None:
+        """`dice` returns a number evenly drawn from [0, 1)."""
+        self._settings = settings
+        self._dice = dice
+        self._restarts: deque[float] = deque()
+        self._failures = 0
+        self._same: tuple[Reason | None, int] = (None, 0)
+        self.total = 0
+        """Restarts since the endpoint was added."""
+
+    def decide(self, now: float, reason: Reason, uptime: float | None) -> Decision:
+        """After an epoch ended for `reason`, `uptime` seconds after its `Up` (None: it never was up)."""
+        settings = self._settings
+        if settings.type == "temporary" or (settings.type == "transient" and not reason.abnormal):
+            return Decision(Verdict.END)
+        if uptime is not None and uptime >= settings.min_uptime:
+            self._failures = 0
+        if not reason.counts:
+            self.total += 1
+            return Decision(Verdict.RESTART)
+        if self._hopeless(reason):
+            return Decision(Verdict.FATAL)
+        restarts = self._count(now)
+        if restarts > settings.intensity:
+            return self._exceeded(restarts)
+        self.total += 1
+        return Decision(Verdict.RESTART, self._delay(reason), restarts)
+
+    def pardon(self) -> None:
+        """Forget the past: somebody restarted it by hand, or it has cooled down."""
+        self._restarts.clear()
+        self._failures = 0
+        self._same = (None, 0)
+
+    def _hopeless(self, reason: Reason) -> bool:
+        last, times = self._same
+        self._same = (reason, times + 1 if reason == last else 1)
+        return reason.kind == "config" and self._same[1] >= FATAL_AFTER
+
+    def _count(self, now: float) -> int:
+        self._restarts.append(now)
+        while self._restarts[0] <= now - self._settings.period:
+            self._restarts.popleft()
+        return len(self._restarts)
+
+    def _exceeded(self, restarts: int) -> Decision:
+        match self._settings.on_exceeded:
+            case "fatal":
+                return Decision(Verdict.FATAL, restarts=restarts)
+            case "stop_supervisor":
+                return Decision(Verdict.STOP_SUPERVISOR, restarts=restarts)
+            case "cool_down":
+                self.pardon()
+                self.total += 1
+                return Decision(Verdict.COOL_DOWN, self._settings.cool_down, restarts)
+
+    def _delay(self, reason: Reason) -> float:
+        settings = self._settings
+        longest = min(settings.backoff_max, settings.backoff_initial * settings.backoff_factor ** min(self._failures, 64))
+        self._failures += 1
+        if reason.status is not None and 400 <= reason.status < 500:
+            delay = settings.backoff_max * (0.5 + 0.5 * self._dice())  # a refusal is not mended by asking faster
+        else:
+            delay = longest * self._dice()
+        return max(delay, min(reason.retry_after or 0.0, MAX_RETRY_AFTER))
+
+
+class ConnectBudget:
+    """How many connects a host gets, over all endpoints of the supervisor: exchanges ban by address, not by connection."""
+
+    def __init__(self) -> None:
+        self._slots: dict[str, list[float]] = {}
+
+    def reserve(self, host: str, now: float, connects: int, period: float) -> float:
+        """Book the next free connect to `host`; the seconds to wait for it. `connects` 0: no limit.
+
+        Every endpoint counts all connects to the host against its own limit, so the strictest holds for its owner.
+        """
+        slots = self._slots.setdefault(host, [])
+        while slots and slots[0] <= now - max(period, 3600.0):
+            slots.pop(0)
+        at = now
+        if connects and len(slots) >= connects:
+            at = max(now, slots[-connects] + period)
+        insort(slots, at)
+        return at - now
+
+    def cancel(self, host: str, at: float) -> None:
+        """Give back a booking that was not used."""
+        slots = self._slots.get(host, [])
+        if at in slots:
+            slots.remove(at)

@@ -1,0 +1,48 @@
+"""What a configuration file says once it is checked: plain frozen values. The endpoints' own are in the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from wsadapter.contract.endpoint import Endpoint
+
+Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
+StartMethod = Literal["forkserver", "spawn"]
+OutputKind = Literal["jsonl", "none"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputSettings:
+    """Where the items go."""
+
+    kind: OutputKind = "jsonl"
+    """"jsonl": one JSON line per item; "none": nowhere."""
+    path: str = "-"
+    """"-" is standard output. A file is appended to, never truncated; `{endpoint}` and strftime fields such as
+    `%Y%m%d-%H` (UTC) are filled in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """A whole configuration file."""
+
+    name: str = ""
+    """Of this instance: its lock and its control socket. Default: the file's stem."""
+    runtime_dir: str = ""
+    """Folder of the lock and the control socket. Default: $RUNTIME_DIRECTORY, else $XDG_RUNTIME_DIR/wsadapter, else
+    /tmp/wsadapter-UID."""
+    strategy: Strategy = "one_for_one"
+    """Who else restarts when an owner ends (OTP supervisor: strategy)."""
+    spares: int = 1
+    """Warm owners kept ready."""
+    start_method: StartMethod = "forkserver"
+    """How processes are made: "forkserver" or "spawn"."""
+    output: OutputSettings = OutputSettings()
+    endpoints: tuple[Endpoint, ...] = ()
+    """With `[defaults]` and the lines of `subscribe_file` merged in, paths absolute, `${...}` as written, no dialects."""
+    given: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Per endpoint the keys that the file sets, or `[defaults]`: "url", "heartbeat.kind". For `apply_dialect`."""
+    source: str = ""
+    """Path of the file, as given."""

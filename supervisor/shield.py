@@ -1,0 +1,83 @@
+"""Work that the program's signal handlers must not cut in two.
+
+A handler written in Python runs in the main thread between any two instructions, and may raise there: KeyboardInterrupt does.
+Blocking signals in that thread does not help where the program has others: the kernel gives the signal to one of those, and
+the interpreter runs the handler in the main thread all the same. So, for the moment of the work, a stand-in is in the
+handlers' place, which takes note of the signal; behind the work the handlers are back, and those that are due are called.
+
+Should an interrupt cut the exchange itself in two, a stand-in that was left behind calls the program's handler at once, and
+the next work puts it right.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from importlib import import_module
+from types import FrameType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+_FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
+_NUMBERS = tuple(int(n) for n in sorted(signal.valid_signals() - _FAULTS - {signal.SIGKILL, signal.SIGSTOP}) if n < 32)
+"""Those that a program may have a handler for; real-time signals are left out, nobody interrupts by them."""
+
+# `signal.signal` and `signal.getsignal` less their conversion to enums, which costs more than they do.
+_get: Callable[[int], Any] = import_module("_signal").getsignal
+_set: Callable[[int, Any], Any] = import_module("_signal").signal
+
+_main_thread = threading.main_thread().ident
+_replaced: dict[int, Any] = {}
+_noted: list[tuple[int, FrameType | None]] = []
+_working = False
+
+
+def whole(work: Callable[[], T]) -> T:
+    """`work()`, done whole: in the main thread, signal handlers of the program run behind it instead of within it."""
+    global _working
+    if threading.get_ident() != _main_thread or _working:
+        return work()
+    try:
+        for number in _NUMBERS:
+            handler = _get(number)
+            if callable(handler) and handler is not _stand_in:
+                _replaced[number] = handler
+                _set(number, _stand_in)
+        _working = True
+        return work()
+    finally:
+        try:
+            while _replaced:
+                number = next(iter(_replaced))
+                if _get(number) is _stand_in:  # else somebody's work set a handler of its own
+                    _set(number, _replaced[number])
+                del _replaced[number]
+        finally:
+            _working = False
+            _call_noted()
+
+
+def _call_noted() -> None:
+    while _noted:
+        number, frame = _noted[0]
+        del _noted[0]
+        handler = _get(number)
+        if callable(handler):
+            handler(number, frame)
+
+
+def _stand_in(number: int, frame: FrameType | None) -> None:
+    if _working:
+        _noted.append((number, frame))
+    elif number in _replaced:
+        _replaced[number](number, frame)
+
+
+def _after_fork_in_child() -> None:
+    global _main_thread
+    _main_thread = threading.get_ident()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

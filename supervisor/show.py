@@ -1,0 +1,146 @@
+"""Settings for a person: the effective ones with secrets masked (`--check --show`), and a table of all."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Final, NamedTuple
+
+from wsadapter.contract.endpoint import SECTIONS, Endpoint
+from wsadapter.dialect import apply_dialect, load_dialect
+from wsadapter.interpolate import MASK, mask_url
+from wsadapter.quantities import show_duration, show_size
+from wsadapter.schema import ENDPOINT, OUTPUT, SUPERVISOR, Setting, flatten
+from wsadapter.settings import OutputSettings, Settings
+
+_ONLY_A_REFERENCE: Final = re.compile(r"\$\{[^}]*\}")
+_BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
+
+
+class Description(NamedTuple):
+    """One line of the settings table."""
+
+    path: str
+    """"endpoints.NAME.timeouts.connect"."""
+    type: str
+    default: str
+    """As in TOML."""
+    meaning: str
+
+
+def effective(settings: Settings) -> dict[str, Any]:
+    """What holds, with defaults, `[defaults]` and dialects applied: tables `supervisor`, `output`, `endpoints`.
+
+    Secrets are masked: user info and query of URLs, header and login values, passwords, raw frames to send. A value
+    that is nothing but a `${...}` stays as written. Raises `ConfigError` where a dialect is no longer what it was
+    when it was checked.
+    """
+    return {
+        "supervisor": {key: getattr(settings, key) for key in SUPERVISOR},
+        "output": {key: getattr(settings.output, key) for key in OUTPUT},
+        "endpoints": {e.name: _effective(e, settings.given.get(e.name, frozenset())) for e in settings.endpoints},
+    }
+
+
+def _effective(endpoint: Endpoint, given: frozenset[str]) -> dict[str, Any]:
+    dialect = load_dialect(endpoint.dialect) if endpoint.dialect else None
+    table: dict[str, Any] = {}
+    for key, value in flatten(apply_dialect(endpoint, dialect, given=given)).items():
+        section, _, leaf = key.rpartition(".")
+        (table.setdefault(section, {}) if section else table)[leaf] = _masked(key, value)
+    return table
+
+
+def _masked(key: str, value: Any) -> Any:
+    if isinstance(value, Mapping) and key != "subscribe":
+        return {name: _mask(str(item)) if key in ("headers", "login") else item for name, item in value.items()}
+    if key in ("url", "proxy"):
+        return mask_url(value) if isinstance(value, str) else [mask_url(url) for url in value]
+    if key == "send_on_up":
+        return [_mask(frame) for frame in value]
+    if key == "tls.key_password":
+        return _mask(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _mask(value: str) -> str:
+    return value if not value or _ONLY_A_REFERENCE.fullmatch(value) else MASK
+
+
+def show(settings: Settings) -> str:
+    """`effective` as TOML text, durations and sizes as a person writes them."""
+    tables = effective(settings)
+    lines = [*_section("supervisor", tables["supervisor"], SUPERVISOR), *_section("output", tables["output"], OUTPUT)]
+    for name, table in tables["endpoints"].items():
+        path = f"endpoints.{_key(name)}"
+        lines += _section(path, {key: value for key, value in table.items() if key not in SECTIONS}, ENDPOINT)
+        for section in SECTIONS:
+            known = {k.removeprefix(f"{section}."): s for k, s in ENDPOINT.items() if k.startswith(f"{section}.")}
+            lines += _section(f"{path}.{section}", table[section], known)
+    return "\n".join(lines).strip() + "\n"
+
+
+def _section(path: str, table: Mapping[str, Any], settings: Mapping[str, Setting]) -> list[str]:
+    lines = [f"{key} = {_as_toml(value, settings[key])}" for key, value in table.items() if value is not None]
+    return [f"[{path}]", *lines, ""]
+
+
+def _as_toml(value: Any, setting: Setting | None = None) -> str:
+    if setting is not None and setting.quantity == "duration":
+        return f'"{show_duration(value)}"' if value else "0"
+    if setting is not None and setting.quantity == "size":
+        return f'"{show_size(value)}"' if value else "0"
+    if isinstance(value, Mapping):
+        inside = ", ".join(f"{_key(name)} = {_as_toml(item)}" for name, item in value.items())
+        return f"{{ {inside} }}" if inside else "{}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{', '.join(_as_toml(item) for item in value)}]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+
+
+def _key(name: str) -> str:
+    return name if _BARE_KEY.fullmatch(name) else _as_toml(name)
+
+
+def describe_settings() -> list[Description]:
+    """Every setting, in the order of the configuration file, with the meaning that its docstring gives.
+
+    Needs the package's source files, as `inspect.getsource` does; raises `OSError` without them.
+    """
+    meanings = _meanings(Endpoint)
+    for name, section in SECTIONS.items():
+        meanings |= {f"{name}.{key}": text for key, text in _meanings(section).items()}
+    return [
+        *_describe("supervisor", SUPERVISOR, _meanings(Settings)),
+        *_describe("output", OUTPUT, _meanings(OutputSettings)),
+        *_describe("endpoints.NAME", ENDPOINT, meanings),
+    ]
+
+
+def _describe(prefix: str, settings: Mapping[str, Setting], meanings: Mapping[str, str]) -> list[Description]:
+    return [
+        Description(f"{prefix}.{key}", setting.expected, _default(setting), meanings.get(key, ""))
+        for key, setting in settings.items()
+    ]
+
+
+def _default(setting: Setting) -> str:
+    return "" if setting.default is None else _as_toml(setting.default, setting)
+
+
+def _meanings(cls: type[Any]) -> dict[str, str]:
+    """The string below each annotated attribute."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
+    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef))
+    found: dict[str, str] = {}
+    for above, below in pairwise(body):
+        if not isinstance(above, ast.AnnAssign) or not isinstance(above.target, ast.Name):
+            continue
+        if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) and isinstance(below.value.value, str):
+            found[above.target.id] = " ".join(below.value.value.split())
+    return found

@@ -1,0 +1,152 @@
+"""`python -m wsadapter.supervise config.toml`: a multi-exchange fan-in runner, no code needed.
+
+Standard output carries the output only; everything for a person goes to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from wsadapter import values
+from wsadapter.config import load
+from wsadapter.contract.errors import ConfigError, Problem, UsageError
+from wsadapter.demo import demonstration
+from wsadapter.init import hand_over_if_init
+from wsadapter.logs import LogThread
+from wsadapter.quantities import duration
+from wsadapter.runner import CONFIGURATION, EXIT_CODES, STOPPED, Runner
+from wsadapter.settings import Settings
+from wsadapter.show import show
+from wsadapter.version import VERSION
+
+_STDERR: Final = 2
+_LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+def main(arguments: Sequence[str] | None = None, *, program: str = "python -m wsadapter.supervise") -> int:
+    """Runs the command line; gives the exit code, one of `runner.EXIT_CODES`."""
+    options = _parse(arguments, program)
+    try:
+        if options.check:
+            return _check(options)
+        hand_over_if_init()
+        with _configuration(options) as path:
+            return _run(options, path)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+    except UsageError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+    return CONFIGURATION
+
+
+def _parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description="Keeps WebSocket feeds up, a process for each, and writes what they deliver as one stream of JSON lines.",
+        epilog=_epilog(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("config", nargs="?", type=Path, metavar="config.toml", help="the configuration")
+    add("--check", action="store_true", help="check the configuration and exit with 0 or 2")
+    add("--show", action="store_true", help="with --check: print the effective settings, secrets masked")
+    add("--demo", action="store_true", help="no network, no file: local exchanges replay recordings over TLS")
+    add("--duration", type=_seconds, metavar="S", help='stop after S seconds (or "500ms", "2m", "1h")')
+    add("--name", help="of this instance, instead of the configuration's")
+    add("--log-level", choices=_LEVELS, default="info", help="what goes to standard error (default: info)")
+    add("--version", action="version", version=f"wsadapter {VERSION}")
+    options = parser.parse_args(arguments)
+    if options.demo == (options.config is not None):
+        parser.error("give a configuration file, or --demo instead of one")
+    if options.demo and options.check:
+        parser.error("--check checks a configuration file; --demo has none")
+    if options.show and not options.check:
+        parser.error("--show goes with --check")
+    return options
+
+
+def _epilog() -> str:
+    codes = "\n".join(f"  {code}  {meaning}" for code, meaning in sorted(EXIT_CODES.items()))
+    return (
+        "signals:\n"
+        "  SIGTERM, SIGINT  stop: close the connections (1000), write what was received; a second one: at once (exit 128 + n)\n"
+        "  SIGHUP           read the configuration again, touch only what changed; from a closing terminal: stop\n"
+        "  SIGUSR1          stacks of all threads and the status, to standard error\n\n"
+        f"exit codes:\n{codes}"
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            return duration(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no duration: seconds, or such as 500ms, 2m, 1h") from None
+    if not math.isfinite(seconds) or seconds < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration: it must be finite and not negative")
+    return seconds
+
+
+def _check(options: argparse.Namespace) -> int:
+    settings = _load(options.config, options.name)
+    if options.show:
+        sys.stdout.write(show(settings))
+        sys.stdout.flush()
+    count = len(settings.endpoints)
+    print(f"{options.config}: no problems, {count} endpoint{'' if count == 1 else 's'}", file=sys.stderr)
+    return STOPPED
+
+
+@contextmanager
+def _configuration(options: argparse.Namespace) -> Iterator[Path]:
+    """The path of the one to run."""
+    if options.config is not None:
+        yield options.config
+        return
+    with demonstration(options.name or f"demo-{os.getpid()}") as path:
+        yield path
+
+
+def _run(options: argparse.Namespace, path: Path) -> int:
+    settings = _load(path, options.name)
+    _raise_file_limit()
+    with LogThread(_STDERR, getattr(logging, options.log_level.upper())) as log:
+        return Runner(settings, path, log, duration=options.duration).run()
+
+
+def _load(path: Path, name: str | None) -> Settings:
+    settings = load(path)
+    if name is None:
+        return settings
+    if wrong := values.name(name):
+        raise ConfigError([Problem("--name", wrong)])
+    return replace(settings, name=name)
+
+
+def _raise_file_limit() -> None:
+    """Each endpoint takes a handful of descriptors, and the soft limit is low for the sake of programs that use select()."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (ValueError, OSError) as error:  # macOS says "unlimited" and means less
+            logging.getLogger("wsadapter.runner").debug("the limit of open files stays at %d: %s", soft, error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

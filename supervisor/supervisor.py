@@ -1,0 +1,562 @@
+"""`Supervisor`: a set of endpoints, one owner process each, one ordered stream.
+
+    start ─> launcher, spares, endpoints ─> ... ─> stop ─> every owner asked, told, killed; reaped ─> the stream ends
+
+This file is what users hold and what an endpoint reports to (`managed.Office`). The loop is `reactor`, one endpoint is
+`managed`, the consumer's side is `stream`, the asyncio side is `aio`.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import sys
+import threading
+import weakref
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from time import monotonic, time, time_ns
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from uuid import uuid4
+
+from wsadapter import capabilities
+from wsadapter.aio import AsyncSupervisor
+from wsadapter.child import Listener, OwnerChild
+from wsadapter.config import Settings, check_endpoint, checked, load
+from wsadapter.contract.endpoint import Endpoint, Subscription
+from wsadapter.contract.errors import (
+    AllFatal,
+    ConfigError,
+    DuplicateEndpoint,
+    SupervisorStopped,
+    UnknownEndpoint,
+    UsageError,
+)
+from wsadapter.contract.items import Batch, ClockStep, Event, Item, Started
+from wsadapter.dialect import apply_dialect, load_dialect
+from wsadapter.inbox import Inbox
+from wsadapter.instance import Instance, runtime_folder
+from wsadapter.ledger import key_of
+from wsadapter.managed import ManagedEndpoint, resident_bytes
+from wsadapter.monitor import Monitor
+from wsadapter.processes import Launcher
+from wsadapter.reactor import Reactor
+from wsadapter.restart import ConnectBudget, Decision, Verdict
+from wsadapter.spares import Spares
+from wsadapter.stream import Stream
+from wsadapter.version import VERSION
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from wsadapter.control import ControlServer
+
+logger = logging.getLogger("wsadapter.supervisor")
+
+T = TypeVar("T")
+Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
+_PIPE_MOST = 1 << 20
+_PIPES_TOGETHER = 32 << 20
+"""Bytes of pipe that all owners share evenly: an ordinary user's total is bounded, and beyond it new pipes shrink to 8 KiB."""
+_CLOCK_INTERVAL = 5.0
+_CLOCK_STEP = 1.0
+"""Seconds the wall clock may move against the monotonic one before it is called a step."""
+
+
+class Supervisor:
+    """A set of endpoints, kept up, fanned in. Every method may be called from any thread, also inside the loop body.
+
+    `with Supervisor([...]) as feed: for item in feed: ...`, or `async with` and `async for`. Nothing runs before `start()`,
+    which entering it or iterating it calls.
+    """
+
+    def __init__(
+        self,
+        endpoints: Iterable[Endpoint] = (),
+        *,
+        name: str = "",
+        runtime_dir: str = "",
+        strategy: Strategy = "one_for_one",
+        spares: int = 1,
+        start_method: Literal["forkserver", "spawn"] = "forkserver",
+        given: Mapping[str, Collection[str]] | None = None,
+    ) -> None:
+        """Without a `name` it has no lock and no control socket, so several don't exclude each other.
+
+        `given`: per endpoint the keys that a configuration file sets, so that a dialect overrules none of them, even where
+        they equal the defaults. Raises `ConfigError` with every problem of every endpoint, `DuplicateEndpoint`,
+        `UnsupportedPlatform`.
+        """
+        capabilities.check_platform()
+        endpoints = list(endpoints)
+        if problems := [problem for endpoint in endpoints for problem in check_endpoint(endpoint)]:
+            raise ConfigError(problems)
+        if repeated := next((name for name, times in Counter(e.name for e in endpoints).items() if times > 1), None):
+            raise DuplicateEndpoint(repeated)
+        self._given = given or {}
+        self.name = name
+        self.run = uuid4().hex
+        """Unique in the world; (run, endpoint, number) names one message."""
+        self.aio = AsyncSupervisor(self)
+        """The same for coroutines."""
+        self.reactor = Reactor()
+        self.budget = ConnectBudget()
+        self._runtime_dir = runtime_dir
+        self._strategy = strategy
+        self._start_method = start_method
+        self._endpoints: dict[str, ManagedEndpoint] = {}
+        self._removed: dict[str, ManagedEndpoint] = {}
+        self._main = Inbox()
+        self._inboxes: dict[str, Inbox] = {}
+        self._stream = self._new_stream(self._main, lambda: [m for n, m in self._endpoints.items() if n not in self._inboxes])
+        self._lock = threading.Lock()
+        self._state: Literal["new", "running", "stopping", "stopped"] = "new"
+        self._failed = False
+        self._launcher: Launcher | None = None
+        self._spares = Spares(self.reactor, spares, self._order_spare)
+        self._control: ControlServer | None = None
+        self._instance: Instance | None = None
+        self._started_at = monotonic()
+        self._wall_offset = time() - monotonic()
+        self._goodbye: weakref.finalize[..., Self] | None = None
+        for endpoint in endpoints:
+            self._admit(endpoint)
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str]) -> Self:
+        """From a configuration file. Raises `ConfigError` with all its problems."""
+        return cls.from_settings(load(path))
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """From checked settings, as `wsadapter.config.load` returns them."""
+        return cls(
+            settings.endpoints,
+            name=settings.name,
+            runtime_dir=settings.runtime_dir,
+            strategy=settings.strategy,
+            spares=settings.spares,
+            start_method=settings.start_method,
+            given=settings.given,
+        )
+
+    # -- life ------------------------------------------------------------------------------------------------------------
+
+    def start(self) -> Self:
+        """Start the owners; returns at once. Idempotent.
+
+        Raises `AlreadyRunning` where another supervisor of that name runs, `SupervisorStopped` after `stop()`.
+        """
+        with self._lock:
+            if self._state in ("stopping", "stopped"):
+                raise SupervisorStopped("this supervisor was stopped; make a new one")
+            if self._state == "running":
+                return self
+            if multiprocessing.current_process().daemon:
+                raise UsageError("a daemonic multiprocessing process may not have children; start the supervisor elsewhere")
+            if self.name:
+                self._open_instance()
+            self._launcher = Launcher(self._start_method)
+            self._state = "running"
+            self.reactor.start()
+            self._goodbye = weakref.finalize(self, _say_goodbye, self.reactor)
+        self.reactor.call(self._begin)
+        return self
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Close every connection, end every process, let go of everything. Idempotent; the stream ends once what was
+        received is consumed.
+
+        Each owner is asked, then told, then killed, each after `timeouts.close`. Raises `TimeoutError` where `timeout`
+        seconds were not enough; calling it again waits on.
+        """
+        if not self.ask_to_stop():
+            return
+        if not self.reactor.run_until(lambda: self._state == "stopped", timeout):
+            raise TimeoutError(f"{len(self._busy())} owners are still closing; call stop() again to wait on")
+        self._close()
+
+    def ask_to_stop(self) -> bool:
+        """Begin to stop and return at once. Safe in a signal handler. False where there is nothing to wait for."""
+        if self._state == "stopped":
+            self._close()
+            return False
+        if self._state == "new":
+            self._state = "stopped"
+            self._close()
+            return False
+        self.reactor.post(self._begin_stop)
+        return True
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        return self.start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aio.stop()
+
+    @property
+    def state(self) -> str:
+        """"new", "running", "stopping" or "stopped"."""
+        return self._state
+
+    # -- the stream ------------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Item]:
+        """Every message and event, in order. Ends after `stop()`; raises `AllFatal` when nothing is left that could deliver.
+
+        `break` loses nothing, iterating again goes on. Raises `ConcurrentIteration` for a second consumer.
+        """
+        return iter(self._stream)
+
+    def __aiter__(self) -> AsyncIterator[Item]:
+        return self._stream.__aiter__()
+
+    def batches(self) -> Iterator[Batch | Event]:
+        """The fast path: the messages of each read as one `Batch`, and the same events between them."""
+        return self._stream.batches()
+
+    @property
+    def pending(self) -> bool:
+        """Whether an item is at hand, so that the next step of an iteration would not wait. For the consumer's own use."""
+        return self._stream.pending
+
+    def get(self, timeout: float | None = None) -> Item:
+        """One item. Raises `TimeoutError` after `timeout` seconds, `SupervisorStopped` at the end of the stream."""
+        return self._stream.get(timeout)
+
+    def stream(self, *names: str) -> Stream:
+        """Take these endpoints out of the main iteration into one of their own, for a thread or a task of its own.
+
+        What waits of them moves along. Raises `UnknownEndpoint`.
+        """
+        inbox = Inbox()
+
+        def move() -> None:
+            chosen = [self._find(name) for name in names]
+            for managed in chosen:
+                self.inbox_of(managed.name).move(managed.account, inbox)
+                self._inboxes[managed.name] = inbox
+
+        self._do(move)
+        return self._new_stream(inbox, lambda: [m for n, m in self._endpoints.items() if self._inboxes.get(n) is inbox])
+
+    # -- commands --------------------------------------------------------------------------------------------------------
+
+    def send(self, name: str, data: str | bytes, timeout: float | None = None) -> None:
+        """Send text (`str`) or a binary message (`bytes`); returns when the owner has handed all bytes to the kernel.
+
+        Raises `NotConnected` (nothing was sent, nothing is queued), `SendFailed` (its fate is unknown), `TimeoutError` (the
+        same), `UnknownEndpoint`.
+        """
+        self.reactor.wait(self.begin_send(name, data), timeout)
+
+    def begin_send(self, name: str, data: str | bytes) -> Future[None]:
+        """As `send`, without waiting; the future raises what `send` would."""
+        payload, binary = (data.encode(), False) if isinstance(data, str) else (bytes(data), True)
+        return self._do(lambda: self._find(name).send(payload, binary=binary))
+
+    def insert(self, name: str, data: str | bytes) -> int:
+        """Put a record of your own, such as a REST snapshot, into the stream of an endpoint, in order; its number."""
+        payload, binary = (data.encode(), False) if isinstance(data, str) else (bytes(data), True)
+        return self._do(lambda: self._find(name).insert(payload, binary=binary))
+
+    def subscribe(self, name: str, streams: Sequence[Subscription]) -> None:
+        """Want these streams too, now and after every reconnection. `Subscribed` or `Rejected` tell how it went."""
+        self._do(lambda: self._find(name).subscribe(streams))
+
+    def unsubscribe(self, name: str, streams: Sequence[Subscription]) -> None:
+        """Want these streams no more."""
+        self._do(lambda: self._find(name).unsubscribe(streams))
+
+    def add(self, endpoint: Endpoint) -> None:
+        """Add an endpoint and start it. An endpoint that was removed under this name goes on with its numbers.
+
+        Raises `ConfigError`, `DuplicateEndpoint`.
+        """
+        self._do(lambda: self._add(endpoint))
+
+    def remove(self, name: str, timeout: float | None = None) -> None:
+        """Close an endpoint's connection and forget it; returns when its owner is gone. What it delivered before stays."""
+        managed = self._do(lambda: self._remove(name))
+        if not self.reactor.run_until(lambda: managed.settled, timeout):
+            raise TimeoutError(f"the owner of {name} did not end within {timeout} s; it will")
+
+    def restart(self, name: str, timeout: float | None = None) -> None:
+        """A new owner, whatever the state; returns when it is up. Its restart counters start afresh; so `fatal` is left.
+
+        Raises `TimeoutError`, `NotConnected` where it ended instead, `UnknownEndpoint`.
+        """
+        self.reactor.wait(self.begin_restart(name), timeout)
+
+    def begin_restart(self, name: str) -> Future[None]:
+        """As `restart`, without waiting."""
+        return self._do(lambda: self._find(name).restart())
+
+    def monitor(self, name: str) -> Monitor:
+        """A reference that tells of the endpoint's ups and downs; see `Monitor`. Raises `UnknownEndpoint`."""
+
+        def enter() -> Monitor:
+            managed = self._find(name)
+            monitor = Monitor(self.reactor, name, lambda gone: self._do(lambda: _discard(managed.monitors, gone)))
+            managed.enter(monitor)
+            return monitor
+
+        return self._do(enter)
+
+    def status(self) -> dict[str, Any]:
+        """How all is, as plain JSON values: for the supervisor and, under `endpoints`, for each endpoint."""
+        if self._state == "stopped":
+            return self._status()
+        status = self._do(self._status)
+        for endpoint in status["endpoints"].values():
+            endpoint["memory"] = resident_bytes(endpoint["pid"]) if endpoint["pid"] else None
+        return status
+
+    def reload(self, settings: Settings) -> dict[str, list[str]]:
+        """Take over new settings, touching only what changed: unchanged endpoints keep their owners.
+
+        Returns the names under "added", "removed", "changed" and "subscriptions". Raises `ConfigError`; nothing was changed.
+        """
+        wanted = {endpoint.name: checked(endpoint) for endpoint in settings.endpoints}
+        for endpoint in wanted.values():
+            _with_dialect(endpoint, settings.given)
+        return self._do(lambda: self._apply(wanted, settings.given))
+
+    # -- inside, under the reactor's lock --------------------------------------------------------------------------------
+
+    def _do(self, call: Callable[[], T]) -> T:
+        return self.reactor.call(call)
+
+    def _find(self, name: str) -> ManagedEndpoint:
+        try:
+            return self._endpoints[name]
+        except KeyError:
+            raise UnknownEndpoint(name, sorted(self._endpoints)) from None
+
+    def _admit(self, endpoint: Endpoint) -> ManagedEndpoint:
+        endpoint = checked(endpoint)
+        if endpoint.name in self._endpoints:
+            raise DuplicateEndpoint(endpoint.name)
+        endpoint, dialect = _with_dialect(endpoint, self._given)
+        before = self._removed.pop(endpoint.name, None)
+        if before is None:
+            managed = ManagedEndpoint(self, endpoint, dialect)
+        else:
+            before.ledger.unwant(list(before.ledger.wanted.values()))
+            managed = ManagedEndpoint(self, endpoint, dialect, ledger=before.ledger, epoch=before.epoch)
+        managed.quarantine = str(runtime_folder(self._runtime_dir) / "quarantine" / self.run)
+        managed.sys_path = tuple(path or os.getcwd() for path in sys.path)  # noqa: PTH109 - "" stands for it
+        self._endpoints[endpoint.name] = managed
+        return managed
+
+    def _add(self, endpoint: Endpoint) -> None:
+        managed = self._admit(endpoint)
+        if self._state == "running":
+            managed.start()
+
+    def _remove(self, name: str) -> ManagedEndpoint:
+        managed = self._find(name)
+        managed.stop()
+        del self._endpoints[name]
+        self._removed[name] = managed
+        return managed
+
+    def _apply(self, wanted: dict[str, Endpoint], given: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
+        self._given = given
+        changes: dict[str, list[str]] = {"added": [], "removed": [], "changed": [], "subscriptions": []}
+        for name in [name for name in self._endpoints if name not in wanted]:
+            self._remove(name)
+            changes["removed"].append(name)
+        for name, endpoint in wanted.items():
+            managed = self._endpoints.get(name)
+            if managed is None:
+                self._add(endpoint)
+                changes["added"].append(name)
+                continue
+            new, dialect = _with_dialect(endpoint, given)
+            if managed.endpoint == new:
+                continue
+            if replace(managed.endpoint, subscribe=()) == replace(new, subscribe=()) and dialect is not None:
+                _resubscribe(managed, new)
+                changes["subscriptions"].append(name)
+            else:
+                managed.replace_settings(new, dialect)
+                changes["changed"].append(name)
+        return changes
+
+    def _status(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "run": self.run,
+            "pid": os.getpid(),
+            "version": VERSION,
+            "state": self._state,
+            "uptime": round(monotonic() - self._started_at, 3),
+            "strategy": self._strategy,
+            "spares": self._spares.warm,
+            "capabilities": capabilities.summary(self._start_method),
+            "runtime": self._instance.describe() if self._instance else None,
+            "endpoints": {name: managed.status() for name, managed in self._endpoints.items()},
+        }
+
+    def _begin(self) -> None:
+        self._started_at = monotonic()
+        self._main.put_event(Started("", 0, time_ns(), self.run, self.name, VERSION))
+        for managed in self._endpoints.values():
+            managed.start()
+        self._spares.fill()
+        self._watch_clock()
+
+    def _begin_stop(self) -> None:
+        if self._state != "running":
+            return
+        self._state = "stopping"
+        self._spares.close(self._check_stopped)
+        for managed in self._endpoints.values():
+            managed.stop()
+        self._check_stopped()
+
+    def _busy(self) -> list[ManagedEndpoint]:
+        return [m for m in (*self._endpoints.values(), *self._removed.values()) if m.pid is not None or not m.settled]
+
+    def _check_stopped(self) -> None:
+        if self._state == "stopping" and not self._busy() and not self._spares.alive:
+            self._state = "stopped"
+
+    def _watch_clock(self) -> None:
+        offset = time() - monotonic()
+        delta, self._wall_offset = offset - self._wall_offset, offset
+        if abs(delta) > _CLOCK_STEP:
+            logger.warning("the wall clock jumped by %+.1f s; stamps before and after do not compare", delta)
+            self._main.put_event(ClockStep("", 0, time_ns(), round(delta, 6)))
+        self.reactor.call_later(_CLOCK_INTERVAL, self._watch_clock)
+
+    # -- what an endpoint needs (managed.Office) -------------------------------------------------------------------------
+
+    def hire(self, listener: Listener, endpoint: Endpoint) -> OwnerChild:
+        """For an endpoint: a warm owner, or one on its way."""
+        return self._spares.take(listener) or self._order(listener, endpoint)
+
+    def inbox_of(self, name: str) -> Inbox:
+        """For an endpoint: where its items go."""
+        return self._inboxes.get(name, self._main)
+
+    def on_verdict(self, managed: ManagedEndpoint, decision: Decision) -> None:
+        """For an endpoint: it decided about its next owner; the strategy says who else is concerned (OTP supervisor)."""
+        if decision.verdict is Verdict.STOP_SUPERVISOR:
+            self._failed = True
+            self._begin_stop()
+        elif decision.verdict in (Verdict.RESTART, Verdict.COOL_DOWN) and decision.restarts:
+            for other in self._concerned(managed):
+                other.restart("strategy")
+
+    def on_settled(self, managed: ManagedEndpoint) -> None:
+        """For an endpoint: it has no process any more."""
+        del managed
+        self._check_stopped()
+
+    def _concerned(self, managed: ManagedEndpoint) -> list[ManagedEndpoint]:
+        everybody = list(self._endpoints.values())
+        match self._strategy:
+            case "one_for_one":
+                return []
+            case "one_for_all":
+                return [other for other in everybody if other is not managed and not other.settled]
+            case "rest_for_one":
+                return [other for other in everybody[everybody.index(managed) + 1 :] if not other.settled]
+
+    def _order_spare(self, listener: Listener) -> OwnerChild:
+        return self._order(listener, Endpoint("spare"))
+
+    def _order(self, listener: Listener, endpoint: Endpoint) -> OwnerChild:
+        assert self._launcher is not None
+        launcher = self._launcher
+        return OwnerChild(
+            self.reactor,
+            launcher,
+            listener,
+            timeouts=endpoint.timeouts,
+            watchdog=endpoint.watchdog,
+            pipe_bytes=min(_PIPE_MOST, _PIPES_TOGETHER // max(1, len(self._endpoints))),
+            renounced=lambda: self._replace_launcher(launcher),
+        )
+
+    def _replace_launcher(self, stuck: Launcher) -> None:
+        if self._launcher is stuck:
+            stuck.abandon()
+            self._launcher = Launcher(self._start_method)
+
+    # -- small tools -----------------------------------------------------------------------------------------------------
+
+    def _new_stream(self, inbox: Inbox, mine: Callable[[], list[ManagedEndpoint]]) -> Stream:
+        def over() -> bool:
+            if inbox:
+                return False
+            endpoints = mine()
+            hopeless = bool(endpoints) and all(m.settled and m.last_exit is not None for m in endpoints)
+            if (self._failed and self._state == "stopped") or (hopeless and self._state == "running"):
+                raise AllFatal({m.name: m.last_exit.describe() if m.last_exit else m.state for m in endpoints})
+            return self._state == "stopped"
+
+        return Stream(self.reactor, inbox, begin=self._begin_if_new, over=over)
+
+    def _begin_if_new(self) -> None:
+        if self._state == "new":
+            self.start()
+
+    def _open_instance(self) -> None:
+        from wsadapter.control import ControlServer
+
+        self._instance = Instance.acquire(self.name, self._runtime_dir)
+        self._control = ControlServer(self.reactor, self._instance, self)
+
+    def _close(self) -> None:
+        with self._lock:
+            if self.reactor.closed:
+                return
+            if self._control is not None:
+                self._control.close()
+            if self._launcher is not None:
+                self._launcher.close()
+            self.reactor.close()
+            if self._instance is not None:
+                self._instance.release()
+            if self._control is not None:
+                self._control.dismiss()
+            if self._goodbye is not None:
+                self._goodbye.detach()
+
+
+def _with_dialect(endpoint: Endpoint, given: Mapping[str, Collection[str]]) -> tuple[Endpoint, dict[str, Any] | None]:
+    if not endpoint.dialect:
+        return endpoint, None
+    dialect = load_dialect(endpoint.dialect)
+    return apply_dialect(endpoint, dialect, given=given.get(endpoint.name, ())), dialect
+
+
+def _resubscribe(managed: ManagedEndpoint, new: Endpoint) -> None:
+    wanted = {key_of(stream) for stream in new.subscribe}
+    managed.unsubscribe([stream for key, stream in managed.ledger.wanted.items() if key not in wanted])
+    managed.subscribe(new.subscribe)
+    managed.endpoint = new
+
+
+def _discard(monitors: list[Monitor], monitor: Monitor) -> None:
+    if monitor in monitors:
+        monitors.remove(monitor)
+
+
+def _say_goodbye(reactor: Reactor) -> None:
+    """The program ends without `stop()`: the owners leave on the end of their control sockets."""
+    reactor.abandon()

@@ -1,0 +1,115 @@
+"""The status as a table for a person. Pure: a status in, lines out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+_MISSING: Final = "-"
+_WIDEST: Final = 48
+"""Columns that a text (a name, a last exit) may take."""
+
+
+class Column(NamedTuple):
+    """One column: its heading and how an endpoint's status gives its cell."""
+
+    heading: str
+    cell: Callable[[Mapping[str, Any]], str]
+    text: bool = False
+    """Aligned to the left."""
+
+
+def _endpoint_cells() -> dict[str, Column]:
+    return {
+        "state": Column("STATE", lambda e: str(e["state"]), text=True),
+        "pid": Column("PID", lambda e: _count(e["pid"], separate=False)),
+        "epoch": Column("EPOCH", lambda e: _count(e["epoch"])),
+        "uptime": Column("UPTIME", lambda e: duration(e["uptime"])),
+        "messages": Column("MESSAGES", lambda e: _count(e["messages"])),
+        "rate": Column("MSG/S", lambda e: _count(e.get("rate"))),
+        "restarts": Column("RESTARTS", lambda e: _count(e["restarts"])),
+        "gaps": Column("GAPS", lambda e: _count(e["gaps"])),
+        "dropped": Column("DROPPED", lambda e: _count(e["dropped"])),
+        "silence": Column("SILENCE", lambda e: duration(e["silence"])),
+        "rtt": Column("RTT", lambda e: duration(e["rtt"])),
+        "memory": Column("MEMORY", lambda e: size(e.get("memory"))),
+        "last_exit": Column("LAST EXIT", lambda e: _last_exit(e["last_exit"]), text=True),
+    }
+
+
+COLUMNS: Final = _endpoint_cells()
+"""Every column by its name."""
+FOR_STATUS: Final = tuple(name for name in COLUMNS if name != "rate")
+
+
+def render(endpoints: Mapping[str, Mapping[str, Any]], columns: Sequence[str] = FOR_STATUS) -> list[str]:
+    """A heading and a line for each endpoint, columns aligned; without trailing spaces.
+
+    An endpoint may have `rate` (messages per second) besides what the status has.
+    """
+    chosen = [COLUMNS[name] for name in columns]
+    rows = [["ENDPOINT", *(column.heading for column in chosen)]]
+    rows += [[_shown(name), *(_shown(column.cell(e)) for column in chosen)] for name, e in endpoints.items()]
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    left = [True, *(column.text for column in chosen)]
+    return [_aligned(row, widths, left) for row in rows]
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int], left: Sequence[bool]) -> str:
+    padded = [c.ljust(width) if to_left else c.rjust(width) for c, width, to_left in zip(cells, widths, left, strict=True)]
+    return "  ".join(padded).rstrip()
+
+
+def headline(status: Mapping[str, Any]) -> str:
+    """The supervisor itself in one line."""
+    states = [endpoint["state"] for endpoint in status["endpoints"].values()]
+    return (
+        f"{status['name']}: pid {status['pid']}, version {status['version']}, {status['state']} for "
+        f"{duration(status['uptime'])}, {states.count('up')} of {len(states)} endpoints up, {status['spares']} spare"
+    )
+
+
+def duration(seconds: float | None) -> str:
+    """Short, with the two figures that matter: `3.2ms`, `0.4s`, `42s`, `7m05s`, `3h12m`, `12d04h`."""
+    if seconds is None:
+        return _MISSING
+    if seconds < 0.1:
+        return f"{seconds * 1000:.1f}ms"
+    if seconds < 10:
+        return f"{seconds:.1f}s"
+    whole = int(seconds)
+    for large, small, per in (("d", "h", 86400), ("h", "m", 3600), ("m", "s", 60)):
+        if whole >= per:
+            return f"{whole // per}{large}{whole % per * {'d': 24, 'h': 60, 'm': 60}[large] // per:02d}{small}"
+    return f"{whole}s"
+
+
+def size(octets: float | None) -> str:
+    """`812B`, `4.7MiB`."""
+    if octets is None:
+        return _MISSING
+    for unit in ("B", "KiB", "MiB"):
+        if octets < 1024:
+            return f"{octets:.0f}{unit}" if unit == "B" else f"{octets:.1f}{unit}"
+        octets /= 1024
+    return f"{octets:.1f}GiB"
+
+
+def _count(number: float | None, *, separate: bool = True) -> str:
+    if number is None:
+        return _MISSING
+    return f"{number:,.0f}" if separate else f"{number:.0f}"
+
+
+def _last_exit(reason: Mapping[str, Any] | None) -> str:
+    if reason is None:
+        return _MISSING
+    details = (("code", "code "), ("status", "HTTP "), ("signal", ""), ("text", ""))
+    said = [f"{label}{reason[key]}" for key, label in details if key in reason]
+    return ", ".join([str(reason["kind"]).replace("_", " "), *said])
+
+
+def _shown(text: str) -> str:
+    """What a peer said may be part of it: nothing that a terminal would obey, and not too wide."""
+    printable = "".join(character if character.isprintable() else "?" for character in text)
+    return printable if len(printable) <= _WIDEST else printable[: _WIDEST - 3] + "..."

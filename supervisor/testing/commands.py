@@ -1,0 +1,145 @@
+"""The methods of an exchange as words: one command per line, as `python -m wsadapter.testing serve` reads them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from wsadapter.testing.exchange import Exchange
+
+
+class CommandError(ValueError):
+    """A line that is no command; the text says what would be."""
+
+
+class _Command(NamedTuple):
+    usage: str
+    meaning: str
+    run: Callable[..., Any]
+
+
+def _switch(name: str, meaning: str) -> _Command:
+    def run(exchange: Exchange, state: str = "on") -> None:
+        if state not in ("on", "off"):
+            raise CommandError(f"{name} wants on or off, not {state!r}")
+        getattr(exchange, name)(state == "on")
+
+    return _Command(f"{name} [on|off]", meaning, run)
+
+
+def _plain(name: str, meaning: str) -> _Command:
+    def run(exchange: Exchange, connection: str | None = None) -> None:
+        getattr(exchange, name)(connection=int(connection) if connection else None)
+
+    return _Command(f"{name} [CONNECTION]", meaning, run)
+
+
+def _whole(name: str) -> _Command:
+    return _Command(name, "the feed", lambda exchange: getattr(exchange, name)())
+
+
+def _close(exchange: Exchange, code: str = "1000", *reason: str) -> None:
+    exchange.close(int(code), " ".join(reason))
+
+
+def _refuse(exchange: Exchange, status: str = "503", times: str | None = None, *body: str) -> None:
+    exchange.refuse(0 if status == "off" else int(status), body=" ".join(body), times=int(times) if times else None)
+
+
+def _redirect(exchange: Exchange, url: str) -> None:
+    exchange.redirect("" if url == "off" else url)
+
+
+def _slow(exchange: Exchange, bytes_per_second: str) -> None:
+    exchange.slow(None if bytes_per_second == "off" else float(bytes_per_second))
+
+
+def _flood(exchange: Exchange, rate: str = "max", duration: str = "1") -> None:
+    exchange.flood(None if rate == "max" else float(rate), float(duration))
+
+
+def _half_handshake(exchange: Exchange, state: str = "http") -> None:
+    if state == "off":
+        exchange.half_handshake(False)
+    elif state in ("http", "on"):
+        exchange.half_handshake(at="http")
+    elif state == "tls":
+        exchange.half_handshake(at="tls")
+    else:
+        raise CommandError(f"half_handshake wants http, tls or off, not {state!r}")
+
+
+def _start(exchange: Exchange) -> None:
+    exchange.start()
+
+
+def _status(exchange: Exchange) -> dict[str, Any]:
+    return {
+        "url": exchange.url,
+        "connections": exchange.connections,
+        "accepted": exchange.accepted,
+        "received": len(exchange.received),
+        "sent": exchange.sent,
+        "closes": exchange.closes,
+    }
+
+
+COMMANDS: dict[str, _Command] = {
+    "send": _Command("send TEXT", "a text message now", lambda exchange, *words: exchange.send(" ".join(words))),
+    "send_hex": _Command("send_hex HEX", "a binary message now", lambda ex, digits: ex.send(bytes.fromhex(digits))),
+    "raw": _Command("raw HEX", "bytes outside any frame", lambda exchange, digits: exchange.raw(bytes.fromhex(digits))),
+    "ping": _plain("ping", "a protocol ping"),
+    "flood": _Command("flood [RATE|max] [SECONDS]", "made-up messages besides the feed", _flood),
+    "pause": _whole("pause"),
+    "resume": _whole("resume"),
+    "mute": _plain("mute", "TCP stays up, nothing more is sent"),
+    "mute_mid_frame": _plain("mute_mid_frame", "the same in the middle of a frame"),
+    "unmute": _plain("unmute", "ends both"),
+    "drop": _plain("drop", "closes TCP without a close frame"),
+    "reset": _plain("reset", "ends TCP with a RST"),
+    "close": _Command("close [CODE] [REASON]", "a close frame", _close),
+    "refuse": _Command("refuse [STATUS|off] [TIMES] [BODY]", "handshakes get this HTTP status", _refuse),
+    "redirect": _Command("redirect URL|off", "handshakes get a 302", _redirect),
+    "slow": _Command("slow BYTES_PER_SECOND|off", "everything at this pace", _slow),
+    "half_handshake": _Command("half_handshake [http|tls|off]", "half of an answer, then silence", _half_handshake),
+    "accept_and_drop": _switch("accept_and_drop", "TCP is accepted and closed at once"),
+    "ignore_pings": _switch("ignore_pings", "no pongs"),
+    "wrong_accept": _switch("wrong_accept", "a Sec-WebSocket-Accept of another key"),
+    "missing_upgrade": _switch("missing_upgrade", "a 101 without Upgrade"),
+    "huge_headers": _switch("huge_headers", "a header of 256 KiB"),
+    "http10": _switch("http10", "HTTP/1.0 in the answer"),
+    "stop": _Command("stop", "goes away: nobody listens at the port", lambda exchange: exchange.stop()),
+    "start": _Command("start", "comes back", _start),
+    "status": _Command("status", "what it has seen", _status),
+}
+"""Every command: its usage, its meaning, and what it does to an exchange."""
+
+
+def run_command(exchange: Exchange, line: str) -> Any:
+    """Carries out one line; gives what the command has to say, mostly None.
+
+    Raises `CommandError` for an unknown command or wrong words, and whatever the exchange's method raises.
+    """
+    word, *words = _split(line)
+    if word not in COMMANDS:
+        raise CommandError(f"unknown command {word!r}; known: help, quit, {', '.join(COMMANDS)}")
+    try:
+        return COMMANDS[word].run(exchange, *words)
+    except (TypeError, ValueError) as error:
+        raise CommandError(f"{error}; usage: {COMMANDS[word].usage}") from error
+
+
+def help_text() -> str:
+    """All commands, one per line."""
+    return "\n".join(f"{command.usage:36} {command.meaning}" for command in COMMANDS.values())
+
+
+def _split(line: str) -> list[str]:
+    word, _, rest = line.strip().partition(" ")
+    if word == "send":  # as it is: JSON is full of quotes
+        return [word, rest]
+    try:
+        return [word, *shlex.split(rest)]
+    except ValueError as error:
+        raise CommandError(f"{error}: {line.strip()!r}") from error

@@ -1,0 +1,1 @@
+"""Excerpts of what real exchanges sent, see NOTICE for whose they are and `wsadapter.testing.recording` for the format."""

@@ -1,0 +1,51 @@
+"""The server's end of TLS on a memory buffer, so that an exchange decides itself what becomes a TLS record and what is sent."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable
+
+
+class ServerTls:
+    """One connection's TLS. Bytes in, bytes out, no socket. Not thread-safe."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self.established = False
+
+    def receive(self, data: bytes) -> bytes:
+        """Takes what came from the network, gives the plaintext in it. Afterwards `take_output()` has what must be sent.
+
+        Raises `ssl.SSLError` where the client refuses us or speaks no TLS.
+        """
+        self._incoming.write(data)
+        try:
+            if not self.established:
+                self._tls.do_handshake()
+                self.established = True
+            return self._read_all()
+        except ssl.SSLWantReadError:
+            return b""
+
+    def _read_all(self) -> bytes:
+        parts: list[bytes] = []
+        try:
+            while part := self._tls.read(256 * 1024):
+                parts.append(part)
+        except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+            pass  # nothing more for now, or close_notify: the end of TCP follows
+        return b"".join(parts)
+
+    def encrypt(self, pieces: Iterable[bytes]) -> bytes:
+        """Each piece as a record of its own (several where it is longer than 16 KiB), as exchanges send."""
+        write = self._tls.write
+        for piece in pieces:
+            sent = write(piece)
+            while sent < len(piece):
+                sent += write(memoryview(piece)[sent:])
+        return self._outgoing.read()
+
+    def take_output(self) -> bytes:
+        """What TLS itself wants to send: its handshake, its alerts."""
+        return self._outgoing.read()

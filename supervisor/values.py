@@ -1,0 +1,170 @@
+"""What single values must look like: names, URLs, headers, proxies, globs. Each check gives a text for what is wrong, or "".
+
+Nothing here shows a value that could be a secret. Pure, but for `existing_file`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import SplitResult, urlsplit
+
+LONGEST_NAME: Final = 100
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_BREAKS_A_HEADER: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_IMPORTABLE: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+_OURS: Final = frozenset(
+    {"connection", "upgrade", "sec-websocket-key", "sec-websocket-version", "sec-websocket-accept", "sec-websocket-extensions"}
+)
+_WEBSOCKET_URL: Final = "expected a URL such as wss://host:port/path"
+_PROXY_URL: Final = 'expected a proxy such as http://host:port, socks5://host:port or socks5h://host:port, or "none"'
+
+
+def name(value: str) -> str:
+    """Of an endpoint or a supervisor: it stands in file names, lock names and log lines."""
+    if not value.strip():
+        return "a name must not be empty"
+    if len(value) > LONGEST_NAME:
+        return f"a name has at most {LONGEST_NAME} characters"
+    if found := sorted({c for c in value if c in "#/" or not c.isprintable()}):
+        return f"a name must not hold {', '.join(map(repr, found))}"
+    if value != value.strip() or not value.strip("."):
+        return "a name must not begin or end with a space, nor consist of dots"
+    return ""
+
+
+def websocket_url(value: str) -> str:
+    """RFC 6455 §3."""
+    parts, wrong = _split(value)
+    if parts is None:
+        return f"{_WEBSOCKET_URL}: {wrong}"
+    if parts.scheme not in ("ws", "wss"):
+        return f"{_WEBSOCKET_URL}: the scheme must be ws or wss"
+    if parts.fragment or "#" in value:
+        return f"{_WEBSOCKET_URL}: a WebSocket URL has no #fragment (RFC 6455 §3)"
+    return ""
+
+
+def proxy(value: str) -> str:
+    """Empty and "none" are proxies too: the environment's, and none."""
+    if value in ("", "none"):
+        return ""
+    parts, wrong = _split(value)
+    if parts is None:
+        return f"{_PROXY_URL}: {wrong}"
+    if parts.scheme not in ("http", "socks5", "socks5h"):
+        return f"{_PROXY_URL}: the scheme is none of these"
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        return f"{_PROXY_URL}: it has no path"
+    return ""
+
+
+def _split(value: str) -> tuple[SplitResult | None, str]:
+    if _CONTROL.search(value) or " " in value:
+        return None, "it holds a space or a control character"
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:  # its text may quote the value
+        return None, "the host or the port can't be read; a port is a number from 1 to 65535"
+    if not parts.hostname:
+        return None, "it has no host"
+    if port == 0:
+        return None, "a port is a number from 1 to 65535"
+    return parts, ""
+
+
+def header(field: str, value: str) -> str:
+    """One field of the handshake (RFC 9110 §5)."""
+    if not _TOKEN.fullmatch(field):
+        return "a header's name is made of letters, digits and !#$%&'*+-.^_`|~"
+    if field.lower() in _OURS:
+        return "the handshake sets this header itself"
+    if field.lower() == "sec-websocket-protocol":
+        return "use `subprotocols` for this header"
+    if _BREAKS_A_HEADER.search(value):
+        return "a header's value must not hold line breaks or control characters"
+    return ""
+
+
+def subprotocol(value: str) -> str:
+    """RFC 6455 §4.1."""
+    return "" if _TOKEN.fullmatch(value) else "expected a subprotocol: letters, digits and !#$%&'*+-.^_`|~"
+
+
+def ip_address(value: str) -> str:
+    """Empty is none."""
+    try:
+        if value:
+            ipaddress.ip_address(value)
+    except ValueError:
+        return "expected an IP address of this machine"
+    return ""
+
+
+def sha256_pin(value: str) -> str:
+    """Of a certificate, with or without colons."""
+    plain = value.replace(":", "")
+    return "" if re.fullmatch(r"[0-9A-Fa-f]{64}", plain) else "expected a SHA-256 in hex: 64 digits, with or without colons"
+
+
+def importable(value: str) -> str:
+    """Empty is none."""
+    return "" if not value or _IMPORTABLE.fullmatch(value) else 'expected "package.module:function"'
+
+
+def glob(value: str) -> str:
+    """As `fnmatch` reads it."""
+    return "" if value.strip() else "expected a glob on stream names, got an empty one"
+
+
+def not_empty(value: str) -> str:
+    """For frames to send."""
+    return "" if value else "expected text to send, got an empty string"
+
+
+def stream(value: str | Mapping[str, Any]) -> str:
+    """One subscription."""
+    if isinstance(value, str):
+        return "" if value.strip() else "expected a stream, got an empty string"
+    if not value:
+        return "expected a stream, got an empty table"
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return "it is sent as JSON, which has no form for dates, times, nan and inf"
+    return ""
+
+
+def json_text(value: str) -> str:
+    """For heartbeats of kind "json"."""
+    try:
+        json.loads(value)
+    except ValueError:
+        return 'must be JSON text where heartbeat.kind is "json"'
+    return ""
+
+
+def json_object(value: str) -> str:
+    """For the reply to a heartbeat of kind "json"."""
+    try:
+        fields = json.loads(value)
+    except ValueError:
+        fields = None
+    return "" if isinstance(fields, dict) else 'must be a JSON object where heartbeat.kind is "json"'
+
+
+def path(value: str) -> str:
+    """Of a file; empty is none."""
+    return "a path holds no NUL" if "\0" in value else ""
+
+
+def existing_file(value: str) -> str:
+    """Empty is none."""
+    return "" if not value or Path(value).is_file() else "no such file"

@@ -1,0 +1,75 @@
+"""`--check`, and command lines that can't be meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_line import supervise, write_config, wsadapter
+
+
+def test_a_good_configuration_is_0_and_nothing_is_started(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "a.toml", {"a": "ws://127.0.0.1:1/"})
+    ended = supervise(tmp_path, str(config), "--check")
+    assert (ended.returncode, ended.stdout) == (0, "")
+    assert "no problems, 1 endpoint" in ended.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["a.toml"]
+
+
+def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+    config = tmp_path / "bad.toml"
+    config.write_text(
+        '[supervisor]\nspares = "many"\n[output]\nkind = "xml"\n[endpoints.a]\nurll = "ws://x/"\n'
+        '[endpoints.b]\nurl = "http://x/"\n[endpoints.b.timeouts]\nconnect = "soon"\n'
+    )
+    for words in ([str(config), "--check"], [str(config)]):
+        ended = supervise(tmp_path, *words)
+        assert (ended.returncode, ended.stdout) == (2, "")
+        for place in ("supervisor.spares", "output.kind", "endpoints.a.urll", "endpoints.b.url", "endpoints.b.timeouts.connect"):
+            assert place in ended.stderr
+        assert "Traceback" not in ended.stderr
+
+
+def test_show_prints_the_effective_settings_without_secrets(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "a.toml", {"a": "ws://me:hunter2@127.0.0.1:1/?token=hunter2"})
+    ended = supervise(tmp_path, str(config), "--check", "--show")
+    assert ended.returncode == 0
+    assert "[endpoints.a.timeouts]" in ended.stdout
+    assert "hunter2" not in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize(("name", "said"), [("nowhere.toml", "No such file"), (".", "Is a directory")])
+def test_a_file_that_can_not_be_read_is_2(tmp_path: Path, name: str, said: str) -> None:
+    ended = supervise(tmp_path, str(tmp_path / name))
+    assert ended.returncode == 2
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["a.toml", "--demo"], ["--demo", "--check"], ["a.toml", "--show"], ["a.toml", "--duration", "-1"],
+     ["a.toml", "--duration", "nan"], ["a.toml", "--duration", "soon"], ["a.toml", "b.toml"], ["a.toml", "--no-such"]],
+)  # fmt: skip
+def test_arguments_that_can_not_be_meant_are_2(tmp_path: Path, words: list[str]) -> None:
+    ended = supervise(tmp_path, *words)
+    assert ended.returncode == 2
+    assert "usage:" in ended.stderr
+
+
+def test_a_name_that_is_none_is_2(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "a.toml", {"a": "ws://127.0.0.1:1/"})
+    ended = supervise(tmp_path, str(config), "--name", "../x")
+    assert ended.returncode == 2
+    assert "--name: a name must not hold '/'" in ended.stderr
+
+
+def test_run_is_the_same_as_supervise(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "a.toml", {"a": "ws://127.0.0.1:1/"})
+    assert wsadapter(tmp_path, "run", str(config), "--check").returncode == 0
+    assert wsadapter(tmp_path, "run").returncode == 2
+
+
+def test_the_version_is_told(tmp_path: Path) -> None:
+    assert wsadapter(tmp_path, "--version").stdout.startswith("wsadapter ")

@@ -1,0 +1,129 @@
+"""Signals of the runner: reload, status dump, a closing terminal; and what it does as pid 1."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_line import PATIENCE, Running, environment, write_config
+from tests.support.waiting import wait_until
+from wsadapter.testing import Exchange
+
+TICKS = ['{"n":1}', '{"n":2}']
+
+
+def test_a_reload_touches_only_what_changed(tmp_path: Path) -> None:
+    with Exchange(messages=TICKS) as ex, Exchange(messages=TICKS) as other:
+        config = write_config(tmp_path / "a.toml", {"same": ex.url, "changed": ex.url, "gone": ex.url})
+        with Running(tmp_path, str(config)) as running:
+            ex.wait_connections(3)
+            running.wait_until(lambda: len(running.messages("same")) == len(running.messages("changed")) == 2)
+            before = running.status()
+            write_config(config, {"same": ex.url, "changed": other.url, "new": other.url})
+            running.process.send_signal(signal.SIGHUP)
+            running.wait_for_log("reloaded")
+            other.wait_connections(2)
+            ex.wait_connections(1)
+            running.wait_until(lambda: len(running.messages("changed")) == 4)
+            after = running.status()
+            assert set(after) == {"same", "changed", "new"}
+            assert after["same"]["pid"] == before["same"]["pid"]
+            assert after["changed"]["pid"] != before["changed"]["pid"]
+            assert running.stop() == 0
+    assert [message["number"] for message in running.messages("changed")] == [1, 2, 3, 4]
+    story = [line["event"] for line in running.output if line.get("endpoint") == "changed" and "event" in line]
+    assert [event for event in story if event in ("up", "down", "gap")] == ["up", "down", "up", "gap", "down"]
+
+
+def test_a_bad_file_keeps_the_old_configuration_running(tmp_path: Path) -> None:
+    with Exchange(messages=TICKS, rate=20, loop=True) as ex:
+        config = write_config(tmp_path / "a.toml", {"a": ex.url})
+        with Running(tmp_path, str(config)) as running:
+            ex.wait_connections(1)
+            pid = running.status()["a"]["pid"]
+            for text, said in (("[endpoints.a]\nurll = 1", "endpoints.a.urll"), ("not = [toml", "not valid TOML")):
+                config.write_text(text)
+                running.process.send_signal(signal.SIGHUP)
+                running.wait_for_log(said)
+            config.unlink()
+            running.process.send_signal(signal.SIGHUP)
+            running.wait_for_log("can't be read")
+            assert sum("the old configuration runs on" in line for line in running.log) == 3
+            seen = len(running.messages("a"))
+            running.wait_until(lambda: len(running.messages("a")) > seen)
+            assert running.status()["a"]["pid"] == pid
+            assert running.stop() == 0
+
+
+def test_a_storm_of_signals_is_survived_and_makes_few_reloads(tmp_path: Path) -> None:
+    with Exchange(messages=TICKS, rate=20, loop=True) as ex:
+        config = write_config(tmp_path / "a.toml", {"a": ex.url})
+        with Running(tmp_path, str(config)) as running:
+            ex.wait_connections(1)
+            pid = running.status()["a"]["pid"]
+            for _ in range(5000):
+                running.process.send_signal(signal.SIGHUP)
+                running.process.send_signal(signal.SIGCHLD)
+            running.wait_for_log("reloaded")
+            assert running.status()["a"]["pid"] == pid
+            for _ in range(100):
+                running.process.send_signal(signal.SIGTERM)
+            assert running.wait() == 0
+        assert sum("reloaded" in line for line in running.log) < 1000
+        wait_until(lambda: ex.closes == {1: 1000}, 10)
+
+
+def test_sigusr1_tells_stacks_and_status(tmp_path: Path) -> None:
+    with Exchange(messages=TICKS) as ex:
+        config = write_config(tmp_path / "a.toml", {"a": ex.url})
+        with Running(tmp_path, str(config)) as running:
+            ex.wait_connections(1)
+            running.process.send_signal(signal.SIGUSR1)
+            running.wait_for_log("status, as asked by SIGUSR1")
+            status = next(line for line in running.log if "status, as asked" in line).partition("SIGUSR1: ")[2]
+            assert "a" in json.loads(status)["endpoints"]
+            assert any("thread MainThread:" in line for line in running.log)
+            assert running.stop() == 0
+
+
+def test_a_closing_terminal_means_stop(tmp_path: Path) -> None:
+    terminal, ours = pty.openpty()
+    with Exchange(messages=TICKS) as ex:
+        config = write_config(tmp_path / "a.toml", {"a": ex.url})
+
+        def control_it() -> None:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+        with Running(tmp_path, str(config), stdin=ours, start_new_session=True, preexec_fn=control_it) as running:
+            os.close(ours)
+            running.wait_until(lambda: len(running.messages("a")) == 2)
+            running.process.send_signal(signal.SIGHUP)  # the terminal is there: a reload
+            running.wait_for_log("reloaded")
+            os.close(terminal)
+            assert running.wait() == 0
+        wait_until(lambda: ex.closes == {1: 1000}, 10)
+    assert any("the terminal was closed" in line for line in running.log)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="a new pid namespace needs root and unshare")
+def test_as_pid_1_it_reaps_orphans_and_ends_with_the_exit_code(tmp_path: Path) -> None:
+    with Exchange(messages=TICKS) as ex:
+        config = write_config(tmp_path / "a.toml", {"a": ex.url})
+        command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--", "sh", "-c"]
+        # The shell leaves an orphan behind and becomes the runner, as pid 1.
+        script = f"(sleep 0.2 & ) ; exec {sys.executable} -m wsadapter.supervise {config} --duration 1.5"
+        ended = subprocess.run(
+            [*command, script], env=environment(tmp_path), capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count('"number"') == 2

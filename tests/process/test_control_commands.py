@@ -1,0 +1,207 @@
+"""The control socket, and `python -m wsadapter status | restart | stop` through it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_line import Running, write_config, wsadapter
+from tests.support.waiting import wait_until
+from wsadapter.testing import Exchange
+
+TICKS = ['{"n":1}', '{"n":2}']
+OF_AN_ENDPOINT = {
+    "state", "pid", "epoch", "uptime", "messages", "bytes", "restarts", "gaps", "dropped", "silence", "rtt", "memory",
+    "buffered", "last_exit",
+}  # fmt: skip
+OF_THE_SUPERVISOR = {"name", "pid", "version", "uptime", "endpoints", "spares", "capabilities"}
+
+
+def up(running: Running, *names: str) -> None:
+    running.wait_until(lambda: {event["endpoint"] for event in running.events("up")} >= set(names))
+
+
+def connected(folder: Path, name: str) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(str(folder / "wsadapter" / f"{name}.sock"))  # without a timeout: with one, a full backlog is an error
+    client.settimeout(10)
+    return client
+
+
+def asked(client: socket.socket, line: bytes) -> dict[str, object]:
+    client.sendall(line + b"\n")
+    answer: dict[str, object] = json.loads(received(client, until=b"\n"))
+    return answer
+
+
+def received(client: socket.socket, until: bytes = b"") -> bytes:
+    """What comes until it ends so, or until the end."""
+    came = b""
+    while not (until and came.endswith(until)) and (chunk := client.recv(65536)):
+        came += chunk
+    return came
+
+
+def test_status_is_0_when_all_are_up_1_when_some_are_not_3_when_nothing_runs(tmp_path: Path) -> None:
+    assert wsadapter(tmp_path, "status").returncode == 3
+    with Exchange(messages=TICKS) as ex:
+        config = write_config(tmp_path / "prices.toml", {"a": ex.url, "b": ex.url})
+        with Running(tmp_path, str(config)) as running:
+            up(running, "a", "b")
+            table = wsadapter(tmp_path, "status")
+            assert table.returncode == 0
+            assert "2 of 2 endpoints up" in table.stdout
+            status = json.loads(wsadapter(tmp_path, "status", "--json", "--name", "prices").stdout)
+            assert set(status) >= OF_THE_SUPERVISOR
+            assert all(set(endpoint) >= OF_AN_ENDPOINT for endpoint in status["endpoints"].values())
+            assert status["endpoints"]["a"]["memory"] > 1_000_000
+            ex.refuse(503)
+            ex.drop(connection=1)
+            running.wait_until(lambda: running.events("down"))
+            assert wsadapter(tmp_path, "status").returncode == 1
+            assert wsadapter(tmp_path, "status", "--name", "other").returncode == 3
+            assert running.stop() == 0
+    assert wsadapter(tmp_path, "status").returncode == 3
+
+
+def test_restart_returns_when_the_new_owner_is_up(tmp_path: Path) -> None:
+    with Exchange(messages=TICKS) as ex:
+        config = write_config(tmp_path / "a.toml", {"a": ex.url, "b": ex.url})
+        with Running(tmp_path, str(config)) as running:
+            up(running, "a", "b")
+            before = running.status()
+            ended = wsadapter(tmp_path, "restart", "a")
+            after = running.status()
+            assert (ended.returncode, ended.stdout) == (0, f"a is up: epoch 2, pid {after['a']['pid']}\n")
+            assert after["a"]["state"] == "up"
+            assert after["a"]["pid"] != before["a"]["pid"]
+            assert after["b"]["pid"] == before["b"]["pid"]
+            assert running.stop() == 0
+    assert [event["reason"]["kind"] for event in running.events("down") if event["endpoint"] == "a"] == ["recycled", "stopped"]
+
+
+def test_restart_says_what_stands_in_its_way(tmp_path: Path) -> None:
+    with Exchange(messages=TICKS) as ex:
+        config = write_config(tmp_path / "a.toml", {"kraken": ex.url})
+        with Running(tmp_path, str(config)) as running:
+            up(running, "kraken")
+            unknown = wsadapter(tmp_path, "restart", "karken")
+            assert unknown.returncode == 1
+            assert "no endpoint named 'karken'; known: kraken" in unknown.stderr
+            ex.refuse(503)
+            late = wsadapter(tmp_path, "restart", "kraken", "--timeout", "0.5")
+            assert late.returncode == 1
+            assert "did not answer in time" in late.stderr
+            assert running.stop() == 0
+
+
+def test_stop_returns_when_it_has_stopped_and_the_name_is_free(tmp_path: Path) -> None:
+    with Exchange(messages=TICKS) as ex:
+        config = write_config(tmp_path / "a.toml", {"a": ex.url})
+        for _ in range(3):
+            with Running(tmp_path, str(config)) as running:
+                up(running, "a")
+                assert wsadapter(tmp_path, "stop").returncode == 0
+                assert wsadapter(tmp_path, "status").returncode == 3
+                assert running.wait() == 0
+        wait_until(lambda: list(ex.closes.values()) == [1000] * 3, 10)
+    assert wsadapter(tmp_path, "stop").returncode == 3
+
+
+def test_where_several_run_the_name_must_be_said(tmp_path: Path) -> None:
+    with Exchange(messages=TICKS) as ex:
+        one, two = (write_config(tmp_path / f"{name}.toml", {"a": ex.url}) for name in ("one", "two"))
+        with Running(tmp_path, str(one)) as first, Running(tmp_path, str(two)) as second:
+            up(first, "a")
+            up(second, "a")
+            unsure = wsadapter(tmp_path, "stop")
+            assert unsure.returncode == 2
+            assert "say which with --name: one, two" in unsure.stderr
+            assert wsadapter(tmp_path, "stop", "--name", "two").returncode == 0
+            assert second.wait() == 0
+            assert wsadapter(tmp_path, "status").returncode == 0
+            assert first.stop() == 0
+
+
+def test_the_socket_is_its_users_alone(tmp_path: Path) -> None:
+    with Exchange(messages=TICKS) as ex:
+        config = write_config(tmp_path / "a.toml", {"a": ex.url})
+        with Running(tmp_path, str(config)) as running:
+            up(running, "a")
+            folder = tmp_path / "wsadapter"
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+            assert stat.S_IMODE((folder / "a.sock").stat().st_mode) == 0o600
+            assert running.stop() == 0
+    assert not (folder / "a.sock").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_another_user_is_refused_even_where_the_modes_let_him_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Exchange(messages=TICKS) as ex:
+        config = write_config(tmp_path / "a.toml", {"a": ex.url})
+        with Running(tmp_path, str(config)) as running, socket.socket(socket.AF_UNIX) as client:
+            up(running, "a")
+            monkeypatch.chdir(tmp_path / "wsadapter")  # the folders above need not be passed then
+            os.chmod(".", 0o755)
+            os.chmod("a.sock", 0o666)
+            os.seteuid(65534)
+            try:
+                client.connect("a.sock")
+            finally:
+                os.seteuid(0)
+            client.settimeout(10)
+            assert client.recv(1) == b""
+            running.wait_for_log("refused uid 65534")
+            monkeypatch.undo()
+            assert running.stop() == 0
+
+
+def test_what_is_no_command_is_answered_and_harms_nobody(tmp_path: Path) -> None:
+    with Exchange(messages=TICKS) as ex:
+        config = write_config(tmp_path / "a.toml", {"a": ex.url})
+        with Running(tmp_path, str(config)) as running:
+            up(running, "a")
+            with connected(tmp_path, "a") as client:
+                assert asked(client, b'{"command":"reboot"}') == {
+                    "ok": False, "error": "unknown command 'reboot'", "known": ["restart", "status", "stop"],
+                }  # fmt: skip
+                for nonsense in (b"hello", b"[]", b"{}", b'{"command":7}', b"\xff\xfe", b'{"command":"restart"}'):
+                    assert asked(client, nonsense)["ok"] is False
+                client.sendall(b"x" * 70_000)
+                assert b"a request may have 65536 bytes" in received(client)
+            assert wsadapter(tmp_path, "status").returncode == 0
+            assert running.stop() == 0
+
+
+def test_clients_that_say_nothing_do_not_lock_others_out(tmp_path: Path) -> None:
+    with Exchange(messages=TICKS) as ex:
+        config = write_config(tmp_path / "a.toml", {"a": ex.url})
+        with Running(tmp_path, str(config)) as running:
+            up(running, "a")
+            idle = [connected(tmp_path, "a") for _ in range(40)]
+            assert wsadapter(tmp_path, "status").returncode == 0
+            for client in idle:
+                client.close()
+            assert running.stop(signal.SIGTERM) == 0
+
+
+def test_a_client_that_reads_nothing_stalls_only_itself(tmp_path: Path) -> None:
+    with Exchange(messages=TICKS) as ex:
+        config = write_config(tmp_path / "a.toml", {"a": ex.url})
+        with Running(tmp_path, str(config)) as running:
+            up(running, "a")
+            with connected(tmp_path, "a") as greedy:
+                greedy.settimeout(0.2)
+                try:
+                    for _ in range(200_000):
+                        greedy.sendall(b'{"command":"status"}\n' * 10)
+                except (TimeoutError, BrokenPipeError, ConnectionResetError):
+                    pass
+                assert wsadapter(tmp_path, "status").returncode == 0
+            assert running.stop() == 0

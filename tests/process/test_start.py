@@ -1,0 +1,130 @@
+"""Owners that do not get as far as a connection. Rows 11 to 13 of the fault table."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.feeds import (
+    DEADLINE,
+    SOON,
+    all_of,
+    assert_sound,
+    assert_unharmed,
+    collect,
+    events_of,
+    is_event,
+    is_message,
+    steady,
+    supervise,
+)
+from wsadapter import AllFatal
+from wsadapter.contract.items import Down, Fatal, Item, Up
+from wsadapter.testing import Exchange
+
+HANGS = "import time\ntime.sleep(3600)\n"
+
+
+def a_module(folder: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An importable module with this text, as a decode hook."""
+    (folder / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(folder)
+    return f"{name}:decode"
+
+
+def test_row_11_a_hook_that_raises_at_import_is_fatal_after_five_and_the_status_says_why(
+    start_method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = a_module(tmp_path, "raising", 'raise RuntimeError("no licence file")\n', monkeypatch)
+    items: list[Item] = []
+    with Exchange() as ex, steady() as busy:
+        endpoint = ex.endpoint("victim", decode=hook, restart=SOON)
+        with supervise(endpoint, busy.endpoint("busy"), start_method=start_method) as feed:
+            items += collect(feed, all_of(is_event(Fatal, "victim"), is_message("busy")))
+            status = feed.status()["endpoints"]["victim"]
+            assert status["state"] == "fatal"
+            assert "RuntimeError: no licence file" in status["last_exit"]["text"]
+            assert ex.accepted == 0
+        items += feed
+    assert_sound(items)
+    assert_unharmed(items, "busy")
+    assert [down.reason.kind for down in events_of(items, "victim", Down)] == ["config"] * 5
+    assert [fatal.reason.kind for fatal in events_of(items, "victim", Fatal)] == ["config"]
+
+
+def test_row_12_a_hook_that_hangs_at_import_is_ended_by_the_startup_deadline_and_not_taken_for_a_hang(
+    start_method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = a_module(tmp_path, "hanging", HANGS, monkeypatch)
+    items: list[Item] = []
+    with Exchange() as ex, steady() as busy:
+        endpoint = ex.endpoint("victim", decode=hook, restart=SOON, watchdog={"startup": 2.0, "progress": 0.5})
+        with supervise(endpoint, busy.endpoint("busy"), start_method=start_method) as feed:
+            began = time.monotonic()
+            items += collect(feed, is_event(Down, "victim"))
+            assert time.monotonic() - began < 2 * 2.0 + 2.0  # until it is ready, and while it imports
+        items += feed
+    assert_sound(items)
+    assert_unharmed(items, "busy")
+    reason = events_of(items, "victim", Down)[0].reason
+    assert (reason.kind, reason.text) == ("config", "importing took longer than 2 s")
+
+
+def an_interpreter_that(does: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As long as the returned file is there, every new Python process does this instead of starting."""
+    sabotage = folder / "sabotage"
+    sabotage.touch()
+    (folder / "sitecustomize.py").write_text(f"import os\nif os.path.exists({str(sabotage)!r}):\n    {does}\n")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    return sabotage
+
+
+def test_row_12_a_process_that_hangs_before_it_is_ready_is_ended_by_the_startup_deadline(
+    start_method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sabotage = an_interpreter_that("import time; time.sleep(3600)", tmp_path, monkeypatch)
+    items: list[Item] = []
+    with Exchange() as ex:
+        endpoint = ex.endpoint("victim", restart=SOON, watchdog={"startup": 3.0})
+        with supervise(endpoint, start_method=start_method, spares=0) as feed:
+            began = time.monotonic()
+            items += collect(feed, is_event(Down, "victim"))
+            took = time.monotonic() - began
+            sabotage.unlink()
+            items += collect(feed, is_event(Up, "victim"))
+        items += feed
+    assert_sound(items)
+    assert 2.9 < took < 3.0 + 2.0
+    assert events_of(items, "victim", Down)[0].reason.kind == "start_failed"
+
+
+def test_row_13_a_process_that_dies_before_it_is_ready_is_a_failed_start(
+    start_method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sabotage = an_interpreter_that("os._exit(7)", tmp_path, monkeypatch)
+    items: list[Item] = []
+    with Exchange() as ex:
+        with supervise(ex.endpoint("victim", restart=SOON), start_method=start_method, spares=0) as feed:
+            items += collect(feed, is_event(Down, "victim", 3))
+            assert ex.accepted == 0
+            sabotage.unlink()
+            items += collect(feed, is_event(Up, "victim"))
+            assert feed.status()["endpoints"]["victim"]["restarts"] >= 3
+        items += feed
+    assert_sound(items)
+    assert {down.reason.kind for down in events_of(items, "victim", Down)[:3]} == {"start_failed"}
+
+
+def test_row_13_failed_starts_count_against_the_intensity(
+    start_method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    an_interpreter_that("os._exit(7)", tmp_path, monkeypatch)
+    restart = {**SOON, "intensity": 2, "on_exceeded": "fatal"}
+    items: list[Item] = []
+    with Exchange() as ex, supervise(ex.endpoint("victim", restart=restart), start_method=start_method, spares=0) as feed:
+        items += collect(feed, is_event(Fatal, "victim"))
+        with pytest.raises(AllFatal, match="start failed"):
+            feed.get(DEADLINE)
+    assert [down.epoch for down in events_of(items, "victim", Down)] == [1, 2, 3]

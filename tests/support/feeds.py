@@ -1,0 +1,187 @@
+"""Supervisors under test: short waits, numbered streams, and what must hold for everything that is delivered."""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import struct
+import termios
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from tests.support.waiting import wait_until
+from wsadapter import Supervisor
+from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.items import Down, Dropped, Event, Gap, Item, Message, Up
+from wsadapter.testing import Exchange
+
+DEADLINE = 20.0
+"""Seconds for anything that must happen at all; what must happen soon is measured."""
+SOON = {"backoff_initial": 0.02, "backoff_max": 0.1, "intensity": 1000}
+"""Restart settings for tests that restart often and want to see nothing of the policy."""
+HOOK = "tests.support.hooks:obey"
+BIG = "x" * 3 * 1024 * 1024
+"""A message that no pipe takes at once."""
+BLOCKED = {"max_bytes": 1024, "overflow": "block"}
+
+
+def numbered() -> Iterator[str]:
+    """Messages that say how many came before them on their connection."""
+    return (f'{{"n":{n}}}' for n in itertools.count())
+
+
+def supervise(*endpoints: Endpoint, start_method: str, **settings: Any) -> Supervisor:
+    """A supervisor for a test; not started."""
+    return Supervisor(endpoints, start_method=start_method, **settings)  # type: ignore[arg-type]
+
+
+def collect(feed: Supervisor, until: Callable[[Item], object], timeout: float = DEADLINE) -> list[Item]:
+    """The items up to the first for which `until` is true. Fails after `timeout` seconds, with the last that came."""
+    items: list[Item] = []
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            items.append(feed.get(deadline - time.monotonic()))
+        except TimeoutError:
+            events = [item for item in items if isinstance(item, Event)]
+            text = f"not within {timeout} s; {len(items)} items came, the last events: {events[-6:]}"
+            raise AssertionError(text) from None
+        if until(items[-1]):
+            return items
+
+
+def collect_for(feed: Supervisor, seconds: float) -> list[Item]:
+    """What comes within so many seconds."""
+    items: list[Item] = []
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            items.append(feed.get(left))
+        except TimeoutError:
+            break
+    return items
+
+
+def rest(feed: Supervisor) -> list[Item]:
+    """What is left after `stop()`."""
+    return list(feed)
+
+
+# -- what to wait for ----------------------------------------------------------------------------------------------------
+
+
+def is_event(kind: type[Event], name: str, epoch: int = 0) -> Callable[[Item], bool]:
+    """An event of an endpoint, of this epoch or a later one."""
+    return lambda item: isinstance(item, kind) and item.endpoint == name and item.epoch >= epoch
+
+
+def is_message(name: str, epoch: int = 0) -> Callable[[Item], bool]:
+    """A message of an endpoint, of this epoch or a later one."""
+    return lambda item: isinstance(item, Message) and item.endpoint == name and item.epoch >= epoch
+
+
+def all_of(*conditions: Callable[[Item], object]) -> Callable[[Item], bool]:
+    """When each of them was true for some item."""
+    missing = set(conditions)
+
+    def seen(item: Item) -> bool:
+        missing.difference_update([condition for condition in missing if condition(item)])
+        return not missing
+
+    return seen
+
+
+def pid_of(feed: Supervisor, name: str) -> int:
+    """The owner's pid, which must be there."""
+    pid = feed.status()["endpoints"][name]["pid"]
+    assert isinstance(pid, int), feed.status()["endpoints"][name]
+    return pid
+
+
+def half_a_record_in_the_pipe(feed: Supervisor, name: str, least: int = 64 * 1024) -> None:
+    """Waits until the owner of a blocked endpoint has written as much of a record as its pipe takes."""
+    feed.monitor(name).wait_up(DEADLINE)
+    child = feed._endpoints[name]._child
+    assert child is not None
+    assert child._started is not None
+    fd = child._started.data.fileno()
+    wait_until(lambda: _unread(fd) >= least, DEADLINE, lambda: f"{_unread(fd)} bytes in the pipe")
+
+
+def _unread(fd: int) -> int:
+    count: int = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0"))[0]
+    return count
+
+
+# -- what must hold ------------------------------------------------------------------------------------------------------
+
+
+def events_of(items: Iterable[Item], name: str, *kinds: type[Event]) -> list[Any]:
+    """The events of an endpoint, of these kinds or all, in order."""
+    return [i for i in items if isinstance(i, kinds or Event) and isinstance(i, Event) and i.endpoint == name]
+
+
+def messages_of(items: Iterable[Item], name: str) -> list[Message]:
+    return [item for item in items if isinstance(item, Message) and item.endpoint == name]
+
+
+def assert_sound(items: list[Item]) -> None:
+    """What holds for every complete stream, whatever happened to it."""
+    for name in {item.endpoint for item in items if item.endpoint}:
+        mine = [item for item in items if item.endpoint == name]
+        assert_contiguous(mine)
+        assert_epochs(mine)
+
+
+def assert_contiguous(items: list[Item]) -> None:
+    """Every number of an endpoint once and in order, as a message or covered by a `Dropped`."""
+    expected = 1
+    for item in items:
+        if isinstance(item, Message):
+            assert item.number == expected, f"{item} instead of #{expected}"
+            expected += 1
+        elif isinstance(item, Dropped) and item.first is not None and item.last is not None:
+            assert item.first == expected, f"{item} instead of #{expected}"
+            assert item.last - item.first + 1 == item.count
+            expected = item.last + 1
+
+
+def assert_epochs(items: list[Item]) -> None:
+    """Down, Up, Gap in this order; one Down per epoch, nothing of an epoch behind it; epochs never go back."""
+    ended, was_up, reached = 0, False, 0
+    for item, following in zip(items, [*items[1:], None], strict=True):
+        assert item.epoch >= reached, f"{item} after epoch {reached}"
+        reached = item.epoch
+        if isinstance(item, Down):
+            assert item.epoch == ended + 1, f"{item} after the Down of epoch {ended}"
+            ended = item.epoch
+        elif isinstance(item, Up):
+            assert item.epoch == ended + 1, f"{item} after the Down of epoch {ended}"
+            if was_up:
+                assert isinstance(following, Gap), f"{item} is followed by {following}"
+                assert following.cause == "reconnected"
+            was_up = True
+        elif isinstance(item, Message):
+            assert item.epoch == ended + 1, f"{item} after the Down of epoch {ended}"
+
+
+def assert_unharmed(items: list[Item], name: str) -> None:
+    """An endpoint with `numbered` messages had one owner until it was stopped; none was lost, repeated or reordered."""
+    assert [down for down in events_of(items, name, Down) if down.reason.kind != "stopped"] == []
+    assert events_of(items, name, Gap, Dropped) == []
+    counted = [(message.number, message.data) for message in messages_of(items, name)]
+    assert counted
+    assert counted == [(n + 1, f'{{"n":{n}}}'.encode()) for n in range(len(counted))]
+
+
+def assert_resumes_from_the_start(items: list[Item], name: str) -> None:
+    """Each epoch of an endpoint with `numbered` messages holds the first of them, whole and in order."""
+    for epoch, group in itertools.groupby(messages_of(items, name), lambda message: message.epoch):
+        found = [message.data for message in group]
+        assert found == [f'{{"n":{n}}}'.encode() for n in range(len(found))], f"epoch {epoch}"
+
+
+def steady(rate: float = 200.0) -> Exchange:
+    """An exchange with numbered messages at a rate, for those that must not be harmed."""
+    return Exchange(messages=numbered, rate=rate)

@@ -1,0 +1,173 @@
+"""A real owner process, with the test as its supervisor."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import select
+import socket
+import time
+from collections.abc import Iterator
+from multiprocessing.forkserver import ensure_running
+from typing import Any, Self
+
+import pytest
+
+from wsadapter.contract.commands import ASSIGN, READY, STOP, Assignment, Command, CommandReader, Report, encode_command
+from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.reasons import Reason
+from wsadapter.contract.record import BATCH, Record, RecordReader
+from wsadapter.worker.main import main
+
+DEADLINE = 15.0
+Item = bytes | Report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forkserver() -> None:
+    """For modules that import it: multiprocessing's server and tracker run before a test looks for what it leaves behind."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["wsadapter.worker.template"])
+    ensure_running()
+
+
+class Owned:
+    """One owner process. As a context manager it leaves no process behind."""
+
+    def __init__(self, method: str = "forkserver") -> None:
+        context = multiprocessing.get_context(method)
+        data, data_end = context.Pipe(duplex=False)
+        control, control_end = context.Pipe(duplex=True)
+        log, log_end = context.Pipe(duplex=False)
+        self.process = context.Process(target=main, args=(data_end, control_end, log_end), daemon=True)
+        self.process.start()
+        for end in (data_end, control_end, log_end):
+            end.close()
+        self._data, self._log = data, log
+        self._control = socket.socket(fileno=os.dup(control.fileno()))
+        self._control.settimeout(DEADLINE)
+        control.close()
+        self._records = RecordReader()
+        self._commands = CommandReader()
+        self._answers: list[Command] = []
+        self._items: Iterator[Item] = self._read_items()
+        self.records: list[Record] = []
+        self.next_record_number = 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.is_alive():
+            self.process.kill()
+        self.process.join(DEADLINE)
+        self.process.close()
+        self._control.close()
+        self._data.close()
+        self._log.close()
+
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
+
+    def tell(self, kind: int, ref: int = 0, body: bytes | dict[str, Any] = b"") -> None:
+        self._control.sendall(encode_command(kind, ref, body))
+
+    def answer(self) -> Command:
+        """The next frame the owner sends on the control socket."""
+        while not self._answers:
+            chunk = self._control.recv(65536)
+            if not chunk:
+                raise EOFError("the owner closed the control socket")
+            self._answers += self._commands.feed(chunk)
+        return self._answers.pop(0)
+
+    def assign(self, endpoint: Endpoint, **ledger: Any) -> None:
+        """Waits for READY and assigns."""
+        assert self.answer().kind == READY
+        self.tell(ASSIGN, 0, Assignment(endpoint=endpoint, epoch=1, url=endpoint.urls[0], **ledger).to_body())
+
+    def stop(self, code: int = 1000, kind: str = "stopped") -> None:
+        self.tell(STOP, 0, {"code": code, "kind": kind})
+
+    def hang_up(self) -> None:
+        """The control socket ends, as when the supervisor dies."""
+        self._control.close()
+
+    def stop_reading(self) -> None:
+        """The pipe's other end is closed, as when the supervisor dies."""
+        self._data.close()
+
+    def next(self) -> Item:
+        """The next message or report but stages; `EOFError` behind the last."""
+        item = next(self._items, None)
+        if item is None:
+            raise EOFError("the owner closed its pipe")
+        return item
+
+    def message(self) -> bytes:
+        """The next item, which must be a message."""
+        item = self.next()
+        assert isinstance(item, bytes), item
+        return item
+
+    def messages(self, count: int) -> list[bytes]:
+        return [self.message() for _ in range(count)]
+
+    def report(self, event: str) -> dict[str, Any]:
+        """The fields of the next item, which must be this report."""
+        item = self.next()
+        assert isinstance(item, Report), item
+        assert item.event == event, item
+        return item.fields
+
+    def up(self) -> dict[str, Any]:
+        """Waits until the connection is up and all is restored."""
+        fields = self.report("up")
+        self.report("restored")
+        return fields
+
+    def down(self) -> Reason:
+        """The reason of the end, which must be next, and be the last word of a process that ends with 0."""
+        reason = Reason.from_json(self.report("down")["reason"])
+        try:
+            item = self.next()
+        except EOFError:
+            pass
+        else:
+            raise AssertionError(f"after the down report came {item!r}")
+        assert self.exit_code() == 0
+        return reason
+
+    def exit_code(self) -> int | None:
+        self.process.join(DEADLINE)
+        assert not self.process.is_alive(), "the owner does not leave"
+        return self.process.exitcode
+
+    def printed(self) -> str:
+        """What was printed until the end of the process."""
+        self.exit_code()
+        parts = []
+        while chunk := os.read(self._log.fileno(), 65536):
+            parts.append(chunk)
+        return b"".join(parts).decode()
+
+    def _read_items(self) -> Iterator[Item]:
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            ready, _, _ = select.select([self._data.fileno()], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise AssertionError("nothing more from the owner")
+            chunk = os.read(self._data.fileno(), 1 << 20)
+            if not chunk:
+                assert not self._records.torn
+                return
+            for record in self._records.feed(chunk):
+                self.records.append(record)
+                deadline = time.monotonic() + DEADLINE
+                if record.kind == BATCH:
+                    yield from record.payloads()
+                    continue
+                report = Report.decode(record.report())
+                if report.event != "stage":
+                    yield report

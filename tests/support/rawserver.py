@@ -1,0 +1,139 @@
+"""A server of raw bytes for one connection at a time: the test says every byte that is sent, and sees every byte that comes."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import socket
+import ssl
+import time
+from typing import Self
+
+GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+DEADLINE = 10.0
+
+
+def server_frame(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
+    """An unmasked frame, as a server sends it."""
+    first = (0x80 if fin else 0) | opcode
+    size = len(payload)
+    if size < 126:
+        return bytes((first, size)) + payload
+    if size < 1 << 16:
+        return bytes((first, 126)) + size.to_bytes(2, "big") + payload
+    return bytes((first, 127)) + size.to_bytes(8, "big") + payload
+
+
+class RawServer:
+    """Listens on a random loopback port."""
+
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+        self._context = context
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.settimeout(DEADLINE)
+        self.port = self._listener.getsockname()[1]
+        scheme = "ws" if context is None else "wss"
+        self.url = f"{scheme}://127.0.0.1:{self.port}/feed?secret=1"
+        self._peers: list[RawPeer] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+        for peer in self._peers:
+            peer.sock.close()
+
+    def accept(self) -> RawPeer:
+        """The next connection, TLS done."""
+        sock, _ = self._listener.accept()
+        sock.settimeout(DEADLINE)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._context is not None:
+            sock = self._context.wrap_socket(sock, server_side=True)
+        peer = RawPeer(sock)
+        self._peers.append(peer)
+        return peer
+
+    def accept_websocket(self, *, behind: bytes = b"") -> RawPeer:
+        """The next connection with the WebSocket handshake done, `behind` sent in the same breath."""
+        peer = self.accept()
+        peer.read_request()
+        peer.send(peer.valid_response() + behind)
+        return peer
+
+
+class RawPeer:
+    """The server's end of one connection."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self._received = b""
+        self.request: dict[str, str] = {}
+        self.request_line = ""
+
+    def send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def send_frame(self, opcode: int, payload: bytes, *, fin: bool = True) -> None:
+        self.send(server_frame(opcode, payload, fin=fin))
+
+    def read_request(self) -> dict[str, str]:
+        """The request's headers, names in lower case."""
+        while b"\r\n\r\n" not in self._received:
+            self._received += self._receive()
+        head, _, self._received = self._received.partition(b"\r\n\r\n")
+        self.request_line, *lines = head.decode().split("\r\n")
+        self.request = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        return self.request
+
+    def valid_response(self, *extra: str) -> bytes:
+        digest = hashlib.sha1((self.request["sec-websocket-key"] + GUID).encode()).digest()
+        accept = base64.b64encode(digest).decode()
+        lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"]
+        return "\r\n".join([*lines, f"Sec-WebSocket-Accept: {accept}", *extra, "", ""]).encode()
+
+    def read_frame(self) -> tuple[int, bytes]:
+        """The next frame of the client: opcode and unmasked payload. `EOFError` at the end of the connection."""
+        first, second = self._exactly(2)
+        assert second & 0x80, "a client's frames must be masked"
+        size = second & 0x7F
+        if size == 126:
+            size = int.from_bytes(self._exactly(2), "big")
+        elif size == 127:
+            size = int.from_bytes(self._exactly(8), "big")
+        key = self._exactly(4)
+        masked = self._exactly(size)
+        return first & 0x0F, bytes(byte ^ key[i % 4] for i, byte in enumerate(masked))
+
+    def read_close(self) -> tuple[int, str]:
+        """Code and text of the next close frame; other frames before it are skipped."""
+        while True:
+            opcode, payload = self.read_frame()
+            if opcode == 8:
+                return int.from_bytes(payload[:2], "big"), payload[2:].decode()
+
+    def at_end(self) -> bool:
+        """Whether the client ends the connection before the deadline; data before the end are skipped."""
+        deadline = time.monotonic() + DEADLINE
+        while time.monotonic() < deadline:
+            try:
+                if not self.sock.recv(65536):
+                    return True
+            except ConnectionError:
+                return True
+            except ssl.SSLError:
+                return True
+        return False
+
+    def _exactly(self, size: int) -> bytes:
+        while len(self._received) < size:
+            self._received += self._receive()
+        data, self._received = self._received[:size], self._received[size:]
+        return data
+
+    def _receive(self) -> bytes:
+        chunk = self.sock.recv(65536)
+        if not chunk:
+            raise EOFError("the client ended the connection")
+        return chunk

@@ -1,0 +1,136 @@
+"""Dialects: the bundled ones are sound, others are judged as a whole, and they fill in what the user left open."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.errors import ConfigError
+from wsadapter.dialect import apply_dialect, bundled, dialect_urls, load_dialect
+
+SOUND = """
+[dialect]
+name = "mine"
+title = "Mine"
+docs = "https://example.com"
+[urls]
+live = "wss://example.com"
+[subscribe]
+frame = '{"op":"sub","args":"$streams"}'
+"""
+
+
+def problems(text: str, tmp_path: Path, name: str = "mine") -> list[str]:
+    path = tmp_path / f"{name}.toml"
+    path.write_text(text)
+    try:
+        load_dialect(str(path))
+    except ConfigError as error:
+        return [f"{problem}" for problem in error.problems if error.source == str(path)]
+    return []
+
+
+@pytest.mark.parametrize("name", sorted(bundled()))
+def test_a_bundled_dialect_is_sound(name: str) -> None:
+    dialect = load_dialect(name)
+    assert dialect["dialect"]["name"] == name
+    endpoint = apply_dialect(Endpoint("x", dialect=name), dialect)
+    assert endpoint.urls == dialect_urls(dialect, "live") != ()
+
+
+def test_there_are_bundled_dialects() -> None:
+    assert {"binance", "coinbase", "kraken", "okx", "bybit"} <= bundled().keys()
+
+
+def test_loading_a_dialect_imports_nothing_of_the_owner() -> None:
+    code = "import sys, wsadapter.dialect as d; d.load_dialect('okx'); sys.exit('wsadapter.worker' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=30).returncode == 0
+
+
+def test_a_file_is_found_from_the_folder_it_is_relative_to(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(SOUND)
+    assert load_dialect("mine.toml", base_dir=tmp_path)["dialect"]["title"] == "Mine"
+
+
+def test_an_unknown_name_gets_the_nearest_known_one() -> None:
+    with pytest.raises(ConfigError, match='no dialect is called "krakn"; did you mean "kraken"') as caught:
+        load_dialect("krakn")
+    assert len(caught.value.problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("", "", []),
+        ('name = "mine"', 'name = "other"', ['dialect.name: expected the file\'s stem, "mine", got "other"']),
+        ('title = "Mine"', "", ["dialect.title: this key is required"]),
+        ('live = "wss://example.com"', "", ["urls: expected at least one of live, test"]),
+        ('live = "wss://example.com"', "live = []", ["urls.live: expected a URL or a list of URLs, got a list"]),
+        ("[urls]", "[urls]\nprod = 1", ["urls.prod: unknown key; known: live, test"]),
+        ("[subscribe]", "[subscribe]\nper_fram = 1", ['subscribe.per_fram: unknown key; did you mean "per_frame"?']),
+        ("[subscribe]", "[subscribe]\nper_frame = 0", ["subscribe.per_frame: expected a whole number from 1 on, got 0"]),
+        ("[subscribe]", "[subscribe]\nper_frame = true", ["subscribe.per_frame: expected a whole number from 1 on, got true"]),
+        ("[subscribe]", "[subscribe]\nack_timeout = nan", ["subscribe.ack_timeout: expected seconds, more than 0, got NaN"]),
+        ("[subscribe]", "[ackk]\n[subscribe]", ['ackk: unknown key; did you mean "ack"?']),
+        ("[subscribe]", "[ack]\n[subscribe]", ["ack: expected [[ack]] tables, got a table"]),
+        ("[subscribe]", "[[ack]]\nid = 'id'\n[subscribe]", ["ack[0].match: this key is required"]),
+        ("[subscribe]", "[[housekeeping]]\nmatch = { a = 1 }\n[subscribe]", ["housekeeping[0].contains: this key is required"]),
+        ("[subscribe]", "[[error]]\nmatch = {}\n[subscribe]",
+         ["error[0].match: expected a table of path = value, got a table"]),
+        ("[subscribe]", "[heartbeat]\nkind = 'text'\n[subscribe]",
+         ['heartbeat.payload: expected what to send: heartbeat.kind is "text"']),
+        ("[subscribe]", "[heartbeat]\ninterval = 0\n[subscribe]", ["heartbeat.interval: expected more than 0, got 0"]),
+        ("$streams", "$stream", []),
+        ("$streams", "$strems", [
+            'subscribe.frame: unknown placeholder $strems in "$strems"',
+            'subscribe.frame: expected exactly one of "$streams", "$stream" and "$stream": "*", got none of them',
+        ]),
+        ('"$streams"', '["$streams", "$stream"]', [
+            'subscribe.frame: expected exactly one of "$streams", "$stream" and "$stream": "*", got "$stream" and "$streams"'
+        ]),
+        ("'{", "'[,", ["subscribe.frame: expected JSON text: Expecting value: line 1 column 2 (char 1)"]),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_told(old: str, new: str, expected: list[str], tmp_path: Path) -> None:
+    assert problems(SOUND.replace(old, new) if old else SOUND, tmp_path) == expected
+
+
+def test_one_stream_forms_need_one_stream_per_frame(tmp_path: Path) -> None:
+    text = SOUND.replace('"$streams"', '"$stream"').replace("[subscribe]", "[subscribe]\nper_frame = 5")
+    assert problems(text, tmp_path) == ['subscribe.frame: "$stream" needs per_frame = 1']
+
+
+def test_all_problems_come_at_once(tmp_path: Path) -> None:
+    found = problems("[urls]\nlive = 'http://x'\n[heartbeat]\nkind = 'pong'\ninterval = 'x'\n", tmp_path)
+    assert [p.partition(":")[0] for p in found] == ["dialect", "subscribe", "urls.live", "heartbeat.kind", "heartbeat.interval"]
+
+
+def test_a_file_that_is_no_toml_or_is_not_there_is_told(tmp_path: Path) -> None:
+    assert problems("[", tmp_path)[0].startswith("not valid TOML: ")
+    with pytest.raises(ConfigError, match="can't be read: No such file"):
+        load_dialect(str(tmp_path / "nope.toml"))
+
+
+def test_the_dialect_fills_in_what_the_user_left_open() -> None:
+    endpoint = apply_dialect(Endpoint("x", dialect="okx", heartbeat={"timeout": 5.0}), load_dialect("okx"))  # type: ignore[arg-type]
+    assert endpoint.urls == ("wss://ws.okx.com:8443/ws/v5/public",)
+    assert (endpoint.heartbeat.kind, endpoint.heartbeat.payload, endpoint.heartbeat.timeout) == ("text", "ping", 5.0)
+
+
+def test_what_the_user_says_wins() -> None:
+    dialect = load_dialect("okx")
+    endpoint = Endpoint("x", url="wss://own", dialect="okx", heartbeat={"payload": "hello"})  # type: ignore[arg-type]
+    assert apply_dialect(endpoint, dialect).url == "wss://own"
+    assert apply_dialect(endpoint, dialect).heartbeat.payload == "hello"
+    as_written = apply_dialect(Endpoint("x", dialect="okx"), dialect, given={"heartbeat.kind"}).heartbeat
+    assert (as_written.kind, as_written.payload) == ("ping", "")
+
+
+def test_the_test_environment_has_urls_of_its_own() -> None:
+    endpoint = Endpoint("x", dialect="okx", environment="test")
+    assert apply_dialect(endpoint, load_dialect("okx")).urls == ("wss://wspap.okx.com:8443/ws/v5/public",)
+    assert apply_dialect(endpoint, None) is endpoint

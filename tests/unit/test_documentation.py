@@ -1,0 +1,64 @@
+"""The documentation can't drift: what is generated is compared, what is written by hand is looked up."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from wsadapter.config import parse
+from wsadapter.contract import items, reasons
+from wsadapter.managed import STATES
+from wsadapter.runner import EXIT_CODES
+
+ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = (ROOT / "ops/REFERENCE.md").read_text()
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    made = subprocess.run([sys.executable, ROOT / "ops/reference.py"], capture_output=True, text=True, check=True)
+    assert made.stdout == REFERENCE, "run: python ops/reference.py > ops/REFERENCE.md"
+
+
+def test_every_entry_has_a_meaning() -> None:
+    assert not [line for line in REFERENCE.splitlines() if re.search(r"\|\s*\|$", line)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *items.EVENT_NAMES.values(),
+        *items.GAP_CAUSES,
+        *items.DROP_CAUSES,
+        *reasons.KINDS,
+        *STATES,
+        *(f"| {code} |" for code in EXIT_CODES),
+    ],
+)
+def test_the_reference_names(name: str) -> None:
+    assert (name if name.startswith("|") else f"`{name}`") in REFERENCE
+
+
+def test_every_state_the_code_sets_is_documented() -> None:
+    source = (ROOT / "supervisor/managed.py").read_text()
+    assert set(re.findall(r'(?:self\.state = |_wait\(|_settle\()"(\w+)"', source)) == set(STATES)
+
+
+def test_the_configuration_in_readme_is_one() -> None:
+    section = README.split("`feeds.toml`:")[1].split("Run it:")[0]
+    block = "\n".join(line[4:] for line in section.splitlines())
+    assert set(tomllib.loads(block)["endpoints"]) == {"binance", "kraken", "coinbase"}
+    assert len(parse(block, source="README.md", base_dir=ROOT).endpoints) == 3
+
+
+@pytest.mark.parametrize("page", ["README.md", *sorted(p.name for p in (ROOT / "ops").glob("*.md"))])
+def test_every_link_leads_somewhere(page: str) -> None:
+    path = ROOT / page if page == "README.md" else ROOT / "ops" / page
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+        if "://" not in target:
+            assert (path.parent / target).exists(), target

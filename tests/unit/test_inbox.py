@@ -1,0 +1,264 @@
+"""The inbox: order, overflow accounting, and nothing lost between two instructions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from itertools import count
+from types import FrameType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wsadapter.contract.endpoint import Buffer
+from wsadapter.contract.items import Batch, Dropped, Event, Message, Up
+from wsadapter.contract.record import BATCH, Record, RecordReader, encode
+from wsadapter.inbox import Account, Inbox, arrival_of
+
+
+def record_of(payloads: list[bytes]) -> Record:
+    starts, ends, body = [], [], b""
+    for payload in payloads:
+        starts.append(len(body))
+        body += payload
+        ends.append(len(body))
+    (record,) = RecordReader().feed(encode(body, kind=BATCH, sequence=1, received_at=1, starts=starts, ends=ends))
+    return record
+
+
+class Feeder:
+    """Puts numbered messages of one endpoint into an inbox, as the supervisor does."""
+
+    def __init__(self, inbox: Inbox, name: str = "a", **buffer: Any) -> None:
+        self.inbox = inbox
+        self.account = Account(name, Buffer(**buffer))
+        self.number = 0
+
+    def put(self, *payloads: bytes) -> None:
+        arrival = arrival_of(record_of(list(payloads)), self.account, epoch=1, first=self.number + 1, streams=None)
+        self.number += len(payloads)
+        self.inbox.put(arrival)
+
+    def event(self) -> None:
+        self.inbox.put_event(Up(self.account.name, 1, 0), self.account)
+
+
+def consume(inbox: Inbox, *, whole: bool = False) -> list[Message | Batch | Event]:
+    found = list(inbox.in_hand)
+    while inbox.take(whole=whole):
+        found += inbox.in_hand
+    return found
+
+
+def numbers(items: list[Any], name: str = "a") -> list[int]:
+    """Every number that was delivered or said to be dropped, in the order of the stream."""
+    seen: list[int] = []
+    for item in items:
+        if isinstance(item, Message) and item.endpoint == name:
+            seen.append(item.number)
+        elif isinstance(item, Dropped) and item.endpoint == name and item.first is not None and item.last is not None:
+            assert item.count == item.last - item.first + 1
+            seen += range(item.first, item.last + 1)
+    return seen
+
+
+def test_messages_and_events_come_out_in_the_order_they_went_in() -> None:
+    inbox = Inbox()
+    a, b = Feeder(inbox, "a"), Feeder(inbox, "b")
+    a.event()
+    a.put(b"1", b"2")
+    b.put(b"x")
+    a.put(b"3")
+    found = consume(inbox)
+    assert [item.data if isinstance(item, Message) else item.kind for item in found if not isinstance(item, Batch)] == [
+        "up", b"1", b"2", b"x", b"3",
+    ]  # fmt: skip
+    assert numbers(found) == [1, 2, 3]
+    assert a.account.waiting == b.account.waiting == 0
+
+
+def test_batches_are_the_messages_of_one_record() -> None:
+    inbox = Inbox()
+    feeder = Feeder(inbox)
+    feeder.put(b"1", b"2")
+    feeder.put(b"3")
+    found = consume(inbox, whole=True)
+    batches = [(batch.first_number, list(batch)) for batch in found if isinstance(batch, Batch)]
+    assert batches == [(1, [b"1", b"2"]), (3, [b"3"])]
+
+
+def test_what_is_in_hand_can_be_had_as_batches_and_back() -> None:
+    inbox = Inbox()
+    Feeder(inbox).put(b"1", b"2", b"3")
+    inbox.take(whole=False)
+    assert next(inbox.in_hand).number == 1
+    inbox.regroup(whole=True)
+    inbox.regroup(whole=False)
+    inbox.regroup(whole=True)
+    (batch,) = inbox.in_hand
+    assert (batch.first_number, list(batch)) == (2, [b"2", b"3"])
+
+
+def test_the_oldest_are_dropped_and_exactly_counted() -> None:
+    inbox = Inbox()
+    feeder = Feeder(inbox, max_bytes=4096)
+    for _ in range(100):
+        feeder.put(b"x" * 300)
+    found = consume(inbox)
+    assert numbers(found) == list(range(1, 101))
+    first = found[0]
+    assert isinstance(first, Dropped)
+    assert (first.first, first.cause, first.bytes) == (1, "overflow", first.count * 300)
+    assert feeder.account.dropped == first.count
+    assert sum(isinstance(item, Dropped) for item in found) == 1
+
+
+def test_a_loss_that_was_told_is_not_told_again() -> None:
+    inbox = Inbox()
+    feeder = Feeder(inbox, max_bytes=2000)
+    for _ in range(20):
+        feeder.put(b"x" * 300)
+    inbox.take(whole=False)
+    found = list(inbox.in_hand)
+    for _ in range(20):
+        feeder.put(b"x" * 300)
+    assert numbers(found + consume(inbox)) == list(range(1, 41))
+
+
+def test_a_consumer_that_never_comes_costs_bounded_memory() -> None:
+    inbox = Inbox()
+    feeder, other = Feeder(inbox, max_bytes=10_000), Feeder(inbox, "b")
+    other.put(b"keep")
+    for _ in range(20_000):
+        feeder.put(b"x" * 100)
+    assert len(inbox._queue) < 5_000
+    assert numbers(consume(inbox)) == list(range(1, 20_001))
+
+
+def test_another_endpoint_is_not_touched_by_an_overflow() -> None:
+    inbox = Inbox()
+    flood, quiet = Feeder(inbox, "a", max_bytes=2000), Feeder(inbox, "b", max_bytes=2000)
+    for n in range(200):
+        flood.put(b"x" * 500)
+        if n % 50 == 0:
+            quiet.put(b"q")
+    found = consume(inbox)
+    assert [m.number for m in found if isinstance(m, Message) and m.endpoint == "b"] == [1, 2, 3, 4]
+
+
+def test_conflation_keeps_the_newest_of_each_key() -> None:
+    inbox = Inbox()
+    feeder = Feeder(inbox, max_bytes=3000, overflow="conflate", key="d.s")
+    for n in range(100):
+        feeder.put(b'{"d":{"s":"BTC"},"n":%d}' % n, b'{"d":{"s":"ETH"},"n":%d}' % n)
+    found = consume(inbox)
+    assert numbers(found) == list(range(1, 201))
+    newest = [item for item in found if isinstance(item, Message)][-2:]
+    assert [item.json() for item in newest] == [{"d": {"s": "BTC"}, "n": 99}, {"d": {"s": "ETH"}, "n": 99}]
+    assert {item.cause for item in found if isinstance(item, Dropped)} == {"conflated"}
+    lost = sum(item.bytes for item in found if isinstance(item, Dropped))
+    kept = sum(len(item.data) for item in found if isinstance(item, Message))
+    assert lost + kept == sum(2 * len(b'{"d":{"s":"BTC"},"n":%d}' % n) for n in range(100))
+
+
+def test_block_tells_when_half_of_the_buffer_is_free_again() -> None:
+    inbox = Inbox()
+    feeder = Feeder(inbox, max_bytes=2000, overflow="block")
+    while not feeder.account.is_full:
+        feeder.put(b"x" * 300)
+    relieved: list[int] = []
+    feeder.account.relieved = lambda: relieved.append(feeder.account.waiting)
+    assert numbers(consume(inbox)) == list(range(1, feeder.number + 1))
+    assert len(relieved) == 1
+    assert relieved[0] <= 1000
+
+
+def test_what_waits_moves_to_another_inbox_in_order() -> None:
+    inbox, own = Inbox(), Inbox()
+    a, b = Feeder(inbox, "a"), Feeder(inbox, "b")
+    for _ in range(3):
+        a.put(b"x")
+        b.put(b"y")
+    inbox.move(a.account, own)
+    assert numbers(consume(own)) == [1, 2, 3]
+    assert numbers(consume(inbox), "b") == [1, 2, 3]
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), st.lists(st.integers(0, 600), min_size=1, max_size=4)),
+        st.tuples(st.just("event"), st.just([])),
+        st.tuples(st.just("take"), st.just([])),
+    ),
+    max_size=60,
+)
+
+
+@given(steps, st.sampled_from(["drop_oldest", "conflate"]), st.booleans())
+def test_every_number_comes_out_once_in_order_delivered_or_dropped(
+    script: list[tuple[str, list[int]]], overflow: str, whole: bool
+) -> None:
+    inbox = Inbox()
+    feeder = Feeder(inbox, max_bytes=2000, overflow=overflow, key="k")
+    found: list[Any] = []
+    for what, sizes in script:
+        if what == "put":
+            feeder.put(*(b'{"k":%d,"p":"%s"}' % (size % 3, b"x" * size) for size in sizes))
+        elif what == "event":
+            feeder.event()
+        elif inbox.take(whole=whole):
+            found += inbox.in_hand
+    found += consume(inbox, whole=whole)
+    single = [m for item in found for m in (item.messages() if isinstance(item, Batch) else [item])]
+    assert numbers(single) == list(range(1, feeder.number + 1))
+    assert feeder.account.waiting == 0
+    assert feeder.account.dropped == sum(item.count for item in single if isinstance(item, Dropped))
+
+
+class Interrupt(BaseException):
+    """What a signal handler raises."""
+
+
+def interrupt_at(step: int, call: Callable[[], None]) -> bool:
+    """Run `call` and raise an Interrupt at its `step`-th bytecode within wsadapter; False where it was over before."""
+    steps = count(1)
+
+    def trace(frame: FrameType, event: str, _arg: object) -> Any:
+        frame.f_trace_opcodes = "inbox.py" in frame.f_code.co_filename
+        if event == "opcode" and next(steps) == step:
+            sys.settrace(None)
+            raise Interrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        call()
+    except Interrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_interrupt_at_any_instruction_of_taking_loses_and_repeats_nothing(whole: bool) -> None:
+    for step in count(1):
+        inbox = Inbox()
+        feeder = Feeder(inbox, max_bytes=1200)
+        for _ in range(6):
+            feeder.put(b"x" * 100, b"y")
+            feeder.event()
+        inbox.take(whole=whole)
+        found: list[Any] = list(inbox.in_hand)
+        interrupted = interrupt_at(step, lambda inbox=inbox: inbox.take(whole=whole))  # type: ignore[misc]
+        if inbox._lock.locked():  # a trace can strike where the interpreter looks for no signal: on a with block's way out
+            inbox._lock.release()
+        found += consume(inbox, whole=whole)
+        single = [m for item in found for m in (item.messages() if isinstance(item, Batch) else [item])]
+        assert numbers(single) == list(range(1, feeder.number + 1)), f"interrupted at instruction {step}"
+        assert sum(isinstance(item, Up) for item in single) == 6, f"interrupted at instruction {step}"
+        if not interrupted:
+            assert step > 50
+            return

@@ -1,0 +1,80 @@
+"""The runner's log lines: what a person sees, and that a blocked standard error is in nobody's way."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+from collections.abc import Iterator
+from time import monotonic
+
+import pytest
+
+from wsadapter.logs import LogThread
+
+logger = logging.getLogger("wsadapter.test")
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    read, write = os.pipe()
+    yield read, write
+    os.close(read)
+
+
+def rest_of(read: int) -> str:
+    chunks = []
+    while chunk := os.read(read, 65536):
+        chunks.append(chunk)
+    return b"".join(chunks).decode()
+
+
+def test_a_line_has_time_level_and_text(pipe: tuple[int, int]) -> None:
+    read, write = pipe
+    with LogThread(write):
+        logger.warning("binance/%d down", 3)
+        logger.debug("not at this level")
+    os.close(write)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z WARNING binance/3 down\n", rest_of(read))
+
+
+def test_what_a_peer_said_is_neither_obeyed_nor_taken_for_a_line_of_ours(pipe: tuple[int, int]) -> None:
+    read, write = pipe
+    with LogThread(write):
+        logger.info("%s", "\x1b[2J\r\n2026-01-01T00:00:00.000Z ERROR forged \ud800")
+    os.close(write)
+    first, second = rest_of(read).splitlines()
+    assert first.endswith("INFO \\x1b[2J\\x0d")
+    assert second == "    2026-01-01T00:00:00.000Z ERROR forged \\ud800"
+
+
+def test_who_logs_does_not_wait_for_a_blocked_standard_error_and_the_loss_is_told(pipe: tuple[int, int]) -> None:
+    read, write = pipe
+    with LogThread(write):
+        for number in range(40_000):
+            logger.info("line %d", number)
+        came: list[str] = []
+        reader = threading.Thread(target=lambda: came.append(rest_of(read)))
+        reader.start()
+    os.close(write)
+    reader.join()
+    lines = [line.partition(" INFO line ")[2] for line in came[0].splitlines() if " INFO line " in line]
+    lost = [int(found) for found in re.findall(r"WARNING (\d+) log lines were lost here", came[0])]
+    assert lost
+    assert len(lines) + sum(lost) == 40_000
+
+
+def test_the_end_does_not_wait_for_a_standard_error_that_takes_nothing(pipe: tuple[int, int]) -> None:
+    read, write = pipe
+    log = LogThread(write)
+    with log:
+        for number in range(40_000):
+            logger.info("line %d", number)
+        before = monotonic()
+        log.finish(0.05)
+        assert monotonic() - before < 5
+        reader = threading.Thread(target=rest_of, args=(read,))
+        reader.start()
+    os.close(write)
+    reader.join()

@@ -1,0 +1,100 @@
+"""Records through a real pipe, also one that is full."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.rawserver import server_frame
+from wsadapter.contract.commands import Report
+from wsadapter.contract.record import BATCH, REPORT, Record, RecordReader
+from wsadapter.worker.outbox import Outbox
+from wsadapter.worker.reader import Reader
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    os.set_blocking(writing, False)
+    yield reading, writing
+    os.close(reading)
+    os.close(writing)
+
+
+def read(fd: int, records: RecordReader) -> list[Record]:
+    """The records that are in the pipe now."""
+    try:
+        return list(records.feed(os.read(fd, 1 << 20)))
+    except BlockingIOError:
+        return []
+
+
+FRAGMENTS = server_frame(1, b"th", fin=False) + server_frame(0, b"ree")
+STREAM = server_frame(1, b"one") + server_frame(2, b"\xff") + FRAGMENTS + b"\x81"
+
+
+def test_a_read_becomes_one_record_with_its_bytes_as_they_came(pipe: tuple[int, int]) -> None:
+    outbox = Outbox(pipe[1])
+    batch = Reader(1000).feed(server_frame(1, b"one") + server_frame(1, b"two") + b"\x81")
+    outbox.messages(batch, 77, 1000, 0, 2)
+    (record,) = read(pipe[0], RecordReader())
+    assert (record.kind, record.sequence, record.received_at, record.position) == (BATCH, 1, 77, 1010)
+    assert record.payloads() == [b"one", b"two"]
+    assert record.raw_bytes() == batch.data[:-1]
+    assert record.binary is False
+
+
+def test_parts_of_a_read_make_records_of_their_own_around_reports(pipe: tuple[int, int]) -> None:
+    outbox = Outbox(pipe[1])
+    batch = Reader(1000).feed(STREAM)
+    outbox.messages(batch, 0, 0, 0, 1)
+    outbox.report(Report(event="log", fields={}))
+    outbox.filtered(5)
+    outbox.messages(batch, 0, 0, 1, 3)
+    first, report, second = read(pipe[0], RecordReader())
+    assert first.payloads() == [b"one"]
+    assert first.position == 5
+    assert report.kind == REPORT
+    assert second.payloads() == [b"\xff", b"three"]
+    assert (second.binary, second.filtered, second.position) == ([True, False], 5, len(STREAM) - 1)
+    assert first.raw_bytes() + second.raw_bytes() == STREAM[:-1]
+
+
+def test_skipped_messages_are_left_out_and_nothing_is_written_for_nothing(pipe: tuple[int, int]) -> None:
+    outbox = Outbox(pipe[1])
+    batch = Reader(1000).feed(STREAM)
+    outbox.messages(batch, 0, 0, 0, 3, {0, 1, 2})
+    outbox.messages(batch, 0, 0, 0, 3, {1})
+    (record,) = read(pipe[0], RecordReader())
+    assert record.payloads() == [b"one", b"three"]
+    assert record.sequence == 1
+
+
+def test_what_a_full_pipe_does_not_take_waits_in_order(pipe: tuple[int, int]) -> None:
+    outbox = Outbox(pipe[1])
+    large = b"x" * 500_000
+    outbox.messages(Reader(1 << 20).feed(server_frame(2, large)), 0, 0, 0, 1)
+    outbox.report(Report(event="log", fields={"n": 1}))
+    outbox.payloads([b"a", b"", b"bc"], [False, True, False], 0, 0)
+    assert outbox.backlog
+    records, reader = [], RecordReader()
+    while outbox.backlog:
+        outbox.flush()
+        records += read(pipe[0], reader)
+    batch, report, payloads = records
+    assert batch.payloads() == [large]
+    assert Report.decode(report.report()).fields == {"n": 1}
+    assert payloads.payloads() == [b"a", b"", b"bc"]
+    assert payloads.binary == [False, True, False]
+    assert reader.torn == 0
+
+
+def test_a_supervisor_that_is_gone_is_an_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with pytest.raises(BrokenPipeError):
+        Outbox(writing).report(Report(event="log"))
+    os.close(writing)

@@ -1,0 +1,143 @@
+"""The frame reader against a slow and simple one, over any split of any stream; and its limits."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.rawserver import server_frame
+from wsadapter.worker.frames import BINARY, CLOSE, PING, PONG, TEXT, apply_mask, decode_close, encode_close, encode_frame
+from wsadapter.worker.reader import Reader
+
+Seen = list[tuple[str, bytes]]
+
+
+def read(chunks: list[bytes], *, max_message: int = 1 << 20) -> tuple[Seen, int | None, int]:
+    """All messages, the violation's code, and how many bytes were consumed."""
+    reader = Reader(max_message)
+    seen: Seen = []
+    consumed = 0
+    for chunk in chunks:
+        batch = reader.feed(chunk)
+        binary = set(batch.binary)
+        seen += [("b" if i in binary else "t", batch.payload(i)) for i in range(len(batch.starts))]
+        consumed += batch.consumed
+        if batch.violation:
+            return seen, batch.violation.code, consumed
+    return seen, None, consumed
+
+
+def reference(stream: bytes) -> Seen:
+    """The plainest decoder there is, for valid streams."""
+    seen: Seen = []
+    opened, parts = 0, b""
+    while stream:
+        first, size = stream[0], stream[1]
+        at = {126: 4, 127: 10}.get(size, 2)
+        size = int.from_bytes(stream[2:at], "big") if at > 2 else size
+        payload, stream = stream[at : at + size], stream[at + size :]
+        if first & 0x0F >= CLOSE:
+            continue
+        opened, parts = opened or first & 0x0F, parts + payload
+        if first & 0x80:
+            seen.append(("b" if opened == BINARY else "t", parts))
+            opened, parts = 0, b""
+    return seen
+
+
+controls = st.builds(server_frame, st.sampled_from([PING, PONG]), st.binary(max_size=125))
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> bytes:
+    """One message in one or more fragments, cut anywhere, with control frames between."""
+    opcode = draw(st.sampled_from([TEXT, BINARY]))
+    payload = draw(st.text(max_size=80)).encode() if opcode == TEXT else draw(st.binary(max_size=80))
+    payload *= draw(st.sampled_from([1, 1, 3, 900]))
+    cuts = sorted(draw(st.lists(st.integers(0, len(payload)), max_size=4)))
+    parts = [payload[a:b] for a, b in zip([0, *cuts], [*cuts, len(payload)], strict=True)]
+    stream = b""
+    for i, part in enumerate(parts):
+        stream += server_frame(opcode if i == 0 else 0, part, fin=i == len(parts) - 1)
+        stream += b"".join(draw(st.lists(controls, max_size=2)))
+    return stream
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(messages(), max_size=6).map(b"".join), st.data())
+def test_any_split_of_any_stream_gives_the_same_messages(stream: bytes, data: st.DataObject) -> None:
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=12)))
+    chunks = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    seen, violation, consumed = read(chunks)
+    assert violation is None
+    assert seen == reference(stream)
+    assert consumed == len(stream)
+
+
+def test_byte_by_byte_is_the_same() -> None:
+    stream = server_frame(TEXT, b"a" * 70_000) + server_frame(PING, b"p")
+    stream += server_frame(BINARY, b"") + server_frame(TEXT, b"b" * 200)
+    seen, violation, _ = read([stream[i : i + 1] for i in range(len(stream))])
+    assert (seen, violation) == (reference(stream), None)
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=60), st.integers(1, 9))
+def test_no_input_raises(stream: bytes, step: int) -> None:
+    whole = read([stream])
+    parts = read([stream[i : i + step] for i in range(0, len(stream), step)])
+    assert whole[:2] == parts[:2]
+
+
+def test_text_that_is_not_utf8_is_refused_at_the_fragment_that_breaks_it() -> None:
+    good, bad = server_frame(TEXT, b"caf\xc3", fin=False), server_frame(0, b"\x28", fin=False)
+    assert read([good, bad])[1] == 1007
+    assert read([server_frame(TEXT, b"caf\xc3", fin=False), server_frame(0, b"", fin=True)])[1] == 1007
+    assert read([server_frame(TEXT, b"\xed\xa0\x80")])[1] == 1007
+    assert read([server_frame(BINARY, b"\xff")])[1] is None
+
+
+def test_too_long_a_message_is_refused_on_its_header_and_over_its_fragments() -> None:
+    assert read([b"\x82\x7f" + (1 << 40).to_bytes(8, "big")])[1] == 1009
+    half = b"x" * 600
+    assert read([server_frame(TEXT, half, fin=False), server_frame(0, half)], max_message=1000)[1] == 1009
+    assert read([server_frame(TEXT, half, fin=False), server_frame(0, half[:400])], max_message=1000)[1] is None
+
+
+def test_a_length_with_the_highest_bit_is_a_protocol_error() -> None:
+    assert read([b"\x82\x7f\x80" + bytes(7)])[1] == 1002
+
+
+def test_nothing_behind_a_close_frame_is_read() -> None:
+    seen, violation, _ = read([server_frame(TEXT, b"a") + server_frame(CLOSE, b"") + b"\xff\xff", server_frame(TEXT, b"b")])
+    assert (seen, violation) == ([("t", b"a")], None)
+
+
+@pytest.mark.parametrize("pieces", [1, 100_000])
+def test_a_large_message_is_read_in_linear_time(pieces: int) -> None:
+    size = 32 * 1024 * 1024 // pieces
+    part = b"x" * size
+    frames = [server_frame(TEXT if i == 0 else 0, part, fin=i == pieces - 1) for i in range(pieces)]
+    stream = b"".join(frames)
+    chunks = [stream[i : i + 65536] for i in range(0, len(stream), 65536)]
+    begun = time.process_time()
+    seen, violation, _ = read(chunks, max_message=64 * 1024 * 1024)
+    assert time.process_time() - begun < 3  # quadratic copying takes minutes
+    assert violation is None
+    assert [len(payload) for _, payload in seen] == [size * pieces]
+
+
+@given(st.binary(max_size=70_000), st.binary(min_size=4, max_size=4))
+@settings(deadline=None, max_examples=50)
+def test_masking_twice_is_nothing_and_a_frame_holds_its_payload(payload: bytes, key: bytes) -> None:
+    assert apply_mask(payload, key) == bytes(byte ^ key[i % 4] for i, byte in enumerate(payload))
+    assert encode_frame(BINARY, payload, key=key).endswith(key + apply_mask(payload, key))
+
+
+def test_a_close_reason_is_cut_between_characters() -> None:
+    frame = encode_close(1002, "ü" * 100)
+    payload = apply_mask(frame[6:], frame[2:6])
+    assert decode_close(payload) == (1002, "ü" * 61)

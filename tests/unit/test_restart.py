@@ -1,0 +1,140 @@
+"""The restart policy and the connect budget: pure, so the clock is a number."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wsadapter.contract.endpoint import Restart
+from wsadapter.contract.reasons import Reason, from_exit_code
+from wsadapter.restart import FATAL_AFTER, ConnectBudget, Decision, RestartPolicy, Verdict
+
+LOST = Reason(kind="closed_by_peer", code=1006)
+
+
+def policy(**settings: object) -> RestartPolicy:
+    return RestartPolicy(Restart(**settings), dice=lambda: 1.0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("restart_type", "exit_code", "verdict"),
+    [
+        ("permanent", 0, Verdict.RESTART),
+        ("transient", 0, Verdict.END),
+        ("temporary", 0, Verdict.END),
+        ("permanent", 1, Verdict.RESTART),
+        ("transient", 1, Verdict.RESTART),
+        ("temporary", 1, Verdict.END),
+        ("transient", -9, Verdict.RESTART),
+    ],
+)
+def test_the_restart_type_decides_after_an_exit(restart_type: str, exit_code: int, verdict: Verdict) -> None:
+    assert policy(type=restart_type).decide(0.0, from_exit_code(exit_code), 1.0).verdict is verdict
+
+
+@pytest.mark.parametrize(("code", "verdict"), [(1000, Verdict.END), (1001, Verdict.RESTART), (1006, Verdict.RESTART)])
+def test_a_transient_endpoint_ends_with_a_normal_close_only(code: int, verdict: Verdict) -> None:
+    assert policy(type="transient").decide(0.0, Reason(kind="closed_by_peer", code=code), 1.0).verdict is verdict
+
+
+def test_at_the_intensity_it_restarts_and_one_more_is_too_many() -> None:
+    patient = policy(intensity=3, period=60)
+    assert [patient.decide(t, LOST, 1.0).verdict for t in (0.0, 10.0, 59.9)] == [Verdict.RESTART] * 3
+    assert patient.decide(59.95, LOST, 1.0) == Decision(Verdict.COOL_DOWN, 60.0, 4)
+
+
+def test_just_under_the_intensity_never_escalates() -> None:
+    patient = policy(intensity=3, period=60)
+    assert {patient.decide(21.0 * n, LOST, 1.0).verdict for n in range(1000)} == {Verdict.RESTART}
+
+
+def test_restarts_older_than_the_period_do_not_count() -> None:
+    patient = policy(intensity=1, period=10)
+    assert patient.decide(0.0, LOST, 1.0).restarts == 1
+    assert patient.decide(10.0, LOST, 1.0) == Decision(Verdict.RESTART, 1.0, 1)
+
+
+def test_after_cooling_down_it_starts_afresh() -> None:
+    patient = policy(intensity=1, period=60, cool_down=5)
+    assert [patient.decide(t, LOST, None).verdict for t in (0.0, 1.0)] == [Verdict.RESTART, Verdict.COOL_DOWN]
+    assert patient.decide(6.0, LOST, None) == Decision(Verdict.RESTART, 0.5, 1)
+
+
+@pytest.mark.parametrize("on_exceeded", ["fatal", "stop_supervisor"])
+def test_above_the_intensity_the_other_choices_end_it(on_exceeded: str) -> None:
+    strict = policy(intensity=1, on_exceeded=on_exceeded)
+    strict.decide(0.0, LOST, 1.0)
+    assert strict.decide(0.1, LOST, 1.0).verdict is Verdict(on_exceeded)
+
+
+def test_the_wait_doubles_up_to_its_maximum_and_resets_only_after_min_uptime() -> None:
+    patient = policy(intensity=1000, backoff_initial=0.5, backoff_max=3, min_uptime=30)
+    assert [patient.decide(0.0, LOST, 29.9).delay for _ in range(5)] == [0.5, 1.0, 2.0, 3.0, 3.0]
+    assert patient.decide(0.0, LOST, 30.0).delay == 0.5
+
+
+@given(st.floats(0, 0.999999), st.integers(0, 30))
+def test_the_jitter_is_full(drawn: float, failures: int) -> None:
+    jittered = RestartPolicy(Restart(intensity=1000), dice=lambda: drawn)
+    for _ in range(failures):
+        jittered.decide(0.0, LOST, None)
+    longest = min(30.0, 0.5 * 2.0**failures)
+    assert jittered.decide(0.0, LOST, None).delay == pytest.approx(longest * drawn)
+
+
+def test_retry_after_is_obeyed_and_a_refusal_is_retried_slowly() -> None:
+    refused = Reason(kind="handshake_rejected", status=401)
+    assert policy().decide(0.0, refused, None).delay == 30.0
+    asked = Reason(kind="handshake_rejected", status=503, retry_after=120.0)
+    assert policy().decide(0.0, asked, None).delay == 120.0
+
+
+def test_the_same_configuration_error_five_times_in_a_row_is_fatal() -> None:
+    broken = Reason(kind="config", text="no module named nonsense")
+    hopeless = policy()
+    verdicts = [hopeless.decide(float(n), broken, None).verdict for n in range(FATAL_AFTER)]
+    assert verdicts == [Verdict.RESTART] * (FATAL_AFTER - 1) + [Verdict.FATAL]
+
+
+def test_other_failures_in_between_are_no_reason_to_give_up() -> None:
+    broken = Reason(kind="config", text="no module named nonsense")
+    patient = policy(intensity=100)
+    verdicts = {patient.decide(float(n), broken if n % 4 else LOST, None).verdict for n in range(20)}
+    assert verdicts == {Verdict.RESTART}
+
+
+def test_a_planned_restart_does_not_count() -> None:
+    planned = Reason(kind="recycled")
+    strict = policy(intensity=1, on_exceeded="fatal")
+    assert {strict.decide(0.0, planned, 1.0) for _ in range(10)} == {Decision(Verdict.RESTART)}
+
+
+def test_a_manual_start_clears_the_counters() -> None:
+    strict = policy(intensity=1, on_exceeded="fatal")
+    strict.decide(0.0, LOST, None)
+    strict.pardon()
+    assert strict.decide(0.1, LOST, None) == Decision(Verdict.RESTART, 0.5, 1)
+
+
+@given(st.integers(1, 20), st.floats(0.1, 100), st.lists(st.floats(0, 10), min_size=1, max_size=100))
+def test_no_window_of_a_period_holds_more_connects_than_the_budget(
+    connects: int, period: float, pauses: list[float]
+) -> None:
+    budget, now, slots = ConnectBudget(), 0.0, []
+    for pause in pauses:
+        now += pause
+        slots.append(now + budget.reserve("host", now, connects, period))
+    slots.sort()
+    for first, later in zip(slots, slots[connects:], strict=False):
+        assert later - first >= period * (1 - 1e-9)
+
+
+def test_hosts_do_not_share_a_budget() -> None:
+    budget = ConnectBudget()
+    assert [budget.reserve(host, 0.0, 1, 60) for host in ("a", "b", "a")] == [0.0, 0.0, 60.0]
+
+
+def test_without_a_limit_there_is_no_wait() -> None:
+    budget = ConnectBudget()
+    assert {budget.reserve("a", 0.0, 0, 60) for _ in range(1000)} == {0.0}

@@ -1,0 +1,130 @@
+"""The connection's state machine: no socket, the clock in the test's hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.support.rawserver import server_frame
+from wsadapter.contract.commands import Assignment
+from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.reasons import Reason
+from wsadapter.worker.frames import CLOSE, PING, PONG, TEXT, apply_mask
+from wsadapter.worker.reader import Reader
+from wsadapter.worker.session import Action, Deliver, Leave, Say, Send, Session
+
+
+def started(*, wanted: tuple[Any, ...] = (), dialect: dict[str, Any] | None = None, **settings: Any) -> Session:
+    endpoint = Endpoint("feed", url="ws://feed.example/", **settings)
+    session = Session(Assignment(endpoint=endpoint, epoch=1, url="ws://x/", wanted=wanted, dialect=dialect), salt=1)
+    session.start({}, 0.0)
+    return session
+
+
+def received(session: Session, stream: bytes, now: float = 1.0) -> list[Action]:
+    return session.received(Reader(1 << 20).feed(stream), now)
+
+
+def frame(action: Action) -> tuple[int, bytes]:
+    """Opcode and payload of what is to be sent; short frames only."""
+    assert isinstance(action, Send)
+    return action.frame[0] & 0x0F, apply_mask(action.frame[6:], action.frame[2:6])
+
+
+def left(action: Action) -> Reason:
+    assert isinstance(action, Leave)
+    return action.reason
+
+
+def test_a_pong_comes_before_the_messages_of_the_same_read() -> None:
+    actions = received(started(), server_frame(TEXT, b"a") + server_frame(PING, b"p"))
+    assert frame(actions[0]) == (PONG, b"p")
+    assert isinstance(actions[1], Deliver)
+
+
+def test_messages_before_a_close_are_delivered_and_the_close_is_answered_with_its_code() -> None:
+    deliver, reply, leave = received(started(), server_frame(TEXT, b"a") + server_frame(CLOSE, b"\x0f\xa1why"))
+    assert isinstance(deliver, Deliver)
+    assert frame(reply) == (CLOSE, b"\x0f\xa1")
+    assert left(leave) == Reason(kind="closed_by_peer", code=4001, text="why")
+
+
+def test_a_violation_is_answered_with_its_code_and_the_peer_gets_time_to_read_it() -> None:
+    close, leave = received(started(), b"\xf1\x00")
+    assert frame(close)[1][:2] == (1002).to_bytes(2, "big")
+    assert isinstance(leave, Leave)
+    assert leave.linger
+    assert leave.flush
+
+
+def test_a_stop_waits_for_the_peers_close_and_its_reason_wins() -> None:
+    session = started()
+    (close,) = session.stop(1000, "recycled", 5.0, within=2.0)
+    assert frame(close) == (CLOSE, (1000).to_bytes(2, "big"))
+    assert not session.open
+    assert session.deadline() == 7.0
+    assert isinstance(received(session, server_frame(TEXT, b"a"))[0], Deliver)
+    assert received(session, server_frame(PING, b"")) == []  # nothing may follow our close frame
+    assert left(received(session, server_frame(CLOSE, b"\x03\xe9"))[0]) == Reason(kind="recycled", code=1000)
+    assert session.ended
+
+
+def test_a_stop_ends_at_its_deadline_or_with_the_connection() -> None:
+    session = started()
+    session.stop(1000, "stopped", 5.0, within=2.0)
+    assert session.tick(6.9) == []
+    assert left(session.tick(7.0)[0]).kind == "stopped"
+    session = started()
+    session.stop(1000, "stopped", 5.0, within=2.0)
+    assert left(session.lost("reset")[0]).kind == "stopped"
+
+
+def test_after_the_end_there_are_no_actions_any_more() -> None:
+    session = started()
+    assert left(session.lost("reset")[0]) == Reason(kind="closed_by_peer", code=1006, text="reset")
+    assert session.lost("again") == []
+    assert session.tick(1000.0) == []
+    assert session.stop(1000, "stopped", 0.0, within=1.0) == []
+    assert session.deadline() is None
+
+
+def test_silence_counts_from_the_last_read_and_not_while_reading_is_paused() -> None:
+    session = started(watchdog={"silence": 10}, heartbeat={"kind": "none"})
+    received(session, server_frame(TEXT, b"a"), now=5.0)
+    assert session.tick(14.9) == []
+    session.pause()
+    assert session.tick(100.0) == []
+    session.resume(100.0)
+    assert session.tick(109.9) == []
+    assert left(session.tick(110.0)[0]).kind == "silence"
+
+
+def test_a_heartbeat_is_sent_before_what_waits_and_its_lack_ends_the_connection() -> None:
+    session = started(heartbeat={"interval": 10, "timeout": 4})
+    (beat,) = session.tick(10.0)
+    assert isinstance(beat, Send)
+    assert beat.urgent
+    assert frame(beat)[0] == PING
+    assert session.deadline() == 14.0
+    assert left(session.tick(14.0)[0]).kind == "heartbeat_missed"
+
+
+def test_where_any_frame_is_an_answer_a_binary_one_is_too() -> None:
+    session = started(heartbeat={"kind": "text", "payload": "ping", "interval": 10, "timeout": 4})
+    session.tick(10.0)
+    (deliver,) = received(session, server_frame(2, b"\x00"), now=11.0)
+    assert isinstance(deliver, Deliver)
+    assert session.tick(14.0) == []
+
+
+def test_reports_stand_between_the_messages_where_their_answers_stood() -> None:
+    dialect = {"subscribe": {"frame": '["$streams","$id"]'}, "ack": [{"match": {"id": "*"}, "id": "id"}]}
+    session = started(wanted=("s",), dialect=dialect)
+    stream = server_frame(TEXT, b"1") + server_frame(TEXT, b'{"id":1}') + server_frame(TEXT, b"2")
+    before, subscribed, restored, after = received(session, stream)
+    assert isinstance(before, Deliver)
+    assert (before.first, before.last, before.skipped) == (0, 2, {1})
+    assert isinstance(subscribed, Say)
+    assert (subscribed.report.event, subscribed.report.fields) == ("subscribed", {"stream": "s"})
+    assert isinstance(restored, Say)
+    assert isinstance(after, Deliver)
+    assert (after.first, after.last) == (2, 3)

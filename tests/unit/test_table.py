@@ -1,0 +1,72 @@
+"""The status table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from wsadapter import table
+
+
+def endpoint(**given: Any) -> dict[str, Any]:
+    status: dict[str, Any] = {
+        "state": "up", "pid": 4711, "epoch": 3, "uptime": 42.0, "messages": 18310, "bytes": 1, "restarts": 2, "gaps": 2,
+        "dropped": 0, "silence": 0.25, "rtt": 0.0032, "memory": 14_000_000, "buffered": 0, "last_exit": None,
+    }  # fmt: skip
+    return {**status, **given}
+
+
+def test_columns_stand_below_their_headings() -> None:
+    lines = table.render({"binance": endpoint(), "a": endpoint(messages=7, state="backoff", pid=None)})
+    assert lines[0].split() == [
+        "ENDPOINT", "STATE", "PID", "EPOCH", "UPTIME", "MESSAGES", "RESTARTS", "GAPS", "DROPPED", "SILENCE", "RTT", "MEMORY",
+        "LAST", "EXIT",
+    ]  # fmt: skip
+    end_of_messages = lines[0].index("MESSAGES") + len("MESSAGES")
+    assert lines[1][:end_of_messages].endswith(" 18,310")
+    assert lines[2][:end_of_messages].endswith(" 7")
+    assert lines[2].split()[:3] == ["a", "backoff", "-"]
+
+
+def test_no_endpoint_is_only_a_heading() -> None:
+    assert len(table.render({})) == 1
+
+
+def test_a_rate_is_shown_where_it_is_known() -> None:
+    lines = table.render({"a": endpoint(rate=1234.5), "b": endpoint()}, ("state", "rate"))
+    assert [line.split()[-1] for line in lines] == ["MSG/S", "1,234", "-"]
+
+
+def test_the_last_exit_is_one_phrase() -> None:
+    reason = {"kind": "handshake_rejected", "status": 503, "text": "busy"}
+    assert table.render({"a": endpoint(last_exit=reason)}, ("last_exit",))[1].endswith("handshake rejected, HTTP 503, busy")
+
+
+def test_what_a_peer_said_can_not_command_the_terminal() -> None:
+    line = table.render({"a": endpoint(last_exit={"kind": "crashed", "text": "\x1b[2J\n" + "x" * 500})}, ("last_exit",))[1]
+    assert line.isprintable()
+    assert len(line) < 80
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(None, "-"), (0, "0.0ms"), (0.0032, "3.2ms"), (0.4, "0.4s"), (42.9, "42s"), (425, "7m05s"), (11520, "3h12m"), (1051200, "12d04h")],
+)
+def test_durations_are_short(seconds: float | None, shown: str) -> None:
+    assert table.duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("octets", "shown"), [(None, "-"), (812, "812B"), (4_928_307, "4.7MiB"), (5 * 1024**4, "5120.0GiB")]
+)
+def test_sizes_are_short(octets: float | None, shown: str) -> None:
+    assert table.size(octets) == shown
+
+
+def test_the_headline_counts_who_is_up() -> None:
+    status = {
+        "name": "prices", "pid": 1, "version": "1.0", "state": "running", "uptime": 61, "spares": 1,
+        "endpoints": {"a": endpoint(), "b": endpoint(state="backoff")},
+    }  # fmt: skip
+    assert table.headline(status) == "prices: pid 1, version 1.0, running for 1m01s, 1 of 2 endpoints up, 1 spare"

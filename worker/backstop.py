@@ -1,0 +1,34 @@
+"""The last resort against an owner that is stuck in user code while its supervisor is gone: an alarm of the kernel.
+
+SIGALRM keeps its default action, so nothing of Python has to run for it to end the process. The loop puts it off as long as it
+turns.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import Final
+
+_SHORTEST: Final = 15.0
+_WITHOUT_WATCHDOG: Final = 60.0
+
+
+class Backstop:
+    """`setitimer(ITIMER_REAL)`, armed from the beginning. Main thread only; times are monotonic seconds."""
+
+    def __init__(self) -> None:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        self._delay = _WITHOUT_WATCHDOG
+        self.due = 0.0
+        """When to put it off next."""
+
+    def follow(self, progress: float) -> None:
+        """Takes its delay from `watchdog.progress`, of which it is three times as patient."""
+        self._delay = max(_SHORTEST, 3 * progress) if progress else _WITHOUT_WATCHDOG
+        self.due = 0.0
+
+    def put_off(self, now: float) -> None:
+        """The loop is alive."""
+        if now >= self.due:
+            signal.setitimer(signal.ITIMER_REAL, self._delay)
+            self.due = now + self._delay / 4

@@ -1,0 +1,150 @@
+"""The bytes of an open connection, without blocking: plain TCP, or TLS over it.
+
+TLS is driven by hand (`ssl.MemoryBIO`): one large `recv`, then every record in it is decrypted. `SSLSocket.recv` gives one
+record at a time, exchanges send one message per record, and so each message would cost a system call and a batch of its own.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from contextlib import suppress
+from typing import Final, Protocol
+
+READ_SIZE: Final = 256 * 1024
+_RECORD: Final = 16 * 1024
+
+
+class EndOfStream(Exception):
+    """The peer ended the connection (FIN, or TLS close_notify)."""
+
+
+class Channel(Protocol):
+    """Bytes in, bytes out. Not thread-safe. Errors of the socket come as `OSError` (`ssl.SSLError` is one)."""
+
+    sock: socket.socket
+    ended: bool
+    """The peer has said that nothing more comes, and all that came was received: `receive` would raise."""
+
+    def receive(self) -> bytes:
+        """What there is to read, empty when there is nothing now. Raises `EndOfStream`."""
+
+    def seal(self, plain: bytes) -> bytes:
+        """What has to be put on the wire for `plain`, which may be empty: then only what the protocol itself has to say."""
+
+    def send(self, sealed: memoryview) -> int:
+        """Gives sealed bytes to the kernel; how many it took, 0 when none now."""
+
+    def goodbye(self) -> bytes:
+        """What to put on the wire behind the last byte."""
+
+
+class PlainChannel:
+    """TCP."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.ended = False
+        self._buffer = bytearray(READ_SIZE)
+        self._view = memoryview(self._buffer)
+
+    def receive(self) -> bytes:
+        try:
+            size = self.sock.recv_into(self._buffer)
+        except BlockingIOError:
+            return b""
+        if not size:
+            raise EndOfStream
+        return bytes(self._view[:size])
+
+    def seal(self, plain: bytes) -> bytes:
+        return plain
+
+    def send(self, sealed: memoryview) -> int:
+        return _send(self.sock, sealed)
+
+    def goodbye(self) -> bytes:
+        return b""
+
+
+class TlsChannel:
+    """TLS over TCP. Until `start_tls` has returned it may block, as long as the socket's timeout says."""
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, server_name: str | None) -> None:
+        self.sock = sock
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
+        self._buffer = bytearray(READ_SIZE)
+        self._view = memoryview(self._buffer)
+        self.ended = False
+
+    def start_tls(self) -> None:
+        """The TLS handshake, blocking. Raises `OSError`, `ssl.SSLError`, `EndOfStream`."""
+        while True:
+            try:
+                self.tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._push()
+                self._pull()
+            except ssl.SSLError:
+                self._push()  # the alert: the peer's log then says why
+                raise
+            else:
+                self._push()
+                return
+
+    def _push(self) -> None:
+        if self._outgoing.pending:
+            self.sock.sendall(self._outgoing.read())
+
+    def _pull(self) -> None:
+        size = self.sock.recv_into(self._buffer)
+        if not size:
+            raise EndOfStream
+        self._incoming.write(self._view[:size])
+
+    def receive(self) -> bytes:
+        if self.ended:
+            raise EndOfStream
+        try:
+            self._pull()
+        except BlockingIOError:
+            return b""
+        return self.decrypt()
+
+    def decrypt(self) -> bytes:
+        """All that can be read of what has come in. `EndOfStream` comes with the call after the last bytes."""
+        read = self.tls.read
+        parts = []
+        try:
+            while part := read(_RECORD):
+                parts.append(part)
+            self.ended = True
+        except ssl.SSLWantReadError:
+            pass
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            self.ended = True
+        if self.ended and not parts:
+            raise EndOfStream
+        return b"".join(parts) if len(parts) != 1 else parts[0]
+
+    def seal(self, plain: bytes) -> bytes:
+        if plain:
+            self.tls.write(plain)
+        return self._outgoing.read()
+
+    def send(self, sealed: memoryview) -> int:
+        return _send(self.sock, sealed)
+
+    def goodbye(self) -> bytes:
+        with suppress(ssl.SSLError):  # close_notify is in the outgoing bytes all the same; the peer's own is not waited for
+            self.tls.unwrap()
+        return self._outgoing.read()
+
+
+def _send(sock: socket.socket, sealed: memoryview) -> int:
+    try:
+        return sock.send(sealed)
+    except BlockingIOError:
+        return 0

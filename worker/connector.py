@@ -1,0 +1,81 @@
+"""Connecting in a thread of its own, so that the owner's loop goes on answering its supervisor meanwhile.
+
+The loop holds the deadlines. A thread that is stuck (`getaddrinfo` knows no timeout) is left behind: the process ends.
+"""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections import deque
+from typing import NamedTuple
+
+from wsadapter.contract.commands import Assignment
+from wsadapter.contract.reasons import Reason
+from wsadapter.worker.decode import Hook, HookError, leave_as_asked, load_hook
+from wsadapter.worker.transport import ConnectError, Connection, connect
+from wsadapter.worker.wakeup import Wakeup
+
+
+class Step(NamedTuple):
+    """A step has begun: importing, resolving, connecting, tls or handshake."""
+
+    name: str
+
+
+class Opened(NamedTuple):
+    """The connection is open."""
+
+    connection: Connection
+    hook: Hook | None
+
+
+class Failed(NamedTuple):
+    """It could not be opened."""
+
+    reason: Reason
+
+
+class Connector:
+    """One attempt to connect."""
+
+    def __init__(self, assignment: Assignment, wakeup: Wakeup) -> None:
+        self._assignment = assignment
+        self._wakeup = wakeup
+        self._news: deque[Step | Opened | Failed] = deque()
+        self._thread = threading.Thread(target=self._run, name="connect", daemon=True)
+
+    def start(self) -> None:
+        """Begins; `wakeup` is woken at every piece of news."""
+        self._thread.start()
+
+    def news(self) -> list[Step | Opened | Failed]:
+        """What has happened since the last call; `Opened` or `Failed` is the last."""
+        return [self._news.popleft() for _ in range(len(self._news))]
+
+    def _run(self) -> None:
+        try:
+            hook = self._load_hook()
+            connection = connect(self._assignment, lambda step: self._tell(Step(step)))
+        except ConnectError as error:
+            self._tell(Failed(error.reason))
+        except HookError as error:
+            self._tell(Failed(Reason(kind="config", text=str(error))))
+        except Exception as error:  # noqa: BLE001  our own fault; it must not look like a hang
+            traceback.print_exc()
+            self._tell(Failed(Reason(kind="connect_failed", text=f"internal error: {error!r}")))
+        else:
+            self._tell(Opened(connection, hook))
+
+    def _load_hook(self) -> Hook | None:
+        if not self._assignment.endpoint.decode:
+            return None
+        self._tell(Step("importing"))
+        try:
+            return load_hook(self._assignment.endpoint.decode, self._assignment.sys_path)
+        except SystemExit as wish:
+            leave_as_asked(wish)
+
+    def _tell(self, news: Step | Opened | Failed) -> None:
+        self._news.append(news)
+        self._wakeup.wake()

@@ -1,0 +1,178 @@
+"""The user's decode hook, in a thread of its own behind a queue, so that it can delay no pong.
+
+What goes through the queue comes out in the same order, reports included. The queue is bounded by bytes: while it is full the
+owner reads no more data.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Final, NoReturn, Protocol
+
+import orjson
+
+from wsadapter.contract.commands import Report
+from wsadapter.worker.wakeup import Wakeup
+
+MOST_BYTES_HELD: Final = 8 * 1024 * 1024
+_MESSAGE_OVERHEAD: Final = 64
+_MOST_QUARANTINED: Final = 64 * 1024 * 1024
+
+
+class Hook(Protocol):
+    """The user's function: None filters, a list gives several messages."""
+
+    def __call__(self, data: bytes, *, binary: bool, stream: str | None) -> bytes | list[bytes] | None: ...
+
+
+class HookError(Exception):
+    """The hook can't be imported."""
+
+
+@dataclass(slots=True)
+class Payloads:
+    """Messages of one read, before or after the hook."""
+
+    received_at: int
+    position: int
+    payloads: list[bytes] = field(default_factory=list)
+    binary: list[bool] = field(default_factory=list)
+    filtered: int = 0
+
+    @property
+    def weight(self) -> int:
+        """Bytes, with something for the objects themselves: a million empty messages are not free."""
+        return sum(len(payload) + _MESSAGE_OVERHEAD for payload in self.payloads)
+
+
+def load_hook(name: str, sys_path: Sequence[str]) -> Hook:
+    """Imports "package.module:function". Raises `HookError` with the cause, also where the import itself raises."""
+    sys.path[:0] = [folder for folder in sys_path if folder not in sys.path]
+    module_name, _, function_name = name.partition(":")
+    try:
+        hook = getattr(importlib.import_module(module_name), function_name)
+    except Exception as error:
+        raise HookError(f"decode = {name!r} can't be imported: {type(error).__name__}: {error}") from error
+    if not callable(hook):
+        raise HookError(f"decode = {name!r} is not a function but a {type(hook).__name__}")
+    function: Hook = hook
+    return function
+
+
+def leave_as_asked(wish: SystemExit) -> NoReturn:
+    """User code called `sys.exit()`: the process ends so, whatever thread it was in."""
+    if isinstance(wish.code, str):
+        print(wish.code, file=sys.stderr)  # noqa: T201  what the interpreter does
+    sys.stderr.flush()
+    os._exit(wish.code if isinstance(wish.code, int) else int(wish.code is not None))
+
+
+class Quarantine:
+    """The messages a hook failed on, one JSON line each, up to 64 MiB a file."""
+
+    def __init__(self, folder: str, endpoint: str) -> None:
+        """`folder` empty: they are only counted."""
+        self._path = Path(folder) / f"{endpoint.replace(os.sep, '_')}.jsonl" if folder else None
+
+    def keep(self, payload: bytes, *, binary: bool, error: str) -> str:
+        """Writes one down; what became of it, as a phrase."""
+        if self._path is None:
+            return ""
+        line = orjson.dumps({"error": error, "binary": binary, "data": base64.b64encode(payload).decode()}) + b"\n"
+        try:
+            with self._path.open("ab") as file:
+                if file.tell() + len(line) > _MOST_QUARANTINED:
+                    return f"; not kept, {self._path} is full"
+                file.write(line)
+        except OSError as failure:
+            return f"; not kept: {failure}"
+        return f"; kept in {self._path}"
+
+
+class Decoder:
+    """The hook's thread and its queue. All methods but `_run` are for the owner's loop."""
+
+    def __init__(self, hook: Hook, quarantine: Quarantine, wakeup: Wakeup) -> None:
+        self._hook = hook
+        self._quarantine = quarantine
+        self._wakeup = wakeup
+        self._todo: SimpleQueue[Payloads | Report] = SimpleQueue()
+        self._done: deque[tuple[list[Payloads | Report], int]] = deque()
+        self._held = 0
+        self._queued = 0
+        threading.Thread(target=self._run, name="decode", daemon=True).start()
+
+    @property
+    def full(self) -> bool:
+        """Whether so much is held that no more data should be read."""
+        return self._held >= MOST_BYTES_HELD
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything put in has been taken out."""
+        return not self._queued
+
+    def put(self, item: Payloads | Report) -> None:
+        """Queues messages or a report. It never blocks; the caller minds `full`."""
+        if isinstance(item, Payloads):
+            self._held += item.weight
+        self._queued += 1
+        self._todo.put(item)
+
+    def take(self) -> list[Payloads | Report]:
+        """The next results, empty where there are none yet; `wakeup` is woken when there are."""
+        if not self._done:
+            return []
+        results, weight = self._done.popleft()
+        self._held -= weight
+        self._queued -= 1
+        return results
+
+    def _run(self) -> None:
+        while True:
+            item = self._todo.get()
+            if isinstance(item, Report):
+                self._done.append(([item], 0))
+            else:
+                self._done.append((list(self._decoded(item)), item.weight))
+            self._wakeup.wake()
+
+    def _decoded(self, item: Payloads) -> Iterator[Payloads | Report]:
+        out = Payloads(item.received_at, item.position)
+        for payload, binary in zip(item.payloads, item.binary, strict=True):
+            try:
+                result = self._called(payload, binary=binary)
+            except SystemExit as wish:
+                leave_as_asked(wish)
+            except Exception as error:  # noqa: BLE001  the user's function may raise anything
+                yield out
+                out = Payloads(item.received_at, item.position)
+                yield self._dropped(payload, binary=binary, error=f"{type(error).__name__}: {error}")
+            else:
+                out.payloads += result
+                out.binary += [binary] * len(result)
+                out.filtered += not result
+        yield out
+
+    def _called(self, payload: bytes, *, binary: bool) -> list[bytes]:
+        result = self._hook(payload, binary=binary, stream=None)
+        if result is None:
+            return []
+        results = result if isinstance(result, list) else [result]
+        for one in results:
+            if not isinstance(one, bytes):
+                raise TypeError(f"the decode hook returned {type(one).__name__}, not bytes, None or a list of bytes")
+        return results
+
+    def _dropped(self, payload: bytes, *, binary: bool, error: str) -> Report:
+        text = error[:1000] + self._quarantine.keep(payload, binary=binary, error=error)
+        return Report(event="dropped", fields={"count": 1, "bytes": len(payload), "cause": "decode", "text": text})

@@ -1,0 +1,1 @@
+"""The bundled dialects: one TOML file per exchange."""

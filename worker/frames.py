@@ -1,0 +1,77 @@
+"""RFC 6455 frames as a client sends them, and the payload of close frames. Pure."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+TEXT: Final = 0x1
+BINARY: Final = 0x2
+CLOSE: Final = 0x8
+PING: Final = 0x9
+PONG: Final = 0xA
+
+NO_STATUS: Final = 1005
+"""What a close frame without a status stands for; never sent (RFC 6455 §7.4.1)."""
+ABNORMAL: Final = 1006
+"""What the end of a connection without a close frame stands for; never sent."""
+
+_FIN: Final = 0x80
+_MASKED: Final = 0x80
+_MAX_CLOSE_TEXT: Final = 123
+_CODES_OF_THE_RFC: Final = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
+
+
+class BadClosePayload(ValueError):
+    """A close frame's payload breaks RFC 6455; `code` is what to answer."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def encode_frame(opcode: int, payload: bytes, *, key: bytes | None = None) -> bytes:
+    """One final, masked frame (RFC 6455 §5.2). `key` is the 4-byte masking key; random where it is not given."""
+    size = len(payload)
+    if size < 126:
+        head = bytes((_FIN | opcode, _MASKED | size))
+    elif size < 1 << 16:
+        head = bytes((_FIN | opcode, _MASKED | 126)) + size.to_bytes(2, "big")
+    else:
+        head = bytes((_FIN | opcode, _MASKED | 127)) + size.to_bytes(8, "big")
+    mask = os.urandom(4) if key is None else key
+    return head + mask + apply_mask(payload, mask)
+
+
+def apply_mask(payload: bytes, key: bytes) -> bytes:
+    """`payload` XOR the repeated `key`; the same again takes it off."""
+    size = len(payload)
+    # Two big integers: the interpreter XORs them word by word, a loop over bytes would cost 50 ns each.
+    repeated = (key * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload, "little") ^ int.from_bytes(repeated, "little")).to_bytes(size, "little")
+
+
+def encode_close(code: int, text: str = "") -> bytes:
+    """A close frame. `NO_STATUS` and `ABNORMAL` may not be sent: they give an empty payload."""
+    if code in (NO_STATUS, ABNORMAL):
+        return encode_frame(CLOSE, b"")
+    reason = text.encode()[:_MAX_CLOSE_TEXT].decode("utf-8", "ignore").encode()
+    return encode_frame(CLOSE, code.to_bytes(2, "big") + reason)
+
+
+def decode_close(payload: bytes) -> tuple[int, str]:
+    """Code and reason of a close frame that was received; `NO_STATUS` where it has none.
+
+    Raises `BadClosePayload` (RFC 6455 §5.5.1, §7.4).
+    """
+    if not payload:
+        return NO_STATUS, ""
+    if len(payload) == 1:
+        raise BadClosePayload(1002, "a close frame with a payload of 1 byte")
+    code = int.from_bytes(payload[:2], "big")
+    if code not in _CODES_OF_THE_RFC and not 3000 <= code <= 4999:
+        raise BadClosePayload(1002, f"a close frame with the code {code}")
+    try:
+        return code, payload[2:].decode()
+    except UnicodeDecodeError:
+        raise BadClosePayload(1007, "a close frame whose reason is not UTF-8") from None

@@ -1,0 +1,122 @@
+"""Heartbeats: what to send when, and whether the peer is still there. Pure; the clock is passed in.
+
+One is sent every `interval`. Each must be answered within `timeout`; an answer also stands for those sent before it
+(RFC 6455 §5.5.3 lets a peer answer only the newest ping), never for one sent after it: a ping's payload is unique.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from wsadapter.contract.endpoint import Heartbeat as Settings
+from wsadapter.worker.frames import PING, TEXT, encode_frame
+from wsadapter.worker.paths import matches
+
+_TOKEN: Final = struct.Struct(">IQ")
+_MOST_OUTSTANDING: Final = 1024
+_LONGEST_JSON_ANSWER: Final = 4096
+
+
+class _Beat(NamedTuple):
+    token: bytes
+    sent_at: float
+
+
+class Heartbeat:
+    """The heartbeat of one connection. Times are monotonic seconds. Not thread-safe."""
+
+    def __init__(self, settings: Settings, *, salt: int) -> None:
+        """`salt` (32 bits) makes the tokens of this connection differ from any other's."""
+        self._settings = settings
+        self._salt = salt
+        self._count = 0
+        self._next: float | None = None
+        self._outstanding: deque[_Beat] = deque(maxlen=_MOST_OUTSTANDING)
+        self._paused = False
+        self._resumed_at = 0.0
+        self._fields: dict[str, Any] = orjson.loads(settings.reply) if settings.kind == "json" and settings.reply else {}
+        self.rtt: float | None = None
+        """Seconds from the last answered heartbeat to its answer; None before the first."""
+
+    def start(self, now: float) -> None:
+        """The connection is up."""
+        if self._settings.kind != "none" and self._settings.interval > 0:
+            self._next = now + self._settings.interval
+
+    def due(self, now: float) -> bytes | None:
+        """The frame to send now, if it is time."""
+        if self._next is None or now < self._next:
+            return None
+        self._next = now + self._settings.interval
+        self._count += 1
+        token = _TOKEN.pack(self._salt, self._count) if self._settings.kind == "ping" else b""
+        self._outstanding.append(_Beat(token, now))
+        return encode_frame(PING, token) if token else encode_frame(TEXT, self._settings.payload.encode())
+
+    def pause(self) -> None:
+        """Nothing is read from the connection for a while, so answers can't be seen: none is missed until `resume`."""
+        self._paused = True
+
+    def resume(self, now: float) -> None:
+        """Reading goes on: what is unanswered has `timeout` from now."""
+        self._paused = False
+        self._resumed_at = now
+
+    def missed(self, now: float) -> bool:
+        """Whether an answer is overdue."""
+        deadline = self._answer_deadline()
+        return deadline is not None and now >= deadline
+
+    def deadline(self) -> float | None:
+        """When to call `due` and `missed` next; None: never."""
+        times = [t for t in (self._next, self._answer_deadline()) if t is not None]
+        return min(times, default=None)
+
+    def _answer_deadline(self) -> float | None:
+        if not self._outstanding or self._paused:
+            return None
+        return max(self._outstanding[0].sent_at, self._resumed_at) + self._settings.timeout
+
+    def pong(self, payload: bytes, now: float) -> None:
+        """A pong came in. One that answers none of ours is ignored (RFC 6455 §5.5.3)."""
+        for answered, beat in enumerate(self._outstanding, start=1):
+            if beat.token == payload and payload:
+                self.rtt = now - beat.sent_at
+                for _ in range(answered):
+                    self._outstanding.popleft()
+                return
+
+    @property
+    def listens(self) -> bool:
+        """Whether a message may be the answer to a heartbeat now, so that `answer` must see it."""
+        return bool(self._outstanding) and self._settings.kind != "ping" and bool(self._settings.reply)
+
+    def any_message(self, now: float) -> None:
+        """Messages came in. Where `reply` is empty they are the answer to all that was sent, and stay messages."""
+        if self._outstanding and self._settings.kind != "ping" and not self._settings.reply:
+            self.rtt = now - self._outstanding[0].sent_at
+            self._outstanding.clear()
+
+    def answer(self, payload: bytes, now: float) -> bool:
+        """Whether a text message is an answer, and so no message."""
+        if not self.listens or not self._is_reply(payload):
+            return False
+        self._answered(now)
+        return True
+
+    def _is_reply(self, payload: bytes) -> bool:
+        if self._settings.kind == "text":
+            return payload == self._settings.reply.encode()
+        if len(payload) > _LONGEST_JSON_ANSWER or not payload.lstrip().startswith(b"{"):
+            return False
+        try:
+            return matches(orjson.loads(payload), self._fields)
+        except orjson.JSONDecodeError:
+            return False
+
+    def _answered(self, now: float) -> None:
+        self.rtt = now - self._outstanding.popleft().sent_at

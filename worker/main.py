@@ -1,0 +1,67 @@
+"""The owner process: from its start to its exit. `main` is what the supervisor starts, by spawn or from a forkserver."""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import os
+import signal
+import socket
+import sys
+from multiprocessing.connection import Connection
+from typing import NoReturn
+
+from wsadapter.worker.owner import Owner
+from wsadapter.worker.tls import default_context
+from wsadapter.worker.wakeup import Wakeup
+
+
+def warm_up() -> None:
+    """Everything that is slow and the same for all owners. In a forkserver's template it is done once for all of them."""
+    default_context()
+    gc.freeze()  # what is there now lives as long as the process: never look at it again, and keep its pages shared
+
+
+def main(data: Connection, control: Connection, log: Connection) -> NoReturn:
+    """Lives one owner's life and ends the process.
+
+    `data`: the write end of a pipe, for records. `control`: one end of a socket pair, for commands. `log`: the write end of a
+    pipe that takes what user code prints. The exit code is 0 where the reason of the end was written to `data`.
+    """
+    pipe_fd, control_socket = _take_over(data, control, log)
+    warm_up()
+    wakeup = Wakeup()
+    owner = Owner(pipe_fd, control_socket, wakeup)
+    _set_signals(owner, wakeup)
+    code = owner.run()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Threads may be stuck in name resolution or in user code, and nobody may wait for them.
+    os._exit(code)
+
+
+def _take_over(data: Connection, control: Connection, log: Connection) -> tuple[int, socket.socket]:
+    """Duplicates that belong to no `Connection`: none of its blocking reads and writes may ever touch them."""
+    pipe_fd = os.dup(data.fileno())
+    control_socket = socket.socket(fileno=os.dup(control.fileno()))
+    os.set_blocking(pipe_fd, False)
+    control_socket.setblocking(False)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0, inheritable=False)
+    for fd in (1, 2):
+        os.dup2(log.fileno(), fd, inheritable=False)
+    os.close(null)
+    for connection in (data, control, log):
+        connection.close()
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    return pipe_fd, control_socket
+
+
+def _set_signals(owner: Owner, wakeup: Wakeup) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; it is the supervisor's alone
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: owner.ask_to_terminate())
+    wakeup.also_on_signals()
+    faulthandler.register(signal.SIGUSR2, file=2, all_threads=True)

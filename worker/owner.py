@@ -1,0 +1,396 @@
+"""The owner's loop: one thread, one poller, and around it the phases of an owner's life.
+
+    IDLE --ASSIGN--> CONNECTING --opened--> UP --Leave--> LEAVING --everything written--> DONE
+                         `------failed, STOP---------------^
+
+It carries out what the session decides, and keeps deadlines. Nothing in it blocks.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from enum import Enum, auto
+from typing import Final
+
+from wsadapter.contract.commands import (
+    ASSIGN,
+    PROBE,
+    PROBED,
+    READY,
+    REFUSED,
+    SEND_BINARY,
+    SEND_TEXT,
+    STOP,
+    SUBSCRIBE,
+    TAKEN,
+    UNSUBSCRIBE,
+    Assignment,
+    Command,
+    Report,
+)
+from wsadapter.contract.reasons import Reason
+from wsadapter.worker.backstop import Backstop
+from wsadapter.worker.connector import Connector, Failed, Opened, Step
+from wsadapter.worker.control import Control
+from wsadapter.worker.frames import BINARY, TEXT, encode_frame
+from wsadapter.worker.poller import READ, WRITE, make_poller
+from wsadapter.worker.reader import Batch
+from wsadapter.worker.session import Action, Deliver, Leave, Say, Send, Session
+from wsadapter.worker.uplink import Uplink
+from wsadapter.worker.wakeup import Wakeup
+from wsadapter.worker.wire import Lost, Wire
+
+_WITHOUT_SUPERVISOR: Final = 1.0
+"""Seconds for everything that is left to do once the supervisor is gone."""
+_LINGER: Final = 1.0
+"""Seconds to wait for the peer to end the connection too, see `Leave.linger`."""
+_NEVER: Final = float("inf")
+
+
+class _Phase(Enum):
+    IDLE = auto()
+    CONNECTING = auto()
+    UP = auto()
+    LEAVING = auto()
+    DONE = auto()
+
+
+class Owner:
+    """One owner process. Main thread only, but for `ask_to_terminate`, which a signal handler calls."""
+
+    def __init__(self, pipe_fd: int, control: socket.socket, wakeup: Wakeup) -> None:
+        """`pipe_fd` and `control` must be non-blocking."""
+        self._pipe_fd = pipe_fd
+        self._uplink = Uplink(pipe_fd)
+        self._control = Control(control)
+        self._wakeup = wakeup
+        self._poller = make_poller()
+        self._backstop = Backstop()
+        self._phase = _Phase.IDLE
+        self._terminate = False
+        self._orphaned = False
+        self._assignment: Assignment | None = None
+        self._connector: Connector | None = None
+        self._step = ""
+        self._step_limit = self._step_deadline = _NEVER
+        self._wire: Wire | None = None
+        self._session: Session | None = None
+        self._paused = False
+        self._leave: Leave | None = None
+        self._wire_deadline = _NEVER
+        self._pipe_deadline = _NEVER
+        self._down_said = False
+
+    def ask_to_terminate(self) -> None:
+        """SIGTERM: close with 1001 and leave."""
+        self._terminate = True
+
+    def run(self) -> int:
+        """The whole life; the exit code: 0 where the reason of the end was written, or there was none to write."""
+        self._control.say(READY)
+        while self._phase is not _Phase.DONE:
+            now = time.monotonic()
+            self._backstop.put_off(now)
+            self._watch()
+            ready = self._poller.wait(max(0.0, self._deadline() - now))
+            now = time.monotonic()
+            for fd, mask in ready:
+                self._serve(fd, mask, now)
+            self._go_on(now)
+        return 0 if self._assignment is None or self._uplink.drained else 1
+
+    # --- waiting
+
+    def _watch(self) -> None:
+        watch = self._poller.watch
+        watch(self._wakeup.fd, READ)
+        if self._control.gone:
+            watch(self._control.fileno(), 0)
+        else:
+            watch(self._control.fileno(), READ | WRITE if self._control.backlog else READ)
+        watch(self._pipe_fd, WRITE if self._uplink.backlog else 0)
+        if self._wire is not None:
+            watch(self._wire.fileno(), self._wire.mask(reading=self._reads))
+
+    @property
+    def _reads(self) -> bool:
+        """Whether to look at the connection for data, or, when leaving, for its end."""
+        if self._phase is _Phase.LEAVING:
+            return self._wire is not None and self._wire.half_closed
+        return not self._paused
+
+    def _deadline(self) -> float:
+        times = [self._backstop.due]
+        if self._phase is _Phase.CONNECTING:
+            times.append(self._step_deadline)
+        elif self._phase is _Phase.LEAVING:
+            times.append(self._wire_deadline if self._wire is not None else self._pipe_deadline)
+        if self._session is not None and self._wire is not None and self._phase is _Phase.UP:
+            times += [self._session.deadline() or _NEVER, self._send_deadline() or _NEVER]
+            times.append(self._wire.sender.paced_until() or _NEVER)
+            if self._wire.ended and not self._paused:
+                return 0.0
+        return min(times)
+
+    def _send_deadline(self) -> float | None:
+        if self._wire is None or self._assignment is None or self._wire.sender.stuck_since is None:
+            return None
+        return self._wire.sender.stuck_since + self._assignment.endpoint.timeouts.send
+
+    def _serve(self, fd: int, mask: int, now: float) -> None:
+        if self._wire is not None and fd == self._wire.fileno():
+            if mask & WRITE:
+                self._flush(now)
+            if mask & READ and self._phase is _Phase.UP and not self._paused:
+                self._read(now)
+        elif fd == self._control.fileno():
+            self._control.flush()
+            for command in self._control.receive() if mask & READ else ():
+                self._obey(command, now)
+        elif fd == self._wakeup.fd:
+            self._wakeup.drain()
+
+    def _go_on(self, now: float) -> None:
+        """What does not depend on a file descriptor."""
+        if self._control.gone or self._uplink.gone:
+            self._without_supervisor(now)
+        if self._terminate:
+            self._stop(1001, "stopped", now, text="SIGTERM")
+            self._terminate = False
+        self._uplink.pump()
+        if self._phase is _Phase.CONNECTING:
+            self._connecting(now)
+        if self._phase is _Phase.UP:
+            self._up(now)
+        if self._phase is _Phase.LEAVING:
+            self._leaving(now)
+
+    # --- commands
+
+    def _obey(self, command: Command, now: float) -> None:
+        match command.kind:
+            case k if k == ASSIGN:
+                self._assign(Assignment.from_body(command.json()))
+            case k if k in (SEND_TEXT, SEND_BINARY):
+                self._send(command, now)
+            case k if k in (SUBSCRIBE, UNSUBSCRIBE):
+                self._change_subscriptions(command, now)
+            case k if k == PROBE:
+                self._answer_probe(command.ref)
+            case k if k == STOP:
+                wish = command.json()
+                self._stop(int(wish.get("code", 1000)), str(wish.get("kind", "stopped")), now)
+
+    def _assign(self, assignment: Assignment) -> None:
+        self._assignment = assignment
+        self._backstop.follow(assignment.endpoint.watchdog.progress)
+        self._phase = _Phase.CONNECTING
+        self._connector = Connector(assignment, self._wakeup)
+        self._connector.start()
+
+    def _send(self, command: Command, now: float) -> None:
+        if self._session is None or self._wire is None or not self._session.open or self._wire.sender.broken:
+            self._control.say(REFUSED, command.ref, {"text": "the connection is not up", "fate": "not_sent"})
+            return
+        opcode = TEXT if command.kind == SEND_TEXT else BINARY
+        self._wire.sender.put(encode_frame(opcode, command.body), ref=command.ref)
+        self._flush(now)
+
+    def _change_subscriptions(self, command: Command, now: float) -> None:
+        streams = command.json()["streams"]
+        adding = command.kind == SUBSCRIBE
+        if self._session is not None and self._session.open:
+            change = self._session.subscribe if adding else self._session.unsubscribe
+            self._carry_out(change(streams, now), now)
+        elif self._session is None and self._assignment is not None:  # still connecting: it will be restored like the others
+            wanted = [stream for stream in self._assignment.wanted if stream not in streams]
+            self._assignment = replace(self._assignment, wanted=(*wanted, *streams) if adding else tuple(wanted))
+
+    def _answer_probe(self, ref: int) -> None:
+        rtt = self._session.heartbeat.rtt if self._session is not None else None
+        received = self._wire.received if self._wire is not None else 0
+        stage = self._step if self._phase is _Phase.CONNECTING else self._phase.name.lower()
+        self._control.say(PROBED, ref, {"rtt": rtt, "received": received, "stage": stage})
+
+    def _stop(self, code: int, kind: str, now: float, *, text: str = "", within: float | None = None) -> None:
+        if self._assignment is None:
+            self._phase = _Phase.DONE
+            return
+        patience = self._assignment.endpoint.timeouts.close if within is None else within
+        self._pipe_deadline = min(self._pipe_deadline, now + 2 * patience)
+        if self._phase is _Phase.CONNECTING:
+            self._begin_leaving(Leave(Reason(kind=kind, code=code, text=text or "while connecting")), now)
+        elif self._phase is _Phase.UP and self._session is not None:
+            self._carry_out(self._session.stop(code, kind, now, within=patience, text=text), now)
+        elif self._phase is _Phase.LEAVING:
+            self._wire_deadline = min(self._wire_deadline, now + patience)
+
+    def _without_supervisor(self, now: float) -> None:
+        """Nobody is left to report to: a close frame to the peer, and out."""
+        if self._orphaned:
+            return
+        self._orphaned = self._control.gone = self._uplink.gone = True
+        self._stop(1001, "supervisor_gone", now, within=_WITHOUT_SUPERVISOR)
+
+    # --- connecting
+
+    def _connecting(self, now: float) -> None:
+        assert self._connector is not None
+        for news in self._connector.news():
+            match news:
+                case Step(name):
+                    self._begin_step(name, now)
+                case Opened():
+                    self._begin_session(news, now)
+                    return
+                case Failed(reason):
+                    self._begin_leaving(Leave(reason), now)
+                    return
+        if now >= self._step_deadline:
+            kind = "config" if self._step == "importing" else "connect_failed"
+            self._begin_leaving(Leave(Reason(kind=kind, text=f"{self._step} took longer than {self._step_limit:g} s")), now)
+
+    def _begin_step(self, name: str, now: float) -> None:
+        assert self._assignment is not None
+        timeouts = self._assignment.endpoint.timeouts
+        within = {
+            "importing": self._assignment.endpoint.watchdog.startup or _NEVER,
+            "resolving": timeouts.resolve,
+            "connecting": timeouts.connect,
+            "tls": timeouts.handshake,
+            "handshake": timeouts.handshake,
+        }[name]
+        if not (self._step == "tls" and name == "handshake"):  # these two share one deadline
+            self._step_limit = within
+            self._step_deadline = now + within
+        self._step = name
+        self._uplink.report(Report(event="stage", fields={"stage": name}))
+
+    def _begin_session(self, opened: Opened, now: float) -> None:
+        assert self._assignment is not None
+        endpoint = self._assignment.endpoint
+        connection = opened.connection
+        if opened.hook is not None:
+            self._uplink.use_hook(opened.hook, self._assignment, self._wakeup)
+        pace = endpoint.limits.sends_period / endpoint.limits.sends if endpoint.limits.sends else 0.0
+        self._wire = Wire(connection, max_message=endpoint.max_message, pace=pace)
+        self._session = Session(self._assignment, salt=int.from_bytes(os.urandom(4), "big"))
+        self._phase = _Phase.UP
+        fields: dict[str, object] = {
+            "subprotocol": connection.subprotocol, "headers": connection.headers, "peer": connection.peer
+        }  # fmt: skip
+        self._carry_out(self._session.start(fields, now), now)
+        if connection.first:
+            self._parsed(self._wire.first(), now)
+
+    # --- up
+
+    def _read(self, now: float) -> None:
+        assert self._wire is not None
+        assert self._session is not None
+        try:
+            batch = self._wire.read()
+        except Lost as lost:
+            self._carry_out(self._session.lost(str(lost)), now)
+            return
+        if batch is not None:
+            self._parsed(batch, now)
+
+    def _parsed(self, batch: Batch, now: float) -> None:
+        assert self._session is not None
+        self._carry_out(self._session.received(batch, now), now)
+
+    def _carry_out(self, actions: Iterable[Action], now: float) -> None:
+        assert self._wire is not None
+        sent = False
+        for action in actions:
+            if sent and not isinstance(action, Send):
+                self._flush(now)  # an answer to a ping is on the wire before anything else is done
+                sent = False
+            match action:
+                case Deliver(batch=batch):
+                    position = self._wire.received - len(batch.data)
+                    self._uplink.deliver(action, time.time_ns(), position)
+                case Send(frame, urgent):
+                    self._wire.sender.put(frame, urgent=urgent)
+                    sent = True
+                case Say(report):
+                    self._uplink.report(report)
+                case Leave():
+                    self._begin_leaving(action, now)
+        if sent:
+            self._flush(now)
+
+    def _flush(self, now: float) -> None:
+        if self._wire is not None:
+            for ref in self._wire.sender.flush(now):
+                self._control.say(TAKEN, ref)
+
+    def _up(self, now: float) -> None:
+        assert self._session is not None
+        assert self._wire is not None
+        assert self._assignment is not None
+        if self._wire.ended and not self._paused:
+            self._read(now)
+        send_deadline = self._send_deadline()
+        if send_deadline is not None and now >= send_deadline:
+            text = self._wire.sender.broken or f"not sent within {self._assignment.endpoint.timeouts.send:g} s"
+            self._carry_out(self._session.overdue(text), now)
+        if self._uplink.blocked is not self._paused:
+            self._paused = not self._paused
+            if self._paused:
+                self._session.pause()
+            else:
+                self._session.resume(now)
+        deadline = self._session.deadline()
+        if deadline is not None and now >= deadline:
+            self._carry_out(self._session.tick(now), now)
+        if self._wire.sender.paced_until() is not None:
+            self._flush(now)
+
+    # --- leaving
+
+    def _begin_leaving(self, leave: Leave, now: float) -> None:
+        assert self._assignment is not None
+        if self._phase is _Phase.LEAVING:
+            return
+        self._phase = _Phase.LEAVING
+        self._leave = leave
+        patience = _WITHOUT_SUPERVISOR if self._orphaned else self._assignment.endpoint.timeouts.close
+        self._wire_deadline = now + patience
+
+    def _leaving(self, now: float) -> None:
+        """First the connection is taken down, then the reason is written, last of all."""
+        if self._wire is not None and not self._take_down(self._wire, now):
+            return
+        if not self._down_said:
+            self._down_said = True
+            assert self._leave is not None
+            self._uplink.report(Report(event="down", fields={"reason": self._leave.reason.to_json()}))
+            self._uplink.pump()
+        written = self._uplink.drained and not self._control.backlog
+        if written or self._uplink.gone or now >= self._pipe_deadline:
+            self._phase = _Phase.DONE
+
+    def _take_down(self, wire: Wire, now: float) -> bool:
+        """Whether the connection is closed now."""
+        assert self._leave is not None
+        if not wire.sender.idle and now < self._wire_deadline and self._leave.flush:
+            self._flush(now)
+            if not wire.sender.idle:
+                return False
+        if self._leave.linger and not wire.half_closed:
+            wire.half_close()
+            self._wire_deadline = min(self._wire_deadline, now + _LINGER)
+        if self._leave.linger and not wire.peer_left() and now < self._wire_deadline:
+            return False
+        self._poller.watch(wire.fileno(), 0)
+        for ref, fate in wire.sender.abandon():
+            self._control.say(REFUSED, ref, {"text": "the connection is gone", "fate": fate})
+        wire.close()
+        self._wire = None
+        return True

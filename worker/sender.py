@@ -1,0 +1,108 @@
+"""Outgoing frames, in order, without blocking. An urgent one overtakes those that wait, never half of one."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from wsadapter.worker.channel import Channel
+
+_MOST_URGENT: Final = 64
+
+Fate = Literal["not_sent", "unknown"]
+
+
+@dataclass(slots=True)
+class _Outgoing:
+    frame: bytes
+    ref: int
+
+
+class Sender:
+    """The way out of one connection. Times are monotonic seconds. Not thread-safe."""
+
+    def __init__(self, channel: Channel, *, pace: float = 0.0) -> None:
+        """`pace`: seconds between two frames. Urgent ones don't wait for it, but count."""
+        self._channel = channel
+        self._pace = pace
+        self._allowed_at = 0.0
+        self._urgent: deque[_Outgoing] = deque()
+        self._waiting: deque[_Outgoing] = deque()
+        self._current: _Outgoing | None = None
+        self._rest = memoryview(b"")
+        self._since: float | None = None
+        self.broken = ""
+        """Why nothing can be sent any more; empty: it can."""
+
+    def put(self, frame: bytes, *, ref: int = 0, urgent: bool = False) -> None:
+        """Queues a frame. With a `ref` its fate is told by `flush` or `abandon`.
+
+        A peer that sends pings without end and reads nothing gets answers to the newest ones (RFC 6455 §5.5.3).
+        """
+        outgoing = _Outgoing(frame, ref)
+        if not urgent:
+            self._waiting.append(outgoing)
+            return
+        if len(self._urgent) >= _MOST_URGENT:
+            self._urgent.popleft()
+        self._urgent.append(outgoing)
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the kernel has not taken all of a frame: flush again when the socket is writable."""
+        return bool(self._rest) and not self.broken
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits, or can't be sent any more."""
+        return bool(self.broken) or not (self._rest or self._urgent or self._waiting)
+
+    @property
+    def stuck_since(self) -> float | None:
+        """Since when the current frame waits for the kernel, or nothing can be sent; None: neither."""
+        return self._since
+
+    def paced_until(self) -> float | None:
+        """When the next frame may be sent; None: none waits for that."""
+        return self._allowed_at if self._waiting and not self._rest and not self.broken else None
+
+    def flush(self, now: float) -> list[int]:
+        """Sends as much as the kernel takes; the refs of the frames it now has all bytes of."""
+        taken: list[int] = []
+        try:
+            while not self.broken and (self._rest or self._next(now)):
+                size = self._channel.send(self._rest)
+                self._rest = self._rest[size:]
+                if self._rest:
+                    break
+                self._since = None
+                if self._current is not None and self._current.ref:
+                    taken.append(self._current.ref)
+                self._current = None
+        except OSError as error:
+            # Not the end yet: the peer's last words may still be unread. Reading finds it out.
+            self.broken = error.strerror or str(error)
+            self._since = now
+        return taken
+
+    def _next(self, now: float) -> bool:
+        """Puts the next frame, or what TLS itself has to say, into `_rest`."""
+        queue = self._urgent or (self._waiting if now >= self._allowed_at else None)
+        self._current = queue.popleft() if queue else None
+        if self._current is not None:
+            self._allowed_at = max(self._allowed_at, now) + self._pace
+        self._rest = memoryview(self._channel.seal(self._current.frame if self._current else b""))
+        self._since = now if self._rest else None
+        return bool(self._rest)
+
+    def abandon(self) -> list[tuple[int, Fate]]:
+        """Gives up all that is not sent; the refs of it and what became of them."""
+        fates: list[tuple[int, Fate]] = []
+        if self._current is not None:
+            fates.append((self._current.ref, "unknown"))
+        fates += [(outgoing.ref, "not_sent") for outgoing in (*self._urgent, *self._waiting)]
+        self._current, self._rest = None, memoryview(b"")
+        self._urgent.clear()
+        self._waiting.clear()
+        return [(ref, fate) for ref, fate in fates if ref]

@@ -1,0 +1,258 @@
+"""The connection's state machine: what happened goes in, what to do comes out. No socket, no clock.
+
+    OPEN --- stop(code) ----------------> CLOSING --- peer's close, deadline, end of stream ---> ENDED
+      |                                                                                            ^
+      +---- peer's close, violation, end of stream, heartbeat missed, silence, send overdue -------+
+
+Every method returns actions in the order in which they must be carried out. After a `Leave` there are none any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from wsadapter.contract.commands import Assignment, Report
+from wsadapter.contract.endpoint import Subscription
+from wsadapter.contract.reasons import Reason
+from wsadapter.worker.frames import (
+    ABNORMAL,
+    CLOSE,
+    PING,
+    PONG,
+    TEXT,
+    BadClosePayload,
+    decode_close,
+    encode_close,
+    encode_frame,
+)
+from wsadapter.worker.heartbeat import Heartbeat
+from wsadapter.worker.reader import Batch, Control
+from wsadapter.worker.subscriptions import LONGEST_ANSWER, Step, Subscriptions
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Put a frame on the wire. An urgent one goes before those that wait, never into the middle of one."""
+
+    frame: bytes
+    urgent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Report at this place in the stream."""
+
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Hand on the messages `first` to `last` (exclusive) of the batch, but those `skipped`."""
+
+    batch: Batch
+    first: int
+    last: int
+    skipped: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """The connection is over: drop it."""
+
+    reason: Reason
+    flush: bool = False
+    """Put on the wire first what waits for it: the last is a close frame."""
+    linger: bool = False
+    """Wait a moment for the peer to end the connection: bytes of it may be unread, and closing at once would make the kernel
+    send an RST, which can destroy our close frame at the peer."""
+
+
+Action = Send | Say | Deliver | Leave
+
+
+class _State(Enum):
+    OPEN = auto()
+    CLOSING = auto()
+    ENDED = auto()
+
+
+class Session:
+    """One connection, from the end of the handshake on. Times are monotonic seconds. Not thread-safe."""
+
+    def __init__(self, assignment: Assignment, *, salt: int) -> None:
+        """`salt` (32 bits, random) goes into the payloads of pings."""
+        self._assignment = assignment
+        self._endpoint = assignment.endpoint
+        self._state = _State.OPEN
+        self.heartbeat = Heartbeat(assignment.endpoint.heartbeat, salt=salt)
+        self._subscriptions = Subscriptions(assignment.dialect)
+        self._last_received = 0.0
+        self._paused = False
+        self._closing_reason: Reason | None = None
+        self._closing_deadline = 0.0
+
+    @property
+    def open(self) -> bool:
+        """Whether frames may be sent."""
+        return self._state is _State.OPEN
+
+    @property
+    def ended(self) -> bool:
+        """A `Leave` was given."""
+        return self._state is _State.ENDED
+
+    def start(self, fields: dict[str, object], now: float) -> list[Action]:
+        """The handshake is done; `fields` are those of the "up" report."""
+        self._last_received = now
+        self.heartbeat.start(now)
+        actions: list[Action] = [Say(Report(event="up", fields=fields))]
+        actions += [Send(encode_frame(TEXT, text.encode())) for text in self._endpoint.send_on_up]
+        actions += _actions(self._subscriptions.restore(self._assignment.wanted, now))
+        return actions
+
+    def subscribe(self, streams: list[Subscription], now: float) -> list[Action]:
+        """More streams are wanted."""
+        return _actions(self._subscriptions.subscribe(streams, now)) if self.open else []
+
+    def unsubscribe(self, streams: list[Subscription], now: float) -> list[Action]:
+        """Fewer streams are wanted."""
+        return _actions(self._subscriptions.unsubscribe(streams, now)) if self.open else []
+
+    def received(self, batch: Batch, now: float) -> list[Action]:
+        """A read was parsed."""
+        self._last_received = now
+        actions: list[Action] = []
+        closes = None
+        for control in batch.controls:
+            if control.opcode == PING and self.open:
+                actions.append(Send(encode_frame(PONG, control.payload), urgent=True))
+            elif control.opcode == PONG:
+                self.heartbeat.pong(control.payload, now)
+            elif control.opcode == CLOSE:
+                closes = control
+        if batch.starts:
+            self.heartbeat.any_message(now)
+            actions += self._messages(batch, now)
+        if batch.violation is not None:
+            return actions + self._violated(batch.violation.code, batch.violation.text)
+        if closes is not None:
+            return actions + self._closed(closes)
+        return actions
+
+    def _messages(self, batch: Batch, now: float) -> Iterable[Action]:
+        housekeeping = self._subscriptions.may_be_housekeeping(batch.data) or batch.joined
+        if self.heartbeat.listens or self._subscriptions.waiting or housekeeping:
+            return list(self._inspected(batch, now))
+        return (Deliver(batch, 0, len(batch.starts)),)
+
+    def _inspected(self, batch: Batch, now: float) -> Iterator[Action]:
+        """Takes out what is not data, and puts what it leads to in its place between the messages."""
+        binary = set(batch.binary)
+        first = 0
+        skipped: set[int] = set()
+        for index in range(len(batch.starts)):
+            if index in binary:
+                continue
+            payload = batch.payload(index)
+            if self._is_heartbeat(payload, now) or self._subscriptions.housekeeping(payload):
+                skipped.add(index)
+                continue
+            steps = self._subscriptions.recognise(payload)
+            if steps is None:
+                continue
+            skipped.add(index)
+            if steps:
+                yield Deliver(batch, first, index + 1, frozenset(skipped))
+                yield from _actions(steps)
+                first, skipped = index + 1, set()
+        if first < len(batch.starts):
+            yield Deliver(batch, first, len(batch.starts), frozenset(skipped))
+
+    def _is_heartbeat(self, payload: bytes, now: float) -> bool:
+        if not self.heartbeat.listens or len(payload) >= LONGEST_ANSWER:
+            return False
+        return self.heartbeat.answer(payload, now) and not self._endpoint.deliver_heartbeats
+
+    def _closed(self, control: Control) -> list[Action]:
+        try:
+            code, text = decode_close(control.payload)
+        except BadClosePayload as bad:
+            return self._violated(bad.code, str(bad))
+        if self._state is _State.CLOSING and self._closing_reason is not None:
+            return self._leave(self._closing_reason)
+        reply: Action = Send(encode_close(code), urgent=True)
+        return [reply, *self._leave(Reason(kind="closed_by_peer", code=code, text=text), flush=True)]
+
+    def _violated(self, code: int, text: str) -> list[Action]:
+        close: list[Action] = [] if self._state is _State.CLOSING else [Send(encode_close(code, text), urgent=True)]
+        return close + self._leave(Reason(kind="protocol_error", code=code, text=text), flush=True, linger=True)
+
+    def lost(self, text: str) -> list[Action]:
+        """The connection ended or broke without a close frame."""
+        if self._closing_reason is not None:
+            return self._leave(self._closing_reason)
+        return self._leave(Reason(kind="closed_by_peer", code=ABNORMAL, text=text))
+
+    def overdue(self, text: str) -> list[Action]:
+        """A send was not finished in time."""
+        return self._leave(self._closing_reason or Reason(kind="send_failed", text=text))
+
+    def stop(self, code: int, kind: str, now: float, *, within: float, text: str = "") -> list[Action]:
+        """Close as asked, within so many seconds; data are delivered until the peer's close."""
+        if self._state is not _State.OPEN:
+            self._closing_deadline = min(self._closing_deadline, now + within)
+            return []
+        self._state = _State.CLOSING
+        self._closing_reason = Reason(kind=kind, code=code, text=text)
+        self._closing_deadline = now + within
+        return [Send(encode_close(code))]
+
+    def pause(self) -> None:
+        """Reading stops for a while, for the supervisor is behind: what is not read can't be missed."""
+        self._paused = True
+        self.heartbeat.pause()
+
+    def resume(self, now: float) -> None:
+        """Reading goes on."""
+        self._paused = False
+        self._last_received = now
+        self.heartbeat.resume(now)
+
+    def tick(self, now: float) -> list[Action]:
+        """Time has passed; to be called not later than `deadline`."""
+        if self._state is _State.CLOSING and self._closing_reason is not None:
+            return self._leave(self._closing_reason) if now >= self._closing_deadline else []
+        if self._state is _State.ENDED:
+            return []
+        if self.heartbeat.missed(now):
+            timeout = self._endpoint.heartbeat.timeout
+            return self._leave(Reason(kind="heartbeat_missed", text=f"no answer to a heartbeat within {timeout:g} s"))
+        silence = self._endpoint.watchdog.silence
+        if silence and not self._paused and now >= self._last_received + silence:
+            return self._leave(Reason(kind="silence", text=f"nothing received for {silence:g} s"))
+        beat = self.heartbeat.due(now)
+        actions: list[Action] = [Send(beat, urgent=True)] if beat is not None else []
+        return actions + _actions(self._subscriptions.tick(now))
+
+    def deadline(self) -> float | None:
+        """When to call `tick`; None: not before something happens."""
+        if self._state is _State.CLOSING:
+            return self._closing_deadline
+        if self._state is _State.ENDED:
+            return None
+        times = [self.heartbeat.deadline(), self._subscriptions.deadline()]
+        if self._endpoint.watchdog.silence and not self._paused:
+            times.append(self._last_received + self._endpoint.watchdog.silence)
+        return min((t for t in times if t is not None), default=None)
+
+    def _leave(self, reason: Reason, *, flush: bool = False, linger: bool = False) -> list[Action]:
+        if self._state is _State.ENDED:
+            return []
+        self._state = _State.ENDED
+        return [Leave(reason, flush, linger)]
+
+
+def _actions(steps: Iterable[Step]) -> list[Action]:
+    return [Say(step) if isinstance(step, Report) else Send(encode_frame(TEXT, step)) for step in steps]

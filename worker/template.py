@@ -1,0 +1,11 @@
+"""What a forkserver preloads: importing it leaves a process from which an owner can be forked in milliseconds."""
+
+from __future__ import annotations
+
+from wsadapter.contract.entry import accept_signals
+
+accept_signals()  # first: the fork server must hear of its children's ends, and not of Ctrl-C
+
+import wsadapter.worker.main  # noqa: E402
+
+wsadapter.worker.main.warm_up()

@@ -1,0 +1,78 @@
+"""TLS settings into contexts, and TLS errors into words."""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+from functools import cache
+from typing import Final
+
+from wsadapter.contract.endpoint import Tls
+
+_VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
+
+class BadTlsSettings(ValueError):
+    """A file is missing or is not what it should be: no retry mends it."""
+
+
+class PinMismatch(ssl.SSLError):
+    """The server's certificate is none of `tls.pin_sha256`."""
+
+
+@cache
+def default_context() -> ssl.SSLContext:
+    """What the system trusts. Building it costs 45 ms and 1 MiB, so it is made once, in the template owners are forked from."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def make_context(settings: Tls) -> ssl.SSLContext:
+    """The context for these settings. Raises `BadTlsSettings`."""
+    if settings == Tls(pin_sha256=settings.pin_sha256, server_name=settings.server_name):
+        return default_context()
+    try:
+        return _build(settings)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise BadTlsSettings(f"tls settings: {_file_error(error)}") from error
+
+
+def _build(settings: Tls) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=settings.ca_file or None)
+    context.minimum_version = _VERSIONS[settings.min_version]
+    if not settings.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if settings.cert_file:
+        # Never None: OpenSSL would ask for the password on the terminal.
+        context.load_cert_chain(settings.cert_file, settings.key_file or None, settings.key_password)
+    if settings.ciphers:
+        context.set_ciphers(settings.ciphers)
+    return context
+
+
+def _file_error(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        return describe_tls_error(error)
+    return str(error)
+
+
+def check_pin(tls: ssl.SSLObject, settings: Tls) -> None:
+    """Raises `PinMismatch` where pins are set and the server's certificate is none of them."""
+    if not settings.pin_sha256:
+        return
+    certificate = tls.getpeercert(binary_form=True) or b""
+    found = hashlib.sha256(certificate).hexdigest()
+    if found not in {pin.replace(":", "").lower() for pin in settings.pin_sha256}:
+        raise PinMismatch(f"the certificate's SHA-256 is {found}, which is not pinned")
+
+
+def describe_tls_error(error: ssl.SSLError) -> str:
+    """One phrase without OpenSSL's file and line numbers."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message.rstrip(".")
+    if isinstance(error, PinMismatch):
+        return str(error.args[0])
+    reason = (error.reason or "").replace("_", " ").lower()
+    return reason or str(error.args[-1])

@@ -1,0 +1,298 @@
+"""Connecting, step by step: names, TCP, proxy, TLS, the WebSocket handshake. Blocking; it runs in the connector's thread.
+
+The only file that imports websocket-client, which speaks to proxies and words the opening handshake. What it leaves open is
+done here: limits, strictness, TLS (see channel.py), and errors that say what to do about them.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import SplitResult, unquote, urlsplit
+
+import websocket
+from websocket import _handshake, _http, _socket, _url
+
+from wsadapter.contract.commands import Assignment
+from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.reasons import Reason
+from wsadapter.worker.channel import Channel, EndOfStream, PlainChannel, TlsChannel
+from wsadapter.worker.handshake import ResponseEnd, Transcript, judge
+from wsadapter.worker.tls import BadTlsSettings, check_pin, describe_tls_error, make_context
+
+_PROXY_ERRORS: Final[tuple[type[Exception], ...]] = (
+    OSError,
+    websocket.WebSocketException,
+    _http.ProxyError,  # type: ignore[attr-defined]
+    _http.ProxyConnectionError,  # type: ignore[attr-defined]
+    _http.ProxyTimeoutError,  # type: ignore[attr-defined]
+)
+"""The last three are python-socks', or websocket-client's stand-ins where that is not installed."""
+
+Progress = Callable[[str], None]
+"""Told the name of each step as it begins: resolving, connecting, tls, handshake."""
+
+_SOCKS: Final = ("socks4", "socks4a", "socks5", "socks5h")
+_OURS: Final = frozenset({"upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions"})
+
+
+class ConnectError(Exception):
+    """No connection; `reason` is what to report."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.describe())
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """An open connection, its socket not blocking."""
+
+    channel: Channel
+    subprotocol: str | None
+    headers: dict[str, str]
+    """Of the response, names in lower case."""
+    peer: str
+    first: bytes
+    """What the server sent right behind its handshake."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A URL, taken apart."""
+
+    host: str
+    port: int
+    resource: str
+    secure: bool
+    authorization: str
+
+    @property
+    def host_header(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Proxy:
+    protocol: str
+    host: str
+    port: int
+    auth: tuple[str, str] | None
+
+
+def connect(assignment: Assignment, progress: Progress) -> Connection:
+    """Opens the connection. Raises `ConnectError`, nothing else. The steps have no deadline here: the owner's loop has."""
+    endpoint = assignment.endpoint
+    target = _parse(assignment.url)
+    headers = _request_headers(endpoint, target)
+    sock = _tcp(endpoint, target, progress)
+    try:
+        channel = _secured(sock, endpoint, target, progress)
+        progress("handshake")
+        return _handshaken(channel, endpoint, target, headers)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _parse(url: str) -> _Target:
+    if any(ord(character) <= 32 or ord(character) == 127 for character in url):
+        raise _config("the URL holds a blank or a control character")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise _config("the URL is malformed") from error
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise _config("the URL must be ws://host... or wss://host...")
+    secure = parts.scheme == "wss"
+    resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return _Target(parts.hostname, port or (443 if secure else 80), resource, secure, _basic(parts))
+
+
+def _basic(parts: SplitResult) -> str:
+    if parts.username is None and parts.password is None:
+        return ""
+    pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+    return "Basic " + base64.b64encode(pair.encode()).decode()
+
+
+def _request_headers(endpoint: Endpoint, target: _Target) -> dict[str, str]:
+    headers = dict(endpoint.headers)
+    for name, value in headers.items():
+        if not _is_token(name) or any(c in value for c in "\r\n\0"):
+            raise _config(f"the header {name!r} holds a line break or a character that may not stand there")
+        if name.lower() in _OURS:
+            raise _config(f"the header {name!r} belongs to the WebSocket handshake and can't be set")
+    names = {name.lower() for name in headers}
+    if target.authorization and "authorization" not in names:
+        headers["Authorization"] = target.authorization
+    if endpoint.subprotocols:
+        if not all(_is_token(name) for name in endpoint.subprotocols):
+            raise _config("a subprotocol holds a character that may not stand there")
+        headers["Sec-WebSocket-Protocol"] = ", ".join(endpoint.subprotocols)
+    headers["Sec-WebSocket-Key"] = base64.b64encode(os.urandom(16)).decode()
+    return headers
+
+
+def _is_token(text: str) -> bool:
+    return bool(text) and text.isascii() and all(c.isalnum() or c in "!#$%&'*+-.^_`|~" for c in text)
+
+
+def _tcp(endpoint: Endpoint, target: _Target, progress: Progress) -> socket.socket:
+    proxy = _proxy(endpoint, target)
+    progress("resolving")
+    if proxy is None:
+        addresses = _resolve(target.host, target.port)
+        progress("connecting")
+        return _prepared(_dial(addresses, endpoint, target), endpoint)
+    if endpoint.bind:
+        raise _config("`bind` and a proxy can't be used together: set proxy = \"none\" or leave `bind` out")
+    addresses = _resolve(proxy.host, proxy.port)
+    progress("connecting")
+    return _prepared(_tunnel(proxy, str(addresses[0][4][0]), target), endpoint)
+
+
+def _proxy(endpoint: Endpoint, target: _Target) -> _Proxy | None:
+    """The endpoint's, else the environment's (https_proxy for wss://, http_proxy for ws://, no_proxy)."""
+    if endpoint.proxy == "none":
+        return None
+    if endpoint.proxy:
+        return _parse_proxy(endpoint.proxy)
+    host, port, auth = _url.get_proxy_info(target.host, target.secure)
+    return _Proxy("http", host, port or 80, auth) if host else None
+
+
+def _parse_proxy(url: str) -> _Proxy:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise _config("the proxy's URL is malformed") from error
+    if parts.scheme not in ("http", *_SOCKS) or not parts.hostname:
+        raise _config("the proxy must be http://host:port, socks5://host:port or socks5h://host:port")
+    if parts.scheme in _SOCKS and not _http.HAVE_PYTHON_SOCKS:
+        raise _config("a SOCKS proxy needs python-socks: pip install wsadapter[socks]")
+    auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
+    return _Proxy(parts.scheme, parts.hostname, port or (80 if parts.scheme == "http" else 1080), auth)
+
+
+_Addresses = list[tuple[int, int, int, str, Any]]
+
+
+def _resolve(host: str, port: int) -> _Addresses:
+    try:
+        return list(socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM))
+    except (socket.gaierror, UnicodeError) as error:
+        text = error.strerror if isinstance(error, socket.gaierror) else "not a host name"
+        raise _failed(f"resolving {host}: {text}") from error
+
+
+def _dial(addresses: _Addresses, endpoint: Endpoint, target: _Target) -> socket.socket:
+    """The first address that answers."""
+    last: OSError | None = None
+    for family, kind, protocol, _, address in addresses:
+        sock = socket.socket(family, kind, protocol)
+        try:
+            if endpoint.bind:
+                sock.bind((endpoint.bind, 0))
+            sock.settimeout(endpoint.timeouts.connect)
+            sock.connect(address)
+        except OSError as error:
+            sock.close()
+            last = error
+        else:
+            return sock
+    raise _failed(f"connecting to {target.host}:{target.port}: {_words(last)}") from last
+
+
+def _tunnel(proxy: _Proxy, address: str, target: _Target) -> socket.socket:
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    info = _http.proxy_info(  # type: ignore[no-untyped-call]
+        http_proxy_host=address, http_proxy_port=proxy.port, http_proxy_auth=proxy.auth, proxy_type=proxy.protocol,
+        http_no_proxy=["-"],  # no host at all: it is decided already, and an empty list would mean the environment's
+    )  # fmt: skip
+    options = _socket.sock_opt(None, None)
+    try:
+        # As ws:// also for wss://: TLS is ours.
+        sock, _ = _http.connect(f"ws://{host}:{target.port}/", options, info, None)
+    except _PROXY_ERRORS as error:
+        raise _failed(f"proxy {proxy.host}:{proxy.port}: {_words(error)}") from error
+    assert isinstance(sock, socket.socket)
+    return sock
+
+
+def _prepared(sock: socket.socket, endpoint: Endpoint) -> socket.socket:
+    sock.settimeout(None)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # A half-open peer shows when what we sent is not acknowledged, not after the kernel's fifteen minutes.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, int(endpoint.timeouts.send * 1000)))
+    return sock
+
+
+def _secured(sock: socket.socket, endpoint: Endpoint, target: _Target, progress: Progress) -> Channel:
+    if not target.secure:
+        return PlainChannel(sock)
+    progress("tls")
+    try:
+        context = make_context(endpoint.tls)
+        channel = TlsChannel(sock, context, endpoint.tls.server_name or target.host)
+    except BadTlsSettings as error:
+        raise ConnectError(Reason(kind="config", text=str(error))) from error
+    try:
+        channel.start_tls()
+        check_pin(channel.tls, endpoint.tls)
+    except EndOfStream as error:
+        raise _failed(f"TLS: the server ended the connection (endpoint {endpoint.name})") from error
+    except ssl.SSLError as error:
+        raise _failed(f"TLS: {describe_tls_error(error)} (endpoint {endpoint.name})") from error
+    except OSError as error:
+        raise _failed(f"TLS: {_words(error)} (endpoint {endpoint.name})") from error
+    return channel
+
+
+def _handshaken(channel: Channel, endpoint: Endpoint, target: _Target, headers: dict[str, str]) -> Connection:
+    transcript = Transcript(channel)
+    _handshake.CookieJar.jar.clear()  # it is global: no connection may inherit another's cookies
+    host = next((value for name, value in headers.items() if name.lower() == "host"), target.host_header)
+    sent = {name: value for name, value in headers.items() if name.lower() != "host"}
+    try:
+        _handshake.handshake(
+            transcript,  # type: ignore[arg-type]
+            "ws:", target.host, target.port, target.resource, header=sent, host=host, suppress_origin=True
+        )
+    except (websocket.WebSocketException, ResponseEnd):
+        pass  # the transcript is judged in any case, more strictly and in better words
+    except (OSError, EndOfStream) as error:
+        if not transcript.complete:
+            raise _failed(f"WebSocket handshake: {_words(error)}") from error
+    response = judge(transcript, key=headers["Sec-WebSocket-Key"], offered=endpoint.subprotocols)
+    if isinstance(response, Reason):
+        raise ConnectError(response)
+    peer = channel.sock.getpeername()
+    channel.sock.setblocking(False)
+    return Connection(channel, response.subprotocol, response.headers, f"{peer[0]}:{peer[1]}", transcript.rest())
+
+
+def _failed(text: str) -> ConnectError:
+    return ConnectError(Reason(kind="connect_failed", text=text))
+
+
+def _config(text: str) -> ConnectError:
+    return ConnectError(Reason(kind="config", text=text))
+
+
+def _words(error: BaseException | None) -> str:
+    if isinstance(error, EndOfStream):
+        return "the server ended the connection"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

@@ -1,0 +1,90 @@
+"""What goes up to the supervisor, in order: messages and reports, through the decode hook where there is one."""
+
+from __future__ import annotations
+
+from wsadapter.contract.commands import Assignment, Report
+from wsadapter.worker.decode import Decoder, Hook, Payloads, Quarantine
+from wsadapter.worker.outbox import Outbox
+from wsadapter.worker.session import Deliver
+from wsadapter.worker.wakeup import Wakeup
+
+
+class Uplink:
+    """Outbox and decoder. Not thread-safe. Once the supervisor has closed the pipe, all that is written is thrown away."""
+
+    def __init__(self, pipe_fd: int) -> None:
+        self._outbox = Outbox(pipe_fd)
+        self._decoder: Decoder | None = None
+        self.gone = False
+        """The supervisor no longer reads."""
+
+    def use_hook(self, hook: Hook, assignment: Assignment, wakeup: Wakeup) -> None:
+        """From now on everything takes the way through the hook's queue."""
+        self._decoder = Decoder(hook, Quarantine(assignment.quarantine, assignment.endpoint.name), wakeup)
+
+    @property
+    def blocked(self) -> bool:
+        """Whether so much waits that no more data should be read."""
+        return self.backlog or (self._decoder is not None and self._decoder.full and not self.gone)
+
+    @property
+    def backlog(self) -> bool:
+        """Whether something waits for the pipe to be writable."""
+        return self._outbox.backlog and not self.gone
+
+    @property
+    def drained(self) -> bool:
+        """Whether everything is in the pipe."""
+        return not self.backlog and (self._decoder is None or self._decoder.idle)
+
+    def report(self, report: Report) -> None:
+        """A report at this place in the stream."""
+        if self._decoder is not None:
+            self._decoder.put(report)
+        else:
+            self._write_report(report)
+
+    def deliver(self, what: Deliver, received_at: int, position: int) -> None:
+        """Messages at this place in the stream; `position` is that of the beginning of the batch's data."""
+        batch = what.batch
+        if self._decoder is None:
+            try:
+                if not self.gone:
+                    self._outbox.messages(batch, received_at, position, what.first, what.last, what.skipped)
+            except BrokenPipeError:
+                self.gone = True
+            return
+        kept = [i for i in range(what.first, what.last) if i not in what.skipped]
+        binary = set(batch.binary)
+        payloads = [batch.payload(i) for i in kept]
+        end = batch.consumed if what.last == len(batch.starts) else batch.ends[what.last - 1]
+        self._decoder.put(Payloads(received_at, position + end, payloads, [i in binary for i in kept]))
+
+    def pump(self) -> None:
+        """Moves on what can be moved."""
+        try:
+            if self._outbox.backlog and not self.gone and not self._outbox.flush():
+                return
+        except BrokenPipeError:
+            self.gone = True
+        while self._decoder is not None and not self.backlog and (results := self._decoder.take()):
+            for result in results:
+                self._write(result)
+
+    def _write(self, result: Payloads | Report) -> None:
+        if isinstance(result, Report):
+            self._write_report(result)
+            return
+        self._outbox.filtered(result.filtered)
+        try:
+            if result.payloads and not self.gone:
+                self._outbox.payloads(result.payloads, result.binary, result.received_at, result.position)
+        except BrokenPipeError:
+            self.gone = True
+
+    def _write_report(self, report: Report) -> None:
+        try:
+            if not self.gone:
+                self._outbox.report(report)
+        except BrokenPipeError:
+            self.gone = True

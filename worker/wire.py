@@ -1,0 +1,87 @@
+"""An open connection: its channel, reader and sender, and how it is taken down."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+
+from wsadapter.worker.channel import EndOfStream
+from wsadapter.worker.poller import READ, WRITE
+from wsadapter.worker.reader import Batch, Reader
+from wsadapter.worker.sender import Sender
+from wsadapter.worker.transport import Connection
+
+
+class Lost(Exception):
+    """The connection ended or broke; the text says how."""
+
+
+class Wire:
+    """Not thread-safe."""
+
+    def __init__(self, connection: Connection, *, max_message: int, pace: float) -> None:
+        self._channel = connection.channel
+        self._reader = Reader(max_message)
+        self._first = connection.first
+        self.sender = Sender(connection.channel, pace=pace)
+        self.received = len(connection.first)
+        """Bytes received since the handshake."""
+        self.half_closed = False
+        """The peer was told that nothing more comes."""
+
+    def fileno(self) -> int:
+        """Of the socket; -1 after `close`."""
+        return self._channel.sock.fileno()
+
+    def first(self) -> Batch:
+        """What came right behind the handshake."""
+        return self._reader.feed(self._first)
+
+    def read(self) -> Batch | None:
+        """What one read completes; None where there is nothing to read. Raises `Lost`."""
+        try:
+            chunk = self._channel.receive()
+        except EndOfStream:
+            raise Lost("the peer ended the connection without a close frame") from None
+        except OSError as error:
+            raise Lost(error.strerror or str(error)) from error
+        if not chunk:
+            return None
+        self.received += len(chunk)
+        return self._reader.feed(chunk)
+
+    @property
+    def ended(self) -> bool:
+        """Whether `read` would raise without the socket being readable."""
+        return self._channel.ended
+
+    def mask(self, *, reading: bool) -> int:
+        """What to watch the socket for."""
+        return (READ if reading else 0) | (WRITE if self.sender.blocked else 0)
+
+    def half_close(self) -> None:
+        """Tells the peer that nothing more comes."""
+        if self.half_closed:
+            return
+        self.half_closed = True
+        with suppress(OSError):  # it is going away anyhow
+            self._channel.sock.send(self._channel.goodbye())
+            self._channel.sock.shutdown(socket.SHUT_WR)
+
+    def peer_left(self) -> bool:
+        """Reads and throws away; whether the peer has ended the connection too."""
+        try:
+            while self._channel.sock.recv(65536):
+                pass
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # broken is ended too
+        return True
+
+    def close(self) -> None:
+        """Ends the connection, also where another process holds a duplicate of the socket."""
+        self.half_close()
+        with suppress(OSError):  # the peer was faster
+            self._channel.sock.shutdown(socket.SHUT_RDWR)
+        self._channel.sock.close()
