@@ -309,6 +309,7 @@ def _between(
 ) -> Iterator[_Finding]:
     yield from _check_urls(endpoint, dialect, around)
     yield from _check_heartbeat(apply_dialect(endpoint, dialect, given=given))
+    yield from _check_filter(endpoint, dialect)
     restart, watchdog, tls = endpoint.restart, endpoint.watchdog, endpoint.tls
     if restart.backoff_max < restart.backoff_initial:
         low, high = show_duration(restart.backoff_initial), show_duration(restart.backoff_max)
@@ -342,6 +343,17 @@ def _check_urls(endpoint: Endpoint, dialect: Dialect | None, around: Surrounding
     elif dialect and not endpoint.urls and not dialect_urls(dialect, endpoint.environment):
         has = " and ".join(dialect["urls"])
         yield _Finding(("environment", "dialect"), f'this dialect has no "{endpoint.environment}" URL, only {has}')
+
+
+def _check_filter(endpoint: Endpoint, dialect: Dialect | None) -> Iterator[_Finding]:
+    """Only a dialect with a [stream] table says where in a message its stream's name stands."""
+    if not (endpoint.filter.include or endpoint.filter.exclude) or (dialect and "stream" in dialect):
+        return
+    keys = ("filter.include", "filter.exclude")
+    if not endpoint.dialect:
+        yield _Finding(keys, "needs a dialect: without one nothing tells which stream a message belongs to")
+    elif dialect:
+        yield _Finding(keys, f'the dialect "{dialect["dialect"]["name"]}" can\'t tell which stream a message belongs to')
 
 
 def _check_heartbeat(endpoint: Endpoint) -> Iterator[_Finding]:

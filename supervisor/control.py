@@ -266,7 +266,10 @@ def ask_to_stop(name: str, *, runtime_dir: str = "", timeout: float = 60.0) -> N
 
 
 def _connected(name: str, runtime_dir: str) -> socket.socket:
-    supervisor = connect(name, runtime_dir)
+    try:
+        supervisor = connect(name, runtime_dir)
+    except TimeoutError as error:
+        raise NoAnswer(str(error)) from None
     if supervisor is None:
         raise NotRunning(f"no supervisor named {name!r} is running here")
     return supervisor

@@ -6,6 +6,7 @@ No network is needed: they replay the bundled recordings of real exchanges over 
 from __future__ import annotations
 
 import json
+import os
 import selectors
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from types import TracebackType
 from typing import IO, Any, Final, Self
 
 from wsadapter.contract.errors import WsAdapterError
+from wsadapter.instance import runtime_folder
 
 FEEDS: Final = ("binance", "coinbase", "kraken", "okx", "htx")
 """The recordings, each an exchange of that name."""
@@ -134,9 +136,17 @@ def configuration(urls: Mapping[str, str], ca_file: Path, name: str) -> str:
 
 
 @contextmanager
-def demonstration(name: str) -> Iterator[Path]:
-    """Local exchanges, running, and the path of a configuration for them; both are gone at the end."""
+def demonstration(name: str | None) -> Iterator[Path]:
+    """Local exchanges, running, and the path of a configuration for them; both are gone at the end.
+
+    Without a `name` it gets one that no other demonstration has.
+    """
+    own = f"demo-{os.getpid()}"
     with tempfile.TemporaryDirectory(prefix="wsadapter-demo-") as folder, LocalExchanges(Path(folder)) as exchanges:
         path = Path(folder, "demo.toml")
-        path.write_text(configuration(exchanges.urls, exchanges.ca_file, name))
-        yield path
+        path.write_text(configuration(exchanges.urls, exchanges.ca_file, name or own))
+        try:
+            yield path
+        finally:
+            # Lock files stay, or two could hold "the" lock. Nobody else ever wants this one.
+            (runtime_folder("") / f"{own}.lock").unlink(missing_ok=True)

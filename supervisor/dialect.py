@@ -24,7 +24,7 @@ Dialect = dict[str, Any]
 Found = Iterator[tuple[str, str]]
 """(path, message) of what is wrong."""
 
-_TABLES: Final = ("dialect", "urls", "subscribe", "ack", "error", "housekeeping", "heartbeat")
+_TABLES: Final = ("dialect", "urls", "subscribe", "ack", "error", "stream", "housekeeping", "heartbeat")
 _REQUIRED: Final = ("dialect", "urls", "subscribe")
 _PLACEHOLDER: Final = re.compile(r"\$[A-Za-z_]+")
 _STREAMS: Final = '"$streams"'
@@ -190,6 +190,10 @@ def _check_error(tables: Any, _stem: str) -> Found:
     yield from _check_list("error", tables, checks, required=("match",))
 
 
+def _check_stream(table: Any, _stem: str) -> Found:
+    yield from _check_keys("stream", table, {"path": _string}, required=("path",))
+
+
 def _check_housekeeping(tables: Any, _stem: str) -> Found:
     yield from _check_list(
         "housekeeping", tables, {"contains": _string, "match": _match}, required=("contains", "match")
@@ -283,6 +287,7 @@ _CHECKS: Final[Mapping[str, Callable[[Any, str], Found]]] = {
     "subscribe": _check_subscribe,
     "ack": _check_ack,
     "error": _check_error,
+    "stream": _check_stream,
     "housekeeping": _check_housekeeping,
     "heartbeat": _check_heartbeat,
 }

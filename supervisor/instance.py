@@ -14,10 +14,15 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic, sleep
 
 from wsadapter.contract.errors import AlreadyRunning
 
 logger = logging.getLogger("wsadapter.supervisor")
+
+_LONGEST_PATH = 108
+_PATIENCE = 2.0
+"""Seconds to wait for a supervisor whose queue of clients is full."""
 
 
 def _candidates(configured: str) -> Iterator[Path]:
@@ -60,6 +65,14 @@ def _is_ours(folder: Path) -> bool:
     return True
 
 
+def _fits(path: Path) -> bool:
+    """Whether a socket can have that path (unix(7): 108 bytes, the last a zero)."""
+    if len(os.fsencode(path)) < _LONGEST_PATH:
+        return True
+    logger.warning("%s is too long for a socket; choose a shorter name or runtime_dir", path)
+    return False
+
+
 class Instance:
     """The claim of one running supervisor to its name."""
 
@@ -74,9 +87,9 @@ class Instance:
     def acquire(cls, name: str, runtime_dir: str = "") -> Instance:
         """Claim the name. Raises `AlreadyRunning` with the holder's pid."""
         for folder in _candidates(runtime_dir):
-            if _is_ours(folder):
+            if _is_ours(folder) and _fits(folder / f"{name}.sock"):
                 return cls._in_folder(name, folder)
-        logger.warning("no runtime folder can be written; the control socket of %r is an abstract one", name)
+        logger.warning("no runtime folder can be used; the control socket of %r is an abstract one", name)
         return cls._abstract(name)
 
     @classmethod
@@ -135,17 +148,38 @@ def _listening(listener: socket.socket) -> socket.socket:
 
 
 def connect(name: str, runtime_dir: str = "") -> socket.socket | None:
-    """A connection to the control socket of the running supervisor of that name; None where there is none."""
+    """A connection to the control socket of the running supervisor of that name; None where there is none.
+
+    Raises `TimeoutError` where it is there and takes no connection.
+    """
     addresses = [str(folder / f"{name}.sock") for folder in _candidates(runtime_dir)]
     for address in [*addresses, _abstract_address(name)]:
         client = socket.socket(socket.AF_UNIX)
         try:
-            client.connect(address)
-        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError, PermissionError, OSError):
+            _connect(client, address)
+        except TimeoutError:
+            client.close()
+            raise
+        except OSError:  # not there, nobody behind it, not ours, too long: the next one
             client.close()
             continue
         return client
     return None
+
+
+def _connect(client: socket.socket, address: str) -> None:
+    client.setblocking(False)  # a full queue says so at once; with a timeout set, too
+    deadline = monotonic() + _PATIENCE
+    while True:
+        try:
+            client.connect(address)
+        except BlockingIOError:
+            if monotonic() > deadline:
+                raise TimeoutError(f"the supervisor at {address} takes no connection; is it stopped (SIGSTOP)?") from None
+            sleep(0.02)
+        else:
+            client.setblocking(True)
+            return
 
 
 def running(runtime_dir: str = "") -> list[str]:
@@ -153,7 +187,11 @@ def running(runtime_dir: str = "") -> list[str]:
     names = {path.stem for folder in _candidates(runtime_dir) if folder.is_dir() for path in folder.glob("*.sock")}
     found = []
     for name in sorted(names):
-        client = connect(name, runtime_dir)
+        try:
+            client = connect(name, runtime_dir)
+        except TimeoutError:  # it is there, only stuck
+            found.append(name)
+            continue
         if client is not None:
             client.close()
             found.append(name)

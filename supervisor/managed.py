@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from itertools import count
 from random import random
 from time import monotonic, time_ns
@@ -124,6 +125,7 @@ class ManagedEndpoint:
         self._last_heard: float | None = None
         self._last_lost_at: int | None = None
         self._was_confirmed: list[Subscription] = []
+        self._streams: list[str | None] = [None]
         self._pulse_due = 0.0
         self._url = 0
         self._refs = count(1)
@@ -180,16 +182,16 @@ class ManagedEndpoint:
         return self._command(commands.SEND_BINARY if binary else commands.SEND_TEXT, data)
 
     def subscribe(self, streams: Iterable[Subscription]) -> list[Subscription]:
-        """Want these too; they are requested at once where the endpoint is up, else at the next `Up`."""
+        """Want these too; they are requested at once where there is an owner that can, else at the next `Up`."""
         new = self.ledger.want(streams)
-        if new and self.state == "up":
+        if new and self.state in ("connecting", "up"):
             self._tell(commands.SUBSCRIBE, new)
         return new
 
     def unsubscribe(self, streams: Iterable[Subscription]) -> list[Subscription]:
         """Want these no more."""
         gone = self.ledger.unwant(streams)
-        if gone and self.state == "up":
+        if gone and self.state in ("connecting", "up"):
             self._tell(commands.UNSUBSCRIBE, gone)
         return gone
 
@@ -250,6 +252,7 @@ class ManagedEndpoint:
         self.state = "starting"
         self._last_words = None
         self._epoch_messages = 0
+        self._streams = [None]
         limits = self.endpoint.limits
         connects, period = limits.connects, limits.connects_period
         host = urlsplit(self._current_url()).hostname or ""
@@ -317,12 +320,17 @@ class ManagedEndpoint:
             return
         if not received.count:
             return
+        try:
+            streams = None if received.streams is None else [self._streams[index] for index in received.streams]
+        except IndexError:
+            child.abort(Reason(kind="corrupt", text="a message of a stream that was not announced"))
+            return
         self._last_heard = monotonic()
         first = self.ledger.accept(received.count, received.received_at)
         self.messages += received.count
         self._epoch_messages += received.count
         self.bytes += received.raw
-        self._inbox.put(arrival_of(received, self.account, epoch=self.epoch, first=first, streams=None))
+        self._inbox.put(arrival_of(received, self.account, epoch=self.epoch, first=first, streams=streams))
         if self.account.is_full:
             self._overflowed(child)
 
@@ -430,7 +438,8 @@ class ManagedEndpoint:
 
     def _on_up(self, fields: dict[str, Any]) -> None:
         now = time_ns()
-        self.state = "up"
+        if not self._stopping:
+            self.state = "up"
         self._up_since = self._last_heard = monotonic()
         headers = {str(name): str(value) for name, value in dict(fields["headers"]).items()}
         up = items.Up(self.name, self.epoch, now, fields["subprotocol"], headers)
@@ -444,9 +453,10 @@ class ManagedEndpoint:
             self._age = self._office.reactor.call_later(age, self._age_out)
         for monitor in self.monitors:
             monitor.notify(up)
-        for future in self._up_waiters:
-            future.set_result(None)
-        self._up_waiters.clear()
+        if not self._planned:  # else it is the old owner, which came up before it heard that it is to go
+            for future in self._up_waiters:
+                future.set_result(None)
+            self._up_waiters.clear()
         self._narrate.up(self.epoch, mask_url(self._current_url()), str(fields.get("peer") or ""))
 
     def gap(self, cause: str, last_received_at: int | None, resumed_at: int | None, **numbers: int | None) -> None:
@@ -469,6 +479,11 @@ class ManagedEndpoint:
         self.ledger.rejected[stream] = error
         self._put(items.Rejected(self.name, self.epoch, time_ns(), stream, error))
         self._narrate.rejected(self.epoch, stream, error)
+
+    def _on_stream(self, fields: dict[str, Any]) -> None:
+        if fields["index"] != len(self._streams):
+            raise ValueError(f"stream {fields['index']} announced after {len(self._streams) - 1}")
+        self._streams.append(str(fields["name"]))
 
     def _on_restored(self, fields: dict[str, Any]) -> None:
         failed = tuple(key_of(stream) for stream in fields["failed"])
@@ -574,7 +589,8 @@ class ManagedEndpoint:
 
     def _tell(self, kind: int, streams: list[Subscription]) -> None:
         assert self._child is not None
-        self._child.tell(kind, 0, {"streams": streams})
+        with suppress(NotConnected):  # it is leaving; its successor is told with the assignment
+            self._child.tell(kind, 0, {"streams": streams})
 
 
 _REPORTS: dict[str, Callable[[ManagedEndpoint, dict[str, Any]], None]] = {
@@ -583,6 +599,7 @@ _REPORTS: dict[str, Callable[[ManagedEndpoint, dict[str, Any]], None]] = {
     "subscribed": ManagedEndpoint._on_subscribed,
     "rejected": ManagedEndpoint._on_rejected,
     "restored": ManagedEndpoint._on_restored,
+    "stream": ManagedEndpoint._on_stream,
     "dropped": ManagedEndpoint._on_dropped,
     "gap": ManagedEndpoint._on_gap,
     "stalled": ManagedEndpoint._on_stalled,

@@ -107,11 +107,12 @@ class _ForkServerPopen(popen_forkserver.Popen):
         self.finalizer = util.Finalize(self, _close_fds, (lifeline, self.sentinel))
         with open(write_end, "wb") as pipe:
             pipe.write(parcel)
+        self._server_pid = self._server._forkserver_pid  # type: ignore[attr-defined]
         self.pid = forkserver.read_signed(self.sentinel)
 
     def server_gone(self) -> bool:
         pid = self._server._forkserver_pid  # type: ignore[attr-defined]
-        return pid is None or not _is_alive(pid)
+        return pid is None or pid != self._server_pid or not _is_alive(pid)  # another may be in its place by now
 
 
 class _SpawnPopen(popen_spawn_posix.Popen):

@@ -474,6 +474,8 @@ class AsyncBridge:
 
     async def run_until(self, done: Callable[[], bool]) -> None:
         """As `Reactor.run_until`, without a timeout: that is the coroutine's own affair."""
+        if done():
+            return
         self._reactor._check()
         self._reactor.try_turn()
         while not done():

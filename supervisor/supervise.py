@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import logging
 import math
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -114,7 +113,7 @@ def _configuration(options: argparse.Namespace) -> Iterator[Path]:
     if options.config is not None:
         yield options.config
         return
-    with demonstration(options.name or f"demo-{os.getpid()}") as path:
+    with demonstration(options.name) as path:
         yield path
 
 

@@ -301,7 +301,15 @@ class Supervisor:
 
     def begin_restart(self, name: str) -> Future[None]:
         """As `restart`, without waiting."""
-        return self._do(lambda: self._find(name).restart())
+
+        def restart() -> Future[None]:
+            managed = self._find(name)
+            if self._state != "running":
+                raise SupervisorStopped("this supervisor is being stopped; make a new one")
+            return managed.restart()
+
+        self._begin_if_new()
+        return self._do(restart)
 
     def monitor(self, name: str) -> Monitor:
         """A reference that tells of the endpoint's ups and downs; see `Monitor`. Raises `UnknownEndpoint`."""
@@ -352,6 +360,9 @@ class Supervisor:
         before = self._removed.pop(endpoint.name, None)
         if before is None:
             managed = ManagedEndpoint(self, endpoint, dialect)
+        elif not before.settled:  # its owner is still closing: the next one waits for that end
+            managed = before
+            managed.replace_settings(endpoint, dialect)
         else:
             before.ledger.unwant(list(before.ledger.wanted.values()))
             managed = ManagedEndpoint(self, endpoint, dialect, ledger=before.ledger, epoch=before.epoch)

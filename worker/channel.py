@@ -115,12 +115,15 @@ class TlsChannel:
 
     def decrypt(self) -> bytes:
         """All that can be read of what has come in. `EndOfStream` comes with the call after the last bytes."""
-        read = self.tls.read
+        read, incoming = self.tls.read, self._incoming
         parts = []
         try:
             while part := read(_RECORD):
                 parts.append(part)
-            self.ended = True
+                if len(parts) == 1 and not incoming.pending and not self.tls.pending():
+                    break  # to be told the same by an exception costs more than the rest of a small read
+            else:
+                self.ended = True
         except ssl.SSLWantReadError:
             pass
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):

@@ -46,6 +46,8 @@ class Payloads:
     position: int
     payloads: list[bytes] = field(default_factory=list)
     binary: list[bool] = field(default_factory=list)
+    streams: list[int] = field(default_factory=list)
+    """Per message the index of its stream, 0 for none."""
     filtered: int = 0
 
     @property
@@ -109,6 +111,7 @@ class Decoder:
         self._done: deque[tuple[list[Payloads | Report], int]] = deque()
         self._held = 0
         self._queued = 0
+        self._names: dict[int, str] = {}  # of the streams, by index; the thread's own
         threading.Thread(target=self._run, name="decode", daemon=True).start()
 
     @property
@@ -141,6 +144,8 @@ class Decoder:
         while True:
             item = self._todo.get()
             if isinstance(item, Report):
+                if item.event == "stream":
+                    self._names[item.fields["index"]] = item.fields["name"]
                 self._done.append(([item], 0))
             else:
                 self._done.append((list(self._decoded(item)), item.weight))
@@ -148,9 +153,9 @@ class Decoder:
 
     def _decoded(self, item: Payloads) -> Iterator[Payloads | Report]:
         out = Payloads(item.received_at, item.position)
-        for payload, binary in zip(item.payloads, item.binary, strict=True):
+        for payload, binary, stream in zip(item.payloads, item.binary, item.streams, strict=True):
             try:
-                result = self._called(payload, binary=binary)
+                result = self._called(payload, binary=binary, stream=self._names.get(stream))
             except SystemExit as wish:
                 leave_as_asked(wish)
             except Exception as error:  # noqa: BLE001  the user's function may raise anything
@@ -160,11 +165,12 @@ class Decoder:
             else:
                 out.payloads += result
                 out.binary += [binary] * len(result)
+                out.streams += [stream] * len(result)
                 out.filtered += not result
         yield out
 
-    def _called(self, payload: bytes, *, binary: bool) -> list[bytes]:
-        result = self._hook(payload, binary=binary, stream=None)
+    def _called(self, payload: bytes, *, binary: bool, stream: str | None) -> list[bytes]:
+        result = self._hook(payload, binary=binary, stream=stream)
         if result is None:
             return []
         results = result if isinstance(result, list) else [result]

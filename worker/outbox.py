@@ -39,20 +39,33 @@ class Outbox:
         """Counts messages that were removed; the next record carries the number."""
         self._filtered += count
 
+    def tell_filtered(self) -> None:
+        """Writes the number of removed messages if no record has told it yet."""
+        if self._filtered:
+            self._write(self._head(kind=BATCH, received_at=time.time_ns(), raw=0))
+
     def report(self, report: Report) -> None:
         """Writes a report at this place in the stream."""
         body = report.encode()
         self._write(self._head(kind=REPORT, received_at=time.time_ns(), raw=len(body)), body)
 
     def messages(
-        self, batch: Batch, received_at: int, position: int, first: int, last: int, skipped: Collection[int] = ()
+        self,
+        batch: Batch,
+        received_at: int,
+        position: int,
+        first: int,
+        last: int,
+        skipped: Collection[int] = (),
+        streams: Sequence[int] | None = None,
     ) -> None:
         """Writes the messages `first` to `last` (exclusive) of a read, but those `skipped`.
 
-        `position` is the stream position at the beginning of the batch's data.
+        `position` is the stream position at the beginning of the batch's data. `streams` has an index, or 0, for each message
+        of the whole batch.
         """
         if not skipped and not batch.joined and first == 0 and last == len(batch.starts):
-            self._whole(batch, received_at, position)
+            self._whole(batch, received_at, position, streams)
             return
         kept = [i for i in range(first, last) if i not in skipped]
         if not kept:
@@ -75,10 +88,11 @@ class Outbox:
         head = self._head(
             kind=BATCH, received_at=received_at, position=position + end, starts=starts, ends=ends, raw=end - begin,
             extra=behind - (end - begin), binary=_kinds([i in binary for i in kept]),
+            streams=None if streams is None else _indexes([streams[i] for i in kept]),
         )  # fmt: skip
         self._write(head, memoryview(batch.data)[begin:end], *extra)
 
-    def _whole(self, batch: Batch, received_at: int, position: int) -> None:
+    def _whole(self, batch: Batch, received_at: int, position: int, streams: Sequence[int] | None) -> None:
         binary: bool | Sequence[bool] = False
         if batch.binary:
             marked = set(batch.binary)
@@ -86,11 +100,18 @@ class Outbox:
         raw = batch.consumed
         head = self._head(
             kind=BATCH, received_at=received_at, position=position + raw, starts=batch.starts, ends=batch.ends, raw=raw,
-            binary=binary,
+            binary=binary, streams=_indexes(streams),
         )  # fmt: skip
         self._write(head, batch.data if raw == len(batch.data) else memoryview(batch.data)[:raw])
 
-    def payloads(self, payloads: Sequence[bytes], binary: Sequence[bool], received_at: int, position: int) -> None:
+    def payloads(
+        self,
+        payloads: Sequence[bytes],
+        binary: Sequence[bool],
+        received_at: int,
+        position: int,
+        streams: Sequence[int] | None = None,
+    ) -> None:
         """Writes messages that are not a slice of what was read."""
         ends, total = [], 0
         for payload in payloads:
@@ -98,7 +119,7 @@ class Outbox:
             ends.append(total)
         head = self._head(
             kind=BATCH, received_at=received_at, position=position, starts=[0, *ends[:-1]], ends=ends, raw=0, extra=total,
-            binary=_kinds(binary),
+            binary=_kinds(binary), streams=_indexes(streams),
         )  # fmt: skip
         self._write(head, b"".join(payloads))
 
@@ -140,3 +161,8 @@ def _kinds(binary: Sequence[bool]) -> bool | Sequence[bool]:
     if all(binary):
         return True
     return binary if any(binary) else False
+
+
+def _indexes(streams: Sequence[int] | None) -> Sequence[int] | None:
+    """None where no message has a stream: then the record needs no table."""
+    return streams if streams is not None and any(streams) else None

@@ -71,6 +71,8 @@ class Owner:
         self._poller = make_poller()
         self._backstop = Backstop()
         self._phase = _Phase.IDLE
+        self._changed = True
+        self._look_at = 0.0
         self._terminate = False
         self._orphaned = False
         self._assignment: Assignment | None = None
@@ -87,27 +89,33 @@ class Owner:
 
     def ask_to_terminate(self) -> None:
         """SIGTERM: close with 1001 and leave."""
-        self._terminate = True
+        self._terminate = self._changed = True
 
     def run(self) -> int:
         """The whole life; the exit code: 0 where the reason of the end was written, or there was none to write."""
         self._control.say(READY)
-        while self._phase is not _Phase.DONE:
+        self._poller.watch(self._wakeup.fd, READ)
+        while True:
             now = time.monotonic()
-            self._backstop.put_off(now)
-            self._watch()
-            ready = self._poller.wait(max(0.0, self._deadline() - now))
-            now = time.monotonic()
-            for fd, mask in ready:
-                self._serve(fd, mask, now)
-            self._go_on(now)
-        return 0 if self._assignment is None or self._uplink.drained else 1
+            if self._changed or now >= self._look_at:
+                self._look_around(now)
+                if self._phase is _Phase.DONE:
+                    return 0 if self._assignment is None or self._uplink.drained else 1
+            for fd, mask in self._poller.wait(max(0.0, self._look_at - now)):
+                self._serve(fd, mask, time.monotonic())
+
+    def _look_around(self, now: float) -> None:
+        """All that may be due. It is skipped after reads that gave nothing but messages: they make no deadline earlier."""
+        self._changed = False
+        self._backstop.put_off(now)
+        self._go_on(now)
+        self._watch()
+        self._look_at = self._deadline()
 
     # --- waiting
 
     def _watch(self) -> None:
         watch = self._poller.watch
-        watch(self._wakeup.fd, READ)
         if self._control.gone:
             watch(self._control.fileno(), 0)
         else:
@@ -143,11 +151,14 @@ class Owner:
 
     def _serve(self, fd: int, mask: int, now: float) -> None:
         if self._wire is not None and fd == self._wire.fileno():
-            if mask & WRITE:
+            if mask & WRITE or self._phase is not _Phase.UP:
+                self._changed = True
                 self._flush(now)
             if mask & READ and self._phase is _Phase.UP and not self._paused:
                 self._read(now)
-        elif fd == self._control.fileno():
+            return
+        self._changed = True
+        if fd == self._control.fileno():
             self._control.flush()
             for command in self._control.receive() if mask & READ else ():
                 self._obey(command, now)
@@ -214,6 +225,7 @@ class Owner:
         rtt = self._session.heartbeat.rtt if self._session is not None else None
         received = self._wire.received if self._wire is not None else 0
         stage = self._step if self._phase is _Phase.CONNECTING else self._phase.name.lower()
+        self._uplink.tell_filtered()
         self._control.say(PROBED, ref, {"rtt": rtt, "received": received, "stage": stage})
 
     def _stop(self, code: int, kind: str, now: float, *, text: str = "", within: float | None = None) -> None:
@@ -299,6 +311,8 @@ class Owner:
             return
         if batch is not None:
             self._parsed(batch, now)
+        if self._uplink.blocked or self._uplink.gone or (self._wire is not None and self._wire.ended):
+            self._changed = True
 
     def _parsed(self, batch: Batch, now: float) -> None:
         assert self._session is not None
@@ -308,6 +322,8 @@ class Owner:
         assert self._wire is not None
         sent = False
         for action in actions:
+            if not isinstance(action, Deliver):
+                self._changed = True
             if sent and not isinstance(action, Send):
                 self._flush(now)  # an answer to a ping is on the wire before anything else is done
                 sent = False

@@ -9,7 +9,7 @@ Every method returns actions in the order in which they must be carried out. Aft
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -29,7 +29,9 @@ from wsadapter.worker.frames import (
 )
 from wsadapter.worker.heartbeat import Heartbeat
 from wsadapter.worker.reader import Batch, Control
+from wsadapter.worker.streams import Stream, Streams
 from wsadapter.worker.subscriptions import LONGEST_ANSWER, Step, Subscriptions
+from wsadapter.worker.text import Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,10 @@ class Deliver:
     first: int
     last: int
     skipped: frozenset[int] = frozenset()
+    filtered: int = 0
+    """How many of those skipped were not wanted by the endpoint's filter."""
+    streams: Sequence[int] | None = None
+    """The index of the stream of each message of the whole batch, 0 for none; None: no message has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,7 @@ class Session:
         self._state = _State.OPEN
         self.heartbeat = Heartbeat(assignment.endpoint.heartbeat, salt=salt)
         self._subscriptions = Subscriptions(assignment.dialect)
+        self._streams = _streams(assignment)
         self._last_received = 0.0
         self._paused = False
         self._closing_reason: Reason | None = None
@@ -114,6 +121,8 @@ class Session:
 
     def subscribe(self, streams: list[Subscription], now: float) -> list[Action]:
         """More streams are wanted."""
+        if self._streams is not None:
+            self._streams.know(streams)
         return _actions(self._subscriptions.subscribe(streams, now)) if self.open else []
 
     def unsubscribe(self, streams: list[Subscription], now: float) -> list[Action]:
@@ -142,33 +151,51 @@ class Session:
         return actions
 
     def _messages(self, batch: Batch, now: float) -> Iterable[Action]:
-        housekeeping = self._subscriptions.may_be_housekeeping(batch.data) or batch.joined
-        if self.heartbeat.listens or self._subscriptions.waiting or housekeeping:
+        if self._streams is not None or self.heartbeat.listens or self._subscriptions.waiting:
+            return list(self._inspected(batch, now))
+        if batch.joined or self._subscriptions.may_be_housekeeping(batch.data):
             return list(self._inspected(batch, now))
         return (Deliver(batch, 0, len(batch.starts)),)
 
     def _inspected(self, batch: Batch, now: float) -> Iterator[Action]:
-        """Takes out what is not data, and puts what it leads to in its place between the messages."""
+        """Takes out what is not data or not wanted, and puts what it leads to in its place between the messages."""
         binary = set(batch.binary)
-        first = 0
+        first = filtered = 0
         skipped: set[int] = set()
-        for index in range(len(batch.starts)):
-            if index in binary:
+        indexes = None if self._streams is None else [0] * len(batch.starts)
+        for at in range(len(batch.starts)):
+            if at in binary:
                 continue
-            payload = batch.payload(index)
-            if self._is_heartbeat(payload, now) or self._subscriptions.housekeeping(payload):
-                skipped.add(index)
-                continue
-            steps = self._subscriptions.recognise(payload)
+            text = Text(batch.payload(at))
+            steps = self._no_data(text, now)
             if steps is None:
-                continue
-            skipped.add(index)
+                stream = self._streams.find(text.value) if self._streams is not None else None
+                if stream is None:
+                    continue
+                if stream.wanted and indexes is not None:
+                    if not stream.index:
+                        yield from self._announced(stream)
+                    indexes[at] = stream.index
+                    continue
+                filtered += 1
+            skipped.add(at)
             if steps:
-                yield Deliver(batch, first, index + 1, frozenset(skipped))
+                yield Deliver(batch, first, at + 1, frozenset(skipped), filtered, indexes)
                 yield from _actions(steps)
-                first, skipped = index + 1, set()
+                first, filtered, skipped = at + 1, 0, set()
         if first < len(batch.starts):
-            yield Deliver(batch, first, len(batch.starts), frozenset(skipped))
+            yield Deliver(batch, first, len(batch.starts), frozenset(skipped), filtered, indexes)
+
+    def _no_data(self, text: Text, now: float) -> list[Step] | None:
+        """What an answer leads to, nothing for a heartbeat and housekeeping; None where the message is data."""
+        if self._is_heartbeat(text.payload, now) or self._subscriptions.housekeeping(text):
+            return []
+        return self._subscriptions.recognise(text)
+
+    def _announced(self, stream: Stream) -> Iterator[Action]:
+        report = self._streams.announce(stream) if self._streams is not None else None
+        if report is not None:
+            yield Say(report)
 
     def _is_heartbeat(self, payload: bytes, now: float) -> bool:
         if not self.heartbeat.listens or len(payload) >= LONGEST_ANSWER:
@@ -252,6 +279,16 @@ class Session:
             return []
         self._state = _State.ENDED
         return [Leave(reason, flush, linger)]
+
+
+def _streams(assignment: Assignment) -> Streams | None:
+    """None where the dialect can't tell streams: then messages are not looked into."""
+    path = (assignment.dialect or {}).get("stream", {}).get("path")
+    if path is None:
+        return None
+    streams = Streams(path, assignment.endpoint.filter)
+    streams.know(assignment.wanted)
+    return streams
 
 
 def _actions(steps: Iterable[Step]) -> list[Action]:

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import orjson
 
 from wsadapter.contract.commands import Report
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.worker.paths import MISSING, look_up, matches
-from wsadapter.worker.templates import BadStream, fill, number_in, raw_frame, stream_name
+from wsadapter.worker.templates import BadStream, fill, is_meant, number_in, raw_frame, stream_name
+from wsadapter.worker.text import Text
 
 Step = bytes | Report
 """A text to send, or something to report; in this order."""
@@ -115,32 +115,27 @@ class Subscriptions:
         """A cheap test on all that was read at once: whether `housekeeping` has to look at its messages."""
         return any(needle in data for needle, _ in self._housekeeping)
 
-    def housekeeping(self, payload: bytes) -> bool:
+    def housekeeping(self, text: Text) -> bool:
         """Whether a message is one that carries no data by the dialect's rules."""
-        if len(payload) >= LONGEST_ANSWER:
+        if len(text.payload) >= LONGEST_ANSWER:
             return False
-        rules = [rule for needle, rule in self._housekeeping if needle in payload]
-        if not rules:
-            return False
-        value = _parsed(payload)
-        return any(matches(value, rule) for rule in rules)
+        return any(matches(text.value, rule) for needle, rule in self._housekeeping if needle in text.payload)
 
-    def recognise(self, payload: bytes) -> list[Step] | None:
+    def recognise(self, text: Text) -> list[Step] | None:
         """What an answer leads to; None where the message is not an answer to something of ours."""
-        if not self._frames or len(payload) >= LONGEST_ANSWER:
+        if not self._frames or len(text.payload) >= LONGEST_ANSWER:
             return None
-        value = _parsed(payload)
         for rule in self._dialect.get("error", []):
-            if matches(value, rule["match"]):
-                return self._recognised(rule, value, self._error_text(rule, value, payload))
+            if matches(text.value, rule["match"]):
+                return self._recognised(rule, text.value, self._error_text(rule, text))
         for rule in self._dialect.get("ack", []):
-            if matches(value, rule["match"]):
-                return self._recognised(rule, value, "")
+            if matches(text.value, rule["match"]):
+                return self._recognised(rule, text.value, "")
         return None
 
-    def _error_text(self, rule: Mapping[str, Any], value: Any, payload: bytes) -> str:
-        text = look_up(value, rule.get("text", ""))
-        return text if isinstance(text, str) and text else payload.decode()
+    def _error_text(self, rule: Mapping[str, Any], text: Text) -> str:
+        said = look_up(text.value, rule.get("text", ""))
+        return said if isinstance(said, str) and said else text.payload.decode()
 
     def _recognised(self, rule: Mapping[str, Any], value: Any, error: str) -> list[Step] | None:
         meant = self._meant(rule, value, error)
@@ -159,7 +154,7 @@ class Subscriptions:
             return next(((frame, frame.open) for frame in self._frames if number in frame.numbers), None)
         named = look_up(value, rule.get("stream", ""))
         if named is not MISSING:
-            return self._first(lambda stream: _same(stream, named), 1)
+            return self._first(lambda stream: is_meant(stream, named), 1)
         mentioned = self._first(lambda stream: _mentioned(stream, error)) if error else None
         return mentioned or (self._frames[0], self._frames[0].open)
 
@@ -226,19 +221,6 @@ class Subscriptions:
     def _answers_to(self, stream: Subscription) -> int:
         entries = look_up(stream, self._settings.get("acks_per", ""))
         return max(1, len(entries)) if isinstance(entries, list) else 1
-
-
-def _parsed(payload: bytes) -> Any:
-    try:
-        return orjson.loads(payload)
-    except orjson.JSONDecodeError:
-        return None
-
-
-def _same(stream: Subscription, named: Any) -> bool:
-    if isinstance(stream, str) or not isinstance(named, dict):
-        return bool(stream == named)
-    return all(key in named and named[key] == value for key, value in stream.items())
 
 
 def _mentioned(stream: Subscription, text: str) -> bool:

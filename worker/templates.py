@@ -61,10 +61,17 @@ def number_in(value: Any) -> int | None:
 
 
 def stream_name(stream: Subscription) -> str:
-    """How a stream is called in reports: the string itself, or the table as compact JSON."""
-    return stream if isinstance(stream, str) else orjson.dumps(stream).decode()
+    """How a stream is called: the string itself, or the table as compact JSON, sorted as in the supervisor's ledger."""
+    return stream if isinstance(stream, str) else orjson.dumps(stream, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def is_meant(stream: Subscription, named: Any) -> bool:
+    """Whether what a message names is this stream: the same string, or an object with all fields of the table."""
+    if isinstance(stream, str) or not isinstance(named, dict):
+        return bool(stream == named)
+    return all(key in named and named[key] == value for key, value in stream.items())
 
 
 def raw_frame(stream: Subscription) -> bytes:
     """A stream as a frame of its own, where there is no dialect."""
-    return stream_name(stream).encode()
+    return stream.encode() if isinstance(stream, str) else orjson.dumps(stream)

@@ -47,10 +47,11 @@ class Uplink:
     def deliver(self, what: Deliver, received_at: int, position: int) -> None:
         """Messages at this place in the stream; `position` is that of the beginning of the batch's data."""
         batch = what.batch
+        self._outbox.filtered(what.filtered)
         if self._decoder is None:
             try:
                 if not self.gone:
-                    self._outbox.messages(batch, received_at, position, what.first, what.last, what.skipped)
+                    self._outbox.messages(batch, received_at, position, what.first, what.last, what.skipped, what.streams)
             except BrokenPipeError:
                 self.gone = True
             return
@@ -58,7 +59,16 @@ class Uplink:
         binary = set(batch.binary)
         payloads = [batch.payload(i) for i in kept]
         end = batch.consumed if what.last == len(batch.starts) else batch.ends[what.last - 1]
-        self._decoder.put(Payloads(received_at, position + end, payloads, [i in binary for i in kept]))
+        streams = [0] * len(kept) if what.streams is None else [what.streams[i] for i in kept]
+        self._decoder.put(Payloads(received_at, position + end, payloads, [i in binary for i in kept], streams))
+
+    def tell_filtered(self) -> None:
+        """Tells how many messages were removed where no record has told it yet, for there may be none for long."""
+        try:
+            if not self.gone:
+                self._outbox.tell_filtered()
+        except BrokenPipeError:
+            self.gone = True
 
     def pump(self) -> None:
         """Moves on what can be moved."""
@@ -78,7 +88,9 @@ class Uplink:
         self._outbox.filtered(result.filtered)
         try:
             if result.payloads and not self.gone:
-                self._outbox.payloads(result.payloads, result.binary, result.received_at, result.position)
+                self._outbox.payloads(
+                    result.payloads, result.binary, result.received_at, result.position, result.streams
+                )
         except BrokenPipeError:
             self.gone = True
 

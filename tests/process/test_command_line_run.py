@@ -37,7 +37,8 @@ def test_tls_output_to_a_file_is_complete(tmp_path: Path) -> None:
     sent = [f'{{"n":{n}}}' for n in range(2000)]
     file = tmp_path / "out.jsonl"
     with Exchange(messages=sent, tls=True) as ex:
-        config = write_config(tmp_path / "a.toml", {"a": ex.url}, more=f'[defaults.tls]\nca_file = "{ex.ca_file}"', output=str(file))
+        trust = f'[defaults.tls]\nca_file = "{ex.ca_file}"'
+        config = write_config(tmp_path / "a.toml", {"a": ex.url}, more=trust, output=str(file))
         with Running(tmp_path, str(config)) as running:
             running.wait_until(lambda: file.exists() and file.read_bytes().count(b'"number"') == 2000)
             assert running.stop() == 0
@@ -127,13 +128,9 @@ def test_where_a_file_is_continued_each_endpoint_begins_with_a_gap(tmp_path: Pat
     file = tmp_path / "out.jsonl"
     with Exchange(messages=THREE) as ex:
         config = write_config(tmp_path / "a.toml", {"a": ex.url, "b": ex.url}, output=str(file))
-        for _ in range(2):
+        for total in (6, 12):
             with Running(tmp_path, str(config)) as running:
-                runs = b'"event":"started"'
-                seen = file.read_bytes().count(runs) if file.exists() else 0
-                running.wait_until(
-                    lambda seen=seen: file.exists() and [s.count(b'"number"') for s in file.read_bytes().split(runs)][seen + 1 :] == [6]  # type: ignore[misc]
-                )
+                running.wait_until(lambda total=total: _messages_in(file) == total)  # type: ignore[misc]
                 assert running.stop() == 0
     lines = [json.loads(line) for line in file.read_bytes().splitlines()]
     second = next(at for at, line in enumerate(lines) if at and line.get("event") == "started")
@@ -142,6 +139,10 @@ def test_where_a_file_is_continued_each_endpoint_begins_with_a_gap(tmp_path: Pat
     assert [gap["event"] for gap in gaps] == ["gap", "gap"]
     assert {gap["endpoint"]: gap["last_received_at"] for gap in gaps} == last
     assert {(gap["cause"], gap["resumed_at"]) for gap in gaps} == {("supervisor_restarted", None)}
+
+
+def _messages_in(file: Path) -> int:
+    return file.read_bytes().count(b'"number"') if file.exists() else 0
 
 
 def test_a_second_stop_signal_does_not_wait_for_a_peer_that_does_not_answer(tmp_path: Path) -> None:

@@ -148,8 +148,8 @@ def test_another_user_is_refused_even_where_the_modes_let_him_in(tmp_path: Path,
         with Running(tmp_path, str(config)) as running, socket.socket(socket.AF_UNIX) as client:
             up(running, "a")
             monkeypatch.chdir(tmp_path / "wsadapter")  # the folders above need not be passed then
-            os.chmod(".", 0o755)
-            os.chmod("a.sock", 0o666)
+            Path().chmod(0o755)
+            Path("a.sock").chmod(0o666)
             os.seteuid(65534)
             try:
                 client.connect("a.sock")

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import psutil
@@ -23,6 +24,7 @@ from tests.support.feeds import (
     assert_sound,
     assert_unharmed,
     collect,
+    collect_for,
     events_of,
     half_a_record_in_the_pipe,
     is_event,
@@ -34,7 +36,7 @@ from tests.support.feeds import (
     supervise,
 )
 from tests.support.waiting import wait_until
-from wsadapter import AllFatal, Supervisor
+from wsadapter import AllFatal, Supervisor, capabilities
 from wsadapter.contract.items import Down, Gap, Item, Message, Restored, Up
 from wsadapter.testing import Exchange
 
@@ -48,7 +50,7 @@ def obedient_and_busy(start_method: str, items: list[Item], **settings: object) 
     with Exchange(loop=False) as ex, steady() as busy:
         endpoint = ex.endpoint("victim", decode=HOOK, **{"restart": SOON, **settings})
         with supervise(endpoint, busy.endpoint("busy"), start_method=start_method) as feed:
-            items += collect(feed, all_of(is_event(Up, "victim"), is_message("busy")))
+            items += collect(feed, all_of(is_event(Restored, "victim"), is_message("busy")))
             yield ex, feed
         items += feed
     assert_sound(items)
@@ -103,7 +105,7 @@ def test_row_03_a_record_half_written_at_a_sigterm_is_finished(start_method: str
 
 def test_row_03_sigterm_at_any_moment_of_a_fast_stream_corrupts_nothing(start_method: str) -> None:
     items: list[Item] = []
-    with Exchange(messages=numbered) as ex:
+    with Exchange(messages=numbered, rate=20_000) as ex:
         with supervise(ex.endpoint("fast", restart=SOON), start_method=start_method) as feed:
             for epoch in range(1, 6):
                 items += collect(feed, is_message("fast", epoch))
@@ -113,7 +115,7 @@ def test_row_03_sigterm_at_any_moment_of_a_fast_stream_corrupts_nothing(start_me
         items += feed
     assert_sound(items)
     assert_resumes_from_the_start(items, "fast")
-    assert [down.reason.text for down in events_of(items, "fast", Down)][:5] == ["SIGTERM"] * 5
+    assert [down.reason.signal for down in events_of(items, "fast", Down)][:5] == ["SIGTERM"] * 5
 
 
 @pytest.mark.parametrize(
@@ -166,7 +168,7 @@ def test_row_09_an_owner_that_writes_nonsense_is_killed_and_replaced(kind: str, 
         victim = psutil.Process(pid_of(feed, "victim"))
         ex.send(f"!garble {kind}")
         items += collect(feed, is_event(Up, "victim", 2))
-        wait_until(lambda: not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE, DEADLINE, "it lives")
+        wait_until(lambda: not _lives(victim), DEADLINE, "it lives on")
     assert events_of(items, "victim", Down)[0].reason.kind == "corrupt"
 
 
@@ -196,6 +198,7 @@ def test_the_peer_ends_one_connection_and_only_that_is_replaced_and_resubscribed
         endpoint = ex.endpoint("victim", restart=SOON, subscribe=["trades", "book"])
         with supervise(endpoint, busy.endpoint("busy"), start_method=start_method) as feed:
             items += collect(feed, all_of(is_message("victim"), is_message("busy")))
+            ex.wait_received(lambda frame: frame.payload == b"book")
             {"drop": ex.drop, "reset": ex.reset, "close": ex.close}[end]()
             items += collect(feed, is_message("victim", 2))
         items += feed
@@ -216,3 +219,45 @@ def test_a_lone_temporary_endpoint_that_ends_ends_the_stream(start_method: str) 
         ex.send("!exit 0")
         with pytest.raises(AllFatal, match="once"):
             collect(feed, lambda _: False)
+
+
+@pytest.mark.native
+@pytest.mark.skipif(not capabilities.forkserver(), reason="there is no fork server here")
+def test_row_39_killing_the_fork_server_harms_no_owner_and_later_starts_get_a_new_one() -> None:
+    items: list[Item] = []
+    with obedient_and_busy("forkserver", items) as (_, feed):
+        owners = [psutil.Process(pid_of(feed, name)) for name in ("victim", "busy")]
+        assert feed._launcher is not None
+        os.kill(feed._launcher._server._forkserver_pid, signal.SIGKILL)  # type: ignore[attr-defined]
+        items += collect_for(feed, 0.3)
+        assert [pid_of(feed, name) for name in ("victim", "busy")] == [owner.pid for owner in owners]
+        owners[0].kill()
+        items += collect(feed, is_event(Up, "victim", 2))
+        owners.append(psutil.Process(pid_of(feed, "victim")))
+        kill_and_see_it_replaced(feed, "victim", 2, items)  # that was the spare, a child of the old fork server too
+        kill_and_see_it_replaced(feed, "victim", 3, items)
+    reasons = [down.reason for down in events_of(items, "victim", Down)]
+    assert [reason.kind for reason in reasons] == ["crashed", "crashed", "crashed", "stopped"]
+    assert [reason.text for reason in reasons[:2]] == ["exit status unknown"] * 2
+    assert reasons[2].signal == "SIGKILL"
+    wait_until(lambda: not any(_lives(owner) for owner in owners), DEADLINE, "an owner lives on")
+
+
+@pytest.mark.filterwarnings("ignore:resource_tracker")  # multiprocessing says that it starts another
+def test_row_40_killing_the_resource_tracker_has_no_effect(start_method: str) -> None:
+    items: list[Item] = []
+    with obedient_and_busy(start_method, items) as (_, feed):
+        tracker = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
+        os.kill(tracker, signal.SIGKILL)
+        kill_and_see_it_replaced(feed, "victim", 1, items)
+        kill_and_see_it_replaced(feed, "victim", 2, items)  # the spare of the first was started after the kill
+    resource_tracker.ensure_running()
+
+
+def kill_and_see_it_replaced(feed: Supervisor, name: str, epoch: int, items: list[Item]) -> None:
+    os.kill(pid_of(feed, name), signal.SIGKILL)
+    items += collect(feed, is_event(Up, name, epoch + 1))
+
+
+def _lives(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

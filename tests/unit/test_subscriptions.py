@@ -10,6 +10,7 @@ import pytest
 
 from wsadapter.contract.commands import Report
 from wsadapter.worker.subscriptions import Subscriptions
+from wsadapter.worker.text import Text
 
 
 def bundled(name: str) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def said(steps: Any) -> list[Any]:
 def test_without_a_dialect_streams_are_frames_and_all_counts_as_restored() -> None:
     subscriptions = Subscriptions(None)
     assert said(subscriptions.restore(["x", {"a": 1}], 0.0)) == [b"x", b'{"a":1}', ("restored", 2, [])]
-    assert subscriptions.recognise(b'{"id":1}') is None
+    assert subscriptions.recognise(Text(b'{"id":1}')) is None
     assert said(subscriptions.unsubscribe(["x"], 0.0))[0][:2] == ("log", "warning")
 
 
@@ -49,8 +50,8 @@ def test_the_late_answer_to_the_first_frame_counts() -> None:
     subscriptions = Subscriptions(bundled("binance"))
     said(subscriptions.restore(["a"], 0.0))
     said(subscriptions.tick(10.0))
-    assert said(subscriptions.recognise(b'{"result":null,"id":1}')) == [("subscribed", "a"), ("restored", 1, [])]
-    assert subscriptions.recognise(b'{"result":null,"id":2}') is None
+    assert said(subscriptions.recognise(Text(b'{"result":null,"id":1}'))) == [("subscribed", "a"), ("restored", 1, [])]
+    assert subscriptions.recognise(Text(b'{"result":null,"id":2}')) is None
 
 
 BOOK = {"channel": "book", "symbol": ["BTC/USD", "ETH/USD"]}
@@ -124,7 +125,7 @@ def test_the_bundled_dialects_ask_and_understand(
     assert said(subscriptions.restore(wanted, 0.0)) == frames
     seen: list[Any] = []
     for answer in answers:
-        steps = subscriptions.recognise(answer)
+        steps = subscriptions.recognise(Text(answer))
         assert steps is not None
         seen += said(steps)
     assert seen == reports
@@ -134,10 +135,10 @@ def test_the_bundled_dialects_ask_and_understand(
 def test_data_and_answers_to_others_are_not_answers_to_us() -> None:
     subscriptions = Subscriptions(bundled("kraken"))
     said(subscriptions.restore([BOOK], 0.0))
-    assert subscriptions.recognise(b'{"channel":"book","type":"snapshot","data":[]}') is None
-    assert subscriptions.recognise(b'{"method":"subscribe","result":{},"success":true,"req_id":99}') is None
-    assert subscriptions.recognise(b"not json") is None
-    assert subscriptions.recognise(b'{"success":true,"result":{},"req_id":1,"x":"' + b"x" * 20_000 + b'"}') is None
+    assert subscriptions.recognise(Text(b'{"channel":"book","type":"snapshot","data":[]}')) is None
+    assert subscriptions.recognise(Text(b'{"method":"subscribe","result":{},"success":true,"req_id":99}')) is None
+    assert subscriptions.recognise(Text(b"not json")) is None
+    assert subscriptions.recognise(Text(b'{"success":true,"result":{},"req_id":1,"x":"' + b"x" * 20_000 + b'"}')) is None
 
 
 def test_a_string_where_the_dialect_wants_a_table_is_rejected_and_the_others_go_on() -> None:
@@ -151,7 +152,7 @@ def test_unsubscribing_is_asked_for_and_its_answer_is_no_event() -> None:
     assert said(subscriptions.unsubscribe(OKX[:1], 0.0)) == [
         b'{"op":"unsubscribe","args":[{"channel":"books","instId":"BTC-USDT"}]}'
     ]
-    assert said(subscriptions.recognise(b'{"event":"unsubscribe","arg":{"channel":"books","instId":"BTC-USDT"}}')) == []
+    assert said(subscriptions.recognise(Text(b'{"event":"unsubscribe","arg":{"channel":"books","instId":"BTC-USDT"}}'))) == []
     assert not subscriptions.waiting
 
 
@@ -159,6 +160,6 @@ def test_housekeeping_is_told_from_data_that_only_looks_like_it() -> None:
     subscriptions = Subscriptions(bundled("kraken"))
     beat = b'{"channel":"heartbeat"}'
     assert subscriptions.may_be_housekeeping(b"\x81\x17" + beat)
-    assert subscriptions.housekeeping(beat)
-    assert not subscriptions.housekeeping(b'{"channel":"book","note":{"channel":"heartbeat"}}')
+    assert subscriptions.housekeeping(Text(beat))
+    assert not subscriptions.housekeeping(Text(b'{"channel":"book","note":{"channel":"heartbeat"}}'))
     assert not subscriptions.may_be_housekeeping(b'{"channel":"book"}')

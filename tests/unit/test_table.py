@@ -51,8 +51,11 @@ def test_what_a_peer_said_can_not_command_the_terminal() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
-    [(None, "-"), (0, "0.0ms"), (0.0032, "3.2ms"), (0.4, "0.4s"), (42.9, "42s"), (425, "7m05s"), (11520, "3h12m"), (1051200, "12d04h")],
-)
+    [
+        (None, "-"), (0, "0.0ms"), (0.0032, "3.2ms"), (0.4, "0.4s"), (42.9, "42s"), (425, "7m05s"), (11520, "3h12m"),
+        (1051200, "12d04h"),
+    ],
+)  # fmt: skip
 def test_durations_are_short(seconds: float | None, shown: str) -> None:
     assert table.duration(seconds) == shown
 

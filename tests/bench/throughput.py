@@ -1,0 +1,73 @@
+"""Rows 1-4: how much comes through from 4 endpoints, and what it costs the process that consumes it.
+
+    python -m tests.bench.throughput [--quick]
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from tests.bench.generator import Generator, Speaker
+from tests.bench.table import Figure, Outcome, Row, load_now, show, write
+
+_ENDPOINTS = 4
+_MESSAGES = {"by hand": 20_000, "websockets": 50_000, "bare reader": 800_000}
+"""Per endpoint and run; a slow contestant gets fewer, so that all take some seconds."""
+_MESSAGES_USUALLY = 300_000
+_CONTESTANTS = ("bare reader", "wsadapter", "picows", "wsadapter batches()", "aiohttp", "websockets", "by hand")
+
+
+def measure(*, quick: bool = False) -> Outcome:
+    """All contestants in turn, several rounds."""
+    outcome = Outcome(load={"throughput": load_now()})
+    for tls in (True, False):
+        _measure(outcome, tls=tls, rounds=2 if quick else 5, share=0.25 if quick else 1.0)
+    return outcome
+
+
+def _measure(outcome: Outcome, *, tls: bool, rounds: int, share: float) -> None:
+    scheme = "wss://" if tls else "ws://"
+    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in _CONTESTANTS}
+    with Generator(tls=tls) as generator:
+        for _ in range(rounds):
+            for name in _CONTESTANTS:
+                runs[name].append(run(generator, name, int(_MESSAGES.get(name, _MESSAGES_USUALLY) * share)))
+                print(f"{scheme} {name}: {runs[name][-1][0]:,.0f}/s, {runs[name][-1][1]:.2f} us", file=sys.stderr)
+    rate = {name: [r for r, _ in found] for name, found in runs.items()}
+    cpu = {name: [c for _, c in found] for name, found in runs.items()}
+    for name in _CONTESTANTS:
+        outcome.figures[f"{scheme} {name}, messages/s"] = Figure.of(rate[name])
+        outcome.figures[f"{scheme} {name}, µs CPU of the consumer per message"] = Figure.of(cpu[name])
+    outcome.rows += _rows(rate, cpu, tls=tls)
+
+
+def run(generator: Generator, name: str, count: int) -> tuple[float, float]:
+    """One contestant, `count` messages per endpoint: messages per second, and µs of the consumer's CPU per message."""
+    task = {"urls": generator.urls(_ENDPOINTS), "ca_file": generator.ca_file, "count": count * _ENDPOINTS}
+    with Speaker("tests.bench.consumers", name, json.dumps(task)) as contestant:
+        contestant.hear()
+        generator.prepare(count)
+        generator.go()
+        said = contestant.hear()
+    return said["rate"], said["cpu"]
+
+
+def _rows(rate: dict[str, list[float]], cpu: dict[str, list[float]], *, tls: bool) -> list[Row]:
+    number, load = ("1", "4 endpoints, wss://") if tls else ("2", "4 endpoints, ws://")
+    hand, one, most = (10, 0.8, 1.2) if tls else (12, 0.6, 1.0)
+    spent, spend = (0.45, 0.25) if tls else (1.1, 0.5)
+    mine, peer, quick = "wsadapter", "picows", "wsadapter batches()"
+    cost = str(int(number) + 2)
+    return [
+        Row(f"{number}a", f"throughput, {load}, over by-hand", Figure.ratio(rate[mine], rate["by hand"]), "×", hand, hand, True),
+        Row(f"{number}b", f"throughput, {load}, over picows", Figure.ratio(rate[mine], rate[peer]), "×", one, most, True),
+        Row(f"{cost}", f"consumer's CPU, {load}, over picows'", Figure.ratio(cpu[mine], cpu[peer]), "×", spent, spent),
+        Row(f"{cost}b", f"the same by batches(), {load}", Figure.ratio(cpu[quick], cpu[peer]), "×", spent, spend),
+    ]
+
+
+if __name__ == "__main__":
+    found = measure(quick="--quick" in sys.argv[1:])
+    show(found)
+    write(found)

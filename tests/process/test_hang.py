@@ -1,0 +1,131 @@
+"""Owners and peers that are there and do nothing. Rows 25 to 28 of the fault table."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+
+import psutil
+import pytest
+
+from tests.support.feeds import (
+    BIG,
+    BLOCKED,
+    HOOK,
+    SOON,
+    all_of,
+    assert_sound,
+    assert_unharmed,
+    collect,
+    collect_for,
+    events_of,
+    half_a_record_in_the_pipe,
+    is_event,
+    is_message,
+    messages_of,
+    pid_of,
+    steady,
+    supervise,
+)
+from wsadapter.contract.items import Down, Item, Message, Up
+from wsadapter.testing import Exchange
+
+PROGRESS = 1.0
+SEEN_WITHIN = 1.5 * PROGRESS + 0.5 + 1.0
+"""Half a `progress` to the next probe, one for its answer, half a second for the dump; and one for a busy machine."""
+
+
+def test_row_25_a_stopped_idle_owner_is_killed_and_replaced(start_method: str) -> None:
+    items: list[Item] = []
+    with Exchange() as ex, steady() as busy:
+        endpoint = ex.endpoint("victim", restart=SOON, watchdog={"progress": PROGRESS})
+        with supervise(endpoint, busy.endpoint("busy"), start_method=start_method) as feed:
+            items += collect(feed, all_of(is_event(Up, "victim"), is_message("busy")))
+            victim = psutil.Process(pid_of(feed, "victim"))
+            began = time.monotonic()
+            victim.send_signal(signal.SIGSTOP)
+            items += collect(feed, is_event(Down, "victim"))
+            assert time.monotonic() - began < SEEN_WITHIN
+            assert not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE
+            items += collect(feed, is_event(Up, "victim", 2))
+        items += feed
+    assert_sound(items)
+    assert_unharmed(items, "busy")
+    assert events_of(items, "victim", Down)[0].reason.kind == "hung"
+
+
+def test_row_26_an_owner_stopped_in_the_middle_of_a_record_is_killed_and_replaced(start_method: str) -> None:
+    items: list[Item] = []
+    with Exchange(messages=["first " * 1000, BIG, "last"]) as ex, steady() as busy:
+        endpoint = ex.endpoint("victim", buffer=BLOCKED, restart=SOON, watchdog={"progress": PROGRESS})
+        with supervise(endpoint, busy.endpoint("busy"), start_method=start_method) as feed:
+            half_a_record_in_the_pipe(feed, "victim")
+            began = time.monotonic()
+            os.kill(pid_of(feed, "victim"), signal.SIGSTOP)
+            items += collect(feed, is_event(Down, "victim"))
+            assert time.monotonic() - began < SEEN_WITHIN
+            items += collect(feed, lambda item: isinstance(item, Message) and item.data == b"last")
+            assert feed.status()["endpoints"]["victim"]["torn"] == 1
+        items += feed
+    assert_sound(items)
+    assert_unharmed(items, "busy")
+    assert events_of(items, "victim", Down)[0].reason.kind == "hung"
+    assert [(m.epoch, len(m.data)) for m in messages_of(items, "victim")] == [(1, 6000), (2, 6000), (2, len(BIG)), (2, 4)]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "spin_in_c",
+        pytest.param("spin", marks=pytest.mark.xfail(reason="the owner answers probes while its hook never returns")),
+    ],
+)
+def test_row_27_an_owner_that_spins_in_user_code_is_killed_and_where_it_spun_is_in_the_log(
+    how: str, start_method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    items: list[Item] = []
+    with caplog.at_level(logging.INFO, "wsadapter"), Exchange() as ex, steady() as busy:
+        endpoint = ex.endpoint("victim", decode=HOOK, restart=SOON, watchdog={"progress": PROGRESS}, timeouts={"close": 0.5})
+        with supervise(endpoint, busy.endpoint("busy"), start_method=start_method) as feed:
+            items += collect(feed, all_of(is_event(Up, "victim"), is_message("busy")))
+            began = time.monotonic()
+            ex.send(f"!{how}")
+            items += collect(feed, is_event(Up, "victim", 2), 2 * SEEN_WITHIN)
+            assert time.monotonic() - began < SEEN_WITHIN + 1.0
+        items += feed
+    assert_sound(items)
+    assert_unharmed(items, "busy")
+    assert events_of(items, "victim", Down)[0].reason.kind == "hung"
+    printed = [record.getMessage() for record in caplog.records if record.name == "wsadapter.owner"]
+    assert any("hooks.py" in line and f"in _{how}" in line for line in printed), printed
+
+
+def test_row_28_a_peer_that_falls_mute_is_left_for_a_new_connection(start_method: str) -> None:
+    heartbeat = {"interval": 0.3, "timeout": 0.3}
+    items: list[Item] = []
+    with steady() as ex, steady() as busy:
+        endpoints = [ex.endpoint("victim", restart=SOON, heartbeat=heartbeat), busy.endpoint("busy")]
+        with supervise(*endpoints, start_method=start_method) as feed:
+            items += collect(feed, all_of(is_message("victim"), is_message("busy")))
+            began = time.monotonic()
+            ex.mute()
+            items += collect(feed, is_event(Down, "victim"))
+            assert time.monotonic() - began < 0.6 + 1.0
+            items += collect(feed, is_message("victim", 2))
+            assert ex.accepted == 2
+        items += feed
+    assert_sound(items)
+    assert_unharmed(items, "busy")
+    assert events_of(items, "victim", Down)[0].reason.kind == "heartbeat_missed"
+
+
+def test_row_31_a_quiet_channel_and_an_idle_consumer_are_no_reason_to_restart(start_method: str) -> None:
+    with Exchange() as ex:
+        settings = {"heartbeat": {"interval": 0.2, "timeout": 0.5}, "watchdog": {"progress": 0.5}}
+        with supervise(ex.endpoint("quiet", **settings), start_method=start_method) as feed:
+            items = collect(feed, is_event(Up, "quiet"))
+            items += collect_for(feed, 2.0)
+            ex.wait_received(lambda frame: frame.opcode == 9)
+    assert events_of(items, "quiet", Down) == []

@@ -1,0 +1,219 @@
+"""How often and how fast owners are replaced. Rows 16 to 22 of the fault table, and what many restarts leave behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import psutil
+import pytest
+
+from tests.support.feeds import (
+    DEADLINE,
+    SOON,
+    assert_sound,
+    assert_unharmed,
+    collect,
+    collect_for,
+    events_of,
+    is_event,
+    is_message,
+    pid_of,
+    steady,
+    supervise,
+)
+from tests.support.waiting import wait_until
+from wsadapter import AllFatal, Supervisor
+from wsadapter.contract.items import Down, Fatal, Item, Up
+from wsadapter.testing import Exchange
+
+
+@pytest.fixture
+def longest_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dice that spread the restarts always give the longest wait."""
+    monkeypatch.setattr("wsadapter.managed.random", lambda: 1.0)
+
+
+def kill(feed: Supervisor, name: str, times: int, items: list[Item]) -> None:
+    """Kills one owner after the other as they come up."""
+    for _ in range(times):
+        epoch = feed.status()["endpoints"][name]["epoch"]
+        os.kill(pid_of(feed, name), signal.SIGKILL)
+        items += collect(feed, is_event(Up, name, epoch + 1))
+
+
+def kill_the_last(feed: Supervisor, name: str) -> None:
+    os.kill(pid_of(feed, name), signal.SIGKILL)
+
+
+def test_rows_16_17_one_restart_too_many_is_fatal_and_says_so_once(start_method: str) -> None:
+    restart = {**SOON, "intensity": 2, "on_exceeded": "fatal"}
+    items: list[Item] = []
+    with Exchange() as ex, steady() as busy:
+        with supervise(ex.endpoint("victim", restart=restart), busy.endpoint("busy"), start_method=start_method) as feed:
+            items += collect(feed, is_event(Up, "victim"))
+            kill(feed, "victim", 2, items)
+            assert feed.status()["endpoints"]["victim"]["state"] == "up"
+            kill_the_last(feed, "victim")
+            items += collect(feed, is_event(Fatal, "victim"))
+            assert feed.status()["endpoints"]["victim"]["state"] == "fatal"
+            items += collect(feed, is_message("busy"))
+            assert ex.accepted == 3
+        items += feed
+    assert_sound(items)
+    assert_unharmed(items, "busy")
+    assert len(events_of(items, "victim", Fatal)) == 1
+    assert len(events_of(items, "victim", Down)) == 3
+
+
+def test_row_17_one_restart_too_many_cools_down_and_starts_afresh(start_method: str) -> None:
+    restart = {**SOON, "intensity": 1, "on_exceeded": "cool_down", "cool_down": 0.5}
+    items: list[Item] = []
+    with Exchange() as ex:
+        with supervise(ex.endpoint("victim", restart=restart), start_method=start_method) as feed:
+            items += collect(feed, is_event(Up, "victim"))
+            kill(feed, "victim", 1, items)
+            kill_the_last(feed, "victim")
+            items += collect(feed, is_event(Down, "victim", 2))
+            assert feed.status()["endpoints"]["victim"]["state"] == "cooling_down"
+            items += collect(feed, is_event(Up, "victim", 3))
+            kill(feed, "victim", 1, items)  # counted afresh: one is allowed again
+        items += feed
+    assert_sound(items)
+    down, up = events_of(items, "victim", Down)[1], events_of(items, "victim", Up)[2]
+    assert up.at - down.at >= 0.5 * 1e9
+
+
+def test_row_17_one_restart_too_many_stops_the_supervisor(start_method: str) -> None:
+    restart = {**SOON, "intensity": 0, "on_exceeded": "stop_supervisor"}
+    items: list[Item] = []
+    with (
+        Exchange() as ex,
+        steady() as busy,
+        supervise(ex.endpoint("victim", restart=restart), busy.endpoint("busy"), start_method=start_method) as feed,
+    ):
+        items += collect(feed, is_event(Up, "victim"))
+        kill_the_last(feed, "victim")
+        with pytest.raises(AllFatal, match="victim: crashed, SIGKILL"):
+            items.extend(feed)  # `+=` would forget what came before the exception
+        assert feed.state == "stopped"
+    assert_sound(items)
+    assert_unharmed(items, "busy")
+
+
+def test_row_18_restarts_older_than_the_period_do_not_count(start_method: str) -> None:
+    restart = {**SOON, "intensity": 1, "period": 1.0, "on_exceeded": "fatal"}
+    items: list[Item] = []
+    with Exchange() as ex:
+        with supervise(ex.endpoint("victim", restart=restart), start_method=start_method) as feed:
+            items += collect(feed, is_event(Up, "victim"))
+            for _ in range(2):
+                kill(feed, "victim", 1, items)
+                items += collect_for(feed, 1.1)
+            kill(feed, "victim", 1, items)
+        items += feed
+    assert_sound(items)
+    assert events_of(items, "victim", Fatal) == []
+
+
+@pytest.mark.usefixtures("longest_waits")
+def test_row_19_an_exchange_that_accepts_and_drops_is_asked_ever_more_slowly(start_method: str) -> None:
+    restart = {"backoff_initial": 0.05, "backoff_max": 0.4, "min_uptime": 0.5, "intensity": 1000}
+    items: list[Item] = []
+    with Exchange() as ex:
+        ex.accept_and_drop()
+        with supervise(ex.endpoint("victim", restart=restart), start_method=start_method, spares=2) as feed:
+            items += collect(feed, is_event(Down, "victim", 5))
+            ex.accept_and_drop(False)
+            items += collect(feed, is_event(Up, "victim"))
+            ex.drop()  # not up for `min_uptime`: the waits are not forgotten
+            items += collect(feed, is_event(Up, "victim", 7))
+            items += collect_for(feed, 0.6)
+            ex.drop()
+            items += collect(feed, is_event(Up, "victim", 8))
+        items += feed
+    assert_sound(items)
+    downs = [down.at / 1e9 for down in events_of(items, "victim", Down)]
+    ups = [up.at / 1e9 for up in events_of(items, "victim", Up)]
+    waits = [later - earlier for earlier, later in zip(downs[:4], downs[1:5], strict=True)]
+    for wait, least in zip(waits, [0.05, 0.1, 0.2, 0.4], strict=True):
+        assert wait >= least * 0.99
+    assert ups[1] - downs[5] >= 0.4 * 0.99
+    assert ups[2] - downs[6] < 0.4
+
+
+@pytest.mark.usefixtures("longest_waits")
+def test_row_21_a_stop_during_the_backoff_ends_it(start_method: str) -> None:
+    items: list[Item] = []
+    with Exchange() as ex:
+        restart = {"backoff_initial": 0.3, "backoff_max": 0.3}
+        with supervise(ex.endpoint("victim", restart=restart), start_method=start_method) as feed:
+            items += collect(feed, is_event(Up, "victim"))
+            kill_the_last(feed, "victim")
+            items += collect(feed, is_event(Down, "victim"))
+            assert feed.status()["endpoints"]["victim"]["state"] == "backoff"
+        items += feed
+        with pytest.raises(TimeoutError):
+            ex.wait_accepted(2, timeout=0.5)
+    assert len(events_of(items, "victim", Down)) == 1
+
+
+@pytest.mark.usefixtures("longest_waits")
+def test_row_21_a_removal_during_the_backoff_ends_it(start_method: str) -> None:
+    with Exchange() as ex, steady() as busy:
+        restart = {"backoff_initial": 0.3, "backoff_max": 0.3}
+        with supervise(ex.endpoint("victim", restart=restart), busy.endpoint("busy"), start_method=start_method) as feed:
+            items = collect(feed, is_event(Up, "victim"))
+            kill_the_last(feed, "victim")
+            items += collect(feed, is_event(Down, "victim"))
+            feed.remove("victim", timeout=1.0)
+            items += collect_for(feed, 0.5)
+            assert ex.accepted == 1
+    assert len(events_of(items, "victim", Down)) == 1
+
+
+def test_row_22_a_restart_by_hand_leaves_fatal_and_clears_the_counters(start_method: str) -> None:
+    restart = {**SOON, "intensity": 1, "on_exceeded": "fatal"}
+    items: list[Item] = []
+    with Exchange() as ex:
+        with supervise(ex.endpoint("victim", restart=restart), start_method=start_method) as feed:
+            items += collect(feed, is_event(Up, "victim"))
+            kill(feed, "victim", 1, items)
+            kill_the_last(feed, "victim")
+            items += collect(feed, is_event(Fatal, "victim"))
+            feed.restart("victim", timeout=DEADLINE)
+            assert feed.status()["endpoints"]["victim"]["state"] == "up"
+            kill(feed, "victim", 1, items)
+        items += feed
+    assert_sound(items)
+    assert len(events_of(items, "victim", Fatal)) == 1
+
+
+def test_row_63_thirty_restarts_leave_no_descriptor_thread_or_zombie(start_method: str) -> None:
+    items: list[Item] = []
+    with Exchange() as ex:
+        with supervise(ex.endpoint("victim", restart=SOON), start_method=start_method) as feed:
+            items += collect(feed, is_event(Up, "victim"))
+            kill(feed, "victim", 3, items)
+            wait_until(lambda: feed.status()["spares"] == 1, DEADLINE)
+            before = _descriptors(), threading.active_count(), _family()
+            began = time.monotonic()
+            kill(feed, "victim", 30, items)
+            took = time.monotonic() - began
+            wait_until(lambda: feed.status()["spares"] == 1, DEADLINE)
+            wait_until(lambda: (_descriptors(), threading.active_count(), _family()) == before, DEADLINE, "something is left")
+            assert took < 30
+        items += feed
+    assert_sound(items)
+    assert [down.epoch for down in events_of(items, "victim", Down)] == list(range(1, 35))
+
+
+def _descriptors() -> int:
+    return psutil.Process().num_fds()
+
+
+def _family() -> int:
+    """Children, theirs, and zombies among them."""
+    return len(psutil.Process().children(recursive=True))

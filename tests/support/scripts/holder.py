@@ -1,0 +1,32 @@
+"""Holds a supervisor and ends in the way that is asked for. Arguments: url, start method, way.
+
+Prints its own pid and, once it is there, the owner's.
+"""
+
+import os
+import sys
+import threading
+
+from wsadapter import Endpoint, Supervisor
+
+url, method, way = sys.argv[1:]
+feed = Supervisor([Endpoint("a", url=url), Endpoint("b", url=url)], start_method=method, spares=2)  # type: ignore[arg-type]
+if way == "while_spawning":
+    feed.start()
+    print("starting", flush=True)
+    threading.Event().wait()
+for name in "ab":
+    monitor = feed.start().monitor(name)
+    monitor.wait_up(20)
+print("up", flush=True)
+for _ in feed:
+    if way == "wait":
+        threading.Event().wait()
+    elif way == "raise":
+        raise LookupError("of the user's own")
+    elif way == "sys.exit":
+        sys.exit(3)
+    elif way == "os._exit":
+        os._exit(4)
+    elif way == "end":
+        break

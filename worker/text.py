@@ -1,0 +1,29 @@
+"""A text message, parsed at most once, whoever looks into it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+
+class Text:
+    """The payload of one text message. Not thread-safe."""
+
+    __slots__ = ("_parsed", "_value", "payload")
+
+    def __init__(self, payload: bytes) -> None:
+        self.payload = payload
+        self._parsed = False
+        self._value: Any = None
+
+    @property
+    def value(self) -> Any:
+        """As JSON; None where it is none."""
+        if not self._parsed:
+            self._parsed = True
+            try:
+                self._value = orjson.loads(self.payload)
+            except orjson.JSONDecodeError:
+                self._value = None
+        return self._value
