@@ -77,6 +77,11 @@ class Account:
     def is_full(self) -> bool:
         return self.waiting > self.buffer.max_bytes
 
+    @property
+    def has_room(self) -> bool:
+        """Half of the buffer is free."""
+        return self.waiting <= self.buffer.max_bytes // 2
+
 
 @dataclass(slots=True, eq=False)
 class Arrival:
@@ -208,6 +213,15 @@ class Inbox:
                 self._let_go()
                 self._make_room(account)
 
+    def await_relief(self, account: Account, relieved: Callable[[], None]) -> bool:
+        """Have `relieved` called when half of the buffer is free again. False where it is already: the consumer was faster,
+        and nothing may be left that would ever call it."""
+        with self._lock:
+            if account.has_room:
+                return False
+            account.relieved = relieved
+            return True
+
     def discard(self, account: Account, cause: str) -> None:
         """Drop all that waits of an endpoint."""
         with self._lock:
@@ -283,8 +297,9 @@ class Inbox:
                     account.arrivals.popleft()
                 if account.arrivals and account.arrivals[0] is entry:
                     account.arrivals.popleft()
-                if account.relieved is not None and account.waiting <= account.buffer.max_bytes // 2:
-                    relieved, account.relieved = account.relieved, None
+                relieved = account.relieved  # once: the reactor may take it back meanwhile
+                if relieved is not None and account.has_room:
+                    account.relieved = None
                     relieved()
             elif entry.loss is None:
                 self._empty -= 1
@@ -425,4 +440,7 @@ def _json_key(data: bytes, path: str) -> str:
         if not isinstance(value, dict):
             return ""
         value = value.get(name)
-    return "" if value is None else orjson.dumps(value).decode()
+    try:
+        return "" if value is None else orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:  # nested deeper than orjson writes, though it reads it
+        return ""

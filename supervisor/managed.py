@@ -165,12 +165,12 @@ class ManagedEndpoint:
 
     def restart(self, why: str = "recycled") -> Future[None]:
         """A new owner now, whatever the state; the future is done when it is up."""
-        future: Future[None] = Future()
+        future = _promise()
         self._up_waiters.append(future)
         self._stopping = False
         self._policy.pardon()
-        self._planned = why
         if self._child is not None:
+            self._planned = why
             self._child.stop(kind="recycled")
         else:
             self._cancel_timer()
@@ -248,11 +248,6 @@ class ManagedEndpoint:
     # -- the next owner --------------------------------------------------------------------------------------------------
 
     def _launch(self) -> None:
-        self.epoch += 1
-        self.state = "starting"
-        self._last_words = None
-        self._epoch_messages = 0
-        self._streams = [None]
         limits = self.endpoint.limits
         connects, period = limits.connects, limits.connects_period
         host = urlsplit(self._current_url()).hostname or ""
@@ -261,13 +256,17 @@ class ManagedEndpoint:
         wait = self._office.budget.reserve(f"{host} {self.endpoint.bind}", monotonic(), connects, period)
         if wait > 0:
             self.state = "backoff"
-            self._narrate.budget(self.epoch, host, wait)
+            self._narrate.budget(self.epoch + 1, host, wait)
             self._timer = self._office.reactor.call_later(wait, self._hire)
         else:
             self._hire()
 
     def _hire(self) -> None:
+        self.epoch += 1
         self.state = "starting"
+        self._last_words = None
+        self._epoch_messages = 0
+        self._streams = [None]
         self._timer = None
         child = self._office.hire(self, self.endpoint)
         self._child = child
@@ -338,15 +337,13 @@ class ManagedEndpoint:
         """An answer on the control socket."""
         try:
             if command.kind == commands.PROBED:
-                self.rtt = command.json().get("rtt")
-                return
-            future = self._pending.pop(command.ref, None)
-            if future is None:
-                return
-            if command.kind == commands.TAKEN:
+                rtt = command.json().get("rtt")
+                self.rtt = rtt if isinstance(rtt, int | float) else None
+            elif command.kind == commands.TAKEN and (future := self._pending.pop(command.ref, None)):
                 future.set_result(None)
-            elif command.kind == commands.REFUSED:
+            elif command.kind == commands.REFUSED and command.ref in self._pending:
                 answer = command.json()
+                future = self._pending.pop(command.ref)
                 kind = NotConnected if answer.get("fate") == "not_sent" else SendFailed
                 future.set_exception(kind(f"{self.name}: {answer.get('text', 'refused')}"))
         except ValueError as error:
@@ -442,7 +439,8 @@ class ManagedEndpoint:
             self.state = "up"
         self._up_since = self._last_heard = monotonic()
         headers = {str(name): str(value) for name, value in dict(fields["headers"]).items()}
-        up = items.Up(self.name, self.epoch, now, fields["subprotocol"], headers)
+        subprotocol = fields["subprotocol"]
+        up = items.Up(self.name, self.epoch, now, None if subprotocol is None else str(subprotocol), headers)
         self._put(up)
         if self.ledger.ever_up:
             self.gap("reconnected", self._last_lost_at, now)
@@ -466,7 +464,8 @@ class ManagedEndpoint:
 
     def _on_gap(self, fields: dict[str, Any]) -> None:
         last = self.ledger.last_received_at
-        self.gap(str(fields["cause"]), last, time_ns(), expected=fields.get("expected"), got=fields.get("got"))
+        expected, got = _integer(fields.get("expected")), _integer(fields.get("got"))
+        self.gap(str(fields["cause"]), last, time_ns(), expected=expected, got=got)
 
     def _on_subscribed(self, fields: dict[str, Any]) -> None:
         stream = key_of(fields["stream"])
@@ -487,11 +486,12 @@ class ManagedEndpoint:
 
     def _on_restored(self, fields: dict[str, Any]) -> None:
         failed = tuple(key_of(stream) for stream in fields["failed"])
-        self._put(items.Restored(self.name, self.epoch, time_ns(), int(fields["ok"]), failed))
-        self._narrate.restored(self.epoch, int(fields["ok"]), failed)
+        ok = _count(fields["ok"])
+        self._put(items.Restored(self.name, self.epoch, time_ns(), ok, failed))
+        self._narrate.restored(self.epoch, ok, failed)
 
     def _on_dropped(self, fields: dict[str, Any]) -> None:
-        number, size, cause = int(fields["count"]), int(fields["bytes"]), str(fields["cause"])
+        number, size, cause = _count(fields["count"]), _count(fields["bytes"]), str(fields["cause"])
         self.account.dropped += number
         self._put(items.Dropped(self.name, self.epoch, time_ns(), None, None, number, size, cause))
         self._narrate.dropped(self.epoch, number, cause, str(fields.get("text", "")))
@@ -518,8 +518,9 @@ class ManagedEndpoint:
                 text = f"more than {self.endpoint.buffer.max_bytes} bytes waited for the consumer"
                 child.abort(Reason(kind="overflow", text=text))
             case "block" if self.account.relieved is None and not self._stopping:
-                child.pause()
-                self.account.relieved = lambda: self._office.reactor.post(lambda: self._relieve(child))
+                relieved = lambda: self._office.reactor.post(lambda: self._relieve(child))  # noqa: E731
+                if self._inbox.await_relief(self.account, relieved):
+                    child.pause()
 
     def _relieve(self, child: OwnerChild) -> None:
         if self._child is child:
@@ -579,7 +580,7 @@ class ManagedEndpoint:
         if self.state != "up" or self._child is None:
             remedy = f"wait for its Up (feed.monitor({self.name!r}).wait_up())"
             raise NotConnected(f"{self.name} is {self.state}: nothing was sent; {remedy}")
-        ref, future = next(self._refs), Future[None]()
+        ref, future = next(self._refs), _promise()
         try:
             self._child.tell(kind, ref, body)
         except NotConnected as error:
@@ -614,6 +615,26 @@ def resident_bytes(pid: int) -> int | None:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.NoSuchProcess:
         return None
+
+
+def _promise() -> Future[None]:
+    """A future that its caller can't cancel: an answer that came to a cancelled one would raise in the loop."""
+    future: Future[None] = Future()
+    future.set_running_or_notify_cancel()
+    return future
+
+
+def _count(value: object) -> int:
+    """An owner's number of something, checked; it is added up and must stay what JSON can carry."""
+    if not isinstance(value, int) or not 0 <= value < 1 << 48:
+        raise ValueError(f"not a count: {value!r:.100}")
+    return value
+
+
+def _integer(value: object) -> int | None:
+    if value is not None and not isinstance(value, int):
+        raise ValueError(f"not a number: {value!r:.100}")  # noqa: TRY004
+    return value
 
 
 def _is_loopback(host: str) -> bool:

@@ -29,11 +29,14 @@ from multiprocessing import (
 )
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess, set_spawning_popen
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
 
 from wsadapter import capabilities
 from wsadapter.contract import entry
+from wsadapter.descriptors import blind
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,7 @@ class _ForkServerPopen(popen_forkserver.Popen):
         # The child takes the end of this pipe for its parent's death, so one write end stays open here.
         lifeline = os.dup(write_end)
         self.finalizer = util.Finalize(self, _close_fds, (lifeline, self.sentinel))
+        _popens[self] = (lifeline, self.sentinel)
         with open(write_end, "wb") as pipe:
             pipe.write(parcel)
         self._server_pid = self._server._forkserver_pid  # type: ignore[attr-defined]
@@ -128,6 +132,7 @@ class _SpawnPopen(popen_spawn_posix.Popen):
         try:
             self.sentinel, child_alive = os.pipe()
             self.finalizer = util.Finalize(self, _close_fds, (self.sentinel, parcel_write))
+            _popens[self] = (self.sentinel, parcel_write)
             try:
                 command = spawn.get_command_line(tracker_fd=tracker, pipe_handle=parcel_read)
                 inherited = [*self._fds, tracker, parcel_read, child_alive]
@@ -162,6 +167,7 @@ class Launcher:
         self._orders: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._server = _new_server()
         self._abandoned = False
+        _launchers.add(self)
         self._thread = threading.Thread(target=self._run, name="wsadapter-launcher", daemon=True)
         self._thread.start()
 
@@ -180,7 +186,17 @@ class Launcher:
         self._orders.put(None)
         self._thread.join()
         self._kill_server()  # asked, it would wait for every process that inherited its lifeline, a stranger's too
-        self._server._stop()  # type: ignore[attr-defined]
+        address = self._server._forkserver_address  # type: ignore[attr-defined]
+        try:
+            self._server._stop()  # type: ignore[attr-defined]
+        except ChildProcessError:  # somebody else's waitpid(-1) was faster; what comes behind the wait is left to us
+            Path(address).unlink(missing_ok=True)
+
+    @property
+    def lifeline(self) -> int | None:
+        """While it is open, the fork server lives."""
+        fd: int | None = self._server._forkserver_alive_fd  # type: ignore[attr-defined]
+        return fd
 
     def _kill_server(self) -> None:
         pid = self._server._forkserver_pid  # type: ignore[attr-defined]
@@ -190,6 +206,7 @@ class Launcher:
     def _run(self) -> None:
         # Signals are the program's, in its own threads. What is started here inherits the mask, and lifts it when it is
         # ready for them (entry.accept_signals).
+        resource_tracker.ensure_running()  # before: it lifts the mask
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while (order := self._orders.get()) is not None:
             order()
@@ -227,6 +244,7 @@ class Launcher:
                 self._popen, target=entry.run_owner, args=(data_child, control_child, log_child), name=name, daemon=True
             )
             owner.start()
+            process._children.discard(owner)  # type: ignore[attr-defined]  # ours: not to be listed, or ended at exit, by others
             pid = owner.pid
             assert pid is not None
             pidfd = _pidfd(pid) if capabilities.pidfd() else None
@@ -262,3 +280,20 @@ def _discard(started: Started) -> None:
         end.close()  # it leaves on the end of its control socket
     if started.pidfd is not None:
         os.close(started.pidfd)
+
+
+_popens: WeakKeyDictionary[Any, tuple[int, ...]] = WeakKeyDictionary()
+"""What each start left open here."""
+_launchers: WeakSet[Launcher] = WeakSet()
+
+
+def _disown() -> None:
+    """In a forked child: the processes are the parent's. Were a lifeline open here too, the parent's death would go unseen."""
+    fds = [fd for popen, fds in _popens.items() if popen.finalizer.still_active() for fd in fds]
+    servers = [launcher.lifeline for launcher in _launchers]
+    blind([*fds, *(fd for fd in servers if fd is not None)])
+    _popens.clear()
+    _launchers.clear()
+
+
+os.register_at_fork(after_in_child=_disown)

@@ -35,6 +35,7 @@ from weakref import WeakSet
 
 from wsadapter import poller, shield
 from wsadapter.contract.errors import SupervisorStopped, WrongProcess
+from wsadapter.descriptors import blind
 
 T = TypeVar("T")
 GRACE = 0.02
@@ -247,11 +248,15 @@ class Reactor:
 
     # -- turns -----------------------------------------------------------------------------------------------------------
 
-    def _check(self) -> None:
+    def check_process(self) -> None:
+        """Raises `WrongProcess` in a fork of the process that made it."""
         if self._forked:
             raise WrongProcess(
                 "this supervisor belongs to the process that made it, this is a fork of it; make a new Supervisor here"
             )
+
+    def _check(self) -> None:
+        self.check_process()
         if self._failure is not None:
             raise RuntimeError("the supervisor's loop failed; this is a bug in wsadapter") from self._failure
         if self._closed:
@@ -374,13 +379,8 @@ class Reactor:
         self._release()
 
     def _blind(self) -> None:
-        """Our ends of all channels close. Their numbers stay taken until those who hold them close them: a number that
-        was free could have become somebody else's by then."""
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        for fd in self._handlers:
-            if fd != self._waker.fileno():
-                os.dup2(null, fd, inheritable=False)
-        os.close(null)
+        """Our ends of all channels close."""
+        blind(fd for fd in self._handlers if fd != self._waker.fileno())
 
 
 class _Keeper:
@@ -415,7 +415,8 @@ class _Keeper:
         self._waker.close()
 
     def _run(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _FAULTS)  # signals are the program's, in its own threads
+        # Signals are the program's, in its own threads.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _FAULTS)
         reactor = self._reactor
         idle = select.poll()
         idle.register(self._waker.fileno(), select.POLLIN)
@@ -427,8 +428,6 @@ class _Keeper:
         while not self._stopped:
             if not in_charge:
                 self._sleep(idle, GRACE)
-            if self._stopped:
-                return  # the sleep took the wake-up that came with it
             if reactor._turns != seen:
                 in_charge = False
             elif self._pending(ready):
@@ -454,6 +453,8 @@ class _Keeper:
             self._waker.clear()
 
     def _sleep_until_due(self, ready: select.poll) -> None:
+        if self._stopped:
+            return  # the sleep before took the wake-up that came with it
         self._sleeps_until = sys.float_info.max  # before the look: who sets a timer after it must wake us
         self._sleeps_until = self._next_due()
         delay = max(0.0, self._sleeps_until - monotonic())

@@ -121,7 +121,7 @@ class ConnectBudget:
         self._slots: dict[str, list[float]] = {}
 
     def reserve(self, host: str, now: float, connects: int, period: float) -> float:
-        """Book the next free connect to `host`; the seconds to wait for it. `connects` 0: no limit.
+        """Book the next free connect to `host`; when it is. `connects` 0: no limit.
 
         Every endpoint counts all connects to the host against its own limit, so the strictest holds for its owner.
         """
@@ -132,7 +132,7 @@ class ConnectBudget:
         if connects and len(slots) >= connects:
             at = max(now, slots[-connects] + period)
         insort(slots, at)
-        return at - now
+        return at
 
     def cancel(self, host: str, at: float) -> None:
         """Give back a booking that was not used."""

@@ -100,7 +100,8 @@ class Stream:
     def _refill(self, *, whole: bool) -> bool:
         """See to it that something is in hand, in the wanted shape; a `get()` in the loop body may have taken more than it
         returned. False: nothing waits."""
-        return shield.whole(lambda: self._inbox.refill(whole=whole))
+        self._reactor.check_process()
+        return self.pending and shield.whole(lambda: self._inbox.refill(whole=whole))
 
     def _has_more(self) -> bool:
         return bool(self._inbox) or self._over()

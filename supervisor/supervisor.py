@@ -111,7 +111,7 @@ class Supervisor:
         self._removed: dict[str, ManagedEndpoint] = {}
         self._main = Inbox()
         self._inboxes: dict[str, Inbox] = {}
-        self._stream = self._new_stream(self._main, lambda: [m for n, m in self._endpoints.items() if n not in self._inboxes])
+        self._stream = self._new_stream(self._main, lambda: (m for n, m in self._endpoints.items() if n not in self._inboxes))
         self._lock = threading.Lock()
         self._state: Literal["new", "running", "stopping", "stopped"] = "new"
         self._failed = False
@@ -181,6 +181,7 @@ class Supervisor:
 
     def ask_to_stop(self) -> bool:
         """Begin to stop and return at once. Safe in a signal handler. False where there is nothing to wait for."""
+        self.reactor.check_process()
         if self._state == "stopped":
             self._close()
             return False
@@ -249,7 +250,7 @@ class Supervisor:
                 self._inboxes[managed.name] = inbox
 
         self._do(move)
-        return self._new_stream(inbox, lambda: [m for n, m in self._endpoints.items() if self._inboxes.get(n) is inbox])
+        return self._new_stream(inbox, lambda: (m for n, m in self._endpoints.items() if self._inboxes.get(n) is inbox))
 
     # -- commands --------------------------------------------------------------------------------------------------------
 
@@ -510,19 +511,20 @@ class Supervisor:
 
     # -- small tools -----------------------------------------------------------------------------------------------------
 
-    def _new_stream(self, inbox: Inbox, mine: Callable[[], list[ManagedEndpoint]]) -> Stream:
+    def _new_stream(self, inbox: Inbox, mine: Callable[[], Iterable[ManagedEndpoint]]) -> Stream:
         def over() -> bool:
-            if inbox:
+            # Asked at every turn: it must not look at every endpoint while the first of them still lives.
+            if inbox or (self._state == "running" and any(not m.settled or m.last_exit is None for m in mine())):
                 return False
-            endpoints = mine()
-            hopeless = bool(endpoints) and all(m.settled and m.last_exit is not None for m in endpoints)
-            if (self._failed and self._state == "stopped") or (hopeless and self._state == "running"):
+            endpoints = list(mine())
+            if (self._failed and self._state == "stopped") or (endpoints and self._state == "running"):
                 raise AllFatal({m.name: m.last_exit.describe() if m.last_exit else m.state for m in endpoints})
             return self._state == "stopped"
 
         return Stream(self.reactor, inbox, begin=self._begin_if_new, over=over)
 
     def _begin_if_new(self) -> None:
+        self.reactor.check_process()
         if self._state == "new":
             self.start()
 

@@ -15,11 +15,12 @@
         |                                         v
         +-- outbox <-- decode (thread, if any) <-- uplink
 
-Decided in pure code, with the clock passed in: `frames`, `reader`, `session`, `heartbeat`, `subscriptions`, `templates`,
-`paths`. Done by thin shells: `owner` (the loop), `wire`, `channel`, `sender`, `uplink`, `outbox`, `control`, `connector`.
+Decided in pure code, with the clock passed in: `frames`, `reader`, `session`, `heartbeat`, `subscriptions`, `streams`,
+`templates`, `text`, `paths`. Done by thin shells: `owner` (the loop), `wire`, `channel`, `sender`, `uplink`, `outbox`,
+`control`, `connector`.
 
 To be read in this order: `main`, `owner`, `session`, `reader`, `channel`, `outbox`; then `transport` and `handshake`,
-`heartbeat`, `subscriptions` with dialects/README.md, `decode`. `template` is what a forkserver preloads.
+`heartbeat`, `subscriptions` and `streams` with dialects/README.md, `decode`. `template` is what a forkserver preloads.
 
 Nothing here imports the parent's modules; both sides know `wsadapter.contract` only.
 """

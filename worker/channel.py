@@ -115,13 +115,13 @@ class TlsChannel:
 
     def decrypt(self) -> bytes:
         """All that can be read of what has come in. `EndOfStream` comes with the call after the last bytes."""
-        read, incoming = self.tls.read, self._incoming
+        read = self.tls.read
         parts = []
         try:
             while part := read(_RECORD):
                 parts.append(part)
-                if len(parts) == 1 and not incoming.pending and not self.tls.pending():
-                    break  # to be told the same by an exception costs more than the rest of a small read
+                if len(parts) == 1 and not self._incoming.pending and not self.tls.pending():
+                    break  # a small read: to be told the same by an exception costs more than all the rest of it
             else:
                 self.ended = True
         except ssl.SSLWantReadError:

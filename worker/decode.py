@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -91,6 +92,7 @@ class Quarantine:
             return ""
         line = orjson.dumps({"error": error, "binary": binary, "data": base64.b64encode(payload).decode()}) + b"\n"
         try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self._path.open("ab") as file:
                 if file.tell() + len(line) > _MOST_QUARANTINED:
                     return f"; not kept, {self._path} is full"
@@ -111,6 +113,7 @@ class Decoder:
         self._done: deque[tuple[list[Payloads | Report], int]] = deque()
         self._held = 0
         self._queued = 0
+        self._called_at: float | None = None
         self._names: dict[int, str] = {}  # of the streams, by index; the thread's own
         threading.Thread(target=self._run, name="decode", daemon=True).start()
 
@@ -123,6 +126,11 @@ class Decoder:
     def idle(self) -> bool:
         """Whether everything put in has been taken out."""
         return not self._queued
+
+    def stuck_for(self, now: float) -> float:
+        """Seconds that the hook has been at the message it is at; 0 where it is at none."""
+        called_at = self._called_at
+        return 0.0 if called_at is None else now - called_at
 
     def put(self, item: Payloads | Report) -> None:
         """Queues messages or a report. It never blocks; the caller minds `full`."""
@@ -170,7 +178,11 @@ class Decoder:
         yield out
 
     def _called(self, payload: bytes, *, binary: bool, stream: str | None) -> list[bytes]:
-        result = self._hook(payload, binary=binary, stream=stream)
+        self._called_at = time.monotonic()
+        try:
+            result = self._hook(payload, binary=binary, stream=stream)
+        finally:
+            self._called_at = None
         if result is None:
             return []
         results = result if isinstance(result, list) else [result]

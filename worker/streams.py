@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 import orjson
+
 from wsadapter.contract.commands import Report
 from wsadapter.contract.endpoint import Filter, Subscription
 from wsadapter.worker.paths import look_up

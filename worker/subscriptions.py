@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-
 from wsadapter.contract.commands import Report
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.worker.paths import MISSING, look_up, matches

@@ -271,6 +271,9 @@ def _handshaken(channel: Channel, endpoint: Endpoint, target: _Target, headers: 
         )
     except (websocket.WebSocketException, ResponseEnd):
         pass  # the transcript is judged in any case, more strictly and in better words
+    except ssl.SSLError as error:  # TLS 1.3: only now the server says what it thinks of our certificate
+        if not transcript.complete:
+            raise _failed(f"TLS: {describe_tls_error(error)} (endpoint {endpoint.name})") from error
     except (OSError, EndOfStream) as error:
         if not transcript.complete:
             raise _failed(f"WebSocket handshake: {_words(error)}") from error
@@ -279,7 +282,12 @@ def _handshaken(channel: Channel, endpoint: Endpoint, target: _Target, headers: 
         raise ConnectError(response)
     peer = channel.sock.getpeername()
     channel.sock.setblocking(False)
-    return Connection(channel, response.subprotocol, response.headers, f"{peer[0]}:{peer[1]}", transcript.rest())
+    return Connection(channel, response.subprotocol, response.headers, _address(peer), transcript.rest())
+
+
+def _address(peer: tuple[Any, ...]) -> str:
+    """Host and port as in a URL; IPv6's brackets included."""
+    return f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
 
 
 def _failed(text: str) -> ConnectError:

@@ -37,6 +37,10 @@ class Uplink:
         """Whether everything is in the pipe."""
         return not self.backlog and (self._decoder is None or self._decoder.idle)
 
+    def stuck_for(self, now: float) -> float:
+        """Seconds that the decode hook has been at one message."""
+        return 0.0 if self._decoder is None else self._decoder.stuck_for(now)
+
     def report(self, report: Report) -> None:
         """A report at this place in the stream."""
         if self._decoder is not None:

@@ -32,6 +32,10 @@ KINDS: dict[str, str] = {
 }
 """Every value of `Reason.kind`, with its meaning."""
 
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "kind": str, "code": int, "text": str, "status": int, "body": str, "retry_after": (int, float), "exit_code": int,
+    "signal": str,
+}  # fmt: skip
 _PLANNED = frozenset({"recycled", "stopped"})
 _UNCOUNTED = frozenset({"recycled", "stopped", "supervisor_gone"})
 
@@ -80,8 +84,9 @@ class Reason:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Reason:
         """The reverse of `to_json`; raises `ValueError` on anything else (an owner's words are checked input)."""
-        known = {f.name for f in fields(cls)}
-        if not known.issuperset(data) or data.get("kind") not in KINDS:
+        if not isinstance(data, dict) or not all(isinstance(value, _TYPES.get(name, ())) for name, value in data.items()):
+            raise ValueError(f"not a reason: {data!r:.200}")  # noqa: TRY004
+        if data.get("kind") not in KINDS:
             raise ValueError(f"not a reason: {data!r:.200}")
         return cls(**data)
 

@@ -34,7 +34,7 @@ _ECDSA_WITH_SHA256 = "1.2.840.10045.4.3.2"
 _COMMON_NAME = "2.5.4.3"
 _SUBJECT_KEY_ID, _KEY_USAGE, _SUBJECT_ALT_NAME = "2.5.29.14", "2.5.29.15", "2.5.29.17"
 _BASIC_CONSTRAINTS, _AUTHORITY_KEY_ID, _EXTENDED_KEY_USAGE = "2.5.29.19", "2.5.29.35", "2.5.29.37"
-_SERVER_AUTH = "1.3.6.1.5.5.7.3.1"
+_SERVER_AUTH, _CLIENT_AUTH = "1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.2"
 _CLOCK_SKEW = timedelta(hours=1)
 
 
@@ -66,7 +66,7 @@ class Authority:
         not_after: datetime | None = None,
         self_signed: bool = False,
     ) -> tuple[str, str]:
-        """A server certificate for `hosts` (names and addresses) and its private key, both PEM.
+        """A certificate for `hosts` (names and addresses) and its private key, both PEM; for servers, and for clients too.
 
         Valid from an hour ago for 30 days unless said otherwise. `self_signed` gives one that this authority has not
         signed. Raises `ValueError` without a host.
@@ -80,7 +80,7 @@ class Authority:
         extensions = [
             _extension(_BASIC_CONSTRAINTS, _sequence(), critical=True),
             _extension(_KEY_USAGE, _bits(0b1000_0000, unused=7), critical=True),  # digitalSignature
-            _extension(_EXTENDED_KEY_USAGE, _sequence(_oid(_SERVER_AUTH))),
+            _extension(_EXTENDED_KEY_USAGE, _sequence(_oid(_SERVER_AUTH), _oid(_CLIENT_AUTH))),
             _extension(_SUBJECT_ALT_NAME, _sequence(*(_general_name(host) for host in hosts))),
             _extension(_SUBJECT_KEY_ID, _octets(_key_id(key))),
             _extension(_AUTHORITY_KEY_ID, _sequence(_tlv(0x80, issuer_key_id))),

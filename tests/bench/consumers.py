@@ -84,6 +84,14 @@ def await_ups(feed: Any, count: int) -> None:
         count -= isinstance(item, Up)
 
 
+def refuse_loss(item: Any) -> None:
+    """A figure with losses in it would be worth nothing."""
+    from wsadapter import Down, Dropped, Gap
+
+    if isinstance(item, Down | Dropped | Gap):
+        raise RuntimeError(f"{item}")
+
+
 def items(task: Task) -> None:
     """wsadapter, `for item in feed`."""
     from wsadapter import Message
@@ -100,7 +108,7 @@ def items(task: Task) -> None:
                 if count == mark and (mark := meter.reach(count)) < 0:
                     break
             else:
-                raise RuntimeError(f"{item}")
+                refuse_loss(item)
         meter.report()
 
 
@@ -115,7 +123,8 @@ def batches(task: Task) -> None:
         mark = meter.mark
         for batch in feed.batches():
             if not isinstance(batch, Batch):
-                raise RuntimeError(f"{batch}")
+                refuse_loss(batch)
+                continue
             for _data in batch:
                 count += 1
             if count >= mark and (mark := meter.reach(count)) < 0:

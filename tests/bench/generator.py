@@ -27,7 +27,7 @@ class Speaker:
     """A child process that is told things on its standard input and answers on its standard output."""
 
     def __init__(self, module: str, *arguments: str) -> None:
-        self._name = module
+        self._name, self._arguments = module, arguments
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
@@ -47,7 +47,7 @@ class Speaker:
         finally:
             watch.cancel()
         if not line:
-            raise ProcessFailed(f"{self._name} {' '.join(self.process.args[3:])[:80]} gave no answer within {timeout:.0f} s")
+            raise ProcessFailed(f"{self._name} {' '.join(self._arguments)[:80]} ended, or gave no answer in {timeout:.0f} s")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

@@ -14,6 +14,7 @@ import os
 import resource
 import selectors
 import socket
+import ssl
 import sys
 import time
 from collections import deque
@@ -65,7 +66,10 @@ class Peer:
         if not data:
             return False
         if self._tls is not None:
-            data = self._tls.receive(data)
+            try:
+                data = self._tls.receive(data)
+            except ssl.SSLError:
+                return False
             self._append(self._tls.take_output())
         self._take(data)
         return True
@@ -81,6 +85,8 @@ class Peer:
         for frame in self._frames.feed(data):
             if frame.opcode == ws.PING:
                 self.put([ws.encode_frame(ws.PONG, frame.payload)])
+            elif frame.opcode == ws.TEXT:
+                self.put([ws.encode_frame(ws.TEXT, frame.payload)])
             elif frame.opcode == ws.CLOSE:
                 self.refill = b""
                 self.put([ws.encode_frame(ws.CLOSE, frame.payload)])

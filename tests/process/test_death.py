@@ -34,6 +34,7 @@ from tests.support.feeds import (
     pid_of,
     steady,
     supervise,
+    wait_streaming,
 )
 from tests.support.waiting import wait_until
 from wsadapter import AllFatal, Supervisor, capabilities
@@ -76,6 +77,7 @@ def half_written(start_method: str, items: list[Item], **settings: object) -> It
     with Exchange(messages=["first " * 1000, BIG, "last"]) as ex, steady() as busy:
         endpoint = ex.endpoint("victim", buffer=BLOCKED, restart=SOON, **settings)
         with supervise(endpoint, busy.endpoint("busy"), start_method=start_method) as feed:
+            wait_streaming(feed, "busy")
             half_a_record_in_the_pipe(feed, "victim")
             yield ex, feed
         items += feed

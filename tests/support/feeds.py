@@ -99,6 +99,11 @@ def pid_of(feed: Supervisor, name: str) -> int:
     return pid
 
 
+def wait_streaming(feed: Supervisor, name: str) -> None:
+    """Until something was received from an endpoint, without consuming anything."""
+    wait_until(lambda: feed.status()["endpoints"][name]["messages"], DEADLINE, f"nothing from {name}")
+
+
 def half_a_record_in_the_pipe(feed: Supervisor, name: str, least: int = 64 * 1024) -> None:
     """Waits until the owner of a blocked endpoint has written as much of a record as its pipe takes."""
     feed.monitor(name).wait_up(DEADLINE)
@@ -119,7 +124,7 @@ def _unread(fd: int) -> int:
 
 def events_of(items: Iterable[Item], name: str, *kinds: type[Event]) -> list[Any]:
     """The events of an endpoint, of these kinds or all, in order."""
-    return [i for i in items if isinstance(i, kinds or Event) and isinstance(i, Event) and i.endpoint == name]
+    return [item for item in items if isinstance(item, kinds or Event) and item.endpoint == name]
 
 
 def messages_of(items: Iterable[Item], name: str) -> list[Message]:

@@ -25,15 +25,16 @@ def server_frame(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
 
 
 class RawServer:
-    """Listens on a random loopback port."""
+    """Listens on a random port of a loopback address."""
 
-    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, context: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
         self._context = context
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         self._listener.settimeout(DEADLINE)
         self.port = self._listener.getsockname()[1]
         scheme = "ws" if context is None else "wss"
-        self.url = f"{scheme}://127.0.0.1:{self.port}/feed?secret=1"
+        name = f"[{host}]" if ":" in host else host
+        self.url = f"{scheme}://{name}:{self.port}/feed?secret=1"
         self._peers: list[RawPeer] = []
 
     def __enter__(self) -> Self:
@@ -54,6 +55,17 @@ class RawServer:
         peer = RawPeer(sock)
         self._peers.append(peer)
         return peer
+
+    def nobody_came(self) -> bool:
+        """Whether no connection waits to be accepted."""
+        self._listener.setblocking(False)
+        try:
+            self._listener.accept()[0].close()
+        except BlockingIOError:
+            return True
+        finally:
+            self._listener.settimeout(DEADLINE)
+        return False
 
     def accept_websocket(self, *, behind: bytes = b"") -> RawPeer:
         """The next connection with the WebSocket handshake done, `behind` sent in the same breath."""

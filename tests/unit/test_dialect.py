@@ -134,3 +134,18 @@ def test_the_test_environment_has_urls_of_its_own() -> None:
     endpoint = Endpoint("x", dialect="okx", environment="test")
     assert apply_dialect(endpoint, load_dialect("okx")).urls == ("wss://wspap.okx.com:8443/ws/v5/public",)
     assert apply_dialect(endpoint, None) is endpoint
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        ("[stream]", "stream.path: this key is required"),
+        ("[stream]\npath = ''", "stream.path: expected a string that is not empty"),
+        ("[stream]\npath = 's'\nkey = 's'", "stream.key: "),
+    ],
+)
+def test_a_stream_table_says_where_the_name_stands_and_nothing_else(table: str, problem: str, tmp_path: Path) -> None:
+    found = problems(SOUND + table, tmp_path)
+    assert len(found) == 1
+    assert found[0].startswith(problem)
+    assert problems(SOUND + "[stream]\npath = 'arg'", tmp_path) == []

@@ -1,44 +1,295 @@
-"""What the loop's threads may not miss of each other."""
+"""The loop by itself: timers, posted calls, who runs it, and that it rests when there is nothing to do."""
 
 from __future__ import annotations
 
+import os
+import resource
+import signal
 import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
 
-from wsadapter.reactor import Reactor
+import pytest
 
-FAR = 5.0
-"""Seconds to a timer that nobody may sleep until."""
+from wsadapter import shield
+from wsadapter.contract.errors import SupervisorStopped
+from wsadapter.reactor import GRACE, Reactor
+
+PATIENCE = 10.0
 
 
-def test_what_another_thread_finishes_between_the_look_and_the_wait_is_not_slept_over() -> None:
-    reactor = Reactor()
-    reactor.call_later(FAR, lambda: None)
-    happened: list[str] = []
-    looks: list[bool] = []
+@pytest.fixture
+def reactor() -> Iterator[Reactor]:
+    loop = Reactor()
+    loop.start()
+    yield loop
+    loop.close()
 
-    def turn_elsewhere() -> None:
-        reactor.post(lambda: happened.append("it"))
-        assert reactor.try_turn()
 
-    def done() -> bool:
-        looks.append(bool(happened))
-        if len(looks) == 1:
-            other = threading.Thread(target=turn_elsewhere)
-            other.start()
-            other.join()
-        return looks[-1]
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    read, write = os.pipe()
+    yield read, write
+    os.close(read)
+    os.close(write)
 
+
+def test_timers_run_in_the_order_of_their_time_and_not_before_it(reactor: Reactor) -> None:
+    ran: list[tuple[str, float]] = []
     began = time.monotonic()
-    assert reactor.run_until(done, timeout=FAR)
-    assert time.monotonic() - began < FAR / 2
-    reactor.close()
+    for name, delay in (("late", 0.06), ("soon", 0.02), ("never", 0.03), ("middle", 0.04)):
+        timer = reactor.call_later(delay, lambda name=name: ran.append((name, time.monotonic() - began)))
+        if name == "never":
+            timer.cancel()
+            timer.cancel()
+    assert reactor.run_until(lambda: len(ran) == 3, PATIENCE)
+    assert [name for name, _ in ran] == ["soon", "middle", "late"]
+    assert all(after >= delay for (_, after), delay in zip(ran, (0.02, 0.04, 0.06), strict=True))
 
 
-def test_a_keeper_that_is_told_to_stop_while_it_naps_does_not_sleep_on() -> None:
+def test_run_until_gives_up_after_the_time_it_was_given(reactor: Reactor) -> None:
+    began = time.monotonic()
+    assert not reactor.run_until(lambda: False, 0.1)
+    assert 0.1 <= time.monotonic() - began < 1
+    assert not reactor.run_until(lambda: False, 0)
+
+
+def test_calls_from_many_threads_run_one_at_a_time(reactor: Reactor) -> None:
+    inside = 0
+    most = 0
+    total = 0
+
+    def work() -> int:
+        nonlocal inside, most, total
+        inside += 1
+        most = max(most, inside)
+        total += 1
+        inside -= 1
+        return total
+
+    def hammer() -> None:
+        for _ in range(300):
+            reactor.call(work, PATIENCE)
+
+    with ThreadPoolExecutor(6) as pool:
+        for future in [pool.submit(hammer) for _ in range(6)]:
+            future.result(PATIENCE * 3)
+    assert (total, most) == (1800, 1)
+
+
+def test_a_call_raises_what_the_called_raises_and_the_loop_lives_on(reactor: Reactor) -> None:
+    with pytest.raises(ZeroDivisionError):
+        reactor.call(lambda: 1 // 0)
+    assert reactor.call(lambda: "alive") == "alive"
+
+
+def test_a_call_within_a_call_runs_at_once(reactor: Reactor) -> None:
+    assert reactor.call(lambda: reactor.call(lambda: "inner")) == "inner"
+
+
+def test_waiting_within_the_loop_is_refused(reactor: Reactor) -> None:
+    with pytest.raises(RuntimeError, match="for ever"):
+        reactor.call(lambda: reactor.run_until(lambda: False))
+
+
+def test_each_of_several_waiting_threads_sees_its_own_condition_come_true(reactor: Reactor, pipe: tuple[int, int]) -> None:
+    read, write = pipe
+    got: list[bytes] = []
+    reactor.call(lambda: reactor.register(read, lambda _: got.append(os.read(read, 1))))
+    with ThreadPoolExecutor(5) as pool:
+        waiting = [pool.submit(reactor.run_until, lambda n=n: len(got) >= n, PATIENCE) for n in range(1, 6)]
+        for _ in range(5):
+            os.write(write, b"x")
+        assert all(future.result(PATIENCE) for future in waiting)
+
+
+def test_a_thread_that_waits_without_end_sees_what_another_ones_turn_did(reactor: Reactor) -> None:
+    for _ in range(200):
+        done = threading.Event()
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(reactor.run_until, done.is_set, PATIENCE)
+            reactor.call(done.set)
+            began = time.monotonic()
+            assert waiting.result(PATIENCE)
+            assert time.monotonic() - began < 1
+
+
+def test_the_keeper_takes_over_when_nobody_runs_the_loop(reactor: Reactor, pipe: tuple[int, int]) -> None:
+    read, write = pipe
+    handled = threading.Event()
+    by: list[str] = []
+
+    def handle(_events: int) -> None:
+        os.read(read, 1)
+        by.append(threading.current_thread().name)
+        handled.set()
+
+    reactor.call(lambda: reactor.register(read, handle))
+    began = time.monotonic()
+    os.write(write, b"x")
+    assert handled.wait(PATIENCE)
+    assert time.monotonic() - began < GRACE * 25
+    assert by == ["wsadapter-keeper"]
+    fired = threading.Event()
+    reactor.call(lambda: reactor.call_later(0.05, fired.set))
+    assert fired.wait(PATIENCE), "timers too"
+
+
+def test_it_rests_while_there_is_nothing_to_do(reactor: Reactor) -> None:
+    reactor.call_later(3600, lambda: None)
+
+    def cost() -> float:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        return used.ru_utime + used.ru_stime
+
+    reactor.run_until(lambda: False, 0.1)
+    turns, before = reactor._turns, cost()
+    time.sleep(0.5)  # the idle time is what is measured
+    assert reactor._turns - turns <= 2
+    reactor.run_until(lambda: False, 0.5)
+    assert reactor._turns - turns <= 6
+    assert cost() - before < 0.2
+
+
+def test_closing_wakes_who_waits() -> None:
     reactor = Reactor()
-    reactor.call_later(FAR, lambda: None)
     reactor.start()
-    began = time.monotonic()
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(reactor.run_until, lambda: False) for _ in range(2)]
+        reactor.call(lambda: None)
+        reactor.close()
+        for future in waiting:
+            with pytest.raises(SupervisorStopped):
+                future.result(PATIENCE)
     reactor.close()
-    assert time.monotonic() - began < FAR / 2
+
+
+def test_closing_ends_its_thread_and_frees_its_descriptors() -> None:
+    def held() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    before = held(), threading.active_count()
+    for _ in range(5):
+        reactor = Reactor()
+        reactor.start()
+        reactor.call(lambda: None)
+        reactor.close()
+    assert (held(), threading.active_count()) == before
+
+
+def test_a_handler_may_unregister_itself_and_the_others(reactor: Reactor) -> None:
+    pipes = [os.pipe() for _ in range(3)]
+    called: list[int] = []
+
+    def handle(fd: int) -> None:
+        called.append(fd)
+        for read, _ in pipes:
+            reactor.unregister(read)
+
+    def register() -> None:
+        for read, write in pipes:
+            reactor.register(read, lambda _, fd=read: handle(fd))
+            os.write(write, b"x")
+
+    reactor.call(register)
+    assert reactor.run_until(lambda: bool(called), PATIENCE)
+    reactor.run_until(lambda: False, 0.05)
+    assert len(called) == 1
+    for read, write in pipes:
+        os.close(read)
+        os.close(write)
+
+
+def test_post_is_safe_in_a_signal_handler(reactor: Reactor) -> None:
+    posted: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: reactor.post(lambda: posted.append(1)))
+    try:
+        sender = threading.Thread(target=lambda: [os.kill(os.getpid(), signal.SIGUSR1) or time.sleep(0.001) for _ in range(50)])
+        sender.start()
+        reactor.run_until(lambda: not sender.is_alive(), PATIENCE)
+        sender.join(PATIENCE)
+        assert reactor.run_until(lambda: len(posted) > 0, PATIENCE)
+        assert reactor.call(lambda: "alive") == "alive"
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+# -- interrupts ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupt_within_the_work_is_raised_behind_it(reactor: Reactor) -> None:
+    """Also where another thread of the program takes the signal; so a mask is of no use."""
+    threading.Thread(target=threading.Event().wait, args=(5,), daemon=True).start()
+    finished: list[bool] = []
+
+    def work() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        deadline = time.monotonic() + 0.05
+        while time.monotonic() < deadline:
+            sum(range(100))
+        finished.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        reactor.call(work)
+    assert finished == [True]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert reactor.call(lambda: "alive") == "alive"
+
+
+def test_work_is_whole_and_the_programs_handlers_are_back_behind_it() -> None:
+    seen: list[tuple[int, bool]] = []
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        seen.append((number, frame is not None))
+
+    before = {n: signal.signal(n, handler) for n in (signal.SIGUSR1, signal.SIGUSR2)}
+    try:
+
+        def work() -> str:
+            for number in before:
+                os.kill(os.getpid(), number)
+            assert seen == []
+            return "done"
+
+        assert shield.whole(work) == "done"
+        assert sorted(seen) == [(signal.SIGUSR1, True), (signal.SIGUSR2, True)]
+        assert all(signal.getsignal(n) is handler for n in before)
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def test_work_that_raises_puts_the_handlers_back_too() -> None:
+    with pytest.raises(LookupError):
+        shield.whole(lambda: {}["no such thing"])
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_interrupts_at_any_moment_leave_no_lock_taken(reactor: Reactor) -> None:
+    """Each is raised somewhere in `run_until`; the keeper, and the next call, must be able to go on."""
+    stop = threading.Event()
+    ready = threading.Event()
+
+    def interrupt() -> None:
+        while not stop.is_set():
+            if ready.wait(0.1):
+                ready.clear()
+                os.kill(os.getpid(), signal.SIGINT)
+
+    sender = threading.Thread(target=interrupt)
+    sender.start()
+    caught = 0
+    try:
+        while caught < 1000:
+            try:
+                ready.set()
+                while True:
+                    reactor.call(lambda: None)
+            except KeyboardInterrupt:
+                caught += 1
+    finally:
+        stop.set()
+        sender.join()
+    assert ThreadPoolExecutor(1).submit(reactor.call, lambda: "alive").result(PATIENCE) == "alive"

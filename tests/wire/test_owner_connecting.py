@@ -57,9 +57,10 @@ UPGRADE = b"HTTP/1.1 101 OK\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-
         (UPGRADE + b"X: " + b"x" * 1_000_000 + b"\r\n\r\n", "more than 64 KiB of response headers"),
         (UPGRADE + b"no colon\r\n\r\n", "malformed header"),
         (b"\x16\x03\x01\r\n\r\n", "not an HTTP/1.1 response"),
+        (UPGRADE + b"X: y\r\n" * 200_000 + b"\r\n", "more than 64 KiB of response headers"),
     ],
 )
-def test_a_101_that_is_not_quite_one_is_rejected_and_the_text_says_why(response: bytes, text: str) -> None:
+def test_row_61_a_101_that_is_not_quite_one_is_rejected_and_the_text_says_why(response: bytes, text: str) -> None:
     reason = refused(response)
     assert reason.kind == "handshake_rejected"
     assert text in reason.text
@@ -80,9 +81,21 @@ def test_retry_after_is_told_in_seconds(value: str) -> None:
     assert reason.retry_after == pytest.approx(17, abs=3)
 
 
-def test_a_redirect_is_not_followed_and_no_secret_is_shown() -> None:
+def test_row_61_a_redirect_is_not_followed_and_no_secret_is_shown() -> None:
     reason = refused(b"HTTP/1.1 302 Found\r\nLocation: wss://user:pw@other.example/x?token=1\r\nContent-Length: 0\r\n\r\n")
     assert (reason.status, reason.text) == (302, "a redirect is not followed; it points to wss://other.example/x")
+
+
+def test_row_61_a_redirect_to_another_host_carries_no_credentials_there() -> None:
+    with RawServer() as other, RawServer() as server, Owned() as owned:
+        url = server.url.replace("ws://", "ws://joe:password@")
+        owned.assign(Endpoint("feed", url=url, headers={"X-Key": "key", "Cookie": "session=1"}))
+        peer = server.accept()
+        peer.read_request()
+        peer.send(f"HTTP/1.1 307 Moved\r\nLocation: {other.url}\r\nContent-Length: 0\r\n\r\n".encode())
+        reason = owned.down()
+        assert (reason.kind, reason.status) == ("handshake_rejected", 307)
+        assert other.nobody_came()
 
 
 def test_a_server_that_ends_the_connection_in_the_handshake_is_a_failed_connect() -> None:
@@ -126,11 +139,6 @@ def test_the_chosen_subprotocol_is_reported() -> None:
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"headers": {"X": "a\r\nEvil: 1"}}, "the header 'X'"),
-        ({"headers": {"X\r\nEvil": "1"}}, "holds a line break"),
-        ({"headers": {"Upgrade": "h2c"}}, "can't be set"),
-        ({"subprotocols": ("a\r\nb",)}, "a subprotocol"),
-        ({"proxy": "socks5://127.0.0.1:1"}, "pip install wsadapter[socks]"),
         ({"proxy": "ftp://127.0.0.1:1"}, "the proxy must be"),
         ({"decode": "nowhere_to_be_found:hook"}, "No module named 'nowhere_to_be_found'"),
         ({"decode": "json:nothing"}, "has no attribute 'nothing'"),
@@ -138,11 +146,56 @@ def test_the_chosen_subprotocol_is_reported() -> None:
     ],
 )
 def test_settings_that_no_retry_can_mend_are_told_as_such(settings: dict[str, object], text: str) -> None:
+    assert_not_tried(settings, text)
+
+
+def assert_not_tried(settings: dict[str, object], text: str) -> None:
+    """Fails unless it is a matter of the configuration."""
     with Owned() as owned:
         owned.assign(Endpoint("feed", url="ws://127.0.0.1:1/", **settings))  # type: ignore[arg-type]
         reason = owned.down()
         assert reason.kind == "config"
         assert text in reason.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"headers": {"X": "a\r\nEvil: 1"}}, "the header 'X'"),
+        ({"headers": {"X\r\nEvil": "1"}}, "holds a line break"),
+        ({"headers": {"Upgrade": "h2c"}}, "can't be set"),
+        ({"subprotocols": ("a\r\nb",)}, "a subprotocol"),
+    ],
+)
+def test_row_61_settings_that_would_put_lines_of_their_own_into_the_request_are_refused(
+    settings: dict[str, object], text: str
+) -> None:
+    assert_not_tried(settings, text)
+
+
+def test_a_socks_proxy_without_the_package_for_it_is_told_with_the_command_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "python_socks.py").write_text("raise ImportError('not installed')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with Owned("spawn") as owned:
+        owned.assign(Endpoint("feed", url="ws://127.0.0.1:1/", proxy="socks5://127.0.0.1:1"))
+        reason = owned.down()
+        assert reason.kind == "config"
+        assert "pip install wsadapter[socks]" in reason.text
+
+
+def test_an_ipv6_address_is_reached_and_named_in_brackets() -> None:
+    try:
+        server = RawServer(host="::1")
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with server, Owned() as owned:
+        owned.assign(Endpoint("feed", url=server.url))
+        peer = server.accept_websocket(behind=server_frame(TEXT, b"six"))
+        assert owned.up()["peer"] == f"[::1]:{server.port}"
+        assert peer.request["host"] == f"[::1]:{server.port}"
+        assert owned.message() == b"six"
 
 
 def test_nobody_listening_is_a_failed_connect_that_names_host_and_port() -> None:
@@ -202,48 +255,6 @@ def test_an_owner_without_an_endpoint_leaves_with_0(how: str) -> None:
         assert owned.exit_code() == 0
 
 
-def through_proxy(listener: socket.socket, seen: list[str], target: int) -> None:
-    """A proxy for one CONNECT."""
-    inner, _ = listener.accept()
-    request = b""
-    while b"\r\n\r\n" not in request:
-        request += inner.recv(4096)
-    seen += request.decode().split("\r\n")
-    inner.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-    with socket.create_connection(("127.0.0.1", target)) as outer, inner:
-        back = threading.Thread(target=pump, args=(outer, inner))
-        back.start()
-        pump(inner, outer)
-        back.join()
-
-
-def pump(source: socket.socket, sink: socket.socket) -> None:
-    try:
-        while chunk := source.recv(4096):
-            sink.sendall(chunk)
-        sink.shutdown(socket.SHUT_WR)
-    except OSError:
-        pass
-
-
-def test_an_http_proxy_is_used_and_gets_its_own_credentials() -> None:
-    seen: list[str] = []
-    with RawServer() as server, Owned() as owned, socket.create_server(("127.0.0.1", 0)) as listener:
-        proxy = threading.Thread(target=through_proxy, args=(listener, seen, server.port))
-        proxy.start()
-        url = f"ws://feed.invalid:{server.port}/"
-        owned.assign(Endpoint("feed", url=url, proxy=f"http://a:b@127.0.0.1:{listener.getsockname()[1]}"))
-        peer = server.accept_websocket()
-        assert peer.request["host"] == f"feed.invalid:{server.port}"
-        owned.up()
-        peer.send_frame(CLOSE, b"")
-        owned.down()
-        peer.sock.close()
-        proxy.join(10)
-    assert seen[0] == f"CONNECT feed.invalid:{server.port} HTTP/1.1"
-    assert "Proxy-Authorization: Basic " + base64.b64encode(b"a:b").decode() in seen
-
-
 def test_a_source_address_is_used() -> None:
     with RawServer() as server, Owned() as owned:
         owned.assign(Endpoint("feed", url=server.url, bind="127.0.0.2"))
@@ -289,7 +300,7 @@ def test_tls_carries_messages_one_record_each_or_many_in_one(tmp_path: Path, met
         ("valid", "unable to get local issuer certificate"),
     ],
 )
-def test_a_certificate_that_can_not_be_trusted_is_refused(tmp_path: Path, kind: CertificateKind, text: str) -> None:
+def test_row_60_a_certificate_that_can_not_be_trusted_is_refused(tmp_path: Path, kind: CertificateKind, text: str) -> None:
     context, ca_file = secure(tmp_path, kind)
     tls = {} if kind == "valid" else {"ca_file": ca_file}
     with RawServer(context) as server, Owned() as owned:
@@ -320,7 +331,7 @@ def certificate_sha256(server: RawServer, context: ssl.SSLContext) -> str:
     return hashlib.sha256(certificates[0] or b"").hexdigest()
 
 
-def test_a_pinned_certificate_is_accepted_and_another_is_not(tmp_path: Path) -> None:
+def test_row_60_a_pinned_certificate_is_accepted_and_another_is_not(tmp_path: Path) -> None:
     context, ca_file = secure(tmp_path)
     with RawServer(context) as server:
         pin = certificate_sha256(server, context)

@@ -98,7 +98,7 @@ def test_a_message_of_several_megabytes_and_one_in_fragments_with_a_ping_between
         (server_frame(CLOSE, b"\x03\xe8\xff"), 1007, "UTF-8"),
     ],
 )
-def test_a_peer_that_breaks_the_protocol_is_told_why_after_its_good_messages_were_delivered(
+def test_row_58_a_peer_that_breaks_the_protocol_is_told_why_after_its_good_messages_were_delivered(
     sent: bytes, code: int, text: str
 ) -> None:
     with RawServer() as server, Owned() as owned:

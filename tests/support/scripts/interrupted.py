@@ -15,7 +15,9 @@ seen = []
 caught = 0
 threading.Thread(target=threading.Event().wait, name="a thread of the program's own", daemon=True).start()
 feed = Supervisor([Endpoint("a", url=url)]).start()
-first = feed.get(10)
+feed.monitor("a").wait_up(20)
+while not feed.status()["spares"]:
+    pass  # processes that are being started are another story
 while caught < wanted:
     try:
         os.write(1, b"caught %d\n" % caught)  # in here, for the next interrupt is sent when this is read

@@ -1,0 +1,191 @@
+"""What messages cost, without a clock: system calls, Python calls and allocations, with bounds.
+
+A regression that only a benchmark would show, such as a record or a function call per message, fails here. The bounds leave
+room for what varies; what they are there for is a hundred times beyond them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable
+from itertools import repeat
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from tests.support.feeds import DEADLINE, collect
+from wsadapter import Batch, Message, Supervisor, Up
+from wsadapter.contract.endpoint import Buffer
+from wsadapter.contract.record import BATCH, RecordReader, encode
+from wsadapter.inbox import Account, Inbox, arrival_of
+from wsadapter.testing import Exchange
+from wsadapter.testing.frames import TEXT, encode_frame
+from wsadapter.worker.outbox import Outbox
+from wsadapter.worker.reader import Reader
+
+COUNT = 10_000
+SIZE = 200
+FRAME = encode_frame(TEXT, b"x" * SIZE)
+HEADER = len(FRAME) - SIZE
+
+
+def calls(work: Callable[[], object]) -> Counter[str]:
+    """How many Python functions ("call") and C functions ("c_call") it calls."""
+    found: Counter[str] = Counter()
+
+    def note(_frame: FrameType, event: str, _argument: object) -> None:
+        found[event] += 1
+
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return found
+
+
+def record(sequence: int, count: int) -> bytes:
+    """What an owner writes for `count` messages."""
+    starts = [n * len(FRAME) + HEADER for n in range(count)]
+    ends = [start + SIZE for start in starts]
+    return encode(FRAME * count, kind=BATCH, sequence=sequence, received_at=1, starts=starts, ends=ends)
+
+
+class Parent:
+    """The way of a record through the parent."""
+
+    def __init__(self) -> None:
+        self._records, self._inbox = RecordReader(), Inbox()
+        self._account = Account("a", Buffer())
+
+    def take(self, data: bytes) -> list[object]:
+        for received in self._records.feed(data):
+            self._inbox.put(arrival_of(received, self._account, epoch=1, first=1, streams=None))
+        self._inbox.take(whole=False)
+        return list(self._inbox.in_hand)
+
+
+@pytest.fixture
+def pipe() -> tuple[int, int]:  # type: ignore[misc]
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    yield reading, writing
+    os.close(reading)
+    os.close(writing)
+
+
+def io_calls(pid: int) -> Counter[str]:
+    """read(2) and write(2) and their kin, so far. `recv` and `send` are not among them."""
+    lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+    return Counter({name: int(value) for name, _, value in (line.partition(": ") for line in lines)})
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("tls", [False, True], ids=["ws", "wss"])
+def test_what_has_piled_up_comes_in_few_records_and_few_system_calls(tls: bool) -> None:
+    messages = ["x" * SIZE] * COUNT
+    with Exchange(messages=messages, tls=tls) as ex, Supervisor([ex.endpoint("a")]) as feed:
+        ex.pause()
+        collect(feed, lambda item: isinstance(item, Up))
+        owner = feed.status()["endpoints"]["a"]["pid"]
+        os.kill(owner, signal.SIGSTOP)
+        ex.resume()
+        ex.wait_for(lambda: sum(ex.sent.values()) == COUNT, DEADLINE)
+        before = {pid: io_calls(pid) for pid in (os.getpid(), owner)}
+        os.kill(owner, signal.SIGCONT)
+        batches, received = 0, 0
+        for batch in feed.batches():
+            if isinstance(batch, Batch):
+                batches, received = batches + 1, received + len(batch)
+            if received == COUNT:
+                break
+        spent = {pid: io_calls(pid) - before[pid] for pid in before}
+    assert batches <= COUNT / 50
+    assert spent[owner]["syscw"] <= COUNT / 20  # one writev per record
+    assert spent[os.getpid()]["syscr"] <= COUNT / 20  # the reads of the pipe
+
+
+def test_the_parent_calls_no_function_per_message() -> None:
+    parent = Parent()
+    one, many = record(1, 1), record(2, COUNT)
+    few = calls(lambda: parent.take(one))
+    lot = calls(lambda: parent.take(many))
+    assert few["call"] <= 40
+    assert lot["call"] <= few["call"] + 5
+    assert lot["c_call"] <= few["c_call"] + 1.1 * COUNT  # tuple.__new__
+
+
+def test_the_owner_calls_no_python_function_per_message(pipe: tuple[int, int]) -> None:
+    reader, outbox = Reader(1 << 20), Outbox(pipe[1])
+
+    def work(count: int) -> Callable[[], object]:
+        chunk = FRAME * count
+        return lambda: outbox.messages(batch := reader.feed(chunk), 1, 0, 0, len(batch.starts))
+
+    few, lot = calls(work(1)), calls(work(COUNT))
+    assert few["call"] <= 20
+    assert lot["call"] <= few["call"] + 5
+    assert lot["c_call"] <= few["c_call"] + 4 * COUNT
+
+
+def test_a_message_is_a_tuple_a_payload_and_a_number() -> None:
+    parent = Parent()
+    parent.take(record(1, 1))
+    data = record(2, COUNT)
+    before = sys.getallocatedblocks()
+    held = parent.take(data)
+    blocks = sys.getallocatedblocks() - before
+    assert len(held) == COUNT
+    assert isinstance(held[0], Message)
+    assert blocks <= 3.2 * COUNT
+
+
+def test_the_parent_needs_no_more_memory_than_the_messages_and_their_record() -> None:
+    parent = Parent()
+    parent.take(record(1, 1))
+    data = record(2, COUNT)
+    tracemalloc.start()
+    try:
+        held = parent.take(data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    mine = sum(sys.getsizeof(message) + sys.getsizeof(message[1]) + 32 for message in held)  # type: ignore[index]
+    assert peak <= 1.5 * mine
+
+
+def test_records_that_come_one_by_one_leave_nothing_behind() -> None:
+    parent = Parent()
+    records = [record(n + 1, 1) for n in range(300)]
+    for data in records[:100]:
+        parent.take(data)
+    before = sys.getallocatedblocks()
+    for data in records[100:]:
+        parent.take(data)
+    assert sys.getallocatedblocks() - before < 50
+
+
+def test_a_message_in_pieces_is_not_copied_for_each_of_them() -> None:
+    """The bytes held at most are those of the message and of one read, not of each prefix of it."""
+    reader, piece = Reader(64 << 20), 1 << 16
+    frame = encode_frame(TEXT, b"x" * (8 << 20))
+    tracemalloc.start()
+    try:
+        batches = [reader.feed(frame[at : at + piece]) for at in range(0, len(frame), piece)]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert sum(len(batch.starts) for batch in batches) == 1
+    assert peak <= 4 * len(frame)
+
+
+def test_empty_messages_cost_no_more_than_others(pipe: tuple[int, int]) -> None:
+    reader, outbox = Reader(1 << 20), Outbox(pipe[1])
+    chunk = b"".join(repeat(encode_frame(TEXT, b""), COUNT))
+    spent = calls(lambda: outbox.messages(batch := reader.feed(chunk), 1, 0, 0, len(batch.starts)))
+    assert spent["call"] <= 25

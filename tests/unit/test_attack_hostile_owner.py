@@ -1,0 +1,253 @@
+"""An owner parses the internet and may have been taken over by it: nothing it says may end the supervisor's loop."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import Any, cast
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wsadapter.child import Listener, OwnerChild
+from wsadapter.child_state import State
+from wsadapter.contract import commands
+from wsadapter.contract.commands import Assignment, Command
+from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.errors import SendFailed
+from wsadapter.contract.items import Down
+from wsadapter.contract.reasons import KINDS, Reason
+from wsadapter.contract.record import REPORT, RecordReader, encode
+from wsadapter.inbox import Inbox
+from wsadapter.managed import _REPORTS, ManagedEndpoint
+from wsadapter.reactor import Reactor
+from wsadapter.restart import ConnectBudget, Decision
+
+
+class FakeChild:
+    """As much of an owner process as an endpoint sees."""
+
+    def __init__(self) -> None:
+        self.state = State.WARM
+        self.pid = 1
+        self.torn_bytes = 0
+        self.aborted: list[Reason] = []
+
+    def assign(self, assignment: Assignment) -> None:
+        del assignment
+        self.state = State.SERVING
+
+    def abort(self, reason: Reason) -> None:
+        self.aborted.append(reason)
+
+    def leaving(self) -> None:
+        self.state = State.ASKED
+
+    def stop(self, **_order: object) -> None:
+        self.state = State.ASKED
+
+    def tell(self, kind: int, ref: int, body: bytes | dict[str, Any]) -> None:
+        """It takes everything."""
+
+
+class FakeOffice:
+    """A supervisor of one endpoint."""
+
+    def __init__(self) -> None:
+        self.reactor = Reactor()
+        self.budget = ConnectBudget()
+        self.inbox = Inbox()
+        self.child = FakeChild()
+
+    def hire(self, listener: Listener, endpoint: Endpoint) -> OwnerChild:
+        del listener, endpoint
+        self.child = FakeChild()
+        return cast("OwnerChild", self.child)
+
+    def inbox_of(self, name: str) -> Inbox:
+        del name
+        return self.inbox
+
+    def on_verdict(self, managed: ManagedEndpoint, decision: Decision) -> None:
+        """There are no others."""
+
+    def on_settled(self, managed: ManagedEndpoint) -> None:
+        """Nobody waits for it."""
+
+
+@pytest.fixture(scope="module")
+def office() -> Iterator[FakeOffice]:
+    office = FakeOffice()
+    yield office
+    office.reactor.close()
+
+
+def connected(office: FakeOffice, **settings: Any) -> ManagedEndpoint:
+    """An endpoint whose owner has its assignment."""
+    office.inbox = Inbox()
+    office.reactor._timers.clear()
+    managed = ManagedEndpoint(office, Endpoint("a", url="ws://127.0.0.1/", subscribe=("s",), **settings), None)
+    managed.start()
+    return managed
+
+
+def say(office: FakeOffice, managed: ManagedEndpoint, body: bytes) -> None:
+    (record,) = RecordReader().feed(encode(body, kind=REPORT, sequence=1, received_at=1))
+    managed.on_record(cast("OwnerChild", office.child), record)
+
+
+def up(office: FakeOffice, managed: ManagedEndpoint) -> None:
+    say(office, managed, orjson.dumps({"event": "up", "fields": {"headers": {}, "subprotocol": None}}))
+
+
+def die(managed: ManagedEndpoint) -> None:
+    managed.on_dead(cast("OwnerChild", None), Reason(kind="crashed"))
+
+
+def downs(office: FakeOffice) -> list[Down]:
+    found = []
+    while office.inbox.take(whole=False):
+        found += [item for item in office.inbox.in_hand if isinstance(item, Down)]
+    return found
+
+
+scalars = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(allow_nan=False, allow_infinity=False),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=10), st.sampled_from(sorted(KINDS)),
+)  # fmt: skip
+names = st.sampled_from(
+    ["kind", "code", "text", "status", "body", "retry_after", "exit_code", "signal", "reason", "stream", "headers", "index", "name"]
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.one_of(names, st.text("ab", max_size=2)), inner)),
+    max_leaves=12,
+)
+fields_of = {
+    "stage": ["stage"], "up": ["subprotocol", "headers", "peer"], "subscribed": ["stream"], "rejected": ["stream", "error"],
+    "restored": ["ok", "failed"], "stream": ["index", "name"], "dropped": ["count", "bytes", "cause", "text"],
+    "gap": ["cause", "expected", "got"], "stalled": ["stream", "silence"], "log": ["level", "text"], "down": ["reason"],
+}  # fmt: skip
+reports = st.sampled_from(sorted(_REPORTS)).flatmap(
+    lambda event: st.fixed_dictionaries({"event": st.just(event), "fields": st.fixed_dictionaries({f: values for f in fields_of[event]})})
+)
+reasons = st.fixed_dictionaries(
+    {"kind": st.sampled_from(sorted(KINDS))},
+    optional=dict.fromkeys(["code", "text", "status", "body", "retry_after", "exit_code", "signal"], scalars),
+)
+last_words = reasons.map(lambda reason: {"event": "down", "fields": {"reason": reason}})
+
+
+@given(st.lists(st.one_of(reports, last_words, values), max_size=5))
+def test_no_report_of_an_owner_ends_the_loop(office: FakeOffice, said: list[Any]) -> None:
+    managed = connected(office)
+    for report in said:
+        say(office, managed, orjson.dumps(report))
+    for item in list(_items(office.inbox)):
+        orjson.dumps(item.to_json())
+    die(managed)
+    orjson.dumps(managed.status())
+    managed.stop()
+
+
+def _items(inbox: Inbox) -> Iterator[Any]:
+    while inbox.take(whole=False):
+        yield from inbox.in_hand
+
+
+@pytest.mark.parametrize("reason", [[], "", 1, {"kind": "crashed", "retry_after": "soon"}, {"kind": "crashed", "status": "4"},
+                                    {"kind": "crashed", "text": 5}, {"kind": "crashed", "signal": 9}, {"kind": []}])  # fmt: skip
+def test_last_words_that_are_no_reason_are_corrupt_and_the_epoch_still_ends_with_one_down(office: FakeOffice, reason: Any) -> None:
+    managed = connected(office)
+    say(office, managed, orjson.dumps({"event": "down", "fields": {"reason": reason}}))
+    assert [aborted.kind for aborted in office.child.aborted] == ["corrupt"]
+    die(managed)
+    assert len(downs(office)) == 1
+    managed.stop()
+
+
+@pytest.mark.parametrize("kind", [commands.TAKEN, commands.REFUSED, commands.PROBED, 0, 255])
+@pytest.mark.parametrize("body", [b"", b"[]", b"1", b"{", b"\xff", b'{"fate":[],"text":{}}', b'{"rtt":"x"}'])
+@pytest.mark.parametrize("ref", [0, 1, 2**64 - 1])
+def test_no_answer_of_an_owner_ends_the_loop_or_leaves_a_send_waiting(
+    office: FakeOffice, kind: int, body: bytes, ref: int
+) -> None:
+    managed = connected(office)
+    up(office, managed)
+    sent = managed.send(b"x", binary=False)
+    managed.on_command(cast("OwnerChild", office.child), Command(kind, ref, body))
+    die(managed)
+    assert sent.done()
+    orjson.dumps(managed.status())
+    managed.stop()
+
+
+def test_a_send_that_its_caller_gave_up_is_still_answered_without_harm(office: FakeOffice) -> None:
+    managed = connected(office)
+    up(office, managed)
+    taken, refused, lost = (managed.send(b"x", binary=False) for _ in range(3))
+    restarted = managed.restart()
+    for future in (taken, refused, lost, restarted):
+        future.cancel()
+    child = cast("OwnerChild", office.child)
+    managed.on_command(child, Command(commands.TAKEN, 1, b""))
+    managed.on_command(child, Command(commands.REFUSED, 2, b"{}"))
+    die(managed)
+    up(office, managed)
+    managed.stop()
+
+
+def test_a_send_that_was_refused_in_nonsense_has_an_unknown_fate(office: FakeOffice) -> None:
+    managed = connected(office)
+    up(office, managed)
+    sent: Future[None] = managed.send(b"x", binary=False)
+    managed.on_command(cast("OwnerChild", office.child), Command(commands.REFUSED, 1, b"[]"))
+    assert office.child.aborted
+    die(managed)
+    with pytest.raises(SendFailed):
+        sent.result(0)
+    managed.stop()
+
+
+def test_a_restart_while_it_waits_for_the_connect_budget_skips_no_epoch(office: FakeOffice) -> None:
+    office.budget = ConnectBudget()
+    managed = connected(office, limits={"connects": 1, "connects_period": 3600.0})
+    die(managed)
+    (wait,) = [timer for _, _, timer in office.reactor._timers if timer.call is not None and timer is managed._timer]
+    managed._cancel_timer()
+    del wait
+    managed._launch()
+    assert managed.state == "backoff"
+    managed.restart()
+    managed._cancel_timer()
+    managed._hire()
+    assert managed.epoch == 2
+    managed.stop()
+
+
+class Deaf:
+    """A listener without an opinion."""
+
+    def on_ready(self, child: OwnerChild) -> None: ...
+    def on_record(self, child: OwnerChild, received: object) -> None: ...
+    def on_command(self, child: OwnerChild, command: object) -> None: ...
+    def on_log(self, child: OwnerChild, line: str) -> None: ...
+    def on_dead(self, child: OwnerChild, reason: Reason) -> None: ...
+
+
+@given(st.binary(max_size=64))
+def test_no_bytes_on_the_control_socket_end_the_loop(office: FakeOffice, garbage: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    child = OwnerChild.__new__(OwnerChild)
+    child.state, child.listener, child._commands = State.KILLED, Deaf(), commands.CommandReader()
+    child._reactor, child._control, child._outgoing, child._verdict = office.reactor, ours, bytearray(), None
+    child._deadline = child._started = child._probe_sent = None
+    with ours, theirs:
+        office.reactor.register(ours.fileno(), child._on_control)
+        theirs.sendall(garbage)
+        child._on_control(1)
+        office.reactor.unregister(ours.fileno())

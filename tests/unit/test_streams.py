@@ -1,0 +1,189 @@
+"""Which stream a message belongs to: found, named, announced, filtered. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.support.rawserver import server_frame
+from wsadapter.contract.commands import Assignment
+from wsadapter.contract.endpoint import Endpoint, Filter
+from wsadapter.dialect import load_dialect
+from wsadapter.testing.recording import load_recording
+from wsadapter.worker.frames import BINARY, TEXT
+from wsadapter.worker.reader import Reader
+from wsadapter.worker.session import Action, Deliver, Say, Session
+from wsadapter.worker.streams import Streams
+
+STREAM = {"stream": {"path": "s"}, "subscribe": {"frame": '{"sub":"$streams"}', "per_frame": 100}}
+
+
+def known(*subscriptions: Any, path: str = "s", **filters: tuple[str, ...]) -> Streams:
+    streams = Streams(path, Filter(**filters))
+    streams.know(subscriptions)
+    return streams
+
+
+def name_of(streams: Streams, value: Any) -> str | None:
+    stream = streams.find(value)
+    return None if stream is None else stream.name
+
+
+def test_a_string_is_found_where_it_is_equal() -> None:
+    streams = known("a@trade", "b@trade", path="arg.name")
+    assert name_of(streams, {"arg": {"name": "b@trade"}}) == "b@trade"
+    for other in ({"arg": {"name": "B@trade"}}, {"arg": {"name": 1}}, {"arg": None}, {}, [], None, 1, "a@trade"):
+        assert name_of(streams, other) is None
+
+
+def test_a_table_is_found_where_all_its_fields_are_equal_and_is_named_with_sorted_keys() -> None:
+    streams = known({"instId": "BTC", "channel": "books"}, {"channel": "trades"})
+    assert name_of(streams, {"s": {"channel": "books", "instId": "BTC", "more": [1]}}) == '{"channel":"books","instId":"BTC"}'
+    assert name_of(streams, {"s": {"channel": "books", "instId": "ETH"}}) is None
+    assert name_of(streams, {"s": {"channel": "trades", "instId": "ETH"}}) == '{"channel":"trades"}'
+    assert name_of(streams, {"s": {"channel": "trades", "instId": "ETH"}}) == '{"channel":"trades"}'
+
+
+def test_what_is_subscribed_later_is_found_from_then_on() -> None:
+    streams = known({"channel": "a"})
+    assert name_of(streams, {"s": {"channel": "b"}}) is None
+    streams.know([{"channel": "b"}, "c"])
+    assert name_of(streams, {"s": {"channel": "b"}}) == '{"channel":"b"}'
+    assert name_of(streams, {"s": "c"}) == "c"
+
+
+def test_subscribing_again_keeps_the_stream() -> None:
+    streams = known("a", {"b": 1})
+    first = streams.find({"s": "a"})
+    streams.know(["a", {"b": 1}])
+    assert streams.find({"s": "a"}) is first
+
+
+def test_a_peer_that_names_ever_new_streams_costs_no_memory() -> None:
+    streams = known({"channel": "a"})
+    for number in range(70_000):
+        assert streams.find({"s": {"channel": number}}) is None
+    assert len(streams._seen) <= 1 << 16
+
+
+@pytest.mark.parametrize(
+    ("filters", "wanted"),
+    [
+        ({}, ["BTC@trade", "BTC@book", "ETH@trade"]),
+        ({"include": ("BTC@*",)}, ["BTC@trade", "BTC@book"]),
+        ({"exclude": ("*@book",)}, ["BTC@trade", "ETH@trade"]),
+        ({"include": ("BTC@*", "ETH@*"), "exclude": ("ETH*",)}, ["BTC@trade", "BTC@book"]),
+        ({"include": ("btc@*",)}, []),
+    ],
+)
+def test_globs_choose_streams_by_name_and_case_matters(filters: dict[str, tuple[str, ...]], wanted: list[str]) -> None:
+    names = ["BTC@trade", "BTC@book", "ETH@trade"]
+    streams = known(*names, **filters)
+    found = [streams.find({"s": name}) for name in names]
+    assert [stream.name for stream in found if stream is not None and stream.wanted] == wanted
+
+
+def test_indexes_are_given_in_order_and_there_are_65535_of_them() -> None:
+    streams = known(*map(str, range(65_536)))
+    for number in range(65_535):
+        stream = streams.find({"s": str(number)})
+        assert stream is not None
+        report = streams.announce(stream)
+        assert report is not None
+        assert report.fields == {"index": number + 1, "name": str(number)}
+    last = streams.find({"s": "65535"})
+    assert last is not None
+    assert streams.announce(last) is None
+    assert last.index == 0
+
+
+# -- in the session ------------------------------------------------------------------------------------------------------
+
+
+def started(*wanted: Any, dialect: dict[str, Any] = STREAM, **settings: Any) -> Session:
+    endpoint = Endpoint("feed", url="ws://feed.example/", **settings)
+    session = Session(Assignment(endpoint=endpoint, epoch=1, url="ws://x/", wanted=wanted, dialect=dialect), salt=1)
+    session.start({}, 0.0)
+    return session
+
+
+def received(session: Session, *payloads: bytes, opcode: int = TEXT) -> list[Action]:
+    return session.received(Reader(1 << 20).feed(b"".join(server_frame(opcode, payload) for payload in payloads)), 1.0)
+
+
+def test_a_stream_is_announced_once_and_before_its_first_messages() -> None:
+    session = started("a", "b")
+    first, second, deliver = received(session, b'{"s":"b"}', b'{"s":"a"}', b'{"s":"b"}', b'{"s":"?"}', b"no json")
+    assert isinstance(first, Say)
+    assert isinstance(second, Say)
+    assert isinstance(deliver, Deliver)
+    assert first.report.fields == {"index": 1, "name": "b"}
+    assert second.report.fields == {"index": 2, "name": "a"}
+    assert deliver.streams == [1, 2, 1, 0, 0]
+    (again,) = received(session, b'{"s":"a"}')
+    assert isinstance(again, Deliver)
+    assert again.streams == [2]
+
+
+def test_what_the_filter_removes_is_skipped_and_counted_and_what_is_unknown_stays() -> None:
+    session = started("a", "b", filter={"exclude": ("b",)})
+    say, deliver = received(session, b'{"s":"b"}', b'{"s":"a"}', b'{"s":"b"}', b'{"s":"?"}', b"\xc3\xbc")
+    assert isinstance(say, Say)
+    assert isinstance(deliver, Deliver)
+    assert (deliver.skipped, deliver.filtered, deliver.streams) == (frozenset({0, 2}), 2, [0, 1, 0, 0, 0])
+
+
+def test_binary_messages_belong_to_no_stream() -> None:
+    (deliver,) = received(started("a"), b'{"s":"a"}', opcode=BINARY)
+    assert isinstance(deliver, Deliver)
+    assert deliver.streams == [0]
+
+
+def test_an_answer_between_messages_splits_them_and_no_count_is_told_twice() -> None:
+    dialect = {**STREAM, "ack": [{"match": {"ok": True}}]}
+    session = started("a", "b", dialect=dialect, filter={"include": ("a",)})
+    actions = received(session, b'{"s":"b"}', b'{"ok":true}', b'{"s":"b"}', b'{"s":"a"}')
+    delivers = [action for action in actions if isinstance(action, Deliver)]
+    said = [action.report.event for action in actions if isinstance(action, Say)]
+    assert said == ["subscribed", "subscribed", "restored", "stream"]
+    assert [(d.first, d.last, d.skipped, d.filtered) for d in delivers] == [
+        (0, 2, frozenset({0, 1}), 1),
+        (2, 4, frozenset({2}), 1),
+    ]
+
+
+def test_without_a_stream_table_nothing_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = started("a", dialect={})
+    monkeypatch.setattr(orjson, "loads", lambda _: pytest.fail("parsed"))
+    (deliver,) = received(session, b'{"s":"a"}')
+    assert isinstance(deliver, Deliver)
+    assert deliver.streams is None
+
+
+def test_a_message_is_parsed_once_where_an_answer_is_awaited_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = started("a", dialect={**STREAM, "ack": [{"match": {"ok": True}}], "error": [{"match": {"no": True}}]})
+    parsed: list[bytes] = []
+    loads = orjson.loads
+    monkeypatch.setattr(orjson, "loads", lambda payload: (parsed.append(payload), loads(payload))[1])
+    received(session, b'{"s":"a"}', b'{"s":"b"}')
+    assert parsed == [b'{"s":"a"}', b'{"s":"b"}']
+
+
+# -- the bundled dialects and what their exchanges sent ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["binance", "okx", "bybit"])
+def test_every_data_message_of_a_recording_has_its_stream(name: str) -> None:
+    path = load_dialect(name)["stream"]["path"]
+    values = [orjson.loads(payload) for payload in load_recording(name).payloads]
+    data = [value for value in values if "data" in value]
+    assert len(data) > len(values) * 0.9
+    subscriptions = list({orjson.dumps(value[path]): value[path] for value in data}.values())
+    assert len(subscriptions) > 1
+    streams = known(*subscriptions, path=path)
+    for value in data:
+        named = value[path]
+        assert name_of(streams, value) == (named if isinstance(named, str) else orjson.dumps(named).decode())
+    assert all(stream.wanted for stream in map(streams.find, data) if stream is not None)
