@@ -84,7 +84,7 @@ class AsyncSupervisor:
         """As `Supervisor.stop`."""
         if self._supervisor.ask_to_stop():
             await self._bridge().run_until(lambda: self._supervisor.state == "stopped")
-            await asyncio.to_thread(self._supervisor.stop)
+        await asyncio.to_thread(self._supervisor.stop)
 
     def _bridge(self) -> AsyncBridge:
         return self._supervisor.reactor.bridge(asyncio.get_running_loop())

@@ -15,7 +15,6 @@ import socket
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
-from multiprocessing.connection import Connection
 from time import monotonic
 from typing import Any, Protocol
 
@@ -33,7 +32,10 @@ from wsadapter.reactor import Reactor, Timer
 logger = logging.getLogger("wsadapter.supervisor")
 
 _READ_LEAST = 1 << 16
-_READ_MOST = 1 << 20
+_READ_MOST = 1 << 18
+"""Larger reads are slower: their messages no longer fit the processor's cache (-0.07 µs a message against 1 MiB)."""
+_DRAIN_MOST = 4 << 20
+"""Bytes that are read of what a dead owner left, at most."""
 _STATUS_PATIENCE = 1.0
 """Seconds to wait for the exit status after the death: the fork server has to tell it."""
 _DUMP_PATIENCE = 0.5
@@ -192,7 +194,8 @@ class OwnerChild:
         assert self._started is not None
         started, reactor = self._started, self._reactor
         self._set_deadline(self.watchdog.startup)
-        self._control = _as_socket(started.control)
+        self._control = started.control
+        self._control.setblocking(False)
         for end in (started.data, started.log):
             os.set_blocking(end.fileno(), False)
         _enlarge(started.data.fileno(), self._pipe_bytes)
@@ -337,7 +340,7 @@ class OwnerChild:
         if self._started is None:
             return
         fd = self._started.data.fileno()
-        left = 4 * _READ_MOST
+        left = _DRAIN_MOST
         while left > 0 and self._data_is_open(fd):
             try:
                 chunk = os.read(fd, _READ_MOST)
@@ -460,7 +463,7 @@ class OwnerChild:
             fds.append(self._control.fileno())
         for fd in fds:
             self._reactor.unregister(fd)
-        for end in (started.data, started.log, self._control or started.control):
+        for end in (started.data, started.log, started.control):
             end.close()
         if started.pidfd is not None:
             os.close(started.pidfd)
@@ -483,13 +486,6 @@ def _enlarge(pipe: int, size: int) -> None:
         fcntl.fcntl(pipe, _SET_PIPE_SIZE, size)
     except OSError as error:
         logger.debug("a pipe keeps its size: %s", error)
-
-
-def _as_socket(connection: Connection) -> socket.socket:
-    with connection:
-        control = socket.socket(fileno=os.dup(connection.fileno()))
-    control.setblocking(False)
-    return control
 
 
 _ACTIONS: dict[Action, Callable[[OwnerChild], None]] = {

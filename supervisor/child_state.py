@@ -84,8 +84,8 @@ class Action(Enum):
 TABLE: dict[tuple[State, Event], tuple[State, Action]] = {
     (State.SPAWNING, Event.STARTED): (State.STARTING, Action.WATCH),
     (State.SPAWNING, Event.FAILED): (State.DEAD, Action.BURY),
-    (State.SPAWNING, Event.STOP): (State.UNWANTED, Action.NOTHING),
-    (State.SPAWNING, Event.ABORT): (State.UNWANTED, Action.NOTHING),
+    (State.SPAWNING, Event.STOP): (State.UNWANTED, Action.AWAIT_END),
+    (State.SPAWNING, Event.ABORT): (State.UNWANTED, Action.AWAIT_END),
     (State.SPAWNING, Event.DEADLINE): (State.DEAD, Action.RENOUNCE),
     (State.UNWANTED, Event.STARTED): (State.KILLED, Action.KILL),
     (State.UNWANTED, Event.FAILED): (State.DEAD, Action.BURY),

@@ -36,6 +36,8 @@ _MAX_UNREAD: Final = 4 * 1024 * 1024
 """Bytes of answers a client may leave unread before it is cut off."""
 _CHUNK: Final = 64 * 1024
 _ACCEPTS_PER_TURN: Final = 16
+_ACCEPT_AGAIN: Final = 1.0
+"""Seconds to wait where a client can't be accepted."""
 
 
 class ControlError(WsAdapterError):
@@ -101,6 +103,10 @@ class ControlServer:
             self._dismissed.append(client.socket)
         self._clients.clear()
 
+    def _listen(self) -> None:
+        if self._reactor.is_registered(self._instance.listener.fileno()):
+            self._reactor.modify(self._instance.listener.fileno(), READ)
+
     # -- clients ---------------------------------------------------------------------------------------------------------
 
     def _accept(self, _events: int) -> None:
@@ -110,7 +116,9 @@ class ControlServer:
             except BlockingIOError:
                 return
             except OSError as error:  # no descriptors left, or the peer is gone already
-                logger.warning("control socket: %s", error)
+                logger.warning("control socket: %s; listening again in %g s", error, _ACCEPT_AGAIN)
+                self._reactor.modify(self._instance.listener.fileno(), 0)  # it stays readable: the loop would spin
+                self._reactor.call_later(_ACCEPT_AGAIN, self._listen)
                 return
             self._welcome(peer)
 
@@ -148,6 +156,7 @@ class ControlServer:
         for line in lines:
             if line.strip():
                 self._obey(client, bytes(line))
+                _check_unread(client)
         if len(rest) > _MAX_REQUEST:
             client.answer(_failure(f"a request may have {_MAX_REQUEST} bytes"))
             self._write(client)
@@ -160,8 +169,7 @@ class ControlServer:
                 del client.outgoing[: client.socket.send(client.outgoing)]
             except BlockingIOError:
                 break
-        if len(client.outgoing) > _MAX_UNREAD:
-            raise BrokenPipeError("it does not read its answers")
+        _check_unread(client)
         self._reactor.modify(client.socket.fileno(), READ | (WRITE if client.outgoing else 0))
 
     def _drop(self, client: _Client) -> None:
@@ -229,6 +237,11 @@ class _Client:
 
     def answer(self, said: dict[str, Any]) -> None:
         self.outgoing += orjson.dumps(said) + b"\n"
+
+
+def _check_unread(client: _Client) -> None:
+    if len(client.outgoing) > _MAX_UNREAD:
+        raise BrokenPipeError("it does not read its answers")
 
 
 def _failure(error: str, known: list[str] | None = None) -> dict[str, Any]:

@@ -133,6 +133,7 @@ class Instance:
         if self._path is not None:
             self._path.unlink(missing_ok=True)
         if self._lock is not None:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)  # a fork of this process may have it open too
             os.close(self._lock)  # the file stays: to unlink it would let two hold "the" lock
             self._lock = None
 

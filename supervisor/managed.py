@@ -23,6 +23,7 @@ from random import random
 from time import monotonic, time_ns
 from typing import Any, Protocol
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 import psutil
 
@@ -101,7 +102,7 @@ class ManagedEndpoint:
         self.epoch = epoch
         self.ledger = ledger or Ledger()
         self.account = Account(endpoint.name, endpoint.buffer)
-        self.monitors: list[Monitor] = []
+        self.monitors: WeakSet[Monitor] = WeakSet()
         self.last_exit: Reason | None = None
         self.gaps = 0
         self.torn = 0
@@ -115,6 +116,8 @@ class ManagedEndpoint:
         self._narrate = Narrator(endpoint.name)
         self._child: OwnerChild | None = None
         self._timer: Timer | None = None
+        self._booking: tuple[str, float] | None = None
+        """The connect it waits for, while it waits."""
         self._pulse: Timer | None = None
         self._age: Timer | None = None
         self._last_words: Reason | None = None
@@ -205,7 +208,7 @@ class ManagedEndpoint:
 
     def enter(self, monitor: Monitor) -> None:
         """Let a monitor see what comes, and what is the case."""
-        self.monitors.append(monitor)
+        self.monitors.add(monitor)
         if self.state == "up":
             monitor.notify(items.Up(self.name, self.epoch, time_ns()))
         elif self.last_exit is not None:
@@ -253,8 +256,11 @@ class ManagedEndpoint:
         host = urlsplit(self._current_url()).hostname or ""
         if connects is None:
             connects, period = (0, 60.0) if _is_loopback(host) else _DEFAULT_BUDGET
-        wait = self._office.budget.reserve(f"{host} {self.endpoint.bind}", monotonic(), connects, period)
+        now, key = monotonic(), f"{host} {self.endpoint.bind}"
+        at = self._office.budget.reserve(key, now, connects, period)
+        wait = at - now
         if wait > 0:
+            self._booking = (key, at)
             self.state = "backoff"
             self._narrate.budget(self.epoch + 1, host, wait)
             self._timer = self._office.reactor.call_later(wait, self._hire)
@@ -267,7 +273,7 @@ class ManagedEndpoint:
         self._last_words = None
         self._epoch_messages = 0
         self._streams = [None]
-        self._timer = None
+        self._timer = self._booking = None
         child = self._office.hire(self, self.endpoint)
         self._child = child
         if child.state is State.WARM:
@@ -575,6 +581,9 @@ class ManagedEndpoint:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._booking is not None:
+            self._office.budget.cancel(*self._booking)
+            self._booking = None
 
     def _command(self, kind: int, body: bytes) -> Future[None]:
         if self.state != "up" or self._child is None:
@@ -610,10 +619,10 @@ _REPORTS: dict[str, Callable[[ManagedEndpoint, dict[str, Any]], None]] = {
 
 
 def resident_bytes(pid: int) -> int | None:
-    """The process's resident memory; None where it is gone."""
+    """The process's resident memory; None where it is gone or can't be seen."""
     try:
         return int(psutil.Process(pid).memory_info().rss)
-    except psutil.NoSuchProcess:
+    except (psutil.Error, OSError):  # gone, or no descriptor left to look at it
         return None
 
 
@@ -633,7 +642,7 @@ def _count(value: object) -> int:
 
 def _integer(value: object) -> int | None:
     if value is not None and not isinstance(value, int):
-        raise ValueError(f"not a number: {value!r:.100}")  # noqa: TRY004
+        raise ValueError(f"not a number: {value!r:.100}")
     return value
 
 

@@ -14,8 +14,10 @@ import io
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import (
     forkserver,
@@ -28,7 +30,7 @@ from multiprocessing import (
     util,
 )
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess, set_spawning_popen
+from multiprocessing.context import set_spawning_popen
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -37,6 +39,9 @@ from weakref import WeakKeyDictionary, WeakSet
 from wsadapter import capabilities
 from wsadapter.contract import entry
 from wsadapter.descriptors import blind
+
+_DESCRIPTORS = 20
+"""So many a start needs at one time, the first of a fork server included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,7 @@ class Started:
     """None where the platform has none."""
     sentinel: int
     data: Connection
-    control: Connection
+    control: socket.socket
     log: Connection
 
 
@@ -66,16 +71,12 @@ class OwnerProcess(process.BaseProcess):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # What travels to the child: a plain process; how it was started is the parent's affair.
-        return _plain_process, (self._target, self._args, self.name)  # type: ignore[attr-defined]
+        return entry.plain_process, (self._target, self._args, self.name)  # type: ignore[attr-defined]
 
     @property
     def status_is_known(self) -> bool:
         """False where the fork server died first: the exit code 255 that `multiprocessing` reports then is made up."""
         return not (self.exitcode == 255 and isinstance(self._popen, _ForkServerPopen) and self._popen.server_gone())  # type: ignore[attr-defined]
-
-
-def _plain_process(target: Any, args: tuple[Any, ...], name: str) -> process.BaseProcess:
-    return SpawnProcess(target=target, args=args, name=name, daemon=True)
 
 
 def _parcel(popen: Any, process_obj: OwnerProcess) -> bytes:
@@ -150,13 +151,26 @@ def _close_fds(*fds: int) -> None:
         os.close(fd)
 
 
+def _check_descriptors() -> None:
+    """Raises `OSError` where there are too few for a start: `multiprocessing` leaks two where it runs out half-way."""
+    found: list[int] = []
+    try:
+        for _ in range(_DESCRIPTORS):
+            found.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))  # noqa: PERF401 - what was opened is closed
+    finally:
+        _close_fds(*found)
+
+
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):  # gone, or the number is a stranger's by now
         return False
-    with open(f"/proc/{pid}/stat", "rb") as stat:
-        return stat.read().rpartition(b")")[2].split()[0] != b"Z"
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return stat.read().rpartition(b")")[2].split()[0] != b"Z"
+    except OSError:  # no /proc here, or no descriptor left to look at it
+        return True
 
 
 class Launcher:
@@ -201,7 +215,8 @@ class Launcher:
     def _kill_server(self) -> None:
         pid = self._server._forkserver_pid  # type: ignore[attr-defined]
         if pid is not None and _is_alive(pid):
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def _run(self) -> None:
         # Signals are the program's, in its own threads. What is started here inherits the mask, and lifts it when it is
@@ -214,6 +229,12 @@ class Launcher:
             self._server._stop()  # type: ignore[attr-defined]
 
     def _start(self, name: str, done: Callable[[Started | OSError], None]) -> None:
+        if self._abandoned:
+            done(OSError("the launcher was stuck with another start"))
+        else:
+            self._try_to_start(name, done)
+
+    def _try_to_start(self, name: str, done: Callable[[Started | OSError], None]) -> None:
         try:
             started = self._launch_with_a_server(name)
         except (OSError, EOFError) as error:  # EOFError: the fork server died over it
@@ -232,11 +253,13 @@ class Launcher:
             return self._launch(name)
 
     def _launch(self, name: str) -> Started:
-        ends: list[Connection] = []
+        _check_descriptors()
+        ends: list[Connection | socket.socket] = []
         try:
             data, data_child = multiprocessing.Pipe(duplex=False)
             ends += (data, data_child)
-            control, control_child = multiprocessing.Pipe()
+            control, its_control = socket.socketpair()
+            control_child = Connection(its_control.detach())
             ends += (control, control_child)
             log, log_child = multiprocessing.Pipe(duplex=False)
             ends += (log, log_child)

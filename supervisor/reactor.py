@@ -187,6 +187,13 @@ class Reactor:
 
     def run_until(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
         """Run the loop, or let the one who runs it, until `done()`. False where `timeout` seconds were not enough."""
+        try:
+            return self._run_until(done, timeout)
+        finally:
+            if self.is_interrupted() and not self._closed:
+                self._waker.set()  # what a signal handler waited for may be what the poll it interrupted waits for
+
+    def _run_until(self, done: Callable[[], bool], timeout: float | None) -> bool:
         deadline = None if timeout is None else monotonic() + timeout
         late = False
         while True:
@@ -265,7 +272,7 @@ class Reactor:
     def _run_turn(self, timeout: float | None, seen: int | None = None) -> bool:
         """`seen`: how many turns were finished when the caller looked; where there were more, it should look again first."""
         me = threading.get_ident()
-        if self._runner == me and not self._working:  # a signal handler of the program, called while we poll
+        if self.is_interrupted():
             self._turn(timeout)
             return True
         try:
@@ -286,6 +293,10 @@ class Reactor:
     def _is_working(self) -> bool:
         """Whether this thread is within a handler, a timer or a posted call."""
         return self._working and self._runner == threading.get_ident()
+
+    def is_interrupted(self) -> bool:
+        """Whether this is a signal handler of the program, called while this thread polls."""
+        return not self._working and self._runner == threading.get_ident()
 
     def _turn(self, timeout: float | None) -> None:
         if self._posted:

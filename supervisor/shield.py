@@ -32,8 +32,6 @@ _main_thread = threading.main_thread().ident
 _replaced: dict[int, Any] = {}
 _noted: list[tuple[int, FrameType | None]] = []
 _working = False
-_known: tuple[list[Any], list[tuple[int, Any]]] = ([], [])
-"""The handlers of `_NUMBERS` as they were last seen, and those of them that are the program's."""
 
 
 def whole(work: Callable[[], T]) -> T:
@@ -42,8 +40,9 @@ def whole(work: Callable[[], T]) -> T:
     if threading.get_ident() != _main_thread or _working:
         return work()
     try:
-        for number, handler in _program_handlers():
-            if _get(number) is handler:  # else a handler that ran just now has changed it
+        for number in _NUMBERS:
+            handler = _get(number)
+            if callable(handler) and handler is not _stand_in:
                 _replaced[number] = handler
                 _set(number, _stand_in)
         _working = True
@@ -58,17 +57,6 @@ def whole(work: Callable[[], T]) -> T:
         finally:
             _working = False
             _call_noted()
-
-
-def _program_handlers() -> list[tuple[int, Any]]:
-    """Of the signals that have a handler written in Python; sorted out anew only where one has changed since the last call."""
-    global _known
-    handlers = list(map(_get, _NUMBERS))
-    if handlers != _known[0]:
-        found = [(n, h) for n, h in zip(_NUMBERS, handlers, strict=True) if callable(h) and h is not _stand_in]
-        _known = (handlers, found)
-        return found
-    return _known[1]
 
 
 def _call_noted() -> None:

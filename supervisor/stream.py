@@ -61,8 +61,9 @@ class Stream:
             self._claims.pop(claim, None)
         if not found:
             raise TimeoutError(f"no item within {timeout} s")
-        for item in self._inbox.in_hand:  # not next(): an interrupt must not fall between taking and returning
-            return cast("Item", item)
+        item: Item
+        for item in self._inbox.in_hand:  # no call of next() or cast(): an interrupt must not fall between taking and returning
+            return item
         raise SupervisorStopped(_ENDED)
 
     async def aget(self) -> Item:

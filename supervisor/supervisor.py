@@ -22,7 +22,7 @@ from time import monotonic, time, time_ns
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from uuid import uuid4
 
-from wsadapter import capabilities
+from wsadapter import capabilities, shield
 from wsadapter.aio import AsyncSupervisor
 from wsadapter.child import Listener, OwnerChild
 from wsadapter.config import Settings, check_endpoint, checked, load
@@ -121,7 +121,7 @@ class Supervisor:
         self._instance: Instance | None = None
         self._started_at = monotonic()
         self._wall_offset = time() - monotonic()
-        self._goodbye: weakref.finalize[..., Self] | None = None
+        self._goodbye: weakref.finalize[..., Any] | None = None
         for endpoint in endpoints:
             self._admit(endpoint)
 
@@ -150,11 +150,17 @@ class Supervisor:
 
         Raises `AlreadyRunning` where another supervisor of that name runs, `SupervisorStopped` after `stop()`.
         """
+        if shield.whole(self._start):
+            self.reactor.call(self._begin)
+        return self
+
+    def _start(self) -> bool:
+        """Whether it was not running yet. Shielded: a signal handler that stops it would wait for the lock for ever."""
         with self._lock:
             if self._state in ("stopping", "stopped"):
                 raise SupervisorStopped("this supervisor was stopped; make a new one")
             if self._state == "running":
-                return self
+                return False
             if multiprocessing.current_process().daemon:
                 raise UsageError("a daemonic multiprocessing process may not have children; start the supervisor elsewhere")
             if self.name:
@@ -163,8 +169,7 @@ class Supervisor:
             self._state = "running"
             self.reactor.start()
             self._goodbye = weakref.finalize(self, _say_goodbye, self.reactor)
-        self.reactor.call(self._begin)
-        return self
+        return True
 
     def stop(self, timeout: float | None = None) -> None:
         """Close every connection, end every process, let go of everything. Idempotent; the stream ends once what was
@@ -173,24 +178,26 @@ class Supervisor:
         Each owner is asked, then told, then killed, each after `timeouts.close`. Raises `TimeoutError` where `timeout`
         seconds were not enough; calling it again waits on.
         """
-        if not self.ask_to_stop():
-            return
+        self.ask_to_stop()
         if not self.reactor.run_until(lambda: self._state == "stopped", timeout):
             raise TimeoutError(f"{len(self._busy())} owners are still closing; call stop() again to wait on")
-        self._close()
+        shield.whole(self._close)
 
     def ask_to_stop(self) -> bool:
         """Begin to stop and return at once. Safe in a signal handler. False where there is nothing to wait for."""
         self.reactor.check_process()
-        if self._state == "stopped":
-            self._close()
-            return False
         if self._state == "new":
-            self._state = "stopped"
-            self._close()
+            shield.whole(self._end_unstarted)
+        if self._state == "stopped":
             return False
         self.reactor.post(self._begin_stop)
         return True
+
+    def _end_unstarted(self) -> None:
+        with self._lock:
+            if self._state == "new":
+                self._state = "stopped"
+                self.reactor.close()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -305,8 +312,7 @@ class Supervisor:
 
         def restart() -> Future[None]:
             managed = self._find(name)
-            if self._state != "running":
-                raise SupervisorStopped("this supervisor is being stopped; make a new one")
+            self._check_not_stopped()
             return managed.restart()
 
         self._begin_if_new()
@@ -317,7 +323,7 @@ class Supervisor:
 
         def enter() -> Monitor:
             managed = self._find(name)
-            monitor = Monitor(self.reactor, name, lambda gone: self._do(lambda: _discard(managed.monitors, gone)))
+            monitor = Monitor(self.reactor, name, lambda gone: self.reactor.post(lambda: managed.monitors.discard(gone)))
             managed.enter(monitor)
             return monitor
 
@@ -347,6 +353,10 @@ class Supervisor:
     def _do(self, call: Callable[[], T]) -> T:
         return self.reactor.call(call)
 
+    def _check_not_stopped(self) -> None:
+        if self._state in ("stopping", "stopped"):
+            raise SupervisorStopped("this supervisor is being stopped; make a new one")
+
     def _find(self, name: str) -> ManagedEndpoint:
         try:
             return self._endpoints[name]
@@ -373,6 +383,7 @@ class Supervisor:
         return managed
 
     def _add(self, endpoint: Endpoint) -> None:
+        self._check_not_stopped()
         managed = self._admit(endpoint)
         if self._state == "running":
             managed.start()
@@ -385,6 +396,7 @@ class Supervisor:
         return managed
 
     def _apply(self, wanted: dict[str, Endpoint], given: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
+        self._check_not_stopped()
         self._given = given
         changes: dict[str, list[str]] = {"added": [], "removed": [], "changed": [], "subscriptions": []}
         for name in [name for name in self._endpoints if name not in wanted]:
@@ -535,9 +547,15 @@ class Supervisor:
         self._control = ControlServer(self.reactor, self._instance, self)
 
     def _close(self) -> None:
-        with self._lock:
-            if self.reactor.closed:
-                return
+        # Not in a signal handler while another thread is at it: that one waits for the poll which the handler interrupted.
+        if self._lock.acquire(blocking=not self.reactor.is_interrupted()):
+            try:
+                self._let_go()
+            finally:
+                self._lock.release()
+
+    def _let_go(self) -> None:
+        if not self.reactor.closed:
             if self._control is not None:
                 self._control.close()
             if self._launcher is not None:
@@ -563,11 +581,6 @@ def _resubscribe(managed: ManagedEndpoint, new: Endpoint) -> None:
     managed.unsubscribe([stream for key, stream in managed.ledger.wanted.items() if key not in wanted])
     managed.subscribe(new.subscribe)
     managed.endpoint = new
-
-
-def _discard(monitors: list[Monitor], monitor: Monitor) -> None:
-    if monitor in monitors:
-        monitors.remove(monitor)
 
 
 def _say_goodbye(reactor: Reactor) -> None:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from importlib import import_module
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
+from typing import Any
 
 WORKER = "wsadapter.worker.main"
 TEMPLATE = "wsadapter.worker.template"
 """The module that the fork server imports, so that every owner starts warm."""
+
+
+def plain_process(target: Callable[..., None], args: tuple[Any, ...], name: str) -> BaseProcess:
+    """What a new process unpickles itself as: a plain `Process`, so that nothing of the parent's is imported for it."""
+    return SpawnProcess(target=target, args=args, name=name, daemon=True)
 
 
 def run_owner(data: Connection, control: Connection, log: Connection) -> None:

@@ -80,7 +80,7 @@ def await_ups(feed: Any, count: int) -> None:
     while count:
         item = feed.get(60)
         if isinstance(item, Down):
-            raise RuntimeError(f"{item}")
+            raise RuntimeError(f"{item}")  # noqa: TRY004
         count -= isinstance(item, Up)
 
 
@@ -89,7 +89,7 @@ def refuse_loss(item: Any) -> None:
     from wsadapter import Down, Dropped, Gap
 
     if isinstance(item, Down | Dropped | Gap):
-        raise RuntimeError(f"{item}")
+        raise RuntimeError(f"{item}")  # noqa: TRY004
 
 
 def items(task: Task) -> None:

@@ -75,7 +75,7 @@ class Generator(Speaker):
         super().__init__("tests.bench.load", *(["--tls"] if tls else []))
         hello = self.hear()
         self.ca_file: str = hello["ca_file"]
-        self._base = f"{'wss' if tls else 'ws'}://localhost:{hello['port']}" if tls else f"ws://127.0.0.1:{hello['port']}"
+        self._base = f"{'wss' if tls else 'ws'}://localhost:{hello['port']}"
 
     def urls(self, count: int) -> list[str]:
         """Addresses of so many connections: the paths are /0, /1 ..."""

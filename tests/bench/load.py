@@ -268,7 +268,8 @@ _ORDERS: dict[str, Callable[..., None]] = {
 def _frames(size: int) -> bytes:
     """A chunk of text frames, each a little different, as JSON would be."""
     return b"".join(
-        ws.encode_frame(ws.TEXT, (b'{"stream":"trade","n":%06d,"data":"' % n).ljust(size - 2, b"x") + b'"}') for n in range(_CHUNK)
+        ws.encode_frame(ws.TEXT, (b'{"stream":"trade","n":%06d,"data":"' % n).ljust(size - 2, b"x") + b'"}')
+        for n in range(_CHUNK)
     )
 
 

@@ -117,7 +117,8 @@ def write(outcome: Outcome) -> None:
 
 def machine() -> str:
     """Cores, processor, system, Python."""
-    return f"{len(os.sched_getaffinity(0))} cores, {_processor()}, {platform.system()} {platform.release()}, Python {platform.python_version()}"
+    system = f"{platform.system()} {platform.release()}"
+    return f"{len(os.sched_getaffinity(0))} cores, {_processor()}, {system}, Python {platform.python_version()}"
 
 
 def load_now() -> float:
@@ -158,7 +159,7 @@ def _rounded(value: Any) -> Any:
     return [_rounded(item) for item in value] if isinstance(value, list) else value
 
 
-def _columns(lines: list[tuple[str, ...]]) -> None:
+def _columns(lines: Sequence[tuple[str, ...]]) -> None:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())

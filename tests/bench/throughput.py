@@ -57,12 +57,12 @@ def _rows(rate: dict[str, list[float]], cpu: dict[str, list[float]], *, tls: boo
     number, load = ("1", "4 endpoints, wss://") if tls else ("2", "4 endpoints, ws://")
     hand, one, most = (10, 0.8, 1.2) if tls else (12, 0.6, 1.0)
     spent, spend = (0.45, 0.25) if tls else (1.1, 0.5)
-    mine, peer, quick = "wsadapter", "picows", "wsadapter batches()"
+    mine, peer, quick, slow = "wsadapter", "picows", "wsadapter batches()", "by hand"
     cost = str(int(number) + 2)
     return [
-        Row(f"{number}a", f"throughput, {load}, over by-hand", Figure.ratio(rate[mine], rate["by hand"]), "×", hand, hand, True),
+        Row(f"{number}a", f"throughput, {load}, over by-hand", Figure.ratio(rate[mine], rate[slow]), "×", hand, hand, True),
         Row(f"{number}b", f"throughput, {load}, over picows", Figure.ratio(rate[mine], rate[peer]), "×", one, most, True),
-        Row(f"{cost}", f"consumer's CPU, {load}, over picows'", Figure.ratio(cpu[mine], cpu[peer]), "×", spent, spent),
+        Row(cost, f"consumer's CPU, {load}, over picows'", Figure.ratio(cpu[mine], cpu[peer]), "×", spent, spent),
         Row(f"{cost}b", f"the same by batches(), {load}", Figure.ratio(cpu[quick], cpu[peer]), "×", spent, spend),
     ]
 

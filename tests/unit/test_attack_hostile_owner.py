@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsadapter.child import Listener, OwnerChild
@@ -119,7 +119,7 @@ scalars = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=10), st.sampled_from(sorted(KINDS)),
 )  # fmt: skip
 names = st.sampled_from(
-    ["kind", "code", "text", "status", "body", "retry_after", "exit_code", "signal", "reason", "stream", "headers", "index", "name"]
+    ["kind", "code", "text", "status", "body", "retry_after", "exit_code", "signal", "reason", "stream", "headers", "index"]
 )
 values = st.recursive(
     scalars,
@@ -132,7 +132,9 @@ fields_of = {
     "gap": ["cause", "expected", "got"], "stalled": ["stream", "silence"], "log": ["level", "text"], "down": ["reason"],
 }  # fmt: skip
 reports = st.sampled_from(sorted(_REPORTS)).flatmap(
-    lambda event: st.fixed_dictionaries({"event": st.just(event), "fields": st.fixed_dictionaries({f: values for f in fields_of[event]})})
+    lambda event: st.fixed_dictionaries(
+        {"event": st.just(event), "fields": st.fixed_dictionaries(dict.fromkeys(fields_of[event], values))}
+    )
 )
 reasons = st.fixed_dictionaries(
     {"kind": st.sampled_from(sorted(KINDS))},
@@ -141,6 +143,7 @@ reasons = st.fixed_dictionaries(
 last_words = reasons.map(lambda reason: {"event": "down", "fields": {"reason": reason}})
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(reports, last_words, values), max_size=5))
 def test_no_report_of_an_owner_ends_the_loop(office: FakeOffice, said: list[Any]) -> None:
     managed = connected(office)
@@ -158,9 +161,14 @@ def _items(inbox: Inbox) -> Iterator[Any]:
         yield from inbox.in_hand
 
 
-@pytest.mark.parametrize("reason", [[], "", 1, {"kind": "crashed", "retry_after": "soon"}, {"kind": "crashed", "status": "4"},
-                                    {"kind": "crashed", "text": 5}, {"kind": "crashed", "signal": 9}, {"kind": []}])  # fmt: skip
-def test_last_words_that_are_no_reason_are_corrupt_and_the_epoch_still_ends_with_one_down(office: FakeOffice, reason: Any) -> None:
+@pytest.mark.parametrize(
+    "reason",
+    [
+        [], "", 1, {"kind": []}, {"kind": "crashed", "retry_after": "soon"}, {"kind": "crashed", "status": "4"},
+        {"kind": "crashed", "text": 5}, {"kind": "crashed", "signal": 9},
+    ],
+)  # fmt: skip
+def test_last_words_that_are_no_reason_are_corrupt_and_their_epoch_has_one_down(office: FakeOffice, reason: Any) -> None:
     managed = connected(office)
     say(office, managed, orjson.dumps({"event": "down", "fields": {"reason": reason}}))
     assert [aborted.kind for aborted in office.child.aborted] == ["corrupt"]
@@ -216,10 +224,8 @@ def test_a_restart_while_it_waits_for_the_connect_budget_skips_no_epoch(office: 
     office.budget = ConnectBudget()
     managed = connected(office, limits={"connects": 1, "connects_period": 3600.0})
     die(managed)
-    (wait,) = [timer for _, _, timer in office.reactor._timers if timer.call is not None and timer is managed._timer]
     managed._cancel_timer()
-    del wait
-    managed._launch()
+    managed._launch()  # the backoff is over
     assert managed.state == "backoff"
     managed.restart()
     managed._cancel_timer()
@@ -238,6 +244,7 @@ class Deaf:
     def on_dead(self, child: OwnerChild, reason: Reason) -> None: ...
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=64))
 def test_no_bytes_on_the_control_socket_end_the_loop(office: FakeOffice, garbage: bytes) -> None:
     ours, theirs = socket.socketpair()

@@ -14,7 +14,7 @@ import wsadapter
 from wsadapter import Message, Supervisor
 from wsadapter.testing import Exchange
 
-PARENT_ONLY = {"supervisor", "stream", "inbox", "reactor", "managed", "config", "child", "control", "testing", "outputs", "aio"}
+OWNERS_OWN = {"contract", "worker"}
 OPTIONAL = {"msgspec", "psutil", "pytest", "asyncio"}
 
 
@@ -26,7 +26,7 @@ def loaded(statement: str) -> set[str]:
 
 def strangers(modules: set[str]) -> set[str]:
     """What an owner must not have loaded."""
-    parents = {name for name in modules if name.startswith("wsadapter.") and name.split(".")[1] in PARENT_ONLY}
+    parents = {name for name in modules if name.startswith("wsadapter.") and name.split(".")[1] not in OWNERS_OWN}
     return parents | (modules & OPTIONAL)
 
 

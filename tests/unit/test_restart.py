@@ -124,7 +124,7 @@ def test_no_window_of_a_period_holds_more_connects_than_the_budget(
     budget, now, slots = ConnectBudget(), 0.0, []
     for pause in pauses:
         now += pause
-        slots.append(now + budget.reserve("host", now, connects, period))
+        slots.append(budget.reserve("host", now, connects, period))
     slots.sort()
     for first, later in zip(slots, slots[connects:], strict=False):
         assert later - first >= period * (1 - 1e-9)
@@ -133,6 +133,14 @@ def test_no_window_of_a_period_holds_more_connects_than_the_budget(
 def test_hosts_do_not_share_a_budget() -> None:
     budget = ConnectBudget()
     assert [budget.reserve(host, 0.0, 1, 60) for host in ("a", "b", "a")] == [0.0, 0.0, 60.0]
+
+
+def test_a_booking_that_is_given_back_is_free_again() -> None:
+    budget = ConnectBudget()
+    budget.reserve("a", 0.0, 1, 60)
+    booked = budget.reserve("a", 0.0, 1, 60)
+    budget.cancel("a", booked)
+    assert budget.reserve("a", 0.0, 1, 60) == booked == 60.0
 
 
 def test_without_a_limit_there_is_no_wait() -> None:
