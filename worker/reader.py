@@ -96,10 +96,10 @@ class Reader:
     def feed(self, chunk: bytes) -> Batch:
         """What `chunk` completes. Nothing may be fed after a `violation`."""
         if self._pending:
-            self._pending += chunk
-            if len(self._pending) < self._wanted:
+            if len(self._pending) + len(chunk) < self._wanted:
+                self._pending += chunk
                 return Batch(b"")
-            chunk = bytes(self._pending)
+            chunk = b"".join((self._pending, chunk))
             self._pending = bytearray()
         batch = Batch(chunk)
         if self.closed:
