@@ -27,9 +27,9 @@ from continuity import Continuity
 from faults import schedule
 from screen import Screen, open_screen
 
+from wsadapter.console.demo import FEEDS, LocalExchanges
 from wsadapter.contract.errors import WsAdapterError
 from wsadapter.control import ControlError, ask
-from wsadapter.demo import FEEDS, LocalExchanges
 from wsadapter.testing import load_recording
 
 CONFIGURATION = Path(__file__).with_name("demo.toml")

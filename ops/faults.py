@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from wsadapter.demo import LocalExchanges
+from wsadapter.console.demo import LocalExchanges
 
 
 @dataclass(frozen=True)

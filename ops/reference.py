@@ -14,10 +14,10 @@ from dataclasses import fields
 
 from wsadapter.__main__ import DONE, NOT_DONE, NOTHING_RUNS, USAGE
 from wsadapter.config import describe_settings
+from wsadapter.console.runner import EXIT_CODES
 from wsadapter.contract import items, reasons
 from wsadapter.contract.items import DROP_CAUSES, EVENT_NAMES, GAP_CAUSES, Event, Message
 from wsadapter.managed import STATES
-from wsadapter.runner import EXIT_CODES
 
 _HEAD = """\
 # Reference

@@ -14,7 +14,8 @@ from typing import Final
 
 import orjson
 
-from wsadapter import control, table
+from wsadapter import control
+from wsadapter.console import table
 from wsadapter.contract.errors import WsAdapterError
 from wsadapter.instance import running
 from wsadapter.version import VERSION

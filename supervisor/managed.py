@@ -29,6 +29,7 @@ import psutil
 
 from wsadapter.child import Listener, OwnerChild
 from wsadapter.child_state import State
+from wsadapter.config.interpolate import expand_endpoint, mask_url
 from wsadapter.contract import commands, items, record
 from wsadapter.contract.commands import Assignment, Command, Report
 from wsadapter.contract.endpoint import Endpoint, Subscription
@@ -36,7 +37,6 @@ from wsadapter.contract.errors import ConfigError, NotConnected, SendFailed
 from wsadapter.contract.reasons import Reason
 from wsadapter.contract.record import Record
 from wsadapter.inbox import Account, Inbox, arrival_of, arrival_of_one
-from wsadapter.interpolate import expand_endpoint, mask_url
 from wsadapter.ledger import Ledger, key_of
 from wsadapter.monitor import Monitor
 from wsadapter.narration import Narrator

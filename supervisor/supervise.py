@@ -15,16 +15,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from wsadapter import values
-from wsadapter.config import load
+from wsadapter.config import load, values
+from wsadapter.config.quantities import duration
+from wsadapter.config.settings import Settings
+from wsadapter.config.show import show
+from wsadapter.console.demo import demonstration
+from wsadapter.console.init import hand_over_if_init
+from wsadapter.console.logs import LogThread
+from wsadapter.console.runner import CONFIGURATION, EXIT_CODES, STOPPED, Runner
 from wsadapter.contract.errors import ConfigError, Problem, UsageError
-from wsadapter.demo import demonstration
-from wsadapter.init import hand_over_if_init
-from wsadapter.logs import LogThread
-from wsadapter.quantities import duration
-from wsadapter.runner import CONFIGURATION, EXIT_CODES, STOPPED, Runner
-from wsadapter.settings import Settings
-from wsadapter.show import show
 from wsadapter.version import VERSION
 
 _STDERR: Final = 2

@@ -26,6 +26,7 @@ from wsadapter import capabilities, shield
 from wsadapter.aio import AsyncSupervisor
 from wsadapter.child import Listener, OwnerChild
 from wsadapter.config import Settings, check_endpoint, checked, load
+from wsadapter.config.dialect import apply_dialect, load_dialect
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.errors import (
     AllFatal,
@@ -36,7 +37,6 @@ from wsadapter.contract.errors import (
     UsageError,
 )
 from wsadapter.contract.items import Batch, ClockStep, Event, Item, Started
-from wsadapter.dialect import apply_dialect, load_dialect
 from wsadapter.inbox import Inbox
 from wsadapter.instance import Instance, runtime_folder
 from wsadapter.ledger import key_of

@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from wsadapter.config.settings import OutputSettings
 from wsadapter.contract.errors import WsAdapterError
 from wsadapter.contract.items import Batch, Event
-from wsadapter.settings import OutputSettings
 
 
 class OutputFailed(WsAdapterError):

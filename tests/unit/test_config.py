@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsadapter.config import Settings, check_endpoint, checked, describe_settings, effective, load, parse, show
+from wsadapter.config.interpolate import expand_endpoint
+from wsadapter.config.quantities import duration, show_duration, show_size, size
+from wsadapter.config.schema import ENDPOINT
 from wsadapter.contract.endpoint import SECTIONS, Endpoint
 from wsadapter.contract.errors import ConfigError
-from wsadapter.interpolate import expand_endpoint
-from wsadapter.quantities import duration, show_duration, show_size, size
-from wsadapter.schema import ENDPOINT
 
 EXAMPLES = Path(__file__).parents[2] / "ops" / "examples"
 DURATION = 'expected a duration (seconds, or text such as "500ms", "2s", "1.5m", "23h", "2d")'

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from wsadapter.config.dialect import apply_dialect, bundled, dialect_urls, load_dialect
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import ConfigError
-from wsadapter.dialect import apply_dialect, bundled, dialect_urls, load_dialect
 
 SOUND = """
 [dialect]
@@ -47,7 +47,7 @@ def test_there_are_bundled_dialects() -> None:
 
 
 def test_loading_a_dialect_imports_nothing_of_the_owner() -> None:
-    code = "import sys, wsadapter.dialect as d; d.load_dialect('okx'); sys.exit('wsadapter.worker' in sys.modules)"
+    code = "import sys, wsadapter.config.dialect as d; d.load_dialect('okx'); sys.exit('wsadapter.worker' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=30).returncode == 0
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from wsadapter.config import parse
+from wsadapter.console.runner import EXIT_CODES
 from wsadapter.contract import items, reasons
 from wsadapter.managed import STATES
-from wsadapter.runner import EXIT_CODES
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = (ROOT / "ops/REFERENCE.md").read_text()

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wsadapter.config.interpolate import UnresolvedReference, anchor, expand, expand_endpoint, mask_url, references
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.interpolate import UnresolvedReference, anchor, expand, expand_endpoint, mask_url, references
 
 ENVIRON = {"KEY": "k-123", "EMPTY": "", "NESTED": "${KEY}", "BREAK": "a\r\nEvil: 1"}
 

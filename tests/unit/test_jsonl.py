@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wsadapter.config.settings import OutputSettings
 from wsadapter.contract import items
 from wsadapter.contract.items import Batch
 from wsadapter.contract.reasons import Reason
@@ -23,7 +24,6 @@ from wsadapter.outputs import NullOutput, OutputFailed, open_output
 from wsadapter.outputs.jsonl import JsonLines, continuation_gaps
 from wsadapter.outputs.lines import batch_lines, event_line, is_json_line
 from wsadapter.outputs.paths import PathTemplate, check_path
-from wsadapter.settings import OutputSettings
 
 NOON = 1_732_363_200_000_000_000  # 2024-11-23 12:00:00 UTC
 HOUR = 3_600_000_000_000

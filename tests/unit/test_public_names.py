@@ -6,6 +6,7 @@ import ast
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import wsadapter
 from wsadapter import Message, Supervisor
 from wsadapter.testing import Exchange
 
+ROOT = Path(__file__).resolve().parents[2]
 OWNERS_OWN = {"contract", "worker"}
 OPTIONAL = {"msgspec", "psutil", "pytest", "asyncio"}
 
@@ -93,3 +95,13 @@ def test_a_real_owner_has_loaded_nothing_of_the_parent(
     modules, main_file = item.json()
     assert strangers(set(modules)) == set()
     assert "pytest" not in str(main_file)
+
+
+def test_the_import_rules_name_every_module() -> None:
+    rules = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    parents = {f"wsadapter.{p.stem}" for p in (ROOT / "supervisor").iterdir() if (p.suffix == ".py" or p.is_dir())}
+    parents -= {"wsadapter.__init__", "wsadapter.__pycache__"}
+    assert parents <= set(rules[0]["source_modules"])
+    assert parents - {"wsadapter.contract"} <= set(rules[1]["forbidden_modules"])
+    workers = {f"wsadapter.worker.{p.stem}" for p in (ROOT / "worker").glob("*.py")}
+    assert workers - {"wsadapter.worker.__init__", "wsadapter.worker.transport"} <= set(rules[2]["source_modules"])

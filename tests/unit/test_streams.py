@@ -8,9 +8,9 @@ import orjson
 import pytest
 
 from tests.support.rawserver import server_frame
+from wsadapter.config.dialect import load_dialect
 from wsadapter.contract.commands import Assignment
 from wsadapter.contract.endpoint import Endpoint, Filter
-from wsadapter.dialect import load_dialect
 from wsadapter.testing.recording import load_recording
 from wsadapter.worker.frames import BINARY, TEXT
 from wsadapter.worker.reader import Reader

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wsadapter import table
+from wsadapter.console import table
 
 
 def endpoint(**given: Any) -> dict[str, Any]:

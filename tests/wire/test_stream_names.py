@@ -12,9 +12,9 @@ from tests.support.feeds import DEADLINE, assert_sound, collect, events_of, is_e
 from tests.support.rawserver import RawServer
 from tests.support.waiting import wait_until
 from wsadapter import ConfigError
+from wsadapter.config.dialect import load_dialect
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.items import Down, Item, Message, Restored
-from wsadapter.dialect import load_dialect
 from wsadapter.outputs.lines import batch_lines
 from wsadapter.testing import Exchange
 from wsadapter.testing.recording import load_recording

@@ -35,7 +35,8 @@ if __name__ == "__main__":
     multiprocessing.set_start_method(method)
     multiprocessing.set_forkserver_preload(["json"])
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.signal(signal.SIGUSR1, lambda *_: None)  # not SIGTERM: a forked Pool worker would ignore it, and its Pool wait for ever
+    # Not SIGTERM: a forked Pool worker would ignore it, and its Pool wait for ever.
+    signal.signal(signal.SIGUSR1, lambda *_: None)
     before = (handlers(), logging.getLogger("wsadapter").handlers[:], logging.getLogger().handlers[:])
     with multiprocessing.Pool(1) as pool:
         first = pool.map(square, [2])

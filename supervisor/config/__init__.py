@@ -17,15 +17,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from wsadapter import values
-from wsadapter.checks import Combined, Layer, Surroundings, combine, read_layer
+from wsadapter.config import values
+from wsadapter.config.checks import Combined, Layer, Surroundings, combine, read_layer
+from wsadapter.config.interpolate import UnresolvedReference, expand
+from wsadapter.config.schema import OUTPUT, SUPERVISOR, Mismatch, Setting, as_table, convert, got, unknown_key
+from wsadapter.config.settings import OutputSettings, Settings
+from wsadapter.config.show import describe_settings, effective, show
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import ConfigError, Problem
-from wsadapter.interpolate import UnresolvedReference, expand
 from wsadapter.outputs.paths import check_path
-from wsadapter.schema import OUTPUT, SUPERVISOR, Mismatch, Setting, as_table, convert, got, unknown_key
-from wsadapter.settings import OutputSettings, Settings
-from wsadapter.show import describe_settings, effective, show
 
 __all__ = [
     "OutputSettings", "Settings", "check_endpoint", "checked", "describe_settings", "effective", "load", "parse", "show",

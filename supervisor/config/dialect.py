@@ -15,10 +15,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from wsadapter import values
+from wsadapter.config import values
+from wsadapter.config.schema import ENDPOINT, Mismatch, convert, got, nearest, unknown_key
 from wsadapter.contract.endpoint import Endpoint, Heartbeat
 from wsadapter.contract.errors import ConfigError, Problem
-from wsadapter.schema import ENDPOINT, Mismatch, convert, got, nearest, unknown_key
 
 Dialect = dict[str, Any]
 Found = Iterator[tuple[str, str]]

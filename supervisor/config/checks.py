@@ -17,13 +17,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from wsadapter import values
+from wsadapter.config import values
+from wsadapter.config.dialect import Dialect, apply_dialect, dialect_urls, is_path, load_dialect
+from wsadapter.config.interpolate import EXPANDED, anchor_value, expand_value
+from wsadapter.config.quantities import show_duration, show_size
+from wsadapter.config.schema import ENDPOINT, Mismatch, Setting, assemble, convert, got, unknown_key
 from wsadapter.contract.endpoint import SECTIONS, Endpoint, Subscription
 from wsadapter.contract.errors import ConfigError, Problem
-from wsadapter.dialect import Dialect, apply_dialect, dialect_urls, is_path, load_dialect
-from wsadapter.interpolate import EXPANDED, anchor_value, expand_value
-from wsadapter.quantities import show_duration, show_size
-from wsadapter.schema import ENDPOINT, Mismatch, Setting, assemble, convert, got, unknown_key
 
 _TABLES: Final = ("headers", "login", "hooks")
 _PATHS: Final = ("subscribe_file", "tls.ca_file", "tls.cert_file", "tls.key_file")

@@ -16,9 +16,9 @@ from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hi
 
 import msgspec
 
+from wsadapter.config.quantities import DURATION, SIZE, duration, size
+from wsadapter.config.settings import OutputSettings, Settings
 from wsadapter.contract.endpoint import SECTIONS, Endpoint, to_plain
-from wsadapter.quantities import DURATION, SIZE, duration, size
-from wsadapter.settings import OutputSettings, Settings
 
 _SIZES: Final = frozenset({"max_message", "buffer.max_bytes", "watchdog.memory"})
 _RATIOS: Final = frozenset({"restart.backoff_factor"})

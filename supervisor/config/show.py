@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
+from wsadapter.config.dialect import apply_dialect, load_dialect
+from wsadapter.config.interpolate import MASK, mask_url
+from wsadapter.config.quantities import show_duration, show_size
+from wsadapter.config.schema import ENDPOINT, OUTPUT, SUPERVISOR, Setting, flatten
+from wsadapter.config.settings import OutputSettings, Settings
 from wsadapter.contract.endpoint import SECTIONS, Endpoint
-from wsadapter.dialect import apply_dialect, load_dialect
-from wsadapter.interpolate import MASK, mask_url
-from wsadapter.quantities import show_duration, show_size
-from wsadapter.schema import ENDPOINT, OUTPUT, SUPERVISOR, Setting, flatten
-from wsadapter.settings import OutputSettings, Settings
 
 _ONLY_A_REFERENCE: Final = re.compile(r"\$\{[^}]*\}")
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")

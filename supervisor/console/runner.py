@@ -23,13 +23,13 @@ from typing import Final
 import orjson
 
 from wsadapter.config import load
+from wsadapter.config.settings import Settings
+from wsadapter.console.logs import LogThread
+from wsadapter.console.signals import SignalThread
 from wsadapter.contract.errors import AllFatal, AlreadyRunning, ConfigError, SupervisorStopped, UsageError, WsAdapterError
 from wsadapter.contract.items import Batch, Gap, Started
-from wsadapter.logs import LogThread
 from wsadapter.outputs import Output, OutputFailed, open_output
 from wsadapter.outputs.jsonl import continuation_gaps
-from wsadapter.settings import Settings
-from wsadapter.signals import SignalThread
 from wsadapter.supervisor import Supervisor
 
 logger = logging.getLogger("wsadapter.runner")
