@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import sys
+import tempfile
 from functools import cache
 
 from wsadapter.contract.errors import UnsupportedPlatform
@@ -42,7 +43,16 @@ def _pidfd_works() -> bool:
 
 def forkserver() -> bool:
     """Owners are forked from a warm template; otherwise each is a fresh interpreter (spawn)."""
-    return sys.platform == "linux" and pidfd()
+    return sys.platform == "linux" and pidfd() and temporary_folder()
+
+
+def temporary_folder() -> bool:
+    """There is a folder for temporary files; the fork server's socket needs one."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def start_method(wanted: str) -> str:

@@ -26,7 +26,7 @@ from wsadapter.contract.endpoint import Endpoint, Timeouts, Watchdog
 from wsadapter.contract.errors import NotConnected
 from wsadapter.contract.reasons import Reason, from_exit_code
 from wsadapter.contract.record import MAX_RECORD, CorruptRecord, Record, RecordReader
-from wsadapter.processes import Launcher, Started
+from wsadapter.processes import Launcher, Started, is_child
 from wsadapter.reactor import Reactor, Timer
 
 logger = logging.getLogger("wsadapter.supervisor")
@@ -289,9 +289,10 @@ class OwnerChild:
         self.step(Event.DEATH)
 
     def _look_for_death(self) -> None:
-        """Without a pidfd: `waitpid` now and then, which no grandchild can keep silent."""
+        """Without a pidfd: `waitpid` now and then, which no grandchild can keep silent. Where somebody else's `waitpid(-1)`
+        took the status, it is gone from our children."""
         assert self._started is not None
-        if self._started.process.exitcode is None:
+        if self._started.process.exitcode is None and is_child(self._started.pid):
             self._reaper = self._reactor.call_later(_REAP_INTERVAL, self._look_for_death)
         else:
             self._on_death(0)

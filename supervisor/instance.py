@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic, sleep
 
+from wsadapter import capabilities
 from wsadapter.contract.errors import AlreadyRunning
 
 logger = logging.getLogger("wsadapter.supervisor")
@@ -34,15 +35,8 @@ def _candidates(configured: str) -> Iterator[Path]:
         yield Path(given.split(":")[0])
     if given := os.environ.get("XDG_RUNTIME_DIR"):
         yield Path(given) / "wsadapter"
-    yield Path(tempfile.gettempdir() if _has_temporary_folder() else "/tmp") / f"wsadapter-{os.getuid()}"  # noqa: S108
-
-
-def _has_temporary_folder() -> bool:
-    try:
-        tempfile.gettempdir()
-    except FileNotFoundError:
-        return False
-    return True
+    folder = tempfile.gettempdir() if capabilities.temporary_folder() else "/tmp"  # noqa: S108
+    yield Path(folder) / f"wsadapter-{os.getuid()}"
 
 
 def runtime_folder(configured: str) -> Path:

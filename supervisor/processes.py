@@ -36,6 +36,8 @@ from queue import SimpleQueue
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
+import psutil
+
 from wsadapter import capabilities
 from wsadapter.contract import entry
 from wsadapter.descriptors import blind
@@ -171,6 +173,14 @@ def _is_alive(pid: int) -> bool:
             return stat.read().rpartition(b")")[2].split()[0] != b"Z"
     except OSError:  # no /proc here, or no descriptor left to look at it
         return True
+
+
+def is_child(pid: int) -> bool:
+    """Whether a process of that number is our child."""
+    try:
+        return bool(psutil.Process(pid).ppid() == os.getpid())
+    except psutil.NoSuchProcess:
+        return False
 
 
 class Launcher:

@@ -165,6 +165,8 @@ class Supervisor:
                 raise UsageError("a daemonic multiprocessing process may not have children; start the supervisor elsewhere")
             if self.name:
                 self._open_instance()
+            if self._start_method == "forkserver" and not capabilities.temporary_folder():
+                logger.warning("no folder for temporary files: owners start by spawn, which is slower")
             self._launcher = Launcher(self._start_method)
             self._state = "running"
             self.reactor.start()

@@ -55,7 +55,7 @@ def test_it_ends_by_itself_after_the_duration(tmp_path: Path) -> None:
     assert json.loads(ended.stdout.splitlines()[0])["event"] == "started"
 
 
-def test_a_second_one_of_the_same_name_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+def test_row_38_a_second_one_of_the_same_name_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
     with Exchange(messages=THREE) as ex:
         file = tmp_path / "out.jsonl"
         config = write_config(tmp_path / "a.toml", {"a": ex.url}, output=str(file))
@@ -71,7 +71,7 @@ def test_a_second_one_of_the_same_name_is_refused_and_the_first_goes_on(tmp_path
             assert first.stop() == 0
 
 
-def test_the_lock_of_one_that_was_killed_is_taken_over(tmp_path: Path) -> None:
+def test_row_38_the_lock_of_one_that_was_killed_is_taken_over(tmp_path: Path) -> None:
     with Exchange(messages=THREE) as ex:
         config = write_config(tmp_path / "a.toml", {"a": ex.url})
         with Running(tmp_path, str(config)) as first:
@@ -82,7 +82,7 @@ def test_the_lock_of_one_that_was_killed_is_taken_over(tmp_path: Path) -> None:
         assert supervise(tmp_path, str(config), "--duration", "0.2").returncode == 0
 
 
-def test_when_nobody_reads_the_output_any_more_it_stops_with_5(tmp_path: Path) -> None:
+def test_row_62_when_nobody_reads_the_output_any_more_it_stops_with_5(tmp_path: Path) -> None:
     with Exchange(messages=THREE, rate=50, loop=True) as ex:
         config = write_config(tmp_path / "a.toml", {"a": ex.url})
         read, write = os.pipe()
@@ -104,7 +104,7 @@ def test_an_output_that_can_not_be_opened_is_5(tmp_path: Path) -> None:
     assert "out.jsonl failed: File exists" in ended.stderr
 
 
-def test_a_full_disk_is_5(tmp_path: Path) -> None:
+def test_row_62_a_full_disk_is_5(tmp_path: Path) -> None:
     with Exchange(messages=THREE) as ex:
         config = write_config(tmp_path / "a.toml", {"a": ex.url}, output="/dev/full")
         ended = supervise(tmp_path, str(config))

@@ -22,7 +22,7 @@ from wsadapter.testing import Exchange
 TICKS = ['{"n":1}', '{"n":2}']
 
 
-def test_a_reload_touches_only_what_changed(tmp_path: Path) -> None:
+def test_row_47_a_reload_touches_only_what_changed(tmp_path: Path) -> None:
     with Exchange(messages=TICKS) as ex, Exchange(messages=TICKS) as other:
         config = write_config(tmp_path / "a.toml", {"same": ex.url, "changed": ex.url, "gone": ex.url})
         with Running(tmp_path, str(config)) as running:
@@ -45,7 +45,7 @@ def test_a_reload_touches_only_what_changed(tmp_path: Path) -> None:
     assert [event for event in story if event in ("up", "down", "gap")] == ["up", "down", "up", "gap", "down"]
 
 
-def test_a_bad_file_keeps_the_old_configuration_running(tmp_path: Path) -> None:
+def test_row_46_a_bad_file_keeps_the_old_configuration_running(tmp_path: Path) -> None:
     with Exchange(messages=TICKS, rate=20, loop=True) as ex:
         config = write_config(tmp_path / "a.toml", {"a": ex.url})
         with Running(tmp_path, str(config)) as running:
@@ -65,7 +65,7 @@ def test_a_bad_file_keeps_the_old_configuration_running(tmp_path: Path) -> None:
             assert running.stop() == 0
 
 
-def test_a_storm_of_signals_is_survived_and_makes_few_reloads(tmp_path: Path) -> None:
+def test_row_44_a_storm_of_signals_is_survived_and_makes_few_reloads(tmp_path: Path) -> None:
     with Exchange(messages=TICKS, rate=20, loop=True) as ex:
         config = write_config(tmp_path / "a.toml", {"a": ex.url})
         with Running(tmp_path, str(config)) as running:
@@ -116,7 +116,7 @@ def test_a_closing_terminal_means_stop(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="a new pid namespace needs root and unshare")
-def test_as_pid_1_it_reaps_orphans_and_ends_with_the_exit_code(tmp_path: Path) -> None:
+def test_row_41_as_pid_1_it_reaps_orphans_and_ends_with_the_exit_code(tmp_path: Path) -> None:
     with Exchange(messages=TICKS) as ex:
         config = write_config(tmp_path / "a.toml", {"a": ex.url})
         command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--", "sh", "-c"]
