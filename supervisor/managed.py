@@ -565,11 +565,6 @@ class ManagedEndpoint:
     def _inbox(self) -> Inbox:
         return self._office.inbox_of(self.name)
 
-    @property
-    def up_for(self) -> float:
-        """Seconds since the `Up`; 0 where it is not up."""
-        return monotonic() - self._up_since if self._up_since is not None else 0.0
-
     def _put(self, event: items.Event) -> None:
         self._inbox.put_event(event, self.account)
 

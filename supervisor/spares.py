@@ -41,11 +41,6 @@ class Spares:
         """How many processes there are, ready or not."""
         return len(self._warm) + len(self._coming)
 
-    @property
-    def pids(self) -> list[int]:
-        """Of all of them."""
-        return [child.pid for child in (*self._warm, *self._coming) if child.pid is not None]
-
     def fill(self) -> None:
         """Order what is missing."""
         while not self._closed and self._retry is None and len(self._warm) + len(self._coming) < self._wanted:

@@ -88,11 +88,6 @@ class Reader:
         self.closed = False
         """A close frame was received; what follows it is ignored (RFC 6455 §5.5.1)."""
 
-    @property
-    def unfinished(self) -> int:
-        """Bytes received of a frame that is not complete."""
-        return len(self._pending)
-
     def feed(self, chunk: bytes) -> Batch:
         """What `chunk` completes. Nothing may be fed after a `violation`."""
         if self._pending:
