@@ -36,6 +36,7 @@ from tests.support.feeds import (
     supervise,
     wait_streaming,
 )
+from tests.support.trees import lives
 from tests.support.waiting import wait_until
 from wsadapter import AllFatal, Supervisor, capabilities
 from wsadapter.contract.items import Down, Gap, Item, Message, Restored, Up
@@ -170,7 +171,7 @@ def test_row_09_an_owner_that_writes_nonsense_is_killed_and_replaced(kind: str, 
         victim = psutil.Process(pid_of(feed, "victim"))
         ex.send(f"!garble {kind}")
         items += collect(feed, is_event(Up, "victim", 2))
-        wait_until(lambda: not _lives(victim), DEADLINE, "it lives on")
+        wait_until(lambda: not lives(victim), DEADLINE, "it lives on")
     assert events_of(items, "victim", Down)[0].reason.kind == "corrupt"
 
 
@@ -242,7 +243,7 @@ def test_row_39_killing_the_fork_server_harms_no_owner_and_later_starts_get_a_ne
     assert [reason.kind for reason in reasons] == ["crashed", "crashed", "crashed", "stopped"]
     assert [reason.text for reason in reasons[:2]] == ["exit status unknown"] * 2
     assert reasons[2].signal == "SIGKILL"
-    wait_until(lambda: not any(_lives(owner) for owner in owners), DEADLINE, "an owner lives on")
+    wait_until(lambda: not any(lives(owner) for owner in owners), DEADLINE, "an owner lives on")
 
 
 @pytest.mark.filterwarnings("ignore:resource_tracker")  # multiprocessing says that it starts another
@@ -259,7 +260,3 @@ def test_row_40_killing_the_resource_tracker_has_no_effect(start_method: str) ->
 def kill_and_see_it_replaced(feed: Supervisor, name: str, epoch: int, items: list[Item]) -> None:
     os.kill(pid_of(feed, name), signal.SIGKILL)
     items += collect(feed, is_event(Up, name, epoch + 1))
-
-
-def _lives(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

@@ -30,6 +30,7 @@ from tests.support.feeds import (
     supervise,
     wait_streaming,
 )
+from tests.support.trees import lives
 from wsadapter.contract.items import Down, Item, Message, Up
 from wsadapter.testing import Exchange
 
@@ -49,7 +50,7 @@ def test_row_25_a_stopped_idle_owner_is_killed_and_replaced(start_method: str) -
             victim.send_signal(signal.SIGSTOP)
             items += collect(feed, is_event(Down, "victim"))
             assert time.monotonic() - began < SEEN_WITHIN
-            assert not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE
+            assert not lives(victim)
             items += collect(feed, is_event(Up, "victim", 2))
         items += feed
     assert_sound(items)

@@ -29,6 +29,7 @@ from tests.support.feeds import (
     steady,
     supervise,
 )
+from tests.support.trees import lives
 from tests.support.waiting import wait_until
 from wsadapter import Supervisor, SupervisorStopped
 from wsadapter.contract.items import Down, Item, Message, Up
@@ -50,7 +51,7 @@ def test_row_33_an_owner_that_neither_leaves_nor_obeys_sigterm_is_killed(start_m
             began = time.monotonic()
             feed.stop()
             assert time.monotonic() - began < LADDER
-            assert not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE
+            assert not lives(victim)
         items += feed
     assert_sound(items)
     assert_unharmed(items, "busy")

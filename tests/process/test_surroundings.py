@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from tests.support.command_line import PATIENCE, Running, environment, supervise, write_config, wsadapter
+from tests.support.trees import command_line, lives, tree_of
 from tests.support.waiting import wait_until
 from wsadapter.testing import Exchange
 
@@ -22,11 +23,6 @@ def config_of(folder: Path, ex: Exchange, start_method: str, *, more: str = "") 
     path = write_config(folder / "a.toml", {"a": ex.url, "b": ex.url}, more=more)
     path.write_text(f'[supervisor]\nstart_method = "{start_method}"\n{path.read_text()}')
     return path
-
-
-def tree_of(pid: int) -> list[psutil.Process]:
-    root = psutil.Process(pid)
-    return [root, *root.children(recursive=True)]
 
 
 def test_row_69_ctrl_c_to_the_whole_process_group_is_one_clean_stop(tmp_path: Path, start_method: str) -> None:
@@ -42,7 +38,7 @@ def test_row_69_ctrl_c_to_the_whole_process_group_is_one_clean_stop(tmp_path: Pa
     assert [event["reason"]["kind"] for event in running.events("down")] == ["stopped", "stopped"]
     assert not [line for line in running.log if "Traceback" in line]
     psutil.wait_procs(tree[1:], timeout=5)
-    assert not [process for process in tree if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    assert not [process for process in tree if lives(process)]
 
 
 @pytest.mark.parametrize("lines", [1, 2, 3])
@@ -128,7 +124,8 @@ def test_row_64_secrets_show_nowhere(tmp_path: Path, start_method: str, monkeypa
         with Running(tmp_path, str(config), "--log-level", "debug") as running:
             running.wait_until(lambda: running.messages("a") and len(running.events("down")) >= 3)
             shown = [wsadapter(tmp_path, "status", "--json").stdout, wsadapter(tmp_path, "status").stdout]
-            lines = [" ".join(process.cmdline()) for process in tree_of(running.process.pid)]
+            lines = [line for line in map(command_line, tree_of(running.process.pid)) if line]
+            assert len(lines) >= 2, lines
             running.process.send_signal(signal.SIGUSR1)
             running.wait_for_log('"endpoints"')
             assert running.stop() == 0
