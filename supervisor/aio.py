@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from wsadapter.bridge import AsyncBridge
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.items import Batch, Down, Event, Item, Up
 from wsadapter.monitor import Monitor
-from wsadapter.reactor import AsyncBridge
 
 if TYPE_CHECKING:
     from wsadapter.supervisor import Supervisor

@@ -6,6 +6,7 @@ import errno
 import os
 import select
 import signal
+import socket
 import sys
 import tempfile
 from functools import cache
@@ -41,6 +42,11 @@ def _pidfd_works() -> bool:
     return True
 
 
+def custody() -> bool:
+    """A ws:// connection can outlive its owner: sockets travel, and the kernel tells where their streams are."""
+    return sys.platform == "linux" and pidfd() and hasattr(socket, "recv_fds")
+
+
 def forkserver() -> bool:
     """Owners are forked from a warm template; otherwise each is a fresh interpreter (spawn)."""
     return sys.platform == "linux" and pidfd() and temporary_folder()
@@ -66,6 +72,7 @@ def summary(wanted_start_method: str) -> dict[str, str]:
         "death": "pidfd" if pidfd() else "sentinel and waitpid",
         "poll": "epoll" if epoll() else "selectors",
         "start_method": start_method(wanted_start_method),
+        "handoff": "ws:// without loss" if custody() else "reconnect",
     }
 
 

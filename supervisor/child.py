@@ -21,11 +21,12 @@ from typing import Any, Protocol
 from wsadapter import child_state, poller
 from wsadapter.child_state import Action, Event, State
 from wsadapter.contract import commands
-from wsadapter.contract.commands import Assignment, Command, CommandReader, encode_command
+from wsadapter.contract.commands import Assignment, Command, CommandReader, Custody, encode_command
 from wsadapter.contract.endpoint import Endpoint, Timeouts, Watchdog
 from wsadapter.contract.errors import NotConnected
 from wsadapter.contract.reasons import Reason, from_exit_code
 from wsadapter.contract.record import MAX_RECORD, CorruptRecord, Record, RecordReader
+from wsadapter.custody import Announced, HeldConnection, NotResumable, Resumption
 from wsadapter.processes import Launcher, Started, is_child
 from wsadapter.reactor import Reactor, Timer
 
@@ -36,6 +37,8 @@ _READ_MOST = 1 << 18
 """Larger reads are slower: their messages no longer fit the processor's cache (-0.07 µs a message against 1 MiB)."""
 _DRAIN_MOST = 4 << 20
 """Bytes that are read of what a dead owner left, at most."""
+_DRAIN_COMMANDS = 256
+"""Reads of its control socket after its death, at most."""
 _STATUS_PATIENCE = 1.0
 """Seconds to wait for the exit status after the death: the fork server has to tell it."""
 _DUMP_PATIENCE = 0.5
@@ -47,6 +50,7 @@ _LOG_LINE = 4096
 _RECORD_MARGIN = 256 * 1024 * 1024
 """Bytes a record may be longer than the longest messages of one read: tables, small messages, what a decode hook adds."""
 _UNSENT_LIMIT = 64 * 1024 * 1024
+_CLOSE_ON_EXEC: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 _serials = count(1)
 
 
@@ -99,8 +103,12 @@ class OwnerChild:
         self._paused = False
         self._log_rest = b""
         self._outgoing = bytearray()
+        self._control_waits = False
         self._stop_order: dict[str, Any] = {"code": 1000, "kind": "stopped"}
         self._assignment: Assignment | None = None
+        self._resumption: Resumption | None = None
+        self._held: HeldConnection | None = None
+        self._handed_fd: int | None = None
         self._control: socket.socket | None = None
         self._deadline: Timer | None = None
         self._reaper: Timer | None = None
@@ -115,9 +123,10 @@ class OwnerChild:
 
     # -- what can be asked of it -----------------------------------------------------------------------------------------
 
-    def assign(self, assignment: Assignment) -> None:
-        """Give it its endpoint. It must be WARM."""
+    def assign(self, assignment: Assignment, resumption: Resumption | None = None) -> None:
+        """Give it its endpoint, and the connection to go on with. It must be WARM."""
         self._assignment = assignment
+        self._resumption = resumption
         self._records = RecordReader(limit=_longest_record(assignment.endpoint))
         self.timeouts = assignment.endpoint.timeouts
         self.watchdog = assignment.endpoint.watchdog
@@ -168,6 +177,25 @@ class OwnerChild:
             self._verdict = Reason(kind="hung", text=f"no progress for {now - self._probe_sent:.1f} s")
             self.step(Event.HUNG)
 
+    @property
+    def in_custody(self) -> bool:
+        """Whether its connection can outlive it."""
+        return self._held is not None
+
+    def resumption(self, up: dict[str, Any]) -> Resumption:
+        """Its connection, for a successor; to be asked for in `on_dead`. Whoever gets it has to close it.
+
+        Raises `NotResumable`; then it is closed.
+        """
+        held, self._held = self._held, None
+        if held is None:
+            raise NotResumable("")
+        try:
+            return held.resumption(self._records.position, self._records.tail(), up)
+        except NotResumable:
+            held.close()
+            raise
+
     def probed(self) -> None:
         """It answered."""
         self._probe_sent = None
@@ -213,8 +241,30 @@ class OwnerChild:
 
     def _send_assignment(self) -> None:
         assert self._assignment is not None
-        self._post(commands.ASSIGN, 0, self._assignment.to_body())
-        self._assignment = None  # it holds secrets
+        assignment, self._assignment = self._assignment, None  # it holds secrets
+        if self._resumption is not None:
+            resumption, self._resumption = self._resumption, None
+            if self._hand(resumption):
+                assignment = replace(assignment, resume=resumption.resume)
+        self._post(commands.ASSIGN, 0, assignment.to_body())
+
+    def _hand(self, resumption: Resumption) -> bool:
+        """Send it a live connection; where that can't be, it will open one of its own."""
+        assert self._control is not None
+        frame = encode_command(commands.HANDED, 0, resumption.body)
+        try:
+            if self._outgoing:
+                raise BlockingIOError
+            sent = socket.send_fds(self._control, [memoryview(frame)[:_READ_MOST]], [resumption.held.sock.fileno()])
+        except OSError as error:  # too many descriptors in flight (unix(7)), or it is dying
+            logger.warning("a connection could not be handed on: %s", error)
+            resumption.held.close()
+            return False
+        self._outgoing += memoryview(frame)[sent:]
+        self._held = resumption.held
+        position = resumption.resume.position
+        self._records = RecordReader(limit=self._records.limit, position=position, tail=resumption.tail)
+        return True
 
     def _ask(self) -> None:
         self._set_deadline(self.timeouts.close)
@@ -255,6 +305,9 @@ class OwnerChild:
                 timer.cancel()
         self._close()
         self.listener.on_dead(self, self._verdict or Reason(kind="start_failed", text="the process could not be started"))
+        if self._held is not None:
+            self._held.close()  # nobody wanted it
+            self._held = None
 
     # -- start and death -------------------------------------------------------------------------------------------------
 
@@ -353,7 +406,9 @@ class OwnerChild:
             left -= len(chunk)
             self._take(chunk)
         self.torn_bytes = self._records.torn
-        self._on_control(poller.READ)
+        for _ in range(_DRAIN_COMMANDS):
+            if not self._hear_control():
+                break
         self._on_log(poller.READ)
 
     def _data_is_open(self, fd: int) -> bool:
@@ -391,21 +446,31 @@ class OwnerChild:
             return
         if events & poller.WRITE:
             self._write_control()
+        self._hear_control()
+
+    def _hear_control(self) -> bool:
+        """One read; whether there may be more."""
+        if self._control is None or not self._reactor.is_registered(self._control.fileno()):
+            return False
         try:
-            chunk = self._control.recv(_READ_LEAST)
+            chunk, fds, _, _ = socket.recv_fds(self._control, _READ_LEAST, 1, _CLOSE_ON_EXEC)
         except BlockingIOError:
-            return
+            return False
         except ConnectionError:  # it died with something of ours unread
-            chunk = b""
+            chunk, fds = b"", []
+        for fd in fds:
+            self._forget_handed()
+            self._handed_fd = fd
         if not chunk:
             self._reactor.unregister(self._control.fileno())
-            return
+            return False
         try:
             for command in self._commands.feed(chunk):
                 self._hear(command)
         except ValueError as error:
             self._reactor.unregister(self._control.fileno())
             self.abort(Reason(kind="corrupt", text=f"control socket: {error}"))
+        return True
 
     def _hear(self, command: Command) -> None:
         if command.kind == commands.READY:
@@ -413,7 +478,26 @@ class OwnerChild:
         else:
             if command.kind == commands.PROBED:
                 self.probed()
+            elif command.kind == commands.CUSTODY:
+                self._take_custody(command)
+            elif command.kind == commands.ANNOUNCE and self._held is not None:
+                self._held.announce(Announced.from_body(command.ref, command.body))
             self.listener.on_command(self, command)
+
+    def _take_custody(self, command: Command) -> None:
+        fd, self._handed_fd = self._handed_fd, None
+        if fd is None:
+            logger.debug("owner pid %s: its socket's duplicate did not arrive (too many open files?)", self.pid)
+        elif self._held is not None or self.state is not State.SERVING:
+            os.close(fd)
+        else:
+            custody = _custody_of(command, fd)
+            self._held = HeldConnection(socket.socket(fileno=fd), custody)
+
+    def _forget_handed(self) -> None:
+        if self._handed_fd is not None:
+            os.close(self._handed_fd)
+            self._handed_fd = None
 
     def _post(self, kind: int, ref: int, body: bytes | dict[str, Any]) -> None:
         self._outgoing += encode_command(kind, ref, body)
@@ -430,8 +514,10 @@ class OwnerChild:
                 self._outgoing.clear()
                 return
             del self._outgoing[:sent]
-        if self._reactor.is_registered(self._control.fileno()):
-            self._reactor.modify(self._control.fileno(), poller.READ | (poller.WRITE if self._outgoing else 0))
+        waits = bool(self._outgoing)
+        if waits is not self._control_waits and self._reactor.is_registered(self._control.fileno()):
+            self._control_waits = waits
+            self._reactor.modify(self._control.fileno(), poller.READ | (poller.WRITE if waits else 0))
 
     # -- small tools -----------------------------------------------------------------------------------------------------
 
@@ -470,6 +556,7 @@ class OwnerChild:
             os.close(started.pidfd)
         if started.process.exitcode is not None:
             started.process.close()
+        self._forget_handed()
         self._started = None
         self._control = None
 
@@ -477,6 +564,15 @@ class OwnerChild:
 def _longest_record(endpoint: Endpoint) -> int:
     """Bytes. Without a limit, a length that is wrong would swallow in silence all that comes after it."""
     return min(MAX_RECORD, 2 * endpoint.max_message + _RECORD_MARGIN)
+
+
+def _custody_of(command: Command, fd: int) -> Custody:
+    try:
+        body = command.json()
+        return Custody(received=int(body["received"]), sent=int(body["sent"]))
+    except (ValueError, KeyError, TypeError) as error:
+        os.close(fd)
+        raise ValueError(f"a CUSTODY that makes no sense: {error!r:.200}") from error
 
 
 def _enlarge(pipe: int, size: int) -> None:

@@ -1,7 +1,7 @@
 """Fan-in: what the owners' records become, in one order, waiting for one consumer.
 
     record ──> Arrival (numbered) ─┐
-                                   ├──> queue ──> in hand: an iterator over Messages, or over Batches and Events
+                                   ├──> queue ──> Hand: an iterator over Messages and Events, or over Batches and Events
     event ─────────────────────────┘
 
 The reactor puts in, the consumer takes out; records are sliced into messages only on the consumer's turn. Overflow is decided
@@ -9,7 +9,9 @@ here and nowhere else: what waits of one endpoint may not be more than its `buff
 `Dropped` stands where they stood.
 
 An interrupt (KeyboardInterrupt) may strike the consumer between any two instructions, and must cost it nothing. So what it
-takes is put in its hand by one assignment, and leaves the queue after that.
+takes is put in its hand by one assignment, and leaves the queue after that. The messages of a large record are made in hand one
+by one, by iterators written in C, between whose steps no interrupt can fall: a list of them all would leave the processor's
+cache before they are used, and have the garbage collector look at each.
 """
 
 from __future__ import annotations
@@ -17,10 +19,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from copy import copy
 from dataclasses import dataclass, field
-from itertools import groupby
-from operator import length_hint
+from itertools import count, groupby, islice, repeat
 from time import time_ns
 from typing import Any
 
@@ -29,6 +29,7 @@ import orjson
 from wsadapter.contract.endpoint import Buffer
 from wsadapter.contract.items import Batch, Dropped, Event, Message
 from wsadapter.contract.record import Record
+from wsadapter.hand import Hand, hand_of
 
 _OVERHEAD = 256
 """Bytes that a waiting record costs besides its own."""
@@ -37,7 +38,12 @@ _SWEEP_AFTER = 1024
 _CONFLATE_TO = 0.75
 """Share of the buffer that may be in use after conflating; so it is not done again at once."""
 
-Deliverable = Message | Batch | Event
+_FEW = 16
+"""Messages of a record up to which making them at once costs less than preparing to make them one by one."""
+_SMALL = 4096
+"""Bytes of a record, at most, that is taken in hand together with others."""
+_HANDFUL = 32
+"""So many small records and events are taken in hand at once."""
 
 
 @dataclass(slots=True, eq=False)
@@ -124,9 +130,27 @@ class Arrival:
         """What the consumer gets for it."""
         if self.loss is not None:
             return [self.loss.event()]
+        if self.account is None:
+            return []
         if self.kept is None:
             return [self._batch(self.messages(), 0, self.binary, self.streams)]
         return self._runs(self.kept, self.messages())
+
+    def deliver_each(self) -> list[Message | Event]:
+        """The same of a small one, message by message, without a detour by a Batch."""
+        if self.loss is not None:
+            return [self.loss.event()]
+        if self.account is None:
+            return []
+        name, epoch, at, binary, streams = self.endpoint, self.epoch, self.received_at, self.binary, self.streams
+        payloads = self.messages()
+        if len(payloads) == 1:  # the usual case where each message counts
+            kind = binary if isinstance(binary, bool) else binary[0]
+            values = (name, payloads[0], epoch, self.first, at, streams[0] if streams else None, kind)
+            return [tuple.__new__(Message, values)]
+        kinds = repeat(binary) if isinstance(binary, bool) else binary
+        each = zip(count(self.first), payloads, streams or repeat(None), kinds, strict=False)
+        return [tuple.__new__(Message, (name, data, epoch, n, at, stream, kind)) for n, data, stream, kind in each]
 
     def _batch(self, payloads: list[bytes], offset: int, binary: bool | list[bool], streams: list[str | None] | None) -> Batch:
         return Batch(
@@ -183,8 +207,8 @@ class Inbox:
     def __init__(self) -> None:
         self._queue: deque[Arrival | Event] = deque()
         self._lock = threading.Lock()
-        self._hand: tuple[Arrival | Event | None, Any] = (None, iter([]))
-        self._whole = False
+        self.hand = hand_of((), [], whole=False)
+        """What the consumer took and has not used up. Its own: no other thread touches it."""
         self._empty = 0
 
     def __bool__(self) -> bool:
@@ -241,71 +265,79 @@ class Inbox:
     @property
     def in_hand(self) -> Iterator[Any]:
         """What the consumer took and has not used up."""
-        in_hand: Iterator[Any] = self._hand[1]
-        return in_hand
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether batches are in hand, rather than messages."""
-        return self._whole
-
-    def has_in_hand(self) -> bool:
-        """Whether something is left of what was taken."""
-        return length_hint(self._hand[1]) > 0
+        return self.hand.items
 
     def regroup(self, *, whole: bool) -> None:
         """Turn what is in hand into what is wanted next: batches into messages, or the other way round."""
-        if self._whole == whole:
+        if self.hand.whole == whole:
             return
         with self._lock:
-            before = self._hand[1]
-            rest = list(copy(before))  # a copy: the original is untouched until the assignment
-            turned = _whole(rest) if whole else _single(rest)
-            self._hand, self._whole = (self._hand[0], iter(turned)), whole
-            deque(before, maxlen=0)  # an iteration that is under way may hold it still
+            before = self.hand
+            self.hand = before.regrouped(whole=whole)
+            before.empty()  # an iteration that is under way may hold it still
 
     def refill(self, *, whole: bool) -> bool:
-        """Take the next entry in hand, unless something is left of the last one. False: nothing waits."""
+        """Take what is next in hand, unless something is left there. False: nothing waits."""
         self.regroup(whole=whole)
-        return self.has_in_hand() or self.take(whole=whole)
+        return self.hand.has_items() or self.take(whole=whole)
 
     def take(self, *, whole: bool) -> bool:
-        """Take the next entry in hand: Messages and Events, or, with `whole`, Batches and Events. False: nothing waits."""
+        """Take the next entries in hand: Messages and Events, or, with `whole`, Batches and Events. False: nothing waits."""
         with self._lock:
-            self._let_go()
-            while self._queue:
-                entry = self._queue[0]
-                items = _items(entry, whole=whole)
-                self._whole = whole
-                self._hand = (entry, iter(items))
+            if self.hand.entries:  # an interrupt came between
                 self._let_go()
-                if items:
+            while self._queue:
+                self.hand = self._grasp(whole=whole)
+                self._let_go()
+                if self.hand.has_items():
                     return True
             return False
 
+    def _grasp(self, *, whole: bool) -> Hand:
+        """A hand of what stands first in the queue: one large record, or some small ones and events."""
+        entries: list[Arrival | Event] = []
+        items: list[Any] = []
+        for entry in islice(self._queue, _HANDFUL):
+            if not isinstance(entry, Arrival):
+                items.append(entry)
+            elif entry.count <= _FEW and entry.size <= _SMALL and entry.kept is None:
+                items += entry.deliver() if whole else entry.deliver_each()
+            elif entries:
+                break
+            else:
+                return hand_of((entry,), entry.deliver(), whole=whole)
+            entries.append(entry)
+        left = iter(items)
+        return Hand(left, left, whole, entries)
+
     def _let_go(self) -> None:
         """What is in hand leaves the queue; nothing to do where it has left already."""
-        entry = self._hand[0]
-        if not self._queue or self._queue[0] is not entry:
-            return
-        if isinstance(entry, Arrival):
-            account = entry.account
-            if account is not None:
-                entry.account = None
-                account.waiting -= entry.size
-                while account.arrivals and account.arrivals[0] is None:
-                    account.arrivals.popleft()
-                if account.arrivals and account.arrivals[0] is entry:
-                    account.arrivals.popleft()
-                relieved = account.relieved  # once: the reactor may take it back meanwhile
-                if relieved is not None and account.has_room:
-                    account.relieved = None
-                    relieved()
-            elif entry.loss is None:
-                self._empty -= 1
-            else:
-                entry.loss.last = -1  # it was told: what is dropped from now on needs a new one
-        self._queue.popleft()
+        hand, queue = self.hand, self._queue
+        for entry in hand.entries:
+            if queue and queue[0] is entry:
+                if isinstance(entry, Arrival):
+                    self._settle(entry)
+                queue.popleft()
+        hand.entries = ()
+
+    def _settle(self, entry: Arrival) -> None:
+        """It does not wait any more."""
+        account = entry.account
+        if account is not None:
+            entry.account = None
+            account.waiting -= entry.size
+            while account.arrivals and account.arrivals[0] is None:
+                account.arrivals.popleft()
+            if account.arrivals and account.arrivals[0] is entry:
+                account.arrivals.popleft()
+            relieved = account.relieved  # once: the reactor may take it back meanwhile
+            if relieved is not None and account.has_room:
+                account.relieved = None
+                relieved()
+        elif entry.loss is None:
+            self._empty -= 1
+        else:
+            entry.loss.last = -1  # it was told: what is dropped from now on needs a new one
 
     # -- overflow --------------------------------------------------------------------------------------------------------
 
@@ -374,49 +406,6 @@ class Inbox:
         size = sum(map(len, arrival.payloads)) + _OVERHEAD
         account.waiting += size - arrival.size
         arrival.size = size
-
-
-def _items(entry: Arrival | Event, *, whole: bool) -> list[Deliverable]:
-    if not isinstance(entry, Arrival):
-        return [entry]
-    if entry.is_empty:
-        return []
-    delivered = entry.deliver()
-    return list(delivered) if whole else _single(delivered)
-
-
-def _single(items: Iterable[Deliverable]) -> list[Deliverable]:
-    """Batches as their messages."""
-    single: list[Deliverable] = []
-    for item in items:
-        if isinstance(item, Batch):
-            single.extend(item.messages())
-        else:
-            single.append(item)
-    return single
-
-
-def _whole(items: Iterable[Deliverable]) -> list[Deliverable]:
-    """Messages of one record as a batch."""
-    whole: list[Deliverable] = []
-    for is_message, run in groupby(items, lambda item: isinstance(item, Message)):
-        if not is_message:
-            whole.extend(run)
-            continue
-        messages = [message for message in run if isinstance(message, Message)]
-        first = messages[0]
-        whole.append(
-            Batch(
-                first.endpoint,
-                [message.data for message in messages],
-                epoch=first.epoch,
-                first_number=first.number,
-                received_at=first.received_at,
-                binary=[message.binary for message in messages],
-                streams=[message.stream for message in messages],
-            )
-        )
-    return whole
 
 
 def _keys(arrival: Arrival, path: str) -> Iterable[tuple[int, Any]]:

@@ -8,8 +8,8 @@
     stopping <── stop, from anywhere        fatal <── hopeless ────┘
 
 An owner dies; its pipe is drained; `Down` closes its epoch; the restart policy decides; the connect budget says when; a spare,
-or a new process, gets the ledger. The order of what the consumer sees is made here: complete records, `Down`, `Up`, and a
-`Gap` at once where anything may be missing.
+or a new process, gets the ledger. Where the connection outlived its owner (custody.py), the next one gets it at once. The order
+of what the consumer sees is made here: complete records, `Down`, `Up`, and a `Gap` at once where anything may be missing.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from weakref import WeakSet
 
 import psutil
 
+from wsadapter import capabilities
 from wsadapter.child import Listener, OwnerChild
 from wsadapter.child_state import State
 from wsadapter.config.interpolate import expand_endpoint, mask_url
@@ -36,6 +37,7 @@ from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.errors import ConfigError, NotConnected, SendFailed
 from wsadapter.contract.reasons import Reason
 from wsadapter.contract.record import Record
+from wsadapter.custody import NotResumable, Resumption
 from wsadapter.inbox import Account, Inbox, arrival_of, arrival_of_one
 from wsadapter.ledger import Ledger, key_of
 from wsadapter.monitor import Monitor
@@ -60,6 +62,11 @@ _OVERRULING = frozenset({"hung", "corrupt", "memory_limit", "overflow"})
 """What the supervisor says of an owner it ended for these counts more than the owner's own last words."""
 _PULSE_WITHOUT_PROBES = 5.0
 """Seconds between looks at an owner whose progress is not watched."""
+_POISONED = ("crashed", "hung", "memory_limit")
+_FRUITLESS = 3
+"""So many owners may die at the same place of a stream before its connection is given up: its bytes may be why they die."""
+_PULSE_SLOTS = 20
+"""A pulse falls on a grid that all endpoints share: one turn of the loop then serves many of them."""
 _DEFAULT_BUDGET = (60, 60.0)
 """Connects per period to a host that nobody set a limit for."""
 
@@ -105,6 +112,7 @@ class ManagedEndpoint:
         self.monitors: WeakSet[Monitor] = WeakSet()
         self.last_exit: Reason | None = None
         self.gaps = 0
+        self.handoffs = 0
         self.torn = 0
         self.messages = 0
         self.bytes = 0
@@ -120,6 +128,14 @@ class ManagedEndpoint:
         """The connect it waits for, while it waits."""
         self._pulse: Timer | None = None
         self._age: Timer | None = None
+        self._resumption: Resumption | None = None
+        """A connection without an owner, on its way to the next one."""
+        self._resume_until: Timer | None = None
+        self._fruitless = (-1, 0)
+        """A place in the stream, and how many owners have died there."""
+        self._resuming = False
+        self._up_fields: dict[str, Any] = {}
+        self._position = 0
         self._last_words: Reason | None = None
         self._planned = ""
         self._stopping = False
@@ -133,6 +149,8 @@ class ManagedEndpoint:
         self._url = 0
         self._refs = count(1)
         self._pending: dict[int, Future[None]] = {}
+        self._told: dict[int, tuple[int, list[Subscription]]] = {}
+        """Changes of subscriptions that the owner has not confirmed to have sent."""
         self._up_waiters: list[Future[None]] = []
         self.ledger.want(endpoint.subscribe)
 
@@ -160,24 +178,29 @@ class ManagedEndpoint:
         """Let the owner close the connection and go; no new one comes."""
         self._stopping = True
         self._cancel_timer()
+        self._give_up_connection()
         if self._child is None:
             self._settle("stopped")
         else:
             self.state = "stopping"
             self._child.stop(kind="stopped")
 
-    def restart(self, why: str = "recycled") -> Future[None]:
-        """A new owner now, whatever the state; the future is done when it is up."""
+    def restart(self, why: str = "recycled", *, afresh: bool = False) -> Future[None]:
+        """A new owner now, whatever the state; the future is done when it is up. It goes on with the connection where that can
+        outlive the old owner, but not `afresh`."""
         future = _promise()
         self._up_waiters.append(future)
         self._stopping = False
         self._policy.pardon()
-        if self._child is not None:
-            self._planned = why
-            self._child.stop(kind="recycled")
-        else:
+        if self._child is None:
             self._cancel_timer()
             self._launch()
+            return future
+        self._planned = why
+        if self._child.in_custody and not afresh:
+            self._child.abort(Reason(kind="recycled", text=why))  # nothing is lost by it, and nothing is waited for
+        else:
+            self._child.stop(kind="recycled")
         return future
 
     def send(self, data: bytes, *, binary: bool) -> Future[None]:
@@ -223,7 +246,7 @@ class ManagedEndpoint:
         self._dialect = dialect
         self._policy = RestartPolicy(endpoint.restart, random)
         self._url = 0
-        self.restart()
+        self.restart(afresh=True)
 
     def status(self) -> dict[str, Any]:
         """For the status, see DESIGN's command-line contract."""
@@ -237,6 +260,8 @@ class ManagedEndpoint:
             "bytes": self.bytes,
             "restarts": self._policy.total,
             "gaps": self.gaps,
+            "handoffs": self.handoffs,
+            "in_custody": self._child is not None and self._child.in_custody,
             "dropped": self.account.dropped,
             "filtered": self.filtered,
             "torn": self.torn,
@@ -273,6 +298,7 @@ class ManagedEndpoint:
         self._last_words = None
         self._epoch_messages = 0
         self._streams = [None]
+        self._resuming = False
         self._timer = self._booking = None
         child = self._office.hire(self, self.endpoint)
         self._child = child
@@ -288,7 +314,10 @@ class ManagedEndpoint:
             child.stop()
             return
         self.state = "connecting"
-        child.assign(assignment)
+        resumption = self._take_connection()
+        self._resuming = resumption is not None
+        self._position = resumption.resume.position if resumption is not None else 0
+        child.assign(assignment, resumption)
         self._start_pulse()
 
     def _assignment(self) -> Assignment:
@@ -300,6 +329,7 @@ class ManagedEndpoint:
             dialect=self._dialect,
             wanted=tuple(self.ledger.wanted.values()),
             confirmed=tuple(self._was_confirmed),
+            custody=capabilities.custody(),
             last_number=self.ledger.last_number,
             last_received_at=self.ledger.last_received_at,
             quarantine=self.quarantine,
@@ -323,6 +353,8 @@ class ManagedEndpoint:
             except (ValueError, KeyError, TypeError) as error:
                 child.abort(Reason(kind="corrupt", text=f"a report that makes no sense: {error!r}"[:300]))
             return
+        self.bytes += max(0, received.position - self._position)
+        self._position = received.position
         if not received.count:
             return
         try:
@@ -334,7 +366,6 @@ class ManagedEndpoint:
         first = self.ledger.accept(received.count, received.received_at)
         self.messages += received.count
         self._epoch_messages += received.count
-        self.bytes += received.raw
         self._inbox.put(arrival_of(received, self.account, epoch=self.epoch, first=first, streams=streams))
         if self.account.is_full:
             self._overflowed(child)
@@ -345,8 +376,8 @@ class ManagedEndpoint:
             if command.kind == commands.PROBED:
                 rtt = command.json().get("rtt")
                 self.rtt = rtt if isinstance(rtt, int | float) else None
-            elif command.kind == commands.TAKEN and (future := self._pending.pop(command.ref, None)):
-                future.set_result(None)
+            elif command.kind == commands.TAKEN:
+                self._taken(command.ref)
             elif command.kind == commands.REFUSED and command.ref in self._pending:
                 answer = command.json()
                 future = self._pending.pop(command.ref)
@@ -355,30 +386,72 @@ class ManagedEndpoint:
         except ValueError as error:
             child.abort(Reason(kind="corrupt", text=f"control socket: {error}"))
 
+    def _taken(self, ref: int) -> None:
+        self._told.pop(ref, None)
+        if future := self._pending.pop(ref, None):
+            future.set_result(None)
+
     def on_log(self, child: OwnerChild, line: str) -> None:
         """Something user code printed in the owner."""
         self._narrate.printed(self.epoch, child.pid, line)
 
     def on_dead(self, child: OwnerChild, reason: Reason) -> None:
         """The owner is gone and its pipe is drained."""
-        del child
-        torn = self._child.torn_bytes if self._child else 0
-        if torn:
+        if child.torn_bytes:
             self.torn += 1
-            logger.warning("%s/%d: a record of %d bytes was not finished; dropped", self.name, self.epoch, torn)
+            logger.warning("%s/%d: a record of %d bytes was not finished; dropped", self.name, self.epoch, child.torn_bytes)
+        self._outlive(child, reason)
         if self._last_words is not None and reason.kind not in _OVERRULING:
             reason = self._last_words
         if reason.kind == "stopped" and not self._stopping and not self._planned:  # somebody else sent it a SIGTERM
             reason = Reason(kind="crashed", signal="SIGTERM", code=reason.code)
         self._child = None
         uptime = monotonic() - self._up_since if self._up_since is not None else None
-        if uptime is None:
+        if uptime is None and self._resumption is None:
             self._url += 1  # the next address, where there are several
         self._close_epoch(reason, uptime)
         if self._stopping:
             self._settle("stopped")
         else:
             self._act_on(reason, uptime)
+
+    def _outlive(self, child: OwnerChild, reason: Reason) -> None:
+        """See to it that the connection, if it is alive, goes on to the next owner."""
+        if self._resumption is not None or not child.in_custody:  # it died before it had got it, or it never had one
+            return
+        if self._stopping or self._last_words is not None or reason.kind == "corrupt":
+            return
+        try:
+            resumption = child.resumption(self._up_fields)
+        except NotResumable as error:
+            self._narrate.lost_connection(self.epoch, str(error))
+            return
+        if reason.kind in _POISONED and self._is_fruitless(resumption):
+            self._narrate.lost_connection(self.epoch, f"{_FRUITLESS} owners died at the same place of its stream")
+            resumption.held.close()
+            return
+        self._resumption = resumption
+        self._resume_until = self._office.reactor.call_later(self.endpoint.timeouts.connect, self._give_up_connection)
+
+    def _is_fruitless(self, resumption: Resumption) -> bool:
+        place, times = self._fruitless
+        position = resumption.resume.position
+        self._fruitless = (position, (times + 1 if position == place else 1) if resumption.unread else 0)
+        return self._fruitless[1] >= _FRUITLESS
+
+    def _take_connection(self) -> Resumption | None:
+        """The connection that waits for an owner, if there is one."""
+        resumption, self._resumption = self._resumption, None
+        if self._resume_until is not None:
+            self._resume_until.cancel()
+            self._resume_until = None
+        return resumption
+
+    def _give_up_connection(self) -> None:
+        """Nobody goes on with it: the peer must see that."""
+        if (resumption := self._take_connection()) is not None:
+            resumption.held.close()
+            self._told.clear()
 
     def _close_epoch(self, reason: Reason, uptime: float | None) -> None:
         for timer in (self._pulse, self._age):
@@ -388,17 +461,41 @@ class ManagedEndpoint:
         self.rtt = None
         self.last_exit = reason
         self._last_lost_at = self.ledger.last_received_at
-        self._was_confirmed = self.ledger.connection_lost()
+        if self._resumption is not None:
+            self._was_confirmed = self._still_subscribed()
+        else:
+            self._was_confirmed = self.ledger.connection_lost()
+            self._told.clear()
         self.account.relieved = None
-        for future in self._pending.values():
-            text = f"{self.name}: the connection went before the send was confirmed; its fate is unknown"
-            future.set_exception(SendFailed(text))
-        self._pending.clear()
+        self._judge_sends()
         down = items.Down(self.name, self.epoch, time_ns(), reason)
         self._put(down)
         for monitor in self.monitors:
             monitor.notify(down)
         self._narrate.down(self.epoch, reason, uptime, self._epoch_messages)
+
+    def _still_subscribed(self) -> list[Subscription]:
+        """What need not be asked for again on a connection that goes on. Without a dialect's answers, what was sent counts."""
+        ledger = self.ledger
+        if self._dialect is not None and self._dialect.get("subscribe"):
+            return [stream for key, stream in ledger.wanted.items() if key in ledger.confirmed or key in ledger.rejected]
+        unsent = {key_of(stream) for kind, streams in self._told.values() if kind == commands.SUBSCRIBE for stream in streams}
+        return [stream for key, stream in ledger.wanted.items() if key not in unsent]
+
+    def _judge_sends(self) -> None:
+        """Every send that waits gets its answer; but for the one frame that the next owner completes."""
+        resumption = self._resumption
+        for ref, future in list(self._pending.items()):
+            if resumption is None:
+                text = f"{self.name}: the connection went before the send was confirmed; its fate is unknown"
+                future.set_exception(SendFailed(text))
+            elif ref == resumption.sent:
+                future.set_result(None)
+            elif ref != resumption.resume.ref:
+                future.set_exception(NotConnected(f"{self.name}: its owner died; nothing was sent, and it may be sent again"))
+            else:
+                continue
+            del self._pending[ref]
 
     def _act_on(self, reason: Reason, uptime: float | None) -> None:
         if self._planned:
@@ -407,8 +504,13 @@ class ManagedEndpoint:
             self._planned = ""
         else:
             decision = self._policy.decide(monotonic(), reason, uptime)
-        self._narrate.next(decision, self.endpoint.restart)
+        alive = self._resumption is not None and decision.verdict is Verdict.RESTART
+        self._narrate.next(decision, self.endpoint.restart, resumes=alive)
+        if not alive:
+            self._give_up_connection()
         match decision.verdict:
+            case Verdict.RESTART if alive:
+                self._hire()
             case Verdict.RESTART if decision.delay == 0:
                 self._launch()
             case Verdict.RESTART:
@@ -445,10 +547,17 @@ class ManagedEndpoint:
             self.state = "up"
         self._up_since = self._last_heard = monotonic()
         headers = {str(name): str(value) for name, value in dict(fields["headers"]).items()}
-        subprotocol = fields["subprotocol"]
-        up = items.Up(self.name, self.epoch, now, None if subprotocol is None else str(subprotocol), headers)
+        subprotocol = None if fields["subprotocol"] is None else str(fields["subprotocol"])
+        peer = str(fields.get("peer") or "")
+        resumed = self._resuming and bool(fields.get("resumed"))
+        self._up_fields = {"headers": headers, "subprotocol": subprotocol, "peer": peer}
+        up = items.Up(self.name, self.epoch, now, subprotocol, headers, resumed)
         self._put(up)
-        if self.ledger.ever_up:
+        if resumed:
+            self.handoffs += 1
+            self._tell_again()
+        elif self.ledger.ever_up:
+            self.ledger.connection_lost()
             self.gap("reconnected", self._last_lost_at, now)
         self.ledger.ever_up = True
         watchdog = self.endpoint.watchdog
@@ -461,7 +570,7 @@ class ManagedEndpoint:
             for future in self._up_waiters:
                 future.set_result(None)
             self._up_waiters.clear()
-        self._narrate.up(self.epoch, mask_url(self._current_url()), str(fields.get("peer") or ""))
+        self._narrate.up(self.epoch, mask_url(self._current_url()), peer, resumed=resumed)
 
     def gap(self, cause: str, last_received_at: int | None, resumed_at: int | None, **numbers: int | None) -> None:
         """Say in the stream that something is, or may be, missing."""
@@ -534,8 +643,9 @@ class ManagedEndpoint:
 
     def _start_pulse(self) -> None:
         interval = self.endpoint.watchdog.progress / 2 or _PULSE_WITHOUT_PROBES
-        self._pulse_due = monotonic() + interval
-        self._pulse = self._office.reactor.call_later(interval, self._beat)
+        now, slot = monotonic(), interval / _PULSE_SLOTS
+        self._pulse_due = (now + interval) // slot * slot + slot
+        self._pulse = self._office.reactor.call_later(self._pulse_due - now, self._beat)
 
     def _beat(self) -> None:
         child, watchdog = self._child, self.endpoint.watchdog
@@ -594,8 +704,17 @@ class ManagedEndpoint:
 
     def _tell(self, kind: int, streams: list[Subscription]) -> None:
         assert self._child is not None
+        ref = next(self._refs)
         with suppress(NotConnected):  # it is leaving; its successor is told with the assignment
-            self._child.tell(kind, 0, {"streams": streams})
+            self._child.tell(kind, ref, {"streams": streams})
+            self._told[ref] = (kind, streams)
+
+    def _tell_again(self) -> None:
+        """What the last owner was told and may not have sent. What is wanted, its successor has asked for by itself."""
+        told, self._told = self._told, {}
+        for kind, streams in told.values():
+            if kind == commands.UNSUBSCRIBE:
+                self._tell(kind, streams)
 
 
 _REPORTS: dict[str, Callable[[ManagedEndpoint, dict[str, Any]], None]] = {

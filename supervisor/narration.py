@@ -32,8 +32,12 @@ class Narrator:
     def budget(self, epoch: int, host: str, wait: float) -> None:
         logger.info("%s/%d waits %.1f s: the connect budget of %s is used up (limits.connects)", self._name, epoch, wait, host)
 
-    def up(self, epoch: int, url: str, peer: str) -> None:
-        logger.info("%s/%d up: %s%s", self._name, epoch, url, f" ({peer})" if peer else "")
+    def up(self, epoch: int, url: str, peer: str, *, resumed: bool) -> None:
+        what = "goes on, nothing lost" if resumed else "up"
+        logger.info("%s/%d %s: %s%s", self._name, epoch, what, url, f" ({peer})" if peer else "")
+
+    def lost_connection(self, epoch: int, why: str) -> None:
+        logger.info("%s/%d: the connection can't be handed on: %s", self._name, epoch, why)
 
     def rejected(self, epoch: int, stream: str, error: str) -> None:
         logger.warning("%s/%d rejected: %s: %s", self._name, epoch, stream, error)
@@ -62,8 +66,8 @@ class Narrator:
         else:
             self._down = (epoch, text, reason.counts)
 
-    def next(self, decision: Decision, settings: Restart) -> None:
-        """What comes next."""
+    def next(self, decision: Decision, settings: Restart, *, resumes: bool) -> None:
+        """What comes next. `resumes`: the next owner goes on with the connection."""
         if self._down is None:
             return
         _, text, counts = self._down
@@ -71,12 +75,14 @@ class Narrator:
         level = logging.WARNING if counts else logging.INFO
         if decision.verdict in (Verdict.FATAL, Verdict.STOP_SUPERVISOR, Verdict.COOL_DOWN):
             level = logging.ERROR
-        logger.log(level, "%s; %s", text, _what_comes(decision, settings))
+        logger.log(level, "%s; %s", text, _what_comes(decision, settings, resumes=resumes))
 
 
-def _what_comes(decision: Decision, settings: Restart) -> str:
+def _what_comes(decision: Decision, settings: Restart, *, resumes: bool) -> str:
     times = f"restart {decision.restarts} of {settings.intensity} in {settings.period:g} s"
     match decision.verdict:
+        case Verdict.RESTART if resumes:
+            return f"its connection goes on ({times if decision.restarts else 'planned'})"
         case Verdict.RESTART if decision.restarts:
             return f"next start in {decision.delay:.1f} s ({times})"
         case Verdict.RESTART:

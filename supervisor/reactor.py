@@ -34,6 +34,7 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 from wsadapter import poller, shield
+from wsadapter.bridge import AsyncBridge
 from wsadapter.contract.errors import SupervisorStopped, WrongProcess
 from wsadapter.descriptors import blind
 
@@ -93,6 +94,8 @@ class Reactor:
     """The loop. Every method may be called from any thread unless it says otherwise."""
 
     def __init__(self) -> None:
+        self.busy_poll = 0.0
+        """Seconds that a consumer polls without sleep before it waits: lower latency for a core's time. 0: not at all."""
         self._door = threading.Lock()
         self._runner: int | None = None
         """Who runs a turn. Set and cleared by plain assignments: an interrupt can't fall between having it and knowing it."""
@@ -108,6 +111,8 @@ class Reactor:
         self._handlers[self._waker.fileno()] = lambda _events: self._waker.clear()
         self._turns = 0
         self._finished = 0
+        self._ready_before: list[tuple[int, int]] = []
+        """Of the last turn."""
         self._listeners: dict[object, Callable[[], None]] = {}
         self._bridges: dict[asyncio.AbstractEventLoop, AsyncBridge] = {}
         self._failure: BaseException | None = None
@@ -185,16 +190,23 @@ class Reactor:
             raise TimeoutError
         return future.result()
 
-    def run_until(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
-        """Run the loop, or let the one who runs it, until `done()`. False where `timeout` seconds were not enough."""
+    def run_until(
+        self, done: Callable[[], bool], timeout: float | None = None, *, work: Callable[[], object] | None = None
+    ) -> bool:
+        """Run the loop, or let the one who runs it, until `done()`. False where `timeout` seconds were not enough.
+
+        `work` is the last part of each turn that this call runs, and as whole as the rest of it. True stands for `done()`.
+        """
         try:
-            return self._run_until(done, timeout)
+            return self._run_until(done, timeout, work)
         finally:
-            if self.is_interrupted() and not self._closed:
+            if self._runner is not None and self.is_interrupted() and not self._closed:
                 self._waker.set()  # what a signal handler waited for may be what the poll it interrupted waits for
 
-    def _run_until(self, done: Callable[[], bool], timeout: float | None) -> bool:
-        deadline = None if timeout is None else monotonic() + timeout
+    def _run_until(self, done: Callable[[], bool], timeout: float | None, work: Callable[[], object] | None) -> bool:
+        deadline = remaining = None
+        if timeout is not None:
+            deadline = monotonic() + timeout
         late = False
         while True:
             seen = self._finished
@@ -203,16 +215,20 @@ class Reactor:
             self._check()
             if late:
                 return False
-            remaining = None if deadline is None else max(0.0, deadline - monotonic())
-            late = remaining == 0  # one look is always taken, so that a timeout of 0 asks for what is there
-            if self._is_working():
+            if deadline is not None:
+                remaining = max(0.0, deadline - monotonic())
+                late = remaining == 0  # one look is always taken, so that a timeout of 0 asks for what is there
+            if self._runner is not None and self._is_working():
                 raise RuntimeError("waiting inside the loop would wait for ever")
-            if not self._run_turn(remaining, seen):
-                self._await_turn(remaining)
+            match self._run_turn(remaining, seen, work):
+                case True:
+                    return True
+                case None:
+                    self._await_turn(remaining)
 
     def try_turn(self) -> bool:
         """One turn without waiting. False where somebody else runs the loop."""
-        return self._run_turn(0.0)
+        return self._run_turn(0.0) is not None
 
     def listen(self, key: object, call: Callable[[], None] | None) -> None:
         """Call it after each turn, in the thread that ran it; None to end that."""
@@ -263,32 +279,37 @@ class Reactor:
             )
 
     def _check(self) -> None:
+        if not self._closed and self._failure is None:
+            return
         self.check_process()
         if self._failure is not None:
             raise RuntimeError("the supervisor's loop failed; this is a bug in wsadapter") from self._failure
         if self._closed:
             raise SupervisorStopped("the supervisor was stopped; make a new one")
 
-    def _run_turn(self, timeout: float | None, seen: int | None = None) -> bool:
-        """`seen`: how many turns were finished when the caller looked; where there were more, it should look again first."""
+    def _run_turn(
+        self, timeout: float | None, seen: int | None = None, work: Callable[[], object] | None = None
+    ) -> bool | None:
+        """Whether `work` said true; None where somebody else runs the loop. `seen`: how many turns were finished when the
+        caller looked; where there were more, it should look again first."""
         me = threading.get_ident()
-        if self.is_interrupted():
-            self._turn(timeout)
-            return True
+        if self._runner == me and not self._working:  # in a signal handler of the program, called while we poll
+            return self._turn(timeout, work)
+        served = False
         try:
             with self._door:
                 if self._runner is not None:
-                    return False
+                    return None
                 self._runner = me
-            if not self._closed and seen in (None, self._finished):
-                self._turn(timeout)
+            if not self._closed and (seen is None or seen == self._finished):
+                served = self._turn(timeout, work)
         finally:
             if self._runner == me:
                 self._finished += 1
                 self._runner = None
         if self._gates or self._listeners:
             self._tell()
-        return True
+        return served
 
     def _is_working(self) -> bool:
         """Whether this thread is within a handler, a timer or a posted call."""
@@ -298,38 +319,64 @@ class Reactor:
         """Whether this is a signal handler of the program, called while this thread polls."""
         return not self._working and self._runner == threading.get_ident()
 
-    def _turn(self, timeout: float | None) -> None:
+    def _turn(self, timeout: float | None, work: Callable[[], object] | None) -> bool:
+        due = False  # timers that come due while descriptors become ready wait for the next turn: its look costs nothing more
         if self._posted:
-            timeout = 0.0
+            due, timeout = True, 0.0
         elif self._timers:
-            until = max(0.0, self._timers[0][0] - monotonic())
-            timeout = until if timeout is None else min(timeout, until)
+            until = self._timers[0][0] - monotonic()
+            if until <= 0:
+                due, timeout = True, 0.0
+            elif timeout is None or until < timeout:
+                timeout = until
         try:
-            ready = self._poller.poll(timeout)
+            busy = self.busy_poll and work is not None and timeout != 0
+            ready = self._spin(timeout) if busy else self._poller.poll(timeout)
         except (OSError, ValueError):
             if self._closed:  # by a signal handler, while we polled
-                return
+                return False
             raise
         self._turns += 1
-        shield.whole(lambda: self._work(ready))
+        return shield.whole(self._work, ready, due or not ready, work)
 
-    def _work(self, ready: list[tuple[int, int]]) -> None:
+    def _spin(self, timeout: float | None) -> list[tuple[int, int]]:
+        """Poll without sleep for `busy_poll` seconds, and only then wait."""
+        patience = self.busy_poll if timeout is None else min(self.busy_poll, timeout)
+        poll, end = self._poller.poll, monotonic() + patience
+        while True:
+            ready = poll(0.0)
+            if ready:
+                return ready
+            if monotonic() >= end:
+                return poll(timeout if timeout is None else timeout - patience)
+
+    def _work(self, ready: list[tuple[int, int]], due: bool, work: Callable[[], object] | None) -> bool:
         self._working = True
         try:
             handlers = self._handlers
+            if len(ready) > 1:
+                self._let_the_quiet_go_first(ready)
+            self._ready_before = ready
             for fd, events in ready:
                 handler = handlers.get(fd)  # an earlier handler of this turn may have unregistered it
                 if handler is not None:
                     handler(events)
             if self._posted:
                 self._run_posted()
-            if self._timers:
+            if due:
                 self._run_timers()
+            return work is not None and bool(work())
         except BaseException as error:
             self._failure = error
             raise
         finally:
             self._working = False
+
+    def _let_the_quiet_go_first(self, ready: list[tuple[int, int]]) -> None:
+        """A descriptor that was not ready in the turn before has little to say; one that floods is ready in each. So what the
+        first brings need not wait for what the second does."""
+        before = {fd for fd, _ in self._ready_before}
+        ready.sort(key=lambda one: one[0] in before)
 
     def _run_posted(self) -> None:
         for _ in range(len(self._posted)):  # those posted meanwhile wait for the next turn
@@ -348,7 +395,7 @@ class Reactor:
         if self._is_working():
             self._run_posted()
             return True
-        return self._run_turn(0.0)
+        return self.try_turn()
 
     def _tell(self) -> None:
         """Let those who wait look whether what they wait for is done."""
@@ -472,70 +519,6 @@ class _Keeper:
         ready.poll(None if delay > 86400 else delay * 1000 + 1)
         self._sleeps_until = 0.0
         self._waker.clear()
-
-
-class AsyncBridge:
-    """Lets coroutines of one event loop wait for the reactor; its descriptor is registered there while one does."""
-
-    def __init__(self, reactor: Reactor, loop: asyncio.AbstractEventLoop) -> None:
-        self._reactor = reactor
-        self._loop = loop
-        self._waiters: set[asyncio.Future[None]] = set()
-        self._fd = -1
-        """A duplicate, so that a loop never polls a descriptor that the reactor has closed."""
-
-    async def run_until(self, done: Callable[[], bool]) -> None:
-        """As `Reactor.run_until`, without a timeout: that is the coroutine's own affair."""
-        if done():
-            return
-        self._reactor._check()
-        self._reactor.try_turn()
-        while not done():
-            self._reactor._check()
-            waiter = self._loop.create_future()
-            self._enter(waiter)
-            try:
-                if done():  # another thread's turn may have come between the first look and the listening
-                    return
-                await waiter
-            finally:
-                self._leave(waiter)
-
-    def _enter(self, waiter: asyncio.Future[None]) -> None:
-        if not self._waiters:
-            self._fd = os.dup(self._reactor.fileno())
-            self._loop.add_reader(self._fd, self._turn)
-            self._reactor.listen(self, self._wake_from_anywhere)
-        self._waiters.add(waiter)
-
-    def _leave(self, waiter: asyncio.Future[None]) -> None:
-        self._waiters.discard(waiter)
-        if not self._waiters:
-            self._reactor.listen(self, None)
-            self._loop.remove_reader(self._fd)
-            os.close(self._fd)
-
-    def _turn(self) -> None:
-        if not self._reactor.closed:
-            self._reactor.try_turn()
-
-    def _wake_from_anywhere(self) -> None:
-        if _running_loop() is self._loop:
-            self._wake()
-        elif not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._wake)
-
-    def _wake(self) -> None:
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 _alive: WeakSet[Any] = WeakSet()

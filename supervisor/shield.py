@@ -17,9 +17,10 @@ import threading
 from collections.abc import Callable
 from importlib import import_module
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 _FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
 _NUMBERS = tuple(int(n) for n in sorted(signal.valid_signals() - _FAULTS - {signal.SIGKILL, signal.SIGSTOP}) if n < 32)
 """Those that a program may have a handler for; real-time signals are left out, nobody interrupts by them."""
@@ -34,11 +35,11 @@ _noted: list[tuple[int, FrameType | None]] = []
 _working = False
 
 
-def whole(work: Callable[[], T]) -> T:
-    """`work()`, done whole: in the main thread, signal handlers of the program run behind it instead of within it."""
+def whole(work: Callable[[*Ts], T], *args: *Ts) -> T:
+    """`work(*args)`, done whole: in the main thread, signal handlers of the program run behind it instead of within it."""
     global _working
     if threading.get_ident() != _main_thread or _working:
-        return work()
+        return work(*args)
     try:
         for number in _NUMBERS:
             handler = _get(number)
@@ -46,7 +47,7 @@ def whole(work: Callable[[], T]) -> T:
                 _replaced[number] = handler
                 _set(number, _stand_in)
         _working = True
-        return work()
+        return work(*args)
     finally:
         try:
             while _replaced:
@@ -56,7 +57,8 @@ def whole(work: Callable[[], T]) -> T:
                 del _replaced[number]
         finally:
             _working = False
-            _call_noted()
+            if _noted:
+                _call_noted()
 
 
 def _call_noted() -> None:

@@ -3,6 +3,8 @@
 Its iterator is `chain` over what the inbox puts in hand: in between two records no Python code of ours runs per message. What
 is in hand belongs to the stream, not to the iterator, so `break`, an exception or an interrupt loses nothing, and iterating
 again goes on.
+
+What a turn of the loop received is put in hand within the same turn: a lone message costs one shield, not two.
 """
 
 from __future__ import annotations
@@ -10,15 +12,17 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from itertools import chain
 from time import monotonic
 from typing import Any, Self, cast
 
 from wsadapter import shield
+from wsadapter.bridge import AsyncBridge
 from wsadapter.contract.errors import ConcurrentIteration, SupervisorStopped
 from wsadapter.contract.items import Batch, Event, Item
 from wsadapter.inbox import Inbox
-from wsadapter.reactor import AsyncBridge, Reactor
+from wsadapter.reactor import Reactor
 
 Consumer = threading.Thread | asyncio.Task[Any] | None
 _YIELD_EVERY = 0.005
@@ -36,6 +40,8 @@ class Stream:
         self._begin = begin
         self._over = over
         self._claims: dict[object, Consumer] = {}
+        self._refills = tuple(partial(inbox.refill, whole=whole) for whole in (False, True))
+        """Made once: one for messages, one for batches."""
 
     def __iter__(self) -> Iterator[Item]:
         """Messages and events. Raises `ConcurrentIteration` where somebody else iterates, `AllFatal` where all is lost."""
@@ -48,7 +54,7 @@ class Stream:
     @property
     def pending(self) -> bool:
         """Whether an item is at hand, so that the next step of an iteration would not wait. For the consumer's own use."""
-        return self._inbox.has_in_hand() or bool(self._inbox)
+        return self._inbox.hand.has_items() or bool(self._inbox)
 
     def get(self, timeout: float | None = None) -> Item:
         """One item. Raises `TimeoutError` after `timeout` seconds, `SupervisorStopped` at the end of the stream."""
@@ -56,7 +62,7 @@ class Stream:
         claim = object()
         try:
             self._claim(claim, threading.current_thread())
-            found = self._reactor.run_until(self._has_item, timeout)
+            found = self._reactor.run_until(partial(self._is_served, False), timeout, work=self._refills[False])
         finally:
             self._claims.pop(claim, None)
         if not found:
@@ -88,28 +94,27 @@ class Stream:
         claim = object()
         try:
             self._claim(claim, threading.current_thread())
-            while True:
-                if self._refill(whole=whole):
-                    yield self._inbox.in_hand
-                else:
-                    self._reactor.run_until(self._has_more)
-                    if not self._inbox:
-                        return
+            served, refill = partial(self._is_served, whole), self._refills[whole]
+            while self._reactor.run_until(served, work=refill) and self._inbox.hand.has_items():
+                yield self._inbox.in_hand
         finally:
             self._claims.pop(claim, None)
+
+    def _is_served(self, whole: bool) -> bool:
+        """Whether an item is in hand, or none will ever be."""
+        return self._refill(whole=whole) or self._over()
 
     def _refill(self, *, whole: bool) -> bool:
         """See to it that something is in hand, in the wanted shape; a `get()` in the loop body may have taken more than it
         returned. False: nothing waits."""
         self._reactor.check_process()
-        return self.pending and shield.whole(lambda: self._inbox.refill(whole=whole))
+        hand = self._inbox.hand
+        if hand.has_items():
+            return hand.whole == whole or shield.whole(self._refills[whole])
+        return bool(self._inbox) and shield.whole(self._refills[whole])
 
     def _has_more(self) -> bool:
         return bool(self._inbox) or self._over()
-
-    def _has_item(self) -> bool:
-        """An item is in hand, or none will ever be."""
-        return self._refill(whole=False) or self._over()
 
     # -- one consumer ----------------------------------------------------------------------------------------------------
 
@@ -143,7 +148,7 @@ class _AsyncIteration:
     async def __anext__(self) -> Any:
         if self._bridge is None:
             self._bridge = self._start()
-        if self._inbox.is_whole == self._whole:
+        if self._inbox.hand.whole == self._whole:
             for item in self._inbox.in_hand:
                 return item
         if monotonic() > self._breath:

@@ -19,16 +19,19 @@ class Backstop:
     def __init__(self) -> None:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         self._delay = _WITHOUT_WATCHDOG
+        self._stale = 0.0
+        """From when on it is worth a system call."""
         self.due = 0.0
-        """When to put it off next."""
+        """When to put it off at the latest."""
 
     def follow(self, progress: float) -> None:
-        """Takes its delay from `watchdog.progress`, of which it is three times as patient."""
+        """Takes its delay from `watchdog.progress`: its patience is one and a half times to three times that."""
         self._delay = max(_SHORTEST, 3 * progress) if progress else _WITHOUT_WATCHDOG
-        self.due = 0.0
+        self._stale = self.due = 0.0
 
     def put_off(self, now: float) -> None:
-        """The loop is alive."""
-        if now >= self.due:
+        """The loop is alive. Done where it turns anyway, so that an idle owner need not wake for this alone."""
+        if now >= self._stale:
             signal.setitimer(signal.ITIMER_REAL, self._delay)
-            self.due = now + self._delay / 4
+            self._stale = now + self._delay / 6
+            self.due = now + self._delay / 2

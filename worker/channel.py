@@ -6,6 +6,7 @@ record at a time, exchanges send one message per record, and so each message wou
 
 from __future__ import annotations
 
+import mmap
 import socket
 import ssl
 from contextlib import suppress
@@ -40,22 +41,47 @@ class Channel(Protocol):
 
 
 class PlainChannel:
-    """TCP."""
+    """TCP.
+
+    Where it is told to `peek`, what was received stays in the kernel until `discard`: should the owner die between the two, its
+    successor finds it there.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.ended = False
-        self._buffer = bytearray(READ_SIZE)
-        self._view = memoryview(self._buffer)
+        self._buffer = _new_buffer()
+        self._peek = 0
+        self._peeked = 0
+
+    def peek(self) -> None:
+        """From now on leave what is received in the kernel."""
+        self._peek = socket.MSG_PEEK
 
     def receive(self) -> bytes:
         try:
-            size = self.sock.recv_into(self._buffer)
+            size = self.sock.recv_into(self._buffer, 0, self._peek)
         except BlockingIOError:
             return b""
         if not size:
             raise EndOfStream
-        return bytes(self._view[:size])
+        if self._peek:
+            self._peeked = size
+        return self._buffer[:size]
+
+    def discard(self) -> None:
+        """Takes what was peeked at off the socket; it is no longer needed there. Raises `OSError`."""
+        if self._peeked:
+            self.skip(self._peeked)
+            self._peeked = 0
+
+    def skip(self, size: int) -> None:
+        """Takes bytes off the socket that are known to have been received. Raises `OSError`."""
+        while size:
+            taken = self.sock.recv_into(self._buffer, min(size, READ_SIZE), socket.MSG_TRUNC)  # tcp(7): nothing is copied
+            if not taken:
+                raise ConnectionError("what was received is gone")
+            size -= taken
 
     def seal(self, plain: bytes) -> bytes:
         return plain
@@ -75,7 +101,7 @@ class TlsChannel:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
-        self._buffer = bytearray(READ_SIZE)
+        self._buffer = _new_buffer()
         self._view = memoryview(self._buffer)
         self.ended = False
 
@@ -144,6 +170,11 @@ class TlsChannel:
         with suppress(ssl.SSLError):  # close_notify is in the outgoing bytes all the same; the peer's own is not waited for
             self.tls.unwrap()
         return self._outgoing.read()
+
+
+def _new_buffer() -> mmap.mmap:
+    """Memory that costs nothing until it is used: most connections never fill it."""
+    return mmap.mmap(-1, READ_SIZE, mmap.MAP_PRIVATE)
 
 
 def _send(sock: socket.socket, sealed: memoryview) -> int:

@@ -5,6 +5,7 @@ The loop holds the deadlines. A thread that is stuck (`getaddrinfo` knows no tim
 
 from __future__ import annotations
 
+import socket
 import threading
 import traceback
 from collections import deque
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 from wsadapter.contract.commands import Assignment
 from wsadapter.contract.reasons import Reason
+from wsadapter.worker.channel import PlainChannel
 from wsadapter.worker.decode import Hook, HookError, leave_as_asked, load_hook
 from wsadapter.worker.transport import ConnectError, Connection, connect
 from wsadapter.worker.wakeup import Wakeup
@@ -39,8 +41,11 @@ class Failed(NamedTuple):
 class Connector:
     """One attempt to connect."""
 
-    def __init__(self, assignment: Assignment, wakeup: Wakeup) -> None:
+    def __init__(self, assignment: Assignment, wakeup: Wakeup, handed: socket.socket | None, tail: bytes) -> None:
+        """`handed`: the connection to go on with, `tail` what of it is unfinished; None: one is to be opened."""
         self._assignment = assignment
+        self._handed = handed
+        self._tail = tail
         self._wakeup = wakeup
         self._news: deque[Step | Opened | Failed] = deque()
         self._thread = threading.Thread(target=self._run, name="connect", daemon=True)
@@ -56,7 +61,7 @@ class Connector:
     def _run(self) -> None:
         try:
             hook = self._load_hook()
-            connection = connect(self._assignment, lambda step: self._tell(Step(step)))
+            connection = self._connection()
         except ConnectError as error:
             self._tell(Failed(error.reason))
         except HookError as error:
@@ -66,6 +71,13 @@ class Connector:
             self._tell(Failed(Reason(kind="connect_failed", text=f"internal error: {error!r}")))
         else:
             self._tell(Opened(connection, hook))
+
+    def _connection(self) -> Connection:
+        resume = self._assignment.resume
+        if self._handed is None or resume is None:
+            return connect(self._assignment, lambda step: self._tell(Step(step)))
+        self._handed.setblocking(False)
+        return Connection(PlainChannel(self._handed), first=self._tail, **resume.up)
 
     def _load_hook(self) -> Hook | None:
         if not self._assignment.endpoint.decode:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import socket
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 from wsadapter.contract.commands import Command, CommandReader, encode_command
 
 _READ_SIZE = 64 * 1024
+_CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 class Control:
@@ -19,6 +21,7 @@ class Control:
         self._sock = sock
         self._reader = CommandReader()
         self._waiting = bytearray()
+        self._fds: deque[int] = deque()
         self.gone = False
         """The supervisor closed its end, or broke it."""
 
@@ -34,17 +37,35 @@ class Control:
     def receive(self) -> Iterator[Command]:
         """The commands that have come in. Raises `ValueError` where it is no command."""
         try:
-            chunk = self._sock.recv(_READ_SIZE)
+            chunk, fds, _, _ = socket.recv_fds(self._sock, _READ_SIZE, 1, _CLOSE_ON_EXEC)
         except BlockingIOError:
             return
         except OSError:
-            chunk = b""
+            chunk, fds = b"", []
+        self._fds += fds
         if not chunk:
             self.gone = True
             return
         yield from self._reader.feed(chunk)
 
-    def say(self, kind: int, ref: int = 0, body: dict[str, Any] | None = None) -> None:
+    def take_fd(self) -> int | None:
+        """The oldest descriptor that came in and was not taken; it belongs to the caller then."""
+        return self._fds.popleft() if self._fds else None
+
+    def hand(self, kind: int, body: dict[str, Any], fd: int) -> bool:
+        """Sends a duplicate of `fd` with a command; false where the socket does not take it now."""
+        self.flush()
+        if self.gone or self._waiting:
+            return False
+        frame = encode_command(kind, 0, body)
+        try:
+            sent = socket.send_fds(self._sock, [frame], [fd])
+        except OSError:  # full, too many descriptors in flight, or gone: the next read tells
+            return False
+        self._waiting += frame[sent:]
+        return True
+
+    def say(self, kind: int, ref: int = 0, body: dict[str, Any] | bytes | None = None) -> None:
         """Sends an answer, now or when the socket takes it."""
         if self.gone:
             return

@@ -10,6 +10,8 @@ BINARY: Final = 0x2
 CLOSE: Final = 0x8
 PING: Final = 0x9
 PONG: Final = 0xA
+RSV1: Final = 0x40
+"""Set in the first byte of a compressed message (RFC 7692 §6)."""
 
 NO_STATUS: Final = 1005
 """What a close frame without a status stands for; never sent (RFC 6455 §7.4.1)."""
@@ -30,15 +32,19 @@ class BadClosePayload(ValueError):
         self.code = code
 
 
-def encode_frame(opcode: int, payload: bytes, *, key: bytes | None = None) -> bytes:
-    """One final, masked frame (RFC 6455 §5.2). `key` is the 4-byte masking key; random where it is not given."""
+def encode_frame(opcode: int, payload: bytes, *, key: bytes | None = None, rsv1: bool = False) -> bytes:
+    """One final, masked frame (RFC 6455 §5.2). `key` is the 4-byte masking key; random where it is not given.
+
+    `rsv1` says that the payload is compressed (RFC 7692 §6).
+    """
     size = len(payload)
+    first = _FIN | opcode | (RSV1 if rsv1 else 0)
     if size < 126:
-        head = bytes((_FIN | opcode, _MASKED | size))
+        head = bytes((first, _MASKED | size))
     elif size < 1 << 16:
-        head = bytes((_FIN | opcode, _MASKED | 126)) + size.to_bytes(2, "big")
+        head = bytes((first, _MASKED | 126)) + size.to_bytes(2, "big")
     else:
-        head = bytes((_FIN | opcode, _MASKED | 127)) + size.to_bytes(8, "big")
+        head = bytes((first, _MASKED | 127)) + size.to_bytes(8, "big")
     mask = os.urandom(4) if key is None else key
     return head + mask + apply_mask(payload, mask)
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.channel import Channel, EndOfStream
+from wsadapter.worker.deflate import Agreement, BadAnswer, parse_answer
 
 _MAX_HEADERS: Final = 64 * 1024
 _MAX_BODY: Final = 4 * 1024
@@ -30,6 +31,8 @@ class Response:
 
     headers: dict[str, str]
     subprotocol: str | None
+    deflate: Agreement | None
+    """What was agreed about permessage-deflate; None: messages are not compressed."""
 
 
 class Transcript:
@@ -101,8 +104,11 @@ class Transcript:
         return self.rest()[:wanted].decode("utf-8", "replace")
 
 
-def judge(transcript: Transcript, *, key: str, offered: Sequence[str]) -> Response | Reason:
-    """The response if it is valid, else why not. Blocks up to a second to read a refusal's body."""
+def judge(transcript: Transcript, *, key: str, offered: Sequence[str], deflate: bool) -> Response | Reason:
+    """The response if it is valid, else why not. Blocks up to a second to read a refusal's body.
+
+    `offered`: the subprotocols; `deflate`: whether permessage-deflate was offered.
+    """
     if transcript.too_long:
         return _rejected(f"more than {_MAX_HEADERS // 1024} KiB of response headers")
     lines = transcript.head()
@@ -119,7 +125,19 @@ def judge(transcript: Transcript, *, key: str, offered: Sequence[str]) -> Respon
     fault = _fault(headers, key, offered)
     if fault:
         return _rejected(fault, status)
-    return Response(headers, headers.get("sec-websocket-protocol"))
+    try:
+        agreement = _agreement(headers.get("sec-websocket-extensions"), offered=deflate)
+    except BadAnswer as bad:
+        return _rejected(str(bad), status)
+    return Response(headers, headers.get("sec-websocket-protocol"), agreement)
+
+
+def _agreement(answer: str | None, *, offered: bool) -> Agreement | None:
+    if answer is None:
+        return None
+    if not offered:
+        raise BadAnswer("an extension that was not offered: " + answer[:100])
+    return parse_answer(answer)
 
 
 def _status(line: str) -> int | None:
@@ -148,8 +166,6 @@ def _fault(headers: dict[str, str], key: str, offered: Sequence[str]) -> str:
         return "a wrong Sec-WebSocket-Accept in the response" if "sec-websocket-accept" in headers else (
             "no Sec-WebSocket-Accept in the response"
         )
-    if "sec-websocket-extensions" in headers:
-        return "an extension that was not offered: " + headers["sec-websocket-extensions"][:100]
     chosen = headers.get("sec-websocket-protocol")
     if chosen is not None and chosen not in offered:
         return f"a subprotocol that was not offered: {chosen[:100]}"

@@ -8,17 +8,25 @@ import os
 import signal
 import socket
 import sys
+from functools import cache
 from multiprocessing.connection import Connection
 from typing import NoReturn
 
+from wsadapter.contract.endpoint import Endpoint, endpoint_from_plain, to_plain
 from wsadapter.worker.owner import Owner
 from wsadapter.worker.tls import default_context
 from wsadapter.worker.wakeup import Wakeup
 
 
+@cache
 def warm_up() -> None:
-    """Everything that is slow and the same for all owners. In a forkserver's template it is done once for all of them."""
+    """Everything that is slow and the same for all owners. In a forkserver's template it is done once for all of them.
+
+    What was done there is done in no owner: its memory stays shared.
+    """
     default_context()
+    "localhost".encode("idna")  # as name resolution does; the codec and its tables are loaded at the first use
+    endpoint_from_plain(to_plain(Endpoint("")))
     gc.freeze()  # what is there now lives as long as the process: never look at it again, and keep its pages shared
 
 

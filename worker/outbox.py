@@ -11,10 +11,25 @@ import os
 import time
 from collections import deque
 from collections.abc import Collection, Sequence
+from typing import Final, NamedTuple
 
 from wsadapter.contract.commands import Report
 from wsadapter.contract.record import BATCH, REPORT, encode_head
 from wsadapter.worker.reader import Batch
+
+_REPEATED: Final = 64 * 1024
+"""Bytes of an unfinished message that are rather written again in front of what is new than put together by the reader."""
+
+
+class _Place(NamedTuple):
+    """Which bytes of a batch's data a record carries."""
+
+    begin: int
+    end: int
+    tail: int = 0
+    shift: int = 0
+    """What to add to an offset in the data to get the one in the record."""
+    continues: bool = False
 
 
 class Outbox:
@@ -29,6 +44,14 @@ class Outbox:
         self._sequence = 0
         self._waiting: deque[memoryview] = deque()
         self._filtered = 0
+        self._tells_all = False
+        self._position = 0
+        self._tail = 0
+
+    def tell_all(self, position: int, tail: int) -> None:
+        """From stream `position` on every byte goes through the pipe, so that a next owner can go on at any of them; the
+        supervisor has got `tail` bytes of an unfinished message before it."""
+        self._tells_all, self._position, self._tail = True, position, tail
 
     @property
     def backlog(self) -> bool:
@@ -42,7 +65,12 @@ class Outbox:
     def tell_filtered(self) -> None:
         """Writes the number of removed messages if no record has told it yet."""
         if self._filtered:
-            self._write(self._head(kind=BATCH, received_at=time.time_ns(), raw=0))
+            self._write(
+                self._head(
+                    kind=BATCH, received_at=time.time_ns(), position=self._position, raw=0, tail=self._tail,
+                    continues=self._tail > 0,
+                )
+            )  # fmt: skip
 
     def report(self, report: Report) -> None:
         """Writes a report at this place in the stream."""
@@ -64,45 +92,76 @@ class Outbox:
         `position` is the stream position at the beginning of the batch's data. `streams` has an index, or 0, for each message
         of the whole batch.
         """
-        if not skipped and not batch.joined and first == 0 and last == len(batch.starts):
-            self._whole(batch, received_at, position, streams)
+        place = self._place(batch, position, first, last)
+        if not skipped and not batch.joined and first == 0 and last == len(batch.starts) and not place.shift:
+            self._whole(batch, place, received_at, position, streams)
             return
         kept = [i for i in range(first, last) if i not in skipped]
         if not kept:
             return
-        begin = batch.ends[first - 1] if first else 0
-        end = batch.consumed if last == len(batch.starts) else batch.ends[last - 1]
         starts, ends, extra = [], [], []
-        behind = end - begin
+        shift = place.shift
+        behind = begin_of_extra = place.end + shift
         for i in kept:
             joined = batch.joined.get(i)
             if joined is None:
-                starts.append(batch.starts[i] - begin)
-                ends.append(batch.ends[i] - begin)
+                starts.append(batch.starts[i] + shift)
+                ends.append(batch.ends[i] + shift)
             else:
                 starts.append(behind)
                 behind += len(joined)
                 ends.append(behind)
                 extra.append(joined)
         binary = set(batch.binary)
-        head = self._head(
-            kind=BATCH, received_at=received_at, position=position + end, starts=starts, ends=ends, raw=end - begin,
-            extra=behind - (end - begin), binary=_kinds([i in binary for i in kept]),
+        self._carry(
+            batch, place, *extra, received_at=received_at, position=position, starts=starts, ends=ends,
+            extra=behind - begin_of_extra, binary=_kinds([i in binary for i in kept]),
             streams=None if streams is None else _indexes([streams[i] for i in kept]),
         )  # fmt: skip
-        self._write(head, memoryview(batch.data)[begin:end], *extra)
 
-    def _whole(self, batch: Batch, received_at: int, position: int, streams: Sequence[int] | None) -> None:
+    def _whole(
+        self, batch: Batch, place: _Place, received_at: int, position: int, streams: Sequence[int] | None
+    ) -> None:
         binary: bool | Sequence[bool] = False
         if batch.binary:
             marked = set(batch.binary)
             binary = _kinds([i in marked for i in range(len(batch.starts))])
-        raw = batch.consumed
-        head = self._head(
-            kind=BATCH, received_at=received_at, position=position + raw, starts=batch.starts, ends=batch.ends, raw=raw,
-            binary=binary, streams=_indexes(streams),
+        self._carry(
+            batch, place, received_at=received_at, position=position, starts=batch.starts, ends=batch.ends, binary=binary,
+            streams=_indexes(streams),
         )  # fmt: skip
-        self._write(head, batch.data if raw == len(batch.data) else memoryview(batch.data)[:raw])
+
+    def cover(self, batch: Batch, received_at: int, position: int) -> None:
+        """Writes what `tell_all` asks for of a read and no message's record carried. To be called behind its last message."""
+        if self._tells_all and self._position < position + len(batch.data):
+            count = len(batch.starts)
+            self._carry(batch, self._place(batch, position, count, count), received_at=received_at, position=position)
+
+    def _carry(self, batch: Batch, place: _Place, *behind: bytes, position: int, **fields: object) -> None:
+        begin, end, tail, _, continues = place
+        head = self._head(
+            kind=BATCH, position=position + end, raw=end - begin, tail=tail, continues=continues, **fields
+        )  # fmt: skip
+        self._position, self._tail = position + end, tail
+        data = batch.data
+        self._write(head, data if end - begin == len(data) else memoryview(data)[begin:end], *behind)
+
+    def _place(self, batch: Batch, position: int, first: int, last: int) -> _Place:
+        all_told = last == len(batch.starts)
+        if not self._tells_all:
+            begin = batch.ends[first - 1] if first else 0
+            return _Place(begin, batch.consumed if all_told else batch.ends[last - 1], shift=-begin)
+        end, tail = batch.ends[last - 1] if not all_told else len(batch.data), 0
+        if all_told:
+            tail = end - batch.unfinished
+        told = self._position - position
+        if told > batch.fresh:  # a second record of the same read
+            return _Place(told, end, tail, -told)
+        if told <= _REPEATED and batch.unfinished >= 0:
+            return _Place(0, end, tail)
+        if batch.unfinished < told or (first < last and first not in batch.joined and batch.starts[first] < told):
+            return _Place(told, end, tail, self._tail - told, continues=True)
+        return _Place(told, end, tail, -told)
 
     def payloads(
         self,

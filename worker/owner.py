@@ -12,12 +12,15 @@ import os
 import socket
 import time
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from enum import Enum, auto
 from typing import Final
 
 from wsadapter.contract.commands import (
+    ANNOUNCE,
     ASSIGN,
+    CUSTODY,
+    HANDED,
     PROBE,
     PROBED,
     READY,
@@ -31,6 +34,7 @@ from wsadapter.contract.commands import (
     Assignment,
     Command,
     Report,
+    Resume,
 )
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.backstop import Backstop
@@ -87,6 +91,12 @@ class Owner:
         self._pipe_deadline = _NEVER
         self._down_said = False
         self._probe: int | None = None
+        self._handed: tuple[socket.socket, bytes] | None = None
+        self._custody_due = False
+        self._tells_all = False
+        self._announced: tuple[int, bytes] = (-1, b"")
+        self._owed: list[int] = []
+        """Refs of changes of subscriptions whose frames wait."""
 
     def ask_to_terminate(self) -> None:
         """SIGTERM: close with 1001 and leave."""
@@ -174,19 +184,24 @@ class Owner:
             self._stop(1001, "stopped", now, text="SIGTERM")
             self._terminate = False
         self._uplink.pump()
-        if self._probe is not None:
-            self._answer_probe(now)
+        self._discard(now)
         if self._phase is _Phase.CONNECTING:
             self._connecting(now)
         if self._phase is _Phase.UP:
             self._up(now)
         if self._phase is _Phase.LEAVING:
             self._leaving(now)
+        if self._probe is not None:
+            self._answer_probe(now)
 
     # --- commands
 
     def _obey(self, command: Command, now: float) -> None:
         match command.kind:
+            case k if k == HANDED:
+                fd = self._control.take_fd()
+                if fd is not None:
+                    self._handed = socket.socket(fileno=fd), command.body
             case k if k == ASSIGN:
                 self._assign(Assignment.from_body(command.json()))
             case k if k in (SEND_TEXT, SEND_BINARY):
@@ -195,7 +210,6 @@ class Owner:
                 self._change_subscriptions(command, now)
             case k if k == PROBE:
                 self._probe = command.ref
-                self._answer_probe(now)
             case k if k == STOP:
                 wish = command.json()
                 self._stop(int(wish.get("code", 1000)), str(wish.get("kind", "stopped")), now)
@@ -204,7 +218,9 @@ class Owner:
         self._assignment = assignment
         self._backstop.follow(assignment.endpoint.watchdog.progress)
         self._phase = _Phase.CONNECTING
-        self._connector = Connector(assignment, self._wakeup)
+        sock, body = self._handed or (None, b"")
+        tail = body[assignment.resume.rest :] if assignment.resume is not None else b""
+        self._connector = Connector(assignment, self._wakeup, sock, tail)
         self._connector.start()
 
     def _send(self, command: Command) -> None:
@@ -221,9 +237,12 @@ class Owner:
         if self._session is not None and self._session.open:
             change = self._session.subscribe if adding else self._session.unsubscribe
             self._carry_out(change(streams, now), now)
+            self._owed.append(command.ref)
+            self._flush(now)
         elif self._session is None and self._assignment is not None:  # still connecting: it will be restored like the others
             wanted = [stream for stream in self._assignment.wanted if stream not in streams]
             self._assignment = replace(self._assignment, wanted=(*wanted, *streams) if adding else tuple(wanted))
+            self._owed.append(command.ref)
 
     def _answer_probe(self, now: float) -> None:
         """A decode hook that does not return is no progress either: the answer waits for it."""
@@ -299,15 +318,57 @@ class Owner:
         if opened.hook is not None:
             self._uplink.use_hook(opened.hook, self._assignment, self._wakeup)
         pace = endpoint.limits.sends_period / endpoint.limits.sends if endpoint.limits.sends else 0.0
-        self._wire = Wire(connection, max_message=endpoint.max_message, pace=pace)
+        resume = self._assignment.resume if self._handed is not None else None
+        self._wire = Wire(connection, max_message=endpoint.max_message, pace=pace, resume=resume)
         self._session = Session(self._assignment, salt=int.from_bytes(os.urandom(4), "big"))
         self._phase = _Phase.UP
         fields: dict[str, object] = {
-            "subprotocol": connection.subprotocol, "headers": connection.headers, "peer": connection.peer
+            "subprotocol": connection.subprotocol, "headers": connection.headers, "peer": connection.peer,
+            "resumed": resume is not None,
         }  # fmt: skip
+        if self._assignment.custody and opened.hook is None and self._wire.can_outlive:
+            self._be_ready_to_die(resume, len(connection.first))
         self._carry_out(self._session.start(fields, now), now)
+        if resume is not None:
+            self._go_on_with(self._wire, resume, now)
         if connection.first:
             self._parsed(self._wire.first(), now)
+
+    def _be_ready_to_die(self, resume: Resume | None, first: int) -> None:
+        """From now on the connection can outlive this process: every byte is in the pipe before it leaves the kernel."""
+        assert self._wire is not None
+        self._tells_all = True
+        self._wire.leave_in_kernel()
+        if resume is None:
+            self._uplink.tell_all(0, 0)
+            self._custody_due = True
+        else:
+            self._uplink.tell_all(resume.position, first)
+            self._wire.sender.announce = self._announce
+
+    def _go_on_with(self, wire: Wire, resume: Resume, now: float) -> None:
+        assert self._handed is not None
+        wire.sender.complete(self._handed[1][: resume.rest], resume.ref, now)
+        self._flush(now)
+        try:
+            wire.skip(resume.skip)
+        except Lost as lost:
+            self._lost(lost, now)
+
+    def _announce(self, ref: int, position: int, frame: bytes) -> bool:
+        """Whether the supervisor will know what was about to be sent, whatever happens now."""
+        if self._announced[0] != position or self._announced[1] is not frame:  # else it is asked again
+            self._announced = position, frame
+            self._control.say(ANNOUNCE, ref, position.to_bytes(8, "little") + frame)
+        return not self._control.backlog
+
+    def _give_custody(self) -> None:
+        """Nothing of what had to be sent first is on its way any more: from here on the connection can be handed on."""
+        assert self._wire is not None
+        self._custody_due = False
+        custody = self._wire.custody()
+        if custody is not None and self._control.hand(CUSTODY, asdict(custody), self._wire.fileno()):
+            self._wire.sender.announce = self._announce
 
     # --- up
 
@@ -317,16 +378,33 @@ class Owner:
         try:
             batch = self._wire.read()
         except Lost as lost:
-            self._carry_out(self._session.lost(str(lost)), now)
+            self._lost(lost, now)
             return
         if batch is not None:
             self._parsed(batch, now)
+            if self._tells_all:
+                self._discard(now)
         if self._uplink.blocked or self._uplink.gone or self._wire.ended:
             self._changed = True
 
     def _parsed(self, batch: Batch, now: float) -> None:
         assert self._session is not None
+        assert self._wire is not None
         self._carry_out(self._session.received(batch, now), now)
+        if self._tells_all:
+            self._uplink.cover(batch, time.time_ns(), self._wire.received - len(batch.data))
+
+    def _discard(self, now: float) -> None:
+        """What was read leaves the kernel when all of it is in the pipe."""
+        if self._wire is not None and not self._uplink.backlog:
+            try:
+                self._wire.discard()
+            except Lost as lost:
+                self._lost(lost, now)
+
+    def _lost(self, lost: Lost, now: float) -> None:
+        assert self._session is not None
+        self._carry_out(self._session.lost(str(lost)), now)
 
     def _carry_out(self, actions: Iterable[Action], now: float) -> None:
         assert self._wire is not None
@@ -355,6 +433,10 @@ class Owner:
         if self._wire is not None:
             for ref in self._wire.sender.flush(now):
                 self._control.say(TAKEN, ref)
+            if self._owed and not self._wire.sender.waits:
+                for ref in self._owed:
+                    self._control.say(TAKEN, ref)
+                self._owed.clear()
 
     def _up(self, now: float) -> None:
         assert self._session is not None
@@ -375,8 +457,10 @@ class Owner:
         deadline = self._session.deadline()
         if deadline is not None and now >= deadline:
             self._carry_out(self._session.tick(now), now)
-        if self._wire.sender.paced_until() is not None:
+        if self._wire.sender.waits and not self._wire.sender.blocked:
             self._flush(now)
+        if self._custody_due and self._wire.sender.idle and not self._uplink.backlog:
+            self._give_custody()
 
     # --- leaving
 

@@ -1,24 +1,35 @@
 """Bytes of the connection in, messages and control frames out: RFC 6455 §5, without I/O.
 
 One `feed` per read from the socket, one `Batch` per feed. A batch says where in the bytes its messages stand; it copies
-nothing. Only a message that came in fragments is put together, in `Batch.joined`.
+nothing. Only a message that came in fragments or compressed is put together, in `Batch.joined`.
 
-The walk over the frame headers is the hottest loop of an owner. Its fast path is an unmasked, final text or binary frame;
-everything else is told apart only after that test has failed.
+The walk over the frame headers is the hottest loop of an owner. Its fast path is an unmasked, final text frame; everything
+else is told apart only after that test has failed.
 """
 
 from __future__ import annotations
 
-import codecs
+import struct
 from typing import Final, NamedTuple
 
-from wsadapter.worker.frames import BINARY, CLOSE, PING, PONG, TEXT
+from wsadapter.worker.deflate import BadDeflate, Inflater, TooLong
+from wsadapter.worker.frames import BINARY, CLOSE, PING, PONG, RSV1, TEXT
+from wsadapter.worker.utf8 import Utf8, is_utf8
 
-_FINAL_TEXT: Final = 0x81
-_FINAL_BINARY: Final = 0x82
+_FINAL: Final = 0x80
+_FINAL_TEXT: Final = _FINAL | TEXT
+_FINAL_BINARY: Final = _FINAL | BINARY
+_FINAL_COMPRESSED_TEXT: Final = _FINAL | RSV1 | TEXT
+_FINAL_COMPRESSED: Final = (_FINAL_COMPRESSED_TEXT, _FINAL | RSV1 | BINARY)
+_RESERVED: Final = 0x70
 _NEVER: Final = -1
 _MAX_CONTROL: Final = 125
 _SMALLEST_HEADER: Final = 2
+_SHORT_HEADER: Final = struct.Struct("!BBH")
+_unpack_short_header: Final = _SHORT_HEADER.unpack_from
+_LARGEST_SHORT: Final = 0xFFFF
+_SMALL: Final = 16 * 1024
+"""A piece of an unfinished frame below this size is copied to its neighbours: as an object of its own it would cost more."""
 
 
 class Violation(NamedTuple):
@@ -27,6 +38,9 @@ class Violation(NamedTuple):
     code: int
     """The close code to answer with: 1002, 1007 or 1009."""
     text: str
+
+
+_NOT_UTF8: Final = Violation(1007, "a text message that is not UTF-8")
 
 
 class Control(NamedTuple):
@@ -39,21 +53,28 @@ class Control(NamedTuple):
 class Batch:
     """What one read completed. Offsets count from the beginning of `data`."""
 
-    __slots__ = ("binary", "consumed", "controls", "data", "ends", "joined", "starts", "violation")
+    __slots__ = ("binary", "consumed", "controls", "data", "ends", "fresh", "joined", "starts", "unfinished", "violation")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, fresh: int = 0) -> None:
         self.data = data
-        """The bytes of the read, with what was left over from the reads before it in front."""
+        """The bytes of the read, with what was left over from the reads before it in front. While a large frame only
+        grows, the bytes of the read alone."""
+        self.fresh = fresh
+        """Where the bytes of this read begin."""
         self.starts: list[int] = []
         self.ends: list[int] = []
         """Per message where its payload stands in `data`; for a joined one both are the end of its last frame."""
         self.binary: list[int] = []
         """Which of the messages are binary, by index."""
         self.joined: dict[int, bytes] = {}
-        """Payloads of the messages that came in fragments, by index."""
+        """Payloads of the messages that came in fragments or compressed, by index."""
         self.controls: list[Control] = []
         self.consumed = 0
         """Where the last complete frame ends."""
+        self.unfinished = 0
+        """From where on the bytes belong to what is not complete: the first frame of a message, the frame that was begun, a
+        close frame, or what violates the protocol. Negative where that began before `data`: so many bytes of earlier reads
+        are needed, besides all of `data`, to go on with a new `Reader`. The end of `data` where nothing is left over."""
         self.violation: Violation | None = None
         """What came after the messages and can't be accepted. Nothing may be fed any more."""
 
@@ -66,130 +87,264 @@ class Batch:
 class _Break(Exception):
     """The walk can't go on."""
 
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(text)
-        self.violation = Violation(code, text)
+    def __init__(self, violation: Violation) -> None:
+        super().__init__(violation.text)
+        self.violation = violation
+
+
+def _broken(code: int, text: str) -> _Break:
+    return _Break(Violation(code, text))
+
+
+class _Pieces:
+    """Bytes that wait for their rest: linear in their number, whatever the size of the pieces."""
+
+    __slots__ = ("_pieces", "size")
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes | bytearray] = []
+        self.size = 0
+
+    def add(self, piece: bytes) -> None:
+        """Behind the others."""
+        self.size += len(piece)
+        if len(piece) >= _SMALL:
+            self._pieces.append(piece)
+        elif self._pieces and isinstance(self._pieces[-1], bytearray):
+            self._pieces[-1] += piece
+        else:
+            self._pieces.append(bytearray(piece))
+
+    def take(self, last: bytes) -> bytes:
+        """All of them, with `last` behind; none are left."""
+        whole = b"".join((*self._pieces, last))
+        self._pieces.clear()
+        self.size = 0
+        return whole
 
 
 class Reader:
     """Cuts a connection's byte stream into messages. Not thread-safe.
 
     It is linear in the bytes fed, whatever the size of messages and the number of their fragments, and holds no more than
-    `max_message` and one read.
+    `max_message`, as it came and inflated, and one read.
     """
 
-    def __init__(self, max_message: int) -> None:
+    def __init__(self, max_message: int, inflater: Inflater | None = None) -> None:
+        """`inflater`: where permessage-deflate was agreed upon."""
         self._max_message = max_message
-        self._pending = bytearray()
-        self._wanted = 0
-        self._opened = 0  # opcode of the fragmented message being received, 0 for none
+        self._inflater = inflater
+        self._fast = max_message > _LARGEST_SHORT
+        self._fed = 0  # bytes, over the whole stream
+        self._tail = b""  # of the last read: the beginning of a frame
+        self._pieces = _Pieces()  # instead of it, where the reads behind have not completed that frame
+        self._wanted = 0  # so many bytes of it get the walk on
+        self._frame_at = 0  # where in the stream it began
+        self._opened = 0  # opcode of the message whose frames are being received, 0 for none
+        self._opened_at = 0  # where in the stream it began
+        self._compressed = False  # it is
+        self._wire_size = 0  # of its frames
         self._parts = bytearray()
-        self._utf8 = codecs.getincrementaldecoder("utf-8")("strict")
+        self._utf8 = Utf8()
+        self._checked = _NEVER  # bytes of the unfinished frame's payload that are known to be UTF-8; _NEVER: it need not be
         self.closed = False
         """A close frame was received; what follows it is ignored (RFC 6455 §5.5.1)."""
 
     def feed(self, chunk: bytes) -> Batch:
         """What `chunk` completes. Nothing may be fed after a `violation`."""
-        if self._pending:
-            if len(self._pending) + len(chunk) < self._wanted:
-                self._pending += chunk
-                return Batch(b"")
-            chunk = b"".join((self._pending, chunk))
-            self._pending = bytearray()
-        batch = Batch(chunk)
+        self._fed += len(chunk)
+        fresh = len(self._tail) or self._pieces.size
         if self.closed:
+            batch = Batch(chunk)
             batch.consumed = len(chunk)
-            return batch
+        elif not fresh:
+            batch = Batch(chunk)
+            self._parse(batch)
+        elif fresh + len(chunk) < self._wanted:
+            batch = Batch(chunk)
+            self._grow(batch)
+        else:
+            batch = Batch(self._tail + chunk if self._tail else self._pieces.take(chunk), fresh)
+            self._tail = b""
+            self._parse(batch)
+        begun = self._opened_at if self._opened else self._frame_at
+        batch.unfinished = begun - self._fed + len(batch.data)
+        return batch
+
+    def _grow(self, batch: Batch) -> None:
+        """The unfinished frame still is."""
+        if self._tail:
+            self._pieces.add(self._tail)
+            self._tail = b""
+        self._pieces.add(batch.data)
+        if self._checked >= 0:
+            self._checked += len(batch.data)
+            if not self._utf8.accepts(batch.data, final=False):
+                batch.violation = _NOT_UTF8
+
+    def _parse(self, batch: Batch) -> None:
+        data = batch.data
         try:
             self._walk(batch)
         except _Break as broken:
             batch.violation = broken.violation
-        else:
-            if batch.consumed < len(chunk):
-                self._pending += memoryview(chunk)[batch.consumed :]
-        return batch
+        self._frame_at = self._fed - len(data) + batch.consumed
+        if self.closed:
+            batch.consumed = len(data)
+        elif batch.violation is None and batch.consumed < len(data):
+            self._tail = data[batch.consumed :]
 
     def _walk(self, batch: Batch) -> None:
+        """Frame by frame; `consumed` says how far it has come, also where it raises `_Break`."""
+        data = batch.data
+        last_header = len(data) - _SMALLEST_HEADER
+        while batch.consumed <= last_header:
+            if self._fast and not self._opened and self._checked < 0:
+                if data[batch.consumed] == _FINAL_TEXT:
+                    self._texts(batch)
+                    if self._checked >= 0:
+                        return
+                elif data[batch.consumed] == _FINAL_BINARY:
+                    self._binaries(batch)
+                elif data[batch.consumed] in _FINAL_COMPRESSED and self._inflater is not None:
+                    self._compressed_messages(batch)
+                if batch.consumed > last_header:
+                    break
+            if not self._frame(batch, batch.consumed):
+                return
+        self._wanted = _SMALLEST_HEADER
+
+    def _texts(self, batch: Batch) -> None:
+        """A row of unfragmented text frames with short headers: the hottest loop of an owner."""
+        data, starts, ends = batch.data, batch.starts, batch.ends
+        count, end = len(starts), len(data)
+        last_header = end - _SHORT_HEADER.size
+        at = batch.consumed
+        while at <= last_header:
+            # One `unpack_from` for two lengths, only one of which is there, costs less than two or four subscripts.
+            first, short, size = _unpack_short_header(data, at)
+            if first != _FINAL_TEXT:
+                break
+            if short < 126:
+                start = at + 2
+                stop = start + short
+            elif short == 126:
+                start = at + 4
+                stop = start + size
+            else:
+                break
+            payload = data[start:stop]
+            if not payload.isascii():
+                if stop > end:
+                    break
+                if not is_utf8(payload):
+                    _settle(batch, count, at)
+                    raise _Break(_NOT_UTF8)
+            starts.append(start)
+            ends.append(stop)
+            at = stop
+        if at > end:
+            self._checked = end - starts[-1]  # it is ASCII so far
+        _settle(batch, count, at)
+        if at > end:
+            self._wanted = at - batch.consumed
+
+    def _binaries(self, batch: Batch) -> None:
+        """A row of unfragmented binary frames with short headers."""
+        data, starts, ends = batch.data, batch.starts, batch.ends
+        count = len(starts)
+        last_header = len(data) - _SHORT_HEADER.size
+        at = batch.consumed
+        while at <= last_header:
+            first, short, size = _unpack_short_header(data, at)
+            if first != _FINAL_BINARY or short > 126:
+                break
+            start = at + 2 if short < 126 else at + 4
+            at = start + (short if short < 126 else size)
+            starts.append(start)
+            ends.append(at)
+        _settle(batch, count, at)
+        batch.binary.extend(range(count, len(starts)))
+
+    def _compressed_messages(self, batch: Batch) -> None:
+        """A row of unfragmented compressed messages with short headers."""
+        data, starts, ends = batch.data, batch.starts, batch.ends
+        end = len(data)
+        last_header = end - _SHORT_HEADER.size
+        at = batch.consumed
+        while at <= last_header:
+            first, short, size = _unpack_short_header(data, at)
+            if first not in _FINAL_COMPRESSED or short > 126:
+                break
+            start = at + 2 if short < 126 else at + 4
+            at = start + (short if short < 126 else size)
+            if at > end:
+                break
+            payload = self._inflated(data[start:at], final=True)
+            if first == _FINAL_COMPRESSED_TEXT:
+                if not payload.isascii() and not is_utf8(payload):
+                    raise _Break(_NOT_UTF8)
+            else:
+                batch.binary.append(len(starts))
+            batch.joined[len(starts)] = payload
+            starts.append(at)
+            ends.append(at)
+            batch.consumed = at
+
+    def _frame(self, batch: Batch, at: int) -> bool:
+        """Any frame; whether it was complete and something can follow it."""
         data = batch.data
         end = len(data)
-        last_header = end - _SMALLEST_HEADER
-        add_start, add_end = batch.starts.append, batch.ends.append
-        text = _NEVER if self._opened else _FINAL_TEXT
-        limit = self._max_message
-        at = 0
-        while at <= last_header:
-            first = data[at]
-            size = data[at + 1]
-            if size < 126:
-                start = at + 2
-            elif size == 126:
-                start = at + 4
-                if start > end:
-                    self._wanted = 4
-                    break
-                size = data[at + 2] << 8 | data[at + 3]
-            else:
-                start, size = self._long_header(data, at)
-                if start > end:
-                    self._wanted = start - at
-                    break
-            stop = start + size
-            if first == text and size <= limit:
-                if stop > end:
-                    self._wanted = stop - at
-                    break
-                payload = data[start:stop]
-                if not payload.isascii():
-                    _check_utf8(payload)
-                add_start(start)
-                add_end(stop)
-                batch.consumed = at = stop
-                continue
-            self._check_header(first, size)
-            if stop > end:
-                self._wanted = stop - at
-                break
-            batch.consumed = at = stop
-            self._other_frame(batch, first, start, stop)
-            if self.closed:
-                batch.consumed = end
-                break
-            text = _NEVER if self._opened else _FINAL_TEXT
-        else:
-            self._wanted = _SMALLEST_HEADER
-
-    def _long_header(self, data: bytes, at: int) -> tuple[int, int]:
-        """Start and size of a payload longer than 64 KiB; a start behind the end of `data` where the header is not whole."""
-        if data[at + 1] != 127:
-            raise _Break(1002, "the server's frame is masked")
-        size = int.from_bytes(data[at + 2 : at + 10], "big")
-        if len(data) >= at + 10 and size >> 63:
-            raise _Break(1002, "a frame length with its highest bit set")
-        return at + 10, size
+        first, size = data[at], data[at + 1]
+        start = at + 2
+        if size >= 126:
+            start += 2 if size == 126 else 8
+            if size > 127:
+                raise _broken(1002, "the server's frame is masked")
+            if start > end:
+                self._wanted = start - at
+                return False
+            size = int.from_bytes(data[at + 2 : start], "big")
+        self._check_header(first, size)
+        stop = start + size
+        if stop > end:
+            self._wanted = stop - at
+            self._check_early(first, data[start:])
+            return False
+        self._take(batch, at, start, stop)
+        if self.closed:
+            return False
+        batch.consumed = stop
+        return True
 
     def _check_header(self, first: int, size: int) -> None:
         """Refuses what can be refused on the header alone, before anything is buffered for it."""
+        if size >> 63:
+            raise _broken(1002, "a frame length with its highest bit set")
         opcode = first & 0x0F
-        if first & 0x70:
-            raise _Break(1002, "a frame with reserved bits set")
+        reserved = first & _RESERVED
+        if reserved and (reserved != RSV1 or self._inflater is None or opcode not in (TEXT, BINARY)):
+            raise _broken(1002, "a frame with reserved bits set")
         if opcode >= CLOSE:
             if opcode > PONG:
-                raise _Break(1002, f"a frame with the reserved opcode {opcode}")
-            if not first & 0x80:
-                raise _Break(1002, "a fragmented control frame")
+                raise _broken(1002, f"a frame with the reserved opcode {opcode}")
+            if not first & _FINAL:
+                raise _broken(1002, "a fragmented control frame")
             if size > _MAX_CONTROL:
-                raise _Break(1002, f"a control frame of {size} bytes")
+                raise _broken(1002, f"a control frame of {size} bytes")
             return
         if opcode > BINARY:
-            raise _Break(1002, f"a frame with the reserved opcode {opcode}")
+            raise _broken(1002, f"a frame with the reserved opcode {opcode}")
         if opcode and self._opened:
-            raise _Break(1002, "a new message before the fragmented one is complete")
+            raise _broken(1002, "a new message before the fragmented one is complete")
         if not opcode and not self._opened:
-            raise _Break(1002, "a continuation frame without a message to continue")
-        if len(self._parts) + size > self._max_message:
-            raise _Break(1009, f"a message of more than {self._max_message} bytes")
+            raise _broken(1002, "a continuation frame without a message to continue")
+        if self._wire_size + size > self._max_message:
+            raise _broken(1009, f"a message of more than {self._max_message} bytes")
 
-    def _other_frame(self, batch: Batch, first: int, start: int, stop: int) -> None:
+    def _take(self, batch: Batch, at: int, start: int, stop: int) -> None:
+        """A complete frame, whose header was found to be right."""
+        first = batch.data[at]
         opcode = first & 0x0F
         if opcode >= CLOSE:
             batch.controls.append(Control(opcode, batch.data[start:stop]))
@@ -198,40 +353,70 @@ class Reader:
             batch.binary.append(len(batch.starts))
             batch.starts.append(start)
             batch.ends.append(stop)
-        else:
-            self._fragment(batch, first, start, stop)
-
-    def _fragment(self, batch: Batch, first: int, start: int, stop: int) -> None:
-        final = bool(first & 0x80)
-        self._opened = self._opened or first & 0x0F
-        payload = memoryview(batch.data)[start:stop]
-        if self._opened == TEXT:
-            self._continue_utf8(payload, final=final)
-        self._parts += payload
-        if final:
-            index = len(batch.starts)
-            if self._opened == BINARY:
-                batch.binary.append(index)
-            batch.joined[index] = bytes(self._parts)
-            batch.starts.append(stop)
+        elif first == _FINAL_TEXT:
+            self._continue_text(batch.data[start:stop], final=True)
+            batch.starts.append(start)
             batch.ends.append(stop)
-            self._opened = 0
-            self._parts = bytearray()
+        else:
+            if opcode:
+                self._opened = opcode
+                self._opened_at = self._fed - len(batch.data) + at
+                self._compressed = bool(first & RSV1)
+            self._wire_size += stop - start
+            self._part(batch, start, stop, final=bool(first & _FINAL))
 
-    def _continue_utf8(self, payload: memoryview, *, final: bool) -> None:
+    def _part(self, batch: Batch, start: int, stop: int, *, final: bool) -> None:
+        """A frame of a message that has to be put together."""
+        payload = batch.data[start:stop]
+        if self._compressed:
+            payload = self._inflated(payload, final=final)
+        if self._opened == TEXT:
+            self._continue_text(payload, final=final)
+        if not final:
+            self._parts += payload
+            return
+        index = len(batch.starts)
+        if self._opened == BINARY:
+            batch.binary.append(index)
+        batch.joined[index] = b"".join((self._parts, payload)) if self._parts else payload
+        batch.starts.append(stop)
+        batch.ends.append(stop)
+        self._opened = self._wire_size = 0
+        self._parts = bytearray()
+
+    def _inflated(self, payload: bytes, *, final: bool) -> bytes:
+        assert self._inflater is not None
         try:
-            self._utf8.decode(payload, final)
-        except UnicodeDecodeError:
-            raise _Break(1007, "a text message that is not UTF-8") from None
-        if final:
-            self._utf8.reset()
+            return self._inflater.inflate(payload, final=final, limit=self._max_message - len(self._parts))
+        except TooLong:
+            raise _broken(1009, f"a compressed message of more than {self._max_message} bytes") from None
+        except BadDeflate as bad:
+            raise _broken(1007, f"a compressed message that can't be inflated: {bad}") from None
+
+    def _continue_text(self, payload: bytes, *, final: bool) -> None:
+        """Checks a text's next bytes, but those at the beginning of the frame that were checked early."""
+        if self._checked >= 0:
+            payload = payload[self._checked :]
+            self._checked = _NEVER
+        if not self._utf8.accepts(payload, final=final):
+            raise _Break(_NOT_UTF8)
+
+    def _check_early(self, first: int, payload: bytes) -> None:
+        """Looks into a text before its frame is complete, for the peer may wait with the rest (RFC 6455 §8.1)."""
+        opcode, compressed = first & 0x0F, first & RSV1
+        if not opcode:
+            opcode, compressed = self._opened, self._compressed
+        if opcode == TEXT and not compressed:
+            self._continue_text(payload, final=False)
+            self._checked = len(payload)
 
 
-def _check_utf8(payload: bytes) -> None:
-    try:
-        payload.decode()
-    except UnicodeDecodeError:
-        raise _Break(1007, "a text message that is not UTF-8") from None
+def _settle(batch: Batch, count: int, at: int) -> None:
+    """Ends a row of frames that began with the message `count`: the last one may not be complete."""
+    if at > len(batch.data):
+        del batch.starts[-1], batch.ends[-1]
+        at = batch.ends[-1] if len(batch.ends) > count else batch.consumed
+    batch.consumed = at
 
 
 __all__ = ["CLOSE", "PING", "PONG", "Batch", "Control", "Reader", "Violation"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -19,13 +20,20 @@ class _Outgoing:
     ref: int
 
 
+Announce = Callable[[int, int, bytes], bool]
+"""Told ref, position and bytes of a frame before the first of them is sent; false: not now, ask again."""
+
+
 class Sender:
     """The way out of one connection. Times are monotonic seconds. Not thread-safe."""
 
-    def __init__(self, channel: Channel, *, pace: float = 0.0) -> None:
-        """`pace`: seconds between two frames. Urgent ones don't wait for it, but count."""
+    def __init__(self, channel: Channel, *, pace: float = 0.0, position: int = 0) -> None:
+        """`pace`: seconds between two frames. Urgent ones don't wait for it, but count. `position`: where the stream is."""
         self._channel = channel
         self._pace = pace
+        self.position = position
+        """How many bytes the kernel was given."""
+        self.announce: Announce | None = None
         self._allowed_at = 0.0
         self._urgent: deque[_Outgoing] = deque()
         self._waiting: deque[_Outgoing] = deque()
@@ -47,6 +55,18 @@ class Sender:
         if len(self._urgent) >= _MOST_URGENT:
             self._urgent.popleft()
         self._urgent.append(outgoing)
+
+    def complete(self, rest: bytes, ref: int, now: float) -> None:
+        """Sends the rest of a frame first: a predecessor died in the middle of it."""
+        if rest:
+            self._current = _Outgoing(rest, ref)
+            self._rest = memoryview(rest)
+            self._since = now
+
+    @property
+    def waits(self) -> bool:
+        """Whether frames wait that are not begun."""
+        return bool(self._urgent or self._waiting) and not self.broken
 
     @property
     def blocked(self) -> bool:
@@ -74,6 +94,7 @@ class Sender:
             while not self.broken and (self._rest or self._next(now)):
                 size = self._channel.send(self._rest)
                 self._rest = self._rest[size:]
+                self.position += size
                 if self._rest:
                     break
                 self._since = None
@@ -89,6 +110,8 @@ class Sender:
     def _next(self, now: float) -> bool:
         """Puts the next frame, or what TLS itself has to say, into `_rest`."""
         queue = self._urgent or (self._waiting if now >= self._allowed_at else None)
+        if queue and self.announce is not None and not self.announce(queue[0].ref, self.position, queue[0].frame):
+            return False
         self._current = queue.popleft() if queue else None
         if self._current is not None:
             self._allowed_at = max(self._allowed_at, now) + self._pace

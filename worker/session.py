@@ -115,9 +115,12 @@ class Session:
         self._last_received = now
         self.heartbeat.start(now)
         actions: list[Action] = [Say(Report(event="up", fields=fields))]
+        wanted = self._assignment.wanted
+        if self._assignment.resume is not None:
+            wanted = tuple(stream for stream in wanted if stream not in self._assignment.confirmed)
+            return actions + (_actions(self._subscriptions.restore(wanted, now)) if wanted else [])
         actions += [Send(encode_frame(TEXT, text.encode())) for text in self._endpoint.send_on_up]
-        actions += _actions(self._subscriptions.restore(self._assignment.wanted, now))
-        return actions
+        return actions + _actions(self._subscriptions.restore(wanted, now))
 
     def subscribe(self, streams: list[Subscription], now: float) -> list[Action]:
         """More streams are wanted."""

@@ -6,6 +6,8 @@ from wsadapter.contract.entry import accept_signals
 
 accept_signals()  # first: the fork server must hear of its children's ends, and not of Ctrl-C
 
+import multiprocessing.popen_forkserver  # noqa: E402, F401 - an owner's arguments need it to be unpickled
+
 import wsadapter.worker.main  # noqa: E402
 
 wsadapter.worker.main.warm_up()

@@ -22,6 +22,7 @@ from wsadapter.contract.commands import Assignment
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.channel import Channel, EndOfStream, PlainChannel, TlsChannel
+from wsadapter.worker.deflate import OFFER, Agreement
 from wsadapter.worker.handshake import ResponseEnd, Transcript, judge
 from wsadapter.worker.tls import BadTlsSettings, check_pin, describe_tls_error, make_context
 
@@ -60,6 +61,8 @@ class Connection:
     peer: str
     first: bytes
     """What the server sent right behind its handshake."""
+    deflate: Agreement | None = None
+    """What was agreed about permessage-deflate; None: messages are not compressed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,8 @@ def _request_headers(endpoint: Endpoint, target: _Target) -> dict[str, str]:
         if not all(_is_token(name) for name in endpoint.subprotocols):
             raise _config("a subprotocol holds a character that may not stand there")
         headers["Sec-WebSocket-Protocol"] = ", ".join(endpoint.subprotocols)
+    if endpoint.compression:
+        headers["Sec-WebSocket-Extensions"] = OFFER
     headers["Sec-WebSocket-Key"] = base64.b64encode(os.urandom(16)).decode()
     return headers
 
@@ -277,12 +282,14 @@ def _handshaken(channel: Channel, endpoint: Endpoint, target: _Target, headers: 
     except (OSError, EndOfStream) as error:
         if not transcript.complete:
             raise _failed(f"WebSocket handshake: {_words(error)}") from error
-    response = judge(transcript, key=headers["Sec-WebSocket-Key"], offered=endpoint.subprotocols)
+    response = judge(transcript, key=headers["Sec-WebSocket-Key"], offered=endpoint.subprotocols, deflate=endpoint.compression)
     if isinstance(response, Reason):
         raise ConnectError(response)
     peer = channel.sock.getpeername()
     channel.sock.setblocking(False)
-    return Connection(channel, response.subprotocol, response.headers, _address(peer), transcript.rest())
+    return Connection(
+        channel, response.subprotocol, response.headers, _address(peer), transcript.rest(), response.deflate
+    )
 
 
 def _address(peer: tuple[Any, ...]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from wsadapter.contract.commands import Assignment, Report
 from wsadapter.worker.decode import Decoder, Hook, Payloads, Quarantine
 from wsadapter.worker.outbox import Outbox
+from wsadapter.worker.reader import Batch
 from wsadapter.worker.session import Deliver
 from wsadapter.worker.wakeup import Wakeup
 
@@ -65,6 +66,19 @@ class Uplink:
         end = batch.consumed if what.last == len(batch.starts) else batch.ends[what.last - 1]
         streams = [0] * len(kept) if what.streams is None else [what.streams[i] for i in kept]
         self._decoder.put(Payloads(received_at, position + end, payloads, [i in binary for i in kept], streams))
+
+    def tell_all(self, position: int, tail: int) -> None:
+        """From stream `position` on every byte that is read is told, see `Outbox.tell_all`. Not with a hook: what is in its
+        queue would be in no pipe."""
+        self._outbox.tell_all(position, tail)
+
+    def cover(self, batch: Batch, received_at: int, position: int) -> None:
+        """What of a read no message's record told, where everything is to be told."""
+        try:
+            if not self.gone:
+                self._outbox.cover(batch, received_at, position)
+        except BrokenPipeError:
+            self.gone = True
 
     def tell_filtered(self) -> None:
         """Tells how many messages were removed where no record has told it yet, for there may be none for long."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 from contextlib import suppress
 
-from wsadapter.worker.channel import EndOfStream
+from wsadapter.contract.commands import Custody, Resume
+from wsadapter.contract.tcp import counters
+from wsadapter.worker.channel import EndOfStream, PlainChannel
 from wsadapter.worker.poller import READ, WRITE
 from wsadapter.worker.reader import Batch, Reader
 from wsadapter.worker.sender import Sender
@@ -19,12 +21,14 @@ class Lost(Exception):
 class Wire:
     """Not thread-safe."""
 
-    def __init__(self, connection: Connection, *, max_message: int, pace: float) -> None:
+    def __init__(self, connection: Connection, *, max_message: int, pace: float, resume: Resume | None = None) -> None:
+        """`resume`: what a predecessor had done with it; `connection.first` is then what it left unfinished."""
         self._channel = connection.channel
         self._reader = Reader(max_message)
         self._first = connection.first
-        self.sender = Sender(connection.channel, pace=pace)
-        self.received = len(connection.first)
+        self._plain = connection.channel if isinstance(connection.channel, PlainChannel) else None
+        self.sender = Sender(connection.channel, pace=pace, position=resume.sent if resume else 0)
+        self.received = resume.position if resume else len(connection.first)
         """Bytes received since the handshake."""
         self.half_closed = False
         """The peer was told that nothing more comes."""
@@ -51,6 +55,39 @@ class Wire:
         return self._reader.feed(chunk)
 
     @property
+    def can_outlive(self) -> bool:
+        """Whether another process could go on with the connection: nothing of its state is in this one alone."""
+        return self._plain is not None
+
+    def leave_in_kernel(self) -> None:
+        """From now on what is read stays in the kernel until `discard`."""
+        if self._plain is not None:
+            self._plain.peek()
+
+    def discard(self) -> None:
+        """What was read is in the pipe: it is no longer needed in the kernel. Raises `Lost`."""
+        if self._plain is not None:
+            try:
+                self._plain.discard()
+            except OSError as error:
+                raise Lost(error.strerror or str(error)) from error
+
+    def skip(self, size: int) -> None:
+        """Takes off the socket what a predecessor had read already. Raises `Lost`."""
+        if self._plain is not None:
+            try:
+                self._plain.skip(size)
+            except OSError as error:
+                raise Lost(error.strerror or str(error)) from error
+
+    def custody(self) -> Custody | None:
+        """How to count its streams; None where the kernel does not tell. All that was read must be discarded."""
+        kernel = counters(self._channel.sock)
+        if kernel is None:
+            return None
+        return Custody(received=kernel.taken - self.received, sent=kernel.given - self.sender.position)
+
+    @property
     def ended(self) -> bool:
         """Whether `read` would raise without the socket being readable."""
         return self._channel.ended
@@ -64,6 +101,8 @@ class Wire:
         if self.half_closed:
             return
         self.half_closed = True
+        with suppress(Lost):
+            self.discard()  # unread bytes would make the kernel send an RST instead of a FIN
         with suppress(OSError):  # it is going away anyhow
             self._channel.sock.send(self._channel.goodbye())
             self._channel.sock.shutdown(socket.SHUT_WR)

@@ -28,7 +28,7 @@ from wsadapter.contract.errors import ConfigError, Problem
 _TABLES: Final = ("headers", "login", "hooks")
 _PATHS: Final = ("subscribe_file", "tls.ca_file", "tls.cert_file", "tls.key_file")
 _NO_REFERENCES: Final = ("dialect", "decode", "subscribe_file")
-_LATER: Final = {"compression": False, "replicas": 1, "identity": "", "login": {}, "hooks": {}, "tls.holder": False}
+_LATER: Final = {"replicas": 1, "identity": "", "login": {}, "hooks": {}, "tls.holder": False}
 _LEAST_MEMORY: Final = 16 * 1024 * 1024
 _LARGEST_MESSAGE: Final = 2 * 1024**3
 _LEAST_BUFFER: Final = 1024

@@ -6,4 +6,5 @@
 `errors`     what goes wrong, as one tree
 `record`     the batch record that travels through the pipe, owner to supervisor
 `commands`   the frames of the control socket, both ways
+`tcp`        where the kernel says that a connection's streams are
 """

@@ -5,17 +5,20 @@
     +-----------+---------+---------+------+
 
 `length` counts what follows it. `ref` pairs an answer with its question; 0 where there is none. Bodies are JSON objects,
-except for SEND_TEXT and SEND_BINARY, whose body is the payload. Only the socket's two ends ever read it: it carries
-secrets (login, headers), which therefore stand in no command line, no environment and no log.
+except for SEND_TEXT and SEND_BINARY, whose body is the payload, ANNOUNCE and HANDED. Only the socket's two ends ever read it:
+it carries secrets (login, headers), which therefore stand in no command line, no environment and no log.
 
 Supervisor to owner                              Owner to supervisor
     ASSIGN       the endpoint, see `Assignment`      READY      warm: imported, waiting for an ASSIGN
     SEND_TEXT    payload                             TAKEN      ref: the kernel has all bytes of it
     SEND_BINARY  payload                             REFUSED    ref, {"text", "fate": "not_sent" | "unknown"}
     SUBSCRIBE    {"streams": [...]}                  PROBED     ref, {"rtt", "received", "stage"}
-    UNSUBSCRIBE  {"streams": [...]}
-    PROBE        answer from the receive loop itself
+    UNSUBSCRIBE  {"streams": [...]}                  CUSTODY    a duplicate of the socket, see `Custody`
+    PROBE        answer from the receive loop itself ANNOUNCE   ref, u64 position, frame: it is to be sent now
     STOP         {"code": 1000, "kind": "stopped"}
+    HANDED       a live connection's socket, before its ASSIGN, see `Resume`
+
+CUSTODY and HANDED carry a file descriptor (SCM_RIGHTS, unix(7)) with their first byte.
 
 The owner's other words (Up, Down, Subscribed ...) must stand at their place between the messages, so they travel through the
 pipe as REPORT records, see `Report`.
@@ -39,11 +42,14 @@ SUBSCRIBE: Final = 4
 UNSUBSCRIBE: Final = 5
 PROBE: Final = 6
 STOP: Final = 7
+HANDED: Final = 8
 
 READY: Final = 65
 TAKEN: Final = 66
 REFUSED: Final = 67
 PROBED: Final = 68
+CUSTODY: Final = 69
+ANNOUNCE: Final = 70
 
 _HEAD: Final = struct.Struct("<IBQ")
 _BEHIND_LENGTH: Final = _HEAD.size - 4
@@ -92,6 +98,36 @@ class CommandReader:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Custody:
+    """The body of CUSTODY: how to count the connection whose socket comes with it. Positions of the streams count from the end
+    of the WebSocket handshake, the kernel's from the beginning of the connection."""
+
+    received: int
+    """The kernel's count at position 0 of what the peer sends."""
+    sent: int
+    """The kernel's count at position 0 of what the owner sends from here on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume:
+    """A connection that outlived its owner. The body of the HANDED that carries its socket is `rest` bytes that complete a
+    frame which was half sent, then the bytes of an unfinished message."""
+
+    custody: Custody
+    position: int
+    """Of the peer's stream: all before it was handed over, the unfinished message with it."""
+    skip: int
+    """Bytes before `position` that are in the kernel still."""
+    sent: int
+    """Position of the owners' stream."""
+    rest: int
+    ref: int
+    """Of the half-sent frame; 0 where nobody waits to hear of it."""
+    up: dict[str, Any]
+    """The fields of the connection's "up" report."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
     """All that an owner needs to know: the endpoint with its secrets filled in, and the ledger of its predecessors."""
 
@@ -105,7 +141,11 @@ class Assignment:
     wanted: tuple[Any, ...] = ()
     """The subscriptions to restore, as the user wrote them."""
     confirmed: tuple[Any, ...] = ()
-    """Those of them that the last owner had confirmed."""
+    """Those of them that the last owner had confirmed; with `resume` those that need not be asked for again."""
+    custody: bool = False
+    """The supervisor takes the connection into custody where it can be."""
+    resume: Resume | None = None
+    """Go on with this connection instead of opening one."""
     last_number: int = 0
     """Of the last message accepted; 0 for none."""
     last_received_at: int | None = None
@@ -124,6 +164,8 @@ class Assignment:
         """The reverse of `to_body`."""
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in body.items()}
         values["endpoint"] = endpoint_from_plain(body["endpoint"])
+        if (resume := body["resume"]) is not None:
+            values["resume"] = Resume(**{**resume, "custody": Custody(**resume["custody"])})
         return cls(**values)
 
 
@@ -131,8 +173,8 @@ class Assignment:
 class Report:
     """What an owner says in the stream; the body of a REPORT record.
 
-    `event` is "stage" (`stage`: resolving, connecting, tls, handshake), "up" (`subprotocol`, `headers`, `peer`), "subscribed"
-    (`stream`), "rejected" (`stream`, `error`), "restored" (`ok`, `failed`), "stream" (`index`: the next one, from 1, in the
+    `event` is "stage" (`stage`: resolving, connecting, tls, handshake), "up" (`subprotocol`, `headers`, `peer`, `resumed`),
+    "subscribed" (`stream`), "rejected" (`stream`, `error`), "restored" (`ok`, `failed`), "stream" (`index`: the next one, from 1, in the
     records' stream tables; `name`: what it stands for from here on in this epoch), "dropped" (`count`, `bytes`, `cause`,
     `text`), "gap" (`cause`, `expected`, `got`), "stalled" (`stream`, `silence`), "log" (`level`, `text`) or, last of all,
     "down" (`reason`).

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields, is_dataclass
+from functools import cache
 from typing import Any, Literal, get_type_hints
 
 from wsadapter.contract.errors import ConfigError, Problem
@@ -271,6 +272,12 @@ def endpoint_from_plain(values: Mapping[str, Any]) -> Endpoint:
     values = dict(values)
     for name, section in SECTIONS.items():
         given = values.get(name, {})
-        hints = get_type_hints(section)
-        values[name] = section(**{k: tuple(v) if hints[k] == tuple[str, ...] else v for k, v in given.items()})
+        tuples = _tuples_of(name)
+        values[name] = section(**{k: tuple(v) if k in tuples else v for k, v in given.items()})
     return Endpoint(values.pop("name"), **values)
+
+
+@cache
+def _tuples_of(section: str) -> frozenset[str]:
+    """The fields that are tuples, which JSON can't say. Kept: to evaluate annotations is to compile each of them."""
+    return frozenset(name for name, hint in get_type_hints(SECTIONS[section]).items() if hint == tuple[str, ...])

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import count, repeat
 from operator import index
-from typing import Any, NamedTuple, SupportsIndex, overload
+from typing import Any, NamedTuple, SupportsIndex, cast, overload
 
 import orjson
 
@@ -92,17 +93,31 @@ class Batch(Sequence[bytes]):
 
     def messages(self) -> list[Message]:
         """The same as `Message`s."""
-        new, name, epoch, received_at = tuple.__new__, self.endpoint, self.epoch, self.received_at
-        numbered = enumerate(self._payloads, self.first_number)
-        if self.streams is None and isinstance(self.binary, bool):
-            binary = self.binary
-            return [new(Message, (name, data, epoch, n, received_at, None, binary)) for n, data in numbered]
-        binaries = [self.binary] * len(self) if isinstance(self.binary, bool) else self.binary
-        streams = self.streams or [None] * len(self)
-        return [
-            new(Message, (name, data, epoch, n, received_at, stream, binary))
-            for (n, data), stream, binary in zip(numbered, streams, binaries, strict=True)
-        ]
+        return list(self.around(iter(self._payloads)))
+
+    def around(self, payloads: Iterator[bytes]) -> Iterator[Message]:
+        """Its messages around `payloads`, an iterator over all of its items. Each is made when it is asked for, by C code
+        alone: one is taken of `payloads` and becomes a message, or neither."""
+        streams = repeat(None) if self.streams is None else iter(self.streams)
+        binaries = repeat(self.binary) if isinstance(self.binary, bool) else iter(self.binary)
+        # Behind what never ends, `payloads` are asked first: at their end nothing was taken of the others.
+        values = zip(
+            repeat(self.endpoint), payloads, repeat(self.epoch), count(self.first_number), repeat(self.received_at), streams,
+            binaries, strict=False,
+        )  # fmt: skip
+        return cast("Iterator[Message]", map(tuple.__new__, repeat(Message), values))
+
+    def after(self, taken: int) -> Batch:
+        """What is left of it without the first `taken` items."""
+        return Batch(
+            self.endpoint,
+            self._payloads[taken:],
+            epoch=self.epoch,
+            first_number=self.first_number + taken,
+            received_at=self.received_at,
+            binary=self.binary if isinstance(self.binary, bool) else self.binary[taken:],
+            streams=self.streams and self.streams[taken:],
+        )
 
     def __repr__(self) -> str:
         return f"Batch({self.endpoint!r}, {len(self)} messages from #{self.first_number}, epoch {self.epoch})"

@@ -8,8 +8,12 @@
     +--------+---------------------------+---------------------------------------------+
 
 `starts` and `ends` are offsets into the body, so the owner writes the bytes it read without copying them, frame headers and
-all, and the supervisor slices the payloads out. `position` and `tail` are what a lossless handoff needs: the stream position
-after `raw`, and how many bytes at the end of `raw` belong to a frame that is not complete yet.
+all, and the supervisor slices the payloads out.
+
+`position` and `tail` are what a lossless handoff needs: the stream position behind `raw`, and how many bytes before it belong
+to a message that is not complete yet. The reader keeps that tail. A record either brings it again, in front of what is new, or,
+where it is long, says CONTINUES: then its offsets count from the beginning of the tail that is kept, and `raw` is its rest.
+So a message of many reads goes through the pipe once.
 
 Two checksums: one of the header (checked before its lengths are believed) and one of the tables. The payload has none: it
 can't misalign what follows, and CRC32 of it would cost both sides more than the rest of the work. The sequence number finds a
@@ -38,6 +42,8 @@ MIXED: Final = 2
 """Flag: a table says for each message whether it is binary."""
 STREAMS: Final = 4
 """Flag: a table holds for each message the index of its stream, 0 for none."""
+CONTINUES: Final = 8
+"""Flag: the tail that is kept stands in front of the body."""
 
 _MAGIC: Final = b"wsR1"
 _HEADER: Final = struct.Struct("<4sIQQQIIIIHH4xII")
@@ -65,7 +71,7 @@ class Record:
     raw: int
     """How many bytes of the body are raw socket bytes."""
     tail: int
-    """How many bytes at the end of `raw` belong to a frame or message that is not complete."""
+    """How many bytes before `position` belong to a message that is not complete."""
     filtered: int
     """Messages the owner removed since the last record (filters, decode hook)."""
     count: int
@@ -81,9 +87,7 @@ class Record:
 
     def payloads(self) -> list[bytes]:
         """The messages, in order."""
-        body = self.body
-        if base := self.base:
-            return [body[base + a : base + b] for a, b in zip(self.starts, self.ends, strict=True)]
+        body = self.body[self.base :] if self.base else self.body  # one copy is cheaper than an addition per message
         return [body[a:b] for a, b in zip(self.starts, self.ends, strict=True)]
 
     def raw_bytes(self) -> bytes:
@@ -109,17 +113,18 @@ def encode_head(
     filtered: int = 0,
     binary: bool | Sequence[bool] = False,
     streams: Sequence[int] | None = None,
+    continues: bool = False,
 ) -> bytes:
     """Header and tables of a record whose body of `raw + extra` bytes is written right behind it.
 
     Raises `ValueError` where the record would be longer than `MAX_RECORD` bytes.
     """
-    flags = 0
+    flags = CONTINUES if continues else 0
     tables = array(_U32, starts).tobytes() + array(_U32, ends).tobytes() if starts else b""
     if isinstance(binary, bool):
-        flags = BINARY if binary else 0
+        flags |= BINARY if binary else 0
     else:
-        flags = MIXED
+        flags |= MIXED
         tables += bytes(binary)
     if streams is not None:
         flags |= STREAMS
@@ -143,19 +148,28 @@ class RecordReader:
     """Cuts a byte stream into records. It never blocks and never reads by itself: whoever reads the pipe feeds it.
 
     At the end of the stream `torn` tells how many bytes of an unfinished record are left: its writer died writing it.
-    Not thread-safe.
+    `position` and `tail()` then tell a next owner where to go on. Not thread-safe.
     """
 
-    def __init__(self, *, limit: int = MAX_RECORD) -> None:
-        self._limit = limit
+    def __init__(self, *, limit: int = MAX_RECORD, position: int = 0, tail: bytes = b"") -> None:
+        """`limit`: bytes that no record, and no tail, is longer than. `position` and `tail`: what the predecessor left."""
+        self.limit = limit
         self._sequence = 0
         self._pending = bytearray()
         self._wanted = HEADER_SIZE
+        self._kept = [tail] if tail else []
+        self._kept_size = len(tail)
+        self.position = position
+        """Of the last record."""
 
     @property
     def torn(self) -> int:
         """Bytes of an unfinished record."""
         return len(self._pending)
+
+    def tail(self) -> bytes:
+        """The bytes before `position` that belong to an unfinished message."""
+        return b"".join(self._kept)
 
     def feed(self, chunk: bytes) -> Iterator[Record]:
         """Yields the records that `chunk` completes, and keeps the rest.
@@ -186,8 +200,8 @@ class RecordReader:
         if crc32(view[:_CHECKED]) != int.from_bytes(view[_CHECKED:], "little"):
             raise CorruptRecord("the checksum of a record's header is wrong")
         length = int.from_bytes(view[4:8], "little")
-        if not HEADER_SIZE <= length <= self._limit:
-            raise CorruptRecord(f"a record claims {length} bytes; the limit is {self._limit}")
+        if not HEADER_SIZE <= length <= self.limit:
+            raise CorruptRecord(f"a record claims {length} bytes; the limit is {self.limit}")
         return length
 
     def _decode(self, chunk: bytes, at: int, length: int) -> Record:
@@ -201,7 +215,8 @@ class RecordReader:
         width = 8 + bool(flags & MIXED) + 2 * bool(flags & STREAMS)
         tables_size = count * width
         body_size = length - HEADER_SIZE - tables_size
-        if body_size < 0 or raw > body_size or tail > raw:
+        before = self._kept_size if flags & CONTINUES else 0
+        if body_size < 0 or raw > body_size or tail > before + raw or before + raw > self.limit:
             raise CorruptRecord("a record's lengths contradict each other")
         view = memoryview(chunk)[at + HEADER_SIZE : at + HEADER_SIZE + tables_size]
         if crc32(view) != tables_crc:
@@ -209,7 +224,7 @@ class RecordReader:
         self._sequence = sequence
         offsets = array(_U32, view[: 8 * count].tobytes()) if count else array(_U32)
         starts, ends = offsets[:count], offsets[count:]
-        if count and max(ends) > body_size:
+        if count and max(ends) > before + body_size:
             raise CorruptRecord("a message lies outside its record")
         binary: bool | list[bool] = bool(flags & BINARY)
         if flags & MIXED:
@@ -217,8 +232,24 @@ class RecordReader:
         streams = array("H", view[-2 * count :].tobytes()) if flags & STREAMS and count else None
         base = at + HEADER_SIZE + tables_size
         body = chunk
-        if length != len(chunk):  # others share the chunk: a copy, or a waiting record would keep all of it alive
+        if before and count:
+            body, base = b"".join((*self._kept, memoryview(chunk)[base : at + length])), 0
+        elif length != len(chunk):  # others share the chunk: a copy, or a waiting record would keep all of it alive
             body, base = chunk[base : at + length], 0
+        in_body = before + raw if before and count else raw
+        if kind == BATCH:
+            self.position = position
+            self._keep(body, base + in_body, in_body, tail)
         return Record(
-            kind, sequence, received_at, position, raw, tail, filtered, count, starts, ends, binary, streams, body, base
+            kind, sequence, received_at, position, in_body, tail, filtered, count, starts, ends, binary, streams, body, base
         )
+
+    def _keep(self, body: bytes, end: int, raw: int, tail: int) -> None:
+        """Of the tail kept so far and the `raw` bytes before `end` in `body`, keep the last `tail`."""
+        if tail <= raw:
+            self._kept = [body[end - tail : end]] if tail else []
+        else:
+            self._kept.append(body[end - raw : end])
+            if tail < self._kept_size + raw:
+                self._kept = [b"".join(self._kept)[-tail:]]
+        self._kept_size = tail

@@ -11,11 +11,12 @@ import asyncio
 import socket
 import ssl
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from wsadapter.testing import frames as ws
+from wsadapter.testing.deflate import Deflate
 from wsadapter.testing.feed import Timed
 from wsadapter.testing.frames import ClientFrame, ClientFrames, ProtocolViolation
 from wsadapter.testing.handshake import (
@@ -25,6 +26,7 @@ from wsadapter.testing.handshake import (
     Refusal,
     Request,
     accept_response,
+    agreed_deflate,
     parse_request,
     refusal_response,
 )
@@ -84,6 +86,7 @@ class Connection(asyncio.Protocol):
         self._stage = Stage.TLS if self._tls else Stage.REQUEST
         self._request = bytearray()
         self._frames = ClientFrames()
+        self._deflate: Deflate | None = None
         self._muted = False
         self._rest = b""
         """Of the frame in whose middle it was muted."""
@@ -199,11 +202,14 @@ class Connection(asyncio.Protocol):
             self._put([response[: len(response) // 2]])
             self._stage = Stage.SILENT
             return
+        if agreed := agreed_deflate(request, self._house.manners):
+            self._deflate = Deflate(agreed)
+            self._frames = ClientFrames(self._deflate.decompress)
         self._house.ledger.note_open(self.id)  # before the client can know
         self._put([response])
         self._stage = Stage.OPEN
         self._update_ready()
-        self.send_frames(list(self._house.welcome))
+        self._send_answers(self._house.welcome)
         self._house.on_open(self)
 
     def _take_frames(self, data: bytes) -> None:
@@ -227,7 +233,7 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, message: Frame) -> None:
         answer = self._house.answer(message)
-        self.send_frames([ws.encode_message(frame) for frame in answer.frames])
+        self._send_answers([ws.encode_message(frame) for frame in answer.frames])
         if answer.accepted and not self._subscribed:
             self._subscribed = True
             self._house.on_subscribed(self)
@@ -253,12 +259,20 @@ class Connection(asyncio.Protocol):
             self.close(1008, "slow consumer")
             return
         self._house.ledger.note_sent(self.id, len(frames))
-        self._put(frames)
+        self._put(self._encoded(frames))
 
     def send_frames(self, frames: list[bytes]) -> None:
-        """Anything else: answers, control frames, raw bytes. Lost when muted."""
+        """Control frames, raw bytes. Lost when muted."""
         if not self._muted and frames and self._stage in (Stage.OPEN, Stage.CLOSING):
             self._put(frames)
+
+    def _send_answers(self, frames: Sequence[bytes]) -> None:
+        if not self._muted and frames:
+            self._put(self._encoded(frames))
+
+    def _encoded(self, messages: Sequence[bytes]) -> list[bytes]:
+        """Messages as they go on the wire. All that is compressed must be sent: what follows refers to it."""
+        return list(messages) if self._deflate is None else [self._deflate.compress(frame) for frame in messages]
 
     def mute(self) -> None:
         """Nothing is sent any more, no pongs either; TCP stays up."""

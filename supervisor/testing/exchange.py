@@ -51,6 +51,9 @@ class Exchange:
     `after_subscribe`: no messages before the first accepted subscription. `welcome`: frames sent first. `ack`: what is
     answered, see `wsadapter.testing.script`. `subprotocol`: chosen where the client offers it.
 
+    `deflate`: the answer to an offer of permessage-deflate, such as "permessage-deflate; server_no_context_takeover"; it is
+    sent as it stands, right or wrong, and obeyed. None declines.
+
     `tls`: wss://, with a throw-away authority (`authority`, by default one per process) and one TLS record per message,
     as exchanges send; `coalesce` puts many in one. `certificate`: "valid", or what is wrong with it.
 
@@ -70,6 +73,7 @@ class Exchange:
         welcome: Sequence[Frame] = (),
         ack: Script | None = None,
         subprotocol: str | None = None,
+        deflate: str | None = None,
         tls: bool = False,
         coalesce: bool = False,
         certificate: CertificateKind = "valid",
@@ -86,7 +90,7 @@ class Exchange:
         self._authority = (authority or process_authority()) if tls else None
         self._ledger = Ledger()
         self._house = House(
-            manners=Manners(),
+            manners=Manners(deflate=deflate),
             ledger=self._ledger,
             answer=compile_script(ack),
             welcome=tuple(encode_message(frame) for frame in welcome),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 CONTINUATION: Final = 0
@@ -12,6 +12,7 @@ BINARY: Final = 2
 CLOSE: Final = 8
 PING: Final = 9
 PONG: Final = 10
+_RSV1: Final = 0x40
 
 MAX_MESSAGE: Final = 64 * 1024 * 1024
 """Bytes of a client's message, fragments together."""
@@ -61,17 +62,20 @@ def close_code(payload: bytes) -> int:
 class ClientFrames:
     """Cuts a client's byte stream into messages and control frames. Not thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, inflate: Callable[[bytes], bytes] | None = None) -> None:
+        """`inflate` takes a whole compressed message, where permessage-deflate was agreed."""
+        self._inflate = inflate
         self._pending = bytearray()
         self._fragments: list[bytes] = []
         self._opcode = CONTINUATION  # of the fragmented message under way
+        self._compressed = False  # it is
 
     def feed(self, data: bytes) -> Iterator[ClientFrame]:
         """Yields what `data` completes. Raises `ProtocolViolation` after what came before the violation."""
         self._pending += data
         while (cut := self._cut_frame()) is not None:
             fin, opcode, payload = cut
-            if opcode >= CLOSE:
+            if opcode & 0x0F >= CLOSE:
                 yield _checked_control(fin, opcode, payload)
             elif (message := self._assemble(fin, opcode, payload)) is not None:
                 yield message
@@ -81,7 +85,7 @@ class ClientFrames:
         if len(pending) < 2:
             return None
         first, second = pending[0], pending[1]
-        if first & 0x70:
+        if first & 0x70 and (first & 0x70 != _RSV1 or self._inflate is None):
             raise ProtocolViolation(1002, "a reserved bit is set and no extension was agreed")
         if not second & 0x80:
             raise ProtocolViolation(1002, "a client's frame must be masked (RFC 6455 §5.1)")
@@ -99,9 +103,11 @@ class ClientFrames:
             return None
         payload = _unmask(bytes(pending[at : at + 4]), bytes(pending[at + 4 : end]))
         del pending[:end]
-        return bool(first & 0x80), first & 0x0F, payload
+        return bool(first & 0x80), first & (_RSV1 | 0x0F), payload
 
     def _assemble(self, fin: bool, opcode: int, payload: bytes) -> ClientFrame | None:
+        if self._opcode == CONTINUATION and opcode & 0x0F != CONTINUATION:
+            self._compressed, opcode = bool(opcode & _RSV1), opcode & 0x0F
         if opcode == CONTINUATION and self._opcode == CONTINUATION:
             raise ProtocolViolation(1002, "a continuation of nothing")
         if opcode != CONTINUATION and self._opcode != CONTINUATION:
@@ -114,7 +120,8 @@ class ClientFrames:
             raise ProtocolViolation(1009, "the fragments together are too long")
         if not fin:
             return None
-        message = ClientFrame(self._opcode, b"".join(self._fragments))
+        whole = b"".join(self._fragments)
+        message = ClientFrame(self._opcode, self._inflate(whole) if self._inflate and self._compressed else whole)
         self._opcode, self._fragments = CONTINUATION, []
         if message.opcode == TEXT:
             _check_utf8(message.payload)

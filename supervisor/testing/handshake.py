@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final, Literal, NamedTuple
 
+from wsadapter.testing.deflate import offers_deflate
+
 MAX_REQUEST: Final = 64 * 1024
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _HUGE = 256 * 1024
@@ -50,6 +52,8 @@ class Manners:
     huge_headers: bool = False
     http10: bool = False
     bytes_per_second: float | None = None
+    deflate: str | None = None
+    """The Sec-WebSocket-Extensions for clients that offer permessage-deflate; None: the offer is declined."""
 
 
 class BadRequest(Exception):
@@ -78,11 +82,18 @@ def accept_response(request: Request, manners: Manners, subprotocol: str | None)
     headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": accept}
     if manners.missing_upgrade:
         del headers["Upgrade"]
+    if agreed := agreed_deflate(request, manners):
+        headers["Sec-WebSocket-Extensions"] = agreed
     if subprotocol and subprotocol in _offered(request):
         headers["Sec-WebSocket-Protocol"] = subprotocol
     if manners.huge_headers:
         headers["X-Huge"] = "x" * _HUGE
     return _response("HTTP/1.0" if manners.http10 else "HTTP/1.1", 101, headers, b"")
+
+
+def agreed_deflate(request: Request, manners: Manners) -> str | None:
+    """The Sec-WebSocket-Extensions of the answer; None: none."""
+    return manners.deflate if offers_deflate(request.headers.get("sec-websocket-extensions", "")) else None
 
 
 def refusal_response(refusal: Refusal) -> bytes:

@@ -16,7 +16,7 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -165,7 +165,7 @@ def websockets(task: Task) -> None:
     """websockets, its asyncio client, all connections in one event loop."""
     from websockets.asyncio.client import connect
 
-    meter = Meter(task.count)
+    meter, done = Meter(task.count), asyncio.Event()
     count = 0
 
     async def consume(connection: Any) -> None:
@@ -179,13 +179,9 @@ def websockets(task: Task) -> None:
     async def run() -> None:
         context = task.context()
         connections = [await connect(url, ssl=context, compression=None) for url in task.urls]
-        tasks = [asyncio.create_task(consume(connection)) for connection in connections]
-        say(ready=True)
-        await done.wait()
+        await _until(done, [consume(connection) for connection in connections])
         meter.report()
-        await _cancel(tasks)
 
-    done = asyncio.Event()
     asyncio.run(run())
 
 
@@ -193,7 +189,7 @@ def aiohttp(task: Task) -> None:
     """aiohttp, all connections in one event loop."""
     from aiohttp import ClientSession, WSMsgType
 
-    meter = Meter(task.count)
+    meter, done = Meter(task.count), asyncio.Event()
     count = 0
 
     async def consume(connection: Any) -> None:
@@ -206,20 +202,20 @@ def aiohttp(task: Task) -> None:
                     done.set()
 
     async def run() -> None:
+        how = {"ssl": task.context() or True, "decode_text": False}
         async with ClientSession() as session:
-            how = {"ssl": task.context() or True, "decode_text": False}
             connections = [await session.ws_connect(url, **how) for url in task.urls]
-            tasks = [asyncio.create_task(consume(connection)) for connection in connections]
-            say(ready=True)
-            await done.wait()
-            meter.report()
-            await _cancel(tasks)
+            await _until(done, [consume(connection) for connection in connections])
+        meter.report()
 
-    done = asyncio.Event()
     asyncio.run(run())
 
 
-async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+async def _until(done: asyncio.Event, consumers: list[Coroutine[Any, Any, None]]) -> None:
+    """Runs them all until `done`."""
+    tasks = [asyncio.create_task(consumer) for consumer in consumers]
+    say(ready=True)
+    await done.wait()
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -21,13 +21,14 @@ def measure(*, quick: bool = False) -> Outcome:
     outcome = Outcome(load={"fairness": load_now()})
     alone, beside = [], []
     with Generator(tls=False) as quiet, Generator(tls=False) as loud:
-        for _ in range(2 if quick else 5):
-            alone.append(_run(quiet, None, 300 if quick else 1000))
-            beside.append(_run(quiet, loud, 300 if quick else 1000))
+        for _ in range(2 if quick else 4):
+            alone.append(_run(quiet, None, 300 if quick else 800))
+            beside.append(_run(quiet, loud, 300 if quick else 800))
             print(alone[-1], beside[-1], file=sys.stderr)
     for name, found in (("alone", alone), ("beside a flood", beside)):
         for key in ("p50", "p99"):
             outcome.figures[f"quiet endpoint {name}, latency {key}, µs"] = Figure.of(said[key] for said in found)
+        outcome.figures[f"quiet endpoint {name}: load reached, messages/s"] = Figure.of(said["reached"] for said in found)
     ratio = Figure.ratio([said["p99"] for said in beside], [said["p99"] for said in alone])
     must = 3.0 if len(os.sched_getaffinity(0)) >= _MANY_CORES else 6.0
     outcome.rows.append(Row("14", "quiet endpoint's p99 beside a flood, over its p99 alone", ratio, "×", must, 2.0))
@@ -41,11 +42,11 @@ def _run(quiet: Generator, loud: Generator | None, count: int) -> dict[str, floa
         if loud:
             loud.flood()
         quiet.pace(_RATE, count)
-        quiet.paced()
+        reached = quiet.paced()
         said = contestant.hear()
         if loud:
             loud.calm()
-        return said
+        return {**said, "reached": reached.rate}
 
 
 if __name__ == "__main__":

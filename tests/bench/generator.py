@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from wsadapter.testing.frames import TEXT, encode_frame
 
@@ -21,6 +21,15 @@ TLS_RECORD = FRAME + 5 + 1 + 16
 
 class ProcessFailed(RuntimeError):
     """A process of a benchmark ended, or did not answer in time."""
+
+
+class Reached(NamedTuple):
+    """What became of a load at a rate: whether the generator was the limit."""
+
+    rate: float
+    """Messages per second."""
+    cpu: float
+    """µs of the generator's CPU per message: where that leaves it time, it was others who had none."""
 
 
 class Speaker:
@@ -102,12 +111,22 @@ class Generator(Speaker):
         """Begin to send `count` stamped messages at `rate` per second in all; `paced` waits for the end of it."""
         self.tell({"do": "pace", "paths": paths, "rate": rate, "count": count, "size": SIZE})
 
-    def paced(self) -> float:
-        """Wait for the end of a paced load; messages per second that were reached."""
-        answer = self.hear(600)
-        return float(answer["paced"] / answer["seconds"])
+    def drip(self, rate: float, count: int, *paths: str) -> None:
+        """The same without stamps, made ready first, so that it can be many times faster; returns when it begins."""
+        self.tell({"do": "drip", "paths": paths, "rate": rate, "count": count, "size": SIZE})
+        self.hear()
 
-    def cpu(self) -> float:
-        """CPU seconds it has used."""
-        self.tell({"do": "usage"})
-        return float(self.hear()["cpu"])
+    def paced(self) -> Reached:
+        """Wait for the end of a paced load."""
+        answer = self.hear(600)
+        count = max(1, answer["paced"])
+        return Reached(answer["paced"] / answer["seconds"], answer["cpu"] / count * 1e6)
+
+    def number(self, rate: float, path: str) -> None:
+        """Begin to send numbered messages (`load.NUMBER`) to one client, without end."""
+        self.tell({"do": "number", "paths": [path], "rate": rate, "size": SIZE})
+
+    def numbered(self) -> Reached:
+        """End that."""
+        self.tell({"do": "numbered"})
+        return self.paced()

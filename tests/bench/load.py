@@ -4,14 +4,14 @@
 
 It is told what to do by lines of JSON on standard input and answers in the same way (see `generator`). What a flood sends is
 framed, and with TLS encrypted, one record per message, before the clock starts: within the measured time it only calls
-`send`. So it takes next to nothing of the machine from those that are measured, and can't be the limit for them.
+`send`. So it takes next to nothing of the machine from those that are measured, and can't be the limit for them. At the end of
+a load at a rate it says which rate was reached.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import resource
 import selectors
 import socket
 import ssl
@@ -19,7 +19,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any
 
 from wsadapter.testing import frames as ws
@@ -29,8 +29,14 @@ from wsadapter.testing.tls import ServerTls
 
 STAMP = 19
 """Digits at the beginning of a paced message: the monotonic clock, ns, right before it was given to the kernel."""
+NUMBER = slice(5, 17)
+"""Where a numbered message has its number."""
 _CHUNK = 4096
 """Frames that are encrypted, or sent, in one piece."""
+_SLOT = 0.001
+"""Seconds between the bursts that a steady load is made of: a process that sleeps for less wakes when it likes."""
+_MOST_PER_SLOT = 2000
+"""Numbered messages, where some are overdue."""
 _LOOK_EVERY = 0.05
 """Seconds between looks at what clients say while a paced load runs."""
 
@@ -100,6 +106,15 @@ class Peer:
             single = [frames[at : at + size] for at in range(0, len(frames), size)]
             self.prepared = [self._tls.encrypt(part) for part in (*repeat(single, whole), single[:rest])]
 
+    def singles(self, frame: bytes, count: int) -> list[bytes]:
+        """`count` times this frame as it goes over the wire. All of them must be sent before anything else."""
+        return [frame] * count if self._tls is None else [self._tls.encrypt([frame]) for _ in range(count)]
+
+    def send(self, ready: bytes) -> None:
+        """Give the kernel one of `singles`."""
+        self._append(ready)
+        self.flush()
+
     def go(self) -> None:
         """Send what was made ready."""
         for piece in self.prepared:
@@ -134,6 +149,33 @@ class Peer:
             self._out.append(memoryview(data))
 
 
+class Numbers:
+    """Numbered messages to one client at a steady rate, without end. What the kernel does not take in time is made up for."""
+
+    def __init__(self, peer: Peer, rate: float, size: int) -> None:
+        self.peer = peer
+        self.sent = 0
+        self._rate = rate
+        first = ws.encode_frame(ws.TEXT, (b'{"n":%012d,"data":"' % 0).ljust(size - 2, b"x") + b'"}')
+        at = len(first) - size + NUMBER.start
+        self._before, self._behind = first[:at], first[at + 12 :]
+        self._begun = time.monotonic()
+        self._used = time.process_time()
+
+    def send_due(self) -> None:
+        """Those whose time has come."""
+        if self.peer.waits:
+            return
+        until = min(int((time.monotonic() - self._begun) * self._rate), self.sent + _MOST_PER_SLOT)
+        before, behind = self._before, self._behind
+        self.peer.put([b"%b%012d%b" % (before, n, behind) for n in range(self.sent, until)])
+        self.sent = until
+
+    def spent(self) -> dict[str, float]:
+        """Messages, seconds, CPU seconds since the first."""
+        return {"paced": self.sent, "seconds": time.monotonic() - self._begun, "cpu": time.process_time() - self._used}
+
+
 class Load:
     """The process: one thread, one selector."""
 
@@ -146,6 +188,7 @@ class Load:
         self._selector.register(sys.stdin.fileno(), selectors.EVENT_READ, self._command)
         os.set_blocking(sys.stdin.fileno(), False)
         self._peers: list[Peer] = []
+        self._numbers: Numbers | None = None
         self._line = b""
         self._ended = False
 
@@ -154,7 +197,12 @@ class Load:
         ca = ca_file(process_authority()) if self._context else ""
         self._say(port=self._listener.getsockname()[1], ca_file=ca)
         while not self._ended:
-            self._turn(None)
+            if self._numbers is None:
+                self._turn(None)
+            else:
+                self._numbers.send_due()
+                self._flush(self._numbers.peer)
+                self._turn(_SLOT)
 
     def _turn(self, timeout: float | None) -> None:
         for key, _ in self._selector.select(timeout):
@@ -167,6 +215,8 @@ class Load:
         if not peer.receive():
             self._selector.unregister(peer.sock)
             self._peers.remove(peer)
+            if self._numbers is not None and self._numbers.peer is peer:
+                self._numbers = None
             peer.sock.close()
             return
         self._flush(peer)
@@ -238,6 +288,7 @@ class Load:
         head = ws.encode_frame(ws.TEXT, b"x" * size)[:-size]
         filler = b"x" * (size - STAMP)
         looked = begun = time.monotonic()
+        used = time.process_time()
         for i in range(count):
             while (left := begun + i / rate - time.monotonic()) > 0:
                 time.sleep(left)
@@ -247,12 +298,39 @@ class Load:
             if (now := time.monotonic()) - looked > _LOOK_EVERY:
                 looked = now
                 self._turn(0)
-        self._say(paced=count, seconds=time.monotonic() - begun)
+        self._say(paced=count, seconds=time.monotonic() - begun, cpu=time.process_time() - used)
 
-    def usage(self) -> None:
-        """CPU seconds that this process has used."""
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        self._say(cpu=used.ru_utime + used.ru_stime, clients=len(self._peers))
+    def drip(self, paths: list[str], rate: float, count: int, size: int) -> None:
+        """Send `count` messages made ready beforehand, one `send` each, steadily, to these clients in turn.
+
+        What clients say meanwhile is answered afterwards: an answer may not stand before what is encrypted already.
+        """
+        peers = self._chosen(paths)
+        frame = ws.encode_frame(ws.TEXT, b"x" * size)
+        turns = count // len(peers)
+        sends = chain.from_iterable(repeat([peer.send for peer in peers], turns))
+        pieces = chain.from_iterable(zip(*(peer.singles(frame, turns) for peer in peers), strict=True))
+        self._say(prepared=turns * len(peers))
+        used, begun, sent = time.process_time(), time.monotonic(), 0
+        while sent < turns * len(peers):
+            due = min(turns * len(peers), 1 + int((time.monotonic() - begun) * rate))
+            for _ in range(due - sent):
+                next(sends)(next(pieces))
+            sent = due
+            time.sleep(_SLOT)
+        seconds, used = time.monotonic() - begun, time.process_time() - used
+        for peer in peers:
+            self._flush(peer)
+        self._say(paced=sent, seconds=seconds, cpu=used)
+
+    def number(self, paths: list[str], rate: float, size: int) -> None:
+        """Send numbered messages to the newest of these clients at a steady rate, without end (ws:// only)."""
+        self._numbers = Numbers(self._chosen(paths)[-1], rate, size)
+
+    def numbered(self) -> None:
+        """End that."""
+        numbers, self._numbers = self._numbers, None
+        self._say(**({"paced": 0, "seconds": 1.0, "cpu": 0.0} if numbers is None else numbers.spent()))  # None: its client left
 
 
 _ORDERS: dict[str, Callable[..., None]] = {
@@ -261,7 +339,9 @@ _ORDERS: dict[str, Callable[..., None]] = {
     "flood": Load.flood,
     "calm": Load.calm,
     "pace": Load.pace,
-    "usage": Load.usage,
+    "drip": Load.drip,
+    "number": Load.number,
+    "numbered": Load.numbered,
 }
 
 

@@ -14,9 +14,11 @@ from xml.sax.saxutils import escape
 from tests.bench.table import RESULTS
 
 _PICTURE = Path(__file__).parents[2] / "ops" / "bench.svg"
-_OURS, _OTHERS, _RANGE = "#0b6e4f", "#9aa5b1", "#1f2933"
+_OURS, _OTHERS, _RANGE, _SHORT = "#0b6e4f", "#9aa5b1", "#1f2933", "#b44d12"
 _FONT = 'font-family="system-ui, sans-serif" font-size="12"'
 _WIDTH, _PANEL, _NAME, _BAR, _STEP, _TOP = 960, 480, 150, 15, 21, 60
+_MEASURE, _LIMIT, _MOST_SHARE = 440, 170, 1.6
+"""Of the rows: where their bars begin, how long one is that just reaches its goal, and the longest one."""
 _CONTESTANTS = ("wsadapter", "wsadapter batches()", "picows", "aiohttp", "websockets", "by hand")
 
 
@@ -44,7 +46,7 @@ _PANELS = (
 
 
 def draw(found: dict[str, Any]) -> str:
-    """The picture: bars for the medians, whiskers from the least run to the greatest."""
+    """The picture: bars for the medians, whiskers from the least run to the greatest; then all rows and their goals."""
     body: list[str] = []
     y = _TOP
     for row in range(0, len(_PANELS), 2):
@@ -52,6 +54,9 @@ def draw(found: dict[str, Any]) -> str:
         for column, panel in enumerate(pair):
             body += _panel(panel, found["figures"], 12 + column * _PANEL, y)
         y += 40 + _STEP * len(pair[0].contestants)
+    rows = [row for row in found["rows"] if row["value"] is not None]
+    body += _goals(rows, 12, y)
+    y += 40 + _STEP * len(rows)
     note = f"{found['machine']}, {found['at']}. Medians; lines span all runs. 200-byte messages, a TLS record each."
     head = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{y}" viewBox="0 0 {_WIDTH} {y}" {_FONT}>',
@@ -80,8 +85,43 @@ def _panel(panel: Panel, figures: dict[str, Any], x: int, y: int) -> list[str]:
     return lines
 
 
+def _goals(rows: list[dict[str, Any]], x: int, y: int) -> list[str]:
+    """Each row of the goals: how much of what it may be it is."""
+    title = "All goals, each on a scale of its own: up to the line is reached; the dot is what is aimed for"
+    lines = [_text(x, y + 12, title, weight="bold")]
+    for n, row in enumerate(rows):
+        lines += _goal(row, x, y + 22 + n * _STEP)
+    limit, bottom = x + _MEASURE + _LIMIT, y + 20 + len(rows) * _STEP
+    return [*lines, f'<path d="M{limit} {y + 18}V{bottom}" stroke="{_RANGE}" stroke-width="1.5"/>']
+
+
+def _goal(row: dict[str, Any], x: int, top: int) -> list[str]:
+    median, must = row["value"]["median"], row["must"]
+    share = min(_MOST_SHARE, _share(row, median))
+    reached = median >= must if row["more_is_better"] else median <= must
+    begin, middle = x + _MEASURE, top + _BAR / 2
+    sign = "≥" if row["more_is_better"] else "≤"
+    says = f"{_value(median)} {row['unit']} ({sign} {must:g})"
+    aim = begin + _LIMIT * min(_MOST_SHARE, _share(row, row["aim"]))
+    return [
+        _text(begin - 8, top + 12, f"{row['row']}: {row['measure']}", anchor="end", size=11),
+        f'<rect x="{begin}" y="{top}" width="{_LIMIT * share:.1f}" height="{_BAR}" fill="{_OURS if reached else _SHORT}"/>',
+        f'<circle cx="{aim:.1f}" cy="{middle}" r="3" fill="#ffffff" stroke="{_RANGE}"/>',
+        _text(begin + _LIMIT * _MOST_SHARE + 10, top + 12, says),
+    ]
+
+
+def _share(row: dict[str, Any], value: float) -> float:
+    """1 where `value` is just what the row must reach, less where it is better."""
+    if row["more_is_better"]:
+        return float(row["must"] / value) if value else _MOST_SHARE
+    if not row["must"]:  # nothing at all is allowed
+        return _MOST_SHARE if value else 0.0
+    return float(value / row["must"])
+
+
 def _value(value: float) -> str:
-    return f"{value:,.0f}" if value >= 20 else f"{value:.2f}"
+    return f"{value:,.0f}" if value >= 20 or not value else f"{value:.2f}"
 
 
 def _text(

@@ -31,8 +31,8 @@ class Figure:
 
     @classmethod
     def ratio(cls, over: Sequence[float], under: Sequence[float]) -> Self:
-        """Of two contestants that took turns: run by run."""
-        return cls.of(a / b for a, b in zip(over, under, strict=True))
+        """Of two contestants that took turns: run by run, as far as both went."""
+        return cls.of(a / b for a, b in zip(over, under, strict=False))
 
     def show(self) -> str:
         return f"{_short(self.median)} ({_short(self.least)}..{_short(self.most)})"

@@ -12,9 +12,12 @@ from tests.bench.generator import Generator, Speaker
 from tests.bench.table import Figure, Outcome, Row, load_now, show, write
 
 _ENDPOINTS = 4
-_MESSAGES = {"by hand": 20_000, "websockets": 50_000, "bare reader": 800_000}
-"""Per endpoint and run; a slow contestant gets fewer, so that all take some seconds."""
-_MESSAGES_USUALLY = 300_000
+_MESSAGES = {"by hand": 15_000, "websockets": 30_000, "aiohttp": 80_000, "bare reader": 400_000}
+"""Per endpoint and run; a slow contestant gets fewer, so that all take a second or two."""
+_MESSAGES_USUALLY = 150_000
+_ROUNDS = {"by hand": 3, "websockets": 3, "aiohttp": 3, "bare reader": 3}
+"""Where the ratio is large, or none is made, fewer will do."""
+_ROUNDS_USUALLY = 5
 _CONTESTANTS = ("bare reader", "wsadapter", "picows", "wsadapter batches()", "aiohttp", "websockets", "by hand")
 
 
@@ -22,24 +25,29 @@ def measure(*, quick: bool = False) -> Outcome:
     """All contestants in turn, several rounds."""
     outcome = Outcome(load={"throughput": load_now()})
     for tls in (True, False):
-        _measure(outcome, tls=tls, rounds=2 if quick else 5, share=0.25 if quick else 1.0)
+        _measure(outcome, tls=tls, quick=quick)
     return outcome
 
 
-def _measure(outcome: Outcome, *, tls: bool, rounds: int, share: float) -> None:
+def _measure(outcome: Outcome, *, tls: bool, quick: bool) -> None:
     scheme = "wss://" if tls else "ws://"
     runs: dict[str, list[tuple[float, float]]] = {name: [] for name in _CONTESTANTS}
     with Generator(tls=tls) as generator:
-        for _ in range(rounds):
-            for name in _CONTESTANTS:
-                runs[name].append(run(generator, name, int(_MESSAGES.get(name, _MESSAGES_USUALLY) * share)))
-                print(f"{scheme} {name}: {runs[name][-1][0]:,.0f}/s, {runs[name][-1][1]:.2f} us", file=sys.stderr)
+        for name in _turns(2 if quick else _ROUNDS_USUALLY):
+            messages = _MESSAGES.get(name, _MESSAGES_USUALLY)
+            runs[name].append(run(generator, name, messages // 4 if quick else messages))
+            print(f"{scheme} {name}: {runs[name][-1][0]:,.0f}/s, {runs[name][-1][1]:.2f} us", file=sys.stderr)
     rate = {name: [r for r, _ in found] for name, found in runs.items()}
     cpu = {name: [c for _, c in found] for name, found in runs.items()}
     for name in _CONTESTANTS:
         outcome.figures[f"{scheme} {name}, messages/s"] = Figure.of(rate[name])
         outcome.figures[f"{scheme} {name}, µs CPU of the consumer per message"] = Figure.of(cpu[name])
     outcome.rows += _rows(rate, cpu, tls=tls)
+
+
+def _turns(rounds: int) -> list[str]:
+    """Who runs, in this order."""
+    return [name for n in range(rounds) for name in _CONTESTANTS if n < _ROUNDS.get(name, rounds)]
 
 
 def run(generator: Generator, name: str, count: int) -> tuple[float, float]:

@@ -87,8 +87,8 @@ def test_restart_returns_when_the_new_owner_is_up(tmp_path: Path) -> None:
 
 
 def test_restart_says_what_stands_in_its_way(tmp_path: Path) -> None:
-    with Exchange(messages=TICKS) as ex:
-        config = write_config(tmp_path / "a.toml", {"kraken": ex.url})
+    with Exchange(messages=TICKS, tls=True) as ex:
+        config = write_config(tmp_path / "a.toml", {"kraken": ex.url}, more=f'[defaults.tls]\nca_file = "{ex.ca_file}"')
         with Running(tmp_path, str(config)) as running:
             up(running, "kraken")
             unknown = wsadapter(tmp_path, "restart", "karken")

@@ -6,11 +6,12 @@ room for what varies; what they are there for is a hundred times beyond them.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 import tracemalloc
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from itertools import repeat
 from pathlib import Path
@@ -69,6 +70,14 @@ class Parent:
         self._inbox.take(whole=False)
         return list(self._inbox.in_hand)
 
+    def pass_on(self, data: bytes) -> int:
+        """As a consumer that keeps nothing; the number of the last message."""
+        for received in self._records.feed(data):
+            self._inbox.put(arrival_of(received, self._account, epoch=1, first=1, streams=None))
+        self._inbox.take(whole=False)
+        (last,) = deque(self._inbox.in_hand, maxlen=1)
+        return int(last.number)
+
 
 @pytest.fixture
 def pipe() -> tuple[int, int]:  # type: ignore[misc]
@@ -113,11 +122,21 @@ def test_what_has_piled_up_comes_in_few_records_and_few_system_calls(tls: bool) 
 def test_the_parent_calls_no_function_per_message() -> None:
     parent = Parent()
     one, many = record(1, 1), record(2, COUNT)
-    few = calls(lambda: parent.take(one))
-    lot = calls(lambda: parent.take(many))
-    assert few["call"] <= 40
-    assert lot["call"] <= few["call"] + 5
-    assert lot["c_call"] <= few["c_call"] + 1.1 * COUNT  # tuple.__new__
+    few = calls(lambda: parent.pass_on(one))
+    lot = calls(lambda: parent.pass_on(many))
+    assert few["call"] <= 24
+    assert few["c_call"] <= 32
+    assert lot["call"] <= few["call"] + 8
+    assert lot["c_call"] <= few["c_call"] + 8  # messages are made by iterators written in C
+
+
+def test_messages_that_are_not_kept_need_no_garbage_collection() -> None:
+    parent = Parent()
+    parent.pass_on(record(1, 1))
+    data = record(2, COUNT)
+    before = [generation["collections"] for generation in gc.get_stats()]
+    assert parent.pass_on(data) == COUNT
+    assert sum(generation["collections"] for generation in gc.get_stats()) <= sum(before) + 1
 
 
 def test_the_owner_calls_no_python_function_per_message(pipe: tuple[int, int]) -> None:

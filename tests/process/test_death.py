@@ -15,18 +15,16 @@ import pytest
 
 from tests.support.feeds import (
     BIG,
-    BLOCKED,
     DEADLINE,
     HOOK,
     SOON,
     all_of,
     assert_resumes_from_the_start,
-    assert_sound,
-    assert_unharmed,
+    beside_a_busy_one,
     collect,
     collect_for,
     events_of,
-    half_a_record_in_the_pipe,
+    half_written,
     is_event,
     is_message,
     messages_of,
@@ -34,7 +32,7 @@ from tests.support.feeds import (
     pid_of,
     steady,
     supervise,
-    wait_streaming,
+    to_the_end,
 )
 from tests.support.trees import lives
 from tests.support.waiting import wait_until
@@ -49,14 +47,11 @@ AT_ONCE = 1_000_000_000
 @contextmanager
 def obedient_and_busy(start_method: str, items: list[Item], **settings: object) -> Iterator[tuple[Exchange, Supervisor]]:
     """An endpoint that does what its exchange tells it, up, beside one that must not be harmed by it."""
-    with Exchange(loop=False) as ex, steady() as busy:
+    with Exchange(loop=False) as ex:
         endpoint = ex.endpoint("victim", decode=HOOK, **{"restart": SOON, **settings})
-        with supervise(endpoint, busy.endpoint("busy"), start_method=start_method) as feed:
+        with beside_a_busy_one(items, endpoint, start_method=start_method) as feed:
             items += collect(feed, all_of(is_event(Restored, "victim"), is_message("busy")))
             yield ex, feed
-        items += feed
-    assert_sound(items)
-    assert_unharmed(items, "busy")
 
 
 def test_row_01_killing_an_idle_owner_is_seen_at_once(start_method: str) -> None:
@@ -72,23 +67,9 @@ def test_row_01_killing_an_idle_owner_is_seen_at_once(start_method: str) -> None
     assert [type(event) for event in events_of(items, "victim")] == [Up, Restored, Down, Up, Gap, Restored, Down]
 
 
-@contextmanager
-def half_written(start_method: str, items: list[Item], **settings: object) -> Iterator[tuple[Exchange, Supervisor]]:
-    """An owner in the middle of a record that its pipe does not take, beside one that is not concerned."""
-    with Exchange(messages=["first " * 1000, BIG, "last"]) as ex, steady() as busy:
-        endpoint = ex.endpoint("victim", buffer=BLOCKED, restart=SOON, **settings)
-        with supervise(endpoint, busy.endpoint("busy"), start_method=start_method) as feed:
-            wait_streaming(feed, "busy")
-            half_a_record_in_the_pipe(feed, "victim")
-            yield ex, feed
-        items += feed
-    assert_sound(items)
-    assert_unharmed(items, "busy")
-
-
 def test_row_02_a_record_half_written_at_a_kill_is_dropped_and_counted(start_method: str) -> None:
     items: list[Item] = []
-    with half_written(start_method, items) as (_, feed):
+    with half_written(items, start_method=start_method) as feed:
         os.kill(pid_of(feed, "victim"), signal.SIGKILL)
         items += collect(feed, lambda item: isinstance(item, Message) and item.epoch == 2 and item.data == b"last")
         assert feed.status()["endpoints"]["victim"]["torn"] == 1
@@ -98,7 +79,7 @@ def test_row_02_a_record_half_written_at_a_kill_is_dropped_and_counted(start_met
 
 def test_row_03_a_record_half_written_at_a_sigterm_is_finished(start_method: str) -> None:
     items: list[Item] = []
-    with half_written(start_method, items) as (_, feed):
+    with half_written(items, start_method=start_method) as feed:
         os.kill(pid_of(feed, "victim"), signal.SIGTERM)
         items += collect(feed, is_event(Up, "victim", 2))
         assert feed.status()["endpoints"]["victim"]["torn"] == 0
@@ -108,15 +89,15 @@ def test_row_03_a_record_half_written_at_a_sigterm_is_finished(start_method: str
 
 def test_row_03_sigterm_at_any_moment_of_a_fast_stream_corrupts_nothing(start_method: str) -> None:
     items: list[Item] = []
-    with Exchange(messages=numbered, rate=20_000) as ex:
-        with supervise(ex.endpoint("fast", restart=SOON), start_method=start_method) as feed:
-            for epoch in range(1, 6):
-                items += collect(feed, is_message("fast", epoch))
-                os.kill(pid_of(feed, "fast"), signal.SIGTERM)
-                items += collect(feed, is_event(Down, "fast", epoch))
-            assert feed.status()["endpoints"]["fast"]["torn"] == 0
-        items += feed
-    assert_sound(items)
+    with (
+        Exchange(messages=numbered, rate=20_000) as ex,
+        to_the_end(items, ex.endpoint("fast", restart=SOON), start_method=start_method) as feed,
+    ):
+        for epoch in range(1, 6):
+            items += collect(feed, is_message("fast", epoch))
+            os.kill(pid_of(feed, "fast"), signal.SIGTERM)
+            items += collect(feed, is_event(Down, "fast", epoch))
+        assert feed.status()["endpoints"]["fast"]["torn"] == 0
     assert_resumes_from_the_start(items, "fast")
     assert [down.reason.signal for down in events_of(items, "fast", Down)][:5] == ["SIGTERM"] * 5
 
@@ -178,16 +159,14 @@ def test_row_09_an_owner_that_writes_nonsense_is_killed_and_replaced(kind: str, 
 def test_each_owner_in_turn_is_killed_while_the_others_stream(start_method: str) -> None:
     names = ["a", "b", "c", "d"]
     items: list[Item] = []
-    with steady() as ex:
+    with steady(tls=True) as ex:
         endpoints = [ex.endpoint(name, restart=SOON, subscribe=[f"stream {name}"]) for name in names]
-        with supervise(*endpoints, start_method=start_method) as feed:
+        with to_the_end(items, *endpoints, start_method=start_method) as feed:
             items += collect(feed, all_of(*(is_message(name) for name in names)))
             for name in names:
                 os.kill(pid_of(feed, name), signal.SIGKILL)
                 items += collect(feed, is_message(name, 2))
             items += collect(feed, all_of(*(is_message(name, 2) for name in names)))
-        items += feed
-    assert_sound(items)
     for name in names:
         assert_resumes_from_the_start(items, name)
         assert [down.epoch for down in events_of(items, name, Down)] == [1, 2]
@@ -197,16 +176,13 @@ def test_each_owner_in_turn_is_killed_while_the_others_stream(start_method: str)
 @pytest.mark.parametrize("end", ["drop", "reset", "close"])
 def test_the_peer_ends_one_connection_and_only_that_is_replaced_and_resubscribed(end: str, start_method: str) -> None:
     items: list[Item] = []
-    with steady() as ex, steady() as busy:
+    with steady() as ex:
         endpoint = ex.endpoint("victim", restart=SOON, subscribe=["trades", "book"])
-        with supervise(endpoint, busy.endpoint("busy"), start_method=start_method) as feed:
+        with beside_a_busy_one(items, endpoint, start_method=start_method) as feed:
             items += collect(feed, all_of(is_message("victim"), is_message("busy")))
             ex.wait_received(lambda frame: frame.payload == b"book")
             {"drop": ex.drop, "reset": ex.reset, "close": ex.close}[end]()
             items += collect(feed, is_message("victim", 2))
-        items += feed
-    assert_sound(items)
-    assert_unharmed(items, "busy")
     assert_resumes_from_the_start(items, "victim")
     reason = events_of(items, "victim", Down)[0].reason
     assert (reason.kind, reason.code) == ("closed_by_peer", 1000 if end == "close" else 1006)

@@ -103,7 +103,7 @@ def test_block_drops_nothing_and_keeps_the_rest_with_the_peer() -> None:
 
 
 def test_block_goes_on_over_a_change_of_owner() -> None:
-    with Exchange(messages=[payload(n) for n in range(COUNT)]) as ex, Supervisor([endpoint(ex, "block")]) as feed:
+    with Exchange(messages=[payload(n) for n in range(COUNT)], tls=True) as ex, Supervisor([endpoint(ex, "block")]) as feed:
         wait_until(lambda: state(feed)["buffered"] >= LIMIT, DEADLINE)
         feed.restart("a", DEADLINE)
         items = collect(feed, is_message("a", epoch=2))

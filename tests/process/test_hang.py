@@ -12,23 +12,20 @@ import pytest
 
 from tests.support.feeds import (
     BIG,
-    BLOCKED,
     HOOK,
     SOON,
     all_of,
-    assert_sound,
-    assert_unharmed,
+    beside_a_busy_one,
     collect,
     collect_for,
     events_of,
-    half_a_record_in_the_pipe,
+    half_written,
     is_event,
     is_message,
     messages_of,
     pid_of,
     steady,
     supervise,
-    wait_streaming,
 )
 from tests.support.trees import lives
 from wsadapter.contract.items import Down, Item, Message, Up
@@ -41,9 +38,9 @@ SEEN_WITHIN = 1.5 * PROGRESS + 0.5 + 1.0
 
 def test_row_25_a_stopped_idle_owner_is_killed_and_replaced(start_method: str) -> None:
     items: list[Item] = []
-    with Exchange() as ex, steady() as busy:
+    with Exchange() as ex:
         endpoint = ex.endpoint("victim", restart=SOON, watchdog={"progress": PROGRESS})
-        with supervise(endpoint, busy.endpoint("busy"), start_method=start_method) as feed:
+        with beside_a_busy_one(items, endpoint, start_method=start_method) as feed:
             items += collect(feed, all_of(is_event(Up, "victim"), is_message("busy")))
             victim = psutil.Process(pid_of(feed, "victim"))
             began = time.monotonic()
@@ -52,28 +49,18 @@ def test_row_25_a_stopped_idle_owner_is_killed_and_replaced(start_method: str) -
             assert time.monotonic() - began < SEEN_WITHIN
             assert not lives(victim)
             items += collect(feed, is_event(Up, "victim", 2))
-        items += feed
-    assert_sound(items)
-    assert_unharmed(items, "busy")
     assert events_of(items, "victim", Down)[0].reason.kind == "hung"
 
 
 def test_row_26_an_owner_stopped_in_the_middle_of_a_record_is_killed_and_replaced(start_method: str) -> None:
     items: list[Item] = []
-    with Exchange(messages=["first " * 1000, BIG, "last"]) as ex, steady() as busy:
-        endpoint = ex.endpoint("victim", buffer=BLOCKED, restart=SOON, watchdog={"progress": PROGRESS})
-        with supervise(endpoint, busy.endpoint("busy"), start_method=start_method) as feed:
-            wait_streaming(feed, "busy")
-            half_a_record_in_the_pipe(feed, "victim")
-            began = time.monotonic()
-            os.kill(pid_of(feed, "victim"), signal.SIGSTOP)
-            items += collect(feed, is_event(Down, "victim"))
-            assert time.monotonic() - began < SEEN_WITHIN
-            items += collect(feed, lambda item: isinstance(item, Message) and item.data == b"last")
-            assert feed.status()["endpoints"]["victim"]["torn"] == 1
-        items += feed
-    assert_sound(items)
-    assert_unharmed(items, "busy")
+    with half_written(items, start_method=start_method, watchdog={"progress": PROGRESS}) as feed:
+        began = time.monotonic()
+        os.kill(pid_of(feed, "victim"), signal.SIGSTOP)
+        items += collect(feed, is_event(Down, "victim"))
+        assert time.monotonic() - began < SEEN_WITHIN
+        items += collect(feed, lambda item: isinstance(item, Message) and item.data == b"last")
+        assert feed.status()["endpoints"]["victim"]["torn"] == 1
     assert events_of(items, "victim", Down)[0].reason.kind == "hung"
     assert [(m.epoch, len(m.data)) for m in messages_of(items, "victim")] == [(1, 6000), (2, 6000), (2, len(BIG)), (2, 4)]
 
@@ -83,17 +70,14 @@ def test_row_27_an_owner_that_spins_in_user_code_is_killed_and_where_it_spun_is_
     how: str, start_method: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     items: list[Item] = []
-    with caplog.at_level(logging.INFO, "wsadapter"), Exchange() as ex, steady() as busy:
+    with caplog.at_level(logging.INFO, "wsadapter"), Exchange() as ex:
         endpoint = ex.endpoint("victim", decode=HOOK, restart=SOON, watchdog={"progress": PROGRESS}, timeouts={"close": 0.5})
-        with supervise(endpoint, busy.endpoint("busy"), start_method=start_method) as feed:
+        with beside_a_busy_one(items, endpoint, start_method=start_method) as feed:
             items += collect(feed, all_of(is_event(Up, "victim"), is_message("busy")))
             began = time.monotonic()
             ex.send(f"!{how}")
             items += collect(feed, is_event(Up, "victim", 2), 2 * SEEN_WITHIN)
             assert time.monotonic() - began < SEEN_WITHIN + 1.0
-        items += feed
-    assert_sound(items)
-    assert_unharmed(items, "busy")
     assert events_of(items, "victim", Down)[0].reason.kind == "hung"
     printed = [record.getMessage() for record in caplog.records if record.name == "wsadapter.owner"]
     assert any("hooks.py" in line and f"in _{how}" in line for line in printed), printed
@@ -102,9 +86,9 @@ def test_row_27_an_owner_that_spins_in_user_code_is_killed_and_where_it_spun_is_
 def test_row_28_a_peer_that_falls_mute_is_left_for_a_new_connection(start_method: str) -> None:
     heartbeat = {"interval": 0.3, "timeout": 0.3}
     items: list[Item] = []
-    with steady() as ex, steady() as busy:
-        endpoints = [ex.endpoint("victim", restart=SOON, heartbeat=heartbeat), busy.endpoint("busy")]
-        with supervise(*endpoints, start_method=start_method) as feed:
+    with steady() as ex:
+        endpoint = ex.endpoint("victim", restart=SOON, heartbeat=heartbeat)
+        with beside_a_busy_one(items, endpoint, start_method=start_method) as feed:
             items += collect(feed, all_of(is_message("victim"), is_message("busy")))
             began = time.monotonic()
             ex.mute()
@@ -112,9 +96,6 @@ def test_row_28_a_peer_that_falls_mute_is_left_for_a_new_connection(start_method
             assert time.monotonic() - began < 0.6 + 1.0
             items += collect(feed, is_message("victim", 2))
             assert ex.accepted == 2
-        items += feed
-    assert_sound(items)
-    assert_unharmed(items, "busy")
     assert events_of(items, "victim", Down)[0].reason.kind == "heartbeat_missed"
 
 

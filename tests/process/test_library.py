@@ -53,7 +53,7 @@ COUNT = 3000
 @pytest.fixture
 def exchange() -> Iterator[Exchange]:
     """Sends so many numbered messages to whoever connects."""
-    with Exchange(messages=[f'{{"n":{n}}}' for n in range(COUNT)]) as ex:
+    with Exchange(messages=[f'{{"n":{n}}}' for n in range(COUNT)], tls=True) as ex:
         yield ex
 
 
@@ -553,7 +553,7 @@ def spins(seconds: float) -> None:
 def test_a_busy_consumer_delays_neither_pongs_nor_the_restart_of_a_killed_owner(
     keep_busy: Callable[[float], None], start_method: Any
 ) -> None:
-    with steady() as ex:
+    with steady(tls=True) as ex:
         endpoint = ex.endpoint("a", restart=SOON)
         with Supervisor([endpoint], start_method=start_method) as feed:
             collect(feed, is_message("a"))
@@ -587,7 +587,7 @@ def test_a_busy_consumer_delays_neither_pongs_nor_the_restart_of_a_killed_owner(
 
 
 def test_supervision_goes_on_while_nobody_iterates(start_method: Any) -> None:
-    with steady() as ex, Supervisor([ex.endpoint("a", restart=SOON)], start_method=start_method) as feed:
+    with steady(tls=True) as ex, Supervisor([ex.endpoint("a", restart=SOON)], start_method=start_method) as feed:
         ex.wait_connections(1)
         monitor = feed.monitor("a")
         for epoch in (1, 2, 3):

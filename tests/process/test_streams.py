@@ -16,7 +16,7 @@ COUNT = 2000
 
 @pytest.fixture
 def exchange() -> Iterator[Exchange]:
-    with Exchange(messages=[f'{{"n":{n}}}' for n in range(COUNT)]) as ex:
+    with Exchange(messages=[f'{{"n":{n}}}' for n in range(COUNT)], tls=True) as ex:
         yield ex
 
 

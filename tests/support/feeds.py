@@ -8,6 +8,7 @@ import struct
 import termios
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tests.support.waiting import wait_until
@@ -34,6 +35,34 @@ def numbered() -> Iterator[str]:
 def supervise(*endpoints: Endpoint, start_method: str, **settings: Any) -> Supervisor:
     """A supervisor for a test; not started."""
     return Supervisor(endpoints, start_method=start_method, **settings)  # type: ignore[arg-type]
+
+
+@contextmanager
+def to_the_end(items: list[Item], *endpoints: Endpoint, start_method: str, **settings: Any) -> Iterator[Supervisor]:
+    """A running supervisor. Behind the block it is stopped, `items` gets what is left, and must be sound as a whole."""
+    with supervise(*endpoints, start_method=start_method, **settings) as feed:
+        yield feed
+    items += feed
+    assert_sound(items)
+
+
+@contextmanager
+def beside_a_busy_one(items: list[Item], *endpoints: Endpoint, start_method: str, **settings: Any) -> Iterator[Supervisor]:
+    """The same with one more endpoint, "busy", which must not be harmed by what happens to the others."""
+    with steady() as ex, to_the_end(items, *endpoints, ex.endpoint("busy"), start_method=start_method, **settings) as feed:
+        yield feed
+    assert_unharmed(items, "busy")
+
+
+@contextmanager
+def half_written(items: list[Item], *, start_method: str, **settings: Any) -> Iterator[Supervisor]:
+    """The owner of "victim" is in the middle of a record that its pipe does not take, beside one that is not concerned."""
+    with Exchange(messages=["first " * 1000, BIG, "last"], tls=True) as ex:
+        victim = ex.endpoint("victim", buffer=BLOCKED, restart=SOON, **settings)
+        with beside_a_busy_one(items, victim, start_method=start_method) as feed:
+            wait_streaming(feed, "busy")
+            half_a_record_in_the_pipe(feed, "victim")
+            yield feed
 
 
 def collect(feed: Supervisor, until: Callable[[Item], object], timeout: float = DEADLINE) -> list[Item]:
@@ -163,7 +192,9 @@ def assert_epochs(items: list[Item]) -> None:
             ended = item.epoch
         elif isinstance(item, Up):
             assert item.epoch == ended + 1, f"{item} after the Down of epoch {ended}"
-            if was_up:
+            if was_up and item.resumed:
+                assert not isinstance(following, Gap), f"{item} is followed by {following}"
+            elif was_up:
                 assert isinstance(following, Gap), f"{item} is followed by {following}"
                 assert following.cause == "reconnected"
             was_up = True
@@ -187,6 +218,6 @@ def assert_resumes_from_the_start(items: list[Item], name: str) -> None:
         assert found == [f'{{"n":{n}}}'.encode() for n in range(len(found))], f"epoch {epoch}"
 
 
-def steady(rate: float = 200.0) -> Exchange:
+def steady(rate: float = 200.0, *, tls: bool = False) -> Exchange:
     """An exchange with numbered messages at a rate, for those that must not be harmed."""
-    return Exchange(messages=numbered, rate=rate)
+    return Exchange(messages=numbered, rate=rate, tls=tls)

@@ -67,11 +67,11 @@ class RawServer:
             self._listener.settimeout(DEADLINE)
         return False
 
-    def accept_websocket(self, *, behind: bytes = b"") -> RawPeer:
-        """The next connection with the WebSocket handshake done, `behind` sent in the same breath."""
+    def accept_websocket(self, *extra: str, behind: bytes = b"") -> RawPeer:
+        """The next connection with the WebSocket handshake done, `behind` sent in the same breath; `extra`: header lines."""
         peer = self.accept()
         peer.read_request()
-        peer.send(peer.valid_response() + behind)
+        peer.send(peer.valid_response(*extra) + behind)
         return peer
 
 
@@ -83,6 +83,8 @@ class RawPeer:
         self._received = b""
         self.request: dict[str, str] = {}
         self.request_line = ""
+        self.reserved_bits = 0
+        """Of the frame that was read last."""
 
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
@@ -109,6 +111,7 @@ class RawPeer:
         """The next frame of the client: opcode and unmasked payload. `EOFError` at the end of the connection."""
         first, second = self._exactly(2)
         assert second & 0x80, "a client's frames must be masked"
+        self.reserved_bits = first & 0x70
         size = second & 0x7F
         if size == 126:
             size = int.from_bytes(self._exactly(2), "big")

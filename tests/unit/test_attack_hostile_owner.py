@@ -21,6 +21,7 @@ from wsadapter.contract.errors import SendFailed
 from wsadapter.contract.items import Down
 from wsadapter.contract.reasons import KINDS, Reason
 from wsadapter.contract.record import REPORT, RecordReader, encode
+from wsadapter.custody import Resumption
 from wsadapter.inbox import Inbox
 from wsadapter.managed import _REPORTS, ManagedEndpoint
 from wsadapter.reactor import Reactor
@@ -34,10 +35,11 @@ class FakeChild:
         self.state = State.WARM
         self.pid = 1
         self.torn_bytes = 0
+        self.in_custody = False
         self.aborted: list[Reason] = []
 
-    def assign(self, assignment: Assignment) -> None:
-        del assignment
+    def assign(self, assignment: Assignment, resumption: Resumption | None = None) -> None:
+        del assignment, resumption
         self.state = State.SERVING
 
     def abort(self, reason: Reason) -> None:
@@ -104,7 +106,7 @@ def up(office: FakeOffice, managed: ManagedEndpoint) -> None:
 
 
 def die(managed: ManagedEndpoint) -> None:
-    managed.on_dead(cast("OwnerChild", None), Reason(kind="crashed"))
+    managed.on_dead(cast("OwnerChild", FakeChild()), Reason(kind="crashed"))
 
 
 def downs(office: FakeOffice) -> list[Down]:

@@ -10,6 +10,7 @@ import threading
 import time
 import typing
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from types import FrameType
 from typing import Any
@@ -147,7 +148,7 @@ def batches_some(stream: Stream, seen: list[Any]) -> None:
 def test_an_interrupt_in_a_consumer_loses_and_repeats_nothing(
     consume: Callable[[Stream, list[Any]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wsadapter.shield.whole", lambda work: _untraced(work))
+    monkeypatch.setattr("wsadapter.shield.whole", lambda work, *args: _untraced(partial(work, *args)))
     reactor = Reactor()
     try:
         for step in count(1):

@@ -208,7 +208,6 @@ def test_a_wrong_file_is_refused(text: str, expected: list[str]) -> None:
         ('environment = "test"', ['environment: only a dialect knows what "test" is; give the url instead']),
         ('dialect = "krakn"', ['dialect: no dialect is called "krakn"; did you mean "kraken"?']),
         ("replicas = 2", [f"replicas: {LATER}1"]),
-        ("compression = true", [f"compression: {LATER}false"]),
         ('identity = ["s"]', [f'identity: {LATER}""']),
         ("tls.holder = true", [f"tls.holder: {LATER}false"]),
         ('login.key = "k"', [f"login: {LATER}{{}}"]),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+from collections import deque
 from collections.abc import Callable
-from itertools import count
+from dataclasses import replace
+from itertools import count, islice
 from types import FrameType
 from typing import Any
 
@@ -16,6 +19,9 @@ from wsadapter.contract.endpoint import Buffer
 from wsadapter.contract.items import Batch, Dropped, Event, Message, Up
 from wsadapter.contract.record import BATCH, Record, RecordReader, encode
 from wsadapter.inbox import Account, Inbox, arrival_of
+
+MANY = 40
+"""Messages of a record that is too large to be taken together with others."""
 
 
 def record_of(payloads: list[bytes]) -> Record:
@@ -50,6 +56,11 @@ def consume(inbox: Inbox, *, whole: bool = False) -> list[Message | Batch | Even
     while inbox.take(whole=whole):
         found += inbox.in_hand
     return found
+
+
+def singly(items: list[Any]) -> list[Any]:
+    """Batches as their messages."""
+    return [message for item in items for message in (item.messages() if isinstance(item, Batch) else [item])]
 
 
 def numbers(items: list[Any], name: str = "a") -> list[int]:
@@ -242,23 +253,137 @@ def interrupt_at(step: int, call: Callable[[], None]) -> bool:
     return False
 
 
+def put_small(feeder: Feeder) -> None:
+    for _ in range(6):
+        feeder.put(b"x" * 100, b"y")
+        feeder.event()
+
+
+def put_large(feeder: Feeder) -> None:
+    feeder.put(*[b"y"] * MANY)
+
+
 @pytest.mark.parametrize("whole", [False, True])
-def test_an_interrupt_at_any_instruction_of_taking_loses_and_repeats_nothing(whole: bool) -> None:
+@pytest.mark.parametrize("put", [put_small, put_large])
+def test_an_interrupt_at_any_instruction_of_taking_loses_and_repeats_nothing(
+    put: Callable[[Feeder], None], whole: bool
+) -> None:
     for step in count(1):
         inbox = Inbox()
-        feeder = Feeder(inbox, max_bytes=1200)
-        for _ in range(6):
-            feeder.put(b"x" * 100, b"y")
-            feeder.event()
+        feeder = Feeder(inbox, max_bytes=2400)
+        put_small(feeder)
         inbox.take(whole=whole)
         found: list[Any] = list(inbox.in_hand)
+        put(feeder)
+        put_small(feeder)
         interrupted = interrupt_at(step, lambda inbox=inbox: inbox.take(whole=whole))  # type: ignore[misc]
         if inbox._lock.locked():  # a trace can strike where the interpreter looks for no signal: on a with block's way out
             inbox._lock.release()
         found += consume(inbox, whole=whole)
-        single = [m for item in found for m in (item.messages() if isinstance(item, Batch) else [item])]
-        assert numbers(single) == list(range(1, feeder.number + 1)), f"interrupted at instruction {step}"
-        assert sum(isinstance(item, Up) for item in single) == 6, f"interrupted at instruction {step}"
+        assert numbers(singly(found)) == list(range(1, feeder.number + 1)), f"interrupted at instruction {step}"
+        events = sum(isinstance(item, Up) for item in found)
+        assert events == (18 if put is put_small else 12), f"interrupted at instruction {step}"
         if not interrupted:
             assert step > 50
             return
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("used", [0, 1, MANY - 1, MANY])
+def test_an_interrupt_at_any_instruction_of_regrouping_loses_and_repeats_nothing(whole: bool, used: int) -> None:
+    for step in count(1):
+        inbox = Inbox()
+        feeder = Feeder(inbox)
+        put_large(feeder)
+        put_small(feeder)
+        inbox.take(whole=not whole)
+        found: list[Any] = list(islice(inbox.in_hand, used))
+        interrupted = interrupt_at(step, lambda inbox=inbox: inbox.regroup(whole=whole))  # type: ignore[misc]
+        if inbox._lock.locked():
+            inbox._lock.release()
+        found += consume(inbox, whole=whole)
+        assert numbers(singly(found)) == list(range(1, feeder.number + 1)), f"interrupted at instruction {step}"
+        if not interrupted:
+            return
+
+
+# -- in hand -------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_left_of_a_large_record_goes_on_as_a_batch_and_back_at_any_place() -> None:
+    for used in range(MANY + 1):
+        inbox = Inbox()
+        feeder = Feeder(inbox)
+        put_large(feeder)
+        inbox.take(whole=False)
+        under_way = iter(inbox.in_hand)
+        found = [next(under_way) for _ in range(used)]
+        assert inbox.hand.has_items() == (used < MANY)
+        inbox.regroup(whole=True)
+        assert next(under_way, None) is None, "what an old iteration holds was given out anew"
+        found += [message for batch in inbox.in_hand for message in batch.messages()]
+        assert numbers(found) == list(range(1, MANY + 1))
+        assert not inbox.hand.has_items()
+
+
+def test_messages_of_a_large_record_know_their_kind_and_stream_at_any_place() -> None:
+    record = record_of([b"%d" % n for n in range(MANY)])
+    kinds, streams = [n % 3 == 0 for n in range(MANY)], [f"s{n % 2}" if n % 5 else None for n in range(MANY)]
+    mixed = replace(record, binary=kinds)
+    for whole_after in (0, 7, MANY):
+        inbox = Inbox()
+        inbox.put(arrival_of(mixed, Account("a", Buffer()), epoch=4, first=11, streams=streams))
+        inbox.take(whole=False)
+        found = list(islice(inbox.in_hand, whole_after))
+        inbox.regroup(whole=True)
+        inbox.regroup(whole=False)
+        found += inbox.in_hand
+        expected = [Message("a", b"%d" % n, 4, 11 + n, 1, streams[n], kinds[n]) for n in range(MANY)]
+        assert found == expected
+
+
+def test_messages_are_made_when_they_are_asked_for_and_kept_by_nobody() -> None:
+    inbox = Inbox()
+    put_large(Feeder(inbox))
+    before = {id(found) for found in gc.get_objects() if isinstance(found, Message)}
+    inbox.take(whole=False)
+    first = next(inbox.in_hand)
+    assert [found for found in gc.get_objects() if isinstance(found, Message) and id(found) not in before] == [first]
+
+
+def test_small_records_of_several_endpoints_are_one_handful_and_stay_apart_as_batches() -> None:
+    inbox = Inbox()
+    a, b = Feeder(inbox, "a"), Feeder(inbox, "b")
+    for _ in range(3):
+        a.put(b"1")
+        b.put(b"2", b"3")
+    inbox.take(whole=False)
+    assert not inbox
+    assert a.account.waiting == b.account.waiting == 0
+    first = next(inbox.in_hand)
+    inbox.regroup(whole=True)
+    batches = list(inbox.in_hand)
+    assert [(batch.endpoint, batch.first_number, list(batch)) for batch in batches] == [
+        ("b", 1, [b"2", b"3"]), ("a", 2, [b"1"]), ("b", 3, [b"2", b"3"]), ("a", 3, [b"1"]), ("b", 5, [b"2", b"3"]),
+    ]  # fmt: skip
+    assert (first.endpoint, first.number) == ("a", 1)
+
+
+def test_a_handful_is_bounded() -> None:
+    inbox = Inbox()
+    feeder = Feeder(inbox)
+    for _ in range(1000):
+        feeder.put(b"x" * 1000)
+    inbox.take(whole=False)
+    assert len(list(inbox.in_hand)) <= 64
+
+
+def test_what_was_consumed_is_not_kept_alive() -> None:
+    inbox = Inbox()
+    feeder = Feeder(inbox)
+    feeder.put(*[b"x" * 1000] * MANY)
+    record = inbox._queue[0].record  # type: ignore[union-attr]
+    assert record is not None
+    inbox.take(whole=False)
+    deque(inbox.in_hand, maxlen=0)
+    assert sys.getrefcount(record) == 2

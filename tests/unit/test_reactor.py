@@ -13,7 +13,7 @@ from types import FrameType
 
 import pytest
 
-from wsadapter import shield
+from wsadapter import poller, shield
 from wsadapter.contract.errors import SupervisorStopped
 from wsadapter.reactor import GRACE, Reactor
 
@@ -202,6 +202,157 @@ def test_a_handler_may_unregister_itself_and_the_others(reactor: Reactor) -> Non
         os.close(write)
 
 
+def test_who_was_silent_in_the_last_turn_is_heard_before_who_floods(reactor: Reactor) -> None:
+    floods, quiet = [os.pipe() for _ in range(3)], os.pipe()
+    heard: list[int] = []
+
+    def hear(fd: int) -> None:
+        heard.append(fd)
+        if fd == quiet[0]:
+            os.read(fd, 1)
+
+    def prepare() -> None:
+        for read, _ in (*floods, quiet):
+            reactor.register(read, lambda _, fd=read: hear(fd))
+        for _, write in floods:
+            os.write(write, b"x")
+
+    def one_turn() -> list[int]:
+        heard.clear()
+        reactor.run_until(lambda: bool(heard), PATIENCE)
+        return list(heard)
+
+    reactor.call(prepare)
+    for _ in range(5):
+        assert set(one_turn()) == {read for read, _ in floods}
+        os.write(quiet[1], b"q")
+        assert one_turn()[0] == quiet[0]
+    for read, write in (*floods, quiet):
+        reactor.call(lambda fd=read: reactor.unregister(fd))  # type: ignore[misc]
+        os.close(read)
+        os.close(write)
+
+
+def test_a_timer_runs_on_time_beside_descriptors_that_are_always_ready(reactor: Reactor, pipe: tuple[int, int]) -> None:
+    read, write = pipe
+    os.write(write, b"x")
+    ran: list[float] = []
+    began = time.monotonic()
+
+    def prepare() -> None:
+        reactor.register(read, lambda _: None)  # never reads it
+        reactor.call_later(0.05, lambda: ran.append(time.monotonic()))
+
+    reactor.call(prepare)
+    assert reactor.run_until(lambda: bool(ran), PATIENCE)
+    assert 0.05 <= ran[0] - began < 1
+
+
+# -- the work of who waits, and busy polling -----------------------------------------------------------------------------
+
+
+def test_the_work_of_who_waits_is_the_last_of_its_turns_and_its_word_ends_the_wait(
+    reactor: Reactor, pipe: tuple[int, int]
+) -> None:
+    read, write = pipe
+    order: list[str] = []
+    asked: list[int] = []
+
+    def handle(_events: int) -> None:
+        os.read(read, 1)
+        order.append("handler")
+
+    def work() -> bool:
+        order.append("work")
+        return "handler" in order
+
+    def done() -> bool:
+        asked.append(len(order))
+        return False
+
+    reactor.call(lambda: reactor.register(read, handle))
+    os.write(write, b"x")
+    assert reactor.run_until(done, PATIENCE, work=work)
+    assert order[-2:] == ["handler", "work"]
+    assert asked[-1] < len(order), "after the work's word nothing is asked any more"
+    reactor.call(lambda: reactor.unregister(read))
+
+
+def test_work_of_who_waits_is_shielded_from_interrupts(reactor: Reactor) -> None:
+    finished: list[bool] = []
+
+    def work() -> bool:
+        os.kill(os.getpid(), signal.SIGINT)
+        finished.append(True)
+        return True
+
+    reactor.post(lambda: None)
+    with pytest.raises(KeyboardInterrupt):
+        reactor.run_until(lambda: False, PATIENCE, work=work)
+    assert finished == [True]
+    assert reactor.call(lambda: "alive") == "alive"
+
+
+class CountingPoller:
+    """A poller that notes how long each poll was allowed to wait."""
+
+    def __init__(self, inner: poller.Poller) -> None:
+        self.inner = inner
+        self.waits: list[float | None] = []
+
+    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
+        self.waits.append(timeout)
+        return self.inner.poll(timeout)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+
+def test_a_busy_poll_asks_without_sleep_before_it_waits() -> None:
+    reactor = Reactor()
+    reactor._poller = polls = CountingPoller(reactor._poller)  # type: ignore[assignment]
+    reactor.busy_poll = 0.02
+    assert not reactor.run_until(lambda: False, 0.1, work=lambda: False)
+    assert polls.waits[0] == 0
+    slept = [wait for wait in polls.waits if wait]
+    assert polls.waits.count(0) > 10 * len(slept)
+    assert all(wait <= 0.1 - 0.02 + 1e-6 for wait in slept)
+    polls.waits.clear()
+    assert not reactor.run_until(lambda: False, 0.1)  # nobody's messages wait
+    assert polls.waits.count(0) <= 1
+    reactor.close()
+
+
+def test_a_busy_poll_is_off_by_default() -> None:
+    reactor = Reactor()
+    reactor._poller = polls = CountingPoller(reactor._poller)  # type: ignore[assignment]
+    assert reactor.busy_poll == 0
+    assert not reactor.run_until(lambda: False, 0.05, work=lambda: False)
+    assert polls.waits.count(0) <= 1
+    reactor.close()
+
+
+@pytest.mark.parametrize("busy_poll", [0.0, 0.05, 60.0])
+def test_a_busy_poll_is_in_nobodys_way(reactor: Reactor, busy_poll: float) -> None:
+    """Neither of timers, nor of other threads' calls, nor of timeouts, nor of interrupts."""
+    reactor.busy_poll = busy_poll
+    ran: list[float] = []
+    began = time.monotonic()
+    reactor.call(lambda: reactor.call_later(0.03, lambda: ran.append(time.monotonic())))
+    assert reactor.run_until(lambda: bool(ran), PATIENCE, work=lambda: False)
+    assert 0.03 <= ran[0] - began < 1
+    assert not reactor.run_until(lambda: False, 0.05, work=lambda: False)
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(reactor.call, lambda: "alive", PATIENCE)
+        assert reactor.run_until(found.done, PATIENCE, work=lambda: False)
+    interrupter = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+    interrupter.start()
+    with pytest.raises(KeyboardInterrupt):
+        reactor.run_until(lambda: False, PATIENCE, work=lambda: False)
+    interrupter.join()
+    assert time.monotonic() - began < PATIENCE
+
+
 def test_post_is_safe_in_a_signal_handler(reactor: Reactor) -> None:
     posted: list[int] = []
     before = signal.signal(signal.SIGUSR1, lambda *_: reactor.post(lambda: posted.append(1)))
@@ -272,6 +423,13 @@ def test_interrupts_at_any_moment_leave_no_lock_taken(reactor: Reactor) -> None:
     """Each is raised somewhere in `run_until`; the keeper, and the next call, must be able to go on."""
     stop = threading.Event()
     ready = threading.Event()
+    armed = False
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        nonlocal armed
+        if armed:  # a second one, sent because the first was late, would strike outside of the `try`
+            armed = False
+            raise KeyboardInterrupt
 
     def interrupt() -> None:
         while not stop.is_set():
@@ -279,6 +437,7 @@ def test_interrupts_at_any_moment_leave_no_lock_taken(reactor: Reactor) -> None:
                 ready.clear()
                 os.kill(os.getpid(), signal.SIGINT)
 
+    before = signal.signal(signal.SIGINT, handle)
     sender = threading.Thread(target=interrupt)
     sender.start()
     caught = 0
@@ -286,6 +445,7 @@ def test_interrupts_at_any_moment_leave_no_lock_taken(reactor: Reactor) -> None:
         while caught < 1000:
             try:
                 while True:
+                    armed = True
                     ready.set()  # again after a while: one that strikes within a gc callback is swallowed by the interpreter
                     again = time.monotonic() + 0.5
                     while time.monotonic() < again:
@@ -295,4 +455,5 @@ def test_interrupts_at_any_moment_leave_no_lock_taken(reactor: Reactor) -> None:
     finally:
         stop.set()
         sender.join()
+        signal.signal(signal.SIGINT, before)
     assert ThreadPoolExecutor(1).submit(reactor.call, lambda: "alive").result(PATIENCE) == "alive"

@@ -1,0 +1,294 @@
+"""The connection outlives its owner on ws://: `kill -9` in the middle of anything, and nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.support.feeds import (
+    DEADLINE,
+    SOON,
+    assert_sound,
+    collect,
+    events_of,
+    is_event,
+    is_message,
+    messages_of,
+    numbered,
+    pid_of,
+    to_the_end,
+)
+from tests.support.rawserver import RawPeer, RawServer, server_frame
+from tests.support.waiting import wait_until
+from wsadapter import Down, Endpoint, Gap, Item, Message, NotConnected, Supervisor, Up, capabilities
+from wsadapter.contract.tcp import counters
+from wsadapter.testing import Exchange
+
+IMPATIENT = {"close": 0.2}
+"""The peers of these tests answer no close frame."""
+pytestmark = pytest.mark.skipif(not capabilities.custody(), reason="needs pidfd and the kernel's counters")
+
+
+def kill(feed: Supervisor, name: str = "a", number: signal.Signals = signal.SIGKILL) -> None:
+    """Once its connection is in custody and a warm owner stands by."""
+    wait_until(lambda: feed.status()["endpoints"][name]["in_custody"], DEADLINE)
+    os.kill(pid_of(feed, name), number)
+
+
+@contextmanager
+def connected(items: list[Item], start_method: str = "forkserver", **settings: object) -> Iterator[tuple[Supervisor, RawPeer]]:
+    """An endpoint whose peer is under the test's hand; in custody."""
+    with RawServer() as server:
+        endpoint = Endpoint("a", url=server.url, restart=SOON, timeouts=IMPATIENT, **settings)  # type: ignore[arg-type]
+        with to_the_end(items, endpoint, start_method=start_method) as feed:
+            feed.start()
+            peer = server.accept_websocket()
+            items += collect(feed, is_event(Up, "a"))
+            wait_until(lambda: feed.status()["endpoints"]["a"]["in_custody"], DEADLINE)
+            yield feed, peer
+            assert server.nobody_came()
+
+
+def sent_bytes(sock: socket.socket) -> int:
+    kernel = counters(sock)
+    assert kernel is not None
+    return kernel.given
+
+
+def received(items: list[Item]) -> list[bytes]:
+    return [message.data for message in messages_of(items, "a")]
+
+
+def test_row_53_kills_at_any_moment_under_load_lose_nothing(start_method: str) -> None:
+    items: list[Item] = []
+    with (
+        Exchange(messages=numbered, rate=20_000) as ex,
+        to_the_end(items, ex.endpoint("a", restart=SOON), start_method=start_method) as feed,
+    ):
+        for epoch in range(1, 11):
+            items += collect(feed, is_message("a", epoch))
+            kill(feed)
+        items += collect(feed, is_message("a", 11))
+        assert feed.status()["endpoints"]["a"]["handoffs"] == 10
+        assert ex.accepted == 1
+    assert events_of(items, "a", Gap) == []
+    assert [up.resumed for up in events_of(items, "a", Up)] == [False] + [True] * 10
+    assert received(items) == [f'{{"n":{n}}}'.encode() for n in range(len(received(items)))]
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT])
+def test_a_crash_is_as_good_as_a_kill(number: signal.Signals) -> None:
+    items: list[Item] = []
+    with connected(items) as (feed, peer):
+        peer.send_frame(1, b"one")
+        items += collect(feed, is_message("a"))
+        kill(feed, number=number)
+        peer.send_frame(1, b"two")
+        items += collect(feed, is_message("a", 2))
+    assert received(items) == [b"one", b"two"]
+    assert events_of(items, "a", Down)[0].reason.signal == number.name
+
+
+def test_row_50_half_a_frame_waits_for_the_next_owner() -> None:
+    items: list[Item] = []
+    frame = server_frame(2, b"0123456789" * 20_000)
+    cuts = [1, 3, 10, 70_000, 150_000, len(frame)]
+    with connected(items) as (feed, peer):
+        for epoch, (begin, end) in enumerate(zip([0, *cuts], cuts, strict=False), start=1):
+            peer.send(frame[begin:end])
+            wait_until(lambda end=end: feed.status()["endpoints"]["a"]["bytes"] == end, DEADLINE)
+            if end < len(frame):
+                kill(feed)
+                items += collect(feed, is_event(Up, "a", epoch + 1))
+        peer.send_frame(1, b"behind")
+        items += collect(feed, lambda item: isinstance(item, Message) and item.data == b"behind")
+    assert received(items) == [b"0123456789" * 20_000, b"behind"]
+
+
+def test_row_50_half_a_fragmented_message_waits_too_and_pings_within_it_are_answered() -> None:
+    items: list[Item] = []
+    with connected(items) as (feed, peer):
+        peer.send_frame(1, "zwölf ".encode()[:3], fin=False)
+        peer.send_frame(9, b"before")
+        assert peer.read_frame() == (10, b"before")
+        kill(feed)
+        items += collect(feed, is_event(Up, "a", 2))
+        assert peer.read_frame() == (10, b"before")  # the successor meets it again; an unsolicited pong harms nobody
+        peer.send_frame(9, b"after")
+        assert peer.read_frame() == (10, b"after")
+        peer.send_frame(0, "zwölf ".encode()[3:], fin=False)
+        peer.send_frame(0, b"Boxer")
+        items += collect(feed, is_message("a", 2))
+    assert received(items) == ["zwölf Boxer".encode()]
+
+
+def test_a_ping_that_came_while_nobody_owned_the_connection_is_answered() -> None:
+    items: list[Item] = []
+    with connected(items) as (feed, peer):
+        os.kill(pid_of(feed, "a"), signal.SIGSTOP)
+        peer.send_frame(9, b"anybody?")
+        kill(feed)
+        assert peer.read_frame() == (10, b"anybody?")
+        items += collect(feed, is_event(Up, "a", 2))
+
+
+def test_row_54_a_half_sent_frame_is_completed_by_the_next_owner() -> None:
+    items: list[Item] = []
+    large = os.urandom(8 << 20)
+    with connected(items, heartbeat={"kind": "none"}) as (feed, peer):
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        child = feed._endpoints["a"]._child
+        assert child is not None
+        held = child._held
+        assert held is not None
+        before = sent_bytes(held.sock)
+        sent = feed.begin_send("a", large)
+        wait_until(lambda: sent_bytes(held.sock) > before, DEADLINE)  # it is at it, and the peer reads nothing
+        kill(feed)
+        items += collect(feed, is_event(Up, "a", 2))
+        frames: list[tuple[int, bytes]] = []
+        reading = threading.Thread(target=lambda: frames.append(peer.read_frame()))
+        reading.start()
+        feed.reactor.wait(sent, DEADLINE)
+        feed.send("a", "next", DEADLINE)
+        reading.join(DEADLINE)
+        assert frames == [(2, large)]
+        assert peer.read_frame() == (1, b"next")
+
+
+def test_a_send_that_never_left_fails_as_not_sent_and_the_connection_goes_on() -> None:
+    items: list[Item] = []
+    with connected(items) as (feed, peer):
+        os.kill(pid_of(feed, "a"), signal.SIGSTOP)
+        sent = feed.begin_send("a", "lost")
+        kill(feed)
+        with pytest.raises(NotConnected, match="may be sent again"):
+            feed.reactor.wait(sent, DEADLINE)
+        items += collect(feed, is_event(Up, "a", 2))
+        feed.send("a", "again", DEADLINE)
+        assert peer.read_frame() == (1, b"again")
+
+
+def test_what_was_subscribed_is_not_subscribed_again_but_what_was_not_sent_is() -> None:
+    items: list[Item] = []
+    with connected(items, subscribe=["first"]) as (feed, peer):
+        assert peer.read_frame() == (1, b"first")
+        os.kill(pid_of(feed, "a"), signal.SIGSTOP)
+        feed.subscribe("a", ["second"])
+        kill(feed)
+        assert peer.read_frame() == (1, b"second")
+        items += collect(feed, is_event(Up, "a", 2))
+        feed.send("a", "end", DEADLINE)
+        assert peer.read_frame() == (1, b"end")
+
+
+def test_a_restart_by_hand_keeps_the_connection() -> None:
+    items: list[Item] = []
+    with connected(items) as (feed, peer):
+        feed.restart("a", DEADLINE)
+        peer.send_frame(1, b"there?")
+        items += collect(feed, is_message("a", 2))
+    assert events_of(items, "a", Down)[0].reason.kind == "recycled"
+
+
+def test_a_peer_that_is_gone_when_the_owner_dies_makes_a_gap() -> None:
+    items: list[Item] = []
+    with RawServer() as server:
+        endpoint = Endpoint("a", url=server.url, restart=SOON, timeouts=IMPATIENT)
+        with to_the_end(items, endpoint, start_method="forkserver") as feed:
+            feed.start()
+            peer = server.accept_websocket()
+            items += collect(feed, is_event(Up, "a"))
+            wait_until(lambda: feed.status()["endpoints"]["a"]["in_custody"], DEADLINE)
+            os.kill(pid_of(feed, "a"), signal.SIGSTOP)
+            peer.sock.close()
+            kill(feed)
+            server.accept_websocket()
+            items += collect(feed, is_event(Gap, "a"))
+    assert [up.resumed for up in events_of(items, "a", Up)] == [False, False]
+
+
+def test_what_a_peer_sent_before_it_went_is_delivered_by_the_next_owner() -> None:
+    items: list[Item] = []
+    with RawServer() as server:
+        endpoint = Endpoint("a", url=server.url, restart=SOON, timeouts=IMPATIENT)
+        with to_the_end(items, endpoint, start_method="forkserver") as feed:
+            feed.start()
+            peer = server.accept_websocket()
+            items += collect(feed, is_event(Up, "a"))
+            wait_until(lambda: feed.status()["endpoints"]["a"]["in_custody"], DEADLINE)
+            os.kill(pid_of(feed, "a"), signal.SIGSTOP)
+            peer.send_frame(1, b"last words")
+            peer.sock.shutdown(socket.SHUT_WR)
+            kill(feed)
+            items += collect(feed, is_event(Down, "a", 2))
+    assert received(items) == [b"last words"]
+    assert events_of(items, "a", Down)[1].reason.kind == "closed_by_peer"
+
+
+def test_a_connection_that_nobody_resumes_in_time_is_closed_so_that_the_peer_sees_it() -> None:
+    items: list[Item] = []
+    with RawServer() as server:
+        endpoint = Endpoint("a", url=server.url, restart=SOON, timeouts={**IMPATIENT, "connect": 0.001})
+        with to_the_end(items, endpoint, start_method="spawn", spares=0) as feed:
+            feed.start()
+            peer = server.accept_websocket()
+            items += collect(feed, is_event(Up, "a"))
+            kill(feed)
+            assert peer.at_end()
+            server.accept_websocket()
+            items += collect(feed, is_event(Gap, "a"))
+
+
+def test_stopping_while_nobody_owns_the_connection_closes_it() -> None:
+    with RawServer() as server:
+        feed = Supervisor([Endpoint("a", url=server.url, timeouts=IMPATIENT)], start_method="spawn", spares=0)
+        feed.start()
+        peer = server.accept_websocket()
+        feed.monitor("a").wait_up(DEADLINE)
+        kill(feed)
+        feed.monitor("a").wait_down(DEADLINE)
+        feed.stop()
+        assert peer.at_end()
+        assert_sound(list(feed))
+
+
+def test_bytes_that_every_owner_dies_of_do_not_hold_the_endpoint_for_ever() -> None:
+    items: list[Item] = []
+    with RawServer() as server:
+        endpoint = Endpoint("a", url=server.url, restart=SOON, timeouts=IMPATIENT)
+        with to_the_end(items, endpoint, start_method="forkserver") as feed:
+            feed.start()
+            peer = server.accept_websocket()
+            items += collect(feed, is_event(Up, "a"))
+            peer.send(b"\x81\x05ab")
+            wait_until(lambda: feed.status()["endpoints"]["a"]["bytes"] == 4, DEADLINE)
+            for epoch in (1, 2, 3):
+                kill(feed)
+                items += collect(feed, is_event(Down, "a", epoch))
+                if epoch < 3:
+                    items += collect(feed, is_event(Up, "a", epoch + 1))
+            server.accept_websocket()
+            items += collect(feed, is_event(Gap, "a"))
+    assert [up.resumed for up in events_of(items, "a", Up)] == [False, True, True, False]
+
+
+def test_a_fork_of_the_program_does_not_keep_the_connection_open() -> None:
+    items: list[Item] = []
+    with connected(items) as (feed, peer):
+        pid = os.fork()
+        if pid == 0:
+            signal.pause()
+            os._exit(0)
+        try:
+            feed.remove("a", DEADLINE)
+            assert peer.at_end()
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)

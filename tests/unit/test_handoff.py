@@ -1,0 +1,214 @@
+"""The lossless handoff as pure logic: whatever the bytes, the reads and the instants of death, every message arrives once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.rawserver import server_frame
+from wsadapter.contract.commands import Custody
+from wsadapter.contract.record import CONTINUES, CorruptRecord, RecordReader, encode, encode_head
+from wsadapter.contract.tcp import CLOSE_WAIT, ESTABLISHED, Counters
+from wsadapter.custody import Announced, HeldConnection, NotResumable, Resumption
+from wsadapter.worker import outbox
+from wsadapter.worker.outbox import Outbox
+from wsadapter.worker.reader import Batch, Reader
+
+LIMIT = 1 << 20
+
+
+class Pipe(Outbox):
+    """An outbox whose records can be looked at, and cut off anywhere."""
+
+    def __init__(self) -> None:
+        super().__init__(-1)
+        self.written = bytearray()
+
+    def _write(self, *parts: bytes | memoryview) -> None:
+        self.written += b"".join(parts)
+
+
+@dataclass
+class World:
+    """A kernel's socket buffer with all that the peer sends, and the supervisor's view."""
+
+    stream: bytes
+    taken: int = 0
+    position: int = 0
+    tail: bytes = b""
+    delivered: list[bytes] = field(default_factory=list)
+
+    def live(self, reads: list[int], parts: list[int], death: int) -> bool:
+        """One owner's life: so many bytes a read, records of so many messages; it dies after `death` bytes of its pipe.
+        Whether it came to the end of the stream."""
+        pipe, reader = Pipe(), Reader(LIMIT)
+        pipe.tell_all(self.position, len(self.tail))
+        hand_over(pipe, reader.feed(self.tail), self.position - len(self.tail), parts)
+        begun = self.taken + (self.position - self.taken)
+        seen = begun
+        for size in reads:
+            if len(pipe.written) >= death:
+                break
+            self.taken = seen  # discarded: all of it was written
+            chunk = self.stream[seen : seen + size]
+            seen += len(chunk)
+            batch = reader.feed(chunk)
+            hand_over(pipe, batch, seen - len(batch.data), parts)
+        self.bury(bytes(pipe.written[:death]))
+        return self.position == len(self.stream)
+
+    def bury(self, written: bytes) -> None:
+        records = RecordReader(position=self.position, tail=self.tail)
+        for record in records.feed(written):
+            self.delivered += record.payloads()
+        self.position, self.tail = records.position, records.tail()
+        assert self.position >= self.taken, "bytes left the kernel that are in no record"
+        assert self.stream[: self.position].endswith(self.tail)
+
+
+def hand_over(pipe: Pipe, batch: Batch, position: int, parts: list[int]) -> None:
+    """As an owner does: in records of some messages each, those that begin with an "s" left out, then the rest of the read."""
+    first, skipped = 0, {i for i in range(len(batch.starts)) if batch.payload(i).startswith(b"s")}
+    for part in [*parts, len(batch.starts)]:
+        last = min(first + part, len(batch.starts))
+        if last > first:
+            pipe.messages(batch, 1, position, first, last, {i for i in skipped if first <= i < last})
+            first = last
+    pipe.cover(batch, 1, position)
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
+    """Bytes of a peer, and the messages in them."""
+    data, messages = b"", []
+    for _ in range(draw(st.integers(0, 12))):
+        payload = draw(st.sampled_from([b"", b"a", b"skipped", b"longer message", b"x" * 200, b"y" * 700]))
+        opcode = draw(st.sampled_from([1, 2]))
+        cuts = sorted(draw(st.lists(st.integers(0, len(payload)), max_size=3)))
+        pieces = [payload[a:b] for a, b in zip([0, *cuts], [*cuts, len(payload)], strict=True)]
+        for at, piece in enumerate(pieces):
+            data += server_frame(opcode if at == 0 else 0, piece, fin=at == len(pieces) - 1)
+            data += draw(st.sampled_from([b"", b"", b"", server_frame(9, b"ping")]))
+        if not payload.startswith(b"s"):
+            messages.append(payload)
+    return data, messages
+
+
+lives = st.lists(
+    st.tuples(
+        st.lists(st.integers(1, 400), min_size=1, max_size=30),
+        st.lists(st.integers(1, 3), max_size=3),
+        st.integers(0, 4000),
+    ),
+    max_size=8,
+)
+
+
+@given(streams(), lives, st.sampled_from([0, 5, 64 * 1024]))
+def test_owners_that_die_anywhere_lose_and_repeat_nothing(
+    sent: tuple[bytes, list[bytes]], all_lives: list[tuple[list[int], list[int], int]], repeated: int
+) -> None:
+    data, messages = sent
+    world = World(data)
+    with patch.object(outbox, "_REPEATED", repeated):
+        for reads, parts, death in all_lives:
+            if world.live(reads, parts, death):
+                break
+        world.live([100_000], [], 1 << 30)
+        world.live([100_000], [], 1 << 30)
+    assert world.delivered == messages
+
+
+def test_a_message_of_many_reads_goes_through_the_pipe_once() -> None:
+    frame = server_frame(2, b"z" * 3_000_000)
+    pipe, reader = Pipe(), Reader(1 << 22)
+    pipe.tell_all(0, 0)
+    for at in range(0, len(frame), 100_000):
+        batch = reader.feed(frame[at : at + 100_000])
+        hand_over(pipe, batch, min(at + 100_000, len(frame)) - len(batch.data), [])
+    assert len(pipe.written) < 3_010_000
+    (message,) = [payload for record in RecordReader().feed(bytes(pipe.written)) for payload in record.payloads()]
+    assert message == b"z" * 3_000_000
+
+
+def test_a_record_can_continue_only_what_is_kept() -> None:
+    with pytest.raises(CorruptRecord, match="contradict"):
+        list(RecordReader().feed(encode(b"abc", kind=1, sequence=1, received_at=0, tail=4, continues=True)))
+    with pytest.raises(CorruptRecord, match="outside"):
+        body = encode_head(kind=1, sequence=1, received_at=0, starts=[0], ends=[4], raw=3, continues=True) + b"abc"
+        list(RecordReader(tail=b"").feed(body))
+    assert CONTINUES
+
+
+def test_a_tail_is_bounded_by_the_limit() -> None:
+    reader = RecordReader(limit=1000)
+    with pytest.raises(CorruptRecord, match="contradict"):
+        for sequence in range(1, 10):
+            record = encode(b"x" * 200, kind=1, sequence=sequence, received_at=0, tail=200 * sequence, continues=True)
+            assert len(list(reader.feed(record))) == 1
+
+
+# -- the decision ---------------------------------------------------------------------------------------------------------
+
+FRAME = b"\x81\x83maskabc"
+PONG = b"\x8a\x80mask"
+CLOSE = b"\x88\x82maskxx"
+
+
+@pytest.fixture
+def held() -> HeldConnection:
+    """The owner's streams began at 1000 received and 500 sent bytes of the connection."""
+
+    class NoSocket:
+        def close(self) -> None:
+            """There is none."""
+
+    return HeldConnection(NoSocket(), Custody(received=1000, sent=500))  # type: ignore[arg-type]
+
+
+def plan(held: HeldConnection, kernel: Counters, position: int = 200, tail: bytes = b"tail") -> Resumption:
+    return held._planned(kernel, position, tail, {"peer": "p"})
+
+
+def test_what_is_in_pipe_and_kernel_is_skipped(held: HeldConnection) -> None:
+    found = plan(held, Counters(ESTABLISHED, taken=1150, waiting=80, given=500))
+    assert (found.resume.skip, found.resume.position, found.body, found.unread) == (50, 200, b"tail", True)
+
+
+@pytest.mark.parametrize("taken", [1201, 1119])
+def test_counts_that_contradict_each_other_are_not_trusted(held: HeldConnection, taken: int) -> None:
+    with pytest.raises(NotResumable, match="bytes"):
+        plan(held, Counters(ESTABLISHED, taken=taken, waiting=80, given=500))
+
+
+@pytest.mark.parametrize("state", [2, 4, 5, 7, 9, 10, 11])
+def test_a_dead_connection_is_not_handed_on(held: HeldConnection, state: int) -> None:
+    with pytest.raises(NotResumable, match="closed"):
+        plan(held, Counters(state, taken=1200, waiting=0, given=500))
+
+
+def test_what_the_peer_sent_before_its_end_is_still_delivered(held: HeldConnection) -> None:
+    assert plan(held, Counters(CLOSE_WAIT, taken=1200, waiting=5, given=500)).resume.skip == 0
+    with pytest.raises(NotResumable, match="closed"):
+        plan(held, Counters(CLOSE_WAIT, taken=1200, waiting=0, given=500))
+
+
+@pytest.mark.parametrize(
+    ("given", "rest", "ref", "sent"),
+    [(510, b"", 0, 0), (511, FRAME[1:], 7, 0), (510 + len(FRAME) - 1, FRAME[-1:], 7, 0), (510 + len(FRAME), b"", 0, 7)],
+)
+def test_an_announced_frame_is_completed_exactly(held: HeldConnection, given: int, rest: bytes, ref: int, sent: int) -> None:
+    held.announce(Announced.from_body(7, (10).to_bytes(8, "little") + FRAME))
+    found = plan(held, Counters(ESTABLISHED, taken=1200, waiting=0, given=given))
+    assert (found.body, found.resume.rest, found.resume.ref, found.sent) == (rest + b"tail", len(rest), ref, sent)
+    assert found.resume.sent == given - 500
+
+
+def test_a_connection_that_was_being_closed_is_not_handed_on(held: HeldConnection) -> None:
+    held.announce(Announced.from_body(0, (0).to_bytes(8, "little") + CLOSE))
+    with pytest.raises(NotResumable, match="close"):
+        plan(held, Counters(ESTABLISHED, taken=1200, waiting=0, given=500))

@@ -1,0 +1,168 @@
+"""permessage-deflate (RFC 7692): what is offered, what was agreed, and messages deflated and inflated. No I/O."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from dataclasses import dataclass
+from typing import Final
+
+from wsadapter.worker.frames import encode_frame
+
+OFFER: Final = "permessage-deflate; client_max_window_bits"
+"""The value of Sec-WebSocket-Extensions in the request."""
+
+_FLUSHED: Final = b"\x00\x00\xff\xff"
+"""What every compressed message ends with before it is sent, and after it was received (RFC 7692 §7.2)."""
+_BITS: Final = frozenset(str(bits) for bits in range(8, 16))
+_LARGEST_WINDOW: Final = 15
+_SMALLEST_WINDOW: Final = 9  # of zlib: asked for 8, it would use 9 and refer to what the server has forgotten
+_MEMORY_LEVEL: Final = 8
+_RESTART: Final = 1024
+_WORTH_IT: Final = 64
+"""A message below this size is sent as it is: compressed it would hardly be smaller."""
+
+_WORD: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_PARAMETER: Final = re.compile(rf"""[ \t]*(?:;[ \t]*({_WORD})(?:[ \t]*=[ \t]*(?:({_WORD})|"({_WORD})"))?)""")
+_NAME: Final = re.compile(rf"[ \t]*({_WORD})")
+
+
+class BadAnswer(ValueError):
+    """The server's Sec-WebSocket-Extensions is not a valid answer to `OFFER`; the text says why."""
+
+
+class TooLong(Exception):
+    """More comes out than may."""
+
+
+class BadDeflate(ValueError):
+    """What was received is not deflated data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """The parameters of permessage-deflate on one connection (RFC 7692 §7.1)."""
+
+    server_no_context_takeover: bool = False
+    client_no_context_takeover: bool = False
+    server_max_window_bits: int = 15
+    client_max_window_bits: int = 15
+
+
+def parse_answer(value: str) -> Agreement:
+    """What the server agreed to. Raises `BadAnswer`; the connection must then be failed (RFC 7692 §7.1)."""
+    name = _NAME.match(value)
+    if name is None or name[1].lower() != "permessage-deflate":
+        raise BadAnswer(f"an extension that was not offered: {value[:100]}")
+    given: dict[str, str | None] = {}
+    at = name.end()
+    while found := _PARAMETER.match(value, at):
+        key, at = found[1].lower(), found.end()
+        if key in given:
+            raise BadAnswer(f"permessage-deflate with {key} twice")
+        given[key] = found[2] or found[3]
+    if rest := value[at:].strip():
+        raise BadAnswer(f"permessage-deflate with something behind it: {rest[:100]}")
+    agreement = Agreement(
+        server_no_context_takeover=_flag(given, "server_no_context_takeover"),
+        client_no_context_takeover=_flag(given, "client_no_context_takeover"),
+        server_max_window_bits=_bits(given, "server_max_window_bits"),
+        client_max_window_bits=_bits(given, "client_max_window_bits"),
+    )
+    if given:
+        raise BadAnswer(f"permessage-deflate with the unknown parameter {next(iter(given))[:50]}")
+    return agreement
+
+
+def _flag(given: dict[str, str | None], key: str) -> bool:
+    if key not in given:
+        return False
+    value = given.pop(key)
+    if value is not None:
+        raise BadAnswer(f"permessage-deflate with {key}={value[:20]}, which has no value")
+    return True
+
+
+def _bits(given: dict[str, str | None], key: str) -> int:
+    if key not in given:
+        return _LARGEST_WINDOW
+    value = given.pop(key) or ""
+    if value not in _BITS:
+        raise BadAnswer(f"permessage-deflate with {key}={value[:20]}, which is not 8 to 15")
+    return int(value)
+
+
+class Inflater:
+    """Inflates the messages of one connection. Not thread-safe.
+
+    A message may hold any kind of block (RFC 7692 §7.2.3), final ones too: behind such a block a new stream begins.
+    """
+
+    def __init__(self, agreement: Agreement) -> None:
+        self._takeover = not agreement.server_no_context_takeover
+        self._begun = False  # a message, with at least one byte
+        self._stream = _inflate()
+
+    def inflate(self, payload: bytes, *, final: bool, limit: int) -> bytes:
+        """What a frame's payload holds; the message ends with it if it is `final`.
+
+        Raises `TooLong` where that is more than `limit` bytes; no more than these are ever held. Raises `BadDeflate`. After
+        either the inflater is of no use any more.
+        """
+        if not final:
+            self._begun = self._begun or bool(payload)
+        elif payload or self._begun:
+            self._begun = False
+            payload += _FLUSHED
+        # else: a message without any byte is not what RFC 7692 §7.2.3.6 says an empty one is, but it can mean nothing else.
+        try:
+            # One byte more than may come: a shorter result has been inflated to its end.
+            inflated = self._stream.decompress(payload, limit + 1)
+            if self._stream.eof:
+                inflated = self._restarted(inflated, limit)
+        except zlib.error as error:
+            raise BadDeflate(str(error)) from None
+        if len(inflated) > limit:
+            raise TooLong
+        if final and not self._takeover:
+            self._stream = _inflate()
+        return inflated
+
+    def _restarted(self, inflated: bytes, limit: int) -> bytes:
+        """`inflated` and what stands behind a final block."""
+        parts, size = [inflated], len(inflated)
+        rest = memoryview(self._stream.unused_data)
+        self._stream = _inflate()
+        while rest and size <= limit:
+            # In small pieces: zlib gives back a copy of all that it leaves over, and many streams may follow each other.
+            piece, rest = rest[:_RESTART], rest[_RESTART:]
+            while piece and size <= limit:
+                parts.append(self._stream.decompress(piece, limit + 1 - size))
+                size += len(parts[-1])
+                piece = memoryview(self._stream.unused_data)
+                if self._stream.eof:
+                    self._stream = _inflate()
+        return b"".join(parts)
+
+
+def _inflate() -> zlib._Decompress:
+    # The largest window whatever was agreed: it reads the smaller ones too, and some servers mean 9 when they say 8.
+    return zlib.decompressobj(-_LARGEST_WINDOW)
+
+
+class Deflater:
+    """Deflates the messages of one connection, which must be sent in that order. Not thread-safe."""
+
+    def __init__(self, agreement: Agreement) -> None:
+        self._takeover = not agreement.client_no_context_takeover
+        self._bits = agreement.client_max_window_bits
+        self._stream: zlib._Compress | None = None
+
+    def frame(self, opcode: int, payload: bytes) -> bytes:
+        """A message as one frame, compressed where that may pay; to leave it is always allowed (RFC 7692 §6)."""
+        if len(payload) < _WORTH_IT or self._bits < _SMALLEST_WINDOW:
+            return encode_frame(opcode, payload)
+        if self._stream is None or not self._takeover:
+            self._stream = zlib.compressobj(zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -self._bits, _MEMORY_LEVEL)
+        deflated = self._stream.compress(payload) + self._stream.flush(zlib.Z_SYNC_FLUSH)
+        return encode_frame(opcode, deflated[: -len(_FLUSHED)], rsv1=True)
