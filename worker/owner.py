@@ -40,7 +40,7 @@ from wsadapter.contract.reasons import Reason
 from wsadapter.worker.backstop import Backstop
 from wsadapter.worker.connector import Connector, Failed, Opened, Step
 from wsadapter.worker.control import Control
-from wsadapter.worker.frames import BINARY, TEXT, encode_frame
+from wsadapter.worker.frames import BINARY, TEXT
 from wsadapter.worker.poller import READ, WRITE, make_poller
 from wsadapter.worker.reader import Batch
 from wsadapter.worker.session import Action, Deliver, Leave, Say, Send, Session
@@ -228,7 +228,7 @@ class Owner:
             self._control.say(REFUSED, command.ref, {"text": "the connection is not up", "fate": "not_sent"})
             return
         opcode = TEXT if command.kind == SEND_TEXT else BINARY
-        self._wire.sender.put(encode_frame(opcode, command.body), ref=command.ref)
+        self._wire.put_message(opcode, command.body, ref=command.ref)
         self._flush(time.monotonic())  # masking a large frame takes time that is not the peer's
 
     def _change_subscriptions(self, command: Command, now: float) -> None:

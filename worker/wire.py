@@ -8,6 +8,8 @@ from contextlib import suppress
 from wsadapter.contract.commands import Custody, Resume
 from wsadapter.contract.tcp import counters
 from wsadapter.worker.channel import EndOfStream, PlainChannel
+from wsadapter.worker.deflate import Deflater, Inflater
+from wsadapter.worker.frames import encode_frame
 from wsadapter.worker.poller import READ, WRITE
 from wsadapter.worker.reader import Batch, Reader
 from wsadapter.worker.sender import Sender
@@ -24,7 +26,9 @@ class Wire:
     def __init__(self, connection: Connection, *, max_message: int, pace: float, resume: Resume | None = None) -> None:
         """`resume`: what a predecessor had done with it; `connection.first` is then what it left unfinished."""
         self._channel = connection.channel
-        self._reader = Reader(max_message)
+        agreed = connection.deflate
+        self._reader = Reader(max_message, None if agreed is None else Inflater(agreed))
+        self._deflater = None if agreed is None else Deflater(agreed)
         self._first = connection.first
         self._plain = connection.channel if isinstance(connection.channel, PlainChannel) else None
         self.sender = Sender(connection.channel, pace=pace, position=resume.sent if resume else 0)
@@ -36,6 +40,11 @@ class Wire:
     def fileno(self) -> int:
         """Of the socket; -1 after `close`."""
         return self._channel.sock.fileno()
+
+    def put_message(self, opcode: int, payload: bytes, *, ref: int) -> None:
+        """Queues a message of the user's, compressed where that was agreed upon: those must leave in this order."""
+        frame = encode_frame(opcode, payload) if self._deflater is None else self._deflater.frame(opcode, payload)
+        self.sender.put(frame, ref=ref)
 
     def first(self) -> Batch:
         """What came right behind the handshake."""
@@ -57,7 +66,7 @@ class Wire:
     @property
     def can_outlive(self) -> bool:
         """Whether another process could go on with the connection: nothing of its state is in this one alone."""
-        return self._plain is not None
+        return self._plain is not None and self._deflater is None
 
     def leave_in_kernel(self) -> None:
         """From now on what is read stays in the kernel until `discard`."""

@@ -174,10 +174,10 @@ class Report:
     """What an owner says in the stream; the body of a REPORT record.
 
     `event` is "stage" (`stage`: resolving, connecting, tls, handshake), "up" (`subprotocol`, `headers`, `peer`, `resumed`),
-    "subscribed" (`stream`), "rejected" (`stream`, `error`), "restored" (`ok`, `failed`), "stream" (`index`: the next one, from 1, in the
-    records' stream tables; `name`: what it stands for from here on in this epoch), "dropped" (`count`, `bytes`, `cause`,
-    `text`), "gap" (`cause`, `expected`, `got`), "stalled" (`stream`, `silence`), "log" (`level`, `text`) or, last of all,
-    "down" (`reason`).
+    "subscribed" (`stream`), "rejected" (`stream`, `error`), "restored" (`ok`, `failed`), "stream" (`index`: the next one, from
+    1, in the records' stream tables; `name`: what it stands for from here on in this epoch), "dropped" (`count`, `bytes`,
+    `cause`, `text`), "gap" (`cause`, `expected`, `got`), "stalled" (`stream`, `silence`), "log" (`level`, `text`) or, last of
+    all, "down" (`reason`).
     """
 
     event: str

