@@ -40,6 +40,8 @@ _DRAIN_COMMANDS = 256
 """Reads of its control socket after its death, at most."""
 _STATUS_PATIENCE = 1.0
 """Seconds to wait for the exit status after the death: the fork server has to tell it."""
+_STATUS_INTERVAL = 0.005
+"""Seconds between looks at it, where the sentinel stays silent: a grandchild may hold it."""
 _DUMP_PATIENCE = 0.5
 """Seconds a hung process gets to write down where it hangs."""
 _REAP_INTERVAL = 0.25
@@ -331,13 +333,23 @@ class OwnerChild:
         if self._started.pidfd is not None:
             self._reactor.unregister(self._started.pidfd)
         self._drain()
+        if self._started.process.exitcode is None and not self._reactor.is_registered(self._started.sentinel):
+            self._reactor.register(self._started.sentinel, self._on_sentinel)  # the fork server's word comes that way
         self._await_status(monotonic() + _STATUS_PATIENCE)
+
+    def _on_sentinel(self, _events: int) -> None:
+        assert self._started is not None
+        self._reactor.unregister(self._started.sentinel)
+        self._await_status(0.0 if self._started.process.exitcode is not None else monotonic() + _STATUS_PATIENCE)
 
     def _await_status(self, deadline: float) -> None:
         assert self._started is not None
+        if self._reaper is not None:
+            self._reaper.cancel()
         if self._started.process.exitcode is None and monotonic() < deadline:
-            self._reaper = self._reactor.call_later(0.005, lambda: self._await_status(deadline))
+            self._reaper = self._reactor.call_later(_STATUS_INTERVAL, lambda: self._await_status(deadline))
             return
+        self._reactor.unregister(self._started.sentinel)
         self._judge()
         self.step(Event.DEATH)
 
@@ -475,8 +487,7 @@ class OwnerChild:
         elif self._held is not None or self.state is not State.SERVING:
             os.close(fd)
         else:
-            custody = _custody_of(command, fd)
-            self._held = HeldConnection(socket.socket(fileno=fd), custody)
+            self._held = _held_of(command, fd)
 
     def _forget_handed(self) -> None:
         if self._handed_fd is not None:
@@ -550,13 +561,21 @@ def _longest_record(endpoint: Endpoint) -> int:
     return min(MAX_RECORD, 2 * endpoint.max_message + _RECORD_MARGIN)
 
 
-def _custody_of(command: Command, fd: int) -> Custody:
+def _held_of(command: Command, fd: int) -> HeldConnection:
+    """`fd` is its own, or closed. Raises `ValueError` where that is no socket, or the counts are none."""
     try:
         body = command.json()
-        return Custody(received=int(body["received"]), sent=int(body["sent"]))
-    except (ValueError, KeyError, TypeError) as error:
+        custody = Custody(received=_kernels_count(body["received"]), sent=_kernels_count(body["sent"]))
+        return HeldConnection(socket.socket(fileno=fd), custody)
+    except (ValueError, KeyError, OSError) as error:
         os.close(fd)
         raise ValueError(f"a CUSTODY that makes no sense: {error!r:.200}") from error
+
+
+def _kernels_count(value: object) -> int:
+    if not isinstance(value, int) or not 0 <= value < 1 << 63:
+        raise ValueError(f"not a count of bytes: {value!r:.100}")
+    return value
 
 
 def _enlarge(pipe: int, size: int) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,6 +22,7 @@ from wsadapter.contract.commands import Custody, Resume
 from wsadapter.contract.tcp import CLOSE_WAIT, ESTABLISHED, Counters, counters
 
 _CLOSE_OPCODE: Final = 0x8
+_NO_LINGER: Final = struct.pack("ii", 0, 0)
 
 
 class NotResumable(Exception):
@@ -96,6 +98,8 @@ class HeldConnection:
         if not 0 <= skip <= kernel.waiting:
             raise NotResumable(f"{-skip} bytes were taken off the socket that never came through the pipe")
         sent = kernel.given - custody.sent
+        if sent < 0:
+            raise NotResumable("the owner counted more bytes than the kernel was given")
         rest, done, ref = b"", 0, 0
         if announced is not None:
             out = sent - announced.position
@@ -109,6 +113,8 @@ class HeldConnection:
     def close(self) -> None:
         """Ends the connection, whoever else holds it: with a duplicate open the peer would see nothing."""
         with suppress(OSError):  # the peer, or the owner, was faster
+            # `close` waits for the peer where an owner has set that, and whoever calls this must not (socket(7)).
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
             self.sock.shutdown(socket.SHUT_RDWR)
         self.sock.close()
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count, groupby, islice, repeat
 from time import time_ns
@@ -33,6 +33,8 @@ from wsadapter.hand import Hand, hand_of
 
 _OVERHEAD = 256
 """Bytes that a waiting record costs besides its own."""
+_PER_MESSAGE = 8
+"""Bytes that each of its messages costs besides."""
 _SWEEP_AFTER = 1024
 """So many empty entries, and half of the queue, before it is swept: a consumer that never comes must not cost memory."""
 _CONFLATE_TO = 0.75
@@ -120,10 +122,10 @@ class Arrival:
     def is_empty(self) -> bool:
         return self.account is None and self.loss is None
 
-    def messages(self) -> list[bytes]:
+    def messages(self) -> Sequence[bytes]:
         """Its payloads, the kept ones only."""
         if self.payloads is None:
-            return self.record.payloads() if self.record is not None else []
+            return self.record.payloads if self.record is not None else ()
         return self.payloads
 
     def deliver(self) -> list[Batch | Event]:
@@ -152,7 +154,9 @@ class Arrival:
         each = zip(count(self.first), payloads, streams or repeat(None), kinds, strict=False)
         return [tuple.__new__(Message, (name, data, epoch, n, at, stream, kind)) for n, data, stream, kind in each]
 
-    def _batch(self, payloads: list[bytes], offset: int, binary: bool | list[bool], streams: list[str | None] | None) -> Batch:
+    def _batch(
+        self, payloads: Sequence[bytes], offset: int, binary: bool | list[bool], streams: list[str | None] | None
+    ) -> Batch:
         return Batch(
             self.endpoint,
             payloads,
@@ -163,7 +167,7 @@ class Arrival:
             streams=streams,
         )
 
-    def _runs(self, kept: list[int], payloads: list[bytes]) -> list[Batch | Event]:
+    def _runs(self, kept: list[int], payloads: Sequence[bytes]) -> list[Batch | Event]:
         """Batches of the kept messages, a `Dropped` where others stood."""
         delivered: list[Batch | Event] = []
         position = 0
@@ -190,7 +194,7 @@ def arrival_of(received: Record, account: Account, *, epoch: int, first: int, st
     """The arrival of a BATCH record."""
     return Arrival(
         account.name, epoch, first, received.received_at, received.binary, streams, received, received.count,
-        len(received.body) + 8 * received.count + _OVERHEAD, account,
+        received.size + _PER_MESSAGE * received.count + _OVERHEAD, account,
     )  # fmt: skip
 
 

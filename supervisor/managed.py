@@ -62,6 +62,8 @@ _OVERRULING = frozenset({"hung", "corrupt", "memory_limit", "overflow"})
 """What the supervisor says of an owner it ended for these counts more than the owner's own last words."""
 _PULSE_WITHOUT_PROBES = 5.0
 """Seconds between looks at an owner whose progress is not watched."""
+_UNRESUMABLE = ("corrupt", "overflow")
+"""The connection of an owner that was ended for these is not gone on with: it can't be believed, or it is not wanted."""
 _POISONED = ("crashed", "hung", "memory_limit")
 _FRUITLESS = 3
 """So many owners may die at the same place of a stream before its connection is given up: its bytes may be why they die."""
@@ -76,6 +78,7 @@ class Office(Protocol):
 
     reactor: Reactor
     budget: ConnectBudget
+    busy_poll: float
 
     def hire(self, listener: Listener, endpoint: Endpoint) -> OwnerChild:
         """An owner, warm or on its way."""
@@ -134,6 +137,9 @@ class ManagedEndpoint:
         self._fruitless = (-1, 0)
         """A place in the stream, and how many owners have died there."""
         self._resuming = False
+        self._unwanted = False
+        """Its connection is to be replaced: it must not outlive its owner."""
+        self._expires_at = 0.0
         self._up_fields: dict[str, Any] = {}
         self._position = 0
         self._last_words: Reason | None = None
@@ -151,6 +157,8 @@ class ManagedEndpoint:
         self._pending: dict[int, Future[None]] = {}
         self._told: dict[int, tuple[int, list[Subscription]]] = {}
         """Changes of subscriptions that the owner has not confirmed to have sent."""
+        self._untold: list[tuple[int, list[Subscription]]] = []
+        """Those that the next owner of a connection that goes on has to be told of."""
         self._up_waiters: list[Future[None]] = []
         self.ledger.want(endpoint.subscribe)
 
@@ -200,6 +208,9 @@ class ManagedEndpoint:
         if self._child.in_custody and not afresh:
             self._child.abort(Reason(kind="recycled", text=why))  # nothing is lost by it, and nothing is waited for
         else:
+            if afresh:
+                self._unwanted = True
+                self._give_up_connection()
             self._child.stop(kind="recycled")
         return future
 
@@ -210,14 +221,18 @@ class ManagedEndpoint:
     def subscribe(self, streams: Iterable[Subscription]) -> list[Subscription]:
         """Want these too; they are requested at once where there is an owner that can, else at the next `Up`."""
         new = self.ledger.want(streams)
-        if new and self.state in ("connecting", "up"):
+        if new and self._resumption is not None:
+            self._untold.append((commands.SUBSCRIBE, new))
+        elif new and self.state in ("connecting", "up"):
             self._tell(commands.SUBSCRIBE, new)
         return new
 
     def unsubscribe(self, streams: Iterable[Subscription]) -> list[Subscription]:
         """Want these no more."""
         gone = self.ledger.unwant(streams)
-        if gone and self.state in ("connecting", "up"):
+        if gone and (self._resumption is not None or (self._resuming and self.state == "connecting")):
+            self._untold.append((commands.UNSUBSCRIBE, gone))  # an owner that is not up only forgets what it was to ask for
+        elif gone and self.state in ("connecting", "up"):
             self._tell(commands.UNSUBSCRIBE, gone)
         return gone
 
@@ -298,7 +313,7 @@ class ManagedEndpoint:
         self._last_words = None
         self._epoch_messages = 0
         self._streams = [None]
-        self._resuming = False
+        self._resuming = self._unwanted = False
         self._timer = self._booking = None
         child = self._office.hire(self, self.endpoint)
         self._child = child
@@ -315,9 +330,11 @@ class ManagedEndpoint:
             return
         self.state = "connecting"
         resumption = self._take_connection()
-        self._resuming = resumption is not None
-        self._position = resumption.resume.position if resumption is not None else 0
         child.assign(assignment, resumption)
+        self._resuming = resumption is not None and child.in_custody
+        self._position = resumption.resume.position if resumption is not None and self._resuming else 0
+        if resumption is not None and not self._resuming:
+            self._connection_gone()
         self._start_pulse()
 
     def _assignment(self) -> Assignment:
@@ -328,8 +345,9 @@ class ManagedEndpoint:
             url=endpoint.urls[self._url % len(endpoint.urls)],
             dialect=self._dialect,
             wanted=tuple(self.ledger.wanted.values()),
-            confirmed=tuple(self._was_confirmed),
+            confirmed=tuple(self._was_confirmed if self._resumption is None else self._still_subscribed()),
             custody=capabilities.custody(),
+            busy_poll=self._office.busy_poll,
             last_number=self.ledger.last_number,
             last_received_at=self.ledger.last_received_at,
             quarantine=self.quarantine,
@@ -348,7 +366,7 @@ class ManagedEndpoint:
         self.filtered += received.filtered
         if received.kind == record.REPORT:
             try:
-                report = Report.decode(received.report())
+                report = Report.decode(received.report)
                 _REPORTS[report.event](self, report.fields)
             except (ValueError, KeyError, TypeError) as error:
                 child.abort(Reason(kind="corrupt", text=f"a report that makes no sense: {error!r}"[:300]))
@@ -366,8 +384,10 @@ class ManagedEndpoint:
         first = self.ledger.accept(received.count, received.received_at)
         self.messages += received.count
         self._epoch_messages += received.count
-        self._inbox.put(arrival_of(received, self.account, epoch=self.epoch, first=first, streams=streams))
-        if self.account.is_full:
+        account = self.account
+        inbox = self._office.inbox_of(account.name)
+        inbox.put(arrival_of(received, account, epoch=self.epoch, first=first, streams=streams))
+        if account.waiting > account.buffer.max_bytes:
             self._overflowed(child)
 
     def on_command(self, child: OwnerChild, command: Command) -> None:
@@ -419,7 +439,7 @@ class ManagedEndpoint:
         """See to it that the connection, if it is alive, goes on to the next owner."""
         if self._resumption is not None or not child.in_custody:  # it died before it had got it, or it never had one
             return
-        if self._stopping or self._last_words is not None or reason.kind == "corrupt":
+        if self._stopping or self._unwanted or self._last_words is not None or reason.kind in _UNRESUMABLE:
             return
         try:
             resumption = child.resumption(self._up_fields)
@@ -451,7 +471,13 @@ class ManagedEndpoint:
         """Nobody goes on with it: the peer must see that."""
         if (resumption := self._take_connection()) is not None:
             resumption.held.close()
-            self._told.clear()
+            self._connection_gone()
+
+    def _connection_gone(self) -> None:
+        """Nothing is subscribed any more, and nobody completes what was half sent."""
+        self._was_confirmed = self.ledger.connection_lost()
+        self._untold.clear()
+        self._judge_sends()
 
     def _close_epoch(self, reason: Reason, uptime: float | None) -> None:
         for timer in (self._pulse, self._age):
@@ -462,12 +488,12 @@ class ManagedEndpoint:
         self.last_exit = reason
         self._last_lost_at = self.ledger.last_received_at
         if self._resumption is not None:
-            self._was_confirmed = self._still_subscribed()
+            self._untold += self._told.values()
+            self._judge_sends()
         else:
-            self._was_confirmed = self.ledger.connection_lost()
-            self._told.clear()
+            self._connection_gone()
+        self._told.clear()
         self.account.relieved = None
-        self._judge_sends()
         down = items.Down(self.name, self.epoch, time_ns(), reason)
         self._put(down)
         for monitor in self.monitors:
@@ -475,12 +501,17 @@ class ManagedEndpoint:
         self._narrate.down(self.epoch, reason, uptime, self._epoch_messages)
 
     def _still_subscribed(self) -> list[Subscription]:
-        """What need not be asked for again on a connection that goes on. Without a dialect's answers, what was sent counts."""
+        """What the next owner need not ask for by itself on a connection that goes on. Without a dialect's answers, what was
+        sent counts, and what was not is told to it."""
         ledger = self.ledger
-        if self._dialect is not None and self._dialect.get("subscribe"):
+        if self._is_answered:
             return [stream for key, stream in ledger.wanted.items() if key in ledger.confirmed or key in ledger.rejected]
-        unsent = {key_of(stream) for kind, streams in self._told.values() if kind == commands.SUBSCRIBE for stream in streams}
-        return [stream for key, stream in ledger.wanted.items() if key not in unsent]
+        return list(ledger.wanted.values())
+
+    @property
+    def _is_answered(self) -> bool:
+        """Whether the peer says what it has subscribed."""
+        return bool(self._dialect is not None and self._dialect.get("subscribe"))
 
     def _judge_sends(self) -> None:
         """Every send that waits gets its answer; but for the one frame that the next owner completes."""
@@ -549,21 +580,20 @@ class ManagedEndpoint:
         headers = {str(name): str(value) for name, value in dict(fields["headers"]).items()}
         subprotocol = None if fields["subprotocol"] is None else str(fields["subprotocol"])
         peer = str(fields.get("peer") or "")
-        resumed = self._resuming and bool(fields.get("resumed"))
+        resumed = self._resuming
+        if bool(fields.get("resumed")) is not resumed:
+            raise ValueError("it did not go on with the connection that it was handed" if resumed else "nothing was resumed")
         self._up_fields = {"headers": headers, "subprotocol": subprotocol, "peer": peer}
         up = items.Up(self.name, self.epoch, now, subprotocol, headers, resumed)
         self._put(up)
         if resumed:
             self.handoffs += 1
-            self._tell_again()
+            self._tell_untold()
         elif self.ledger.ever_up:
             self.ledger.connection_lost()
             self.gap("reconnected", self._last_lost_at, now)
         self.ledger.ever_up = True
-        watchdog = self.endpoint.watchdog
-        if watchdog.max_age:
-            age = max(1.0, watchdog.max_age - random() * watchdog.rollover_window)  # noqa: S311 - a dice
-            self._age = self._office.reactor.call_later(age, self._age_out)
+        self._watch_age(resumed=resumed)
         for monitor in self.monitors:
             monitor.notify(up)
         if not self._planned:  # else it is the old owner, which came up before it heard that it is to go
@@ -664,9 +694,19 @@ class ManagedEndpoint:
         if resident is not None and resident > self.endpoint.watchdog.memory:
             child.abort(Reason(kind="memory_limit", text=f"{resident} bytes resident, {self.endpoint.watchdog.memory} allowed"))
 
+    def _watch_age(self, *, resumed: bool) -> None:
+        """A connection is as old as it is, however many owners it had."""
+        watchdog, now = self.endpoint.watchdog, monotonic()
+        if not watchdog.max_age:
+            return
+        if not resumed:
+            self._expires_at = now + max(1.0, watchdog.max_age - random() * watchdog.rollover_window)  # noqa: S311 - a dice
+        self._age = self._office.reactor.call_later(max(0.0, self._expires_at - now), self._age_out)
+
     def _age_out(self) -> None:
         if self._child is not None and self.state == "up":
             self._planned = "max_age"
+            self._unwanted = True
             self._child.stop(kind="recycled")
 
     # -- small tools -----------------------------------------------------------------------------------------------------
@@ -705,16 +745,19 @@ class ManagedEndpoint:
     def _tell(self, kind: int, streams: list[Subscription]) -> None:
         assert self._child is not None
         ref = next(self._refs)
-        with suppress(NotConnected):  # it is leaving; its successor is told with the assignment
+        self._told[ref] = (kind, streams)
+        with suppress(NotConnected):  # it is leaving; its successor is told
             self._child.tell(kind, ref, {"streams": streams})
-            self._told[ref] = (kind, streams)
 
-    def _tell_again(self) -> None:
-        """What the last owner was told and may not have sent. What is wanted, its successor has asked for by itself."""
-        told, self._told = self._told, {}
-        for kind, streams in told.values():
-            if kind == commands.UNSUBSCRIBE:
-                self._tell(kind, streams)
+    def _tell_untold(self) -> None:
+        """What no owner of the connection is known to have sent, as far as it still holds. Where the peer answers, the new one
+        asks by itself for what is wanted."""
+        untold, self._untold = self._untold, []
+        for kind, streams in untold:
+            adding = kind == commands.SUBSCRIBE
+            held = [stream for stream in streams if (key_of(stream) in self.ledger.wanted) is adding]
+            if held and not (adding and self._is_answered):
+                self._tell(kind, held)
 
 
 _REPORTS: dict[str, Callable[[ManagedEndpoint, dict[str, Any]], None]] = {

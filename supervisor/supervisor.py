@@ -82,10 +82,12 @@ class Supervisor:
         strategy: Strategy = "one_for_one",
         spares: int = 1,
         start_method: Literal["forkserver", "spawn"] = "forkserver",
+        busy_poll: float = 0.0,
         given: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         """Without a `name` it has no lock and no control socket, so several don't exclude each other.
 
+        `busy_poll`: seconds that owners and the consumer go on polling before they sleep; it costs a core each.
         `given`: per endpoint the keys that a configuration file sets, so that a dialect overrules none of them, even where
         they equal the defaults. Raises `ConfigError` with every problem of every endpoint, `DuplicateEndpoint`,
         `UnsupportedPlatform`.
@@ -103,6 +105,7 @@ class Supervisor:
         self.aio = AsyncSupervisor(self)
         """The same for coroutines."""
         self.reactor = Reactor()
+        self.reactor.busy_poll = self.busy_poll = busy_poll
         self.budget = ConnectBudget()
         self._runtime_dir = runtime_dir
         self._strategy = strategy
@@ -139,6 +142,7 @@ class Supervisor:
             runtime_dir=settings.runtime_dir,
             strategy=settings.strategy,
             spares=settings.spares,
+            busy_poll=settings.busy_poll,
             start_method=settings.start_method,
             given=settings.given,
         )

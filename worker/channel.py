@@ -12,7 +12,7 @@ import ssl
 from contextlib import suppress
 from typing import Final, Protocol
 
-READ_SIZE: Final = 256 * 1024
+READ_SIZE: Final = 128 * 1024
 _RECORD: Final = 16 * 1024
 
 

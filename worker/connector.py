@@ -15,6 +15,7 @@ from wsadapter.contract.commands import Assignment
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.channel import PlainChannel
 from wsadapter.worker.decode import Hook, HookError, leave_as_asked, load_hook
+from wsadapter.worker.deflate import parse_answer
 from wsadapter.worker.transport import ConnectError, Connection, connect
 from wsadapter.worker.wakeup import Wakeup
 
@@ -77,7 +78,9 @@ class Connector:
         if self._handed is None or resume is None:
             return connect(self._assignment, lambda step: self._tell(Step(step)))
         self._handed.setblocking(False)
-        return Connection(PlainChannel(self._handed), first=self._tail, **resume.up)
+        answer = resume.up["headers"].get("sec-websocket-extensions")
+        deflate = parse_answer(answer) if answer else None
+        return Connection(PlainChannel(self._handed), first=self._tail, deflate=deflate, **resume.up)
 
     def _load_hook(self) -> Hook | None:
         if not self._assignment.endpoint.decode:

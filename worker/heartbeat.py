@@ -36,6 +36,7 @@ class Heartbeat:
         self._count = 0
         self._next: float | None = None
         self._outstanding: deque[_Beat] = deque(maxlen=_MOST_OUTSTANDING)
+        self._inherited_until = 0.0
         self._paused = False
         self._resumed_at = 0.0
         self._fields: dict[str, Any] = orjson.loads(settings.reply) if settings.kind == "json" and settings.reply else {}
@@ -47,8 +48,14 @@ class Heartbeat:
         if self._settings.kind != "none" and self._settings.interval > 0:
             self._next = now + self._settings.interval
 
+    def inherit(self, now: float) -> None:
+        """A predecessor may have sent one over the same connection: its answer is no message, and is not missed either."""
+        self._inherited_until = now + self._settings.timeout
+
     def due(self, now: float) -> bytes | None:
         """The frame to send now, if it is time."""
+        if now >= self._inherited_until:
+            self._inherited_until = 0.0
         if self._next is None or now < self._next:
             return None
         self._next = now + self._settings.interval
@@ -93,7 +100,7 @@ class Heartbeat:
     @property
     def listens(self) -> bool:
         """Whether a message may be the answer to a heartbeat now, so that `answer` must see it."""
-        return bool(self._outstanding) and self._settings.kind != "ping" and bool(self._settings.reply)
+        return bool(self._outstanding or self._inherited_until) and self._settings.kind != "ping" and bool(self._settings.reply)
 
     def any_message(self, now: float) -> None:
         """Messages came in. Where `reply` is empty they are the answer to all that was sent, and stay messages."""
@@ -119,4 +126,7 @@ class Heartbeat:
             return False
 
     def _answered(self, now: float) -> None:
-        self.rtt = now - self._outstanding.popleft().sent_at
+        if self._outstanding:
+            self.rtt = now - self._outstanding.popleft().sent_at
+        else:
+            self._inherited_until = 0.0

@@ -1,6 +1,7 @@
 """Messages and reports into the pipe to the supervisor: sequence numbers, records, writes that never block.
 
-A record is written with one `os.writev`: header and tables, then the bytes of the read as they are. What the pipe does not
+A record is written with one `os.writev`: header and tables, then the bytes of the read as they are; messages that came
+compressed or in fragments are written put together. What the pipe does not
 take at once waits here, and while something waits (`backlog`) the owner reads no more data from its connection: an owner
 never drops.
 """
@@ -14,11 +15,14 @@ from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 from wsadapter.contract.commands import Report
-from wsadapter.contract.record import BATCH, REPORT, encode_head
+from wsadapter.contract.record import BATCH, REPORT, encode_head, field
 from wsadapter.worker.reader import Batch
 
 _REPEATED: Final = 64 * 1024
 """Bytes of an unfinished message that are rather written again in front of what is new than put together by the reader."""
+
+_MOST_PARTS: Final = 16
+"""Pieces of a record above which they are rather joined; `writev` takes no more than 1,024 (IOV_MAX)."""
 
 
 class _Place(NamedTuple):
@@ -67,7 +71,7 @@ class Outbox:
         if self._filtered:
             self._write(
                 self._head(
-                    kind=BATCH, received_at=time.time_ns(), position=self._position, raw=0, tail=self._tail,
+                    kind=BATCH, received_at=time.time_ns(), position=self._position, size=0, tail=self._tail,
                     continues=self._tail > 0,
                 )
             )  # fmt: skip
@@ -75,7 +79,7 @@ class Outbox:
     def report(self, report: Report) -> None:
         """Writes a report at this place in the stream."""
         body = report.encode()
-        self._write(self._head(kind=REPORT, received_at=time.time_ns(), raw=len(body)), body)
+        self._write(self._head(kind=REPORT, received_at=time.time_ns(), size=len(body)), body)
 
     def messages(
         self,
@@ -93,30 +97,22 @@ class Outbox:
         of the whole batch.
         """
         place = self._place(batch, position, first, last)
-        if not skipped and not batch.joined and first == 0 and last == len(batch.starts) and not place.shift:
+        if not skipped and not batch.joined and first == 0 and last == batch.count and not place.shift:
             self._whole(batch, place, received_at, position, streams)
             return
         kept = [i for i in range(first, last) if i not in skipped]
         if not kept:
             return
-        starts, ends, extra = [], [], []
-        shift = place.shift
-        behind = begin_of_extra = place.end + shift
-        for i in kept:
-            joined = batch.joined.get(i)
-            if joined is None:
-                starts.append(batch.starts[i] + shift)
-                ends.append(batch.ends[i] + shift)
-            else:
-                starts.append(behind)
-                behind += len(joined)
-                ends.append(behind)
-                extra.append(joined)
         binary = set(batch.binary)
+        kinds = _kinds([i in binary for i in kept])
+        indexes = None if streams is None else _indexes([streams[i] for i in kept])
+        if batch.joined and not self._tells_all:
+            # What came compressed or in fragments would be written twice, as it came and put together.
+            self._stacked([batch.payload(i) for i in kept], kinds, received_at, position + place.end, indexes)
+            return
         self._carry(
-            batch, place, *extra, received_at=received_at, position=position, starts=starts, ends=ends,
-            extra=behind - begin_of_extra, binary=_kinds([i in binary for i in kept]),
-            streams=None if streams is None else _indexes([streams[i] for i in kept]),
+            place, _pieces(batch, place, kept), received_at=received_at, position=position, count=len(kept),
+            layout=_layout(batch, place, first, last, skipped), binary=kinds, streams=indexes,
         )  # fmt: skip
 
     def _whole(
@@ -125,29 +121,28 @@ class Outbox:
         binary: bool | Sequence[bool] = False
         if batch.binary:
             marked = set(batch.binary)
-            binary = _kinds([i in marked for i in range(len(batch.starts))])
+            binary = _kinds([i in marked for i in range(batch.count)])
         self._carry(
-            batch, place, received_at=received_at, position=position, starts=batch.starts, ends=batch.ends, binary=binary,
-            streams=_indexes(streams),
+            place, _pieces(batch, place), received_at=received_at, position=position,
+            layout=batch.layout(), count=batch.count, binary=binary, streams=_indexes(streams),
         )  # fmt: skip
 
     def cover(self, batch: Batch, received_at: int, position: int) -> None:
         """Writes what `tell_all` asks for of a read and no message's record carried. To be called behind its last message."""
         if self._tells_all and self._position < position + len(batch.data):
-            count = len(batch.starts)
-            self._carry(batch, self._place(batch, position, count, count), received_at=received_at, position=position)
+            place = self._place(batch, position, batch.count, batch.count)
+            self._carry(place, _pieces(batch, place), received_at=received_at, position=position)
 
-    def _carry(self, batch: Batch, place: _Place, *behind: bytes, position: int, **fields: object) -> None:
-        begin, end, tail, _, continues = place
+    def _carry(self, place: _Place, pieces: Sequence[bytes | memoryview], *, position: int, **fields: object) -> None:
+        self._position, self._tail = position + place.end, place.tail
+        size = sum(map(len, pieces))
         head = self._head(
-            kind=BATCH, position=position + end, raw=end - begin, tail=tail, continues=continues, **fields
+            kind=BATCH, position=self._position, size=size, tail=place.tail, continues=place.continues, **fields
         )  # fmt: skip
-        self._position, self._tail = position + end, tail
-        data = batch.data
-        self._write(head, data if end - begin == len(data) else memoryview(data)[begin:end], *behind)
+        self._write(head, *pieces)
 
     def _place(self, batch: Batch, position: int, first: int, last: int) -> _Place:
-        all_told = last == len(batch.starts)
+        all_told = last == batch.count
         if not self._tells_all:
             begin = batch.ends[first - 1] if first else 0
             return _Place(begin, batch.consumed if all_told else batch.ends[last - 1], shift=-begin)
@@ -172,15 +167,22 @@ class Outbox:
         streams: Sequence[int] | None = None,
     ) -> None:
         """Writes messages that are not a slice of what was read."""
-        ends, total = [], 0
-        for payload in payloads:
-            total += len(payload)
-            ends.append(total)
+        self._stacked(payloads, _kinds(binary), received_at, position, _indexes(streams))
+
+    def _stacked(
+        self,
+        payloads: Sequence[bytes],
+        binary: bool | Sequence[bool],
+        received_at: int,
+        position: int,
+        streams: Sequence[int] | None,
+    ) -> None:
+        self._position = position
         head = self._head(
-            kind=BATCH, received_at=received_at, position=position, starts=[0, *ends[:-1]], ends=ends, raw=0, extra=total,
-            binary=_kinds(binary), streams=_indexes(streams),
+            kind=BATCH, received_at=received_at, position=position, count=len(payloads), size=sum(map(len, payloads)),
+            layout="".join([field(0, len(payload)) for payload in payloads]), binary=binary, streams=streams,
         )  # fmt: skip
-        self._write(head, b"".join(payloads))
+        self._write(head, *payloads)
 
     def flush(self) -> bool:
         """Writes what waits, as far as the pipe takes it; true when nothing is left."""
@@ -204,6 +206,8 @@ class Outbox:
         if self._waiting:
             self._waiting.extend(memoryview(part) for part in parts if part)
             return
+        if len(parts) > _MOST_PARTS:
+            parts = (b"".join(parts),)
         try:
             written = os.writev(self._fd, parts)
         except BlockingIOError:
@@ -213,6 +217,37 @@ class Outbox:
             if written < size:
                 self._waiting.append(memoryview(part)[written:])
             written = max(0, written - size)
+
+
+def _layout(batch: Batch, place: _Place, first: int, last: int, skipped: Collection[int]) -> str:
+    """Of the messages `first` to `last` (exclusive): what is `skipped` are bytes of no interest."""
+    fields = batch.fields(first, last)
+    for i in (first, *batch.joined):
+        if first <= i < last:
+            before = batch.ends[i - 1] if i > first else -place.shift
+            payload = batch.joined.get(i) if i not in skipped else None
+            size = batch.ends[i] - batch.starts[i] if payload is None else len(payload)
+            fields[i - first] = field(batch.starts[i] - before, size)
+    for i in skipped:
+        if first <= i < last:
+            fields[i - first] = fields[i - first].replace("s", "x")
+    return "".join(fields)
+
+
+def _pieces(batch: Batch, place: _Place, kept: Sequence[int] = ()) -> list[bytes | memoryview]:
+    """The bytes that a record carries: those of the read, and in them, behind its last frame, each joined message of `kept`."""
+    pieces: list[bytes | memoryview] = []
+    begin = place.begin
+    for i in kept if batch.joined else ():
+        if i in batch.joined:
+            pieces += (_piece(batch.data, begin, batch.ends[i]), batch.joined[i])
+            begin = batch.ends[i]
+    pieces.append(_piece(batch.data, begin, place.end))
+    return pieces
+
+
+def _piece(data: bytes, begin: int, end: int) -> bytes | memoryview:
+    return data if end - begin == len(data) else memoryview(data)[begin:end]
 
 
 def _kinds(binary: Sequence[bool]) -> bool | Sequence[bool]:

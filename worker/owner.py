@@ -84,6 +84,7 @@ class Owner:
         self._step = ""
         self._step_limit = self._step_deadline = _NEVER
         self._wire: Wire | None = None
+        self._wire_fd = -1
         self._session: Session | None = None
         self._paused = False
         self._leave: Leave | None = None
@@ -93,6 +94,7 @@ class Owner:
         self._probe: int | None = None
         self._handed: tuple[socket.socket, bytes] | None = None
         self._custody_due = False
+        self._busy_poll = 0.0
         self._tells_all = False
         self._announced: tuple[int, bytes] = (-1, b"")
         self._owed: list[int] = []
@@ -112,8 +114,20 @@ class Owner:
                 self._look_around(now)
                 if self._phase is _Phase.DONE:
                     return 0 if self._assignment is None or self._uplink.drained else 1
-            for fd, mask in self._poller.wait(max(0.0, self._look_at - now)):
+            timeout = max(0.0, self._look_at - now)
+            for fd, mask in self._spin(timeout) if self._busy_poll else self._poller.wait(timeout):
                 self._serve(fd, mask, time.monotonic())
+
+    def _spin(self, timeout: float) -> list[tuple[int, int]]:
+        """Polls without sleep for a while, and only then waits."""
+        patience = min(self._busy_poll, timeout)
+        wait, end = self._poller.wait, time.monotonic() + patience
+        while True:
+            ready = wait(0.0)
+            if ready or self._changed:
+                return ready
+            if time.monotonic() >= end:
+                return wait(timeout - patience)
 
     def _look_around(self, now: float) -> None:
         """All that may be due. It is skipped after reads that gave nothing but messages: they make no deadline earlier."""
@@ -133,7 +147,8 @@ class Owner:
             watch(self._control.fileno(), READ | WRITE if self._control.backlog else READ)
         watch(self._pipe_fd, WRITE if self._uplink.backlog else 0)
         if self._wire is not None:
-            watch(self._wire.fileno(), self._wire.mask(reading=self._reads))
+            self._wire_fd = self._wire.fileno()
+            watch(self._wire_fd, self._wire.mask(reading=self._reads))
 
     @property
     def _reads(self) -> bool:
@@ -161,7 +176,7 @@ class Owner:
         return self._wire.sender.stuck_since + self._assignment.endpoint.timeouts.send
 
     def _serve(self, fd: int, mask: int, now: float) -> None:
-        if self._wire is not None and fd == self._wire.fileno():
+        if fd == self._wire_fd:
             if mask & WRITE or self._phase is not _Phase.UP:
                 self._changed = True
                 self._flush(now)
@@ -216,8 +231,13 @@ class Owner:
 
     def _assign(self, assignment: Assignment) -> None:
         self._assignment = assignment
+        self._busy_poll = assignment.busy_poll
         self._backstop.follow(assignment.endpoint.watchdog.progress)
         self._phase = _Phase.CONNECTING
+        if assignment.resume is not None and self._handed is None:
+            text = "the connection to go on with did not arrive (too many open files?)"
+            self._begin_leaving(Leave(Reason(kind="connect_failed", text=text)), time.monotonic())
+            return
         sock, body = self._handed or (None, b"")
         tail = body[assignment.resume.rest :] if assignment.resume is not None else b""
         self._connector = Connector(assignment, self._wakeup, sock, tail)
@@ -328,6 +348,8 @@ class Owner:
         }  # fmt: skip
         if self._assignment.custody and opened.hook is None and self._wire.can_outlive:
             self._be_ready_to_die(resume, len(connection.first))
+        if resume is not None and self._handed is not None:  # before anything else is sent
+            self._wire.sender.complete(self._handed[1][: resume.rest], resume.ref, now)
         self._carry_out(self._session.start(fields, now), now)
         if resume is not None:
             self._go_on_with(self._wire, resume, now)
@@ -347,8 +369,6 @@ class Owner:
             self._wire.sender.announce = self._announce
 
     def _go_on_with(self, wire: Wire, resume: Resume, now: float) -> None:
-        assert self._handed is not None
-        wire.sender.complete(self._handed[1][: resume.rest], resume.ref, now)
         self._flush(now)
         try:
             wire.skip(resume.skip)
@@ -365,9 +385,10 @@ class Owner:
     def _give_custody(self) -> None:
         """Nothing of what had to be sent first is on its way any more: from here on the connection can be handed on."""
         assert self._wire is not None
-        self._custody_due = False
         custody = self._wire.custody()
-        if custody is not None and self._control.hand(CUSTODY, asdict(custody), self._wire.fileno()):
+        handed = custody is not None and self._control.hand(CUSTODY, asdict(custody), self._wire.fileno())
+        self._custody_due = custody is not None and not handed
+        if handed:
             self._wire.sender.announce = self._announce
 
     # --- up
@@ -381,7 +402,11 @@ class Owner:
             self._lost(lost, now)
             return
         if batch is not None:
-            self._parsed(batch, now)
+            if self._uplink.is_direct and batch.count and self._session.passes(batch, now):
+                self._uplink.pass_on(batch, time.time_ns(), self._wire.received - len(batch.data))
+                self._cover(batch)
+            else:
+                self._parsed(batch, now)
             if self._tells_all:
                 self._discard(now)
         if self._uplink.blocked or self._uplink.gone or self._wire.ended:
@@ -391,7 +416,11 @@ class Owner:
         assert self._session is not None
         assert self._wire is not None
         self._carry_out(self._session.received(batch, now), now)
-        if self._tells_all:
+        self._cover(batch)
+
+    def _cover(self, batch: Batch) -> None:
+        """What of a read is in no message's record yet must not be lost either."""
+        if self._tells_all and self._wire is not None:
             self._uplink.cover(batch, time.time_ns(), self._wire.received - len(batch.data))
 
     def _discard(self, now: float) -> None:
@@ -499,6 +528,7 @@ class Owner:
         if self._leave.linger and not wire.peer_left() and now < self._wire_deadline:
             return False
         self._poller.watch(wire.fileno(), 0)
+        self._wire_fd = -1
         for ref, fate in wire.sender.abandon():
             self._control.say(REFUSED, ref, {"text": "the connection is gone", "fate": fate})
         wire.close()

@@ -9,6 +9,8 @@ from typing import Final, Protocol
 
 READ: Final = 1
 WRITE: Final = 4
+_TROUBLE: Final = 8 | 16
+"""EPOLLERR and EPOLLHUP."""
 
 
 class Poller(Protocol):
@@ -45,8 +47,10 @@ class _Epoll:
 
     def wait(self, timeout: float) -> list[tuple[int, int]]:
         ready = self._epoll.poll(timeout)
-        trouble = select.EPOLLERR | select.EPOLLHUP
-        return [(fd, mask | READ | WRITE if mask & trouble else mask) for fd, mask in ready]
+        for _, mask in ready:
+            if mask & _TROUBLE:
+                return [(fd, mask | READ | WRITE if mask & _TROUBLE else mask) for fd, mask in ready]
+        return ready
 
     def close(self) -> None:
         self._epoll.close()

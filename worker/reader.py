@@ -10,8 +10,10 @@ else is told apart only after that test has failed.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from wsadapter.contract.record import field
 from wsadapter.worker.deflate import BadDeflate, Inflater, TooLong
 from wsadapter.worker.frames import BINARY, CLOSE, PING, PONG, RSV1, TEXT
 from wsadapter.worker.utf8 import Utf8, is_utf8
@@ -28,6 +30,11 @@ _SMALLEST_HEADER: Final = 2
 _SHORT_HEADER: Final = struct.Struct("!BBH")
 _unpack_short_header: Final = _SHORT_HEADER.unpack_from
 _LARGEST_SHORT: Final = 0xFFFF
+_GAP: Final = 64
+"""Where in a code the distance begins."""
+_SIZE: Final = (1 << _GAP) - 1
+_REMEMBERED: Final = 8192
+"""Sizes below this have their fields remembered: a megabyte at most."""
 _SMALL: Final = 16 * 1024
 """A piece of an unfinished frame below this size is copied to its neighbours: as an object of its own it would cost more."""
 
@@ -50,10 +57,33 @@ class Control(NamedTuple):
     payload: bytes
 
 
+def _header_size(size: int) -> int:
+    """Of the shortest header that such a frame of less than 64 KiB can have (RFC 6455 §5.2)."""
+    return 2 if size < 126 else 4
+
+
+class _Fields(dict[int, str]):
+    """Each code's field of a record's layout."""
+
+    def __missing__(self, code: int) -> str:
+        if code > _LARGEST_SHORT:
+            return field(code >> _GAP, code & _SIZE)
+        made = field(_header_size(code), code)
+        if code < _REMEMBERED:
+            self[code] = made
+        return made
+
+
+_field_of: Final = _Fields().__getitem__
+
+
 class Batch:
     """What one read completed. Offsets count from the beginning of `data`."""
 
-    __slots__ = ("binary", "consumed", "controls", "data", "ends", "fresh", "joined", "starts", "unfinished", "violation")
+    __slots__ = (
+        "_offsets", "_payloads", "binary", "codes", "consumed", "controls", "data", "end", "fresh", "joined", "unfinished",
+        "violation",
+    )  # fmt: skip
 
     def __init__(self, data: bytes, fresh: int = 0) -> None:
         self.data = data
@@ -61,9 +91,13 @@ class Batch:
         grows, the bytes of the read alone."""
         self.fresh = fresh
         """Where the bytes of this read begin."""
-        self.starts: list[int] = []
-        self.ends: list[int] = []
-        """Per message where its payload stands in `data`; for a joined one both are the end of its last frame."""
+        self.codes: list[int] = []
+        """Per message the size of its payload, and, by `_GAP` bits higher, how far it is from the end of the message before
+        (the first: from the beginning) to it. The size alone where that is nothing but the shortest header of a frame of less
+        than 64 KiB: one number in the usual case, for what is noted here costs as much as finding it. A joined message has
+        no size, and stands where its last frame ends."""
+        self.end = 0
+        """Where the last message ends."""
         self.binary: list[int] = []
         """Which of the messages are binary, by index."""
         self.joined: dict[int, bytes] = {}
@@ -77,11 +111,71 @@ class Batch:
         are needed, besides all of `data`, to go on with a new `Reader`. The end of `data` where nothing is left over."""
         self.violation: Violation | None = None
         """What came after the messages and can't be accepted. Nothing may be fed any more."""
+        self._offsets: tuple[list[int], list[int]] | None = None
+        self._payloads: Sequence[bytes] | None = None
+
+    @property
+    def count(self) -> int:
+        """Number of messages."""
+        return len(self.codes)
+
+    def add(self, start: int, stop: int) -> None:
+        """Notes a message."""
+        gap, size = start - self.end, stop - start
+        short = size <= _LARGEST_SHORT and gap == _header_size(size)
+        self.codes.append(size if short else gap << _GAP | size)
+        self.end = stop
+
+    def fields(self, first: int, last: int) -> list[str]:
+        """The messages `first` to `last` (exclusive) as fields of a record's layout."""
+        return list(map(_field_of, self.codes[first:last]))
+
+    def layout(self) -> str:
+        """All messages as a record's layout."""
+        return "".join(map(_field_of, self.codes))
+
+    @property
+    def starts(self) -> list[int]:
+        """Per message where its payload begins in `data`; for a joined one where its last frame ends."""
+        return self._found()[0]
+
+    @property
+    def ends(self) -> list[int]:
+        """Per message where its payload ends in `data`; for a joined one where its last frame does."""
+        return self._found()[1]
+
+    def _found(self) -> tuple[list[int], list[int]]:
+        if self._offsets is None:
+            at, starts, ends = 0, [], []
+            for code in self.codes:
+                if code <= _LARGEST_SHORT:
+                    at += 2 if code < 126 else 4
+                    size = code
+                else:
+                    at += code >> _GAP
+                    size = code & _SIZE
+                starts.append(at)
+                at += size
+                ends.append(at)
+            self._offsets = starts, ends
+        return self._offsets
 
     def payload(self, index: int) -> bytes:
         """One message."""
-        joined = self.joined.get(index)
-        return self.data[self.starts[index] : self.ends[index]] if joined is None else joined
+        if self._payloads is None:
+            self._payloads = self._all_payloads()
+        return self._payloads[index]
+
+    def _all_payloads(self) -> Sequence[bytes]:
+        if len(self.codes) == 1 and not self.joined:
+            return (self.data[self.end - (self.codes[0] & _SIZE) : self.end],)
+        found = struct.Struct(self.layout()).unpack_from(self.data)
+        if not self.joined:
+            return found
+        every = list(found)
+        for index, payload in self.joined.items():
+            every[index] = payload
+        return every
 
 
 class _Break(Exception):
@@ -216,8 +310,8 @@ class Reader:
 
     def _texts(self, batch: Batch) -> None:
         """A row of unfragmented text frames with short headers: the hottest loop of an owner."""
-        data, starts, ends = batch.data, batch.starts, batch.ends
-        count, end = len(starts), len(data)
+        data, codes = batch.data, batch.codes
+        count, end = len(codes), len(data)
         last_header = end - _SHORT_HEADER.size
         at = batch.consumed
         while at <= last_header:
@@ -227,12 +321,12 @@ class Reader:
                 break
             if short < 126:
                 start = at + 2
-                stop = start + short
-            elif short == 126:
+                size = short
+            elif short == 126 <= size:
                 start = at + 4
-                stop = start + size
             else:
                 break
+            stop = start + size
             payload = data[start:stop]
             if not payload.isascii():
                 if stop > end:
@@ -240,35 +334,38 @@ class Reader:
                 if not is_utf8(payload):
                     _settle(batch, count, at)
                     raise _Break(_NOT_UTF8)
-            starts.append(start)
-            ends.append(stop)
+            codes.append(size)
             at = stop
         if at > end:
-            self._checked = end - starts[-1]  # it is ASCII so far
+            self._checked = end - start  # it is ASCII so far
         _settle(batch, count, at)
         if at > end:
             self._wanted = at - batch.consumed
 
     def _binaries(self, batch: Batch) -> None:
         """A row of unfragmented binary frames with short headers."""
-        data, starts, ends = batch.data, batch.starts, batch.ends
-        count = len(starts)
+        data, codes = batch.data, batch.codes
+        count = len(codes)
         last_header = len(data) - _SHORT_HEADER.size
         at = batch.consumed
         while at <= last_header:
             first, short, size = _unpack_short_header(data, at)
-            if first != _FINAL_BINARY or short > 126:
+            if first != _FINAL_BINARY:
                 break
-            start = at + 2 if short < 126 else at + 4
-            at = start + (short if short < 126 else size)
-            starts.append(start)
-            ends.append(at)
+            if short < 126:
+                codes.append(short)
+                at += 2 + short
+            elif short == 126 <= size:
+                codes.append(size)
+                at += 4 + size
+            else:
+                break
         _settle(batch, count, at)
-        batch.binary.extend(range(count, len(starts)))
+        batch.binary.extend(range(count, len(codes)))
 
     def _compressed_messages(self, batch: Batch) -> None:
         """A row of unfragmented compressed messages with short headers."""
-        data, starts, ends = batch.data, batch.starts, batch.ends
+        data, codes = batch.data, batch.codes
         end = len(data)
         last_header = end - _SHORT_HEADER.size
         at = batch.consumed
@@ -285,11 +382,10 @@ class Reader:
                 if not payload.isascii() and not is_utf8(payload):
                     raise _Break(_NOT_UTF8)
             else:
-                batch.binary.append(len(starts))
-            batch.joined[len(starts)] = payload
-            starts.append(at)
-            ends.append(at)
-            batch.consumed = at
+                batch.binary.append(len(codes))
+            batch.joined[len(codes)] = payload
+            codes.append((at - batch.end) << _GAP)
+            batch.end = batch.consumed = at
 
     def _frame(self, batch: Batch, at: int) -> bool:
         """Any frame; whether it was complete and something can follow it."""
@@ -350,13 +446,11 @@ class Reader:
             batch.controls.append(Control(opcode, batch.data[start:stop]))
             self.closed = opcode == CLOSE
         elif first == _FINAL_BINARY:
-            batch.binary.append(len(batch.starts))
-            batch.starts.append(start)
-            batch.ends.append(stop)
+            batch.binary.append(batch.count)
+            batch.add(start, stop)
         elif first == _FINAL_TEXT:
             self._continue_text(batch.data[start:stop], final=True)
-            batch.starts.append(start)
-            batch.ends.append(stop)
+            batch.add(start, stop)
         else:
             if opcode:
                 self._opened = opcode
@@ -375,12 +469,11 @@ class Reader:
         if not final:
             self._parts += payload
             return
-        index = len(batch.starts)
+        index = batch.count
         if self._opened == BINARY:
             batch.binary.append(index)
         batch.joined[index] = b"".join((self._parts, payload)) if self._parts else payload
-        batch.starts.append(stop)
-        batch.ends.append(stop)
+        batch.add(stop, stop)
         self._opened = self._wire_size = 0
         self._parts = bytearray()
 
@@ -413,9 +506,15 @@ class Reader:
 
 def _settle(batch: Batch, count: int, at: int) -> None:
     """Ends a row of frames that began with the message `count`: the last one may not be complete."""
+    codes, begin = batch.codes, batch.consumed
     if at > len(batch.data):
-        del batch.starts[-1], batch.ends[-1]
-        at = batch.ends[-1] if len(batch.ends) > count else batch.consumed
+        size = codes.pop()
+        at -= _header_size(size) + size
+    if len(codes) > count:
+        if begin != batch.end:
+            size = codes[count]
+            codes[count] = (begin - batch.end + _header_size(size)) << _GAP | size
+        batch.end = at
     batch.consumed = at
 
 

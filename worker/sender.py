@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -35,6 +35,8 @@ class Sender:
         """How many bytes the kernel was given."""
         self.announce: Announce | None = None
         self._allowed_at = 0.0
+        self._unheard = False
+        """The next frame waits for its announcement to be taken, not for its time."""
         self._urgent: deque[_Outgoing] = deque()
         self._waiting: deque[_Outgoing] = deque()
         self._current: _Outgoing | None = None
@@ -85,11 +87,12 @@ class Sender:
 
     def paced_until(self) -> float | None:
         """When the next frame may be sent; None: none waits for that."""
-        return self._allowed_at if self._waiting and not self._rest and not self.broken else None
+        waits = self._waiting and not self._rest and not self._unheard and not self.broken
+        return self._allowed_at if waits else None
 
-    def flush(self, now: float) -> list[int]:
-        """Sends as much as the kernel takes; the refs of the frames it now has all bytes of."""
-        taken: list[int] = []
+    def flush(self, now: float) -> Iterator[int]:
+        """Sends as much as the kernel takes. Yields the ref of each frame that it now has all bytes of, before the next one is
+        announced: of the frames before the last announced, the supervisor knows only what it was told."""
         try:
             while not self.broken and (self._rest or self._next(now)):
                 size = self._channel.send(self._rest)
@@ -98,19 +101,21 @@ class Sender:
                 if self._rest:
                     break
                 self._since = None
-                if self._current is not None and self._current.ref:
-                    taken.append(self._current.ref)
-                self._current = None
+                done, self._current = self._current, None
+                if done is not None and done.ref:
+                    yield done.ref
         except OSError as error:
             # Not the end yet: the peer's last words may still be unread. Reading finds it out.
             self.broken = error.strerror or str(error)
             self._since = now
-        return taken
 
     def _next(self, now: float) -> bool:
         """Puts the next frame, or what TLS itself has to say, into `_rest`."""
         queue = self._urgent or (self._waiting if now >= self._allowed_at else None)
-        if queue and self.announce is not None and not self.announce(queue[0].ref, self.position, queue[0].frame):
+        self._unheard = bool(
+            queue and self.announce is not None and not self.announce(queue[0].ref, self.position, queue[0].frame)
+        )
+        if self._unheard:
             return False
         self._current = queue.popleft() if queue else None
         if self._current is not None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Final
 
 from wsadapter.contract.commands import Assignment, Report
 from wsadapter.contract.endpoint import Subscription
@@ -78,6 +79,10 @@ class Leave:
 Action = Send | Say | Deliver | Leave
 
 
+_NUMBERS: Final = 1 << 16
+"""More frames than one owner asks with."""
+
+
 class _State(Enum):
     OPEN = auto()
     CLOSING = auto()
@@ -93,7 +98,8 @@ class Session:
         self._endpoint = assignment.endpoint
         self._state = _State.OPEN
         self.heartbeat = Heartbeat(assignment.endpoint.heartbeat, salt=salt)
-        self._subscriptions = Subscriptions(assignment.dialect)
+        number = _NUMBERS * (assignment.epoch - 1) if assignment.resume is not None else 0
+        self._subscriptions = Subscriptions(assignment.dialect, number=number)
         self._streams = _streams(assignment)
         self._last_received = 0.0
         self._paused = False
@@ -117,6 +123,7 @@ class Session:
         actions: list[Action] = [Say(Report(event="up", fields=fields))]
         wanted = self._assignment.wanted
         if self._assignment.resume is not None:
+            self.heartbeat.inherit(now)
             wanted = tuple(stream for stream in wanted if stream not in self._assignment.confirmed)
             return actions + (_actions(self._subscriptions.restore(wanted, now)) if wanted else [])
         actions += [Send(encode_frame(TEXT, text.encode())) for text in self._endpoint.send_on_up]
@@ -132,6 +139,23 @@ class Session:
         """Fewer streams are wanted."""
         return _actions(self._subscriptions.unsubscribe(streams, now)) if self.open else []
 
+    def passes(self, batch: Batch, now: float) -> bool:
+        """Takes note of a read that is nothing but messages to be handed on as they are. False: it is for `received`."""
+        if batch.controls or batch.joined or batch.violation is not None or self._looks_into(batch.data):
+            return False
+        self._last_received = now
+        self.heartbeat.any_message(now)
+        return True
+
+    def _looks_into(self, data: bytes) -> bool:
+        """Whether messages may have to be taken out, or told apart."""
+        return (
+            self._streams is not None
+            or self._subscriptions.waiting
+            or self.heartbeat.listens
+            or self._subscriptions.may_be_housekeeping(data)
+        )
+
     def received(self, batch: Batch, now: float) -> list[Action]:
         """A read was parsed."""
         self._last_received = now
@@ -144,7 +168,7 @@ class Session:
                 self.heartbeat.pong(control.payload, now)
             elif control.opcode == CLOSE:
                 closes = control
-        if batch.starts:
+        if batch.count:
             self.heartbeat.any_message(now)
             actions += self._messages(batch, now)
         if batch.violation is not None:
@@ -154,19 +178,17 @@ class Session:
         return actions
 
     def _messages(self, batch: Batch, now: float) -> Iterable[Action]:
-        if self._streams is not None or self.heartbeat.listens or self._subscriptions.waiting:
+        if batch.joined or self._looks_into(batch.data):
             return list(self._inspected(batch, now))
-        if batch.joined or self._subscriptions.may_be_housekeeping(batch.data):
-            return list(self._inspected(batch, now))
-        return (Deliver(batch, 0, len(batch.starts)),)
+        return (Deliver(batch, 0, batch.count),)
 
     def _inspected(self, batch: Batch, now: float) -> Iterator[Action]:
         """Takes out what is not data or not wanted, and puts what it leads to in its place between the messages."""
         binary = set(batch.binary)
         first = filtered = 0
         skipped: set[int] = set()
-        indexes = None if self._streams is None else [0] * len(batch.starts)
-        for at in range(len(batch.starts)):
+        indexes = None if self._streams is None else [0] * batch.count
+        for at in range(batch.count):
             if at in binary:
                 continue
             text = Text(batch.payload(at))
@@ -186,8 +208,8 @@ class Session:
                 yield Deliver(batch, first, at + 1, frozenset(skipped), filtered, indexes)
                 yield from _actions(steps)
                 first, filtered, skipped = at + 1, 0, set()
-        if first < len(batch.starts):
-            yield Deliver(batch, first, len(batch.starts), frozenset(skipped), filtered, indexes)
+        if first < batch.count:
+            yield Deliver(batch, first, batch.count, frozenset(skipped), filtered, indexes)
 
     def _no_data(self, text: Text, now: float) -> list[Step] | None:
         """What an answer leads to, nothing for a heartbeat and housekeeping; None where the message is data."""

@@ -53,11 +53,12 @@ class _Frame:
 class Subscriptions:
     """The subscriptions of one connection. Not thread-safe."""
 
-    def __init__(self, dialect: Mapping[str, Any] | None) -> None:
-        """`dialect` as in dialects/README.md, already checked; None: streams are frames of their own."""
+    def __init__(self, dialect: Mapping[str, Any] | None, *, number: int = 0) -> None:
+        """`dialect` as in dialects/README.md, already checked; None: streams are frames of their own. `number`: above all that
+        predecessors on the same connection gave their frames, for answers to those may still come."""
         self._dialect = dialect or {}
         self._settings: Mapping[str, Any] = self._dialect.get("subscribe", {})
-        self._number = 0
+        self._number = number
         self._frames: list[_Frame] = []
         self._restoring = False
         self._ok = 0
@@ -112,7 +113,7 @@ class Subscriptions:
 
     def may_be_housekeeping(self, data: bytes) -> bool:
         """A cheap test on all that was read at once: whether `housekeeping` has to look at its messages."""
-        return any(needle in data for needle, _ in self._housekeeping)
+        return bool(self._housekeeping) and any(needle in data for needle, _ in self._housekeeping)
 
     def housekeeping(self, text: Text) -> bool:
         """Whether a message is one that carries no data by the dialect's rules."""

@@ -49,6 +49,19 @@ class Uplink:
         else:
             self._write_report(report)
 
+    @property
+    def is_direct(self) -> bool:
+        """Whether what is delivered goes into the pipe as it is: no hook looks at it first."""
+        return self._decoder is None
+
+    def pass_on(self, batch: Batch, received_at: int, position: int) -> None:
+        """All messages of a read, where the uplink is direct."""
+        try:
+            if not self.gone:
+                self._outbox.messages(batch, received_at, position, 0, batch.count)
+        except BrokenPipeError:
+            self.gone = True
+
     def deliver(self, what: Deliver, received_at: int, position: int) -> None:
         """Messages at this place in the stream; `position` is that of the beginning of the batch's data."""
         batch = what.batch
@@ -63,7 +76,7 @@ class Uplink:
         kept = [i for i in range(what.first, what.last) if i not in what.skipped]
         binary = set(batch.binary)
         payloads = [batch.payload(i) for i in kept]
-        end = batch.consumed if what.last == len(batch.starts) else batch.ends[what.last - 1]
+        end = batch.consumed if what.last == batch.count else batch.ends[what.last - 1]
         streams = [0] * len(kept) if what.streams is None else [what.streams[i] for i in kept]
         self._decoder.put(Payloads(received_at, position + end, payloads, [i in binary for i in kept], streams))
 

@@ -33,6 +33,7 @@ __all__ = [
 
 _TABLES: Final = ("supervisor", "output", "defaults", "endpoints")
 _MOST_SPARES: Final = 64
+_LONGEST_BUSY_POLL = 1.0
 _POSITION: Final = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
 
 
@@ -122,6 +123,8 @@ def _judge_supervisor(own: Mapping[str, Any], problems: list[Problem]) -> None:
         problems.append(Problem("supervisor.name", wrong))
     if not 0 <= own.get("spares", 0) <= _MOST_SPARES:
         problems.append(Problem("supervisor.spares", f"expected 0 to {_MOST_SPARES}, got {own['spares']}"))
+    if own.get("busy_poll", 0.0) > _LONGEST_BUSY_POLL:
+        problems.append(Problem("supervisor.busy_poll", f"expected at most {_LONGEST_BUSY_POLL:g} s, got {own['busy_poll']:g}"))
 
 
 def _judge_output(output: Mapping[str, Any], problems: list[Problem]) -> None:

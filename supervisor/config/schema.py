@@ -23,7 +23,7 @@ from wsadapter.contract.endpoint import SECTIONS, Endpoint, to_plain
 _SIZES: Final = frozenset({"max_message", "buffer.max_bytes", "watchdog.memory"})
 _RATIOS: Final = frozenset({"restart.backoff_factor"})
 _SECRET: Final = frozenset({"url", "headers", "proxy", "login", "send_on_up", "tls.key_password", "heartbeat.payload"})
-_OF_SUPERVISOR: Final = ("name", "runtime_dir", "strategy", "spares", "start_method")
+_OF_SUPERVISOR: Final = ("name", "runtime_dir", "strategy", "spares", "start_method", "busy_poll")
 _LONGEST_SHOWN: Final = 60
 _KINDS: Final = {str: "a string", bool: "true or false", int: "a number", float: "a number", type(None): "nothing"}
 

@@ -39,6 +39,8 @@ class Settings:
     """Warm owners kept ready."""
     start_method: StartMethod = "forkserver"
     """How processes are made: "forkserver" or "spawn"."""
+    busy_poll: float = 0.0
+    """For the lowest latency: seconds that owners and the consumer go on polling before they sleep. It costs a core each."""
     output: OutputSettings = OutputSettings()
     endpoints: tuple[Endpoint, ...] = ()
     """With `[defaults]` and the lines of `subscribe_file` merged in, paths absolute, `${...}` as written, no dialects."""

@@ -187,7 +187,9 @@ def _refuse_reload(error: ConfigError) -> None:
 
 
 def _apart_from_endpoints(settings: Settings) -> tuple[object, ...]:
-    return (settings.runtime_dir, settings.strategy, settings.spares, settings.start_method, settings.output)
+    return (
+        settings.runtime_dir, settings.strategy, settings.spares, settings.start_method, settings.busy_poll, settings.output
+    )  # fmt: skip
 
 
 def _stacks() -> str:

@@ -152,6 +152,8 @@ class Assignment:
     """Wall-clock ns of the last message accepted."""
     quarantine: str = ""
     """Folder for messages the decode hook failed on; empty: they are only counted."""
+    busy_poll: float = 0.0
+    """Seconds to go on polling before sleeping."""
     sys_path: tuple[str, ...] = field(default=())
     """Where the user's hooks are importable from."""
 

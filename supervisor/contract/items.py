@@ -60,7 +60,7 @@ class Batch(Sequence[bytes]):
     def __init__(
         self,
         endpoint: str,
-        payloads: list[bytes],
+        payloads: Sequence[bytes],
         *,
         epoch: int,
         first_number: int,
@@ -86,7 +86,7 @@ class Batch(Sequence[bytes]):
     @overload
     def __getitem__(self, position: slice) -> list[bytes]: ...
     def __getitem__(self, position: SupportsIndex | slice) -> bytes | list[bytes]:
-        return self._payloads[position] if isinstance(position, slice) else self._payloads[index(position)]
+        return list(self._payloads[position]) if isinstance(position, slice) else self._payloads[index(position)]
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._payloads)

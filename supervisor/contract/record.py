@@ -1,19 +1,20 @@
 """The record that travels through the pipe, owner to supervisor: one per read from the socket, not one per message.
 
-    +--------+---------------------------+---------------------------------------------+
-    | header | tables                    | body                                        |
-    | 64 B   | starts, ends: u32 x count | raw bytes as read from the socket ... tail  |
-    |        | binary: u8 x count (MIXED)| extra: payloads that are not a slice of raw |
-    |        | stream: u16 x count       |                                             |
-    +--------+---------------------------+---------------------------------------------+
+    +--------+---------------------------+--------------------------------------------+
+    | header | tables                    | body                                       |
+    | 64 B   | layout: text              | bytes as read from the socket ... tail     |
+    |        | binary: u8 x count (MIXED)| with payloads that are no slice of them in |
+    |        | stream: u16 x count       | their places                               |
+    +--------+---------------------------+--------------------------------------------+
 
-`starts` and `ends` are offsets into the body, so the owner writes the bytes it read without copying them, frame headers and
-all, and the supervisor slices the payloads out.
+The layout says in the notation of `struct` where in the body the payloads are: "2x5s4x200s" are two bytes of no interest, a
+payload of 5, four bytes, a payload of 200. So the owner writes the bytes it read without copying them, frame headers and all,
+and one call of C code makes all payloads of them. Only digits, "x" and "s" are ever let through to `struct`.
 
-`position` and `tail` are what a lossless handoff needs: the stream position behind `raw`, and how many bytes before it belong
-to a message that is not complete yet. The reader keeps that tail. A record either brings it again, in front of what is new, or,
-where it is long, says CONTINUES: then its offsets count from the beginning of the tail that is kept, and `raw` is its rest.
-So a message of many reads goes through the pipe once.
+`position` and `tail` are what a lossless handoff needs: the stream position behind the body, and how many bytes at the body's
+end belong to a message that is not complete yet. The reader keeps that tail. A record either brings it again, in front of what
+is new, or, where it is long, says CONTINUES: then its layout begins at the beginning of the tail that is kept, and the body is
+the rest. So a message of many reads goes through the pipe once.
 
 Two checksums: one of the header (checked before its lengths are believed) and one of the tables. The payload has none: it
 can't misalign what follows, and CRC32 of it would cost both sides more than the rest of the work. The sequence number finds a
@@ -53,7 +54,11 @@ _ROOM_LEAST: Final = 1 << 15
 _ROOM_MOST: Final = 5 << 16
 """Bytes of a reader's buffer. Most records of a busy connection fit with their tables, and stay in the processor's cache."""
 MAX_RECORD: Final = (1 << 32) - 1
-_U32: Final = next(code for code in "IL" if array(code).itemsize == 4)
+_NOTATION: Final = b"0123456789xs"
+"""All that may stand in a layout. The other letters of `struct` would make something else than bytes."""
+_SHORTEST_FIELD: Final = len("0x0s")
+_unpack_cached: Final = struct.unpack_from
+"""It remembers some layouts: of worth where they are short and come again."""
 
 
 class CorruptRecord(ValueError):
@@ -62,7 +67,7 @@ class CorruptRecord(ValueError):
 
 @dataclass(slots=True, eq=False)  # not frozen: that would more than double the cost of making one
 class Record:
-    """One decoded record. `body` holds its payloads; `payloads()` slices them out."""
+    """One decoded record."""
 
     kind: int
     sequence: int
@@ -70,38 +75,27 @@ class Record:
     received_at: int
     """Wall-clock ns of the read."""
     position: int
-    """Bytes received from the peer since the handshake, up to the end of `raw`."""
-    raw: int
-    """How many bytes of the body are raw socket bytes."""
+    """Bytes received from the peer since the handshake, up to the end of the body."""
     tail: int
     """How many bytes before `position` belong to a message that is not complete."""
     filtered: int
     """Messages the owner removed since the last record (filters, decode hook)."""
     count: int
     """Number of messages."""
-    starts: Sequence[int]
-    ends: Sequence[int]
+    payloads: tuple[bytes, ...]
+    """The messages, in order."""
+    size: int
+    """Bytes of the body, with the kept tail in front where messages begin there."""
     binary: bool | list[bool]
     streams: Sequence[int] | None
     """Per message the index of its stream, 0 for none; None where no message has one."""
-    body: bytes
-    base: int
-    """Where the body begins within `body`."""
+    report: bytes
+    """The JSON text of a REPORT."""
 
-    def payloads(self) -> list[bytes]:
-        """The messages, in order."""
-        if self.count == 1:
-            return [self.body[self.base + self.starts[0] : self.base + self.ends[0]]]
-        body = self.body[self.base :] if self.base else self.body  # one copy is cheaper than an addition per message
-        return [body[a:b] for a, b in zip(self.starts, self.ends, strict=True)]
 
-    def raw_bytes(self) -> bytes:
-        """The socket bytes it carries."""
-        return self.body[self.base : self.base + self.raw]
-
-    def report(self) -> bytes:
-        """The JSON text of a REPORT."""
-        return self.body[self.base :]
+def field(gap: int, size: int) -> str:
+    """A message in a layout: `size` bytes, `gap` bytes behind the message before or the beginning of the body."""
+    return f"{gap}x{size}s"
 
 
 def encode_head(
@@ -110,22 +104,22 @@ def encode_head(
     sequence: int,
     received_at: int,
     position: int = 0,
-    starts: Sequence[int] = (),
-    ends: Sequence[int] = (),
-    raw: int,
-    extra: int = 0,
+    layout: str = "",
+    count: int = 0,
+    size: int,
     tail: int = 0,
     filtered: int = 0,
     binary: bool | Sequence[bool] = False,
     streams: Sequence[int] | None = None,
     continues: bool = False,
 ) -> bytes:
-    """Header and tables of a record whose body of `raw + extra` bytes is written right behind it.
+    """Header and tables of a record whose body of `size` bytes is written right behind it. `layout`: a `field` for each of
+    the `count` messages; "5x" stands for 5 bytes in which there is none.
 
     Raises `ValueError` where the record would be longer than `MAX_RECORD` bytes.
     """
     flags = CONTINUES if continues else 0
-    tables = array(_U32, starts).tobytes() + array(_U32, ends).tobytes() if starts else b""
+    tables = layout.encode("ascii")
     if isinstance(binary, bool):
         flags |= BINARY if binary else 0
     else:
@@ -134,18 +128,18 @@ def encode_head(
     if streams is not None:
         flags |= STREAMS
         tables += array("H", streams).tobytes()
-    length = HEADER_SIZE + len(tables) + raw + extra
+    length = HEADER_SIZE + len(tables) + size
     if length > MAX_RECORD:
         raise ValueError(f"a record of {length} bytes does not fit; the limit is {MAX_RECORD}")
     head = _HEADER.pack(
-        _MAGIC, length, sequence, received_at, position, len(starts), raw, tail, filtered, kind, flags, crc32(tables), 0
+        _MAGIC, length, sequence, received_at, position, count, len(layout), tail, filtered, kind, flags, crc32(tables), 0
     )[:_CHECKED]
     return head + crc32(head).to_bytes(4, "little") + tables
 
 
 def encode(body: bytes, **fields: object) -> bytes:
     """A whole record in one piece, for tests and small reports; `fields` as for `encode_head`."""
-    fields.setdefault("raw", len(body))
+    fields.setdefault("size", len(body))
     return encode_head(**fields) + body  # type: ignore[arg-type]
 
 
@@ -225,48 +219,55 @@ class RecordReader:
         return fields
 
     def _decode(self, header: tuple[Any, ...], chunk: memoryview, at: int) -> Record:
-        magic, length, sequence, received_at, position, count, raw, tail, filtered, kind, flags, tables_crc, _ = header
+        magic, length, sequence, received_at, position, count, layout_size, tail, filtered, kind, flags, tables_crc, _ = header
         if magic != _MAGIC or kind not in (BATCH, REPORT):
             raise CorruptRecord("not a record of this version")
         if sequence != self._sequence + 1:
             raise CorruptRecord(f"record {sequence} came after record {self._sequence}")
-        width = 8 + bool(flags & MIXED) + 2 * bool(flags & STREAMS)
-        tables_size = count * width
-        body_size = length - HEADER_SIZE - tables_size
+        tables_size = layout_size + count * (bool(flags & MIXED) + 2 * bool(flags & STREAMS))
+        size = length - HEADER_SIZE - tables_size
         before = self._kept_size if flags & CONTINUES else 0
-        if body_size < 0 or raw > body_size or tail > before + raw or before + raw > self.limit:
+        if size < 0 or tail > min(before + size, self.limit) or layout_size < count * _SHORTEST_FIELD:
             raise CorruptRecord("a record's lengths contradict each other")
         base = at + HEADER_SIZE + tables_size
         tables = bytes(chunk[at + HEADER_SIZE : base])
         if crc32(tables) != tables_crc:
             raise CorruptRecord("the checksum of a record's tables is wrong")
         self._sequence = sequence
-        offsets = array(_U32, tables[: 8 * count])
-        starts, ends = offsets[:count], offsets[count:]
-        if count and max(ends) > before + body_size:
-            raise CorruptRecord("a message lies outside its record")
+        body = chunk[base : at + length]
+        if before and count:
+            body = memoryview(b"".join((*self._kept, body)))
+        payloads = _payloads(tables[:layout_size], count, body) if layout_size else ()
         binary: bool | list[bool] = bool(flags & BINARY)
         if flags & MIXED:
-            binary = [bool(value) for value in tables[8 * count : 9 * count]]
+            binary = [bool(value) for value in tables[layout_size : layout_size + count]]
         streams = array("H", tables[-2 * count :]) if flags & STREAMS and count else None
-        if before and count:
-            body, base = b"".join((*self._kept, chunk[base : at + length])), 0
-        else:
-            body, base = bytes(chunk[base : at + length]), 0
-        in_body = before + raw if before and count else raw
         if kind == BATCH:
             self.position = position
-            self._keep(body, base + in_body, in_body, tail)
+            if tail or self._kept:
+                self._keep(body, tail)
+        report = bytes(body) if kind == REPORT else b""
         return Record(
-            kind, sequence, received_at, position, in_body, tail, filtered, count, starts, ends, binary, streams, body, base
+            kind, sequence, received_at, position, tail, filtered, count, payloads, len(body), binary, streams, report
         )
 
-    def _keep(self, body: bytes, end: int, raw: int, tail: int) -> None:
-        """Of the tail kept so far and the `raw` bytes before `end` in `body`, keep the last `tail`."""
-        if tail <= raw:
-            self._kept = [body[end - tail : end]] if tail else []
+    def _keep(self, body: memoryview, tail: int) -> None:
+        """Of the tail kept so far and the bytes in `body`, keep the last `tail`."""
+        size = len(body)
+        if tail <= size:
+            self._kept = [bytes(body[size - tail :])] if tail else []
         else:
-            self._kept.append(body[end - raw : end])
-            if tail < self._kept_size + raw:
+            self._kept.append(bytes(body))
+            if tail < self._kept_size + size:
                 self._kept = [b"".join(self._kept)[-tail:]]
         self._kept_size = tail
+
+
+def _payloads(layout: bytes, count: int, body: memoryview) -> tuple[bytes, ...]:
+    """What the layout names. Its size is checked against the body's alone: what lies behind is another record's."""
+    if layout.translate(None, _NOTATION) or layout.count(b"s") != count:
+        raise CorruptRecord("a record's layout makes no sense")
+    try:
+        return _unpack_cached(layout, body) if count == 1 else struct.Struct(layout).unpack_from(body)
+    except struct.error as error:
+        raise CorruptRecord("a message lies outside its record") from error

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 
 import pytest
@@ -26,7 +28,7 @@ from tests.support.feeds import (
 )
 from tests.support.rawserver import RawPeer, RawServer, server_frame
 from tests.support.waiting import wait_until
-from wsadapter import Down, Endpoint, Gap, Item, Message, NotConnected, Supervisor, Up, capabilities
+from wsadapter import Down, Endpoint, Gap, Item, Message, NotConnected, Restored, SendFailed, Supervisor, Up, capabilities
 from wsadapter.contract.tcp import counters
 from wsadapter.testing import Exchange
 
@@ -53,6 +55,19 @@ def connected(items: list[Item], start_method: str = "forkserver", **settings: o
             wait_until(lambda: feed.status()["endpoints"]["a"]["in_custody"], DEADLINE)
             yield feed, peer
             assert server.nobody_came()
+
+
+def unsendable(feed: Supervisor, peer: RawPeer) -> Future[None]:
+    """A send of which a part is out, and the peer reads nothing."""
+    peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    child = feed._endpoints["a"]._child
+    assert child is not None
+    held = child._held
+    assert held is not None
+    before = sent_bytes(held.sock)
+    sent = feed.begin_send("a", os.urandom(8 << 20))
+    wait_until(lambda: sent_bytes(held.sock) > before, DEADLINE)
+    return sent
 
 
 def sent_bytes(sock: socket.socket) -> int:
@@ -188,6 +203,35 @@ def test_what_was_subscribed_is_not_subscribed_again_but_what_was_not_sent_is() 
         assert peer.read_frame() == (1, b"end")
 
 
+def test_with_compression_it_goes_on_where_messages_do_not_refer_back() -> None:
+    items: list[Item] = []
+    texts = [f"message {n} of many, which are all alike" for n in range(2000)]
+    with (
+        Exchange(messages=texts, rate=2000, deflate="permessage-deflate; server_no_context_takeover") as ex,
+        to_the_end(items, ex.endpoint("a", restart=SOON, compression=True), start_method="forkserver") as feed,
+    ):
+        for epoch in (1, 2, 3):
+            items += collect(feed, is_message("a", epoch))
+            kill(feed)
+        items += collect(feed, lambda item: isinstance(item, Message) and item.data == texts[-1].encode())
+        feed.send("a", "a reply that is long enough to be worth compressing " * 10, DEADLINE)
+        ex.wait_received(lambda frame: frame.payload.startswith(b"a reply"))
+    assert received(items) == [text.encode() for text in texts]
+    assert [up.resumed for up in events_of(items, "a", Up)] == [False, True, True, True]
+
+
+def test_with_compression_that_refers_back_it_reconnects_and_says_so() -> None:
+    items: list[Item] = []
+    with (
+        Exchange(messages=numbered, rate=1000, deflate="permessage-deflate") as ex,
+        to_the_end(items, ex.endpoint("a", restart=SOON, compression=True), start_method="forkserver") as feed,
+    ):
+        items += collect(feed, is_message("a"))
+        os.kill(pid_of(feed, "a"), signal.SIGKILL)
+        items += collect(feed, is_message("a", 2))
+    assert len(events_of(items, "a", Gap)) == 1
+
+
 def test_a_restart_by_hand_keeps_the_connection() -> None:
     items: list[Item] = []
     with connected(items) as (feed, peer):
@@ -292,3 +336,139 @@ def test_a_fork_of_the_program_does_not_keep_the_connection_open() -> None:
         finally:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+
+
+def test_a_half_sent_frame_that_nobody_can_complete_fails_at_once() -> None:
+    items: list[Item] = []
+    with RawServer() as server:
+        endpoint = Endpoint("a", url=server.url, restart=SOON, timeouts={**IMPATIENT, "connect": 0.001})
+        with to_the_end(items, endpoint, start_method="spawn", spares=0) as feed:
+            feed.start()
+            peer = server.accept_websocket()
+            items += collect(feed, is_event(Up, "a"))
+            wait_until(lambda: feed.status()["endpoints"]["a"]["in_custody"], DEADLINE)
+            sent = unsendable(feed, peer)
+            kill(feed)
+            with pytest.raises(SendFailed, match="unknown"):
+                feed.reactor.wait(sent, DEADLINE)
+            server.accept_websocket()
+            items += collect(feed, is_event(Gap, "a"))
+
+
+def test_what_an_owner_had_to_ask_for_and_did_not_is_asked_by_the_one_after_it() -> None:
+    items: list[Item] = []
+    with connected(items, limits={"sends": 1, "sends_period": 2.0}) as (feed, peer):
+        os.kill(pid_of(feed, "a"), signal.SIGSTOP)
+        feed.subscribe("a", ["one"])
+        feed.subscribe("a", ["two"])
+        kill(feed)
+        items += collect(feed, is_event(Up, "a", 2))
+        assert peer.read_frame() == (1, b"one")
+        kill(feed)  # "two" waits for its time
+        asked = [peer.read_frame()]
+        while asked[-1] != (1, b"two"):
+            asked.append(peer.read_frame())
+        items += collect(feed, is_event(Up, "a", 3))
+
+
+def test_what_was_subscribed_while_its_owner_was_being_killed_is_asked_for() -> None:
+    items: list[Item] = []
+    with connected(items) as (feed, peer):
+        managed = feed._endpoints["a"]
+
+        def subscribe_behind_the_kill() -> None:
+            managed.restart()
+            managed.subscribe(["late"])
+
+        feed.reactor.call(subscribe_behind_the_kill)
+        assert peer.read_frame() == (1, b"late")
+        items += collect(feed, is_event(Up, "a", 2))
+
+
+def test_what_is_unsubscribed_while_nobody_owns_the_connection_is_unsubscribed_by_the_next_owner() -> None:
+    items: list[Item] = []
+    stream = {"channel": "trades", "instId": "BTC-USDT"}
+    with RawServer() as server:
+        endpoint = Endpoint("a", url=server.url, dialect="okx", subscribe=[stream], restart=SOON, timeouts=IMPATIENT)
+        with to_the_end(items, endpoint, start_method="spawn", spares=0) as feed:
+            feed.start()
+            peer = server.accept_websocket()
+            assert json.loads(peer.read_frame()[1])["op"] == "subscribe"
+            peer.send_frame(1, json.dumps({"event": "subscribe", "arg": stream}).encode())
+            items += collect(feed, is_event(Restored, "a"))
+            kill(feed)
+            items += collect(feed, is_event(Down, "a"))
+            feed.unsubscribe("a", [stream])
+            assert json.loads(peer.read_frame()[1])["op"] == "unsubscribe"
+            items += collect(feed, is_event(Up, "a", 2))
+            assert server.nobody_came()
+
+
+def test_what_is_unsubscribed_and_subscribed_again_stays_subscribed() -> None:
+    items: list[Item] = []
+    stream = {"channel": "trades", "instId": "BTC-USDT"}
+    with connected(items, dialect="okx", subscribe=[stream]) as (feed, peer):
+        assert json.loads(peer.read_frame()[1])["op"] == "subscribe"
+        peer.send_frame(1, json.dumps({"event": "subscribe", "arg": stream}).encode())
+        items += collect(feed, is_event(Restored, "a"))
+        os.kill(pid_of(feed, "a"), signal.SIGSTOP)
+        feed.unsubscribe("a", [stream])
+        feed.subscribe("a", [stream])
+        kill(feed)
+        assert json.loads(peer.read_frame()[1])["op"] == "subscribe"
+        items += collect(feed, is_event(Up, "a", 2))
+        feed.send("a", "end", DEADLINE)
+        assert peer.read_frame() == (1, b"end")
+
+
+def test_new_settings_do_not_go_on_with_the_old_connection_even_where_its_owner_hangs() -> None:
+    items: list[Item] = []
+    with RawServer() as server:
+        endpoint = Endpoint("a", url=server.url, restart=SOON, timeouts=IMPATIENT)
+        with to_the_end(items, endpoint, start_method="forkserver") as feed:
+            feed.start()
+            peer = server.accept_websocket()
+            items += collect(feed, is_event(Up, "a"))
+            wait_until(lambda: feed.status()["endpoints"]["a"]["in_custody"], DEADLINE)
+            os.kill(pid_of(feed, "a"), signal.SIGSTOP)
+            managed = feed._endpoints["a"]
+            feed.reactor.call(lambda: managed.replace_settings(endpoint, None))
+            assert peer.at_end()
+            server.accept_websocket()
+            items += collect(feed, is_event(Gap, "a"))
+
+
+def test_a_connection_grows_old_however_many_owners_it_has() -> None:
+    items: list[Item] = []
+    with RawServer() as server:
+        endpoint = Endpoint("a", url=server.url, restart=SOON, timeouts=IMPATIENT, watchdog={"max_age": 1.0})
+        with to_the_end(items, endpoint, start_method="forkserver") as feed:
+            feed.start()
+            server.accept_websocket()
+            items += collect(feed, is_event(Up, "a"))
+            managed = feed._endpoints["a"]
+            expires_at = managed._expires_at
+            kill(feed)
+            items += collect(feed, is_event(Up, "a", 2))
+            assert managed._expires_at == expires_at
+            items += collect(feed, is_event(Down, "a", 2))
+            server.accept_websocket()
+            items += collect(feed, is_event(Gap, "a"))
+    assert events_of(items, "a", Down)[1].reason.kind == "recycled"
+
+
+def test_an_endpoint_that_disconnects_on_overflow_does_not_go_on_with_the_connection() -> None:
+    items: list[Item] = []
+    with RawServer() as server:
+        buffer = {"max_bytes": 1024, "overflow": "disconnect"}
+        endpoint = Endpoint("a", url=server.url, restart=SOON, timeouts=IMPATIENT, buffer=buffer)
+        with to_the_end(items, endpoint, start_method="forkserver") as feed:
+            feed.start()
+            peer = server.accept_websocket()
+            items += collect(feed, is_event(Up, "a"))
+            wait_until(lambda: feed.status()["endpoints"]["a"]["in_custody"], DEADLINE)
+            peer.send_frame(2, bytes(10_000))
+            assert peer.at_end()
+            server.accept_websocket()
+            items += collect(feed, is_event(Gap, "a"))
+    assert events_of(items, "a", Down)[0].reason.kind == "overflow"

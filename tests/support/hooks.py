@@ -75,7 +75,7 @@ def _garble(kind: str) -> None:
     garbage = {
         "garbage": bytes(range(256)) * 4,
         "checksum": good[: HEADER_SIZE - 1] + bytes([good[HEADER_SIZE - 1] ^ 1]) + body,
-        "length": encode_head(kind=REPORT, sequence=1 << 40, received_at=0, raw=(1 << 32) - 1 - HEADER_SIZE),
+        "length": encode_head(kind=REPORT, sequence=1 << 40, received_at=0, size=(1 << 32) - 1 - HEADER_SIZE),
     }[kind]
     for fd in _own_pipes():
         os.write(fd, garbage)

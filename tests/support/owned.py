@@ -166,8 +166,8 @@ class Owned:
                 self.records.append(record)
                 deadline = time.monotonic() + DEADLINE
                 if record.kind == BATCH:
-                    yield from record.payloads()
+                    yield from record.payloads
                     continue
-                report = Report.decode(record.report())
+                report = Report.decode(record.report)
                 if report.event != "stage":
                     yield report

@@ -61,6 +61,7 @@ class FakeOffice:
     def __init__(self) -> None:
         self.reactor = Reactor()
         self.budget = ConnectBudget()
+        self.busy_poll = 0.0
         self.inbox = Inbox()
         self.child = FakeChild()
 
@@ -260,3 +261,12 @@ def test_no_bytes_on_the_control_socket_end_the_loop(office: FakeOffice, garbage
         theirs.sendall(garbage)
         child._on_control(1)
         office.reactor.unregister(ours.fileno())
+
+
+@pytest.mark.parametrize("handed", [True, False])
+def test_an_owner_that_goes_on_with_another_connection_than_its_own_is_not_believed(office: FakeOffice, handed: bool) -> None:
+    managed = connected(office)
+    managed._resuming = handed
+    fields = {"headers": {}, "subprotocol": None, "resumed": not handed}
+    say(office, managed, orjson.dumps({"event": "up", "fields": fields}))
+    assert [reason.kind for reason in office.child.aborted] == ["corrupt"]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import struct
+import time
 from dataclasses import dataclass, field
 from unittest.mock import patch
 
@@ -10,13 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.rawserver import server_frame
-from wsadapter.contract.commands import Custody
-from wsadapter.contract.record import CONTINUES, CorruptRecord, RecordReader, encode, encode_head
+from wsadapter.child import _held_of
+from wsadapter.contract.commands import CUSTODY, Command, Custody
+from wsadapter.contract.record import CONTINUES, CorruptRecord, RecordReader, encode
 from wsadapter.contract.tcp import CLOSE_WAIT, ESTABLISHED, Counters
 from wsadapter.custody import Announced, HeldConnection, NotResumable, Resumption
 from wsadapter.worker import outbox
+from wsadapter.worker.channel import PlainChannel
 from wsadapter.worker.outbox import Outbox
 from wsadapter.worker.reader import Batch, Reader
+from wsadapter.worker.sender import Sender
 
 LIMIT = 1 << 20
 
@@ -64,7 +71,7 @@ class World:
     def bury(self, written: bytes) -> None:
         records = RecordReader(position=self.position, tail=self.tail)
         for record in records.feed(written):
-            self.delivered += record.payloads()
+            self.delivered += record.payloads
         self.position, self.tail = records.position, records.tail()
         assert self.position >= self.taken, "bytes left the kernel that are in no record"
         assert self.stream[: self.position].endswith(self.tail)
@@ -72,9 +79,9 @@ class World:
 
 def hand_over(pipe: Pipe, batch: Batch, position: int, parts: list[int]) -> None:
     """As an owner does: in records of some messages each, those that begin with an "s" left out, then the rest of the read."""
-    first, skipped = 0, {i for i in range(len(batch.starts)) if batch.payload(i).startswith(b"s")}
-    for part in [*parts, len(batch.starts)]:
-        last = min(first + part, len(batch.starts))
+    first, skipped = 0, {i for i in range(batch.count) if batch.payload(i).startswith(b"s")}
+    for part in [*parts, batch.count]:
+        last = min(first + part, batch.count)
         if last > first:
             pipe.messages(batch, 1, position, first, last, {i for i in skipped if first <= i < last})
             first = last
@@ -131,7 +138,7 @@ def test_a_message_of_many_reads_goes_through_the_pipe_once() -> None:
         batch = reader.feed(frame[at : at + 100_000])
         hand_over(pipe, batch, min(at + 100_000, len(frame)) - len(batch.data), [])
     assert len(pipe.written) < 3_010_000
-    (message,) = [payload for record in RecordReader().feed(bytes(pipe.written)) for payload in record.payloads()]
+    (message,) = [payload for record in RecordReader().feed(bytes(pipe.written)) for payload in record.payloads]
     assert message == b"z" * 3_000_000
 
 
@@ -139,7 +146,7 @@ def test_a_record_can_continue_only_what_is_kept() -> None:
     with pytest.raises(CorruptRecord, match="contradict"):
         list(RecordReader().feed(encode(b"abc", kind=1, sequence=1, received_at=0, tail=4, continues=True)))
     with pytest.raises(CorruptRecord, match="outside"):
-        body = encode_head(kind=1, sequence=1, received_at=0, starts=[0], ends=[4], raw=3, continues=True) + b"abc"
+        body = encode(b"abc", kind=1, sequence=1, received_at=0, layout="0x4s", count=1, continues=True)
         list(RecordReader(tail=b"").feed(body))
     assert CONTINUES
 
@@ -212,3 +219,85 @@ def test_a_connection_that_was_being_closed_is_not_handed_on(held: HeldConnectio
     held.announce(Announced.from_body(0, (0).to_bytes(8, "little") + CLOSE))
     with pytest.raises(NotResumable, match="close"):
         plan(held, Counters(ESTABLISHED, taken=1200, waiting=0, given=500))
+
+
+def test_an_owner_that_counted_what_was_never_sent_is_not_trusted(held: HeldConnection) -> None:
+    with pytest.raises(NotResumable, match="counted"):
+        plan(held, Counters(ESTABLISHED, taken=1200, waiting=0, given=499))
+
+
+# -- an owner that may say anything --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"{}", b'{"received":0}', b'{"received":-1,"sent":0}', b'{"received":0,"sent":9223372036854775808}',
+     b'{"received":0,"sent":1e300}', b'{"received":"1","sent":0}', b'{"received":null,"sent":0}'],
+)  # fmt: skip
+def test_a_custody_that_makes_no_sense_is_refused_and_its_socket_closed(body: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        with pytest.raises(ValueError, match="no sense"):
+            _held_of(Command(CUSTODY, 0, body), ours.detach())
+        assert theirs.recv(1) == b""
+
+
+def test_what_is_no_socket_is_not_taken_into_custody() -> None:
+    reading, writing = os.pipe()
+    with pytest.raises(ValueError, match="no sense"):
+        _held_of(Command(CUSTODY, 0, b'{"received":0,"sent":0}'), writing)
+    assert os.read(reading, 1) == b""  # it was closed
+    os.close(reading)
+
+
+def test_an_owner_can_not_make_the_supervisor_wait_for_the_peer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        theirs, _ = listener.accept()
+    with theirs:
+        ours.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                ours.send(bytes(65536))
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 5))
+        began = time.monotonic()
+        HeldConnection(ours, Custody(received=0, sent=0)).close()
+        assert time.monotonic() - began < 2.5
+
+
+# -- what is sent --------------------------------------------------------------------------------------------------------
+
+
+class Wire(PlainChannel):
+    """Takes everything, and notes it."""
+
+    def __init__(self, told: list[object]) -> None:
+        self._told = told
+
+    def send(self, sealed: memoryview) -> int:
+        self._told.append(bytes(sealed))
+        return len(sealed)
+
+
+def test_that_a_frame_is_out_is_told_before_the_next_one_is_announced() -> None:
+    told: list[object] = []
+    sender = Sender(Wire(told))
+    sender.announce = lambda ref, _position, _frame: told.append(("announced", ref)) or True
+    for ref, frame in ((1, b"one"), (2, b"two")):
+        sender.put(frame, ref=ref)
+    for ref in sender.flush(0.0):
+        told.append(("taken", ref))
+    assert told == [("announced", 1), b"one", ("taken", 1), ("announced", 2), b"two", ("taken", 2)]
+
+
+def test_a_frame_whose_announcement_waits_has_no_time_at_which_to_try_again() -> None:
+    told: list[object] = []
+    sender, hears = Sender(Wire(told)), False
+    sender.announce = lambda *_: hears
+    sender.put(b"one")
+    assert list(sender.flush(5.0)) == []
+    assert sender.waits
+    assert sender.paced_until() is None
+    hears = True
+    assert list(sender.flush(6.0)) == []
+    assert told == [b"one"]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from wsadapter.contract.endpoint import Buffer
 from wsadapter.contract.items import Batch, Dropped, Event, Message, Up
-from wsadapter.contract.record import BATCH, Record, RecordReader, encode
+from wsadapter.contract.record import BATCH, Record, RecordReader, encode, field
 from wsadapter.inbox import Account, Inbox, arrival_of
 
 MANY = 40
@@ -25,12 +25,11 @@ MANY = 40
 
 
 def record_of(payloads: list[bytes]) -> Record:
-    starts, ends, body = [], [], b""
-    for payload in payloads:
-        starts.append(len(body))
-        body += payload
-        ends.append(len(body))
-    (record,) = RecordReader().feed(encode(body, kind=BATCH, sequence=1, received_at=1, starts=starts, ends=ends))
+    layout = "".join(field(0, len(payload)) for payload in payloads)
+    body = b"".join(payloads)
+    (record,) = RecordReader().feed(
+        encode(body, kind=BATCH, sequence=1, received_at=1, layout=layout, count=len(payloads))
+    )
     return record
 
 

@@ -42,8 +42,8 @@ def test_a_read_becomes_one_record_with_its_bytes_as_they_came(pipe: tuple[int, 
     outbox.messages(batch, 77, 1000, 0, 2)
     (record,) = read(pipe[0], RecordReader())
     assert (record.kind, record.sequence, record.received_at, record.position) == (BATCH, 1, 77, 1010)
-    assert record.payloads() == [b"one", b"two"]
-    assert record.raw_bytes() == batch.data[:-1]
+    assert list(record.payloads) == [b"one", b"two"]
+    assert record.size == len(batch.data) - 1
     assert record.binary is False
 
 
@@ -55,12 +55,11 @@ def test_parts_of_a_read_make_records_of_their_own_around_reports(pipe: tuple[in
     outbox.filtered(5)
     outbox.messages(batch, 0, 0, 1, 3)
     first, report, second = read(pipe[0], RecordReader())
-    assert first.payloads() == [b"one"]
+    assert list(first.payloads) == [b"one"]
     assert first.position == 5
     assert report.kind == REPORT
-    assert second.payloads() == [b"\xff", b"three"]
+    assert list(second.payloads) == [b"\xff", b"three"]
     assert (second.binary, second.filtered, second.position) == ([True, False], 5, len(STREAM) - 1)
-    assert first.raw_bytes() + second.raw_bytes() == STREAM[:-1]
 
 
 def test_skipped_messages_are_left_out_and_nothing_is_written_for_nothing(pipe: tuple[int, int]) -> None:
@@ -69,7 +68,7 @@ def test_skipped_messages_are_left_out_and_nothing_is_written_for_nothing(pipe: 
     outbox.messages(batch, 0, 0, 0, 3, {0, 1, 2})
     outbox.messages(batch, 0, 0, 0, 3, {1})
     (record,) = read(pipe[0], RecordReader())
-    assert record.payloads() == [b"one", b"three"]
+    assert list(record.payloads) == [b"one", b"three"]
     assert record.sequence == 1
 
 
@@ -85,9 +84,9 @@ def test_what_a_full_pipe_does_not_take_waits_in_order(pipe: tuple[int, int]) ->
         outbox.flush()
         records += read(pipe[0], reader)
     batch, report, payloads = records
-    assert batch.payloads() == [large]
-    assert Report.decode(report.report()).fields == {"n": 1}
-    assert payloads.payloads() == [b"a", b"", b"bc"]
+    assert list(batch.payloads) == [large]
+    assert Report.decode(report.report).fields == {"n": 1}
+    assert list(payloads.payloads) == [b"a", b"", b"bc"]
     assert payloads.binary == [False, True, False]
     assert reader.torn == 0
 
@@ -98,3 +97,11 @@ def test_a_supervisor_that_is_gone_is_an_error() -> None:
     with pytest.raises(BrokenPipeError):
         Outbox(writing).report(Report(event="log"))
     os.close(writing)
+
+
+def test_a_record_of_what_was_removed_stands_where_the_last_payloads_ended(pipe: tuple[int, int]) -> None:
+    outbox, records = Outbox(pipe[1]), RecordReader()
+    outbox.payloads([b"a"], [False], 1, 500)
+    outbox.filtered(3)
+    outbox.tell_filtered()
+    assert [(record.position, record.filtered) for record in read(pipe[0], records)] == [(500, 0), (500, 3)]

@@ -23,7 +23,7 @@ def read(chunks: list[bytes], *, max_message: int = 1 << 20) -> tuple[Seen, int 
     for chunk in chunks:
         batch = reader.feed(chunk)
         binary = set(batch.binary)
-        seen += [("b" if i in binary else "t", batch.payload(i)) for i in range(len(batch.starts))]
+        seen += [("b" if i in binary else "t", batch.payload(i)) for i in range(batch.count)]
         consumed += batch.consumed
         if batch.violation:
             return seen, batch.violation.code, consumed

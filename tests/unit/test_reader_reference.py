@@ -110,7 +110,7 @@ def reader(max_message: int, *, deflate: bool, takeover: bool) -> Reader:
 
 def add(seen: Decoded, batch: Batch) -> None:
     binary = set(batch.binary)
-    seen.messages += [(BINARY if i in binary else TEXT, batch.payload(i)) for i in range(len(batch.starts))]
+    seen.messages += [(BINARY if i in binary else TEXT, batch.payload(i)) for i in range(batch.count)]
     seen.controls += batch.controls
     seen.failure = batch.violation.code if batch.violation else None
 

@@ -17,6 +17,7 @@ from wsadapter.contract.record import (
     RecordReader,
     encode,
     encode_head,
+    field,
 )
 
 payloads = st.lists(st.binary(max_size=60), max_size=12)
@@ -25,35 +26,36 @@ payloads = st.lists(st.binary(max_size=60), max_size=12)
 @st.composite
 def batches(draw: st.DrawFn) -> dict[str, Any]:
     """What an owner would write after one read: payloads with other bytes around them, and what it says of them."""
-    body, starts, ends = bytearray(draw(st.binary(max_size=9))), [], []
-    for payload in draw(payloads):
-        starts.append(len(body))
-        body += payload
-        ends.append(len(body))
-        body += draw(st.binary(max_size=4))
-    raw = draw(st.integers(0, len(body)))
+    body, fields, sent = bytearray(), "", draw(payloads)
+    for payload in sent:
+        gap = draw(st.binary(max_size=9))
+        body += gap + payload
+        fields += field(len(gap), len(payload))
+        skipped = draw(st.binary(max_size=4))
+        body += skipped
+        fields += f"{len(skipped)}x" if skipped else ""
+    body += draw(st.binary(max_size=9))
     mixed = draw(st.booleans())
     return {
         "body": bytes(body),
+        "payloads": tuple(sent),
         "kind": BATCH,
         "received_at": draw(st.integers(0, 2**63)),
         "position": draw(st.integers(0, 2**63)),
-        "starts": starts,
-        "ends": ends,
-        "raw": raw,
-        "tail": draw(st.integers(0, raw)),
+        "layout": fields,
+        "count": len(sent),
+        "tail": draw(st.integers(0, len(body))),
         "filtered": draw(st.integers(0, 9)),
-        "binary": draw(st.lists(st.booleans(), min_size=len(starts), max_size=len(starts))) if mixed else draw(st.booleans()),
-        "streams": draw(st.none() | st.lists(st.integers(0, 65535), min_size=len(starts), max_size=len(starts))),
+        "binary": draw(st.lists(st.booleans(), min_size=len(sent), max_size=len(sent))) if mixed else draw(st.booleans()),
+        "streams": draw(st.none() | st.lists(st.integers(0, 65535), min_size=len(sent), max_size=len(sent))),
     }
 
 
 def written(records: list[dict[str, Any]]) -> bytes:
     pieces = []
     for sequence, fields in enumerate(records, 1):
-        body = fields["body"]
-        head = {name: value for name, value in fields.items() if name != "body"}
-        pieces.append(encode_head(sequence=sequence, extra=len(body) - head["raw"], **head) + body)
+        said = {name: value for name, value in fields.items() if name not in ("body", "payloads")}
+        pieces.append(encode(fields["body"], sequence=sequence, **said))
     return b"".join(pieces)
 
 
@@ -61,8 +63,8 @@ def said(record: Record) -> tuple[Any, ...]:
     """All that a record says, independent of how its bytes lie in memory."""
     streams = None if record.streams is None else list(record.streams)
     return (
-        record.kind, record.sequence, record.received_at, record.position, record.raw_bytes(), record.tail, record.filtered,
-        record.payloads(), record.binary, streams,
+        record.kind, record.sequence, record.received_at, record.position, record.size, record.tail, record.filtered,
+        record.payloads, record.binary, streams,
     )  # fmt: skip
 
 
@@ -88,13 +90,12 @@ def test_what_comes_out_is_what_went_in(records: list[dict[str, Any]]) -> None:
     decoded = read_all(RecordReader(), [written(records)])
     assert len(decoded) == len(records)
     for sequence, (record, fields) in enumerate(zip(decoded, records, strict=True), 1):
-        body = fields["body"]
         assert record.sequence == sequence
-        assert record.payloads() == [body[a:b] for a, b in zip(fields["starts"], fields["ends"], strict=True)]
-        assert record.raw_bytes() == body[: fields["raw"]]
-        for name in ("kind", "received_at", "position", "raw", "tail", "filtered"):
+        assert record.payloads == fields["payloads"]
+        assert record.size == len(fields["body"])
+        for name in ("kind", "received_at", "position", "count", "tail", "filtered"):
             assert getattr(record, name) == fields[name]
-        if fields["starts"]:
+        if fields["count"]:
             assert record.binary == fields["binary"]
             assert record.streams is None if fields["streams"] is None else list(record.streams) == fields["streams"]
 
@@ -139,20 +140,63 @@ def test_garbage_is_never_taken_for_a_record(garbage: bytes) -> None:
 
 
 def test_a_length_beyond_the_limit_is_refused_before_it_is_waited_for() -> None:
-    head = encode_head(kind=BATCH, sequence=1, received_at=0, raw=5000)
+    head = encode_head(kind=BATCH, sequence=1, received_at=0, size=5000)
     with pytest.raises(CorruptRecord, match="limit is 4096"):
         list(RecordReader(limit=4096).feed(head))
 
 
 def test_a_report_is_its_json() -> None:
     (record,) = RecordReader().feed(encode(b'{"event":"up"}', kind=REPORT, sequence=1, received_at=7))
-    assert (record.kind, record.count, record.report()) == (REPORT, 0, b'{"event":"up"}')
+    assert (record.kind, record.count, record.report) == (REPORT, 0, b'{"event":"up"}')
 
 
 def test_a_large_record_in_small_pieces_is_not_copied_again_for_each() -> None:
     size = 8 << 20
-    data = encode(bytes(size), kind=BATCH, sequence=1, received_at=0, starts=[0], ends=[size])
+    data = encode(bytes(size), kind=BATCH, sequence=1, received_at=0, layout=field(0, size), count=1)
     reader = RecordReader()
     *early, last = (list(reader.feed(data[place : place + 4096])) for place in range(0, len(data), 4096))
     assert not any(early)
-    assert len(last[0].payloads()[0]) == size
+    assert len(last[0].payloads[0]) == size
+
+
+# -- layouts that no owner writes -------------------------------------------------------------------------------------------
+
+
+def decoded(layout: str, count: int, body: bytes, behind: bytes = b"") -> Record:
+    (record,) = RecordReader().feed(encode(body, kind=BATCH, sequence=1, received_at=0, layout=layout, count=count) + behind)
+    return record
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize(
+    "letters", ["4q", "8p", "1P0", "4?4s", "@0x8s", "<0x8s", "0x 8s", "0x8S", "0x8s\0", "-1x8s", "0x8s0n", "1e1x8s"]
+)
+def test_a_layout_makes_nothing_but_bytes(letters: str, count: int) -> None:
+    with pytest.raises(CorruptRecord, match=r"makes no sense|contradict"):
+        decoded("0x1s" * (count - 1) + letters, count, bytes(100))
+
+
+@pytest.mark.parametrize(("layout", "count"), [("0x1s", 0), ("0x1s0x1s", 1), ("0x1s00000x1s", 3), ("100x", 1), ("0000", 1)])
+def test_the_messages_of_a_layout_are_as_many_as_are_said(layout: str, count: int) -> None:
+    with pytest.raises(CorruptRecord, match=r"makes no sense|contradict"):
+        decoded(layout, count, bytes(100))
+
+
+@pytest.mark.parametrize("layout", ["0x101s", "100x1s", "0x50s1x50s", "1x50s1x49s", "0x0s99999999999999999999x0s", "0x5s9"])
+def test_no_message_is_taken_from_beyond_its_record(layout: str) -> None:
+    with pytest.raises(CorruptRecord, match="outside"):
+        decoded(layout, layout.count("s"), bytes(100), behind=bytes(1000))
+
+
+def test_a_layout_too_short_for_its_messages_is_refused_unread() -> None:
+    with pytest.raises(CorruptRecord, match="contradict"):
+        decoded("s" * 100, 100, bytes(100))
+
+
+@given(st.text("0123456789xs", min_size=4, max_size=40), st.integers(0, 60))
+def test_whatever_a_layout_says_it_is_obeyed_or_refused(layout: str, size: int) -> None:
+    try:
+        record = decoded(layout, layout.count("s"), bytes(size), behind=bytes(100))
+    except CorruptRecord:
+        return
+    assert sum(map(len, record.payloads)) <= size
