@@ -126,7 +126,7 @@ def test_the_parent_calls_no_function_per_message() -> None:
     assert few["call"] <= 25
     assert few["c_call"] <= 32
     assert lot["call"] <= few["call"] + 16
-    assert lot["c_call"] <= few["c_call"] + 8  # messages are made by iterators written in C
+    assert lot["c_call"] <= few["c_call"] + 32  # messages are made by iterators written in C
 
 
 def test_messages_that_are_not_kept_need_no_garbage_collection() -> None:

@@ -232,6 +232,40 @@ def test_with_compression_that_refers_back_it_reconnects_and_says_so() -> None:
     assert len(events_of(items, "a", Gap)) == 1
 
 
+def test_nothing_is_sent_into_a_half_sent_frame() -> None:
+    items: list[Item] = []
+    large = os.urandom(8 << 20)
+    with connected(items, heartbeat={"kind": "none"}) as (feed, peer):
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        child = feed._endpoints["a"]._child
+        assert child is not None
+        held = child._held
+        assert held is not None
+        before = sent_bytes(held.sock)
+        sent = feed.begin_send("a", large)
+        wait_until(lambda: sent_bytes(held.sock) > before, DEADLINE)
+        kill(feed)
+        items += collect(feed, is_event(Down, "a"))
+        feed.subscribe("a", ["behind"])
+        items += collect(feed, is_event(Up, "a", 2))
+        assert peer.read_frame() == (2, large)
+        assert peer.read_frame() == (1, b"behind")
+        feed.reactor.wait(sent, DEADLINE)
+
+
+def test_the_answer_to_a_dead_owners_heartbeat_is_no_message() -> None:
+    items: list[Item] = []
+    heartbeat = {"kind": "text", "payload": "ping", "reply": "pong", "interval": 0.3, "timeout": 5}
+    with connected(items, heartbeat=heartbeat) as (feed, peer):
+        assert peer.read_frame() == (1, b"ping")
+        kill(feed)
+        peer.send_frame(1, b"pong")
+        items += collect(feed, is_event(Up, "a", 2))
+        peer.send_frame(1, b"data")
+        items += collect(feed, is_message("a"))
+    assert received(items) == [b"data"]
+
+
 def test_a_restart_by_hand_keeps_the_connection() -> None:
     items: list[Item] = []
     with connected(items) as (feed, peer):
