@@ -18,6 +18,7 @@ import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from random import random
 from time import monotonic, time_ns
@@ -28,6 +29,7 @@ from weakref import WeakSet
 import psutil
 
 from wsadapter import capabilities
+from wsadapter.changeover import Changeover
 from wsadapter.child import Listener, OwnerChild
 from wsadapter.child_state import State
 from wsadapter.config.interpolate import expand_endpoint, mask_url
@@ -44,6 +46,7 @@ from wsadapter.monitor import Monitor
 from wsadapter.narration import Narrator
 from wsadapter.reactor import Reactor, Timer
 from wsadapter.restart import ConnectBudget, Decision, RestartPolicy, Verdict
+from wsadapter.succession import Succession
 
 logger = logging.getLogger("wsadapter.supervisor")
 
@@ -64,11 +67,17 @@ _PULSE_WITHOUT_PROBES = 5.0
 """Seconds between looks at an owner whose progress is not watched."""
 _UNRESUMABLE = ("corrupt", "overflow")
 """The connection of an owner that was ended for these is not gone on with: it can't be believed, or it is not wanted."""
+_INSISTENT = ("max_age", "changed", "notice", "memory_limit")
+"""Changes of connection that are tried again until they succeed, or the old connection ends."""
 _POISONED = ("crashed", "hung", "memory_limit")
 _FRUITLESS = 3
 """So many owners may die at the same place of a stream before its connection is given up: its bytes may be why they die."""
 _PULSE_SLOTS = 20
 """A pulse falls on a grid that all endpoints share: one turn of the loop then serves many of them."""
+_RECEIVING = 2.0
+"""Seconds without a message after which a connection does not count as receiving."""
+_MEMORY_MARGIN = 1.25
+"""Over so many times `watchdog.memory` an owner is killed, whether its successor is ready or not."""
 _DEFAULT_BUDGET = (60, 60.0)
 """Connects per period to a host that nobody set a limit for."""
 
@@ -122,7 +131,7 @@ class ManagedEndpoint:
         self.filtered = 0
         self.rtt: float | None = None
         self._office = office
-        self._dialect = dialect
+        self.dialect = dialect
         self._policy = RestartPolicy(endpoint.restart, random)
         self._narrate = Narrator(endpoint.name)
         self._child: OwnerChild | None = None
@@ -137,6 +146,11 @@ class ManagedEndpoint:
         self._fruitless = (-1, 0)
         """A place in the stream, and how many owners have died there."""
         self._resuming = False
+        self._change = Changeover(self, office.reactor)
+        self._continues = False
+        """Its connection takes the stream up where the one before ended."""
+        self._replaces = False
+        """Its connection was opened to replace the one before."""
         self._unwanted = False
         """Its connection is to be replaced: it must not outlive its owner."""
         self._expires_at = 0.0
@@ -171,7 +185,7 @@ class ManagedEndpoint:
     @property
     def settled(self) -> bool:
         """It has no process, and none will come by itself."""
-        return self._child is None and self.state in ("stopped", "fatal")
+        return self._child is None and not self._change.dropped and self.state in ("stopped", "fatal")
 
     @property
     def pid(self) -> int | None:
@@ -186,6 +200,7 @@ class ManagedEndpoint:
         """Let the owner close the connection and go; no new one comes."""
         self._stopping = True
         self._cancel_timer()
+        self._change.drop()
         self._give_up_connection()
         if self._child is None:
             self._settle("stopped")
@@ -193,9 +208,10 @@ class ManagedEndpoint:
             self.state = "stopping"
             self._child.stop(kind="stopped")
 
-    def restart(self, why: str = "recycled", *, afresh: bool = False) -> Future[None]:
-        """A new owner now, whatever the state; the future is done when it is up. It goes on with the connection where that can
-        outlive the old owner, but not `afresh`."""
+    def restart(self, why: str = "recycled", *, afresh: bool = False, at_once: bool = False) -> Future[None]:
+        """A new owner, whatever the state; the future is done when it is up. It goes on with the connection where that can
+        outlive the old owner, but not `afresh`. A connection that is up and has to be replaced is left only when the next one
+        is ready, but for `at_once`."""
         future = _promise()
         self._up_waiters.append(future)
         self._stopping = False
@@ -204,15 +220,23 @@ class ManagedEndpoint:
             self._cancel_timer()
             self._launch()
             return future
-        self._planned = why
         if self._child.in_custody and not afresh:
+            self._planned = why
             self._child.abort(Reason(kind="recycled", text=why))  # nothing is lost by it, and nothing is waited for
+        elif self._can_overlap and not at_once:
+            self._change.begin(why)
         else:
-            if afresh:
-                self._unwanted = True
-                self._give_up_connection()
-            self._child.stop(kind="recycled")
+            self._leave(why, afresh=afresh)
         return future
+
+    def _leave(self, why: str, *, afresh: bool) -> None:
+        """End the owner as planned; the next one opens a new connection."""
+        assert self._child is not None
+        self._planned = why
+        if afresh:
+            self._unwanted = True
+            self._give_up_connection()
+        self._child.stop(kind="recycled")
 
     def send(self, data: bytes, *, binary: bool) -> Future[None]:
         """Done when the owner has handed all bytes to the kernel."""
@@ -225,6 +249,7 @@ class ManagedEndpoint:
             self._untold.append((commands.SUBSCRIBE, new))
         elif new and self.state in ("connecting", "up"):
             self._tell(commands.SUBSCRIBE, new)
+        self._change.subscriptions_changed(commands.SUBSCRIBE, new)
         return new
 
     def unsubscribe(self, streams: Iterable[Subscription]) -> list[Subscription]:
@@ -234,6 +259,7 @@ class ManagedEndpoint:
             self._untold.append((commands.UNSUBSCRIBE, gone))  # an owner that is not up only forgets what it was to ask for
         elif gone and self.state in ("connecting", "up"):
             self._tell(commands.UNSUBSCRIBE, gone)
+        self._change.subscriptions_changed(commands.UNSUBSCRIBE, gone)
         return gone
 
     def insert(self, data: bytes, *, binary: bool) -> int:
@@ -253,15 +279,20 @@ class ManagedEndpoint:
             monitor.notify(items.Down(self.name, self.epoch, time_ns(), self.last_exit))
 
     def replace_settings(self, endpoint: Endpoint, dialect: dict[str, Any] | None) -> None:
-        """New settings from a reload; they hold from the next owner on, which comes at once."""
+        """New settings from a reload; they hold from the next owner on. The old one goes when that is ready."""
+        alike = (self.endpoint.urls, self.endpoint.identity, self.dialect) == (endpoint.urls, endpoint.identity, dialect)
+        self._change.drop()
         self.ledger.unwant(list(self.ledger.wanted.values()))
         self.ledger.want(endpoint.subscribe)
         self.endpoint = endpoint
         self.account.buffer = endpoint.buffer
-        self._dialect = dialect
+        self.dialect = dialect
         self._policy = RestartPolicy(endpoint.restart, random)
         self._url = 0
-        self.restart(afresh=True)
+        if self._can_overlap:
+            self._change.begin("changed", alike=alike)
+        else:
+            self.restart("changed", afresh=True)
 
     def status(self) -> dict[str, Any]:
         """For the status, see DESIGN's command-line contract."""
@@ -277,6 +308,7 @@ class ManagedEndpoint:
             "gaps": self.gaps,
             "handoffs": self.handoffs,
             "in_custody": self._child is not None and self._child.in_custody,
+            "successor": self._change.phase,
             "dropped": self.account.dropped,
             "filtered": self.filtered,
             "torn": self.torn,
@@ -291,6 +323,15 @@ class ManagedEndpoint:
     # -- the next owner --------------------------------------------------------------------------------------------------
 
     def _launch(self) -> None:
+        wait = self.book()
+        if wait > 0:
+            self.state = "backoff"
+            self._timer = self._office.reactor.call_later(wait, self._hire)
+        else:
+            self._hire()
+
+    def book(self) -> float:
+        """A connect, by the budget of its host; the seconds until then."""
         limits = self.endpoint.limits
         connects, period = limits.connects, limits.connects_period
         host = urlsplit(self._current_url()).hostname or ""
@@ -298,22 +339,22 @@ class ManagedEndpoint:
             connects, period = (0, 60.0) if _is_loopback(host) else _DEFAULT_BUDGET
         now, key = monotonic(), f"{host} {self.endpoint.bind}"
         at = self._office.budget.reserve(key, now, connects, period)
-        wait = at - now
-        if wait > 0:
-            self._booking = (key, at)
-            self.state = "backoff"
-            self._narrate.budget(self.epoch + 1, host, wait)
-            self._timer = self._office.reactor.call_later(wait, self._hire)
-        else:
-            self._hire()
+        self._booking = (key, at) if at > now else None
+        if at > now:
+            self._narrate.budget(self.epoch + 1, host, at - now)
+        return at - now
 
-    def _hire(self) -> None:
+    def _begin_epoch(self) -> None:
         self.epoch += 1
         self.state = "starting"
         self._last_words = None
         self._epoch_messages = 0
         self._streams = [None]
-        self._resuming = self._unwanted = False
+        self._position = 0
+        self._resuming = self._unwanted = self._continues = self._replaces = False
+
+    def _hire(self) -> None:
+        self._begin_epoch()
         self._timer = self._booking = None
         child = self._office.hire(self, self.endpoint)
         self._child = child
@@ -337,13 +378,14 @@ class ManagedEndpoint:
             self._connection_gone()
         self._start_pulse()
 
-    def _assignment(self) -> Assignment:
+    def _assignment(self, epoch: int = 0, *, identify: bool = False) -> Assignment:
         endpoint = expand_endpoint(self.endpoint)
         return Assignment(
             endpoint=endpoint,
-            epoch=self.epoch,
+            epoch=epoch or self.epoch,
+            identify=identify,
             url=endpoint.urls[self._url % len(endpoint.urls)],
-            dialect=self._dialect,
+            dialect=self.dialect,
             wanted=tuple(self.ledger.wanted.values()),
             confirmed=tuple(self._was_confirmed if self._resumption is None else self._still_subscribed()),
             custody=capabilities.custody(),
@@ -381,6 +423,10 @@ class ManagedEndpoint:
             child.abort(Reason(kind="corrupt", text="a message of a stream that was not announced"))
             return
         self._last_heard = monotonic()
+        new = self._change.new(received, streams)
+        if new is None:
+            return
+        received, streams = new
         first = self.ledger.accept(received.count, received.received_at)
         self.messages += received.count
         self._epoch_messages += received.count
@@ -407,6 +453,7 @@ class ManagedEndpoint:
             child.abort(Reason(kind="corrupt", text=f"control socket: {error}"))
 
     def _taken(self, ref: int) -> None:
+        self._change.taken(ref)
         self._told.pop(ref, None)
         if future := self._pending.pop(ref, None):
             future.set_result(None)
@@ -511,7 +558,7 @@ class ManagedEndpoint:
     @property
     def _is_answered(self) -> bool:
         """Whether the peer says what it has subscribed."""
-        return bool(self._dialect is not None and self._dialect.get("subscribe"))
+        return bool(self.dialect is not None and self.dialect.get("subscribe"))
 
     def _judge_sends(self) -> None:
         """Every send that waits gets its answer; but for the one frame that the next owner completes."""
@@ -536,12 +583,17 @@ class ManagedEndpoint:
         else:
             decision = self._policy.decide(monotonic(), reason, uptime)
         alive = self._resumption is not None and decision.verdict is Verdict.RESTART
-        self._narrate.next(decision, self.endpoint.restart, resumes=alive)
+        follows = self._change.can_follow and decision.verdict is Verdict.RESTART and not alive
+        self._narrate.next(decision, self.endpoint.restart, resumes=alive, follows=follows)
         if not alive:
             self._give_up_connection()
+        if not follows:
+            self._change.drop()
         match decision.verdict:
             case Verdict.RESTART if alive:
                 self._hire()
+            case Verdict.RESTART if follows:
+                self._change.adopt(self._last_lost_at, partial(self._adopt, replaces=decision.restarts == 0))
             case Verdict.RESTART if decision.delay == 0:
                 self._launch()
             case Verdict.RESTART:
@@ -583,20 +635,22 @@ class ManagedEndpoint:
         resumed = self._resuming
         if bool(fields.get("resumed")) is not resumed:
             raise ValueError("it did not go on with the connection that it was handed" if resumed else "nothing was resumed")
+        resumed |= self._continues
         self._up_fields = {"headers": headers, "subprotocol": subprotocol, "peer": peer}
         up = items.Up(self.name, self.epoch, now, subprotocol, headers, resumed)
         self._put(up)
-        if resumed:
+        if self._resuming:
             self.handoffs += 1
             self._tell_untold()
         elif self.ledger.ever_up:
             self.ledger.connection_lost()
-            self.gap("reconnected", self._last_lost_at, now)
+            if not resumed:
+                self.gap("replaced" if self._replaces else "reconnected", self._last_lost_at, now)
         self.ledger.ever_up = True
-        self._watch_age(resumed=resumed)
+        self._watch_age(resumed=self._resuming)
         for monitor in self.monitors:
             monitor.notify(up)
-        if not self._planned:  # else it is the old owner, which came up before it heard that it is to go
+        if not self._planned and not self._change.under_way:  # else it is the old owner, which is to go
             for future in self._up_waiters:
                 future.set_result(None)
             self._up_waiters.clear()
@@ -691,8 +745,13 @@ class ManagedEndpoint:
 
     def _check_memory(self, child: OwnerChild, pid: int) -> None:
         resident = resident_bytes(pid)
-        if resident is not None and resident > self.endpoint.watchdog.memory:
-            child.abort(Reason(kind="memory_limit", text=f"{resident} bytes resident, {self.endpoint.watchdog.memory} allowed"))
+        allowed = self.endpoint.watchdog.memory
+        if resident is None or resident <= allowed:
+            return
+        if resident <= allowed * _MEMORY_MARGIN and self._can_overlap and not child.in_custody:
+            self._change.begin("memory_limit")
+        else:
+            child.abort(Reason(kind="memory_limit", text=f"{resident} bytes resident, {allowed} allowed"))
 
     def _watch_age(self, *, resumed: bool) -> None:
         """A connection is as old as it is, however many owners it had."""
@@ -704,10 +763,90 @@ class ManagedEndpoint:
         self._age = self._office.reactor.call_later(max(0.0, self._expires_at - now), self._age_out)
 
     def _age_out(self) -> None:
-        if self._child is not None and self.state == "up":
-            self._planned = "max_age"
-            self._unwanted = True
-            self._child.stop(kind="recycled")
+        if self._child is None or self.state != "up":
+            return
+        if self._can_overlap:
+            self._change.begin("max_age")
+        else:
+            self._leave("max_age", afresh=True)
+
+    # -- a planned change (changeover.Changing) --------------------------------------------------------------------------
+
+    @property
+    def _can_overlap(self) -> bool:
+        return self.state == "up" and not self._planned and self.endpoint.make_before_break
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether its connection has delivered something lately."""
+        return self._last_heard is not None and monotonic() - self._last_heard < _RECEIVING
+
+    @property
+    def confirmed(self) -> frozenset[str]:
+        """The streams that its connection has, by name."""
+        return frozenset(self.ledger.confirmed)
+
+    def hire_successor(self, succession: Succession) -> OwnerChild:
+        """For a change: a process."""
+        self._booking = None
+        return self._office.hire(succession, self.endpoint)
+
+    def assign_successor(self, child: OwnerChild, *, identify: bool) -> None:
+        """For a change: let the successor connect."""
+        try:
+            child.assign(self._assignment(self.epoch + 1, identify=identify))
+        except ConfigError as error:
+            self._change.successor_failed("; ".join(map(str, error.problems)))
+
+    def tell_owner(self, kind: int, body: dict[str, Any]) -> int:
+        """For a change: tell the owner something that it answers by TAKEN; the ref."""
+        ref = next(self._refs)
+        if self._child is not None:
+            self._child.tell(kind, ref, body)
+        return ref
+
+    def let_owner_go(self, why: str) -> None:
+        """For a change: the successor is ready."""
+        if self._child is not None and not self._planned:
+            self._leave(why, afresh=True)
+
+    def change_failed(self, why: str, text: str) -> None:
+        """For a change: the successor is of no use, the old owner stays."""
+        self._narrate.change_failed(self.epoch, why, text)
+        for future in self._up_waiters:
+            future.set_exception(NotConnected(f"{self.name}: the successor failed, the old connection stays: {text}"))
+        self._up_waiters.clear()
+        if why in _INSISTENT and self.state == "up" and not self._planned:
+            self._age = self._office.reactor.call_later(self.endpoint.restart.backoff_max, lambda: self._try_again(why))
+
+    def _try_again(self, why: str) -> None:
+        if self._can_overlap:
+            self._change.begin(why)
+
+    def successor_printed(self, child: OwnerChild, line: str) -> None:
+        """For a change: user code printed something in the successor."""
+        self._narrate.printed(self.epoch + 1, child.pid, line)
+
+    def successor_gone(self) -> None:
+        """For a change: the process of one that was dropped has ended."""
+        if self.settled:
+            self._office.on_settled(self)
+
+    def _adopt(self, child: OwnerChild, held: list[Record], continues: bool, *, replaces: bool) -> None:
+        """The successor is the owner: what it said so far happens now. `replaces`: as planned."""
+        self._begin_epoch()
+        self._timer = None
+        self._child = child
+        child.listener = self
+        self._continues, self._replaces = continues, replaces
+        if child.state is State.WARM:
+            self.on_ready(child)
+        elif child.state is State.SERVING:
+            self.state = "connecting"
+            for received in held:
+                self.on_record(child, received)
+            child.resume()
+            self._start_pulse()
 
     # -- small tools -----------------------------------------------------------------------------------------------------
 

@@ -489,7 +489,7 @@ class Supervisor:
             self._begin_stop()
         elif decision.verdict in (Verdict.RESTART, Verdict.COOL_DOWN) and decision.restarts:
             for other in self._concerned(managed):
-                other.restart("strategy")
+                other.restart("strategy", at_once=True)
 
     def on_settled(self, managed: ManagedEndpoint) -> None:
         """For an endpoint: it has no process any more."""

@@ -49,6 +49,8 @@ class Payloads:
     binary: list[bool] = field(default_factory=list)
     streams: list[int] = field(default_factory=list)
     """Per message the index of its stream, 0 for none."""
+    identities: list[int] | None = None
+    """Per message its identity, where they are asked for; what a hook makes of one message has one for all."""
     filtered: int = 0
 
     @property
@@ -160,22 +162,28 @@ class Decoder:
             self._wakeup.wake()
 
     def _decoded(self, item: Payloads) -> Iterator[Payloads | Report]:
-        out = Payloads(item.received_at, item.position)
-        for payload, binary, stream in zip(item.payloads, item.binary, item.streams, strict=True):
+        out = self._empty(item)
+        for at, (payload, binary, stream) in enumerate(zip(item.payloads, item.binary, item.streams, strict=True)):
             try:
                 result = self._called(payload, binary=binary, stream=self._names.get(stream))
             except SystemExit as wish:
                 leave_as_asked(wish)
             except Exception as error:  # noqa: BLE001  the user's function may raise anything
                 yield out
-                out = Payloads(item.received_at, item.position)
+                out = self._empty(item)
                 yield self._dropped(payload, binary=binary, error=f"{type(error).__name__}: {error}")
             else:
                 out.payloads += result
                 out.binary += [binary] * len(result)
                 out.streams += [stream] * len(result)
+                if out.identities is not None and item.identities is not None:
+                    out.identities += [item.identities[at]] * len(result)
                 out.filtered += not result
         yield out
+
+    @staticmethod
+    def _empty(item: Payloads) -> Payloads:
+        return Payloads(item.received_at, item.position, identities=None if item.identities is None else [])
 
     def _called(self, payload: bytes, *, binary: bool, stream: str | None) -> list[bytes]:
         self._called_at = time.monotonic()

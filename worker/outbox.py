@@ -90,15 +90,16 @@ class Outbox:
         last: int,
         skipped: Collection[int] = (),
         streams: Sequence[int] | None = None,
+        identities: Sequence[int] | None = None,
     ) -> None:
         """Writes the messages `first` to `last` (exclusive) of a read, but those `skipped`.
 
         `position` is the stream position at the beginning of the batch's data. `streams` has an index, or 0, for each message
-        of the whole batch.
+        of the whole batch, `identities` an identity.
         """
         place = self._place(batch, position, first, last)
         if not skipped and not batch.joined and first == 0 and last == batch.count and not place.shift:
-            self._whole(batch, place, received_at, position, streams)
+            self._whole(batch, place, received_at, position, streams, identities)
             return
         kept = [i for i in range(first, last) if i not in skipped]
         if not kept:
@@ -106,17 +107,24 @@ class Outbox:
         binary = set(batch.binary)
         kinds = _kinds([i in binary for i in kept])
         indexes = None if streams is None else _indexes([streams[i] for i in kept])
+        identities = None if identities is None else [identities[i] for i in kept]
         if batch.joined and not self._tells_all:
             # What came compressed or in fragments would be written twice, as it came and put together.
-            self._stacked([batch.payload(i) for i in kept], kinds, received_at, position + place.end, indexes)
+            self._stacked([batch.payload(i) for i in kept], kinds, received_at, position + place.end, indexes, identities)
             return
         self._carry(
             place, _pieces(batch, place, kept), received_at=received_at, position=position, count=len(kept),
-            layout=_layout(batch, place, first, last, skipped), binary=kinds, streams=indexes,
+            layout=_layout(batch, place, first, last, skipped), binary=kinds, streams=indexes, identities=identities,
         )  # fmt: skip
 
     def _whole(
-        self, batch: Batch, place: _Place, received_at: int, position: int, streams: Sequence[int] | None
+        self,
+        batch: Batch,
+        place: _Place,
+        received_at: int,
+        position: int,
+        streams: Sequence[int] | None,
+        identities: Sequence[int] | None,
     ) -> None:
         binary: bool | Sequence[bool] = False
         if batch.binary:
@@ -124,7 +132,7 @@ class Outbox:
             binary = _kinds([i in marked for i in range(batch.count)])
         self._carry(
             place, _pieces(batch, place), received_at=received_at, position=position,
-            layout=batch.layout(), count=batch.count, binary=binary, streams=_indexes(streams),
+            layout=batch.layout(), count=batch.count, binary=binary, streams=_indexes(streams), identities=identities,
         )  # fmt: skip
 
     def cover(self, batch: Batch, received_at: int, position: int) -> None:
@@ -165,9 +173,10 @@ class Outbox:
         received_at: int,
         position: int,
         streams: Sequence[int] | None = None,
+        identities: Sequence[int] | None = None,
     ) -> None:
         """Writes messages that are not a slice of what was read."""
-        self._stacked(payloads, _kinds(binary), received_at, position, _indexes(streams))
+        self._stacked(payloads, _kinds(binary), received_at, position, _indexes(streams), identities)
 
     def _stacked(
         self,
@@ -176,11 +185,13 @@ class Outbox:
         received_at: int,
         position: int,
         streams: Sequence[int] | None,
+        identities: Sequence[int] | None,
     ) -> None:
         self._position = position
         head = self._head(
             kind=BATCH, received_at=received_at, position=position, count=len(payloads), size=sum(map(len, payloads)),
             layout="".join([field(0, len(payload)) for payload in payloads]), binary=binary, streams=streams,
+            identities=identities,
         )  # fmt: skip
         self._write(head, *payloads)
 

@@ -21,6 +21,7 @@ from wsadapter.contract.commands import (
     ASSIGN,
     CUSTODY,
     HANDED,
+    IDENTIFY,
     PROBE,
     PROBED,
     READY,
@@ -223,6 +224,8 @@ class Owner:
                 self._send(command)
             case k if k in (SUBSCRIBE, UNSUBSCRIBE):
                 self._change_subscriptions(command, now)
+            case k if k == IDENTIFY:
+                self._identify(command)
             case k if k == PROBE:
                 self._probe = command.ref
             case k if k == STOP:
@@ -263,6 +266,14 @@ class Owner:
             wanted = [stream for stream in self._assignment.wanted if stream not in streams]
             self._assignment = replace(self._assignment, wanted=(*wanted, *streams) if adding else tuple(wanted))
             self._owed.append(command.ref)
+
+    def _identify(self, command: Command) -> None:
+        on = bool(command.json()["on"])
+        if self._session is not None:
+            self._session.identify(on=on)
+        elif self._assignment is not None:
+            self._assignment = replace(self._assignment, identify=on)
+        self._control.say(TAKEN, command.ref)
 
     def _answer_probe(self, now: float) -> None:
         """A decode hook that does not return is no progress either: the answer waits for it."""

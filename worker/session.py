@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from wsadapter.contract.commands import Assignment, Report
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.contract.reasons import Reason
+from wsadapter.contract.record import NO_IDENTITY
 from wsadapter.worker.frames import (
     ABNORMAL,
     CLOSE,
@@ -33,6 +34,9 @@ from wsadapter.worker.reader import Batch, Control
 from wsadapter.worker.streams import Stream, Streams
 from wsadapter.worker.subscriptions import LONGEST_ANSWER, Step, Subscriptions
 from wsadapter.worker.text import Text
+
+if TYPE_CHECKING:
+    from wsadapter.worker.identity import Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,8 @@ class Deliver:
     """How many of those skipped were not wanted by the endpoint's filter."""
     streams: Sequence[int] | None = None
     """The index of the stream of each message of the whole batch, 0 for none; None: no message has one."""
+    identities: Sequence[int] | None = None
+    """The identity of each message of the whole batch; None: they are not asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,8 @@ class Session:
         number = _NUMBERS * (assignment.epoch - 1) if assignment.resume is not None else 0
         self._subscriptions = Subscriptions(assignment.dialect, number=number)
         self._streams = _streams(assignment)
+        self._identity: Identity | None = None
+        self.identify(on=assignment.identify)
         self._last_received = 0.0
         self._paused = False
         self._closing_reason: Reason | None = None
@@ -139,6 +147,10 @@ class Session:
         """Fewer streams are wanted."""
         return _actions(self._subscriptions.unsubscribe(streams, now)) if self.open else []
 
+    def identify(self, *, on: bool) -> None:
+        """Whether messages are to carry their identities from now on."""
+        self._identity = _identity(self._assignment) if on else None
+
     def passes(self, batch: Batch, now: float) -> bool:
         """Takes note of a read that is nothing but messages to be handed on as they are. False: it is for `received`."""
         if batch.controls or batch.joined or batch.violation is not None or self._looks_into(batch.data):
@@ -151,6 +163,7 @@ class Session:
         """Whether messages may have to be taken out, or told apart."""
         return (
             self._streams is not None
+            or self._identity is not None
             or self._subscriptions.waiting
             or self.heartbeat.listens
             or self._subscriptions.may_be_housekeeping(data)
@@ -188,10 +201,13 @@ class Session:
         first = filtered = 0
         skipped: set[int] = set()
         indexes = None if self._streams is None else [0] * batch.count
+        identities = None if self._identity is None else [NO_IDENTITY] * batch.count
         for at in range(batch.count):
+            text = Text(batch.payload(at))
+            if self._identity is not None and identities is not None:
+                identities[at] = self._identity.of(text)
             if at in binary:
                 continue
-            text = Text(batch.payload(at))
             steps = self._no_data(text, now)
             if steps is None:
                 stream = self._streams.find(text.value) if self._streams is not None else None
@@ -205,11 +221,11 @@ class Session:
                 filtered += 1
             skipped.add(at)
             if steps:
-                yield Deliver(batch, first, at + 1, frozenset(skipped), filtered, indexes)
+                yield Deliver(batch, first, at + 1, frozenset(skipped), filtered, indexes, identities)
                 yield from _actions(steps)
                 first, filtered, skipped = at + 1, 0, set()
         if first < batch.count:
-            yield Deliver(batch, first, batch.count, frozenset(skipped), filtered, indexes)
+            yield Deliver(batch, first, batch.count, frozenset(skipped), filtered, indexes, identities)
 
     def _no_data(self, text: Text, now: float) -> list[Step] | None:
         """What an answer leads to, nothing for a heartbeat and housekeeping; None where the message is data."""
@@ -314,6 +330,12 @@ def _streams(assignment: Assignment) -> Streams | None:
     streams = Streams(path, assignment.endpoint.filter)
     streams.know(assignment.wanted)
     return streams
+
+
+def _identity(assignment: Assignment) -> Identity | None:
+    from wsadapter.worker.identity import make_identity  # most owners never need it
+
+    return make_identity(assignment.dialect, assignment.endpoint)
 
 
 def _actions(steps: Iterable[Step]) -> list[Action]:

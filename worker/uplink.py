@@ -69,7 +69,9 @@ class Uplink:
         if self._decoder is None:
             try:
                 if not self.gone:
-                    self._outbox.messages(batch, received_at, position, what.first, what.last, what.skipped, what.streams)
+                    self._outbox.messages(
+                        batch, received_at, position, what.first, what.last, what.skipped, what.streams, what.identities
+                    )
             except BrokenPipeError:
                 self.gone = True
             return
@@ -78,7 +80,8 @@ class Uplink:
         payloads = [batch.payload(i) for i in kept]
         end = batch.consumed if what.last == batch.count else batch.ends[what.last - 1]
         streams = [0] * len(kept) if what.streams is None else [what.streams[i] for i in kept]
-        self._decoder.put(Payloads(received_at, position + end, payloads, [i in binary for i in kept], streams))
+        identities = None if what.identities is None else [what.identities[i] for i in kept]
+        self._decoder.put(Payloads(received_at, position + end, payloads, [i in binary for i in kept], streams, identities))
 
     def tell_all(self, position: int, tail: int) -> None:
         """From stream `position` on every byte that is read is told, see `Outbox.tell_all`. Not with a hook: what is in its
@@ -120,7 +123,7 @@ class Uplink:
         try:
             if result.payloads and not self.gone:
                 self._outbox.payloads(
-                    result.payloads, result.binary, result.received_at, result.position, result.streams
+                    result.payloads, result.binary, result.received_at, result.position, result.streams, result.identities
                 )
         except BrokenPipeError:
             self.gone = True

@@ -28,7 +28,7 @@ from wsadapter.contract.errors import ConfigError, Problem
 _TABLES: Final = ("headers", "login", "hooks")
 _PATHS: Final = ("subscribe_file", "tls.ca_file", "tls.cert_file", "tls.key_file")
 _NO_REFERENCES: Final = ("dialect", "decode", "subscribe_file")
-_LATER: Final = {"replicas": 1, "identity": "", "login": {}, "hooks": {}, "tls.holder": False}
+_LATER: Final = {"replicas": 1, "login": {}, "hooks": {}, "tls.holder": False}
 _LEAST_MEMORY: Final = 16 * 1024 * 1024
 _LARGEST_MESSAGE: Final = 2 * 1024**3
 _LEAST_BUFFER: Final = 1024
@@ -202,6 +202,7 @@ _CHECKS: Final[dict[str, Callable[[Any], str]]] = {
     "proxy": values.proxy,
     "bind": values.ip_address,
     "decode": values.importable,
+    "identity": values.json_path,
     "filter.include": values.glob,
     "filter.exclude": values.glob,
     "tls.pin_sha256": values.sha256_pin,

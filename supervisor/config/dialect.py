@@ -24,7 +24,9 @@ Dialect = dict[str, Any]
 Found = Iterator[tuple[str, str]]
 """(path, message) of what is wrong."""
 
-_TABLES: Final = ("dialect", "urls", "subscribe", "ack", "error", "stream", "housekeeping", "heartbeat")
+_TABLES: Final = (
+    "dialect", "urls", "subscribe", "ack", "error", "stream", "housekeeping", "heartbeat", "identity", "snapshot",
+)  # fmt: skip
 _REQUIRED: Final = ("dialect", "urls", "subscribe")
 _PLACEHOLDER: Final = re.compile(r"\$[A-Za-z_]+")
 _STREAMS: Final = '"$streams"'
@@ -113,7 +115,7 @@ def check_dialect(data: Mapping[str, Any], *, stem: str) -> Found:
             yield from _CHECKS[name](data[name], stem)
 
 
-def _check_identity(table: Any, stem: str) -> Found:
+def _check_about(table: Any, stem: str) -> Found:
     known = dict.fromkeys(("name", "title", "docs"), _string)
     yield from _check_keys("dialect", table, known, required=tuple(known))
     if isinstance(table, Mapping) and isinstance(table.get("name"), str) and table["name"] != stem:
@@ -200,6 +202,20 @@ def _check_housekeeping(tables: Any, _stem: str) -> Found:
     )
 
 
+def _check_identity(tables: Any, _stem: str) -> Found:
+    yield from _check_list("identity", tables, {"contains": _string, "match": _match, "fields": _paths, "bytes": _true})
+    for place, table in enumerate(tables if isinstance(tables, list) else ()):
+        if isinstance(table, Mapping) and ("fields" in table) == ("bytes" in table):
+            yield f"identity[{place}]", "expected either fields = [...] or bytes = true"
+
+
+def _check_snapshot(tables: Any, _stem: str) -> Found:
+    yield from _check_list("snapshot", tables, {"contains": _string, "match": _match})
+    for place, table in enumerate(tables if isinstance(tables, list) else ()):
+        if table == {}:
+            yield f"snapshot[{place}]", "expected contains or match, or both"
+
+
 def _check_heartbeat(table: Any, _stem: str) -> Found:
     known = [f.name for f in fields(Heartbeat)]
     if not isinstance(table, Mapping):
@@ -229,7 +245,9 @@ def _check_payload(table: Mapping[str, Any]) -> Found:
         yield "heartbeat.reply", wrong
 
 
-def _check_list(name: str, tables: Any, checks: Mapping[str, Callable[[Any], str]], *, required: Collection[str]) -> Found:
+def _check_list(
+    name: str, tables: Any, checks: Mapping[str, Callable[[Any], str]], *, required: Collection[str] = ()
+) -> Found:
     if not isinstance(tables, list):
         yield name, f"expected [[{name}]] tables, got {got(tables)}"
         return
@@ -267,6 +285,15 @@ def _urls(value: Any) -> str:
     return next(filter(None, map(values.websocket_url, urls)), "")
 
 
+def _paths(value: Any) -> str:
+    good = isinstance(value, list) and value and all(isinstance(path, str) and path for path in value)
+    return "" if good else f"expected a list of dotted paths, got {got(value)}"
+
+
+def _true(value: Any) -> str:
+    return "" if value is True else f"expected true, or leave it out, got {got(value)}"
+
+
 def _count(value: Any) -> str:
     good = isinstance(value, int) and not isinstance(value, bool) and value >= 1
     return "" if good else f"expected a whole number from 1 on, got {got(value)}"
@@ -282,7 +309,7 @@ def _match(value: Any) -> str:
 
 
 _CHECKS: Final[Mapping[str, Callable[[Any, str], Found]]] = {
-    "dialect": _check_identity,
+    "dialect": _check_about,
     "urls": _check_urls,
     "subscribe": _check_subscribe,
     "ack": _check_ack,
@@ -290,4 +317,6 @@ _CHECKS: Final[Mapping[str, Callable[[Any, str], Found]]] = {
     "stream": _check_stream,
     "housekeeping": _check_housekeeping,
     "heartbeat": _check_heartbeat,
+    "identity": _check_identity,
+    "snapshot": _check_snapshot,
 }

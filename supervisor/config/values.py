@@ -51,6 +51,11 @@ def websocket_url(value: str) -> str:
     return ""
 
 
+def json_path(value: str) -> str:
+    """Of a field within a JSON message: "data.u", "0.id"."""
+    return "" if not value or all(value.split(".")) else f"expected a dotted path of a JSON field, got {json.dumps(value)}"
+
+
 def proxy(value: str) -> str:
     """Empty and "none" are proxies too: the environment's, and none."""
     if value in ("", "none"):

@@ -17,6 +17,7 @@ Supervisor to owner                              Owner to supervisor
     PROBE        answer from the receive loop itself ANNOUNCE   ref, u64 position, frame: it is to be sent now
     STOP         {"code": 1000, "kind": "stopped"}
     HANDED       a live connection's socket, before its ASSIGN, see `Resume`
+    IDENTIFY     {"on": ...}: messages carry their identities from now on, or no more; its ref is answered by TAKEN
 
 CUSTODY and HANDED carry a file descriptor (SCM_RIGHTS, unix(7)) with their first byte.
 
@@ -43,6 +44,7 @@ UNSUBSCRIBE: Final = 5
 PROBE: Final = 6
 STOP: Final = 7
 HANDED: Final = 8
+IDENTIFY: Final = 9
 
 READY: Final = 65
 TAKEN: Final = 66
@@ -142,6 +144,8 @@ class Assignment:
     """The subscriptions to restore, as the user wrote them."""
     confirmed: tuple[Any, ...] = ()
     """Those of them that the last owner had confirmed; with `resume` those that need not be asked for again."""
+    identify: bool = False
+    """Messages carry their identities from the beginning."""
     custody: bool = False
     """The supervisor takes the connection into custody where it can be."""
     resume: Resume | None = None

@@ -204,7 +204,11 @@ class Endpoint:
     replicas: int = 1
     """Live owners at the same time (a later version: only 1)."""
     identity: str | Sequence[str] = ""
-    """What makes two messages the same (a later version)."""
+    """What makes two messages the same, where several connections show them: "bytes", or JSON fields (dotted paths). Empty: as
+    the dialect says."""
+    make_before_break: bool = True
+    """At a planned change of connection (`restart`, `watchdog.max_age`, a changed configuration) the old one is left only when
+    the new one is up and subscribed. Where messages have an identity nothing is lost by it, and nothing comes twice."""
     filter: Filter = Filter()
     login: Mapping[str, str] = field(default_factory=dict)
     """Key, secret, passphrase, as the dialect asks (a later version)."""

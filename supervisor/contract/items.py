@@ -197,6 +197,7 @@ class Gap(Event):
 
 GAP_CAUSES: dict[str, str] = {
     "reconnected": "the connection was lost and a new one opened: what the peer sent in between is gone",
+    "replaced": "the connection was changed as planned, and its messages have no identity: some may be missing, or come twice",
     "supervisor_restarted": "a new run goes on in the output of an older one",
     "sequence": "the exchange's own numbers have a hole (`expected`, `got`)",
 }

@@ -5,6 +5,7 @@
     | 64 B   | layout: text              | bytes as read from the socket ... tail     |
     |        | binary: u8 x count (MIXED)| with payloads that are no slice of them in |
     |        | stream: u16 x count       | their places                               |
+    |        | identity: u64 x count     |                                            |
     +--------+---------------------------+--------------------------------------------+
 
 The layout says in the notation of `struct` where in the body the payloads are: "2x5s4x200s" are two bytes of no interest, a
@@ -30,7 +31,7 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from zlib import crc32
 
@@ -45,6 +46,12 @@ STREAMS: Final = 4
 """Flag: a table holds for each message the index of its stream, 0 for none."""
 CONTINUES: Final = 8
 """Flag: the tail that is kept stands in front of the body."""
+IDENTITIES: Final = 16
+"""Flag: a table holds for each message its identity, see `Record.identities`."""
+
+NO_IDENTITY: Final = 0
+SNAPSHOT: Final = 1
+"""Identity of a message that begins a state anew: on a connection that continues another's stream it says nothing new."""
 
 _MAGIC: Final = b"wsR1"
 _HEADER: Final = struct.Struct("<4sIQQQIIIIHH4xII")
@@ -56,6 +63,11 @@ _ROOM_MOST: Final = 5 << 16
 MAX_RECORD: Final = (1 << 32) - 1
 _NOTATION: Final = b"0123456789xs"
 """All that may stand in a layout. The other letters of `struct` would make something else than bytes."""
+_TABLES: Final = MIXED | STREAMS | IDENTITIES
+_PER_MESSAGE: Final = tuple(
+    bool(flags & MIXED) + 2 * bool(flags & STREAMS) + 8 * bool(flags & IDENTITIES) for flags in range(2 * IDENTITIES)
+)
+"""Bytes of the tables besides the layout, by flags."""
 _SHORTEST_FIELD: Final = len("0x0s")
 _unpack_cached: Final = struct.unpack_from
 """It remembers some layouts: of worth where they are short and come again."""
@@ -91,6 +103,23 @@ class Record:
     """Per message the index of its stream, 0 for none; None where no message has one."""
     report: bytes
     """The JSON text of a REPORT."""
+    identities: Sequence[int] | None = None
+    """Per message a digest that is the same on every connection of the endpoint, `NO_IDENTITY` or `SNAPSHOT`; None where they
+    were not asked for."""
+
+    def only(self, places: Sequence[int]) -> Record:
+        """The same with these of its messages alone; at least one, in order."""
+        binary, streams, identities = self.binary, self.streams, self.identities
+        payloads = tuple(self.payloads[place] for place in places)
+        return replace(
+            self,
+            count=len(places),
+            payloads=payloads,
+            size=sum(map(len, payloads)),
+            binary=binary if isinstance(binary, bool) else [binary[place] for place in places],
+            streams=None if streams is None else [streams[place] for place in places],
+            identities=None if identities is None else [identities[place] for place in places],
+        )
 
 
 def field(gap: int, size: int) -> str:
@@ -111,6 +140,7 @@ def encode_head(
     filtered: int = 0,
     binary: bool | Sequence[bool] = False,
     streams: Sequence[int] | None = None,
+    identities: Sequence[int] | None = None,
     continues: bool = False,
 ) -> bytes:
     """Header and tables of a record whose body of `size` bytes is written right behind it. `layout`: a `field` for each of
@@ -128,6 +158,9 @@ def encode_head(
     if streams is not None:
         flags |= STREAMS
         tables += array("H", streams).tobytes()
+    if identities is not None:
+        flags |= IDENTITIES
+        tables += array("Q", identities).tobytes()
     length = HEADER_SIZE + len(tables) + size
     if length > MAX_RECORD:
         raise ValueError(f"a record of {length} bytes does not fit; the limit is {MAX_RECORD}")
@@ -224,7 +257,7 @@ class RecordReader:
             raise CorruptRecord("not a record of this version")
         if sequence != self._sequence + 1:
             raise CorruptRecord(f"record {sequence} came after record {self._sequence}")
-        tables_size = layout_size + count * (bool(flags & MIXED) + 2 * bool(flags & STREAMS))
+        tables_size = layout_size + count * _PER_MESSAGE[flags & _TABLES]
         size = length - HEADER_SIZE - tables_size
         before = self._kept_size if flags & CONTINUES else 0
         if size < 0 or tail > min(before + size, self.limit) or layout_size < count * _SHORTEST_FIELD:
@@ -239,17 +272,19 @@ class RecordReader:
             body = memoryview(b"".join((*self._kept, body)))
         payloads = _payloads(tables[:layout_size], count, body) if layout_size else ()
         binary: bool | list[bool] = bool(flags & BINARY)
-        if flags & MIXED:
-            binary = [bool(value) for value in tables[layout_size : layout_size + count]]
-        streams = array("H", tables[-2 * count :]) if flags & STREAMS and count else None
+        streams = identities = None
+        if flags & _TABLES and count:
+            mixed, streams, identities = _tables(tables, layout_size, count, flags)
+            binary = binary if mixed is None else mixed
         if kind == BATCH:
             self.position = position
             if tail or self._kept:
                 self._keep(body, tail)
         report = bytes(body) if kind == REPORT else b""
         return Record(
-            kind, sequence, received_at, position, tail, filtered, count, payloads, len(body), binary, streams, report
-        )
+            kind, sequence, received_at, position, tail, filtered, count, payloads, len(body), binary, streams, report,
+            identities,
+        )  # fmt: skip
 
     def _keep(self, body: memoryview, tail: int) -> None:
         """Of the tail kept so far and the bytes in `body`, keep the last `tail`."""
@@ -261,6 +296,22 @@ class RecordReader:
             if tail < self._kept_size + size:
                 self._kept = [b"".join(self._kept)[-tail:]]
         self._kept_size = tail
+
+
+def _tables(
+    tables: bytes, at: int, count: int, flags: int
+) -> tuple[list[bool] | None, Sequence[int] | None, Sequence[int] | None]:
+    """What stands behind the layout: whether binary, streams, identities; None for a table that is not there."""
+    binary, streams, identities = None, None, None
+    if flags & MIXED:
+        binary = [bool(value) for value in tables[at : at + count]]
+        at += count
+    if flags & STREAMS:
+        streams = array("H", tables[at : at + 2 * count])
+        at += 2 * count
+    if flags & IDENTITIES:
+        identities = array("Q", tables[at : at + 8 * count])
+    return binary, streams, identities
 
 
 def _payloads(layout: bytes, count: int, body: memoryview) -> tuple[bytes, ...]:

@@ -95,6 +95,11 @@ def test_restart_says_what_stands_in_its_way(tmp_path: Path) -> None:
             assert unknown.returncode == 1
             assert "no endpoint named 'karken'; known: kraken" in unknown.stderr
             ex.refuse(503)
+            refused = wsadapter(tmp_path, "restart", "kraken")
+            assert refused.returncode == 1
+            assert "the successor failed, the old connection stays: handshake rejected, HTTP 503" in refused.stderr
+            ex.refuse(0)
+            ex.half_handshake()
             late = wsadapter(tmp_path, "restart", "kraken", "--timeout", "0.5")
             assert late.returncode == 1
             assert "did not answer in time" in late.stderr

@@ -467,8 +467,8 @@ def test_new_settings_do_not_go_on_with_the_old_connection_even_where_its_owner_
             os.kill(pid_of(feed, "a"), signal.SIGSTOP)
             managed = feed._endpoints["a"]
             feed.reactor.call(lambda: managed.replace_settings(endpoint, None))
-            assert peer.at_end()
             server.accept_websocket()
+            assert peer.at_end()
             items += collect(feed, is_event(Gap, "a"))
 
 
@@ -485,8 +485,8 @@ def test_a_connection_grows_old_however_many_owners_it_has() -> None:
             kill(feed)
             items += collect(feed, is_event(Up, "a", 2))
             assert managed._expires_at == expires_at
-            items += collect(feed, is_event(Down, "a", 2))
             server.accept_websocket()
+            items += collect(feed, is_event(Down, "a", 2))
             items += collect(feed, is_event(Gap, "a"))
     assert events_of(items, "a", Down)[1].reason.kind == "recycled"
 

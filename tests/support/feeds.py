@@ -196,7 +196,7 @@ def assert_epochs(items: list[Item]) -> None:
                 assert not isinstance(following, Gap), f"{item} is followed by {following}"
             elif was_up:
                 assert isinstance(following, Gap), f"{item} is followed by {following}"
-                assert following.cause == "reconnected"
+                assert following.cause in ("reconnected", "replaced")
             was_up = True
         elif isinstance(item, Message):
             assert item.epoch == ended + 1, f"{item} after the Down of epoch {ended}"

@@ -208,7 +208,7 @@ def test_a_wrong_file_is_refused(text: str, expected: list[str]) -> None:
         ('environment = "test"', ['environment: only a dialect knows what "test" is; give the url instead']),
         ('dialect = "krakn"', ['dialect: no dialect is called "krakn"; did you mean "kraken"?']),
         ("replicas = 2", [f"replicas: {LATER}1"]),
-        ('identity = ["s"]', [f'identity: {LATER}""']),
+        ('identity = ["s..t"]', ['identity[0]: expected a dotted path of a JSON field, got "s..t"']),
         ("tls.holder = true", [f"tls.holder: {LATER}false"]),
         ('login.key = "k"', [f"login: {LATER}{{}}"]),
         ('hooks.sign = "a:b"', [f"hooks: {LATER}{{}}"]),

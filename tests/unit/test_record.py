@@ -48,6 +48,7 @@ def batches(draw: st.DrawFn) -> dict[str, Any]:
         "filtered": draw(st.integers(0, 9)),
         "binary": draw(st.lists(st.booleans(), min_size=len(sent), max_size=len(sent))) if mixed else draw(st.booleans()),
         "streams": draw(st.none() | st.lists(st.integers(0, 65535), min_size=len(sent), max_size=len(sent))),
+        "identities": draw(st.none() | st.lists(st.integers(0, 2**64 - 1), min_size=len(sent), max_size=len(sent))),
     }
 
 
@@ -64,7 +65,7 @@ def said(record: Record) -> tuple[Any, ...]:
     streams = None if record.streams is None else list(record.streams)
     return (
         record.kind, record.sequence, record.received_at, record.position, record.size, record.tail, record.filtered,
-        record.payloads, record.binary, streams,
+        record.payloads, record.binary, streams, None if record.identities is None else list(record.identities),
     )  # fmt: skip
 
 
@@ -98,6 +99,10 @@ def test_what_comes_out_is_what_went_in(records: list[dict[str, Any]]) -> None:
         if fields["count"]:
             assert record.binary == fields["binary"]
             assert record.streams is None if fields["streams"] is None else list(record.streams) == fields["streams"]
+            identities = fields["identities"] or None
+            assert record.identities is None if identities is None else list(record.identities) == identities
+            places = list(range(0, record.count, 2))
+            assert not places or record.only(places).payloads == record.payloads[::2]
 
 
 @given(st.lists(batches(), min_size=1, max_size=3), st.data())
