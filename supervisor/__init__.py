@@ -19,7 +19,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wsadapter.config import Settings, load
-    from wsadapter.contract.endpoint import Buffer, Endpoint, Filter, Heartbeat, Limits, Restart, Timeouts, Tls, Watchdog
+    from wsadapter.contract.endpoint import (
+        Buffer,
+        Endpoint,
+        Filter,
+        Heartbeat,
+        Limits,
+        Request,
+        Restart,
+        Timeouts,
+        Tls,
+        Watchdog,
+    )
     from wsadapter.contract.errors import (
         AllFatal,
         AlreadyRunning,
@@ -27,9 +38,13 @@ if TYPE_CHECKING:
         ConcurrentIteration,
         ConfigError,
         DuplicateEndpoint,
+        DuplicateRequest,
         LostError,
         MonitorReleased,
         NotConnected,
+        NotSent,
+        OutcomeUnknown,
+        RequestRejected,
         SendFailed,
         SupervisorStopped,
         UnknownEndpoint,
@@ -39,6 +54,7 @@ if TYPE_CHECKING:
         WsAdapterError,
     )
     from wsadapter.contract.items import (
+        Answer,
         Batch,
         ClockStep,
         Down,
@@ -58,6 +74,8 @@ if TYPE_CHECKING:
     )
     from wsadapter.contract.reasons import Reason
     from wsadapter.monitor import Monitor
+    from wsadapter.pool import Pool
+    from wsadapter.requests import Pending
     from wsadapter.stream import Stream
     from wsadapter.supervisor import Supervisor
 
@@ -65,27 +83,31 @@ _HOME = {
     "wsadapter.supervisor": ("Supervisor",),
     "wsadapter.stream": ("Stream",),
     "wsadapter.monitor": ("Monitor",),
+    "wsadapter.requests": ("Pending",),
+    "wsadapter.pool": ("Pool",),
     "wsadapter.config": ("Settings", "load"),
     "wsadapter.contract.endpoint": (
-        "Buffer", "Endpoint", "Filter", "Heartbeat", "Limits", "Restart", "Timeouts", "Tls", "Watchdog",
+        "Buffer", "Endpoint", "Filter", "Heartbeat", "Limits", "Request", "Restart", "Timeouts", "Tls", "Watchdog",
     ),
     "wsadapter.contract.items": (
-        "Batch", "ClockStep", "Down", "Dropped", "Event", "Fatal", "Gap", "Item", "LateAnswer", "Message", "Rejected",
-        "Restored", "Stalled", "Started", "Subscribed", "Up",
+        "Answer", "Batch", "ClockStep", "Down", "Dropped", "Event", "Fatal", "Gap", "Item", "LateAnswer", "Message",
+        "Rejected", "Restored", "Stalled", "Started", "Subscribed", "Up",
     ),
     "wsadapter.contract.reasons": ("Reason",),
     "wsadapter.contract.errors": (
-        "AllFatal", "AlreadyRunning", "ClosedError", "ConcurrentIteration", "ConfigError", "DuplicateEndpoint", "LostError",
-        "MonitorReleased", "NotConnected", "SendFailed", "SupervisorStopped", "UnknownEndpoint", "UnsupportedPlatform",
-        "UsageError", "WrongProcess", "WsAdapterError",
+        "AllFatal", "AlreadyRunning", "ClosedError", "ConcurrentIteration", "ConfigError", "DuplicateEndpoint",
+        "DuplicateRequest", "LostError", "MonitorReleased", "NotConnected", "NotSent", "OutcomeUnknown", "RequestRejected",
+        "SendFailed", "SupervisorStopped", "UnknownEndpoint", "UnsupportedPlatform", "UsageError", "WrongProcess",
+        "WsAdapterError",
     ),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [  # noqa: PLE0604, PLE0605, RUF100 - each is in _MODULE_OF, which a test compares with the imports above
-    "AllFatal", "AlreadyRunning", "Batch", "Buffer", "ClockStep", "ClosedError", "ConcurrentIteration", "ConfigError", "Down",
-    "Dropped", "DuplicateEndpoint", "Endpoint", "Event", "Fatal", "Filter", "Gap", "Heartbeat", "Item", "LateAnswer", "Limits",
-    "LostError", "Message", "Monitor", "MonitorReleased", "NotConnected", "Reason", "Rejected", "Restart", "Restored",
+    "AllFatal", "AlreadyRunning", "Answer", "Batch", "Buffer", "ClockStep", "ClosedError", "ConcurrentIteration", "ConfigError",
+    "Down", "Dropped", "DuplicateEndpoint", "DuplicateRequest", "Endpoint", "Event", "Fatal", "Filter", "Gap", "Heartbeat",
+    "Item", "LateAnswer", "Limits", "LostError", "Message", "Monitor", "MonitorReleased", "NotConnected", "NotSent",
+    "OutcomeUnknown", "Pending", "Pool", "Reason", "Rejected", "Request", "RequestRejected", "Restart", "Restored",
     "SendFailed", "Settings", "Stalled", "Started", "Stream", "Subscribed", "Supervisor", "SupervisorStopped", "Timeouts",
     "Tls", "UnknownEndpoint", "UnsupportedPlatform", "Up", "UsageError", "Watchdog", "WrongProcess", "WsAdapterError", "load",
 ]  # fmt: skip

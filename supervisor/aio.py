@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from wsadapter.bridge import AsyncBridge
 from wsadapter.contract.endpoint import Endpoint, Subscription
-from wsadapter.contract.items import Batch, Down, Event, Item, Up
+from wsadapter.contract.items import Answer, Batch, Down, Event, Item, Up
 from wsadapter.monitor import Monitor
+from wsadapter.payload import Payload
+from wsadapter.requests import Pending
 
 if TYPE_CHECKING:
     from wsadapter.supervisor import Supervisor
@@ -43,6 +45,16 @@ class AsyncSupervisor:
     async def send(self, name: str, data: str | bytes) -> None:
         """As `Supervisor.send`."""
         await self._wait(self._supervisor.begin_send(name, data))
+
+    async def request(self, name: str, payload: Payload, timeout: float | None = None) -> Answer:  # noqa: ASYNC109 - of the answer
+        """As `Supervisor.request`. Where it is cancelled, what was not begun is not sent, and an answer that comes all the same
+        is a `LateAnswer`."""
+        pending = Pending(self._supervisor.reactor, name)
+        try:
+            self._supervisor._begin_request(pending, payload, timeout)
+            return await self._wait(pending)
+        finally:
+            pending.give_up()
 
     async def restart(self, name: str) -> None:
         """As `Supervisor.restart`."""

@@ -90,6 +90,8 @@ class OwnerChild:
         self.state = State.SPAWNING
         self.torn_bytes = 0
         """Bytes of a record that was not finished when it died."""
+        self.heard_out = False
+        """It is dead, and all it said on its control socket was heard."""
         self.last_words = ""
         """The last lines it printed."""
         self._reactor = reactor
@@ -405,9 +407,7 @@ class OwnerChild:
         while left > 0 and self._reactor.is_registered(self._data_fd) and (size := self._read_data()):
             left -= size
         self.torn_bytes = self._records.torn
-        for _ in range(_DRAIN_COMMANDS):
-            if not self._hear_control():
-                break
+        self.heard_out = not all(self._hear_control() for _ in range(_DRAIN_COMMANDS))
         self._on_log(poller.READ)
 
     def _listen_to_data(self, events: int) -> None:

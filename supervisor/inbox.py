@@ -437,3 +437,27 @@ def _json_key(data: bytes, path: str) -> str:
         return "" if value is None else orjson.dumps(value).decode()
     except orjson.JSONEncodeError:  # nested deeper than orjson writes, though it reads it
         return ""
+
+
+class RecentInbox(Inbox):
+    """For items that perhaps nobody ever takes: of the events that wait, the oldest are forgotten; messages are bounded."""
+
+    def __init__(self, most_events: int) -> None:
+        super().__init__()
+        self._most = most_events
+        self._events = 0
+        """That came since some were forgotten."""
+
+    def put_event(self, event: Event, account: Account | None = None) -> None:
+        super().put_event(event, account)
+        self._events += 1
+        if self._events > self._most:
+            with self._lock:
+                self._let_go()
+                self._forget()
+
+    def _forget(self) -> None:
+        waiting = [entry for entry in self._queue if not isinstance(entry, Arrival)]
+        surplus = set(map(id, waiting[: max(0, len(waiting) - self._most)]))
+        self._queue = deque(entry for entry in self._queue if id(entry) not in surplus)
+        self._events = self._most // 2

@@ -36,15 +36,17 @@ from wsadapter.config.interpolate import expand_endpoint, mask_url
 from wsadapter.contract import commands, items, record
 from wsadapter.contract.commands import Assignment, Command, Report
 from wsadapter.contract.endpoint import Endpoint, Subscription
-from wsadapter.contract.errors import ConfigError, NotConnected, SendFailed
+from wsadapter.contract.errors import ConfigError, NotConnected
 from wsadapter.contract.reasons import Reason
-from wsadapter.contract.record import Record
+from wsadapter.contract.record import ANSWER, Record
 from wsadapter.custody import NotResumable, Resumption
 from wsadapter.inbox import Account, Inbox, arrival_of, arrival_of_one
 from wsadapter.ledger import Ledger, key_of
-from wsadapter.monitor import Monitor
+from wsadapter.monitor import Watcher
 from wsadapter.narration import Narrator
+from wsadapter.payload import Payload
 from wsadapter.reactor import Reactor, Timer
+from wsadapter.requests import Pending, Requests
 from wsadapter.restart import ConnectBudget, Decision, RestartPolicy, Verdict
 from wsadapter.succession import Succession
 
@@ -121,7 +123,7 @@ class ManagedEndpoint:
         self.epoch = epoch
         self.ledger = ledger or Ledger()
         self.account = Account(endpoint.name, endpoint.buffer)
-        self.monitors: WeakSet[Monitor] = WeakSet()
+        self.monitors: WeakSet[Watcher] = WeakSet()
         self.last_exit: Reason | None = None
         self.gaps = 0
         self.handoffs = 0
@@ -168,7 +170,7 @@ class ManagedEndpoint:
         self._pulse_due = 0.0
         self._url = 0
         self._refs = count(1)
-        self._pending: dict[int, Future[None]] = {}
+        self.requests = Requests(self, office.reactor, self._put)
         self._told: dict[int, tuple[int, list[Subscription]]] = {}
         """Changes of subscriptions that the owner has not confirmed to have sent."""
         self._untold: list[tuple[int, list[Subscription]]] = []
@@ -240,7 +242,11 @@ class ManagedEndpoint:
 
     def send(self, data: bytes, *, binary: bool) -> Future[None]:
         """Done when the owner has handed all bytes to the kernel."""
-        return self._command(commands.SEND_BINARY if binary else commands.SEND_TEXT, data)
+        return self.requests.send(data, binary=binary)
+
+    def request(self, pending: Pending, payload: Payload, timeout: float | None) -> None:
+        """`pending` is done when the peer has answered; see `Requests.request`."""
+        self.requests.request(pending, payload, self.endpoint.request, timeout)
 
     def subscribe(self, streams: Iterable[Subscription]) -> list[Subscription]:
         """Want these too; they are requested at once where there is an owner that can, else at the next `Up`."""
@@ -270,7 +276,7 @@ class ManagedEndpoint:
         self._inbox.put(arrival)
         return number
 
-    def enter(self, monitor: Monitor) -> None:
+    def enter(self, monitor: Watcher) -> None:
         """Let a monitor see what comes, and what is the case."""
         self.monitors.add(monitor)
         if self.state == "up":
@@ -315,6 +321,7 @@ class ManagedEndpoint:
             "silence": round(now - self._last_heard, 3) if self._last_heard is not None else None,
             "rtt": self.rtt,
             "buffered": self.account.waiting,
+            "pending": self.requests.waiting,
             "last_exit": self.last_exit.to_json() if self.last_exit else None,
             "url": mask_url(self._current_url()),
             "subscriptions": self.ledger.to_json(),
@@ -388,6 +395,7 @@ class ManagedEndpoint:
             dialect=self.dialect,
             wanted=tuple(self.ledger.wanted.values()),
             confirmed=tuple(self._was_confirmed if self._resumption is None else self._still_subscribed()),
+            requests=() if self._resumption is None else self.requests.ids,
             custody=capabilities.custody(),
             busy_poll=self._office.busy_poll,
             last_number=self.ledger.last_number,
@@ -418,8 +426,13 @@ class ManagedEndpoint:
         if not received.count:
             return
         try:
+            if received.streams is not None and ANSWER in received.streams:
+                rest = self.requests.take_answers(received)
+                if rest is None:
+                    return
+                received = rest
             streams = None if received.streams is None else [self._streams[index] for index in received.streams]
-        except IndexError:
+        except (IndexError, ValueError):
             child.abort(Reason(kind="corrupt", text="a message of a stream that was not announced"))
             return
         self._last_heard = monotonic()
@@ -444,19 +457,18 @@ class ManagedEndpoint:
                 self.rtt = rtt if isinstance(rtt, int | float) else None
             elif command.kind == commands.TAKEN:
                 self._taken(command.ref)
-            elif command.kind == commands.REFUSED and command.ref in self._pending:
+            elif command.kind in (commands.BEGUN, commands.ANNOUNCE):
+                self.requests.begun(command.ref)
+            elif command.kind == commands.REFUSED:
                 answer = command.json()
-                future = self._pending.pop(command.ref)
-                kind = NotConnected if answer.get("fate") == "not_sent" else SendFailed
-                future.set_exception(kind(f"{self.name}: {answer.get('text', 'refused')}"))
+                self.requests.refused(command.ref, answer.get("fate"), str(answer.get("text", "refused")))
         except ValueError as error:
             child.abort(Reason(kind="corrupt", text=f"control socket: {error}"))
 
     def _taken(self, ref: int) -> None:
         self._change.taken(ref)
         self._told.pop(ref, None)
-        if future := self._pending.pop(ref, None):
-            future.set_result(None)
+        self.requests.taken(ref)
 
     def on_log(self, child: OwnerChild, line: str) -> None:
         """Something user code printed in the owner."""
@@ -472,6 +484,7 @@ class ManagedEndpoint:
             reason = self._last_words
         if reason.kind == "stopped" and not self._stopping and not self._planned:  # somebody else sent it a SIGTERM
             reason = Reason(kind="crashed", signal="SIGTERM", code=reason.code)
+        self.requests.owner_gone(self._resumption, heard=child.heard_out and reason.kind != "corrupt")
         self._child = None
         uptime = monotonic() - self._up_since if self._up_since is not None else None
         if uptime is None and self._resumption is None:
@@ -524,7 +537,7 @@ class ManagedEndpoint:
         """Nothing is subscribed any more, and nobody completes what was half sent."""
         self._was_confirmed = self.ledger.connection_lost()
         self._untold.clear()
-        self._judge_sends()
+        self.requests.connection_lost(heard=True)
 
     def _close_epoch(self, reason: Reason, uptime: float | None) -> None:
         for timer in (self._pulse, self._age):
@@ -536,7 +549,6 @@ class ManagedEndpoint:
         self._last_lost_at = self.ledger.last_received_at
         if self._resumption is not None:
             self._untold += self._told.values()
-            self._judge_sends()
         else:
             self._connection_gone()
         self._told.clear()
@@ -559,21 +571,6 @@ class ManagedEndpoint:
     def _is_answered(self) -> bool:
         """Whether the peer says what it has subscribed."""
         return bool(self.dialect is not None and self.dialect.get("subscribe"))
-
-    def _judge_sends(self) -> None:
-        """Every send that waits gets its answer; but for the one frame that the next owner completes."""
-        resumption = self._resumption
-        for ref, future in list(self._pending.items()):
-            if resumption is None:
-                text = f"{self.name}: the connection went before the send was confirmed; its fate is unknown"
-                future.set_exception(SendFailed(text))
-            elif ref == resumption.sent:
-                future.set_result(None)
-            elif ref != resumption.resume.ref:
-                future.set_exception(NotConnected(f"{self.name}: its owner died; nothing was sent, and it may be sent again"))
-            else:
-                continue
-            del self._pending[ref]
 
     def _act_on(self, reason: Reason, uptime: float | None) -> None:
         if self._planned:
@@ -660,6 +657,9 @@ class ManagedEndpoint:
         """Say in the stream that something is, or may be, missing."""
         self.gaps += 1
         self._put(items.Gap(self.name, self.epoch, time_ns(), cause, last_received_at, resumed_at, **numbers))
+
+    def _on_answer(self, fields: dict[str, Any]) -> None:
+        self.requests.announce(str(fields["id"]), rejected=bool(fields["rejected"]))
 
     def _on_gap(self, fields: dict[str, Any]) -> None:
         last = self.ledger.last_received_at
@@ -869,17 +869,23 @@ class ManagedEndpoint:
             self._office.budget.cancel(*self._booking)
             self._booking = None
 
-    def _command(self, kind: int, body: bytes) -> Future[None]:
+    def post(self, kind: int, body: bytes) -> int:
+        """For its requests: hand the owner something to send; the ref. Raises `NotConnected` where it is not up."""
         if self.state != "up" or self._child is None:
             remedy = f"wait for its Up (feed.monitor({self.name!r}).wait_up())"
             raise NotConnected(f"{self.name} is {self.state}: nothing was sent; {remedy}")
-        ref, future = next(self._refs), _promise()
+        ref = next(self._refs)
         try:
             self._child.tell(kind, ref, body)
         except NotConnected as error:
             raise NotConnected(f"{self.name}: {error}; nothing was sent") from None
-        self._pending[ref] = future
-        return future
+        return ref
+
+    def tell_if_up(self, kind: int, ref: int, body: dict[str, Any]) -> None:
+        """For its requests: tell the owner something, where there is one that listens."""
+        if self._child is not None:
+            with suppress(NotConnected):  # it is leaving: nothing of it is sent any more
+                self._child.tell(kind, ref, body)
 
     def _tell(self, kind: int, streams: list[Subscription]) -> None:
         assert self._child is not None
@@ -908,6 +914,7 @@ _REPORTS: dict[str, Callable[[ManagedEndpoint, dict[str, Any]], None]] = {
     "stream": ManagedEndpoint._on_stream,
     "dropped": ManagedEndpoint._on_dropped,
     "gap": ManagedEndpoint._on_gap,
+    "answer": ManagedEndpoint._on_answer,
     "stalled": ManagedEndpoint._on_stalled,
     "log": ManagedEndpoint._on_said,
     "down": ManagedEndpoint._on_down,

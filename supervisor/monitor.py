@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from wsadapter.contract.errors import MonitorReleased
 from wsadapter.contract.items import Down, Up
 from wsadapter.reactor import Reactor
 
 E = TypeVar("E", Up, Down)
+
+
+class Watcher(Protocol):
+    """Who is told of an endpoint's ups and downs, under the reactor's lock."""
+
+    def notify(self, event: Up | Down) -> None: ...
 
 
 class Monitor:

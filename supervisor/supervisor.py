@@ -36,14 +36,16 @@ from wsadapter.contract.errors import (
     UnknownEndpoint,
     UsageError,
 )
-from wsadapter.contract.items import Batch, ClockStep, Event, Item, Started
+from wsadapter.contract.items import Answer, Batch, ClockStep, Event, Item, Started
 from wsadapter.inbox import Inbox
 from wsadapter.instance import Instance, runtime_folder
 from wsadapter.ledger import key_of
 from wsadapter.managed import ManagedEndpoint, resident_bytes
 from wsadapter.monitor import Monitor
+from wsadapter.payload import Payload
 from wsadapter.processes import Launcher
 from wsadapter.reactor import Reactor
+from wsadapter.requests import Pending
 from wsadapter.restart import ConnectBudget, Decision, Verdict
 from wsadapter.spares import Spares
 from wsadapter.stream import Stream
@@ -114,6 +116,8 @@ class Supervisor:
         self._removed: dict[str, ManagedEndpoint] = {}
         self._main = Inbox()
         self._inboxes: dict[str, Inbox] = {}
+        self._pooled: set[str] = set()
+        """Endpoints that are members of a pool: no configuration names them."""
         self._stream = self._new_stream(self._main, lambda: (m for n, m in self._endpoints.items() if n not in self._inboxes))
         self._lock = threading.Lock()
         self._state: Literal["new", "running", "stopping", "stopped"] = "new"
@@ -280,6 +284,32 @@ class Supervisor:
         payload, binary = (data.encode(), False) if isinstance(data, str) else (bytes(data), True)
         return self._do(lambda: self._find(name).send(payload, binary=binary))
 
+    def request(self, name: str, payload: Payload, timeout: float | None = None) -> Answer:
+        """Send a request, a JSON object or its text, and return its answer, which is then not delivered in the stream.
+
+        How they find each other: the endpoint's `request`. Where the payload has no id, ours is put in, into a copy. `timeout`:
+        seconds for all of it; None: `request.timeout`. It ends exactly once: with the answer, or by raising `RequestRejected`
+        (with the answer's body), `NotSent` (provably not on the wire: safe to repeat) or `OutcomeUnknown` (lost or timed out
+        after sending: ask before repeating). Nothing is sent again by itself. An answer after the timeout, or after an
+        interrupt of this call, comes in the stream as `LateAnswer`. Raises `DuplicateRequest`, `UsageError`,
+        `UnknownEndpoint` too.
+        """
+        pending = Pending(self.reactor, name)
+        try:
+            self._begin_request(pending, payload, timeout)
+            return self.reactor.wait(pending)
+        finally:
+            pending.give_up()
+
+    def begin_request(self, name: str, payload: Payload, timeout: float | None = None) -> Pending:
+        """As `request`, without waiting; the future raises what `request` would. Its `give_up()` ends the waiting early."""
+        pending = Pending(self.reactor, name)
+        self._begin_request(pending, payload, timeout)
+        return pending
+
+    def _begin_request(self, pending: Pending, payload: Payload, timeout: float | None) -> None:
+        self._do(lambda: self._find(pending.endpoint).request(pending, payload, timeout))
+
     def insert(self, name: str, data: str | bytes) -> int:
         """Put a record of your own, such as a REST snapshot, into the stream of an endpoint, in order; its number."""
         payload, binary = (data.encode(), False) if isinstance(data, str) else (bytes(data), True)
@@ -369,8 +399,11 @@ class Supervisor:
         except KeyError:
             raise UnknownEndpoint(name, sorted(self._endpoints)) from None
 
-    def _admit(self, endpoint: Endpoint) -> ManagedEndpoint:
+    def _admit(self, endpoint: Endpoint, *, member: int = 0) -> ManagedEndpoint:
+        """`member`: of a pool, which counts them from 1."""
         endpoint = checked(endpoint)
+        if member:
+            endpoint = replace(endpoint, name=f"{endpoint.name}#{member}")
         if endpoint.name in self._endpoints:
             raise DuplicateEndpoint(endpoint.name)
         endpoint, dialect = _with_dialect(endpoint, self._given)
@@ -394,6 +427,25 @@ class Supervisor:
         if self._state == "running":
             managed.start()
 
+    def add_members(self, endpoint: Endpoint, size: int, inbox: Inbox) -> list[ManagedEndpoint]:
+        """For a pool, under the reactor's lock: endpoints NAME#1, NAME#2 ..., whose items go to an inbox of their own."""
+        self._check_not_stopped()
+        if taken := [n for number in range(1, size + 1) if (n := f"{endpoint.name}#{number}") in self._endpoints]:
+            raise DuplicateEndpoint(taken[0])
+        members = [self._admit(endpoint, member=number) for number in range(1, size + 1)]
+        for managed in members:
+            self._inboxes[managed.name] = inbox
+            self._pooled.add(managed.name)
+            if self._state == "running":
+                managed.start()
+        return members
+
+    def remove_member(self, managed: ManagedEndpoint) -> None:
+        """For a pool, under the reactor's lock."""
+        self._pooled.discard(managed.name)
+        if self._endpoints.get(managed.name) is managed:
+            self._remove(managed.name)
+
     def _remove(self, name: str) -> ManagedEndpoint:
         managed = self._find(name)
         managed.stop()
@@ -405,7 +457,7 @@ class Supervisor:
         self._check_not_stopped()
         self._given = given
         changes: dict[str, list[str]] = {"added": [], "removed": [], "changed": [], "subscriptions": []}
-        for name in [name for name in self._endpoints if name not in wanted]:
+        for name in [name for name in self._endpoints if name not in wanted and name not in self._pooled]:
             self._remove(name)
             changes["removed"].append(name)
         for name, endpoint in wanted.items():

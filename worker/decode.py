@@ -22,6 +22,7 @@ from typing import Final, NoReturn, Protocol
 import orjson
 
 from wsadapter.contract.commands import Report
+from wsadapter.contract.record import ANSWER
 from wsadapter.worker.wakeup import Wakeup
 
 MOST_BYTES_HELD: Final = 8 * 1024 * 1024
@@ -165,7 +166,8 @@ class Decoder:
         out = self._empty(item)
         for at, (payload, binary, stream) in enumerate(zip(item.payloads, item.binary, item.streams, strict=True)):
             try:
-                result = self._called(payload, binary=binary, stream=self._names.get(stream))
+                answers = stream == ANSWER  # it is no data
+                result = [payload] if answers else self._called(payload, binary=binary, stream=self._names.get(stream))
             except SystemExit as wish:
                 leave_as_asked(wish)
             except Exception as error:  # noqa: BLE001  the user's function may raise anything

@@ -19,22 +19,27 @@ from typing import Final
 from wsadapter.contract.commands import (
     ANNOUNCE,
     ASSIGN,
+    BEGUN,
     CUSTODY,
+    FORGET,
     HANDED,
     IDENTIFY,
     PROBE,
     PROBED,
     READY,
     REFUSED,
+    REQUEST,
     SEND_BINARY,
     SEND_TEXT,
     STOP,
     SUBSCRIBE,
     TAKEN,
     UNSUBSCRIBE,
+    WITHDRAW,
     Assignment,
     Command,
     Report,
+    RequestCommand,
     Resume,
 )
 from wsadapter.contract.reasons import Reason
@@ -54,6 +59,7 @@ _WITHOUT_SUPERVISOR: Final = 1.0
 _LINGER: Final = 1.0
 """Seconds to wait for the peer to end the connection too, see `Leave.linger`."""
 _NEVER: Final = float("inf")
+_TOO_LATE: Final = "its time was over before it could be sent"
 
 
 class _Phase(Enum):
@@ -94,7 +100,7 @@ class Owner:
         self._down_said = False
         self._probe: int | None = None
         self._handed: tuple[socket.socket, bytes] | None = None
-        self._custody_due = False
+        self._custody_due = self._in_custody = False
         self._busy_poll = 0.0
         self._tells_all = False
         self._announced: tuple[int, bytes] = (-1, b"")
@@ -222,6 +228,8 @@ class Owner:
                 self._assign(Assignment.from_body(command.json()))
             case k if k in (SEND_TEXT, SEND_BINARY):
                 self._send(command)
+            case k if k in (REQUEST, WITHDRAW, FORGET):
+                self._obey_request(command)
             case k if k in (SUBSCRIBE, UNSUBSCRIBE):
                 self._change_subscriptions(command, now)
             case k if k == IDENTIFY:
@@ -247,12 +255,38 @@ class Owner:
         self._connector.start()
 
     def _send(self, command: Command) -> None:
-        if self._session is None or self._wire is None or not self._session.open or self._wire.sender.broken:
-            self._control.say(REFUSED, command.ref, {"text": "the connection is not up", "fate": "not_sent"})
+        if self._wire is None or not self._can_send:
+            self._refuse(command.ref, "the connection is not up")
             return
         opcode = TEXT if command.kind == SEND_TEXT else BINARY
         self._wire.put_message(opcode, command.body, ref=command.ref)
         self._flush(time.monotonic())  # masking a large frame takes time that is not the peer's
+
+    @property
+    def _can_send(self) -> bool:
+        return self._session is not None and self._session.open and self._wire is not None and not self._wire.sender.broken
+
+    def _refuse(self, ref: int, text: str) -> None:
+        self._control.say(REFUSED, ref, {"text": text, "fate": "not_sent"})
+
+    def _obey_request(self, command: Command) -> None:
+        if command.kind == REQUEST:
+            self._request(command.ref, RequestCommand.decode(command.body))
+        elif command.kind == FORGET and self._session is not None:
+            self._session.forget(map(str, command.json()["ids"]))
+        elif command.kind == WITHDRAW and self._wire is not None and self._wire.sender.withdraw(command.ref):
+            self._refuse(command.ref, "it was withdrawn")
+
+    def _request(self, ref: int, request: RequestCommand) -> None:
+        if self._wire is None or self._session is None or not self._can_send:
+            self._refuse(ref, "the connection is not up")
+        elif time.monotonic() >= request.until:
+            self._refuse(ref, _TOO_LATE)
+        elif not self._session.expect(request.id):
+            self._refuse(ref, f"a frame that subscribes has the id {request.id!r} now")
+        else:
+            self._wire.put_message(TEXT, request.payload, ref=ref, until=request.until)
+            self._flush(time.monotonic())
 
     def _change_subscriptions(self, command: Command, now: float) -> None:
         streams = command.json()["streams"]
@@ -359,6 +393,7 @@ class Owner:
         }  # fmt: skip
         if self._assignment.custody and opened.hook is None and self._wire.can_outlive:
             self._be_ready_to_die(resume, len(connection.first))
+        self._wire.sender.announce = self._announce
         if resume is not None and self._handed is not None:  # before anything else is sent
             self._wire.sender.complete(self._handed[1][: resume.rest], resume.ref, now)
         self._carry_out(self._session.start(fields, now), now)
@@ -377,7 +412,7 @@ class Owner:
             self._custody_due = True
         else:
             self._uplink.tell_all(resume.position, first)
-            self._wire.sender.announce = self._announce
+            self._in_custody = True
 
     def _go_on_with(self, wire: Wire, resume: Resume, now: float) -> None:
         self._flush(now)
@@ -387,10 +422,16 @@ class Owner:
             self._lost(lost, now)
 
     def _announce(self, ref: int, position: int, frame: bytes) -> bool:
-        """Whether the supervisor will know what was about to be sent, whatever happens now."""
+        """Whether the supervisor will know what was about to be sent, whatever happens now. Without custody only what somebody
+        waits to hear of is of interest."""
+        if not self._in_custody and not ref:
+            return True
         if self._announced[0] != position or self._announced[1] is not frame:  # else it is asked again
             self._announced = position, frame
-            self._control.say(ANNOUNCE, ref, position.to_bytes(8, "little") + frame)
+            if self._in_custody:
+                self._control.say(ANNOUNCE, ref, position.to_bytes(8, "little") + frame)
+            else:
+                self._control.say(BEGUN, ref)
         return not self._control.backlog
 
     def _give_custody(self) -> None:
@@ -399,8 +440,7 @@ class Owner:
         custody = self._wire.custody()
         handed = custody is not None and self._control.hand(CUSTODY, asdict(custody), self._wire.fileno())
         self._custody_due = custody is not None and not handed
-        if handed:
-            self._wire.sender.announce = self._announce
+        self._in_custody = handed
 
     # --- up
 
@@ -473,6 +513,8 @@ class Owner:
         if self._wire is not None:
             for ref in self._wire.sender.flush(now):
                 self._control.say(TAKEN, ref)
+            for ref in self._wire.sender.overdue():
+                self._refuse(ref, _TOO_LATE)
             if self._owed and not self._wire.sender.waits:
                 for ref in self._owed:
                     self._control.say(TAKEN, ref)

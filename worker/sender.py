@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import inf
 from typing import Final, Literal
 
 from wsadapter.worker.channel import Channel
@@ -16,8 +17,13 @@ Fate = Literal["not_sent", "unknown"]
 
 @dataclass(slots=True)
 class _Outgoing:
-    frame: bytes
+    frame: bytes | Callable[[], bytes]
+    """Made when it is to be sent, where those behind it will refer to it: till then it may be withdrawn."""
     ref: int
+    until: float = inf
+    """Monotonic seconds after which it must not be begun."""
+    bound: bool = False
+    """Those behind it will refer to it: it has to be sent."""
 
 
 Announce = Callable[[int, int, bytes], bool]
@@ -39,24 +45,41 @@ class Sender:
         """The next frame waits for its announcement to be taken, not for its time."""
         self._urgent: deque[_Outgoing] = deque()
         self._waiting: deque[_Outgoing] = deque()
+        self._overdue: list[int] = []
         self._current: _Outgoing | None = None
         self._rest = memoryview(b"")
         self._since: float | None = None
         self.broken = ""
         """Why nothing can be sent any more; empty: it can."""
 
-    def put(self, frame: bytes, *, ref: int = 0, urgent: bool = False) -> None:
-        """Queues a frame. With a `ref` its fate is told by `flush` or `abandon`.
+    def put(
+        self, frame: bytes | Callable[[], bytes], *, ref: int = 0, urgent: bool = False, until: float = inf
+    ) -> None:
+        """Queues a frame, or what makes one when its turn comes; it is not begun after `until`. With a `ref` its fate is told
+        by `flush`, `withdraw`, `overdue` or `abandon`.
 
         A peer that sends pings without end and reads nothing gets answers to the newest ones (RFC 6455 §5.5.3).
         """
-        outgoing = _Outgoing(frame, ref)
+        outgoing = _Outgoing(frame, ref, until)
         if not urgent:
             self._waiting.append(outgoing)
             return
         if len(self._urgent) >= _MOST_URGENT:
             self._urgent.popleft()
         self._urgent.append(outgoing)
+
+    def withdraw(self, ref: int) -> bool:
+        """Takes a frame back; false where that can't be: it is begun, or is not there."""
+        for outgoing in self._waiting:
+            if outgoing.ref == ref and not outgoing.bound:
+                self._waiting.remove(outgoing)
+                return True
+        return False
+
+    def overdue(self) -> list[int]:
+        """Refs of the frames that `flush` met too late to begin them; each is told once."""
+        refs, self._overdue = self._overdue, []
+        return refs
 
     def complete(self, rest: bytes, ref: int, now: float) -> None:
         """Sends the rest of a frame first: a predecessor died in the middle of it."""
@@ -112,17 +135,22 @@ class Sender:
     def _next(self, now: float) -> bool:
         """Puts the next frame, or what TLS itself has to say, into `_rest`."""
         queue = self._urgent or (self._waiting if now >= self._allowed_at else None)
-        self._unheard = bool(
-            queue and self.announce is not None and not self.announce(queue[0].ref, self.position, queue[0].frame)
-        )
+        if queue and queue[0].until <= now:
+            self._drop_overdue(queue, now)
+        frame = _made(queue[0]) if queue else b""
+        self._unheard = bool(queue and self.announce is not None and not self.announce(queue[0].ref, self.position, frame))
         if self._unheard:
             return False
         self._current = queue.popleft() if queue else None
         if self._current is not None:
             self._allowed_at = max(self._allowed_at, now) + self._pace
-        self._rest = memoryview(self._channel.seal(self._current.frame if self._current else b""))
+        self._rest = memoryview(self._channel.seal(frame))
         self._since = now if self._rest else None
         return bool(self._rest)
+
+    def _drop_overdue(self, queue: deque[_Outgoing], now: float) -> None:
+        while queue and queue[0].until <= now and not queue[0].bound:
+            self._overdue.append(queue.popleft().ref)
 
     def abandon(self) -> list[tuple[int, Fate]]:
         """Gives up all that is not sent; the refs of it and what became of them."""
@@ -134,3 +162,11 @@ class Sender:
         self._urgent.clear()
         self._waiting.clear()
         return [(ref, fate) for ref, fate in fates if ref]
+
+
+def _made(outgoing: _Outgoing) -> bytes:
+    """Its frame; always the same object, by which whoever is told of it knows it again."""
+    if not isinstance(outgoing.frame, bytes):
+        outgoing.frame = outgoing.frame()
+        outgoing.bound = True
+    return outgoing.frame

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from wsadapter.contract.commands import Assignment, Report
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.contract.reasons import Reason
-from wsadapter.contract.record import NO_IDENTITY
+from wsadapter.contract.record import ANSWER, NO_IDENTITY
 from wsadapter.worker.frames import (
     ABNORMAL,
     CLOSE,
@@ -37,6 +37,7 @@ from wsadapter.worker.text import Text
 
 if TYPE_CHECKING:
     from wsadapter.worker.identity import Identity
+    from wsadapter.worker.requests import Requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,9 @@ class Session:
         number = _NUMBERS * (assignment.epoch - 1) if assignment.resume is not None else 0
         self._subscriptions = Subscriptions(assignment.dialect, number=number)
         self._streams = _streams(assignment)
+        self._requests: Requests | None = None
+        if assignment.requests:
+            self._requests = _requests(assignment, assignment.requests)
         self._identity: Identity | None = None
         self.identify(on=assignment.identify)
         self._last_received = 0.0
@@ -147,6 +151,20 @@ class Session:
         """Fewer streams are wanted."""
         return _actions(self._subscriptions.unsubscribe(streams, now)) if self.open else []
 
+    def expect(self, request: str) -> bool:
+        """A request of this id is about to be sent; false where it would be mistaken for a frame that subscribes."""
+        if self._subscriptions.uses(request):
+            return False
+        if self._requests is None:
+            self._requests = _requests(self._assignment)
+        self._requests.expect(request)
+        return True
+
+    def forget(self, requests: Iterable[str]) -> None:
+        """Answers to these requests are not looked for any more."""
+        if self._requests is not None:
+            self._requests.forget(requests)
+
     def identify(self, *, on: bool) -> None:
         """Whether messages are to carry their identities from now on."""
         self._identity = _identity(self._assignment) if on else None
@@ -167,6 +185,7 @@ class Session:
             or self._subscriptions.waiting
             or self.heartbeat.listens
             or self._subscriptions.may_be_housekeeping(data)
+            or (self._requests is not None and self._requests.may_hold(data))
         )
 
     def received(self, batch: Batch, now: float) -> list[Action]:
@@ -196,7 +215,8 @@ class Session:
         return (Deliver(batch, 0, batch.count),)
 
     def _inspected(self, batch: Batch, now: float) -> Iterator[Action]:
-        """Takes out what is not data or not wanted, and puts what it leads to in its place between the messages."""
+        """Takes out what is not data or not wanted, and puts what it leads to in its place between the messages. An answer to a
+        request goes with the messages, marked: its bytes and the word that it has come are then one."""
         binary = set(batch.binary)
         first = filtered = 0
         skipped: set[int] = set()
@@ -204,6 +224,15 @@ class Session:
         identities = None if self._identity is None else [NO_IDENTITY] * batch.count
         for at in range(batch.count):
             text = Text(batch.payload(at))
+            answer = self._requests.recognise(text) if self._requests is not None else None
+            if answer is not None:
+                if first < at:
+                    yield Deliver(batch, first, at, frozenset(skipped), filtered, indexes, identities)
+                yield Say(answer)
+                indexes = [0] * batch.count if indexes is None else indexes
+                indexes[at] = ANSWER
+                first, filtered, skipped = at, 0, set()
+                continue
             if self._identity is not None and identities is not None:
                 identities[at] = self._identity.of(text)
             if at in binary:
@@ -330,6 +359,12 @@ def _streams(assignment: Assignment) -> Streams | None:
     streams = Streams(path, assignment.endpoint.filter)
     streams.know(assignment.wanted)
     return streams
+
+
+def _requests(assignment: Assignment, ids: Iterable[str] = ()) -> Requests:
+    from wsadapter.worker.requests import Requests  # most owners never need it
+
+    return Requests(assignment.endpoint.request, ids)
 
 
 def _identity(assignment: Assignment) -> Identity | None:

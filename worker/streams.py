@@ -15,10 +15,11 @@ import orjson
 
 from wsadapter.contract.commands import Report
 from wsadapter.contract.endpoint import Filter, Subscription
+from wsadapter.contract.record import ANSWER
 from wsadapter.worker.paths import look_up
 from wsadapter.worker.templates import is_meant, stream_name
 
-_MOST_INDEXES: Final = (1 << 16) - 1
+_MOST_INDEXES: Final = ANSWER - 1
 _MOST_REMEMBERED: Final = 1 << 16
 
 

@@ -96,6 +96,10 @@ class Subscriptions:
         """Whether something is unanswered."""
         return bool(self._frames)
 
+    def uses(self, number: str) -> bool:
+        """Whether an unanswered frame carries this number."""
+        return any(number == str(own) for frame in self._frames for own in frame.numbers)
+
     def deadline(self) -> float | None:
         """When to call `tick` next; None: not before something is asked."""
         return min((frame.deadline for frame in self._frames), default=None)

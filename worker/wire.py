@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 from contextlib import suppress
+from functools import partial
+from math import inf
 
 from wsadapter.contract.commands import Custody, Resume
 from wsadapter.contract.tcp import counters
@@ -43,10 +45,13 @@ class Wire:
         """Of the socket; -1 after `close`."""
         return self._channel.sock.fileno()
 
-    def put_message(self, opcode: int, payload: bytes, *, ref: int) -> None:
-        """Queues a message of the user's, compressed where that was agreed upon: those must leave in this order."""
-        frame = encode_frame(opcode, payload) if self._deflater is None else self._deflater.frame(opcode, payload)
-        self.sender.put(frame, ref=ref)
+    def put_message(self, opcode: int, payload: bytes, *, ref: int, until: float = inf) -> None:
+        """Queues a message of the user's, which is not begun after `until`, monotonic seconds. Where that was agreed upon it is
+        compressed when its turn comes: those that are must leave in this order."""
+        if self._deflater is None:
+            self.sender.put(encode_frame(opcode, payload), ref=ref, until=until)
+        else:
+            self.sender.put(partial(self._deflater.frame, opcode, payload), ref=ref, until=until)
 
     def first(self) -> Batch:
         """What came right behind the handshake."""

@@ -190,6 +190,7 @@ _LIMITS: Final[dict[str, tuple[_Limit, ...]]] = {
     "limits.connects_period": (_POSITIVE,),
     "limits.sends": (_at_least(0),),
     "limits.sends_period": (_POSITIVE,),
+    "request.timeout": (_POSITIVE,),
 }
 
 _CHECKS: Final[dict[str, Callable[[Any], str]]] = {
@@ -203,6 +204,9 @@ _CHECKS: Final[dict[str, Callable[[Any], str]]] = {
     "bind": values.ip_address,
     "decode": values.importable,
     "identity": values.json_path,
+    "request.id": values.field_path,
+    "request.answer_id": values.json_path,
+    "request.error": values.json_path,
     "filter.include": values.glob,
     "filter.exclude": values.glob,
     "tls.pin_sha256": values.sha256_pin,

@@ -25,7 +25,7 @@ Found = Iterator[tuple[str, str]]
 """(path, message) of what is wrong."""
 
 _TABLES: Final = (
-    "dialect", "urls", "subscribe", "ack", "error", "stream", "housekeeping", "heartbeat", "identity", "snapshot",
+    "dialect", "urls", "subscribe", "ack", "error", "stream", "housekeeping", "heartbeat", "identity", "snapshot", "request",
 )  # fmt: skip
 _REQUIRED: Final = ("dialect", "urls", "subscribe")
 _PLACEHOLDER: Final = re.compile(r"\$[A-Za-z_]+")
@@ -82,7 +82,7 @@ def dialect_urls(dialect: Mapping[str, Any], environment: str) -> tuple[str, ...
 
 
 def apply_dialect(endpoint: Endpoint, dialect: Mapping[str, Any] | None, *, given: Collection[str] = ()) -> Endpoint:
-    """`endpoint` with what the dialect says where the user said nothing: `url` and the keys of `heartbeat`.
+    """`endpoint` with what the dialect says where the user said nothing: `url` and the keys of `heartbeat` and `request`.
 
     The user said something where a value differs from its default, and where its key is in `given`
     ("heartbeat.kind"): that tells a default that was written down from one that was not. A `kind` of the user's own
@@ -91,17 +91,25 @@ def apply_dialect(endpoint: Endpoint, dialect: Mapping[str, Any] | None, *, give
     if dialect is None:
         return endpoint
     url = endpoint.url or dialect_urls(dialect, endpoint.environment)
-    heartbeat = endpoint.heartbeat
-    own = {f.name for f in fields(Heartbeat) if getattr(heartbeat, f.name) != f.default or f"heartbeat.{f.name}" in given}
-    theirs = _heartbeat_values(dialect)
+    heartbeat, own, theirs = endpoint.heartbeat, _own(endpoint, "heartbeat", given), _theirs(dialect, "heartbeat")
     if "kind" in own and heartbeat.kind != theirs.get("kind", Heartbeat().kind):
         own |= {"payload", "reply"}
-    return replace(endpoint, url=url, heartbeat=replace(heartbeat, **{k: v for k, v in theirs.items() if k not in own}))
+    heartbeat = replace(heartbeat, **{k: v for k, v in theirs.items() if k not in own})
+    own, theirs = _own(endpoint, "request", given), _theirs(dialect, "request")
+    request = replace(endpoint.request, **{k: v for k, v in theirs.items() if k not in own})
+    return replace(endpoint, url=url, heartbeat=heartbeat, request=request)
 
 
-def _heartbeat_values(dialect: Mapping[str, Any]) -> dict[str, Any]:
-    written = dialect.get("heartbeat", {})
-    return {key: convert(ENDPOINT[f"heartbeat.{key}"], value) for key, value in written.items()}
+def _own(endpoint: Endpoint, section: str, given: Collection[str]) -> set[str]:
+    """The keys of a section that the user said something about."""
+    said = getattr(endpoint, section)
+    keys = [f.name for f in fields(said)]
+    return {k for k in keys if getattr(said, k) != ENDPOINT[f"{section}.{k}"].default or f"{section}.{k}" in given}
+
+
+def _theirs(dialect: Mapping[str, Any], section: str) -> dict[str, Any]:
+    """What the dialect says of a section of an endpoint."""
+    return {key: convert(ENDPOINT[f"{section}.{key}"], value) for key, value in dialect.get(section, {}).items()}
 
 
 def check_dialect(data: Mapping[str, Any], *, stem: str) -> Found:
@@ -217,22 +225,38 @@ def _check_snapshot(tables: Any, _stem: str) -> Found:
 
 
 def _check_heartbeat(table: Any, _stem: str) -> Found:
-    known = [f.name for f in fields(Heartbeat)]
+    yield from _check_section("heartbeat", table, ("interval", "timeout"))
+    if isinstance(table, Mapping):
+        yield from _check_payload(table)
+
+
+def _check_request(table: Any, _stem: str) -> Found:
+    yield from _check_section("request", table, ("timeout",))
     if not isinstance(table, Mapping):
-        yield "heartbeat", f"expected a table, got {got(table)}"
+        return
+    for key, check in (("id", values.field_path), ("answer_id", values.json_path), ("error", values.json_path)):
+        path = table.get(key)
+        if isinstance(path, str) and (wrong := check(path)):
+            yield f"request.{key}", wrong
+
+
+def _check_section(section: str, table: Any, positive: Collection[str]) -> Found:
+    """A table with the keys of a section of an endpoint, for which it gives other defaults."""
+    known = [key.removeprefix(f"{section}.") for key in ENDPOINT if key.startswith(f"{section}.")]
+    if not isinstance(table, Mapping):
+        yield section, f"expected a table, got {got(table)}"
         return
     for key, value in table.items():
         if key not in known:
-            yield f"heartbeat.{key}", unknown_key(key, known)
+            yield f"{section}.{key}", unknown_key(key, known)
             continue
         try:
-            converted = convert(ENDPOINT[f"heartbeat.{key}"], value)
+            converted = convert(ENDPOINT[f"{section}.{key}"], value)
         except Mismatch as mismatch:
-            yield from ((f"heartbeat.{key}{place}", message) for place, message in mismatch.found)
+            yield from ((f"{section}.{key}{place}", message) for place, message in mismatch.found)
             continue
-        if key in ("interval", "timeout") and converted == 0:
-            yield f"heartbeat.{key}", "expected more than 0, got 0"
-    yield from _check_payload(table)
+        if key in positive and converted == 0:
+            yield f"{section}.{key}", "expected more than 0, got 0"
 
 
 def _check_payload(table: Mapping[str, Any]) -> Found:
@@ -319,4 +343,5 @@ _CHECKS: Final[Mapping[str, Callable[[Any, str], Found]]] = {
     "heartbeat": _check_heartbeat,
     "identity": _check_identity,
     "snapshot": _check_snapshot,
+    "request": _check_request,
 }

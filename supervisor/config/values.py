@@ -56,6 +56,11 @@ def json_path(value: str) -> str:
     return "" if not value or all(value.split(".")) else f"expected a dotted path of a JSON field, got {json.dumps(value)}"
 
 
+def field_path(value: str) -> str:
+    """The same, which must be there."""
+    return json_path(value) if value else "expected a dotted path of a JSON field, got an empty string"
+
+
 def proxy(value: str) -> str:
     """Empty and "none" are proxies too: the environment's, and none."""
     if value in ("", "none"):

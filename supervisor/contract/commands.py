@@ -5,8 +5,8 @@
     +-----------+---------+---------+------+
 
 `length` counts what follows it. `ref` pairs an answer with its question; 0 where there is none. Bodies are JSON objects,
-except for SEND_TEXT and SEND_BINARY, whose body is the payload, ANNOUNCE and HANDED. Only the socket's two ends ever read it:
-it carries secrets (login, headers), which therefore stand in no command line, no environment and no log.
+except for SEND_TEXT and SEND_BINARY, whose body is the payload, REQUEST, ANNOUNCE and HANDED. Only the socket's two ends ever
+read it: it carries secrets (login, headers), which therefore stand in no command line, no environment and no log.
 
 Supervisor to owner                              Owner to supervisor
     ASSIGN       the endpoint, see `Assignment`      READY      warm: imported, waiting for an ASSIGN
@@ -15,9 +15,12 @@ Supervisor to owner                              Owner to supervisor
     SUBSCRIBE    {"streams": [...]}                  PROBED     ref, {"rtt", "received", "stage"}
     UNSUBSCRIBE  {"streams": [...]}                  CUSTODY    a duplicate of the socket, see `Custody`
     PROBE        answer from the receive loop itself ANNOUNCE   ref, u64 position, frame: it is to be sent now
-    STOP         {"code": 1000, "kind": "stopped"}
+    STOP         {"code": 1000, "kind": "stopped"}   BEGUN      ref: as ANNOUNCE, where the connection is not in custody
     HANDED       a live connection's socket, before its ASSIGN, see `Resume`
     IDENTIFY     {"on": ...}: messages carry their identities from now on, or no more; its ref is answered by TAKEN
+    REQUEST      see `RequestCommand`: as a SEND_TEXT, and its answer is looked for
+    WITHDRAW     the REQUEST of that ref, unless it is begun; it is REFUSED then
+    FORGET       {"ids": [...]}: answers to these are not looked for any more
 
 CUSTODY and HANDED carry a file descriptor (SCM_RIGHTS, unix(7)) with their first byte.
 
@@ -45,6 +48,9 @@ PROBE: Final = 6
 STOP: Final = 7
 HANDED: Final = 8
 IDENTIFY: Final = 9
+REQUEST: Final = 10
+WITHDRAW: Final = 11
+FORGET: Final = 12
 
 READY: Final = 65
 TAKEN: Final = 66
@@ -52,8 +58,10 @@ REFUSED: Final = 67
 PROBED: Final = 68
 CUSTODY: Final = 69
 ANNOUNCE: Final = 70
+BEGUN: Final = 71
 
 _HEAD: Final = struct.Struct("<IBQ")
+_REQUEST_HEAD: Final = struct.Struct("<dI")
 _BEHIND_LENGTH: Final = _HEAD.size - 4
 MAX_COMMAND: Final = 256 * 1024 * 1024
 
@@ -97,6 +105,36 @@ class CommandReader:
             body = bytes(memoryview(self._pending)[_HEAD.size : 4 + length])
             del self._pending[: 4 + length]
             yield Command(kind, ref, body)
+
+
+class RequestCommand(NamedTuple):
+    """The body of a REQUEST."""
+
+    until: float
+    """Monotonic seconds, which all processes of a machine share: it must not be begun any more after that."""
+    id: str
+    """As `id_text`."""
+    payload: bytes
+
+    def encode(self) -> bytes:
+        """As the body."""
+        name = self.id.encode()
+        return b"".join((_REQUEST_HEAD.pack(self.until, len(name)), name, self.payload))
+
+    @classmethod
+    def decode(cls, body: bytes) -> RequestCommand:
+        """The reverse of `encode`."""
+        until, size = _REQUEST_HEAD.unpack_from(body)
+        end = _REQUEST_HEAD.size + size
+        return cls(until, body[_REQUEST_HEAD.size : end].decode(), body[end:])
+
+
+def id_text(value: object) -> str | None:
+    """A request's id as text: some peers give back a number as a string. None where it is neither a whole number nor a string
+    of one character or more."""
+    if isinstance(value, str):
+        return value or None
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +188,8 @@ class Assignment:
     """The supervisor takes the connection into custody where it can be."""
     resume: Resume | None = None
     """Go on with this connection instead of opening one."""
+    requests: tuple[str, ...] = ()
+    """With `resume`: the ids of the requests whose answers may still come."""
     last_number: int = 0
     """Of the last message accepted; 0 for none."""
     last_received_at: int | None = None
@@ -182,8 +222,9 @@ class Report:
     `event` is "stage" (`stage`: resolving, connecting, tls, handshake), "up" (`subprotocol`, `headers`, `peer`, `resumed`),
     "subscribed" (`stream`), "rejected" (`stream`, `error`), "restored" (`ok`, `failed`), "stream" (`index`: the next one, from
     1, in the records' stream tables; `name`: what it stands for from here on in this epoch), "dropped" (`count`, `bytes`,
-    `cause`, `text`), "gap" (`cause`, `expected`, `got`), "stalled" (`stream`, `silence`), "log" (`level`, `text`) or, last of
-    all, "down" (`reason`).
+    `cause`, `text`), "gap" (`cause`, `expected`, `got`), "answer" (`id`, `rejected`: of the request whose answer is the next
+    message of the stream `record.ANSWER`, which counts only when that has come: its bytes and this word are then one),
+    "stalled" (`stream`, `silence`), "log" (`level`, `text`) or, last of all, "down" (`reason`).
     """
 
     event: str

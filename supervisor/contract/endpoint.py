@@ -162,6 +162,25 @@ class Limits:
     """The window of `sends`."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """How requests and their answers find each other. The defaults are JSON-RPC's."""
+
+    id: str = "id"
+    """Dotted path of a request's id. Where a request has none there, ours is put in."""
+    id_type: Literal["int", "text"] = "int"
+    """What ours are."""
+    answer_id: str = ""
+    """Dotted path of the id in an answer; empty: as in the request."""
+    error: str = "error"
+    """Dotted path of what an answer has only where it is a rejection (null, false, 0 and what is empty don't count). Empty:
+    there is no such thing."""
+    success: Mapping[str, Any] = field(default_factory=dict)
+    """Dotted path = value: what an answer has where it is none; "*" is any value."""
+    timeout: float = 10.0
+    """How long an answer may take where the request itself says nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One connection to keep up.
@@ -221,6 +240,7 @@ class Endpoint:
     watchdog: Watchdog = Watchdog()
     buffer: Buffer = Buffer()
     limits: Limits = Limits()
+    request: Request = Request()
 
     def __post_init__(self) -> None:
         problems: list[Problem] = []
@@ -248,6 +268,7 @@ SECTIONS: dict[str, type[Any]] = {
     "watchdog": Watchdog,
     "buffer": Buffer,
     "limits": Limits,
+    "request": Request,
 }
 """The nested sections of an endpoint, `[endpoints.NAME.SECTION]` in TOML."""
 

@@ -6,6 +6,7 @@
     │   ├── UnknownEndpoint         no endpoint of that name
     │   ├── DuplicateEndpoint       an endpoint of that name exists already
     │   ├── ConcurrentIteration     a second consumer on one stream
+    │   ├── DuplicateRequest        a request of that id waits for its answer already
     │   ├── WrongProcess            the supervisor was inherited by a forked process
     │   └── UnsupportedPlatform     no processes and pipes to build on (Windows: use WSL 2)
     ├── AlreadyRunning              another supervisor of that name runs
@@ -14,7 +15,10 @@
     │   └── MonitorReleased         the monitor was released
     ├── LostError                   the world's doing
     │   ├── NotConnected            the endpoint is down: nothing was sent
-    │   └── SendFailed              the owner took it and could not send it, or died with it: fate unknown
+    │   │   └── NotSent             a request that is provably not on the wire: it may be repeated
+    │   ├── SendFailed              the owner took it and could not send it, or died with it: fate unknown
+    │   └── OutcomeUnknown          a request that was lost or timed out after sending: ask before repeating
+    ├── RequestRejected             the peer's doing: it answered a request with an error
     └── AllFatal                    nothing is left that could ever deliver
 
 Every text names the endpoint and what to do. A raw `OSError`, `EOFError` or `BrokenPipeError` from a handle is a bug.
@@ -23,6 +27,10 @@ Every text names the endpoint and what to do. A raw `OSError`, `EOFError` or `Br
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+_LONGEST_SHOWN: Final = 500
+"""Bytes of an answer in the text of an error."""
 
 
 class WsAdapterError(Exception):
@@ -82,6 +90,16 @@ class ConcurrentIteration(UsageError):
     """A second consumer iterates a stream that has one. `feed.stream(...)` gives an endpoint a stream of its own."""
 
 
+class DuplicateRequest(UsageError):
+    """A request of that id waits for its answer on that connection, or gave up waiting for it: two answers could not be told
+    apart. Nothing was sent; give it another id, or none."""
+
+    def __init__(self, endpoint: str, id: str) -> None:  # noqa: A002 - what it is called everywhere
+        self.endpoint = endpoint
+        self.id = id
+        super().__init__(f"{endpoint}: a request with the id {id!r} has no answer yet; give this one another id, or none")
+
+
 class WrongProcess(UsageError):
     """The supervisor belongs to the process that made it; a forked copy holds nothing of it."""
 
@@ -125,6 +143,34 @@ class NotConnected(LostError):
 
 class SendFailed(LostError):
     """The owner took the bytes but could not send them, or died with them: whether the peer got them is unknown."""
+
+
+class NotSent(NotConnected):
+    """A request of which no byte is on the wire: it may be repeated without harm."""
+
+
+class OutcomeUnknown(LostError):
+    """A request was sent, at least in part, and its answer will not come to the one who asked: whether the peer acted on it is
+    unknown. Ask the peer before repeating it."""
+
+    def __init__(self, endpoint: str, id: str, why: str, *, timed_out: bool = False) -> None:  # noqa: A002 - as above
+        self.endpoint = endpoint
+        self.id = id
+        self.timed_out = timed_out
+        """Its time was over, or nobody waits for it any more: the answer may still come, as a `LateAnswer`."""
+        super().__init__(f"{endpoint}: request {id}: {why}; its outcome is unknown, ask before repeating it")
+
+
+class RequestRejected(WsAdapterError):
+    """The peer answered a request with an error. `body` is the answer as it came, bytes."""
+
+    def __init__(self, endpoint: str, id: str, body: bytes) -> None:  # noqa: A002 - as above
+        self.endpoint = endpoint
+        self.id = id
+        self.body = body
+        shown = body[:_LONGEST_SHOWN].decode(errors="replace")
+        more = f" ... ({len(body)} bytes)" if len(body) > _LONGEST_SHOWN else ""
+        super().__init__(f"{endpoint}: request {id} was rejected: {shown}{more}")
 
 
 class AllFatal(WsAdapterError):

@@ -49,6 +49,31 @@ class Message(NamedTuple):
         return f"Message({self.endpoint!r} #{self.number}, epoch {self.epoch}{stream}, {data})"
 
 
+class Answer(NamedTuple):
+    """The answer to a request, which is not delivered in the stream."""
+
+    endpoint: str
+    id: str
+    """Of the request, as text."""
+    data: bytes
+    """The whole message, as received."""
+    epoch: int
+    """Of the owner that received it."""
+    received_at: int
+    """Wall-clock nanoseconds."""
+    rtt: float
+    """Seconds from the call to the answer."""
+
+    def json(self) -> Any:
+        """The answer parsed by orjson."""
+        return orjson.loads(self.data)
+
+    @property
+    def text(self) -> str:
+        """The answer as text."""
+        return self.data.decode()
+
+
 class Batch(Sequence[bytes]):
     """The messages of one read of one connection, as a sequence of payloads: the fast path of `Supervisor.batches()`.
 
@@ -262,7 +287,7 @@ class Stalled(Event):
 
 @dataclass(frozen=True, slots=True)
 class LateAnswer(Event):
-    """The answer to a request that had timed out. Not emitted yet: it comes with requests."""
+    """The answer to a request that had timed out, or that nobody waited for any more."""
 
     id: str
     data: bytes

@@ -49,6 +49,9 @@ CONTINUES: Final = 8
 IDENTITIES: Final = 16
 """Flag: a table holds for each message its identity, see `Record.identities`."""
 
+ANSWER: Final = 0xFFFF
+"""In the table of streams: the message is the answer to a request, the one that was announced first and has not come yet."""
+
 NO_IDENTITY: Final = 0
 SNAPSHOT: Final = 1
 """Identity of a message that begins a state anew: on a connection that continues another's stream it says nothing new."""
@@ -100,7 +103,8 @@ class Record:
     """Bytes of the body, with the kept tail in front where messages begin there."""
     binary: bool | list[bool]
     streams: Sequence[int] | None
-    """Per message the index of its stream, 0 for none; None where no message has one."""
+    """Per message the index of its stream, 0 for none, `ANSWER` for none and not to be delivered; None where no message has
+    one."""
     report: bytes
     """The JSON text of a REPORT."""
     identities: Sequence[int] | None = None

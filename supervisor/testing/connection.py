@@ -92,6 +92,7 @@ class Connection(asyncio.Protocol):
         """Of the frame in whose middle it was muted."""
         self._congested = False
         self._subscribed = False
+        self._held_answers: list[bytes] = []
         self._dripping: asyncio.TimerHandle | None = None
         self._drops = bytearray()
         self._close_timer: asyncio.TimerHandle | None = None
@@ -233,7 +234,13 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, message: Frame) -> None:
         answer = self._house.answer(message)
-        self._send_answers([ws.encode_message(frame) for frame in answer.frames])
+        frames = [ws.encode_message(frame) for frame in answer.frames]
+        if self._house.manners.hold_answers:
+            self._held_answers += frames
+        elif answer.delay:
+            asyncio.get_running_loop().call_later(answer.delay, self._send_answers, frames)
+        else:
+            self._send_answers(frames)
         if answer.accepted and not self._subscribed:
             self._subscribed = True
             self._house.on_subscribed(self)
@@ -266,8 +273,13 @@ class Connection(asyncio.Protocol):
         if not self._muted and frames and self._stage in (Stage.OPEN, Stage.CLOSING):
             self._put(frames)
 
+    def release_answers(self) -> None:
+        """Sends the answers that were held back."""
+        frames, self._held_answers = self._held_answers, []
+        self._send_answers(frames)
+
     def _send_answers(self, frames: Sequence[bytes]) -> None:
-        if not self._muted and frames:
+        if not self._muted and frames and self._stage is Stage.OPEN:
             self._put(self._encoded(frames))
 
     def _encoded(self, messages: Sequence[bytes]) -> list[bytes]:

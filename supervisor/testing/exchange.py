@@ -267,6 +267,12 @@ class Exchange:
         """The feed goes on where it was paused."""
         self._call(Server.resume)
 
+    def hold_answers(self, on: bool = True) -> None:
+        """Holds back what the script answers from now on; `on=False` ends that and sends what was held back."""
+        self._set("hold_answers", on)
+        if not on:
+            self._each(None, lambda c: c.release_answers())
+
     # misbehaviour of open connections
 
     def mute(self, *, connection: int | None = None) -> None:

@@ -51,6 +51,7 @@ class Manners:
     missing_upgrade: bool = False
     huge_headers: bool = False
     http10: bool = False
+    hold_answers: bool = False
     bytes_per_second: float | None = None
     deflate: str | None = None
     """The Sec-WebSocket-Extensions for clients that offer permessage-deflate; None: the offer is declined."""

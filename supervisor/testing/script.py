@@ -13,6 +13,8 @@ A script is a list of rules; the first whose `match` fits answers, a frame that 
             or a string: the whole text of the frame. {} fits every JSON object.
 `reply`     a frame or a list of frames. A str is sent as it is, anything else as JSON.
 `for_each`  a field holding a list: the reply is sent once for each element, which is then "$item".
+`delay`     seconds until the reply is sent; meanwhile other frames are answered.
+`times`     how often it is sent, once unless said otherwise: 0 withholds it, 2 doubles it.
 `accept`    whether this counts as an accepted subscription (`after_subscribe`); true unless said otherwise.
 
 In a reply, "$id" or "$params.0" as a whole string value stands for that field of the request, with its type; "${id}" within
@@ -36,7 +38,7 @@ Script = Answerer | Sequence[Mapping[str, Any]]
 
 _WHOLE = re.compile(r"\$([\w.]+)")
 _WITHIN = re.compile(r"\$\$|\$\{([\w.]+)\}")
-_KEYS = {"match", "reply", "for_each", "accept"}
+_KEYS = {"match", "reply", "for_each", "accept", "delay", "times"}
 _MISSING = object()
 
 
@@ -46,6 +48,8 @@ class Answer(NamedTuple):
     frames: list[Frame]
     accepted: bool
     """Whether a subscription was accepted by it."""
+    delay: float = 0.0
+    """Seconds until they are sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,8 @@ class _Rule:
     reply: Any
     for_each: str
     accept: bool
+    delay: float
+    times: int
 
     def fits(self, text: str, fields: Any) -> bool:
         if isinstance(self.match, str):
@@ -68,7 +74,8 @@ class _Rule:
             items = _field(fields, self.for_each)
             scopes = [{**fields, "item": item} for item in items] if isinstance(items, list) else []
         replies = self.reply if isinstance(self.reply, list) else [self.reply]
-        return Answer([_frame(_fill(reply, scope)) for scope in scopes for reply in replies], self.accept)
+        frames = [_frame(_fill(reply, scope)) for scope in scopes for reply in replies]
+        return Answer(frames * self.times, self.accept, self.delay)
 
 
 def compile_script(script: Script | None) -> Callable[[Frame], Answer]:
@@ -93,7 +100,11 @@ def _rule(number: int, fields: Mapping[str, Any]) -> _Rule:
     match = fields.get("match")
     if not isinstance(match, str | Mapping) or "reply" not in fields:
         raise ValueError(f'rule {number} of the script needs "match" (a table or a string) and "reply"')
-    return _Rule(match, fields["reply"], str(fields.get("for_each", "")), bool(fields.get("accept", True)))
+    delay, times = fields.get("delay", 0.0), fields.get("times", 1)
+    if not isinstance(delay, int | float) or not isinstance(times, int) or delay < 0 or times < 0:
+        raise ValueError(f'rule {number} of the script: "delay" is seconds and "times" a whole number, neither less than 0')
+    for_each, accept = str(fields.get("for_each", "")), bool(fields.get("accept", True))
+    return _Rule(match, fields["reply"], for_each, accept, float(delay), times)
 
 
 def _first_fitting(rules: list[_Rule], message: Frame) -> Answer:

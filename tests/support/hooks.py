@@ -26,6 +26,11 @@ def obey(data: bytes, *, binary: bool, stream: str | None) -> bytes | None:
     return None
 
 
+def upper(data: bytes, *, binary: bool, stream: str | None) -> bytes:
+    """Capitals: what it saw can be told from what it did not."""
+    return data.upper()
+
+
 def _exit(code: str) -> None:
     os._exit(int(code))
 

@@ -13,7 +13,17 @@ from typing import Any, Self
 
 import pytest
 
-from wsadapter.contract.commands import ASSIGN, READY, STOP, Assignment, Command, CommandReader, Report, encode_command
+from wsadapter.contract.commands import (
+    ASSIGN,
+    BEGUN,
+    READY,
+    STOP,
+    Assignment,
+    Command,
+    CommandReader,
+    Report,
+    encode_command,
+)
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.reasons import Reason
 from wsadapter.contract.record import BATCH, Record, RecordReader
@@ -51,6 +61,8 @@ class Owned:
         self._answers: list[Command] = []
         self._items: Iterator[Item] = self._read_items()
         self.records: list[Record] = []
+        self.begun: list[int] = []
+        """Refs of what was about to be sent."""
         self.next_record_number = 1
 
     def __enter__(self) -> Self:
@@ -74,13 +86,17 @@ class Owned:
         self._control.sendall(encode_command(kind, ref, body))
 
     def answer(self) -> Command:
-        """The next frame the owner sends on the control socket."""
-        while not self._answers:
-            chunk = self._control.recv(65536)
-            if not chunk:
-                raise EOFError("the owner closed the control socket")
-            self._answers += self._commands.feed(chunk)
-        return self._answers.pop(0)
+        """The next frame the owner sends on the control socket; a BEGUN is passed over, and noted."""
+        while True:
+            while not self._answers:
+                chunk = self._control.recv(65536)
+                if not chunk:
+                    raise EOFError("the owner closed the control socket")
+                self._answers += self._commands.feed(chunk)
+            answer = self._answers.pop(0)
+            if answer.kind != BEGUN:
+                return answer
+            self.begun.append(answer.ref)
 
     def assign(self, endpoint: Endpoint, **ledger: Any) -> None:
         """Waits for READY and assigns."""

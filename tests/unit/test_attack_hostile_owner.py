@@ -35,7 +35,7 @@ class FakeChild:
         self.state = State.WARM
         self.pid = 1
         self.torn_bytes = 0
-        self.in_custody = False
+        self.in_custody = self.heard_out = False
         self.aborted: list[Reason] = []
 
     def assign(self, assignment: Assignment, resumption: Resumption | None = None) -> None:
@@ -132,7 +132,8 @@ values = st.recursive(
 fields_of = {
     "stage": ["stage"], "up": ["subprotocol", "headers", "peer"], "subscribed": ["stream"], "rejected": ["stream", "error"],
     "restored": ["ok", "failed"], "stream": ["index", "name"], "dropped": ["count", "bytes", "cause", "text"],
-    "gap": ["cause", "expected", "got"], "stalled": ["stream", "silence"], "log": ["level", "text"], "down": ["reason"],
+    "answer": ["id", "rejected"], "gap": ["cause", "expected", "got"], "stalled": ["stream", "silence"],
+    "log": ["level", "text"], "down": ["reason"],
 }  # fmt: skip
 reports = st.sampled_from(sorted(_REPORTS)).flatmap(
     lambda event: st.fixed_dictionaries(

@@ -84,6 +84,15 @@ def test_an_unknown_name_gets_the_nearest_known_one() -> None:
         ("[subscribe]", "[heartbeat]\nkind = 'text'\n[subscribe]",
          ['heartbeat.payload: expected what to send: heartbeat.kind is "text"']),
         ("[subscribe]", "[heartbeat]\ninterval = 0\n[subscribe]", ["heartbeat.interval: expected more than 0, got 0"]),
+        ("[subscribe]", "[request]\nid = 'a..b'\ntimeout = 0\nids = 1\n[subscribe]", [
+            "request.timeout: expected more than 0, got 0",
+            'request.ids: unknown key; did you mean "id"?',
+            'request.id: expected a dotted path of a JSON field, got "a..b"',
+        ]),
+        ("[subscribe]", "[request]\nid = ''\nsuccess = 1\n[subscribe]", [
+            "request.success: expected a table, got 1",
+            "request.id: expected a dotted path of a JSON field, got an empty string",
+        ]),
         ("$streams", "$stream", []),
         ("$streams", "$strems", [
             'subscribe.frame: unknown placeholder $strems in "$strems"',

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from wsadapter.contract.endpoint import Buffer
 from wsadapter.contract.items import Batch, Dropped, Event, Message, Up
 from wsadapter.contract.record import BATCH, Record, RecordReader, encode, field
-from wsadapter.inbox import Account, Inbox, arrival_of
+from wsadapter.inbox import Account, Inbox, RecentInbox, arrival_of
 
 MANY = 40
 """Messages of a record that is too large to be taken together with others."""
@@ -386,3 +386,21 @@ def test_what_was_consumed_is_not_kept_alive() -> None:
     inbox.take(whole=False)
     deque(inbox.in_hand, maxlen=0)
     assert sys.getrefcount(record) == 2
+
+
+def test_an_inbox_that_nobody_consumes_keeps_the_newest_events_and_all_messages() -> None:
+    inbox = RecentInbox(10)
+    feeder = Feeder(inbox)
+    feeder.put(b"first")
+    for epoch in range(1000):
+        inbox.put_event(Up("a", epoch, 0), feeder.account)
+        assert len(inbox._queue) <= 20
+    feeder.put(b"last")
+    items = []
+    while inbox.take(whole=False):
+        items += list(inbox.in_hand)
+    epochs = [item.epoch for item in items if isinstance(item, Up)]
+    assert epochs == list(range(epochs[0], 1000))
+    assert len(epochs) >= 10
+    assert [item.data for item in items if isinstance(item, Message)] == [b"first", b"last"]
+    assert feeder.account.waiting == 0

@@ -59,9 +59,23 @@ def test_whether_a_subscription_was_accepted_is_said() -> None:
     assert compile_script(lambda message: [message, b"x"])("x") == Answer(["x", b"x"], True)
 
 
+def test_an_answer_is_delayed_doubled_or_withheld() -> None:
+    rules = [{"match": "late", "reply": "x", "delay": 0.5}, {"match": "twice", "reply": ["a", "b"], "times": 2}]
+    rules.append({"match": "never", "reply": "x", "times": 0})
+    script = compile_script(rules)
+    assert script("late") == Answer(["x"], True, 0.5)
+    assert script("twice") == Answer(["a", "b", "a", "b"], True)
+    assert script("never") == Answer([], True)
+
+
 @pytest.mark.parametrize(
-    "rule", [{}, {"match": {}}, {"reply": "x"}, {"match": 5, "reply": "x"}, {"match": {}, "reply": "x", "also": 1}]
-)
+    "rule",
+    [
+        {}, {"match": {}}, {"reply": "x"}, {"match": 5, "reply": "x"}, {"match": {}, "reply": "x", "also": 1},
+        {"match": {}, "reply": "x", "delay": -1}, {"match": {}, "reply": "x", "delay": "1s"},
+        {"match": {}, "reply": "x", "times": -1}, {"match": {}, "reply": "x", "times": 0.5},
+    ],
+)  # fmt: skip
 def test_a_rule_that_cannot_be_meant_is_refused(rule: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="rule 1"):
         compile_script([{"match": {}, "reply": ""}, rule])

@@ -587,3 +587,25 @@ def test_an_endpoint_of_it_has_url_and_authority() -> None:
 def test_options_that_cannot_be_meant_are_refused(options: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         Exchange(**options)
+
+
+def test_answers_come_late_twice_or_when_they_are_released(start: Any, connect: Connect) -> None:
+    script = [
+        {"match": "late", "reply": "late", "delay": 0.1},
+        {"match": "twice", "reply": "twice", "times": 2},
+        {"match": "never", "reply": "never", "times": 0},
+        {"match": "now", "reply": "now"},
+    ]
+    client = connect(ex := start(ack=script))
+    for text in ("late", "never", "twice", "now"):
+        client.text(text)
+    assert client.texts(4) == ["twice", "twice", "now", "late"]
+    ex.hold_answers()
+    client.text("now")
+    client.text("twice")
+    ex.wait_for(lambda: len(ex.received) == 6)
+    assert client.is_silent(QUIET)
+    ex.hold_answers(False)
+    assert client.texts(3) == ["now", "twice", "twice"]
+    client.text("now")
+    assert client.texts(1) == ["now"]

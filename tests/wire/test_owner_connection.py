@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 
 from tests.support.owned import Owned, forkserver
 from tests.support.rawserver import RawPeer, RawServer, server_frame
-from wsadapter.contract.commands import PROBE, PROBED, REFUSED, SEND_BINARY, SEND_TEXT, SUBSCRIBE, TAKEN
+from wsadapter.contract.commands import (
+    FORGET,
+    PROBE,
+    PROBED,
+    REFUSED,
+    REQUEST,
+    SEND_BINARY,
+    SEND_TEXT,
+    SUBSCRIBE,
+    TAKEN,
+    WITHDRAW,
+    RequestCommand,
+)
 from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.record import ANSWER
 
 __all__ = ["forkserver"]
 
@@ -194,6 +208,7 @@ def test_what_is_sent_reaches_the_peer_and_is_confirmed() -> None:
         assert peer.read_frame() == (TEXT, "grüß".encode())
         assert peer.read_frame() == (BINARY, large)
         assert [(owned.answer().kind, ref) for ref in (11, 12)] == [(TAKEN, 11), (TAKEN, 12)]
+        assert owned.begun == [11, 12]
 
 
 def test_a_send_that_the_peer_does_not_read_fails_and_its_fate_is_unknown() -> None:
@@ -204,6 +219,41 @@ def test_a_send_that_the_peer_does_not_read_fails_and_its_fate_is_unknown() -> N
         refused = {(answer := owned.answer()).ref: answer.json()["fate"] for _ in range(2)}
         assert refused == {1: "unknown", 2: "not_sent"}
         assert owned.down().kind == "send_failed"
+
+
+def request(known: str, *, within: float = 60.0) -> bytes:
+    return RequestCommand(time.monotonic() + within, known, b'{"id":"%b"}' % known.encode()).encode()
+
+
+def test_an_answer_is_a_marked_message_behind_its_announcement() -> None:
+    with RawServer() as server, Owned() as owned:
+        peer = connected(owned, server)
+        owned.tell(REQUEST, 1, request("x"))
+        assert peer.read_frame() == (TEXT, b'{"id":"x"}')
+        assert (owned.answer().kind, owned.begun) == (TAKEN, [1])
+        peer.send(b"".join(server_frame(TEXT, text) for text in (b"before", b'{"id":"x","error":1}', b"behind", b'{"id":"x"}')))
+        assert owned.message() == b"before"
+        assert owned.report("answer") == {"id": "x", "rejected": True}
+        assert owned.messages(3) == [b'{"id":"x","error":1}', b"behind", b'{"id":"x"}']
+        assert list(owned.records[-1].streams or ()) == [ANSWER, 0, 0]
+
+
+def test_a_request_that_is_over_or_withdrawn_is_not_sent_and_a_forgotten_one_has_no_answer() -> None:
+    with RawServer() as server, Owned() as owned:
+        peer = connected(owned, server, limits={"sends": 1, "sends_period": 0.3}, heartbeat={"kind": "none"})
+        owned.tell(REQUEST, 1, request("over", within=-1.0))
+        for ref, known in ((2, "first"), (3, "withdrawn"), (4, "late"), (5, "last")):
+            owned.tell(REQUEST, ref, request(known, within=0.1 if known == "late" else 60.0))
+        owned.tell(WITHDRAW, 3)
+        owned.tell(WITHDRAW, 2)
+        owned.tell(FORGET, 0, {"ids": ["first"]})
+        assert [peer.read_frame()[1] for _ in range(2)] == [b'{"id":"first"}', b'{"id":"last"}']
+        answers = [(answer.kind, answer.ref) for answer in (owned.answer() for _ in range(5))]
+        assert answers == [(REFUSED, 1), (TAKEN, 2), (REFUSED, 3), (TAKEN, 5), (REFUSED, 4)]
+        assert owned.begun == [2, 5]
+        peer.send(server_frame(TEXT, b'{"id":"first"}') + server_frame(TEXT, b'{"id":"last"}'))
+        assert owned.message() == b'{"id":"first"}'
+        assert owned.report("answer") == {"id": "last", "rejected": False}
 
 
 def test_raw_frames_and_subscriptions_go_out_at_up_and_more_can_follow() -> None:

@@ -1,0 +1,460 @@
+"""Requests without a process: answers recognised in the owner, and every end that one can come to in the supervisor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.rawserver import server_frame
+from wsadapter.config.dialect import apply_dialect, load_dialect
+from wsadapter.contract import commands
+from wsadapter.contract.commands import Assignment, Report, RequestCommand, Resume
+from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.endpoint import Request as Rules
+from wsadapter.contract.errors import (
+    DuplicateRequest,
+    NotConnected,
+    NotSent,
+    OutcomeUnknown,
+    RequestRejected,
+    SendFailed,
+    UsageError,
+)
+from wsadapter.contract.items import Event, LateAnswer
+from wsadapter.contract.record import ANSWER, BATCH, Record
+from wsadapter.custody import Resumption
+from wsadapter.reactor import Reactor
+from wsadapter.requests import Pending
+from wsadapter.requests import Requests as Book
+from wsadapter.worker.channel import PlainChannel
+from wsadapter.worker.frames import BINARY, TEXT
+from wsadapter.worker.reader import Reader
+from wsadapter.worker.requests import Requests
+from wsadapter.worker.sender import Sender
+from wsadapter.worker.session import Action, Deliver, Say, Session
+from wsadapter.worker.text import Text
+
+# -- in the owner: which message is an answer ----------------------------------------------------------------------------
+
+
+def said(requests: Requests, payload: bytes) -> Any:
+    report = requests.recognise(Text(payload))
+    return None if report is None else (report.event, report.fields["id"], report.fields["rejected"])
+
+
+@pytest.mark.parametrize(
+    ("payload", "known"),
+    [
+        (b'{"jsonrpc":"2.0","id":1,"result":{}}', "1"),
+        (b'{"id" : "1"}', "1"),
+        (b'{"data":[{"id":7},{"id":8}],"id":1}', "1"),
+        (b'{"id":"\\u00fc"}', "ü"),
+        ('{"id":"ü"}'.encode(), "ü"),
+        (b'{"id":18446744073709551615}', "18446744073709551615"),
+    ],
+)
+def test_an_answer_is_known_by_its_id_whatever_its_type(payload: bytes, known: str) -> None:
+    requests = Requests(Rules(), ["1", "ü", "18446744073709551615"])
+    assert said(requests, payload) == ("answer", known, False)
+    assert said(requests, payload) is None, "the second one is none"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"id":2}', b'{"data":{"id":1}}', b'{"method":"x"}', b'"id":1', b'{"id":1.0}', b'{"id":true}', b'["id",1]',
+        b'{"text":"\\"id\\":1"}', b'\xff"id":1', b'{"id":"\xff"}', b'{"id":"\\q"}', b"",
+    ],
+)  # fmt: skip
+def test_what_only_looks_like_an_answer_is_none(payload: bytes) -> None:
+    assert said(Requests(Rules(), ["1"]), payload) is None
+
+
+@pytest.mark.parametrize(
+    ("rules", "payload", "rejected"),
+    [
+        (Rules(), b'{"id":1,"error":{"code":1}}', True),
+        (Rules(), b'{"id":1,"error":null}', False),
+        (Rules(), b'{"id":1,"error":[]}', False),
+        (Rules(error=""), b'{"id":1,"error":{"code":1}}', False),
+        (Rules(success={"code": "0"}), b'{"id":"1","code":"0"}', False),
+        (Rules(success={"code": "0"}), b'{"id":"1","code":"1"}', True),
+        (Rules(success={"code": "0"}), b'{"id":"1"}', True),
+        (Rules(id="payload.id", answer_id="header.id"), b'{"header":{"id":1}}', False),
+    ],
+)
+def test_a_rejection_is_one_by_the_rules(rules: Rules, payload: bytes, rejected: bool) -> None:
+    assert said(Requests(rules, ["1"]), payload) == ("answer", "1", rejected)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "answer", "rejection"),
+    [
+        (
+            "binance",
+            b'{"id":"a","status":200,"result":{"orderId":12569099453}}',
+            b'{"id":"a","status":400,"error":{"code":-2010,"msg":"Account has insufficient balance"}}',
+        ),
+        (
+            "bybit",
+            b'{"reqId":"a","retCode":0,"retMsg":"OK","op":"order.create","data":{"orderId":"x"}}',
+            b'{"reqId":"a","retCode":10001,"retMsg":"params error","op":"order.create","data":{}}',
+        ),
+        (
+            "okx",
+            b'{"id":"a","op":"order","data":[{"sCode":"0"}],"code":"0","msg":""}',
+            b'{"id":"a","op":"order","data":[],"code":"60013","msg":"Invalid args"}',
+        ),
+        (
+            "kraken",
+            b'{"method":"add_order","req_id":"a","result":{"order_id":"x"},"success":true}',
+            b'{"method":"add_order","req_id":"a","error":"EOrder:Insufficient funds","success":false}',
+        ),
+    ],
+)
+def test_what_the_exchanges_answer(dialect: str, answer: bytes, rejection: bytes) -> None:
+    rules = apply_dialect(Endpoint("x", dialect=dialect), load_dialect(dialect)).request
+    assert said(Requests(rules, ["a"]), answer) == ("answer", "a", False)
+    assert said(Requests(rules, ["a"]), rejection) == ("answer", "a", True)
+
+
+def test_what_the_user_says_of_requests_overrules_the_dialect() -> None:
+    endpoint = Endpoint("x", dialect="bybit", request={"id_type": "int", "timeout": 3})
+    rules = apply_dialect(endpoint, load_dialect("bybit"), given={"request.error"}).request
+    assert (rules.id, rules.id_type, rules.error, rules.timeout) == ("reqId", "text", "error", 3)
+    rules = apply_dialect(endpoint, load_dialect("bybit"), given={"request.id_type"}).request
+    assert rules.id_type == "int"
+
+
+# -- in the session: an answer in its place ------------------------------------------------------------------------------
+
+
+def started(**settings: Any) -> Session:
+    endpoint = Endpoint("feed", url="ws://feed.example/", **settings)
+    session = Session(Assignment(endpoint=endpoint, epoch=1, url="ws://x/"), salt=1)
+    session.start({}, 0.0)
+    return session
+
+
+def received(session: Session, stream: bytes) -> list[Action]:
+    return session.received(Reader(1 << 20).feed(stream), 1.0)
+
+
+def test_an_answer_stands_in_its_place_marked_and_announced() -> None:
+    session = started()
+    assert session.expect("1")
+    stream = b"".join(server_frame(TEXT, text) for text in (b"before", b'{"id":1}', b"behind"))
+    before, announced, answer = received(session, stream)
+    assert isinstance(before, Deliver)
+    assert (before.first, before.last) == (0, 1)
+    assert isinstance(announced, Say)
+    assert announced.report == Report(event="answer", fields={"id": "1", "rejected": False})
+    assert isinstance(answer, Deliver)
+    assert (answer.first, answer.last) == (1, 3)
+    assert answer.streams == [0, ANSWER, 0]
+
+
+def test_a_binary_answer_is_one_too() -> None:
+    session = started()
+    session.expect("1")
+    announced, answer = received(session, server_frame(BINARY, b'{"id":1}'))
+    assert isinstance(announced, Say)
+    assert isinstance(answer, Deliver)
+
+
+def test_a_read_is_looked_into_only_while_an_answer_may_be_in_it() -> None:
+    session, reader = started(), Reader(1 << 20)
+    assert session.passes(reader.feed(server_frame(TEXT, b'{"id":1}')), 1.0)
+    session.expect("1")
+    assert session.passes(reader.feed(server_frame(TEXT, b'{"trade":1}')), 1.0)
+    assert not session.passes(reader.feed(server_frame(TEXT, b'{"id":2}')), 1.0)
+    session.forget(["1"])
+    assert session.passes(reader.feed(server_frame(TEXT, b'{"id":1}')), 1.0)
+
+
+def test_a_request_with_the_number_of_an_unanswered_subscription_is_refused() -> None:
+    endpoint = Endpoint("feed", url="ws://feed.example/")
+    assignment = Assignment(endpoint=endpoint, epoch=1, url="ws://x/", dialect=load_dialect("binance"), wanted=("a@trade",))
+    session = Session(assignment, salt=1)
+    session.start({}, 0.0)
+    assert not session.expect("1")
+    received(session, server_frame(TEXT, b'{"result":null,"id":1}'))
+    assert session.expect("1")
+
+
+# -- in the sender: what is not sent any more ----------------------------------------------------------------------------
+
+
+class Taking(PlainChannel):
+    """Takes everything, and notes it."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+
+    def send(self, sealed: memoryview) -> int:
+        self.sent.append(bytes(sealed))
+        return len(sealed)
+
+
+def test_what_waits_for_its_turn_can_be_withdrawn() -> None:
+    channel = Taking()
+    sender = Sender(channel, pace=1.0)
+    for ref, frame in ((1, b"one"), (2, b"two"), (3, b"three")):
+        sender.put(frame, ref=ref)
+    assert list(sender.flush(0.0)) == [1]
+    assert [sender.withdraw(ref) for ref in (1, 2, 2, 9)] == [False, True, False, False]
+    assert list(sender.flush(1.0)) == [3]
+    assert channel.sent == [b"one", b"three"]
+
+
+def test_what_is_too_late_is_not_begun() -> None:
+    channel = Taking()
+    sender = Sender(channel, pace=1.0)
+    for ref, frame in ((1, b"one"), (2, b"two"), (3, b"three")):
+        sender.put(frame, ref=ref, until=1.0 if ref == 2 else 9.0)
+    assert list(sender.flush(0.0)) == [1]
+    assert list(sender.flush(1.0)) == [3]
+    assert (sender.overdue(), sender.overdue()) == ([2], [])
+    assert channel.sent == [b"one", b"three"]
+
+
+def test_what_others_will_refer_to_is_made_in_its_turn_and_sent_once_it_is() -> None:
+    channel, made, heard = Taking(), list[str](), False
+
+    def make(name: str) -> bytes:
+        made.append(name)
+        return name.encode()
+
+    sender = Sender(channel)
+    sender.announce = lambda *_: heard
+    for ref, name in ((1, "one"), (2, "two")):
+        sender.put(lambda name=name: make(name), ref=ref, until=5.0)  # type: ignore[misc]
+    assert list(sender.flush(0.0)) == []
+    assert made == ["one"]
+    assert [sender.withdraw(ref) for ref in (1, 2)] == [False, True]
+    heard = True
+    assert list(sender.flush(9.0)) == [1]
+    assert channel.sent == [b"one"]
+
+
+# -- in the supervisor: every end ----------------------------------------------------------------------------------------
+
+
+class Desk:
+    """An endpoint, as far as its requests see one."""
+
+    name = "a"
+    epoch = 1
+
+    def __init__(self, reactor: Reactor) -> None:
+        self.up = True
+        self.posted: list[RequestCommand] = []
+        self.told: list[tuple[int, int, dict[str, Any]]] = []
+        self.events: list[Event] = []
+        self.book = Book(self, reactor, self.events.append)
+        self._reactor = reactor
+
+    def post(self, kind: int, body: bytes) -> int:
+        if not self.up:
+            raise NotConnected("a is down")
+        self.posted.append(RequestCommand.decode(body) if kind == commands.REQUEST else RequestCommand(0.0, "", body))
+        return len(self.posted)
+
+    def tell_if_up(self, kind: int, ref: int, body: dict[str, Any]) -> None:
+        self.told.append((kind, ref, body))
+
+    def request(self, payload: Any = None, timeout: float | None = 60.0, **rules: Any) -> Pending:
+        pending = Pending(self._reactor, "a")
+        self.book.request(pending, {} if payload is None else payload, Rules(**rules), timeout)
+        return pending
+
+    def answer(self, known: str, data: bytes = b"yes", *, rejected: bool = False) -> None:
+        self.book.announce(known, rejected=rejected)
+        assert self.book.take_answers(record(data, streams=[ANSWER])) is None
+
+    def run_until(self, pending: Pending) -> None:
+        assert self._reactor.run_until(pending.done, 5.0)
+
+
+def record(*payloads: bytes, streams: list[int]) -> Record:
+    return Record(BATCH, 1, 5, 0, 0, 0, len(payloads), payloads, sum(map(len, payloads)), False, streams, b"")
+
+
+def resumption(*, sent: int = 0, completing: int = 0) -> Resumption:
+    custody = commands.Custody(received=0, sent=0)
+    resume = Resume(custody=custody, position=0, skip=0, sent=0, rest=0, ref=completing, up={})
+    return Resumption(None, resume, b"", b"", False, sent)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    reactor = Reactor()
+    yield Desk(reactor)
+    reactor.abandon()
+
+
+def failed(pending: Any) -> type[BaseException]:
+    assert pending.done()
+    return type(pending.exception())
+
+
+def test_an_answer_and_a_rejection_end_their_requests(desk: Desk) -> None:
+    first, second = desk.request({"m": 1}), desk.request({"id": "mine"})
+    assert (first.id, second.id) == ("1000000000", "mine")
+    assert desk.posted[0].payload == b'{"m":1,"id":1000000000}'
+    assert desk.book.waiting == 2
+    desk.answer("mine", b"no", rejected=True)
+    desk.answer(first.id, b"yes")
+    assert first.result().data == b"yes"
+    assert (first.result().id, first.result().received_at) == (first.id, 5)
+    with pytest.raises(RequestRejected, match="request mine was rejected: no") as rejection:
+        second.result()
+    assert rejection.value.body == b"no"
+    assert desk.book.waiting == 0
+
+
+def test_our_ids_are_text_where_the_exchange_wants_text(desk: Desk) -> None:
+    desk.request({"id": 1_000_000_000})
+    desk.request(id_type="text")
+    assert desk.posted[1].payload == b'{"id":"1000000001"}', "and pass over the user's own"
+
+
+def test_answers_are_taken_out_of_a_record_and_the_rest_is_left(desk: Desk) -> None:
+    pending = desk.request()
+    desk.book.announce(pending.id, rejected=False)
+    rest = desk.book.take_answers(record(b"1", b"yes", b"2", streams=[3, ANSWER, 0]))
+    assert rest is not None
+    assert (rest.payloads, list(rest.streams or ())) == ((b"1", b"2"), [3, 0])
+    assert pending.result().data == b"yes"
+    with pytest.raises(ValueError, match="not announced"):
+        desk.book.take_answers(record(b"yes", streams=[ANSWER]))
+
+
+def test_what_is_refused_before_anything_is_sent(desk: Desk) -> None:
+    desk.request({"id": 5})
+    for again in ({"id": 5}, {"id": "5"}, '{"id":5}'):
+        with pytest.raises(DuplicateRequest, match="'5' has no answer yet"):
+            desk.request(again)
+    for timeout in (0, -1, float("nan")):
+        with pytest.raises(UsageError, match="more than 0"):
+            desk.request({"id": 6}, timeout)
+    desk.up = False
+    with pytest.raises(NotSent, match="is down"):
+        desk.request({"id": 6})
+    assert len(desk.posted) == 1
+
+
+def test_a_timeout_after_sending_is_unknown_and_its_answer_is_late(desk: Desk) -> None:
+    pending = desk.request({"id": 5}, 0.01)
+    desk.book.taken(1)
+    desk.run_until(pending)
+    with pytest.raises(OutcomeUnknown, match=r"request 5: no answer within 0\.01 s") as unknown:
+        pending.result()
+    assert unknown.value.timed_out
+    with pytest.raises(DuplicateRequest):
+        desk.request({"id": 5})
+    desk.answer("5", b"late")
+    (event,) = desk.events
+    assert isinstance(event, LateAnswer)
+    assert (event.id, event.data) == ("5", b"late")
+    desk.request({"id": 5})
+
+
+def test_a_timeout_before_sending_withdraws_it(desk: Desk) -> None:
+    pending = desk.request({"id": 5}, 0.01)
+    assert desk._reactor.run_until(lambda: bool(desk.told), 5.0)
+    assert desk.told == [(commands.WITHDRAW, 1, {})]
+    assert not pending.done()
+    desk.book.refused(1, "not_sent", "it was withdrawn")
+    assert failed(pending) is NotSent
+    assert desk.told[1:] == [(commands.FORGET, 0, {"ids": ["5"]})]
+    desk.request({"id": 5})
+
+
+@pytest.mark.parametrize("word", ["begun", "taken", "nothing"])
+def test_what_can_not_be_withdrawn_any_more_is_unknown(desk: Desk, word: str) -> None:
+    pending = desk.request({"id": 5}, 0.01)
+    assert desk._reactor.run_until(lambda: bool(desk.told), 5.0)
+    if word != "nothing":
+        getattr(desk.book, word)(1)
+        assert pending.done()
+    desk.run_until(pending)
+    assert failed(pending) is OutcomeUnknown
+
+
+def test_an_answer_that_comes_while_it_is_withdrawn_is_one(desk: Desk) -> None:
+    pending = desk.request({"id": 5}, 0.01)
+    assert desk._reactor.run_until(lambda: bool(desk.told), 5.0)
+    desk.answer("5")
+    assert pending.result().data == b"yes"
+
+
+def test_who_gives_up_is_told_what_became_of_it(desk: Desk) -> None:
+    waiting, sent = desk.request({"id": 1}), desk.request({"id": 2})
+    desk.book.begun(2)
+    waiting.give_up()
+    sent.give_up()
+    desk.run_until(sent)
+    desk.book.refused(1, "not_sent", "it was withdrawn")
+    assert [failed(pending) for pending in (waiting, sent)] == [NotSent, OutcomeUnknown]
+    sent.give_up()
+    desk.answer("2", b"late")
+    assert [event.kind for event in desk.events] == ["late_answer"]
+
+
+@pytest.mark.parametrize(
+    ("heard", "ends"),
+    [(True, [NotSent, OutcomeUnknown, OutcomeUnknown]), (False, [OutcomeUnknown, OutcomeUnknown, OutcomeUnknown])],
+)
+def test_when_the_connection_goes_all_end_at_once(desk: Desk, heard: bool, ends: list[type[Exception]]) -> None:
+    pending = [desk.request() for _ in range(3)]
+    desk.book.begun(2)
+    desk.book.taken(3)
+    desk.book.owner_gone(None, heard=heard)
+    assert [failed(one) for one in pending] == ends
+    assert desk.book.ids == ()
+
+
+def test_what_is_on_the_wire_survives_its_owner(desk: Desk) -> None:
+    answered, out, completed, begun, waiting = (desk.request({"id": n}) for n in range(1, 6))
+    desk.book.taken(1)
+    desk.book.begun(4)
+    desk.book.announce("1", rejected=False)  # its bytes did not come: the next owner finds it again
+    desk.book.owner_gone(resumption(sent=2, completing=3), heard=True)
+    assert [failed(one) for one in (begun, waiting)] == [NotSent, NotSent]
+    assert desk.book.ids == ("1", "2", "3")
+    for known in ("3", "2", "1"):
+        desk.answer(known)
+    assert [one.result().data for one in (answered, out, completed)] == [b"yes"] * 3
+
+
+def test_a_late_id_survives_its_owner_too_and_not_its_connection(desk: Desk) -> None:
+    pending = desk.request({"id": 5}, 0.01)
+    desk.book.taken(1)
+    desk.run_until(pending)
+    desk.book.owner_gone(resumption(), heard=True)
+    assert desk.book.ids == ("5",)
+    desk.book.connection_lost(heard=True)
+    assert desk.book.ids == ()
+
+
+def test_late_ids_are_forgotten_where_there_are_too_many(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsadapter.requests._MOST_LATE", 1)
+    for number in (1, 2):
+        pending = desk.request({"id": number}, 0.01)
+        desk.book.taken(number)
+        desk.run_until(pending)
+    assert desk.book.ids == ("2",)
+    assert desk.told == [(commands.FORGET, 0, {"ids": ["1"]})]
+
+
+def test_sends_end_as_they_did(desk: Desk) -> None:
+    taken, refused, waiting, begun = (desk.book.send(b"x", binary=False) for _ in range(4))
+    desk.book.taken(1)
+    desk.book.refused(2, "unknown", "half of it is out")
+    desk.book.begun(4)
+    desk.book.owner_gone(None, heard=True)
+    assert taken.result() is None
+    assert [failed(one) for one in (refused, waiting, begun)] == [SendFailed, NotConnected, SendFailed]
