@@ -22,7 +22,7 @@ from wsadapter.contract.errors import NotConnected
 from wsadapter.contract.record import Record
 from wsadapter.merge import Merge, merge_for
 from wsadapter.reactor import Reactor, Timer
-from wsadapter.succession import Succession
+from wsadapter.succession import Phase, Succession
 
 logger = logging.getLogger("wsadapter.supervisor")
 
@@ -95,6 +95,11 @@ class Changeover:
     def phase(self) -> str | None:
         """For the status."""
         return None if self._succession is None else self._succession.phase.name.lower()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the old owner may go."""
+        return self._succession is not None and self._succession.phase is Phase.READY
 
     @property
     def can_follow(self) -> bool:

@@ -807,7 +807,10 @@ class ManagedEndpoint:
 
     def let_owner_go(self, why: str) -> None:
         """For a change: the successor is ready."""
-        if self._child is not None and not self._planned:
+        self.requests.when_idle(self.endpoint.timeouts.close, lambda: self._let_owner_go(why))
+
+    def _let_owner_go(self, why: str) -> None:
+        if self._change.is_ready and self._child is not None and not self._planned:
             self._leave(why, afresh=True)
 
     def change_failed(self, why: str, text: str) -> None:

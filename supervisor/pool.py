@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self
 
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.errors import NotSent, OutcomeUnknown, RequestRejected, UsageError, WsAdapterError
+from wsadapter.contract.errors import DuplicateEndpoint, NotSent, OutcomeUnknown, RequestRejected, UsageError, WsAdapterError
 from wsadapter.contract.items import Answer, Down, Item, Up
 from wsadapter.inbox import RecentInbox
 from wsadapter.managed import ManagedEndpoint
@@ -85,10 +85,15 @@ class Pool:
         return self
 
     def _begin(self) -> None:
-        if self._phase == "new":
-            self._phase = "running"
-            added = self.supervisor.add_members(self._endpoint, self.size, self._inbox)
-            self._members = [_Member(managed, self._changed) for managed in added]
+        if self._phase != "new":
+            return
+        supervisor = self.supervisor
+        if taken := [name for name in self.members if name in supervisor._endpoints]:
+            raise DuplicateEndpoint(taken[0])
+        self._phase = "running"
+        for number in range(1, self.size + 1):
+            managed = supervisor._add_member(self._endpoint, number, self._inbox)
+            self._members.append(_Member(managed, self._changed))
 
     def _begin_if_new(self) -> None:
         if self._phase == "new":
@@ -109,8 +114,9 @@ class Pool:
 
     def _leave(self) -> None:
         self._phase = "stopped"
-        for member in self._members:
-            self.supervisor.remove_member(member.managed)
+        for managed in (member.managed for member in self._members):
+            if self.supervisor._endpoints.get(managed.name) is managed:  # nobody else has removed it
+                self.supervisor._remove(managed.name)
 
     def _is_settled(self) -> bool:
         return all(member.managed.settled for member in self._members)

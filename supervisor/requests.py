@@ -130,6 +130,8 @@ class Requests:
         self._announced: tuple[str, bool] | None = None
         """The answer that is the next message of the stream `record.ANSWER`: its id, and whether it is a rejection."""
         self._fresh = count(_FIRST_ID)
+        self._on_idle: Callable[[], None] | None = None
+        """Waits for the last answer."""
 
     # -- what the user wants ---------------------------------------------------------------------------------------------
 
@@ -137,6 +139,19 @@ class Requests:
     def waiting(self) -> int:
         """How many requests wait for their answers."""
         return len(self._waiting)
+
+    def when_idle(self, patience: float, call: Callable[[], None]) -> None:
+        """Call it when no request waits for its answer, at the latest in `patience` seconds."""
+        if not self._waiting:
+            call()
+            return
+        self._on_idle = call
+        self._reactor.call_later(patience, self._be_idle)
+
+    def _be_idle(self) -> None:
+        call, self._on_idle = self._on_idle, None
+        if call is not None:
+            call()
 
     def send(self, data: bytes, *, binary: bool) -> Future[None]:
         """Done when the owner has handed all bytes to the kernel. Raises `NotConnected`."""
@@ -309,6 +324,8 @@ class Requests:
         del self._entries[entry.ref]
         if entry.id:
             del self._waiting[entry.id]
+            if not self._waiting and self._on_idle is not None:
+                self._reactor.call_later(0.0, self._be_idle)  # who ends the last one is in the middle of something
         if entry.timer is not None:
             entry.timer.cancel()
         if error is not None:

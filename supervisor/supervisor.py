@@ -26,25 +26,17 @@ from wsadapter import capabilities, shield
 from wsadapter.aio import AsyncSupervisor
 from wsadapter.child import Listener, OwnerChild
 from wsadapter.config import Settings, check_endpoint, checked, load
-from wsadapter.config.dialect import apply_dialect, load_dialect
 from wsadapter.contract.endpoint import Endpoint, Subscription
-from wsadapter.contract.errors import (
-    AllFatal,
-    ConfigError,
-    DuplicateEndpoint,
-    SupervisorStopped,
-    UnknownEndpoint,
-    UsageError,
-)
+from wsadapter.contract.errors import AllFatal, ConfigError, DuplicateEndpoint, SupervisorStopped, UnknownEndpoint, UsageError
 from wsadapter.contract.items import Answer, Batch, ClockStep, Event, Item, Started
 from wsadapter.inbox import Inbox
 from wsadapter.instance import Instance, runtime_folder
-from wsadapter.ledger import key_of
 from wsadapter.managed import ManagedEndpoint, resident_bytes
 from wsadapter.monitor import Monitor
 from wsadapter.payload import Payload
 from wsadapter.processes import Launcher
 from wsadapter.reactor import Reactor
+from wsadapter.reload import reload, with_dialect
 from wsadapter.requests import Pending
 from wsadapter.restart import ConnectBudget, Decision, Verdict
 from wsadapter.spares import Spares
@@ -381,7 +373,7 @@ class Supervisor:
         """
         wanted = {endpoint.name: checked(endpoint) for endpoint in settings.endpoints}
         for endpoint in wanted.values():
-            _with_dialect(endpoint, settings.given)
+            with_dialect(endpoint, settings.given)
         return self._do(lambda: self._apply(wanted, settings.given))
 
     # -- inside, under the reactor's lock --------------------------------------------------------------------------------
@@ -406,7 +398,7 @@ class Supervisor:
             endpoint = replace(endpoint, name=f"{endpoint.name}#{member}")
         if endpoint.name in self._endpoints:
             raise DuplicateEndpoint(endpoint.name)
-        endpoint, dialect = _with_dialect(endpoint, self._given)
+        endpoint, dialect = with_dialect(endpoint, self._given)
         before = self._removed.pop(endpoint.name, None)
         if before is None:
             managed = ManagedEndpoint(self, endpoint, dialect)
@@ -427,28 +419,20 @@ class Supervisor:
         if self._state == "running":
             managed.start()
 
-    def add_members(self, endpoint: Endpoint, size: int, inbox: Inbox) -> list[ManagedEndpoint]:
-        """For a pool, under the reactor's lock: endpoints NAME#1, NAME#2 ..., whose items go to an inbox of their own."""
+    def _add_member(self, endpoint: Endpoint, number: int, inbox: Inbox) -> ManagedEndpoint:
+        """For a pool: the endpoint NAME#`number`, whose items go to the pool's inbox."""
         self._check_not_stopped()
-        if taken := [n for number in range(1, size + 1) if (n := f"{endpoint.name}#{number}") in self._endpoints]:
-            raise DuplicateEndpoint(taken[0])
-        members = [self._admit(endpoint, member=number) for number in range(1, size + 1)]
-        for managed in members:
-            self._inboxes[managed.name] = inbox
-            self._pooled.add(managed.name)
-            if self._state == "running":
-                managed.start()
-        return members
-
-    def remove_member(self, managed: ManagedEndpoint) -> None:
-        """For a pool, under the reactor's lock."""
-        self._pooled.discard(managed.name)
-        if self._endpoints.get(managed.name) is managed:
-            self._remove(managed.name)
+        managed = self._admit(endpoint, member=number)
+        self._inboxes[managed.name] = inbox
+        self._pooled.add(managed.name)
+        if self._state == "running":
+            managed.start()
+        return managed
 
     def _remove(self, name: str) -> ManagedEndpoint:
         managed = self._find(name)
         managed.stop()
+        self._pooled.discard(name)
         del self._endpoints[name]
         self._removed[name] = managed
         return managed
@@ -456,26 +440,8 @@ class Supervisor:
     def _apply(self, wanted: dict[str, Endpoint], given: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
         self._check_not_stopped()
         self._given = given
-        changes: dict[str, list[str]] = {"added": [], "removed": [], "changed": [], "subscriptions": []}
-        for name in [name for name in self._endpoints if name not in wanted and name not in self._pooled]:
-            self._remove(name)
-            changes["removed"].append(name)
-        for name, endpoint in wanted.items():
-            managed = self._endpoints.get(name)
-            if managed is None:
-                self._add(endpoint)
-                changes["added"].append(name)
-                continue
-            new, dialect = _with_dialect(endpoint, given)
-            if managed.endpoint == new:
-                continue
-            if replace(managed.endpoint, subscribe=()) == replace(new, subscribe=()) and dialect is not None:
-                _resubscribe(managed, new)
-                changes["subscriptions"].append(name)
-            else:
-                managed.replace_settings(new, dialect)
-                changes["changed"].append(name)
-        return changes
+        running = {name: managed for name, managed in self._endpoints.items() if name not in self._pooled}
+        return reload(running, wanted, given, add=self._add, remove=self._remove)
 
     def _status(self) -> dict[str, Any]:
         return {
@@ -625,20 +591,6 @@ class Supervisor:
                 self._control.dismiss()
             if self._goodbye is not None:
                 self._goodbye.detach()
-
-
-def _with_dialect(endpoint: Endpoint, given: Mapping[str, Collection[str]]) -> tuple[Endpoint, dict[str, Any] | None]:
-    if not endpoint.dialect:
-        return endpoint, None
-    dialect = load_dialect(endpoint.dialect)
-    return apply_dialect(endpoint, dialect, given=given.get(endpoint.name, ())), dialect
-
-
-def _resubscribe(managed: ManagedEndpoint, new: Endpoint) -> None:
-    wanted = {key_of(stream) for stream in new.subscribe}
-    managed.unsubscribe([stream for key, stream in managed.ledger.wanted.items() if key not in wanted])
-    managed.subscribe(new.subscribe)
-    managed.endpoint = new
 
 
 def _say_goodbye(reactor: Reactor) -> None:

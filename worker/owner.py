@@ -515,6 +515,8 @@ class Owner:
                 self._control.say(TAKEN, ref)
             for ref in self._wire.sender.overdue():
                 self._refuse(ref, _TOO_LATE)
+            if self._wire.sender.idle:
+                self._announced = (-1, b"")  # it may be large
             if self._owed and not self._wire.sender.waits:
                 for ref in self._owed:
                     self._control.say(TAKEN, ref)

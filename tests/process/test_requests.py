@@ -266,12 +266,30 @@ def restarted(feed: Supervisor, ex: Exchange) -> None:
 @pytest.mark.parametrize("fault", [peer_closes, peer_resets, removed, replaced, stopped, restarted])
 def test_when_the_connection_goes_all_end_at_once(fault: Any) -> None:
     items: list[Item] = []
-    with Exchange(ack=SCRIPT, tls=True) as ex, up(items, ex) as feed:
+    with Exchange(ack=SCRIPT, tls=True) as ex, up(items, ex, timeouts={"close": 0.3}) as feed:
         pending = [feed.begin_request("a", {"method": "mute"}, 60) for _ in range(3)]
         ex.wait_for(lambda: len(asked(ex)) == 3)
         fault(feed, ex)
         wait_until(lambda: all(one.done() for one in pending), DEADLINE)
         assert Counter(type(one.exception()) for one in pending) == {OutcomeUnknown: 3}
+
+
+def test_a_planned_change_waits_for_the_answers_that_are_due() -> None:
+    items: list[Item] = []
+    with Exchange(ack=SCRIPT, tls=True) as ex, up(items, ex) as feed:
+        ex.hold_answers()
+        pending = feed.begin_request("a", {"method": "a"}, DEADLINE)
+        restarted = feed.begin_restart("a")
+        wait_until(lambda: feed.status()["endpoints"]["a"]["successor"] == "ready", DEADLINE)
+        ex.wait_connections(2)
+        assert not restarted.done()
+        ex.hold_answers(False)
+        answer = end_of(feed, pending)
+        assert isinstance(answer, Answer)
+        assert answer.epoch == 1
+        feed.reactor.wait(restarted, DEADLINE)
+        assert feed.request("a", {"method": "a"}, DEADLINE).epoch == 2
+        ex.wait_connections(1)
 
 
 def test_while_it_is_down_nothing_is_sent() -> None:
