@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -9,9 +10,11 @@ MISSING: Final = object()
 """What `look_up` gives where there is nothing; None is a value (JSON null)."""
 PRESENT: Final = "*"
 
+_INDEX: Final = re.compile("-?[0-9]+")
+
 
 def look_up(value: Any, path: str) -> Any:
-    """What stands at `path` ("arg.instId", "events.0.type"), or `MISSING`.
+    """What stands at `path` ("arg.instId", "events.0.type", "-1" for the last of an array), or `MISSING`.
 
     A key that itself has dots is found first, so `path` may also be such a key.
     """
@@ -22,7 +25,7 @@ def look_up(value: Any, path: str) -> Any:
     for step in path.split("."):
         if isinstance(value, dict) and step in value:
             value = value[step]
-        elif isinstance(value, list) and step.isdigit() and int(step) < len(value):
+        elif isinstance(value, list) and _INDEX.fullmatch(step) and -len(value) <= int(step) < len(value):
             value = value[int(step)]
         else:
             return MISSING

@@ -179,6 +179,7 @@ _LIMITS: Final[dict[str, tuple[_Limit, ...]]] = {
     **{key: (_POSITIVE,) for key in ENDPOINT if key.startswith("timeouts.")},
     "heartbeat.interval": (_Limit('more than 0 (for no heartbeat: kind = "none")', lambda value: value > 0),),
     "heartbeat.timeout": (_POSITIVE,),
+    "heartbeat.server_missed": (_at_least(1),),
     "restart.intensity": (_at_least(0),),
     "restart.period": (_POSITIVE,),
     "restart.backoff_factor": (_at_least(1),),
@@ -346,7 +347,7 @@ def _check_urls(endpoint: Endpoint, dialect: Dialect | None, around: Surrounding
         if endpoint.environment == "test":
             yield _Finding(("environment", "dialect"), 'only a dialect knows what "test" is; give the url instead')
     elif dialect and not endpoint.urls and not dialect_urls(dialect, endpoint.environment):
-        has = " and ".join(dialect["urls"])
+        has = " and ".join(name for name in ("live", "test") if name in dialect["urls"])
         yield _Finding(("environment", "dialect"), f'this dialect has no "{endpoint.environment}" URL, only {has}')
 
 

@@ -20,6 +20,7 @@ RestartType = Literal["permanent", "transient", "temporary"]
 OnExceeded = Literal["cool_down", "fatal", "stop_supervisor"]
 Overflow = Literal["drop_oldest", "block", "conflate", "disconnect"]
 HeartbeatKind = Literal["ping", "text", "json", "none"]
+HeartbeatWhen = Literal["always", "idle"]
 Subscription = str | Mapping[str, Any]
 """One stream, as the user wrote it: a string, or a table where the exchange wants objects."""
 
@@ -114,6 +115,13 @@ class Heartbeat:
     """What to send for "text" and "json"."""
     reply: str = ""
     """For "text" and "json": the answer, as a whole for "text", as fields it must hold for "json". Empty: any frame is one."""
+    when: HeartbeatWhen = "always"
+    """"idle": only after `interval` in which nothing was received."""
+    server_interval: float = 0.0
+    """The peer sends heartbeats of its own at least so often (what they are the dialect says; a protocol ping is always one).
+    0: it does not."""
+    server_missed: int = 3
+    """After so many of them that did not come the connection is given up (`heartbeat_missed`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -295,7 +295,8 @@ def test_an_environment_that_the_dialect_does_not_have_is_refused() -> None:
 def test_a_written_heartbeat_wins_over_the_dialect() -> None:
     settings = parse('[endpoints.x]\ndialect = "okx"\nheartbeat.kind = "ping"')
     assert effective(settings)["endpoints"]["x"]["heartbeat"] == {
-        "kind": "ping", "interval": 20.0, "timeout": 10.0, "payload": "", "reply": "",
+        "kind": "ping", "interval": 20.0, "timeout": 10.0, "payload": "", "reply": "", "when": "always",
+        "server_interval": 0.0, "server_missed": 3,
     }  # fmt: skip
 
 

@@ -70,7 +70,7 @@ def test_an_unknown_name_gets_the_nearest_known_one() -> None:
         ('title = "Mine"', "", ["dialect.title: this key is required"]),
         ('live = "wss://example.com"', "", ["urls: expected at least one of live, test"]),
         ('live = "wss://example.com"', "live = []", ["urls.live: expected a URL or a list of URLs, got a list"]),
-        ("[urls]", "[urls]\nprod = 1", ["urls.prod: unknown key; known: live, test"]),
+        ("[urls]", "[urls]\nprod = 1", ["urls.prod: unknown key; known: live, private, private_test, test"]),
         ("[subscribe]", "[subscribe]\nper_fram = 1", ['subscribe.per_fram: unknown key; did you mean "per_frame"?']),
         ("[subscribe]", "[subscribe]\nper_frame = 0", ["subscribe.per_frame: expected a whole number from 1 on, got 0"]),
         ("[subscribe]", "[subscribe]\nper_frame = true", ["subscribe.per_frame: expected a whole number from 1 on, got true"]),
@@ -106,6 +106,120 @@ def test_an_unknown_name_gets_the_nearest_known_one() -> None:
 )  # fmt: skip
 def test_what_is_wrong_is_told(old: str, new: str, expected: list[str], tmp_path: Path) -> None:
     assert problems(SOUND.replace(old, new) if old else SOUND, tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[connection]\nmax_age = '23h'\nrollover_window = '30m'\nsilence = 60\nsettle = 1.0", []),
+        ("[connection]\nsettle = 0\nmemory = 1", [
+            "connection.settle: expected seconds, more than 0, got 0",
+            "connection.memory: unknown key; known: max_age, rollover_window, settle, silence",
+        ]),
+        ("[limits]\nsends = 5\nsends_period = 0", ["limits.sends_period: expected more than 0, got 0"]),
+        ("[payload]\ncompression = 'gzip'", []),
+        ("[payload]\ncompression = 'lz4'", [
+            'payload.compression: expected one of "", "gzip", "zlib", "deflate", got "lz4"'
+        ]),
+        ("[hooks]\nsign = 'a.b:c'", []),
+        ("[hooks]\nsign = 'a.b'\nsignn = ''", [
+            'hooks.sign: expected "package.module:function"', 'hooks.signn: unknown key; did you mean "sign"?',
+        ]),
+        ("[[ready]]", ["ready[0].match: this key is required"]),
+        ("[[on_up]]\nframe = '{\"id\":\"$id\",\"t\":\"$time_ms\",\"s\":\"x-$id_text\"}'", []),
+        ("[[on_up]]\nframe = '\"$streams\"'", ['on_up[0].frame: "$streams" has no meaning here: this frame names no stream']),
+        ("[[on_up]]\nframe = '\"$.a\"'\n[[on_up]]\nframe = 'x'", [
+            "on_up[1].frame: expected JSON text: Expecting value: line 1 column 1 (char 0)",
+        ]),
+        ("[[answer]]\ncontains = 'p'\nmatch = { ping = '*' }\nframe = '{\"pong\":\"$.ping\"}'", []),
+        ("[[answer]]\nmatch = { ping = '*' }\nframe = '{\"pong\":\"$ping\"}'", [
+            "answer[0].contains: this key is required", 'answer[0].frame: unknown placeholder $ping in "$ping"',
+        ]),
+        ("[[notice]]\ncontains = 'n'", ["notice[0].match: this key is required"]),
+        ("[[housekeeping]]\ncontains = 'n'\nmatch = { a = 1 }\nheartbeat = false", [
+            "housekeeping[0].heartbeat: expected true, or leave it out, got false",
+        ]),
+        ("[heartbeat]\nwhen = 'idle'\nserver_interval = '5s'\nserver_missed = 2", []),
+        ("[heartbeat]\nwhen = 'never'\nserver_missed = 0", [
+            'heartbeat.when: expected one of "always", "idle", got "never"',
+            "heartbeat.server_missed: expected more than 0, got 0",
+        ]),
+        ("[[ack]]\nmatch = { a = 1 }\naccepted = 'r'\nwhole_set = 's'", [
+            "ack[0]: expected at most one of accepted, whole_set",
+        ]),
+        ("[[ack]]\nmatch = { a = 1 }\nfields = { pair = ['x', 1] }", [
+            "ack[0].fields: pair: expected a list of dotted paths, got a list",
+        ]),
+        ("[stream]\nfields = { channel = 'c', symbol = ['a', 'b'] }\naliases = { l2 = 'level2', m = ['a', 'b'] }", []),
+        ("[stream]\ntext = '{a}'\naliases = { a = 1 }", [
+            "stream.aliases: expected a table of word in a message = word in a subscription, got a table",
+        ]),
+    ],
+)  # fmt: skip
+def test_the_optional_tables(text: str, expected: list[str], tmp_path: Path) -> None:
+    assert problems(SOUND + text, tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("scope = []\nvalue = 'n'", []),
+        ("scope = ['s']\nfirst = 'U'\nlast = 'u'\nstep = 2\nsnapshot = { a = 1 }\nreset = { b = 1 }\nignore_equal = true", []),
+        ("scope = ['s']\nprevious = 'pu'\nvalue = 'u'\ncontains = 'x'\nmatch = { e = 'd' }", []),
+        ("value = 'n'", ["gap[0].scope: this key is required"]),
+        ("scope = 's'\nvalue = 'n'", ['gap[0].scope: expected a list of dotted paths, [] for the whole connection, got "s"']),
+        ("scope = []", ["gap[0]: expected either first and last, or value, or previous and value"]),
+        ("scope = []\nfirst = 'U'\nvalue = 'n'", ["gap[0]: expected either first and last, or value, or previous and value"]),
+        ("scope = []\nprevious = 'p'\nvalue = 'n'\nstep = 1", [
+            "gap[0].step: has no meaning with previous, which says itself what came before",
+        ]),
+        ("scope = ['$stream']\nvalue = 'n'", [
+            'gap[0].scope: "$stream" needs the table [stream]: without it no message has one',
+        ]),
+        ("scope = ['$stream']\nvalue = 'a..b'\n[stream]\npath = 's'", [
+            'gap[0].value: expected a dotted path of a JSON field, got "a..b"',
+        ]),
+    ],
+)  # fmt: skip
+def test_a_gap_rule_has_a_scope_and_one_form(rule: str, expected: list[str], tmp_path: Path) -> None:
+    assert problems(f"{SOUND}[[gap]]\n{rule}", tmp_path) == expected
+
+
+def test_login_names_its_words_and_its_answers(tmp_path: Path) -> None:
+    login = "[login]\nneeds = ['key']\nframe = '{\"args\":[\"$key\",\"$sign\",\"$time\"]}'\nsubscribe = '{\"jwt\":\"$sign\"}'\n"
+    assert problems(SOUND + login + "[[login.ack]]\nmatch = { event = 'login' }", tmp_path) == []
+    login = login.replace("'key'", "'api_key'").replace('{"jwt":"$sign"}', "[]")
+    assert problems(SOUND + login + "timeout = 0\n[[login.error]]\ntext = 'msg'", tmp_path) == [
+        "login.timeout: expected seconds, more than 0, got 0",
+        "login.error[0].match: this key is required",
+        'login.frame: unknown placeholder $key in "$key"',
+        "login.subscribe: expected a JSON object, whose fields are put into the frames that subscribe",
+    ]
+
+
+def test_what_an_ack_gave_a_stream_can_take_it_back(tmp_path: Path) -> None:
+    text = SOUND.replace('"$streams"', '"$stream"') + "unsubscribe = '{\"off\":\"$channel\"}'\n"
+    assert problems(text, tmp_path)[0] == 'subscribe.unsubscribe: unknown placeholder $channel in "$channel"'
+    assert problems(text + "[[ack]]\nmatch = { on = '*' }\nchannel = 'chanId'", tmp_path) == []
+
+
+def test_an_endpoint_gets_the_dialects_limits_life_time_and_hooks(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(
+        SOUND + "[connection]\nmax_age = '23h'\nsettle = 1\n[limits]\nsends = 5\n[hooks]\nsign = 'a:b'\nrenew = 'a:c'\n"
+    )
+    dialect = load_dialect("mine.toml", base_dir=tmp_path)
+    endpoint = apply_dialect(Endpoint("x", hooks={"sign": "own:one"}, limits={"sends_period": 2.0}), dialect)  # type: ignore[arg-type]
+    assert (endpoint.watchdog.max_age, endpoint.limits.sends, endpoint.limits.sends_period) == (82800.0, 5, 2.0)
+    assert endpoint.hooks == {"sign": "own:one", "renew": "a:c"}
+
+
+def test_who_logs_in_gets_the_private_url(tmp_path: Path) -> None:
+    text = SOUND.replace('live = "wss://example.com"', 'live = "wss://a"\ntest = "wss://b"\nprivate = "wss://c"')
+    (tmp_path / "mine.toml").write_text(text)
+    dialect = load_dialect("mine.toml", base_dir=tmp_path)
+    assert apply_dialect(Endpoint("x"), dialect).urls == ("wss://a",)
+    assert apply_dialect(Endpoint("x", login={"key": "k"}), dialect).urls == ("wss://c",)
+    assert apply_dialect(Endpoint("x", login={"key": "k"}, environment="test"), dialect).urls == ("wss://b",)
 
 
 def test_one_stream_forms_need_one_stream_per_frame(tmp_path: Path) -> None:
@@ -148,7 +262,8 @@ def test_the_test_environment_has_urls_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("table", "problem"),
     [
-        ("[stream]", "stream.path: this key is required"),
+        ("[stream]", "stream: expected exactly one of path, fields, text"),
+        ("[stream]\npath = 'a'\ntext = '{a}'", "stream: expected exactly one of path, fields, text"),
         ("[stream]\npath = ''", "stream.path: expected a string that is not empty"),
         ("[stream]\npath = 's'\nkey = 's'", "stream.key: "),
     ],

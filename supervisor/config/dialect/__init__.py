@@ -1,0 +1,110 @@
+"""Dialects: TOML files that say how to speak to an exchange. Loaded and checked here, used in the owner.
+
+The form is documented in worker/dialects/README.md. The owner gets the parsed file as it is, so whatever it relies on
+is checked here, all problems at once.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection, Mapping
+from dataclasses import fields, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+from wsadapter.config.dialect.check import SECTION_OF, check_dialect
+from wsadapter.config.schema import ENDPOINT, convert, nearest
+from wsadapter.contract.endpoint import Endpoint, Heartbeat
+from wsadapter.contract.errors import ConfigError, Problem
+
+Dialect = dict[str, Any]
+
+__all__ = ["Dialect", "apply_dialect", "bundled", "check_dialect", "dialect_urls", "is_path", "load_dialect"]
+
+_PRIVATE: Final = {"live": "private", "test": "private_test"}
+
+
+def bundled() -> dict[str, Path]:
+    """The dialects that come with wsadapter: name -> file. Found without importing the owner's modules."""
+    spec = find_spec("wsadapter.worker")  # imports only `wsadapter`
+    folders = spec.submodule_search_locations if spec and spec.submodule_search_locations else []
+    return {file.stem: file for folder in folders for file in sorted((Path(folder) / "dialects").glob("*.toml"))}
+
+
+def is_path(dialect: str) -> bool:
+    """Whether it names a file rather than a bundled dialect."""
+    return "/" in dialect or "\\" in dialect or dialect.endswith(".toml")
+
+
+def load_dialect(dialect: str, *, base_dir: str | Path = "") -> Dialect:
+    """The parsed TOML of a bundled dialect, or of a file; a relative path starts at `base_dir`.
+
+    Raises `ConfigError` with everything that is wrong with it.
+    """
+    path = Path(base_dir) / dialect if is_path(dialect) else bundled().get(dialect)
+    if path is None:
+        near = nearest(dialect, bundled())
+        hint = f'did you mean "{near}"?' if near else f"there are {', '.join(bundled())}; a file of your own ends in .toml"
+        raise ConfigError([Problem("", f'no dialect is called "{dialect}"; {hint}')])
+    data = _parse(path)
+    problems = [Problem(where, message) for where, message in check_dialect(data, stem=path.stem)]
+    if problems:
+        raise ConfigError(problems, source=str(path))
+    return data
+
+
+def _parse(path: Path) -> Dialect:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        problem = f"the file can't be read: {error.strerror}"
+    except UnicodeDecodeError:
+        problem = "the file is not UTF-8 text"
+    except tomllib.TOMLDecodeError as error:
+        problem = f"not valid TOML: {error}"
+    raise ConfigError([Problem("", problem)], source=str(path))
+
+
+def dialect_urls(dialect: Mapping[str, Any], environment: str, *, private: bool = False) -> tuple[str, ...]:
+    """The URLs of "live" or "test", in the order to try them; empty where the dialect has none.
+
+    `private`: those for an endpoint that logs in, where the dialect has any; else the same as for everybody.
+    """
+    urls = dialect["urls"]
+    found = (private and urls.get(_PRIVATE[environment])) or urls.get(environment, ())
+    return (found,) if isinstance(found, str) else tuple(found)
+
+
+def apply_dialect(endpoint: Endpoint, dialect: Mapping[str, Any] | None, *, given: Collection[str] = ()) -> Endpoint:
+    """`endpoint` with what the dialect says where the user said nothing: `url`, `hooks`, and the keys of `heartbeat`,
+    `request`, `limits` and (of the dialect's [connection]) `watchdog`.
+
+    The user said something where a value differs from its default, and where its key is in `given`
+    ("heartbeat.kind"): that tells a default that was written down from one that was not. A `kind` of the user's own
+    makes the dialect's payload and reply moot.
+    """
+    if dialect is None:
+        return endpoint
+    filled: dict[str, Any] = {}
+    for table, section in SECTION_OF.items():
+        own, theirs = _own(endpoint, section, given), _theirs(dialect, table)
+        if section == "heartbeat" and "kind" in own and endpoint.heartbeat.kind != theirs.get("kind", Heartbeat().kind):
+            own |= {"payload", "reply"}
+        filled[section] = replace(getattr(endpoint, section), **{k: v for k, v in theirs.items() if k not in own})
+    url = endpoint.url or dialect_urls(dialect, endpoint.environment, private=bool(endpoint.login))
+    return replace(endpoint, url=url, hooks={**dialect.get("hooks", {}), **endpoint.hooks}, **filled)
+
+
+def _own(endpoint: Endpoint, section: str, given: Collection[str]) -> set[str]:
+    """The keys of a section that the user said something about."""
+    said = getattr(endpoint, section)
+    keys = [f.name for f in fields(said)]
+    return {k for k in keys if getattr(said, k) != ENDPOINT[f"{section}.{k}"].default or f"{section}.{k}" in given}
+
+
+def _theirs(dialect: Mapping[str, Any], table: str) -> dict[str, Any]:
+    """What a table of the dialect says of a section of an endpoint."""
+    section = SECTION_OF[table]
+    known = {key: ENDPOINT.get(f"{section}.{key}") for key in dialect.get(table, {})}
+    return {key: convert(setting, dialect[table][key]) for key, setting in known.items() if setting is not None}

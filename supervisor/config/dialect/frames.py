@@ -1,0 +1,90 @@
+"""Templates of frames: JSON text with placeholders, which the owner fills in. Judged here, see worker/dialects/README.md."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator
+from typing import Any, Final
+
+from wsadapter.config.schema import got
+
+_PLACEHOLDER: Final = re.compile(r"\$[A-Za-z_]+")
+_PATH: Final = re.compile(r"\$\.[^\s]+")
+_STREAMS: Final = '"$streams"'
+_STREAM: Final = '"$stream"'
+_FIELDS: Final = '"$stream": "*"'
+OURS: Final = ("$id", "$id_text", "$time", "$time_ms")
+"""What the owner can always fill in."""
+
+
+def check_subscribing(template: str, *, single: bool, bound: bool) -> Iterator[str]:
+    """A frame that names streams: `single`, one of them; `bound`: "$channel" stands for what an ack gave it."""
+    known = (*OURS, "$channel") if bound else OURS
+    forms: set[str] = set()
+    frame = _parsed(template)
+    if isinstance(frame, _NotJson):
+        yield frame.message
+        return
+    for form, message in _placeholders(frame, known):
+        if message:
+            yield message
+        forms.add(form)
+    forms.discard("")
+    if bound and "$channel" in template and not forms:
+        return
+    if len(forms) != 1:
+        found = " and ".join(sorted(forms)) or "none of them"
+        yield f"expected exactly one of {_STREAMS}, {_STREAM} and {_FIELDS}, got {found}"
+    elif forms != {_STREAMS} and not single:
+        yield f"{forms.pop()} needs per_frame = 1"
+
+
+def check_frame(template: str, *, known: Collection[str] = OURS, answers: bool = False) -> Iterator[str]:
+    """A frame that names no stream. `answers`: "$.path" stands for what is there in the frame that it answers."""
+    frame = _parsed(template)
+    if isinstance(frame, _NotJson):
+        yield frame.message
+        return
+    for form, message in _placeholders(frame, known, answers=answers):
+        if message:
+            yield message
+        elif form:
+            yield f"{form} has no meaning here: this frame names no stream"
+
+
+class _NotJson:
+    def __init__(self, message: str) -> None:
+        self.message = message
+
+
+def _parsed(template: str) -> Any:
+    try:
+        return json.loads(template)
+    except ValueError as error:
+        return _NotJson(f"expected JSON text: {error}")
+
+
+def _placeholders(value: Any, known: Collection[str], *, answers: bool = False) -> Iterator[tuple[str, str]]:
+    """(form, message) of each placeholder in a template; form "" is none that stands for streams."""
+    if isinstance(value, str):
+        yield _placeholder(value, known, answers=answers)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _placeholders(item, known, answers=answers)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if key == "$stream":
+                yield _FIELDS, "" if item == "*" else 'the value of the key "$stream" must be "*"'
+            else:
+                yield "", f"unknown placeholder {key} as a key" if _PLACEHOLDER.search(key) else ""
+                yield from _placeholders(item, known, answers=answers)
+
+
+def _placeholder(text: str, known: Collection[str], *, answers: bool) -> tuple[str, str]:
+    if text in ("$streams", "$stream"):
+        return json.dumps(text), ""
+    if answers and _PATH.fullmatch(text):
+        return "", ""
+    unknown = [found for found in _PLACEHOLDER.findall(text) if found not in known]
+    return "", f"unknown placeholder {unknown[0]} in {got(text)}" if unknown else ""
