@@ -39,7 +39,7 @@ class Heartbeat:
         self._inherited_until = 0.0
         self._paused = False
         self._resumed_at = 0.0
-        self._fields: dict[str, Any] = orjson.loads(settings.reply) if settings.kind == "json" and settings.reply else {}
+        self._replies = _replies(settings)
         self.rtt: float | None = None
         """Seconds from the last answered heartbeat to its answer; None before the first."""
 
@@ -121,12 +121,21 @@ class Heartbeat:
         if len(payload) > _LONGEST_JSON_ANSWER or not payload.lstrip().startswith(b"{"):
             return False
         try:
-            return matches(orjson.loads(payload), self._fields)
+            value = orjson.loads(payload)
         except orjson.JSONDecodeError:
             return False
+        return any(matches(value, fields) for fields in self._replies)
 
     def _answered(self, now: float) -> None:
         if self._outstanding:
             self.rtt = now - self._outstanding.popleft().sent_at
         else:
             self._inherited_until = 0.0
+
+
+def _replies(settings: Settings) -> list[dict[str, Any]]:
+    """The fields of each answer that there may be."""
+    if settings.kind != "json" or not settings.reply:
+        return []
+    replies = orjson.loads(settings.reply)
+    return replies if isinstance(replies, list) else [replies]

@@ -353,10 +353,10 @@ class Session:
 
 def _streams(assignment: Assignment) -> Streams | None:
     """None where the dialect can't tell streams: then messages are not looked into."""
-    path = (assignment.dialect or {}).get("stream", {}).get("path")
-    if path is None:
+    rules = (assignment.dialect or {}).get("stream")
+    if rules is None:
         return None
-    streams = Streams(path, assignment.endpoint.filter)
+    streams = Streams(rules, assignment.endpoint.filter)
     streams.know(assignment.wanted)
     return streams
 

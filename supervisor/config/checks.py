@@ -374,5 +374,5 @@ def _check_heartbeat(endpoint: Endpoint) -> Iterator[_Finding]:
         return
     if heartbeat.payload and "${" not in heartbeat.payload and (wrong := values.json_text(heartbeat.payload)):
         yield _Finding(("heartbeat.payload",), wrong)
-    if heartbeat.reply and "${" not in heartbeat.reply and (wrong := values.json_object(heartbeat.reply)):
+    if heartbeat.reply and "${" not in heartbeat.reply and (wrong := values.json_reply(heartbeat.reply)):
         yield _Finding(("heartbeat.reply",), wrong)

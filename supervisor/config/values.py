@@ -162,12 +162,23 @@ def json_text(value: str) -> str:
 
 
 def json_object(value: str) -> str:
+    """For fields to be put into a frame."""
+    return "" if isinstance(_json(value), dict) else "must be a JSON object"
+
+
+def json_reply(value: str) -> str:
     """For the reply to a heartbeat of kind "json"."""
+    found = _json(value)
+    replies = found if isinstance(found, list) and found else [found]
+    good = all(isinstance(reply, dict) for reply in replies)
+    return "" if good else 'must be a JSON object, or a list of them, where heartbeat.kind is "json"'
+
+
+def _json(value: str) -> Any:
     try:
-        fields = json.loads(value)
+        return json.loads(value)
     except ValueError:
-        fields = None
-    return "" if isinstance(fields, dict) else 'must be a JSON object where heartbeat.kind is "json"'
+        return None
 
 
 def path(value: str) -> str:

@@ -114,7 +114,8 @@ class Heartbeat:
     payload: str = ""
     """What to send for "text" and "json"."""
     reply: str = ""
-    """For "text" and "json": the answer, as a whole for "text", as fields it must hold for "json". Empty: any frame is one."""
+    """For "text" and "json": the answer, as a whole for "text", for "json" as an object whose fields it must hold, or a list of
+    such objects, of which one is enough. Empty: any frame is one."""
     when: HeartbeatWhen = "always"
     """"idle": only after `interval` in which nothing was received."""
     server_interval: float = 0.0

@@ -206,8 +206,8 @@ def test_a_wrong_file_is_refused(text: str, expected: list[str]) -> None:
         ('heartbeat.payload = "x"', ['heartbeat.payload: payload is for kind = "text" and "json"; it is "ping"']),
         ('heartbeat = { kind = "json", payload = "{" }',
          ['heartbeat.payload: must be JSON text where heartbeat.kind is "json"']),
-        ('heartbeat = { kind = "json", payload = "1", reply = "[]" }',
-         ['heartbeat.reply: must be a JSON object where heartbeat.kind is "json"']),
+        ('heartbeat = { kind = "json", payload = "1", reply = "[1]" }',
+         ['heartbeat.reply: must be a JSON object, or a list of them, where heartbeat.kind is "json"']),
         ('environment = "test"', ['environment: only a dialect knows what "test" is; give the url instead']),
         ('dialect = "krakn"', ['dialect: no dialect is called "krakn"; did you mean "kraken"?']),
         ("replicas = 2", [f"replicas: {LATER}1"]),
@@ -295,7 +295,7 @@ def test_an_environment_that_the_dialect_does_not_have_is_refused() -> None:
 def test_a_written_heartbeat_wins_over_the_dialect() -> None:
     settings = parse('[endpoints.x]\ndialect = "okx"\nheartbeat.kind = "ping"')
     assert effective(settings)["endpoints"]["x"]["heartbeat"] == {
-        "kind": "ping", "interval": 20.0, "timeout": 10.0, "payload": "", "reply": "", "when": "always",
+        "kind": "ping", "interval": 20.0, "timeout": 8.0, "payload": "", "reply": "", "when": "idle",
         "server_interval": 0.0, "server_missed": 3,
     }  # fmt: skip
 

@@ -43,7 +43,11 @@ def test_a_bundled_dialect_is_sound(name: str) -> None:
 
 
 def test_there_are_bundled_dialects() -> None:
-    assert {"binance", "coinbase", "kraken", "okx", "bybit"} <= bundled().keys()
+    assert bundled().keys() == {
+        "binance", "binance_usdm", "binance_coinm", "coinbase", "coinbase_exchange", "kraken", "kraken_v1", "kraken_futures",
+        "okx", "bybit", "deribit", "bitstamp", "bitfinex", "gate", "gate_futures", "kucoin", "htx", "htx_swap", "bitmex",
+        "bitget", "hyperliquid", "crypto_com",
+    }  # fmt: skip
 
 
 def test_loading_a_dialect_imports_nothing_of_the_owner() -> None:
@@ -197,6 +201,14 @@ def test_login_names_its_words_and_its_answers(tmp_path: Path) -> None:
     ]
 
 
+def test_fields_of_the_signature_can_stand_among_others(tmp_path: Path) -> None:
+    login = "[login]\nframe = '{\"event\":\"auth\",\"$sign\":\"*\"}'\n"
+    assert problems(SOUND + login, tmp_path) == []
+    assert problems(SOUND + login.replace('"*"', '"x"'), tmp_path) == ['login.frame: the value of the key "$sign" must be "*"']
+    up = login.replace("[login]", "[[on_up]]")
+    assert problems(SOUND + up, tmp_path) == ["on_up[0].frame: unknown placeholder $sign as a key"]
+
+
 def test_what_an_ack_gave_a_stream_can_take_it_back(tmp_path: Path) -> None:
     text = SOUND.replace('"$streams"', '"$stream"') + "unsubscribe = '{\"off\":\"$channel\"}'\n"
     assert problems(text, tmp_path)[0] == 'subscribe.unsubscribe: unknown placeholder $channel in "$channel"'
@@ -210,7 +222,18 @@ def test_an_endpoint_gets_the_dialects_limits_life_time_and_hooks(tmp_path: Path
     dialect = load_dialect("mine.toml", base_dir=tmp_path)
     endpoint = apply_dialect(Endpoint("x", hooks={"sign": "own:one"}, limits={"sends_period": 2.0}), dialect)  # type: ignore[arg-type]
     assert (endpoint.watchdog.max_age, endpoint.limits.sends, endpoint.limits.sends_period) == (82800.0, 5, 2.0)
+    own = apply_dialect(Endpoint("x", watchdog={"max_age": 60.0}), {**dialect, "connection": {"rollover_window": 90}})  # type: ignore[arg-type]
+    assert (own.watchdog.max_age, own.watchdog.rollover_window) == (60.0, 0.0)
     assert endpoint.hooks == {"sign": "own:one", "renew": "a:c"}
+
+
+def test_how_often_to_connect_is_of_the_exchanges_own_hosts(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(SOUND + "[limits]\nconnects = 300\nconnects_period = '5m'\nsends = 5")
+    dialect = load_dialect("mine.toml", base_dir=tmp_path)
+    assert apply_dialect(Endpoint("x"), dialect).limits.connects == 300
+    assert apply_dialect(Endpoint("x", url=["wss://other", "wss://example.com/raw"]), dialect).limits.connects == 300
+    elsewhere = apply_dialect(Endpoint("x", url="ws://127.0.0.1:1/"), dialect).limits
+    assert (elsewhere.connects, elsewhere.connects_period, elsewhere.sends) == (None, 60.0, 5)
 
 
 def test_who_logs_in_gets_the_private_url(tmp_path: Path) -> None:

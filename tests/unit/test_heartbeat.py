@@ -22,6 +22,16 @@ def sent(heartbeat: Heartbeat, now: float) -> bytes:
     return apply_mask(frame[6:], frame[2:6])
 
 
+def test_one_of_several_answers_is_enough() -> None:
+    settings = Settings(kind="json", payload='{"op":"ping"}', reply='[{"ret_msg":"pong"},{"op":"pong"}]')
+    answers = {b'{"op":"pong","args":[]}': True, b'{"op":"ping","ret_msg":"pong"}': True, b'{"op":"ping"}': False}
+    for answer, expected in answers.items():
+        heartbeat = Heartbeat(settings, salt=1)
+        heartbeat.start(0.0)
+        assert heartbeat.due(settings.interval) is not None
+        assert heartbeat.answer(answer, settings.interval) is expected
+
+
 def test_a_ping_is_sent_every_interval_and_not_before() -> None:
     heartbeat = started()
     assert heartbeat.due(9.9) is None

@@ -20,8 +20,12 @@ from wsadapter.worker.streams import Streams
 STREAM = {"stream": {"path": "s"}, "subscribe": {"frame": '{"sub":"$streams"}', "per_frame": 100}}
 
 
+def key_of(stream: dict[str, Any]) -> str:
+    return orjson.dumps(stream, option=orjson.OPT_SORT_KEYS).decode()
+
+
 def known(*subscriptions: Any, path: str = "s", **filters: tuple[str, ...]) -> Streams:
-    streams = Streams(path, Filter(**filters))
+    streams = Streams({"path": path}, Filter(**filters))
     streams.know(subscriptions)
     return streams
 
@@ -44,6 +48,62 @@ def test_a_table_is_found_where_all_its_fields_are_equal_and_is_named_with_sorte
     assert name_of(streams, {"s": {"channel": "books", "instId": "ETH"}}) is None
     assert name_of(streams, {"s": {"channel": "trades", "instId": "ETH"}}) == '{"channel":"trades"}'
     assert name_of(streams, {"s": {"channel": "trades", "instId": "ETH"}}) == '{"channel":"trades"}'
+
+
+def by_rules(rules: dict[str, Any], *subscriptions: Any, channels: dict[str, Any] | None = None) -> Streams:
+    streams = Streams(rules, Filter(), {} if channels is None else channels)
+    streams.know(subscriptions)
+    return streams
+
+
+def test_a_table_is_found_by_fields_that_a_message_says_in_other_places_and_words() -> None:
+    rules = load_dialect("coinbase")["stream"]
+    books, others = ({"channel": "level2", "product_ids": ids} for ids in (["BTC-USD", "ETH-USD"], ["DOGE-USD"]))
+    streams = by_rules(rules, books, others, {"channel": "heartbeats"})
+    named = {"channel": "l2_data", "sequence_num": 3, "events": [{"type": "update", "product_id": "ETH-USD", "updates": []}]}
+    assert name_of(streams, named) == key_of(books)
+    assert name_of(streams, {**named, "events": [{"product_id": "DOGE-USD"}]}) == key_of(others)
+    assert name_of(streams, {**named, "events": [{"product_id": "ADA-USD"}]}) is None
+    assert name_of(streams, {**named, "channel": "ticker"}) is None
+    assert name_of(streams, {"channel": "heartbeats", "events": [{"heartbeat_counter": 1}]}) == '{"channel":"heartbeats"}'
+    for other in ({}, [], None, 1, "x", {"channel": None}):
+        assert name_of(streams, other) is None
+
+
+def test_one_word_of_a_message_may_be_several_of_a_subscription() -> None:
+    rules = load_dialect("coinbase_exchange")["stream"]
+    whole, trades = {"channels": ["full"], "product_ids": ["A"]}, {"channels": ["matches"], "product_ids": ["B"]}
+    streams = by_rules(rules, whole, trades)
+    assert name_of(streams, {"type": "match", "product_id": "A"}) == key_of(whole)
+    assert name_of(streams, {"type": "match", "product_id": "B"}) == key_of(trades)
+    assert name_of(streams, {"type": "open", "product_id": "B"}) is None
+
+
+def test_fields_are_compared_as_text_and_what_is_not_named_not_at_all() -> None:
+    streams = by_rules({"fields": {"len": "len", "channel": "c"}}, {"channel": "book", "len": 100, "snapshot": True})
+    assert name_of(streams, {"c": "book", "len": "100"}) is not None
+    assert name_of(streams, {"c": "book", "len": "25"}) is None
+    assert name_of(by_rules({"fields": {"channel": "c"}}, "a string"), {"c": "book"}) is None
+
+
+def test_a_string_is_found_by_a_text_put_together_the_first_that_is_known() -> None:
+    streams = by_rules(load_dialect("bitmex")["stream"], "trade:XBTUSD", "orderBookL2", "quote:ETHUSD")
+    assert name_of(streams, {"table": "trade", "action": "insert", "data": [{"symbol": "XBTUSD"}]}) == "trade:XBTUSD"
+    assert name_of(streams, {"table": "trade", "filter": {"symbol": "XBTUSD"}, "data": []}) == "trade:XBTUSD"
+    assert name_of(streams, {"table": "orderBookL2", "data": [{"symbol": "XBTUSD"}]}) == "orderBookL2"
+    assert name_of(streams, {"table": "quote", "data": [{"symbol": "XBTUSD"}]}) is None
+    assert name_of(streams, {"table": [1], "data": []}) is None
+    assert name_of(by_rules({"text": "{t}-x", "aliases": {"1": ["a", "b"]}}, "b-x"), {"t": 1}) == "b-x"
+
+
+def test_a_message_may_name_the_channel_that_an_ack_gave() -> None:
+    table, channels = {"channel": "book", "symbol": "tBTCUSD"}, {}
+    streams = by_rules({"path": "0"}, table, "a string", channels=channels)
+    assert name_of(streams, [117757, [1.0, 2, 3], 17]) is None
+    channels |= {"117757": table, "8": "a string", "9": "not known"}
+    assert name_of(streams, [117757, [1.0, 2, 3], 17]) == key_of(table)
+    assert name_of(streams, ["8"]) == "a string"
+    assert name_of(streams, [9]) is name_of(streams, [10]) is None
 
 
 def test_what_is_subscribed_later_is_found_from_then_on() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -24,6 +25,13 @@ ACKS: dict[str, list[dict[str, Any]]] = {
     "okx": [{"match": {"op": "subscribe"}, "for_each": "args", "reply": {"event": "subscribe", "arg": "$item"}}],
     "bybit": [{"match": {"op": "subscribe"}, "reply": {"success": True, "req_id": "$req_id", "op": "subscribe"}}],
 }
+
+
+MUTE = """
+dialect = { name = "mute", title = "No names", docs = "none" }
+urls = { live = "wss://example.com" }
+subscribe = { frame = '{"sub":"$streams"}' }
+"""
 
 
 def key_of(stream: Any) -> str:
@@ -152,10 +160,12 @@ def test_what_is_subscribed_and_unsubscribed_while_connecting_is_so_on_this_conn
     ("settings", "text"),
     [
         ({"url": "ws://127.0.0.1:1/"}, "needs a dialect: without one nothing tells which stream a message belongs to"),
-        ({"dialect": "kraken"}, 'the dialect "kraken" can\'t tell which stream a message belongs to'),
+        ({"dialect": "{folder}/mute.toml"}, 'the dialect "mute" can\'t tell which stream a message belongs to'),
     ],
 )
-def test_a_filter_without_streams_is_a_configuration_error(settings: dict[str, str], text: str) -> None:
+def test_a_filter_without_streams_is_a_configuration_error(settings: dict[str, str], text: str, tmp_path: Path) -> None:
+    (tmp_path / "mute.toml").write_text(MUTE)
+    settings = {key: value.format(folder=tmp_path) for key, value in settings.items()}
     endpoint = Endpoint("feed", **settings, filter={"exclude": ["x*"]})  # type: ignore[arg-type]
     with pytest.raises(ConfigError) as caught:
         supervise(endpoint, start_method="spawn")

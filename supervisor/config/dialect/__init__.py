@@ -7,11 +7,12 @@ is checked here, all problems at once.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from wsadapter.config.dialect.check import SECTION_OF, check_dialect
 from wsadapter.config.schema import ENDPOINT, convert, nearest
@@ -73,27 +74,41 @@ def dialect_urls(dialect: Mapping[str, Any], environment: str, *, private: bool 
     """
     urls = dialect["urls"]
     found = (private and urls.get(_PRIVATE[environment])) or urls.get(environment, ())
-    return (found,) if isinstance(found, str) else tuple(found)
+    return tuple(_listed(found))
 
 
 def apply_dialect(endpoint: Endpoint, dialect: Mapping[str, Any] | None, *, given: Collection[str] = ()) -> Endpoint:
     """`endpoint` with what the dialect says where the user said nothing: `url`, `hooks`, and the keys of `heartbeat`,
-    `request`, `limits` and (of the dialect's [connection]) `watchdog`.
+    `request`, `limits` and (of the dialect's [connection]) `watchdog`. How often it may connect is of the exchange's own hosts.
 
     The user said something where a value differs from its default, and where its key is in `given`
     ("heartbeat.kind"): that tells a default that was written down from one that was not. A `kind` of the user's own
-    makes the dialect's payload and reply moot.
+    makes the dialect's payload and reply moot, a `max_age` its rollover_window.
     """
     if dialect is None:
         return endpoint
+    url = endpoint.url or dialect_urls(dialect, endpoint.environment, private=bool(endpoint.login))
     filled: dict[str, Any] = {}
     for table, section in SECTION_OF.items():
         own, theirs = _own(endpoint, section, given), _theirs(dialect, table)
         if section == "heartbeat" and "kind" in own and endpoint.heartbeat.kind != theirs.get("kind", Heartbeat().kind):
             own |= {"payload", "reply"}
+        if section == "watchdog" and "max_age" in own:
+            own |= {"rollover_window"}
+        if section == "limits" and not _is_at_home(url, dialect):
+            own |= {"connects", "connects_period"}
         filled[section] = replace(getattr(endpoint, section), **{k: v for k, v in theirs.items() if k not in own})
-    url = endpoint.url or dialect_urls(dialect, endpoint.environment, private=bool(endpoint.login))
     return replace(endpoint, url=url, hooks={**dialect.get("hooks", {}), **endpoint.hooks}, **filled)
+
+
+def _is_at_home(url: str | Sequence[str], dialect: Mapping[str, Any]) -> bool:
+    """Whether a host of the endpoint is one of the dialect's."""
+    theirs = [found for urls in dialect["urls"].values() for found in _listed(urls)]
+    return not {urlsplit(one).hostname for one in _listed(url)}.isdisjoint(urlsplit(one).hostname for one in theirs)
+
+
+def _listed(url: str | Sequence[str]) -> Sequence[str]:
+    return (url,) if isinstance(url, str) else url
 
 
 def _own(endpoint: Endpoint, section: str, given: Collection[str]) -> set[str]:

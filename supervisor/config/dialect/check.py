@@ -171,7 +171,7 @@ def _check_payload(table: Mapping[str, Any]) -> Found:
         yield "heartbeat.payload", f'expected what to send: heartbeat.kind is "{kind}"'
     if kind == "json" and isinstance(payload, str) and payload and (wrong := values.json_text(payload)):
         yield "heartbeat.payload", wrong
-    if kind == "json" and isinstance(reply, str) and reply and (wrong := values.json_object(reply)):
+    if kind == "json" and isinstance(reply, str) and reply and (wrong := values.json_reply(reply)):
         yield "heartbeat.reply", wrong
 
 

@@ -74,8 +74,9 @@ def _placeholders(value: Any, known: Collection[str], *, answers: bool = False) 
             yield from _placeholders(item, known, answers=answers)
     elif isinstance(value, dict):
         for key, item in value.items():
-            if key == "$stream":
-                yield _FIELDS, "" if item == "*" else 'the value of the key "$stream" must be "*"'
+            if key == "$stream" or (key == "$sign" and key in known):
+                form = _FIELDS if key == "$stream" else ""
+                yield form, "" if item == "*" else f'the value of the key "{key}" must be "*"'
             else:
                 yield "", f"unknown placeholder {key} as a key" if _PLACEHOLDER.search(key) else ""
                 yield from _placeholders(item, known, answers=answers)
