@@ -653,10 +653,10 @@ class ManagedEndpoint:
             self._up_waiters.clear()
         self._narrate.up(self.epoch, mask_url(self._current_url()), peer, resumed=resumed)
 
-    def gap(self, cause: str, last_received_at: int | None, resumed_at: int | None, **numbers: int | None) -> None:
+    def gap(self, cause: str, last_received_at: int | None, resumed_at: int | None, **more: Any) -> None:
         """Say in the stream that something is, or may be, missing."""
         self.gaps += 1
-        self._put(items.Gap(self.name, self.epoch, time_ns(), cause, last_received_at, resumed_at, **numbers))
+        self._put(items.Gap(self.name, self.epoch, time_ns(), cause, last_received_at, resumed_at, **more))
 
     def _on_answer(self, fields: dict[str, Any]) -> None:
         self.requests.announce(str(fields["id"]), rejected=bool(fields["rejected"]))
@@ -664,7 +664,8 @@ class ManagedEndpoint:
     def _on_gap(self, fields: dict[str, Any]) -> None:
         last = self.ledger.last_received_at
         expected, got = _integer(fields.get("expected")), _integer(fields.get("got"))
-        self.gap(str(fields["cause"]), last, time_ns(), expected=expected, got=got)
+        stream = None if fields.get("stream") is None else str(fields["stream"])
+        self.gap(str(fields["cause"]), last, time_ns(), expected=expected, got=got, stream=stream)
 
     def _on_subscribed(self, fields: dict[str, Any]) -> None:
         stream = key_of(fields["stream"])

@@ -33,9 +33,10 @@ from wsadapter.worker.heartbeat import Heartbeat
 from wsadapter.worker.reader import Batch, Control
 from wsadapter.worker.streams import Stream, Streams
 from wsadapter.worker.subscriptions import LONGEST_ANSWER, Step, Subscriptions
-from wsadapter.worker.text import Text
+from wsadapter.worker.text import UNKNOWN, Text
 
 if TYPE_CHECKING:
+    from wsadapter.worker.gaps import Gaps
     from wsadapter.worker.identity import Identity
     from wsadapter.worker.requests import Requests
 
@@ -108,6 +109,7 @@ class Session:
         number = _NUMBERS * (assignment.epoch - 1) if assignment.resume is not None else 0
         self._subscriptions = Subscriptions(assignment.dialect, number=number)
         self._streams = _streams(assignment)
+        self._gaps = _gaps(assignment)
         self._requests: Requests | None = None
         if assignment.requests:
             self._requests = _requests(assignment, assignment.requests)
@@ -185,6 +187,7 @@ class Session:
             or self._subscriptions.waiting
             or self.heartbeat.listens
             or self._subscriptions.may_be_housekeeping(data)
+            or (self._gaps is not None and self._gaps.may_count(data))
             or (self._requests is not None and self._requests.may_hold(data))
         )
 
@@ -224,6 +227,12 @@ class Session:
         identities = None if self._identity is None else [NO_IDENTITY] * batch.count
         for at in range(batch.count):
             text = Text(batch.payload(at))
+            gap = self._gap(text) if self._gaps is not None and at not in binary else None
+            if gap is not None:
+                if first < at:
+                    yield Deliver(batch, first, at, frozenset(skipped), filtered, indexes, identities)
+                yield Say(gap)
+                first, filtered, skipped = at, 0, set()
             answer = self._requests.recognise(text) if self._requests is not None else None
             if answer is not None:
                 if first < at:
@@ -239,7 +248,7 @@ class Session:
                 continue
             steps = self._no_data(text, now)
             if steps is None:
-                stream = self._streams.find(text.value) if self._streams is not None else None
+                stream = self._stream_of(text)
                 if stream is None:
                     continue
                 if stream.wanted and indexes is not None:
@@ -255,6 +264,27 @@ class Session:
                 first, filtered, skipped = at + 1, 0, set()
         if first < batch.count:
             yield Deliver(batch, first, batch.count, frozenset(skipped), filtered, indexes, identities)
+
+    def _stream_of(self, text: Text) -> Stream | None:
+        """The stream that a message belongs to, looked for once."""
+        if text.stream is UNKNOWN:
+            text.stream = self._streams.find(text.value) if self._streams is not None else None
+        stream: Stream | None = text.stream
+        return stream
+
+    def _gap(self, text: Text) -> Report | None:
+        """What to report in front of a message whose number does not follow."""
+        if self._gaps is None:
+            return None
+        found = self._gaps.check(text, lambda: stream.name if (stream := self._stream_of(text)) is not None else None)
+        if found is None:
+            return None
+        stream = None if found.whole else self._stream_of(text)
+        if stream is not None and not stream.wanted:
+            return None
+        name = None if stream is None else stream.name
+        fields = {"cause": "sequence", "stream": name, "expected": found.expected, "got": found.got}
+        return Report(event="gap", fields=fields)
 
     def _no_data(self, text: Text, now: float) -> list[Step] | None:
         """What an answer leads to, nothing for a heartbeat and housekeeping; None where the message is data."""
@@ -359,6 +389,16 @@ def _streams(assignment: Assignment) -> Streams | None:
     streams = Streams(rules, assignment.endpoint.filter)
     streams.know(assignment.wanted)
     return streams
+
+
+def _gaps(assignment: Assignment) -> Gaps | None:
+    """None where the exchange's messages have no numbers that follow each other, or nobody wants them checked."""
+    rules = (assignment.dialect or {}).get("gap")
+    if not rules or not assignment.endpoint.gap_check:
+        return None
+    from wsadapter.worker.gaps import Gaps  # most owners never need it
+
+    return Gaps(rules)
 
 
 def _requests(assignment: Assignment, ids: Iterable[str] = ()) -> Requests:

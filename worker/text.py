@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import orjson
+
+UNKNOWN: Final = object()
 
 
 class Text:
     """The payload of one text message. Not thread-safe."""
 
-    __slots__ = ("_parsed", "_value", "payload")
+    __slots__ = ("_parsed", "_value", "payload", "stream")
 
     def __init__(self, payload: bytes) -> None:
         self.payload = payload
+        self.stream: Any = UNKNOWN
+        """The stream it belongs to, None for none; `UNKNOWN` until somebody has looked."""
         self._parsed = False
         self._value: Any = None
 

@@ -222,9 +222,9 @@ class Report:
     `event` is "stage" (`stage`: resolving, connecting, tls, handshake), "up" (`subprotocol`, `headers`, `peer`, `resumed`),
     "subscribed" (`stream`), "rejected" (`stream`, `error`), "restored" (`ok`, `failed`), "stream" (`index`: the next one, from
     1, in the records' stream tables; `name`: what it stands for from here on in this epoch), "dropped" (`count`, `bytes`,
-    `cause`, `text`), "gap" (`cause`, `expected`, `got`), "answer" (`id`, `rejected`: of the request whose answer is the next
-    message of the stream `record.ANSWER`, which counts only when that has come: its bytes and this word are then one),
-    "stalled" (`stream`, `silence`), "log" (`level`, `text`) or, last of all, "down" (`reason`).
+    `cause`, `text`), "gap" (`cause`, `stream` or null, `expected`, `got`), "answer" (`id`, `rejected`: of the request whose
+    answer is the next message of the stream `record.ANSWER`, which counts only when that has come: its bytes and this word are
+    then one), "stalled" (`stream`, `silence`), "log" (`level`, `text`) or, last of all, "down" (`reason`).
     """
 
     event: str

@@ -234,6 +234,9 @@ class Endpoint:
     identity: str | Sequence[str] = ""
     """What makes two messages the same, where several connections show them: "bytes", or JSON fields (dotted paths). Empty: as
     the dialect says."""
+    gap_check: bool = True
+    """Follow the exchange's own numbers, where the dialect has rules for them, and tell by a `Gap` (cause "sequence") where one
+    is missing, comes twice or late. False, should a rule not hold."""
     make_before_break: bool = True
     """At a planned change of connection (`restart`, `watchdog.max_age`, a changed configuration) the old one is left only when
     the new one is up and subscribed. Where messages have an identity nothing is lost by it, and nothing comes twice."""

@@ -69,7 +69,7 @@ def test_every_event_has_a_name_and_json_that_holds_its_fields() -> None:
     assert {kind.__name__ for kind in EVENT_NAMES} == {kind.__name__ for kind in Event.__subclasses__()}
     assert Gap("a", 3, 9, "reconnected", None, 8).to_json() == {
         "event": "gap", "endpoint": "a", "epoch": 3, "at": 9, "cause": "reconnected", "last_received_at": None,
-        "resumed_at": 8, "expected": None, "got": None,
+        "resumed_at": 8, "expected": None, "got": None, "stream": None,
     }  # fmt: skip
     down = Down("a", 1, 9, Reason(kind="closed_by_peer", code=1006)).to_json()
     assert down["reason"] == {"kind": "closed_by_peer", "code": 1006}

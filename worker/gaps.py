@@ -1,0 +1,180 @@
+"""Whether an exchange's own numbers run on: the [[gap]] rules of dialects/README.md. Pure.
+
+Each rule keeps one count for each combination of values at the paths of its scope. What follows and what does not:
+
+    first, last        first == last of the message before + step
+    value              the same, with first and last in one
+    previous, value    previous == value of the message before
+
+A number that does not follow is told, once, and the count goes on from the higher one: behind a hole from the new number,
+behind a message that came twice or late from where it was. Should the exchange itself have gone back, the next message
+follows the lower number, and so the count goes on from there.
+
+A message is looked into where it holds the rule's text. Numbers are whole, in JSON or as a string of digits, so none above
+2^53 is ever rounded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from wsadapter.worker.paths import MISSING, look_up, matches
+from wsadapter.worker.text import Text
+
+STREAM: Final = "$stream"
+"""In a scope: the stream that the message belongs to."""
+
+_MOST_COUNTS: Final = 1 << 16
+_DIGITS: Final = re.compile("-?[0-9]{1,19}")
+_LIMIT: Final = 1 << 63
+
+StreamOf = Callable[[], str | None]
+
+
+class Break(NamedTuple):
+    """A message whose number does not follow."""
+
+    expected: int
+    got: int
+    """More than `expected`: messages are missing. Less: one came twice, or late."""
+    whole: bool
+    """Whether the count is the connection's: then it is not known of which stream something is missing."""
+
+
+class _Count:
+    """How far one scope has come."""
+
+    __slots__ = ("last", "lower")
+
+    def __init__(self, last: int) -> None:
+        self.last = last
+        self.lower: int | None = None
+        """A number below it that came since."""
+
+
+class Rule:
+    """One [[gap]] table, and its counts. Not thread-safe."""
+
+    def __init__(self, rule: Mapping[str, Any]) -> None:
+        """`rule` is checked."""
+        self.needle: bytes = rule.get("contains", "").encode()
+        self._match: Mapping[str, Any] = rule.get("match", {})
+        self._scope: Sequence[str] = rule["scope"]
+        self._by_previous = "previous" in rule
+        self._first = str(rule.get("first") or rule.get("previous") or rule.get("value"))
+        self._last = str(rule.get("last") or rule.get("value"))
+        self._step = 0 if self._by_previous else int(rule.get("step", 1))
+        self._beginnings = [rule[key] for key in ("snapshot", "reset") if key in rule]
+        self._ignores_equal = bool(rule.get("ignore_equal"))
+        self._counts: dict[Hashable, _Count] = {}
+
+    def fits(self, text: Text) -> bool:
+        """Whether the message is one of those that it is for."""
+        return self.needle in text.payload and (not self._match or matches(text.value, self._match))
+
+    def check(self, value: Any, stream_of: StreamOf) -> Break | None:
+        """Counts a message that fits."""
+        key = self.scope_of(value, stream_of)
+        if key is None:
+            return None
+        first, last = self.numbers(value)
+        if self.begins(value):
+            self._begin(key, last)
+            return None
+        if last is None or first is None:
+            return None
+        count = self._counts.get(key)
+        if count is None:
+            self._begin(key, last)
+            return None
+        return self._compare(count, first, last)
+
+    def begins(self, value: Any) -> bool:
+        """Whether a message that fits is a snapshot or a reset."""
+        return any(matches(value, beginning) for beginning in self._beginnings)
+
+    def numbers(self, value: Any) -> tuple[int | None, int | None]:
+        """What must follow the message before, and what the next one must follow; None where it is not there."""
+        last = _number(look_up(value, self._last))
+        return last if self._first == self._last else _number(look_up(value, self._first)), last
+
+    def last(self, scope: Hashable) -> int | None:
+        """The number that the next one of a scope must follow; None where any may come."""
+        count = self._counts.get(scope)
+        return None if count is None else count.last
+
+    def _begin(self, key: Hashable, last: int | None) -> None:
+        if last is None:
+            self._counts.pop(key, None)
+            return
+        if len(self._counts) >= _MOST_COUNTS and key not in self._counts:  # the peer chooses what it names
+            self._counts.clear()
+        self._counts[key] = _Count(last)
+
+    def _compare(self, count: _Count, first: int, last: int) -> Break | None:
+        if first == count.last + self._step or (count.lower is not None and first == count.lower + self._step):
+            count.last, count.lower = last, None
+            return None
+        if self._ignores_equal and last == count.last:
+            return None
+        found = Break(count.last + self._step, first, not self._scope)
+        if last > count.last:
+            count.last, count.lower = last, None
+        else:
+            count.lower = last
+        return found
+
+    def scope_of(self, value: Any, stream_of: StreamOf) -> Hashable | None:
+        """Which count a message belongs to; None where it belongs to none."""
+        if len(self._scope) == 1:
+            return _hashable(self._part(value, self._scope[0], stream_of))
+        parts = tuple([_hashable(self._part(value, path, stream_of)) for path in self._scope])
+        return None if None in parts else parts
+
+    @staticmethod
+    def _part(value: Any, path: str, stream_of: StreamOf) -> Any:
+        return stream_of() if path == STREAM else look_up(value, path)
+
+
+class Gaps:
+    """The rules of one connection and how far each count has come. Not thread-safe."""
+
+    def __init__(self, rules: Sequence[Mapping[str, Any]]) -> None:
+        """`rules`: the [[gap]] tables, checked."""
+        self.rules = [Rule(rule) for rule in rules]
+
+    def may_count(self, data: bytes) -> bool:
+        """A cheap test on all that was read at once: whether `check` has to look at its messages."""
+        return any(rule.needle in data for rule in self.rules)
+
+    def check(self, text: Text, stream_of: StreamOf) -> Break | None:
+        """To be called for each message, in order; what is wrong with its number. `stream_of` gives the message's stream."""
+        rule = self.rule_of(text)
+        return None if rule is None else rule.check(text.value, stream_of)
+
+    def rule_of(self, text: Text) -> Rule | None:
+        """The first rule that fits a message."""
+        for rule in self.rules:
+            if rule.fits(text):
+                return rule
+        return None
+
+
+def _number(found: Any) -> int | None:
+    """A whole number, or a string of digits, of at most 63 bits; None where it is neither."""
+    if isinstance(found, str) and _DIGITS.fullmatch(found):
+        found = int(found)
+    if isinstance(found, int) and not isinstance(found, bool) and -_LIMIT < found < _LIMIT:
+        return found
+    return None
+
+
+def _hashable(found: Any) -> Hashable | None:
+    """As a part of a key; None where there is nothing."""
+    if found is MISSING or found is None:
+        return None
+    return orjson.dumps(found) if isinstance(found, dict | list) else found
