@@ -33,6 +33,8 @@ OLDER_HOSTS = {
     "push-private.kucoin.com": "kucoin", "www.bitmex.com": "bitmex",
 }  # fmt: skip
 """Hosts of the time of the recordings, and one that two versions share."""
+RECORDED = {"coinbase": "coinbase_exchange", "kraken": "kraken_v1", "okex_v3": "okx"}
+"""Bundled recordings that are of another dialect than their name says."""
 
 
 class Feed(NamedTuple):
@@ -88,7 +90,8 @@ def dialect_of(name: str, at: Sequence[str]) -> str:
             for url in [urls] if isinstance(urls, str) else urls:
                 by_host.setdefault(urlsplit(url).hostname or "", dialect)
     found = next((by_host[host] for host in at if host in by_host), "")
-    return found or max((dialect for dialect in bundled() if name.startswith(dialect)), key=len, default="")
+    by_name = max((dialect for dialect in bundled() if name.startswith(dialect)), key=len, default="")
+    return found or RECORDED.get(name, by_name)
 
 
 def connections(folder: Path) -> list[list[bytes]]:

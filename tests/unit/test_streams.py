@@ -247,3 +247,67 @@ def test_every_data_message_of_a_recording_has_its_stream(name: str) -> None:
         named = value[path]
         assert name_of(streams, value) == (named if isinstance(named, str) else orjson.dumps(named).decode())
     assert all(stream.wanted for stream in map(streams.find, data) if stream is not None)
+
+
+def bitmex_stream(value: Any) -> Any:
+    symbol = value["data"][0]["symbol"] if value["data"] else value["filter"]["symbol"]
+    return f"{value['table']}:{symbol}"
+
+
+def gate_stream(value: Any) -> Any:
+    result = value["result"]
+    return {"channel": value["channel"], "payload": [result.get("currency_pair") or result["s"], "100ms"]}
+
+
+def futures_stream(value: Any) -> Any:
+    return {"feed": value["feed"].removesuffix("_snapshot"), "product_ids": [value["product_id"]]}
+
+
+def exchange_stream(value: Any) -> Any:
+    channel = {"snapshot": "level2", "l2update": "level2", "last_match": "matches", "match": "matches"}
+    return {"channels": [channel.get(value["type"], value["type"])], "product_ids": [value["product_id"]]}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "recording", "subscription"),
+    [
+        ("bitget", "bitget", lambda value: value["arg"]),
+        ("bitmex", "bitmex", bitmex_stream),
+        ("bitstamp", "bitstamp", lambda value: value["channel"]),
+        ("coinbase_exchange", "coinbase", exchange_stream),
+        ("deribit", "deribit", lambda value: value["params"]["channel"]),
+        ("gate", "gate", gate_stream),
+        ("kraken_futures", "kraken_futures", futures_stream),
+        ("kucoin", "kucoin", lambda value: value["topic"]),
+    ],
+)
+def test_what_a_real_exchange_sends_has_the_name_of_its_subscription(dialect: str, recording: str, subscription: Any) -> None:
+    meant = []
+    for payload in load_recording(recording).payloads:
+        value = orjson.loads(payload)
+        try:
+            meant.append((value, subscription(value)))
+        except (KeyError, TypeError):  # an answer, a welcome, candles
+            continue
+    assert len(meant) > 200
+    subscribed = {key_of(stream): stream for _, stream in meant}
+    assert len(subscribed) > 8
+    streams = by_rules(load_dialect(dialect)["stream"], *subscribed.values())
+    for value, stream in meant:
+        assert name_of(streams, value) == (stream if isinstance(stream, str) else key_of(stream))
+
+
+def test_what_a_real_exchange_sends_has_the_channel_of_its_ack() -> None:
+    channels: dict[str, Any] = {}
+    streams = by_rules(load_dialect("bitfinex")["stream"], channels=channels)
+    found = 0
+    for payload in load_recording("bitfinex").payloads:
+        value = orjson.loads(payload)
+        if isinstance(value, dict) and value["event"] == "subscribed":
+            stream = {"channel": value["channel"], "symbol": value["symbol"]}
+            streams.know([stream])
+            channels[str(value["chanId"])] = stream
+        elif isinstance(value, list):
+            assert name_of(streams, value) == key_of(channels[str(value[0])])
+            found += 1
+    assert found > 1000

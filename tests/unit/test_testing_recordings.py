@@ -14,7 +14,10 @@ from wsadapter.testing.recording import Recorded, save_recording
 
 
 def test_the_bundled_feeds_are_real_ordered_and_small() -> None:
-    assert bundled() == ("binance", "bitfinex", "bybit", "coinbase", "htx", "kraken", "okx")
+    assert bundled() == (
+        "binance", "binance_usdm", "bitfinex", "bitget", "bitmex", "bitstamp", "bybit", "coinbase", "deribit", "gate", "htx",
+        "kraken", "kraken_futures", "kucoin", "okx",
+    )  # fmt: skip
     folder = resources.files("wsadapter.testing.recordings")
     for name in bundled():
         recording = load_recording(name)
@@ -69,7 +72,7 @@ def test_a_line_that_is_none_is_named(tmp_path: Path, line: str) -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(FileNotFoundError, match="bundled are binance, bitfinex"):
+    with pytest.raises(FileNotFoundError, match="bundled are binance, binance_usdm, bitfinex"):
         load_recording("nyse")
 
 
