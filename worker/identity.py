@@ -35,9 +35,9 @@ class Identity:
         if any(_fits(rule, text) for rule in self._snapshots):
             return SNAPSHOT
         for rule in self._rules:
-            if rule.get("bytes"):
-                return _digest(text.payload)
             if _fits(rule, text):
+                if rule.get("bytes"):
+                    return _digest(text.payload)
                 values = [look_up(text.value, path) for path in rule["fields"]]
                 return NO_IDENTITY if MISSING in values else _digest(orjson.dumps(values))
         return NO_IDENTITY
@@ -59,7 +59,8 @@ def _fits(rule: Mapping[str, Any], text: Text) -> bool:
     needle = rule.get("contains")
     if needle is not None and needle.encode() not in text.payload:
         return False
-    return matches(text.value, rule.get("match", {}))
+    wanted = rule.get("match")
+    return not wanted or matches(text.value, wanted)
 
 
 def _digest(data: bytes) -> int:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+
 import pytest
 
+from tests.bench.gaps import dialect_of
+from wsadapter.config.dialect import load_dialect
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.record import NO_IDENTITY, SNAPSHOT
+from wsadapter.testing import bundled, load_recording
 from wsadapter.worker.identity import make_identity
 from wsadapter.worker.text import Text
 
@@ -64,6 +69,25 @@ def test_the_endpoints_own_rule_goes_before_the_dialects() -> None:
 def test_bytes() -> None:
     one, same, other = identities(Endpoint("x", identity="bytes"), None, b"\xff\x00", b"\xff\x00", b"\xff\x01")
     assert one == same != other
+
+
+def test_bytes_of_what_fits() -> None:
+    dialect = {"identity": [{"contains": '"book"', "bytes": True}, {"match": {"e": "x"}, "bytes": True}]}
+    book, other, x = identities(Endpoint("x"), dialect, b'{"e":"book"}', b'{"e":"ticker"}', b'{"e":"x"}')
+    assert NO_IDENTITY not in (book, x)
+    assert other == NO_IDENTITY
+
+
+@pytest.mark.parametrize("name", sorted({*bundled()} - {"bitfinex", "bybit"}))
+def test_no_two_messages_that_a_real_exchange_sent_on_one_connection_have_the_same(name: str) -> None:
+    # of bitfinex nothing is the same on two connections, and the recording of bybit is of an older version
+    dialect = load_dialect(dialect_of(name, ()))
+    payloads = load_recording(name).payloads
+    if dialect.get("payload"):
+        payloads = [gzip.decompress(payload) for payload in payloads]
+    found = [one for one in identities(Endpoint("x"), dialect, *payloads) if one not in (NO_IDENTITY, SNAPSHOT)]
+    assert len(found) == len(set(found))
+    assert len(found) > 30
 
 
 def test_without_a_rule_there_is_nothing_to_go_by() -> None:
