@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from wsadapter.worker.paths import MISSING, look_up
+from wsadapter.worker.paths import MISSING, getter
 
 Words = tuple[str, ...]
 Said = tuple[Words, ...]
@@ -20,19 +20,19 @@ class Fields:
     def __init__(self, fields: Mapping[str, str | list[str]], aliases: Mapping[str, str | list[str]] | None = None) -> None:
         """`fields`: key of a subscription = path, or paths of which the first that is there counts. `aliases`: word of a
         message = the subscription's word for it, or words."""
-        self._fields = [(key, [paths] if isinstance(paths, str) else list(paths)) for key, paths in fields.items()]
+        self._fields = [(key, [getter(path) for path in _listed(paths)]) for key, paths in fields.items()]
         self._aliases = {word: _listed(meant) for word, meant in (aliases or {}).items()}
 
     def said(self, value: Any) -> Said | None:
         """What a parsed message says of each field; None where it says nothing of any."""
-        found = tuple([self._words(value, paths) for _, paths in self._fields])
+        found = tuple([self._words(value, getters) for _, getters in self._fields])
         return found if any(found) else None
 
-    def _words(self, value: Any, paths: list[str]) -> Words:
-        for path in paths:
-            found = look_up(value, path)
+    def _words(self, value: Any, getters: list[Callable[[Any], Any]]) -> Words:
+        for get in getters:
+            found = get(value)
             if found is not MISSING:
-                words = tuple(as_text(word) for word in (found[:_MOST_WORDS] if isinstance(found, list) else (found,)))
+                words = tuple(map(as_text, found[:_MOST_WORDS])) if isinstance(found, list) else (as_text(found),)
                 return self._translated(words) if self._aliases else words
         return ()
 

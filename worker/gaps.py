@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from wsadapter.worker.paths import MISSING, look_up, matches
+from wsadapter.worker.paths import MISSING, getter, matches
 from wsadapter.worker.text import Text
 
 STREAM: Final = "$stream"
@@ -32,7 +32,7 @@ _MOST_COUNTS: Final = 1 << 16
 _DIGITS: Final = re.compile("-?[0-9]{1,19}")
 _LIMIT: Final = 1 << 63
 
-StreamOf = Callable[[], str | None]
+StreamOf = Callable[[Text], str | None]
 
 
 class Break(NamedTuple):
@@ -62,25 +62,22 @@ class Rule:
     def __init__(self, rule: Mapping[str, Any]) -> None:
         """`rule` is checked."""
         self.needle: bytes = rule.get("contains", "").encode()
-        self._match: Mapping[str, Any] = rule.get("match", {})
-        self._scope: Sequence[str] = rule["scope"]
+        self.match: Mapping[str, Any] = rule.get("match", {})
+        self._scope = [None if path == STREAM else getter(path) for path in rule["scope"]]
         self._by_previous = "previous" in rule
-        self._first = str(rule.get("first") or rule.get("previous") or rule.get("value"))
-        self._last = str(rule.get("last") or rule.get("value"))
+        self._first = getter(rule.get("first") or rule.get("previous") or rule["value"])
+        self._last = getter(rule.get("last") or rule["value"])
         self._step = 0 if self._by_previous else int(rule.get("step", 1))
         self._beginnings = [rule[key] for key in ("snapshot", "reset") if key in rule]
         self._ignores_equal = bool(rule.get("ignore_equal"))
         self._counts: dict[Hashable, _Count] = {}
 
-    def fits(self, text: Text) -> bool:
-        """Whether the message is one of those that it is for."""
-        return self.needle in text.payload and (not self._match or matches(text.value, self._match))
-
-    def check(self, value: Any, stream_of: StreamOf) -> Break | None:
-        """Counts a message that fits."""
-        key = self.scope_of(value, stream_of)
+    def check(self, text: Text, stream_of: StreamOf) -> Break | None:
+        """Counts a message that it is for."""
+        key = self.scope_of(text, stream_of)
         if key is None:
             return None
+        value = text.value
         first, last = self.numbers(value)
         if self.begins(value):
             self._begin(key, last)
@@ -99,8 +96,8 @@ class Rule:
 
     def numbers(self, value: Any) -> tuple[int | None, int | None]:
         """What must follow the message before, and what the next one must follow; None where it is not there."""
-        last = _number(look_up(value, self._last))
-        return last if self._first == self._last else _number(look_up(value, self._first)), last
+        last = _number(self._last(value))
+        return last if self._first is self._last else _number(self._first(value)), last
 
     def last(self, scope: Hashable) -> int | None:
         """The number that the next one of a scope must follow; None where any may come."""
@@ -128,16 +125,14 @@ class Rule:
             count.lower = last
         return found
 
-    def scope_of(self, value: Any, stream_of: StreamOf) -> Hashable | None:
+    def scope_of(self, text: Text, stream_of: StreamOf) -> Hashable | None:
         """Which count a message belongs to; None where it belongs to none."""
-        if len(self._scope) == 1:
-            return _hashable(self._part(value, self._scope[0], stream_of))
-        parts = tuple([_hashable(self._part(value, path, stream_of)) for path in self._scope])
-        return None if None in parts else parts
-
-    @staticmethod
-    def _part(value: Any, path: str, stream_of: StreamOf) -> Any:
-        return stream_of() if path == STREAM else look_up(value, path)
+        value = text.value
+        parts = [stream_of(text) if get is None else get(value) for get in self._scope]
+        if len(parts) == 1:
+            return _hashable(parts[0])
+        key = tuple(map(_hashable, parts))
+        return None if None in key else key
 
 
 class Gaps:
@@ -154,27 +149,28 @@ class Gaps:
     def check(self, text: Text, stream_of: StreamOf) -> Break | None:
         """To be called for each message, in order; what is wrong with its number. `stream_of` gives the message's stream."""
         rule = self.rule_of(text)
-        return None if rule is None else rule.check(text.value, stream_of)
+        return None if rule is None else rule.check(text, stream_of)
 
     def rule_of(self, text: Text) -> Rule | None:
-        """The first rule that fits a message."""
+        """The first rule that is for a message."""
+        payload = text.payload
         for rule in self.rules:
-            if rule.fits(text):
+            if rule.needle in payload and (not rule.match or matches(text.value, rule.match)):
                 return rule
         return None
 
 
 def _number(found: Any) -> int | None:
     """A whole number, or a string of digits, of at most 63 bits; None where it is neither."""
+    if type(found) is int:
+        return found if -_LIMIT < found < _LIMIT else None
     if isinstance(found, str) and _DIGITS.fullmatch(found):
-        found = int(found)
-    if isinstance(found, int) and not isinstance(found, bool) and -_LIMIT < found < _LIMIT:
-        return found
+        return _number(int(found))
     return None
 
 
 def _hashable(found: Any) -> Hashable | None:
     """As a part of a key; None where there is nothing."""
-    if found is MISSING or found is None:
-        return None
-    return orjson.dumps(found) if isinstance(found, dict | list) else found
+    if isinstance(found, dict | list):
+        return orjson.dumps(found)
+    return None if found is MISSING else found

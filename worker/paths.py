@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 MISSING: Final = object()
@@ -18,18 +19,32 @@ def look_up(value: Any, path: str) -> Any:
 
     A key that itself has dots is found first, so `path` may also be such a key.
     """
+    return getter(path)(value)
+
+
+@lru_cache(maxsize=4096)
+def getter(path: str) -> Callable[[Any], Any]:
+    """`look_up` for one path, for those who look there in every message."""
     if not path:
-        return MISSING
-    if isinstance(value, dict) and path in value:
-        return value[path]
-    for step in path.split("."):
-        if isinstance(value, dict) and step in value:
-            value = value[step]
-        elif isinstance(value, list) and _INDEX.fullmatch(step) and -len(value) <= int(step) < len(value):
-            value = value[int(step)]
-        else:
-            return MISSING
-    return value
+        return lambda _value: MISSING
+    steps = [(step, int(step) if _INDEX.fullmatch(step) else None) for step in path.split(".")]
+    dotted = len(steps) > 1
+
+    def get(value: Any) -> Any:
+        if dotted and isinstance(value, dict) and path in value:
+            return value[path]
+        for step, index in steps:
+            if isinstance(value, dict):
+                value = value.get(step, MISSING)
+                if value is MISSING:
+                    return MISSING
+            elif index is not None and isinstance(value, list) and -len(value) <= index < len(value):
+                value = value[index]
+            else:
+                return MISSING
+        return value
+
+    return get
 
 
 def matches(value: Any, wanted: Mapping[str, Any]) -> bool:

@@ -276,15 +276,18 @@ class Session:
         """What to report in front of a message whose number does not follow."""
         if self._gaps is None:
             return None
-        found = self._gaps.check(text, lambda: stream.name if (stream := self._stream_of(text)) is not None else None)
+        found = self._gaps.check(text, self._stream_name)
         if found is None:
             return None
-        stream = None if found.whole else self._stream_of(text)
-        if stream is not None and not stream.wanted:
+        if not found.whole and (stream := self._stream_of(text)) is not None and not stream.wanted:
             return None
-        name = None if stream is None else stream.name
+        name = None if found.whole else self._stream_name(text)
         fields = {"cause": "sequence", "stream": name, "expected": found.expected, "got": found.got}
         return Report(event="gap", fields=fields)
+
+    def _stream_name(self, text: Text) -> str | None:
+        stream = self._stream_of(text)
+        return None if stream is None else stream.name
 
     def _no_data(self, text: Text, now: float) -> list[Step] | None:
         """What an answer leads to, nothing for a heartbeat and housekeeping; None where the message is data."""

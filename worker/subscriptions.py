@@ -6,7 +6,8 @@ Nothing is parsed unless something is unanswered or a frame looks like the diale
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -53,9 +54,12 @@ class _Frame:
 class Subscriptions:
     """The subscriptions of one connection. Not thread-safe."""
 
-    def __init__(self, dialect: Mapping[str, Any] | None, *, number: int = 0) -> None:
+    def __init__(
+        self, dialect: Mapping[str, Any] | None, *, number: int = 0, wall: Callable[[], float] = time.time
+    ) -> None:
         """`dialect` as in dialects/README.md, already checked; None: streams are frames of their own. `number`: above all that
-        predecessors on the same connection gave their frames, for answers to those may still come."""
+        predecessors on the same connection gave their frames, for answers to those may still come. `wall`: the wall clock."""
+        self._wall = wall
         self._dialect = dialect or {}
         self._settings: Mapping[str, Any] = self._dialect.get("subscribe", {})
         self._number = number
@@ -216,7 +220,7 @@ class Subscriptions:
 
     def _send(self, frame: _Frame, now: float) -> bytes:
         self._number += 1
-        text = fill(self._settings[frame.template], [asked.stream for asked in frame.open], self._number)
+        text = fill(self._settings[frame.template], [asked.stream for asked in frame.open], self._number, self._wall())
         frame.numbers.add(self._number)
         frame.tries += 1
         frame.deadline = now + self._timeout

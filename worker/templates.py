@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -11,40 +11,42 @@ import orjson
 from wsadapter.contract.endpoint import Subscription
 
 _OUR_NUMBER = re.compile(r"(\d+)$")
+_OURS = re.compile(r"\$(?:id_text|id|time_ms|time)")
 
 
 class BadStream(ValueError):
     """A stream does not fit the dialect's template."""
 
 
-def fill(template: str, streams: Sequence[Subscription], number: int) -> bytes:
-    """The frame that names `streams` and carries `number`. Raises `BadStream`."""
-    return orjson.dumps(_filled(orjson.loads(template), streams, number))
+def fill(template: str, streams: Sequence[Subscription], number: int, wall: float = 0.0) -> bytes:
+    """The frame that names `streams`, carries `number` and, where asked for, `wall`: seconds since 1970. Raises `BadStream`."""
+    own = {"$id": number, "$id_text": str(number), "$time": int(wall), "$time_ms": int(wall * 1000)}
+    return orjson.dumps(_filled(orjson.loads(template), streams, own))
 
 
-def _filled(value: Any, streams: Sequence[Subscription], number: int) -> Any:
+def _filled(value: Any, streams: Sequence[Subscription], own: Mapping[str, int | str]) -> Any:
     match value:
         case "$streams":
             return list(streams)
         case "$stream":
             return streams[0]
-        case "$id":
-            return number
+        case str() if value in own:
+            return own[value]
         case str():
-            return value.replace("$id", str(number))
+            return _OURS.sub(lambda found: str(own[found[0]]), value)
         case list():
-            return [_filled(item, streams, number) for item in value]
+            return [_filled(item, streams, own) for item in value]
         case dict():
-            return _filled_table(value, streams, number)
+            return _filled_table(value, streams, own)
         case _:
             return value
 
 
-def _filled_table(table: dict[str, Any], streams: Sequence[Subscription], number: int) -> dict[str, Any]:
+def _filled_table(table: dict[str, Any], streams: Sequence[Subscription], own: Mapping[str, int | str]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key, value in table.items():
         if key != "$stream":
-            result[key] = _filled(value, streams, number)
+            result[key] = _filled(value, streams, own)
         elif isinstance(streams[0], str):
             raise BadStream(f"must be a table for this dialect, not the string {streams[0]!r}")
         else:

@@ -136,11 +136,11 @@ def counts(gaps: Gaps, place: int, payloads: Sequence[bytes]) -> dict[Hashable, 
     found: dict[Hashable, list[Row]] = defaultdict(list)
     for payload in payloads:
         text = Text(payload)
-        scope = rule.scope_of(text.value, no_stream) if gaps.rule_of(text) is rule else None
+        scope = rule.scope_of(text, no_stream) if gaps.rule_of(text) is rule else None
         if scope is not None:
             before = rule.last(scope)
             begins, numbered = rule.begins(text.value), None not in rule.numbers(text.value)
-            rule.check(text.value, no_stream)
+            rule.check(text, no_stream)
             if begins or numbered:
                 found[scope].append(Row(text, before is not None and numbered and not begins))
     return found
@@ -152,7 +152,7 @@ def breaks(rule: dict[str, Any], texts: Sequence[Text]) -> list[int]:
     return [at for at, text in enumerate(texts) if gaps.check(text, no_stream) is not None]
 
 
-def no_stream() -> str | None:
+def no_stream(_text: Text) -> str | None:
     """No bundled rule has streams for its scope."""
     return None
 

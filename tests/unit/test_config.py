@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsadapter.config import Settings, check_endpoint, checked, describe_settings, effective, load, parse, show
+from wsadapter.config.dialect import bundled, load_dialect
 from wsadapter.config.interpolate import expand_endpoint
 from wsadapter.config.quantities import duration, show_duration, show_size, size
 from wsadapter.config.schema import ENDPOINT
 from wsadapter.contract.endpoint import SECTIONS, Endpoint
 from wsadapter.contract.errors import ConfigError
+from wsadapter.worker.templates import fill
 
 EXAMPLES = Path(__file__).parents[2] / "ops" / "examples"
 DURATION = 'expected a duration (seconds, or text such as "500ms", "2s", "1.5m", "23h", "2d")'
@@ -76,6 +78,16 @@ def test_defaults_are_merged_section_by_section() -> None:
 @pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.name)
 def test_an_example_is_a_valid_configuration(example: Path) -> None:
     assert load(example).endpoints
+
+
+def test_an_example_has_public_streams_of_every_bundled_dialect_each_of_its_form() -> None:
+    settings = load(EXAMPLES / "exchanges.toml")
+    assert {endpoint.dialect for endpoint in settings.endpoints} == bundled().keys()
+    for endpoint in settings.endpoints:
+        template = load_dialect(endpoint.dialect)["subscribe"]["frame"]
+        for stream in endpoint.subscribe:
+            frame = fill(template, [stream], 1)  # raises where it is a string and must be a table
+            assert b"$" not in frame
 
 
 def test_the_reference_names_every_setting_with_its_default() -> None:

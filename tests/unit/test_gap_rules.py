@@ -39,7 +39,7 @@ def test_over_a_recording_nothing_false_is_told_and_every_damage_is_found(name: 
 
 def told(dialect: str, *messages: bytes) -> list[tuple[int, int] | None]:
     gaps = Gaps(load_dialect(dialect)["gap"])
-    found = [gaps.check(Text(message), lambda: None) for message in messages]
+    found = [gaps.check(Text(message), lambda _: None) for message in messages]
     return [None if one is None else (one.expected, one.got) for one in found]
 
 

@@ -23,7 +23,7 @@ BY_SYMBOL = {"scope": ["s"], "first": "U", "last": "u"}
 BY_PREVIOUS = {"scope": ["s"], "previous": "pu", "value": "u", "snapshot": {"type": "snapshot"}}
 
 
-def no_stream() -> str | None:
+def no_stream(_text: Text) -> str | None:
     return None
 
 
@@ -88,7 +88,7 @@ def test_each_scope_has_a_count_of_its_own() -> None:
 def test_the_stream_can_be_the_scope() -> None:
     gaps = Gaps([{"scope": ["$stream"], "value": "n"}])
     steps = [("one", 1), ("two", 5), (None, 9), ("one", 2), (None, 4), ("two", 7)]
-    found = [gaps.check(Text(orjson.dumps({"n": number})), lambda name=name: name) for name, number in steps]  # type: ignore[misc]
+    found = [gaps.check(Text(orjson.dumps({"n": number})), lambda _, name=name: name) for name, number in steps]  # type: ignore[misc]
     assert found == [None] * 5 + [Break(6, 7, whole=False)]
 
 
