@@ -20,7 +20,9 @@ class BadStream(ValueError):
 
 def fill(template: str, streams: Sequence[Subscription], number: int, wall: float = 0.0) -> bytes:
     """The frame that names `streams`, carries `number` and, where asked for, `wall`: seconds since 1970. Raises `BadStream`."""
-    own = {"$id": number, "$id_text": str(number), "$time": int(wall), "$time_ms": int(wall * 1000)}
+    own: dict[str, int | str] = {
+        "$id": number, "$id_text": str(number), "$time": int(wall), "$time_ms": int(wall * 1000),
+    }  # fmt: skip
     return orjson.dumps(_filled(orjson.loads(template), streams, own))
 
 
