@@ -19,6 +19,8 @@ def look_up(value: Any, path: str) -> Any:
 
     A key that itself has dots is found first, so `path` may also be such a key.
     """
+    if path and isinstance(value, dict) and path in value:
+        return value[path]
     return getter(path)(value)
 
 
