@@ -15,7 +15,7 @@ of what the consumer sees is made here: complete records, `Down`, `Up`, and a `G
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -26,9 +26,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
-import psutil
-
-from wsadapter import capabilities
+from wsadapter import capabilities, reports
 from wsadapter.changeover import Changeover
 from wsadapter.child import Listener, OwnerChild
 from wsadapter.child_state import State
@@ -39,16 +37,19 @@ from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.errors import ConfigError, NotConnected
 from wsadapter.contract.reasons import Reason
 from wsadapter.contract.record import ANSWER, Record
-from wsadapter.custody import NotResumable, Resumption
+from wsadapter.custody import NotResumable
 from wsadapter.inbox import Account, Inbox, arrival_of, arrival_of_one
-from wsadapter.ledger import Ledger, key_of
+from wsadapter.ledger import Ledger
 from wsadapter.monitor import Watcher
 from wsadapter.narration import Narrator
+from wsadapter.orphan import FRUITLESS, Orphan
 from wsadapter.payload import Payload
 from wsadapter.reactor import Reactor, Timer
 from wsadapter.requests import Pending, Requests
 from wsadapter.restart import ConnectBudget, Decision, RestartPolicy, Verdict
 from wsadapter.succession import Succession
+from wsadapter.tellings import Tellings
+from wsadapter.watchdogs import Watchdogs
 
 logger = logging.getLogger("wsadapter.supervisor")
 
@@ -65,17 +66,11 @@ STATES: dict[str, str] = {
 """Every state of an endpoint, with its meaning."""
 _OVERRULING = frozenset({"hung", "corrupt", "memory_limit", "overflow"})
 """What the supervisor says of an owner it ended for these counts more than the owner's own last words."""
-_PULSE_WITHOUT_PROBES = 5.0
-"""Seconds between looks at an owner whose progress is not watched."""
 _UNRESUMABLE = ("corrupt", "overflow")
 """The connection of an owner that was ended for these is not gone on with: it can't be believed, or it is not wanted."""
 _INSISTENT = ("max_age", "changed", "notice", "memory_limit")
 """Changes of connection that are tried again until they succeed, or the old connection ends."""
 _POISONED = ("crashed", "hung", "memory_limit")
-_FRUITLESS = 3
-"""So many owners may die at the same place of a stream before its connection is given up: its bytes may be why they die."""
-_PULSE_SLOTS = 20
-"""A pulse falls on a grid that all endpoints share: one turn of the loop then serves many of them."""
 _RECEIVING = 2.0
 """Seconds without a message after which a connection does not count as receiving."""
 _MEMORY_MARGIN = 1.25
@@ -135,18 +130,15 @@ class ManagedEndpoint:
         self._office = office
         self.dialect = dialect
         self._policy = RestartPolicy(endpoint.restart, random)
-        self._narrate = Narrator(endpoint.name)
+        self.narrate = Narrator(endpoint.name)
         self._child: OwnerChild | None = None
         self._timer: Timer | None = None
         self._booking: tuple[str, float] | None = None
         """The connect it waits for, while it waits."""
-        self._pulse: Timer | None = None
-        self._age: Timer | None = None
-        self._resumption: Resumption | None = None
-        """A connection without an owner, on its way to the next one."""
-        self._resume_until: Timer | None = None
-        self._fruitless = (-1, 0)
-        """A place in the stream, and how many owners have died there."""
+        self._orphan = Orphan(office.reactor, self._give_up_connection)
+        self._watchdogs = Watchdogs(self, office.reactor)
+        self._retry: Timer | None = None
+        """Of a planned change that failed."""
         self._resuming = False
         self._change = Changeover(self, office.reactor)
         self._continues = False
@@ -155,7 +147,6 @@ class ManagedEndpoint:
         """Its connection was opened to replace the one before."""
         self._unwanted = False
         """Its connection is to be replaced: it must not outlive its owner."""
-        self._expires_at = 0.0
         self._up_fields: dict[str, Any] = {}
         self._position = 0
         self._last_words: Reason | None = None
@@ -166,15 +157,12 @@ class ManagedEndpoint:
         self._last_heard: float | None = None
         self._last_lost_at: int | None = None
         self._was_confirmed: list[Subscription] = []
-        self._streams: list[str | None] = [None]
-        self._pulse_due = 0.0
+        self.streams: list[str | None] = [None]
+        """The names of its streams, by the index that the owner gave them."""
         self._url = 0
         self._refs = count(1)
-        self.requests = Requests(self, office.reactor, self._put)
-        self._told: dict[int, tuple[int, list[Subscription]]] = {}
-        """Changes of subscriptions that the owner has not confirmed to have sent."""
-        self._untold: list[tuple[int, list[Subscription]]] = []
-        """Those that the next owner of a connection that goes on has to be told of."""
+        self.requests = Requests(self, office.reactor, self.put)
+        self._tellings = Tellings(self._refs, self.tell_if_up)
         self._up_waiters: list[Future[None]] = []
         self.ledger.want(endpoint.subscribe)
 
@@ -251,20 +239,20 @@ class ManagedEndpoint:
     def subscribe(self, streams: Iterable[Subscription]) -> list[Subscription]:
         """Want these too; they are requested at once where there is an owner that can, else at the next `Up`."""
         new = self.ledger.want(streams)
-        if new and self._resumption is not None:
-            self._untold.append((commands.SUBSCRIBE, new))
+        if new and self._orphan.resumption is not None:
+            self._tellings.put_off(commands.SUBSCRIBE, new)
         elif new and self.state in ("connecting", "up"):
-            self._tell(commands.SUBSCRIBE, new)
+            self._tellings.tell(commands.SUBSCRIBE, new)
         self._change.subscriptions_changed(commands.SUBSCRIBE, new)
         return new
 
     def unsubscribe(self, streams: Iterable[Subscription]) -> list[Subscription]:
         """Want these no more."""
         gone = self.ledger.unwant(streams)
-        if gone and (self._resumption is not None or (self._resuming and self.state == "connecting")):
-            self._untold.append((commands.UNSUBSCRIBE, gone))  # an owner that is not up only forgets what it was to ask for
+        if gone and (self._orphan.resumption is not None or (self._resuming and self.state == "connecting")):
+            self._tellings.put_off(commands.UNSUBSCRIBE, gone)  # an owner that is not up only forgets what it was to ask for
         elif gone and self.state in ("connecting", "up"):
-            self._tell(commands.UNSUBSCRIBE, gone)
+            self._tellings.tell(commands.UNSUBSCRIBE, gone)
         self._change.subscriptions_changed(commands.UNSUBSCRIBE, gone)
         return gone
 
@@ -348,7 +336,7 @@ class ManagedEndpoint:
         at = self._office.budget.reserve(key, now, connects, period)
         self._booking = (key, at) if at > now else None
         if at > now:
-            self._narrate.budget(self.epoch + 1, host, at - now)
+            self.narrate.budget(self.epoch + 1, host, at - now)
         return at - now
 
     def _begin_epoch(self) -> None:
@@ -356,7 +344,7 @@ class ManagedEndpoint:
         self.state = "starting"
         self._last_words = None
         self._epoch_messages = 0
-        self._streams = [None]
+        self.streams = [None]
         self._position = 0
         self._resuming = self._unwanted = self._continues = self._replaces = False
 
@@ -377,13 +365,13 @@ class ManagedEndpoint:
             child.stop()
             return
         self.state = "connecting"
-        resumption = self._take_connection()
+        resumption = self._orphan.take()
         child.assign(assignment, resumption)
         self._resuming = resumption is not None and child.in_custody
         self._position = resumption.resume.position if resumption is not None and self._resuming else 0
         if resumption is not None and not self._resuming:
             self._connection_gone()
-        self._start_pulse()
+        self._watchdogs.begin(child)
 
     def _assignment(self, epoch: int = 0, *, identify: bool = False) -> Assignment:
         endpoint = expand_endpoint(self.endpoint)
@@ -394,8 +382,8 @@ class ManagedEndpoint:
             url=endpoint.urls[self._url % len(endpoint.urls)],
             dialect=self.dialect,
             wanted=tuple(self.ledger.wanted.values()),
-            confirmed=tuple(self._was_confirmed if self._resumption is None else self._still_subscribed()),
-            requests=() if self._resumption is None else self.requests.ids,
+            confirmed=tuple(self._was_confirmed if self._orphan.resumption is None else self._still_subscribed()),
+            requests=() if self._orphan.resumption is None else self.requests.ids,
             custody=capabilities.custody(),
             busy_poll=self._office.busy_poll,
             last_number=self.ledger.last_number,
@@ -416,8 +404,7 @@ class ManagedEndpoint:
         self.filtered += received.filtered
         if received.kind == record.REPORT:
             try:
-                report = Report.decode(received.report)
-                _REPORTS[report.event](self, report.fields)
+                reports.hear(self, Report.decode(received.report))
             except (ValueError, KeyError, TypeError) as error:
                 child.abort(Reason(kind="corrupt", text=f"a report that makes no sense: {error!r}"[:300]))
             return
@@ -431,7 +418,7 @@ class ManagedEndpoint:
                 if rest is None:
                     return
                 received = rest
-            streams = None if received.streams is None else [self._streams[index] for index in received.streams]
+            streams = None if received.streams is None else [self.streams[index] for index in received.streams]
         except (IndexError, ValueError):
             child.abort(Reason(kind="corrupt", text="a message of a stream that was not announced"))
             return
@@ -467,12 +454,12 @@ class ManagedEndpoint:
 
     def _taken(self, ref: int) -> None:
         self._change.taken(ref)
-        self._told.pop(ref, None)
+        self._tellings.taken(ref)
         self.requests.taken(ref)
 
     def on_log(self, child: OwnerChild, line: str) -> None:
         """Something user code printed in the owner."""
-        self._narrate.printed(self.epoch, child.pid, line)
+        self.narrate.printed(self.epoch, child.pid, line)
 
     def on_dead(self, child: OwnerChild, reason: Reason) -> None:
         """The owner is gone and its pipe is drained."""
@@ -484,10 +471,10 @@ class ManagedEndpoint:
             reason = self._last_words
         if reason.kind == "stopped" and not self._stopping and not self._planned:  # somebody else sent it a SIGTERM
             reason = Reason(kind="crashed", signal="SIGTERM", code=reason.code)
-        self.requests.owner_gone(self._resumption, heard=child.heard_out and reason.kind != "corrupt")
+        self.requests.owner_gone(self._orphan.resumption, heard=child.heard_out and reason.kind != "corrupt")
         self._child = None
         uptime = monotonic() - self._up_since if self._up_since is not None else None
-        if uptime is None and self._resumption is None:
+        if uptime is None and self._orphan.resumption is None:
             self._url += 1  # the next address, where there are several
         self._close_epoch(reason, uptime)
         if self._stopping:
@@ -497,67 +484,51 @@ class ManagedEndpoint:
 
     def _outlive(self, child: OwnerChild, reason: Reason) -> None:
         """See to it that the connection, if it is alive, goes on to the next owner."""
-        if self._resumption is not None or not child.in_custody:  # it died before it had got it, or it never had one
+        if self._orphan.resumption is not None or not child.in_custody:  # it died before it had got it, or it never had one
             return
         if self._stopping or self._unwanted or self._last_words is not None or reason.kind in _UNRESUMABLE:
             return
         try:
             resumption = child.resumption(self._up_fields)
         except NotResumable as error:
-            self._narrate.lost_connection(self.epoch, str(error))
+            self.narrate.lost_connection(self.epoch, str(error))
             return
-        if reason.kind in _POISONED and self._is_fruitless(resumption):
-            self._narrate.lost_connection(self.epoch, f"{_FRUITLESS} owners died at the same place of its stream")
+        if reason.kind in _POISONED and self._orphan.is_fruitless(resumption):
+            self.narrate.lost_connection(self.epoch, f"{FRUITLESS} owners died at the same place of its stream")
             resumption.held.close()
             return
-        self._resumption = resumption
-        self._resume_until = self._office.reactor.call_later(self.endpoint.timeouts.connect, self._give_up_connection)
-
-    def _is_fruitless(self, resumption: Resumption) -> bool:
-        place, times = self._fruitless
-        position = resumption.resume.position
-        self._fruitless = (position, (times + 1 if position == place else 1) if resumption.unread else 0)
-        return self._fruitless[1] >= _FRUITLESS
-
-    def _take_connection(self) -> Resumption | None:
-        """The connection that waits for an owner, if there is one."""
-        resumption, self._resumption = self._resumption, None
-        if self._resume_until is not None:
-            self._resume_until.cancel()
-            self._resume_until = None
-        return resumption
+        self._orphan.keep(resumption, self.endpoint.timeouts.connect)
 
     def _give_up_connection(self) -> None:
         """Nobody goes on with it: the peer must see that."""
-        if (resumption := self._take_connection()) is not None:
+        if (resumption := self._orphan.take()) is not None:
             resumption.held.close()
             self._connection_gone()
 
     def _connection_gone(self) -> None:
         """Nothing is subscribed any more, and nobody completes what was half sent."""
         self._was_confirmed = self.ledger.connection_lost()
-        self._untold.clear()
+        self._tellings.connection_gone()
         self.requests.connection_lost(heard=True)
 
     def _close_epoch(self, reason: Reason, uptime: float | None) -> None:
-        for timer in (self._pulse, self._age):
-            if timer is not None:
-                timer.cancel()
+        self._watchdogs.end()
+        if self._retry is not None:
+            self._retry.cancel()
         self._up_since = None
         self.rtt = None
         self.last_exit = reason
         self._last_lost_at = self.ledger.last_received_at
-        if self._resumption is not None:
-            self._untold += self._told.values()
-        else:
+        goes_on = self._orphan.resumption is not None
+        self._tellings.owner_gone(goes_on=goes_on)
+        if not goes_on:
             self._connection_gone()
-        self._told.clear()
         self.account.relieved = None
         down = items.Down(self.name, self.epoch, time_ns(), reason)
-        self._put(down)
+        self.put(down)
         for monitor in self.monitors:
             monitor.notify(down)
-        self._narrate.down(self.epoch, reason, uptime, self._epoch_messages)
+        self.narrate.down(self.epoch, reason, uptime, self._epoch_messages)
 
     def _still_subscribed(self) -> list[Subscription]:
         """What the next owner need not ask for by itself on a connection that goes on. Without a dialect's answers, what was
@@ -579,9 +550,9 @@ class ManagedEndpoint:
             self._planned = ""
         else:
             decision = self._policy.decide(monotonic(), reason, uptime)
-        alive = self._resumption is not None and decision.verdict is Verdict.RESTART
+        alive = self._orphan.resumption is not None and decision.verdict is Verdict.RESTART
         follows = self._change.can_follow and decision.verdict is Verdict.RESTART and not alive
-        self._narrate.next(decision, self.endpoint.restart, resumes=alive, follows=follows)
+        self.narrate.next(decision, self.endpoint.restart, resumes=alive, follows=follows)
         if not alive:
             self._give_up_connection()
         if not follows:
@@ -598,7 +569,7 @@ class ManagedEndpoint:
             case Verdict.COOL_DOWN:
                 self._wait("cooling_down", decision.delay)
             case Verdict.FATAL:
-                self._put(items.Fatal(self.name, self.epoch, time_ns(), reason))
+                self.put(items.Fatal(self.name, self.epoch, time_ns(), reason))
                 self._settle("fatal")
             case Verdict.END | Verdict.STOP_SUPERVISOR:
                 self._settle("stopped")
@@ -618,96 +589,49 @@ class ManagedEndpoint:
 
     # -- reports ---------------------------------------------------------------------------------------------------------
 
-    def _on_stage(self, fields: dict[str, Any]) -> None:
-        self._narrate.stage(self.epoch, str(fields["stage"]), mask_url(self._current_url()))
+    def at_stage(self, stage: str) -> None:
+        """Its owner is at this step of the way to a connection."""
+        self.narrate.stage(self.epoch, stage, mask_url(self._current_url()))
 
-    def _on_up(self, fields: dict[str, Any]) -> None:
+    def leaves(self, reason: Any) -> None:
+        """Its owner has said its last word; `reason` as JSON, raises `ValueError` where it is none."""
+        self._last_words = Reason.from_json(reason)
+        if self._child is not None:
+            self._child.leaving()
+
+    def came_up(self, headers: dict[str, str], subprotocol: str | None, peer: str, *, resumed: bool) -> None:
+        """Its connection is open; `resumed`: the owner goes on with the one that it was handed."""
         now = time_ns()
         if not self._stopping:
             self.state = "up"
         self._up_since = self._last_heard = monotonic()
-        headers = {str(name): str(value) for name, value in dict(fields["headers"]).items()}
-        subprotocol = None if fields["subprotocol"] is None else str(fields["subprotocol"])
-        peer = str(fields.get("peer") or "")
-        resumed = self._resuming
-        if bool(fields.get("resumed")) is not resumed:
-            raise ValueError("it did not go on with the connection that it was handed" if resumed else "nothing was resumed")
+        if resumed is not self._resuming:
+            raise ValueError("nothing was resumed" if resumed else "it did not go on with the connection that it was handed")
         resumed |= self._continues
         self._up_fields = {"headers": headers, "subprotocol": subprotocol, "peer": peer}
         up = items.Up(self.name, self.epoch, now, subprotocol, headers, resumed)
-        self._put(up)
+        self.put(up)
         if self._resuming:
             self.handoffs += 1
-            self._tell_untold()
+            self._tellings.catch_up(self.ledger, is_answered=self._is_answered)
         elif self.ledger.ever_up:
             self.ledger.connection_lost()
             if not resumed:
                 self.gap("replaced" if self._replaces else "reconnected", self._last_lost_at, now)
         self.ledger.ever_up = True
-        self._watch_age(resumed=self._resuming)
+        self._watchdogs.connection_up(resumed=self._resuming)
         for monitor in self.monitors:
             monitor.notify(up)
         if not self._planned and not self._change.under_way:  # else it is the old owner, which is to go
             for future in self._up_waiters:
                 future.set_result(None)
             self._up_waiters.clear()
-        self._narrate.up(self.epoch, mask_url(self._current_url()), peer, resumed=resumed)
+        self.narrate.up(self.epoch, mask_url(self._current_url()), peer, resumed=resumed)
 
     def gap(self, cause: str, last_received_at: int | None, resumed_at: int | None, **more: Any) -> None:
         """Say in the stream that something is, or may be, missing."""
         self.gaps += 1
-        self._put(items.Gap(self.name, self.epoch, time_ns(), cause, last_received_at, resumed_at, **more))
-
-    def _on_answer(self, fields: dict[str, Any]) -> None:
-        self.requests.announce(str(fields["id"]), rejected=bool(fields["rejected"]))
-
-    def _on_gap(self, fields: dict[str, Any]) -> None:
-        last = self.ledger.last_received_at
-        expected, got = _integer(fields.get("expected")), _integer(fields.get("got"))
-        stream = None if fields.get("stream") is None else str(fields["stream"])
-        self.gap(str(fields["cause"]), last, time_ns(), expected=expected, got=got, stream=stream)
-
-    def _on_subscribed(self, fields: dict[str, Any]) -> None:
-        stream = key_of(fields["stream"])
-        self.ledger.confirmed.add(stream)
-        self.ledger.rejected.pop(stream, None)
-        self._put(items.Subscribed(self.name, self.epoch, time_ns(), stream))
-
-    def _on_rejected(self, fields: dict[str, Any]) -> None:
-        stream, error = key_of(fields["stream"]), str(fields["error"])
-        self.ledger.rejected[stream] = error
-        self._put(items.Rejected(self.name, self.epoch, time_ns(), stream, error))
-        self._narrate.rejected(self.epoch, stream, error)
-
-    def _on_stream(self, fields: dict[str, Any]) -> None:
-        if fields["index"] != len(self._streams):
-            raise ValueError(f"stream {fields['index']} announced after {len(self._streams) - 1}")
-        self._streams.append(str(fields["name"]))
-
-    def _on_restored(self, fields: dict[str, Any]) -> None:
-        failed = tuple(key_of(stream) for stream in fields["failed"])
-        ok = _count(fields["ok"])
-        self._put(items.Restored(self.name, self.epoch, time_ns(), ok, failed))
-        self._narrate.restored(self.epoch, ok, failed)
-
-    def _on_dropped(self, fields: dict[str, Any]) -> None:
-        number, size, cause = _count(fields["count"]), _count(fields["bytes"]), str(fields["cause"])
-        self.account.dropped += number
-        self._put(items.Dropped(self.name, self.epoch, time_ns(), None, None, number, size, cause))
-        self._narrate.dropped(self.epoch, number, cause, str(fields.get("text", "")))
-
-    def _on_stalled(self, fields: dict[str, Any]) -> None:
-        stream = fields.get("stream")
-        name = None if stream is None else key_of(stream)
-        self._put(items.Stalled(self.name, self.epoch, time_ns(), name, float(fields["silence"])))
-
-    def _on_said(self, fields: dict[str, Any]) -> None:
-        self._narrate.said(self.epoch, str(fields["level"]), str(fields["text"]))
-
-    def _on_down(self, fields: dict[str, Any]) -> None:
-        self._last_words = Reason.from_json(fields["reason"])
-        if self._child is not None:
-            self._child.leaving()
+        self.put(items.Gap(self.name, self.epoch, time_ns(), cause, last_received_at, resumed_at, **more))
 
     # -- flow and watchdogs ----------------------------------------------------------------------------------------------
 
@@ -726,44 +650,16 @@ class ManagedEndpoint:
         if self._child is child:
             child.resume()
 
-    def _start_pulse(self) -> None:
-        interval = self.endpoint.watchdog.progress / 2 or _PULSE_WITHOUT_PROBES
-        now, slot = monotonic(), interval / _PULSE_SLOTS
-        self._pulse_due = (now + interval) // slot * slot + slot
-        self._pulse = self._office.reactor.call_later(self._pulse_due - now, self._beat)
-
-    def _beat(self) -> None:
-        child, watchdog = self._child, self.endpoint.watchdog
-        if child is None or child.state is not State.SERVING:
-            return
-        if watchdog.progress:
-            if monotonic() - self._pulse_due > watchdog.progress / 4:
-                child.excuse()
-            child.probe()
-        if watchdog.memory and child.pid is not None:
-            self._check_memory(child, child.pid)
-        self._start_pulse()
-
-    def _check_memory(self, child: OwnerChild, pid: int) -> None:
-        resident = resident_bytes(pid)
+    def too_large(self, child: OwnerChild, resident: int) -> None:
+        """For the watchdogs: its owner is over `watchdog.memory`."""
         allowed = self.endpoint.watchdog.memory
-        if resident is None or resident <= allowed:
-            return
         if resident <= allowed * _MEMORY_MARGIN and self._can_overlap and not child.in_custody:
             self._change.begin("memory_limit")
         else:
             child.abort(Reason(kind="memory_limit", text=f"{resident} bytes resident, {allowed} allowed"))
 
-    def _watch_age(self, *, resumed: bool) -> None:
-        """A connection is as old as it is, however many owners it had."""
-        watchdog, now = self.endpoint.watchdog, monotonic()
-        if not watchdog.max_age:
-            return
-        if not resumed:
-            self._expires_at = now + max(1.0, watchdog.max_age - random() * watchdog.rollover_window)  # noqa: S311 - a dice
-        self._age = self._office.reactor.call_later(max(0.0, self._expires_at - now), self._age_out)
-
-    def _age_out(self) -> None:
+    def too_old(self) -> None:
+        """For the watchdogs: its connection has reached `watchdog.max_age`."""
         if self._child is None or self.state != "up":
             return
         if self._can_overlap:
@@ -816,12 +712,12 @@ class ManagedEndpoint:
 
     def change_failed(self, why: str, text: str) -> None:
         """For a change: the successor is of no use, the old owner stays."""
-        self._narrate.change_failed(self.epoch, why, text)
+        self.narrate.change_failed(self.epoch, why, text)
         for future in self._up_waiters:
             future.set_exception(NotConnected(f"{self.name}: the successor failed, the old connection stays: {text}"))
         self._up_waiters.clear()
         if why in _INSISTENT and self.state == "up" and not self._planned:
-            self._age = self._office.reactor.call_later(self.endpoint.restart.backoff_max, lambda: self._try_again(why))
+            self._retry = self._office.reactor.call_later(self.endpoint.restart.backoff_max, lambda: self._try_again(why))
 
     def _try_again(self, why: str) -> None:
         if self._can_overlap:
@@ -829,7 +725,7 @@ class ManagedEndpoint:
 
     def successor_printed(self, child: OwnerChild, line: str) -> None:
         """For a change: user code printed something in the successor."""
-        self._narrate.printed(self.epoch + 1, child.pid, line)
+        self.narrate.printed(self.epoch + 1, child.pid, line)
 
     def successor_gone(self) -> None:
         """For a change: the process of one that was dropped has ended."""
@@ -850,7 +746,7 @@ class ManagedEndpoint:
             for received in held:
                 self.on_record(child, received)
             child.resume()
-            self._start_pulse()
+            self._watchdogs.begin(child)
 
     # -- small tools -----------------------------------------------------------------------------------------------------
 
@@ -858,7 +754,7 @@ class ManagedEndpoint:
     def _inbox(self) -> Inbox:
         return self._office.inbox_of(self.name)
 
-    def _put(self, event: items.Event) -> None:
+    def put(self, event: items.Event) -> None:
         self._inbox.put_event(event, self.account)
 
     def _current_url(self) -> str:
@@ -891,66 +787,12 @@ class ManagedEndpoint:
             with suppress(NotConnected):  # it is leaving: nothing of it is sent any more
                 self._child.tell(kind, ref, body)
 
-    def _tell(self, kind: int, streams: list[Subscription]) -> None:
-        assert self._child is not None
-        ref = next(self._refs)
-        self._told[ref] = (kind, streams)
-        with suppress(NotConnected):  # it is leaving; its successor is told
-            self._child.tell(kind, ref, {"streams": streams})
-
-    def _tell_untold(self) -> None:
-        """What no owner of the connection is known to have sent, as far as it still holds. Where the peer answers, the new one
-        asks by itself for what is wanted."""
-        untold, self._untold = self._untold, []
-        for kind, streams in untold:
-            adding = kind == commands.SUBSCRIBE
-            held = [stream for stream in streams if (key_of(stream) in self.ledger.wanted) is adding]
-            if held and not (adding and self._is_answered):
-                self._tell(kind, held)
-
-
-_REPORTS: dict[str, Callable[[ManagedEndpoint, dict[str, Any]], None]] = {
-    "stage": ManagedEndpoint._on_stage,
-    "up": ManagedEndpoint._on_up,
-    "subscribed": ManagedEndpoint._on_subscribed,
-    "rejected": ManagedEndpoint._on_rejected,
-    "restored": ManagedEndpoint._on_restored,
-    "stream": ManagedEndpoint._on_stream,
-    "dropped": ManagedEndpoint._on_dropped,
-    "gap": ManagedEndpoint._on_gap,
-    "answer": ManagedEndpoint._on_answer,
-    "stalled": ManagedEndpoint._on_stalled,
-    "log": ManagedEndpoint._on_said,
-    "down": ManagedEndpoint._on_down,
-}
-
-
-def resident_bytes(pid: int) -> int | None:
-    """The process's resident memory; None where it is gone or can't be seen."""
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except (psutil.Error, OSError):  # gone, or no descriptor left to look at it
-        return None
-
 
 def _promise() -> Future[None]:
     """A future that its caller can't cancel: an answer that came to a cancelled one would raise in the loop."""
     future: Future[None] = Future()
     future.set_running_or_notify_cancel()
     return future
-
-
-def _count(value: object) -> int:
-    """An owner's number of something, checked; it is added up and must stay what JSON can carry."""
-    if not isinstance(value, int) or not 0 <= value < 1 << 48:
-        raise ValueError(f"not a count: {value!r:.100}")
-    return value
-
-
-def _integer(value: object) -> int | None:
-    if value is not None and not isinstance(value, int):
-        raise ValueError(f"not a number: {value!r:.100}")
-    return value
 
 
 def _is_loopback(host: str) -> bool:

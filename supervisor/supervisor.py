@@ -31,7 +31,7 @@ from wsadapter.contract.errors import AllFatal, ConfigError, DuplicateEndpoint, 
 from wsadapter.contract.items import Answer, Batch, ClockStep, Event, Item, Started
 from wsadapter.inbox import Inbox
 from wsadapter.instance import Instance, runtime_folder
-from wsadapter.managed import ManagedEndpoint, resident_bytes
+from wsadapter.managed import ManagedEndpoint
 from wsadapter.monitor import Monitor
 from wsadapter.payload import Payload
 from wsadapter.processes import Launcher
@@ -42,6 +42,7 @@ from wsadapter.restart import ConnectBudget, Decision, Verdict
 from wsadapter.spares import Spares
 from wsadapter.stream import Stream
 from wsadapter.version import VERSION
+from wsadapter.watchdogs import resident_bytes
 
 if TYPE_CHECKING:
     from types import TracebackType

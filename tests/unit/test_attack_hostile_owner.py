@@ -23,8 +23,9 @@ from wsadapter.contract.reasons import KINDS, Reason
 from wsadapter.contract.record import REPORT, RecordReader, encode
 from wsadapter.custody import Resumption
 from wsadapter.inbox import Inbox
-from wsadapter.managed import _REPORTS, ManagedEndpoint
+from wsadapter.managed import ManagedEndpoint
 from wsadapter.reactor import Reactor
+from wsadapter.reports import REPORTS
 from wsadapter.restart import ConnectBudget, Decision
 
 
@@ -135,7 +136,7 @@ fields_of = {
     "answer": ["id", "rejected"], "gap": ["cause", "expected", "got", "stream"], "stalled": ["stream", "silence"],
     "log": ["level", "text"], "down": ["reason"],
 }  # fmt: skip
-reports = st.sampled_from(sorted(_REPORTS)).flatmap(
+reports = st.sampled_from(sorted(REPORTS)).flatmap(
     lambda event: st.fixed_dictionaries(
         {"event": st.just(event), "fields": st.fixed_dictionaries(dict.fromkeys(fields_of[event], values))}
     )

@@ -1,0 +1,50 @@
+"""A connection that outlived its owner, on its way to the next one.
+
+    owner dies, connection alive ──> waits ──taken──> the next owner's
+                                       └── nobody in time, or not wanted ──> closed, so that the peer sees it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from wsadapter.custody import Resumption
+from wsadapter.reactor import Reactor, Timer
+
+FRUITLESS: Final = 3
+"""So many owners may die at the same place of a stream before its connection is given up: its bytes may be why they die."""
+
+
+class Orphan:
+    """The one that an endpoint may have. All methods under the reactor's lock."""
+
+    def __init__(self, reactor: Reactor, expired: Callable[[], None]) -> None:
+        """`expired` is called where nobody has taken it in time."""
+        self._reactor = reactor
+        self._expired = expired
+        self._until: Timer | None = None
+        self._place = -1
+        self._deaths = 0
+        self.resumption: Resumption | None = None
+        """None: there is none."""
+
+    def is_fruitless(self, resumption: Resumption) -> bool:
+        """Notes that an owner died of what may be its bytes; whether too many did, at the same place."""
+        position = resumption.resume.position
+        times = self._deaths + 1 if position == self._place else 1
+        self._place, self._deaths = position, times if resumption.unread else 0
+        return self._deaths >= FRUITLESS
+
+    def keep(self, resumption: Resumption, within: float) -> None:
+        """Keep it for the next owner, for so many seconds."""
+        self.resumption = resumption
+        self._until = self._reactor.call_later(within, self._expired)
+
+    def take(self) -> Resumption | None:
+        """It goes to its next owner, or is given up."""
+        resumption, self.resumption = self.resumption, None
+        if self._until is not None:
+            self._until.cancel()
+            self._until = None
+        return resumption

@@ -1,0 +1,123 @@
+"""What an owner reports between its messages: checked like anything that comes through a pipe, and put into the stream.
+
+A report that makes no sense raises `ValueError`, `KeyError` or `TypeError`; its owner can't be believed any more then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import time_ns
+from typing import TYPE_CHECKING, Any, Final
+
+from wsadapter.contract import items
+from wsadapter.contract.commands import Report
+from wsadapter.ledger import key_of
+
+if TYPE_CHECKING:
+    from wsadapter.managed import ManagedEndpoint
+
+_MOST: Final = 1 << 48
+"""Beyond any count that an owner can come to: it is added up, and must stay what JSON can carry."""
+
+
+def hear(managed: ManagedEndpoint, report: Report) -> None:
+    """Act on it. Under the reactor's lock."""
+    REPORTS[report.event](managed, report.fields)
+
+
+def _on_stage(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
+    managed.at_stage(str(fields["stage"]))
+
+
+def _on_up(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
+    headers = {str(name): str(value) for name, value in dict(fields["headers"]).items()}
+    subprotocol = None if fields["subprotocol"] is None else str(fields["subprotocol"])
+    managed.came_up(headers, subprotocol, str(fields.get("peer") or ""), resumed=bool(fields.get("resumed")))
+
+
+def _on_answer(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
+    managed.requests.announce(str(fields["id"]), rejected=bool(fields["rejected"]))
+
+
+def _on_gap(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
+    last = managed.ledger.last_received_at
+    expected, got = _integer(fields.get("expected")), _integer(fields.get("got"))
+    stream = None if fields.get("stream") is None else str(fields["stream"])
+    managed.gap(str(fields["cause"]), last, time_ns(), expected=expected, got=got, stream=stream)
+
+
+def _on_subscribed(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
+    stream = key_of(fields["stream"])
+    managed.ledger.confirmed.add(stream)
+    managed.ledger.rejected.pop(stream, None)
+    managed.put(items.Subscribed(managed.name, managed.epoch, time_ns(), stream))
+
+
+def _on_rejected(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
+    stream, error = key_of(fields["stream"]), str(fields["error"])
+    managed.ledger.rejected[stream] = error
+    managed.put(items.Rejected(managed.name, managed.epoch, time_ns(), stream, error))
+    managed.narrate.rejected(managed.epoch, stream, error)
+
+
+def _on_stream(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
+    if fields["index"] != len(managed.streams):
+        raise ValueError(f"stream {fields['index']} announced after {len(managed.streams) - 1}")
+    managed.streams.append(str(fields["name"]))
+
+
+def _on_restored(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
+    failed = tuple(key_of(stream) for stream in fields["failed"])
+    ok = _count(fields["ok"])
+    managed.put(items.Restored(managed.name, managed.epoch, time_ns(), ok, failed))
+    managed.narrate.restored(managed.epoch, ok, failed)
+
+
+def _on_dropped(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
+    number, size, cause = _count(fields["count"]), _count(fields["bytes"]), str(fields["cause"])
+    managed.account.dropped += number
+    managed.put(items.Dropped(managed.name, managed.epoch, time_ns(), None, None, number, size, cause))
+    managed.narrate.dropped(managed.epoch, number, cause, str(fields.get("text", "")))
+
+
+def _on_stalled(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
+    stream = fields.get("stream")
+    name = None if stream is None else key_of(stream)
+    managed.put(items.Stalled(managed.name, managed.epoch, time_ns(), name, float(fields["silence"])))
+
+
+def _on_said(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
+    managed.narrate.said(managed.epoch, str(fields["level"]), str(fields["text"]))
+
+
+def _on_down(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
+    managed.leaves(fields["reason"])
+
+
+REPORTS: Final[dict[str, Callable[[ManagedEndpoint, dict[str, Any]], None]]] = {
+    "stage": _on_stage,
+    "up": _on_up,
+    "subscribed": _on_subscribed,
+    "rejected": _on_rejected,
+    "restored": _on_restored,
+    "stream": _on_stream,
+    "dropped": _on_dropped,
+    "gap": _on_gap,
+    "answer": _on_answer,
+    "stalled": _on_stalled,
+    "log": _on_said,
+    "down": _on_down,
+}
+"""By the name of the event."""
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or not 0 <= value < _MOST:
+        raise ValueError(f"not a count: {value!r:.100}")
+    return value
+
+
+def _integer(value: object) -> int | None:
+    if value is not None and not isinstance(value, int):
+        raise ValueError(f"not a number: {value!r:.100}")
+    return value
