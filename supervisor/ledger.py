@@ -17,6 +17,30 @@ def key_of(stream: Subscription) -> str:
 
 
 @dataclass(slots=True)
+class Numbers:
+    """How far a stream has come: of one endpoint, or of all its replicas together."""
+
+    epoch: int = 0
+    """The last one that was given out."""
+    last_number: int = 0
+    last_received_at: int | None = None
+    ever_up: bool = False
+    """Whether there was a connection before: the next one then begins with a `Gap`."""
+
+    def accept(self, count: int, received_at: int) -> int:
+        """Number `count` messages; the number of the first."""
+        first = self.last_number + 1
+        self.last_number += count
+        self.last_received_at = received_at
+        return first
+
+    def next_epoch(self) -> int:
+        """For a new owner."""
+        self.epoch += 1
+        return self.epoch
+
+
+@dataclass(slots=True)
 class Ledger:
     """What an endpoint wants, what was confirmed, and how far its stream has come."""
 
@@ -25,10 +49,7 @@ class Ledger:
     """Of the current connection."""
     rejected: dict[str, str] = field(default_factory=dict)
     """With the peer's error."""
-    last_number: int = 0
-    last_received_at: int | None = None
-    ever_up: bool = False
-    """Whether there was a connection before: the next one then begins with a `Gap`."""
+    numbers: Numbers = field(default_factory=Numbers)
 
     def want(self, streams: Iterable[Subscription]) -> list[Subscription]:
         """Add to what is wanted; returns those that are new."""
@@ -49,13 +70,6 @@ class Ledger:
         confirmed = [self.wanted[key] for key in sorted(self.confirmed) if key in self.wanted]
         self.confirmed.clear()
         return confirmed
-
-    def accept(self, count: int, received_at: int) -> int:
-        """Number `count` messages; the number of the first."""
-        first = self.last_number + 1
-        self.last_number += count
-        self.last_received_at = received_at
-        return first
 
     def to_json(self) -> dict[str, Any]:
         """For the status."""

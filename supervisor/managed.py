@@ -22,7 +22,7 @@ from functools import partial
 from itertools import count
 from random import random
 from time import monotonic, time_ns
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
@@ -39,7 +39,7 @@ from wsadapter.contract.reasons import Reason
 from wsadapter.contract.record import ANSWER, Record
 from wsadapter.custody import NotResumable
 from wsadapter.inbox import Account, Inbox, arrival_of, arrival_of_one
-from wsadapter.ledger import Ledger
+from wsadapter.ledger import Ledger, Numbers
 from wsadapter.monitor import Watcher
 from wsadapter.narration import Narrator
 from wsadapter.orphan import FRUITLESS, Orphan
@@ -50,6 +50,9 @@ from wsadapter.restart import ConnectBudget, Decision, RestartPolicy, Verdict
 from wsadapter.succession import Succession
 from wsadapter.tellings import Tellings
 from wsadapter.watchdogs import Watchdogs
+
+if TYPE_CHECKING:
+    from wsadapter.replicas import Replicas
 
 logger = logging.getLogger("wsadapter.supervisor")
 
@@ -82,20 +85,23 @@ _DEFAULT_BUDGET = (60, 60.0)
 class Office(Protocol):
     """What an endpoint needs of its supervisor."""
 
-    reactor: Reactor
-    budget: ConnectBudget
-    busy_poll: float
+    @property
+    def reactor(self) -> Reactor: ...
+    @property
+    def budget(self) -> ConnectBudget: ...
+    @property
+    def busy_poll(self) -> float: ...
 
     def hire(self, listener: Listener, endpoint: Endpoint) -> OwnerChild:
         """An owner, warm or on its way."""
         ...
 
     def inbox_of(self, name: str) -> Inbox: ...
-    def on_verdict(self, managed: ManagedEndpoint, decision: Decision) -> None:
+    def on_verdict(self, managed: ManagedEndpoint | Replicas, decision: Decision) -> None:
         """It decided about its next owner; for what concerns the others (strategy, the end of it all)."""
         ...
 
-    def on_settled(self, managed: ManagedEndpoint) -> None:
+    def on_settled(self, managed: ManagedEndpoint | Replicas) -> None:
         """It has no process any more and will get none by itself."""
         ...
 
@@ -109,14 +115,13 @@ class ManagedEndpoint:
         endpoint: Endpoint,
         dialect: dict[str, Any] | None,
         *,
-        ledger: Ledger | None = None,
-        epoch: int = 0,
+        numbers: Numbers | None = None,
     ) -> None:
-        """`ledger` and `epoch` go on where an endpoint of this name was removed before: numbers are never reused."""
+        """`numbers` go on where an endpoint of this name was removed before: they are never reused."""
         self.endpoint = endpoint
         self.state = "stopped"
-        self.epoch = epoch
-        self.ledger = ledger or Ledger()
+        self.ledger = Ledger() if numbers is None else Ledger(numbers=numbers)
+        self.epoch = self.ledger.numbers.epoch
         self.account = Account(endpoint.name, endpoint.buffer)
         self.monitors: WeakSet[Watcher] = WeakSet()
         self.last_exit: Reason | None = None
@@ -259,7 +264,7 @@ class ManagedEndpoint:
     def insert(self, data: bytes, *, binary: bool) -> int:
         """Put the user's own record into the stream, in order; its number."""
         at = time_ns()
-        number = self.ledger.accept(1, at)
+        number = self.ledger.numbers.accept(1, at)
         arrival = arrival_of_one(data, self.account, epoch=self.epoch, number=number, received_at=at, binary=binary)
         self._inbox.put(arrival)
         return number
@@ -340,7 +345,7 @@ class ManagedEndpoint:
         return at - now
 
     def _begin_epoch(self) -> None:
-        self.epoch += 1
+        self.epoch = self.ledger.numbers.next_epoch()
         self.state = "starting"
         self._last_words = None
         self._epoch_messages = 0
@@ -386,8 +391,8 @@ class ManagedEndpoint:
             requests=() if self._orphan.resumption is None else self.requests.ids,
             custody=capabilities.custody(),
             busy_poll=self._office.busy_poll,
-            last_number=self.ledger.last_number,
-            last_received_at=self.ledger.last_received_at,
+            last_number=self.ledger.numbers.last_number,
+            last_received_at=self.ledger.numbers.last_received_at,
             quarantine=self.quarantine,
             sys_path=self.sys_path,
         )
@@ -423,18 +428,24 @@ class ManagedEndpoint:
             child.abort(Reason(kind="corrupt", text="a message of a stream that was not announced"))
             return
         self._last_heard = monotonic()
+        self._merge(received, streams)
+        if self.account.waiting > self.account.buffer.max_bytes:
+            self._overflowed(child)
+
+    def _merge(self, received: Record, streams: list[str | None] | None) -> None:
+        """Let into the stream what no other connection of the endpoint has delivered."""
         new = self._change.new(received, streams)
-        if new is None:
-            return
-        received, streams = new
-        first = self.ledger.accept(received.count, received.received_at)
+        if new is not None:
+            self.accept(*new)
+
+    def accept(self, received: Record, streams: list[str | None] | None) -> None:
+        """Number these messages, and put them into the stream."""
+        first = self.ledger.numbers.accept(received.count, received.received_at)
         self.messages += received.count
         self._epoch_messages += received.count
         account = self.account
         inbox = self._office.inbox_of(account.name)
         inbox.put(arrival_of(received, account, epoch=self.epoch, first=first, streams=streams))
-        if account.waiting > account.buffer.max_bytes:
-            self._overflowed(child)
 
     def on_command(self, child: OwnerChild, command: Command) -> None:
         """An answer on the control socket."""
@@ -518,16 +529,15 @@ class ManagedEndpoint:
         self._up_since = None
         self.rtt = None
         self.last_exit = reason
-        self._last_lost_at = self.ledger.last_received_at
+        self._last_lost_at = self.ledger.numbers.last_received_at
         goes_on = self._orphan.resumption is not None
         self._tellings.owner_gone(goes_on=goes_on)
         if not goes_on:
             self._connection_gone()
-        self.account.relieved = None
-        down = items.Down(self.name, self.epoch, time_ns(), reason)
+        self._forget_relief()
+        down = items.Down(self.name, self.epoch, time_ns(), reason, *self._standing())
         self.put(down)
-        for monitor in self.monitors:
-            monitor.notify(down)
+        self._notify(down)
         self.narrate.down(self.epoch, reason, uptime, self._epoch_messages)
 
     def _still_subscribed(self) -> list[Subscription]:
@@ -607,26 +617,37 @@ class ManagedEndpoint:
         self._up_since = self._last_heard = monotonic()
         if resumed is not self._resuming:
             raise ValueError("nothing was resumed" if resumed else "it did not go on with the connection that it was handed")
-        resumed |= self._continues
+        resumed = resumed or self._takes_up()
         self._up_fields = {"headers": headers, "subprotocol": subprotocol, "peer": peer}
-        up = items.Up(self.name, self.epoch, now, subprotocol, headers, resumed)
+        up = items.Up(self.name, self.epoch, now, subprotocol, headers, resumed, *self._standing())
         self.put(up)
         if self._resuming:
             self.handoffs += 1
             self._tellings.catch_up(self.ledger, is_answered=self._is_answered)
-        elif self.ledger.ever_up:
+        elif self.ledger.numbers.ever_up:
             self.ledger.connection_lost()
             if not resumed:
                 self.gap("replaced" if self._replaces else "reconnected", self._last_lost_at, now)
-        self.ledger.ever_up = True
+        self.ledger.numbers.ever_up = True
         self._watchdogs.connection_up(resumed=self._resuming)
-        for monitor in self.monitors:
-            monitor.notify(up)
+        self._notify(up)
         if not self._planned and not self._change.under_way:  # else it is the old owner, which is to go
             for future in self._up_waiters:
                 future.set_result(None)
             self._up_waiters.clear()
         self.narrate.up(self.epoch, mask_url(self._current_url()), peer, resumed=resumed)
+
+    def _takes_up(self) -> bool:
+        """Whether the new connection continues the stream without a loss."""
+        return self._continues
+
+    def _standing(self) -> tuple[int | None, int | None]:
+        """For `Up` and `Down`: the member it is, and how many are live."""
+        return None, None
+
+    def _notify(self, event: items.Up | items.Down) -> None:
+        for monitor in self.monitors:
+            monitor.notify(event)
 
     def gap(self, cause: str, last_received_at: int | None, resumed_at: int | None, **more: Any) -> None:
         """Say in the stream that something is, or may be, missing."""
@@ -645,6 +666,10 @@ class ManagedEndpoint:
                 relieved = lambda: self._office.reactor.post(lambda: self._relieve(child))  # noqa: E731
                 if self._inbox.await_relief(self.account, relieved):
                     child.pause()
+
+    def _forget_relief(self) -> None:
+        """Who waited for it is gone."""
+        self.account.relieved = None
 
     def _relieve(self, child: OwnerChild) -> None:
         if self._child is child:

@@ -32,11 +32,20 @@ _BYTES_SPAN: Final = 5.0
 
 def merge_for(endpoint: Endpoint, dialect: Mapping[str, Any] | None) -> Merge | None:
     """How the connections of an endpoint are merged; None where its messages have no identity."""
-    rule = endpoint.identity or (dialect or {}).get("identity")
-    if not rule:
-        return None
-    by_bytes = rule == "bytes" or (isinstance(rule, Mapping) and rule.get("bytes"))
-    return Merge(span=_BYTES_SPAN if by_bytes else _SPAN)
+    return Merge(span=span_for(endpoint, dialect)) if identity_rule(endpoint, dialect) else None
+
+
+def identity_rule(endpoint: Endpoint, dialect: Mapping[str, Any] | None) -> Any:
+    """The endpoint's own, else the dialect's; something false where there is neither."""
+    return endpoint.identity or (dialect or {}).get("identity")
+
+
+def span_for(endpoint: Endpoint, dialect: Mapping[str, Any] | None) -> float:
+    """Seconds for which a message that was delivered is remembered."""
+    rule = identity_rule(endpoint, dialect)
+    rules = rule if isinstance(rule, list) else ()
+    by_bytes = rule == "bytes" or any(isinstance(each, Mapping) and each.get("bytes") for each in rules)
+    return _BYTES_SPAN if by_bytes else _SPAN
 
 
 class _Window:

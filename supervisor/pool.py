@@ -25,6 +25,7 @@ from wsadapter.contract.items import Answer, Down, Item, Up
 from wsadapter.inbox import RecentInbox
 from wsadapter.managed import ManagedEndpoint
 from wsadapter.payload import Payload
+from wsadapter.replicas import Replicas
 from wsadapter.requests import Pending
 from wsadapter.routing import Health, PoolState, choose, state_of
 from wsadapter.stream import Stream
@@ -233,7 +234,7 @@ class Pool:
 class _Member:
     """One endpoint of a pool, and what is known of it."""
 
-    def __init__(self, managed: ManagedEndpoint, changed: Callable[[], None]) -> None:
+    def __init__(self, managed: ManagedEndpoint | Replicas, changed: Callable[[], None]) -> None:
         self.managed = managed
         self.health = Health(managed.name)
         self._changed = changed

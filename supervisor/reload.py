@@ -10,6 +10,7 @@ from wsadapter.config.dialect import apply_dialect, load_dialect
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.ledger import key_of
 from wsadapter.managed import ManagedEndpoint
+from wsadapter.replicas import Replicas
 
 Given = Mapping[str, Collection[str]]
 """Per endpoint the keys that a configuration file sets."""
@@ -24,7 +25,7 @@ def with_dialect(endpoint: Endpoint, given: Given) -> tuple[Endpoint, dict[str, 
 
 
 def reload(
-    running: Mapping[str, ManagedEndpoint],
+    running: Mapping[str, ManagedEndpoint | Replicas],
     wanted: Mapping[str, Endpoint],
     given: Given,
     *,
@@ -46,6 +47,11 @@ def reload(
         new, dialect = with_dialect(endpoint, given)
         if managed.endpoint == new:
             continue
+        if (managed.endpoint.replicas > 1) is not (new.replicas > 1):
+            remove(name)
+            add(endpoint)
+            changes["changed"].append(name)
+            continue
         if replace(managed.endpoint, subscribe=()) == replace(new, subscribe=()) and dialect is not None:
             _resubscribe(managed, new)
             changes["subscriptions"].append(name)
@@ -55,7 +61,7 @@ def reload(
     return changes
 
 
-def _resubscribe(managed: ManagedEndpoint, new: Endpoint) -> None:
+def _resubscribe(managed: ManagedEndpoint | Replicas, new: Endpoint) -> None:
     wanted = {key_of(stream) for stream in new.subscribe}
     managed.unsubscribe([stream for key, stream in managed.ledger.wanted.items() if key not in wanted])
     managed.subscribe(new.subscribe)

@@ -40,7 +40,7 @@ def _on_answer(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
 
 
 def _on_gap(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
-    last = managed.ledger.last_received_at
+    last = managed.ledger.numbers.last_received_at
     expected, got = _integer(fields.get("expected")), _integer(fields.get("got"))
     stream = None if fields.get("stream") is None else str(fields["stream"])
     managed.gap(str(fields["cause"]), last, time_ns(), expected=expected, got=got, stream=stream)

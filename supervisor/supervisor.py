@@ -37,6 +37,7 @@ from wsadapter.payload import Payload
 from wsadapter.processes import Launcher
 from wsadapter.reactor import Reactor
 from wsadapter.reload import reload, with_dialect
+from wsadapter.replicas import Replicas
 from wsadapter.requests import Pending
 from wsadapter.restart import ConnectBudget, Decision, Verdict
 from wsadapter.spares import Spares
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("wsadapter.supervisor")
 
 T = TypeVar("T")
+Kept = ManagedEndpoint | Replicas
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
 _PIPE_MOST = 1 << 20
 _PIPES_TOGETHER = 32 << 20
@@ -105,8 +107,10 @@ class Supervisor:
         self._runtime_dir = runtime_dir
         self._strategy = strategy
         self._start_method = start_method
-        self._endpoints: dict[str, ManagedEndpoint] = {}
-        self._removed: dict[str, ManagedEndpoint] = {}
+        self._endpoints: dict[str, Kept] = {}
+        self._removed: dict[str, Kept] = {}
+        self._awaiting: dict[Kept, Kept] = {}
+        """Endpoints whose predecessor of the same name has not ended."""
         self._main = Inbox()
         self._inboxes: dict[str, Inbox] = {}
         self._pooled: set[str] = set()
@@ -364,7 +368,8 @@ class Supervisor:
             return self._status()
         status = self._do(self._status)
         for endpoint in status["endpoints"].values():
-            endpoint["memory"] = resident_bytes(endpoint["pid"]) if endpoint["pid"] else None
+            for process in (endpoint, *endpoint.get("members", ())):
+                process["memory"] = resident_bytes(process["pid"]) if process["pid"] else None
         return status
 
     def reload(self, settings: Settings) -> dict[str, list[str]]:
@@ -386,13 +391,13 @@ class Supervisor:
         if self._state in ("stopping", "stopped"):
             raise SupervisorStopped("this supervisor is being stopped; make a new one")
 
-    def _find(self, name: str) -> ManagedEndpoint:
+    def _find(self, name: str) -> Kept:
         try:
             return self._endpoints[name]
         except KeyError:
             raise UnknownEndpoint(name, sorted(self._endpoints)) from None
 
-    def _admit(self, endpoint: Endpoint, *, member: int = 0) -> ManagedEndpoint:
+    def _admit(self, endpoint: Endpoint, *, member: int = 0) -> Kept:
         """`member`: of a pool, which counts them from 1."""
         endpoint = checked(endpoint)
         if member:
@@ -401,14 +406,14 @@ class Supervisor:
             raise DuplicateEndpoint(endpoint.name)
         endpoint, dialect = with_dialect(endpoint, self._given)
         before = self._removed.pop(endpoint.name, None)
-        if before is None:
-            managed = ManagedEndpoint(self, endpoint, dialect)
-        elif not before.settled:  # its owner is still closing: the next one waits for that end
-            managed = before
+        kind = Replicas if endpoint.replicas > 1 else ManagedEndpoint
+        if before is not None and not before.settled and isinstance(before, kind):
+            managed = before  # its owner is still closing: the next one waits for that end
             managed.replace_settings(endpoint, dialect)
         else:
-            before.ledger.unwant(list(before.ledger.wanted.values()))
-            managed = ManagedEndpoint(self, endpoint, dialect, ledger=before.ledger, epoch=before.epoch)
+            managed = kind(self, endpoint, dialect, numbers=before.ledger.numbers if before else None)
+            if before is not None and not before.settled:
+                self._awaiting[before] = managed
         managed.quarantine = str(runtime_folder(self._runtime_dir) / "quarantine" / self.run)
         managed.sys_path = tuple(path or os.getcwd() for path in sys.path)  # noqa: PTH109 - "" stands for it
         self._endpoints[endpoint.name] = managed
@@ -417,10 +422,10 @@ class Supervisor:
     def _add(self, endpoint: Endpoint) -> None:
         self._check_not_stopped()
         managed = self._admit(endpoint)
-        if self._state == "running":
+        if self._state == "running" and managed not in self._awaiting.values():
             managed.start()
 
-    def _add_member(self, endpoint: Endpoint, number: int, inbox: Inbox) -> ManagedEndpoint:
+    def _add_member(self, endpoint: Endpoint, number: int, inbox: Inbox) -> Kept:
         """For a pool: the endpoint NAME#`number`, whose items go to the pool's inbox."""
         self._check_not_stopped()
         managed = self._admit(endpoint, member=number)
@@ -430,7 +435,7 @@ class Supervisor:
             managed.start()
         return managed
 
-    def _remove(self, name: str) -> ManagedEndpoint:
+    def _remove(self, name: str) -> Kept:
         managed = self._find(name)
         managed.stop()
         self._pooled.discard(name)
@@ -476,8 +481,9 @@ class Supervisor:
             managed.stop()
         self._check_stopped()
 
-    def _busy(self) -> list[ManagedEndpoint]:
-        return [m for m in (*self._endpoints.values(), *self._removed.values()) if m.pid is not None or not m.settled]
+    def _busy(self) -> list[Kept]:
+        everybody = (*self._endpoints.values(), *self._removed.values(), *self._awaiting)
+        return [m for m in everybody if m.pid is not None or not m.settled]
 
     def _check_stopped(self) -> None:
         if self._state == "stopping" and not self._busy() and not self._spares.alive:
@@ -501,7 +507,7 @@ class Supervisor:
         """For an endpoint: where its items go."""
         return self._inboxes.get(name, self._main)
 
-    def on_verdict(self, managed: ManagedEndpoint, decision: Decision) -> None:
+    def on_verdict(self, managed: Kept, decision: Decision) -> None:
         """For an endpoint: it decided about its next owner; the strategy says who else is concerned (OTP supervisor)."""
         if decision.verdict is Verdict.STOP_SUPERVISOR:
             self._failed = True
@@ -510,12 +516,14 @@ class Supervisor:
             for other in self._concerned(managed):
                 other.restart("strategy", at_once=True)
 
-    def on_settled(self, managed: ManagedEndpoint) -> None:
+    def on_settled(self, managed: Kept) -> None:
         """For an endpoint: it has no process any more."""
-        del managed
+        successor = self._awaiting.pop(managed, None)
+        if successor is not None and self._state == "running":
+            successor.start()
         self._check_stopped()
 
-    def _concerned(self, managed: ManagedEndpoint) -> list[ManagedEndpoint]:
+    def _concerned(self, managed: Kept) -> list[Kept]:
         everybody = list(self._endpoints.values())
         match self._strategy:
             case "one_for_one":
@@ -548,7 +556,7 @@ class Supervisor:
 
     # -- small tools -----------------------------------------------------------------------------------------------------
 
-    def _new_stream(self, inbox: Inbox, mine: Callable[[], Iterable[ManagedEndpoint]]) -> Stream:
+    def _new_stream(self, inbox: Inbox, mine: Callable[[], Iterable[Kept]]) -> Stream:
         def over() -> bool:
             # Asked at every turn: it must not look at every endpoint while the first of them still lives.
             if inbox or (self._state == "running" and any(not m.settled or m.last_exit is None for m in mine())):

@@ -28,10 +28,11 @@ from wsadapter.contract.errors import ConfigError, Problem
 _TABLES: Final = ("headers", "login", "hooks")
 _PATHS: Final = ("subscribe_file", "tls.ca_file", "tls.cert_file", "tls.key_file")
 _NO_REFERENCES: Final = ("dialect", "decode", "subscribe_file")
-_LATER: Final = {"replicas": 1, "login": {}, "hooks": {}, "tls.holder": False}
+_LATER: Final = {"login": {}, "hooks": {}, "tls.holder": False}
 _LEAST_MEMORY: Final = 16 * 1024 * 1024
 _LARGEST_MESSAGE: Final = 2 * 1024**3
 _LEAST_BUFFER: Final = 1024
+_MOST_REPLICAS: Final = 16
 _MOST_SUBSCRIPTION_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -316,6 +317,7 @@ def _between(
     yield from _check_urls(endpoint, dialect, around)
     yield from _check_heartbeat(apply_dialect(endpoint, dialect, given=given))
     yield from _check_filter(endpoint, dialect)
+    yield from _check_replicas(endpoint, dialect)
     restart, watchdog, tls = endpoint.restart, endpoint.watchdog, endpoint.tls
     if restart.backoff_max < restart.backoff_initial:
         low, high = show_duration(restart.backoff_initial), show_duration(restart.backoff_max)
@@ -360,6 +362,15 @@ def _check_filter(endpoint: Endpoint, dialect: Dialect | None) -> Iterator[_Find
         yield _Finding(keys, "needs a dialect: without one nothing tells which stream a message belongs to")
     elif dialect:
         yield _Finding(keys, f'the dialect "{dialect["dialect"]["name"]}" can\'t tell which stream a message belongs to')
+
+
+def _check_replicas(endpoint: Endpoint, dialect: Dialect | None) -> Iterator[_Finding]:
+    if not 1 <= endpoint.replicas <= _MOST_REPLICAS:
+        yield _Finding(("replicas",), f"expected 1 to {_MOST_REPLICAS}, got {endpoint.replicas}")
+    elif endpoint.replicas > 1 and not endpoint.identity and not (dialect or {}).get("identity"):
+        who = f'the dialect "{dialect["dialect"]["name"]}" doesn\'t say' if dialect else "nothing says"
+        message = f"{who} when a message of one connection is the same as one of another; `identity` can"
+        yield _Finding(("replicas", "identity"), message)
 
 
 def _check_heartbeat(endpoint: Endpoint) -> Iterator[_Finding]:

@@ -170,6 +170,8 @@ class Event:
             value = getattr(self, f.name)
             if f.name in ("endpoint", "epoch") and not self.endpoint:
                 continue
+            if f.name in ("member", "live") and value is None:
+                continue
             said[f.name] = value.to_json() if isinstance(value, Reason) else value
         return said
 
@@ -195,6 +197,10 @@ class Up(Event):
     """Of the handshake's response, names in lower case."""
     resumed: bool = False
     """True: it continues the old stream without loss. False, after an earlier `Up`: a `Gap` follows at once."""
+    member: int | None = None
+    """Which of the endpoint's replicas, from 1; None where there is only one connection."""
+    live: int | None = None
+    """How many replicas have a connection now, this one included; None where there is only one connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +208,10 @@ class Down(Event):
     """An epoch ended. Exactly one per epoch, failed attempts included; nothing of the epoch comes after it."""
 
     reason: Reason
+    member: int | None = None
+    """As in `Up`."""
+    live: int | None = None
+    """How many replicas still have a connection: while it is more than 0, nothing is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +236,7 @@ class Gap(Event):
 GAP_CAUSES: dict[str, str] = {
     "reconnected": "the connection was lost and a new one opened: what the peer sent in between is gone",
     "replaced": "the connection was changed as planned, and its messages have no identity: some may be missing, or come twice",
+    "lead_changed": "a replica went before another one was known to have all that it had: some may be missing, or come twice",
     "supervisor_restarted": "a new run goes on in the output of an older one",
     "sequence": "the exchange's own numbers do not follow each other (`stream`, `expected`, `got`)",
 }

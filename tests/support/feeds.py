@@ -165,7 +165,10 @@ def assert_sound(items: list[Item]) -> None:
     for name in {item.endpoint for item in items if item.endpoint}:
         mine = [item for item in items if item.endpoint == name]
         assert_contiguous(mine)
-        assert_epochs(mine)
+        if any(isinstance(item, Up | Down) and item.member is not None for item in mine):
+            assert_members(mine)
+        else:
+            assert_epochs(mine)
 
 
 def assert_contiguous(items: list[Item]) -> None:
@@ -200,6 +203,28 @@ def assert_epochs(items: list[Item]) -> None:
             was_up = True
         elif isinstance(item, Message):
             assert item.epoch == ended + 1, f"{item} after the Down of epoch {ended}"
+
+
+def assert_members(items: list[Item]) -> None:
+    """Of replicas: each epoch has at most one Up and one Down, and nothing outside them; a Gap behind an Up that takes up
+    nothing; `live` counts the connections."""
+    up: dict[int, int | None] = {}
+    ended: set[int] = set()
+    for item, following in zip(items, [*items[1:], None], strict=True):
+        assert item.epoch not in ended, f"{item} after its Down"
+        if isinstance(item, Up):
+            assert item.member not in up.values(), f"{item}: the one before is up"
+            if not item.resumed and up.keys() | ended:
+                assert isinstance(following, Gap) or not any(isinstance(before, Up) for before in items[: items.index(item)])
+            up[item.epoch] = item.member
+            assert item.live is not None
+            assert item.live >= len(up)
+        elif isinstance(item, Down):
+            up.pop(item.epoch, None)
+            ended.add(item.epoch)
+            assert item.live == len(up)
+        elif isinstance(item, Message):
+            assert item.epoch in up, f"{item} without an Up"
 
 
 def assert_unharmed(items: list[Item], name: str) -> None:

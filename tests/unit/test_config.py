@@ -22,6 +22,7 @@ EXAMPLES = Path(__file__).parents[2] / "ops" / "examples"
 DURATION = 'expected a duration (seconds, or text such as "500ms", "2s", "1.5m", "23h", "2d")'
 SIZE = 'expected a size (bytes, or text such as "4k", "10MB", "64MiB")'
 URL = "expected a URL such as wss://host:port/path"
+NO_IDENTITY = "nothing says when a message of one connection is the same as one of another; `identity` can"
 LATER = "not in this version; leave it out, or set it to its default, "
 X = '[endpoints.x]\nurl = "wss://h"\n'
 
@@ -222,7 +223,9 @@ def test_a_wrong_file_is_refused(text: str, expected: list[str]) -> None:
          ['heartbeat.reply: must be a JSON object, or a list of them, where heartbeat.kind is "json"']),
         ('environment = "test"', ['environment: only a dialect knows what "test" is; give the url instead']),
         ('dialect = "krakn"', ['dialect: no dialect is called "krakn"; did you mean "kraken"?']),
-        ("replicas = 2", [f"replicas: {LATER}1"]),
+        ("replicas = 2", [f"replicas: {NO_IDENTITY}"]),
+        ("replicas = 17", ["replicas: expected 1 to 16, got 17"]),
+        ("replicas = 0", ["replicas: expected 1 to 16, got 0"]),
         ('identity = ["s..t"]', ['identity[0]: expected a dotted path of a JSON field, got "s..t"']),
         ("tls.holder = true", [f"tls.holder: {LATER}false"]),
         ('login.key = "k"', [f"login: {LATER}{{}}"]),
@@ -405,9 +408,9 @@ def test_an_endpoint_object_is_normalised() -> None:
 
 def test_an_endpoint_object_gets_the_same_checks() -> None:
     sections = {"timeouts": 5, "restart": {"period": "x"}}
-    endpoint = Endpoint("a#b", url="http://h", subscribe="s", replicas=2, **sections)  # type: ignore[arg-type]
+    endpoint = Endpoint("a#b", url="http://h", subscribe="s", replicas=17, **sections)  # type: ignore[arg-type]
     assert [problem.path.removeprefix("endpoints.a#b") for problem in check_endpoint(endpoint)] == [
-        ".url", ".subscribe", ".replicas", ".timeouts", ".restart.period", "",
+        ".url", ".subscribe", ".timeouts", ".restart.period", "", ".replicas",
     ]  # fmt: skip
     with pytest.raises(ConfigError, match="6 problems"):
         checked(endpoint)

@@ -1,0 +1,290 @@
+"""Several live connections of one stream: each message once, in order, whoever is ahead, joins late or leaves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wsadapter.contract.record import NO_IDENTITY, SNAPSHOT
+from wsadapter.first_arrival import FirstArrival, Part
+
+
+def merged(span: float = 300.0, remembered: int = 1000) -> FirstArrival[Sequence[int]]:
+    return FirstArrival(span=span, remembered=remembered)
+
+
+class Fan:
+    """Members show numbers, or (stream, number); what comes out is kept."""
+
+    def __init__(self) -> None:
+        self.merge = merged()
+        self.out: list[int] = []
+        self.now = 0.0
+
+    def show(self, member: int, *numbers: int, streams: Sequence[str] | None = None) -> None:
+        self.keep(self.merge.take(member, numbers, numbers, streams, self.now))
+
+    def keep(self, parts: list[Part[Sequence[int]]]) -> None:
+        self.out += [part.shown[place] for part in parts for place in part.places]
+
+
+def two() -> Fan:
+    fan = Fan()
+    fan.merge.join(0, 0.0)
+    fan.merge.join(1, 0.0)
+    fan.merge.settle(1, 0.0)
+    return fan
+
+
+def test_whoever_is_first_wins_and_copies_are_left_out() -> None:
+    fan = two()
+    fan.show(0, 11, 12)
+    fan.show(1, 11, 12, 13)
+    fan.show(0, 13, 14)
+    assert fan.out == [11, 12, 13, 14]
+
+
+def test_the_first_to_join_begins_and_the_next_take_up() -> None:
+    merge = merged()
+    assert not merge.join(0, 0.0)
+    assert merge.join(1, 0.0)
+    assert merge.is_settled(0)
+    assert not merge.is_settled(1)
+
+
+def test_one_that_joins_ahead_waits_for_those_that_are_behind() -> None:
+    fan = Fan()
+    fan.merge.join(0, 0.0)
+    fan.show(0, 11)
+    fan.merge.join(1, 0.0)
+    fan.show(1, 14, 15, 16)
+    assert fan.out == [11]
+    fan.show(0, 12, 13, 14)
+    assert fan.out == [11, 12, 13, 14, 15, 16]
+    fan.show(0, 15, 16, 17)
+    assert fan.out == [11, 12, 13, 14, 15, 16, 17]
+
+
+def test_one_that_joins_behind_goes_along_from_the_first_that_is_known() -> None:
+    fan = Fan()
+    fan.merge.join(0, 0.0)
+    fan.show(0, 11, 12, 13)
+    fan.merge.join(1, 0.0)
+    fan.show(1, 12, 13, 14)
+    assert fan.out == [11, 12, 13, 14]
+
+
+def test_streams_wait_each_for_itself() -> None:
+    fan = Fan()
+    fan.merge.join(0, 0.0)
+    fan.merge.join(1, 0.0)
+    fan.show(0, 11, streams=["a"])
+    fan.show(1, 11, 21, streams=["a", "b"])
+    fan.show(1, 12, streams=["a"])
+    assert fan.out == [11, 12]
+    fan.show(0, 21, streams=["b"])
+    assert fan.out == [11, 12, 21]
+
+
+def test_what_waited_comes_when_nobody_shows_it() -> None:
+    fan = Fan()
+    fan.merge.join(0, 0.0)
+    fan.merge.join(1, 0.0)
+    fan.now = 1.0
+    fan.show(1, 12, 13)
+    fan.keep(fan.merge.overdue(0.9, 2.0))
+    assert fan.out == []
+    fan.keep(fan.merge.overdue(1.0, 2.0))
+    assert fan.out == [12, 13]
+    assert fan.merge.holds(1) == 0
+
+
+def test_the_death_of_one_of_two_that_are_settled_costs_nothing() -> None:
+    fan = two()
+    fan.show(0, 11, 12, 13)
+    fan.show(1, 11)
+    assert not fan.merge.leave(0)
+    fan.show(1, 12, 13, 14)
+    assert fan.out == [11, 12, 13, 14]
+    assert fan.merge.lead == 1
+
+
+def test_a_death_before_the_other_one_is_settled_is_not_known_to_cost_nothing() -> None:
+    fan = Fan()
+    fan.merge.join(0, 0.0)
+    fan.show(0, 11)
+    fan.merge.join(1, 0.0)
+    fan.show(1, 13)
+    assert fan.merge.leave(0)
+    fan.keep(fan.merge.settle(1, 0.0))
+    assert fan.out == [11, 13]
+
+
+def test_whoever_comes_back_doubles_nothing() -> None:
+    fan = two()
+    fan.show(0, 11, 12)
+    fan.show(1, 11)
+    fan.merge.leave(1)
+    fan.merge.join(1, 0.0)
+    fan.show(1, 12, 13)
+    fan.show(0, 13, 14)
+    assert fan.out == [11, 12, 13, 14]
+
+
+def test_messages_that_are_the_same_come_as_often_as_on_one_connection() -> None:
+    fan = two()
+    fan.show(0, 7, 7, 8)
+    fan.show(1, 7, 7, 8, 7)
+    fan.show(0, 7)
+    assert fan.out == [7, 7, 8, 7]
+
+
+def test_one_that_joins_behind_a_repeated_message_shows_the_next_of_its_kind() -> None:
+    fan = Fan()
+    fan.merge.join(0, 0.0)
+    fan.show(0, 7, 7, 8)
+    fan.merge.join(1, 0.0)
+    fan.show(1, 8, 7)
+    fan.show(0, 7)
+    assert fan.out == [7, 7, 8, 7]
+
+
+def test_what_cannot_be_recognised_is_the_leads_alone() -> None:
+    fan = two()
+    for member in (1, 0):
+        fan.keep(fan.merge.take(member, [100 + member], [NO_IDENTITY], None, 0.0))
+    assert fan.out == [100]
+    assert fan.merge.leave(0)  # the next lead may have shown some that this one had not, or the other way round
+
+
+def snapshot(fan: Fan, member: int, mark: int) -> None:
+    fan.keep(fan.merge.take(member, [mark], [SNAPSHOT], None, fan.now))
+
+
+def test_a_snapshot_of_the_lead_begins_anew_and_the_others_wait_until_they_are_where_it_is() -> None:
+    fan = two()
+    fan.show(1, 11, 12, 13)  # ahead
+    snapshot(fan, 1, -2)
+    snapshot(fan, 0, -1)  # the state before 12
+    fan.show(0, 12)
+    assert fan.out == [11, 12, 13, -1, 12]
+    fan.show(1, 14)
+    fan.show(0, 13, 14)
+    fan.show(1, 15)
+    assert fan.out == [11, 12, 13, -1, 12, 13, 14, 15]
+
+
+def test_what_comes_behind_a_snapshot_on_a_slower_connection_is_not_repeated() -> None:
+    fan = two()
+    fan.show(0, 11, 12)
+    snapshot(fan, 0, -1)
+    fan.show(0, 13)
+    fan.show(1, 11, 12, 13, 14)
+    assert fan.out == [11, 12, -1, 13, 14]
+
+
+def test_a_lead_that_dies_between_its_snapshot_and_what_follows_is_not_known_to_cost_nothing() -> None:
+    fan = two()
+    fan.show(1, 11, 12)
+    snapshot(fan, 0, -1)
+    assert fan.merge.leave(0)
+
+
+def test_a_lead_that_dies_without_a_snapshot_where_another_had_one() -> None:
+    fan = two()
+    snapshot(fan, 1, -2)
+    fan.show(0, 11)
+    assert fan.merge.leave(0)
+
+
+def test_silence_of_one_where_the_other_is_not_is_noticed() -> None:
+    fan = two()
+    for second in range(12):
+        fan.now = float(second)
+        fan.show(0, 100 + second)
+    fan.now = 11.0
+    assert fan.merge.lagging(11.0, 5.0) == {1: (None, 11.0)}
+
+
+def test_one_message_that_the_other_lacks_is_no_silence_and_is_counted() -> None:
+    fan = two()
+    fan.show(0, 11)
+    fan.now = 100.0
+    fan.show(0, 12)
+    fan.show(1, 12)
+    assert fan.merge.lagging(200.0, 5.0) == {}
+    fan.now = 201.0
+    fan.show(0, 13, 14)
+    fan.show(1, 14)
+    assert fan.merge.lagging(300.0, 5.0) == {}
+    assert fan.merge.missed == Counter({1: 2, 0: 0})
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    merge = merged(remembered=10)
+    merge.join(0, 0.0)
+    merge.join(1, 0.0)
+    merge.settle(1, 0.0)
+    for number in range(10, 1000):
+        merge.take(0, [number], [number], None, 0.0)
+    assert len(merge._order) <= 11
+    assert len(merge._windows[None].delivered) <= 11
+    assert len(merge._windows[None].log) <= 11
+
+
+@st.composite
+def showings(draw: st.DrawFn) -> list[tuple[str, int, int]]:
+    """What happens to two or three members of one feed that never stops: each shows the feed in order from where it was when it
+    joined; at least one that is settled is there all the time."""
+    members = draw(st.integers(2, 3))
+    at: dict[int, int | None] = {0: 10}
+    happened: list[tuple[str, int, int]] = [("join", 0, 0)]
+    since: dict[int, int] = {}
+    head = 10
+    for _ in range(draw(st.integers(1, 60))):
+        head += draw(st.integers(0, 3))
+        member = draw(st.integers(0, members - 1))
+        position = at.get(member)
+        if position is None:
+            at[member] = head
+            since[member] = head
+            happened.append(("join", member, 0))
+            continue
+        action = draw(st.sampled_from(["show", "show", "show", "show", "settle", "leave"]))
+        # The merge is told that one is settled when all that the others had to show at its joining was shown.
+        behind = [p for m, p in at.items() if p is not None and m != member]
+        settled = member not in since
+        if action == "settle" and not settled and all(p >= since[member] for p in behind):
+            del since[member]
+            happened.append(("settle", member, 0))
+        elif action == "leave" and any(m != member and m not in since and p is not None for m, p in at.items()):
+            at[member] = None
+            since.pop(member, None)
+            happened.append(("leave", member, 0))
+        elif action == "show":
+            to = draw(st.integers(position, head))
+            happened += [("show", member, number) for number in range(position, to)]
+            at[member] = to
+    return happened
+
+
+@settings(max_examples=500, deadline=None)
+@given(showings())
+def test_whatever_happens_each_message_comes_once_and_in_order(happened: list[tuple[str, int, int]]) -> None:
+    fan = Fan()
+    for what, member, number in happened:
+        fan.now += 1.0
+        if what == "join":
+            fan.merge.join(member, fan.now)
+        elif what == "settle":
+            fan.keep(fan.merge.settle(member, fan.now))
+        elif what == "leave":
+            assert not fan.merge.leave(member)
+        else:
+            fan.show(member, number)
+    assert fan.out == list(range(10, 10 + len(fan.out)))
+    shown = [number for what, _, number in happened if what == "show"]
+    assert fan.out == [] or fan.out[-1] <= max(shown)
