@@ -230,7 +230,7 @@ class Endpoint:
     max_message: int = 64 * 1024 * 1024
     """A longer message ends the connection with close code 1009."""
     replicas: int = 1
-    """Owners with a live connection at the same time, 1 to 16; more than 1 needs an identity. The first to show a message wins."""
+    """Live connections, an owner each, 1 to 16; more than 1 needs an identity. The first to show a message wins."""
     identity: str | Sequence[str] = ""
     """What makes two messages the same, where several connections show them: "bytes", or JSON fields (dotted paths). Empty: as
     the dialect says."""

@@ -46,6 +46,7 @@ def test_a_stop_does_not_wait_for_ever_for_a_stuck_fork_server() -> None:
     with Exchange() as ex:
         feed = supervise(ex.endpoint("one", restart=SOON, timeouts={"close": 0.5}), start_method="forkserver", spares=0).start()
         items += collect(feed, is_event(Up, "one"))
+        wait_until(lambda: feed.status()["endpoints"]["one"]["in_custody"], DEADLINE)  # else its successor comes first
         os.kill(server_pid(feed), signal.SIGSTOP)
         feed.begin_restart("one")
         items += collect(feed, is_event(Down, "one"))
