@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import select
 import signal
 import socket
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from dataclasses import replace
 from itertools import count
 from time import monotonic
 from typing import Any, Protocol
+
+import orjson
 
 from wsadapter import child_state, poller
 from wsadapter.child_state import Action, Event, State
@@ -67,6 +70,23 @@ class Listener(Protocol):
         ...
 
 
+class ConnectionHolder(Protocol):
+    """Who holds the TLS of an owner's connection."""
+
+    owners_end: socket.socket | None
+
+    @property
+    def lost(self) -> Reason | None:
+        """Why it ended, where nobody had asked it to."""
+        ...
+
+    @property
+    def pid(self) -> int | None: ...
+    def let_go(self) -> None:
+        """The connection is over."""
+        ...
+
+
 class OwnerChild:
     """One owner process, from the order to the grave. All methods under the reactor's lock."""
 
@@ -110,6 +130,9 @@ class OwnerChild:
         self._stop_order: dict[str, Any] = {"code": 1000, "kind": "stopped"}
         self._assignment: Assignment | None = None
         self._resumption: Resumption | None = None
+        self._to_hold: tuple[Assignment, socket.socket] | None = None
+        self.holder: ConnectionHolder | None = None
+        """Who holds the TLS of its connection. Whoever takes the connection from a dead owner takes it too, and leaves None."""
         self._held: HeldConnection | None = None
         self._handed_fd: int | None = None
         self._control: socket.socket | None = None
@@ -124,16 +147,44 @@ class OwnerChild:
         """None before it is there."""
         return self._started.pid if self._started else None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether its process is dead, be that told already or not."""
+        started = self._started
+        if started is None:
+            return self.state is State.DEAD
+        if started.pidfd is None:
+            return started.process.exitcode is not None
+        look = select.poll()
+        look.register(started.pidfd, select.POLLIN)
+        return bool(look.poll(0))
+
+    def hear(self) -> None:
+        """What it has said on its control socket, and was not read yet."""
+        for _ in range(_DRAIN_COMMANDS):
+            if not self._hear_control():
+                break
+
     # -- what can be asked of it -----------------------------------------------------------------------------------------
 
-    def assign(self, assignment: Assignment, resumption: Resumption | None = None) -> None:
-        """Give it its endpoint, and the connection to go on with. It must be WARM."""
+    def assign(
+        self, assignment: Assignment, resumption: Resumption | None = None, holder: ConnectionHolder | None = None
+    ) -> None:
+        """Give it its endpoint, and the connection to go on with, and who holds its TLS. It must be WARM."""
         self._assignment = assignment
         self._resumption = resumption
+        self.holder = holder
         self._records = RecordReader(limit=_longest_record(assignment.endpoint))
         self.timeouts = assignment.endpoint.timeouts
         self.watchdog = assignment.endpoint.watchdog
         self.step(Event.ASSIGN)
+
+    def hold(self, assignment: Assignment, sock: socket.socket) -> None:
+        """Let it be a TLS holder, with an owner at the other end of `sock`. It must be WARM."""
+        self.timeouts = assignment.endpoint.timeouts
+        self._to_hold = assignment, sock
+        self.step(Event.ASSIGN)
+        self._to_hold = None
 
     def stop(self, *, kind: str = "stopped", code: int = 1000) -> None:
         """Ask it to close the connection and leave; then TERM, then KILL, each after `timeouts.close`."""
@@ -244,27 +295,44 @@ class OwnerChild:
         self.listener.on_ready(self)
 
     def _send_assignment(self) -> None:
+        if self._to_hold is not None:
+            assignment, sock = self._to_hold
+            if not self._send_with(commands.HOLD, orjson.dumps(assignment.to_body()), sock):
+                self.abort(Reason(kind="start_failed", text="it could not be handed its end of the connection"))
+            return
         assert self._assignment is not None
         assignment, self._assignment = self._assignment, None  # it holds secrets
         if self._resumption is not None:
             resumption, self._resumption = self._resumption, None
             if self._hand(resumption):
                 assignment = replace(assignment, resume=resumption.resume)
+        elif assignment.held and self.holder is not None and (end := self.holder.owners_end) is not None:
+            self._send_with(commands.HANDED, b"", end)  # where it can't be sent, the owner says that it lacks it
+            end.close()
+            self.holder.owners_end = None
         self._post(commands.ASSIGN, 0, assignment.to_body())
 
-    def _hand(self, resumption: Resumption) -> bool:
-        """Send it a live connection; where that can't be, it will open one of its own."""
+    def _send_with(self, kind: int, body: bytes, sock: socket.socket) -> bool:
+        """A command with a socket; whether it is on its way."""
         assert self._control is not None
-        frame = encode_command(commands.HANDED, 0, resumption.body)
+        frame = encode_command(kind, 0, body)
         try:
             if self._outgoing:
                 raise BlockingIOError
-            sent = socket.send_fds(self._control, [memoryview(frame)[:_SEND_SIZE]], [resumption.held.sock.fileno()])
+            sent = socket.send_fds(self._control, [memoryview(frame)[:_SEND_SIZE]], [sock.fileno()])
         except OSError as error:  # too many descriptors in flight (unix(7)), or it is dying
             logger.warning("a connection could not be handed on: %s", error)
-            resumption.held.close()
             return False
         self._outgoing += memoryview(frame)[sent:]
+        if self._outgoing:
+            self._write_control()
+        return True
+
+    def _hand(self, resumption: Resumption) -> bool:
+        """Send it a live connection; where that can't be, it will open one of its own."""
+        if not self._send_with(commands.HANDED, resumption.body, resumption.held.sock):
+            resumption.held.close()
+            return False
         self._held = resumption.held
         position = resumption.resume.position
         self._records = RecordReader(limit=self._records.limit, position=position, tail=resumption.tail)
@@ -312,6 +380,9 @@ class OwnerChild:
         if self._held is not None:
             self._held.close()  # nobody wanted it
             self._held = None
+        if self.holder is not None:
+            self.holder.let_go()
+            self.holder = None
 
     # -- start and death -------------------------------------------------------------------------------------------------
 

@@ -49,6 +49,7 @@ from wsadapter.requests import Pending, Requests
 from wsadapter.restart import ConnectBudget, Decision, RestartPolicy, Verdict
 from wsadapter.succession import Succession
 from wsadapter.tellings import Tellings
+from wsadapter.tls_holder import TlsHolder
 from wsadapter.watchdogs import Watchdogs
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ _INSISTENT = ("max_age", "changed", "notice", "memory_limit")
 _POISONED = ("crashed", "hung", "memory_limit")
 _RECEIVING = 2.0
 """Seconds without a message after which a connection does not count as receiving."""
+_OF_A_LOST_HOLDER = ("closed_by_peer", "connect_failed", "handshake_rejected", "send_failed", "holder_lost")
+"""What an owner sees when the process that holds its TLS ends."""
 _MEMORY_MARGIN = 1.25
 """Over so many times `watchdog.memory` an owner is killed, whether its successor is ready or not."""
 _DEFAULT_BUDGET = (60, 60.0)
@@ -140,6 +143,8 @@ class ManagedEndpoint:
         self._timer: Timer | None = None
         self._booking: tuple[str, float] | None = None
         """The connect it waits for, while it waits."""
+        self._holders: set[TlsHolder] = set()
+        """Processes that hold TLS, those on their way out included."""
         self._orphan = Orphan(office.reactor, self._give_up_connection)
         self._watchdogs = Watchdogs(self, office.reactor)
         self._retry: Timer | None = None
@@ -180,7 +185,8 @@ class ManagedEndpoint:
     @property
     def settled(self) -> bool:
         """It has no process, and none will come by itself."""
-        return self._child is None and not self._change.dropped and self.state in ("stopped", "fatal")
+        none = self._child is None and not self._change.dropped and not self._holders
+        return none and self.state in ("stopped", "fatal")
 
     @property
     def pid(self) -> int | None:
@@ -308,6 +314,7 @@ class ManagedEndpoint:
             "handoffs": self.handoffs,
             "in_custody": self._child is not None and self._child.in_custody,
             "successor": self._change.phase,
+            "holder": self._child.holder.pid if self._child is not None and self._child.holder is not None else None,
             "dropped": self.account.dropped,
             "filtered": self.filtered,
             "torn": self.torn,
@@ -370,13 +377,37 @@ class ManagedEndpoint:
             child.stop()
             return
         self.state = "connecting"
-        resumption = self._orphan.take()
-        child.assign(assignment, resumption)
+        resumption, holder = self._orphan.take()
+        if resumption is None:
+            self._assign(child, assignment)
+        else:
+            child.assign(assignment, resumption, holder)
         self._resuming = resumption is not None and child.in_custody
         self._position = resumption.resume.position if resumption is not None and self._resuming else 0
         if resumption is not None and not self._resuming:
             self._connection_gone()
         self._watchdogs.begin(child)
+
+    def _assign(self, child: OwnerChild, assignment: Assignment) -> None:
+        """Let it open a connection."""
+        if not (assignment.endpoint.tls.holder and assignment.url.startswith("wss:")):
+            child.assign(assignment)
+            return
+        try:
+            holder = TlsHolder(self._office.hire, assignment, self._holder_gone, self._holder_said)
+        except OSError as error:
+            child.abort(Reason(kind="connect_failed", text=f"no loopback connection to a TLS holder: {error}"))
+            return
+        self._holders.add(holder)
+        child.assign(holder.for_owner(assignment), None, holder)
+
+    def _holder_gone(self, holder: TlsHolder) -> None:
+        self._holders.discard(holder)
+        if self.settled:
+            self._office.on_settled(self)
+
+    def _holder_said(self, line: str) -> None:
+        self.narrate.printed(self.epoch, None, f"TLS holder: {line}")
 
     def _assignment(self, epoch: int = 0, *, identify: bool = False) -> Assignment:
         endpoint = expand_endpoint(self.endpoint)
@@ -480,6 +511,8 @@ class ManagedEndpoint:
         self._outlive(child, reason)
         if self._last_words is not None and reason.kind not in _OVERRULING:
             reason = self._last_words
+        if child.holder is not None and child.holder.lost is not None and reason.kind in _OF_A_LOST_HOLDER:
+            reason = Reason(kind="holder_lost", text=f"its TLS holder: {child.holder.lost.describe()}")
         if reason.kind == "stopped" and not self._stopping and not self._planned:  # somebody else sent it a SIGTERM
             reason = Reason(kind="crashed", signal="SIGTERM", code=reason.code)
         self.requests.owner_gone(self._orphan.resumption, heard=child.heard_out and reason.kind != "corrupt")
@@ -508,11 +541,15 @@ class ManagedEndpoint:
             self.narrate.lost_connection(self.epoch, f"{FRUITLESS} owners died at the same place of its stream")
             resumption.held.close()
             return
-        self._orphan.keep(resumption, self.endpoint.timeouts.connect)
+        self._orphan.keep(resumption, child.holder, self.endpoint.timeouts.connect)
+        child.holder = None
 
     def _give_up_connection(self) -> None:
         """Nobody goes on with it: the peer must see that."""
-        if (resumption := self._orphan.take()) is not None:
+        resumption, holder = self._orphan.take()
+        if holder is not None:
+            holder.let_go()
+        if resumption is not None:
             resumption.held.close()
             self._connection_gone()
 
@@ -716,7 +753,7 @@ class ManagedEndpoint:
     def assign_successor(self, child: OwnerChild, *, identify: bool) -> None:
         """For a change: let the successor connect."""
         try:
-            child.assign(self._assignment(self.epoch + 1, identify=identify))
+            self._assign(child, self._assignment(self.epoch + 1, identify=identify))
         except ConfigError as error:
             self._change.successor_failed("; ".join(map(str, error.problems)))
 

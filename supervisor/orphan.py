@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from wsadapter.child import ConnectionHolder
 from wsadapter.custody import Resumption
 from wsadapter.reactor import Reactor, Timer
 
@@ -28,6 +29,8 @@ class Orphan:
         self._deaths = 0
         self.resumption: Resumption | None = None
         """None: there is none."""
+        self.holder: ConnectionHolder | None = None
+        """Who holds its TLS, if somebody does. To be taken along with it."""
 
     def is_fruitless(self, resumption: Resumption) -> bool:
         """Notes that an owner died of what may be its bytes; whether too many did, at the same place."""
@@ -36,15 +39,16 @@ class Orphan:
         self._place, self._deaths = position, times if resumption.unread else 0
         return self._deaths >= FRUITLESS
 
-    def keep(self, resumption: Resumption, within: float) -> None:
+    def keep(self, resumption: Resumption, holder: ConnectionHolder | None, within: float) -> None:
         """Keep it for the next owner, for so many seconds."""
-        self.resumption = resumption
+        self.resumption, self.holder = resumption, holder
         self._until = self._reactor.call_later(within, self._expired)
 
-    def take(self) -> Resumption | None:
+    def take(self) -> tuple[Resumption | None, ConnectionHolder | None]:
         """It goes to its next owner, or is given up."""
         resumption, self.resumption = self.resumption, None
+        holder, self.holder = self.holder, None
         if self._until is not None:
             self._until.cancel()
             self._until = None
-        return resumption
+        return resumption, holder

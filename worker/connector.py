@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 from wsadapter.contract.commands import Assignment
 from wsadapter.contract.reasons import Reason
-from wsadapter.worker.channel import PlainChannel
+from wsadapter.worker.channel import EndOfStream, PlainChannel
 from wsadapter.worker.decode import Hook, HookError, leave_as_asked, load_hook
 from wsadapter.worker.deflate import parse_answer
-from wsadapter.worker.transport import ConnectError, Connection, connect
+from wsadapter.worker.holder import hear
+from wsadapter.worker.transport import ConnectError, Connection, connect, shake_hands
 from wsadapter.worker.wakeup import Wakeup
 
 
@@ -75,12 +76,30 @@ class Connector:
 
     def _connection(self) -> Connection:
         resume = self._assignment.resume
+        if self._handed is not None and self._assignment.held:
+            return self._held_connection(self._handed)
         if self._handed is None or resume is None:
-            return connect(self._assignment, lambda step: self._tell(Step(step)))
+            return connect(self._assignment, self._tell_step)
         self._handed.setblocking(False)
         answer = resume.up["headers"].get("sec-websocket-extensions")
         deflate = parse_answer(answer) if answer else None
         return Connection(PlainChannel(self._handed), first=self._tail, deflate=deflate, **resume.up)
+
+    def _held_connection(self, sock: socket.socket) -> Connection:
+        """A holder opens it, and says how far it is; the WebSocket over it is ours."""
+        self._tell_step("resolving")
+        try:
+            while "opened" not in (word := hear(sock)):
+                if "failed" in word:
+                    raise ConnectError(Reason.from_json(word["failed"]))
+                self._tell_step(str(word["step"]))
+        except (EndOfStream, OSError) as error:
+            sock.close()
+            raise ConnectError(Reason(kind="holder_lost", text="the TLS holder ended while it connected")) from error
+        return shake_hands(self._assignment, PlainChannel(sock), str(word["opened"]["peer"]), self._tell_step)
+
+    def _tell_step(self, name: str) -> None:
+        self._tell(Step(name))
 
     def _load_hook(self) -> Hook | None:
         if not self._assignment.endpoint.decode:

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from typing import NoReturn
 
 from wsadapter.contract.endpoint import Endpoint, endpoint_from_plain, to_plain
+from wsadapter.worker.holder import Holder
 from wsadapter.worker.owner import Owner
 from wsadapter.worker.tls import default_context
 from wsadapter.worker.wakeup import Wakeup
@@ -42,6 +43,10 @@ def main(data: Connection, control: Connection, log: Connection) -> NoReturn:
     owner = Owner(pipe_fd, control_socket, wakeup)
     _set_signals(owner, wakeup)
     code = owner.run()
+    if owner.hold is not None:
+        holder = Holder(owner.control, wakeup, owner.backstop, owner.hold)
+        signal.signal(signal.SIGTERM, lambda _number, _frame: holder.ask_to_terminate())
+        code = holder.run()
     sys.stdout.flush()
     sys.stderr.flush()
     # Threads may be stuck in name resolution or in user code, and nobody may wait for them.

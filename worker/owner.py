@@ -23,6 +23,7 @@ from wsadapter.contract.commands import (
     CUSTODY,
     FORGET,
     HANDED,
+    HOLD,
     IDENTIFY,
     PROBE,
     PROBED,
@@ -47,6 +48,7 @@ from wsadapter.worker.backstop import Backstop
 from wsadapter.worker.connector import Connector, Failed, Opened, Step
 from wsadapter.worker.control import Control
 from wsadapter.worker.frames import BINARY, TEXT
+from wsadapter.worker.holder import Hold
 from wsadapter.worker.poller import READ, WRITE, make_poller
 from wsadapter.worker.reader import Batch
 from wsadapter.worker.session import Action, Deliver, Leave, Say, Send, Session
@@ -77,10 +79,12 @@ class Owner:
         """`pipe_fd` and `control` must be non-blocking."""
         self._pipe_fd = pipe_fd
         self._uplink = Uplink(pipe_fd)
-        self._control = Control(control)
+        self.control = self._control = Control(control)
         self._wakeup = wakeup
         self._poller = make_poller()
-        self._backstop = Backstop()
+        self.backstop = self._backstop = Backstop()
+        self.hold: Hold | None = None
+        """It is to become a TLS holder instead."""
         self._phase = _Phase.IDLE
         self._changed = True
         self._look_at = 0.0
@@ -224,6 +228,8 @@ class Owner:
                 fd = self._control.take_fd()
                 if fd is not None:
                     self._handed = socket.socket(fileno=fd), command.body
+            case k if k == HOLD:
+                self._become_holder(command)
             case k if k == ASSIGN:
                 self._assign(Assignment.from_body(command.json()))
             case k if k in (SEND_TEXT, SEND_BINARY):
@@ -240,12 +246,18 @@ class Owner:
                 wish = command.json()
                 self._stop(int(wish.get("code", 1000)), str(wish.get("kind", "stopped")), now)
 
+    def _become_holder(self, command: Command) -> None:
+        fd = self._control.take_fd()
+        if fd is not None:
+            self.hold = Hold(Assignment.from_body(command.json()), socket.socket(fileno=fd))
+        self._phase = _Phase.DONE
+
     def _assign(self, assignment: Assignment) -> None:
         self._assignment = assignment
         self._busy_poll = assignment.busy_poll
         self._backstop.follow(assignment.endpoint.watchdog.progress)
         self._phase = _Phase.CONNECTING
-        if assignment.resume is not None and self._handed is None:
+        if (assignment.resume is not None or assignment.held) and self._handed is None:
             text = "the connection to go on with did not arrive (too many open files?)"
             self._begin_leaving(Leave(Reason(kind="connect_failed", text=text)), time.monotonic())
             return
@@ -383,7 +395,7 @@ class Owner:
         if opened.hook is not None:
             self._uplink.use_hook(opened.hook, self._assignment, self._wakeup)
         pace = endpoint.limits.sends_period / endpoint.limits.sends if endpoint.limits.sends else 0.0
-        resume = self._assignment.resume if self._handed is not None else None
+        resume = self._assignment.resume
         self._wire = Wire(connection, max_message=endpoint.max_message, pace=pace, resume=resume)
         self._session = Session(self._assignment, salt=int.from_bytes(os.urandom(4), "big"))
         self._phase = _Phase.UP

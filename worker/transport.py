@@ -91,16 +91,30 @@ class _Proxy:
 
 def connect(assignment: Assignment, progress: Progress) -> Connection:
     """Opens the connection. Raises `ConnectError`, nothing else. The steps have no deadline here: the owner's loop has."""
-    endpoint = assignment.endpoint
-    target = _parse(assignment.url)
-    headers = _request_headers(endpoint, target)
+    _request_headers(assignment.endpoint, _parse(assignment.url))
+    channel, peer = open_channel(assignment, progress)
+    return shake_hands(assignment, channel, peer, progress)
+
+
+def open_channel(assignment: Assignment, progress: Progress) -> tuple[Channel, str]:
+    """Everything below the WebSocket, and the peer's address. Raises `ConnectError`."""
+    endpoint, target = assignment.endpoint, _parse(assignment.url)
     sock = _tcp(endpoint, target, progress)
     try:
-        channel = _secured(sock, endpoint, target, progress)
-        progress("handshake")
-        return _handshaken(channel, endpoint, target, headers)
+        return _secured(sock, endpoint, target, progress), _address(sock.getpeername())
     except BaseException:
         sock.close()
+        raise
+
+
+def shake_hands(assignment: Assignment, channel: Channel, peer: str, progress: Progress) -> Connection:
+    """The WebSocket over it. Raises `ConnectError`; the channel is closed then."""
+    target = _parse(assignment.url)
+    try:
+        progress("handshake")
+        return _handshaken(channel, assignment.endpoint, target, _request_headers(assignment.endpoint, target), peer)
+    except BaseException:
+        channel.sock.close()
         raise
 
 
@@ -264,7 +278,9 @@ def _secured(sock: socket.socket, endpoint: Endpoint, target: _Target, progress:
     return channel
 
 
-def _handshaken(channel: Channel, endpoint: Endpoint, target: _Target, headers: dict[str, str]) -> Connection:
+def _handshaken(
+    channel: Channel, endpoint: Endpoint, target: _Target, headers: dict[str, str], peer: str
+) -> Connection:
     transcript = Transcript(channel)
     _handshake.CookieJar.jar.clear()  # it is global: no connection may inherit another's cookies
     host = next((value for name, value in headers.items() if name.lower() == "host"), target.host_header)
@@ -285,11 +301,8 @@ def _handshaken(channel: Channel, endpoint: Endpoint, target: _Target, headers: 
     response = judge(transcript, key=headers["Sec-WebSocket-Key"], offered=endpoint.subprotocols, deflate=endpoint.compression)
     if isinstance(response, Reason):
         raise ConnectError(response)
-    peer = channel.sock.getpeername()
     channel.sock.setblocking(False)
-    return Connection(
-        channel, response.subprotocol, response.headers, _address(peer), transcript.rest(), response.deflate
-    )
+    return Connection(channel, response.subprotocol, response.headers, peer, transcript.rest(), response.deflate)
 
 
 def _address(peer: tuple[Any, ...]) -> str:

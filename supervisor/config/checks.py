@@ -28,7 +28,7 @@ from wsadapter.contract.errors import ConfigError, Problem
 _TABLES: Final = ("headers", "login", "hooks")
 _PATHS: Final = ("subscribe_file", "tls.ca_file", "tls.cert_file", "tls.key_file")
 _NO_REFERENCES: Final = ("dialect", "decode", "subscribe_file")
-_LATER: Final = {"login": {}, "hooks": {}, "tls.holder": False}
+_LATER: Final[dict[str, Any]] = {"login": {}, "hooks": {}}
 _LEAST_MEMORY: Final = 16 * 1024 * 1024
 _LARGEST_MESSAGE: Final = 2 * 1024**3
 _LEAST_BUFFER: Final = 1024
@@ -329,6 +329,8 @@ def _between(
         yield _Finding(("watchdog.rollover_window", "watchdog.max_age"), message)
     if endpoint.buffer.key and endpoint.buffer.overflow != "conflate":
         yield _Finding(("buffer.key", "buffer.overflow"), 'only for overflow = "conflate"')
+    if tls.holder and any(url.lower().startswith("ws:") for url in endpoint.urls):
+        yield _Finding(("tls.holder", "url"), "only for wss://: on ws:// the connection outlives its owner without one")
     for leaf in ("key_file", "key_password"):
         if getattr(tls, leaf) and not tls.cert_file:
             yield _Finding((f"tls.{leaf}", "tls.cert_file"), "needs cert_file, the certificate that it belongs to")

@@ -17,12 +17,14 @@ Supervisor to owner                              Owner to supervisor
     PROBE        answer from the receive loop itself ANNOUNCE   ref, u64 position, frame: it is to be sent now
     STOP         {"code": 1000, "kind": "stopped"}   BEGUN      ref: as ANNOUNCE, where the connection is not in custody
     HANDED       a live connection's socket, before its ASSIGN, see `Resume`
+                                                     LEFT       of a TLS holder: its connection is over, nothing is wrong
     IDENTIFY     {"on": ...}: messages carry their identities from now on, or no more; its ref is answered by TAKEN
     REQUEST      see `RequestCommand`: as a SEND_TEXT, and its answer is looked for
     WITHDRAW     the REQUEST of that ref, unless it is begun; it is REFUSED then
     FORGET       {"ids": [...]}: answers to these are not looked for any more
+    HOLD         instead of an ASSIGN: be a TLS holder; an Assignment, and the socket that leads to the owner
 
-CUSTODY and HANDED carry a file descriptor (SCM_RIGHTS, unix(7)) with their first byte.
+CUSTODY, HANDED and HOLD carry a file descriptor (SCM_RIGHTS, unix(7)) with their first byte.
 
 The owner's other words (Up, Down, Subscribed ...) must stand at their place between the messages, so they travel through the
 pipe as REPORT records, see `Report`.
@@ -51,6 +53,7 @@ IDENTIFY: Final = 9
 REQUEST: Final = 10
 WITHDRAW: Final = 11
 FORGET: Final = 12
+HOLD: Final = 13
 
 READY: Final = 65
 TAKEN: Final = 66
@@ -59,6 +62,7 @@ PROBED: Final = 68
 CUSTODY: Final = 69
 ANNOUNCE: Final = 70
 BEGUN: Final = 71
+LEFT: Final = 72
 
 _HEAD: Final = struct.Struct("<IBQ")
 _REQUEST_HEAD: Final = struct.Struct("<dI")
@@ -188,6 +192,8 @@ class Assignment:
     """The supervisor takes the connection into custody where it can be."""
     resume: Resume | None = None
     """Go on with this connection instead of opening one."""
+    held: bool = False
+    """TLS is a holder's: the socket of the HANDED before it leads there, see `worker/holder.py`."""
     requests: tuple[str, ...] = ()
     """With `resume`: the ids of the requests whose answers may still come."""
     last_number: int = 0

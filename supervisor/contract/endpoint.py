@@ -58,7 +58,7 @@ class Tls:
     pin_sha256: tuple[str, ...] = ()
     """SHA-256 of the acceptable server certificates (DER), in hex; checked besides everything else."""
     holder: bool = False
-    """Keep TLS in a process of its own (a later version)."""
+    """Keep TLS in a process of its own: then a wss:// connection outlives its owner too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

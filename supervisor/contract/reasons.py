@@ -15,6 +15,7 @@ KINDS: dict[str, str] = {
     "connect_failed": "no connection: name resolution, TCP, the proxy or TLS failed, or took too long",
     "handshake_rejected": "the peer answered the WebSocket handshake with something other than a valid 101 (`status`, `body`)",
     "protocol_error": "the peer broke RFC 6455; the owner closed with 1002, 1007 or 1009 (`code`)",
+    "holder_lost": "the process that holds its TLS (`tls.holder`) ended, and the connection with it",
     "silence": "nothing was received for `watchdog.silence` seconds",
     "heartbeat_missed": "a heartbeat was not answered in time",
     "send_failed": "what was to be sent could not be written within `timeouts.send`",

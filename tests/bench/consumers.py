@@ -65,11 +65,11 @@ def say(**answer: Any) -> None:
     print(json.dumps(answer), flush=True)
 
 
-def supervisor(task: Task, **settings: Any) -> Any:
-    """A supervisor of these endpoints: all features on, defaults everywhere."""
+def supervisor(task: Task, *, holder: bool = False, **settings: Any) -> Any:
+    """A supervisor of these endpoints: all features on, defaults everywhere. `holder`: with `tls.holder`."""
     from wsadapter import Endpoint, Supervisor
 
-    tls = {"ca_file": task.ca_file} if task.ca_file else {}
+    tls: dict[str, Any] = {"ca_file": task.ca_file, "holder": holder} if task.ca_file else {}
     return Supervisor([Endpoint(f"e{n}", url=url, tls=tls, **settings) for n, url in enumerate(task.urls)])
 
 

@@ -1,16 +1,18 @@
 """Rows 7 and 8: kill -9 of an owner, to the next message (ws://, under load) or to the next `Up` (wss://, idle).
 
     python -m tests.bench.kill [--quick]
+    python -m tests.bench.kill --kills 1000             ws:// under load alone
+    python -m tests.bench.kill --holder --kills 200     the same on wss:// with `tls.holder`
 
 There is a warm spare each time, and no backoff.
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import signal
-import sys
 import time
 from typing import Any
 
@@ -24,6 +26,8 @@ from wsadapter import Batch, Down, Dropped, Gap, Up
 _NO_WAIT = {"backoff_initial": 0.0, "backoff_max": 0.0, "intensity": 1_000_000}
 """What is measured is the machinery, not the dice of the backoff."""
 _RATE = 100_000
+_HELD_RATE = 20_000
+"""With a third process on the way, two cores have no more to give."""
 _WITHIN = 0.02
 """Seconds within which an owner is killed, at random."""
 _LOOK_EVERY = 0.005
@@ -36,6 +40,14 @@ def measure(*, quick: bool = False) -> Outcome:
     kills = 20 if quick else 100
     _under_load(outcome, kills)
     _idle(outcome, kills)
+    return outcome
+
+
+def measure_many(kills: int, *, holder: bool) -> Outcome:
+    """So many kills under load."""
+    outcome = Outcome(load={"kill": load_now()})
+    logging.getLogger("wsadapter").setLevel(logging.ERROR)
+    _under_load(outcome, kills, holder=holder)
     return outcome
 
 
@@ -58,20 +70,26 @@ def _kill(feed: Any) -> float:
     return time.monotonic() - killed
 
 
-def _under_load(outcome: Outcome, kills: int) -> None:
+def _under_load(outcome: Outcome, kills: int, *, holder: bool = False) -> None:
     with (
-        Generator(tls=False) as generator,
+        Generator(tls=holder) as generator,
         Killer() as killer,
-        supervisor(Task(generator.urls(1), "", 0), restart=_NO_WAIT) as feed,
+        supervisor(Task(generator.urls(1), generator.ca_file if holder else "", 0), holder=holder, restart=_NO_WAIT) as feed,
     ):
         await_ups(feed, 1)
-        ordeal = Ordeal(feed, generator, killer)
+        ordeal = Ordeal(feed, generator, killer, _HELD_RATE if holder else _RATE)
         ordeal.run(kills)
         reached = generator.numbered()
     times = Figure.of(ordeal.times)
-    outcome.figures["ws:// kill -9 of an owner to next message, ms"] = times
-    outcome.figures["ws:// kill -9 of an owner: load reached, messages/s"] = Figure.of([reached.rate])
-    outcome.figures["ws:// kill -9 of an owner: messages received"] = Figure.of([ordeal.received])
+    scheme = "wss:// with tls.holder:" if holder else "ws://"
+    outcome.figures[f"{scheme} kill -9 of an owner to next message, ms"] = times
+    outcome.figures[f"{scheme} kill -9 of an owner to next message, p99, ms"] = Figure.of([percentile(ordeal.times, 0.99)])
+    outcome.figures[f"{scheme} kill -9 of an owner: load reached, messages/s"] = Figure.of([reached.rate])
+    outcome.figures[f"{scheme} kill -9 of an owner: messages received"] = Figure.of([ordeal.received])
+    outcome.figures[f"{scheme} {kills} kills: messages lost, or connections"] = Figure.of([ordeal.lost])
+    outcome.figures[f"{scheme} {kills} kills: messages twice"] = Figure.of([ordeal.twice])
+    if holder:
+        return
     outcome.rows += [
         Row("7", "kill -9 under 100,000/s, ws://: kill to next message, p50", times, "ms", 8, 3),
         Row("7b", "the same, p99", Figure.of([percentile(ordeal.times, 0.99)]), "ms", 25, 9),
@@ -83,7 +101,9 @@ def _under_load(outcome: Outcome, kills: int) -> None:
 class Ordeal:
     """An endpoint under a numbered load whose owners are killed."""
 
-    def __init__(self, feed: Any, generator: Generator, killer: Killer) -> None:
+    def __init__(self, feed: Any, generator: Generator, killer: Killer, rate: int) -> None:
+        """`rate`: messages per second."""
+        self._rate = rate
         self.times: list[float] = []
         """ms from each kill to the first message of the next owner."""
         self.received = self.twice = 0
@@ -99,7 +119,7 @@ class Ordeal:
 
     def run(self, kills: int) -> None:
         """Until there were so many. Raises `RuntimeError` where something else than a kill ends an owner."""
-        self._generator.number(_RATE, "/0")
+        self._generator.number(self._rate, "/0")
         for item in self._feed.batches():
             if isinstance(item, Batch):
                 self._take(item, time.monotonic())
@@ -145,10 +165,18 @@ class Ordeal:
         if isinstance(event, Gap):
             self.lost += 1
             self._expected = 0
-            self._generator.number(_RATE, "/0")
+            self._generator.number(self._rate, "/0")
 
 
 if __name__ == "__main__":
-    found = measure(quick="--quick" in sys.argv[1:])
-    show(found)
-    write(found)
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.kill")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--holder", action="store_true")
+    parser.add_argument("--kills", type=int, default=0)
+    asked = parser.parse_args()
+    if asked.kills or asked.holder:
+        show(measure_many(asked.kills or 100, holder=asked.holder))
+    else:
+        found = measure(quick=asked.quick)
+        show(found)
+        write(found)

@@ -128,8 +128,8 @@ def fails_over_only_what_is_unsent(ex: Exchange, endpoint: Endpoint) -> None:
         first = [pool.begin_request({"method": "mute", "order": f"first{n}"}, 60) for n in range(2)]
         ex.wait_for(lambda: len(sent(ex)) == 2)
         second = [pool.begin_request({"method": "a", "order": f"second{n}"}, 60) for n in range(2)]
-        victim = "p#1"
-        kill(pool, victim)
+        ex.refuse(503)  # no member comes back meanwhile
+        kill(pool, "p#1")
         wait_until(lambda: sum(one.done() for one in first) == 1, DEADLINE)
         (lost,) = [one for one in first if one.done()]
         assert isinstance(lost.exception(), OutcomeUnknown)

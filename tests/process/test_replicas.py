@@ -105,6 +105,7 @@ def test_when_both_are_lost_a_gap_says_so() -> None:
     assert found == sorted(set(found))
 
 
+@pytest.mark.native
 def test_on_ws_a_killed_owner_of_a_replica_hands_its_connection_on() -> None:
     items: list[Item] = []
     exchange = Exchange(messages=numbered, rate=5_000, resume="continue")

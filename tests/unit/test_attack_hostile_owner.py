@@ -37,10 +37,11 @@ class FakeChild:
         self.pid = 1
         self.torn_bytes = 0
         self.in_custody = self.heard_out = False
+        self.holder = None
         self.aborted: list[Reason] = []
 
-    def assign(self, assignment: Assignment, resumption: Resumption | None = None) -> None:
-        del assignment, resumption
+    def assign(self, assignment: Assignment, resumption: Resumption | None = None, holder: None = None) -> None:
+        del assignment, resumption, holder
         self.state = State.SERVING
 
     def abort(self, reason: Reason) -> None:

@@ -1,0 +1,140 @@
+"""A process that holds the TLS of one connection, seen from the supervisor (`tls.holder`; inside it: worker/holder.py).
+
+    hired ──warm──> told what to hold ──> serves ──its connection is over──> asked to go ──> gone
+       └─────────────────┴──── it died: `lost`; its owner sees the end of the stream ────────^
+
+It belongs to a connection, not to an owner: with the connection it goes from one owner to the next. The way between the two is
+a loopback connection that is made here, both ends at once: no port stays open that anybody else could use.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from wsadapter.child import Listener, OwnerChild
+from wsadapter.child_state import State
+from wsadapter.contract.commands import LEFT, Assignment, Command
+from wsadapter.contract.endpoint import Endpoint, Tls
+from wsadapter.contract.reasons import Reason
+from wsadapter.contract.record import Record
+
+logger = logging.getLogger("wsadapter.supervisor")
+
+_ATTEMPTS: Final = 8
+"""To connect to ourselves, where somebody else keeps coming first."""
+
+
+def loopback_pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends of a TCP connection. The kernel's counters, which the handoff goes by, are TCP's alone. Raises `OSError`."""
+    with socket.create_server(("127.0.0.1", 0), backlog=16) as listener:
+        near = socket.create_connection(listener.getsockname(), timeout=1.0)
+        try:
+            listener.settimeout(1.0)
+            for _ in range(_ATTEMPTS):
+                far, address = listener.accept()
+                if address == near.getsockname():
+                    near.settimeout(None)
+                    far.settimeout(None)
+                    for end in (near, far):
+                        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    return near, far
+                far.close()  # a stranger who found the port
+        except BaseException:
+            near.close()
+            raise
+        near.close()
+        raise ConnectionError("strangers keep connecting to a port that was opened for one moment")
+
+
+class TlsHolder:
+    """One holder. All methods under the reactor's lock."""
+
+    def __init__(
+        self,
+        hire: Callable[[Listener, Endpoint], OwnerChild],
+        assignment: Assignment,
+        gone: Callable[[TlsHolder], None],
+        said: Callable[[str], None],
+    ) -> None:
+        """Get a process. `gone` is called when it has ended, `said` with what it prints. Raises `OSError`."""
+        self._gone = gone
+        self._said = said
+        endpoint = assignment.endpoint
+        only = Endpoint(
+            endpoint.name, tls=endpoint.tls, proxy=endpoint.proxy, bind=endpoint.bind, timeouts=endpoint.timeouts,
+            watchdog=endpoint.watchdog,
+        )  # fmt: skip
+        self._order: Assignment | None = Assignment(endpoint=only, epoch=assignment.epoch, url=assignment.url)
+        self._lost: Reason | None = None
+        self._unwanted = False
+        """Its connection is over."""
+        near, far = loopback_pair()
+        self.owners_end: socket.socket | None = near
+        """To be handed to the owner, and closed here."""
+        self._far: socket.socket | None = far
+        self.child = hire(self, endpoint)
+        if self.child.state is State.WARM:
+            self.on_ready(self.child)
+
+    @property
+    def pid(self) -> int | None:
+        """None before it is there."""
+        return self.child.pid
+
+    @property
+    def lost(self) -> Reason | None:
+        """Why it ended, where nobody had asked it to; None where it has not."""
+        if self._lost is None and not self._unwanted and self.child.has_ended:
+            self.child.hear()
+        if self._lost is None and not self._unwanted and self.child.has_ended:
+            return Reason(kind="crashed", text="it ended")  # its exit status is on the way
+        return self._lost
+
+    def for_owner(self, assignment: Assignment) -> Assignment:
+        """What is left for the owner to know: of TLS nothing."""
+        return replace(assignment, held=True, endpoint=replace(assignment.endpoint, tls=Tls(holder=True)))
+
+    def let_go(self) -> None:
+        """Its connection is over."""
+        self._unwanted = True
+        self._close_ends()
+        if self.child.state is not State.DEAD:
+            self.child.stop()
+
+    def _close_ends(self) -> None:
+        for end in (self.owners_end, self._far):
+            if end is not None:
+                end.close()
+        self.owners_end = self._far = None
+
+    # -- what its process says -------------------------------------------------------------------------------------------
+
+    def on_ready(self, child: OwnerChild) -> None:
+        if self._far is not None and self._order is not None:
+            child.hold(self._order, self._far)
+            self._far.close()
+            self._far = self._order = None
+
+    def on_record(self, child: OwnerChild, received: Record) -> None:
+        """It has none."""
+
+    def on_command(self, child: OwnerChild, command: Command) -> None:
+        """Its last word."""
+        del child
+        if command.kind == LEFT:
+            self._unwanted = True
+
+    def on_log(self, child: OwnerChild, line: str) -> None:
+        del child
+        self._said(line)
+
+    def on_dead(self, child: OwnerChild, reason: Reason) -> None:
+        del child
+        if not self._unwanted:
+            self._lost = reason
+        self._close_ends()
+        self._gone(self)
