@@ -722,12 +722,21 @@ class ManagedEndpoint:
 
     def too_old(self) -> None:
         """For the watchdogs: its connection has reached `watchdog.max_age`."""
-        if self._child is None or self.state != "up":
+        self.replace_connection("max_age")
+
+    def asked_to_reconnect(self, text: str) -> None:
+        """The peer is going to close its connection, in these words."""
+        self.narrate.said(self.epoch, "warning", f"the peer asks for a new connection: {text}")
+        self.replace_connection("notice")
+
+    def replace_connection(self, why: str) -> None:
+        """A new connection, as planned."""
+        if self._child is None or self.state != "up" or self._planned:
             return
         if self._can_overlap:
-            self._change.begin("max_age")
+            self._change.begin(why)
         else:
-            self._leave("max_age", afresh=True)
+            self._leave(why, afresh=True)
 
     # -- a planned change (changeover.Changing) --------------------------------------------------------------------------
 

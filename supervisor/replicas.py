@@ -553,8 +553,9 @@ class Member(ManagedEndpoint):
         else:
             super().too_large(child, resident)
 
-    def too_old(self) -> None:
+    def replace_connection(self, why: str) -> None:
         if self._group.can_spare(self):
-            super().too_old()
+            super().replace_connection(why)
         else:
-            self._retry = self._office.reactor.call_later(self.endpoint.restart.backoff_max, self.too_old)
+            again = lambda: self.replace_connection(why)  # noqa: E731
+            self._retry = self._office.reactor.call_later(self.endpoint.restart.backoff_max, again)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _MOST: Final = 1 << 48
 """Beyond any count that an owner can come to: it is added up, and must stay what JSON can carry."""
 
+_LONGEST_NOTICE: Final = 1000
+
 
 def hear(managed: ManagedEndpoint, report: Report) -> None:
     """Act on it. Under the reactor's lock."""
@@ -86,6 +88,10 @@ def _on_stalled(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
     managed.put(items.Stalled(managed.name, managed.epoch, time_ns(), name, float(fields["silence"])))
 
 
+def _on_notice(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
+    managed.asked_to_reconnect(str(fields["text"])[:_LONGEST_NOTICE])
+
+
 def _on_said(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
     managed.narrate.said(managed.epoch, str(fields["level"]), str(fields["text"]))
 
@@ -105,6 +111,7 @@ REPORTS: Final[dict[str, Callable[[ManagedEndpoint, dict[str, Any]], None]]] = {
     "gap": _on_gap,
     "answer": _on_answer,
     "stalled": _on_stalled,
+    "notice": _on_notice,
     "log": _on_said,
     "down": _on_down,
 }

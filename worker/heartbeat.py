@@ -1,7 +1,10 @@
 """Heartbeats: what to send when, and whether the peer is still there. Pure; the clock is passed in.
 
-One is sent every `interval`. Each must be answered within `timeout`; an answer also stands for those sent before it
-(RFC 6455 §5.5.3 lets a peer answer only the newest ping), never for one sent after it: a ping's payload is unique.
+One is sent every `interval`, or only after an `interval` in which nothing came. Each must be answered within `timeout`; an
+answer also stands for those sent before it (RFC 6455 §5.5.3 lets a peer answer only the newest ping), never for one sent
+after it: a ping's payload is unique, and of several texts the oldest is the one that is answered.
+
+Where the peer sends heartbeats of its own, these must come too.
 """
 
 from __future__ import annotations
@@ -40,29 +43,43 @@ class Heartbeat:
         self._paused = False
         self._resumed_at = 0.0
         self._replies = _replies(settings)
+        self._beaten_at: float | None = None
+        self.heard_at = 0.0
+        """When something was received last, whatever it was."""
         self.rtt: float | None = None
         """Seconds from the last answered heartbeat to its answer; None before the first."""
 
     def start(self, now: float) -> None:
         """The connection is up."""
+        self.heard_at = now
         if self._settings.kind != "none" and self._settings.interval > 0:
             self._next = now + self._settings.interval
+        if self._settings.server_interval > 0:
+            self._beaten_at = now
 
     def inherit(self, now: float) -> None:
         """A predecessor may have sent one over the same connection: its answer is no message, and is not missed either."""
         self._inherited_until = now + self._settings.timeout
+        if self._next is not None and self._settings.kind != "ping":  # a text does not say what it answers: not two at a time
+            self._next = max(self._next, self._inherited_until)
 
     def due(self, now: float) -> bytes | None:
         """The frame to send now, if it is time."""
         if now >= self._inherited_until:
             self._inherited_until = 0.0
-        if self._next is None or now < self._next:
+        due = self._due_at()
+        if due is None or now < due:
             return None
         self._next = now + self._settings.interval
         self._count += 1
         token = _TOKEN.pack(self._salt, self._count) if self._settings.kind == "ping" else b""
         self._outstanding.append(_Beat(token, now))
         return encode_frame(PING, token) if token else encode_frame(TEXT, self._settings.payload.encode())
+
+    def _due_at(self) -> float | None:
+        if self._next is None or self._settings.when != "idle":
+            return self._next
+        return max(self._next, self.heard_at + self._settings.interval)
 
     def pause(self) -> None:
         """Nothing is read from the connection for a while, so answers can't be seen: none is missed until `resume`."""
@@ -73,15 +90,30 @@ class Heartbeat:
         self._paused = False
         self._resumed_at = now
 
-    def missed(self, now: float) -> bool:
-        """Whether an answer is overdue."""
-        deadline = self._answer_deadline()
-        return deadline is not None and now >= deadline
+    def missed(self, now: float) -> str:
+        """What is overdue, an answer or the peer's own heartbeats; empty: nothing."""
+        answer, beats = self._answer_deadline(), self._beats_deadline()
+        if answer is not None and now >= answer:
+            return f"no answer to a heartbeat within {self._settings.timeout:g} s"
+        if beats is not None and now >= beats:
+            missed, interval = self._settings.server_missed, self._settings.server_interval
+            return f"{missed} heartbeats of the peer's missed, one is due every {interval:g} s"
+        return ""
 
     def deadline(self) -> float | None:
         """When to call `due` and `missed` next; None: never."""
-        times = [t for t in (self._next, self._answer_deadline()) if t is not None]
+        times = [t for t in (self._due_at(), self._answer_deadline(), self._beats_deadline()) if t is not None]
         return min(times, default=None)
+
+    def beaten(self, now: float) -> None:
+        """The peer sent a heartbeat of its own: a ping, or what the dialect says is one."""
+        if self._beaten_at is not None:
+            self._beaten_at = now
+
+    def _beats_deadline(self) -> float | None:
+        if self._beaten_at is None or self._paused:
+            return None
+        return max(self._beaten_at, self._resumed_at) + self._settings.server_interval * self._settings.server_missed
 
     def _answer_deadline(self) -> float | None:
         if not self._outstanding or self._paused:

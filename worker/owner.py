@@ -523,6 +523,7 @@ class Owner:
 
     def _flush(self, now: float) -> None:
         if self._wire is not None:
+            self._wire.sender.held = self._session is not None and self._session.holds
             for ref in self._wire.sender.flush(now):
                 self._control.say(TAKEN, ref)
             for ref in self._wire.sender.overdue():
@@ -555,7 +556,7 @@ class Owner:
             self._carry_out(self._session.tick(now), now)
         if self._wire.sender.waits and not self._wire.sender.blocked:
             self._flush(now)
-        if self._custody_due and self._wire.sender.idle and not self._uplink.backlog:
+        if self._custody_due and self._wire.sender.idle and not self._uplink.backlog and not self._session.holds:
             self._give_custody()
 
     # --- leaving

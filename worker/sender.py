@@ -40,6 +40,8 @@ class Sender:
         self.position = position
         """How many bytes the kernel was given."""
         self.announce: Announce | None = None
+        self.held = False
+        """Only urgent frames may be begun."""
         self._allowed_at = 0.0
         self._unheard = False
         """The next frame waits for its announcement to be taken, not for its time."""
@@ -110,7 +112,7 @@ class Sender:
 
     def paced_until(self) -> float | None:
         """When the next frame may be sent; None: none waits for that."""
-        waits = self._waiting and not self._rest and not self._unheard and not self.broken
+        waits = self._waiting and not self._rest and not self._unheard and not self.broken and not self.held
         return self._allowed_at if waits else None
 
     def flush(self, now: float) -> Iterator[int]:
@@ -134,7 +136,7 @@ class Sender:
 
     def _next(self, now: float) -> bool:
         """Puts the next frame, or what TLS itself has to say, into `_rest`."""
-        queue = self._urgent or (self._waiting if now >= self._allowed_at else None)
+        queue = self._urgent or (self._waiting if now >= self._allowed_at and not self.held else None)
         if queue and queue[0].until <= now:
             self._drop_overdue(queue, now)
         frame = _made(queue[0]) if queue else b""

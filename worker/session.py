@@ -9,6 +9,7 @@ Every method returns actions in the order in which they must be carried out. Aft
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -30,10 +31,13 @@ from wsadapter.worker.frames import (
     encode_frame,
 )
 from wsadapter.worker.heartbeat import Heartbeat
+from wsadapter.worker.opening import Opening
 from wsadapter.worker.reader import Batch, Control
 from wsadapter.worker.streams import Stream, Streams
 from wsadapter.worker.subscriptions import LONGEST_ANSWER, Step, Subscriptions
+from wsadapter.worker.templates import fill
 from wsadapter.worker.text import UNKNOWN, Text
+from wsadapter.worker.upkeep import Found, Upkeep
 
 if TYPE_CHECKING:
     from wsadapter.worker.gaps import Gaps
@@ -108,6 +112,11 @@ class Session:
         self.heartbeat = Heartbeat(assignment.endpoint.heartbeat, salt=salt)
         number = _NUMBERS * (assignment.epoch - 1) if assignment.resume is not None else 0
         self._subscriptions = Subscriptions(assignment.dialect, number=number)
+        self._opening = Opening(assignment.dialect, within=assignment.endpoint.timeouts.handshake)
+        self._wanted: Sequence[Subscription] = assignment.wanted
+        """What to ask for at the beginning."""
+        self._upkeep = Upkeep(assignment.dialect, self._subscriptions.number)
+        self._noticed = False
         self._streams = _streams(assignment)
         self._gaps = _gaps(assignment)
         self._requests: Requests | None = None
@@ -126,6 +135,11 @@ class Session:
         return self._state is _State.OPEN
 
     @property
+    def holds(self) -> bool:
+        """Whether nothing but urgent frames may be sent yet."""
+        return not self._opening.over
+
+    @property
     def ended(self) -> bool:
         """A `Leave` was given."""
         return self._state is _State.ENDED
@@ -133,24 +147,41 @@ class Session:
     def start(self, fields: dict[str, object], now: float) -> list[Action]:
         """The handshake is done; `fields` are those of the "up" report."""
         self._last_received = now
-        self.heartbeat.start(now)
         actions: list[Action] = [Say(Report(event="up", fields=fields))]
-        wanted = self._assignment.wanted
         if self._assignment.resume is not None:
+            self._opening.skip()
+            self.heartbeat.start(now)
             self.heartbeat.inherit(now)
-            wanted = tuple(stream for stream in wanted if stream not in self._assignment.confirmed)
+            wanted = tuple(stream for stream in self._wanted if stream not in self._assignment.confirmed)
             return actions + (_actions(self._subscriptions.restore(wanted, now)) if wanted else [])
-        actions += [Send(encode_frame(TEXT, text.encode())) for text in self._endpoint.send_on_up]
-        return actions + _actions(self._subscriptions.restore(wanted, now))
+        if not self._opening.over:
+            self._opening.start(now)
+            return actions
+        return actions + self._begin(now)
+
+    def _begin(self, now: float) -> list[Action]:
+        """Frames may be sent from now on."""
+        self.heartbeat.start(now)
+        rules = (self._assignment.dialect or {}).get("on_up", [])
+        texts = [fill(rule["frame"], (), self._subscriptions.number(), time.time()) for rule in rules]
+        texts += [text.encode() for text in self._endpoint.send_on_up]
+        frames: list[Action] = [Send(encode_frame(TEXT, text)) for text in texts]
+        return frames + _actions(self._subscriptions.restore(self._wanted, now))
 
     def subscribe(self, streams: list[Subscription], now: float) -> list[Action]:
         """More streams are wanted."""
         if self._streams is not None:
             self._streams.know(streams)
+        if self.holds:
+            self._wanted = (*self._wanted, *streams)
+            return []
         return _actions(self._subscriptions.subscribe(streams, now)) if self.open else []
 
     def unsubscribe(self, streams: list[Subscription], now: float) -> list[Action]:
         """Fewer streams are wanted."""
+        if self.holds:
+            self._wanted = tuple(stream for stream in self._wanted if stream not in streams)
+            return []
         return _actions(self._subscriptions.unsubscribe(streams, now)) if self.open else []
 
     def expect(self, request: str) -> bool:
@@ -175,7 +206,7 @@ class Session:
         """Takes note of a read that is nothing but messages to be handed on as they are. False: it is for `received`."""
         if batch.controls or batch.joined or batch.violation is not None or self._looks_into(batch.data):
             return False
-        self._last_received = now
+        self._last_received = self.heartbeat.heard_at = now
         self.heartbeat.any_message(now)
         return True
 
@@ -186,18 +217,20 @@ class Session:
             or self._identity is not None
             or self._subscriptions.waiting
             or self.heartbeat.listens
-            or self._subscriptions.may_be_housekeeping(data)
+            or self._opening.listens
+            or self._upkeep.may_hold(data)
             or (self._gaps is not None and self._gaps.may_count(data))
             or (self._requests is not None and self._requests.may_hold(data))
         )
 
     def received(self, batch: Batch, now: float) -> list[Action]:
         """A read was parsed."""
-        self._last_received = now
+        self._last_received = self.heartbeat.heard_at = now
         actions: list[Action] = []
         closes = None
         for control in batch.controls:
             if control.opcode == PING and self.open:
+                self.heartbeat.beaten(now)
                 actions.append(Send(encode_frame(PONG, control.payload), urgent=True))
             elif control.opcode == PONG:
                 self.heartbeat.pong(control.payload, now)
@@ -214,7 +247,7 @@ class Session:
 
     def _messages(self, batch: Batch, now: float) -> Iterable[Action]:
         if batch.joined or self._looks_into(batch.data):
-            return list(self._inspected(batch, now))
+            return _urgent_first(self._inspected(batch, now))
         return (Deliver(batch, 0, batch.count),)
 
     def _inspected(self, batch: Batch, now: float) -> Iterator[Action]:
@@ -223,6 +256,7 @@ class Session:
         binary = set(batch.binary)
         first = filtered = 0
         skipped: set[int] = set()
+        attend = bool(batch.joined) or self._upkeep.may_hold(batch.data)
         indexes = None if self._streams is None else [0] * batch.count
         identities = None if self._identity is None else [NO_IDENTITY] * batch.count
         for at in range(batch.count):
@@ -245,6 +279,17 @@ class Session:
             if self._identity is not None and identities is not None:
                 identities[at] = self._identity.of(text)
             if at in binary:
+                continue
+            if self._opening.listens and self._opening.is_word(text):
+                skipped.add(at)
+                if self._opening.ends(now):
+                    yield from self._begin(now)
+                continue
+            found = self._upkeep.judge(text) if attend else None
+            if found is not None:
+                yield from self._attend(found, now)
+                if not self._endpoint.deliver_heartbeats:
+                    skipped.add(at)
                 continue
             steps = self._no_data(text, now)
             if steps is None:
@@ -290,10 +335,20 @@ class Session:
         return None if stream is None else stream.name
 
     def _no_data(self, text: Text, now: float) -> list[Step] | None:
-        """What an answer leads to, nothing for a heartbeat and housekeeping; None where the message is data."""
-        if self._is_heartbeat(text.payload, now) or self._subscriptions.housekeeping(text):
+        """What an answer leads to, nothing for a heartbeat's; None where the message is data."""
+        if self._is_heartbeat(text.payload, now):
             return []
         return self._subscriptions.recognise(text)
+
+    def _attend(self, found: Found, now: float) -> Iterator[Action]:
+        """Does what a message asks for that is no data."""
+        if found.heartbeat:
+            self.heartbeat.beaten(now)
+        if found.reply is not None and self.open:
+            yield Send(encode_frame(TEXT, found.reply), urgent=True)
+        if found.notice is not None and not self._noticed:
+            self._noticed = True
+            yield Say(Report(event="notice", fields={"text": found.notice}))
 
     def _announced(self, stream: Stream) -> Iterator[Action]:
         report = self._streams.announce(stream) if self._streams is not None else None
@@ -337,7 +392,7 @@ class Session:
         self._state = _State.CLOSING
         self._closing_reason = Reason(kind=kind, code=code, text=text)
         self._closing_deadline = now + within
-        return [Send(encode_close(code))]
+        return [Send(encode_close(code), urgent=self.holds)]
 
     def pause(self) -> None:
         """Reading stops for a while, for the supervisor is behind: what is not read can't be missed."""
@@ -356,14 +411,16 @@ class Session:
             return self._leave(self._closing_reason) if now >= self._closing_deadline else []
         if self._state is _State.ENDED:
             return []
-        if self.heartbeat.missed(now):
-            timeout = self._endpoint.heartbeat.timeout
-            return self._leave(Reason(kind="heartbeat_missed", text=f"no answer to a heartbeat within {timeout:g} s"))
+        if text := self._opening.overdue(now):
+            return self._leave(Reason(kind="not_ready", text=text))
+        if text := self.heartbeat.missed(now):
+            return self._leave(Reason(kind="heartbeat_missed", text=text))
         silence = self._endpoint.watchdog.silence
         if silence and not self._paused and now >= self._last_received + silence:
             return self._leave(Reason(kind="silence", text=f"nothing received for {silence:g} s"))
+        actions = self._begin(now) if self._opening.ends(now) else []
         beat = self.heartbeat.due(now)
-        actions: list[Action] = [Send(beat, urgent=True)] if beat is not None else []
+        actions += [Send(beat, urgent=True)] if beat is not None else []
         return actions + _actions(self._subscriptions.tick(now))
 
     def deadline(self) -> float | None:
@@ -372,7 +429,7 @@ class Session:
             return self._closing_deadline
         if self._state is _State.ENDED:
             return None
-        times = [self.heartbeat.deadline(), self._subscriptions.deadline()]
+        times = [self.heartbeat.deadline(), self._subscriptions.deadline(), self._opening.deadline()]
         if self._endpoint.watchdog.silence and not self._paused:
             times.append(self._last_received + self._endpoint.watchdog.silence)
         return min((t for t in times if t is not None), default=None)
@@ -414,6 +471,15 @@ def _identity(assignment: Assignment) -> Identity | None:
     from wsadapter.worker.identity import make_identity  # most owners never need it
 
     return make_identity(assignment.dialect, assignment.endpoint)
+
+
+def _urgent_first(actions: Iterable[Action]) -> list[Action]:
+    """What the peer waits for does not wait for the messages that came with it."""
+    urgent: list[Action] = []
+    others: list[Action] = []
+    for action in actions:
+        (urgent if isinstance(action, Send) and action.urgent else others).append(action)
+    return urgent + others
 
 
 def _actions(steps: Iterable[Step]) -> list[Action]:

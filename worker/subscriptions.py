@@ -1,7 +1,7 @@
 """Subscriptions: which frames ask for them, which frames answer, and what to report. Pure; the clock is passed in.
 
 Every frame of a dialect is answered or asked once more; a stream that is still unanswered then is reported as rejected.
-Nothing is parsed unless something is unanswered or a frame looks like the dialect's housekeeping.
+Nothing is parsed unless something is unanswered.
 """
 
 from __future__ import annotations
@@ -67,8 +67,6 @@ class Subscriptions:
         self._restoring = False
         self._ok = 0
         self._failed: list[str] = []
-        rules = self._dialect.get("housekeeping", [])
-        self._housekeeping = [(rule["contains"].encode(), rule["match"]) for rule in rules]
 
     def restore(self, wanted: Sequence[Subscription], now: float) -> Iterator[Step]:
         """After an `up`: asks for all that is wanted. "restored" follows when all is answered."""
@@ -104,6 +102,11 @@ class Subscriptions:
         """Whether an unanswered frame carries this number."""
         return any(number == str(own) for frame in self._frames for own in frame.numbers)
 
+    def number(self) -> int:
+        """The next "$id", of whatever frame: none may be mistaken for that of a frame that subscribes."""
+        self._number += 1
+        return self._number
+
     def deadline(self) -> float | None:
         """When to call `tick` next; None: not before something is asked."""
         return min((frame.deadline for frame in self._frames), default=None)
@@ -118,16 +121,6 @@ class Subscriptions:
             for asked in frame.open:
                 yield from self._answered(frame, asked, text, final=True)
         yield from self._finish_restoring()
-
-    def may_be_housekeeping(self, data: bytes) -> bool:
-        """A cheap test on all that was read at once: whether `housekeeping` has to look at its messages."""
-        return bool(self._housekeeping) and any(needle in data for needle, _ in self._housekeeping)
-
-    def housekeeping(self, text: Text) -> bool:
-        """Whether a message is one that carries no data by the dialect's rules."""
-        if len(text.payload) >= LONGEST_ANSWER:
-            return False
-        return any(matches(text.value, rule) for needle, rule in self._housekeeping if needle in text.payload)
 
     def recognise(self, text: Text) -> list[Step] | None:
         """What an answer leads to; None where the message is not an answer to something of ours."""
@@ -219,8 +212,7 @@ class Subscriptions:
                     yield from self._answered(frame, one, str(error), final=True)
 
     def _send(self, frame: _Frame, now: float) -> bytes:
-        self._number += 1
-        text = fill(self._settings[frame.template], [asked.stream for asked in frame.open], self._number, self._wall())
+        text = fill(self._settings[frame.template], [asked.stream for asked in frame.open], self.number(), self._wall())
         frame.numbers.add(self._number)
         frame.tries += 1
         frame.deadline = now + self._timeout

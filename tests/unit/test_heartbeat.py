@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from wsadapter.contract.endpoint import Heartbeat as Settings
 from wsadapter.worker.frames import PING, apply_mask
@@ -120,3 +122,96 @@ def test_none_means_none() -> None:
     heartbeat = started(kind="none")
     assert heartbeat.deadline() is None
     assert heartbeat.due(1000.0) is None
+
+
+def test_where_it_is_for_idle_connections_it_waits_for_an_interval_of_silence() -> None:
+    heartbeat = started(kind="text", payload="ping", reply="pong", when="idle")
+    heartbeat.heard_at = 8.0
+    assert heartbeat.deadline() == 18.0
+    assert heartbeat.due(17.9) is None
+    assert sent(heartbeat, 18.0) == b"ping"
+    assert heartbeat.deadline() == 23.0  # for its answer
+    heartbeat.heard_at = 19.0
+    assert heartbeat.answer(b"pong", 19.0)
+    assert heartbeat.deadline() == 29.0
+
+
+def test_data_are_no_answer_to_an_idle_one() -> None:
+    heartbeat = started(kind="text", payload="ping", reply="pong", when="idle")
+    sent(heartbeat, 10.0)
+    heartbeat.heard_at = 11.0
+    heartbeat.any_message(11.0)
+    assert heartbeat.missed(15.0)
+
+
+def test_the_peers_own_heartbeats_are_missed_when_so_many_did_not_come() -> None:
+    heartbeat = started(kind="none", server_interval=5.0, server_missed=3)
+    heartbeat.heard_at = 14.0  # data are no heartbeat
+    assert heartbeat.deadline() == 15.0
+    assert heartbeat.missed(15.0) == "3 heartbeats of the peer's missed, one is due every 5 s"
+    heartbeat.beaten(14.0)
+    assert not heartbeat.missed(28.9)
+    assert heartbeat.missed(29.0)
+
+
+def test_the_peers_heartbeats_are_not_missed_while_nothing_is_read() -> None:
+    heartbeat = started(kind="none", server_interval=5.0, server_missed=2)
+    heartbeat.pause()
+    assert not heartbeat.missed(1000.0)
+    assert heartbeat.deadline() is None
+    heartbeat.resume(1000.0)
+    assert heartbeat.deadline() == 1010.0
+
+
+def test_the_answer_to_a_predecessors_text_is_not_taken_for_one_to_ours() -> None:
+    heartbeat = Heartbeat(Settings(kind="text", payload="ping", reply="pong", interval=1, timeout=5), salt=1)
+    heartbeat.start(0.0)
+    heartbeat.inherit(0.0)
+    assert heartbeat.due(4.9) is None
+    assert heartbeat.answer(b"pong", 4.9)
+    assert sent(heartbeat, 5.0) == b"ping"
+    assert heartbeat.missed(10.0)
+
+
+class Life(RuleBasedStateMachine):
+    """A peer that answers each ping in order, after a while, or never, against what a heartbeat says of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.heartbeat = started(interval=2, timeout=9)
+        self.unanswered: list[tuple[bytes, float]] = []
+        self.answered: list[bytes] = []
+
+    @rule(seconds=st.integers(1, 5))
+    def time_passes(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.now += 1.0
+            frame = self.heartbeat.due(self.now)
+            if frame is not None:
+                token = apply_mask(frame[6:], frame[2:6])
+                assert token not in self.answered
+                self.unanswered.append((token, self.now))
+
+    @precondition(lambda self: self.unanswered)
+    @rule(data=st.data())
+    def one_is_answered(self, data: st.DataObject) -> None:
+        at = data.draw(st.integers(0, len(self.unanswered) - 1))
+        token, sent_at = self.unanswered[at]
+        self.heartbeat.pong(token, self.now)
+        assert self.heartbeat.rtt == self.now - sent_at
+        self.answered += [token for token, _ in self.unanswered[: at + 1]]
+        del self.unanswered[: at + 1]
+
+    @precondition(lambda self: self.answered)
+    @rule(data=st.data())
+    def an_old_one_comes_again(self, data: st.DataObject) -> None:
+        self.heartbeat.pong(data.draw(st.sampled_from(self.answered)), self.now)
+
+    @invariant()
+    def it_is_missed_when_the_oldest_is_overdue_and_only_then(self) -> None:
+        overdue = bool(self.unanswered) and self.now >= self.unanswered[0][1] + 9
+        assert bool(self.heartbeat.missed(self.now)) is overdue
+
+
+TestLife = Life.TestCase

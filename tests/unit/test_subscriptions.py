@@ -154,12 +154,3 @@ def test_unsubscribing_is_asked_for_and_its_answer_is_no_event() -> None:
     ]
     assert said(subscriptions.recognise(Text(b'{"event":"unsubscribe","arg":{"channel":"books","instId":"BTC-USDT"}}'))) == []
     assert not subscriptions.waiting
-
-
-def test_housekeeping_is_told_from_data_that_only_looks_like_it() -> None:
-    subscriptions = Subscriptions(bundled("kraken"))
-    beat = b'{"channel":"heartbeat"}'
-    assert subscriptions.may_be_housekeeping(b"\x81\x17" + beat)
-    assert subscriptions.housekeeping(Text(beat))
-    assert not subscriptions.housekeeping(Text(b'{"channel":"book","note":{"channel":"heartbeat"}}'))
-    assert not subscriptions.may_be_housekeeping(b'{"channel":"book"}')

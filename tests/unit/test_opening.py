@@ -1,0 +1,49 @@
+"""What must be before anything is sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wsadapter.worker.opening import Opening
+from wsadapter.worker.text import Text
+
+WELCOME = Text(b'{"type":"welcome"}')
+
+
+def opened(dialect: dict[str, Any] | None) -> Opening:
+    opening = Opening(dialect, within=5.0)
+    opening.start(100.0)
+    return opening
+
+
+def test_without_rules_it_is_over_at_once() -> None:
+    for dialect in (None, {}, {"connection": {"max_age": "23h"}}):
+        assert Opening(dialect, within=5.0).over
+
+
+def test_the_peers_word_ends_it() -> None:
+    opening = opened({"ready": [{"match": {"type": "hello"}}, {"match": {"type": "welcome"}}]})
+    assert opening.listens
+    assert not opening.is_word(Text(b'{"type":"message"}'))
+    assert not opening.ends(104.0)
+    assert opening.is_word(WELCOME)
+    assert opening.ends(104.0)
+    assert opening.over
+    assert not opening.ends(105.0)
+    assert not opening.overdue(1000.0)
+
+
+def test_a_word_that_does_not_come_is_missed() -> None:
+    opening = opened({"ready": [{"match": {"type": "welcome"}}]})
+    assert opening.deadline() == 105.0
+    assert not opening.overdue(104.9)
+    assert opening.overdue(105.0) == "the dialect's [[ready]] did not come within 5 s"
+
+
+def test_with_both_the_later_one_counts() -> None:
+    opening = opened({"ready": [{"match": {"type": "welcome"}}], "connection": {"settle": 1.0}})
+    assert opening.is_word(WELCOME)
+    assert opening.deadline() == 101.0
+    assert not opening.ends(100.9)
+    assert not opening.overdue(1000.0)
+    assert opening.ends(101.0)

@@ -1,0 +1,65 @@
+"""What must be before anything is sent: the peer's word ([[ready]]), and some time ([connection] settle). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from wsadapter.worker.paths import matches
+from wsadapter.worker.text import Text
+
+_LONGEST: Final = 16 * 1024
+
+
+class Opening:
+    """The beginning of one connection, or nothing of it where the dialect asks for nothing. Times are monotonic seconds."""
+
+    def __init__(self, dialect: Mapping[str, Any] | None, *, within: float) -> None:
+        """`within`: seconds from the handshake to the peer's word."""
+        dialect = dialect or {}
+        self._words = [rule["match"] for rule in dialect.get("ready", [])]
+        self._settle = float(dialect.get("connection", {}).get("settle", 0.0))
+        self._within = within
+        self._started_at = 0.0
+        self.over = not self._words and not self._settle
+        """Whether frames may be sent."""
+
+    def start(self, now: float) -> None:
+        """The handshake is done."""
+        self._started_at = now
+
+    def skip(self) -> None:
+        """The connection is an old one."""
+        self._words = []
+        self.over = True
+
+    @property
+    def listens(self) -> bool:
+        """Whether messages must be shown to `is_word`."""
+        return bool(self._words) and not self.over
+
+    def is_word(self, text: Text) -> bool:
+        """Whether a message is the one that is waited for, and so no data."""
+        if len(text.payload) >= _LONGEST or not any(matches(text.value, word) for word in self._words):
+            return False
+        self._words = []
+        return True
+
+    def ends(self, now: float) -> bool:
+        """Whether it is over now, told once."""
+        if self.over or self._words or now < self._started_at + self._settle:
+            return False
+        self.over = True
+        return True
+
+    def overdue(self, now: float) -> str:
+        """What is missing; empty: nothing, or not yet."""
+        if self.over or not self._words or now < self._started_at + self._within:
+            return ""
+        return f"the dialect's [[ready]] did not come within {self._within:g} s"
+
+    def deadline(self) -> float | None:
+        """When to call `ends` and `overdue` next; None: never."""
+        if self.over:
+            return None
+        return self._started_at + (self._within if self._words else self._settle)
