@@ -396,7 +396,8 @@ class Owner:
             self._uplink.use_hook(opened.hook, self._assignment, self._wakeup)
         pace = endpoint.limits.sends_period / endpoint.limits.sends if endpoint.limits.sends else 0.0
         resume = self._assignment.resume
-        self._wire = Wire(connection, max_message=endpoint.max_message, pace=pace, resume=resume)
+        packed = (self._assignment.dialect or {}).get("payload", {}).get("compression", "")
+        self._wire = Wire(connection, max_message=endpoint.max_message, pace=pace, resume=resume, packed=packed)
         self._session = Session(self._assignment, salt=int.from_bytes(os.urandom(4), "big"))
         self._phase = _Phase.UP
         fields: dict[str, object] = {

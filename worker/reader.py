@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from wsadapter.contract.record import field
 from wsadapter.worker.deflate import BadDeflate, Inflater, TooLong
 from wsadapter.worker.frames import BINARY, CLOSE, PING, PONG, RSV1, TEXT
+from wsadapter.worker.unpack import Unpacker
 from wsadapter.worker.utf8 import Utf8, is_utf8
 
 _FINAL: Final = 0x80
@@ -224,10 +225,13 @@ class Reader:
     `max_message`, as it came and inflated, and one read.
     """
 
-    def __init__(self, max_message: int, inflater: Inflater | None = None) -> None:
-        """`inflater`: where permessage-deflate was agreed upon."""
+    def __init__(
+        self, max_message: int, inflater: Inflater | None = None, unpacker: Unpacker | None = None
+    ) -> None:
+        """`inflater`: where permessage-deflate was agreed upon. `unpacker`: where the peer itself compresses binary payloads."""
         self._max_message = max_message
         self._inflater = inflater
+        self._unpacker = unpacker
         self._fast = max_message > _LARGEST_SHORT
         self._fed = 0  # bytes, over the whole stream
         self._tail = b""  # of the last read: the beginning of a frame
@@ -298,7 +302,7 @@ class Reader:
                     self._texts(batch)
                     if self._checked >= 0:
                         return
-                elif data[batch.consumed] == _FINAL_BINARY:
+                elif data[batch.consumed] == _FINAL_BINARY and self._unpacker is None:
                     self._binaries(batch)
                 elif data[batch.consumed] in _FINAL_COMPRESSED and self._inflater is not None:
                     self._compressed_messages(batch)
@@ -382,7 +386,7 @@ class Reader:
                 if not payload.isascii() and not is_utf8(payload):
                     raise _Break(_NOT_UTF8)
             else:
-                batch.binary.append(len(codes))
+                payload = self._unpacked(batch, payload)
             batch.joined[len(codes)] = payload
             codes.append((at - batch.end) << _GAP)
             batch.end = batch.consumed = at
@@ -445,6 +449,9 @@ class Reader:
         if opcode >= CLOSE:
             batch.controls.append(Control(opcode, batch.data[start:stop]))
             self.closed = opcode == CLOSE
+        elif first == _FINAL_BINARY and self._unpacker is not None:
+            batch.joined[batch.count] = self._unpacked(batch, batch.data[start:stop])
+            batch.add(stop, stop)
         elif first == _FINAL_BINARY:
             batch.binary.append(batch.count)
             batch.add(start, stop)
@@ -469,13 +476,26 @@ class Reader:
         if not final:
             self._parts += payload
             return
-        index = batch.count
-        if self._opened == BINARY:
-            batch.binary.append(index)
-        batch.joined[index] = b"".join((self._parts, payload)) if self._parts else payload
+        whole = b"".join((self._parts, payload)) if self._parts else payload
+        batch.joined[batch.count] = self._unpacked(batch, whole) if self._opened == BINARY else whole
         batch.add(stop, stop)
         self._opened = self._wire_size = 0
         self._parts = bytearray()
+
+    def _unpacked(self, batch: Batch, payload: bytes) -> bytes:
+        """A binary message, which is to be the next of the batch: a text, where what is in it is one."""
+        if self._unpacker is None or not payload:
+            batch.binary.append(batch.count)
+            return payload
+        try:
+            unpacked = self._unpacker.unpack(payload, self._max_message)
+        except TooLong:
+            raise _broken(1009, f"a compressed payload of more than {self._max_message} bytes") from None
+        except BadDeflate as bad:
+            raise _broken(1007, f"a payload that can't be inflated: {bad}") from None
+        if not is_utf8(unpacked):
+            batch.binary.append(batch.count)
+        return unpacked
 
     def _inflated(self, payload: bytes, *, final: bool) -> bytes:
         assert self._inflater is not None

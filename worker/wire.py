@@ -16,6 +16,7 @@ from wsadapter.worker.poller import READ, WRITE
 from wsadapter.worker.reader import Batch, Reader
 from wsadapter.worker.sender import Sender
 from wsadapter.worker.transport import Connection
+from wsadapter.worker.unpack import Unpacker
 
 
 class Lost(Exception):
@@ -25,11 +26,15 @@ class Lost(Exception):
 class Wire:
     """Not thread-safe."""
 
-    def __init__(self, connection: Connection, *, max_message: int, pace: float, resume: Resume | None = None) -> None:
-        """`resume`: what a predecessor had done with it; `connection.first` is then what it left unfinished."""
+    def __init__(
+        self, connection: Connection, *, max_message: int, pace: float, resume: Resume | None = None, packed: str = ""
+    ) -> None:
+        """`resume`: what a predecessor had done with it; `connection.first` is then what it left unfinished. `packed`: how the
+        peer compresses binary payloads itself, as [payload] compression says."""
         self._channel = connection.channel
         agreed = connection.deflate
-        self._reader = Reader(max_message, None if agreed is None else Inflater(agreed))
+        unpacker = Unpacker(packed) if packed else None
+        self._reader = Reader(max_message, None if agreed is None else Inflater(agreed), unpacker)
         self._deflater = None if agreed is None else Deflater(agreed)
         self._remembers = agreed is not None and not agreed.server_no_context_takeover
         """What the peer sends may refer back to messages that only this process has inflated."""
