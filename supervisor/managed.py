@@ -72,7 +72,7 @@ _OVERRULING = frozenset({"hung", "corrupt", "memory_limit", "overflow"})
 """What the supervisor says of an owner it ended for these counts more than the owner's own last words."""
 _UNRESUMABLE = ("corrupt", "overflow")
 """The connection of an owner that was ended for these is not gone on with: it can't be believed, or it is not wanted."""
-_INSISTENT = ("max_age", "changed", "notice", "memory_limit")
+_INSISTENT = ("max_age", "changed", "notice", "silence", "memory_limit")
 """Changes of connection that are tried again until they succeed, or the old connection ends."""
 _POISONED = ("crashed", "hung", "memory_limit")
 _RECEIVING = 2.0
@@ -237,7 +237,7 @@ class ManagedEndpoint:
         if afresh:
             self._unwanted = True
             self._give_up_connection()
-        self._child.stop(kind="recycled")
+        self._child.stop(kind="silence" if why == "silence" else "recycled")
 
     def send(self, data: bytes, *, binary: bool) -> Future[None]:
         """Done when the owner has handed all bytes to the kernel."""
@@ -728,6 +728,11 @@ class ManagedEndpoint:
         """The peer is going to close its connection, in these words."""
         self.narrate.said(self.epoch, "warning", f"the peer asks for a new connection: {text}")
         self.replace_connection("notice")
+
+    def gave_up(self, stream: str | None, silence: float) -> None:
+        """A stream is silent all the same after it was subscribed anew."""
+        self.narrate.stalled(self.epoch, stream, silence, "it needs a new connection")
+        self.replace_connection("silence")
 
     def replace_connection(self, why: str) -> None:
         """A new connection, as planned."""

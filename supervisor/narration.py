@@ -51,6 +51,10 @@ class Narrator:
     def dropped(self, epoch: int, count: int, cause: str, text: str) -> None:
         logger.warning("%s/%d dropped: %d messages, %s%s", self._name, epoch, count, cause, f": {text}" if text else "")
 
+    def stalled(self, epoch: int, stream: str | None, silence: float, cure: str = "subscribed anew") -> None:
+        what = f"nothing of {stream}" if stream else "nothing"
+        logger.warning("%s/%d stalled: %s for %.1f s; %s", self._name, epoch, what, silence, cure)
+
     def said(self, epoch: int, level: str, text: str) -> None:
         logger.log(_LEVELS.get(level, logging.INFO), "%s/%d %s", self._name, epoch, text[:4096])
 

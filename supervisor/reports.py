@@ -85,7 +85,12 @@ def _on_dropped(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
 def _on_stalled(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
     stream = fields.get("stream")
     name = None if stream is None else key_of(stream)
-    managed.put(items.Stalled(managed.name, managed.epoch, time_ns(), name, float(fields["silence"])))
+    silence = float(fields["silence"])
+    if fields.get("hopeless"):
+        managed.gave_up(name, silence)
+        return
+    managed.put(items.Stalled(managed.name, managed.epoch, time_ns(), name, silence))
+    managed.narrate.stalled(managed.epoch, name, silence)
 
 
 def _on_notice(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:

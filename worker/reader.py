@@ -228,7 +228,7 @@ class Reader:
     def __init__(
         self, max_message: int, inflater: Inflater | None = None, unpacker: Unpacker | None = None
     ) -> None:
-        """`inflater`: where permessage-deflate was agreed upon. `unpacker`: where the peer itself compresses binary payloads."""
+        """`inflater`: where permessage-deflate was agreed upon. `unpacker`: where the peer compresses payloads itself."""
         self._max_message = max_message
         self._inflater = inflater
         self._unpacker = unpacker

@@ -32,10 +32,11 @@ from wsadapter.worker.frames import (
 )
 from wsadapter.worker.heartbeat import Heartbeat
 from wsadapter.worker.opening import Opening
+from wsadapter.worker.pace import Paces, Stall
 from wsadapter.worker.reader import Batch, Control
 from wsadapter.worker.streams import Stream, Streams
 from wsadapter.worker.subscriptions import LONGEST_ANSWER, Step, Subscriptions
-from wsadapter.worker.templates import fill
+from wsadapter.worker.templates import fill, stream_name
 from wsadapter.worker.text import UNKNOWN, Text
 from wsadapter.worker.upkeep import Found, Upkeep
 
@@ -118,6 +119,8 @@ class Session:
         self._upkeep = Upkeep(assignment.dialect, self._subscriptions.number)
         self._noticed = False
         self._streams = _streams(assignment)
+        stalled = assignment.endpoint.watchdog.stalled
+        self._paces = Paces(stalled) if stalled and self._streams is not None else None
         self._gaps = _gaps(assignment)
         self._requests: Requests | None = None
         if assignment.requests:
@@ -172,6 +175,8 @@ class Session:
         """More streams are wanted."""
         if self._streams is not None:
             self._streams.know(streams)
+        if self._paces is not None:
+            self._paces.want(map(stream_name, streams))
         if self.holds:
             self._wanted = (*self._wanted, *streams)
             return []
@@ -179,6 +184,8 @@ class Session:
 
     def unsubscribe(self, streams: list[Subscription], now: float) -> list[Action]:
         """Fewer streams are wanted."""
+        if self._paces is not None:
+            self._paces.unwant(map(stream_name, streams))
         if self.holds:
             self._wanted = tuple(stream for stream in self._wanted if stream not in streams)
             return []
@@ -255,6 +262,7 @@ class Session:
         request goes with the messages, marked: its bytes and the word that it has come are then one."""
         binary = set(batch.binary)
         first = filtered = 0
+        heard: set[Stream] = set()
         skipped: set[int] = set()
         attend = bool(batch.joined) or self._upkeep.may_hold(batch.data)
         indexes = None if self._streams is None else [0] * batch.count
@@ -288,6 +296,8 @@ class Session:
             found = self._upkeep.judge(text) if attend else None
             if found is not None:
                 yield from self._attend(found, now)
+                if found.heartbeat and (stream := self._stream_of(text)) is not None and stream.wanted:
+                    heard.add(stream)
                 if not self._endpoint.deliver_heartbeats:
                     skipped.add(at)
                 continue
@@ -297,6 +307,7 @@ class Session:
                 if stream is None:
                     continue
                 if stream.wanted and indexes is not None:
+                    heard.add(stream)
                     if not stream.index:
                         yield from self._announced(stream)
                     indexes[at] = stream.index
@@ -307,6 +318,8 @@ class Session:
                 yield Deliver(batch, first, at + 1, frozenset(skipped), filtered, indexes, identities)
                 yield from _actions(steps)
                 first, filtered, skipped = at + 1, 0, set()
+        if self._paces is not None:
+            self._paces.heard(heard, now)
         if first < batch.count:
             yield Deliver(batch, first, batch.count, frozenset(skipped), filtered, indexes, identities)
 
@@ -398,12 +411,16 @@ class Session:
         """Reading stops for a while, for the supervisor is behind: what is not read can't be missed."""
         self._paused = True
         self.heartbeat.pause()
+        if self._paces is not None:
+            self._paces.pause()
 
     def resume(self, now: float) -> None:
         """Reading goes on."""
         self._paused = False
         self._last_received = now
         self.heartbeat.resume(now)
+        if self._paces is not None:
+            self._paces.resume(now)
 
     def tick(self, now: float) -> list[Action]:
         """Time has passed; to be called not later than `deadline`."""
@@ -421,7 +438,23 @@ class Session:
         actions = self._begin(now) if self._opening.ends(now) else []
         beat = self.heartbeat.due(now)
         actions += [Send(beat, urgent=True)] if beat is not None else []
-        return actions + _actions(self._subscriptions.tick(now))
+        actions += _actions(self._subscriptions.tick(now))
+        return actions if self._paces is None else actions + self._stalled(list(self._paces.tick(now)), now)
+
+    def _stalled(self, stalls: Sequence[Stall], now: float) -> list[Action]:
+        """What is silent is told and subscribed anew; where that was no help the supervisor makes a new connection."""
+        actions: list[Action] = []
+        again: list[Subscription] = []
+        for stall in stalls:
+            fields = {"stream": stall.stream.name, "silence": stall.silence, "hopeless": stall.hopeless}
+            actions.append(Say(Report(event="stalled", fields=fields)))
+            if not stall.hopeless and self._streams is not None:
+                again.append(self._streams.subscription(stall.stream))
+        if again:
+            if (self._assignment.dialect or {})["subscribe"].get("unsubscribe"):
+                actions += _actions(self._subscriptions.unsubscribe(again, now))
+            actions += _actions(self._subscriptions.subscribe(again, now))
+        return actions
 
     def deadline(self) -> float | None:
         """When to call `tick`; None: not before something happens."""
@@ -430,6 +463,8 @@ class Session:
         if self._state is _State.ENDED:
             return None
         times = [self.heartbeat.deadline(), self._subscriptions.deadline(), self._opening.deadline()]
+        if self._paces is not None:
+            times.append(self._paces.deadline())
         if self._endpoint.watchdog.silence and not self._paused:
             times.append(self._last_received + self._endpoint.watchdog.silence)
         return min((t for t in times if t is not None), default=None)

@@ -73,6 +73,10 @@ class Streams:
         included = not include or any(fnmatchcase(name, glob) for glob in include)
         return Stream(name, included and not any(fnmatchcase(name, glob) for glob in exclude))
 
+    def subscription(self, stream: Stream) -> Subscription:
+        """What to subscribe for it."""
+        return self._tables[stream.name][0] if stream.name in self._tables else stream.name
+
     def find(self, value: Any) -> Stream | None:
         """The stream of a parsed message; None where it belongs to none of the subscriptions."""
         if self._fields is not None:

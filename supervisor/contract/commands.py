@@ -230,8 +230,8 @@ class Report:
     1, in the records' stream tables; `name`: what it stands for from here on in this epoch), "dropped" (`count`, `bytes`,
     `cause`, `text`), "gap" (`cause`, `stream` or null, `expected`, `got`), "answer" (`id`, `rejected`: of the request whose
     answer is the next message of the stream `record.ANSWER`, which counts only when that has come: its bytes and this word are
-    then one), "stalled" (`stream`, `silence`), "notice" (`text`: the peer asks us to reconnect), "log" (`level`, `text`) or,
-    last of all, "down" (`reason`).
+    then one), "stalled" (`stream`, `silence`, `hopeless`: it was told before), "notice" (`text`: the peer asks us to
+    reconnect), "log" (`level`, `text`) or, last of all, "down" (`reason`).
     """
 
     event: str

@@ -135,6 +135,10 @@ class Watchdog:
     """The receive loop must answer a probe within this time."""
     silence: float = 0.0
     """Something must be received within this time."""
+    stalled: float = 60.0
+    """A stream of a dialect with [stream] that is silent for longer, and ten times longer than the longest pause it made
+    before (for ten times as long as that it must have been watched), has stalled: `Stalled`, and it is subscribed anew. Three
+    times as long: a new connection as planned, with the reason `silence`."""
     memory: int = 0
     """Resident bytes of the owner."""
     max_age: float = 0.0

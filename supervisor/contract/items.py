@@ -292,7 +292,8 @@ class Restored(Event):
 
 @dataclass(frozen=True, slots=True)
 class Stalled(Event):
-    """A stream is silent for longer than it should be. Not emitted yet: it comes with the rules of the dialects."""
+    """A stream is silent for longer than its own pace lets expect (`watchdog.stalled`), and is subscribed anew. It does not
+    mean that data are missing: only `Gap` and `Dropped` do."""
 
     stream: str | None
     silence: float

@@ -17,7 +17,7 @@ KINDS: dict[str, str] = {
     "not_ready": "the word of the peer that its dialect waits for ([[ready]]) did not come within `timeouts.handshake`",
     "protocol_error": "the peer broke RFC 6455; the owner closed with 1002, 1007 or 1009 (`code`)",
     "holder_lost": "the process that holds its TLS (`tls.holder`) ended, and the connection with it",
-    "silence": "nothing was received for `watchdog.silence` seconds",
+    "silence": "nothing was received for `watchdog.silence` seconds, or a stream that `Stalled` stayed silent",
     "heartbeat_missed": "a heartbeat was not answered in time, or the peer's own (`heartbeat.server_interval`) did not come",
     "send_failed": "what was to be sent could not be written within `timeouts.send`",
     "hung": "the owner made no progress for `watchdog.progress` seconds and was killed",

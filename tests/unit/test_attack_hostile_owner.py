@@ -134,7 +134,7 @@ values = st.recursive(
 fields_of = {
     "stage": ["stage"], "up": ["subprotocol", "headers", "peer"], "subscribed": ["stream"], "rejected": ["stream", "error"],
     "restored": ["ok", "failed"], "stream": ["index", "name"], "dropped": ["count", "bytes", "cause", "text"],
-    "answer": ["id", "rejected"], "gap": ["cause", "expected", "got", "stream"], "stalled": ["stream", "silence"],
+    "answer": ["id", "rejected"], "gap": ["cause", "expected", "got", "stream"], "stalled": ["stream", "silence", "hopeless"],
     "notice": ["text"], "log": ["level", "text"], "down": ["reason"],
 }  # fmt: skip
 reports = st.sampled_from(sorted(REPORTS)).flatmap(

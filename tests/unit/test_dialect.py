@@ -118,7 +118,7 @@ def test_what_is_wrong_is_told(old: str, new: str, expected: list[str], tmp_path
         ("[connection]\nmax_age = '23h'\nrollover_window = '30m'\nsilence = 60\nsettle = 1.0", []),
         ("[connection]\nsettle = 0\nmemory = 1", [
             "connection.settle: expected seconds, more than 0, got 0",
-            "connection.memory: unknown key; known: max_age, rollover_window, settle, silence",
+            "connection.memory: unknown key; known: max_age, rollover_window, settle, silence, stalled",
         ]),
         ("[limits]\nsends = 5\nsends_period = 0", ["limits.sends_period: expected more than 0, got 0"]),
         ("[payload]\ncompression = 'gzip'", []),

@@ -20,7 +20,7 @@ SECTION_OF: Final = {"heartbeat": "heartbeat", "request": "request", "limits": "
 """Table of a dialect -> the section of an endpoint for which it gives defaults, with the same keys."""
 
 _REQUIRED: Final = ("dialect", "urls", "subscribe")
-_OF_CONNECTION: Final = ("max_age", "rollover_window", "silence")
+_OF_CONNECTION: Final = ("max_age", "rollover_window", "silence", "stalled")
 _FITS: Final[Mapping[str, Check]] = {"contains": shapes.string, "match": shapes.match}
 _GAP_FORMS: Final = (frozenset({"first", "last"}), frozenset({"value"}), frozenset({"previous", "value"}))
 _NUMBERS: Final = frozenset({"first", "last", "value", "previous"})
