@@ -30,6 +30,7 @@ _COMMANDS = [
     ("... --check --show", "prints the effective settings too, secrets masked"),
     ("... --demo", "needs no network and no file: local exchanges replay recordings over TLS"),
     ("... --duration S", "stops by itself after S seconds"),
+    ("... --takeover", "goes on with the connections of the running supervisor of that name, closing none; else just starts"),
     ("... --name NAME", "another instance name than the configuration's"),
     ("... --log-level LEVEL", "what goes to standard error: debug, info, warning, error"),
     ("python -m wsadapter status", "a table of the endpoints; `--json` for programs; a probe by its exit code"),

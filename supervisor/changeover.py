@@ -92,6 +92,11 @@ class Changeover:
         return self._succession is not None
 
     @property
+    def overlaps(self) -> bool:
+        """Whether the new connection may still repeat what the old one had delivered."""
+        return self._merge is not None
+
+    @property
     def phase(self) -> str | None:
         """For the status."""
         return None if self._succession is None else self._succession.phase.name.lower()

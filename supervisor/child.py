@@ -30,7 +30,7 @@ from wsadapter.contract.errors import NotConnected
 from wsadapter.contract.reasons import Reason, from_exit_code
 from wsadapter.contract.record import MAX_RECORD, CorruptRecord, Record, RecordReader
 from wsadapter.custody import Announced, HeldConnection, NotResumable, Resumption
-from wsadapter.processes import Launcher, Started, is_child
+from wsadapter.processes import AdoptedProcess, Launcher, Started, is_child
 from wsadapter.reactor import Reactor, Timer
 
 logger = logging.getLogger("wsadapter.supervisor")
@@ -93,7 +93,7 @@ class OwnerChild:
     def __init__(
         self,
         reactor: Reactor,
-        launcher: Launcher,
+        launcher: Launcher | None,
         listener: Listener,
         *,
         timeouts: Timeouts,
@@ -101,8 +101,8 @@ class OwnerChild:
         pipe_bytes: int,
         renounced: Callable[[], None],
     ) -> None:
-        """Order the process. `pipe_bytes`: what its data pipe should hold, if it may. `renounced` is called if the launcher
-        is stuck with it."""
+        """Order the process; without a launcher it comes from another supervisor (takeover/owners.py). `pipe_bytes`: what its
+        data pipe should hold, if it may. `renounced` is called if the launcher is stuck with it."""
         self.serial = next(_serials)
         self.listener = listener
         self.timeouts = timeouts
@@ -139,8 +139,9 @@ class OwnerChild:
         self._deadline: Timer | None = None
         self._reaper: Timer | None = None
         self._probe_sent: float | None = None
-        self._set_deadline(watchdog.startup)
-        launcher.start(f"wsadapter-owner-{self.serial}", self._on_launched)
+        if launcher is not None:
+            self._set_deadline(watchdog.startup)
+            launcher.start(f"wsadapter-owner-{self.serial}", self._on_launched)
 
     @property
     def pid(self) -> int | None:
@@ -219,6 +220,32 @@ class OwnerChild:
         self._paused = False
         self._listen_to_data(poller.READ)
 
+    def freeze(self) -> None:
+        """Another supervisor may get it: nothing of it is read, and nothing is done with it, until `thaw`. It must serve."""
+        assert self._started is not None
+        started = self._started
+        for fd in (started.data.fileno(), started.log.fileno(), started.control.fileno(), started.pidfd):
+            if fd is not None:
+                self._reactor.unregister(fd)
+        self._control_waits = False
+        self._probe_sent = None
+
+    def thaw(self) -> None:
+        """Ours again, or at last: read on."""
+        assert self._started is not None
+        self._paused = False
+        self._listen(self._started)
+        self._write_control()
+
+    def relinquish(self) -> None:
+        """It is another supervisor's now: forget it. It must be frozen."""
+        self.state = State.DEAD
+        self._set_deadline(0)
+        if self._held is not None:
+            self._held.sock.close()  # our duplicate only
+            self._held = None
+        self._close()
+
     def probe(self) -> None:
         """Ask its receive loop for a sign of life, and judge the last answer (`watchdog.progress`)."""
         if self.state is not State.SERVING:
@@ -274,7 +301,7 @@ class OwnerChild:
 
     def _watch(self) -> None:
         assert self._started is not None
-        started, reactor = self._started, self._reactor
+        started = self._started
         self._set_deadline(self.watchdog.startup)
         self._control = started.control
         self._control.setblocking(False)
@@ -282,13 +309,17 @@ class OwnerChild:
             os.set_blocking(end.fileno(), False)
         _enlarge(started.data.fileno(), self._pipe_bytes)
         self._data_fd = started.data.fileno()
-        reactor.register(self._data_fd, self._on_data)
+        self._listen(started)
+        if started.pidfd is None:
+            self._look_for_death()
+
+    def _listen(self, started: Started) -> None:
+        reactor = self._reactor
+        reactor.register(self._data_fd, self._on_data, 0 if self._paused else poller.READ)
         reactor.register(started.log.fileno(), self._on_log)
-        reactor.register(self._control.fileno(), self._on_control)
+        reactor.register(started.control.fileno(), self._on_control)
         if started.pidfd is not None:
             reactor.register(started.pidfd, self._on_death)
-        else:
-            self._look_for_death()
 
     def _announce(self) -> None:
         self._was_ready = True
@@ -620,7 +651,7 @@ class OwnerChild:
             end.close()
         if started.pidfd is not None:
             os.close(started.pidfd)
-        if started.process.exitcode is not None:
+        if started.process.exitcode is not None or isinstance(started.process, AdoptedProcess):
             started.process.close()
         self._forget_handed()
         self._started = None

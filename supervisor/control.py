@@ -3,7 +3,8 @@
     {"command": "status"}                        {"ok": true, "status": {...}}
     {"command": "restart", "endpoint": "kraken"} {"ok": true, "endpoint": "kraken", "epoch": 4, "pid": 4711}   when it is up
     {"command": "stop"}                          {"ok": true}, and the end of the connection when all has stopped
-    {"command": "reboot"}                        {"ok": false, "error": "...", "known": ["restart", "status", "stop"]}
+    {"command": "takeover", ...}                 see takeover/: from there on the connection is no longer line by line
+    {"command": "reboot"}                        {"ok": false, "error": "...", "known": ["restart", "status", ...]}
 
 The server lives in the supervisor's reactor, so it never blocks: whoever does not read his answer waits alone. It takes orders
 only from the user it runs as, and from root.
@@ -68,6 +69,9 @@ class Commanded(Protocol):
     def status(self) -> dict[str, Any]: ...
     def begin_restart(self, name: str) -> Future[None]: ...
     def ask_to_stop(self) -> bool: ...
+    def begin_giving(self, peer: socket.socket, asked: dict[str, Any]) -> None:
+        """Hand all it has over to another supervisor, at the other end of `peer`."""
+        ...
 
 
 class ControlServer:
@@ -83,6 +87,7 @@ class ControlServer:
             "restart": self._restart,
             "status": self._status,
             "stop": self._stop,
+            "takeover": self._takeover,
         }
         reactor.call(lambda: reactor.register(instance.listener.fileno(), self._accept))
 
@@ -140,7 +145,8 @@ class ControlServer:
             if events & ~WRITE and not self._read(client):
                 self._drop(client)
                 return
-            self._write(client)
+            if client in self._clients:  # a takeover's is its own
+                self._write(client)
         except OSError:  # it is gone: nothing is lost but its answer
             self._drop(client)
 
@@ -224,6 +230,13 @@ class ControlServer:
         client.answer({"ok": True})
         if self._supervisor.state == "running":
             self._supervisor.ask_to_stop()
+
+
+    def _takeover(self, client: _Client, request: dict[str, Any]) -> None:
+        """From here on the connection is the takeover's."""
+        self._clients.remove(client)
+        self._reactor.unregister(client.socket.fileno())
+        self._supervisor.begin_giving(client.socket, request)
 
 
 class _Client:

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 
 from wsadapter import capabilities
 from wsadapter.contract.errors import AlreadyRunning
@@ -116,6 +117,29 @@ class Instance:
             listener.close()
             raise AlreadyRunning(name, None, f"abstract socket {_abstract_address(name)[1:]}") from None
         return cls(name, _listening(listener), None, None)
+
+    @classmethod
+    def inherit(cls, name: str, listener: int, lock: int | None, path: str | None) -> Instance:
+        """The claim of a supervisor that is taken over, by its descriptors."""
+        if lock is not None:
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        sock = socket.socket(fileno=listener)
+        sock.setblocking(False)
+        return cls(name, sock, lock, Path(path) if path is not None else None)
+
+    def to_plain(self) -> tuple[dict[str, Any], list[int]]:
+        """What `inherit` needs, and the descriptors, which stay open here."""
+        plain = {"path": str(self._path) if self._path else None, "locked": self._lock is not None}
+        return plain, [self.listener.fileno(), *([self._lock] if self._lock is not None else [])]
+
+    def hand_over(self) -> None:
+        """It is another process's now: forget it. The lock belongs to the open file, so it goes on."""
+        self.listener.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+        self._path = None
 
     def describe(self) -> str:
         """Where the control socket is."""

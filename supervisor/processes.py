@@ -10,6 +10,7 @@ keeps the deadline and replaces the launcher when it passes.
 
 from __future__ import annotations
 
+import fcntl
 import io
 import multiprocessing
 import os
@@ -44,13 +45,17 @@ from wsadapter.descriptors import blind
 
 _DESCRIPTORS = 20
 """So many a start needs at one time, the first of a fork server included."""
+_PIDFD_GET_INFO = 0xC040FF0B
+"""_IOWR(0xFF, 11, 64 bytes): linux/pidfd.h, `struct pidfd_info` of its first version."""
+_PIDFD_INFO_SIZE = 64
+_PIDFD_INFO_EXIT = 1 << 3
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
     """A process that was started, with our ends of its three channels."""
 
-    process: OwnerProcess
+    process: OwnerProcess | AdoptedProcess
     pid: int
     pidfd: int | None
     """None where the platform has none."""
@@ -58,6 +63,41 @@ class Started:
     data: Connection
     control: socket.socket
     log: Connection
+
+
+class AdoptedProcess:
+    """An owner that another supervisor had started: not our child. Its exit status is what the kernel tells of it."""
+
+    status_is_known = True
+
+    def __init__(self, pidfd: int) -> None:
+        """A duplicate of `pidfd` is kept, as `sentinel`."""
+        self.sentinel = os.dup(pidfd)
+
+    @property
+    def exitcode(self) -> int | None:
+        """As of a `multiprocessing.Process`; None while it lives, and where the kernel does not tell."""
+        return pidfd_exit_code(self.sentinel) if self.sentinel >= 0 else None
+
+    def close(self) -> None:
+        """Give back what is kept."""
+        if self.sentinel >= 0:
+            os.close(self.sentinel)
+            self.sentinel = -1
+
+
+def pidfd_exit_code(pidfd: int) -> int | None:
+    """The exit code of a process that was reaped, negative for a signal; None where it was not, or the kernel does not tell
+    (PIDFD_GET_INFO with PIDFD_INFO_EXIT, Linux 6.15)."""
+    info = bytearray(_PIDFD_INFO_SIZE)
+    info[:8] = _PIDFD_INFO_EXIT.to_bytes(8, "little")
+    try:
+        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, info)
+    except OSError:
+        return None
+    if not int.from_bytes(info[:8], "little") & _PIDFD_INFO_EXIT:
+        return None
+    return os.waitstatus_to_exitcode(int.from_bytes(info[60:64], "little"))
 
 
 class OwnerProcess(process.BaseProcess):

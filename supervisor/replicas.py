@@ -98,6 +98,11 @@ class Replicas:
             member.endpoint = endpoint
 
     @property
+    def dialect(self) -> dict[str, Any] | None:
+        """Its dialect's data."""
+        return self._dialect
+
+    @property
     def settled(self) -> bool:
         """It has no process, and none will come by itself."""
         return all(member.settled for member in (*self._members.values(), *self._leaving))

@@ -58,6 +58,7 @@ def _parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
     add("--check", action="store_true", help="check the configuration and exit with 0 or 2")
     add("--show", action="store_true", help="with --check: print the effective settings, secrets masked")
     add("--demo", action="store_true", help="no network, no file: local exchanges replay recordings over TLS")
+    add("--takeover", action="store_true", help="go on with the connections of the running supervisor of that name")
     add("--duration", type=_seconds, metavar="S", help='stop after S seconds (or "500ms", "2m", "1h")')
     add("--name", help="of this instance, instead of the configuration's")
     add("--log-level", choices=_LEVELS, default="info", help="what goes to standard error (default: info)")
@@ -67,6 +68,8 @@ def _parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
         parser.error("give a configuration file, or --demo instead of one")
     if options.demo and options.check:
         parser.error("--check checks a configuration file; --demo has none")
+    if options.takeover and (options.demo or options.check):
+        parser.error("--takeover goes with a configuration that is to be run")
     if options.show and not options.check:
         parser.error("--show goes with --check")
     return options
@@ -120,7 +123,7 @@ def _run(options: argparse.Namespace, path: Path) -> int:
     settings = _load(path, options.name)
     _raise_file_limit()
     with LogThread(_STDERR, getattr(logging, options.log_level.upper())) as log:
-        return Runner(settings, path, log, duration=options.duration).run()
+        return Runner(settings, path, log, duration=options.duration, takeover=options.takeover).run()
 
 
 def _load(path: Path, name: str | None) -> Settings:

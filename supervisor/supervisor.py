@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import socket
 import sys
 import threading
 import weakref
@@ -19,7 +20,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Itera
 from concurrent.futures import Future
 from dataclasses import replace
 from time import monotonic, time, time_ns
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 from uuid import uuid4
 
 from wsadapter import capabilities, shield
@@ -42,6 +43,7 @@ from wsadapter.requests import Pending
 from wsadapter.restart import ConnectBudget, Decision, Verdict
 from wsadapter.spares import Spares
 from wsadapter.stream import Stream
+from wsadapter.takeover import whole
 from wsadapter.version import VERSION
 from wsadapter.watchdogs import resident_bytes
 
@@ -122,7 +124,11 @@ class Supervisor:
         self._launcher: Launcher | None = None
         self._spares = Spares(self.reactor, spares, self._order_spare)
         self._control: ControlServer | None = None
-        self._instance: Instance | None = None
+        self.instance: Instance | None = None
+        """Its claim to its name, while it runs under one."""
+        self.has_runner = False
+        """Whether the command line's main job consumes it: then another supervisor can take it over."""
+        self._taken = False
         self._started_at = monotonic()
         self._wall_offset = time() - monotonic()
         self._goodbye: weakref.finalize[..., Any] | None = None
@@ -168,8 +174,10 @@ class Supervisor:
                 return False
             if multiprocessing.current_process().daemon:
                 raise UsageError("a daemonic multiprocessing process may not have children; start the supervisor elsewhere")
-            if self.name:
-                self._open_instance()
+            if self.name and self.instance is None:
+                self.instance = Instance.acquire(self.name, self._runtime_dir)
+            if self.instance is not None:
+                self._open_control()
             if self._start_method == "forkserver" and not capabilities.temporary_folder():
                 logger.warning("no folder for temporary files: owners start by spawn, which is slower")
             self._launcher = Launcher(self._start_method)
@@ -414,9 +422,12 @@ class Supervisor:
             managed = kind(self, endpoint, dialect, numbers=before.ledger.numbers if before else None)
             if before is not None and not before.settled:
                 self._awaiting[before] = managed
+        return self._prepare(managed)
+
+    def _prepare(self, managed: Kept) -> Kept:
         managed.quarantine = str(runtime_folder(self._runtime_dir) / "quarantine" / self.run)
         managed.sys_path = tuple(path or os.getcwd() for path in sys.path)  # noqa: PTH109 - "" stands for it
-        self._endpoints[endpoint.name] = managed
+        self._endpoints[managed.name] = managed
         return managed
 
     def _add(self, endpoint: Endpoint) -> None:
@@ -460,14 +471,16 @@ class Supervisor:
             "strategy": self._strategy,
             "spares": self._spares.warm,
             "capabilities": capabilities.summary(self._start_method),
-            "runtime": self._instance.describe() if self._instance else None,
+            "runtime": self.instance.describe() if self.instance else None,
             "endpoints": {name: managed.status() for name, managed in self._endpoints.items()},
         }
 
     def _begin(self) -> None:
         self._started_at = monotonic()
         self._main.put_event(Started("", 0, time_ns(), self.run, self.name, VERSION))
-        for managed in self._endpoints.values():
+        if self._taken:
+            whole.begin(self)
+        for managed in self._endpoints.values() if not self._taken else ():
             managed.start()
         self._spares.fill()
         self._watch_clock()
@@ -498,6 +511,46 @@ class Supervisor:
         self.reactor.call_later(_CLOCK_INTERVAL, self._watch_clock)
 
     # -- what an endpoint needs (managed.Office) -------------------------------------------------------------------------
+
+    # -- for a takeover (takeover/) --------------------------------------------------------------------------------------
+
+    def kept(self) -> list[Kept]:
+        """All its endpoints."""
+        return list(self._endpoints.values())
+
+    def claim(self, name: str) -> None:
+        """Take a name while it runs: lock and control socket. Raises `AlreadyRunning`."""
+        with self._lock:
+            self.name = name
+            self.instance = Instance.acquire(name, self._runtime_dir)
+            self._open_control()
+
+    def take_in(self, managed: Kept) -> None:
+        """An endpoint that comes from another supervisor; before the start."""
+        self._taken = True
+        self._prepare(managed)
+
+    def begin_giving(self, peer: socket.socket, asked: dict[str, Any]) -> None:
+        """Hand all it has over to the supervisor at the other end of `peer`."""
+        from wsadapter.takeover.giver import Giver
+
+        Giver(self, peer, asked).start()
+
+    def put_flush(self, flush: object) -> None:
+        """For the runner, behind all that was received."""
+        self._main.put_event(cast("Event", flush))
+
+    def given_away(self, to: str) -> None:
+        """All it had is another supervisor's; what is left of it ends."""
+        logger.info("taken over by %s", to)
+        self._endpoints.clear()
+        assert self.instance is not None
+        assert self._control is not None
+        self._control.close()
+        self.instance.hand_over()
+        self._begin_stop()
+
+    # -- what an endpoint needs (managed.Office), on ---------------------------------------------------------------------
 
     def hire(self, listener: Listener, endpoint: Endpoint) -> OwnerChild:
         """For an endpoint: a warm owner, or one on its way."""
@@ -573,11 +626,11 @@ class Supervisor:
         if self._state == "new":
             self.start()
 
-    def _open_instance(self) -> None:
+    def _open_control(self) -> None:
         from wsadapter.control import ControlServer
 
-        self._instance = Instance.acquire(self.name, self._runtime_dir)
-        self._control = ControlServer(self.reactor, self._instance, self)
+        assert self.instance is not None
+        self._control = ControlServer(self.reactor, self.instance, self)
 
     def _close(self) -> None:
         # Not in a signal handler while another thread is at it: that one waits for the poll which the handler interrupted.
@@ -594,8 +647,8 @@ class Supervisor:
             if self._launcher is not None:
                 self._launcher.close()
             self.reactor.close()
-            if self._instance is not None:
-                self._instance.release()
+            if self.instance is not None:
+                self.instance.release()
             if self._control is not None:
                 self._control.dismiss()
             if self._goodbye is not None:

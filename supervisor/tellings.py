@@ -23,6 +23,15 @@ class Tellings:
         self._untold: list[tuple[int, list[Subscription]]] = []
         """Those that the next owner of the connection has to be told of."""
 
+    def adopt(
+        self, refs: Iterator[int], told: list[tuple[int, tuple[int, list[Subscription]]]],
+        untold: list[tuple[int, list[Subscription]]],
+    ) -> None:  # fmt: skip
+        """Go on where another supervisor was."""
+        self._refs = refs
+        self._told = {ref: (kind, streams) for ref, (kind, streams) in told}
+        self._untold = [(kind, streams) for kind, streams in untold]
+
     def tell(self, kind: int, streams: list[Subscription]) -> None:
         """SUBSCRIBE or UNSUBSCRIBE."""
         ref = next(self._refs)

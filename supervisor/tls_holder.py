@@ -80,6 +80,17 @@ class TlsHolder:
         if self.child.state is State.WARM:
             self.on_ready(self.child)
 
+    @classmethod
+    def of(cls, child: OwnerChild, gone: Callable[[TlsHolder], None], said: Callable[[str], None]) -> TlsHolder:
+        """One that serves already, and comes from another supervisor."""
+        holder = cls.__new__(cls)
+        holder._gone, holder._said = gone, said
+        holder._order = holder._lost = holder.owners_end = holder._far = None
+        holder._unwanted = False
+        holder.child = child
+        child.listener = holder
+        return holder
+
     @property
     def pid(self) -> int | None:
         """None before it is there."""

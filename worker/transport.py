@@ -101,7 +101,11 @@ def open_channel(assignment: Assignment, progress: Progress) -> tuple[Channel, s
     endpoint, target = assignment.endpoint, _parse(assignment.url)
     sock = _tcp(endpoint, target, progress)
     try:
-        return _secured(sock, endpoint, target, progress), _address(sock.getpeername())
+        peer = _address(sock.getpeername())
+        return _secured(sock, endpoint, target, progress), peer
+    except OSError as error:  # it was reset at once
+        sock.close()
+        raise _failed(f"connecting to {target.host}:{target.port}: {_words(error)}") from error
     except BaseException:
         sock.close()
         raise

@@ -16,9 +16,10 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic, time_ns
-from typing import Final
+from typing import Final, cast
 
 import orjson
 
@@ -28,9 +29,14 @@ from wsadapter.console.logs import LogThread
 from wsadapter.console.signals import SignalThread
 from wsadapter.contract.errors import AllFatal, AlreadyRunning, ConfigError, SupervisorStopped, UsageError, WsAdapterError
 from wsadapter.contract.items import Batch, Gap, Started
+from wsadapter.control import ControlError, ask_to_stop
 from wsadapter.outputs import Output, OutputFailed, open_output
 from wsadapter.outputs.jsonl import continuation_gaps
 from wsadapter.supervisor import Supervisor
+from wsadapter.takeover.giver import Flush
+from wsadapter.takeover.taker import OtherContract, take
+from wsadapter.takeover.whole import adopt
+from wsadapter.takeover.wire import TakeoverError
 
 logger = logging.getLogger("wsadapter.runner")
 
@@ -45,20 +51,24 @@ EXIT_CODES: Final[Mapping[int, str]] = {
     OUR_FAULT: "our own fault: a bug; the traceback says where",
     CONFIGURATION: "the configuration or the command line is wrong; nothing was started",
     ALL_FATAL: "every endpoint is fatal: nothing is left that could deliver",
-    ALREADY_RUNNING: "another supervisor of that name is running",
+    ALREADY_RUNNING: "another supervisor of that name is running, and could not be taken over where that was asked for",
     OUTPUT_FAILED: "the output failed: a full disk, a closed pipe",
 }
 """Every exit code with its meaning. A second stop signal ends the program at once with 128 + its number, as shells count."""
 
 _FLUSH_INTERVAL: Final = 1.0
 _PATIENCE_FOR_STATUS: Final = 2.0
+_PATIENCE_FOR_UPS: Final = 30.0
 
 
 class Runner:
     """Runs one configuration. For the main thread."""
 
-    def __init__(self, settings: Settings, path: Path, log: LogThread, *, duration: float | None = None) -> None:
-        """`path`: what a reload reads again. `duration`: seconds after which it stops by itself.
+    def __init__(
+        self, settings: Settings, path: Path, log: LogThread, *, duration: float | None = None, takeover: bool = False
+    ) -> None:
+        """`path`: what a reload reads again. `duration`: seconds after which it stops by itself. `takeover`: go on with all
+        that the running supervisor of that name has.
 
         Raises `ConfigError`, `UnsupportedPlatform`.
         """
@@ -66,7 +76,12 @@ class Runner:
         self._path = path
         self._log = log
         self._duration = duration
+        self._takeover = takeover
         self._feed = Supervisor.from_settings(settings)
+        self._taken: frozenset[str] = frozenset()
+        """Endpoints that came from another supervisor."""
+        self._is_beside = False
+        """Another supervisor of that name runs, which can't be taken over."""
         self._started = threading.Event()
         self._stop_wanted = False
 
@@ -81,12 +96,19 @@ class Runner:
             return _give_up(error, CONFIGURATION)
         except OutputFailed as error:
             return _give_up(error, OUTPUT_FAILED)
+        except TakeoverError as error:
+            return _give_up(error, ALREADY_RUNNING)
         except AllFatal as error:
             return _give_up(error, ALL_FATAL)
 
     def _run(self) -> int:
+        if self._takeover:
+            self._take_over()
+        self._feed.has_runner = True
         self._feed.start()  # first of all: where another one runs, its output must not be touched
         try:
+            if self._taken:
+                self._apply()
             self._after_start()
             self._carry()
         finally:
@@ -94,8 +116,47 @@ class Runner:
             self._summarise()
         return STOPPED
 
+    def _take_over(self) -> None:
+        """All that the running supervisor has is ours then, under its configuration still; where none runs, we just start."""
+        settings = self._settings
+        try:
+            taken = take(settings.name, settings.runtime_dir)
+        except OtherContract as error:
+            logger.warning("no takeover: %s. This one starts beside it, and stops it when all is up here", error)
+            self._feed = Supervisor.from_settings(replace(settings, name=""))
+            self._is_beside = True
+            return
+        if taken is None:
+            logger.info("no supervisor named %r runs here: nothing to take over", settings.name)
+            return
+        self._feed = Supervisor.from_settings(replace(settings, endpoints=()))
+        adopt(self._feed, taken)
+        self._taken = frozenset(managed.name for managed in self._feed.kept())
+        logger.info("took over from pid %d: %s", taken.pid, ", ".join(sorted(self._taken)) or "no endpoints")
+
+    def _succeed(self) -> None:
+        """Stop the one that could not be taken over, and take its name. In a thread of its own."""
+        feed, settings = self._feed, self._settings
+        if not feed.reactor.run_until(lambda: all(kept.state == "up" for kept in feed.kept()), _PATIENCE_FOR_UPS):
+            logger.warning("not everything is up after %g s; the other supervisor is stopped all the same", _PATIENCE_FOR_UPS)
+        try:
+            ask_to_stop(settings.name, runtime_dir=settings.runtime_dir)
+            feed.claim(settings.name)
+        except (ControlError, AlreadyRunning) as error:
+            logger.error("it is not known to have stopped, so this one runs without its name: %s", error)  # noqa: TRY400
+        else:
+            logger.info("the other supervisor has stopped; this one is %r now", settings.name)
+
+    def _apply(self) -> None:
+        """Our own configuration over what was taken."""
+        changes = self._feed.reload(self._settings)
+        if said := [f"{kind} {', '.join(names)}" for kind, names in changes.items() if names]:
+            logger.info("the new configuration: %s", "; ".join(said))
+
     def _after_start(self) -> None:
         self._started.set()
+        if self._is_beside:
+            threading.Thread(target=self._succeed, name="wsadapter-succeed", daemon=True).start()
         if self._stop_wanted:
             self._feed.ask_to_stop()
         if self._duration is not None:
@@ -107,7 +168,7 @@ class Runner:
     def _carry(self) -> None:
         output = open_output(self._settings.output)
         try:
-            names = [endpoint.name for endpoint in self._settings.endpoints]
+            names = [endpoint.name for endpoint in self._settings.endpoints if endpoint.name not in self._taken]
             self._carry_to(output, continuation_gaps(output.continued(names), at=time_ns()))
         finally:
             output.close()
@@ -118,6 +179,10 @@ class Runner:
         for item in feed.batches():
             if isinstance(item, Batch):
                 output.write_batch(item)
+            elif isinstance(cast("object", item), Flush):
+                output.flush()
+                cast("Flush", item).written.set_result(None)
+                continue
             else:
                 output.write_event(item)
                 if isinstance(item, Started):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from importlib import import_module
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from multiprocessing.process import BaseProcess
@@ -23,7 +25,17 @@ def plain_process(target: Callable[..., None], args: tuple[Any, ...], name: str)
 def run_owner(data: Connection, control: Connection, log: Connection) -> None:
     """The target of an owner's `Process`: the write end of its data pipe, its control socket, the write end of its log pipe."""
     accept_signals()
+    _leave_the_tracker()
     import_module(WORKER).main(data, control, log)
+
+
+def _leave_the_tracker() -> None:
+    """Let go of `multiprocessing`'s resource tracker, which lives as long as somebody holds its pipe: it has the standard
+    output of the supervisor that started it open, and an owner may outlive that one (takeover)."""
+    tracker: Any = resource_tracker._resource_tracker
+    if tracker._fd is not None:
+        os.close(tracker._fd)
+        tracker._fd = None
 
 
 def accept_signals() -> None:

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import struct
 from array import array
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -202,6 +203,27 @@ class RecordReader:
     def torn(self) -> int:
         """Bytes of an unfinished record."""
         return self._filled
+
+    def to_plain(self) -> dict[str, Any]:
+        """All that another reader needs to go on in the middle of a record; see `from_plain`."""
+        return {
+            "limit": self.limit,
+            "sequence": self._sequence,
+            "position": self.position,
+            "unfinished": b64encode(self._buffer[: self._filled]).decode(),
+            "tail": b64encode(self.tail()).decode(),
+        }
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> RecordReader:
+        """The reverse of `to_plain`."""
+        reader = cls(limit=plain["limit"], position=plain["position"], tail=b64decode(plain["tail"]))
+        reader._sequence = plain["sequence"]
+        rest = b64decode(plain["unfinished"])
+        reader._buffer = bytearray(max(_ROOM_LEAST, 2 * len(rest)))
+        reader._buffer[: len(rest)] = rest
+        reader._filled = len(rest)
+        return reader
 
     def tail(self) -> bytes:
         """The bytes before `position` that belong to an unfinished message."""

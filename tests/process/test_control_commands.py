@@ -174,7 +174,7 @@ def test_what_is_no_command_is_answered_and_harms_nobody(tmp_path: Path) -> None
             up(running, "a")
             with connected(tmp_path, "a") as client:
                 assert asked(client, b'{"command":"reboot"}') == {
-                    "ok": False, "error": "unknown command 'reboot'", "known": ["restart", "status", "stop"],
+                    "ok": False, "error": "unknown command 'reboot'", "known": ["restart", "status", "stop", "takeover"],
                 }  # fmt: skip
                 for nonsense in (b"hello", b"[]", b"{}", b'{"command":7}', b"\xff\xfe", b'{"command":"restart"}'):
                     assert asked(client, nonsense)["ok"] is False

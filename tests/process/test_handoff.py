@@ -313,7 +313,7 @@ def test_what_a_peer_sent_before_it_went_is_delivered_by_the_next_owner() -> Non
 def test_a_connection_that_nobody_resumes_in_time_is_closed_so_that_the_peer_sees_it() -> None:
     items: list[Item] = []
     with RawServer() as server:
-        endpoint = Endpoint("a", url=server.url, restart=SOON, timeouts={**IMPATIENT, "connect": 0.001})
+        endpoint = Endpoint("a", url=server.url, restart=SOON, timeouts={**IMPATIENT, "connect": 0.05})
         with to_the_end(items, endpoint, start_method="spawn", spares=0) as feed:
             feed.start()
             peer = server.accept_websocket()
@@ -375,7 +375,7 @@ def test_a_fork_of_the_program_does_not_keep_the_connection_open() -> None:
 def test_a_half_sent_frame_that_nobody_can_complete_fails_at_once() -> None:
     items: list[Item] = []
     with RawServer() as server:
-        endpoint = Endpoint("a", url=server.url, restart=SOON, timeouts={**IMPATIENT, "connect": 0.001})
+        endpoint = Endpoint("a", url=server.url, restart=SOON, timeouts={**IMPATIENT, "connect": 0.05})
         with to_the_end(items, endpoint, start_method="spawn", spares=0) as feed:
             feed.start()
             peer = server.accept_websocket()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,6 +85,18 @@ def test_any_split_of_the_bytes_decodes_the_same(records: list[dict[str, Any]], 
     split, whole = RecordReader(), RecordReader()
     assert list(map(said, read_all(split, cut(data, places)))) == list(map(said, read_all(whole, [data])))
     assert split.torn == whole.torn == 0
+
+
+@given(st.lists(batches(), min_size=1, max_size=4), st.integers(0, 2**20))
+def test_another_reader_goes_on_anywhere_in_the_bytes(records: list[dict[str, Any]], place: int) -> None:
+    data = written(records)
+    place %= len(data) + 1
+    first, alone = RecordReader(), RecordReader()
+    before = [said(record) for record in first.feed(data[:place])]
+    other = RecordReader.from_plain(orjson.loads(orjson.dumps(first.to_plain())))
+    assert (other.torn, other.position, other.tail()) == (first.torn, first.position, first.tail())
+    assert before + [said(record) for record in other.feed(data[place:])] == [said(record) for record in alone.feed(data)]
+    assert (other.torn, other.position, other.tail()) == (0, alone.position, alone.tail())
 
 
 @given(st.lists(batches(), min_size=1, max_size=4))

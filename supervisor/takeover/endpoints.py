@@ -1,0 +1,149 @@
+"""One endpoint on its way to another supervisor: what of it travels, and how it is made of that again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import count
+from typing import Any, Final
+
+from wsadapter.config import checked
+from wsadapter.contract.endpoint import Endpoint, endpoint_from_plain, to_plain
+from wsadapter.contract.reasons import Reason
+from wsadapter.ledger import Numbers
+from wsadapter.managed import ManagedEndpoint, Office
+from wsadapter.replicas import Replicas
+from wsadapter.takeover.owners import can_go, give_owner, take_owner
+from wsadapter.tls_holder import TlsHolder
+
+_PLAIN: Final = (
+    "gaps", "handoffs", "torn", "messages", "bytes", "filtered", "rtt", "epoch", "streams", "_up_fields", "_position", "_url",
+    "_up_since", "_epoch_messages", "_last_heard", "_last_lost_at", "_was_confirmed", "_unwanted",
+)  # fmt: skip
+"""Attributes that are plain values, and mean the same in every supervisor of this machine: its monotonic clock is one."""
+
+
+def is_steady(managed: ManagedEndpoint | Replicas) -> bool:
+    """Whether its connection can go with its owner now: up, alone, and no change of it is under way."""
+    return (
+        isinstance(managed, ManagedEndpoint)
+        and managed.state == "up"
+        and managed._child is not None
+        and can_go(managed._child)
+        and not managed._planned
+        and not managed.requests.waiting
+        and (managed._child.holder is None or can_go(_process_of(managed._child.holder)))
+    )
+
+
+def is_changing(managed: ManagedEndpoint | Replicas) -> bool:
+    """Whether its connection is being changed, or was a moment ago, so that the new one may repeat what the old one delivered:
+    soon it is steady."""
+    return isinstance(managed, ManagedEndpoint) and (managed._change.under_way or managed._change.overlaps)
+
+
+def give_endpoint(managed: ManagedEndpoint | Replicas) -> tuple[dict[str, Any], list[int]]:
+    """What travels of it, and its descriptors, which stay open here. One that is steady is to be frozen; of any other only its
+    settings, what it wants and its numbers travel."""
+    plain: dict[str, Any] = {
+        "endpoint": to_plain(managed.endpoint),
+        "dialect": managed.dialect,
+        "numbers": asdict(managed.ledger.numbers),
+        "wanted": list(managed.ledger.wanted.values()),
+        "state": managed.state,
+        "dropped": managed.account.dropped,
+        "last_exit": managed.last_exit.to_json() if managed.last_exit else None,
+        "owner": None,
+    }
+    if not isinstance(managed, ManagedEndpoint) or managed._child is None:
+        return plain, []
+    child, ledger = managed._child, managed.ledger
+    plain |= {
+        "confirmed": sorted(ledger.confirmed),
+        "rejected": ledger.rejected,
+        "restarts": managed._policy.total,
+        "next_ref": next(managed._refs),
+        "told": list(managed._tellings._told.items()),
+        "untold": managed._tellings._untold,
+        "expires_at": managed._watchdogs.expires_at,
+        "plain": {name: getattr(managed, name) for name in _PLAIN},
+        "holder": None,
+    }
+    plain["owner"], fds = give_owner(child)
+    if child.holder is not None:
+        plain["holder"], more = give_owner(_process_of(child.holder))
+        fds = fds + more
+    return plain, fds
+
+
+def take_endpoint(office: Office, plain: dict[str, Any], fds: Iterator[int]) -> ManagedEndpoint | Replicas:
+    """The endpoint that was given. With an owner it is up, and to be thawed; without one it is to be started."""
+    endpoint = checked(endpoint_from_plain(plain["endpoint"]))
+    dialect, numbers = plain["dialect"], Numbers(**plain["numbers"])
+    kind = Replicas if endpoint.replicas > 1 else ManagedEndpoint
+    managed = kind(office, endpoint, dialect, numbers=numbers)
+    managed.account.dropped = plain["dropped"]
+    managed.last_exit = Reason.from_json(plain["last_exit"]) if plain["last_exit"] else None
+    managed.unsubscribe(list(managed.ledger.wanted.values()))
+    managed.subscribe(plain["wanted"])
+    if isinstance(managed, ManagedEndpoint) and plain["owner"] is not None:
+        _take_connection(office, managed, endpoint, plain, fds)
+    elif isinstance(managed, ManagedEndpoint) and plain["state"] == "fatal":
+        managed.state = "fatal"
+    return managed
+
+
+def _take_connection(
+    office: Office, managed: ManagedEndpoint, endpoint: Endpoint, plain: dict[str, Any], fds: Iterator[int]
+) -> None:
+    for name, value in plain["plain"].items():
+        setattr(managed, name, value)
+    managed.state = "up"
+    managed.ledger.confirmed = set(plain["confirmed"])
+    managed.ledger.rejected = dict(plain["rejected"])
+    managed._policy.total = plain["restarts"]
+    managed._refs = count(plain["next_ref"])
+    managed._tellings.adopt(managed._refs, plain["told"], plain["untold"])
+    managed._watchdogs.expires_at = plain["expires_at"]
+    child = take_owner(office.reactor, managed, endpoint, plain["owner"], fds, lambda: None)
+    managed._child = child
+    if plain["holder"] is not None:
+        process = take_owner(office.reactor, managed, endpoint, plain["holder"], fds, lambda: None)
+        child.holder = holder = TlsHolder.of(process, managed._holder_gone, managed._holder_said)
+        managed._holders.add(holder)
+
+
+def freeze(managed: ManagedEndpoint | Replicas) -> None:
+    """Nothing of a steady endpoint is read, and nothing is done with it, until `thaw`."""
+    if isinstance(managed, ManagedEndpoint) and managed._child is not None:
+        managed._watchdogs.end()
+        managed._child.freeze()
+        if managed._child.holder is not None:
+            _process_of(managed._child.holder).freeze()
+
+
+def thaw(managed: ManagedEndpoint | Replicas) -> None:
+    """It goes on."""
+    if isinstance(managed, ManagedEndpoint) and managed._child is not None:
+        child = managed._child
+        if child.holder is not None:
+            _process_of(child.holder).thaw()
+        child.thaw()
+        managed._watchdogs.begin(child)
+        managed._watchdogs.connection_up(resumed=True)
+
+
+def relinquish(managed: ManagedEndpoint | Replicas) -> None:
+    """It is another supervisor's now."""
+    if isinstance(managed, ManagedEndpoint) and managed._child is not None:
+        child, managed._child = managed._child, None
+        if child.holder is not None:
+            _process_of(child.holder).relinquish()
+            child.holder = None
+        managed._holders.clear()
+        child.relinquish()
+        managed.state = "stopped"
+
+
+def _process_of(holder: Any) -> Any:
+    return holder.child

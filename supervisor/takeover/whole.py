@@ -1,0 +1,56 @@
+"""A whole supervisor on its way: its run, its name, its endpoints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from wsadapter.instance import Instance
+from wsadapter.takeover.endpoints import give_endpoint, take_endpoint, thaw
+from wsadapter.takeover.wire import TakeoverError, close_all
+
+if TYPE_CHECKING:
+    from wsadapter.supervisor import Supervisor
+    from wsadapter.takeover.taker import Takeover
+
+
+def give(supervisor: Supervisor) -> tuple[dict[str, Any], list[int]]:
+    """What travels of it, and its descriptors. All its steady endpoints are frozen."""
+    instance = supervisor.instance
+    assert instance is not None
+    named, fds = instance.to_plain()
+    endpoints = []
+    for managed in supervisor.kept():
+        plain, more = give_endpoint(managed)
+        endpoints.append(plain)
+        fds = fds + more
+    return {"run": supervisor.run, "name": supervisor.name, "instance": named, "endpoints": endpoints}, fds
+
+
+def adopt(supervisor: Supervisor, takeover: Takeover) -> None:
+    """Make all that was taken the new supervisor's, and let the old one go. Raises `TakeoverError`; nothing was read then."""
+    fds = iter(takeover.fds)
+    state = takeover.state
+    try:
+        listener = next(fds)
+        lock = next(fds) if state["instance"]["locked"] else None
+        for plain in state["endpoints"]:
+            supervisor.take_in(take_endpoint(supervisor, plain, fds))
+    except (KeyError, TypeError, ValueError, StopIteration, OSError) as error:
+        close_all(takeover.fds)
+        raise TakeoverError(f"what the running supervisor gave makes no sense here: {error!r}") from error
+    try:
+        takeover.seal()
+    except TakeoverError:
+        close_all(takeover.fds)
+        raise
+    supervisor.run = state["run"]
+    supervisor.instance = Instance.inherit(supervisor.name, listener, lock, state["instance"]["path"])
+
+
+def begin(supervisor: Supervisor) -> None:
+    """Under the reactor's lock: what was taken goes on, what had no connection is started."""
+    for managed in supervisor.kept():
+        if managed.state == "up":
+            thaw(managed)
+        elif managed.state != "fatal":
+            managed.start()

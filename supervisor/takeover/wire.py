@@ -1,0 +1,105 @@
+"""What goes through the control socket at a takeover: lines, and a state with descriptors. Blocking, with deadlines."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from time import monotonic
+from typing import Any, Final
+
+import orjson
+
+from wsadapter.contract.errors import WsAdapterError
+
+_AT_ONCE: Final = 200
+"""Descriptors with one message; the kernel takes 253 (unix(7), SCM_MAX_FD)."""
+_CHUNK: Final = 1 << 18
+_MOST: Final = 1 << 30
+_LONGEST_LINE: Final = 1 << 16
+_HEAD: Final = struct.Struct("<QI")
+_CLOSE_ON_EXEC: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+
+
+class TakeoverError(WsAdapterError):
+    """It did not come about, and the running supervisor goes on; the text says why."""
+
+
+def send_state(sock: socket.socket, state: dict[str, Any], fds: list[int], deadline: float) -> None:
+    """A state and its descriptors. Raises `OSError`, `TimeoutError`."""
+    body = orjson.dumps(state)
+    _set_deadline(sock, deadline)
+    sock.sendall(_HEAD.pack(len(body), len(fds)) + body)
+    for at in range(0, len(fds), _AT_ONCE):
+        _set_deadline(sock, deadline)
+        socket.send_fds(sock, [b"\0"], fds[at : at + _AT_ONCE])
+
+
+def receive_state(sock: socket.socket, deadline: float) -> tuple[dict[str, Any], list[int]]:
+    """The same, from the other end; the descriptors belong to the caller. Raises `TakeoverError`, `OSError`."""
+    size, count = _HEAD.unpack(_exactly(sock, _HEAD.size, deadline))
+    if size > _MOST:
+        raise TakeoverError(f"a state of {size} bytes was announced")
+    state: dict[str, Any] = orjson.loads(_exactly(sock, size, deadline))
+    fds: list[int] = []
+    try:
+        while len(fds) < count:
+            _set_deadline(sock, deadline)
+            byte, some, flags, _ = socket.recv_fds(sock, 1, _AT_ONCE, _CLOSE_ON_EXEC)
+            fds += some
+            if not byte or not some or flags & socket.MSG_CTRUNC:
+                break
+    except OSError:
+        close_all(fds)
+        raise
+    if len(fds) < count:
+        close_all(fds)
+        raise TakeoverError(f"{len(fds)} of {count} descriptors arrived: raise the limit of open files (ulimit -n)")
+    return state, fds
+
+
+def send_line(sock: socket.socket, said: dict[str, Any], deadline: float) -> None:
+    """One JSON object. Raises `OSError`, `TimeoutError`."""
+    _set_deadline(sock, deadline)
+    sock.sendall(orjson.dumps(said) + b"\n")
+
+
+def receive_line(sock: socket.socket, deadline: float) -> dict[str, Any] | None:
+    """One JSON object, and not a byte more; None at the end of the stream. Raises `TakeoverError`, `OSError`."""
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        _set_deadline(sock, deadline)
+        byte = sock.recv(1)
+        if not byte:
+            return None
+        line += byte
+        if len(line) > _LONGEST_LINE:
+            raise TakeoverError("an answer without an end")
+    said = orjson.loads(line)
+    if not isinstance(said, dict):
+        raise TakeoverError(f"not an answer: {bytes(line)!r:.200}")
+    return said
+
+
+def close_all(fds: list[int]) -> None:
+    """None of them is wanted."""
+    for fd in fds:
+        os.close(fd)
+
+
+def _exactly(sock: socket.socket, size: int, deadline: float) -> bytes:
+    found = bytearray()
+    while len(found) < size:
+        _set_deadline(sock, deadline)
+        chunk = sock.recv(min(_CHUNK, size - len(found)))
+        if not chunk:
+            raise TakeoverError("the running supervisor closed the connection")
+        found += chunk
+    return bytes(found)
+
+
+def _set_deadline(sock: socket.socket, deadline: float) -> None:
+    left = deadline - monotonic()
+    if left <= 0:
+        raise TimeoutError("its time is over")
+    sock.settimeout(left)

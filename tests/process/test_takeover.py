@@ -1,0 +1,318 @@
+"""Owners change supervisors: nothing is closed, nothing is lost, nothing comes twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+import pytest
+
+from tests.support.command_line import PATIENCE, Running, supervise, write_config, wsadapter
+from tests.support.feeds import collect, is_message, numbered
+from tests.support.waiting import wait_until
+from wsadapter import Supervisor, SupervisorStopped
+from wsadapter.testing import Exchange
+
+pytestmark = pytest.mark.native  # it needs pidfds
+
+DEFAULTS = "[defaults.heartbeat]\nkind = 'none'\n"
+
+
+class Line:
+    """Exchanges, a configuration and one output file, and supervisors that come one after the other."""
+
+    def __init__(self, folder: Path, rate: float = 1_000) -> None:
+        self.folder = folder
+        self.file = folder / "out.jsonl"
+        self._read = 0
+        self._lines: list[dict[str, Any]] = []
+        self._exchanges = ExitStack()
+        self.plain = Exchange(messages=numbered, rate=rate, resume="continue")
+        self.secure = Exchange(messages=numbered, rate=rate, resume="continue", tls=True)
+
+    def __enter__(self) -> Self:
+        for exchange in (self.plain, self.secure):
+            self._exchanges.enter_context(exchange)
+        tls = f"[defaults.tls]\nca_file = {json.dumps(str(self.secure.ca_file))}\n"
+        self.urls = {"plain": self.plain.url, "secure": self.secure.url}
+        self.config = write_config(self.folder / "line.toml", self.urls, more=DEFAULTS + tls, output=str(self.file))
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._exchanges.close()
+
+    def first(self) -> Running:
+        return Running(self.folder, str(self.config))
+
+    def next(self, *more: str) -> Running:
+        return Running(self.folder, str(self.config), "--takeover", *more)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Those that are complete. What was read once is not read again."""
+        if self.file.exists():
+            with self.file.open("rb") as file:
+                file.seek(self._read)
+                text = file.read()
+            whole = text[: text.rfind(b"\n") + 1]
+            self._read += len(whole)
+            self._lines += map(json.loads, whole.splitlines())
+        return self._lines
+
+    def messages(self, name: str) -> list[dict[str, Any]]:
+        return [line for line in self.lines() if line.get("endpoint") == name and "number" in line]
+
+    def grows(self, running: Running) -> None:
+        """Until more has come on both."""
+        before = {name: len(self.messages(name)) for name in self.urls}
+        running.wait_until(lambda: all(len(self.messages(name)) > before[name] for name in self.urls), "nothing more came")
+
+    def assert_whole(self, *gaps: str) -> None:
+        """Of both feeds every message came, once, in order, under numbers without a hole."""
+        for name in self.urls:
+            mine = self.messages(name)
+            assert [m["number"] for m in mine] == list(range(1, len(mine) + 1))
+            found = [m["data"]["n"] for m in mine]
+            if name not in gaps:
+                assert found == list(range(found[0], found[0] + len(found)))
+        told = [line["endpoint"] for line in self.lines() if line.get("event") == "gap"]
+        assert sorted(told) == sorted(gaps)
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[Line]:
+    with Line(tmp_path) as line:
+        yield line
+
+
+def is_alive(pid: int) -> bool:
+    """Whoever its parent is now: a zombie is dead."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def pids(running: Running) -> dict[str, int]:
+    return {name: endpoint["pid"] for name, endpoint in running.status().items()}
+
+
+def test_ten_takeovers_in_a_row_close_nothing_and_lose_nothing(line: Line) -> None:
+    with ExitStack() as stack:
+        running = stack.enter_context(line.first())
+        line.grows(running)
+        owners = pids(running)
+        for _ in range(10):
+            before = running
+            running = stack.enter_context(line.next())
+            running.wait_for_log("took over from pid")
+            assert before.wait() == 0
+            line.grows(running)
+            assert pids(running) == owners
+        assert line.plain.accepted == line.secure.accepted == 1
+        assert running.stop() == 0
+        for exchange in (line.plain, line.secure):
+            wait_until(lambda exchange=exchange: list(exchange.closes.values()) == [1000], PATIENCE)
+    line.assert_whole()
+    assert len({event["run"] for event in line.lines() if event.get("event") == "started"}) == 1
+    assert [event["endpoint"] for event in line.lines() if event.get("event") == "up"].count("plain") == 1
+    wait_until(lambda: not any(map(is_alive, owners.values())), PATIENCE)
+
+
+def test_after_it_a_killed_owner_is_handed_off_and_its_end_is_known(line: Line) -> None:
+    with line.first() as before:
+        line.grows(before)
+        with line.next() as running:
+            running.wait_for_log("took over from pid")
+            line.grows(running)
+            os.kill(pids(running)["plain"], signal.SIGKILL)
+            running.wait_until(lambda: [e for e in line.lines() if e.get("event") == "up" and e["epoch"] == 2])
+            line.grows(running)
+            assert wsadapter(line.folder, "restart", "secure").returncode == 0
+            line.grows(running)
+            assert wsadapter(line.folder, "stop").returncode == 0
+            assert running.wait() == 0
+    assert line.plain.accepted == 1
+    down = next(event for event in line.lines() if event.get("event") == "down")
+    assert down["endpoint"] == "plain"
+    assert down["reason"]["kind"] == "crashed"
+    assert down["reason"].get("signal") == "SIGKILL" or down["reason"]["text"] == "exit status unknown"
+    line.assert_whole("secure")  # without an identity a restart is a clean cut
+
+
+def test_one_that_is_killed_before_it_is_ready_changes_nothing(line: Line) -> None:
+    with line.first() as running:
+        line.grows(running)
+        owners = pids(running)
+        client = asks(line, running)
+        read_to_the_state(client)
+        client.close()  # as the kernel does for a killed one
+        running.wait_for_log("the takeover did not come about, all goes on here")
+        line.grows(running)
+        assert pids(running) == owners
+        assert running.stop() == 0
+    line.assert_whole()
+
+
+def asks(line: Line, running: Running) -> socket.socket:
+    """A stranger's takeover, by hand."""
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(str(line.folder / "wsadapter" / "line.sock"))
+    client.settimeout(PATIENCE)
+    client.sendall(b'{"command": "takeover", "contract": 1, "version": "test", "pid": 1}\n')
+    return client
+
+
+def read_to_the_state(client: socket.socket) -> None:
+    """Until it has offered all it has."""
+    said = b""
+    while not said.endswith(b"\n"):
+        said += client.recv(1)
+    assert json.loads(said)["ok"]
+
+
+def test_one_that_never_says_that_it_is_ready_changes_nothing(line: Line) -> None:
+    with line.first() as running:
+        line.grows(running)
+        client = asks(line, running)
+        read_to_the_state(client)
+        running.wait_for_log("the takeover did not come about, all goes on here")  # after its deadline
+        line.grows(running)
+        client.close()
+        with line.next() as after:
+            after.wait_for_log("took over from pid")
+            line.grows(after)
+            assert after.stop() == 0
+    line.assert_whole()
+
+
+def test_the_old_one_killed_in_the_middle_costs_what_its_death_costs(line: Line) -> None:
+    with line.first() as running:
+        line.grows(running)
+        client = asks(line, running)
+        read_to_the_state(client)
+        running.process.kill()
+        client.close()
+        running.wait()
+        with line.next() as after:  # nobody is there: it just starts
+            after.wait_for_log("nothing to take over")
+            after.wait_until(lambda: len([e for e in line.lines() if e.get("event") == "up"]) == 4)
+            assert after.stop() == 0
+
+
+def test_a_new_configuration_is_applied_after_it(line: Line) -> None:
+    with Exchange(messages=numbered, rate=100, resume="continue") as third, line.first() as before:
+        line.grows(before)
+        owners = pids(before)
+        urls = {"secure": line.urls["secure"], "third": third.url}
+        tls = f"[defaults.tls]\nca_file = {json.dumps(str(line.secure.ca_file))}\n"
+        write_config(line.config, urls, more=DEFAULTS + tls, output=str(line.file))
+        with line.next() as running:
+            running.wait_for_log("the new configuration: added third; removed plain")
+            running.wait_until(lambda: line.messages("third"))
+            assert pids(running)["secure"] == owners["secure"]
+            wait_until(lambda: list(line.plain.closes.values()) == [1000], PATIENCE)
+            assert running.stop() == 0
+    line.assert_whole("third")  # it is new in a file that is continued
+
+
+def test_a_bad_configuration_leaves_the_running_one_alone(line: Line) -> None:
+    with line.first() as running:
+        line.grows(running)
+        bad = line.folder / "bad.toml"
+        bad.write_text("[endpoints.x]\nurl = 5\n")
+        refused = supervise(line.folder, str(bad), "--takeover", "--name", "line")
+        assert refused.returncode == 2
+        line.grows(running)
+        assert running.stop() == 0
+    line.assert_whole()
+
+
+def test_what_is_not_up_is_stopped_there_and_started_here(line: Line) -> None:
+    line.secure.refuse(503)
+    with line.first() as before:
+        before.wait_until(lambda: line.messages("plain") and [e for e in line.lines() if e.get("event") == "down"])
+        owner = pids(before)["plain"]
+        with line.next() as running:
+            running.wait_for_log("took over from pid")
+            line.secure.refuse(0)
+            line.grows(running)
+            assert pids(running)["plain"] == owner
+            assert running.stop() == 0
+    line.assert_whole()
+
+
+def test_standard_output_is_the_new_ones(tmp_path: Path) -> None:
+    with Exchange(messages=numbered, rate=500, resume="continue") as ex:
+        config = write_config(tmp_path / "o.toml", {"a": ex.url}, more=DEFAULTS)
+        with Running(tmp_path, str(config)) as before:
+            before.wait_until(lambda: before.messages("a"))
+            with Running(tmp_path, str(config), "--takeover") as running:
+                running.wait_until(lambda: running.messages("a"))
+                assert before.wait() == 0
+                assert running.stop() == 0
+            numbers = [m["number"] for m in before.messages("a") + running.messages("a")]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_a_connection_whose_tls_is_held_goes_along_with_its_holder(tmp_path: Path) -> None:
+    with Exchange(messages=numbered, rate=1_000, resume="continue", tls=True) as ex:
+        tls = f"[defaults.tls]\nholder = true\nca_file = {json.dumps(str(ex.ca_file))}\n"
+        config = write_config(tmp_path / "h.toml", {"a": ex.url}, more=DEFAULTS + tls)
+        with Running(tmp_path, str(config)) as before:
+            before.wait_until(lambda: before.messages("a"))
+            with Running(tmp_path, str(config), "--takeover") as running:
+                running.wait_until(lambda: running.messages("a"))
+                status = running.status()["a"]
+                wait_until(lambda: running.status()["a"]["in_custody"], PATIENCE)
+                os.kill(status["pid"], signal.SIGKILL)
+                running.wait_until(lambda: running.events("up"))
+                assert running.events("up")[0]["resumed"]
+                assert running.status()["a"]["holder"] == status["holder"]
+                assert running.stop() == 0
+            found = [m["data"]["n"] for m in before.messages("a") + running.messages("a")]
+        assert found == list(range(found[0], found[0] + len(found)))
+        assert ex.accepted == 1
+        wait_until(lambda: not is_alive(status["holder"]), PATIENCE)
+
+
+def test_one_of_another_contract_is_replaced_when_all_is_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsadapter.takeover.giver.CONTRACT", 99)
+    with Exchange(messages=numbered, rate=100, resume="continue") as ex:
+        config = write_config(tmp_path / "o.toml", {"a": ex.url}, more=DEFAULTS)
+        other = Supervisor([ex.endpoint("a")], name="o", runtime_dir=str(tmp_path / "wsadapter"))
+        with other, Running(tmp_path, str(config), "--takeover") as running:
+            while True:
+                try:
+                    other.get(PATIENCE)
+                except SupervisorStopped:
+                    break
+            other.stop()
+            running.wait_for_log("this one is 'o' now")
+            assert running.status()["a"]["state"] == "up"
+            assert running.stop() == 0
+    assert any("no takeover: contract 99 is spoken here" in line for line in running.log)
+    up = next(place for place, line in enumerate(running.log) if "a/1 up" in line)
+    assert up < next(place for place, line in enumerate(running.log) if "the other supervisor has stopped" in line)
+
+
+def test_a_program_of_its_own_is_not_taken_over(tmp_path: Path) -> None:
+    with Exchange(messages=numbered, rate=100) as ex:
+        config = write_config(tmp_path / "o.toml", {"a": ex.url}, more=DEFAULTS)
+        with Supervisor([ex.endpoint("a")], name="o", runtime_dir=str(tmp_path / "wsadapter")) as program:
+            collect(program, is_message("a"))
+            refused = supervise(tmp_path, str(config), "--takeover")
+            assert refused.returncode == 4
+            assert "only python -m wsadapter.supervise can be taken over" in refused.stderr
+            collect(program, is_message("a"))
+
+
+def test_takeover_goes_with_nothing_that_does_not_run(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "a.toml", {"a": "ws://127.0.0.1:1"})
+    assert supervise(tmp_path, str(config), "--takeover", "--check").returncode == 2
