@@ -23,6 +23,8 @@ class Opening:
         self._started_at = 0.0
         self.over = not self._words and not self._settle
         """Whether frames may be sent."""
+        self.listens = bool(self._words)
+        """Whether messages must be shown to `is_word`."""
 
     def start(self, now: float) -> None:
         """The handshake is done."""
@@ -32,17 +34,14 @@ class Opening:
         """The connection is an old one."""
         self._words = []
         self.over = True
-
-    @property
-    def listens(self) -> bool:
-        """Whether messages must be shown to `is_word`."""
-        return bool(self._words) and not self.over
+        self.listens = False
 
     def is_word(self, text: Text) -> bool:
         """Whether a message is the one that is waited for, and so no data."""
         if len(text.payload) >= _LONGEST or not any(matches(text.value, word) for word in self._words):
             return False
         self._words = []
+        self.listens = False
         return True
 
     def ends(self, now: float) -> bool:

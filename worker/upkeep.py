@@ -52,7 +52,7 @@ class Upkeep:
 
     def may_hold(self, data: bytes) -> bool:
         """A cheap test on all that was read at once: whether `judge` has to look at its messages."""
-        return any(rule.needle in data for rule in self._rules)
+        return bool(self._rules) and any(rule.needle in data for rule in self._rules)
 
     def judge(self, text: Text) -> Found | None:
         """What a text message is; None where it is data. To be called once for each: it counts the answers."""

@@ -16,6 +16,8 @@ from collections.abc import Callable
 
 from wsadapter.contract.record import HEADER_SIZE, REPORT, encode, encode_head
 
+_LEAKED: list[bytes] = []
+
 
 def obey(data: bytes, *, binary: bool, stream: str | None) -> bytes | None:
     """Carries out "!command argument" and delivers everything else."""
@@ -73,6 +75,16 @@ def _spin(_: str) -> None:
         pass
 
 
+def _leak(size: str) -> None:
+    """Memory that is never given back, a megabyte after the other, and that is really used."""
+    for _ in range(int(size)):
+        _LEAKED.append(b"x" * (1 << 20))
+
+
+def _fail(text: str) -> None:
+    raise ValueError(text)
+
+
 def _garble(kind: str) -> None:
     """Something in the data pipe that no owner writes."""
     body = b"{}"
@@ -112,5 +124,7 @@ _COMMANDS: dict[str, Callable[[str], None]] = {
     "spin": _spin,
     "spin_in_c": _spin_in_c,
     "garble": _garble,
+    "leak": _leak,
+    "raise": _fail,
     "print": _print,
 }
