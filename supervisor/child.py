@@ -397,9 +397,29 @@ class OwnerChild:
         self._renounced()
         self._bury()
 
+    def _abandon(self) -> None:
+        """It can do nothing more, and may never end: its connection is ended from outside, and its endpoint goes on."""
+        self._report_stuck()
+        self._drain()
+        started = self._started
+        assert started is not None
+        for end in (started.data, started.log, started.control):
+            self._reactor.unregister(end.fileno())
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+        if self._verdict is None or self._verdict.kind == "stopped":
+            self._verdict = self._verdict or Reason(kind="hung", text="it does not end after SIGKILL")
+        self._tell_death()
+
     def _report_stuck(self) -> None:
         self._set_deadline(30.0)
         logger.error("owner pid %s does not end after SIGKILL (uninterruptible sleep?)", self.pid)
+
+    def _forget(self) -> None:
+        logger.info("owner pid %s, which SIGKILL had not ended, has ended", self.pid)
+        self._set_deadline(0)
+        self._close()
 
     def _bury(self) -> None:
         self._drain()
@@ -407,6 +427,9 @@ class OwnerChild:
             if timer is not None:
                 timer.cancel()
         self._close()
+        self._tell_death()
+
+    def _tell_death(self) -> None:
         self.listener.on_dead(self, self._verdict or Reason(kind="start_failed", text="the process could not be started"))
         if self._held is not None:
             self._held.close()  # nobody wanted it
@@ -701,6 +724,8 @@ _ACTIONS: dict[Action, Callable[[OwnerChild], None]] = {
     Action.TERMINATE: OwnerChild._terminate,
     Action.KILL: OwnerChild._kill,
     Action.RENOUNCE: OwnerChild._renounce,
+    Action.ABANDON: OwnerChild._abandon,
+    Action.FORGET: OwnerChild._forget,
     Action.REPORT_STUCK: OwnerChild._report_stuck,
     Action.BURY: OwnerChild._bury,
 }

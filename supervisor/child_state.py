@@ -11,9 +11,9 @@
            │                   │ deadline                            │
            v                   v                                     v
          KILLED <──────────────┴─────── abort, from anywhere ────────┘
-           │ death, from anywhere
-           v
-          DEAD
+           │ deadline          death, from anywhere
+           v                             │
+       ABANDONED ──death──> DEAD <───────┘
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class State(Enum):
     """SIGTERM was sent."""
     KILLED = auto()
     """SIGKILL was sent."""
+    ABANDONED = auto()
+    """SIGKILL has not ended it (an uninterruptible sleep): it is given up, and its endpoint goes on without it."""
     DEAD = auto()
 
 
@@ -77,8 +79,10 @@ class Action(Enum):
     TERMINATE = auto()
     KILL = auto()
     RENOUNCE = auto()
+    ABANDON = auto()
     REPORT_STUCK = auto()
     BURY = auto()
+    FORGET = auto()
 
 
 TABLE: dict[tuple[State, Event], tuple[State, Action]] = {
@@ -101,7 +105,8 @@ TABLE: dict[tuple[State, Event], tuple[State, Action]] = {
     (State.DUMPING, Event.DEADLINE): (State.KILLED, Action.KILL),
     (State.ASKED, Event.DEADLINE): (State.TERMINATED, Action.TERMINATE),
     (State.TERMINATED, Event.DEADLINE): (State.KILLED, Action.KILL),
-    (State.KILLED, Event.DEADLINE): (State.KILLED, Action.REPORT_STUCK),
+    (State.KILLED, Event.DEADLINE): (State.ABANDONED, Action.ABANDON),
+    (State.ABANDONED, Event.DEADLINE): (State.ABANDONED, Action.REPORT_STUCK),
     **{
         (state, Event.ABORT): (State.KILLED, Action.KILL)
         for state in (State.STARTING, State.WARM, State.SERVING, State.ASKED, State.DUMPING, State.TERMINATED)
@@ -109,8 +114,9 @@ TABLE: dict[tuple[State, Event], tuple[State, Action]] = {
     **{
         (state, Event.DEATH): (State.DEAD, Action.BURY)
         for state in State
-        if state not in (State.SPAWNING, State.UNWANTED, State.DEAD)
+        if state not in (State.SPAWNING, State.UNWANTED, State.ABANDONED, State.DEAD)
     },
+    (State.ABANDONED, Event.DEATH): (State.DEAD, Action.FORGET),
 }
 
 

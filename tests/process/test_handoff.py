@@ -7,10 +7,13 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support.feeds import (
@@ -387,6 +390,59 @@ def test_a_half_sent_frame_that_nobody_can_complete_fails_at_once() -> None:
                 feed.reactor.wait(sent, DEADLINE)
             server.accept_websocket()
             items += collect(feed, is_event(Gap, "a"))
+
+
+def owners_of(socket_link: str) -> list[int]:
+    """Our children that have that socket open."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(OSError):  # it has ended meanwhile
+            fds = Path(f"/proc/{process.pid}/fd").iterdir()
+            if socket_link in [os.readlink(fd) for fd in fds]:
+                found.append(process.pid)
+    return found
+
+
+def test_row_51_never_two_owners_have_one_socket() -> None:
+    items: list[Item] = []
+    exchange = Exchange(messages=numbered, rate=5_000, resume="continue")
+    with exchange as ex, to_the_end(items, ex.endpoint("a", restart=SOON), start_method="forkserver") as feed:
+        items += collect(feed, is_message("a"))
+        for epoch in range(2, 8):
+            kill(feed, number=signal.SIGSTOP if epoch % 2 else signal.SIGKILL)
+            if epoch % 2:  # it is alive when it is asked to go, and stays so until it is killed
+                feed.begin_restart("a")
+            items += collect(feed, is_message("a", epoch))
+            held = feed._endpoints["a"]._child._held
+            assert owners_of(os.readlink(f"/proc/self/fd/{held.sock.fileno()}")) == [pid_of(feed, "a")]
+        assert ex.accepted == 1
+    found = [message.json()["n"] for message in messages_of(items, "a")]
+    assert found == list(range(found[0], found[0] + len(found)))
+
+
+def test_row_49_an_owner_that_dies_just_before_or_after_its_socket_was_sent_costs_nothing_or_says_so() -> None:
+    items: list[Item] = []
+    exchange = Exchange(messages=numbered, rate=5_000, resume="continue")
+    with exchange as ex, to_the_end(items, ex.endpoint("a", restart=SOON), start_method="forkserver", spares=2) as feed:
+        feed.start()
+        for epoch in range(1, 41):
+            items += collect(feed, is_event(Up, "a", epoch))
+            time.sleep(epoch % 8 / 4000)  # not a wait: from before the socket is sent to behind it
+            with suppress(ProcessLookupError):
+                os.kill(pid_of(feed, "a"), signal.SIGKILL)
+        items += collect(feed, is_message("a", 41))
+    ups = [up for up in events_of(items, "a", Up) if up.epoch > 1]
+    assert {up.resumed for up in ups} == {True, False}, "both must have been met"
+    gaps = {gap.epoch for gap in events_of(items, "a", Gap)}
+    assert gaps == {up.epoch for up in ups if not up.resumed}
+    last = None
+    for item in items:
+        if isinstance(item, Gap):
+            last = None
+        elif isinstance(item, Message):
+            number = item.json()["n"]
+            assert last is None or number == last + 1
+            last = number
 
 
 def test_what_an_owner_had_to_ask_for_and_did_not_is_asked_by_the_one_after_it() -> None:

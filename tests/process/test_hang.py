@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.feeds import (
     BIG,
+    DEADLINE,
     HOOK,
     SOON,
     all_of,
@@ -23,12 +24,17 @@ from tests.support.feeds import (
     is_event,
     is_message,
     messages_of,
+    numbered,
     pid_of,
     steady,
     supervise,
+    to_the_end,
 )
 from tests.support.trees import lives
-from wsadapter.contract.items import Down, Item, Message, Up
+from tests.support.waiting import wait_until
+from wsadapter import capabilities
+from wsadapter.child import OwnerChild
+from wsadapter.contract.items import Down, Gap, Item, Message, Up
 from wsadapter.testing import Exchange
 
 PROGRESS = 1.0
@@ -107,3 +113,36 @@ def test_row_31_a_quiet_channel_and_an_idle_consumer_are_no_reason_to_restart(st
             items += collect_for(feed, 2.0)
             ex.wait_received(lambda frame: frame.opcode == 9)
     assert events_of(items, "quiet", Down) == []
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_row_74_an_owner_that_sigkill_does_not_end_is_told_and_replaced(
+    start_method: str, tls: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An uninterruptible sleep can't be ordered; SIGKILL that does not arrive comes to the same."""
+    items: list[Item] = []
+    send_signal = OwnerChild._signal
+    stuck: list[int] = []
+
+    def no_kill(child: OwnerChild, number: signal.Signals) -> None:
+        if child.pid not in stuck:
+            send_signal(child, number)
+
+    monkeypatch.setattr(OwnerChild, "_signal", no_kill)
+    caplog.set_level(logging.INFO, logger="wsadapter")
+    with Exchange(messages=numbered, rate=200, tls=tls) as ex:
+        soon = {"restart": SOON, "timeouts": {"close": 0.2}, "watchdog": {"progress": 0.5}}
+        endpoint = ex.endpoint("a", heartbeat={"kind": "none"}, **soon)
+        with to_the_end(items, endpoint, start_method=start_method) as feed:
+            items += collect(feed, is_message("a"))
+            stuck.append(pid_of(feed, "a"))
+            os.kill(stuck[0], signal.SIGSTOP)
+            items += collect(feed, is_message("a", 2))
+            assert f"owner pid {stuck[0]} does not end after SIGKILL" in caplog.text
+            if not tls and capabilities.custody():
+                ex.wait_connections(1)  # the peer sees the end of the old one
+            os.kill(stuck[0], signal.SIGKILL)
+            wait_until(lambda: f"owner pid {stuck[0]}, which SIGKILL had not ended, has ended" in caplog.text, DEADLINE)
+            items += collect(feed, is_message("a", 2))
+    assert events_of(items, "a", Down)[0].reason.kind == "hung"
+    assert len(events_of(items, "a", Gap)) == 1

@@ -31,7 +31,7 @@ def test_a_life_without_trouble() -> None:
 
 def test_the_stop_ladder_has_three_rungs() -> None:
     path = run(Event.STARTED, Event.READY, Event.ASSIGN, Event.STOP, Event.DEADLINE, Event.DEADLINE, Event.DEADLINE)
-    assert [action for _, action in path[3:]] == [Action.ASK, Action.TERMINATE, Action.KILL, Action.REPORT_STUCK]
+    assert [action for _, action in path[3:]] == [Action.ASK, Action.TERMINATE, Action.KILL, Action.ABANDON]
 
 
 def test_a_second_stop_changes_nothing() -> None:
@@ -73,7 +73,7 @@ def test_from_every_state_there_is_a_way_to_the_grave_by_deadlines_and_death_alo
 @given(st.lists(st.sampled_from(list(Event)), max_size=30))
 def test_it_is_buried_once(events: list[Event]) -> None:
     path = run(*events)
-    assert sum(action in (Action.BURY, Action.RENOUNCE) for _, action in path) <= 1
+    assert sum(action in (Action.BURY, Action.RENOUNCE, Action.ABANDON) for _, action in path) <= 1
     if any(state is State.DEAD for state, _ in path):
         assert path[-1][0] is State.DEAD
 
