@@ -113,14 +113,17 @@ def test_an_answer_goes_before_what_waits_to_be_sent() -> None:
         assert [peer.read_frame()[1] for _ in range(3)] == [b'{"pong":1,"id":1}', b'"user 2"', b'"user 3"']
 
 
-def test_the_peers_heartbeats_keep_the_connection_and_data_do_not() -> None:
-    beats = {"kind": "none", "server_interval": 0.2, "server_missed": 3}
+@pytest.mark.parametrize(
+    ("opcode", "beat"), [(TEXT, b'{"type":"beat"}'), (TEXT, b'{"ping":1}'), (PING, b"")], ids=["told", "asked", "ping"]
+)
+def test_the_peers_heartbeats_keep_the_connection_and_data_do_not(opcode: int, beat: bytes) -> None:
+    beats = {"kind": "none", "server_interval": 0.3, "server_missed": 3}
     with RawServer() as server, Owned() as owned:
         peer = assigned(owned, server, dialect=RULES, heartbeat=beats)
         owned.report("restored")
-        for beat in (b'{"type":"beat"}', b'{"ping":1}', b"") * 2:
-            time.sleep(0.3)  # twice the whole of it, altogether
-            peer.send_frame(TEXT if beat else PING, beat)
+        for _ in range(4):
+            time.sleep(0.3)  # more than the whole of it, altogether
+            peer.send_frame(opcode, beat)
         last = time.monotonic()
         ended = threading.Event()
         talking = threading.Thread(target=_talk, args=(peer, ended))
@@ -133,8 +136,8 @@ def test_the_peers_heartbeats_keep_the_connection_and_data_do_not() -> None:
             talking.join()
         assert item.event == "down"
         assert item.fields["reason"]["kind"] == "heartbeat_missed"
-        assert item.fields["reason"]["text"] == "3 heartbeats of the peer's missed, one is due every 0.2 s"
-        assert 0.5 < time.monotonic() - last < 2.0
+        assert item.fields["reason"]["text"] == "3 heartbeats of the peer's missed, one is due every 0.3 s"
+        assert 0.8 < time.monotonic() - last < 2.5
 
 
 def _talk(peer: RawPeer, ended: threading.Event) -> None:
