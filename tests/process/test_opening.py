@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,10 @@ def test_a_connection_outlives_its_owner_only_when_the_peers_word_has_come(tmp_p
         with to_the_end(items, endpoint, start_method=start_method) as feed:
             feed.start()
             first = server.accept_websocket()
-            items += collect(feed, is_event(Up, "x"))
+            first.send_frame(TEXT, b'"0"')
+            items += collect(feed, is_message("x"))
+            time.sleep(0.2)  # if it is ever to be handed over it is by now
+            assert not feed.status()["endpoints"]["x"]["in_custody"]
             os.kill(pid_of(feed, "x"), signal.SIGKILL)
             peer = server.accept_websocket()
             assert first.at_end()
@@ -44,7 +48,7 @@ def test_a_connection_outlives_its_owner_only_when_the_peers_word_has_come(tmp_p
             assert [peer.read_frame()[1] for _ in range(2)] == [b'{"conf":1}', b'{"sub":["a"]}']
             peer.send_frame(TEXT, b'{"ok":1}')
             peer.send_frame(TEXT, b'"1"')
-            items += collect(feed, is_message("x"))
+            items += collect(feed, is_message("x", 2))
             wait_until(lambda: feed.status()["endpoints"]["x"]["in_custody"], DEADLINE)
             os.kill(pid_of(feed, "x"), signal.SIGKILL)
             items += collect(feed, is_event(Up, "x", 3))

@@ -128,3 +128,73 @@ def test_reports_stand_between_the_messages_where_their_answers_stood() -> None:
     assert isinstance(restored, Say)
     assert isinstance(after, Deliver)
     assert (after.first, after.last) == (2, 3)
+
+
+def test_what_the_peer_waits_for_does_not_wait_for_the_messages_before_it() -> None:
+    rules = [{"contains": "ping", "match": {"ping": "*"}, "frame": '{"pong":"$.ping"}'}]
+    session = started(dialect={"subscribe": {"frame": '["$streams"]'}, "answer": rules})
+    stream = server_frame(TEXT, b"1") + server_frame(TEXT, b'{"ping":1}') + server_frame(TEXT, b"2")
+    pong, deliver = received(session, stream)
+    assert frame(pong) == (TEXT, b'{"pong":1}')
+    assert isinstance(deliver, Deliver)
+    assert (deliver.first, deliver.last, deliver.skipped) == (0, 3, {1})
+
+
+WATCHED: dict[str, Any] = {
+    "subscribe": {"frame": '{"sub":"$streams"}', "unsubscribe": '{"unsub":"$streams"}', "per_frame": 9},
+    "ack": [{"match": {"ok": "*"}, "stream": "ok"}],
+    "stream": {"path": "s"},
+    "housekeeping": [{"contains": "beat", "match": {"type": "beat"}, "heartbeat": True}],
+}
+
+
+def steady(**settings: Any) -> Session:
+    """Of two streams, "a" and "b", one message each second for ten minutes."""
+    session = started(wanted=("a", "b"), dialect=WATCHED, heartbeat={"kind": "none"}, **settings)
+    for stream in ("a", "b"):
+        received(session, server_frame(TEXT, b'{"ok":"%b"}' % stream.encode()), 0.0)
+    for second in range(601):
+        received(session, server_frame(TEXT, b'{"s":"a"}') + server_frame(TEXT, b'{"s":"b"}'), float(second))
+    return session
+
+
+def said(actions: list[Action], event: str) -> list[dict[str, Any]]:
+    return [action.report.fields for action in actions if isinstance(action, Say) and action.report.event == event]
+
+
+def test_a_stream_that_stalls_is_told_and_subscribed_anew() -> None:
+    session = steady()
+    for second in range(601, 680):
+        received(session, server_frame(TEXT, b'{"s":"b"}'), float(second))
+    deadline = session.deadline()
+    assert deadline is not None
+    assert deadline <= 680.0
+    told, unsubscribe, subscribe = session.tick(680.0)
+    assert said([told], "stalled") == [{"stream": "a", "silence": 80.0, "hopeless": False}]
+    assert [frame(unsubscribe)[1], frame(subscribe)[1]] == [b'{"unsub":["a"]}', b'{"sub":["a"]}']
+
+
+def test_a_heartbeat_of_a_streams_channel_is_a_sign_of_its_life() -> None:
+    session = steady()
+    for second in range(601, 700, 30):
+        received(session, server_frame(TEXT, b'{"type":"beat","s":"a"}') + server_frame(TEXT, b'{"s":"b"}'), float(second))
+    assert said(session.tick(700.0), "stalled") == []
+
+
+def test_a_stream_that_is_unsubscribed_may_be_silent() -> None:
+    session = steady()
+    session.unsubscribe(["a", "b"], 601.0)
+    assert said(session.tick(700.0), "stalled") == []
+
+
+def test_a_stream_is_not_silent_while_nothing_is_read() -> None:
+    session = steady()
+    session.pause()
+    assert said(session.tick(900.0), "stalled") == []
+    session.resume(900.0)
+    assert said(session.tick(955.0), "stalled") == []
+    assert len(said(session.tick(975.0), "stalled")) == 2
+
+
+def test_streams_are_not_watched_where_nobody_wants_it() -> None:
+    assert said(steady(watchdog={"stalled": 0}).tick(10_000.0), "stalled") == []
