@@ -43,6 +43,8 @@ _DRAIN_COMMANDS = 256
 """Reads of its control socket after its death, at most."""
 _STATUS_PATIENCE = 1.0
 """Seconds to wait for the exit status after the death: the fork server has to tell it."""
+_ADOPTED_STATUS_PATIENCE = 0.02
+"""The same of a process that another supervisor had started: whoever reaps it now may not do so at all."""
 _STATUS_INTERVAL = 0.005
 """Seconds between looks at it, where the sentinel stays silent: a grandchild may hold it."""
 _DUMP_PATIENCE = 0.5
@@ -462,12 +464,17 @@ class OwnerChild:
         self._drain()
         if self._started.process.exitcode is None and not self._reactor.is_registered(self._started.sentinel):
             self._reactor.register(self._started.sentinel, self._on_sentinel)  # the fork server's word comes that way
-        self._await_status(monotonic() + _STATUS_PATIENCE)
+        self._await_status(monotonic() + self._patience_for_status)
+
+    @property
+    def _patience_for_status(self) -> float:
+        adopted = self._started is not None and isinstance(self._started.process, AdoptedProcess)
+        return _ADOPTED_STATUS_PATIENCE if adopted else _STATUS_PATIENCE
 
     def _on_sentinel(self, _events: int) -> None:
         assert self._started is not None
         self._reactor.unregister(self._started.sentinel)
-        self._await_status(0.0 if self._started.process.exitcode is not None else monotonic() + _STATUS_PATIENCE)
+        self._await_status(0.0 if self._started.process.exitcode is not None else monotonic() + self._patience_for_status)
 
     def _await_status(self, deadline: float) -> None:
         assert self._started is not None
