@@ -329,7 +329,8 @@ class Replicas:
 
     def can_spare(self, member: Member) -> bool:
         """Whether nothing is missing without it."""
-        return any(other is not member and self._merge.is_settled(number) for number, other in self._members.items())
+        others = [(number, other) for number, other in self._members.items() if other is not member]
+        return any(other.stays and self._merge.is_settled(number) for number, other in others)
 
     # -- what is due -----------------------------------------------------------------------------------------------------
 
@@ -470,6 +471,11 @@ class Member(ManagedEndpoint):
         self._restored_at: float | None = None
         self._closing = False
 
+    @property
+    def stays(self) -> bool:
+        """Whether it is up, and not on its way out."""
+        return self.state == "up" and not self._planned and not self._stopping
+
     def restored_for(self, now: float) -> float:
         """Seconds since all its subscriptions were answered; 0 where they are not."""
         return 0.0 if self._restored_at is None or self.state != "up" else now - self._restored_at
@@ -494,7 +500,7 @@ class Member(ManagedEndpoint):
     def is_stale(self, stream: str | None, silence: float) -> None:
         """It shows nothing where others do."""
         where = "" if stream is None else f" of {stream}"
-        if self.state == "up" and not self._planned and not self._stopping:
+        if self.stays:
             self.end(Reason(kind="silence", text=f"nothing{where} for {silence:.0f} s, while another replica gets messages"))
 
     # -- what differs from an endpoint that is alone ---------------------------------------------------------------------
