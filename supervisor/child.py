@@ -459,6 +459,7 @@ class OwnerChild:
 
     def _on_death(self, _events: int) -> None:
         assert self._started is not None
+        self._set_deadline(0)  # it is dead; only its status may be late
         if self._started.pidfd is not None:
             self._reactor.unregister(self._started.pidfd)
         self._drain()

@@ -63,6 +63,8 @@ class Resumption:
     """Whether there are bytes that the dead owner may have been at."""
     sent: int
     """Ref of the frame that is known to be out by now; 0 for none."""
+    waiting: int
+    """Bytes that the kernel holds."""
 
 
 class HeldConnection:
@@ -108,7 +110,7 @@ class HeldConnection:
             elif out >= len(announced.frame):
                 done = announced.ref
         resume = Resume(custody=custody, position=position, skip=skip, sent=sent, rest=len(rest), ref=ref, up=up)
-        return Resumption(self, resume, rest + tail, tail, bool(tail) or kernel.waiting > 0, done)
+        return Resumption(self, resume, rest + tail, tail, bool(tail) or kernel.waiting > 0, done, kernel.waiting)
 
     def close(self) -> None:
         """Ends the connection, whoever else holds it: with a duplicate open the peer would see nothing."""

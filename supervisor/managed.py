@@ -15,7 +15,7 @@ of what the consumer sees is made here: complete records, `Down`, `Up`, and a `G
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -35,15 +35,17 @@ from wsadapter.contract import commands, items, record
 from wsadapter.contract.commands import Assignment, Command, Report
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.errors import ConfigError, NotConnected
+from wsadapter.contract.quarantine import Quarantine
 from wsadapter.contract.reasons import Reason
 from wsadapter.contract.record import ANSWER, Record
-from wsadapter.custody import NotResumable
+from wsadapter.custody import NotResumable, Resumption
 from wsadapter.inbox import Account, Inbox, arrival_of, arrival_of_one
 from wsadapter.ledger import Ledger, Numbers
 from wsadapter.monitor import Watcher
 from wsadapter.narration import Narrator
 from wsadapter.orphan import FRUITLESS, Orphan
 from wsadapter.payload import Payload
+from wsadapter.poison import cut_out
 from wsadapter.reactor import Reactor, Timer
 from wsadapter.requests import Pending, Requests
 from wsadapter.restart import ConnectBudget, Decision, RestartPolicy, Verdict
@@ -173,6 +175,8 @@ class ManagedEndpoint:
         self._refs = count(1)
         self.requests = Requests(self, office.reactor, self.put)
         self._tellings = Tellings(self._refs, self.tell_if_up)
+        self._poison: list[Callable[[str, int, int], items.Dropped]] = []
+        """Messages that were cut out of its stream, to be told behind the next `Up`."""
         self._up_waiters: list[Future[None]] = []
         self.ledger.want(endpoint.subscribe)
 
@@ -538,11 +542,26 @@ class ManagedEndpoint:
             self.narrate.lost_connection(self.epoch, str(error))
             return
         if reason.kind in _POISONED and self._orphan.is_fruitless(resumption):
-            self.narrate.lost_connection(self.epoch, f"{FRUITLESS} owners died at the same place of its stream")
-            resumption.held.close()
-            return
+            without = self._without_poison(resumption)
+            if without is None:
+                self.narrate.lost_connection(self.epoch, f"{FRUITLESS} owners died at the same place of its stream")
+                resumption.held.close()
+                return
+            resumption = without
         self._orphan.keep(resumption, child.holder, self.endpoint.timeouts.connect)
         child.holder = None
+
+    def _without_poison(self, resumption: Resumption) -> Resumption | None:
+        """The connection without the message that its owners die of; None where that can't be cut out."""
+        found = cut_out(resumption)
+        if found is None:
+            return None
+        behind, frames = found
+        error = f"{FRUITLESS} owners died of it"
+        text = error + Quarantine(self.quarantine, self.name).keep(frames, binary=True, error=error + "; these are its frames")
+        self._poison.append(partial(items.Dropped, first=None, last=None, count=1, bytes=len(frames), cause="poison"))
+        self.narrate.dropped(self.epoch, 1, "poison", text)
+        return behind
 
     def _give_up_connection(self) -> None:
         """Nobody goes on with it: the peer must see that."""
@@ -660,8 +679,15 @@ class ManagedEndpoint:
         self.put(up)
         if self._resuming:
             self.handoffs += 1
+            for dropped in self._poison:
+                self.account.dropped += 1
+                self.put(dropped(self.name, self.epoch, now))
+            self._poison.clear()
             self._tellings.catch_up(self.ledger, is_answered=self._is_answered)
-        elif self.ledger.numbers.ever_up:
+        else:
+            self._orphan.forget()
+            self._poison.clear()  # the gap tells of them
+        if not self._resuming and self.ledger.numbers.ever_up:
             self.ledger.connection_lost()
             if not resumed:
                 self.gap("replaced" if self._replaces else "reconnected", self._last_lost_at, now)

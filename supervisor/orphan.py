@@ -39,6 +39,10 @@ class Orphan:
         self._place, self._deaths = position, times if resumption.unread else 0
         return self._deaths >= FRUITLESS
 
+    def forget(self) -> None:
+        """There is a new connection: its places are others."""
+        self._place, self._deaths = -1, 0
+
     def keep(self, resumption: Resumption, holder: ConnectionHolder | None, within: float) -> None:
         """Keep it for the next owner, for so many seconds."""
         self.resumption, self.holder = resumption, holder

@@ -6,7 +6,6 @@ owner reads no more data.
 
 from __future__ import annotations
 
-import base64
 import importlib
 import os
 import sys
@@ -15,19 +14,16 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Final, NoReturn, Protocol
 
-import orjson
-
 from wsadapter.contract.commands import Report
+from wsadapter.contract.quarantine import Quarantine
 from wsadapter.contract.record import ANSWER
 from wsadapter.worker.wakeup import Wakeup
 
 MOST_BYTES_HELD: Final = 8 * 1024 * 1024
 _MESSAGE_OVERHEAD: Final = 64
-_MOST_QUARANTINED: Final = 64 * 1024 * 1024
 
 
 class Hook(Protocol):
@@ -80,29 +76,6 @@ def leave_as_asked(wish: SystemExit) -> NoReturn:
         print(wish.code, file=sys.stderr)  # noqa: T201  what the interpreter does
     sys.stderr.flush()
     os._exit(wish.code if isinstance(wish.code, int) else int(wish.code is not None))
-
-
-class Quarantine:
-    """The messages a hook failed on, one JSON line each, up to 64 MiB a file."""
-
-    def __init__(self, folder: str, endpoint: str) -> None:
-        """`folder` empty: they are only counted."""
-        self._path = Path(folder) / f"{endpoint.replace(os.sep, '_')}.jsonl" if folder else None
-
-    def keep(self, payload: bytes, *, binary: bool, error: str) -> str:
-        """Writes one down; what became of it, as a phrase."""
-        if self._path is None:
-            return ""
-        line = orjson.dumps({"error": error, "binary": binary, "data": base64.b64encode(payload).decode()}) + b"\n"
-        try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with self._path.open("ab") as file:
-                if file.tell() + len(line) > _MOST_QUARANTINED:
-                    return f"; not kept, {self._path} is full"
-                file.write(line)
-        except OSError as failure:
-            return f"; not kept: {failure}"
-        return f"; kept in {self._path}"
 
 
 class Decoder:

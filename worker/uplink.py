@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from wsadapter.contract.commands import Assignment, Report
-from wsadapter.worker.decode import Decoder, Hook, Payloads, Quarantine
+from wsadapter.contract.quarantine import Quarantine
+from wsadapter.worker.decode import Decoder, Hook, Payloads
 from wsadapter.worker.outbox import Outbox
 from wsadapter.worker.reader import Batch
 from wsadapter.worker.session import Deliver

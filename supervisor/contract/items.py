@@ -261,6 +261,7 @@ DROP_CAUSES: dict[str, str] = {
     "overflow": "the consumer was too slow for `buffer.max_bytes`",
     "conflated": 'a newer message of the same key replaced them (`buffer.overflow = "conflate"`)',
     "decode": "the decode hook raised, or returned something other than bytes; the messages were quarantined",
+    "poison": "owner after owner died of it; its frames were quarantined, and the connection goes on behind it",
     "removed": "the endpoint was removed while they waited",
 }
 """Every value of `Dropped.cause`, with its meaning."""

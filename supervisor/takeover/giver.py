@@ -92,8 +92,7 @@ class Giver:
             raise TakeoverError(text)
         logger.info("a new supervisor (%s) takes over", self._asked.get("version"))
         reactor = self._supervisor.reactor
-        reactor.call(self._halt)
-        if not reactor.run_until(self._is_prepared, deadline - monotonic()):
+        if not reactor.run_until(self._is_quiet, deadline - monotonic()) or not self._prepare(deadline):
             text = f"not every connection was steady within {_TO_PREPARE:g} s; try again"
             send_line(self._peer, {"ok": False, "error": text}, monotonic() + _TO_ANSWER)
             raise TakeoverError(text)
@@ -107,6 +106,12 @@ class Giver:
         said = receive_line(self._peer, deadline)
         return bool(said and said.get("ready"))
 
+    def _prepare(self, deadline: float) -> bool:
+        """Nothing is stopped before everything else is steady: it is down until the new supervisor has it."""
+        reactor = self._supervisor.reactor
+        reactor.call(self._halt)
+        return reactor.run_until(self._is_prepared, deadline - monotonic())
+
     # -- under the reactor's lock ----------------------------------------------------------------------------------------
 
     def _halt(self) -> None:
@@ -115,6 +120,9 @@ class Giver:
             if not is_steady(managed) and not is_changing(managed) and not managed.settled:
                 self._halted.append(managed)
                 managed.stop()
+
+    def _is_quiet(self) -> bool:
+        return not any(map(is_changing, self._supervisor.kept()))
 
     def _is_prepared(self) -> bool:
         kept = self._supervisor.kept()

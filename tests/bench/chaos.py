@@ -69,7 +69,7 @@ class Model:
     def __init__(self) -> None:
         self.tally = Tally()
         """Of the fault that is under way."""
-        self.received = 0
+        self.received = self.downs = 0
         self.epoch_of_last = 0
         self._expected: int | None = None
         self._number = 0
@@ -79,6 +79,7 @@ class Model:
 
     def take(self, line: dict[str, Any]) -> None:
         """A line of the output."""
+        self.downs += line.get("event") == "down"
         if line.get("event") == "gap":
             self.tally.gaps += 1
             self._gap_told = True
@@ -187,10 +188,10 @@ class Chaos:
         """One fault, and all it leads to."""
         for each in self.lanes:
             each.model.tally = Tally()
-        before, epoch = lane.model.received, lane.model.epoch_of_last
+        before, epoch, downs = lane.model.received, lane.model.epoch_of_last, lane.model.downs
         began = time.monotonic()
         self._kinds[kind](lane)
-        self._await(f"{kind} of {lane.name}: the next message", lambda: self._is_behind(lane, kind, before, epoch))
+        self._await(f"{kind} of {lane.name}: the next message", lambda: self._is_behind(lane, kind, before, epoch, downs))
         recovered = (time.monotonic() - began) * 1000
         self._await(f"{kind} of {lane.name}: readiness", self._all_ready)
         marks = {each.name: each.model.received + _AFTER for each in self.lanes}
@@ -210,10 +211,10 @@ class Chaos:
             setattr(total, name, getattr(total, name) + getattr(one, name))
         total.times += one.times
 
-    def _is_behind(self, lane: Lane, kind: str, before: int, epoch: int) -> bool:
+    def _is_behind(self, lane: Lane, kind: str, before: int, epoch: int, downs: int) -> bool:
         """Whether its stream has gone on behind the fault: with the next epoch, where the fault ends the one that delivers."""
         if kind == "takeover" or lane.name == "replicas":
-            return lane.model.received > before
+            return lane.model.received > before and (kind == "takeover" or lane.model.downs > downs)
         return lane.model.epoch_of_last > epoch
 
     def _take_over(self, _lane: Lane) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -31,7 +33,21 @@ from tests.support.feeds import (
 )
 from tests.support.rawserver import RawPeer, RawServer, server_frame
 from tests.support.waiting import wait_until
-from wsadapter import Down, Endpoint, Gap, Item, Message, NotConnected, Restored, SendFailed, Supervisor, Up, capabilities
+from wsadapter import (
+    Down,
+    Dropped,
+    Endpoint,
+    Gap,
+    Item,
+    Message,
+    NotConnected,
+    Restored,
+    SendFailed,
+    Supervisor,
+    Up,
+    capabilities,
+)
+from wsadapter.child import OwnerChild
 from wsadapter.contract.tcp import counters
 from wsadapter.testing import Exchange
 
@@ -425,14 +441,19 @@ def test_row_49_an_owner_that_dies_just_before_or_after_its_socket_was_sent_cost
     exchange = Exchange(messages=numbered, rate=5_000, resume="continue")
     with exchange as ex, to_the_end(items, ex.endpoint("a", restart=SOON), start_method="forkserver", spares=2) as feed:
         feed.start()
-        for epoch in range(1, 41):
-            items += collect(feed, is_event(Up, "a", epoch))
-            time.sleep(epoch % 8 / 4000)  # not a wait: from before the socket is sent to behind it
-            with suppress(ProcessLookupError):
-                os.kill(pid_of(feed, "a"), signal.SIGKILL)
-        items += collect(feed, is_message("a", 41))
+        for round_ in range(20):
+            items += collect(feed, is_event(Up, "a", 3 * round_ + 1))  # of a new connection
+            time.sleep(round_ % 8 / 4000)  # not a wait: from before the socket is sent to behind it
+            os.kill(pid_of(feed, "a"), signal.SIGKILL)
+            items += collect(feed, is_event(Up, "a", 3 * round_ + 2))
+            wait_until(lambda: feed.status()["endpoints"]["a"]["in_custody"], DEADLINE)
+            os.kill(pid_of(feed, "a"), signal.SIGKILL)
+            items += collect(feed, is_message("a", 3 * round_ + 3))
+            ex.reset()
+        items += collect(feed, is_message("a", 61))
     ups = [up for up in events_of(items, "a", Up) if up.epoch > 1]
-    assert {up.resumed for up in ups} == {True, False}, "both must have been met"
+    assert all(up.resumed for up in ups if up.epoch % 3 == 0), "in custody for certain"
+    assert events_of(items, "a", Dropped) == []
     gaps = {gap.epoch for gap in events_of(items, "a", Gap)}
     assert gaps == {up.epoch for up in ups if not up.resumed}
     last = None
@@ -562,3 +583,43 @@ def test_an_endpoint_that_disconnects_on_overflow_does_not_go_on_with_the_connec
             server.accept_websocket()
             items += collect(feed, is_event(Gap, "a"))
     assert events_of(items, "a", Down)[0].reason.kind == "overflow"
+
+
+def test_a_message_that_owner_after_owner_dies_of_is_cut_out_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The owners are killed before they have read anything, which is what dying of it looks like from outside."""
+    items: list[Item] = []
+    assign, killed = OwnerChild.assign, []
+
+    def assign_and_kill(child: OwnerChild, *order: Any) -> None:
+        assign(child, *order)
+        if len(killed) < 2:
+            killed.append(child.pid)
+            os.kill(child.pid or 0, signal.SIGKILL)
+
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with connected(items) as (feed, peer):
+        peer.send_frame(1, b"before")
+        items += collect(feed, is_message("a"))
+        os.kill(pid_of(feed, "a"), signal.SIGSTOP)
+        peer.send_frame(1, b"poi", fin=False)
+        peer.send_frame(0, b"son")
+        peer.send_frame(1, b"after")
+        wait_until(lambda: feed._endpoints["a"]._child._held and unread_of(feed), DEADLINE)
+        monkeypatch.setattr(OwnerChild, "assign", assign_and_kill)
+        kill(feed)
+        items += collect(feed, is_message("a", 4))
+    assert [message.data for message in messages_of(items, "a")] == [b"before", b"after"]
+    assert [up.resumed for up in events_of(items, "a", Up)][1:] == [True]
+    (dropped,) = events_of(items, "a", Dropped)
+    assert (dropped.cause, dropped.count, dropped.bytes) == ("poison", 1, 10)
+    assert events_of(items, "a", Gap) == []
+    (file,) = (tmp_path / "wsadapter" / "quarantine").glob("*/a.jsonl")
+    kept = json.loads(file.read_text())
+    assert base64.b64decode(kept["data"]) == b"\x01\x03poi\x80\x03son"
+    assert kept["error"] == "3 owners died of it; these are its frames"
+
+
+def unread_of(feed: Supervisor) -> bool:
+    """Whether all of it has come."""
+    kernel = counters(feed._endpoints["a"]._child._held.sock)
+    return kernel is not None and kernel.waiting >= 17

@@ -1,0 +1,35 @@
+"""Where messages are kept that somebody failed on: an owner's decode hook, or owner after owner."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+_MOST: Final = 64 * 1024 * 1024
+
+
+class Quarantine:
+    """Of one endpoint: a file with one JSON line for each message, up to 64 MiB."""
+
+    def __init__(self, folder: str, endpoint: str) -> None:
+        """`folder` empty: they are only counted."""
+        self._path = Path(folder) / f"{endpoint.replace(os.sep, '_')}.jsonl" if folder else None
+
+    def keep(self, payload: bytes, *, binary: bool, error: str) -> str:
+        """Writes one down; what became of it, as a phrase."""
+        if self._path is None:
+            return ""
+        line = orjson.dumps({"error": error, "binary": binary, "data": base64.b64encode(payload).decode()}) + b"\n"
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with self._path.open("ab") as file:
+                if file.tell() + len(line) > _MOST:
+                    return f"; not kept, {self._path} is full"
+                file.write(line)
+        except OSError as failure:
+            return f"; not kept: {failure}"
+        return f"; kept in {self._path}"
