@@ -49,6 +49,10 @@ class Ledger:
     """Of the current connection."""
     rejected: dict[str, str] = field(default_factory=dict)
     """With the peer's error."""
+    live: set[str] = field(default_factory=set)
+    """Of which something has come on the current connection."""
+    channels: dict[str, Subscription] = field(default_factory=dict)
+    """What stands for a subscription on the current connection, as the peer said."""
     numbers: Numbers = field(default_factory=Numbers)
 
     def want(self, streams: Iterable[Subscription]) -> list[Subscription]:
@@ -63,14 +67,22 @@ class Ledger:
         for stream in gone:
             self.confirmed.discard(key_of(stream))
             self.rejected.pop(key_of(stream), None)
+            self.live.discard(key_of(stream))
         return gone
 
     def connection_lost(self) -> list[Subscription]:
         """Nothing is confirmed any more; returns what was."""
         confirmed = [self.wanted[key] for key in sorted(self.confirmed) if key in self.wanted]
         self.confirmed.clear()
+        self.live.clear()
+        self.channels.clear()
         return confirmed
 
     def to_json(self) -> dict[str, Any]:
         """For the status."""
-        return {"wanted": len(self.wanted), "confirmed": len(self.confirmed), "rejected": dict(self.rejected)}
+        return {
+            "wanted": len(self.wanted),
+            "confirmed": len(self.confirmed),
+            "live": len(self.live),
+            "rejected": dict(self.rejected),
+        }

@@ -423,6 +423,7 @@ class ManagedEndpoint:
             dialect=self.dialect,
             wanted=tuple(self.ledger.wanted.values()),
             confirmed=tuple(self._was_confirmed if self._orphan.resumption is None else self._still_subscribed()),
+            channels={} if self._orphan.resumption is None else dict(self.ledger.channels),
             requests=() if self._orphan.resumption is None else self.requests.ids,
             custody=capabilities.custody(),
             busy_poll=self._office.busy_poll,

@@ -55,6 +55,13 @@ def _on_subscribed(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
     managed.put(items.Subscribed(managed.name, managed.epoch, time_ns(), stream))
 
 
+def _on_channel(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
+    stream = fields["stream"]
+    if not isinstance(stream, str | dict):
+        raise ValueError(f"not a subscription: {stream!r:.100}")  # noqa: TRY004
+    managed.ledger.channels[str(fields["channel"])] = stream
+
+
 def _on_rejected(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
     stream, error = key_of(fields["stream"]), str(fields["error"])
     managed.ledger.rejected[stream] = error
@@ -66,6 +73,7 @@ def _on_stream(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
     if fields["index"] != len(managed.streams):
         raise ValueError(f"stream {fields['index']} announced after {len(managed.streams) - 1}")
     managed.streams.append(str(fields["name"]))
+    managed.ledger.live.add(str(fields["name"]))
 
 
 def _on_restored(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
@@ -109,6 +117,7 @@ REPORTS: Final[dict[str, Callable[[ManagedEndpoint, dict[str, Any]], None]]] = {
     "stage": _on_stage,
     "up": _on_up,
     "subscribed": _on_subscribed,
+    "channel": _on_channel,
     "rejected": _on_rejected,
     "restored": _on_restored,
     "stream": _on_stream,

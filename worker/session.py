@@ -10,7 +10,7 @@ Every method returns actions in the order in which they must be carried out. Aft
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
@@ -112,13 +112,13 @@ class Session:
         self._state = _State.OPEN
         self.heartbeat = Heartbeat(assignment.endpoint.heartbeat, salt=salt)
         number = _NUMBERS * (assignment.epoch - 1) if assignment.resume is not None else 0
-        self._subscriptions = Subscriptions(assignment.dialect, number=number)
+        self._subscriptions = Subscriptions(assignment.dialect, number=number, channels=assignment.channels)
         self._opening = Opening(assignment.dialect, within=assignment.endpoint.timeouts.handshake)
         self._wanted: Sequence[Subscription] = assignment.wanted
         """What to ask for at the beginning."""
         self._upkeep = Upkeep(assignment.dialect, self._subscriptions.number)
         self._noticed = False
-        self._streams = _streams(assignment)
+        self._streams = _streams(assignment, self._subscriptions.channels)
         stalled = assignment.endpoint.watchdog.stalled
         self._paces = Paces(stalled) if stalled and self._streams is not None else None
         self._gaps = _gaps(assignment)
@@ -320,6 +320,8 @@ class Session:
                 first, filtered, skipped = at + 1, 0, set()
         if self._paces is not None:
             self._paces.heard(heard, now)
+        if self._subscriptions.watches:
+            self._subscriptions.alive(stream.name for stream in heard)
         if first < batch.count:
             yield Deliver(batch, first, batch.count, frozenset(skipped), filtered, indexes, identities)
 
@@ -351,7 +353,10 @@ class Session:
         """What an answer leads to, nothing for a heartbeat's; None where the message is data."""
         if self._is_heartbeat(text.payload, now):
             return []
-        return self._subscriptions.recognise(text)
+        steps = self._subscriptions.recognise(text)
+        if steps and self._subscriptions.watches:
+            self._subscriptions.confirmed_at(now)
+        return steps
 
     def _attend(self, found: Found, now: float) -> Iterator[Action]:
         """Does what a message asks for that is no data."""
@@ -476,12 +481,12 @@ class Session:
         return [Leave(reason, flush, linger)]
 
 
-def _streams(assignment: Assignment) -> Streams | None:
+def _streams(assignment: Assignment, channels: Mapping[str, Subscription]) -> Streams | None:
     """None where the dialect can't tell streams: then messages are not looked into."""
     rules = (assignment.dialect or {}).get("stream")
     if rules is None:
         return None
-    streams = Streams(rules, assignment.endpoint.filter)
+    streams = Streams(rules, assignment.endpoint.filter, channels)
     streams.know(assignment.wanted)
     return streams
 

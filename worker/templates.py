@@ -18,10 +18,15 @@ class BadStream(ValueError):
     """A stream does not fit the dialect's template."""
 
 
-def fill(template: str, streams: Sequence[Subscription], number: int, wall: float = 0.0) -> bytes:
-    """The frame that names `streams`, carries `number` and, where asked for, `wall`: seconds since 1970. Raises `BadStream`."""
+def fill(
+    template: str, streams: Sequence[Subscription], number: int, wall: float = 0.0, channel: int | str | None = None
+) -> bytes:
+    """The frame that names `streams`, carries `number` and, where asked for, `wall`, seconds since 1970, and `channel`, what an
+    ack said stands for the stream. Raises `BadStream`."""
+    if channel is None and "$channel" in template:
+        raise BadStream("the peer has not said which channel it is")
     own: dict[str, int | str] = {
-        "$id": number, "$id_text": str(number), "$time": int(wall), "$time_ms": int(wall * 1000),
+        "$id": number, "$id_text": str(number), "$time": int(wall), "$time_ms": int(wall * 1000), "$channel": channel or "",
     }  # fmt: skip
     return orjson.dumps(_filled(orjson.loads(template), streams, own))
 

@@ -194,6 +194,8 @@ class Assignment:
     """Go on with this connection instead of opening one."""
     held: bool = False
     """TLS is a holder's: the socket of the HANDED before it leads there, see `worker/holder.py`."""
+    channels: dict[str, Any] = field(default_factory=dict)
+    """With `resume`: the subscriptions by what stands for them on this connection, as the peer said."""
     requests: tuple[str, ...] = ()
     """With `resume`: the ids of the requests whose answers may still come."""
     last_number: int = 0
@@ -226,7 +228,8 @@ class Report:
     """What an owner says in the stream; the body of a REPORT record.
 
     `event` is "stage" (`stage`: resolving, connecting, tls, handshake), "up" (`subprotocol`, `headers`, `peer`, `resumed`),
-    "subscribed" (`stream`), "rejected" (`stream`, `error`), "restored" (`ok`, `failed`), "stream" (`index`: the next one, from
+    "subscribed" (`stream`), "channel" (`stream`, `channel`: what stands for it on this connection, as text), "rejected"
+    (`stream`, `error`), "restored" (`ok`, `failed`), "stream" (`index`: the next one, from
     1, in the records' stream tables; `name`: what it stands for from here on in this epoch), "dropped" (`count`, `bytes`,
     `cause`, `text`), "gap" (`cause`, `stream` or null, `expected`, `got`), "answer" (`id`, `rejected`: of the request whose
     answer is the next message of the stream `record.ANSWER`, which counts only when that has come: its bytes and this word are

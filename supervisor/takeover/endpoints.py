@@ -61,6 +61,8 @@ def give_endpoint(managed: ManagedEndpoint | Replicas) -> tuple[dict[str, Any], 
     plain |= {
         "confirmed": sorted(ledger.confirmed),
         "rejected": ledger.rejected,
+        "live": sorted(ledger.live),
+        "channels": ledger.channels,
         "restarts": managed._policy.total,
         "next_ref": next(managed._refs),
         "told": list(managed._tellings._told.items()),
@@ -101,6 +103,8 @@ def _take_connection(
     managed.state = "up"
     managed.ledger.confirmed = set(plain["confirmed"])
     managed.ledger.rejected = dict(plain["rejected"])
+    managed.ledger.live = set(plain["live"])
+    managed.ledger.channels = dict(plain["channels"])
     managed._policy.total = plain["restarts"]
     managed._refs = count(plain["next_ref"])
     managed._tellings.adopt(managed._refs, plain["told"], plain["untold"])

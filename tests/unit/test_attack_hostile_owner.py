@@ -132,7 +132,8 @@ values = st.recursive(
     max_leaves=12,
 )
 fields_of = {
-    "stage": ["stage"], "up": ["subprotocol", "headers", "peer"], "subscribed": ["stream"], "rejected": ["stream", "error"],
+    "stage": ["stage"], "up": ["subprotocol", "headers", "peer"], "subscribed": ["stream"],
+    "channel": ["stream", "channel"], "rejected": ["stream", "error"],
     "restored": ["ok", "failed"], "stream": ["index", "name"], "dropped": ["count", "bytes", "cause", "text"],
     "answer": ["id", "rejected"], "gap": ["cause", "expected", "got", "stream"], "stalled": ["stream", "silence", "hopeless"],
     "notice": ["text"], "log": ["level", "text"], "down": ["reason"],

@@ -6,9 +6,12 @@ import tomllib
 from importlib.resources import files
 from typing import Any
 
+import orjson
 import pytest
 
 from wsadapter.contract.commands import Report
+from wsadapter.contract.endpoint import Filter
+from wsadapter.worker.streams import Streams
 from wsadapter.worker.subscriptions import Subscriptions
 from wsadapter.worker.text import Text
 
@@ -154,3 +157,100 @@ def test_unsubscribing_is_asked_for_and_its_answer_is_no_event() -> None:
     ]
     assert said(subscriptions.recognise(Text(b'{"event":"unsubscribe","arg":{"channel":"books","instId":"BTC-USDT"}}'))) == []
     assert not subscriptions.waiting
+
+
+BITFINEX = {"channel": "book", "symbol": "tBTCUSD", "prec": "P0"}
+BITFINEX_NAME = '{"channel":"book","prec":"P0","symbol":"tBTCUSD"}'
+BITFINEX_ACK = b'{"event":"subscribed","channel":"book","chanId":%d,"symbol":"tBTCUSD","prec":"P0","freq":"F0","len":"25"}'
+
+
+def test_an_answer_that_gives_a_channel_binds_it_and_the_frame_that_unsubscribes_names_it() -> None:
+    subscriptions = Subscriptions(bundled("bitfinex"))
+    said(subscriptions.restore([BITFINEX, {"channel": "trades", "symbol": "tBTCUSD"}], 0.0))
+    answer = subscriptions.recognise(Text(BITFINEX_ACK % 17))
+    assert answer is not None
+    assert said(answer) == [("channel", BITFINEX, "17"), ("subscribed", BITFINEX_NAME)]
+    assert subscriptions.channels == {"17": BITFINEX}
+    assert said(subscriptions.unsubscribe([BITFINEX], 1.0)) == [b'{"event":"unsubscribe","chanId":17}']
+    assert subscriptions.recognise(Text(b'{"event":"unsubscribed","status":"OK","chanId":17}')) == []
+
+
+def test_row_68_a_channel_whose_id_changed_still_leads_to_its_stream() -> None:
+    rules = bundled("bitfinex")["stream"]
+    for channel in (17, 4711):  # before a reconnection, and behind it
+        subscriptions = Subscriptions(bundled("bitfinex"))
+        streams = Streams(rules, Filter(), subscriptions.channels)
+        streams.know([BITFINEX])
+        said(subscriptions.restore([BITFINEX], 0.0))
+        assert streams.find([channel, [1, 2, 3]]) is None
+        assert subscriptions.recognise(Text(BITFINEX_ACK % channel))
+        found = streams.find([channel, [1, 2, 3]])
+        assert found is not None
+        assert found.name == BITFINEX_NAME
+
+
+def test_channels_travel_to_the_next_owner_of_the_connection() -> None:
+    subscriptions = Subscriptions(bundled("bitfinex"), channels={"17": BITFINEX})
+    assert said(subscriptions.unsubscribe([BITFINEX], 1.0)) == [b'{"event":"unsubscribe","chanId":17}']
+
+
+def test_of_a_frame_of_which_only_a_part_was_accepted_the_rest_is_rejected() -> None:
+    subscriptions = Subscriptions(bundled("deribit"))
+    said(subscriptions.restore(["trades.BTC-PERPETUAL.raw", "nonsense"], 0.0))
+    answer = subscriptions.recognise(Text(b'{"jsonrpc":"2.0","id":1,"result":["trades.BTC-PERPETUAL.raw"]}'))
+    assert answer is not None
+    assert said(answer) == [
+        ("subscribed", "trades.BTC-PERPETUAL.raw"),
+        ("rejected", "nonsense", "it is not among those that were accepted"),
+        ("restored", 1, ["nonsense"]),
+    ]
+
+
+def test_an_answer_that_shows_the_whole_set_confirms_what_is_in_it() -> None:
+    subscriptions = Subscriptions(bundled("coinbase"))
+    both = [COINBASE, {"channel": "level2", "product_ids": ["NO-USD"]}]
+    said(subscriptions.restore(both, 0.0))
+    answer = b'{"channel":"subscriptions","events":[{"subscriptions":{"level2":["BTC-USD"],"heartbeats":["x"]}}]}'
+    steps = subscriptions.recognise(Text(answer))
+    assert steps is not None
+    assert said(steps) == [("subscribed", '{"channel":"level2","product_ids":["BTC-USD"]}')]
+    assert subscriptions.waiting
+
+
+def test_a_frame_that_would_be_too_long_is_split() -> None:
+    dialect = {**bundled("binance"), "subscribe": {**bundled("binance")["subscribe"], "max_frame": 80}}
+    subscriptions = Subscriptions(dialect)
+    frames = said(subscriptions.restore([f"s{n:02}@trade" for n in range(9)], 0.0))
+    assert all(len(frame) <= 80 for frame in frames)
+    asked = [stream for frame in frames for stream in orjson.loads(frame)["params"]]
+    assert asked == [f"s{n:02}@trade" for n in range(9)]
+
+
+def live(seconds: float) -> Subscriptions:
+    return Subscriptions({**bundled("binance"), "subscribe": {**bundled("binance")["subscribe"], "live_timeout": seconds}})
+
+
+def test_a_stream_that_was_confirmed_and_shows_nothing_is_asked_for_anew_and_then_told() -> None:
+    subscriptions = live(30.0)
+    said(subscriptions.restore(["a", "b"], 0.0))
+    assert subscriptions.recognise(Text(b'{"result":null,"id":1}'))
+    subscriptions.confirmed_at(1.0)
+    subscriptions.alive(["a"])
+    assert subscriptions.deadline() == 31.0
+    assert said(subscriptions.tick(31.0)) == [b'{"method":"SUBSCRIBE","params":["b"],"id":2}']
+    assert subscriptions.recognise(Text(b'{"result":null,"id":2}'))
+    subscriptions.confirmed_at(32.0)
+    assert subscriptions.deadline() == 61.0
+    assert said(subscriptions.tick(61.0)) == [("stalled", "b", 60.0, False)]
+    assert subscriptions.deadline() is None
+
+
+def test_a_stream_that_shows_something_in_time_is_left_alone() -> None:
+    subscriptions = live(30.0)
+    said(subscriptions.restore(["a"], 0.0))
+    assert subscriptions.recognise(Text(b'{"result":null,"id":1}'))
+    subscriptions.confirmed_at(1.0)
+    assert subscriptions.watches
+    subscriptions.alive(["a"])
+    assert not subscriptions.watches
+    assert said(subscriptions.tick(100.0)) == []
