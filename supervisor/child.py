@@ -75,6 +75,8 @@ class Listener(Protocol):
 class ConnectionHolder(Protocol):
     """Who holds the TLS of an owner's connection."""
 
+    child: OwnerChild
+    """Its process."""
     owners_end: socket.socket | None
 
     @property
@@ -162,11 +164,9 @@ class OwnerChild:
         look.register(started.pidfd, select.POLLIN)
         return bool(look.poll(0))
 
-    def hear(self) -> None:
-        """What it has said on its control socket, and was not read yet."""
-        for _ in range(_DRAIN_COMMANDS):
-            if not self._hear_control():
-                break
+    def hear(self) -> bool:
+        """What it has said on its control socket, and was not read yet; whether that was all."""
+        return not all(self._hear_control() for _ in range(_DRAIN_COMMANDS))
 
     # -- what can be asked of it -----------------------------------------------------------------------------------------
 
@@ -410,8 +410,7 @@ class OwnerChild:
         if self._held is not None:
             self._held.close()
             self._held = None
-        if self._verdict is None or self._verdict.kind == "stopped":
-            self._verdict = self._verdict or Reason(kind="hung", text="it does not end after SIGKILL")
+        self._verdict = self._verdict or Reason(kind="hung", text="it does not end after SIGKILL")
         self._tell_death()
 
     def _report_stuck(self) -> None:
@@ -540,7 +539,7 @@ class OwnerChild:
         while left > 0 and self._reactor.is_registered(self._data_fd) and (size := self._read_data()):
             left -= size
         self.torn_bytes = self._records.torn
-        self.heard_out = not all(self._hear_control() for _ in range(_DRAIN_COMMANDS))
+        self.heard_out = self.hear()
         self._on_log(poller.READ)
 
     def _listen_to_data(self, events: int) -> None:

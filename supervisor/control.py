@@ -129,9 +129,9 @@ class ControlServer:
 
     def _welcome(self, peer: socket.socket) -> None:
         peer.setblocking(False)
-        uid = _uid_of(peer)
-        if uid not in (None, os.getuid(), 0):
-            logger.warning("control socket: refused uid %s", uid)
+        credentials = credentials_of(peer)
+        if credentials is not None and credentials[1] not in (os.getuid(), 0):
+            logger.warning("control socket: refused uid %s", credentials[1])
             peer.close()
             return
         if len(self._clients) >= _MAX_CLIENTS:
@@ -261,13 +261,13 @@ def _failure(error: str, known: list[str] | None = None) -> dict[str, Any]:
     return {"ok": False, "error": error, **({"known": known} if known is not None else {})}
 
 
-def _uid_of(peer: socket.socket) -> int | None:
-    """Whose process is at the other end; None where the platform can't tell (the folder's mode guards it there)."""
+def credentials_of(peer: socket.socket) -> tuple[int, int] | None:
+    """pid and uid of the process at the other end; None where the platform can't tell (the folder's mode guards it there)."""
     if not hasattr(socket, "SO_PEERCRED"):
         return None
-    credentials = struct.Struct("3i")  # struct ucred: pid, uid, gid
-    uid: int = credentials.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials.size))[1]
-    return uid
+    layout = struct.Struct("3i")  # struct ucred: pid, uid, gid
+    pid, uid, _ = layout.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, layout.size))
+    return pid, uid
 
 
 # -- the other end -------------------------------------------------------------------------------------------------------

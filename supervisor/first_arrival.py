@@ -23,11 +23,10 @@ from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 from wsadapter.contract.record import NO_IDENTITY, SNAPSHOT
+from wsadapter.merge import REMEMBERED
 
 R = TypeVar("R")
 
-_REMEMBERED: Final = 100_000
-"""Identities, over all streams."""
 _NEVER: Final = float("-inf")
 
 
@@ -119,7 +118,7 @@ class _Window(Generic[R]):
 class FirstArrival(Generic[R]):
     """The merge of one endpoint's live connections. `R` is whatever the messages come in. Not thread-safe."""
 
-    def __init__(self, *, span: float, remembered: int = _REMEMBERED) -> None:
+    def __init__(self, *, span: float, remembered: int = REMEMBERED) -> None:
         """What was delivered `span` seconds ago, or `remembered` identities ago, is forgotten."""
         self._span = span
         self._remembered = remembered

@@ -15,7 +15,7 @@ of what the consumer sees is made here: complete records, `Down`, `Up`, and a `G
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -41,6 +41,7 @@ from wsadapter.contract.record import ANSWER, Record
 from wsadapter.custody import NotResumable, Resumption
 from wsadapter.inbox import Account, Inbox, arrival_of, arrival_of_one
 from wsadapter.ledger import Ledger, Numbers
+from wsadapter.merge import are_alike
 from wsadapter.monitor import Watcher
 from wsadapter.narration import Narrator
 from wsadapter.orphan import FRUITLESS, Orphan
@@ -175,8 +176,8 @@ class ManagedEndpoint:
         self._refs = count(1)
         self.requests = Requests(self, office.reactor, self.put)
         self._tellings = Tellings(self._refs, self.tell_if_up)
-        self._poison: list[Callable[[str, int, int], items.Dropped]] = []
-        """Messages that were cut out of its stream, to be told behind the next `Up`."""
+        self._poison: list[int] = []
+        """Bytes of the messages that were cut out of its stream, to be told behind the next `Up`."""
         self._up_waiters: list[Future[None]] = []
         self.ledger.want(endpoint.subscribe)
 
@@ -217,7 +218,7 @@ class ManagedEndpoint:
         """A new owner, whatever the state; the future is done when it is up. It goes on with the connection where that can
         outlive the old owner, but not `afresh`. A connection that is up and has to be replaced is left only when the next one
         is ready, but for `at_once`."""
-        future = _promise()
+        future = promise()
         self._up_waiters.append(future)
         self._stopping = False
         self._policy.pardon()
@@ -289,7 +290,7 @@ class ManagedEndpoint:
 
     def replace_settings(self, endpoint: Endpoint, dialect: dict[str, Any] | None) -> None:
         """New settings from a reload; they hold from the next owner on. The old one goes when that is ready."""
-        alike = (self.endpoint.urls, self.endpoint.identity, self.dialect) == (endpoint.urls, endpoint.identity, dialect)
+        alike = are_alike(self.endpoint, self.dialect, endpoint, dialect)
         self._change.drop()
         self.ledger.unwant(list(self.ledger.wanted.values()))
         self.ledger.want(endpoint.subscribe)
@@ -398,7 +399,7 @@ class ManagedEndpoint:
             child.assign(assignment)
             return
         try:
-            holder = TlsHolder(self._office.hire, assignment, self._holder_gone, self._holder_said)
+            holder = TlsHolder(self._holder_gone, self._holder_said).hired(self._office.hire, assignment)
         except OSError as error:
             child.abort(Reason(kind="connect_failed", text=f"no loopback connection to a TLS holder: {error}"))
             return
@@ -560,7 +561,7 @@ class ManagedEndpoint:
         behind, frames = found
         error = f"{FRUITLESS} owners died of it"
         text = error + Quarantine(self.quarantine, self.name).keep(frames, binary=True, error=error + "; these are its frames")
-        self._poison.append(partial(items.Dropped, first=None, last=None, count=1, bytes=len(frames), cause="poison"))
+        self._poison.append(len(frames))
         self.narrate.dropped(self.epoch, 1, "poison", text)
         return behind
 
@@ -680,18 +681,17 @@ class ManagedEndpoint:
         self.put(up)
         if self._resuming:
             self.handoffs += 1
-            for dropped in self._poison:
+            for size in self._poison:
                 self.account.dropped += 1
-                self.put(dropped(self.name, self.epoch, now))
-            self._poison.clear()
+                self.put(items.Dropped(self.name, self.epoch, now, None, None, 1, size, "poison"))
             self._tellings.catch_up(self.ledger, is_answered=self._is_answered)
         else:
             self._orphan.forget()
-            self._poison.clear()  # the gap tells of them
-        if not self._resuming and self.ledger.numbers.ever_up:
-            self.ledger.connection_lost()
-            if not resumed:
-                self.gap("replaced" if self._replaces else "reconnected", self._last_lost_at, now)
+            if self.ledger.numbers.ever_up:
+                self.ledger.connection_lost()
+                if not resumed:
+                    self.gap("replaced" if self._replaces else "reconnected", self._last_lost_at, now)
+        self._poison.clear()  # told, or the gap tells of them
         self.ledger.numbers.ever_up = True
         self._watchdogs.connection_up(resumed=self._resuming)
         self._notify(up)
@@ -891,7 +891,7 @@ class ManagedEndpoint:
                 self._child.tell(kind, ref, body)
 
 
-def _promise() -> Future[None]:
+def promise() -> Future[None]:
     """A future that its caller can't cancel: an answer that came to a cancelled one would raise in the loop."""
     future: Future[None] = Future()
     future.set_running_or_notify_cancel()

@@ -21,7 +21,7 @@ from typing import Any, Final
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.record import NO_IDENTITY, SNAPSHOT
 
-_REMEMBERED: Final = 100_000
+REMEMBERED: Final = 100_000
 """Identities, over all streams: so far may one connection be behind another."""
 _SPAN: Final = 300.0
 """Seconds, the same. Shorter where an identity may come again by itself, as where a message's bytes are it."""
@@ -33,6 +33,13 @@ _BYTES_SPAN: Final = 5.0
 def merge_for(endpoint: Endpoint, dialect: Mapping[str, Any] | None) -> Merge | None:
     """How the connections of an endpoint are merged; None where its messages have no identity."""
     return Merge(span=span_for(endpoint, dialect)) if identity_rule(endpoint, dialect) else None
+
+
+def are_alike(
+    one: Endpoint, its_dialect: Mapping[str, Any] | None, other: Endpoint, others_dialect: Mapping[str, Any] | None
+) -> bool:
+    """Whether connections by either settings get the same messages, and tell them apart alike."""
+    return (one.urls, one.identity, its_dialect) == (other.urls, other.identity, others_dialect)
 
 
 def identity_rule(endpoint: Endpoint, dialect: Mapping[str, Any] | None) -> Any:
@@ -82,7 +89,7 @@ class _Window:
 class Merge:
     """What the members of one endpoint have shown. Not thread-safe."""
 
-    def __init__(self, *, span: float = _SPAN, remembered: int = _REMEMBERED) -> None:
+    def __init__(self, *, span: float = _SPAN, remembered: int = REMEMBERED) -> None:
         """What was delivered `span` seconds ago, or `remembered` identities ago, is forgotten."""
         self._span = span
         self._remembered = remembered

@@ -159,7 +159,7 @@ class _ForkServerPopen(popen_forkserver.Popen):
 
     def server_gone(self) -> bool:
         pid = self._server._forkserver_pid  # type: ignore[attr-defined]
-        return pid is None or pid != self._server_pid or not _is_alive(pid)  # another may be in its place by now
+        return pid is None or pid != self._server_pid or not is_alive(pid)  # another may be in its place by now
 
 
 class _SpawnPopen(popen_spawn_posix.Popen):
@@ -203,7 +203,8 @@ def _check_descriptors() -> None:
         _close_fds(*found)
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process of that number lives; a zombie does not."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, PermissionError):  # gone, or the number is a stranger's by now
@@ -264,7 +265,7 @@ class Launcher:
 
     def _kill_server(self) -> None:
         pid = self._server._forkserver_pid  # type: ignore[attr-defined]
-        if pid is not None and _is_alive(pid):
+        if pid is not None and is_alive(pid):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 

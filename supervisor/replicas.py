@@ -33,8 +33,8 @@ from wsadapter.contract.record import NO_IDENTITY, Record
 from wsadapter.first_arrival import FirstArrival, Part
 from wsadapter.inbox import Account, Inbox
 from wsadapter.ledger import Ledger, Numbers
-from wsadapter.managed import ManagedEndpoint, Office
-from wsadapter.merge import span_for
+from wsadapter.managed import ManagedEndpoint, Office, promise
+from wsadapter.merge import are_alike, span_for
 from wsadapter.monitor import Watcher
 from wsadapter.payload import Payload
 from wsadapter.reactor import Reactor, Timer
@@ -160,8 +160,7 @@ class Replicas:
 
     def restart(self, why: str = "recycled", *, afresh: bool = False, at_once: bool = False) -> Future[None]:
         """New owners, one after the other while others deliver, or all `at_once`; the future is done when all are up."""
-        future: Future[None] = Future()
-        future.set_running_or_notify_cancel()
+        future = promise()
         self._round_waiters.append(future)
         together = at_once or self.live < 2
         self._round = deque(
@@ -207,7 +206,7 @@ class Replicas:
     def replace_settings(self, endpoint: Endpoint, dialect: dict[str, Any] | None) -> None:
         """New settings from a reload: one member after the other where the connections get the same messages as before, else
         all at once, and a new stream begins."""
-        alike = (self._endpoint.urls, self._endpoint.identity, self._dialect) == (endpoint.urls, endpoint.identity, dialect)
+        alike = are_alike(self._endpoint, self._dialect, endpoint, dialect)
         same = alike and replace(self._endpoint, replicas=endpoint.replicas) == endpoint
         self.endpoint, self._dialect = endpoint, dialect
         self.account.buffer = endpoint.buffer

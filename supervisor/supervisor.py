@@ -128,7 +128,6 @@ class Supervisor:
         """Its claim to its name, while it runs under one."""
         self.has_runner = False
         """Whether the command line's main job consumes it: then another supervisor can take it over."""
-        self._taken = False
         self._started_at = monotonic()
         self._wall_offset = time() - monotonic()
         self._goodbye: weakref.finalize[..., Any] | None = None
@@ -422,13 +421,14 @@ class Supervisor:
             managed = kind(self, endpoint, dialect, numbers=before.ledger.numbers if before else None)
             if before is not None and not before.settled:
                 self._awaiting[before] = managed
-        return self._prepare(managed)
+        self.take_in(managed)
+        return managed
 
-    def _prepare(self, managed: Kept) -> Kept:
+    def take_in(self, managed: Kept) -> None:
+        """An endpoint that is made already, new or of another supervisor."""
         managed.quarantine = str(runtime_folder(self._runtime_dir) / "quarantine" / self.run)
         managed.sys_path = tuple(path or os.getcwd() for path in sys.path)  # noqa: PTH109 - "" stands for it
         self._endpoints[managed.name] = managed
-        return managed
 
     def _add(self, endpoint: Endpoint) -> None:
         self._check_not_stopped()
@@ -478,10 +478,7 @@ class Supervisor:
     def _begin(self) -> None:
         self._started_at = monotonic()
         self._main.put_event(Started("", 0, time_ns(), self.run, self.name, VERSION))
-        if self._taken:
-            whole.begin(self)
-        for managed in self._endpoints.values() if not self._taken else ():
-            managed.start()
+        whole.begin(self)
         self._spares.fill()
         self._watch_clock()
 
@@ -510,8 +507,6 @@ class Supervisor:
             self._main.put_event(ClockStep("", 0, time_ns(), round(delta, 6)))
         self.reactor.call_later(_CLOCK_INTERVAL, self._watch_clock)
 
-    # -- what an endpoint needs (managed.Office) -------------------------------------------------------------------------
-
     # -- for a takeover (takeover/) --------------------------------------------------------------------------------------
 
     def kept(self) -> list[Kept]:
@@ -524,11 +519,6 @@ class Supervisor:
             self.name = name
             self.instance = Instance.acquire(name, self._runtime_dir)
             self._open_control()
-
-    def take_in(self, managed: Kept) -> None:
-        """An endpoint that comes from another supervisor; before the start."""
-        self._taken = True
-        self._prepare(managed)
 
     def begin_giving(self, peer: socket.socket, asked: dict[str, Any]) -> None:
         """Hand all it has over to the supervisor at the other end of `peer`."""
@@ -550,7 +540,7 @@ class Supervisor:
         self.instance.hand_over()
         self._begin_stop()
 
-    # -- what an endpoint needs (managed.Office), on ---------------------------------------------------------------------
+    # -- what an endpoint needs (managed.Office) -------------------------------------------------------------------------
 
     def hire(self, listener: Listener, endpoint: Endpoint) -> OwnerChild:
         """For an endpoint: a warm owner, or one on its way."""

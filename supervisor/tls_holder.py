@@ -53,43 +53,40 @@ def loopback_pair() -> tuple[socket.socket, socket.socket]:
 class TlsHolder:
     """One holder. All methods under the reactor's lock."""
 
-    def __init__(
-        self,
-        hire: Callable[[Listener, Endpoint], OwnerChild],
-        assignment: Assignment,
-        gone: Callable[[TlsHolder], None],
-        said: Callable[[str], None],
-    ) -> None:
-        """Get a process. `gone` is called when it has ended, `said` with what it prints. Raises `OSError`."""
+    child: OwnerChild
+
+    def __init__(self, gone: Callable[[TlsHolder], None], said: Callable[[str], None]) -> None:
+        """It gets its process by `hired` or `of`. `gone` is called when that has ended, `said` with what it prints."""
         self._gone = gone
         self._said = said
+        self._order: Assignment | None = None
+        """What it is to hold, until it is told."""
+        self._far: socket.socket | None = None
+        self.owners_end: socket.socket | None = None
+        """To be handed to the owner, and closed here."""
+        self._lost: Reason | None = None
+        self._unwanted = False
+        """Its connection is over."""
+
+    def hired(self, hire: Callable[[Listener, Endpoint], OwnerChild], assignment: Assignment) -> TlsHolder:
+        """With a process that opens a connection. Raises `OSError`."""
         endpoint = assignment.endpoint
         only = Endpoint(
             endpoint.name, tls=endpoint.tls, proxy=endpoint.proxy, bind=endpoint.bind, timeouts=endpoint.timeouts,
             watchdog=endpoint.watchdog,
         )  # fmt: skip
-        self._order: Assignment | None = Assignment(endpoint=only, epoch=assignment.epoch, url=assignment.url)
-        self._lost: Reason | None = None
-        self._unwanted = False
-        """Its connection is over."""
-        near, far = loopback_pair()
-        self.owners_end: socket.socket | None = near
-        """To be handed to the owner, and closed here."""
-        self._far: socket.socket | None = far
+        self._order = Assignment(endpoint=only, epoch=assignment.epoch, url=assignment.url)
+        self.owners_end, self._far = loopback_pair()
         self.child = hire(self, endpoint)
         if self.child.state is State.WARM:
             self.on_ready(self.child)
+        return self
 
-    @classmethod
-    def of(cls, child: OwnerChild, gone: Callable[[TlsHolder], None], said: Callable[[str], None]) -> TlsHolder:
-        """One that serves already, and comes from another supervisor."""
-        holder = cls.__new__(cls)
-        holder._gone, holder._said = gone, said
-        holder._order = holder._lost = holder.owners_end = holder._far = None
-        holder._unwanted = False
-        holder.child = child
-        child.listener = holder
-        return holder
+    def of(self, child: OwnerChild) -> TlsHolder:
+        """With one that serves already, and comes from another supervisor."""
+        self.child = child
+        child.listener = self
+        return self
 
     @property
     def pid(self) -> int | None:
@@ -101,8 +98,8 @@ class TlsHolder:
         """Why it ended, where nobody had asked it to; None where it has not."""
         if self._lost is None and not self._unwanted and self.child.has_ended:
             self.child.hear()
-        if self._lost is None and not self._unwanted and self.child.has_ended:
-            return Reason(kind="crashed", text="it ended")  # its exit status is on the way
+            if not self._unwanted:
+                return Reason(kind="crashed", text="it ended")  # its exit status is on the way
         return self._lost
 
     def for_owner(self, assignment: Assignment) -> Assignment:

@@ -43,10 +43,13 @@ _NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
 class Hold(NamedTuple):
-    """What to hold, and the socket that leads to the owner."""
+    """What to hold, and with what."""
 
     assignment: Assignment
     owner: socket.socket
+    """It leads to the owner."""
+    control: Control
+    backstop: Backstop
 
 
 def say(sock: socket.socket, word: dict[str, Any]) -> None:
@@ -105,12 +108,10 @@ class _Side:
 class Holder:
     """The process from its HOLD on. Main thread only, but for the connecting."""
 
-    def __init__(self, control: Control, wakeup: Wakeup, backstop: Backstop, hold: Hold) -> None:
-        self._control = control
-        self._wakeup = wakeup
-        self._backstop = backstop
+    def __init__(self, hold: Hold, wakeup: Wakeup) -> None:
         self._hold = hold
-        self._owner = hold.owner
+        self._owner, self._control, self._backstop = hold.owner, hold.control, hold.backstop
+        self._wakeup = wakeup
         self._poller = make_poller()
         self._channel: Channel | None = None
         self._connecting = threading.Thread(target=self._connect, name="connect", daemon=True)

@@ -44,7 +44,7 @@ def main(data: Connection, control: Connection, log: Connection) -> NoReturn:
     _set_signals(owner, wakeup)
     code = owner.run()
     if owner.hold is not None:
-        holder = Holder(owner.control, wakeup, owner.backstop, owner.hold)
+        holder = Holder(owner.hold, wakeup)
         signal.signal(signal.SIGTERM, lambda _number, _frame: holder.ask_to_terminate())
         code = holder.run()
     sys.stdout.flush()

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from wsadapter.worker.paths import matches
-from wsadapter.worker.text import Text
-
-_LONGEST: Final = 16 * 1024
+from wsadapter.worker.text import LONGEST_ANSWER, Text
 
 
 class Opening:
@@ -38,7 +36,7 @@ class Opening:
 
     def is_word(self, text: Text) -> bool:
         """Whether a message is the one that is waited for, and so no data."""
-        if len(text.payload) >= _LONGEST or not any(matches(text.value, word) for word in self._words):
+        if len(text.payload) >= LONGEST_ANSWER or not any(matches(text.value, word) for word in self._words):
             return False
         self._words = []
         self.listens = False

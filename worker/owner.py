@@ -79,10 +79,10 @@ class Owner:
         """`pipe_fd` and `control` must be non-blocking."""
         self._pipe_fd = pipe_fd
         self._uplink = Uplink(pipe_fd)
-        self.control = self._control = Control(control)
+        self._control = Control(control)
         self._wakeup = wakeup
         self._poller = make_poller()
-        self.backstop = self._backstop = Backstop()
+        self._backstop = Backstop()
         self.hold: Hold | None = None
         """It is to become a TLS holder instead."""
         self._phase = _Phase.IDLE
@@ -249,7 +249,8 @@ class Owner:
     def _become_holder(self, command: Command) -> None:
         fd = self._control.take_fd()
         if fd is not None:
-            self.hold = Hold(Assignment.from_body(command.json()), socket.socket(fileno=fd))
+            assignment = Assignment.from_body(command.json())
+            self.hold = Hold(assignment, socket.socket(fileno=fd), self._control, self._backstop)
         self._phase = _Phase.DONE
 
     def _assign(self, assignment: Assignment) -> None:

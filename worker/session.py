@@ -35,9 +35,9 @@ from wsadapter.worker.opening import Opening
 from wsadapter.worker.pace import Paces, Stall
 from wsadapter.worker.reader import Batch, Control
 from wsadapter.worker.streams import Stream, Streams
-from wsadapter.worker.subscriptions import LONGEST_ANSWER, Step, Subscriptions
+from wsadapter.worker.subscriptions import Step, Subscriptions
 from wsadapter.worker.templates import fill, stream_name
-from wsadapter.worker.text import UNKNOWN, Text
+from wsadapter.worker.text import LONGEST_ANSWER, UNKNOWN, Text
 from wsadapter.worker.upkeep import Found, Upkeep
 
 if TYPE_CHECKING:

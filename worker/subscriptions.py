@@ -18,12 +18,11 @@ from wsadapter.contract.endpoint import Subscription
 from wsadapter.worker.fields import Fields, as_text
 from wsadapter.worker.paths import MISSING, look_up, matches
 from wsadapter.worker.templates import BadStream, fill, is_meant, number_in, raw_frame, stream_name
-from wsadapter.worker.text import Text
+from wsadapter.worker.text import LONGEST_ANSWER, Text
 
 Step = bytes | Report
 """A text to send, or something to report; in this order."""
 
-LONGEST_ANSWER: Final = 16 * 1024
 _ACK_TIMEOUT: Final = 10.0
 _MOST_TRIES: Final = 2
 

@@ -7,6 +7,8 @@ from typing import Any, Final
 import orjson
 
 UNKNOWN: Final = object()
+LONGEST_ANSWER: Final = 16 * 1024
+"""A longer message is data, whatever is in it: it is not looked into for anything else."""
 
 
 class Text:

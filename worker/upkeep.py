@@ -13,10 +13,8 @@ import orjson
 
 from wsadapter.worker.paths import MISSING, look_up, matches
 from wsadapter.worker.templates import fill
-from wsadapter.worker.text import Text
+from wsadapter.worker.text import LONGEST_ANSWER, Text
 
-_LONGEST: Final = 16 * 1024
-"""A longer frame is data."""
 _PATH: Final = "$."
 
 
@@ -57,7 +55,7 @@ class Upkeep:
     def judge(self, text: Text) -> Found | None:
         """What a text message is; None where it is data. To be called once for each: it counts the answers."""
         payload = text.payload
-        if len(payload) >= _LONGEST:
+        if len(payload) >= LONGEST_ANSWER:
             return None
         for rule in self._rules:
             if rule.needle in payload and matches(text.value, rule.match):

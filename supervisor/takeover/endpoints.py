@@ -7,6 +7,7 @@ from dataclasses import asdict
 from itertools import count
 from typing import Any, Final
 
+from wsadapter.child import OwnerChild
 from wsadapter.config import checked
 from wsadapter.contract.endpoint import Endpoint, endpoint_from_plain, to_plain
 from wsadapter.contract.reasons import Reason
@@ -29,10 +30,9 @@ def is_steady(managed: ManagedEndpoint | Replicas) -> bool:
         isinstance(managed, ManagedEndpoint)
         and managed.state == "up"
         and managed._child is not None
-        and can_go(managed._child)
+        and all(map(can_go, _processes(managed)))
         and not managed._planned
         and not managed.requests.waiting
-        and (managed._child.holder is None or can_go(_process_of(managed._child.holder)))
     )
 
 
@@ -73,7 +73,7 @@ def give_endpoint(managed: ManagedEndpoint | Replicas) -> tuple[dict[str, Any], 
     }
     plain["owner"], fds = give_owner(child)
     if child.holder is not None:
-        plain["holder"], more = give_owner(_process_of(child.holder))
+        plain["holder"], more = give_owner(child.holder.child)
         fds = fds + more
     return plain, fds
 
@@ -113,41 +113,42 @@ def _take_connection(
     managed._child = child
     if plain["holder"] is not None:
         process = take_owner(office.reactor, managed, endpoint, plain["holder"], fds, lambda: None)
-        child.holder = holder = TlsHolder.of(process, managed._holder_gone, managed._holder_said)
+        child.holder = holder = TlsHolder(managed._holder_gone, managed._holder_said).of(process)
         managed._holders.add(holder)
 
 
 def freeze(managed: ManagedEndpoint | Replicas) -> None:
     """Nothing of a steady endpoint is read, and nothing is done with it, until `thaw`."""
-    if isinstance(managed, ManagedEndpoint) and managed._child is not None:
-        managed._watchdogs.end()
-        managed._child.freeze()
-        if managed._child.holder is not None:
-            _process_of(managed._child.holder).freeze()
+    assert isinstance(managed, ManagedEndpoint)
+    managed._watchdogs.end()
+    for process in _processes(managed):
+        process.freeze()
 
 
 def thaw(managed: ManagedEndpoint | Replicas) -> None:
     """It goes on."""
-    if isinstance(managed, ManagedEndpoint) and managed._child is not None:
-        child = managed._child
-        if child.holder is not None:
-            _process_of(child.holder).thaw()
-        child.thaw()
-        managed._watchdogs.begin(child)
-        managed._watchdogs.connection_up(resumed=True)
+    assert isinstance(managed, ManagedEndpoint)
+    assert managed._child is not None
+    for process in _processes(managed):
+        process.thaw()
+    managed._watchdogs.begin(managed._child)
+    managed._watchdogs.connection_up(resumed=True)
 
 
 def relinquish(managed: ManagedEndpoint | Replicas) -> None:
     """It is another supervisor's now."""
-    if isinstance(managed, ManagedEndpoint) and managed._child is not None:
-        child, managed._child = managed._child, None
-        if child.holder is not None:
-            _process_of(child.holder).relinquish()
-            child.holder = None
-        managed._holders.clear()
-        child.relinquish()
-        managed.state = "stopped"
+    assert isinstance(managed, ManagedEndpoint)
+    for process in _processes(managed):
+        process.relinquish()
+        process.holder = None
+    managed._child = None
+    managed._holders.clear()
+    managed.state = "stopped"
 
 
-def _process_of(holder: Any) -> Any:
-    return holder.child
+def _processes(managed: ManagedEndpoint) -> list[OwnerChild]:
+    """Its owner, and who holds the TLS of its connection."""
+    child = managed._child
+    if child is None:
+        return []
+    return [child] if child.holder is None else [child.holder.child, child]

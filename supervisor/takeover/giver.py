@@ -14,7 +14,7 @@ import threading
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from wsadapter.takeover import CONTRACT
 from wsadapter.takeover.endpoints import freeze, is_changing, is_steady, relinquish, thaw
@@ -53,55 +53,47 @@ class Giver:
         self._asked = asked
         self._frozen: list[Kept] = []
         self._halted: list[Kept] = []
-        self._offered = False
 
     def start(self) -> None:
         """Begin, in a thread of its own."""
         threading.Thread(target=self._run, name="wsadapter-takeover", daemon=True).start()
 
     def _run(self) -> None:
-        try:
-            self._peer.setblocking(True)
-            given = self._give()
-        except (TakeoverError, OSError) as error:  # TimeoutError is one
-            self._go_on(str(error) or type(error).__name__)
-            return
-        finally:
-            if not self._offered:
-                self._peer.close()
-        if not given:
-            self._go_on("the new supervisor went before it was ready")
-            self._peer.close()
-            return
-        self._supervisor.reactor.call(self._let_go)
-        try:
-            send_line(self._peer, {"ok": True, "gone": True}, monotonic() + _TO_ANSWER)
-        except OSError as error:
-            logger.warning("the new supervisor ended after it was ready: %s; its owners end with it", error)
-        self._peer.close()
+        with self._peer:
+            try:
+                self._peer.setblocking(True)
+                why = "" if self._give() else "the new supervisor went before it was ready"
+            except (TakeoverError, OSError) as error:  # TimeoutError is one
+                why = str(error) or type(error).__name__
+            if why:
+                self._go_on(why)
+                return
+            self._supervisor.reactor.call(self._let_go)
+            try:
+                send_line(self._peer, {"ok": True, "gone": True}, monotonic() + _TO_ANSWER)
+            except OSError as error:
+                logger.warning("the new supervisor ended after it was ready: %s; its owners end with it", error)
+
+    def _refuse(self, text: str) -> NoReturn:
+        send_line(self._peer, {"ok": False, "error": text, "contract": CONTRACT}, monotonic() + _TO_ANSWER)
+        raise TakeoverError(text)
 
     def _give(self) -> bool:
+        """Whether the new supervisor is ready. Raises `TakeoverError`, `OSError`."""
         deadline = monotonic() + _TO_PREPARE
         if self._asked.get("contract") != CONTRACT:
-            text = f"contract {CONTRACT} is spoken here ({VERSION}), not {self._asked.get('contract')!r}"
-            send_line(self._peer, {"ok": False, "error": text, "contract": CONTRACT}, monotonic() + _TO_ANSWER)
-            raise TakeoverError(text)
+            self._refuse(f"contract {CONTRACT} is spoken here ({VERSION}), not {self._asked.get('contract')!r}")
         if not self._supervisor.has_runner:
-            text = "this supervisor lives in a program of its own: only python -m wsadapter.supervise can be taken over"
-            send_line(self._peer, {"ok": False, "error": text}, monotonic() + _TO_ANSWER)
-            raise TakeoverError(text)
+            self._refuse("this supervisor lives in a program of its own: only python -m wsadapter.supervise can be taken over")
         logger.info("a new supervisor (%s) takes over", self._asked.get("version"))
         reactor = self._supervisor.reactor
         if not reactor.run_until(self._is_quiet, deadline - monotonic()) or not self._prepare(deadline):
-            text = f"not every connection was steady within {_TO_PREPARE:g} s; try again"
-            send_line(self._peer, {"ok": False, "error": text}, monotonic() + _TO_ANSWER)
-            raise TakeoverError(text)
+            self._refuse(f"not every connection was steady within {_TO_PREPARE:g} s; try again")
         written = reactor.call(self._freeze)
         written.result(_TO_FLUSH)
         state, fds = reactor.call(lambda: give(self._supervisor))
         deadline = monotonic() + _TO_ANSWER
         send_line(self._peer, {"ok": True, "contract": CONTRACT, "version": VERSION}, deadline)
-        self._offered = True
         send_state(self._peer, state, fds, deadline)
         said = receive_line(self._peer, deadline)
         return bool(said and said.get("ready"))
@@ -153,5 +145,3 @@ class Giver:
                 managed.start()
             else:
                 managed.restart()
-
-

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import socket
-import struct
 from time import monotonic
 from typing import Any, Final
 
+from wsadapter.control import credentials_of
 from wsadapter.instance import connect
+from wsadapter.processes import is_alive
 from wsadapter.takeover import CONTRACT
 from wsadapter.takeover.wire import TakeoverError, receive_line, receive_state, send_line
 from wsadapter.version import VERSION
@@ -50,7 +50,7 @@ class Takeover:
             self._peer.close()
         if said is not None and said.get("gone"):
             return
-        if _is_alive(self.pid):
+        if is_alive(self.pid):
             raise TakeoverError("the running supervisor goes on: it did not hear in time that this one was ready")
         logger.warning("the supervisor that was taken over died over it; its owners did not")
 
@@ -77,7 +77,10 @@ def take(name: str, runtime_dir: str) -> Takeover | None:
 
 
 def _ask(peer: socket.socket) -> Takeover:
-    pid, uid = _credentials(peer)
+    credentials = credentials_of(peer)
+    if credentials is None:
+        raise TakeoverError("this platform does not say whose process is at the other end of a socket")
+    pid, uid = credentials
     if uid not in (os.getuid(), 0):
         raise TakeoverError(f"the supervisor of that name is user {uid}'s")
     wanted = {"command": "takeover", "contract": CONTRACT, "version": VERSION, "pid": os.getpid()}
@@ -90,24 +93,3 @@ def _ask(peer: socket.socket) -> Takeover:
         raise error(str(said.get("error")))
     state, fds = receive_state(peer, monotonic() + _TO_TAKE)
     return Takeover(peer, pid, state, fds)
-
-
-def _credentials(peer: socket.socket) -> tuple[int, int]:
-    layout = struct.Struct("3i")  # struct ucred: pid, uid, gid
-    pid, uid, _ = layout.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, layout.size))
-    return pid, uid
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return False
-    try:
-        look = select.poll()
-        look.register(pidfd, select.POLLIN)
-        return not look.poll(0)
-    finally:
-        os.close(pidfd)
-
-

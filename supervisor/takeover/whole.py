@@ -30,6 +30,7 @@ def adopt(supervisor: Supervisor, takeover: Takeover) -> None:
     """Make all that was taken the new supervisor's, and let the old one go. Raises `TakeoverError`; nothing was read then."""
     fds = iter(takeover.fds)
     state = takeover.state
+    supervisor.run = state["run"]  # before its endpoints: the folder of their quarantine has its name
     try:
         listener = next(fds)
         lock = next(fds) if state["instance"]["locked"] else None
@@ -43,12 +44,11 @@ def adopt(supervisor: Supervisor, takeover: Takeover) -> None:
     except TakeoverError:
         close_all(takeover.fds)
         raise
-    supervisor.run = state["run"]
     supervisor.instance = Instance.inherit(supervisor.name, listener, lock, state["instance"]["path"])
 
 
 def begin(supervisor: Supervisor) -> None:
-    """Under the reactor's lock: what was taken goes on, what had no connection is started."""
+    """Under the reactor's lock: what was taken goes on, everything else is started."""
     for managed in supervisor.kept():
         if managed.state == "up":
             thaw(managed)

@@ -200,10 +200,8 @@ class Chaos:
         tally.faults = 1
         tally.times.append(tally.pause if kind == "takeover" or lane.name == "replicas" else recovered)
         for each in self.lanes:
-            self._add(self.results[each.name, kind if each is lane else "a fault elsewhere"], each.model.tally)
-            if kind == "takeover" and each is not lane:
-                self.results[each.name, "a fault elsewhere"].gaps -= each.model.tally.gaps
-                self._add(self.results[each.name, kind], each.model.tally)
+            hit = each is lane or kind == "takeover"  # which concerns all
+            self._add(self.results[each.name, kind if hit else "a fault elsewhere"], each.model.tally)
 
     @staticmethod
     def _add(total: Tally, one: Tally) -> None:

@@ -14,11 +14,11 @@ import pytest
 from tests.support.feeds import (
     DEADLINE,
     SOON,
+    assert_whole,
     collect,
     events_of,
     is_event,
     is_message,
-    messages_of,
     numbered,
     pid_of,
     to_the_end,
@@ -49,13 +49,6 @@ def holder_of(feed: Supervisor) -> int:
 
 def in_custody(feed: Supervisor) -> None:
     wait_until(lambda: feed.status()["endpoints"]["a"]["in_custody"], DEADLINE)
-
-
-def assert_whole(items: list[Item]) -> None:
-    """Of the common feed every message came, once, in order."""
-    found = [message.json()["n"] for message in messages_of(items, "a")]
-    assert found == list(range(found[0], found[0] + len(found)))
-    assert events_of(items, "a", Gap) == []
 
 
 def test_a_killed_owner_of_a_wss_connection_costs_nothing(start_method: str) -> None:

@@ -9,12 +9,12 @@ import pytest
 
 from tests.support.feeds import (
     SOON,
+    assert_whole,
     collect,
     collect_for,
     events_of,
     is_event,
     is_message,
-    messages_of,
     numbered,
     to_the_end,
 )
@@ -36,12 +36,6 @@ def settings(tmp_path: Path) -> dict[str, Any]:
     return {"dialect": str(tmp_path / "mine.toml"), "identity": ["n"], "restart": SOON}
 
 
-def assert_whole(items: list[Item], name: str) -> None:
-    found = [message.json()["n"] for message in messages_of(items, name)]
-    assert found == list(range(found[0], found[0] + len(found)))
-    assert events_of(items, name, Gap) == []
-
-
 def test_the_connection_is_replaced_once_and_nothing_is_lost(settings: dict[str, Any], start_method: str) -> None:
     items: list[Item] = []
     with (
@@ -56,7 +50,7 @@ def test_the_connection_is_replaced_once_and_nothing_is_lost(settings: dict[str,
         assert ex.accepted == 2
     assert [down.reason.kind for down in events_of(items, "a", Down)] == ["recycled", "stopped"]
     assert [up.resumed for up in events_of(items, "a", Up)] == [False, True]
-    assert_whole(items, "a")
+    assert_whole(items)
 
 
 def test_of_replicas_one_after_the_other_is_replaced(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +67,7 @@ def test_of_replicas_one_after_the_other_is_replaced(settings: dict[str, Any], m
             items += collect(feed, is_event(Down, "a"))
         _catch_up(feed, items)
         assert ex.accepted == 4
-    assert_whole(items, "a")
+    assert_whole(items)
 
 
 def _catch_up(feed: Supervisor, items: list[Item]) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from tests.support.books import Book, BookExchange, book_dialect
+from tests.support.books import BookExchange, book_dialect
 from tests.support.feeds import (
     DEADLINE,
     SOON,
     assert_sound,
+    assert_whole,
     collect,
     events_of,
     is_event,
@@ -38,13 +39,6 @@ def live(**settings: Any) -> Exchange:
 
 def numbers(items: list[Item]) -> list[int]:
     return [message.json()["n"] for message in messages_of(items, "a")]
-
-
-def assert_whole(items: list[Item]) -> None:
-    """Of the common feed every message came, once, in order."""
-    found = numbers(items)
-    assert found == list(range(found[0], found[0] + len(found)))
-    assert events_of(items, "a", Gap) == []
 
 
 def is_restart(feed: Supervisor, items: list[Item]) -> None:
@@ -221,10 +215,5 @@ def test_row_76_a_book_survives_planned_changes(tmp_path: Path) -> None:
         items += collect(feed, is_message("a"))
         for _ in range(3):
             is_restart(feed, items)
-    book = Book()
-    for item in items:
-        book.take(item)
-    assert book.broken == 0
-    assert book.levels == kept.states[book.last]
-    assert book.changes == list(range(book.changes[0], book.changes[0] + len(book.changes)))
+    kept.assert_rebuilt_from(items)
     assert events_of(items, "a", Gap) == []

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.books import Book, BookExchange, book_dialect
+from tests.support.books import BookExchange, book_dialect
 from tests.support.feeds import (
     DEADLINE,
     SOON,
+    assert_whole,
     collect,
     collect_for,
     events_of,
@@ -41,13 +42,6 @@ def live(**settings: Any) -> Exchange:
     return Exchange(messages=numbered, rate=5_000, resume="continue", tls=True, **settings)
 
 
-def assert_whole(items: list[Item]) -> None:
-    """Of the common feed every message came, once, in order."""
-    found = [message.json()["n"] for message in messages_of(items, "a")]
-    assert found == list(range(found[0], found[0] + len(found)))
-    assert events_of(items, "a", Gap) == []
-
-
 def members(feed: Supervisor) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = feed.status()["endpoints"]["a"]["members"]
     return found
@@ -59,17 +53,22 @@ def are_aligned(feed: Supervisor, items: list[Item]) -> None:
         items += collect(feed, is_message("a"))
 
 
+def are_killed_in_turn(feed: Supervisor, items: list[Item], times: int) -> None:
+    """One or the other of two, when both have caught up."""
+    for kill in range(times):
+        are_aligned(feed, items)
+        os.kill(members(feed)[kill % 2]["pid"], signal.SIGKILL)
+        items += collect(feed, is_event(Down, "a"))
+        items += collect(feed, is_event(Up, "a"))
+    are_aligned(feed, items)
+    items += collect(feed, is_message("a"))
+
+
 def test_row_55_either_of_two_is_killed_again_and_again(start_method: str) -> None:
     items: list[Item] = []
     with live() as ex, to_the_end(items, ex.endpoint("a", **TWO), start_method=start_method) as feed:
         items += collect(feed, is_message("a"))
-        for kill in range(6):
-            are_aligned(feed, items)
-            os.kill(members(feed)[kill % 2]["pid"], signal.SIGKILL)
-            items += collect(feed, is_event(Down, "a"))
-            items += collect(feed, is_event(Up, "a"))
-        are_aligned(feed, items)
-        items += collect(feed, is_message("a"))
+        are_killed_in_turn(feed, items, 6)
     assert_whole(items)
     downs = events_of(items, "a", Down)
     assert [(down.member, down.live, down.reason.signal) for down in downs[:6]] == [
@@ -168,19 +167,8 @@ def test_row_76_a_book_survives_the_deaths_of_replicas(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"dialect": book_dialect(tmp_path), "subscribe": ["btc"], "restart": SOON, "replicas": 2}
     with kept.exchange as ex, to_the_end(items, ex.endpoint("a", **settings), start_method="forkserver") as feed:
         items += collect(feed, is_message("a"))
-        for kill in range(4):
-            are_aligned(feed, items)
-            os.kill(members(feed)[kill % 2]["pid"], signal.SIGKILL)
-            items += collect(feed, is_event(Down, "a"))
-            items += collect(feed, is_event(Up, "a"))
-        are_aligned(feed, items)
-        items += collect(feed, is_message("a"))
-    book = Book()
-    for item in items:
-        book.take(item)
-    assert book.broken == 0
-    assert book.levels == kept.states[book.last]
-    assert book.changes == list(range(book.changes[0], book.changes[0] + len(book.changes)))
+        are_killed_in_turn(feed, items, 4)
+    kept.assert_rebuilt_from(items)
     assert events_of(items, "a", Gap) == []
 
 

@@ -68,6 +68,15 @@ class BookExchange:
         snapshot = {"s": "btc", "kind": "snapshot", "u": self._last, "book": self.states[self._last]}
         return [json.dumps({"subscribed": request["subscribe"]}), json.dumps(snapshot)]
 
+    def assert_rebuilt_from(self, items: list[Item]) -> None:
+        """A consumer that follows the recipe has its book at the end, and every change came once, in order."""
+        book = Book()
+        for item in items:
+            book.take(item)
+        assert book.broken == 0
+        assert book.levels == self.states[book.last]
+        assert book.changes == list(range(book.changes[0], book.changes[0] + len(book.changes)))
+
 
 def _changed(book: dict[str, int], price: str, size: int) -> dict[str, int]:
     changed = {**book, price: size}

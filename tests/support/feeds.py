@@ -236,6 +236,13 @@ def assert_unharmed(items: list[Item], name: str) -> None:
     assert counted == [(n + 1, f'{{"n":{n}}}'.encode()) for n in range(len(counted))]
 
 
+def assert_whole(items: list[Item], name: str = "a") -> None:
+    """Of a feed of `numbered` messages that all listen to, every message came, once, in order."""
+    found = [message.json()["n"] for message in messages_of(items, name)]
+    assert found == list(range(found[0], found[0] + len(found)))
+    assert events_of(items, name, Gap) == []
+
+
 def assert_resumes_from_the_start(items: list[Item], name: str) -> None:
     """Each epoch of an endpoint with `numbered` messages holds the first of them, whole and in order."""
     for epoch, group in itertools.groupby(messages_of(items, name), lambda message: message.epoch):
