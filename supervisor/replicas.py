@@ -311,6 +311,8 @@ class Replicas:
         if not self._merge.leave(member.number) or self._merge.lead is None:
             return
         lead = self._members[self._merge.lead]
+        if lead._stopping:  # all are: the stream ends with what is known to be in order
+            return
         lead.gap("lead_changed", self.numbers.last_received_at, time_ns())
         self._deliver(self._merge.settle(lead.number, monotonic()))
 

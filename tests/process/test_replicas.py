@@ -217,6 +217,14 @@ def test_replicas_can_be_added_and_taken_away_by_a_reload() -> None:
     assert [gap.cause for gap in events_of(items, "a", Gap)] == ["reconnected", "reconnected"]
 
 
+def test_a_stop_before_both_have_caught_up_tells_no_gap() -> None:
+    items: list[Item] = []
+    with live() as ex, to_the_end(items, ex.endpoint("a", **TWO), start_method="forkserver") as feed:
+        items += collect(feed, lambda item: isinstance(item, Up) and item.live == 2)
+        items += collect(feed, is_message("a"))
+    assert_whole(items)
+
+
 def test_replicas_need_an_identity() -> None:
     with pytest.raises(ConfigError, match="nothing says when a message of one connection is the same"):
         Supervisor([Endpoint("a", url="ws://127.0.0.1", replicas=2)])
