@@ -135,11 +135,13 @@ def test_row_74_an_owner_that_sigkill_does_not_end_is_told_and_replaced(
         endpoint = ex.endpoint("a", heartbeat={"kind": "none"}, **soon)
         with to_the_end(items, endpoint, start_method=start_method) as feed:
             items += collect(feed, is_message("a"))
+            in_custody = not tls and capabilities.custody()
+            wait_until(lambda: feed.status()["endpoints"]["a"]["in_custody"] is in_custody, DEADLINE)
             stuck.append(pid_of(feed, "a"))
             os.kill(stuck[0], signal.SIGSTOP)
             items += collect(feed, is_message("a", 2))
             assert f"owner pid {stuck[0]} does not end after SIGKILL" in caplog.text
-            if not tls and capabilities.custody():
+            if in_custody:
                 ex.wait_connections(1)  # the peer sees the end of the old one
             os.kill(stuck[0], signal.SIGKILL)
             wait_until(lambda: f"owner pid {stuck[0]}, which SIGKILL had not ended, has ended" in caplog.text, DEADLINE)
