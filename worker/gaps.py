@@ -22,8 +22,8 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from wsadapter.worker.paths import MISSING, getter, matches
-from wsadapter.worker.text import Text
+from wsadapter.contract.dialect.paths import MISSING, getter, matches
+from wsadapter.contract.dialect.text import Text
 
 STREAM: Final = "$stream"
 """In a scope: the stream that the message belongs to."""

@@ -15,9 +15,9 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from wsadapter.contract.dialect.paths import matches
 from wsadapter.contract.endpoint import Heartbeat as Settings
 from wsadapter.worker.frames import PING, TEXT, encode_frame
-from wsadapter.worker.paths import matches
 
 _TOKEN: Final = struct.Struct(">IQ")
 _MOST_OUTSTANDING: Final = 1024

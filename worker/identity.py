@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import orjson
 
+from wsadapter.contract.dialect.paths import MISSING, look_up, matches
+from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.record import NO_IDENTITY, SNAPSHOT
-from wsadapter.worker.paths import MISSING, look_up, matches
-from wsadapter.worker.text import Text
 
 _BYTES: Final = 8
 _LARGEST_TAKEN: Final = max(NO_IDENTITY, SNAPSHOT)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from wsadapter.worker.paths import matches
-from wsadapter.worker.text import LONGEST_ANSWER, Text
+from wsadapter.contract.dialect.paths import matches
+from wsadapter.contract.dialect.text import LONGEST_ANSWER, Text
 
 
 class Opening:

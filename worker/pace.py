@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from wsadapter.worker.streams import Stream
+from wsadapter.contract.dialect.streams import Stream
 
 _TIMES: Final = 10.0
 _GIVEN_UP: Final = 3.0

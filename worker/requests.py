@@ -13,9 +13,9 @@ from typing import Final
 import orjson
 
 from wsadapter.contract.commands import Report, id_text
+from wsadapter.contract.dialect.paths import MISSING, look_up, matches
+from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Request as Rules
-from wsadapter.worker.paths import MISSING, look_up, matches
-from wsadapter.worker.text import Text
 
 _VALUE: Final = rb'\s*:\s*(?:"((?:[^"\\]|\\.)*)"|(-?\d+))'
 """Behind a key: a string or a whole number."""

@@ -16,6 +16,9 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 from wsadapter.contract.commands import Assignment, Report
+from wsadapter.contract.dialect.streams import Stream, Streams
+from wsadapter.contract.dialect.templates import fill, stream_name
+from wsadapter.contract.dialect.text import LONGEST_ANSWER, UNKNOWN, Text
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.contract.reasons import Reason
 from wsadapter.contract.record import ANSWER, NO_IDENTITY
@@ -34,10 +37,7 @@ from wsadapter.worker.heartbeat import Heartbeat
 from wsadapter.worker.opening import Opening
 from wsadapter.worker.pace import Paces, Stall
 from wsadapter.worker.reader import Batch, Control
-from wsadapter.worker.streams import Stream, Streams
 from wsadapter.worker.subscriptions import Step, Subscriptions
-from wsadapter.worker.templates import fill, stream_name
-from wsadapter.worker.text import LONGEST_ANSWER, UNKNOWN, Text
 from wsadapter.worker.upkeep import Found, Upkeep
 
 if TYPE_CHECKING:

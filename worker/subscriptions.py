@@ -14,11 +14,11 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from wsadapter.contract.commands import Report
+from wsadapter.contract.dialect.fields import Fields, as_text
+from wsadapter.contract.dialect.paths import MISSING, look_up, matches
+from wsadapter.contract.dialect.templates import BadStream, fill, is_meant, number_in, raw_frame, stream_name
+from wsadapter.contract.dialect.text import LONGEST_ANSWER, Text
 from wsadapter.contract.endpoint import Subscription
-from wsadapter.worker.fields import Fields, as_text
-from wsadapter.worker.paths import MISSING, look_up, matches
-from wsadapter.worker.templates import BadStream, fill, is_meant, number_in, raw_frame, stream_name
-from wsadapter.worker.text import LONGEST_ANSWER, Text
 
 Step = bytes | Report
 """A text to send, or something to report; in this order."""

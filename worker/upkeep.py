@@ -11,9 +11,9 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from wsadapter.worker.paths import MISSING, look_up, matches
-from wsadapter.worker.templates import fill
-from wsadapter.worker.text import LONGEST_ANSWER, Text
+from wsadapter.contract.dialect.paths import MISSING, look_up, matches
+from wsadapter.contract.dialect.templates import fill
+from wsadapter.contract.dialect.text import LONGEST_ANSWER, Text
 
 _PATH: Final = "$."
 

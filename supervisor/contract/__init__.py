@@ -6,5 +6,6 @@
 `errors`     what goes wrong, as one tree
 `record`     the batch record that travels through the pipe, owner to supervisor
 `commands`   the frames of the control socket, both ways
+`dialect`    the language that dialects are written in
 `tcp`        where the kernel says that a connection's streams are
 """

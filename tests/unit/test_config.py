@@ -14,9 +14,9 @@ from wsadapter.config.dialect import bundled, load_dialect
 from wsadapter.config.interpolate import expand_endpoint
 from wsadapter.config.quantities import duration, show_duration, show_size, size
 from wsadapter.config.schema import ENDPOINT
+from wsadapter.contract.dialect.templates import fill
 from wsadapter.contract.endpoint import SECTIONS, Endpoint
 from wsadapter.contract.errors import ConfigError
-from wsadapter.worker.templates import fill
 
 EXAMPLES = Path(__file__).parents[2] / "ops" / "examples"
 DURATION = 'expected a duration (seconds, or text such as "500ms", "2s", "1.5m", "23h", "2d")'

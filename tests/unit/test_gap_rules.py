@@ -10,9 +10,9 @@ import pytest
 
 from tests.bench.gaps import Feed, check, dialect_of, feeds
 from wsadapter.config.dialect import load_dialect
+from wsadapter.contract.dialect.text import Text
 from wsadapter.testing import bundled
 from wsadapter.worker.gaps import Gaps
-from wsadapter.worker.text import Text
 
 TRACKED = {
     "binance": 2, "binance_usdm": 2, "bitfinex": 1, "coinbase": 1, "deribit": 1, "gate": 1, "kraken_futures": 1, "kucoin": 1,

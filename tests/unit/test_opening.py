@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from wsadapter.contract.dialect.text import Text
 from wsadapter.worker.opening import Opening
-from wsadapter.worker.text import Text
 
 WELCOME = Text(b'{"type":"welcome"}')
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wsadapter.contract.dialect.streams import Stream
 from wsadapter.worker.pace import Paces
-from wsadapter.worker.streams import Stream
 
 LEAST = 60.0
 

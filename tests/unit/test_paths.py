@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wsadapter.worker.paths import MISSING, look_up, matches
+from wsadapter.contract.dialect.paths import MISSING, look_up, matches
 
 
 @pytest.mark.parametrize(

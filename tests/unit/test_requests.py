@@ -11,6 +11,7 @@ from tests.support.rawserver import server_frame
 from wsadapter.config.dialect import apply_dialect, load_dialect
 from wsadapter.contract import commands
 from wsadapter.contract.commands import Assignment, Report, RequestCommand, Resume
+from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.endpoint import Request as Rules
 from wsadapter.contract.errors import (
@@ -34,7 +35,6 @@ from wsadapter.worker.reader import Reader
 from wsadapter.worker.requests import Requests
 from wsadapter.worker.sender import Sender
 from wsadapter.worker.session import Action, Deliver, Say, Session
-from wsadapter.worker.text import Text
 
 # -- in the owner: which message is an answer ----------------------------------------------------------------------------
 

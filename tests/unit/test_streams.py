@@ -10,12 +10,12 @@ import pytest
 from tests.support.rawserver import server_frame
 from wsadapter.config.dialect import load_dialect
 from wsadapter.contract.commands import Assignment
+from wsadapter.contract.dialect.streams import Streams
 from wsadapter.contract.endpoint import Endpoint, Filter
 from wsadapter.testing.recording import load_recording
 from wsadapter.worker.frames import BINARY, TEXT
 from wsadapter.worker.reader import Reader
 from wsadapter.worker.session import Action, Deliver, Say, Session
-from wsadapter.worker.streams import Streams
 
 STREAM = {"stream": {"path": "s"}, "subscribe": {"frame": '{"sub":"$streams"}', "per_frame": 100}}
 

@@ -10,10 +10,10 @@ import orjson
 import pytest
 
 from wsadapter.contract.commands import Report
+from wsadapter.contract.dialect.streams import Streams
+from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Filter
-from wsadapter.worker.streams import Streams
 from wsadapter.worker.subscriptions import Subscriptions
-from wsadapter.worker.text import Text
 
 
 def bundled(name: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from wsadapter.worker.templates import BadStream, fill
+from wsadapter.contract.dialect.templates import BadStream, fill
 
 
 @pytest.mark.parametrize(

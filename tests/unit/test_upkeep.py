@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from wsadapter.config.dialect import bundled, load_dialect
-from wsadapter.worker.text import Text
+from wsadapter.contract.dialect.text import Text
 from wsadapter.worker.upkeep import Found, Upkeep, answer
 
 

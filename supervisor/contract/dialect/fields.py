@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from wsadapter.worker.paths import MISSING, getter
+from wsadapter.contract.dialect.paths import MISSING, getter
 
 Words = tuple[str, ...]
 Said = tuple[Words, ...]

@@ -18,11 +18,11 @@ from typing import Any, Final
 import orjson
 
 from wsadapter.contract.commands import Report
+from wsadapter.contract.dialect.fields import Fields, as_text
+from wsadapter.contract.dialect.paths import MISSING, look_up
+from wsadapter.contract.dialect.templates import is_meant, stream_name
 from wsadapter.contract.endpoint import Filter, Subscription
 from wsadapter.contract.record import ANSWER
-from wsadapter.worker.fields import Fields, as_text
-from wsadapter.worker.paths import MISSING, look_up
-from wsadapter.worker.templates import is_meant, stream_name
 
 _MOST_INDEXES: Final = ANSWER - 1
 _MOST_REMEMBERED: Final = 1 << 16
