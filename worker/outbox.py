@@ -1,9 +1,8 @@
 """Messages and reports into the pipe to the supervisor: sequence numbers, records, writes that never block.
 
 A record is written with one `os.writev`: header and tables, then the bytes of the read as they are; messages that came
-compressed or in fragments are written put together. What the pipe does not
-take at once waits here, and while something waits (`backlog`) the owner reads no more data from its connection: an owner
-never drops.
+compressed or in fragments are written put together. What the pipe does not take at once waits here, and while something waits
+(`backlog`) the owner reads no more data from its connection: an owner never drops.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Collection, Sequence
+from itertools import islice
 from typing import Final, NamedTuple
 
 from wsadapter.contract.commands import Report
@@ -22,7 +22,9 @@ _REPEATED: Final = 64 * 1024
 """Bytes of an unfinished message that are rather written again in front of what is new than put together by the reader."""
 
 _MOST_PARTS: Final = 16
-"""Pieces of a record above which they are rather joined; `writev` takes no more than 1,024 (IOV_MAX)."""
+"""Pieces of a record above which they are rather joined."""
+_MOST_VECTORS: Final = 1024
+"""What `writev` takes at once (IOV_MAX)."""
 
 
 class _Place(NamedTuple):
@@ -48,6 +50,7 @@ class Outbox:
         self._sequence = 0
         self._waiting: deque[memoryview] = deque()
         self._filtered = 0
+        self._corked = False
         self._tells_all = False
         self._position = 0
         self._tail = 0
@@ -61,6 +64,16 @@ class Outbox:
     def backlog(self) -> bool:
         """Whether something waits for the pipe to take it."""
         return bool(self._waiting)
+
+    def cork(self) -> None:
+        """Holds back what is written until `uncork`, and then writes it at once: who dies in between has said nothing of it,
+        who dies after it all."""
+        self._corked = True
+
+    def uncork(self) -> None:
+        """See `cork`."""
+        self._corked = False
+        self.flush()
 
     def filtered(self, count: int) -> None:
         """Counts messages that were removed; the next record carries the number."""
@@ -199,13 +212,13 @@ class Outbox:
         """Writes what waits, as far as the pipe takes it; true when nothing is left."""
         while self._waiting:
             try:
-                written = os.write(self._fd, self._waiting[0])
+                written = os.writev(self._fd, list(islice(self._waiting, _MOST_VECTORS)))
             except BlockingIOError:
                 return False
-            if written < len(self._waiting[0]):
+            while self._waiting and written >= len(self._waiting[0]):
+                written -= len(self._waiting.popleft())
+            if written:
                 self._waiting[0] = self._waiting[0][written:]
-            else:
-                self._waiting.popleft()
         return True
 
     def _head(self, **fields: object) -> bytes:
@@ -214,7 +227,7 @@ class Outbox:
         return encode_head(sequence=self._sequence, filtered=filtered, **fields)  # type: ignore[arg-type]
 
     def _write(self, *parts: bytes | memoryview) -> None:
-        if self._waiting:
+        if self._waiting or self._corked:
             self._waiting.extend(memoryview(part) for part in parts if part)
             return
         if len(parts) > _MOST_PARTS:

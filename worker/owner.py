@@ -469,7 +469,8 @@ class Owner:
         if batch is not None:
             if self._uplink.is_direct and batch.count and self._session.passes(batch, now):
                 self._uplink.pass_on(batch, time.time_ns(), self._wire.received - len(batch.data))
-                self._cover(batch)
+                if self._tells_all:
+                    self._cover(batch)
             else:
                 self._parsed(batch, now)
             if self._tells_all:
@@ -480,12 +481,17 @@ class Owner:
     def _parsed(self, batch: Batch, now: float) -> None:
         assert self._session is not None
         assert self._wire is not None
+        if not self._tells_all:
+            self._carry_out(self._session.received(batch, now), now)
+            return
+        self._uplink.cork()  # a report on an answer and the answer's bytes: a next owner is told of both or of neither
         self._carry_out(self._session.received(batch, now), now)
         self._cover(batch)
+        self._uplink.uncork()
 
     def _cover(self, batch: Batch) -> None:
         """What of a read is in no message's record yet must not be lost either."""
-        if self._tells_all and self._wire is not None:
+        if self._wire is not None:
             self._uplink.cover(batch, time.time_ns(), self._wire.received - len(batch.data))
 
     def _discard(self, now: float) -> None:

@@ -89,6 +89,18 @@ class Uplink:
         queue would be in no pipe."""
         self._outbox.tell_all(position, tail)
 
+    def cork(self) -> None:
+        """What goes up until `uncork` goes up as one."""
+        self._outbox.cork()
+
+    def uncork(self) -> None:
+        """See `cork`."""
+        try:
+            if not self.gone:
+                self._outbox.uncork()
+        except BrokenPipeError:
+            self.gone = True
+
     def cover(self, batch: Batch, received_at: int, position: int) -> None:
         """What of a read no message's record told, where everything is to be told."""
         try:

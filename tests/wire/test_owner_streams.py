@@ -168,3 +168,21 @@ def test_a_heartbeat_does_not_wait_for_the_pace_of_others() -> None:
         assert peer.read_frame() == (TEXT, b"1")
         peer.send_frame(9, b"?")
         assert peer.read_frame() == (10, b"?")
+
+
+def test_a_report_on_an_answer_and_the_answers_bytes_go_up_as_one() -> None:
+    """Else one who dies between the two leaves an answer that nobody waits for to the next owner: it would be data."""
+    with RawServer() as server, Owned(packets=True) as owned:
+        owned.assign(Endpoint("feed", url=server.url), dialect=DIALECT, wanted=("a",), custody=True)
+        peer = server.accept_websocket()
+        peer.read_frame()
+        owned.report("up")
+        answer = server_frame(TEXT, b'{"ok":1}')
+        peer.send(answer)
+        owned.report("subscribed")
+        owned.report("restored")
+        peer.send_frame(TEXT, b'{"s":"a"}')
+        owned.report("stream")
+        (write,) = [records for records in owned.writes if any(b'"subscribed"' in record.report for record in records)]
+        assert write[-1].kind == BATCH
+        assert write[-1].position == len(answer)
