@@ -19,6 +19,7 @@ from wsadapter.child import OwnerChild
 from wsadapter.contract import commands
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.errors import NotConnected
+from wsadapter.contract.reasons import Reason
 from wsadapter.contract.record import Record
 from wsadapter.merge import Merge, merge_for
 from wsadapter.reactor import Reactor, Timer
@@ -50,6 +51,10 @@ class Changing(Protocol):
 
     def let_owner_go(self, why: str) -> None:
         """The successor is ready."""
+        ...
+
+    def leave_host_alone(self, reason: Reason) -> None:
+        """Where the peer said for how long."""
         ...
 
     def change_failed(self, why: str, text: str) -> None:
@@ -210,6 +215,9 @@ class Changeover:
     def successor_ready(self) -> None:
         assert self._succession is not None
         self._endpoint.let_owner_go(self._succession.why)
+
+    def successor_leaves(self, reason: Reason) -> None:
+        self._endpoint.leave_host_alone(reason)
 
     def successor_failed(self, text: str) -> None:
         assert self._succession is not None

@@ -53,6 +53,10 @@ class Ledger:
     """Of which something has come on the current connection."""
     channels: dict[str, Subscription] = field(default_factory=dict)
     """What stands for a subscription on the current connection, as the peer said."""
+    login_at: float | None = None
+    """Monotonic seconds of the last login on the current connection; None: there was none."""
+    token: Any = field(default=None, repr=False)
+    """What the hook `before_connect` kept for the current connection: a secret."""
     numbers: Numbers = field(default_factory=Numbers)
 
     def want(self, streams: Iterable[Subscription]) -> list[Subscription]:
@@ -76,6 +80,7 @@ class Ledger:
         self.confirmed.clear()
         self.live.clear()
         self.channels.clear()
+        self.login_at = self.token = None
         return confirmed
 
     def to_json(self) -> dict[str, Any]:

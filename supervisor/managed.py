@@ -49,7 +49,7 @@ from wsadapter.payload import Payload
 from wsadapter.poison import cut_out
 from wsadapter.reactor import Reactor, Timer
 from wsadapter.requests import Pending, Requests
-from wsadapter.restart import ConnectBudget, Decision, RestartPolicy, Verdict
+from wsadapter.restart import ConnectBudget, Decision, RestartPolicy, Verdict, asked_to_wait
 from wsadapter.succession import Succession
 from wsadapter.tellings import Tellings
 from wsadapter.tls_holder import TlsHolder
@@ -145,6 +145,9 @@ class ManagedEndpoint:
         self._child: OwnerChild | None = None
         self._timer: Timer | None = None
         self._booking: tuple[str, float] | None = None
+        """A connect that waits for its time: whose budget, and when."""
+        self._slot: tuple[str, float] | None = None
+        """The same of the last one that was booked, until it is made."""
         """The connect it waits for, while it waits."""
         self._holders: set[TlsHolder] = set()
         """Processes that hold TLS, those on their way out included."""
@@ -338,23 +341,45 @@ class ManagedEndpoint:
         wait = self.book()
         if wait > 0:
             self.state = "backoff"
-            self._timer = self._office.reactor.call_later(wait, self._hire)
+            self._timer = self._office.reactor.call_later(wait, self._hire_as_booked)
+        else:
+            self._hire()
+
+    def _hire_as_booked(self) -> None:
+        assert self._booking is not None
+        if self._office.budget.is_early(*self._booking, monotonic(), *self._connect_limit()):
+            self._office.budget.cancel(*self._booking)
+            self._launch()
         else:
             self._hire()
 
     def book(self) -> float:
         """A connect, by the budget of its host; the seconds until then."""
-        limits = self.endpoint.limits
-        connects, period = limits.connects, limits.connects_period
-        host = urlsplit(self._current_url()).hostname or ""
-        if connects is None:
-            connects, period = (0, 60.0) if _is_loopback(host) else _DEFAULT_BUDGET
-        now, key = monotonic(), f"{host} {self.endpoint.bind}"
-        at = self._office.budget.reserve(key, now, connects, period)
-        self._booking = (key, at) if at > now else None
+        host, key = self._host()
+        now = monotonic()
+        at = self._office.budget.reserve(key, now, *self._connect_limit())
+        self._slot = (key, at)
+        self._booking = self._slot if at > now else None
         if at > now:
             self.narrate.budget(self.epoch + 1, host, at - now)
         return at - now
+
+    def _connect_limit(self) -> tuple[int, float]:
+        """How many connects the host gets in how many seconds."""
+        limits = self.endpoint.limits
+        if limits.connects is not None:
+            return limits.connects, limits.connects_period
+        return (0, 60.0) if _is_loopback(self._host()[0]) else _DEFAULT_BUDGET
+
+    def _host(self) -> tuple[str, str]:
+        """Of the URL to try next, and what the budget knows it by: an exchange sees hosts and source addresses."""
+        host = urlsplit(self._current_url()).hostname or ""
+        return host, f"{host} {self.endpoint.bind}"
+
+    def leave_host_alone(self, reason: Reason) -> None:
+        """As long as the peer wants that, whoever's turn it is next: it knows hosts and addresses, not endpoints."""
+        if wait := asked_to_wait(reason):
+            self._office.budget.hold(self._host()[1], monotonic() + wait)
 
     def _begin_epoch(self) -> None:
         self.epoch = self.ledger.numbers.next_epoch()
@@ -395,6 +420,9 @@ class ManagedEndpoint:
 
     def _assign(self, child: OwnerChild, assignment: Assignment) -> None:
         """Let it open a connection."""
+        if self._slot is not None:
+            self._office.budget.came(*self._slot, monotonic())
+            self._slot = None
         if not (assignment.endpoint.tls.holder and assignment.url.startswith("wss:")):
             child.assign(assignment)
             return
@@ -425,6 +453,8 @@ class ManagedEndpoint:
             wanted=tuple(self.ledger.wanted.values()),
             confirmed=tuple(self._was_confirmed if self._orphan.resumption is None else self._still_subscribed()),
             channels={} if self._orphan.resumption is None else dict(self.ledger.channels),
+            login_at=None if self._orphan.resumption is None else self.ledger.login_at,
+            token=None if self._orphan.resumption is None else self.ledger.token,
             requests=() if self._orphan.resumption is None else self.requests.ids,
             custody=capabilities.custody(),
             busy_poll=self._office.busy_poll,
@@ -523,6 +553,7 @@ class ManagedEndpoint:
             reason = Reason(kind="crashed", signal="SIGTERM", code=reason.code)
         self.requests.owner_gone(self._orphan.resumption, heard=child.heard_out and reason.kind != "corrupt")
         self._child = None
+        self.leave_host_alone(reason)
         uptime = monotonic() - self._up_since if self._up_since is not None else None
         if uptime is None and self._orphan.resumption is None:
             self._url += 1  # the next address, where there are several

@@ -30,7 +30,8 @@ class Narrator:
         logger.debug("%s/%d %s %s", self._name, epoch, stage, url)
 
     def budget(self, epoch: int, host: str, wait: float) -> None:
-        logger.info("%s/%d waits %.1f s: the connect budget of %s is used up (limits.connects)", self._name, epoch, wait, host)
+        why = "it asked for that, or its connect budget is used up (limits.connects)"
+        logger.info("%s/%d waits %.1f s with its next connect to %s: %s", self._name, epoch, wait, host, why)
 
     def up(self, epoch: int, url: str, peer: str, *, resumed: bool) -> None:
         what = "goes on, nothing lost" if resumed else "up"
@@ -38,6 +39,9 @@ class Narrator:
 
     def lost_connection(self, epoch: int, why: str) -> None:
         logger.info("%s/%d: the connection can't be handed on: %s", self._name, epoch, why)
+
+    def logged_in(self, epoch: int) -> None:
+        logger.info("%s/%d logged in", self._name, epoch)
 
     def rejected(self, epoch: int, stream: str, error: str) -> None:
         logger.warning("%s/%d rejected: %s: %s", self._name, epoch, stream, error)

@@ -62,6 +62,16 @@ def _on_channel(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
     managed.ledger.channels[str(fields["channel"])] = stream
 
 
+def _on_token(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
+    managed.ledger.token = fields["token"]
+
+
+def _on_login(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
+    if managed.ledger.login_at is None:
+        managed.narrate.logged_in(managed.epoch)
+    managed.ledger.login_at = float(fields["at"])
+
+
 def _on_rejected(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
     stream, error = key_of(fields["stream"]), str(fields["error"])
     managed.ledger.rejected[stream] = error
@@ -119,6 +129,8 @@ REPORTS: Final[dict[str, Callable[[ManagedEndpoint, dict[str, Any]], None]]] = {
     "subscribed": _on_subscribed,
     "channel": _on_channel,
     "rejected": _on_rejected,
+    "token": _on_token,
+    "login": _on_login,
     "restored": _on_restored,
     "stream": _on_stream,
     "dropped": _on_dropped,

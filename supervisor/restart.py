@@ -71,7 +71,7 @@ class RestartPolicy:
             return Decision(Verdict.FATAL)
         restarts = self._count(now)
         if restarts > settings.intensity:
-            return self._exceeded(restarts)
+            return self._exceeded(restarts, asked_to_wait(reason))
         self.total += 1
         return Decision(Verdict.RESTART, self._delay(reason), restarts)
 
@@ -92,7 +92,7 @@ class RestartPolicy:
             self._restarts.popleft()
         return len(self._restarts)
 
-    def _exceeded(self, restarts: int) -> Decision:
+    def _exceeded(self, restarts: int, wait: float) -> Decision:
         match self._settings.on_exceeded:
             case "fatal":
                 return Decision(Verdict.FATAL, restarts=restarts)
@@ -101,17 +101,22 @@ class RestartPolicy:
             case "cool_down":
                 self.pardon()
                 self.total += 1
-                return Decision(Verdict.COOL_DOWN, self._settings.cool_down, restarts)
+                return Decision(Verdict.COOL_DOWN, max(self._settings.cool_down, wait), restarts)
 
     def _delay(self, reason: Reason) -> float:
         settings = self._settings
         longest = min(settings.backoff_max, settings.backoff_initial * settings.backoff_factor ** min(self._failures, 64))
         self._failures += 1
-        if reason.status is not None and 400 <= reason.status < 500:
+        if reason.kind == "login_failed" or (reason.status is not None and 400 <= reason.status < 500):
             delay = settings.backoff_max * (0.5 + 0.5 * self._dice())  # a refusal is not mended by asking faster
         else:
             delay = longest * self._dice()
-        return max(delay, min(reason.retry_after or 0.0, MAX_RETRY_AFTER))
+        return max(delay, asked_to_wait(reason))
+
+
+def asked_to_wait(reason: Reason) -> float:
+    """Seconds that the peer wants not to be asked again."""
+    return min(reason.retry_after or 0.0, MAX_RETRY_AFTER)
 
 
 class ConnectBudget:
@@ -119,6 +124,7 @@ class ConnectBudget:
 
     def __init__(self) -> None:
         self._slots: dict[str, list[float]] = {}
+        self._held: dict[str, float] = {}
 
     def reserve(self, host: str, now: float, connects: int, period: float) -> float:
         """Book the next free connect to `host`; when it is. `connects` 0: no limit.
@@ -128,11 +134,26 @@ class ConnectBudget:
         slots = self._slots.setdefault(host, [])
         while slots and slots[0] <= now - max(period, 3600.0):
             slots.pop(0)
-        at = now
+        at = max(now, self._held.get(host, now))
         if connects and len(slots) >= connects:
-            at = max(now, slots[-connects] + period)
+            at = max(at, slots[-connects] + period)
         insort(slots, at)
         return at
+
+    def hold(self, host: str, until: float) -> None:
+        """The host wants no connect before that, whoever's: what it said to one holds for its address."""
+        self._held[host] = max(until, self._held.get(host, until))
+
+    def is_early(self, host: str, at: float, now: float, connects: int, period: float) -> bool:
+        """Whether the booking of `at`, which is due now, has to be made again: the host is held since, or those before it came
+        later than they had booked."""
+        recent = sum(now - period < slot <= now for slot in self._slots.get(host, ())) - (now - period < at <= now)
+        return now < self._held.get(host, now) or 0 < connects <= recent
+
+    def came(self, host: str, at: float, now: float) -> None:
+        """The connect that had booked `at` is made now: it took a while to start the process."""
+        self.cancel(host, at)
+        insort(self._slots.setdefault(host, []), now)
 
     def cancel(self, host: str, at: float) -> None:
         """Give back a booking that was not used."""

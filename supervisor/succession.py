@@ -61,6 +61,10 @@ class Office(Protocol):
         """The old owner may go."""
         ...
 
+    def successor_leaves(self, reason: Reason) -> None:
+        """In its own words."""
+        ...
+
     def successor_failed(self, text: str) -> None:
         """The old owner stays."""
         ...
@@ -196,7 +200,9 @@ class Succession:
                     self._quiet_since = monotonic()
                     self._settled = self._reactor.call_later(_SETTLE, self._settle)
             case "down":
-                self._fail(Reason.from_json(report.fields["reason"]).describe())
+                reason = Reason.from_json(report.fields["reason"])
+                self._office.successor_leaves(reason)
+                self._fail(reason.describe())
 
     def _settle(self) -> None:
         """The old owner may go once the successor has shown that its streams are alive, or that there is nothing to show."""

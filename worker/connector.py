@@ -9,7 +9,8 @@ import socket
 import threading
 import traceback
 from collections import deque
-from typing import NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from wsadapter.contract.commands import Assignment
 from wsadapter.contract.reasons import Reason
@@ -20,9 +21,12 @@ from wsadapter.worker.holder import hear
 from wsadapter.worker.transport import ConnectError, Connection, connect, shake_hands
 from wsadapter.worker.wakeup import Wakeup
 
+if TYPE_CHECKING:
+    from wsadapter.worker.hook_thread import Hooks
+
 
 class Step(NamedTuple):
-    """A step has begun: importing, resolving, connecting, tls or handshake."""
+    """A step has begun: importing, preparing, resolving, connecting, tls or handshake."""
 
     name: str
 
@@ -32,6 +36,8 @@ class Opened(NamedTuple):
 
     connection: Connection
     hook: Hook | None
+    hooks: Hooks | None
+    """None: the endpoint has none."""
 
 
 class Failed(NamedTuple):
@@ -62,7 +68,9 @@ class Connector:
 
     def _run(self) -> None:
         try:
-            hook = self._load_hook()
+            hook, hooks = self._load()
+            if hooks is not None:
+                self._prepare(hooks)
             connection = self._connection()
         except ConnectError as error:
             self._tell(Failed(error.reason))
@@ -72,7 +80,7 @@ class Connector:
             traceback.print_exc()
             self._tell(Failed(Reason(kind="connect_failed", text=f"internal error: {error!r}")))
         else:
-            self._tell(Opened(connection, hook))
+            self._tell(Opened(connection, hook, hooks))
 
     def _connection(self) -> Connection:
         resume = self._assignment.resume
@@ -101,14 +109,30 @@ class Connector:
     def _tell_step(self, name: str) -> None:
         self._tell(Step(name))
 
-    def _load_hook(self) -> Hook | None:
-        if not self._assignment.endpoint.decode:
-            return None
-        self._tell(Step("importing"))
+    def _load(self) -> tuple[Hook | None, Hooks | None]:
+        endpoint = self._assignment.endpoint
+        if not endpoint.decode and not any(endpoint.hooks.values()):
+            return None, None
+        self._tell_step("importing")
         try:
-            return load_hook(self._assignment.endpoint.decode, self._assignment.sys_path)
+            decode = load_hook(endpoint.decode, self._assignment.sys_path) if endpoint.decode else None
+            return decode, self._load_hooks() if any(endpoint.hooks.values()) else None
         except SystemExit as wish:
             leave_as_asked(wish)
+
+    def _load_hooks(self) -> Hooks:
+        from wsadapter.worker.hook_thread import load_hooks  # most owners never need it
+
+        return load_hooks(self._assignment)
+
+    def _prepare(self, hooks: Hooks) -> None:
+        """What the hook makes of URL and headers is what is connected with."""
+        if hooks.before_connect is None:
+            return
+        self._tell_step("preparing")
+        hooks.prepare()
+        endpoint = replace(self._assignment.endpoint, headers=dict(hooks.attempt.headers))
+        self._assignment = replace(self._assignment, url=hooks.attempt.url, endpoint=endpoint)
 
     def _tell(self, news: Step | Opened | Failed) -> None:
         self._news.append(news)

@@ -12,10 +12,10 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Final, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 from wsadapter.contract.commands import Report
 from wsadapter.contract.quarantine import Quarantine
@@ -57,16 +57,23 @@ class Payloads:
 
 
 def load_hook(name: str, sys_path: Sequence[str]) -> Hook:
-    """Imports "package.module:function". Raises `HookError` with the cause, also where the import itself raises."""
+    """As `load_function`, for `decode`."""
+    hook: Hook = load_function(name, sys_path, "decode")
+    return hook
+
+
+def load_function(name: str, sys_path: Sequence[str], key: str) -> Callable[..., Any]:
+    """Imports "package.module:function", which stands at `key`. Raises `HookError` with the cause, also where the import itself
+    raises."""
     sys.path[:0] = [folder for folder in sys_path if folder not in sys.path]
     module_name, _, function_name = name.partition(":")
     try:
         hook = getattr(importlib.import_module(module_name), function_name)
     except Exception as error:
-        raise HookError(f"decode = {name!r} can't be imported: {type(error).__name__}: {error}") from error
+        raise HookError(f"{key} = {name!r} can't be imported: {type(error).__name__}: {error}") from error
     if not callable(hook):
-        raise HookError(f"decode = {name!r} is not a function but a {type(hook).__name__}")
-    function: Hook = hook
+        raise HookError(f"{key} = {name!r} is not a function but a {type(hook).__name__}")
+    function: Callable[..., Any] = hook
     return function
 
 

@@ -183,9 +183,8 @@ def _refusal(transcript: Transcript, status: int, headers: dict[str, str]) -> Re
     text = f"the server answered {status}"
     if 300 <= status < 400:
         text = f"a redirect is not followed; it points to {_without_secrets(headers.get('location', 'nowhere'))}"
-    return Reason(
-        kind="handshake_rejected", status=status, text=text, body=body, retry_after=_retry_after(headers, time.time())
-    )
+    wait = retry_after(headers.get("retry-after", ""), time.time())
+    return Reason(kind="handshake_rejected", status=status, text=text, body=body, retry_after=wait)
 
 
 def _without_secrets(url: str) -> str:
@@ -196,9 +195,8 @@ def _without_secrets(url: str) -> str:
     return scheme + slashes + authority.rpartition("@")[2] + slash + path
 
 
-def _retry_after(headers: dict[str, str], now: float) -> float | None:
-    """Seconds to wait: the header holds seconds or a date (RFC 9110 §10.2.3); None where it holds neither."""
-    value = headers.get("retry-after", "")
+def retry_after(value: str, now: float) -> float | None:
+    """Seconds to wait: the header `Retry-After` holds seconds or a date (RFC 9110 §10.2.3); None where it holds neither."""
     if value.isdecimal():
         return float(value)
     try:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from enum import Enum, auto
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from wsadapter.contract.commands import (
     ANNOUNCE,
@@ -51,10 +51,14 @@ from wsadapter.worker.frames import BINARY, TEXT
 from wsadapter.worker.holder import Hold
 from wsadapter.worker.poller import READ, WRITE, make_poller
 from wsadapter.worker.reader import Batch
-from wsadapter.worker.session import Action, Deliver, Leave, Say, Send, Session
+from wsadapter.worker.session import Action, Deliver, Leave, Renew, Say, Send, Session, Sign
+from wsadapter.worker.unpack import Unpacker, Unpacks
 from wsadapter.worker.uplink import Uplink
 from wsadapter.worker.wakeup import Wakeup
 from wsadapter.worker.wire import Lost, Wire
+
+if TYPE_CHECKING:
+    from wsadapter.worker.hook_thread import Hooks, HookThread
 
 _WITHOUT_SUPERVISOR: Final = 1.0
 """Seconds for everything that is left to do once the supervisor is gone."""
@@ -110,6 +114,7 @@ class Owner:
         self._announced: tuple[int, bytes] = (-1, b"")
         self._owed: list[int] = []
         """Refs of changes of subscriptions whose frames wait."""
+        self._hooks: HookThread | None = None
 
     def ask_to_terminate(self) -> None:
         """SIGTERM: close with 1001 and leave."""
@@ -378,6 +383,7 @@ class Owner:
         timeouts = self._assignment.endpoint.timeouts
         within = {
             "importing": self._assignment.endpoint.watchdog.startup or _NEVER,
+            "preparing": timeouts.handshake,
             "resolving": timeouts.resolve,
             "connecting": timeouts.connect,
             "tls": timeouts.handshake,
@@ -398,7 +404,10 @@ class Owner:
         pace = endpoint.limits.sends_period / endpoint.limits.sends if endpoint.limits.sends else 0.0
         resume = self._assignment.resume
         packed = (self._assignment.dialect or {}).get("payload", {}).get("compression", "")
-        self._wire = Wire(connection, max_message=endpoint.max_message, pace=pace, resume=resume, packed=packed)
+        unpacker: Unpacks | None = Unpacker(packed) if packed else None
+        if opened.hooks is not None:
+            unpacker = self._use_hooks(opened.hooks) or unpacker
+        self._wire = Wire(connection, max_message=endpoint.max_message, pace=pace, resume=resume, unpacker=unpacker)
         self._session = Session(self._assignment, salt=int.from_bytes(os.urandom(4), "big"))
         self._phase = _Phase.UP
         fields: dict[str, object] = {
@@ -411,10 +420,19 @@ class Owner:
         if resume is not None and self._handed is not None:  # before anything else is sent
             self._wire.sender.complete(self._handed[1][: resume.rest], resume.ref, now)
         self._carry_out(self._session.start(fields, now), now)
+        if resume is None and opened.hooks is not None and opened.hooks.attempt.token is not None:
+            self._uplink.report(Report(event="token", fields={"token": opened.hooks.attempt.token}))
         if resume is not None:
             self._go_on_with(self._wire, resume, now)
         if connection.first:
             self._parsed(self._wire.first(), now)
+
+    def _use_hooks(self, hooks: Hooks) -> Unpacks | None:
+        """What decodes binary messages, where a hook does."""
+        from wsadapter.worker.hook_thread import Decoding, HookThread  # most owners never need it
+
+        self._hooks = HookThread(hooks, self._wakeup)
+        return Decoding(hooks.decode) if hooks.decode is not None else None
 
     def _be_ready_to_die(self, resume: Resume | None, first: int) -> None:
         """From now on the connection can outlive this process: every byte is in the pipe before it leaves the kernel."""
@@ -524,6 +542,12 @@ class Owner:
                     sent = True
                 case Say(report):
                     self._uplink.report(report)
+                case Sign(frame):
+                    assert self._hooks is not None
+                    self._hooks.sign(frame)
+                case Renew():
+                    assert self._hooks is not None
+                    self._hooks.renew()
                 case Leave():
                     self._begin_leaving(action, now)
         if sent:
@@ -543,10 +567,23 @@ class Owner:
                     self._control.say(TAKEN, ref)
                 self._owed.clear()
 
+    def _take_outcomes(self, now: float) -> None:
+        """What the hooks have come to."""
+        assert self._session is not None
+        for outcome in self._hooks.outcomes() if self._hooks is not None else ():
+            match outcome:
+                case (error,):
+                    self._carry_out(self._session.renewed(error, now), now)
+                case (frame, ""):
+                    self._carry_out(self._session.signed(frame, now), now)
+                case (_, error):
+                    self._carry_out(self._session.not_signed(error), now)
+
     def _up(self, now: float) -> None:
         assert self._session is not None
         assert self._wire is not None
         assert self._assignment is not None
+        self._take_outcomes(now)
         if self._wire.ended and not self._paused:
             self._read(now)
         send_deadline = self._send_deadline()

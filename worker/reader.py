@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from wsadapter.contract.record import field
 from wsadapter.worker.deflate import BadDeflate, Inflater, TooLong
 from wsadapter.worker.frames import BINARY, CLOSE, PING, PONG, RSV1, TEXT
-from wsadapter.worker.unpack import Unpacker
+from wsadapter.worker.unpack import Unpacks
 from wsadapter.worker.utf8 import Utf8, is_utf8
 
 _FINAL: Final = 0x80
@@ -226,7 +226,7 @@ class Reader:
     """
 
     def __init__(
-        self, max_message: int, inflater: Inflater | None = None, unpacker: Unpacker | None = None
+        self, max_message: int, inflater: Inflater | None = None, unpacker: Unpacks | None = None
     ) -> None:
         """`inflater`: where permessage-deflate was agreed upon. `unpacker`: where the peer compresses payloads itself."""
         self._max_message = max_message

@@ -10,10 +10,13 @@ Every method returns actions in the order in which they must be carried out. Aft
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
 
 from wsadapter.contract.commands import Assignment, Report
 from wsadapter.contract.dialect.streams import Stream, Streams
@@ -34,10 +37,11 @@ from wsadapter.worker.frames import (
     encode_frame,
 )
 from wsadapter.worker.heartbeat import Heartbeat
+from wsadapter.worker.login import LoggedIn, Login, LoginStep, Refused, ToRenew, ToSend, ToSign
 from wsadapter.worker.opening import Opening
 from wsadapter.worker.pace import Paces, Stall
 from wsadapter.worker.reader import Batch, Control
-from wsadapter.worker.subscriptions import Step, Subscriptions
+from wsadapter.worker.subscriptions import Step, Subscriptions, Unsigned
 from wsadapter.worker.upkeep import Found, Upkeep
 
 if TYPE_CHECKING:
@@ -89,7 +93,19 @@ class Leave:
     send an RST, which can destroy our close frame at the peer."""
 
 
-Action = Send | Say | Deliver | Leave
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """Let the hook `sign` fill this in; what it gives goes to `signed`, in the same order."""
+
+    frame: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Call the hook `renew`; its outcome goes to `renewed`."""
+
+
+Action = Send | Say | Deliver | Sign | Renew | Leave
 
 
 _NUMBERS: Final = 1 << 16
@@ -112,7 +128,12 @@ class Session:
         self._state = _State.OPEN
         self.heartbeat = Heartbeat(assignment.endpoint.heartbeat, salt=salt)
         number = _NUMBERS * (assignment.epoch - 1) if assignment.resume is not None else 0
-        self._subscriptions = Subscriptions(assignment.dialect, number=number, channels=assignment.channels)
+        self._login = Login(assignment.dialect, assignment.endpoint, number=lambda: self._subscriptions.number())
+        self._subscriptions = Subscriptions(
+            assignment.dialect, number=number, channels=assignment.channels, login=self._login.fields
+        )
+        self._unsigned: deque[bool] = deque()
+        """Of each frame that is at the hook `sign`: whether it is the login's."""
         self._opening = Opening(assignment.dialect, within=assignment.endpoint.timeouts.handshake)
         self._wanted: Sequence[Subscription] = assignment.wanted
         """What to ask for at the beginning."""
@@ -140,7 +161,7 @@ class Session:
     @property
     def holds(self) -> bool:
         """Whether nothing but urgent frames may be sent yet."""
-        return not self._opening.over
+        return not self._opening.over or self._login.due
 
     @property
     def ended(self) -> bool:
@@ -155,8 +176,9 @@ class Session:
             self._opening.skip()
             self.heartbeat.start(now)
             self.heartbeat.inherit(now)
-            wanted = tuple(stream for stream in self._wanted if stream not in self._assignment.confirmed)
-            return actions + (_actions(self._subscriptions.restore(wanted, now)) if wanted else [])
+            self._wanted = tuple(stream for stream in self._wanted if stream not in self._assignment.confirmed)
+            since = self._assignment.login_at
+            return actions + list(self._login_steps(self._login.start(now, now if since is None else since), now))
         if not self._opening.over:
             self._opening.start(now)
             return actions
@@ -168,8 +190,63 @@ class Session:
         rules = (self._assignment.dialect or {}).get("on_up", [])
         texts = [fill(rule["frame"], (), self._subscriptions.number(), time.time()) for rule in rules]
         texts += [text.encode() for text in self._endpoint.send_on_up]
-        frames: list[Action] = [Send(encode_frame(TEXT, text)) for text in texts]
-        return frames + _actions(self._subscriptions.restore(self._wanted, now))
+        frames: list[Action] = [Send(encode_frame(TEXT, text), urgent=self.holds) for text in texts]
+        return frames + list(self._login_steps(self._login.start(now), now))
+
+    def _login_steps(self, steps: Iterable[LoginStep], now: float) -> Iterator[Action]:
+        for step in steps:
+            match step:
+                case ToSign(frame):
+                    self._unsigned.append(True)
+                    yield Sign(frame)
+                case ToSend(frame):
+                    yield Send(encode_frame(TEXT, orjson.dumps(frame)), urgent=True)
+                case ToRenew():
+                    yield Renew()
+                case LoggedIn(at, first):
+                    if self._login.used:
+                        yield Say(Report(event="login", fields={"at": at}))
+                    if first and (self._wanted or self._assignment.resume is None):
+                        yield from self._asking(self._subscriptions.restore(self._wanted, now))
+                case Refused(text, first=True):
+                    yield from self._not_logged_in(text)
+                case Refused(text):
+                    yield from self._asked_to_reconnect(f"the login could not be renewed: {text}")
+
+    def _not_logged_in(self, text: str) -> list[Action]:
+        close: list[Action] = [Send(encode_close(1000), urgent=True)] if self.open else []
+        return close + self._leave(Reason(kind="login_failed", text=text), flush=True, linger=True)
+
+    def signed(self, frame: Mapping[str, Any], now: float) -> list[Action]:
+        """The hook `sign` has filled this in: the frame of the first `Sign` that has got no answer yet."""
+        logs_in = self._unsigned.popleft()
+        if not self.open:
+            return []
+        if logs_in:
+            return list(self._login_steps(self._login.signed(frame, now), now))
+        return [Send(encode_frame(TEXT, orjson.dumps(frame)))]
+
+    def not_signed(self, text: str) -> list[Action]:
+        """It raised, instead."""
+        self._unsigned.popleft()
+        return self._not_logged_in(text) if self.open else []
+
+    def renewed(self, text: str, now: float) -> list[Action]:
+        """The hook `renew` has returned, or, with a `text`, raised."""
+        if not self.open:
+            return []
+        return list(self._login_steps([self._login.failed(text)] if text else self._login.renewed(now), now))
+
+    def _asking(self, steps: Iterable[Step]) -> Iterator[Action]:
+        """Frames that subscribe, each with what the login adds to it."""
+        for step in steps:
+            if isinstance(step, Unsigned):
+                self._unsigned.append(False)
+                yield Sign(step.frame)
+            elif isinstance(step, Report):
+                yield Say(step)
+            else:
+                yield Send(encode_frame(TEXT, step))
 
     def subscribe(self, streams: list[Subscription], now: float) -> list[Action]:
         """More streams are wanted."""
@@ -180,7 +257,7 @@ class Session:
         if self.holds:
             self._wanted = (*self._wanted, *streams)
             return []
-        return _actions(self._subscriptions.subscribe(streams, now)) if self.open else []
+        return list(self._asking(self._subscriptions.subscribe(streams, now))) if self.open else []
 
     def unsubscribe(self, streams: list[Subscription], now: float) -> list[Action]:
         """Fewer streams are wanted."""
@@ -189,7 +266,7 @@ class Session:
         if self.holds:
             self._wanted = tuple(stream for stream in self._wanted if stream not in streams)
             return []
-        return _actions(self._subscriptions.unsubscribe(streams, now)) if self.open else []
+        return list(self._asking(self._subscriptions.unsubscribe(streams, now))) if self.open else []
 
     def expect(self, request: str) -> bool:
         """A request of this id is about to be sent; false where it would be mistaken for a frame that subscribes."""
@@ -225,6 +302,7 @@ class Session:
             or self._subscriptions.waiting
             or self.heartbeat.listens
             or self._opening.listens
+            or self._login.waits
             or self._upkeep.may_hold(data)
             or (self._gaps is not None and self._gaps.may_count(data))
             or (self._requests is not None and self._requests.may_hold(data))
@@ -301,6 +379,13 @@ class Session:
                 if not self._endpoint.deliver_heartbeats:
                     skipped.add(at)
                 continue
+            login = self._login.recognise(text, now) if self._login.waits else None
+            if login is not None:
+                skipped.add(at)
+                yield Deliver(batch, first, at + 1, frozenset(skipped), filtered, indexes, identities)
+                yield from self._login_steps(login, now)
+                first, filtered, skipped = at + 1, 0, set()
+                continue
             steps = self._no_data(text, now)
             if steps is None:
                 stream = self._stream_of(text)
@@ -316,7 +401,7 @@ class Session:
             skipped.add(at)
             if steps:
                 yield Deliver(batch, first, at + 1, frozenset(skipped), filtered, indexes, identities)
-                yield from _actions(steps)
+                yield from self._asking(steps)
                 first, filtered, skipped = at + 1, 0, set()
         if self._paces is not None:
             self._paces.heard(heard, now)
@@ -364,9 +449,14 @@ class Session:
             self.heartbeat.beaten(now)
         if found.reply is not None and self.open:
             yield Send(encode_frame(TEXT, found.reply), urgent=True)
-        if found.notice is not None and not self._noticed:
+        if found.notice is not None:
+            yield from self._asked_to_reconnect(found.notice)
+
+    def _asked_to_reconnect(self, text: str) -> Iterator[Action]:
+        """Once for each connection."""
+        if not self._noticed:
             self._noticed = True
-            yield Say(Report(event="notice", fields={"text": found.notice}))
+            yield Say(Report(event="notice", fields={"text": text}))
 
     def _announced(self, stream: Stream) -> Iterator[Action]:
         report = self._streams.announce(stream) if self._streams is not None else None
@@ -441,9 +531,12 @@ class Session:
         if silence and not self._paused and now >= self._last_received + silence:
             return self._leave(Reason(kind="silence", text=f"nothing received for {silence:g} s"))
         actions = self._begin(now) if self._opening.ends(now) else []
+        actions += self._login_steps(self._login.tick(now), now)
+        if self.ended:
+            return actions
         beat = self.heartbeat.due(now)
         actions += [Send(beat, urgent=True)] if beat is not None else []
-        actions += _actions(self._subscriptions.tick(now))
+        actions += self._asking(self._subscriptions.tick(now))
         return actions if self._paces is None else actions + self._stalled(list(self._paces.tick(now)), now)
 
     def _stalled(self, stalls: Sequence[Stall], now: float) -> list[Action]:
@@ -457,8 +550,8 @@ class Session:
                 again.append(self._streams.subscription(stall.stream))
         if again:
             if (self._assignment.dialect or {})["subscribe"].get("unsubscribe"):
-                actions += _actions(self._subscriptions.unsubscribe(again, now))
-            actions += _actions(self._subscriptions.subscribe(again, now))
+                actions += self._asking(self._subscriptions.unsubscribe(again, now))
+            actions += self._asking(self._subscriptions.subscribe(again, now))
         return actions
 
     def deadline(self) -> float | None:
@@ -467,7 +560,7 @@ class Session:
             return self._closing_deadline
         if self._state is _State.ENDED:
             return None
-        times = [self.heartbeat.deadline(), self._subscriptions.deadline(), self._opening.deadline()]
+        times = [self.heartbeat.deadline(), self._subscriptions.deadline(), self._opening.deadline(), self._login.deadline()]
         if self._paces is not None:
             times.append(self._paces.deadline())
         if self._endpoint.watchdog.silence and not self._paused:
@@ -522,5 +615,3 @@ def _urgent_first(actions: Iterable[Action]) -> list[Action]:
     return urgent + others
 
 
-def _actions(steps: Iterable[Step]) -> list[Action]:
-    return [Say(step) if isinstance(step, Report) else Send(encode_frame(TEXT, step)) for step in steps]

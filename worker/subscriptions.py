@@ -13,14 +13,34 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
+import orjson
+
 from wsadapter.contract.commands import Report
 from wsadapter.contract.dialect.fields import Fields, as_text
 from wsadapter.contract.dialect.paths import MISSING, look_up, matches
-from wsadapter.contract.dialect.templates import BadStream, fill, is_meant, number_in, raw_frame, stream_name
+from wsadapter.contract.dialect.templates import (
+    BadStream,
+    fill,
+    fill_in,
+    is_meant,
+    is_signed,
+    merge,
+    number_in,
+    raw_frame,
+    stream_name,
+)
 from wsadapter.contract.dialect.text import LONGEST_ANSWER, Text
 from wsadapter.contract.endpoint import Subscription
 
-Step = bytes | Report
+
+@dataclass(frozen=True, slots=True)
+class Unsigned:
+    """A frame to be signed, and then sent."""
+
+    frame: Mapping[str, Any]
+
+
+Step = bytes | Unsigned | Report
 """A text to send, or something to report; in this order."""
 
 _ACK_TIMEOUT: Final = 10.0
@@ -75,10 +95,13 @@ class Subscriptions:
         number: int = 0,
         wall: Callable[[], float] = time.time,
         channels: Mapping[str, Subscription] = MappingProxyType({}),
+        login: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         """`dialect` as in dialects/README.md, already checked; None: streams are frames of their own. `number`: above all that
         predecessors on the same connection gave their frames, for answers to those may still come. `wall`: the wall clock.
-        `channels`: what the peer had said to the predecessors, see there."""
+        `channels`: what the peer had said to the predecessors, see there. `login`: fields of every frame besides
+        its template's."""
+        self._login = login
         self.channels: dict[str, Subscription] = dict(channels)
         """What stands for a stream on this connection, as text, by what acks said."""
         self._channel_of: dict[str, int | str] = {
@@ -333,14 +356,16 @@ class Subscriptions:
         except BadStream:  # it is told when it is asked for
             return 0
 
-    def _send(self, frame: _Frame, now: float) -> bytes:
+    def _send(self, frame: _Frame, now: float) -> bytes | Unsigned:
         streams = [asked.stream for asked in frame.open]
-        channel = self._channel_of.get(stream_name(streams[0]))
-        text = fill(self._settings[frame.template], streams, self.number(), self._wall(), channel)
+        words = {"$channel": self._channel_of.get(stream_name(streams[0]))}
+        content = fill_in(self._settings[frame.template], streams, self.number(), self._wall(), words)
+        if fields := self._login():
+            content = merge(content, fields)
         frame.numbers.add(self._number)
         frame.tries += 1
         frame.deadline = now + self._timeout
-        return text
+        return Unsigned(content) if fields and is_signed(content) else orjson.dumps(content)
 
     def _answers_to(self, stream: Subscription) -> int:
         entries = look_up(stream, self._settings.get("acks_per", ""))

@@ -5,7 +5,7 @@ the connection's (deflate.py).
 from __future__ import annotations
 
 import zlib
-from typing import Final
+from typing import Final, Protocol
 
 from wsadapter.worker.deflate import BadDeflate, TooLong
 
@@ -13,6 +13,14 @@ _WINDOWS: Final = {"gzip": 31, "zlib": 15, "deflate": -15}
 """zlib's word for RFC 1952, RFC 1950 and RFC 1951."""
 _MOST_MEMBERS: Final = 16
 """Each costs a copy of all that stands behind it."""
+
+
+class Unpacks(Protocol):
+    """What makes of a binary message what is in it."""
+
+    def unpack(self, payload: bytes, limit: int) -> bytes:
+        """As `Unpacker.unpack`."""
+        ...
 
 
 class Unpacker:

@@ -16,7 +16,7 @@ from wsadapter.worker.poller import READ, WRITE
 from wsadapter.worker.reader import Batch, Reader
 from wsadapter.worker.sender import Sender
 from wsadapter.worker.transport import Connection
-from wsadapter.worker.unpack import Unpacker
+from wsadapter.worker.unpack import Unpacks
 
 
 class Lost(Exception):
@@ -27,13 +27,18 @@ class Wire:
     """Not thread-safe."""
 
     def __init__(
-        self, connection: Connection, *, max_message: int, pace: float, resume: Resume | None = None, packed: str = ""
+        self,
+        connection: Connection,
+        *,
+        max_message: int,
+        pace: float,
+        resume: Resume | None = None,
+        unpacker: Unpacks | None = None,
     ) -> None:
-        """`resume`: what a predecessor had done with it; `connection.first` is then what it left unfinished. `packed`: how the
-        peer compresses binary payloads itself, as [payload] compression says."""
+        """`resume`: what a predecessor had done with it; `connection.first` is then what it left unfinished. `unpacker`:
+        where the peer packs binary payloads itself."""
         self._channel = connection.channel
         agreed = connection.deflate
-        unpacker = Unpacker(packed) if packed else None
         self._reader = Reader(max_message, None if agreed is None else Inflater(agreed), unpacker)
         self._deflater = None if agreed is None else Deflater(agreed)
         self._remembers = agreed is not None and not agreed.server_no_context_takeover

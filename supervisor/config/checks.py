@@ -28,7 +28,7 @@ from wsadapter.contract.errors import ConfigError, Problem
 _TABLES: Final = ("headers", "login", "hooks")
 _PATHS: Final = ("subscribe_file", "tls.ca_file", "tls.cert_file", "tls.key_file")
 _NO_REFERENCES: Final = ("dialect", "decode", "subscribe_file")
-_LATER: Final[dict[str, Any]] = {"login": {}, "hooks": {}}
+_HOOKS: Final = ("before_connect", "sign", "renew", "decode")
 _LEAST_MEMORY: Final = 16 * 1024 * 1024
 _LARGEST_MESSAGE: Final = 2 * 1024**3
 _LEAST_BUFFER: Final = 1024
@@ -117,9 +117,6 @@ def _anchored(key: str, value: Any, base_dir: Path) -> Any:
 
 def _judge(setting: Setting, value: Any, around: Surroundings) -> Iterator[tuple[str, str]]:
     key = setting.key
-    if key in _LATER and value != _LATER[key]:
-        yield "", f"not in this version; leave it out, or set it to its default, {json.dumps(_LATER[key])}"
-        return
     if key in _NO_REFERENCES and "${" in value:
         yield "", "${...} is not filled in here; write the value itself"
         return
@@ -140,6 +137,8 @@ def _judge_value(setting: Setting, value: Any, expanded: Any) -> Iterator[tuple[
         yield from _check_each(check, expanded)
     if key == "headers":
         yield from _check_headers(expanded)
+    if key == "hooks":
+        yield from _check_hooks(value)
 
 
 def _shown(setting: Setting, value: Any) -> str:
@@ -163,6 +162,14 @@ def _check_headers(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         if name.lower() in seen:
             yield f".{name}", f"the same header as {seen[name.lower()]}; case makes no difference"
         seen.setdefault(name.lower(), name)
+
+
+def _check_hooks(hooks: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for name, function in hooks.items():
+        if name not in _HOOKS:
+            yield f".{name}", unknown_key(name, _HOOKS)
+        elif function and (message := values.importable(function)):
+            yield f".{name}", message
 
 
 class _Limit(NamedTuple):
@@ -318,6 +325,7 @@ def _between(
     yield from _check_heartbeat(apply_dialect(endpoint, dialect, given=given))
     yield from _check_filter(endpoint, dialect)
     yield from _check_replicas(endpoint, dialect)
+    yield from _check_login(endpoint, dialect)
     restart, watchdog, tls = endpoint.restart, endpoint.watchdog, endpoint.tls
     if restart.backoff_max < restart.backoff_initial:
         low, high = show_duration(restart.backoff_initial), show_duration(restart.backoff_max)
@@ -373,6 +381,32 @@ def _check_replicas(endpoint: Endpoint, dialect: Dialect | None) -> Iterator[_Fi
         who = f'the dialect "{dialect["dialect"]["name"]}" doesn\'t say' if dialect else "nothing says"
         message = f"{who} when a message of one connection is the same as one of another; `identity` can"
         yield _Finding(("replicas", "identity"), message)
+
+
+def _check_login(endpoint: Endpoint, dialect: Dialect | None) -> Iterator[_Finding]:
+    """Only a dialect says what a login looks like; what words it needs is to be known before the exchange says no."""
+    if not endpoint.dialect:
+        if endpoint.login:
+            yield _Finding(("login",), "needs a dialect: without one nothing tells how to log in")
+        if any(endpoint.hooks.get(name) for name in ("sign", "renew")):
+            yield _Finding(("hooks",), "sign and renew need a dialect, whose [login] says what for")
+    if dialect is None:
+        return
+    name = dialect["dialect"]["name"]
+    if endpoint.login and "login" not in dialect:
+        yield _Finding(("login",), f'the dialect "{name}" has no [login]: it can\'t say how to log in')
+    elif endpoint.login:
+        needs = dialect["login"].get("needs", [])
+        missing = [need for need in needs if not endpoint.login.get(need)]
+        if missing:
+            yield _Finding(("login",), f'the dialect "{name}" needs {", ".join(needs)}; missing: {", ".join(missing)}')
+        for word in endpoint.login:
+            if word not in needs and not endpoint.hooks:
+                yield _Finding(("login",), unknown_key(word, needs), f".{word}")
+    hooks = {**dialect.get("hooks", {}), **endpoint.hooks}
+    if endpoint.tls.holder and hooks.get("before_connect"):
+        message = "not together with a hook before_connect: the holder connects before the owner can ask for a URL"
+        yield _Finding(("tls.holder", "hooks"), message)
 
 
 def _check_heartbeat(endpoint: Endpoint) -> Iterator[_Finding]:

@@ -196,6 +196,10 @@ class Assignment:
     """TLS is a holder's: the socket of the HANDED before it leads there, see `worker/holder.py`."""
     channels: dict[str, Any] = field(default_factory=dict)
     """With `resume`: the subscriptions by what stands for them on this connection, as the peer said."""
+    login_at: float | None = None
+    """With `resume`: monotonic seconds of the last login on this connection; None: it has none."""
+    token: Any = None
+    """With `resume`: what the hook `before_connect` kept for this connection, as JSON."""
     requests: tuple[str, ...] = ()
     """With `resume`: the ids of the requests whose answers may still come."""
     last_number: int = 0
@@ -227,14 +231,15 @@ class Assignment:
 class Report:
     """What an owner says in the stream; the body of a REPORT record.
 
-    `event` is "stage" (`stage`: resolving, connecting, tls, handshake), "up" (`subprotocol`, `headers`, `peer`, `resumed`),
-    "subscribed" (`stream`), "channel" (`stream`, `channel`: what stands for it on this connection, as text), "rejected"
-    (`stream`, `error`), "restored" (`ok`, `failed`), "stream" (`index`: the next one, from
-    1, in the records' stream tables; `name`: what it stands for from here on in this epoch), "dropped" (`count`, `bytes`,
-    `cause`, `text`), "gap" (`cause`, `stream` or null, `expected`, `got`), "answer" (`id`, `rejected`: of the request whose
-    answer is the next message of the stream `record.ANSWER`, which counts only when that has come: its bytes and this word are
-    then one), "stalled" (`stream`, `silence`, `hopeless`: it was told before), "notice" (`text`: the peer asks us to
-    reconnect), "log" (`level`, `text`) or, last of all, "down" (`reason`).
+    `event` is "stage" (`stage`: preparing, resolving, connecting, tls, handshake), "up" (`subprotocol`, `headers`, `peer`,
+    `resumed`), "subscribed" (`stream`), "channel" (`stream`, `channel`: what stands for it on this connection, as text),
+    "rejected" (`stream`, `error`), "login" (`at`, monotonic seconds), "token" (`token`: what `before_connect` kept, anything
+    JSON can say; a secret), "restored" (`ok`, `failed`), "stream" (`index`: the next one, from 1, in the records' stream
+    tables; `name`: what it stands for from here on in this epoch), "dropped" (`count`, `bytes`, `cause`, `text`), "gap"
+    (`cause`, `stream` or null, `expected`, `got`), "answer" (`id`, `rejected`: of the request whose answer is the next
+    message of the stream `record.ANSWER`, which counts only when that has come: its bytes and this word are then one),
+    "stalled" (`stream`, `silence`, `hopeless`: it was told before), "notice" (`text`: the peer asks us to reconnect), "log"
+    (`level`, `text`) or, last of all, "down" (`reason`).
     """
 
     event: str

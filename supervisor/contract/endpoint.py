@@ -246,9 +246,10 @@ class Endpoint:
     the new one is up and subscribed. Where messages have an identity nothing is lost by it, and nothing comes twice."""
     filter: Filter = Filter()
     login: Mapping[str, str] = field(default_factory=dict)
-    """Key, secret, passphrase, as the dialect asks (a later version)."""
+    """Key, secret, passphrase, as the dialect asks. With it the dialect logs in at each connection, before it subscribes."""
     hooks: Mapping[str, str] = field(default_factory=dict)
-    """Importable functions for what a dialect can't say as data (a later version)."""
+    """Importable functions ("package.module:function") for what a dialect can't say as data, in place of the dialect's own:
+    `before_connect`, `sign`, `renew`, `decode`. See `wsadapter.worker.hooks`."""
     tls: Tls = Tls()
     timeouts: Timeouts = Timeouts()
     restart: Restart = Restart()

@@ -63,6 +63,8 @@ def give_endpoint(managed: ManagedEndpoint | Replicas) -> tuple[dict[str, Any], 
         "rejected": ledger.rejected,
         "live": sorted(ledger.live),
         "channels": ledger.channels,
+        "login_at": ledger.login_at,
+        "token": ledger.token,
         "restarts": managed._policy.total,
         "next_ref": next(managed._refs),
         "told": list(managed._tellings._told.items()),
@@ -105,6 +107,7 @@ def _take_connection(
     managed.ledger.rejected = dict(plain["rejected"])
     managed.ledger.live = set(plain["live"])
     managed.ledger.channels = dict(plain["channels"])
+    managed.ledger.login_at, managed.ledger.token = plain["login_at"], plain["token"]
     managed._policy.total = plain["restarts"]
     managed._refs = count(plain["next_ref"])
     managed._tellings.adopt(managed._refs, plain["told"], plain["untold"])

@@ -1,10 +1,13 @@
-"""How often and how fast owners are replaced. Rows 16 to 22 of the fault table, and what many restarts leave behind."""
+"""How often and how fast owners are replaced. Rows 16 to 23 of the fault table, and what many restarts leave behind."""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
@@ -26,8 +29,9 @@ from tests.support.feeds import (
     supervise,
     to_the_end,
 )
+from tests.support.rawserver import RawPeer, RawServer
 from tests.support.waiting import wait_until
-from wsadapter import AllFatal, Supervisor, capabilities
+from wsadapter import AllFatal, Endpoint, Supervisor, capabilities
 from wsadapter.contract.items import Down, Fatal, Item, Up
 from wsadapter.testing import Exchange
 
@@ -48,6 +52,71 @@ def kill(feed: Supervisor, name: str, times: int, items: list[Item]) -> None:
 
 def kill_the_last(feed: Supervisor, name: str) -> None:
     os.kill(pid_of(feed, name), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("method", "count", "connects"), [("forkserver", 100, 25), ("spawn", 10, 3)])
+def test_row_20_owners_of_one_host_that_die_together_come_back_within_its_connect_budget(
+    method: str, count: int, connects: int
+) -> None:
+    period = 0.25
+    limits = {"connects": connects, "connects_period": period}
+    came: list[float] = []
+    peers: list[RawPeer] = []
+
+    def accept() -> None:
+        for _ in range(2 * count):
+            peers.append(server.accept_websocket())
+            came.append(time.monotonic())
+
+    items: list[Item] = []
+    with RawServer() as server, ThreadPoolExecutor(1) as pool:
+        endpoints = [Endpoint(f"e{n}", url=server.url, restart=SOON, limits=limits) for n in range(count)]  # type: ignore[arg-type]
+        with supervise(*endpoints, start_method=method) as feed:
+            accepting = pool.submit(accept)
+            items += collect(feed, all_of(*(is_event(Up, endpoint.name) for endpoint in endpoints)), 60)
+            for peer in peers[:count]:
+                peer.sock.shutdown(socket.SHUT_RDWR)
+            items += collect(feed, all_of(*(is_event(Up, endpoint.name, 2) for endpoint in endpoints)), 60)
+            accepting.result(DEADLINE)
+        items += feed
+    assert_sound(items)
+    back = came[count:]
+    assert back[-1] - back[0] > (count / connects - 1) * period * 0.9
+    # What is booked is when an owner is told to connect; it may be a little later that it has.
+    for first, later in zip(back, back[connects + connects // 2 :], strict=False):
+        assert later - first > period / 2
+
+
+def test_row_23_what_the_host_says_to_one_endpoint_holds_for_the_others(start_method: str) -> None:
+    items: list[Item] = []
+    with Exchange() as ex:
+        names = ["a", "b"]
+        with to_the_end(items, *(ex.endpoint(name, restart=SOON) for name in names), start_method=start_method) as feed:
+            items += collect(feed, all_of(*(is_event(Up, name) for name in names)))
+            ex.refuse(418, {"Retry-After": "1"}, times=1)
+            ex.drop(connection=ex.open_ids[0])
+            items += collect(feed, lambda item: isinstance(item, Down) and item.reason.status == 418)
+            refused = time.monotonic()
+            ex.drop()
+            items += collect(feed, is_event(Down, {"a": "b", "b": "a"}[items[-1].endpoint]))
+            items += collect(feed, all_of(*(is_event(Up, name, 2) for name in names)))
+            assert time.monotonic() - refused > 0.9
+    assert ex.accepted == 5
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_row_23_a_refusal_is_not_hammered(status: int) -> None:
+    items: list[Item] = []
+    with Exchange() as ex:
+        ex.refuse(status, body="who are you?")
+        restart = {"backoff_initial": 0.01, "backoff_max": 60.0}
+        with to_the_end(items, ex.endpoint("a", restart=restart), start_method="forkserver") as feed:
+            items += collect(feed, is_event(Down, "a"))
+            assert not [item for item in collect_for(feed, 0.5) if isinstance(item, Down)]
+            assert feed.status()["endpoints"]["a"]["state"] == "backoff"
+    assert ex.accepted == 1
+    reason = events_of(items, "a", Down)[0].reason
+    assert (reason.status, reason.body) == (status, "who are you?")
 
 
 def test_rows_16_17_one_restart_too_many_is_fatal_and_says_so_once(start_method: str) -> None:

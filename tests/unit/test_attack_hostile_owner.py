@@ -92,7 +92,7 @@ def office() -> Iterator[FakeOffice]:
 
 def connected(office: FakeOffice, **settings: Any) -> ManagedEndpoint:
     """An endpoint whose owner has its assignment."""
-    office.inbox = Inbox()
+    office.inbox, office.budget = Inbox(), ConnectBudget()
     office.reactor._timers.clear()
     managed = ManagedEndpoint(office, Endpoint("a", url="ws://127.0.0.1/", subscribe=("s",), **settings), None)
     managed.start()
@@ -136,7 +136,7 @@ fields_of = {
     "channel": ["stream", "channel"], "rejected": ["stream", "error"],
     "restored": ["ok", "failed"], "stream": ["index", "name"], "dropped": ["count", "bytes", "cause", "text"],
     "answer": ["id", "rejected"], "gap": ["cause", "expected", "got", "stream"], "stalled": ["stream", "silence", "hopeless"],
-    "notice": ["text"], "log": ["level", "text"], "down": ["reason"],
+    "notice": ["text"], "login": ["at"], "token": ["token"], "log": ["level", "text"], "down": ["reason"],
 }  # fmt: skip
 reports = st.sampled_from(sorted(REPORTS)).flatmap(
     lambda event: st.fixed_dictionaries(

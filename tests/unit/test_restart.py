@@ -143,6 +143,39 @@ def test_a_booking_that_is_given_back_is_free_again() -> None:
     assert budget.reserve("a", 0.0, 1, 60) == booked == 60.0
 
 
+def test_what_a_host_asked_for_holds_for_all_of_it_and_is_added_to_the_limit() -> None:
+    budget = ConnectBudget()
+    budget.reserve("a", 0.0, 2, 60)
+    early = budget.reserve("a", 1.0, 2, 60)
+    assert not budget.is_early("a", early, 1.0, 2, 60)
+    budget.hold("a", 100.0)
+    budget.hold("a", 50.0)  # the longer wish counts
+    assert budget.is_early("a", early, 1.0, 2, 60)
+    budget.cancel("a", early)
+    assert [budget.reserve("a", 2.0, 2, 60) for _ in range(3)] == [100.0, 100.0, 160.0]
+    assert budget.reserve("b", 2.0, 2, 60) == 2.0
+    assert not budget.is_early("a", 100.0, 100.0, 2, 60)
+
+
+def test_a_connect_that_came_late_makes_those_behind_it_wait() -> None:
+    budget = ConnectBudget()
+    first, second = budget.reserve("a", 0.0, 1, 10), budget.reserve("a", 0.0, 1, 10)
+    budget.came("a", first, 3.0)
+    assert (second, budget.is_early("a", second, 10.0, 1, 10)) == (10.0, True)
+    budget.cancel("a", second)
+    assert budget.reserve("a", 10.0, 1, 10) == 13.0
+
+
+def test_a_peer_that_asks_for_more_than_the_cool_down_gets_it() -> None:
+    asked = Reason(kind="handshake_rejected", status=429, retry_after=500.0)
+    assert policy(intensity=0, cool_down=60.0).decide(0.0, asked, None) == Decision(Verdict.COOL_DOWN, 500.0, 1)
+
+
+@pytest.mark.parametrize("reason", [Reason(kind="login_failed"), Reason(kind="handshake_rejected", status=403)])
+def test_a_refusal_is_asked_again_at_the_slowest_pace_from_the_first_on(reason: Reason) -> None:
+    assert policy(backoff_initial=0.1, backoff_max=30.0).decide(0.0, reason, None).delay == 30.0
+
+
 def test_without_a_limit_there_is_no_wait() -> None:
     budget = ConnectBudget()
     assert {budget.reserve("a", 0.0, 0, 60) for _ in range(1000)} == {0.0}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -23,15 +24,52 @@ def fill(
 ) -> bytes:
     """The frame that names `streams`, carries `number` and, where asked for, `wall`, seconds since 1970, and `channel`, what an
     ack said stands for the stream. Raises `BadStream`."""
-    if channel is None and "$channel" in template:
+    return orjson.dumps(fill_in(template, streams, number, wall, {"$channel": channel}))
+
+
+def fill_in(
+    template: str,
+    streams: Sequence[Subscription] = (),
+    number: int = 0,
+    wall: float = 0.0,
+    words: Mapping[str, Any] = MappingProxyType({}),
+) -> Any:
+    """`fill`, not encoded. `words`: what else stands for something, None where nobody has said what. A "$sign" is left."""
+    if "$channel" in template and words.get("$channel") is None:
         raise BadStream("the peer has not said which channel it is")
-    own: dict[str, int | str] = {
-        "$id": number, "$id_text": str(number), "$time": int(wall), "$time_ms": int(wall * 1000), "$channel": channel or "",
-    }  # fmt: skip
-    return orjson.dumps(_filled(orjson.loads(template), streams, own))
+    ours = {"$id": number, "$id_text": str(number), "$time": int(wall), "$time_ms": int(wall * 1000)}
+    return _filled(orjson.loads(template), streams, {**ours, **words})
 
 
-def _filled(value: Any, streams: Sequence[Subscription], own: Mapping[str, int | str]) -> Any:
+def is_signed(frame: Any) -> bool:
+    """Whether a frame that is filled in waits for a signature."""
+    if isinstance(frame, dict):
+        return "$sign" in frame or any(map(is_signed, frame.values()))
+    return any(map(is_signed, frame)) if isinstance(frame, list) else bool(frame == "$sign")
+
+
+def sign(frame: Any, signature: Any) -> Any:
+    """The frame with its signature. Raises `BadStream` where its fields are wanted and it has none."""
+    if isinstance(frame, dict):
+        if "$sign" in frame and not isinstance(signature, dict):
+            raise BadStream(f"the hook sign must return a table here, not {type(signature).__name__}")
+        own = {key: sign(value, signature) for key, value in frame.items() if key != "$sign"}
+        return {**own, **signature} if "$sign" in frame else own
+    if isinstance(frame, list):
+        return [sign(item, signature) for item in frame]
+    return signature if frame == "$sign" else frame
+
+
+def merge(frame: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The frame with more fields; where both have a table, what is in both."""
+    result = dict(frame)
+    for key, value in fields.items():
+        own = result.get(key)
+        result[key] = merge(own, value) if isinstance(own, dict) and isinstance(value, dict) else value
+    return result
+
+
+def _filled(value: Any, streams: Sequence[Subscription], own: Mapping[str, Any]) -> Any:
     match value:
         case "$streams":
             return list(streams)
@@ -49,7 +87,7 @@ def _filled(value: Any, streams: Sequence[Subscription], own: Mapping[str, int |
             return value
 
 
-def _filled_table(table: dict[str, Any], streams: Sequence[Subscription], own: Mapping[str, int | str]) -> dict[str, Any]:
+def _filled_table(table: dict[str, Any], streams: Sequence[Subscription], own: Mapping[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key, value in table.items():
         if key != "$stream":

@@ -1,0 +1,247 @@
+"""Logging in: before anything is subscribed, with secrets that nobody sees, renewed in time, not hammered where refused."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.feeds import DEADLINE, SOON, collect, events_of, is_event, is_message, messages_of, pid_of, to_the_end
+from tests.support.rest import Answer, Asked, Rest
+from tests.support.waiting import wait_until
+from wsadapter import Down, Gap, Item, Rejected, Restored, Up, capabilities
+from wsadapter.testing import Exchange
+
+HOOKS = "tests.support.login_hooks:"
+SECRET = "n0-0ne-must-see-this"
+LOGIN = {"key": "K", "secret": SECRET}
+DIALECT = """
+dialect = { name = "mine", title = "An invented exchange", docs = "none" }
+urls = { live = "wss://example.com" }
+subscribe = { frame = '{"sub":"$streams","n":"$id"}' }
+ack = [{ match = { ok = "*" }, id = "ok" }]
+on_up = [{ frame = '{"conf":1}' }]
+stream = { path = "s" }
+"""
+BY_FRAME = """
+[login]
+needs = ["key", "secret"]
+frame = '{"login":"$key","id":"$id","$sign":"*"}'
+timeout = 1.0
+renew_after = 60.0
+ack = [{ match = { in = true } }]
+error = [{ match = { in = false }, text = "why" }]
+[hooks]
+sign = "tests.support.login_hooks:sign"
+"""
+
+
+class Peer:
+    """The invented exchange: nothing can be subscribed before the login, and each stream tells how often it was."""
+
+    def __init__(self, answer: dict[str, Any] | None = None) -> None:
+        self.answer = {"in": True} if answer is None else answer
+        self.heard: list[dict[str, Any]] = []
+
+    def __call__(self, frame: str | bytes) -> list[str] | None:
+        said = json.loads(frame)
+        self.heard.append(said)
+        if "login" in said:
+            return [json.dumps(self.answer)] if self.answer else None
+        if "sub" in said:
+            return [json.dumps({"ok": said["n"]}), *(json.dumps({"s": name, "by": said.get("by")}) for name in said["sub"])]
+        return None
+
+
+def written(tmp_path: Path, *parts: str) -> str:
+    (tmp_path / "mine.toml").write_text("".join((DIALECT, *parts)))
+    return str(tmp_path / "mine.toml")
+
+
+def settings(dialect: str, **more: Any) -> dict[str, Any]:
+    return {"dialect": dialect, "subscribe": ["a"], "login": LOGIN, "restart": SOON, **more}
+
+
+def test_it_comes_before_all_that_is_subscribed_and_sent(tmp_path: Path, start_method: str) -> None:
+    items: list[Item] = []
+    peer = Peer(answer={})
+    with Exchange(ack=peer) as ex:
+        endpoint = ex.endpoint("x", **settings(written(tmp_path, BY_FRAME)))
+        with to_the_end(items, endpoint, start_method=start_method) as feed:
+            items += collect(feed, is_event(Up, "x"))
+            login = ex.wait_received(lambda frame: b'"login"' in frame.payload)
+            assert json.loads(login.payload) == {"login": "K", "id": 2, "key": "K", "signed": [2, None]}
+            feed.subscribe("x", ["b"])
+            ex.send('{"in":true}')
+            items += collect(feed, is_event(Restored, "x"))
+            feed.send("x", '{"mine":1}')
+            ex.wait_received(lambda frame: b'"mine"' in frame.payload)
+            if capabilities.custody():  # who goes on with the connection is logged in
+                wait_until(lambda: feed.status()["endpoints"]["x"]["in_custody"], DEADLINE)
+                os.kill(pid_of(feed, "x"), signal.SIGKILL)
+                items += collect(feed, is_event(Up, "x", 2))
+                feed.send("x", '{"mine":2}')
+                ex.wait_received(lambda frame: b'"mine":2' in frame.payload)
+    owners = 1 + capabilities.custody()
+    assert [next(iter(said)) for said in peer.heard] == ["conf", "login", "sub", "sub", *["mine"] * owners]
+    assert {name for said in peer.heard for name in said.get("sub", ())} == {"a", "b"}
+    assert [up.resumed for up in events_of(items, "x", Up)] == [False, *[True] * capabilities.custody()]
+    assert not any(b'"in"' in message.data for message in messages_of(items, "x"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "hook", "text"),
+    [
+        ({"in": False, "why": "no such key"}, "sign", "no such key"),
+        ({}, "sign", "not answered within 1 s"),
+        ({}, "broken", "the hook sign: KeyError: 'missing'"),
+        ({}, "hangs", "not signed within 1 s"),
+    ],
+)
+def test_one_that_fails_ends_the_connection_and_is_not_hammered(
+    answer: dict[str, Any], hook: str, text: str, tmp_path: Path
+) -> None:
+    items: list[Item] = []
+    slow = {"backoff_initial": 0.01, "backoff_max": 60.0}
+    with Exchange(ack=Peer(answer)) as ex:
+        more = settings(written(tmp_path, BY_FRAME), hooks={"sign": HOOKS + hook}, restart=slow)
+        with to_the_end(items, ex.endpoint("x", **more), start_method="forkserver") as feed:
+            items += collect(feed, is_event(Up, "x"))
+            if "within" in text:  # it is answered whatever the hook is doing
+                ex.ping(b"still there?")
+                ex.wait_received(lambda frame: frame.payload == b"still there?", 0.9)
+            items += collect(feed, is_event(Down, "x"))
+            ex.wait_for(lambda: list(ex.closes.values()) == [1000])
+            # At half of the longest backoff or later, where the first of another kind comes at once.
+            assert feed.status()["endpoints"]["x"]["state"] == "backoff"
+            time.sleep(0.3)
+            assert ex.accepted == 1
+    (down,) = events_of(items, "x", Down)
+    assert (down.reason.kind, down.reason.text) == ("login_failed", text)
+
+
+def test_frames_that_subscribe_are_signed_one_by_one(tmp_path: Path) -> None:
+    items: list[Item] = []
+    login = f"""[login]\nneeds = ["key"]\nsubscribe = '{{"by":"$sign"}}'\n[hooks]\nsign = "{HOOKS}fresh"\n"""
+    peer = Peer()
+    with Exchange(ack=peer) as ex:
+        endpoint = ex.endpoint("x", **settings(written(tmp_path, login), subscribe=["a", "b"], login={"key": "K"}))
+        with to_the_end(items, endpoint, start_method="forkserver") as feed:
+            items += collect(feed, is_event(Restored, "x"))
+            feed.subscribe("x", ["c"])
+            items += collect(feed, lambda item: is_message("x")(item) and b'"c"' in item.data)  # type: ignore[union-attr]
+    assert [(said["sub"], said["by"]) for said in peer.heard if "sub" in said] == [
+        (["a"], f"K a {peer.heard[1]['n']}"), (["b"], f"K b {peer.heard[2]['n']}"), (["c"], f"K c {peer.heard[3]['n']}"),
+    ]  # fmt: skip
+    assert not events_of(items, "x", Rejected)
+
+
+def test_a_hook_says_where_to_connect_anew_each_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    items: list[Item] = []
+    with Rest(lambda asked: Answer(json.dumps({"token": f"t{len(rest.asked)}"}).encode())) as rest, Exchange(ack=Peer()) as ex:
+        hooks = {"before_connect": f"{HOOKS}token", "sign": f"{HOOKS}sign"}
+        more = settings(written(tmp_path, BY_FRAME), hooks=hooks, headers={"X-Rest": rest.url})
+        with to_the_end(items, ex.endpoint("x", **more), start_method="forkserver") as feed:
+            items += collect(feed, is_event(Restored, "x"))
+            ex.drop()
+            items += collect(feed, is_event(Restored, "x", 2))
+            status = json.dumps(feed.status())
+        assert [request.path for request in ex.requests] == ["/?token=t1", "/?token=t2"]
+        assert all(request.headers["x-via"] == "hook" and "x-rest" not in request.headers for request in ex.requests)
+        assert [(asked.method, asked.path, asked.body) for asked in rest.asked] == [("POST", "/token?key=K", b"{}")] * 2
+        logins = [json.loads(frame.payload) for frame in ex.received if b'"login"' in frame.payload]
+        assert [login["signed"][1] for login in logins] == [[rest.url, "t1"], [rest.url, "t2"]]
+    seen = status + caplog.text + repr(items)
+    for secret in (SECRET, "token=t1", "token=t2", '"t1"', "'t1'"):
+        assert secret not in seen
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "text"),
+    [
+        (Answer(b"slow down", 429, {"Retry-After": "1"}), "connect_failed", "/token answered with HTTP 429 Too Many Requests"),
+        (Answer(b"who?", 401), "login_failed", "/token answered with HTTP 401 Unauthorized"),
+        (Answer(b"<html>"), "connect_failed", "/token did not answer in JSON"),
+        (Answer(status=302, headers={"Location": "http://127.0.0.1:1/"}), "connect_failed", "answered with HTTP 302 Found"),
+    ],
+)
+def test_what_a_hook_is_refused_is_the_reason(answer: Answer, kind: str, text: str, tmp_path: Path) -> None:
+    items: list[Item] = []
+    with Rest(lambda _: answer) as rest, Exchange(ack=Peer()) as ex:
+        more = settings(written(tmp_path), login={}, hooks={"before_connect": f"{HOOKS}token"}, headers={"X-Rest": rest.url})
+        with to_the_end(items, ex.endpoint("x", **more), start_method="forkserver") as feed:
+            items += collect(feed, is_event(Down, "x"))
+            first = time.monotonic()
+            if answer.status == 429:
+                wait_until(lambda: len(rest.asked) >= 2, DEADLINE)
+                assert time.monotonic() - first > 0.9
+        assert ex.accepted == 0
+    reason = events_of(items, "x", Down)[0].reason
+    assert reason.kind == kind
+    assert text in reason.text
+    assert "key=" not in reason.text  # what follows the question mark is nobody's business
+    assert reason.status == (None if answer.status == 200 else answer.status)
+    assert reason.retry_after == (1.0 if answer.status == 429 else None)
+
+
+def test_a_hook_that_refuses_the_keys_is_a_failed_login(tmp_path: Path) -> None:
+    items: list[Item] = []
+    with Exchange() as ex:
+        more = settings(written(tmp_path), login={}, hooks={"before_connect": f"{HOOKS}refuses"})
+        with to_the_end(items, ex.endpoint("x", **more), start_method="forkserver") as feed:
+            items += collect(feed, is_event(Down, "x"))
+    reason = events_of(items, "x", Down)[0].reason
+    assert (reason.kind, reason.text) == ("login_failed", "before_connect: this key may not trade")
+
+
+RENEWING = BY_FRAME.replace("60.0", "0.3") + f'before_connect = "{HOOKS}token"\nrenew = "{HOOKS}renew"\n'
+
+
+def good(rest: Callable[[], Rest]) -> Callable[[Asked], Answer]:
+    """A token for whoever asks, and every renewal is granted but those of the first token from the third on."""
+
+    def answer(asked: Asked) -> Answer:
+        if asked.method == "POST":
+            return Answer(json.dumps({"token": f"t{sum(each.method == 'POST' for each in rest().asked)}"}).encode())
+        old = [each.path for each in rest().asked].count("/renew/t1")
+        return Answer(status=400 if asked.path == "/renew/t1" and old > 2 else 200)
+
+    return answer
+
+
+def test_it_is_renewed_and_where_that_fails_another_connection_comes_first(tmp_path: Path) -> None:
+    items: list[Item] = []
+    with Rest(good(lambda: rest)) as rest, Exchange(ack=Peer()) as ex:
+        more = settings(written(tmp_path, RENEWING), headers={"X-Rest": rest.url}, identity=["s"])
+        with to_the_end(items, ex.endpoint("x", **more), start_method="forkserver") as feed:
+            items += collect(feed, is_event(Restored, "x", 2))
+            wait_until(lambda: "/renew/t2" in [asked.path for asked in rest.asked], DEADLINE)
+    assert [asked.path for asked in rest.asked].count("/renew/t1") == 3
+    (first, last) = events_of(items, "x", Down)
+    assert (first.reason.kind, last.reason.kind) == ("recycled", "stopped")
+    assert ex.closes[1] == 1000
+    assert not [gap for gap in events_of(items, "x", Gap) if gap.cause != "replaced"]
+
+
+@pytest.mark.skipif(not capabilities.custody(), reason="needs pidfd and the kernel's counters")
+def test_who_goes_on_with_a_connection_renews_what_it_did_not_ask_for(tmp_path: Path) -> None:
+    items: list[Item] = []
+    with Rest(good(lambda: rest)) as rest, Exchange(ack=Peer()) as ex:
+        more = settings(written(tmp_path, RENEWING.replace("0.3", "1.0")), headers={"X-Rest": rest.url})
+        with to_the_end(items, ex.endpoint("x", **more), start_method="forkserver") as feed:
+            items += collect(feed, is_event(Restored, "x"))
+            wait_until(lambda: feed.status()["endpoints"]["x"]["in_custody"], DEADLINE)
+            os.kill(pid_of(feed, "x"), signal.SIGKILL)
+            items += collect(feed, is_event(Up, "x", 2))
+            wait_until(lambda: len(rest.asked) == 2, DEADLINE)
+            assert [(asked.method, asked.path) for asked in rest.asked][1:] == [("PUT", "/renew/t1")]
+        assert sum(b'"login"' in frame.payload for frame in ex.received) == 1
+    assert [up.resumed for up in events_of(items, "x", Up)] == [False, True]

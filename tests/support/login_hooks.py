@@ -1,0 +1,47 @@
+"""Hooks of an invented exchange's dialect, as a user would write them. They run in the owner."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from wsadapter.worker.hooks import Attempt, LoginRefused, Signing
+
+
+def token(attempt: Attempt) -> Attempt:
+    """Asks the exchange, whose REST address is among the headers, for a token, and connects with it."""
+    rest = attempt.headers["X-Rest"]
+    token = attempt.fetch_json(f"{rest}/token?key={attempt.login.get('key', '')}", method="POST", body=b"{}")["token"]
+    return attempt.changed(url=f"{attempt.url}?token={token}", headers={"X-Via": "hook"}, token=[rest, token])
+
+
+def sign(signing: Signing) -> dict[str, Any]:
+    """What shows that it was given all that it needs."""
+    return {"key": signing.login["key"], "signed": [signing.frame.get("id"), signing.token]}
+
+
+def fresh(signing: Signing) -> str:
+    """Something else each time."""
+    return f"{signing.login['key']} {signing.frame['sub'][0]} {signing.frame['n']}"
+
+
+def renew(attempt: Attempt) -> None:
+    """Says so to the exchange, which may refuse it."""
+    rest, what = attempt.token
+    attempt.fetch(f"{rest}/renew/{what}", method="PUT")
+
+
+def broken(_signing: Signing) -> dict[str, Any]:
+    """A mistake in it."""
+    return {"key": {}["missing"]}
+
+
+def hangs(_signing: Signing) -> str:
+    """It never comes back."""
+    while True:
+        time.sleep(1)
+
+
+def refuses(_attempt: Attempt) -> Attempt:
+    """The keys are no good."""
+    raise LoginRefused("this key may not trade")

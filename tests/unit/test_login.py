@@ -1,0 +1,121 @@
+"""The login as a table of what happens and what follows."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from wsadapter.contract.dialect.text import Text
+from wsadapter.contract.endpoint import Endpoint
+from wsadapter.worker.login import LoggedIn, Login, Refused, ToRenew, ToSend, ToSign
+
+RULES: dict[str, Any] = {
+    "needs": ["key"],
+    "frame": '{"id":"$id","op":"login","key":"$key"}',
+    "timeout": 5.0,
+    "ack": [{"match": {"event": "login"}, "id": "id"}],
+    "error": [{"match": {"event": "error"}, "text": "msg", "id": "id"}],
+}
+
+
+def made(hooks: dict[str, str] | None = None, **changed: Any) -> Login:
+    rules = {key: value for key, value in {**RULES, **changed}.items() if value is not None}
+    endpoint = Endpoint("x", url="ws://127.0.0.1/", login={"key": "K"}, hooks=hooks or {})
+    return Login({"login": rules}, endpoint, number=itertools.count(1).__next__, wall=lambda: 12.5)
+
+
+def test_without_keys_or_without_a_table_there_is_nothing_to_wait_for() -> None:
+    for dialect, keys in ((None, {"key": "K"}), ({}, {"key": "K"}), ({"login": RULES}, {})):
+        login = Login(dialect, Endpoint("x", url="ws://127.0.0.1/", login=keys), number=lambda: 1)
+        assert not login.due
+        assert list(login.start(1.0)) == [LoggedIn(1.0, first=True)]
+        assert login.fields() == {}
+        assert login.deadline() is None
+
+
+def test_the_frame_is_sent_and_its_answer_ends_the_waiting() -> None:
+    login = made()
+    assert login.due
+    assert list(login.start(1.0)) == [ToSend({"id": 1, "op": "login", "key": "K"})]
+    assert login.due
+    assert login.waits
+    assert login.deadline() == 6.0
+    assert login.recognise(Text(b'{"event":"other"}'), 2.0) is None
+    assert login.recognise(Text(b'{"event":"login","id":2}'), 2.0) is None  # another frame's
+    assert login.recognise(Text(b'{"event":"login","id":1}'), 2.0) == [LoggedIn(2.0, first=True)]
+    assert not login.due
+    assert not login.waits
+    assert login.deadline() is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [(b'{"event":"error","msg":"no such key"}', "no such key"), (b'{"event":"error","msg":5}', '{"event":"error","msg":5}')],
+)
+def test_a_refusal_is_told_in_the_peers_words(answer: bytes, text: str) -> None:
+    login = made()
+    list(login.start(1.0))
+    assert login.recognise(Text(answer), 2.0) == [Refused(text, first=True)]
+    assert login.due  # nothing is ever subscribed on this connection
+    assert login.deadline() is None
+    assert list(login.tick(1000.0)) == []
+
+
+def test_what_has_to_be_signed_is_sent_when_it_is() -> None:
+    login = made(frame='{"id":"$id","t":"$time","args":["$sign"],"more":{"$sign":"*"}}')
+    assert list(login.start(1.0)) == [ToSign({"id": 1, "t": 12, "args": ["$sign"], "more": {"$sign": "*"}})]
+    assert not login.waits
+    assert list(login.signed({"id": 1}, 2.0)) == [ToSend({"id": 1})]
+    assert login.waits
+
+
+@pytest.mark.parametrize(("frame", "what"), [('{"s":"$sign"}', "signed"), ('{"s":1}', "answered")])
+def test_what_takes_too_long_is_a_refusal(frame: str, what: str) -> None:
+    login = made(frame=frame)
+    list(login.start(1.0))
+    assert list(login.tick(5.9)) == []
+    assert list(login.tick(6.0)) == [Refused(f"not {what} within 5 s", first=True)]
+
+
+def test_without_an_ack_nothing_is_waited_for() -> None:
+    login = made(ack=None)
+    assert list(login.start(1.0)) == [ToSend({"id": 1, "op": "login", "key": "K"}), LoggedIn(1.0, first=True)]
+
+
+def test_it_is_renewed_by_its_frame_and_a_failure_is_no_end() -> None:
+    login = made(renew_after=60.0)
+    list(login.start(1.0))
+    login.recognise(Text(b'{"event":"login"}'), 2.0)
+    assert login.deadline() == 62.0
+    assert list(login.tick(62.0)) == [ToSend({"id": 2, "op": "login", "key": "K"})]
+    assert not login.due  # subscriptions go on
+    assert login.recognise(Text(b'{"event":"login","id":2}'), 63.0) == [LoggedIn(63.0, first=False)]
+    assert list(login.tick(123.0)) == [ToSend({"id": 3, "op": "login", "key": "K"})]
+    assert list(login.tick(128.0)) == [Refused("not answered within 5 s", first=False)]
+    assert login.deadline() is None
+
+
+def test_it_is_renewed_by_the_hook_where_there_is_one() -> None:
+    login = made({"renew": "a:b"}, frame=None, renew_after=60.0)
+    assert list(login.start(1.0)) == [LoggedIn(1.0, first=True)]
+    assert list(login.tick(61.0)) == [ToRenew()]
+    assert login.deadline() == 66.0
+    assert list(login.renewed(62.0)) == [LoggedIn(62.0, first=False)]
+    assert login.deadline() == 122.0
+    list(login.tick(122.0))
+    assert list(login.tick(127.0)) == [Refused("not renewed within 5 s", first=False)]
+    assert list(login.renewed(128.0)) == []  # too late
+
+
+def test_who_goes_on_with_a_connection_does_not_log_in_and_renews_when_it_is_due() -> None:
+    login = made(renew_after=60.0)
+    assert list(login.start(50.0, since=10.0)) == [LoggedIn(10.0, first=True)]
+    assert login.deadline() == 70.0
+
+
+def test_fields_of_frames_that_subscribe() -> None:
+    login = made(frame=None, subscribe='{"jwt":"$sign","who":"$key","at":"$time"}')
+    assert not login.due
+    assert login.fields() == {"jwt": "$sign", "who": "K", "at": 12}

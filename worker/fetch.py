@@ -1,0 +1,72 @@
+"""HTTP for hooks: one request, one answer, as the endpoint's settings want it. Blocking; loaded where a hook asks for it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from http.client import HTTPException
+from typing import Any, Final
+
+from wsadapter.contract.endpoint import Endpoint
+from wsadapter.worker.handshake import retry_after
+from wsadapter.worker.hooks import HookFailure
+from wsadapter.worker.tls import BadTlsSettings, make_context
+
+_MOST: Final = 1024 * 1024
+_MOST_OF_A_REFUSAL: Final = 4096
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A token must not travel to another host because one host says so."""
+
+    def redirect_request(self, *_: object) -> None:
+        """None: the redirect is an error like any other status."""
+
+
+def transfer(endpoint: Endpoint, method: str, url: str, headers: Mapping[str, str], body: bytes) -> bytes:
+    """As `Attempt.fetch`."""
+    place = url.partition("?")[0]
+    if not url.startswith(("http://", "https://")):
+        raise HookFailure(f"{place} is not http:// or https://")
+    request = urllib.request.Request(url, data=body or None, headers=dict(headers), method=method)  # noqa: S310 - see above
+    try:
+        with _opener(endpoint).open(request, timeout=endpoint.timeouts.handshake) as answer:
+            content: bytes = answer.read(_MOST + 1)
+    except urllib.error.HTTPError as error:
+        raise _refused(place, error) from error
+    except urllib.error.URLError as error:
+        raise HookFailure(f"{place}: {_words(error.reason)}") from error
+    except (OSError, HTTPException, BadTlsSettings) as error:
+        raise HookFailure(f"{place}: {_words(error)}") from error
+    if len(content) > _MOST:
+        raise HookFailure(f"{place} answered with more than {_MOST} bytes")
+    return content
+
+
+def _opener(endpoint: Endpoint) -> urllib.request.OpenerDirector:
+    """`proxy` "" is the environment's, as for the connection itself. A SOCKS proxy is not for HTTP here."""
+    handlers: list[Any] = [_NoRedirects, urllib.request.HTTPSHandler(context=make_context(endpoint.tls))]
+    if endpoint.proxy.startswith("socks"):
+        raise HookFailure("a hook's HTTP requests can't take a SOCKS proxy; use an http:// one")
+    if endpoint.proxy == "none":
+        handlers.append(urllib.request.ProxyHandler({}))
+    elif endpoint.proxy:
+        handlers.append(urllib.request.ProxyHandler({"http": endpoint.proxy, "https": endpoint.proxy}))
+    return urllib.request.build_opener(*handlers)
+
+
+def _refused(place: str, error: urllib.error.HTTPError) -> HookFailure:
+    with contextlib.closing(error):
+        body = error.read(_MOST_OF_A_REFUSAL).decode(errors="replace")
+        wait = retry_after(error.headers.get("Retry-After", ""), time.time())
+        text = f"{place} answered with HTTP {error.code} {error.reason}"
+        return HookFailure(text, status=error.code, body=body, retry_after=wait)
+
+
+def _words(error: object) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

@@ -1,0 +1,93 @@
+"""What a dialect can't say as data: the signatures of hooks, and what they are given. All of them run in the owner.
+
+    [hooks] of a dialect, or [endpoints.NAME.hooks]     "package.module:function"
+
+    before_connect(attempt: Attempt) -> Attempt         before each connect; may ask the exchange for a token or a listen key
+    sign(signing: Signing) -> Any                       what stands for "$sign" in a frame: anything JSON can say
+    renew(attempt: Attempt) -> None                     every `renew_after` seconds of the connection's life
+    decode(payload: bytes) -> bytes                     a binary message as the dialect's other rules are to see it
+
+`before_connect` runs in the thread that connects, within `timeouts.handshake`; `sign` and `renew` in a thread of their own, one
+call after the other, within [login] `timeout`: whatever they do delays no pong. `decode` is part of the dialect and of the
+receive loop: it must be quick (what is slow, or your own, is for the endpoint's `decode`, which has a thread to itself); where
+it raises the connection is closed with 1007.
+
+A hook that refuses the keys raises `LoginRefused`; any other exception of `before_connect` is a failed connect, one of `sign` a
+failed login, and one of `renew` makes the owner ask for a new connection, with a new login, before this one goes. No value that
+a hook gets or gives is ever logged; the text of its exceptions is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import orjson
+
+
+class HookFailure(Exception):
+    """What a hook asked for was refused.
+
+    `status`: the HTTP status; `body`: the first 4 KiB of the answer; `retry_after`: seconds that the peer asked us to wait.
+    None where there is none. 401 and 403 are taken for a refused login.
+    """
+
+    def __init__(self, text: str, *, status: int | None = None, body: str = "", retry_after: float | None = None) -> None:
+        super().__init__(text)
+        self.status, self.body, self.retry_after = status, body, retry_after
+
+
+class LoginRefused(HookFailure):
+    """The keys are wrong, or not allowed to do this."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One attempt to connect. Immutable: `before_connect` gives back another one, made by `changed`."""
+
+    endpoint: str
+    """Its name."""
+    url: str
+    headers: Mapping[str, str]
+    environment: str
+    """ "live" or "test"."""
+    login: Mapping[str, str]
+    """The endpoint's [login]; empty for public streams."""
+    token: Any = None
+    """What `before_connect` keeps for `sign` and `renew`, such as a listen key: anything JSON can say."""
+    transfer: Callable[[str, str, Mapping[str, str], bytes], bytes] = field(repr=False)
+    """See `fetch`."""
+
+    def changed(self, **fields: Any) -> Attempt:
+        """With another `url`, `headers` or `token`."""
+        return replace(self, **fields)
+
+    def fetch(self, url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None, body: bytes = b"") -> bytes:
+        """An HTTP(S) request over the endpoint's proxy, with its TLS settings (but the pin, which is
+        another host's), within `timeouts.handshake`; the body of the answer,
+        at most 1 MiB. Redirects are not followed. Raises `HookFailure` where the status is not 2xx or there is no answer."""
+        return self.transfer(method, url, headers or {}, body)
+
+    def fetch_json(self, url: str, **request: Any) -> Any:
+        """`fetch`, parsed. Raises `HookFailure` where it is not JSON."""
+        body = self.fetch(url, **request)
+        try:
+            return orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            text = f"{url.partition('?')[0]} did not answer in JSON"
+            raise HookFailure(text, body=body[:4096].decode(errors="replace")) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signing:
+    """A frame to be signed."""
+
+    endpoint: str
+    login: Mapping[str, str]
+    frame: Mapping[str, Any]
+    """Filled in but for "$sign": its ids and times are those that will be sent."""
+    now: float
+    """Wall clock, seconds since 1970."""
+    token: Any = None
+    """See `Attempt.token`."""

@@ -1,0 +1,194 @@
+"""The login of one connection. Pure; the clock is passed in.
+
+    NOT_YET --start--> [SIGNING --signed-->] ASKED --yes--> IN --renew_after--> RENEWING, or SIGNING ... --> IN
+                            |                  |                                  |
+                            `----- no, a hook that fails, nothing in time --------'--> OVER: `Refused`
+
+Subscriptions wait for the first IN. Where the frame holds no "$sign" there is no SIGNING, where no [[login.ack]] says what a
+yes looks like there is no ASKED. At `renew_after` the hook `renew` is called, or the frame is sent once more where there is
+none. When that fails the connection is logged in still: it is to be replaced before it is not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Final
+
+from wsadapter.contract.dialect.paths import look_up, matches
+from wsadapter.contract.dialect.templates import fill_in, is_signed, number_in
+from wsadapter.contract.dialect.text import LONGEST_ANSWER, Text
+from wsadapter.contract.endpoint import Endpoint
+
+TIMEOUT: Final = 10.0
+"""Seconds for an answer, where the dialect does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToSign:
+    """A frame for the hook `sign`; with what it gives it goes to `signed`."""
+
+    frame: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToSend:
+    """A frame to put on the wire."""
+
+    frame: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToRenew:
+    """The hook `renew` is to be called; then `renewed`, or `failed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedIn:
+    """`first`: subscriptions may be asked for. The login counts from `at` on."""
+
+    at: float
+    first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """No login; `text` says why. `first`: the connection never was logged in."""
+
+    text: str
+    first: bool
+
+
+LoginStep = ToSign | ToSend | ToRenew | LoggedIn | Refused
+
+
+class _State(Enum):
+    NOT_YET = auto()
+    SIGNING = auto()
+    ASKED = auto()
+    RENEWING = auto()
+    IN = auto()
+    OVER = auto()
+
+
+class Login:
+    """Times are monotonic seconds, but `wall`. Not thread-safe."""
+
+    def __init__(
+        self,
+        dialect: Mapping[str, Any] | None,
+        endpoint: Endpoint,
+        *,
+        number: Callable[[], int],
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """`number`: the next "$id"."""
+        rules: Mapping[str, Any] = (dialect or {}).get("login", {}) if endpoint.login else {}
+        self._frame = str(rules.get("frame", ""))
+        self._acks = rules.get("ack", [])
+        self._errors = rules.get("error", [])
+        self._timeout = float(rules.get("timeout", TIMEOUT))
+        self._renew_after = float(rules.get("renew_after", 0.0))
+        self._renews_by_hook = bool(endpoint.hooks.get("renew"))
+        self._words = {f"${need}": endpoint.login[need] for need in rules.get("needs", [])}
+        self._fields = str(rules.get("subscribe", ""))
+        self.used = bool(rules)
+        self._number, self._wall = number, wall
+        self._state = _State.NOT_YET if self._frame else _State.IN
+        self._first = True
+        self._asked_as = 0
+        self._deadline: float | None = None
+
+    @property
+    def due(self) -> bool:
+        """Whether nothing may be subscribed yet."""
+        return self._first and self._state is not _State.IN
+
+    @property
+    def waits(self) -> bool:
+        """Whether a message may be the answer."""
+        return self._state is _State.ASKED
+
+    def fields(self) -> dict[str, Any]:
+        """What every frame that subscribes has besides, "$sign" not filled in."""
+        return fill_in(self._fields, wall=self._wall(), words=self._words) if self._fields else {}
+
+    def start(self, now: float, since: float | None = None) -> Iterator[LoginStep]:
+        """Frames may be sent. `since`: a predecessor on this connection has been logged in since then."""
+        if since is not None or self._state is _State.IN:
+            yield self._in(now if since is None else since)
+        else:
+            yield from self._ask(now)
+
+    def _ask(self, now: float) -> Iterator[LoginStep]:
+        self._asked_as = self._number()
+        self._deadline = now + self._timeout
+        frame = fill_in(self._frame, number=self._asked_as, wall=self._wall(), words=self._words)
+        if is_signed(frame):
+            self._state = _State.SIGNING
+            yield ToSign(frame)
+        else:
+            yield from self.signed(frame, now)
+
+    def signed(self, frame: Mapping[str, Any], now: float) -> Iterator[LoginStep]:
+        """The frame of the last `ToSign` is complete."""
+        yield ToSend(frame)
+        self._state = _State.ASKED
+        if not self._acks:
+            yield self._in(now)
+
+    def _in(self, since: float) -> LoggedIn:
+        self._state = _State.IN
+        self._deadline = since + self._renew_after if self._renew_after else None
+        first, self._first = self._first, False
+        return LoggedIn(since, first)
+
+    def failed(self, text: str) -> Refused:
+        """The exchange, or a hook, said no, or nothing in time. There is no second try on this connection."""
+        self._state = _State.OVER
+        self._deadline = None
+        return Refused(text, self._first)
+
+    def renewed(self, now: float) -> Iterator[LoginStep]:
+        """The hook `renew` has returned."""
+        if self._state is _State.RENEWING:
+            yield self._in(now)
+
+    def recognise(self, text: Text, now: float) -> list[LoginStep] | None:
+        """What an answer leads to; None: it is none."""
+        if len(text.payload) >= LONGEST_ANSWER:
+            return None
+        for rule in self._errors:
+            if self._is(rule, text.value):
+                said = look_up(text.value, rule.get("text", ""))
+                return [self.failed(said if isinstance(said, str) and said else text.payload.decode())]
+        for rule in self._acks:
+            if self._is(rule, text.value):
+                return [self._in(now)]
+        return None
+
+    def _is(self, rule: Mapping[str, Any], value: Any) -> bool:
+        number = number_in(look_up(value, rule.get("id", "")))
+        return matches(value, rule["match"]) and number in (None, self._asked_as)
+
+    def deadline(self) -> float | None:
+        """When to call `tick` next; None: not before something happens."""
+        return self._deadline
+
+    def tick(self, now: float) -> Iterator[LoginStep]:
+        """Time has passed."""
+        if self._deadline is None or now < self._deadline:
+            return
+        if self._state is not _State.IN:
+            what = "answered" if self._state is _State.ASKED else "signed" if self._state is _State.SIGNING else "renewed"
+            yield self.failed(f"not {what} within {self._timeout:g} s")
+        elif self._renews_by_hook:
+            self._state = _State.RENEWING
+            self._deadline = now + self._timeout
+            yield ToRenew()
+        elif self._frame:
+            yield from self._ask(now)
+        else:
+            self._deadline = None
