@@ -45,6 +45,10 @@ class Changing(Protocol):
         """A connect, by the budget of its host; the seconds until then."""
         ...
 
+    def wait_again(self) -> float:
+        """What was booked is due; the seconds that it is to wait even so."""
+        ...
+
     def tell_owner(self, kind: int, body: dict[str, Any]) -> int:
         """Tell the owner something that it answers by TAKEN; the ref."""
         ...
@@ -135,7 +139,15 @@ class Changeover:
         )
         self._succession = succession
         wait = endpoint.book()
-        self._booked = self._reactor.call_later(max(0.0, wait), lambda: succession.begin(endpoint.hire_successor))
+        begin = (lambda: self._begin_as_booked(succession)) if wait > 0 else lambda: succession.begin(endpoint.hire_successor)
+        self._booked = self._reactor.call_later(wait, begin)
+
+    def _begin_as_booked(self, succession: Succession) -> None:
+        wait = self._endpoint.wait_again()
+        if wait > 0:
+            self._booked = self._reactor.call_later(wait, lambda: self._begin_as_booked(succession))
+        else:
+            succession.begin(self._endpoint.hire_successor)
 
     def drop(self) -> None:
         """No change after all; what is held is thrown away, and the old connection lacks nothing."""

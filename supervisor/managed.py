@@ -346,10 +346,9 @@ class ManagedEndpoint:
             self._hire()
 
     def _hire_as_booked(self) -> None:
-        assert self._booking is not None
-        if self._office.budget.is_early(*self._booking, monotonic(), *self._connect_limit()):
-            self._office.budget.cancel(*self._booking)
-            self._launch()
+        wait = self.wait_again()
+        if wait > 0:
+            self._timer = self._office.reactor.call_later(wait, self._hire_as_booked)
         else:
             self._hire()
 
@@ -362,6 +361,16 @@ class ManagedEndpoint:
         self._booking = self._slot if at > now else None
         if at > now:
             self.narrate.budget(self.epoch + 1, host, at - now)
+        return at - now
+
+    def wait_again(self) -> float:
+        """What was booked is due; the seconds that it is to wait even so."""
+        assert self._booking is not None
+        key, booked = self._booking
+        now = monotonic()
+        at = self._office.budget.due(key, booked, now, *self._connect_limit())
+        self._slot = (key, at)
+        self._booking = self._slot if at > now else None
         return at - now
 
     def _connect_limit(self) -> tuple[int, float]:

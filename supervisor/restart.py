@@ -114,49 +114,61 @@ class RestartPolicy:
         return max(delay, asked_to_wait(reason))
 
 
-def asked_to_wait(reason: Reason) -> float:
-    """Seconds that the peer wants not to be asked again."""
-    return min(reason.retry_after or 0.0, MAX_RETRY_AFTER)
-
-
 class ConnectBudget:
-    """How many connects a host gets, over all endpoints of the supervisor: exchanges ban by address, not by connection."""
+    """How many connects a host gets, over all endpoints of the supervisor: exchanges ban by address, not by connection.
+
+    A connect is booked, and later made. What counts for those behind it is when it is made, which may be later than it was
+    booked for: a process has to be started first.
+    """
 
     def __init__(self) -> None:
-        self._slots: dict[str, list[float]] = {}
+        self._booked: dict[str, list[float]] = {}
+        self._made: dict[str, list[float]] = {}
         self._held: dict[str, float] = {}
 
     def reserve(self, host: str, now: float, connects: int, period: float) -> float:
-        """Book the next free connect to `host`; when it is. `connects` 0: no limit.
+        """Book the next free connect to `host`; when it is: where that is now it is made. `connects` 0: no limit.
 
         Every endpoint counts all connects to the host against its own limit, so the strictest holds for its owner.
         """
-        slots = self._slots.setdefault(host, [])
-        while slots and slots[0] <= now - max(period, 3600.0):
-            slots.pop(0)
-        at = max(now, self._held.get(host, now))
-        if connects and len(slots) >= connects:
-            at = max(at, slots[-connects] + period)
-        insort(slots, at)
+        made, booked = self._made.setdefault(host, []), self._booked.setdefault(host, [])
+        while made and made[0] <= now - max(period, 3600.0):
+            made.pop(0)
+        at = self._earliest(host, now, sorted((*made, *booked)), connects, period)
+        insort(made if at <= now else booked, at)
         return at
+
+    def due(self, host: str, at: float, now: float, connects: int, period: float) -> float:
+        """What was booked for `at` is due: `now`, and it is made, or when to ask again, for those before it came late, or the
+        host wants to be left alone since."""
+        self.cancel(host, at)
+        made = self._made.setdefault(host, [])
+        earliest = self._earliest(host, now, made, connects, period)
+        insort(made if earliest <= now else self._booked.setdefault(host, []), earliest)
+        return earliest
+
+    def _earliest(self, host: str, now: float, others: list[float], connects: int, period: float) -> float:
+        at = max(now, self._held.get(host, now))
+        return max(at, others[-connects] + period) if 0 < connects <= len(others) else at
+
+    def came(self, host: str, at: float, now: float) -> None:
+        """What was made at `at` is so only now."""
+        made = self._made.setdefault(host, [])
+        if at in made:
+            made.remove(at)
+        insort(made, now)
 
     def hold(self, host: str, until: float) -> None:
         """The host wants no connect before that, whoever's: what it said to one holds for its address."""
         self._held[host] = max(until, self._held.get(host, until))
 
-    def is_early(self, host: str, at: float, now: float, connects: int, period: float) -> bool:
-        """Whether the booking of `at`, which is due now, has to be made again: the host is held since, or those before it came
-        later than they had booked."""
-        recent = sum(now - period < slot <= now for slot in self._slots.get(host, ())) - (now - period < at <= now)
-        return now < self._held.get(host, now) or 0 < connects <= recent
-
-    def came(self, host: str, at: float, now: float) -> None:
-        """The connect that had booked `at` is made now: it took a while to start the process."""
-        self.cancel(host, at)
-        insort(self._slots.setdefault(host, []), now)
-
     def cancel(self, host: str, at: float) -> None:
         """Give back a booking that was not used."""
-        slots = self._slots.get(host, [])
-        if at in slots:
-            slots.remove(at)
+        booked = self._booked.get(host, [])
+        if at in booked:
+            booked.remove(at)
+
+
+def asked_to_wait(reason: Reason) -> float:
+    """Seconds that the peer wants not to be asked again."""
+    return min(reason.retry_after or 0.0, MAX_RETRY_AFTER)

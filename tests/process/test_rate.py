@@ -54,11 +54,12 @@ def kill_the_last(feed: Supervisor, name: str) -> None:
     os.kill(pid_of(feed, name), signal.SIGKILL)
 
 
-@pytest.mark.parametrize(("method", "count", "connects"), [("forkserver", 100, 25), ("spawn", 10, 3)])
+@pytest.mark.parametrize(
+    ("method", "count", "connects", "period"), [("forkserver", 100, 25, 0.5), ("spawn", 10, 5, 1.0)]
+)
 def test_row_20_owners_of_one_host_that_die_together_come_back_within_its_connect_budget(
-    method: str, count: int, connects: int
+    method: str, count: int, connects: int, period: float
 ) -> None:
-    period = 0.25
     limits = {"connects": connects, "connects_period": period}
     came: list[float] = []
     peers: list[RawPeer] = []

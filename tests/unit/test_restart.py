@@ -146,24 +146,34 @@ def test_a_booking_that_is_given_back_is_free_again() -> None:
 def test_what_a_host_asked_for_holds_for_all_of_it_and_is_added_to_the_limit() -> None:
     budget = ConnectBudget()
     budget.reserve("a", 0.0, 2, 60)
-    early = budget.reserve("a", 1.0, 2, 60)
-    assert not budget.is_early("a", early, 1.0, 2, 60)
+    budget.reserve("a", 1.0, 2, 60)
+    booked = budget.reserve("a", 1.0, 2, 60)
     budget.hold("a", 100.0)
     budget.hold("a", 50.0)  # the longer wish counts
-    assert budget.is_early("a", early, 1.0, 2, 60)
-    budget.cancel("a", early)
-    assert [budget.reserve("a", 2.0, 2, 60) for _ in range(3)] == [100.0, 100.0, 160.0]
+    assert booked == 60.0
+    assert budget.due("a", booked, 60.0, 2, 60) == 100.0
+    assert [budget.reserve("a", 70.0, 2, 60) for _ in range(3)] == [100.0, 160.0, 160.0]
     assert budget.reserve("b", 2.0, 2, 60) == 2.0
-    assert not budget.is_early("a", 100.0, 100.0, 2, 60)
+    assert budget.due("a", 100.0, 100.0, 2, 60) == 100.0
 
 
 def test_a_connect_that_came_late_makes_those_behind_it_wait() -> None:
     budget = ConnectBudget()
     first, second = budget.reserve("a", 0.0, 1, 10), budget.reserve("a", 0.0, 1, 10)
     budget.came("a", first, 3.0)
-    assert (second, budget.is_early("a", second, 10.0, 1, 10)) == (10.0, True)
-    budget.cancel("a", second)
-    assert budget.reserve("a", 10.0, 1, 10) == 13.0
+    assert (second, budget.due("a", second, 10.0, 1, 10)) == (10.0, 13.0)
+    assert budget.due("a", 13.0, 13.0, 1, 10) == 13.0
+
+
+def test_bookings_that_are_due_together_go_in_their_order_and_none_waits_for_those_behind_it() -> None:
+    budget = ConnectBudget()
+    slots = [budget.reserve("a", 0.0, 2, 10) for _ in range(6)]
+    assert slots == [0.0, 0.0, 10.0, 10.0, 20.0, 20.0]
+    for _ in range(2):
+        budget.came("a", 0.0, 5.0)
+    assert [budget.due("a", 10.0, 10.0, 2, 10) for _ in range(2)] == [15.0, 15.0]
+    assert [budget.due("a", 15.0, 15.0, 2, 10) for _ in range(2)] == [15.0, 15.0]
+    assert [budget.due("a", 20.0, 20.0, 2, 10) for _ in range(2)] == [25.0, 25.0]
 
 
 def test_a_peer_that_asks_for_more_than_the_cool_down_gets_it() -> None:
