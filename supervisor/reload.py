@@ -11,6 +11,7 @@ from wsadapter.contract.endpoint import Endpoint
 from wsadapter.ledger import key_of
 from wsadapter.managed import ManagedEndpoint
 from wsadapter.replicas import Replicas
+from wsadapter.shards import MARK
 
 Given = Mapping[str, Collection[str]]
 """Per endpoint the keys that a configuration file sets."""
@@ -21,7 +22,7 @@ def with_dialect(endpoint: Endpoint, given: Given) -> tuple[Endpoint, dict[str, 
     if not endpoint.dialect:
         return endpoint, None
     dialect = load_dialect(endpoint.dialect)
-    return apply_dialect(endpoint, dialect, given=given.get(endpoint.name, ())), dialect
+    return apply_dialect(endpoint, dialect, given=given.get(endpoint.name.partition(MARK)[0], ())), dialect
 
 
 def reload(

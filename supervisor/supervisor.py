@@ -32,6 +32,7 @@ from wsadapter.contract.errors import AllFatal, ConfigError, DuplicateEndpoint, 
 from wsadapter.contract.items import Answer, Batch, ClockStep, Event, Item, Started
 from wsadapter.inbox import Inbox
 from wsadapter.instance import Instance, runtime_folder
+from wsadapter.ledger import key_of
 from wsadapter.managed import ManagedEndpoint
 from wsadapter.monitor import Monitor
 from wsadapter.payload import Payload
@@ -41,6 +42,7 @@ from wsadapter.reload import reload, with_dialect
 from wsadapter.replicas import Replicas
 from wsadapter.requests import Pending
 from wsadapter.restart import ConnectBudget, Decision, Verdict
+from wsadapter.shards import MARK, capacity, parts, spread, together
 from wsadapter.spares import Spares
 from wsadapter.stream import Stream
 from wsadapter.takeover import whole
@@ -115,9 +117,11 @@ class Supervisor:
         """Endpoints whose predecessor of the same name has not ended."""
         self._main = Inbox()
         self._inboxes: dict[str, Inbox] = {}
+        self.groups: dict[str, list[str]] = {}
+        """The names of the shards of endpoints that one connection can't carry, see `shards`."""
         self._pooled: set[str] = set()
         """Endpoints that are members of a pool: no configuration names them."""
-        self._stream = self._new_stream(self._main, lambda: (m for n, m in self._endpoints.items() if n not in self._inboxes))
+        self._stream = self._new_stream(self._main, lambda: self._with_inbox(self._main))
         self._lock = threading.Lock()
         self._state: Literal["new", "running", "stopping", "stopped"] = "new"
         self._failed = False
@@ -132,7 +136,7 @@ class Supervisor:
         self._wall_offset = time() - monotonic()
         self._goodbye: weakref.finalize[..., Any] | None = None
         for endpoint in endpoints:
-            self._admit(endpoint)
+            self._admit_all(endpoint)
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str]) -> Self:
@@ -260,33 +264,34 @@ class Supervisor:
     def stream(self, *names: str) -> Stream:
         """Take these endpoints out of the main iteration into one of their own, for a thread or a task of its own.
 
-        What waits of them moves along. Raises `UnknownEndpoint`.
+        What waits of them moves along, and shards that come later do. Raises `UnknownEndpoint`.
         """
         inbox = Inbox()
 
         def move() -> None:
-            chosen = [self._find(name) for name in names]
+            chosen = [managed for name in names for managed in self._members(name)]
             for managed in chosen:
                 self.inbox_of(managed.name).move(managed.account, inbox)
                 self._inboxes[managed.name] = inbox
+            self._inboxes.update(dict.fromkeys(names, inbox))
 
         self._do(move)
-        return self._new_stream(inbox, lambda: (m for n, m in self._endpoints.items() if self._inboxes.get(n) is inbox))
+        return self._new_stream(inbox, lambda: self._with_inbox(inbox))
 
     # -- commands --------------------------------------------------------------------------------------------------------
 
     def send(self, name: str, data: str | bytes, timeout: float | None = None) -> None:
         """Send text (`str`) or a binary message (`bytes`); returns when the owner has handed all bytes to the kernel.
 
-        Raises `NotConnected` (nothing was sent, nothing is queued), `SendFailed` (its fate is unknown), `TimeoutError` (the
-        same), `UnknownEndpoint`.
+        To a group it goes to each shard. Raises `NotConnected` (nothing was sent, nothing is queued), `SendFailed` (its fate is
+        unknown), `TimeoutError` (the same), `UnknownEndpoint`.
         """
         self.reactor.wait(self.begin_send(name, data), timeout)
 
     def begin_send(self, name: str, data: str | bytes) -> Future[None]:
         """As `send`, without waiting; the future raises what `send` would."""
         payload, binary = (data.encode(), False) if isinstance(data, str) else (bytes(data), True)
-        return self._do(lambda: self._find(name).send(payload, binary=binary))
+        return self._do(lambda: together([managed.send(payload, binary=binary) for managed in self._members(name)]))
 
     def request(self, name: str, payload: Payload, timeout: float | None = None) -> Answer:
         """Send a request, a JSON object or its text, and return its answer, which is then not delivered in the stream.
@@ -295,8 +300,8 @@ class Supervisor:
         seconds for all of it; None: `request.timeout`. It ends exactly once: with the answer, or by raising `RequestRejected`
         (with the answer's body), `NotSent` (provably not on the wire: safe to repeat) or `OutcomeUnknown` (lost or timed out
         after sending: ask before repeating). Nothing is sent again by itself. An answer after the timeout, or after an
-        interrupt of this call, comes in the stream as `LateAnswer`. Raises `DuplicateRequest`, `UsageError`,
-        `UnknownEndpoint` too.
+        interrupt of this call, comes in the stream as `LateAnswer`. Of a group the first shard that is up sends it. Raises
+        `DuplicateRequest`, `UsageError`, `UnknownEndpoint` too.
         """
         pending = Pending(self.reactor, name)
         try:
@@ -312,7 +317,7 @@ class Supervisor:
         return pending
 
     def _begin_request(self, pending: Pending, payload: Payload, timeout: float | None) -> None:
-        self._do(lambda: self._find(pending.endpoint).request(pending, payload, timeout))
+        self._do(lambda: self._fit(pending.endpoint).request(pending, payload, timeout))
 
     def insert(self, name: str, data: str | bytes) -> int:
         """Put a record of your own, such as a REST snapshot, into the stream of an endpoint, in order; its number."""
@@ -320,12 +325,13 @@ class Supervisor:
         return self._do(lambda: self._find(name).insert(payload, binary=binary))
 
     def subscribe(self, name: str, streams: Sequence[Subscription]) -> None:
-        """Want these streams too, now and after every reconnection. `Subscribed` or `Rejected` tell how it went."""
-        self._do(lambda: self._find(name).subscribe(streams))
+        """Want these streams too, now and after every reconnection. `Subscribed` or `Rejected` tell how it went. More than one
+        connection may carry make shards of it: endpoints NAME#2, NAME#3 ..."""
+        self._do(lambda: self._subscribe(name, streams))
 
     def unsubscribe(self, name: str, streams: Sequence[Subscription]) -> None:
         """Want these streams no more."""
-        self._do(lambda: self._find(name).unsubscribe(streams))
+        self._do(lambda: self._unsubscribe(name, streams))
 
     def add(self, endpoint: Endpoint) -> None:
         """Add an endpoint and start it. An endpoint that was removed under this name goes on with its numbers.
@@ -336,8 +342,8 @@ class Supervisor:
 
     def remove(self, name: str, timeout: float | None = None) -> None:
         """Close an endpoint's connection and forget it; returns when its owner is gone. What it delivered before stays."""
-        managed = self._do(lambda: self._remove(name))
-        if not self.reactor.run_until(lambda: managed.settled, timeout):
+        removed = self._do(lambda: self._remove_all(name))
+        if not self.reactor.run_until(lambda: all(managed.settled for managed in removed), timeout):
             raise TimeoutError(f"the owner of {name} did not end within {timeout} s; it will")
 
     def restart(self, name: str, timeout: float | None = None) -> None:
@@ -351,9 +357,9 @@ class Supervisor:
         """As `restart`, without waiting."""
 
         def restart() -> Future[None]:
-            managed = self._find(name)
+            members = self._members(name)
             self._check_not_stopped()
-            return managed.restart()
+            return together([managed.restart() for managed in members])
 
         self._begin_if_new()
         return self._do(restart)
@@ -398,17 +404,43 @@ class Supervisor:
         if self._state in ("stopping", "stopped"):
             raise SupervisorStopped("this supervisor is being stopped; make a new one")
 
+    def _with_inbox(self, inbox: Inbox) -> Iterator[Kept]:
+        return (managed for name, managed in self._endpoints.items() if self.inbox_of(name) is inbox)
+
     def _find(self, name: str) -> Kept:
+        if len(self.groups.get(name, ())) > 1:
+            raise UsageError(f"{name} is spread over {', '.join(self.groups[name])}; say which of them is meant")
+        return self._members(name)[0]
+
+    def _members(self, name: str) -> list[Kept]:
+        """The shards of a group, or the one endpoint of that name."""
         try:
-            return self._endpoints[name]
+            return [self._endpoints[member] for member in self.groups.get(name, (name,))]
         except KeyError:
             raise UnknownEndpoint(name, sorted(self._endpoints)) from None
 
-    def _admit(self, endpoint: Endpoint, *, member: int = 0) -> Kept:
-        """`member`: of a pool, which counts them from 1."""
+    def _fit(self, name: str) -> Kept:
+        """One that is up, where there is one."""
+        members = self._members(name)
+        return next((managed for managed in members if managed.state == "up"), members[0])
+
+    def _group_of(self, name: str) -> str | None:
+        return next((group for group, shards in self.groups.items() if name in shards), None)
+
+    def _admit_all(self, endpoint: Endpoint) -> list[Kept]:
+        """An endpoint, or the shards that it makes."""
         endpoint = checked(endpoint)
-        if member:
-            endpoint = replace(endpoint, name=f"{endpoint.name}#{member}")
+        if endpoint.name in self.groups:
+            raise DuplicateEndpoint(endpoint.name)
+        _, dialect = with_dialect(endpoint, self._given)
+        members = parts(endpoint, {}, capacity(dialect))
+        if members != [endpoint]:
+            self.groups[endpoint.name] = [member.name for member in members]
+        return [self._admit(replace(member, name=endpoint.name), name=member.name) for member in members]
+
+    def _admit(self, endpoint: Endpoint, *, name: str = "") -> Kept:
+        """`name`: of a shard, or of a member of a pool; no endpoint that a user makes may have one such."""
+        endpoint = replace(checked(endpoint), name=name or endpoint.name)
         if endpoint.name in self._endpoints:
             raise DuplicateEndpoint(endpoint.name)
         endpoint, dialect = with_dialect(endpoint, self._given)
@@ -432,14 +464,46 @@ class Supervisor:
 
     def _add(self, endpoint: Endpoint) -> None:
         self._check_not_stopped()
-        managed = self._admit(endpoint)
+        for managed in self._admit_all(endpoint):
+            self._start_admitted(managed)
+
+    def _add_shard(self, endpoint: Endpoint) -> None:
+        """One more of a group, or an endpoint that needs no others."""
+        group = endpoint.name.partition(MARK)[0]
+        self._start_admitted(self._admit(replace(endpoint, name=group), name=endpoint.name))
+
+    def _start_admitted(self, managed: Kept) -> None:
         if self._state == "running" and managed not in self._awaiting.values():
             managed.start()
+
+    def _subscribe(self, name: str, streams: Sequence[Subscription]) -> None:
+        group = self._group_of(name) or name
+        members = self._members(group)
+        most = 0 if name in self._pooled else capacity(members[0].dialect)
+        have = {key for managed in members for key in managed.ledger.wanted}
+        new = list({key_of(stream): stream for stream in streams if key_of(stream) not in have}.values())
+        for shard, more in spread(group, new, {m.name: len(m.ledger.wanted) for m in members}, most).items():
+            if shard in self._endpoints:
+                self._endpoints[shard].subscribe(more)
+            else:
+                self.groups.setdefault(group, [members[0].name]).append(shard)
+                self._add_shard(replace(members[0].endpoint, name=shard, subscribe=tuple(more)))
+
+    def _unsubscribe(self, name: str, streams: Sequence[Subscription]) -> None:
+        members = self._members(name)
+        for managed in members:
+            managed.unsubscribe(streams)
+        for managed in members[1:]:
+            if not managed.ledger.wanted:
+                self._remove(managed.name)
+
+    def _remove_all(self, name: str) -> list[Kept]:
+        return [self._remove(managed.name) for managed in self._members(name)]
 
     def _add_member(self, endpoint: Endpoint, number: int, inbox: Inbox) -> Kept:
         """For a pool: the endpoint NAME#`number`, whose items go to the pool's inbox."""
         self._check_not_stopped()
-        managed = self._admit(endpoint, member=number)
+        managed = self._admit(endpoint, name=f"{endpoint.name}{MARK}{number}")
         self._inboxes[managed.name] = inbox
         self._pooled.add(managed.name)
         if self._state == "running":
@@ -452,13 +516,29 @@ class Supervisor:
         self._pooled.discard(name)
         del self._endpoints[name]
         self._removed[name] = managed
+        group = self._group_of(name)
+        if group is not None:
+            self.groups[group].remove(name)
+            if self.groups[group] in ([], [group]):
+                del self.groups[group]
         return managed
 
     def _apply(self, wanted: dict[str, Endpoint], given: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
         self._check_not_stopped()
         self._given = given
         running = {name: managed for name, managed in self._endpoints.items() if name not in self._pooled}
-        return reload(running, wanted, given, add=self._add, remove=self._remove)
+        groups: dict[str, list[str]] = {}
+        shards: dict[str, Endpoint] = {}
+        for name, endpoint in wanted.items():
+            has = {m: running[m].ledger.wanted for m in self.groups.get(name, (name,)) if m in running}
+            _, dialect = with_dialect(endpoint, given)
+            members = parts(endpoint, has, capacity(dialect))
+            shards.update((member.name, member) for member in members)
+            if members != [endpoint]:
+                groups[name] = [member.name for member in members]
+        changes = reload(running, shards, given, add=self._add_shard, remove=self._remove)
+        self.groups = groups
+        return changes
 
     def _status(self) -> dict[str, Any]:
         return {
@@ -472,7 +552,9 @@ class Supervisor:
             "spares": self._spares.warm,
             "capabilities": capabilities.summary(self._start_method),
             "runtime": self.instance.describe() if self.instance else None,
-            "endpoints": {name: managed.status() for name, managed in self._endpoints.items()},
+            "endpoints": {
+                name: {**managed.status(), "group": self._group_of(name)} for name, managed in self._endpoints.items()
+            },
         }
 
     def _begin(self) -> None:
@@ -547,8 +629,9 @@ class Supervisor:
         return self._spares.take(listener) or self._order(listener, endpoint)
 
     def inbox_of(self, name: str) -> Inbox:
-        """For an endpoint: where its items go."""
-        return self._inboxes.get(name, self._main)
+        """For an endpoint: where its items go, a shard's where those of its group do."""
+        found = self._inboxes.get(name)
+        return found if found is not None else self._inboxes.get(name.partition(MARK)[0], self._main)
 
     def on_verdict(self, managed: Kept, decision: Decision) -> None:
         """For an endpoint: it decided about its next owner; the strategy says who else is concerned (OTP supervisor)."""

@@ -168,7 +168,7 @@ class Runner:
     def _carry(self) -> None:
         output = open_output(self._settings.output)
         try:
-            names = [endpoint.name for endpoint in self._settings.endpoints if endpoint.name not in self._taken]
+            names = [kept.name for kept in self._feed.kept() if kept.name not in self._taken]
             self._carry_to(output, continuation_gaps(output.continued(names), at=time_ns()))
         finally:
             output.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import count
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from wsadapter.contract.reasons import Reason
 from wsadapter.ledger import Numbers
 from wsadapter.managed import ManagedEndpoint, Office
 from wsadapter.replicas import Replicas
+from wsadapter.shards import MARK
 from wsadapter.takeover.owners import can_go, give_owner, take_owner
 from wsadapter.tls_holder import TlsHolder
 
@@ -82,7 +83,8 @@ def give_endpoint(managed: ManagedEndpoint | Replicas) -> tuple[dict[str, Any], 
 
 def take_endpoint(office: Office, plain: dict[str, Any], fds: Iterator[int]) -> ManagedEndpoint | Replicas:
     """The endpoint that was given. With an owner it is up, and to be thawed; without one it is to be started."""
-    endpoint = checked(endpoint_from_plain(plain["endpoint"]))
+    given = endpoint_from_plain(plain["endpoint"])
+    endpoint = replace(checked(replace(given, name=given.name.partition(MARK)[0])), name=given.name)
     dialect, numbers = plain["dialect"], Numbers(**plain["numbers"])
     kind = Replicas if endpoint.replicas > 1 else ManagedEndpoint
     managed = kind(office, endpoint, dialect, numbers=numbers)

@@ -23,13 +23,15 @@ def give(supervisor: Supervisor) -> tuple[dict[str, Any], list[int]]:
         plain, more = give_endpoint(managed)
         endpoints.append(plain)
         fds = fds + more
-    return {"run": supervisor.run, "name": supervisor.name, "instance": named, "endpoints": endpoints}, fds
+    whole = {"run": supervisor.run, "name": supervisor.name, "groups": supervisor.groups}
+    return {**whole, "instance": named, "endpoints": endpoints}, fds
 
 
 def adopt(supervisor: Supervisor, takeover: Takeover) -> None:
     """Make all that was taken the new supervisor's, and let the old one go. Raises `TakeoverError`; nothing was read then."""
     fds = iter(takeover.fds)
     state = takeover.state
+    supervisor.groups = state["groups"]
     supervisor.run = state["run"]  # before its endpoints: the folder of their quarantine has its name
     try:
         listener = next(fds)

@@ -18,6 +18,7 @@ from tests.support.command_line import PATIENCE, Running, supervise, write_confi
 from tests.support.feeds import collect, is_message, numbered
 from tests.support.waiting import wait_until
 from wsadapter import Supervisor, SupervisorStopped
+from wsadapter.takeover import CONTRACT
 from wsadapter.testing import Exchange
 
 pytestmark = pytest.mark.native  # it needs pidfds
@@ -165,7 +166,7 @@ def asks(line: Line, running: Running) -> socket.socket:
     client = socket.socket(socket.AF_UNIX)
     client.connect(str(line.folder / "wsadapter" / "line.sock"))
     client.settimeout(PATIENCE)
-    client.sendall(b'{"command": "takeover", "contract": 1, "version": "test", "pid": 1}\n')
+    client.sendall(b'{"command": "takeover", "contract": %d, "version": "test", "pid": 1}\n' % CONTRACT)
     return client
 
 
