@@ -12,7 +12,7 @@ from tests.bench.generator import Generator, Speaker
 from tests.bench.table import Figure, Outcome, Row, load_now, show, write
 
 _RATE = 2000
-_CONTESTANTS = ("relay", "wsadapter", "websockets", "picows")
+_CONTESTANTS = ("relay", "floor", "wsadapter", "websockets", "picows")
 
 
 def measure(*, quick: bool = False) -> Outcome:
