@@ -89,11 +89,12 @@ class Pool:
         if self._phase != "new":
             return
         supervisor = self.supervisor
-        if taken := [name for name in self.members if name in supervisor._endpoints]:
+        supervisor._check_not_stopped()
+        if taken := [name for name in self.members if name in supervisor.roster.endpoints]:
             raise DuplicateEndpoint(taken[0])
         self._phase = "running"
         for number in range(1, self.size + 1):
-            managed = supervisor._add_member(self._endpoint, number, self._inbox)
+            managed = supervisor.roster.add_member(self._endpoint, number, self._inbox)
             self._members.append(_Member(managed, self._changed))
 
     def _begin_if_new(self) -> None:
@@ -116,8 +117,8 @@ class Pool:
     def _leave(self) -> None:
         self._phase = "stopped"
         for managed in (member.managed for member in self._members):
-            if self.supervisor._endpoints.get(managed.name) is managed:  # nobody else has removed it
-                self.supervisor._remove(managed.name)
+            if self.supervisor.roster.endpoints.get(managed.name) is managed:  # nobody else has removed it
+                self.supervisor.roster.remove(managed.name)
 
     def _is_settled(self) -> bool:
         return all(member.managed.settled for member in self._members)

@@ -18,7 +18,6 @@ import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from time import monotonic, time, time_ns
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 from uuid import uuid4
@@ -28,21 +27,19 @@ from wsadapter.aio import AsyncSupervisor
 from wsadapter.child import Listener, OwnerChild
 from wsadapter.config import Settings, check_endpoint, checked, load
 from wsadapter.contract.endpoint import Endpoint, Subscription
-from wsadapter.contract.errors import AllFatal, ConfigError, DuplicateEndpoint, SupervisorStopped, UnknownEndpoint, UsageError
+from wsadapter.contract.errors import AllFatal, ConfigError, DuplicateEndpoint, SupervisorStopped, UsageError
 from wsadapter.contract.items import Answer, Batch, ClockStep, Event, Item, Started
 from wsadapter.inbox import Inbox
 from wsadapter.instance import Instance, runtime_folder
-from wsadapter.ledger import key_of
-from wsadapter.managed import ManagedEndpoint
 from wsadapter.monitor import Monitor
 from wsadapter.payload import Payload
 from wsadapter.processes import Launcher
 from wsadapter.reactor import Reactor
-from wsadapter.reload import reload, with_dialect
-from wsadapter.replicas import Replicas
+from wsadapter.reload import with_dialect
 from wsadapter.requests import Pending
 from wsadapter.restart import ConnectBudget, Decision, Verdict
-from wsadapter.shards import MARK, capacity, parts, spread, together
+from wsadapter.roster import Kept, Roster
+from wsadapter.shards import together
 from wsadapter.spares import Spares
 from wsadapter.stream import Stream
 from wsadapter.takeover import whole
@@ -57,7 +54,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("wsadapter.supervisor")
 
 T = TypeVar("T")
-Kept = ManagedEndpoint | Replicas
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
 _PIPE_MOST = 1 << 20
 _PIPES_TOGETHER = 32 << 20
@@ -99,7 +95,6 @@ class Supervisor:
             raise ConfigError(problems)
         if repeated := next((name for name, times in Counter(e.name for e in endpoints).items() if times > 1), None):
             raise DuplicateEndpoint(repeated)
-        self._given = given or {}
         self.name = name
         self.run = uuid4().hex
         """Unique in the world; (run, endpoint, number) names one message."""
@@ -111,17 +106,8 @@ class Supervisor:
         self._runtime_dir = runtime_dir
         self._strategy = strategy
         self._start_method = start_method
-        self._endpoints: dict[str, Kept] = {}
-        self._removed: dict[str, Kept] = {}
-        self._awaiting: dict[Kept, Kept] = {}
-        """Endpoints whose predecessor of the same name has not ended."""
-        self._main = Inbox()
-        self._inboxes: dict[str, Inbox] = {}
-        self.groups: dict[str, list[str]] = {}
-        """The names of the shards of endpoints that one connection can't carry, see `shards`."""
-        self._pooled: set[str] = set()
-        """Endpoints that are members of a pool: no configuration names them."""
-        self._stream = self._new_stream(self._main, lambda: self._with_inbox(self._main))
+        self.roster = Roster(self, given or {}, entered=self._entered)
+        self._stream = self._new_stream(self.roster.main, lambda: self.roster.with_inbox(self.roster.main))
         self._lock = threading.Lock()
         self._state: Literal["new", "running", "stopping", "stopped"] = "new"
         self._failed = False
@@ -136,7 +122,7 @@ class Supervisor:
         self._wall_offset = time() - monotonic()
         self._goodbye: weakref.finalize[..., Any] | None = None
         for endpoint in endpoints:
-            self._admit_all(endpoint)
+            self.roster.add(endpoint)
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str]) -> Self:
@@ -268,15 +254,8 @@ class Supervisor:
         """
         inbox = Inbox()
 
-        def move() -> None:
-            chosen = [managed for name in names for managed in self._members(name)]
-            for managed in chosen:
-                self.inbox_of(managed.name).move(managed.account, inbox)
-                self._inboxes[managed.name] = inbox
-            self._inboxes.update(dict.fromkeys(names, inbox))
-
-        self._do(move)
-        return self._new_stream(inbox, lambda: self._with_inbox(inbox))
+        self._do(lambda: self.roster.redirect(names, inbox))
+        return self._new_stream(inbox, lambda: self.roster.with_inbox(inbox))
 
     # -- commands --------------------------------------------------------------------------------------------------------
 
@@ -291,7 +270,7 @@ class Supervisor:
     def begin_send(self, name: str, data: str | bytes) -> Future[None]:
         """As `send`, without waiting; the future raises what `send` would."""
         payload, binary = (data.encode(), False) if isinstance(data, str) else (bytes(data), True)
-        return self._do(lambda: together([managed.send(payload, binary=binary) for managed in self._members(name)]))
+        return self._do(lambda: together([managed.send(payload, binary=binary) for managed in self.roster.members(name)]))
 
     def request(self, name: str, payload: Payload, timeout: float | None = None) -> Answer:
         """Send a request, a JSON object or its text, and return its answer, which is then not delivered in the stream.
@@ -317,21 +296,21 @@ class Supervisor:
         return pending
 
     def _begin_request(self, pending: Pending, payload: Payload, timeout: float | None) -> None:
-        self._do(lambda: self._fit(pending.endpoint).request(pending, payload, timeout))
+        self._do(lambda: self.roster.fit(pending.endpoint).request(pending, payload, timeout))
 
     def insert(self, name: str, data: str | bytes) -> int:
         """Put a record of your own, such as a REST snapshot, into the stream of an endpoint, in order; its number."""
         payload, binary = (data.encode(), False) if isinstance(data, str) else (bytes(data), True)
-        return self._do(lambda: self._find(name).insert(payload, binary=binary))
+        return self._do(lambda: self.roster.find(name).insert(payload, binary=binary))
 
     def subscribe(self, name: str, streams: Sequence[Subscription]) -> None:
         """Want these streams too, now and after every reconnection. `Subscribed` or `Rejected` tell how it went. More than one
         connection may carry make shards of it: endpoints NAME#2, NAME#3 ..."""
-        self._do(lambda: self._subscribe(name, streams))
+        self._do(lambda: self.roster.subscribe(name, streams))
 
     def unsubscribe(self, name: str, streams: Sequence[Subscription]) -> None:
         """Want these streams no more."""
-        self._do(lambda: self._unsubscribe(name, streams))
+        self._do(lambda: self.roster.unsubscribe(name, streams))
 
     def add(self, endpoint: Endpoint) -> None:
         """Add an endpoint and start it. An endpoint that was removed under this name goes on with its numbers.
@@ -342,7 +321,7 @@ class Supervisor:
 
     def remove(self, name: str, timeout: float | None = None) -> None:
         """Close an endpoint's connection and forget it; returns when its owner is gone. What it delivered before stays."""
-        removed = self._do(lambda: self._remove_all(name))
+        removed = self._do(lambda: self.roster.remove(name))
         if not self.reactor.run_until(lambda: all(managed.settled for managed in removed), timeout):
             raise TimeoutError(f"the owner of {name} did not end within {timeout} s; it will")
 
@@ -357,7 +336,7 @@ class Supervisor:
         """As `restart`, without waiting."""
 
         def restart() -> Future[None]:
-            members = self._members(name)
+            members = self.roster.members(name)
             self._check_not_stopped()
             return together([managed.restart() for managed in members])
 
@@ -368,7 +347,7 @@ class Supervisor:
         """A reference that tells of the endpoint's ups and downs; see `Monitor`. Raises `UnknownEndpoint`."""
 
         def enter() -> Monitor:
-            managed = self._find(name)
+            managed = self.roster.find(name)
             monitor = Monitor(self.reactor, name, lambda gone: self.reactor.post(lambda: managed.monitors.discard(gone)))
             managed.enter(monitor)
             return monitor
@@ -404,141 +383,20 @@ class Supervisor:
         if self._state in ("stopping", "stopped"):
             raise SupervisorStopped("this supervisor is being stopped; make a new one")
 
-    def _with_inbox(self, inbox: Inbox) -> Iterator[Kept]:
-        return (managed for name, managed in self._endpoints.items() if self.inbox_of(name) is inbox)
-
-    def _find(self, name: str) -> Kept:
-        if len(self.groups.get(name, ())) > 1:
-            raise UsageError(f"{name} is spread over {', '.join(self.groups[name])}; say which of them is meant")
-        return self._members(name)[0]
-
-    def _members(self, name: str) -> list[Kept]:
-        """The shards of a group, or the one endpoint of that name."""
-        try:
-            return [self._endpoints[member] for member in self.groups.get(name, (name,))]
-        except KeyError:
-            raise UnknownEndpoint(name, sorted(self._endpoints)) from None
-
-    def _fit(self, name: str) -> Kept:
-        """One that is up, where there is one."""
-        members = self._members(name)
-        return next((managed for managed in members if managed.state == "up"), members[0])
-
-    def _group_of(self, name: str) -> str | None:
-        return next((group for group, shards in self.groups.items() if name in shards), None)
-
-    def _admit_all(self, endpoint: Endpoint) -> list[Kept]:
-        """An endpoint, or the shards that it makes."""
-        endpoint = checked(endpoint)
-        if endpoint.name in self.groups:
-            raise DuplicateEndpoint(endpoint.name)
-        _, dialect = with_dialect(endpoint, self._given)
-        members = parts(endpoint, {}, capacity(dialect))
-        if members != [endpoint]:
-            self.groups[endpoint.name] = [member.name for member in members]
-        return [self._admit(replace(member, name=endpoint.name), name=member.name) for member in members]
-
-    def _admit(self, endpoint: Endpoint, *, name: str = "") -> Kept:
-        """`name`: of a shard, or of a member of a pool; no endpoint that a user makes may have one such."""
-        endpoint = replace(checked(endpoint), name=name or endpoint.name)
-        if endpoint.name in self._endpoints:
-            raise DuplicateEndpoint(endpoint.name)
-        endpoint, dialect = with_dialect(endpoint, self._given)
-        before = self._removed.pop(endpoint.name, None)
-        kind = Replicas if endpoint.replicas > 1 else ManagedEndpoint
-        if before is not None and not before.settled and isinstance(before, kind):
-            managed = before  # its owner is still closing: the next one waits for that end
-            managed.replace_settings(endpoint, dialect)
-        else:
-            managed = kind(self, endpoint, dialect, numbers=before.ledger.numbers if before else None)
-            if before is not None and not before.settled:
-                self._awaiting[before] = managed
-        self.take_in(managed)
-        return managed
-
-    def take_in(self, managed: Kept) -> None:
-        """An endpoint that is made already, new or of another supervisor."""
-        managed.quarantine = str(runtime_folder(self._runtime_dir) / "quarantine" / self.run)
-        managed.sys_path = tuple(path or os.getcwd() for path in sys.path)  # noqa: PTH109 - "" stands for it
-        self._endpoints[managed.name] = managed
-
     def _add(self, endpoint: Endpoint) -> None:
         self._check_not_stopped()
-        for managed in self._admit_all(endpoint):
-            self._start_admitted(managed)
-
-    def _add_shard(self, endpoint: Endpoint) -> None:
-        """One more of a group, or an endpoint that needs no others."""
-        group = endpoint.name.partition(MARK)[0]
-        self._start_admitted(self._admit(replace(endpoint, name=group), name=endpoint.name))
-
-    def _start_admitted(self, managed: Kept) -> None:
-        if self._state == "running" and managed not in self._awaiting.values():
-            managed.start()
-
-    def _subscribe(self, name: str, streams: Sequence[Subscription]) -> None:
-        group = self._group_of(name) or name
-        members = self._members(group)
-        most = 0 if name in self._pooled else capacity(members[0].dialect)
-        have = {key for managed in members for key in managed.ledger.wanted}
-        new = list({key_of(stream): stream for stream in streams if key_of(stream) not in have}.values())
-        for shard, more in spread(group, new, {m.name: len(m.ledger.wanted) for m in members}, most).items():
-            if shard in self._endpoints:
-                self._endpoints[shard].subscribe(more)
-            else:
-                self.groups.setdefault(group, [members[0].name]).append(shard)
-                self._add_shard(replace(members[0].endpoint, name=shard, subscribe=tuple(more)))
-
-    def _unsubscribe(self, name: str, streams: Sequence[Subscription]) -> None:
-        members = self._members(name)
-        for managed in members:
-            managed.unsubscribe(streams)
-        for managed in members[1:]:
-            if not managed.ledger.wanted:
-                self._remove(managed.name)
-
-    def _remove_all(self, name: str) -> list[Kept]:
-        return [self._remove(managed.name) for managed in self._members(name)]
-
-    def _add_member(self, endpoint: Endpoint, number: int, inbox: Inbox) -> Kept:
-        """For a pool: the endpoint NAME#`number`, whose items go to the pool's inbox."""
-        self._check_not_stopped()
-        managed = self._admit(endpoint, name=f"{endpoint.name}{MARK}{number}")
-        self._inboxes[managed.name] = inbox
-        self._pooled.add(managed.name)
-        if self._state == "running":
-            managed.start()
-        return managed
-
-    def _remove(self, name: str) -> Kept:
-        managed = self._find(name)
-        managed.stop()
-        self._pooled.discard(name)
-        del self._endpoints[name]
-        self._removed[name] = managed
-        group = self._group_of(name)
-        if group is not None:
-            self.groups[group].remove(name)
-            if self.groups[group] in ([], [group]):
-                del self.groups[group]
-        return managed
+        self.roster.add(endpoint)
 
     def _apply(self, wanted: dict[str, Endpoint], given: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
         self._check_not_stopped()
-        self._given = given
-        running = {name: managed for name, managed in self._endpoints.items() if name not in self._pooled}
-        groups: dict[str, list[str]] = {}
-        shards: dict[str, Endpoint] = {}
-        for name, endpoint in wanted.items():
-            has = {m: running[m].ledger.wanted for m in self.groups.get(name, (name,)) if m in running}
-            _, dialect = with_dialect(endpoint, given)
-            members = parts(endpoint, has, capacity(dialect))
-            shards.update((member.name, member) for member in members)
-            if members != [endpoint]:
-                groups[name] = [member.name for member in members]
-        changes = reload(running, shards, given, add=self._add_shard, remove=self._remove)
-        self.groups = groups
-        return changes
+        return self.roster.apply(wanted, given)
+
+    def _entered(self, managed: Kept, *, waits: bool) -> None:
+        """For the roster: an endpoint, which `waits` for the end of the one before it."""
+        managed.quarantine = str(runtime_folder(self._runtime_dir) / "quarantine" / self.run)
+        managed.sys_path = tuple(path or os.getcwd() for path in sys.path)  # noqa: PTH109 - "" stands for it
+        if self._state == "running" and not waits:
+            managed.start()
 
     def _status(self) -> dict[str, Any]:
         return {
@@ -552,14 +410,12 @@ class Supervisor:
             "spares": self._spares.warm,
             "capabilities": capabilities.summary(self._start_method),
             "runtime": self.instance.describe() if self.instance else None,
-            "endpoints": {
-                name: {**managed.status(), "group": self._group_of(name)} for name, managed in self._endpoints.items()
-            },
+            "endpoints": self.roster.status(),
         }
 
     def _begin(self) -> None:
         self._started_at = monotonic()
-        self._main.put_event(Started("", 0, time_ns(), self.run, self.name, VERSION))
+        self.roster.main.put_event(Started("", 0, time_ns(), self.run, self.name, VERSION))
         whole.begin(self)
         self._spares.fill()
         self._watch_clock()
@@ -569,13 +425,12 @@ class Supervisor:
             return
         self._state = "stopping"
         self._spares.close(self._check_stopped)
-        for managed in self._endpoints.values():
+        for managed in self.kept():
             managed.stop()
         self._check_stopped()
 
     def _busy(self) -> list[Kept]:
-        everybody = (*self._endpoints.values(), *self._removed.values(), *self._awaiting)
-        return [m for m in everybody if m.pid is not None or not m.settled]
+        return [managed for managed in self.roster.everybody() if managed.pid is not None or not managed.settled]
 
     def _check_stopped(self) -> None:
         if self._state == "stopping" and not self._busy() and not self._spares.alive:
@@ -586,14 +441,14 @@ class Supervisor:
         delta, self._wall_offset = offset - self._wall_offset, offset
         if abs(delta) > _CLOCK_STEP:
             logger.warning("the wall clock jumped by %+.1f s; stamps before and after do not compare", delta)
-            self._main.put_event(ClockStep("", 0, time_ns(), round(delta, 6)))
+            self.roster.main.put_event(ClockStep("", 0, time_ns(), round(delta, 6)))
         self.reactor.call_later(_CLOCK_INTERVAL, self._watch_clock)
 
     # -- for a takeover (takeover/) --------------------------------------------------------------------------------------
 
     def kept(self) -> list[Kept]:
         """All its endpoints."""
-        return list(self._endpoints.values())
+        return list(self.roster.endpoints.values())
 
     def claim(self, name: str) -> None:
         """Take a name while it runs: lock and control socket. Raises `AlreadyRunning`."""
@@ -610,12 +465,12 @@ class Supervisor:
 
     def put_flush(self, flush: object) -> None:
         """For the runner, behind all that was received."""
-        self._main.put_event(cast("Event", flush))
+        self.roster.main.put_event(cast("Event", flush))
 
     def given_away(self, to: str) -> None:
         """All it had is another supervisor's; what is left of it ends."""
         logger.info("taken over by %s", to)
-        self._endpoints.clear()
+        self.roster.endpoints.clear()
         assert self.instance is not None
         assert self._control is not None
         self._control.close()
@@ -630,8 +485,7 @@ class Supervisor:
 
     def inbox_of(self, name: str) -> Inbox:
         """For an endpoint: where its items go, a shard's where those of its group do."""
-        found = self._inboxes.get(name)
-        return found if found is not None else self._inboxes.get(name.partition(MARK)[0], self._main)
+        return self.roster.inbox_of(name)
 
     def on_verdict(self, managed: Kept, decision: Decision) -> None:
         """For an endpoint: it decided about its next owner; the strategy says who else is concerned (OTP supervisor)."""
@@ -644,13 +498,13 @@ class Supervisor:
 
     def on_settled(self, managed: Kept) -> None:
         """For an endpoint: it has no process any more."""
-        successor = self._awaiting.pop(managed, None)
+        successor = self.roster.awaiting.pop(managed, None)
         if successor is not None and self._state == "running":
             successor.start()
         self._check_stopped()
 
     def _concerned(self, managed: Kept) -> list[Kept]:
-        everybody = list(self._endpoints.values())
+        everybody = self.kept()
         match self._strategy:
             case "one_for_one":
                 return []
@@ -671,7 +525,7 @@ class Supervisor:
             listener,
             timeouts=endpoint.timeouts,
             watchdog=endpoint.watchdog,
-            pipe_bytes=min(_PIPE_MOST, _PIPES_TOGETHER // max(1, len(self._endpoints))),
+            pipe_bytes=min(_PIPE_MOST, _PIPES_TOGETHER // max(1, len(self.roster.endpoints))),
             renounced=lambda: self._replace_launcher(launcher),
         )
 

@@ -23,7 +23,8 @@ from wsadapter.takeover.wire import TakeoverError, receive_line, send_line, send
 from wsadapter.version import VERSION
 
 if TYPE_CHECKING:
-    from wsadapter.supervisor import Kept, Supervisor
+    from wsadapter.roster import Kept
+    from wsadapter.supervisor import Supervisor
 
 logger = logging.getLogger("wsadapter.takeover")
 

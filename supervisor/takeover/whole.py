@@ -23,7 +23,7 @@ def give(supervisor: Supervisor) -> tuple[dict[str, Any], list[int]]:
         plain, more = give_endpoint(managed)
         endpoints.append(plain)
         fds = fds + more
-    whole = {"run": supervisor.run, "name": supervisor.name, "groups": supervisor.groups}
+    whole = {"run": supervisor.run, "name": supervisor.name, "groups": supervisor.roster.groups}
     return {**whole, "instance": named, "endpoints": endpoints}, fds
 
 
@@ -31,13 +31,13 @@ def adopt(supervisor: Supervisor, takeover: Takeover) -> None:
     """Make all that was taken the new supervisor's, and let the old one go. Raises `TakeoverError`; nothing was read then."""
     fds = iter(takeover.fds)
     state = takeover.state
-    supervisor.groups = state["groups"]
+    supervisor.roster.groups = state["groups"]
     supervisor.run = state["run"]  # before its endpoints: the folder of their quarantine has its name
     try:
         listener = next(fds)
         lock = next(fds) if state["instance"]["locked"] else None
         for plain in state["endpoints"]:
-            supervisor.take_in(take_endpoint(supervisor, plain, fds))
+            supervisor.roster.enter(take_endpoint(supervisor, plain, fds))
     except (KeyError, TypeError, ValueError, StopIteration, OSError) as error:
         close_all(takeover.fds)
         raise TakeoverError(f"what the running supervisor gave makes no sense here: {error!r}") from error

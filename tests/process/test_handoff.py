@@ -79,7 +79,7 @@ def connected(items: list[Item], start_method: str = "forkserver", **settings: o
 def unsendable(feed: Supervisor, peer: RawPeer) -> Future[None]:
     """A send of which a part is out, and the peer reads nothing."""
     peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-    child = feed._endpoints["a"]._child
+    child = feed.roster.endpoints["a"]._child
     assert child is not None
     held = child._held
     assert held is not None
@@ -177,7 +177,7 @@ def test_row_54_a_half_sent_frame_is_completed_by_the_next_owner() -> None:
     large = os.urandom(8 << 20)
     with connected(items, heartbeat={"kind": "none"}) as (feed, peer):
         peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        child = feed._endpoints["a"]._child
+        child = feed.roster.endpoints["a"]._child
         assert child is not None
         held = child._held
         assert held is not None
@@ -256,7 +256,7 @@ def test_nothing_is_sent_into_a_half_sent_frame() -> None:
     large = os.urandom(8 << 20)
     with connected(items, heartbeat={"kind": "none"}) as (feed, peer):
         peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        child = feed._endpoints["a"]._child
+        child = feed.roster.endpoints["a"]._child
         assert child is not None
         held = child._held
         assert held is not None
@@ -429,7 +429,7 @@ def test_row_51_never_two_owners_have_one_socket() -> None:
             if epoch % 2:  # it is alive when it is asked to go, and stays so until it is killed
                 feed.begin_restart("a")
             items += collect(feed, is_message("a", epoch))
-            held = feed._endpoints["a"]._child._held
+            held = feed.roster.endpoints["a"]._child._held
             assert owners_of(os.readlink(f"/proc/self/fd/{held.sock.fileno()}")) == [pid_of(feed, "a")]
         assert ex.accepted == 1
     found = [message.json()["n"] for message in messages_of(items, "a")]
@@ -485,7 +485,7 @@ def test_what_an_owner_had_to_ask_for_and_did_not_is_asked_by_the_one_after_it()
 def test_what_was_subscribed_while_its_owner_was_being_killed_is_asked_for() -> None:
     items: list[Item] = []
     with connected(items) as (feed, peer):
-        managed = feed._endpoints["a"]
+        managed = feed.roster.endpoints["a"]
 
         def subscribe_behind_the_kill() -> None:
             managed.restart()
@@ -542,7 +542,7 @@ def test_new_settings_do_not_go_on_with_the_old_connection_even_where_its_owner_
             items += collect(feed, is_event(Up, "a"))
             wait_until(lambda: feed.status()["endpoints"]["a"]["in_custody"], DEADLINE)
             os.kill(pid_of(feed, "a"), signal.SIGSTOP)
-            managed = feed._endpoints["a"]
+            managed = feed.roster.endpoints["a"]
             feed.reactor.call(lambda: managed.replace_settings(endpoint, None))
             server.accept_websocket()
             assert peer.at_end()
@@ -557,7 +557,7 @@ def test_a_connection_grows_old_however_many_owners_it_has() -> None:
             feed.start()
             server.accept_websocket()
             items += collect(feed, is_event(Up, "a"))
-            managed = feed._endpoints["a"]
+            managed = feed.roster.endpoints["a"]
             expires_at = managed._watchdogs.expires_at
             kill(feed)
             items += collect(feed, is_event(Up, "a", 2))
@@ -604,7 +604,7 @@ def test_a_message_that_owner_after_owner_dies_of_is_cut_out_and_kept(tmp_path: 
         peer.send_frame(1, b"poi", fin=False)
         peer.send_frame(0, b"son")
         peer.send_frame(1, b"after")
-        wait_until(lambda: feed._endpoints["a"]._child._held and unread_of(feed), DEADLINE)
+        wait_until(lambda: feed.roster.endpoints["a"]._child._held and unread_of(feed), DEADLINE)
         monkeypatch.setattr(OwnerChild, "assign", assign_and_kill)
         kill(feed)
         items += collect(feed, is_message("a", 4))
@@ -621,5 +621,5 @@ def test_a_message_that_owner_after_owner_dies_of_is_cut_out_and_kept(tmp_path: 
 
 def unread_of(feed: Supervisor) -> bool:
     """Whether all of it has come."""
-    kernel = counters(feed._endpoints["a"]._child._held.sock)
+    kernel = counters(feed.roster.endpoints["a"]._child._held.sock)
     return kernel is not None and kernel.waiting >= 17

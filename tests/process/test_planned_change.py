@@ -97,7 +97,7 @@ def successor_of(feed: Supervisor) -> int:
     found: list[int] = []
 
     def there() -> bool:
-        succession = feed._endpoints["a"]._change._succession
+        succession = feed.roster.endpoints["a"]._change._succession
         if succession is not None and succession.child is not None and succession.child.pid is not None:
             found.append(succession.child.pid)
         return bool(found)

@@ -1,0 +1,199 @@
+"""The endpoints of a supervisor: who belongs to it, under which name, in which group, with which inbox."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from wsadapter.config import checked
+from wsadapter.contract.endpoint import Endpoint, Subscription
+from wsadapter.contract.errors import DuplicateEndpoint, UnknownEndpoint, UsageError
+from wsadapter.inbox import Inbox
+from wsadapter.ledger import key_of
+from wsadapter.managed import ManagedEndpoint, Office
+from wsadapter.reload import reload, with_dialect
+from wsadapter.replicas import Replicas
+from wsadapter.shards import MARK, capacity, parts, spread
+
+Kept = ManagedEndpoint | Replicas
+
+
+class Entered(Protocol):
+    """Told of each endpoint that is new; `waits`: the one before it under this name has not ended."""
+
+    def __call__(self, managed: Kept, *, waits: bool) -> None: ...
+
+
+class Roster:
+    """Not thread-safe: the reactor's lock is held."""
+
+    def __init__(self, office: Office, given: Mapping[str, Collection[str]], *, entered: Entered) -> None:
+        """`given`: per endpoint the keys that a configuration file sets."""
+        self._office = office
+        self._given = given
+        self._entered = entered
+        self.endpoints: dict[str, Kept] = {}
+        self.groups: dict[str, list[str]] = {}
+        """The names of the shards of endpoints that one connection can't carry, see `shards`."""
+        self.awaiting: dict[Kept, Kept] = {}
+        """Endpoints whose predecessor of the same name has not ended, by that."""
+        self._removed: dict[str, Kept] = {}
+        self._pooled: set[str] = set()
+        """Members of a pool: no configuration names them."""
+        self.main = Inbox()
+        self._inboxes: dict[str, Inbox] = {}
+
+    # -- who is meant ----------------------------------------------------------------------------------------------------
+
+    def find(self, name: str) -> Kept:
+        """The one of that name. Raises `UsageError` where it is a group, `UnknownEndpoint`."""
+        if len(self.groups.get(name, ())) > 1:
+            raise UsageError(f"{name} is spread over {', '.join(self.groups[name])}; say which of them is meant")
+        return self.members(name)[0]
+
+    def members(self, name: str) -> list[Kept]:
+        """The shards of a group, or the one endpoint of that name. Raises `UnknownEndpoint`."""
+        try:
+            return [self.endpoints[member] for member in self.groups.get(name, (name,))]
+        except KeyError:
+            raise UnknownEndpoint(name, sorted(self.endpoints)) from None
+
+    def fit(self, name: str) -> Kept:
+        """One that is up, where there is one."""
+        members = self.members(name)
+        return next((managed for managed in members if managed.state == "up"), members[0])
+
+    def everybody(self) -> Iterable[Kept]:
+        """Those that were removed, or are awaited to end, too."""
+        return (*self.endpoints.values(), *self._removed.values(), *self.awaiting)
+
+    def status(self) -> dict[str, dict[str, Any]]:
+        """Of each endpoint."""
+        return {name: {**managed.status(), "group": self._group_of(name)} for name, managed in self.endpoints.items()}
+
+    def _group_of(self, name: str) -> str | None:
+        return next((group for group, shards in self.groups.items() if name in shards), None)
+
+    # -- where its items go ----------------------------------------------------------------------------------------------
+
+    def inbox_of(self, name: str) -> Inbox:
+        """A shard's is that of its group."""
+        found = self._inboxes.get(name)
+        return found if found is not None else self._inboxes.get(name.partition(MARK)[0], self.main)
+
+    def with_inbox(self, inbox: Inbox) -> Iterator[Kept]:
+        """Those whose items go there."""
+        return (managed for name, managed in self.endpoints.items() if self.inbox_of(name) is inbox)
+
+    def redirect(self, names: Sequence[str], inbox: Inbox) -> None:
+        """From now on their items go there, and what waits of them does."""
+        for managed in [managed for name in names for managed in self.members(name)]:
+            self.inbox_of(managed.name).move(managed.account, inbox)
+            self._inboxes[managed.name] = inbox
+        self._inboxes.update(dict.fromkeys(names, inbox))
+
+    # -- in and out ------------------------------------------------------------------------------------------------------
+
+    def add(self, endpoint: Endpoint) -> None:
+        """An endpoint, or the shards that it makes. Raises `ConfigError`, `DuplicateEndpoint`."""
+        endpoint = checked(endpoint)
+        if endpoint.name in self.groups:
+            raise DuplicateEndpoint(endpoint.name)
+        _, dialect = with_dialect(endpoint, self._given)
+        members = parts(endpoint, {}, capacity(dialect))
+        if members != [endpoint]:
+            self.groups[endpoint.name] = [member.name for member in members]
+        for member in members:
+            self._add_part(member)
+
+    def add_member(self, endpoint: Endpoint, number: int, inbox: Inbox) -> Kept:
+        """For a pool: the endpoint NAME#`number`, whose items go to the pool's inbox."""
+        name = f"{endpoint.name}{MARK}{number}"
+        if name in self.endpoints:
+            raise DuplicateEndpoint(name)
+        self._inboxes[name] = inbox
+        self._pooled.add(name)
+        return self._add_part(replace(endpoint, name=name))
+
+    def enter(self, managed: Kept) -> None:
+        """An endpoint that is made already, new or of another supervisor."""
+        self.endpoints[managed.name] = managed
+        self._entered(managed, waits=managed in self.awaiting.values())
+
+    def _add_part(self, part: Endpoint) -> Kept:
+        """What its name marks as part of a larger whole may be called so, where a user's endpoint may not."""
+        endpoint = replace(checked(replace(part, name=part.name.partition(MARK)[0])), name=part.name)
+        if endpoint.name in self.endpoints:
+            raise DuplicateEndpoint(endpoint.name)
+        endpoint, dialect = with_dialect(endpoint, self._given)
+        before = self._removed.pop(endpoint.name, None)
+        kind = Replicas if endpoint.replicas > 1 else ManagedEndpoint
+        if before is not None and not before.settled and isinstance(before, kind):
+            managed: Kept = before  # its owner is still closing: the next one waits for that end
+            managed.replace_settings(endpoint, dialect)
+        else:
+            managed = kind(self._office, endpoint, dialect, numbers=before.ledger.numbers if before else None)
+            if before is not None and not before.settled:
+                self.awaiting[before] = managed
+        self.enter(managed)
+        return managed
+
+    def remove(self, name: str) -> list[Kept]:
+        """A group, or one endpoint; those that are to end. Raises `UnknownEndpoint`."""
+        return [self._remove_part(managed.name) for managed in self.members(name)]
+
+    def _remove_part(self, name: str) -> Kept:
+        managed = self.endpoints[name]
+        managed.stop()
+        self._pooled.discard(name)
+        del self.endpoints[name]
+        self._removed[name] = managed
+        group = self._group_of(name)
+        if group is not None:
+            self.groups[group].remove(name)
+            if self.groups[group] in ([], [group]):
+                del self.groups[group]
+        return managed
+
+    # -- what it wants ---------------------------------------------------------------------------------------------------
+
+    def subscribe(self, name: str, streams: Sequence[Subscription]) -> None:
+        """Each stream where there is room for it."""
+        group = self._group_of(name) or name
+        members = self.members(group)
+        most = 0 if name in self._pooled else capacity(members[0].dialect)
+        have = {key for managed in members for key in managed.ledger.wanted}
+        new = list({key_of(stream): stream for stream in streams if key_of(stream) not in have}.values())
+        for shard, more in spread(group, new, {m.name: len(m.ledger.wanted) for m in members}, most).items():
+            if shard in self.endpoints:
+                self.endpoints[shard].subscribe(more)
+            else:
+                self.groups.setdefault(group, [members[0].name]).append(shard)
+                self._add_part(replace(members[0].endpoint, name=shard, subscribe=tuple(more)))
+
+    def unsubscribe(self, name: str, streams: Sequence[Subscription]) -> None:
+        """Wherever they are; a shard that has none any more goes."""
+        members = self.members(name)
+        for managed in members:
+            managed.unsubscribe(streams)
+        for managed in members[1:]:
+            if not managed.ledger.wanted:
+                self._remove_part(managed.name)
+
+    def apply(self, wanted: Mapping[str, Endpoint], given: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
+        """New settings; as `reload`, for endpoints that may be groups."""
+        self._given = given
+        running = {name: managed for name, managed in self.endpoints.items() if name not in self._pooled}
+        groups: dict[str, list[str]] = {}
+        shards: dict[str, Endpoint] = {}
+        for name, endpoint in wanted.items():
+            has = {member: running[member].ledger.wanted for member in self.groups.get(name, (name,)) if member in running}
+            _, dialect = with_dialect(endpoint, given)
+            members = parts(endpoint, has, capacity(dialect))
+            shards.update((member.name, member) for member in members)
+            if members != [endpoint]:
+                groups[name] = [member.name for member in members]
+        changes = reload(running, shards, given, add=self._add_part, remove=self._remove_part)
+        self.groups = groups
+        return changes
