@@ -18,9 +18,9 @@ Pure; the clock is passed in. What is remembered is bounded: so far may one conn
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
 from wsadapter.contract.record import NO_IDENTITY, SNAPSHOT
 from wsadapter.merge import REMEMBERED
@@ -82,6 +82,34 @@ class _Window(Generic[R]):
     snapshots: set[int | None] = field(default_factory=set)
     """Members that showed one; None: one was delivered."""
 
+    def to_plain(self) -> dict[str, Any]:
+        """Without what is held. What each member has shown is told by how it differs from what was delivered."""
+        return {
+            "stream": self.stream,
+            "log": list(self.log),
+            "before": _pairs(self.before),
+            "shown": [(member, _difference(shown, self.delivered)) for member, shown in self.shown.items()],
+            "last_shown": _pairs(self.last_shown),
+            "silent_since": _pairs(self.silent_since),
+            "snapshots": list(self.snapshots),
+        }
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Self:
+        """The reverse of `to_plain`."""
+        window = cls(plain["stream"])
+        window.log = deque((identity, at) for identity, at in plain["log"])
+        window.delivered = Counter(identity for identity, _ in window.log)
+        window.before = Counter(dict(plain["before"]))
+        for member, differences in plain["shown"]:
+            shown = Counter(window.delivered)
+            shown.update(dict(differences))
+            window.shown[member] = Counter({identity: count for identity, count in shown.items() if count})
+        window.last_shown = dict(plain["last_shown"])
+        window.silent_since = dict(plain["silent_since"])
+        window.snapshots = set(plain["snapshots"])
+        return window
+
     def align(self, member: int, now: float, *, met: int | None = None, joined: float = _NEVER) -> _Queue[R]:
         """From here on the member's copies are known. It is at the last delivery of `met`; without, it has shown nothing of
         what was delivered since it `joined`. What it held."""
@@ -136,7 +164,40 @@ class FirstArrival(Generic[R]):
         self.missed: Counter[int] = Counter()
         """Per member the messages that the others showed and it did not."""
 
+    # -- on its way to another supervisor --------------------------------------------------------------------------------
+
+    def to_plain(self) -> dict[str, Any]:
+        """All that another merge needs to go on where this one is, see `from_plain`. Nothing may be held."""
+        places = {id(window): at for at, window in enumerate(self._windows.values())}
+        return {
+            "members": _pairs(self._members),
+            "settled": sorted(self._settled),
+            "lead": self.lead,
+            "unidentified": self.unidentified,
+            "missed": _pairs(self.missed),
+            "windows": [window.to_plain() for window in self._windows.values()],
+            "order": [(at, places[id(window)], identity) for at, window, identity in self._order],
+        }
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any], *, span: float, remembered: int = REMEMBERED) -> Self:
+        """The reverse of `to_plain`. What waited to be judged is not: nobody was listened to meanwhile."""
+        merge = cls(span=span, remembered=remembered)
+        merge._members = dict(plain["members"])
+        merge._settled = set(plain["settled"])
+        merge.lead, merge.unidentified = plain["lead"], plain["unidentified"]
+        merge.missed = Counter(dict(plain["missed"]))
+        windows: list[_Window[R]] = [_Window.from_plain(each) for each in plain["windows"]]
+        merge._windows = {window.stream: window for window in windows}
+        merge._order = deque((at, windows[place], identity) for at, place, identity in plain["order"])
+        return merge
+
     # -- who is there ----------------------------------------------------------------------------------------------------
+
+    @property
+    def holding(self) -> int:
+        """How many messages wait, of all members."""
+        return self._holding.total()
 
     @property
     def members(self) -> frozenset[int]:
@@ -311,6 +372,15 @@ class FirstArrival(Generic[R]):
         while order and (len(order) > self._remembered or order[0][0] < now - self._span):
             _, window, identity = order.popleft()
             window.forget(identity)
+
+
+def _pairs(table: Mapping[int, Any]) -> list[tuple[int, Any]]:
+    """A table that JSON can carry though its keys are numbers."""
+    return list(table.items())
+
+
+def _difference(shown: Counter[int], delivered: Counter[int]) -> list[tuple[int, int]]:
+    return [(i, shown[i] - delivered[i]) for i in shown.keys() | delivered.keys() if shown[i] != delivered[i]]
 
 
 def _add(parts: list[Part[R]], member: int, shown: R, place: int) -> None:

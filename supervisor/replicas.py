@@ -69,7 +69,8 @@ class Replicas:
         self._office = office
         self._endpoint = endpoint
         self._dialect = dialect
-        self._merge: FirstArrival[_Shown] = FirstArrival(span=span_for(endpoint, dialect))
+        self.merge: FirstArrival[_Shown] = FirstArrival(span=span_for(endpoint, dialect))
+        """Of its members' connections."""
         self._turn: Timer | None = None
         self._round: deque[_Visit] = deque()
         """Members whose planned change is due, or under way for the first of them."""
@@ -135,12 +136,12 @@ class Replicas:
     @property
     def live(self) -> int:
         """How many members have a connection."""
-        return len(self._merge.members)
+        return len(self.merge.members)
 
     @property
     def _speaker(self) -> Member:
         """Who sends what is to be sent: the lead, or whoever is nearest to being up."""
-        lead = self._members.get(self._merge.lead or 0)
+        lead = self._members.get(self.merge.lead or 0)
         if lead is not None and lead.state == "up":
             return lead
         order = {"up": 0, "connecting": 1, "starting": 2, "backoff": 3, "cooling_down": 4, "stopping": 5, "fatal": 6}
@@ -150,7 +151,7 @@ class Replicas:
         """Give each member its first owner."""
         for member in self._members.values():
             member.start()
-        self._begin_turns()
+        self.begin_turns()
 
     def stop(self) -> None:
         """Let all owners close their connections and go; no new ones come."""
@@ -167,7 +168,7 @@ class Replicas:
             _Visit(member, partial(member.restart, why, afresh=afresh), together=together)
             for member in self._members.values()
         )
-        self._begin_turns()
+        self.begin_turns()
         self._go_round()
         return future
 
@@ -211,7 +212,7 @@ class Replicas:
         self.endpoint, self._dialect = endpoint, dialect
         self.account.buffer = endpoint.buffer
         if not alike:
-            self._merge = FirstArrival(span=span_for(endpoint, dialect))
+            self.merge = FirstArrival(span=span_for(endpoint, dialect))
         self._dismiss(endpoint.replicas)
         together = not alike or self.live < 2
         self._round = deque(
@@ -223,7 +224,7 @@ class Replicas:
             self._members[number] = member = Member(self, number, endpoint, dialect)
             member.quarantine, member.sys_path = self.quarantine, self.sys_path
             member.start()
-        self._begin_turns()
+        self.begin_turns()
         self._go_round()
 
     def _dismiss(self, most: int) -> None:
@@ -267,10 +268,10 @@ class Replicas:
         whole["members"] = [
             {
                 "member": number,
-                "lead": number == self._merge.lead,
-                "aligned": self._merge.is_settled(number),
-                "held": self._merge.holds(number),
-                "missed": self._merge.missed[number],
+                "lead": number == self.merge.lead,
+                "aligned": self.merge.is_settled(number),
+                "held": self.merge.holds(number),
+                "missed": self.merge.missed[number],
             }
             | {key: status[key] for key in shown}
             for number, status in each.items()
@@ -281,13 +282,13 @@ class Replicas:
 
     def show(self, number: int, received: Record, streams: list[str | None] | None) -> None:
         """A member received these."""
-        if number not in self._merge.members:  # it is left behind by new settings
+        if number not in self.merge.members:  # it is left behind by new settings
             return
         identities = received.identities or [NO_IDENTITY] * received.count
         now = monotonic()
-        self._deliver(self._merge.take(number, (received, streams), identities, streams, now))
-        if self._merge.holds(number) > _MOST_HELD:
-            self._deliver(self._merge.settle(number, now))
+        self._deliver(self.merge.take(number, (received, streams), identities, streams, now))
+        if self.merge.holds(number) > _MOST_HELD:
+            self._deliver(self.merge.settle(number, now))
 
     def _deliver(self, parts: list[Part[_Shown]]) -> None:
         for part in parts:
@@ -301,56 +302,77 @@ class Replicas:
 
     def joins(self, member: Member) -> bool:
         """Its connection is open; whether it takes up the stream without a loss."""
-        takes_up = self._merge.join(member.number, monotonic())
-        self._begin_turns()
+        takes_up = self.merge.join(member.number, monotonic())
+        self.begin_turns()
         return takes_up
 
     def leaves(self, member: Member, reason: Reason) -> None:
         """Its connection is gone."""
         self.last_exit = reason
-        if not self._merge.leave(member.number) or self._merge.lead is None:
+        if not self.merge.leave(member.number) or self.merge.lead is None:
             return
-        lead = self._members[self._merge.lead]
+        lead = self._members[self.merge.lead]
         if lead._stopping:  # all are: the stream ends with what is known to be in order
             return
         lead.gap("lead_changed", self.numbers.last_received_at, time_ns())
-        self._deliver(self._merge.settle(lead.number, monotonic()))
+        self._deliver(self.merge.settle(lead.number, monotonic()))
 
     def waits_no_more(self, member: Member) -> None:
         """Its owner is dead, but not its connection: what waited of it, another one shows."""
-        self._merge.let_go(member.number)
+        self.merge.let_go(member.number)
 
     def has(self, member: Member) -> bool:
         """Whether it has a connection."""
-        return member.number in self._merge.members
+        return member.number in self.merge.members
 
     def is_settled(self, member: Member) -> bool:
         """Whether it is known to be where the others are."""
-        return self._merge.is_settled(member.number)
+        return self.merge.is_settled(member.number)
 
     def can_spare(self, member: Member) -> bool:
         """Whether nothing is missing without it."""
         others = [(number, other) for number, other in self._members.items() if other is not member]
-        return any(other.stays and self._merge.is_settled(number) for number, other in others)
+        return any(other.stays and self.merge.is_settled(number) for number, other in others)
 
     # -- what is due -----------------------------------------------------------------------------------------------------
 
-    def _begin_turns(self) -> None:
+    @property
+    def members(self) -> list[Member]:
+        """All, with a connection or without."""
+        return list(self._members.values())
+
+    def member(self, number: int) -> Member:
+        """By its number, from 1."""
+        return self._members[number]
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing waits to be aligned, no planned change is under way, and nobody is on the way out."""
+        return not (self.merge.holding or self._round or self._leaving)
+
+    def begin_turns(self) -> None:
+        """Look from time to time at what is due."""
         if self._turn is None:
             self._turn = self._office.reactor.call_later(_TURN, self._look)
+
+    def end_turns(self) -> None:
+        """Look no more, until `begin_turns`."""
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
 
     def _look(self) -> None:
         self._turn = None
         now = monotonic()
-        self._deliver(self._merge.overdue(now - _BEHIND, now))
+        self._deliver(self.merge.overdue(now - _BEHIND, now))
         for number, member in self._members.items():
-            if number in self._merge.members and not self._merge.is_settled(number) and member.restored_for(now) >= _BEHIND:
-                self._deliver(self._merge.settle(number, now))
-        for number, (stream, silence) in self._merge.lagging(now, _BEHIND).items():
+            if number in self.merge.members and not self.merge.is_settled(number) and member.restored_for(now) >= _BEHIND:
+                self._deliver(self.merge.settle(number, now))
+        for number, (stream, silence) in self.merge.lagging(now, _BEHIND).items():
             self._members[number].is_stale(stream, silence)
         self._go_round()
         if not self.settled:
-            self._begin_turns()
+            self.begin_turns()
 
     def _go_round(self) -> None:
         """Planned changes: the next member's, when the one before has caught up."""
@@ -360,7 +382,7 @@ class Replicas:
                 if not visit.together and not self.can_spare(visit.member):
                     return  # somebody has to deliver meanwhile
                 visit.begin()
-            if not visit.together and not (visit.is_up and self._merge.is_settled(visit.member.number)):
+            if not visit.together and not (visit.is_up and self.merge.is_settled(visit.member.number)):
                 return
             self._round.popleft()
         if self._round_waiters and all(member.state == "up" or member.settled for member in self._members.values()):
@@ -395,7 +417,7 @@ class Replicas:
                         member.pause()
 
     def _relieve(self) -> None:
-        self._merge.excuse()
+        self.merge.excuse()
         for member in self._members.values():
             member.read_on()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import count
 from typing import Any, Final
@@ -11,8 +11,10 @@ from wsadapter.child import OwnerChild
 from wsadapter.config import checked
 from wsadapter.contract.endpoint import Endpoint, endpoint_from_plain, to_plain
 from wsadapter.contract.reasons import Reason
+from wsadapter.first_arrival import FirstArrival
 from wsadapter.ledger import Numbers
 from wsadapter.managed import ManagedEndpoint, Office
+from wsadapter.merge import span_for
 from wsadapter.replicas import Replicas
 from wsadapter.shards import MARK
 from wsadapter.takeover.owners import can_go, give_owner, take_owner
@@ -26,10 +28,18 @@ _PLAIN: Final = (
 
 
 def is_steady(managed: ManagedEndpoint | Replicas) -> bool:
-    """Whether its connection can go with its owner now: up, alone, and no change of it is under way."""
+    """Whether its connection can go with its owner now: up, and no change of it is under way. Of replicas: all that have an
+    owner, aligned with each other; those that wait for their next owner wait for it there."""
+    if isinstance(managed, Replicas):
+        connected = [member for member in managed.members if member._child is not None]
+        aligned = all(_is_steady(member) and managed.is_settled(member) for member in connected)
+        return bool(connected) and aligned and managed.is_at_rest
+    return _is_steady(managed)
+
+
+def _is_steady(managed: ManagedEndpoint) -> bool:
     return (
-        isinstance(managed, ManagedEndpoint)
-        and managed.state == "up"
+        managed.state == "up"
         and managed._child is not None
         and all(map(can_go, _processes(managed)))
         and not managed._planned
@@ -40,7 +50,9 @@ def is_steady(managed: ManagedEndpoint | Replicas) -> bool:
 def is_changing(managed: ManagedEndpoint | Replicas) -> bool:
     """Whether its connection is being changed, or was a moment ago, so that the new one may repeat what the old one delivered:
     soon it is steady."""
-    return isinstance(managed, ManagedEndpoint) and (managed._change.under_way or managed._change.overlaps)
+    if isinstance(managed, Replicas):
+        return managed.live > 0 and not is_steady(managed)
+    return managed._change.under_way or managed._change.overlaps
 
 
 def give_endpoint(managed: ManagedEndpoint | Replicas) -> tuple[dict[str, Any], list[int]]:
@@ -55,11 +67,30 @@ def give_endpoint(managed: ManagedEndpoint | Replicas) -> tuple[dict[str, Any], 
         "dropped": managed.account.dropped,
         "last_exit": managed.last_exit.to_json() if managed.last_exit else None,
         "owner": None,
+        "members": [],
     }
-    if not isinstance(managed, ManagedEndpoint) or managed._child is None:
+    if isinstance(managed, Replicas):
+        return _give_replicas(managed, plain)
+    if managed._child is None:
         return plain, []
-    child, ledger = managed._child, managed.ledger
-    plain |= {
+    connection, fds = _give_connection(managed, managed._child)
+    return plain | connection, fds
+
+
+def _give_replicas(managed: Replicas, plain: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+    """Those that have an owner, and how far the merge of them is."""
+    members, fds = [], list[int]()
+    for member in managed.members:
+        if member._child is not None:
+            connection, more = _give_connection(member, member._child)
+            members.append({"number": member.number, "restored_at": member._restored_at, **connection})
+            fds += more
+    return plain | {"members": members, "merge": managed.merge.to_plain() if members else None}, fds
+
+
+def _give_connection(managed: ManagedEndpoint, child: OwnerChild) -> tuple[dict[str, Any], list[int]]:
+    ledger = managed.ledger
+    plain: dict[str, Any] = {
         "confirmed": sorted(ledger.confirmed),
         "rejected": ledger.rejected,
         "live": sorted(ledger.live),
@@ -92,11 +123,22 @@ def take_endpoint(office: Office, plain: dict[str, Any], fds: Iterator[int]) -> 
     managed.last_exit = Reason.from_json(plain["last_exit"]) if plain["last_exit"] else None
     managed.unsubscribe(list(managed.ledger.wanted.values()))
     managed.subscribe(plain["wanted"])
-    if isinstance(managed, ManagedEndpoint) and plain["owner"] is not None:
+    if isinstance(managed, Replicas):
+        _take_replicas(managed, plain, fds)
+    elif plain["owner"] is not None:
         _take_connection(office, managed, endpoint, plain, fds)
-    elif isinstance(managed, ManagedEndpoint) and plain["state"] == "fatal":
+    elif plain["state"] == "fatal":
         managed.state = "fatal"
     return managed
+
+
+def _take_replicas(managed: Replicas, plain: dict[str, Any], fds: Iterator[int]) -> None:
+    if plain["members"]:
+        managed.merge = FirstArrival.from_plain(plain["merge"], span=span_for(managed.endpoint, managed.dialect))
+    for connection in plain["members"]:
+        member = managed.member(connection["number"])
+        _take_connection(managed, member, managed.endpoint, connection, fds)
+        member._restored_at = connection["restored_at"]
 
 
 def _take_connection(
@@ -124,31 +166,44 @@ def _take_connection(
 
 def freeze(managed: ManagedEndpoint | Replicas) -> None:
     """Nothing of a steady endpoint is read, and nothing is done with it, until `thaw`."""
-    assert isinstance(managed, ManagedEndpoint)
-    managed._watchdogs.end()
-    for process in _processes(managed):
-        process.freeze()
+    if isinstance(managed, Replicas):
+        managed.end_turns()
+    for each in _connections(managed):
+        each._cancel_timer()  # of a member that waits for its next owner
+        each._watchdogs.end()
+        for process in _processes(each):
+            process.freeze()
 
 
 def thaw(managed: ManagedEndpoint | Replicas) -> None:
     """It goes on."""
-    assert isinstance(managed, ManagedEndpoint)
-    assert managed._child is not None
-    for process in _processes(managed):
-        process.thaw()
-    managed._watchdogs.begin(managed._child)
-    managed._watchdogs.connection_up(resumed=True)
+    for each in _connections(managed):
+        if each._child is None:
+            if each.state != "fatal":
+                each._launch()
+            continue
+        for process in _processes(each):
+            process.thaw()
+        each._watchdogs.begin(each._child)
+        each._watchdogs.connection_up(resumed=True)
+    if isinstance(managed, Replicas):
+        managed.begin_turns()
 
 
 def relinquish(managed: ManagedEndpoint | Replicas) -> None:
     """It is another supervisor's now."""
-    assert isinstance(managed, ManagedEndpoint)
-    for process in _processes(managed):
-        process.relinquish()
-        process.holder = None
-    managed._child = None
-    managed._holders.clear()
-    managed.state = "stopped"
+    for each in _connections(managed):
+        for process in _processes(each):
+            process.relinquish()
+            process.holder = None
+        each._child = None
+        each._holders.clear()
+        each.state = "stopped"
+
+
+def _connections(managed: ManagedEndpoint | Replicas) -> Sequence[ManagedEndpoint]:
+    """Its members, or itself."""
+    return managed.members if isinstance(managed, Replicas) else [managed]
 
 
 def _processes(managed: ManagedEndpoint) -> list[OwnerChild]:

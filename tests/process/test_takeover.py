@@ -147,6 +147,48 @@ def test_after_it_a_killed_owner_is_handed_off_and_its_end_is_known(line: Line) 
     line.assert_whole("secure")  # without an identity a restart is a clean cut
 
 
+def doubled(line: Line) -> None:
+    """On wss:// there are two connections."""
+    more = "[endpoints.secure]\nreplicas = 2\nidentity = ['n']\n"
+    line.config.write_text(line.config.read_text().replace("[endpoints.secure]\n", more))
+
+
+def live(running: Running) -> list[int]:
+    """The owners of the members that are up."""
+    return [member["pid"] for member in running.status().get("secure", {}).get("members", ()) if member["state"] == "up"]
+
+
+def test_replicas_go_along_with_all_their_connections_and_one_that_has_none_gets_it_here_or_there(line: Line) -> None:
+    doubled(line)
+    with ExitStack() as stack:
+        first = stack.enter_context(line.first())
+        first.wait_until(lambda: len(live(first)) == 2, "not up")
+        owners = live(first)
+        second = stack.enter_context(line.next())
+        second.wait_for_log("took over from pid")
+        assert first.wait() == 0
+        line.grows(second)
+        assert live(second) == owners
+        assert line.secure.accepted == 2
+        line.secure.refuse(503, {"Retry-After": "1"})
+        line.secure.drop(connection=line.secure.open_ids[0])
+        second.wait_until(lambda: len(live(second)) == 1, "both are live")
+        (owner,) = live(second)
+        with asks(line, second) as client:
+            read_to_the_state(client)  # and no more: all goes on here, that member too
+        second.wait_for_log("the takeover did not come about, all goes on here")
+        accepted = line.secure.accepted
+        second.wait_until(lambda: line.secure.accepted > accepted, "it does not try again")
+        third = stack.enter_context(line.next())
+        third.wait_for_log("took over from pid")
+        line.secure.refuse(0)
+        third.wait_until(lambda: len(live(third)) == 2, "it did not come back")
+        assert owner in live(third)
+        line.grows(third)
+        assert third.stop() == 0
+    line.assert_whole()
+
+
 def test_one_that_is_killed_before_it_is_ready_changes_nothing(line: Line) -> None:
     with line.first() as running:
         line.grows(running)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +27,13 @@ class Fan:
 
     def show(self, member: int, *numbers: int, streams: Sequence[str] | None = None) -> None:
         self.keep(self.merge.take(member, numbers, numbers, streams, self.now))
+
+    def move(self) -> None:
+        """As a takeover does, which waits until nothing is held."""
+        if not self.merge.holding:
+            plain = orjson.loads(orjson.dumps(self.merge.to_plain()))
+            self.merge = FirstArrival.from_plain(plain, span=300.0, remembered=1000)
+            assert orjson.loads(orjson.dumps(self.merge.to_plain())) == plain
 
     def keep(self, parts: list[Part[Sequence[int]]]) -> None:
         self.out += [part.shown[place] for part in parts for place in part.places]
@@ -223,6 +231,21 @@ def test_one_message_that_the_other_lacks_is_no_silence_and_is_counted() -> None
     assert fan.merge.missed == Counter({1: 2, 0: 0})
 
 
+def test_what_moves_to_another_supervisor_goes_on_there_with_its_streams_and_snapshots() -> None:
+    fan = two()
+    fan.show(0, 11, 12, streams=["a", "b"])
+    fan.show(0, SNAPSHOT, streams=["a"])
+    fan.show(1, 11, 12, streams=["a", "b"])
+    fan.move()
+    fan.show(1, SNAPSHOT, streams=["a"])
+    fan.show(0, 13, 14, streams=["a", "b"])
+    fan.move()
+    fan.show(1, 13, 14, 15, streams=["a", "b", "b"])
+    fan.show(0, 15, streams=["b"])
+    assert fan.out == [11, 12, SNAPSHOT, 13, 14, 15]
+    assert (fan.merge.lead, fan.merge.members) == (0, {0, 1})
+
+
 def test_what_is_remembered_is_bounded() -> None:
     merge = merged(remembered=10)
     merge.join(0, 0.0)
@@ -253,7 +276,7 @@ def showings(draw: st.DrawFn) -> list[tuple[str, int, int]]:
             since[member] = head
             happened.append(("join", member, 0))
             continue
-        action = draw(st.sampled_from(["show", "show", "show", "show", "settle", "leave"]))
+        action = draw(st.sampled_from(["show", "show", "show", "show", "settle", "leave", "move"]))
         # The merge is told that one is settled when all that the others had to show at its joining was shown.
         behind = [p for m, p in at.items() if p is not None and m != member]
         settled = member not in since
@@ -264,6 +287,8 @@ def showings(draw: st.DrawFn) -> list[tuple[str, int, int]]:
             at[member] = None
             since.pop(member, None)
             happened.append(("leave", member, 0))
+        elif action == "move":
+            happened.append(("move", member, 0))
         elif action == "show":
             to = draw(st.integers(position, head))
             happened += [("show", member, number) for number in range(position, to)]
@@ -283,6 +308,8 @@ def test_whatever_happens_each_message_comes_once_and_in_order(happened: list[tu
             fan.keep(fan.merge.settle(member, fan.now))
         elif what == "leave":
             assert not fan.merge.leave(member)
+        elif what == "move":
+            fan.move()
         else:
             fan.show(member, number)
     assert fan.out == list(range(10, 10 + len(fan.out)))
