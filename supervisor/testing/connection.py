@@ -14,6 +14,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
 from wsadapter.testing import frames as ws
 from wsadapter.testing.deflate import Deflate
@@ -52,6 +53,25 @@ class Stage(Enum):
     GONE = "gone"
 
 
+class Attendant(Protocol):
+    """Who converses with one client in its exchange's dialect. Times are the event loop's."""
+
+    def opened(self) -> None:
+        """The handshake is done."""
+
+    def message(self, message: Frame) -> None:
+        """A client's message."""
+
+    def control(self, opcode: int, payload: bytes) -> None:
+        """A client's ping or pong; the ping is answered."""
+
+    def sent(self) -> None:
+        """Data went out."""
+
+    def gone(self) -> None:
+        """The connection has ended."""
+
+
 def _nothing(connection: Connection) -> None:
     """Until the server says what to do."""
 
@@ -68,6 +88,8 @@ class House:
     subprotocol: str | None
     tls_context: ssl.SSLContext | None
     coalesce: bool
+    attend: Callable[[Connection], Attendant] | None = None
+    """Where there is a dialect; the script answers only what that does not know."""
     on_connected: Callable[[Connection], None] = _nothing
     """TCP is there."""
     on_open: Callable[[Connection], None] = _nothing
@@ -87,6 +109,7 @@ class Connection(asyncio.Protocol):
         self._request = bytearray()
         self._frames = ClientFrames()
         self._deflate: Deflate | None = None
+        self._attendant: Attendant | None = None
         self._muted = False
         self._rest = b""
         """Of the frame in whose middle it was muted."""
@@ -103,6 +126,11 @@ class Connection(asyncio.Protocol):
     def is_open(self) -> bool:
         """From the end of the handshake to the first close frame."""
         return self._stage is Stage.OPEN
+
+    @property
+    def muted(self) -> bool:
+        """Whether nothing is sent."""
+        return self._muted
 
     # what asyncio tells
 
@@ -137,6 +165,8 @@ class Connection(asyncio.Protocol):
             if timer:
                 timer.cancel()
         self.ready.set()  # who waits for it must see that it is gone
+        if self._attendant:
+            self._attendant.gone()
         self._house.on_gone(self)
         self._house.ledger.note_gone(self.id)
 
@@ -210,8 +240,11 @@ class Connection(asyncio.Protocol):
         self._put([response])
         self._stage = Stage.OPEN
         self._update_ready()
-        self._send_answers(self._house.welcome)
+        self.send_answers(self._house.welcome)
         self._house.on_open(self)
+        if self._house.attend:
+            self._attendant = self._house.attend(self)
+            self._attendant.opened()
 
     def _take_frames(self, data: bytes) -> None:
         try:
@@ -226,24 +259,35 @@ class Connection(asyncio.Protocol):
             self._take_close(frame.payload)
         elif self._stage is not Stage.OPEN:
             return  # what a client says after our close frame is kept, not answered
-        elif frame.opcode == ws.PING:
-            if not self._house.manners.ignore_pings:
+        elif frame.opcode in (ws.PING, ws.PONG):
+            if frame.opcode == ws.PING and not self._house.manners.ignore_pings:
                 self.send_frames([ws.encode_frame(ws.PONG, frame.payload)])
-        elif frame.opcode in (ws.TEXT, ws.BINARY):
-            self._answer(frame.payload.decode() if frame.opcode == ws.TEXT else frame.payload)
-
-    def _answer(self, message: Frame) -> None:
-        answer = self._house.answer(message)
-        frames = [ws.encode_message(frame) for frame in answer.frames]
-        if self._house.manners.hold_answers:
-            self._held_answers += frames
-        elif answer.delay:
-            asyncio.get_running_loop().call_later(answer.delay, self._send_answers, frames)
+            if self._attendant:
+                self._attendant.control(*frame)
         else:
-            self._send_answers(frames)
+            message: Frame = frame.payload.decode() if frame.opcode == ws.TEXT else frame.payload
+            if self._attendant:
+                self._attendant.message(message)
+            else:
+                self.answer(message)
+
+    def answer(self, message: Frame) -> bool:
+        """By the script; whether that knows the message."""
+        answer = self._house.answer(message)
+        self.reply([ws.encode_message(frame) for frame in answer.frames], answer.delay)
         if answer.accepted and not self._subscribed:
             self._subscribed = True
             self._house.on_subscribed(self)
+        return answer.accepted or bool(answer.frames)
+
+    def reply(self, frames: Sequence[bytes], delay: float = 0.0) -> None:
+        """Sends answers, encoded, after so many seconds; or holds them back, where that was asked for."""
+        if self._house.manners.hold_answers:
+            self._held_answers += frames
+        elif delay:
+            asyncio.get_running_loop().call_later(delay, self.send_answers, frames)
+        else:
+            self.send_answers(frames)
 
     def _take_close(self, payload: bytes) -> None:
         self._house.ledger.note_close_code(self.id, ws.close_code(payload))
@@ -266,6 +310,8 @@ class Connection(asyncio.Protocol):
             self.close(1008, "slow consumer")
             return
         self._house.ledger.note_sent(self.id, len(frames))
+        if self._attendant:
+            self._attendant.sent()
         self._put(self._encoded(frames))
 
     def send_frames(self, frames: list[bytes]) -> None:
@@ -276,9 +322,10 @@ class Connection(asyncio.Protocol):
     def release_answers(self) -> None:
         """Sends the answers that were held back."""
         frames, self._held_answers = self._held_answers, []
-        self._send_answers(frames)
+        self.send_answers(frames)
 
-    def _send_answers(self, frames: Sequence[bytes]) -> None:
+    def send_answers(self, frames: Sequence[bytes]) -> None:
+        """What is no data, encoded, at once. Lost when muted or no longer open."""
         if not self._muted and frames and self._stage is Stage.OPEN:
             self._put(self._encoded(frames))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import Final
 
-from wsadapter.testing.frames import MAX_MESSAGE, ProtocolViolation, encode_frame
+from wsadapter.testing.frames import MAX_MESSAGE, ProtocolViolation, encode_frame, payload_of
 
 _RSV1: Final = 0x40
 _END: Final = b"\x00\x00\xff\xff"
@@ -36,8 +36,7 @@ class Deflate:
 
     def compress(self, frame: bytes) -> bytes:
         """A whole data message's frame, as `encode_message` gives it, compressed."""
-        size = frame[1]
-        payload = frame[{126: 4, 127: 10}.get(size, 2) :]
+        payload = payload_of(frame)
         if not self._out_takeover:
             self._out = self._new_out()
         deflated = self._out.compress(payload) + self._out.flush(zlib.Z_SYNC_FLUSH)

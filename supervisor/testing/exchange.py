@@ -22,13 +22,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from wsadapter.config.dialect import load_dialect
 from wsadapter.contract.endpoint import Endpoint, Tls
 from wsadapter.testing.certificates import Authority, CertificateKind, ca_file, process_authority, server_context
 from wsadapter.testing.connection import House
+from wsadapter.testing.dialect.line import Venue
+from wsadapter.testing.dialect.obedient import Obedient
 from wsadapter.testing.feed import Messages, Rate, Source
 from wsadapter.testing.frames import PING, encode_frame, encode_message
-from wsadapter.testing.handshake import HalfHandshake, Manners, Refusal, Request
-from wsadapter.testing.ledger import Ledger, Received
+from wsadapter.testing.handshake import HalfHandshake, Manners, Refusal
+from wsadapter.testing.ledger import Ledger
+from wsadapter.testing.observed import Observed
 from wsadapter.testing.recording import load_recording
 from wsadapter.testing.script import Frame, Script, compile_script
 from wsadapter.testing.server import Resume, Server
@@ -37,7 +41,7 @@ _CALL_TIMEOUT = 10.0
 T = TypeVar("T")
 
 
-class Exchange:
+class Exchange(Observed, Obedient):
     """A WebSocket server to test against.
 
     `messages`: a list of str (text) and bytes (binary), a `Recording`, or a function giving an iterable of them anew for
@@ -72,6 +76,10 @@ class Exchange:
         after_subscribe: bool = False,
         welcome: Sequence[Frame] = (),
         ack: Script | None = None,
+        dialect: str | Path = "",
+        pace: float = 1.0,
+        grace: float = 2.0,
+        login_required: bool = False,
         subprotocol: str | None = None,
         deflate: str | None = None,
         tls: bool = False,
@@ -89,10 +97,16 @@ class Exchange:
         self._resume, self._after_subscribe = resume, after_subscribe
         self._authority = (authority or process_authority()) if tls else None
         self._ledger = Ledger()
+        self._dialect = str(dialect)
+        self._venue: Venue | None = None
+        if dialect:
+            self._venue = Venue(load_dialect(self._dialect), self._source.listed, self._ledger, pace=pace, grace=grace)
+            self._venue.orders.login_required = login_required
+        self._pace = pace
         self._house = House(
             manners=Manners(deflate=deflate),
             ledger=self._ledger,
-            answer=compile_script(ack),
+            answer=compile_script([] if ack is None and dialect else ack),
             welcome=tuple(encode_message(frame) for frame in welcome),
             subprotocol=subprotocol,
             tls_context=_tls_context(self._authority, certificate) if self._authority else None,
@@ -166,76 +180,18 @@ class Exchange:
         return self._authority.pem if self._authority else ""
 
     def endpoint(self, name: str, **settings: Any) -> Endpoint:
-        """An `Endpoint` that connects here; `settings` are an endpoint's own. `url` and `tls.ca_file` are filled in."""
+        """An `Endpoint` that connects here; `settings` are an endpoint's own. `url` and `tls.ca_file` are filled in, and where
+        there is a dialect `dialect`, and how often the heartbeats come at the exchange's `pace`."""
         settings.setdefault("url", self.url)
+        if self._venue:
+            settings.setdefault("dialect", self._dialect)
+            if self._pace != 1.0:
+                settings["heartbeat"] = {**self._venue.paced_heartbeat(self._pace), **settings.get("heartbeat", {})}
         if self._authority:
             given = settings.get("tls", {})
             tls = Tls(**given) if isinstance(given, Mapping) else given
             settings["tls"] = tls if tls.ca_file else replace(tls, ca_file=self.ca_file)
         return Endpoint(name, **settings)
-
-    # what it has seen
-
-    @property
-    def connections(self) -> int:
-        """How many WebSocket connections are open."""
-        return len(self._ledger.connections)
-
-    @property
-    def open_ids(self) -> tuple[int, ...]:
-        """Which connections are open; they are numbered 1, 2, 3 ... as TCP brought them."""
-        return self._ledger.connections
-
-    @property
-    def accepted(self) -> int:
-        """How many TCP connections there have been."""
-        return self._ledger.accepted
-
-    @property
-    def requests(self) -> list[Request]:
-        """The handshake requests: path, and headers in lower case."""
-        return self._ledger.requests
-
-    @property
-    def received(self) -> list[Received]:
-        """The clients' messages and control frames: (connection, opcode, payload)."""
-        return self._ledger.received
-
-    @property
-    def sent(self) -> dict[int, int]:
-        """How many data messages were put on each connection; welcome frames and answers are not counted."""
-        return self._ledger.sent
-
-    @property
-    def closes(self) -> dict[int, int | None]:
-        """The client's close code of each connection that has ended; 1005: a close frame without one, None: no close frame."""
-        return self._ledger.closes
-
-    def wait_for(self, predicate: Callable[[], object], timeout: float = 10.0) -> None:
-        """Until `predicate()` is true; it is asked whenever one of the properties above changes.
-
-        Raises `TimeoutError` with what was seen instead, as all these waits do.
-        """
-        self._ledger.wait_for(predicate, timeout, "the condition")
-
-    def wait_connections(self, count: int, timeout: float = 10.0) -> None:
-        """Until exactly so many connections are open."""
-        self._ledger.wait_for(lambda: self.connections == count, timeout, f"{count} open connections")
-
-    def wait_accepted(self, count: int, timeout: float = 10.0) -> None:
-        """Until there have been at least so many TCP connections."""
-        self._ledger.wait_for(lambda: self.accepted >= count, timeout, f"{count} accepted connections")
-
-    def wait_received(self, predicate: Callable[[Received], object], timeout: float = 10.0) -> Received:
-        """The first received frame that fits, from the start of all received; waits for it if need be."""
-        found: list[Received] = []
-
-        def seen() -> bool:
-            found.extend(frame for frame in self.received if not found and predicate(frame))
-            return bool(found)
-
-        self._ledger.wait_for(seen, timeout, "a frame that fits")
-        return found[0]
 
     # data on command
 
@@ -243,6 +199,10 @@ class Exchange:
         """A message now, on all connections or one: str as text, bytes as binary."""
         frame = encode_message(data)
         self._each(connection, lambda c: c.send_messages([frame]))
+
+    def _push(self, message: Frame, connection: int | None) -> None:
+        frame = encode_message(message)
+        self._each(connection, lambda c: c.send_answers([frame]))
 
     def ping(self, payload: bytes = b"", *, connection: int | None = None) -> None:
         """A protocol ping."""
@@ -359,7 +319,9 @@ class Exchange:
         self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(lambda _, context: self._note_fault(_fault(context)))
         self._stopping = asyncio.Event()
-        self._server = Server(self._house, self._source, resume=self._resume, after_subscribe=self._after_subscribe)
+        self._server = Server(
+            self._house, self._source, resume=self._resume, after_subscribe=self._after_subscribe, venue=self._venue
+        )
         try:
             started.set_result(await self._server.listen(self._host, self._port))
         except OSError as error:
@@ -400,6 +362,15 @@ class Exchange:
 
     def _set(self, manner: str, value: object) -> None:
         self._call(lambda server: setattr(server.manners, manner, value))
+
+    def _tell(self, order: Callable[[Venue], None]) -> None:
+        venue = self._venue
+        if venue is None:
+            raise ValueError("this exchange speaks no dialect: give it one, Exchange(dialect=...)")
+        if self._thread is None:
+            order(venue)
+        else:
+            self._call(lambda _: order(venue))
 
 
 def _fault(context: dict[str, Any]) -> BaseException:

@@ -52,6 +52,7 @@ class Source:
             raise ValueError("loop=True needs at least one message")
         if rate is not None and rate != "real" and rate < 0:
             raise ValueError(f"rate is messages per second, not {rate}")
+        self._rate = rate
         self.paced = bool(rate)
         self._step = 1 / rate if rate and rate != "real" else 0.0
         self._loop = loop
@@ -66,6 +67,23 @@ class Source:
         if not self._loop:
             return iter(self._timed)
         return self._repeat() if self.paced else chain.from_iterable(repeat(self._timed))
+
+    @property
+    def listed(self) -> Sequence[Frame] | Recording:
+        """The messages where they are known beforehand, not made by a function."""
+        return () if callable(self._messages) else self._messages
+
+    def part(self, keep: Callable[[Frame | Recorded], bool]) -> Source:
+        """A source of those messages alone that are to be kept, at the same rate; "real" pace begins with the first of them.
+        What a function makes is not looked into: all of it."""
+        messages = self._messages
+        if callable(messages):
+            return self
+        kept = [message for message in messages if keep(message)]
+        if isinstance(messages, Recording):
+            recorded = [message for message in kept if isinstance(message, Recorded)]
+            return Source(Recording(messages.name, recorded), rate=self._rate, loop=self._loop and bool(kept))
+        return Source([m for m in kept if not isinstance(m, Recorded)], rate=self._rate, loop=self._loop and bool(kept))
 
     def _time(self, messages: Sequence[Frame] | Recording) -> list[Timed]:
         """Encoded once, so that many connections at full speed cost no more."""

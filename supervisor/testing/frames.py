@@ -48,6 +48,11 @@ def encode_message(payload: str | bytes) -> bytes:
     return encode_frame(TEXT, payload.encode()) if isinstance(payload, str) else encode_frame(BINARY, payload)
 
 
+def payload_of(frame: bytes) -> bytes:
+    """Of a whole unmasked frame."""
+    return frame[{126: 4, 127: 10}.get(frame[1], 2) :]
+
+
 def encode_close(code: int | None, reason: str = "") -> bytes:
     """A close frame; None for one without a code. Any code is encoded, valid or not: tests want both."""
     body = b"" if code is None else struct.pack("!H", code) + reason.encode()

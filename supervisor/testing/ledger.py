@@ -41,6 +41,8 @@ class Ledger:
         self._sent: dict[int, int] = {}
         self._close_codes: dict[int, int] = {}
         self._closes: dict[int, int | None] = {}
+        self._heartbeats: dict[int, dict[str, int]] = {}
+        self._violations: list[str] = []
 
     @property
     def accepted(self) -> int:
@@ -72,6 +74,16 @@ class Ledger:
         with self._changed:
             return dict(self._closes)
 
+    @property
+    def heartbeats(self) -> dict[int, dict[str, int]]:
+        with self._changed:
+            return {connection: dict(counts) for connection, counts in self._heartbeats.items()}
+
+    @property
+    def violations(self) -> list[str]:
+        with self._changed:
+            return list(self._violations)
+
     def note_accepted(self) -> int:
         """A TCP connection; gives its id."""
         with self._change():
@@ -88,6 +100,7 @@ class Ledger:
         with self._change():
             self._open.add(connection)
             self._sent[connection] = 0
+            self._heartbeats[connection] = {"heartbeat": 0, "answer": 0, "pong": 0}
 
     def note_received(self, received: Received) -> None:
         """A client's frame."""
@@ -98,6 +111,16 @@ class Ledger:
         """So many more data messages."""
         with self._change():
             self._sent[connection] += count
+
+    def note_heartbeat(self, connection: int, kind: str) -> None:
+        """A client's own "heartbeat", its "answer" to one, or "pong"."""
+        with self._change():
+            self._heartbeats[connection][kind] += 1
+
+    def note_violation(self, connection: int, text: str) -> None:
+        """A client did something that its dialect forbids."""
+        with self._change():
+            self._violations.append(f"#{connection}: {text}")
 
     def note_close_code(self, connection: int, code: int) -> None:
         """The client's close frame."""
@@ -139,4 +162,5 @@ class Ledger:
         return (
             f"seen: {self._accepted} accepted, open {sorted(self._open)}, sent {self._sent}, closes {self._closes}, "
             f"{len(self._received)} frames received{', the last: ' + '; '.join(last) if last else ''}"
+            f"{'; violations: ' + '; '.join(self._violations[-3:]) if self._violations else ''}"
         )

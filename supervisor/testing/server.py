@@ -12,8 +12,9 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
 
-from wsadapter.testing.connection import Connection, House
-from wsadapter.testing.feed import Pump, Source, flood_frames
+from wsadapter.testing.connection import Attendant, Connection, House
+from wsadapter.testing.dialect.line import Line, Share, Venue
+from wsadapter.testing.feed import Listener, Pump, Source, flood_frames
 from wsadapter.testing.handshake import Manners
 
 Resume = Literal["start", "continue"]
@@ -21,12 +22,21 @@ _FLOOD_TICK = 0.01
 _FLOOD_BATCH = 500
 
 
+Feed = tuple[int, str]
+"""Whose feed: a connection's (0: that of all), and of which stream (empty: of all)."""
+
+
 class Server:
     """One listening socket and who came through it. `house` lacks only the callbacks, which are filled in here."""
 
-    def __init__(self, house: House, source: Source, *, resume: Resume, after_subscribe: bool) -> None:
+    def __init__(
+        self, house: House, source: Source, *, resume: Resume, after_subscribe: bool, venue: Venue | None = None
+    ) -> None:
+        """`venue`: where clients are spoken with in a dialect."""
+        self.venue = venue
         self._house = replace(
             house,
+            attend=self._attend if venue else None,
             on_connected=self._connected,
             on_open=self._opened,
             on_subscribed=self._subscribed,
@@ -34,12 +44,12 @@ class Server:
         )
         self._source = source
         self._live = resume == "continue"
-        self._after_subscribe = after_subscribe
+        self._after_subscribe = after_subscribe or venue is not None
         self._connections: dict[int, Connection] = {}
-        self._listeners: dict[int, Connection] = {}
+        self._listeners: dict[int, Listener] = {}
         self._pumps: dict[int, Pump] = {}
         self._live_pump: Pump | None = None
-        self._feeds: dict[int, asyncio.Task[None]] = {}
+        self._feeds: dict[Feed, asyncio.Task[None]] = {}
         self._floods: set[asyncio.Task[None]] = set()
         self._running = asyncio.Event()
         self._running.set()
@@ -56,7 +66,7 @@ class Server:
         asyncio.get_running_loop().add_reader(self._listening, self._accept)
         if self._live:
             self._live_pump = Pump(self._source, lambda: list(self._listeners.values()), self._running, live=True)
-            self._run_feed(self._live_pump, 0)
+            self._run_feed(self._live_pump, (0, ""))
         return int(self._listening.getsockname()[1])
 
     async def shut(self) -> None:
@@ -90,7 +100,7 @@ class Server:
 
     def mute_mid_frame(self, connection: Connection) -> None:
         """In the middle of the message that its feed would send next."""
-        if connection.id in self._listeners:
+        if connection.id in self._listeners and not self.venue:
             pump = self._live_pump or self._pumps[connection.id]
             connection.mute_in(pump.peek() if self._live else pump.take())
         else:
@@ -136,30 +146,50 @@ class Server:
             self._feed(connection)
 
     def _subscribed(self, connection: Connection) -> None:
-        if self._after_subscribe:
+        if self._after_subscribe and not self.venue:
             self._feed(connection)
 
     def _feed(self, connection: Connection) -> None:
-        self._listeners[connection.id] = connection
-        if self._live_pump:
-            self._live_pump.joined.set()
+        if self._joins_live(connection, connection):
             return
         pump = Pump(self._source, lambda: [connection], self._running, live=False)
         self._pumps[connection.id] = pump
-        self._run_feed(pump, connection.id)
+        self._run_feed(pump, (connection.id, ""))
 
-    def _run_feed(self, pump: Pump, connection: int) -> None:
-        """The feed of one connection, or of all (0). Where its messages can't be made, its listeners are dropped."""
-        task = asyncio.get_running_loop().create_task(pump.run(), name=f"feed {connection}")
-        self._feeds[connection] = task
+    def _joins_live(self, connection: Connection, listener: Listener) -> bool:
+        """Takes a listener in; whether it is served by the feed of all."""
+        self._listeners[connection.id] = listener
+        if self._live_pump:
+            self._live_pump.joined.set()
+        return self._live_pump is not None
+
+    def _attend(self, connection: Connection) -> Attendant:
+        assert self.venue is not None
+        return Line(self.venue, connection, self._stream_opened, self._stream_shut)
+
+    def _stream_opened(self, line: Line, stream: str) -> None:
+        if self._joins_live(line.connection, Share(line)):
+            return
+        part = self._source.part(lambda message: line.belongs(message, stream))
+        self._run_feed(Pump(part, lambda: [Share(line, stream)], self._running, live=False), (line.connection.id, stream))
+
+    def _stream_shut(self, line: Line, stream: str) -> None:
+        if task := self._feeds.get((line.connection.id, stream)):
+            task.cancel()
+
+    def _run_feed(self, pump: Pump, feed: Feed) -> None:
+        """Where its messages can't be made, its listeners are dropped."""
+        task = asyncio.get_running_loop().create_task(pump.run(), name=f"feed {feed}")
+        self._feeds[feed] = task
 
         def ended(task: asyncio.Task[None]) -> None:
             if task.cancelled() or not task.exception():
-                del self._feeds[connection]
+                if self._feeds.get(feed) is task:
+                    del self._feeds[feed]
                 return
-            for listener in list(self._listeners.values()):  # a failed one is kept: shut() raises its error
-                if connection in (0, listener.id):
-                    listener.drop()
+            for connection in list(self._listeners):  # a failed feed is kept: shut() raises its error
+                if feed[0] in (0, connection):
+                    self._connections[connection].drop()
 
         task.add_done_callback(ended)
 
@@ -170,8 +200,9 @@ class Server:
         self._connections.pop(connection.id, None)
         self._listeners.pop(connection.id, None)
         self._pumps.pop(connection.id, None)
-        if task := self._feeds.get(connection.id):
-            task.cancel()
+        for (owner, _), task in list(self._feeds.items()):
+            if owner == connection.id:
+                task.cancel()
 
 
 async def _flood(target: Connection, rate: float | None, duration: float, frames: Iterator[bytes]) -> None:

@@ -1,0 +1,118 @@
+"""Templates backwards: which streams a client's frame names, and by which id. Inverts `contract.dialect.templates`. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from wsadapter.contract.dialect.paths import look_up
+from wsadapter.contract.dialect.templates import merge
+from wsadapter.contract.endpoint import Subscription
+
+_OURS: Final = re.compile(r"\$(?:id_text|id|time_ms|time)")
+_ID: Final = re.compile(r"\$id")
+_ASKED: Final = "$."
+
+
+@dataclass(slots=True)
+class Asked:
+    """What a frame says in the places of its template."""
+
+    streams: list[Subscription] | None = None
+    """Those that it names; None: the template names none."""
+    id: int | str | None = None
+    """The whole value that its "$id" stands in, as it was sent."""
+    channel: int | str | None = None
+    """What it calls a stream by, where that is what an ack gave it."""
+
+
+class Template:
+    """One template of a dialect. Immutable."""
+
+    def __init__(self, text: str, secrets: Collection[str] = (), *, signature: str = "", fields: Collection[str] = ()) -> None:
+        """`text`: JSON with placeholders, checked. `secrets`: the words of `[login] needs`, which are placeholders too.
+        `signature`: more fields, another template. `fields`: keys that streams have, where a signature has any others."""
+        frame = orjson.loads(text)
+        self._frame = merge(frame, orjson.loads(signature)) if signature else frame
+        self._fields = fields
+        self._anything = frozenset(["$sign", *(f"${secret}" for secret in secrets)])
+
+    def read(self, value: Any, answered: Any = None) -> Asked | None:
+        """What a parsed frame says; None where it is not of this template. `answered`: the frame that it answers, whose values
+        stand where the template says "$.path"."""
+        asked = Asked()
+        return asked if self._fits(self._frame, value, asked, answered) else None
+
+    def _fits(self, template: Any, value: Any, asked: Asked, answered: Any) -> bool:
+        match template:
+            case str():
+                return self._fits_text(template, value, asked, answered)
+            case list():
+                pairs = zip(template, value, strict=False) if isinstance(value, list) else ()
+                return (
+                    isinstance(value, list)
+                    and len(value) == len(template)
+                    and all(self._fits(one, other, asked, answered) for one, other in pairs)
+                )
+            case dict():
+                return isinstance(value, dict) and self._fits_table(template, value, asked, answered)
+            case _:
+                return type(template) is type(value) and bool(template == value)
+
+    def _fits_table(self, template: Mapping[str, Any], value: Mapping[str, Any], asked: Asked, answered: Any) -> bool:
+        named = {key: item for key, item in template.items() if key not in ("$stream", "$sign")}
+        if not all(key in value and self._fits(item, value[key], asked, answered) for key, item in named.items()):
+            return False
+        rest = {key: item for key, item in value.items() if key not in named}
+        if "$stream" not in template:
+            return not rest or "$sign" in template
+        stream = {key: item for key, item in rest.items() if "$sign" not in template or key in self._fields}
+        return bool(stream) and ("$sign" not in template or len(stream) < len(rest)) and _is_said(asked, [stream])
+
+    def _fits_text(self, template: str, value: Any, asked: Asked, answered: Any) -> bool:
+        if template in self._anything:
+            return True
+        if template.startswith(_ASKED):
+            return bool(look_up(answered, template.removeprefix(_ASKED)) == value)
+        match template:
+            case "$streams":
+                return isinstance(value, list) and all(map(_is_stream, value)) and _is_said(asked, value)
+            case "$stream":
+                return _is_stream(value) and _is_said(asked, [value])
+            case "$channel":
+                asked.channel = value
+                return isinstance(value, int | str)
+            case "$id":
+                asked.id = value
+                return _is_number(value)
+            case "$time" | "$time_ms":
+                return _is_number(value)
+        if not isinstance(value, str) or not _pattern(template).fullmatch(value):
+            return False
+        if _ID.search(template):
+            asked.id = value
+        return True
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    """Of a text with our numbers in it."""
+    return re.compile("[0-9]+".join(map(re.escape, _OURS.split(template))))
+
+
+def _is_said(asked: Asked, streams: list[Subscription]) -> bool:
+    """Takes the streams; a template may name them several times, and they must be the same each time."""
+    if asked.streams is None:
+        asked.streams = streams
+    return asked.streams == streams
+
+
+def _is_stream(value: Any) -> bool:
+    return isinstance(value, str | dict)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

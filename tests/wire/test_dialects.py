@@ -1,0 +1,142 @@
+"""Every bundled dialect against an exchange that speaks it: from the first frame to what the consumer gets, over wss://."""
+
+from __future__ import annotations
+
+import gzip
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.support.feeds import SOON, all_of, assert_sound, collect, events_of, is_event, messages_of, supervise
+from tests.support.markets import MARKETS, Market, Stream
+from wsadapter import Down, Gap, Item, Message, Rejected, Restored
+from wsadapter.config.dialect import bundled, load_dialect
+from wsadapter.testing import Exchange
+from wsadapter.testing.dialect.orders import name_of
+
+RATE = 50.0
+BEAT = 0.3
+"""Seconds from one heartbeat to the next, at least of those that come more often."""
+MISSED_AFTER = 1.2
+"""Seconds after which the owner must have missed the exchange's heartbeats."""
+FEW = 4
+
+
+def quick(name: str, folder: Path) -> str:
+    """A bundled dialect that waits less for answers; otherwise as it is."""
+    text = bundled()[name].read_text()
+    text = text.replace("[subscribe]\n", "[subscribe]\nack_timeout = 0.5\n", 1)
+    text = text.replace("settle = 1.0", "settle = 0.3")
+    if name == "deribit":  # its heartbeats alone, as often as here, are more than it allows
+        text = text.replace("sends = 3 ", "sends = 30 ")
+    path = folder / f"{name}.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def beats(dialect: dict[str, Any]) -> tuple[float, set[str], dict[str, Any]]:
+    """Pace of the exchange, what it counts of the client, and how the owner's patience is shortened."""
+    heartbeat = dialect["heartbeat"]
+    own, peers = heartbeat["interval"] if heartbeat["kind"] != "none" else 0.0, heartbeat.get("server_interval", 0.0)
+    pace = BEAT / (own or peers)
+    kinds = {"heartbeat"} if own else set()
+    if "answer" in dialect:
+        kinds.add("answer")
+    elif not peers and heartbeat.get("when") != "idle" and not any(r.get("heartbeat") for r in dialect.get("housekeeping", [])):
+        kinds.add("pong")
+    return pace, kinds, {"server_missed": max(3, round(MISSED_AFTER / (peers * pace)))} if peers else {}
+
+
+def expected(market: Market, stream: Stream) -> list[Any]:
+    """All messages of a stream, in order, without what belongs to a connection."""
+    payloads = market.messages().payloads
+    values = [orjson.loads(gzip.decompress(payload) if payload.startswith(b"\x1f\x8b") else payload) for payload in payloads]
+    return [market.whose(value) for value in values if stream.is_of(value)]
+
+
+def is_of(stream: Stream, epoch: int, count: int) -> Any:
+    """So many messages of a stream in an epoch, or a later one."""
+    found: list[Item] = []
+
+    def seen(item: Item) -> bool:
+        if isinstance(item, Message) and item.stream == name_of(stream.subscribe) and item.epoch >= epoch:
+            found.append(item)
+        return len(found) >= count
+
+    return seen
+
+
+def asked_for(ex: Exchange, word: str) -> int:
+    return sum(word.encode() in frame.payload for frame in ex.received)
+
+
+@pytest.mark.parametrize("name", sorted(bundled()))
+def test_a_dialect_from_end_to_end(name: str, tmp_path: Path) -> None:
+    market, path = MARKETS[name], quick(name, tmp_path)
+    pace, kinds, patience = beats(load_dialect(path))
+    streams = [stream.subscribe for stream in market.streams]
+    counted = None if market.counted is None else market.streams[market.counted]
+    items: list[Item] = []
+    exchange = Exchange(dialect=path, messages=market.messages(), rate=RATE, tls=True, pace=pace, grace=5.0)
+    if counted:
+        exchange.gap(counted.subscribe)
+    exchange.reject(market.bad, "no such stream")
+    exchange.ignore(market.mute)
+    with exchange as ex:
+        endpoint = ex.endpoint("x", subscribe=streams, heartbeat=patience, restart=SOON)
+        with supervise(endpoint, start_method="forkserver") as feed:
+            gap = [is_event(Gap, "x")] if counted else []
+            some = [is_of(stream, 1, FEW) for stream in market.streams]
+            items += collect(feed, all_of(is_event(Restored, "x"), *gap, *some))
+            ex.pause()
+            ex.wait_for(lambda: all(ex.heartbeats[1][kind] >= 3 for kind in kinds))
+            ex.resume()
+            ex.drop()
+            items += collect(feed, all_of(is_event(Restored, "x", 2), *(is_of(stream, 2, FEW) for stream in market.streams)))
+            for stream in (market.bad, market.mute):
+                feed.subscribe("x", [stream])
+                items += collect(feed, is_event(Rejected, "x"))
+        items += feed
+        assert ex.violations == []
+        assert (asked_for(ex, "NOPE") + asked_for(ex, "nope"), asked_for(ex, "MUTE") + asked_for(ex, "mute")) == (1, 2)
+    assert_sound(items)
+    assert [(event.epoch, event.ok, event.failed) for event in events_of(items, "x", Restored)] == [(1, 2, ()), (2, 2, ())]
+    assert [event.stream for event in events_of(items, "x", Rejected)] == [name_of(market.bad), name_of(market.mute)]
+    assert [down.reason.kind for down in events_of(items, "x", Down)] == ["closed_by_peer", "stopped"]
+    assert_delivered(items, market)
+    if counted:
+        assert_gap(items, market, counted)
+    else:
+        assert [gap.cause for gap in events_of(items, "x", Gap)] == ["reconnected"]
+
+
+def assert_delivered(items: list[Item], market: Market) -> None:
+    """Each stream from its start on each connection, whole and in order but for what was left out; nothing else."""
+    names = [name_of(stream.subscribe) for stream in market.streams]
+    messages = messages_of(items, "x")
+    assert {message.stream for message in messages} == set(names)
+    for epoch, group in groupby(messages, lambda message: message.epoch):
+        own = list(group)
+        for at, (stream, name) in enumerate(zip(market.streams, names, strict=True)):
+            found = [market.whose(message.json()) for message in own if message.stream == name]
+            wanted = expected(market, stream)
+            if epoch == 1 and at == market.counted:
+                left_out = next(place for place, value in enumerate(wanted) if value not in found[: place + 1])
+                wanted = wanted[:left_out] + wanted[left_out + 1 :]
+            assert len(found) >= FEW
+            assert found == wanted[: len(found)], (epoch, name)
+
+
+def assert_gap(items: list[Item], market: Market, counted: Stream) -> None:
+    """One message is missing on the first connection, and that is told in front of the one that shows it."""
+    first, second = events_of(items, "x", Gap)
+    assert (first.cause, second.cause) == ("sequence", "reconnected")
+    assert first.got > first.expected
+    if market.own:  # all that a connection gets is counted together
+        assert first.stream is None
+        return
+    following = next(item for item in items[items.index(first) :] if isinstance(item, Message))
+    assert following.stream == first.stream == name_of(counted.subscribe)
