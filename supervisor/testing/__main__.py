@@ -1,7 +1,7 @@
 """`python -m wsadapter.testing serve`: exchanges as a process.
 
-One process serves one exchange, or several: each `--feed NAME=RECORDING[:PORT]` is one. When all listen, one JSON line says
-where, and every command line on standard input is answered by another one:
+One process serves one exchange, or several: each `--feed NAME=RECORDING[@DIALECT][:PORT]` is one. When all listen, one JSON
+line says where, and every command line on standard input is answered by another one:
 
     {"url": "wss://127.0.0.1:41111/", "ca_file": "/tmp/ca.pem", "control": "stdin", "exchanges": {"binance": "wss://..."}}
     {"command": "drop", "ok": true}
@@ -24,6 +24,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from wsadapter.contract.errors import ConfigError
 from wsadapter.testing.certificates import Authority, process_authority
 from wsadapter.testing.commands import CommandError, help_text, run_command
 from wsadapter.testing.exchange import Exchange
@@ -36,6 +37,7 @@ _log = logging.getLogger("wsadapter.testing")
 class _Feed(NamedTuple):
     name: str
     recording: str
+    dialect: str
     port: int
 
 
@@ -49,9 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         return _serve(options)
-    except OSError as error:
+    except (OSError, ConfigError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2 if isinstance(error, FileNotFoundError) else 1
+        return 2 if isinstance(error, FileNotFoundError | ConfigError) else 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,7 +68,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = serve.add_argument
     add("--replay", metavar="NAME|PATH", help="what to send: a bundled recording or a file; default: nothing")
-    add("--feed", metavar="NAME=RECORDING[:PORT]", type=_feed, action="append", default=[], help="one of several exchanges")
+    add(
+        "--feed",
+        metavar="NAME=RECORDING[@DIALECT][:PORT]",
+        type=_feed,
+        action="append",
+        default=[],
+        help="one of several exchanges",
+    )
+    add("--dialect", default="", metavar="NAME|PATH", help="speak it: answers, data by subscription, heartbeats that are held")
+    add("--pace", type=float, default=1.0, metavar="FACTOR", help="the times of the dialect's heartbeats are multiplied by it")
     add("--host", default="127.0.0.1", help="address to listen on")
     add("--port", type=int, default=0, help="of the first exchange, the others follow; default: any free ones")
     add("--tls", action="store_true", help="wss://")
@@ -88,9 +99,10 @@ def _parser() -> argparse.ArgumentParser:
 def _feed(text: str) -> _Feed:
     name, equals, recording = text.partition("=")
     recording, _, port = recording.partition(":") if recording.rpartition(":")[2].isdecimal() else (recording, "", "0")
+    recording, _, dialect = recording.partition("@")
     if not (name and equals and recording):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=RECORDING[:PORT]")
-    return _Feed(name, recording, int(port))
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=RECORDING[@DIALECT][:PORT]")
+    return _Feed(name, recording, dialect, int(port))
 
 
 def _rate(text: str) -> Rate:
@@ -114,7 +126,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _start(options: argparse.Namespace, authority: Authority, running: ExitStack) -> dict[str, Exchange]:
-    feeds = options.feed or [_Feed("exchange", options.replay or "", 0)]
+    feeds = options.feed or [_Feed("exchange", options.replay or "", "", 0)]
     common: dict[str, Any] = {
         "tls": options.tls,
         "authority": authority,
@@ -126,13 +138,15 @@ def _start(options: argparse.Namespace, authority: Authority, running: ExitStack
         "welcome": options.welcome,
         "ack": json.loads(options.ack.read_text()) if options.ack else None,
         "subprotocol": options.subprotocol,
+        "pace": options.pace,
         "host": options.host,
     }
     exchanges: dict[str, Exchange] = {}
     for number, feed in enumerate(feeds):
         port = feed.port or (options.port + number if options.port else 0)
         content = {"replay": feed.recording, "rate": options.rate} if feed.recording else {"loop": False}
-        exchanges[feed.name] = running.enter_context(Exchange(**{**common, **content}, port=port))
+        dialect = feed.dialect or options.dialect
+        exchanges[feed.name] = running.enter_context(Exchange(**{**common, **content}, dialect=dialect, port=port))
         _log.info("%s listens at %s", feed.name, exchanges[feed.name].url)
     return exchanges
 

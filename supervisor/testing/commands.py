@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
+import orjson
+
+from wsadapter.contract.endpoint import Subscription
 from wsadapter.testing.exchange import Exchange
+
+_UNSPLIT: Final = frozenset({"send", "reject", "ignore", "silence", "heed", "gap"})
+"""Commands whose words are taken as one text, as it is: JSON is full of quotes."""
 
 
 class CommandError(ValueError):
@@ -33,6 +39,22 @@ def _plain(name: str, meaning: str) -> _Command:
         getattr(exchange, name)(connection=int(connection) if connection else None)
 
     return _Command(f"{name} [CONNECTION]", meaning, run)
+
+
+def _of_stream(name: str, meaning: str) -> _Command:
+    return _Command(f"{name} STREAM", meaning, lambda exchange, text: getattr(exchange, name)(_stream(text)))
+
+
+def _stream(text: str) -> Subscription:
+    """A name, or a table as JSON."""
+    if not text.startswith("{"):
+        return text
+    stream: Subscription = orjson.loads(text)
+    return stream
+
+
+def _refuse_login(exchange: Exchange, *words: str) -> None:
+    exchange.refuse_login("" if words == ("off",) else " ".join(words) or "invalid key")
 
 
 def _whole(name: str) -> _Command:
@@ -82,6 +104,8 @@ def _status(exchange: Exchange) -> dict[str, Any]:
         "received": len(exchange.received),
         "sent": exchange.sent,
         "closes": exchange.closes,
+        "heartbeats": exchange.heartbeats,
+        "violations": exchange.violations,
     }
 
 
@@ -109,6 +133,14 @@ COMMANDS: dict[str, _Command] = {
     "missing_upgrade": _switch("missing_upgrade", "a 101 without Upgrade"),
     "huge_headers": _switch("huge_headers", "a header of 256 KiB"),
     "http10": _switch("http10", "HTTP/1.0 in the answer"),
+    "reject": _of_stream("reject", "who subscribes it is told no (a dialect is needed for this and what follows)"),
+    "ignore": _of_stream("ignore", "who subscribes it is not answered"),
+    "silence": _of_stream("silence", "it is confirmed, but there are no data"),
+    "heed": _of_stream("heed", "ends these three"),
+    "gap": _of_stream("gap", "one message of it is left out"),
+    "notice": _plain("notice", "clients are asked to connect anew"),
+    "refuse_login": _Command("refuse_login [TEXT|off]", "logins are refused", _refuse_login),
+    "require_login": _switch("require_login", "no subscription without a login"),
     "stop": _Command("stop", "goes away: nobody listens at the port", lambda exchange: exchange.stop()),
     "start": _Command("start", "comes back", _start),
     "status": _Command("status", "what it has seen", _status),
@@ -137,7 +169,7 @@ def help_text() -> str:
 
 def _split(line: str) -> list[str]:
     word, _, rest = line.strip().partition(" ")
-    if word == "send":  # as it is: JSON is full of quotes
+    if word in _UNSPLIT:
         return [word, rest]
     try:
         return [word, *shlex.split(rest)]

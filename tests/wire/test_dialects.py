@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from tests.support.feeds import SOON, all_of, assert_sound, collect, events_of, is_event, messages_of, supervise
 from tests.support.markets import MARKETS, Market, Stream
-from wsadapter import Down, Gap, Item, Message, Rejected, Restored
+from wsadapter import Down, Gap, Item, Message, Rejected, Restored, Subscribed, Up
 from wsadapter.config.dialect import bundled, load_dialect
 from wsadapter.testing import Exchange
 from wsadapter.testing.dialect.orders import name_of
@@ -23,6 +24,7 @@ BEAT = 0.3
 MISSED_AFTER = 1.2
 """Seconds after which the owner must have missed the exchange's heartbeats."""
 FEW = 4
+KEYS = {"key": "K", "secret": "S", "passphrase": "P"}
 
 
 def quick(name: str, folder: Path) -> str:
@@ -140,3 +142,114 @@ def assert_gap(items: list[Item], market: Market, counted: Stream) -> None:
         return
     following = next(item for item in items[items.index(first) :] if isinstance(item, Message))
     assert following.stream == first.stream == name_of(counted.subscribe)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("bitget", "heartbeat"), ("bybit", "heartbeat"), ("kraken_futures", "heartbeat"), ("htx", "answer")]
+)
+def test_each_deadline_is_held_while_the_consumer_sleeps_and_the_owner_is_flooded(name: str, kind: str, tmp_path: Path) -> None:
+    market, path = MARKETS[name], quick(name, tmp_path)
+    pace, _, patience = beats(load_dialect(path))
+    exchange = Exchange(dialect=path, messages=market.messages(), rate=RATE, tls=True, pace=pace, grace=1.0)
+    with exchange as ex:
+        streams = [stream.subscribe for stream in market.streams]
+        endpoint = ex.endpoint("x", subscribe=streams, heartbeat=patience, buffer={"max_bytes": 1 << 20})
+        with supervise(endpoint, start_method="forkserver") as feed:
+            collect(feed, is_event(Restored, "x"))
+            before = ex.heartbeats[1][kind]
+            ex.flood(rate=20_000, duration=2.5)
+            time.sleep(2.5)  # this is the consumer
+            status = feed.status()["endpoints"]["x"]
+            assert ex.violations == []
+            assert ex.heartbeats[1][kind] - before >= 2.5 / BEAT / 2
+            assert (status["state"], status["epoch"]) == ("up", 1)
+            assert status["dropped"] > 0
+
+
+def test_a_client_whose_heartbeats_stay_out_is_dropped_and_comes_back() -> None:
+    items: list[Item] = []
+    with Exchange(dialect="bitget", pace=0.01, grace=0.2) as ex:
+        endpoint = ex.endpoint("x", heartbeat={"interval": 60.0}, restart=SOON)
+        with supervise(endpoint, start_method="forkserver") as feed:
+            items += collect(feed, is_event(Up, "x", 2))
+    assert events_of(items, "x", Down)[0].reason.kind == "closed_by_peer"
+    assert ex.violations[0] == "#1: no heartbeat (text) within 0.25 s and 0.2 s of grace"
+
+
+def test_a_client_that_sends_too_fast_is_closed() -> None:
+    items: list[Item] = []
+    with Exchange(dialect="binance") as ex:
+        endpoint = ex.endpoint("x", limits={"sends": 1000}, restart=SOON)
+        with supervise(endpoint, start_method="forkserver") as feed:
+            items += collect(feed, is_event(Up, "x"))
+            for number in range(6):
+                feed.send("x", f'{{"method":"UNSUBSCRIBE","params":["s{number}"],"id":{number}}}')
+            items += collect(feed, is_event(Down, "x"))
+    (down,) = events_of(items, "x", Down)
+    assert (down.reason.kind, down.reason.code) == ("closed_by_peer", 1008)
+    assert ex.violations == ["#1: more than 4 frames in 1 s"]
+
+
+def test_limits_of_the_dialect_are_kept() -> None:
+    """As many streams as make several frames: no frame names more, and none comes sooner, than the dialect allows."""
+    streams = [f"s{number}" for number in range(1001)]
+    items: list[Item] = []
+    with Exchange(dialect="binance", tls=True) as ex:
+        with supervise(ex.endpoint("x", subscribe=streams), start_method="forkserver") as feed:
+            items += collect(feed, is_event(Restored, "x"))
+        sent = [frame for frame in ex.received if b"SUBSCRIBE" in frame.payload]
+        assert ex.violations == []
+    assert len(sent) == 6
+    assert len(events_of(items, "x", Subscribed)) == 1001
+
+
+def test_a_notice_leads_to_a_planned_change_of_connection() -> None:
+    market = MARKETS["okx"]
+    items: list[Item] = []
+    with Exchange(dialect="okx", messages=market.messages(), rate=RATE, tls=True) as ex:
+        endpoint = ex.endpoint("x", subscribe=[market.streams[0].subscribe], gap_check=False)
+        with supervise(endpoint, start_method="forkserver") as feed:
+            items += collect(feed, is_of(market.streams[0], 1, FEW))
+            ex.notice()
+            items += collect(feed, is_event(Up, "x", 2))
+        items += feed
+        assert ex.violations == []
+    assert not any(b"64008" in message.data for message in messages_of(items, "x"))
+    assert events_of(items, "x", Down)[0].reason.kind not in ("closed_by_peer", "crashed")
+
+
+@pytest.mark.parametrize(
+    ("name", "stream", "login"),
+    [
+        ("okx", {"channel": "orders", "instType": "ANY"}, KEYS),
+        ("deribit", "user.changes.any.any.raw", {"key": "K", "secret": "S"}),
+        ("crypto_com", {"channels": ["user.order"]}, {"key": "K", "secret": "S"}),
+        ("gate", {"channel": "spot.orders", "payload": ["BTC_USDT"]}, {"key": "K", "secret": "S"}),
+        ("coinbase_exchange", {"channels": ["user"], "product_ids": ["BTC-USD"]}, {**KEYS, "secret": "Uw=="}),
+    ],
+)
+def test_who_has_to_log_in_does(name: str, stream: Any, login: dict[str, str], tmp_path: Path) -> None:
+    items: list[Item] = []
+    with Exchange(dialect=quick(name, tmp_path), tls=True, login_required=True) as ex:
+        for own in (login, {}):
+            endpoint = ex.endpoint("x", subscribe=[stream], login=own)
+            with supervise(endpoint, start_method="forkserver") as feed:
+                items += collect(feed, is_event(Restored, "x"))
+            if own:
+                assert ex.violations == []
+        assert ex.violations == ["#2: log in first"]
+    assert [event.ok for event in events_of(items, "x", Restored)] == [1, 0]
+    assert events_of(items, "x", Rejected)[0].error.startswith("log in first")
+
+
+def test_a_refused_login_is_told() -> None:
+    items: list[Item] = []
+    exchange = Exchange(dialect="okx", tls=True)
+    exchange.refuse_login("Invalid apiKey")
+    with exchange as ex:
+        endpoint = ex.endpoint("x", login=KEYS)
+        with supervise(endpoint, start_method="forkserver") as feed:
+            items += collect(feed, is_event(Down, "x"))
+    (down,) = events_of(items, "x", Down)
+    assert down.reason.kind == "login_failed"
+    assert "Invalid apiKey" in down.reason.text

@@ -145,20 +145,26 @@ COMMAND_LINES = [
     "unmute 1", "close 1001 bye", "refuse 503 2 busy", "refuse off", "redirect ws://x/", "redirect off", "slow 9000",
     "slow off",
     "half_handshake tls", "half_handshake off", "accept_and_drop", "ignore_pings off", "wrong_accept on", "missing_upgrade off",
-    "huge_headers", "http10", "status", "reset", "stop", "start", "drop",
+    "huge_headers", "http10", "status", "reset", "stop", "start", "drop", 'reject {"channel":"books"}', "ignore a b",
+    "silence a", "heed a b", 'gap {"channel":"books"}', "notice", "refuse_login wrong key", "refuse_login off",
+    "require_login on",
 ]  # fmt: skip
 
 
 def test_every_command_runs_as_a_line() -> None:
     assert {line.split()[0] for line in COMMAND_LINES} == set(COMMANDS)
-    with Exchange() as ex, RawClient(ex.url):
+    with Exchange(dialect="okx") as ex, RawClient(ex.url):
         for line in COMMAND_LINES:
             run_command(ex, line)
 
 
 @pytest.mark.parametrize(
-    "line", ["", "close x", "drop 1 2", "mute x", "raw xyz", "http10 maybe", "half_handshake x", 'close 1000 "x', "slow"]
-)
+    "line",
+    [
+        "", "close x", "drop 1 2", "reject {", "ignore", "mute x", "raw xyz", "http10 maybe", "half_handshake x",
+        'close 1000 "x', "slow",
+    ],
+)  # fmt: skip
 def test_a_line_that_is_wrong_says_how_it_would_be_right(line: str) -> None:
     with Exchange() as ex, pytest.raises(CommandError, match=r"usage: |known: |quotation"):
         run_command(ex, line)
@@ -178,3 +184,34 @@ def test_the_fixtures_work_in_a_project_of_its_own(tmp_path: Path) -> None:
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_an_exchange_of_a_dialect_as_a_process(serve: Any) -> None:
+    served = serve("--feed", "a=binance@binance", "--feed", "b=okx", "--dialect", "okx", "--rate", "500", "--tls")
+    ca_file = served.ready["ca_file"]
+    with RawClient(served.ready["exchanges"]["a"], ca_file) as a, RawClient(served.ready["exchanges"]["b"], ca_file) as b:
+        assert served.command("a reject nope@trade")["ok"]
+        a.send(1, b'{"method":"SUBSCRIBE","params":["nope@trade"],"id":1}')
+        assert json.loads(a.frame().payload) == {"code": 1, "msg": "no such stream", "id": 1}
+        a.send(1, b'{"method":"SUBSCRIBE","params":["zilusdt@bookTicker"],"id":2}')
+        assert json.loads(a.frame().payload)["id"] == 2
+        assert json.loads(a.frame().payload)["stream"] == "zilusdt@bookTicker"
+        stream = '{"channel":"trades","instId":"ZEN-USDT"}'
+        assert served.command(f"b silence {stream}")["ok"]
+        b.send(1, b'{"op":"subscribe","args":[%s]}' % stream.encode())
+        assert json.loads(b.frame().payload) == {"event": "subscribe", "arg": json.loads(stream)}
+        assert served.command("b notice")["ok"]
+        assert json.loads(b.frame().payload)["code"] == "64008"
+        b.send(1, b"what?")
+        b.send(1, b"ping")
+        assert b.frame() == Frame(1, b"pong")
+        status = served.command("b status")["result"]["b"]
+        assert status["heartbeats"] == {"1": {"heartbeat": 1, "answer": 0, "pong": 0}}
+        assert status["violations"] == ["#1: a frame that the dialect does not know: what?"]
+
+
+def test_a_dialect_that_does_not_exist_is_told() -> None:
+    words = [sys.executable, "-m", "wsadapter.testing", "serve", "--dialect", "binanc"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 2
+    assert 'did you mean "binance"?' in done.stderr
