@@ -373,8 +373,8 @@ class Subscriptions:
 
 
 def _mentioned(stream: Subscription, text: str) -> bool:
-    values = [stream] if isinstance(stream, str) else list(stream.values())
-    return bool(values) and all(str(value) in text for value in values)
+    words = list(_words(stream))
+    return bool(words) and all(word in text for word in words)
 
 
 def _words(value: Any, *, keys: bool = False) -> Iterator[str]:

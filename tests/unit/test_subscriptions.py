@@ -57,6 +57,13 @@ def test_the_late_answer_to_the_first_frame_counts() -> None:
     assert subscriptions.recognise(Text(b'{"result":null,"id":2}')) is None
 
 
+def test_an_error_that_names_a_stream_by_the_words_in_its_lists_is_about_that_one() -> None:
+    subscriptions = Subscriptions(bundled("kraken_futures"))
+    said(subscriptions.restore([{"feed": "book", "product_ids": [product]} for product in ("PI_A", "PI_B")], 0.0))
+    (rejected,) = said(subscriptions.recognise(Text(b'{"event":"alert","message":"Bad request: book PI_B"}')))
+    assert rejected == ("rejected", '{"feed":"book","product_ids":["PI_B"]}', "Bad request: book PI_B")
+
+
 BOOK = {"channel": "book", "symbol": ["BTC/USD", "ETH/USD"]}
 OKX = [{"channel": "books", "instId": "BTC-USDT"}, {"channel": "trades", "instId": "NONE-USDT"}]
 COINBASE = {"channel": "level2", "product_ids": ["BTC-USD"]}
