@@ -401,13 +401,13 @@ class Owner:
         connection = opened.connection
         if opened.hook is not None:
             self._uplink.use_hook(opened.hook, self._assignment, self._wakeup)
-        pace = endpoint.limits.sends_period / endpoint.limits.sends if endpoint.limits.sends else 0.0
         resume = self._assignment.resume
         packed = (self._assignment.dialect or {}).get("payload", {}).get("compression", "")
         unpacker: Unpacks | None = Unpacker(packed) if packed else None
         if opened.hooks is not None:
             unpacker = self._use_hooks(opened.hooks) or unpacker
-        self._wire = Wire(connection, max_message=endpoint.max_message, pace=pace, resume=resume, unpacker=unpacker)
+        longest, pace = endpoint.max_message, endpoint.limits.pace
+        self._wire = Wire(connection, max_message=longest, pace=pace, resume=resume, unpacker=unpacker)
         self._session = Session(self._assignment, salt=int.from_bytes(os.urandom(4), "big"))
         self._phase = _Phase.UP
         fields: dict[str, object] = {

@@ -130,8 +130,9 @@ class Session:
         number = _NUMBERS * (assignment.epoch - 1) if assignment.resume is not None else 0
         self._login = Login(assignment.dialect, assignment.endpoint, number=lambda: self._subscriptions.number())
         self._subscriptions = Subscriptions(
-            assignment.dialect, number=number, channels=assignment.channels, login=self._login.fields
-        )
+            assignment.dialect, number=number, channels=assignment.channels, login=self._login.fields,
+            pace=assignment.endpoint.limits.pace,
+        )  # fmt: skip
         self._unsigned: deque[bool] = deque()
         """Of each frame that is at the hook `sign`: whether it is the login's."""
         self._opening = Opening(assignment.dialect, within=assignment.endpoint.timeouts.handshake)

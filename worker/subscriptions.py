@@ -7,6 +7,7 @@ once, and then reported as stalled. Nothing is parsed unless something is unansw
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -96,12 +97,17 @@ class Subscriptions:
         wall: Callable[[], float] = time.time,
         channels: Mapping[str, Subscription] = MappingProxyType({}),
         login: Callable[[], Mapping[str, Any]] = dict,
+        pace: float = 0.0,
     ) -> None:
         """`dialect` as in dialects/README.md, already checked; None: streams are frames of their own. `number`: above all that
         predecessors on the same connection gave their frames, for answers to those may still come. `wall`: the wall clock.
         `channels`: what the peer had said to the predecessors, see there. `login`: fields of every frame besides
-        its template's."""
+        its template's. `pace`: seconds from one frame to the next, so that the time for an answer begins when its frame's turn
+        has come."""
         self._login = login
+        self._pace = pace
+        self._sent_at = -math.inf
+        """When the last frame is sent, if nothing else is."""
         self.channels: dict[str, Subscription] = dict(channels)
         """What stands for a stream on this connection, as text, by what acks said."""
         self._channel_of: dict[str, int | str] = {
@@ -364,7 +370,8 @@ class Subscriptions:
             content = merge(content, fields)
         frame.numbers.add(self._number)
         frame.tries += 1
-        frame.deadline = now + self._timeout
+        self._sent_at = max(now, self._sent_at + self._pace)
+        frame.deadline = self._sent_at + self._timeout
         return Unsigned(content) if fields and is_signed(content) else orjson.dumps(content)
 
     def _answers_to(self, stream: Subscription) -> int:

@@ -174,6 +174,11 @@ class Limits:
     sends_period: float = 1.0
     """The window of `sends`."""
 
+    @property
+    def pace(self) -> float:
+        """Seconds from one frame to the next; 0: no limit."""
+        return self.sends_period / self.sends if self.sends else 0.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:

@@ -49,6 +49,20 @@ def test_what_is_not_answered_is_asked_once_more_and_then_rejected() -> None:
     assert subscriptions.deadline() is None
 
 
+def test_the_time_for_an_answer_begins_when_the_frames_turn_has_come() -> None:
+    subscriptions = Subscriptions(bundled("kucoin"), pace=0.5)
+    frames = said(subscriptions.restore([f"/market/ticker:{n}" for n in range(100)], 0.0))
+    assert len(frames) == 100
+    assert said(subscriptions.tick(9.9)) == []
+    for number in range(1, 21):
+        assert said(subscriptions.recognise(Text(b'{"type":"ack","id":"%d"}' % number)))
+    assert subscriptions.deadline() == 20.0  # of the 21st, sent at 10 s
+    assert len(said(subscriptions.tick(20.0))) == 1
+    assert said(subscriptions.tick(20.4)) == []
+    assert len(said(subscriptions.tick(59.5))) == 79
+    assert subscriptions.deadline() == 60.0  # what was asked anew waits behind all the others: sent at 50 s
+
+
 def test_the_late_answer_to_the_first_frame_counts() -> None:
     subscriptions = Subscriptions(bundled("binance"))
     said(subscriptions.restore(["a"], 0.0))
