@@ -29,26 +29,27 @@ class Tally:
     """The epoch that is up; 0 while none is."""
     owes_gap: bool = False
     """It came up again, and has not said that something may be missing."""
-    places: set[int] | None = None
-    """Where in the recording the last message may stand; None where the next one may be any."""
+    places: dict[str, set[int]] = field(default_factory=dict)
+    """Where among the messages of its stream the last one may stand; of a stream that is not here the next may be any."""
 
 
 @dataclass
 class Continuity:
-    """The judge. `recordings`: the payloads that each exchange sends, over and over."""
+    """The judge. `recordings`: the payloads of each stream that each exchange sends, over and over."""
 
-    recordings: Mapping[str, Sequence[bytes]]
+    recordings: Mapping[str, Mapping[str, Sequence[bytes]]]
     tallies: dict[str, Tally] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._places: dict[str, dict[bytes, set[int]]] = {}
-        for name, payloads in self.recordings.items():
-            places: dict[bytes, set[int]] = defaultdict(set)
-            for place, payload in enumerate(payloads):
-                places[payload].add(place)
-            self._places[name] = dict(places)
+        self._places: dict[tuple[str, str], dict[bytes, set[int]]] = {}
+        for name, streams in self.recordings.items():
             self.tallies[name] = Tally()
+            for stream, payloads in streams.items():
+                places: dict[bytes, set[int]] = defaultdict(set)
+                for place, payload in enumerate(payloads):
+                    places[payload].add(place)
+                self._places[name, stream] = dict(places)
 
     def feed(self, line: bytes) -> dict[str, Any] | None:
         """One line of the output; gives it back parsed where it is an event."""
@@ -67,25 +68,29 @@ class Continuity:
         if said["number"] != tally.expected:
             tally.missing += max(0, said["number"] - tally.expected)
             self._complain(f"{name}: number {said['number']} came where {tally.expected} was due")
-            tally.places = None
+            tally.places.clear()
         tally.expected = said["number"] + 1
         if said["epoch"] != tally.epoch:
             self._complain(f"{name}: #{said['number']} is of epoch {said['epoch']}, but epoch {tally.epoch} is up")
         if tally.owes_gap:
             tally.owes_gap = False
             self._complain(f"{name}: #{said['number']} follows a new connection without a gap between")
-        self._compare(name, tally, said["number"], payload)
+        self._compare(name, str(said.get("stream")), said["number"], payload)
 
-    def _compare(self, name: str, tally: Tally, number: int, payload: bytes) -> None:
-        known = self._places[name].get(payload, set())
-        size = len(self.recordings[name])
+    def _compare(self, name: str, stream: str, number: int, payload: bytes) -> None:
+        before = self.tallies[name].places
+        known = self._places.get((name, stream), {}).get(payload, set())
         if not known:
-            self._complain(f"{name}: #{number} is not what the exchange sent: {payload[:80]!r}")
-        elif tally.places is not None:
-            known = known & {(place + 1) % size for place in tally.places}  # not &=: it is the index's own set
+            self._complain(f"{name}: #{number} is not what the exchange sent for {stream}: {payload[:80]!r}")
+        elif stream in before:
+            size = len(self.recordings[name][stream])
+            known = known & {(place + 1) % size for place in before[stream]}  # not &=: it is the index's own set
             if not known:
-                self._complain(f"{name}: #{number} does not follow the message before it in what the exchange sent")
-        tally.places = known or None
+                self._complain(f"{name}: #{number} does not follow the message of {stream} before it in what the exchange sent")
+        if known:
+            before[stream] = known
+        else:
+            before.pop(stream, None)
 
     def _event(self, name: str, said: dict[str, Any]) -> None:
         tally = self.tallies[name]
@@ -96,17 +101,17 @@ class Continuity:
                 tally.epoch = said["epoch"]
                 tally.owes_gap = tally.ups > 0 and not said["resumed"]
                 tally.ups += 1
-                tally.places = None
+                tally.places.clear()
             case "down":
                 tally.epoch = 0
             case "gap":
                 tally.gaps += 1
                 tally.owes_gap = False
-                tally.places = None
+                tally.places.clear()
             case "dropped" if said["first"] is not None:
                 tally.dropped += said["count"]
                 tally.expected = max(tally.expected, said["last"] + 1)
-                tally.places = None
+                tally.places.clear()
 
     def _complain(self, problem: str) -> None:
         if len(self.problems) < _MOST_PROBLEMS:

@@ -1,13 +1,16 @@
 """The demonstration: `sh ops/demo [--duration SECONDS]`.
 
-Five local exchanges replay recordings of real ones over wss://, at the recorded pace. `python -m wsadapter.supervise` keeps a
-connection to each, every few seconds something goes wrong, and every line that comes out is checked: the numbers against each
-other, the bytes against what the exchanges sent. Exit codes: 0 all was well, 1 something was not, 2 wrong arguments.
+Five local exchanges speak the dialects of real ones and replay recordings of them over wss://, at the recorded pace.
+`python -m wsadapter.supervise` keeps a connection to each, every few seconds something goes wrong, and every line that comes
+out is checked: the numbers against each other, the bytes against what the exchanges sent. Exit codes: 0 all was well, 1
+something was not, 2 wrong arguments.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +18,7 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from time import monotonic
@@ -28,6 +31,7 @@ from faults import schedule
 from screen import Screen, open_screen
 
 from wsadapter.console.demo import FEEDS, LocalExchanges
+from wsadapter.contract.dialect.templates import stream_name
 from wsadapter.contract.errors import WsAdapterError
 from wsadapter.control import ControlError, ask
 from wsadapter.testing import load_recording
@@ -43,13 +47,36 @@ TICK = 0.25
 _STOP = 30.0
 
 
+STREAM_OF: Mapping[str, Callable[[Any], Any]] = {
+    "binance": lambda message: message.get("stream"),
+    "coinbase": lambda message: {"channels": ["level2_batch"], "product_ids": [message.get("product_id")]}
+    if message["type"] in ("snapshot", "l2update")
+    else None,
+    "bybit": lambda message: message.get("topic"),
+    "okx": lambda message: message["arg"] if "data" in message else None,
+    "htx": lambda message: message.get("ch"),
+}
+"""What a message of each exchange is subscribed by: said once more here, so that nobody is judged by his own words."""
+
+
+def sent_by(name: str) -> dict[str, list[bytes]]:
+    """What an exchange sends for each stream that is subscribed there, as it is delivered: inflated."""
+    sent: dict[str, list[bytes]] = {stream_name(stream): [] for stream in FEEDS[name].subscribe}
+    for recorded in load_recording(FEEDS[name].recording):
+        payload = gzip.decompress(recorded.payload) if recorded.binary else recorded.payload
+        stream = STREAM_OF[name](json.loads(payload))
+        if stream is not None and stream_name(stream) in sent:
+            sent[stream_name(stream)].append(payload)
+    return sent
+
+
 class Runner:
     """`python -m wsadapter.supervise`, its output checked and its log lines kept, each by a thread."""
 
     def __init__(self, exchanges: LocalExchanges, folder: Path) -> None:
         self.name = f"demo-{os.getpid()}"
         self.folder = folder
-        self.judge = Continuity({feed: load_recording(feed).payloads for feed in FEEDS})
+        self.judge = Continuity({name: sent_by(name) for name in FEEDS})
         self.lines: deque[str] = deque()
         """Log lines nobody has taken yet."""
         self._environment = {
@@ -121,7 +148,7 @@ class Demonstration:
         self._screen = screen
         self._duration = duration
         self._began = monotonic()
-        self._faults = schedule(FEEDS)
+        self._faults = schedule(list(FEEDS))
         self._next_fault = self._began + FIRST_FAULT
         self._counts: deque[tuple[float, dict[str, int]]] = deque(maxlen=8)
         self.struck = 0

@@ -1,6 +1,7 @@
 """Local exchanges for demonstrations: `wsadapter.testing` in a process of its own, and a configuration that connects to them.
 
-No network is needed: they replay the bundled recordings of real exchanges over real TLS sockets, at the recorded pace.
+No network is needed: they replay the bundled recordings of real exchanges over real TLS sockets, at the recorded pace, and
+speak those exchanges' dialects.
 """
 
 from __future__ import annotations
@@ -15,14 +16,39 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
-from types import TracebackType
-from typing import IO, Any, Final, Self
+from types import MappingProxyType, TracebackType
+from typing import IO, Any, Final, NamedTuple, Self
 
+from wsadapter.contract.endpoint import Subscription
 from wsadapter.contract.errors import WsAdapterError
 from wsadapter.instance import runtime_folder
 
-FEEDS: Final = ("binance", "coinbase", "kraken", "okx", "htx")
-"""The recordings, each an exchange of that name."""
+
+class Feed(NamedTuple):
+    """One local exchange, and what is subscribed there."""
+
+    recording: str
+    dialect: str
+    subscribe: tuple[Subscription, ...]
+
+
+def _books(*names: str) -> tuple[Subscription, ...]:
+    return tuple({"channel": "books-l2-tbt", "instId": name} for name in names)
+
+
+FEEDS: Final[Mapping[str, Feed]] = MappingProxyType({
+    "binance": Feed(
+        "binance", "binance", ("manausdt@bookTicker", "manausdt@depth@100ms", "zilusdt@depth@100ms", "dentusdt@aggTrade")
+    ),
+    "coinbase": Feed(
+        "coinbase", "coinbase_exchange",
+        tuple({"channels": ["level2_batch"], "product_ids": [product]} for product in ("SKL-USD", "DASH-BTC", "YFI-BTC")),
+    ),
+    "bybit": Feed("bybit", "bybit", ("orderBookL2_25.LTCUSDT", "orderBookL2_25.ETHUSDT", "orderBookL2_25.XTZUSDT")),
+    "okx": Feed("okx", "okx", _books("ELON-USDT", "UNI-USD-SWAP", "ZEN-USDT")),
+    "htx": Feed("htx", "htx", ("market.trioeth.depth.step0", "market.borusdt.depth.step0", "market.omgbtc.depth.step0")),
+})  # fmt: skip
+"""Each an exchange of that name."""
 _SERVE: Final = (sys.executable, "-m", "wsadapter.testing", "serve", "--tls", "--loop", "--live", "--until-eof")
 _START_TIMEOUT: Final = 30.0
 _ANSWER_TIMEOUT: Final = 10.0
@@ -36,18 +62,18 @@ class ExchangesFailed(WsAdapterError):
 class LocalExchanges:
     """While it is entered, the exchanges run; their process ends with this one, however this one ends."""
 
-    def __init__(self, folder: Path, feeds: tuple[str, ...] = FEEDS) -> None:
+    def __init__(self, folder: Path) -> None:
         """`folder` takes the certificate and what the process has to say."""
         self.ca_file = folder / "ca.pem"
         self.urls: dict[str, str] = {}
         """wss:// address of each."""
-        self._feeds = feeds
         self._log = folder / "exchanges.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._unread = b""
 
     def __enter__(self) -> Self:
-        words = [word for feed in self._feeds for word in ("--feed", f"{feed}={feed}")]
+        feeds = [f"{name}={feed.recording}@{feed.dialect}" for name, feed in FEEDS.items()]
+        words = [word for feed in feeds for word in ("--feed", feed)]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own module
                 [*_SERVE, *words, "--ca-file", str(self.ca_file)],
@@ -126,13 +152,29 @@ class LocalExchanges:
 
 def configuration(urls: Mapping[str, str], ca_file: Path, name: str) -> str:
     """An ordinary configuration that connects to local exchanges."""
-    endpoints = "\n".join(f"[endpoints.{feed}]\nurl = {json.dumps(url)}\n" for feed, url in urls.items())
+    endpoints = "\n".join(_endpoint(name, url) for name, url in urls.items())
     return (
         f"[supervisor]\nname = {json.dumps(name)}\n\n"
+        f"[defaults]\ngap_check = false # the recordings start over, and the numbers in them\n\n"
         f"[defaults.tls]\nca_file = {json.dumps(str(ca_file))}\n\n"
         f"[defaults.restart]\nbackoff_max = 2\n\n"
         f"{endpoints}"
     )
+
+
+def _endpoint(name: str, url: str) -> str:
+    streams = "".join(f"    {_toml(stream)},\n" for stream in FEEDS[name].subscribe)
+    return (
+        f"[endpoints.{name}]\nurl = {json.dumps(url)}\ndialect = {json.dumps(FEEDS[name].dialect)}\n"
+        f"subscribe = [\n{streams}]\n"
+    )
+
+
+def _toml(stream: Subscription) -> str:
+    """A string, or a table of strings and lists of them."""
+    if isinstance(stream, str):
+        return json.dumps(stream)
+    return "{ " + ", ".join(f"{key} = {json.dumps(value)}" for key, value in stream.items()) + " }"
 
 
 @contextmanager

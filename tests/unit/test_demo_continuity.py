@@ -23,7 +23,7 @@ def _load() -> Any:
 
 @pytest.fixture
 def judge() -> Any:
-    return _load().Continuity({"a": [b"[0]", b"[1]", b"[2]", b"[1]"]})
+    return _load().Continuity({"a": {"s": [b"[0]", b"[1]", b"[2]", b"[1]"], "t": [b"[7]", b"[8]"]}})
 
 
 def tell(judge: Any, *lines: dict[str, Any] | tuple[int, int, bytes]) -> None:
@@ -32,13 +32,21 @@ def tell(judge: Any, *lines: dict[str, Any] | tuple[int, int, bytes]) -> None:
             judge.feed(orjson.dumps({"endpoint": "a", **line}) + b"\n")
         else:
             number, epoch, data = line
-            judge.feed(b'{"endpoint":"a","epoch":%d,"number":%d,"received_at":1,"data":%b}\n' % (epoch, number, data))
+            head = b'{"endpoint":"a","epoch":%d,"number":%d,"stream":"%b"' % (epoch, number, b"t" if data > b"[6]" else b"s")
+            judge.feed(head + b',"received_at":1,"data":%b}\n' % data)
 
 
 UP = {"event": "up", "epoch": 1, "resumed": False}
 DOWN = {"event": "down", "epoch": 1}
 UP_AGAIN = {"event": "up", "epoch": 2, "resumed": False}
 GAP = {"event": "gap", "epoch": 2}
+
+
+def test_each_stream_is_compared_by_itself(judge: Any) -> None:
+    tell(judge, UP, (1, 1, b"[0]"), (2, 1, b"[8]"), (3, 1, b"[1]"), (4, 1, b"[7]"), (5, 1, b"[2]"))
+    assert judge.problems == []
+    tell(judge, (6, 1, b"[7]"))
+    assert "#6 does not follow the message of t before it" in judge.problems[0]
 
 
 def test_what_is_as_promised_passes(judge: Any) -> None:
@@ -53,7 +61,7 @@ def test_what_is_as_promised_passes(judge: Any) -> None:
     [
         ([UP, (1, 1, b"[0]"), (3, 1, b"[2]")], "number 3 came where 2 was due"),
         ([UP, (1, 1, b"[0]"), (1, 1, b"[1]")], "number 1 came where 2 was due"),
-        ([UP, (1, 1, b"[0]"), (2, 1, b"[2]")], "#2 does not follow the message before it"),
+        ([UP, (1, 1, b"[0]"), (2, 1, b"[2]")], "#2 does not follow the message of s before it"),
         ([UP, (1, 1, b"[9]")], "#1 is not what the exchange sent"),
         ([UP, DOWN, UP_AGAIN, (1, 2, b"[0]")], "#1 follows a new connection without a gap between"),
         ([UP, UP_AGAIN], "epoch 2 is up while epoch 1 was not down"),
