@@ -36,7 +36,7 @@ _COMMANDS = [
     ("python -m wsadapter status", "a table of the endpoints; `--json` for programs; a probe by its exit code"),
     ("python -m wsadapter restart NAME", "a new owner for an endpoint; returns when it is up; also leaves `fatal`"),
     ("python -m wsadapter stop", "stops the supervisor; returns when it has stopped"),
-    ("python -m wsadapter.testing serve", "an exchange to test against; `--help` lists how it misbehaves"),
+    ("python -m wsadapter.testing serve", "an exchange to test against; `--help` lists what it speaks, and how it misbehaves"),
 ]
 _SIGNALS = [
     ("SIGTERM, SIGINT", "stop: close every connection with 1000, write what was received, exit 0; a second one: at once"),

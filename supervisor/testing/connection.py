@@ -11,10 +11,8 @@ import asyncio
 import socket
 import ssl
 import struct
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from enum import Enum
-from typing import Protocol
 
 from wsadapter.testing import frames as ws
 from wsadapter.testing.deflate import Deflate
@@ -23,7 +21,6 @@ from wsadapter.testing.frames import ClientFrame, ClientFrames, ProtocolViolatio
 from wsadapter.testing.handshake import (
     MAX_REQUEST,
     BadRequest,
-    Manners,
     Refusal,
     Request,
     accept_response,
@@ -31,8 +28,9 @@ from wsadapter.testing.handshake import (
     parse_request,
     refusal_response,
 )
-from wsadapter.testing.ledger import Ledger, Received
-from wsadapter.testing.script import Answer, Frame
+from wsadapter.testing.house import Attendant, House
+from wsadapter.testing.ledger import Received
+from wsadapter.testing.script import Frame
 from wsadapter.testing.tls import ServerTls
 
 _CLOSE_WAIT = 5.0
@@ -51,51 +49,6 @@ class Stage(Enum):
     OPEN = "open"
     CLOSING = "closing"
     GONE = "gone"
-
-
-class Attendant(Protocol):
-    """Who converses with one client in its exchange's dialect. Times are the event loop's."""
-
-    def opened(self) -> None:
-        """The handshake is done."""
-
-    def message(self, message: Frame) -> None:
-        """A client's message."""
-
-    def control(self, opcode: int, payload: bytes) -> None:
-        """A client's ping or pong; the ping is answered."""
-
-    def sent(self) -> None:
-        """Data went out."""
-
-    def gone(self) -> None:
-        """The connection has ended."""
-
-
-def _nothing(connection: Connection) -> None:
-    """Until the server says what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class House:
-    """What all connections of an exchange share."""
-
-    manners: Manners
-    ledger: Ledger
-    answer: Callable[[Frame], Answer]
-    welcome: tuple[bytes, ...]
-    """Encoded frames."""
-    subprotocol: str | None
-    tls_context: ssl.SSLContext | None
-    coalesce: bool
-    attend: Callable[[Connection], Attendant] | None = None
-    """Where there is a dialect; the script answers only what that does not know."""
-    on_connected: Callable[[Connection], None] = _nothing
-    """TCP is there."""
-    on_open: Callable[[Connection], None] = _nothing
-    on_subscribed: Callable[[Connection], None] = _nothing
-    """At the first accepted subscription."""
-    on_gone: Callable[[Connection], None] = _nothing
 
 
 class Connection(asyncio.Protocol):

@@ -25,12 +25,12 @@ from typing import Any, Self, TypeVar
 from wsadapter.config.dialect import load_dialect
 from wsadapter.contract.endpoint import Endpoint, Tls
 from wsadapter.testing.certificates import Authority, CertificateKind, ca_file, process_authority, server_context
-from wsadapter.testing.connection import House
 from wsadapter.testing.dialect.line import Venue
 from wsadapter.testing.dialect.obedient import Obedient
 from wsadapter.testing.feed import Messages, Rate, Source
 from wsadapter.testing.frames import PING, encode_frame, encode_message
 from wsadapter.testing.handshake import HalfHandshake, Manners, Refusal
+from wsadapter.testing.house import House
 from wsadapter.testing.ledger import Ledger
 from wsadapter.testing.observed import Observed
 from wsadapter.testing.recording import load_recording

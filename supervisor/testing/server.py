@@ -12,10 +12,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
 
-from wsadapter.testing.connection import Attendant, Connection, House
+from wsadapter.testing.connection import Connection
 from wsadapter.testing.dialect.line import Line, Share, Venue
 from wsadapter.testing.feed import Listener, Pump, Source, flood_frames
 from wsadapter.testing.handshake import Manners
+from wsadapter.testing.house import Attendant, House
 
 Resume = Literal["start", "continue"]
 _FLOOD_TICK = 0.01
