@@ -1,6 +1,7 @@
 """For tests of programs that use wsadapter: an exchange that misbehaves on command, recordings, and a feed without sockets.
 
-`Exchange`        a WebSocket server on real sockets, with TLS by a throw-away authority (`Authority`)
+`Exchange`        a WebSocket server on real sockets, with TLS by a throw-away authority (`Authority`); it may speak the dialect
+                  of a real exchange
 `FakeFeed`        iterates given items without processes or sockets
 `load_recording`  what real exchanges sent, with times
 `wsadapter.testing.fixtures`  the same as pytest fixtures: `pytest_plugins = ["wsadapter.testing.fixtures"]`

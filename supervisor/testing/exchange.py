@@ -185,8 +185,9 @@ class Exchange(Observed, Obedient):
         settings.setdefault("url", self.url)
         if self._venue:
             settings.setdefault("dialect", self._dialect)
-            if self._pace != 1.0:
-                settings["heartbeat"] = {**self._venue.paced_heartbeat(self._pace), **settings.get("heartbeat", {})}
+            own = settings.get("heartbeat", {})
+            if self._pace != 1.0 and isinstance(own, Mapping):
+                settings["heartbeat"] = {**self._venue.paced_heartbeat(self._pace), **own}
         if self._authority:
             given = settings.get("tls", {})
             tls = Tls(**given) if isinstance(given, Mapping) else given

@@ -41,8 +41,6 @@ class Market(NamedTuple):
     """Which of the streams has numbers."""
     own: Callable[[Any], Any] | None = None
     """A message without what belongs to the connection, its channels and numbers; None: it has no such."""
-    first: tuple[Any, ...] = ()
-    """What else was said to the recorded client, and is missing in the recording."""
 
     def whose(self, value: Any) -> Any:
         """A message, to be compared with those of other connections."""
@@ -52,8 +50,7 @@ class Market(NamedTuple):
         """All of them."""
         recorded = list(load_recording(self.recording)) if self.recording else []
         made = [stream.make(n) for n in range(1, _MANY + 1) for stream in self.streams if stream.make]
-        said = [Recorded(0.0, orjson.dumps(value), False) for value in self.first]
-        return Recording("market", [*said, *recorded, *(Recorded(0.0, orjson.dumps(value), False) for value in made)])
+        return Recording("market", [*recorded, *(Recorded(0.0, orjson.dumps(value), False) for value in made)])
 
 
 def _at(*path: Any, is_: Any) -> Callable[[Any], bool]:
@@ -201,11 +198,6 @@ def _bitfinex(number: int, **said: str) -> Stream:
 
 def _kraken_v1(channel: int, pair: str) -> Stream:
     return Stream({"pair": [pair], "subscription": {"name": "book", "depth": 1000}}, _at(0, is_=channel))
-
-
-def _kraken_v1_ack(channel: int, pair: str) -> dict[str, Any]:
-    about = {"channelID": channel, "channelName": "book-1000", "pair": pair, "subscription": {"name": "book", "depth": 1000}}
-    return {"event": "subscriptionStatus", "status": "subscribed", **about}
 
 
 def _coinbase_exchange(channel: str, product: str, *types: str) -> Stream:
@@ -378,7 +370,6 @@ MARKETS: dict[str, Market] = {
         [_kraken_v1(320, "XBT/USD"), _kraken_v1(1152, "DASH/EUR")],
         {"pair": ["NOPE/USD"], "subscription": {"name": "trade"}}, {"pair": ["MUTE/USD"], "subscription": {"name": "trade"}},
         "kraken", None, lambda value: value[1:],
-        (_kraken_v1_ack(320, "XBT/USD"), _kraken_v1_ack(1152, "DASH/EUR")),
     ),
     "kucoin": Market(
         [_named("topic", "/market/level2:BCHSV-USDT"), _named("topic", "/market/level2:SNX-BTC")],

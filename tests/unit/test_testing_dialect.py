@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -242,7 +243,7 @@ class Client:
         return steps
 
 
-def said(steps: list[Step]) -> list[Any]:
+def said(steps: Iterable[Step]) -> list[Any]:
     return [step.frame for step in steps if isinstance(step, Say)]
 
 
@@ -326,6 +327,9 @@ def test_nothing_may_be_said_before_the_welcome_and_while_it_settles() -> None:
     client = Client("crypto_com")
     early = client.opened()
     assert next(early.control(9, b"", 0.5)) == Note("something was sent 0.50 s after the handshake, settle is 1 s")
+    asked = said(early._question(0.5))[0]
+    answer = {"id": asked["id"], "method": "public/respond-heartbeat"}
+    assert list(early.message(json.dumps(answer), 0.6)) == [Beat("answer")]  # that is allowed
     assert list(early.control(9, b"", 1.0)) == [Beat("heartbeat")]
 
 
@@ -390,6 +394,14 @@ def test_a_recording_loses_all_that_is_no_data() -> None:
     assert [t for t in taken if t] == [b"[1,[1],1]", b"[1,[3],2]"]
     (beat,) = said(list(client.talk._heartbeats()))
     assert beat == [1, "hb", 3]
+
+
+def test_without_the_recorded_answers_messages_tell_by_themselves_what_their_channel_is() -> None:
+    messages = ['[320,{"b":[]},"book-1000","XBT/USD"]', '[17,{"b":[]},"book-100","XBT/USD"]', '{"event":"heartbeat"}']
+    client = Client("kraken_v1", messages=messages)
+    client.subscribes({"pair": ["XBT/USD"], "subscription": {"name": "book", "depth": 100}})
+    taken = [client.outlet.take(message.encode(), None) for message in messages]
+    assert taken == [None, b'[1,{"b":[]},"book-100","XBT/USD"]', None]
 
 
 def test_one_message_is_left_out_where_the_next_one_shows_it() -> None:

@@ -41,15 +41,16 @@ def terms(heartbeat: Heartbeat, *, questions: bool, beats: bool, pace: float, gr
     """
     owes = heartbeat.kind != "none" and heartbeat.interval > 0
     idle = heartbeat.when == "idle"
-    asks: list[Due] = [*(["question"] if questions else []), *(["beat"] if beats else [])]  # type: ignore[list-item]
+    own: tuple[tuple[Due, bool], ...] = (("question", questions), ("beat", beats))
+    asks = tuple(due for due, has in own if has)
     if not asks and not idle and not heartbeat.server_interval:
-        asks = ["ping"]
+        asks = ("ping",)
     return Terms(
         owed_every=heartbeat.interval * pace if owes else 0.0,
         when_idle=idle,
         owed=heartbeat.kind,
         ask_every=(heartbeat.server_interval or heartbeat.interval) * pace if asks else 0.0,
-        asks=tuple(asks),
+        asks=asks,
         answer_within=heartbeat.timeout * pace + grace,
         grace=grace,
     )
@@ -105,9 +106,13 @@ class Beats:
             self._suspected_at = now
         return failed if now >= self._suspected_at + SECOND_LOOK else ""
 
+    def unanswered(self, now: float) -> bool:
+        """Whether an answer is overdue, not a heartbeat of the client's own."""
+        return bool(self._open) and now >= self._open[0][1]
+
     def _failed(self, now: float) -> str:
         terms = self._terms
-        if self._open and now >= self._open[0][1]:
+        if self.unanswered(now):
             return f"no answer to a heartbeat of the exchange's within {terms.answer_within:g} s"
         if terms.owed_every and now >= self._owed_until():
             return f"no heartbeat ({terms.owed}) within {terms.owed_every:g} s and {terms.grace:g} s of grace"

@@ -126,7 +126,9 @@ class Line:
                     self.connection.reply(encoded)
                 else:
                     self.connection.send_answers(encoded)
+                self.sent()
             case Ping(payload):
+                self.sent()
                 self.connection.send_frames([ws.encode_frame(ws.PING, payload)])
             case Beat(kind):
                 self._venue.ledger.note_heartbeat(self.connection.id, kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
 from collections.abc import Iterable
 from typing import Any, Final
@@ -10,11 +11,13 @@ from typing import Any, Final
 import orjson
 
 from wsadapter.contract.dialect.fields import Fields, as_text
+from wsadapter.contract.dialect.paths import look_up
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.testing.dialect.speech import Speech
 from wsadapter.testing.recording import Recorded
 
 NO_DATA: Final = object()
+_BREAKS: Final = re.compile(r"[-\s:@]+")
 Payload = str | bytes | Recorded
 
 
@@ -26,7 +29,8 @@ class Market:
         self._speech = speech
         self._compression = str(speech.dialect.get("payload", {}).get("compression", ""))
         self._known: dict[bytes, Any] = {}
-        self._bindings: list[tuple[str, Any]] = []
+        self._bindings: dict[str, Any] = {}
+        """Channel = the answer that gave it to a stream of the recorded client's."""
         for message in messages:
             payload = payload_of(message)
             self._known[payload] = self._look(payload)
@@ -37,18 +41,23 @@ class Market:
         return self._look(payload) if found is None else found
 
     def _look(self, payload: bytes) -> Any:
-        text = self._inflated(payload)
+        text = self.text(payload)
         try:
             value = orjson.loads(text)
         except orjson.JSONDecodeError:
             return NO_DATA
         if (channel := self._speech.bound(value)) is not None:
-            self._bindings.append((as_text(channel), value))
+            self._bindings[as_text(channel)] = value
         return value if self._speech.is_data(text, value) else NO_DATA
 
     def recorded_channels(self, part: Subscription) -> list[str]:
-        """What the recorded client's answers called a stream, or a part of one that is answered by itself."""
-        return [channel for channel, answer in self._bindings if self._is_about(answer, part)]
+        """What the recorded client's answers called a stream, or a part of one that is answered by itself. Where the recording
+        has no such answers: what messages are called that themselves say all that the stream says ("book-1000", "XBT/USD")."""
+        if self._bindings:
+            return [channel for channel, answer in self._bindings.items() if self._is_about(answer, part)]
+        path, words = self._speech.dialect.get("stream", {}).get("path", ""), _words(part)
+        data = (value for value in self._known.values() if value is not NO_DATA)
+        return sorted({as_text(look_up(value, path)) for value in data if words <= _said(value)})
 
     def _is_about(self, answer: Any, part: Subscription) -> bool:
         rule = self._speech.ack or {}
@@ -58,7 +67,8 @@ class Market:
             return said is not None and fields.fits(part, said)
         return _words(part) <= _words(answer)
 
-    def _inflated(self, payload: bytes) -> bytes:
+    def text(self, payload: bytes) -> bytes:
+        """A message without its compression."""
         try:
             match self._compression:
                 case "gzip":
@@ -89,6 +99,12 @@ def payload_of(message: Payload) -> bytes:
     if isinstance(message, Recorded):
         return message.payload
     return message.encode() if isinstance(message, str) else message
+
+
+def _said(value: Any) -> set[str]:
+    """The words of the texts that stand in a message itself, not deeper."""
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return {word for item in items if isinstance(item, str) for word in _BREAKS.split(item)}
 
 
 def _words(value: Any) -> set[str]:

@@ -46,6 +46,8 @@ class Outlet:
         if self._streams is None:
             return
         self._streams.know([stream])
+        if not channels:
+            return
         for part in self._speech.entries(stream):
             for channel in self._market.recorded_channels(part):
                 self._recorded[channel] = stream
@@ -84,7 +86,8 @@ class Outlet:
 
     def _may_be_missed(self, payload: bytes, value: Any) -> bool:
         """Whether its lack can be told by a number, and one before it was sent; so it is where nothing is counted."""
-        fitting = (rule for rule in self._gaps if rule.get("contains", "").encode() in payload)
+        text = self._market.text(payload)
+        fitting = (rule for rule in self._gaps if rule.get("contains", "").encode() in text)
         rule = next((rule for rule in fitting if matches(value, rule.get("match", {}))), None)
         if rule is None:
             return self._number > 1 if self._counts else not self._gaps

@@ -136,7 +136,7 @@ class Talk:
                     yield Ping(payload)
         if text := self._beats.overdue(now):
             yield Note(text)
-            yield Leave(HEARTBEAT_LOST if text.startswith("no answer") else None, "heartbeat")
+            yield Leave(HEARTBEAT_LOST if self._beats.unanswered(now) else None, "heartbeat")
 
     def _question(self, now: float) -> Iterator[Step]:
         for rule, template in self._speech.answers:
@@ -171,7 +171,6 @@ class Talk:
 
     def message(self, text: str, now: float) -> Iterator[Step]:
         """A text message."""
-        yield from self._too_early(now)
         try:
             value = orjson.loads(text)
         except orjson.JSONDecodeError:
@@ -181,6 +180,7 @@ class Talk:
                 self._beats.answered(answer)
                 yield Beat("answer")
                 return
+        yield from self._too_early(now)
         understood = self._speech.understand(text, value)
         if understood.meaning is Meaning.HEARTBEAT:
             self._beats.heard(now)
