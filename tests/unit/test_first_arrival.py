@@ -296,7 +296,7 @@ def showings(draw: st.DrawFn) -> list[tuple[str, int, int]]:
     return happened
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(showings())
 def test_whatever_happens_each_message_comes_once_and_in_order(happened: list[tuple[str, int, int]]) -> None:
     fan = Fan()
