@@ -58,11 +58,16 @@ def span_for(endpoint: Endpoint, dialect: Mapping[str, Any] | None) -> float:
 class _Window:
     """The identities of one stream."""
 
-    __slots__ = ("delivered", "shown")
+    __slots__ = ("before", "begun_by", "delivered", "shown")
 
     def __init__(self) -> None:
         self.delivered: dict[int, int] = {}
-        """How often each was delivered."""
+        """How often each was delivered, since the snapshot."""
+        self.before: dict[int, int] = {}
+        """The same of what was delivered before it."""
+        self.begun_by: int | None = None
+        """Whose snapshot it was: what that member shows from there on belongs behind it. What another one shows of `before`
+        does not."""
         self.shown: dict[int, dict[int, int]] = {}
         """Per member how often it showed each."""
 
@@ -70,13 +75,25 @@ class _Window:
         """Notes that a member showed it; whether it is to be delivered."""
         shown = self.shown.setdefault(member, {})
         times = shown[identity] = shown.get(identity, 0) + 1
+        times -= self.before.get(identity, 0) if member != self.begun_by else 0
         if times <= self.delivered.get(identity, 0):
             return False
         self.delivered[identity] = times
         return True
 
+    def begin_anew(self, member: int) -> None:
+        """It showed a snapshot that was delivered."""
+        for identity, times in self.delivered.items():
+            self.before[identity] = self.before.get(identity, 0) + times
+        self.delivered, self.shown, self.begun_by = {}, {}, member
+
     def forget(self, identity: int) -> None:
         """One delivery of it."""
+        if identity in self.before:
+            self.before[identity] -= 1
+            if self.before[identity] <= 0:
+                del self.before[identity]
+            return
         left = self.delivered.get(identity, 0) - 1
         for counts in (self.delivered, *self.shown.values()):
             if identity not in counts:
@@ -128,7 +145,7 @@ class Merge:
                     kept.append(place)
             elif identity == SNAPSHOT:
                 if leading:
-                    self._windows.pop(stream, None)
+                    self._window(stream).begin_anew(member)
                     kept.append(place)
             elif self._is_new(member, stream, identity, now):
                 kept.append(place)
@@ -141,10 +158,14 @@ class Merge:
             window.forget(identity)
 
     def _is_new(self, member: int, stream: str | None, identity: int, now: float) -> bool:
-        window = self._windows.get(stream)
-        if window is None:
-            window = self._windows[stream] = _Window()
+        window = self._window(stream)
         if not window.is_new(member, identity):
             return False
         self._order.append((now, window, identity))
         return True
+
+    def _window(self, stream: str | None) -> _Window:
+        window = self._windows.get(stream)
+        if window is None:
+            window = self._windows[stream] = _Window()
+        return window

@@ -62,6 +62,16 @@ def test_behind_a_snapshot_of_the_lead_its_changes_come_again() -> None:
     assert merge.new(0, [SNAPSHOT, 11, 20], ["a", "a", "b"], NOW) == [0, 1]
 
 
+def test_what_another_one_shows_late_of_before_the_leads_snapshot_is_not_repeated() -> None:
+    merge = Merge()
+    merge.lead = 0
+    assert merge.new(0, [10, 11, SNAPSHOT, 12], None, NOW) == [0, 1, 2, 3]
+    assert merge.new(1, [10, 11, SNAPSHOT, 12, 13], None, NOW) == [4]
+    merge.lead = 1
+    assert merge.new(1, [10, 13, SNAPSHOT, 13], None, NOW) == [0, 1, 2, 3]  # a second 10 and a second 13; its own snapshot
+    assert merge.new(0, [13, 14], None, NOW) == [1]
+
+
 def test_what_is_remembered_is_bounded() -> None:
     merge = Merge(remembered=2)
     merge.new(0, [10, 11, 12], None, NOW)
