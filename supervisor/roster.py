@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from wsadapter.config import checked
 from wsadapter.contract.endpoint import Endpoint, Subscription
-from wsadapter.contract.errors import DuplicateEndpoint, UnknownEndpoint, UsageError
+from wsadapter.contract.errors import DuplicateEndpoint, NotConnected, UnknownEndpoint, UsageError
 from wsadapter.inbox import Inbox
 from wsadapter.ledger import key_of
 from wsadapter.managed import ManagedEndpoint, Office
@@ -40,17 +40,20 @@ class Roster:
         """Endpoints whose predecessor of the same name has not ended, by that."""
         self._removed: dict[str, Kept] = {}
         self._pooled: set[str] = set()
-        """Members of a pool: no configuration names them."""
+        """Members of a pool, be it gone: no configuration names them."""
+        self._whole: dict[str, Endpoint] = {}
+        """Those that are groups and those that are not, as they were configured."""
         self.main = Inbox()
         self._inboxes: dict[str, Inbox] = {}
 
     # -- who is meant ----------------------------------------------------------------------------------------------------
 
     def find(self, name: str) -> Kept:
-        """The one of that name. Raises `UsageError` where it is a group, `UnknownEndpoint`."""
-        if len(self.groups.get(name, ())) > 1:
+        """The one of that name, be it a shard that its group has the name of. Raises `UsageError` where it is a group only,
+        `UnknownEndpoint`."""
+        if name not in self.endpoints and len(self.groups.get(name, ())) > 1:
             raise UsageError(f"{name} is spread over {', '.join(self.groups[name])}; say which of them is meant")
-        return self.members(name)[0]
+        return self.endpoints[name] if name in self.endpoints else self.members(name)[0]
 
     def members(self, name: str) -> list[Kept]:
         """The shards of a group, or the one endpoint of that name. Raises `UnknownEndpoint`."""
@@ -58,6 +61,15 @@ class Roster:
             return [self.endpoints[member] for member in self.groups.get(name, (name,))]
         except KeyError:
             raise UnknownEndpoint(name, sorted(self.endpoints)) from None
+
+    def all_up(self, name: str) -> list[Kept]:
+        """The shards of a group, or the one endpoint. Raises `NotConnected` where not all of a group are up: nothing may have
+        been sent to one where another refuses it."""
+        members = self.members(name)
+        down = next((managed for managed in members if managed.state != "up"), None)
+        if down is not None and len(members) > 1:
+            raise NotConnected(f"{down.name} of {name} is {down.state}: nothing was sent")
+        return members
 
     def fit(self, name: str) -> Kept:
         """One that is up, where there is one."""
@@ -100,32 +112,41 @@ class Roster:
         endpoint = checked(endpoint)
         if endpoint.name in self.groups:
             raise DuplicateEndpoint(endpoint.name)
-        _, dialect = with_dialect(endpoint, self._given)
+        whole, dialect = with_dialect(endpoint, self._given)
         members = parts(endpoint, {}, capacity(dialect))
+        self._check_free(member.name for member in members)
         if members != [endpoint]:
             self.groups[endpoint.name] = [member.name for member in members]
+        self._whole[endpoint.name] = whole
         for member in members:
             self._add_part(member)
 
     def add_member(self, endpoint: Endpoint, number: int, inbox: Inbox) -> Kept:
         """For a pool: the endpoint NAME#`number`, whose items go to the pool's inbox."""
         name = f"{endpoint.name}{MARK}{number}"
-        if name in self.endpoints:
-            raise DuplicateEndpoint(name)
-        self._inboxes[name] = inbox
-        self._pooled.add(name)
-        return self._add_part(replace(endpoint, name=name))
+        self._check_free([name])
+        return self._add_part(replace(endpoint, name=name), pool=inbox)
 
     def enter(self, managed: Kept) -> None:
         """An endpoint that is made already, new or of another supervisor."""
         self.endpoints[managed.name] = managed
         self._entered(managed, waits=managed in self.awaiting.values())
 
-    def _add_part(self, part: Endpoint) -> Kept:
-        """What its name marks as part of a larger whole may be called so, where a user's endpoint may not."""
+    def _check_free(self, names: Iterable[str]) -> None:
+        """Before anything is changed for them. Raises `DuplicateEndpoint`."""
+        if taken := next((name for name in names if name in self.endpoints), None):
+            raise DuplicateEndpoint(taken)
+
+    def _add_part(self, part: Endpoint, pool: Inbox | None = None) -> Kept:
+        """What its name marks as part of a larger whole may be called so, where a user's endpoint may not. `pool`: where the
+        items of a pool's member go."""
         endpoint = replace(checked(replace(part, name=part.name.partition(MARK)[0])), name=part.name)
-        if endpoint.name in self.endpoints:
-            raise DuplicateEndpoint(endpoint.name)
+        if pool is not None:
+            self._inboxes[endpoint.name] = pool
+            self._pooled.add(endpoint.name)
+        elif endpoint.name in self._pooled:  # a pool that is gone had a member of that name
+            self._pooled.discard(endpoint.name)
+            del self._inboxes[endpoint.name]
         endpoint, dialect = with_dialect(endpoint, self._given)
         before = self._removed.pop(endpoint.name, None)
         kind = Replicas if endpoint.replicas > 1 else ManagedEndpoint
@@ -146,7 +167,6 @@ class Roster:
     def _remove_part(self, name: str) -> Kept:
         managed = self.endpoints[name]
         managed.stop()
-        self._pooled.discard(name)
         del self.endpoints[name]
         self._removed[name] = managed
         group = self._group_of(name)
@@ -165,16 +185,19 @@ class Roster:
         most = 0 if name in self._pooled else capacity(members[0].dialect)
         have = {key for managed in members for key in managed.ledger.wanted}
         new = list({key_of(stream): stream for stream in streams if key_of(stream) not in have}.values())
-        for shard, more in spread(group, new, {m.name: len(m.ledger.wanted) for m in members}, most).items():
-            if shard in self.endpoints:
+        placed = spread(group, new, {m.name: len(m.ledger.wanted) for m in members}, most)
+        own = {managed.name for managed in members}
+        self._check_free(shard for shard in placed if shard not in own)
+        for shard, more in placed.items():
+            if shard in own:
                 self.endpoints[shard].subscribe(more)
             else:
                 self.groups.setdefault(group, [members[0].name]).append(shard)
                 self._add_part(replace(members[0].endpoint, name=shard, subscribe=tuple(more)))
 
     def unsubscribe(self, name: str, streams: Sequence[Subscription]) -> None:
-        """Wherever they are; a shard that has none any more goes."""
-        members = self.members(name)
+        """Wherever in the group they are; a shard that has none any more goes."""
+        members = self.members(self._group_of(name) or name)
         for managed in members:
             managed.unsubscribe(streams)
         for managed in members[1:]:
@@ -187,13 +210,31 @@ class Roster:
         running = {name: managed for name, managed in self.endpoints.items() if name not in self._pooled}
         groups: dict[str, list[str]] = {}
         shards: dict[str, Endpoint] = {}
+        before, self._whole = self._whole, {}
         for name, endpoint in wanted.items():
             has = {member: running[member].ledger.wanted for member in self.groups.get(name, (name,)) if member in running}
-            _, dialect = with_dialect(endpoint, given)
+            self._whole[name], dialect = with_dialect(endpoint, given)
+            if name in self.groups and before.get(name) == self._whole[name]:  # what `subscribe` added stays, as without shards
+                endpoint = _with_more(endpoint, has.values())
             members = parts(endpoint, has, capacity(dialect))
-            shards.update((member.name, member) for member in members)
+            shards.update((member.name, _as_it_is(member, running.get(member.name))) for member in members)
             if members != [endpoint]:
                 groups[name] = [member.name for member in members]
+        self._check_free(name for name in shards if name not in running)
         changes = reload(running, shards, given, add=self._add_part, remove=self._remove_part)
         self.groups = groups
         return changes
+
+
+def _with_more(endpoint: Endpoint, wanted: Iterable[Mapping[str, Subscription]]) -> Endpoint:
+    streams = {key_of(stream): stream for stream in endpoint.subscribe}
+    for more in wanted:
+        streams.update(more)
+    return replace(endpoint, subscribe=tuple(streams.values()))
+
+
+def _as_it_is(member: Endpoint, running: Kept | None) -> Endpoint:
+    """A shard whose streams are those that it has is not changed by their order."""
+    if running is None or {key_of(stream) for stream in member.subscribe} != set(running.ledger.wanted):
+        return member
+    return replace(member, subscribe=running.endpoint.subscribe)

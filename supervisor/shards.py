@@ -52,7 +52,7 @@ def number_of(shard: str) -> int:
 def parts(endpoint: Endpoint, wanted: Mapping[str, Mapping[str, Subscription]], most: int) -> list[Endpoint]:
     """The endpoint as the shards that it makes, or as it is. `wanted`: what its running shards, in their order, have now."""
     streams = {key_of(stream): stream for stream in endpoint.subscribe}
-    kept = {shard: [stream for key, stream in has.items() if key in streams] for shard, has in wanted.items()}
+    kept = {shard: [stream for key, stream in has.items() if key in streams][: most or None] for shard, has in wanted.items()}
     placed = {key_of(stream) for has in kept.values() for stream in has}
     new = [stream for key, stream in streams.items() if key not in placed]
     for shard, more in spread(endpoint.name, new, {shard: len(has) for shard, has in kept.items()}, most).items():

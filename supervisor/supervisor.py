@@ -270,7 +270,7 @@ class Supervisor:
     def begin_send(self, name: str, data: str | bytes) -> Future[None]:
         """As `send`, without waiting; the future raises what `send` would."""
         payload, binary = (data.encode(), False) if isinstance(data, str) else (bytes(data), True)
-        return self._do(lambda: together([managed.send(payload, binary=binary) for managed in self.roster.members(name)]))
+        return self._do(lambda: together([managed.send(payload, binary=binary) for managed in self.roster.all_up(name)]))
 
     def request(self, name: str, payload: Payload, timeout: float | None = None) -> Answer:
         """Send a request, a JSON object or its text, and return its answer, which is then not delivered in the stream.
