@@ -49,6 +49,10 @@ class Changing(Protocol):
         """What was booked is due; the seconds that it is to wait even so."""
         ...
 
+    def give_back(self) -> None:
+        """What was booked is not used."""
+        ...
+
     def tell_owner(self, kind: int, body: dict[str, Any]) -> int:
         """Tell the owner something that it answers by TAKEN; the ref."""
         ...
@@ -153,8 +157,9 @@ class Changeover:
         """No change after all; what is held is thrown away, and the old connection lacks nothing."""
         if self._succession is None:
             return
-        if self._booked is not None:
+        if self._succession.phase is Phase.BOOKED and self._booked is not None:
             self._booked.cancel()
+            self._endpoint.give_back()
         self.dropped += self._succession.drop()
         self._succession = None
         if self._member == _OLD:

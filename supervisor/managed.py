@@ -148,7 +148,6 @@ class ManagedEndpoint:
         """A connect that waits for its time: whose budget, and when."""
         self._slot: tuple[str, float] | None = None
         """The same of the last one that was booked, until it is made."""
-        """The connect it waits for, while it waits."""
         self._holders: set[TlsHolder] = set()
         """Processes that hold TLS, those on their way out included."""
         self._orphan = Orphan(office.reactor, self._give_up_connection)
@@ -908,6 +907,10 @@ class ManagedEndpoint:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self.give_back()
+
+    def give_back(self) -> None:
+        """The connect that was booked is not made: others need not wait for it."""
         if self._booking is not None:
             self._office.budget.cancel(*self._booking)
             self._booking = None

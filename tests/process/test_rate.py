@@ -105,6 +105,38 @@ def test_row_23_what_the_host_says_to_one_endpoint_holds_for_the_others(start_me
     assert ex.accepted == 5
 
 
+def test_a_successor_that_will_not_come_gives_its_place_back() -> None:
+    limits = {"connects": 1, "connects_period": 1.0}
+    items: list[Item] = []
+    with (
+        Exchange(tls=True) as ex,
+        to_the_end(items, ex.endpoint("a", restart=SOON, limits=limits), start_method="forkserver") as feed,
+    ):
+        items += collect(feed, is_event(Up, "a"))
+        replaced = feed.begin_restart("a")
+        wait_until(lambda: feed.status()["endpoints"]["a"]["successor"] == "booked", DEADLINE)
+        ex.drop()
+        items += collect(feed, is_event(Up, "a", 2))
+        replaced.result(DEADLINE)
+    first, second = events_of(items, "a", Up)
+    assert 0.8e9 < second.at - first.at < 1.7e9  # the second connect of the budget, not the third
+
+
+def test_a_successor_that_is_told_to_wait_comes_again_after_that_and_the_old_connection_stays() -> None:
+    items: list[Item] = []
+    with Exchange(tls=True) as ex:
+        aged = ex.endpoint("a", restart=SOON, watchdog={"max_age": 0.5, "rollover_window": 0.1})
+        with to_the_end(items, aged, start_method="forkserver") as feed:
+            items += collect(feed, is_event(Up, "a"))
+            ex.refuse(429, {"Retry-After": "1"}, times=1)
+            ex.wait_accepted(2, DEADLINE)
+            refused = time.monotonic()
+            ex.wait_accepted(3, DEADLINE)
+            assert time.monotonic() - refused > 0.9
+            items += collect(feed, is_event(Up, "a", 2))
+    assert events_of(items, "a", Down)[0].reason.kind == "recycled"
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_row_23_a_refusal_is_not_hammered(status: int) -> None:
     items: list[Item] = []
