@@ -146,6 +146,11 @@ class Changeover:
         begin = (lambda: self._begin_as_booked(succession)) if wait > 0 else lambda: succession.begin(endpoint.hire_successor)
         self._booked = self._reactor.call_later(wait, begin)
 
+    def insist(self, why: str) -> None:
+        """What is under way is wanted for this reason too."""
+        if self._succession is not None:
+            self._succession.why = why
+
     def _begin_as_booked(self, succession: Succession) -> None:
         wait = self._endpoint.wait_again()
         if wait > 0:

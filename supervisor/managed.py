@@ -804,7 +804,9 @@ class ManagedEndpoint:
         """A new connection, as planned."""
         if self._child is None or self.state != "up" or self._planned:
             return
-        if self._can_overlap:
+        if self._change.under_way:
+            self._change.insist(why)
+        elif self._can_overlap:
             self._change.begin(why)
         else:
             self._leave(why, afresh=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from wsadapter.contract.commands import Assignment
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.channel import EndOfStream, PlainChannel
-from wsadapter.worker.decode import Hook, HookError, leave_as_asked, load_hook
+from wsadapter.worker.decode import Hook, HookError, leave_as_asked, load_hook, words
 from wsadapter.worker.deflate import parse_answer
 from wsadapter.worker.holder import hear
 from wsadapter.worker.transport import ConnectError, Connection, connect, shake_hands
@@ -76,9 +76,9 @@ class Connector:
             self._tell(Failed(error.reason))
         except HookError as error:
             self._tell(Failed(Reason(kind="config", text=str(error))))
-        except Exception as error:  # noqa: BLE001  our own fault; it must not look like a hang
+        except BaseException as error:  # noqa: BLE001  our own fault; it must not look like a hang
             traceback.print_exc()
-            self._tell(Failed(Reason(kind="connect_failed", text=f"internal error: {error!r}")))
+            self._tell(Failed(Reason(kind="connect_failed", text=f"internal error: {words(error)}")))
         else:
             self._tell(Opened(connection, hook, hooks))
 

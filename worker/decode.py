@@ -56,6 +56,15 @@ class Payloads:
         return sum(len(payload) + _MESSAGE_OVERHEAD for payload in self.payloads)
 
 
+def words(error: BaseException) -> str:
+    """What an exception of the user's says, as a report can carry it: it may hold half a character, or have no text at all."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  it is the user's too
+        text = "without words"
+    return f"{type(error).__name__}: {text}".encode(errors="replace").decode()
+
+
 def load_hook(name: str, sys_path: Sequence[str]) -> Hook:
     """As `load_function`, for `decode`."""
     hook: Hook = load_function(name, sys_path, "decode")
@@ -69,8 +78,10 @@ def load_function(name: str, sys_path: Sequence[str], key: str) -> Callable[...,
     module_name, _, function_name = name.partition(":")
     try:
         hook = getattr(importlib.import_module(module_name), function_name)
-    except Exception as error:
-        raise HookError(f"{key} = {name!r} can't be imported: {type(error).__name__}: {error}") from error
+    except SystemExit:
+        raise
+    except BaseException as error:
+        raise HookError(f"{key} = {name!r} can't be imported: {words(error)}") from error
     if not callable(hook):
         raise HookError(f"{key} = {name!r} is not a function but a {type(hook).__name__}")
     function: Callable[..., Any] = hook
@@ -150,10 +161,10 @@ class Decoder:
                 result = [payload] if answers else self._called(payload, binary=binary, stream=self._names.get(stream))
             except SystemExit as wish:
                 leave_as_asked(wish)
-            except Exception as error:  # noqa: BLE001  the user's function may raise anything
+            except BaseException as error:  # noqa: BLE001  the user's function may raise anything
                 yield out
                 out = self._empty(item)
-                yield self._dropped(payload, binary=binary, error=f"{type(error).__name__}: {error}")
+                yield self._dropped(payload, binary=binary, error=words(error))
             else:
                 out.payloads += result
                 out.binary += [binary] * len(result)

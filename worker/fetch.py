@@ -7,7 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from http.client import HTTPException
+from http.client import HTTPException, InvalidURL
 from typing import Any, Final
 
 from wsadapter.contract.endpoint import Endpoint
@@ -28,18 +28,22 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 def transfer(endpoint: Endpoint, method: str, url: str, headers: Mapping[str, str], body: bytes) -> bytes:
     """As `Attempt.fetch`."""
-    place = url.partition("?")[0]
+    place = _place(url)
     if not url.startswith(("http://", "https://")):
         raise HookFailure(f"{place} is not http:// or https://")
-    request = urllib.request.Request(url, data=body or None, headers=dict(headers), method=method)  # noqa: S310 - see above
     try:
+        request = urllib.request.Request(url, data=body or None, headers=dict(headers), method=method)  # noqa: S310 - see above
         with _opener(endpoint).open(request, timeout=endpoint.timeouts.handshake) as answer:
             content: bytes = answer.read(_MOST + 1)
+    except BadTlsSettings as error:
+        raise HookFailure(f"{place}: {error}") from error
     except urllib.error.HTTPError as error:
         raise _refused(place, error) from error
     except urllib.error.URLError as error:
         raise HookFailure(f"{place}: {_words(error.reason)}") from error
-    except (OSError, HTTPException, BadTlsSettings) as error:
+    except (InvalidURL, ValueError):  # their texts hold all of it
+        raise HookFailure(f"{place}: the URL or a header holds what may not stand there") from None
+    except (OSError, HTTPException) as error:
         raise HookFailure(f"{place}: {_words(error)}") from error
     if len(content) > _MOST:
         raise HookFailure(f"{place} answered with more than {_MOST} bytes")
@@ -60,7 +64,9 @@ def _opener(endpoint: Endpoint) -> urllib.request.OpenerDirector:
 
 def _refused(place: str, error: urllib.error.HTTPError) -> HookFailure:
     with contextlib.closing(error):
-        body = error.read(_MOST_OF_A_REFUSAL).decode(errors="replace")
+        body = ""
+        with contextlib.suppress(OSError, HTTPException):  # it may never come, and says less than the status
+            body = error.read(_MOST_OF_A_REFUSAL).decode(errors="replace")
         wait = retry_after(error.headers.get("Retry-After", ""), time.time())
         text = f"{place} answered with HTTP {error.code} {error.reason}"
         return HookFailure(text, status=error.code, body=body, retry_after=wait)
@@ -70,3 +76,10 @@ def _words(error: object) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__
+
+
+def _place(url: str) -> str:
+    """What of a URL is nobody's secret."""
+    scheme, mark, rest = url.partition("?")[0].partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"

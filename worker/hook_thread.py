@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from math import isfinite
 from queue import SimpleQueue
 from typing import Any, Final, NamedTuple
 
@@ -17,14 +18,16 @@ from wsadapter.contract.commands import Assignment
 from wsadapter.contract.dialect.templates import BadStream, sign
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.reasons import Reason
-from wsadapter.worker.decode import HookError, leave_as_asked, load_function
+from wsadapter.worker.decode import HookError, leave_as_asked, load_function, words
 from wsadapter.worker.deflate import BadDeflate, TooLong
 from wsadapter.worker.hooks import Attempt, HookFailure, LoginRefused, Signing
+from wsadapter.worker.login import masked
 from wsadapter.worker.transport import ConnectError
 from wsadapter.worker.wakeup import Wakeup
 
 _REFUSED: Final = (401, 403)
 _MOST_TEXT: Final = 1000
+_MOST_BODY: Final = 4096
 
 
 class Signed(NamedTuple):
@@ -57,11 +60,11 @@ class Hooks:
         try:
             attempt = _checked(self.before_connect(self.attempt))
         except HookFailure as failure:
-            raise ConnectError(_reason(failure)) from failure
+            raise ConnectError(_reason(failure, self.attempt)) from failure
         except SystemExit as wish:
             leave_as_asked(wish)
-        except Exception as error:
-            raise ConnectError(Reason(kind="connect_failed", text=f"before_connect: {_words(error)}")) from error
+        except BaseException as error:
+            raise ConnectError(Reason(kind="connect_failed", text=f"before_connect: {_words(error, self.attempt)}")) from error
         self.attempt = attempt
 
 
@@ -72,6 +75,8 @@ def _checked(attempt: object) -> Attempt:
     texts = [attempt.url, *attempt.headers, *attempt.headers.values()]
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("the URL and the headers of an Attempt must be strings")
+    for text in texts:
+        text.encode()  # half a character can't be sent
     orjson.dumps(attempt.token)
     return attempt
 
@@ -109,17 +114,24 @@ def _transfer(endpoint: Endpoint, method: str, url: str, headers: Mapping[str, s
     return transfer(endpoint, method, url, headers, body)
 
 
-def _reason(failure: HookFailure) -> Reason:
-    refused = isinstance(failure, LoginRefused) or failure.status in _REFUSED
+def _reason(failure: HookFailure, attempt: Attempt) -> Reason:
+    """The user's own failures may hold anything."""
+    status = failure.status if isinstance(failure.status, int) and 100 <= failure.status <= 999 else None
+    given: Any = failure.body
+    body = given.decode(errors="replace") if isinstance(given, bytes) else str(given)
+    wait = failure.retry_after if isinstance(failure.retry_after, int | float) and isfinite(failure.retry_after) else None
     return Reason(
-        kind="login_failed" if refused else "connect_failed", text=f"before_connect: {failure}"[:_MOST_TEXT],
-        status=failure.status, body=failure.body, retry_after=failure.retry_after,
+        kind="login_failed" if isinstance(failure, LoginRefused) or status in _REFUSED else "connect_failed",
+        text=f"before_connect: {_words(failure, attempt)}", status=status,
+        body=masked(body.encode(errors="replace").decode()[:_MOST_BODY], attempt.login.values()), retry_after=wait,
     )  # fmt: skip
 
 
-def _words(error: BaseException) -> str:
-    text = str(error) if isinstance(error, HookFailure) else f"{type(error).__name__}: {error}"
-    return text[:_MOST_TEXT]
+def _words(error: BaseException, attempt: Attempt) -> str:
+    text = words(error)
+    if isinstance(error, HookFailure):
+        text = text.partition(": ")[2]
+    return masked(text, attempt.login.values())[:_MOST_TEXT]
 
 
 class Decoding:
@@ -134,8 +146,8 @@ class Decoding:
             result = self._hook(payload)
         except SystemExit as wish:
             leave_as_asked(wish)
-        except Exception as error:
-            raise BadDeflate(f"the hook decode: {_words(error)}") from error
+        except BaseException as error:
+            raise BadDeflate(f"the hook decode: {words(error)[:_MOST_TEXT]}") from error
         if not isinstance(result, bytes):
             raise BadDeflate(f"the hook decode returned {type(result).__name__}, not bytes")
         if len(result) > limit:
@@ -189,8 +201,8 @@ class HookThread:
             leave_as_asked(wish)
         except BadStream as error:
             return Signed(frame, str(error))
-        except Exception as error:  # noqa: BLE001  the user's function may raise anything
-            return Signed(frame, f"the hook sign: {_words(error)}")
+        except BaseException as error:  # noqa: BLE001  the user's function may raise anything
+            return Signed(frame, f"the hook sign: {_words(error, attempt)}")
         return Signed(complete)
 
     def _renewed(self) -> Renewed:
@@ -199,6 +211,6 @@ class HookThread:
             self._hooks.renew(self._hooks.attempt)
         except SystemExit as wish:
             leave_as_asked(wish)
-        except Exception as error:  # noqa: BLE001  the same
-            return Renewed(f"the hook renew: {_words(error)}")
+        except BaseException as error:  # noqa: BLE001  the same
+            return Renewed(f"the hook renew: {_words(error, self._hooks.attempt)}")
         return Renewed()

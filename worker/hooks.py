@@ -48,13 +48,13 @@ class Attempt:
 
     endpoint: str
     """Its name."""
-    url: str
-    headers: Mapping[str, str]
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
     environment: str
     """ "live" or "test"."""
-    login: Mapping[str, str]
+    login: Mapping[str, str] = field(repr=False)
     """The endpoint's [login]; empty for public streams."""
-    token: Any = None
+    token: Any = field(default=None, repr=False)
     """What `before_connect` keeps for `sign` and `renew`, such as a listen key: anything JSON can say."""
     transfer: Callable[[str, str, Mapping[str, str], bytes], bytes] = field(repr=False)
     """See `fetch`."""
@@ -84,10 +84,10 @@ class Signing:
     """A frame to be signed."""
 
     endpoint: str
-    login: Mapping[str, str]
-    frame: Mapping[str, Any]
+    login: Mapping[str, str] = field(repr=False)
+    frame: Mapping[str, Any] = field(repr=False)
     """Filled in but for "$sign": its ids and times are those that will be sent."""
     now: float
     """Wall clock, seconds since 1970."""
-    token: Any = None
+    token: Any = field(default=None, repr=False)
     """See `Attempt.token`."""

@@ -12,7 +12,7 @@ none. When that fails the connection is logged in still: it is to be replaced be
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final
@@ -61,6 +61,19 @@ class Refused:
     first: bool
 
 
+_LEAST_SIGNATURE: Final = 20
+_LEAST_SECRET: Final = 4
+"""Characters; what is shorter hides nothing, and would be found everywhere."""
+
+
+def masked(text: str, secrets: Iterable[str]) -> str:
+    """Without the secrets that it holds: exchanges, and exceptions, repeat what they were given."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= _LEAST_SECRET:
+            text = text.replace(secret, "***")
+    return text
+
+
 LoginStep = ToSign | ToSend | ToRenew | LoggedIn | Refused
 
 
@@ -93,6 +106,8 @@ class Login:
         self._renew_after = float(rules.get("renew_after", 0.0))
         self._renews_by_hook = bool(endpoint.hooks.get("renew"))
         self._words = {f"${need}": endpoint.login[need] for need in rules.get("needs", [])}
+        self._secrets = set(endpoint.login.values())
+        """And what was made of them, such as signatures: the exchange's words may hold them."""
         self._fields = str(rules.get("subscribe", ""))
         self.used = bool(rules)
         self._number, self._wall = number, wall
@@ -130,10 +145,15 @@ class Login:
             self._state = _State.SIGNING
             yield ToSign(frame)
         else:
-            yield from self.signed(frame, now)
+            yield from self._sent(frame, now)
 
     def signed(self, frame: Mapping[str, Any], now: float) -> Iterator[LoginStep]:
         """The frame of the last `ToSign` is complete."""
+        if self._state is _State.SIGNING:  # else it took too long
+            yield from self._sent(frame, now)
+
+    def _sent(self, frame: Mapping[str, Any], now: float) -> Iterator[LoginStep]:
+        self._secrets.update(_texts(frame))
         yield ToSend(frame)
         self._state = _State.ASKED
         if not self._acks:
@@ -163,7 +183,8 @@ class Login:
         for rule in self._errors:
             if self._is(rule, text.value):
                 said = look_up(text.value, rule.get("text", ""))
-                return [self.failed(said if isinstance(said, str) and said else text.payload.decode())]
+                words = said if isinstance(said, str) and said else text.payload.decode()
+                return [self.failed(masked(words, self._secrets))]
         for rule in self._acks:
             if self._is(rule, text.value):
                 return [self._in(now)]
@@ -176,6 +197,11 @@ class Login:
     def deadline(self) -> float | None:
         """When to call `tick` next; None: not before something happens."""
         return self._deadline
+
+    def postpone(self, pause: float) -> None:
+        """For so long nothing was read, and with it perhaps the answer."""
+        if self.waits and self._deadline is not None:
+            self._deadline += pause
 
     def tick(self, now: float) -> Iterator[LoginStep]:
         """Time has passed."""
@@ -192,3 +218,12 @@ class Login:
             yield from self._ask(now)
         else:
             self._deadline = None
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """What only a signature can have made of it is as long as this."""
+    if isinstance(value, Mapping | list | tuple):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(inner)
+    elif isinstance(value, str) and len(value) >= _LEAST_SIGNATURE:
+        yield value

@@ -562,7 +562,7 @@ class Owner:
                 self._refuse(ref, _TOO_LATE)
             if self._wire.sender.idle:
                 self._announced = (-1, b"")  # it may be large
-            if self._owed and not self._wire.sender.waits:
+            if self._owed and not self._wire.sender.waits and not (self._session is not None and self._session.signs):
                 for ref in self._owed:
                     self._control.say(TAKEN, ref)
                 self._owed.clear()
@@ -577,7 +577,7 @@ class Owner:
                 case (frame, ""):
                     self._carry_out(self._session.signed(frame, now), now)
                 case (_, error):
-                    self._carry_out(self._session.not_signed(error), now)
+                    self._carry_out(self._session.not_signed(error, now), now)
 
     def _up(self, now: float) -> None:
         assert self._session is not None
@@ -593,7 +593,7 @@ class Owner:
         if self._uplink.blocked is not self._paused:
             self._paused = not self._paused
             if self._paused:
-                self._session.pause()
+                self._session.pause(now)
             else:
                 self._session.resume(now)
         deadline = self._session.deadline()

@@ -102,8 +102,8 @@ class Sender:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits, or can't be sent any more."""
-        return bool(self.broken) or not (self._rest or self._urgent or self._waiting)
+        """Whether nothing waits for its turn, or can't be sent any more."""
+        return bool(self.broken) or not (self._rest or self._urgent or (self._waiting and not self.held))
 
     @property
     def stuck_since(self) -> float | None:

@@ -151,6 +151,7 @@ class Session:
         self.identify(on=assignment.identify)
         self._last_received = 0.0
         self._paused = False
+        self._paused_at = 0.0
         self._closing_reason: Reason | None = None
         self._closing_deadline = 0.0
 
@@ -163,6 +164,11 @@ class Session:
     def holds(self) -> bool:
         """Whether nothing but urgent frames may be sent yet."""
         return not self._opening.over or self._login.due
+
+    @property
+    def signs(self) -> bool:
+        """Whether a frame is at the hook `sign`, and so not on its way yet."""
+        return bool(self._unsigned)
 
     @property
     def ended(self) -> bool:
@@ -195,7 +201,7 @@ class Session:
         return frames + list(self._login_steps(self._login.start(now), now))
 
     def _login_steps(self, steps: Iterable[LoginStep], now: float) -> Iterator[Action]:
-        for step in steps:
+        for step in steps if self.open else ():  # whatever the answer: it is being closed
             match step:
                 case ToSign(frame):
                     self._unsigned.append(True)
@@ -215,27 +221,24 @@ class Session:
                     yield from self._asked_to_reconnect(f"the login could not be renewed: {text}")
 
     def _not_logged_in(self, text: str) -> list[Action]:
-        close: list[Action] = [Send(encode_close(1000), urgent=True)] if self.open else []
+        close: list[Action] = [Send(encode_close(1000), urgent=True)]
         return close + self._leave(Reason(kind="login_failed", text=text), flush=True, linger=True)
 
     def signed(self, frame: Mapping[str, Any], now: float) -> list[Action]:
         """The hook `sign` has filled this in: the frame of the first `Sign` that has got no answer yet."""
         logs_in = self._unsigned.popleft()
-        if not self.open:
-            return []
         if logs_in:
             return list(self._login_steps(self._login.signed(frame, now), now))
-        return [Send(encode_frame(TEXT, orjson.dumps(frame)))]
+        return [] if not self.open else [Send(encode_frame(TEXT, orjson.dumps(frame)))]
 
-    def not_signed(self, text: str) -> list[Action]:
+    def not_signed(self, text: str, now: float) -> list[Action]:
         """It raised, instead."""
-        self._unsigned.popleft()
-        return self._not_logged_in(text) if self.open else []
+        if not self._unsigned.popleft():
+            return self._not_logged_in(text) if self.open else []
+        return list(self._login_steps([self._login.failed(text)], now))
 
     def renewed(self, text: str, now: float) -> list[Action]:
         """The hook `renew` has returned, or, with a `text`, raised."""
-        if not self.open:
-            return []
         return list(self._login_steps([self._login.failed(text)] if text else self._login.renewed(now), now))
 
     def _asking(self, steps: Iterable[Step]) -> Iterator[Action]:
@@ -325,6 +328,8 @@ class Session:
         if batch.count:
             self.heartbeat.any_message(now)
             actions += self._messages(batch, now)
+        if self.ended:  # by one of these
+            return actions
         if batch.violation is not None:
             return actions + self._violated(batch.violation.code, batch.violation.text)
         if closes is not None:
@@ -369,7 +374,7 @@ class Session:
                 continue
             if self._opening.listens and self._opening.is_word(text):
                 skipped.add(at)
-                if self._opening.ends(now):
+                if self._opening.ends(now) and self.open:
                     yield from self._begin(now)
                 continue
             found = self._upkeep.judge(text) if attend else None
@@ -503,9 +508,9 @@ class Session:
         self._closing_deadline = now + within
         return [Send(encode_close(code), urgent=self.holds)]
 
-    def pause(self) -> None:
+    def pause(self, now: float) -> None:
         """Reading stops for a while, for the supervisor is behind: what is not read can't be missed."""
-        self._paused = True
+        self._paused, self._paused_at = True, now
         self.heartbeat.pause()
         if self._paces is not None:
             self._paces.pause()
@@ -515,6 +520,8 @@ class Session:
         self._paused = False
         self._last_received = now
         self.heartbeat.resume(now)
+        self._login.postpone(now - self._paused_at)
+        self._subscriptions.postpone(now - self._paused_at)
         if self._paces is not None:
             self._paces.resume(now)
 
@@ -532,12 +539,14 @@ class Session:
         if silence and not self._paused and now >= self._last_received + silence:
             return self._leave(Reason(kind="silence", text=f"nothing received for {silence:g} s"))
         actions = self._begin(now) if self._opening.ends(now) else []
-        actions += self._login_steps(self._login.tick(now), now)
+        if not (self._paused and self._login.waits):
+            actions += self._login_steps(self._login.tick(now), now)
         if self.ended:
             return actions
         beat = self.heartbeat.due(now)
         actions += [Send(beat, urgent=True)] if beat is not None else []
-        actions += self._asking(self._subscriptions.tick(now))
+        if not self._paused:
+            actions += self._asking(self._subscriptions.tick(now))
         return actions if self._paces is None else actions + self._stalled(list(self._paces.tick(now)), now)
 
     def _stalled(self, stalls: Sequence[Stall], now: float) -> list[Action]:
@@ -561,7 +570,11 @@ class Session:
             return self._closing_deadline
         if self._state is _State.ENDED:
             return None
-        times = [self.heartbeat.deadline(), self._subscriptions.deadline(), self._opening.deadline(), self._login.deadline()]
+        times = [self.heartbeat.deadline(), self._opening.deadline()]
+        if not self._paused:
+            times.append(self._subscriptions.deadline())
+        if not (self._paused and self._login.waits):
+            times.append(self._login.deadline())
         if self._paces is not None:
             times.append(self._paces.deadline())
         if self._endpoint.watchdog.silence and not self._paused:
@@ -608,11 +621,15 @@ def _identity(assignment: Assignment) -> Identity | None:
 
 
 def _urgent_first(actions: Iterable[Action]) -> list[Action]:
-    """What the peer waits for does not wait for the messages that came with it."""
+    """What the peer waits for does not wait for the messages that came with it, and the end comes behind them."""
     urgent: list[Action] = []
     others: list[Action] = []
+    ends: list[Action] = []
     for action in actions:
-        (urgent if isinstance(action, Send) and action.urgent else others).append(action)
-    return urgent + others
+        if isinstance(action, Leave):
+            ends.append(action)
+        else:
+            (urgent if isinstance(action, Send) and action.urgent else others).append(action)
+    return urgent + others + ends
 
 

@@ -170,6 +170,13 @@ class Subscriptions:
         times += [unborn.deadline for unborn in self._unborn.values() if unborn.deadline]
         return min(times, default=None)
 
+    def postpone(self, pause: float) -> None:
+        """For so long nothing was read, and with it perhaps what is waited for."""
+        for frame in self._frames:
+            frame.deadline += pause
+        for unborn in self._unborn.values():
+            unborn.deadline += pause if unborn.deadline else 0.0
+
     def tick(self, now: float) -> Iterator[Step]:
         """Asks once more for what was not answered in time, then gives it up."""
         for frame in [frame for frame in self._frames if now >= frame.deadline]:

@@ -404,6 +404,8 @@ def _check_login(endpoint: Endpoint, dialect: Dialect | None) -> Iterator[_Findi
             if word not in needs and not endpoint.hooks:
                 yield _Finding(("login",), unknown_key(word, needs), f".{word}")
     hooks = {**dialect.get("hooks", {}), **endpoint.hooks}
+    if endpoint.login and not hooks.get("sign") and "$sign" in str(dialect.get("login", {})):
+        yield _Finding(("hooks",), f'the dialect "{name}" has a "$sign" in its [login]: name a hook `sign`')
     if endpoint.tls.holder and hooks.get("before_connect"):
         message = "not together with a hook before_connect: the holder connects before the owner can ask for a URL"
         yield _Finding(("tls.holder", "hooks"), message)

@@ -16,7 +16,7 @@ import pytest
 from tests.support.feeds import DEADLINE, SOON, collect, events_of, is_event, is_message, messages_of, pid_of, to_the_end
 from tests.support.rest import Answer, Asked, Rest
 from tests.support.waiting import wait_until
-from wsadapter import Down, Gap, Item, Rejected, Restored, Up, capabilities
+from wsadapter import Down, Gap, Item, NotConnected, NotSent, Rejected, Restored, Up, capabilities
 from wsadapter.testing import Exchange
 
 HOOKS = "tests.support.login_hooks:"
@@ -245,3 +245,113 @@ def test_who_goes_on_with_a_connection_renews_what_it_did_not_ask_for(tmp_path: 
             assert [(asked.method, asked.path) for asked in rest.asked][1:] == [("PUT", "/renew/t1")]
         assert sum(b'"login"' in frame.payload for frame in ex.received) == 1
     assert [up.resumed for up in events_of(items, "x", Up)] == [False, True]
+
+
+def test_a_refusal_does_not_wait_for_what_the_user_wanted_to_send(tmp_path: Path) -> None:
+    items: list[Item] = []
+    with Exchange(ack=Peer({})) as ex:
+        more = settings(written(tmp_path, BY_FRAME), restart={"backoff_max": 60.0})
+        with to_the_end(items, ex.endpoint("x", **more), start_method="forkserver") as feed:
+            items += collect(feed, is_event(Up, "x"))
+            ex.wait_received(lambda frame: b'"login"' in frame.payload)
+            sent, asked = feed.begin_send("x", "mine"), feed.begin_request("x", {"id": 5})
+            feed.unsubscribe("x", ["a"])
+            feed.subscribe("x", ["b"])
+            refused = time.monotonic()
+            ex.send('{"in":false}')
+            items += collect(feed, is_event(Down, "x"))
+            assert time.monotonic() - refused < 1.5  # of `timeouts.close` are 5
+            for future, error in ((sent, NotConnected), (asked, NotSent)):
+                with pytest.raises(error, match="nothing was sent"):
+                    future.result(DEADLINE)
+        assert not any(b"mine" in frame.payload for frame in ex.received)
+    assert events_of(items, "x", Down)[0].reason.kind == "login_failed"
+
+
+@pytest.mark.skipif(not capabilities.custody(), reason="needs pidfd and the kernel's counters")
+def test_an_owner_that_dies_before_its_answer_leaves_no_login_behind(tmp_path: Path) -> None:
+    items: list[Item] = []
+    peer = Peer({})
+    dialect = written(tmp_path, BY_FRAME)
+    with Exchange(ack=peer) as ex, to_the_end(items, ex.endpoint("x", **settings(dialect)), start_method="forkserver") as feed:
+        items += collect(feed, is_event(Up, "x"))
+        ex.wait_received(lambda frame: b'"login"' in frame.payload)
+        peer.answer = {"in": True}
+        os.kill(pid_of(feed, "x"), signal.SIGKILL)
+        items += collect(feed, is_event(Restored, "x", 2))
+    assert [next(iter(said)) for said in peer.heard] == ["conf", "login", "conf", "login", "sub"]
+
+
+@pytest.mark.skipif(not capabilities.custody(), reason="needs pidfd and the kernel's counters")
+def test_what_was_at_the_hook_when_its_owner_died_is_signed_by_the_next(tmp_path: Path) -> None:
+    items: list[Item] = []
+    login = f"""
+[login]
+needs = ["key", "secret"]
+frame = '{{"login":"$key"}}'
+subscribe = '{{"by":"$sign"}}'
+ack = [{{ match = {{ in = true }} }}]
+[hooks]
+sign = "{HOOKS}slow"
+"""
+    peer = Peer()
+    dialect = Path(written(tmp_path, login))
+    less = """subscribe = { unsubscribe = '{"unsub":"$streams"}', """
+    dialect.write_text(dialect.read_text().replace("subscribe = { ", less))
+    with (
+        Exchange(ack=peer) as ex,
+        to_the_end(items, ex.endpoint("x", **settings(str(dialect))), start_method="forkserver") as feed,
+    ):
+        items += collect(feed, is_event(Restored, "x"))
+        wait_until(lambda: feed.status()["endpoints"]["x"]["in_custody"], DEADLINE)
+        feed.unsubscribe("x", ["a"])
+        feed.send("x", '{"mine":1}')  # behind it the owner has heard of the other
+        os.kill(pid_of(feed, "x"), signal.SIGKILL)
+        ex.wait_received(lambda frame: b'"unsub"' in frame.payload)
+    assert [said["unsub"] for said in peer.heard if "unsub" in said] == [["a"]]
+
+
+@pytest.mark.parametrize(
+    ("key", "hook", "kind", "text"),
+    [
+        ("sign", "cancels", "login_failed", "the hook sign: Cancelled: no such thing"),
+        ("before_connect", "cancels", "connect_failed", "before_connect: Cancelled: no such thing"),
+        ("before_connect", "refuses_oddly", "connect_failed", "before_connect: odd"),
+        ("sign", "not_there", "config", "hooks.sign = 'tests.support.login_hooks:not_there' can't be imported"),
+    ],
+)
+def test_what_few_would_expect_of_a_hook_is_told_at_once(key: str, hook: str, kind: str, text: str, tmp_path: Path) -> None:
+    items: list[Item] = []
+    with Exchange(ack=Peer()) as ex:
+        more = settings(written(tmp_path, BY_FRAME), hooks={key: HOOKS + hook}, restart={"backoff_max": 60.0})
+        with to_the_end(items, ex.endpoint("x", **more), start_method="forkserver") as feed:
+            items += collect(feed, is_event(Down, "x"), 5.0)
+    reason = events_of(items, "x", Down)[0].reason
+    assert (reason.kind, reason.text[: len(text)]) == (kind, text)
+
+
+def test_a_successor_that_may_not_log_in_changes_nothing_and_the_next_one_does(tmp_path: Path) -> None:
+    items: list[Item] = []
+    peer = Peer()
+    with Exchange(ack=peer, tls=True) as ex:
+        more = settings(written(tmp_path, BY_FRAME), identity=["s"], watchdog={"max_age": 0.5, "rollover_window": 0.1})
+        with to_the_end(items, ex.endpoint("x", **more), start_method="forkserver") as feed:
+            items += collect(feed, is_event(Restored, "x"))
+            peer.answer = {"in": False, "why": "not now"}
+            ex.wait_for(lambda: 1000 in ex.closes.values())
+            assert pid_of(feed, "x")
+            assert feed.status()["endpoints"]["x"]["epoch"] == 1
+            peer.answer = {"in": True}
+            items += collect(feed, is_event(Restored, "x", 2))
+    assert {down.reason.kind for down in events_of(items, "x", Down)} == {"recycled", "stopped"}
+
+
+def test_each_replica_logs_in(tmp_path: Path) -> None:
+    items: list[Item] = []
+    peer = Peer()
+    with Exchange(ack=peer) as ex:
+        more = settings(written(tmp_path, BY_FRAME), identity=["s"], replicas=2)
+        with to_the_end(items, ex.endpoint("x", **more), start_method="forkserver") as feed:
+            items += collect(feed, lambda item: isinstance(item, Up) and item.live == 2)
+            ex.wait_for(lambda: [next(iter(said)) for said in peer.heard].count("sub") == 2)
+    assert [next(iter(said)) for said in peer.heard].count("login") == 2

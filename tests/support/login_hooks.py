@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from wsadapter.worker.hooks import Attempt, LoginRefused, Signing
+from wsadapter.worker.hooks import Attempt, HookFailure, LoginRefused, Signing
 
 
 def token(attempt: Attempt) -> Attempt:
@@ -45,3 +45,24 @@ def hangs(_signing: Signing) -> str:
 def refuses(_attempt: Attempt) -> Attempt:
     """The keys are no good."""
     raise LoginRefused("this key may not trade")
+
+
+def slow(signing: Signing) -> dict[str, Any]:
+    """A signature takes a moment, but not at the login."""
+    if "login" not in signing.frame:
+        time.sleep(0.4)
+    return {"by": signing.login["key"]}
+
+
+class Cancelled(BaseException):
+    """As `asyncio.CancelledError` is: no `Exception`."""
+
+
+def cancels(_given: object) -> Any:
+    """It raises what few expect."""
+    raise Cancelled("no such thing")
+
+
+def refuses_oddly(_attempt: Attempt) -> Attempt:
+    """What it raises has fields of other types."""
+    raise HookFailure("odd", status="503", body=b"\xff", retry_after="soon")  # type: ignore[arg-type]

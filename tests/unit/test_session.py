@@ -91,7 +91,7 @@ def test_silence_counts_from_the_last_read_and_not_while_reading_is_paused() -> 
     session = started(watchdog={"silence": 10}, heartbeat={"kind": "none"})
     received(session, server_frame(TEXT, b"a"), now=5.0)
     assert session.tick(14.9) == []
-    session.pause()
+    session.pause(0.0)
     assert session.tick(100.0) == []
     session.resume(100.0)
     assert session.tick(109.9) == []
@@ -189,7 +189,7 @@ def test_a_stream_that_is_unsubscribed_may_be_silent() -> None:
 
 def test_a_stream_is_not_silent_while_nothing_is_read() -> None:
     session = steady()
-    session.pause()
+    session.pause(0.0)
     assert said(session.tick(900.0), "stalled") == []
     session.resume(900.0)
     assert said(session.tick(955.0), "stalled") == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 
 from wsadapter.worker.hooks import LoginRefused
@@ -24,5 +23,5 @@ def decoded(secret: str) -> bytes:
     """A secret that is given in base64. Raises `LoginRefused` where it is something else."""
     try:
         return base64.b64decode(secret, validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error, or characters that are not ASCII
         raise LoginRefused("the secret is not base64") from None

@@ -1,0 +1,128 @@
+"""The login within a connection: answers that come with an end, too late, or while nothing is read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.support.rawserver import server_frame
+from wsadapter.contract.commands import Assignment
+from wsadapter.contract.endpoint import Endpoint, Heartbeat
+from wsadapter.contract.reasons import Reason
+from wsadapter.worker.frames import CLOSE, TEXT, apply_mask
+from wsadapter.worker.reader import Reader
+from wsadapter.worker.session import Action, Deliver, Leave, Say, Send, Session, Sign
+
+DIALECT: dict[str, Any] = {
+    "subscribe": {"frame": '{"sub":"$streams","n":"$id"}', "ack_timeout": 5.0},
+    "ack": [{"match": {"ok": "*"}, "id": "ok"}],
+    "login": {
+        "frame": '{"login":"$key"}', "needs": ["key"], "timeout": 5.0, "renew_after": 60.0,
+        "ack": [{"match": {"in": True}}], "error": [{"match": {"in": False}, "text": "why"}],
+    },
+}  # fmt: skip
+SIGNED = {**DIALECT, "login": {**DIALECT["login"], "frame": '{"login":"$sign"}'}}
+YES, NO = server_frame(TEXT, b'{"in":true}'), server_frame(TEXT, b'{"in":false,"why":"no"}')
+DATA, BYE = server_frame(TEXT, b"data"), server_frame(CLOSE, b"\x03\xe8")
+
+
+def started(dialect: dict[str, Any] = DIALECT) -> tuple[Session, list[Action]]:
+    endpoint = Endpoint("x", url="ws://x/", login={"key": "K"}, heartbeat=Heartbeat(kind="none"))
+    session = Session(Assignment(endpoint=endpoint, epoch=1, url="ws://x/", wanted=("a",), dialect=dialect), salt=1)
+    return session, session.start({}, 0.0)
+
+
+def logged_in(dialect: dict[str, Any] = DIALECT) -> Session:
+    session, actions = started(dialect)
+    if any(isinstance(action, Sign) for action in actions):
+        session.signed({"login": "S"}, 0.5)
+    received(session, YES + server_frame(TEXT, b'{"ok":1}'))
+    return session
+
+
+def received(session: Session, stream: bytes, now: float = 1.0) -> list[Action]:
+    return session.received(Reader(1 << 20).feed(stream), now)
+
+
+def sent(actions: list[Action]) -> list[Any]:
+    """The payloads of what is to be sent, parsed; a close frame is its code."""
+    found = []
+    for action in actions:
+        if isinstance(action, Send):
+            payload = apply_mask(action.frame[6:], action.frame[2:6])
+            found.append(int.from_bytes(payload[:2], "big") if action.frame[0] & 0x0F == CLOSE else orjson.loads(payload))
+    return found
+
+
+def delivered(actions: list[Action]) -> list[bytes]:
+    return [
+        action.batch.payload(at) for action in actions if isinstance(action, Deliver)
+        for at in range(action.first, action.last) if at not in action.skipped
+    ]  # fmt: skip
+
+
+def test_an_answer_among_data_and_a_close_counts() -> None:
+    session, _ = started()
+    actions = received(session, DATA + YES + DATA + BYE)
+    assert sent(actions) == [{"sub": ["a"], "n": 2}, 1000]
+    assert delivered(actions) == [b"data", b"data"]
+    assert isinstance(actions[-1], Leave)
+    assert actions[-1].reason.kind == "closed_by_peer"
+
+
+def test_a_refusal_with_a_close_behind_it_is_one_end() -> None:
+    session, _ = started()
+    actions = received(session, DATA + NO + DATA + BYE)
+    assert sent(actions) == [1000]
+    assert delivered(actions) == [b"data", b"data"]
+    assert [action.reason for action in actions if isinstance(action, Leave)] == [Reason(kind="login_failed", text="no")]
+    assert isinstance(actions[-1], Leave)
+
+
+@pytest.mark.parametrize("answer", [YES, NO])
+def test_while_it_is_being_closed_no_answer_changes_that(answer: bytes) -> None:
+    session, _ = started()
+    session.stop(1000, "stopped", 0.5, within=5.0)
+    assert sent(received(session, answer)) == []
+    (leave,) = [action for action in received(session, BYE) if isinstance(action, Leave)]
+    assert leave.reason.kind == "stopped"
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_a_renewal_that_can_not_be_signed_or_is_refused_leaves_the_connection_up(signed: bool) -> None:
+    session = logged_in(SIGNED)
+    assert any(isinstance(action, Sign) for action in session.tick(61.0))
+    if signed:
+        session.signed({"login": "S"}, 61.5)
+    actions = received(session, NO, 62.0) if signed else session.not_signed("broken", 62.0)
+    assert [action.report.event for action in actions if isinstance(action, Say)] == ["notice"]
+    assert session.open
+
+
+def test_a_signature_that_comes_too_late_is_not_sent() -> None:
+    session = logged_in(SIGNED)
+    session.tick(61.0)
+    session.tick(66.0)
+    assert session.signed({"login": "late"}, 70.0) == []
+
+
+def test_while_nothing_is_read_no_answer_is_missed() -> None:
+    session, _ = started()
+    session.pause(1.0)
+    assert session.tick(100.0) == []
+    session.resume(101.0)
+    assert session.tick(104.9) == []
+    (leave,) = [action for action in session.tick(105.0) if isinstance(action, Leave)]
+    assert leave.reason.kind == "login_failed"
+
+
+def test_while_nothing_is_read_no_subscription_is_given_up() -> None:
+    session, _ = started()
+    received(session, YES)
+    session.pause(2.0)
+    assert session.tick(50.0) == []
+    session.resume(52.0)
+    assert session.tick(55.9) == []
+    assert sent(session.tick(56.0)) == [{"sub": ["a"], "n": 3}]
