@@ -35,6 +35,7 @@ def transfer(endpoint: Endpoint, method: str, url: str, headers: Mapping[str, st
         request = urllib.request.Request(url, data=body or None, headers=dict(headers), method=method)  # noqa: S310 - see above
         with _opener(endpoint).open(request, timeout=endpoint.timeouts.handshake) as answer:
             content: bytes = answer.read(_MOST + 1)
+            half = len(content) <= _MOST and bool(answer.length)  # `read` of so many bytes does not mind an early end
     except BadTlsSettings as error:
         raise HookFailure(f"{place}: {error}") from error
     except urllib.error.HTTPError as error:
@@ -47,6 +48,8 @@ def transfer(endpoint: Endpoint, method: str, url: str, headers: Mapping[str, st
         raise HookFailure(f"{place}: {_words(error)}") from error
     if len(content) > _MOST:
         raise HookFailure(f"{place} answered with more than {_MOST} bytes")
+    if half:
+        raise HookFailure(f"{place}: the answer ended before its length")
     return content
 
 
