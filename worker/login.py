@@ -12,6 +12,7 @@ none. When that fails the connection is logged in still: it is to be replaced be
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -61,7 +62,7 @@ class Refused:
     first: bool
 
 
-_LEAST_SIGNATURE: Final = 20
+_MOST_SIGNATURES: Final = 256
 _LEAST_SECRET: Final = 4
 """Characters; what is shorter hides nothing, and would be found everywhere."""
 
@@ -106,8 +107,8 @@ class Login:
         self._renew_after = float(rules.get("renew_after", 0.0))
         self._renews_by_hook = bool(endpoint.hooks.get("renew"))
         self._words = {f"${need}": endpoint.login[need] for need in rules.get("needs", [])}
-        self._secrets = set(endpoint.login.values())
-        """And what was made of them, such as signatures: the exchange's words may hold them."""
+        self._secrets = tuple(endpoint.login.values())
+        self._signatures: deque[str] = deque(maxlen=_MOST_SIGNATURES)
         self._fields = str(rules.get("subscribe", ""))
         self.used = bool(rules)
         self._number, self._wall = number, wall
@@ -153,7 +154,6 @@ class Login:
             yield from self._sent(frame, now)
 
     def _sent(self, frame: Mapping[str, Any], now: float) -> Iterator[LoginStep]:
-        self._secrets.update(_texts(frame))
         yield ToSend(frame)
         self._state = _State.ASKED
         if not self._acks:
@@ -184,11 +184,19 @@ class Login:
             if self._is(rule, text.value):
                 said = look_up(text.value, rule.get("text", ""))
                 words = said if isinstance(said, str) and said else text.payload.decode()
-                return [self.failed(masked(words, self._secrets))]
+                return [self.failed(self.without_secrets(words))]
         for rule in self._acks:
             if self._is(rule, text.value):
                 return [self._in(now)]
         return None
+
+    def learn(self, frame: Mapping[str, Any], signed: Mapping[str, Any]) -> None:
+        """What the hook `sign` made of a frame is a secret too."""
+        self._signatures.extend(set(_texts(signed)).difference(_texts(frame)))
+
+    def without_secrets(self, words: str) -> str:
+        """The peer's words, which may repeat what it was sent."""
+        return masked(words, (*self._secrets, *self._signatures))
 
     def _is(self, rule: Mapping[str, Any], value: Any) -> bool:
         number = number_in(look_up(value, rule.get("id", "")))
@@ -221,9 +229,8 @@ class Login:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """What only a signature can have made of it is as long as this."""
     if isinstance(value, Mapping | list | tuple):
         for inner in value.values() if isinstance(value, Mapping) else value:
             yield from _texts(inner)
-    elif isinstance(value, str) and len(value) >= _LEAST_SIGNATURE:
+    elif isinstance(value, str):
         yield value

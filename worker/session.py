@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final
 
@@ -133,8 +133,8 @@ class Session:
             assignment.dialect, number=number, channels=assignment.channels, login=self._login.fields,
             pace=assignment.endpoint.limits.pace,
         )  # fmt: skip
-        self._unsigned: deque[bool] = deque()
-        """Of each frame that is at the hook `sign`: whether it is the login's."""
+        self._unsigned: deque[tuple[bool, Mapping[str, Any]]] = deque()
+        """Each frame that is at the hook `sign`, and whether it is the login's."""
         self._opening = Opening(assignment.dialect, within=assignment.endpoint.timeouts.handshake)
         self._wanted: Sequence[Subscription] = assignment.wanted
         """What to ask for at the beginning."""
@@ -204,7 +204,7 @@ class Session:
         for step in steps if self.open else ():  # whatever the answer: it is being closed
             match step:
                 case ToSign(frame):
-                    self._unsigned.append(True)
+                    self._unsigned.append((True, frame))
                     yield Sign(frame)
                 case ToSend(frame):
                     yield Send(encode_frame(TEXT, orjson.dumps(frame)), urgent=True)
@@ -226,14 +226,16 @@ class Session:
 
     def signed(self, frame: Mapping[str, Any], now: float) -> list[Action]:
         """The hook `sign` has filled this in: the frame of the first `Sign` that has got no answer yet."""
-        logs_in = self._unsigned.popleft()
+        logs_in, unsigned = self._unsigned.popleft()
+        self._login.learn(unsigned, frame)
         if logs_in:
             return list(self._login_steps(self._login.signed(frame, now), now))
         return [] if not self.open else [Send(encode_frame(TEXT, orjson.dumps(frame)))]
 
     def not_signed(self, text: str, now: float) -> list[Action]:
         """It raised, instead."""
-        if not self._unsigned.popleft():
+        logs_in, _ = self._unsigned.popleft()
+        if not logs_in:
             return self._not_logged_in(text) if self.open else []
         return list(self._login_steps([self._login.failed(text)], now))
 
@@ -245,12 +247,17 @@ class Session:
         """Frames that subscribe, each with what the login adds to it."""
         for step in steps:
             if isinstance(step, Unsigned):
-                self._unsigned.append(False)
+                self._unsigned.append((False, step.frame))
                 yield Sign(step.frame)
             elif isinstance(step, Report):
-                yield Say(step)
+                yield Say(self._without_secrets(step) if self._login.used else step)
             else:
                 yield Send(encode_frame(TEXT, step))
+
+    def _without_secrets(self, report: Report) -> Report:
+        words = {"error", "text"}.intersection(report.fields)
+        masked = {key: self._login.without_secrets(str(report.fields[key])) for key in words}
+        return replace(report, fields=report.fields | masked)
 
     def subscribe(self, streams: list[Subscription], now: float) -> list[Action]:
         """More streams are wanted."""

@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.command_line import Running, supervise, write_config, wsadapter
 from tests.support.feeds import DEADLINE, SOON, collect, events_of, is_event, is_message, messages_of, pid_of, to_the_end
 from tests.support.rest import Answer, Asked, Rest
+from tests.support.trees import command_line, tree_of
 from tests.support.waiting import wait_until
 from wsadapter import Down, Gap, Item, NotConnected, NotSent, Rejected, Restored, Up, capabilities
 from wsadapter.testing import Exchange
@@ -200,6 +202,51 @@ def test_a_hook_that_refuses_the_keys_is_a_failed_login(tmp_path: Path) -> None:
             items += collect(feed, is_event(Down, "x"))
     reason = events_of(items, "x", Down)[0].reason
     assert (reason.kind, reason.text) == ("login_failed", "before_connect: this key may not trade")
+
+
+def test_row_64_what_the_exchange_and_the_hooks_repeat_of_secrets_is_masked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WSA_SECRET", SECRET)
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    login = f"""
+error = [{{ match = {{ bad = "*" }}, id = "bad" }}]
+[login]
+needs = ["key", "secret"]
+frame = '{{"login":"$key","more":"$sign"}}'
+subscribe = '{{"by":"$sign"}}'
+ack = [{{ match = {{ in = true }} }}]
+error = [{{ match = {{ in = false }} }}]
+[hooks]
+sign = "{HOOKS}talks"
+"""
+    refused: list[bool] = []
+
+    def echo(frame: str | bytes) -> list[str] | None:
+        said = json.loads(frame)
+        if "login" in said:
+            refused.append(not refused)
+            return [json.dumps({"in": not refused[-1], "request": said})]
+        return [json.dumps({"bad": said["n"], "request": said})] if "sub" in said else None
+
+    with Exchange(ack=echo) as ex:
+        more = (
+            f"subscribe = ['c']\n[defaults]\ndialect = {json.dumps(written(tmp_path, login))}\nsubscribe = ['a']\n"
+            "[defaults.login]\nkey = 'a-key-of-mine'\nsecret = '${WSA_SECRET}'\n"
+        )
+        config = str(write_config(tmp_path / "a.toml", {"x": ex.url, "y": ex.url}, more=more))
+        with Running(tmp_path, config, "--log-level", "debug") as running:
+            said = lambda: json.dumps(running.events("down"))  # noqa: E731
+            running.wait_until(lambda: running.events("rejected") and "what is ***?" in said() and "request" in said())
+            shown = [wsadapter(tmp_path, "status", "--json").stdout, *map(command_line, tree_of(running.process.pid))]
+            running.process.send_signal(signal.SIGUSR1)
+            running.wait_for_log('"endpoints"')
+            assert running.stop() == 0
+        shown += [supervise(tmp_path, config, "--check", "--show").stdout, *running.log, *map(json.dumps, running.output)]
+    assert any(SECRET.encode() in frame.payload for frame in ex.received)
+    assert any("signing Signing(" in line for line in running.log)
+    assert "***" in running.events("rejected")[0]["error"]
+    assert not [text for text in shown if SECRET in text or "a-key-of-mine" in text]
 
 
 RENEWING = BY_FRAME.replace("60.0", "0.3") + f'before_connect = "{HOOKS}token"\nrenew = "{HOOKS}renew"\n'

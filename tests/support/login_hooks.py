@@ -66,3 +66,11 @@ def cancels(_given: object) -> Any:
 def refuses_oddly(_attempt: Attempt) -> Attempt:
     """What it raises has fields of other types."""
     raise HookFailure("odd", status="503", body=b"\xff", retry_after="soon")  # type: ignore[arg-type]
+
+
+def talks(signing: Signing) -> dict[str, Any]:
+    """A signature that looks like one, and more words than are good."""
+    print(f"signing {signing!r}")
+    if "sub" in signing.frame and "c" in signing.frame["sub"]:
+        raise ValueError(f"what is {signing.login['secret']}?")
+    return {"sig": f"{signing.login['secret']} signed", "key": signing.login["key"]}
