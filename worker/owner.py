@@ -52,6 +52,7 @@ from wsadapter.worker.holder import Hold
 from wsadapter.worker.poller import READ, WRITE, make_poller
 from wsadapter.worker.reader import Batch
 from wsadapter.worker.session import Action, Deliver, Leave, Renew, Say, Send, Session, Sign
+from wsadapter.worker.subscriptions import without
 from wsadapter.worker.unpack import Unpacker, Unpacks
 from wsadapter.worker.uplink import Uplink
 from wsadapter.worker.wakeup import Wakeup
@@ -315,8 +316,8 @@ class Owner:
             self._owed.append(command.ref)
             self._flush(now)
         elif self._session is None and self._assignment is not None:  # still connecting: it will be restored like the others
-            wanted = [stream for stream in self._assignment.wanted if stream not in streams]
-            self._assignment = replace(self._assignment, wanted=(*wanted, *streams) if adding else tuple(wanted))
+            wanted = without(self._assignment.wanted, streams)
+            self._assignment = replace(self._assignment, wanted=(*wanted, *streams) if adding else wanted)
             self._owed.append(command.ref)
 
     def _identify(self, command: Command) -> None:

@@ -41,7 +41,7 @@ from wsadapter.worker.login import LoggedIn, Login, LoginStep, Refused, ToRenew,
 from wsadapter.worker.opening import Opening
 from wsadapter.worker.pace import Paces, Stall
 from wsadapter.worker.reader import Batch, Control
-from wsadapter.worker.subscriptions import Step, Subscriptions, Unsigned
+from wsadapter.worker.subscriptions import Step, Subscriptions, Unsigned, without
 from wsadapter.worker.upkeep import Found, Upkeep
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class Session:
             self._opening.skip()
             self.heartbeat.start(now)
             self.heartbeat.inherit(now)
-            self._wanted = tuple(stream for stream in self._wanted if stream not in self._assignment.confirmed)
+            self._wanted = without(self._wanted, self._assignment.confirmed)
             since = self._assignment.login_at
             return actions + list(self._login_steps(self._login.start(now, now if since is None else since), now))
         if not self._opening.over:
@@ -275,7 +275,7 @@ class Session:
         if self._paces is not None:
             self._paces.unwant(map(stream_name, streams))
         if self.holds:
-            self._wanted = tuple(stream for stream in self._wanted if stream not in streams)
+            self._wanted = without(self._wanted, streams)
             return []
         return list(self._asking(self._subscriptions.unsubscribe(streams, now))) if self.open else []
 

@@ -86,6 +86,12 @@ class _Unborn:
     """It was asked for once more."""
 
 
+def without(streams: Iterable[Subscription], gone: Iterable[Subscription]) -> tuple[Subscription, ...]:
+    """Those that are not among `gone`; there may be ten thousands of both."""
+    names = set(map(stream_name, gone))
+    return tuple(stream for stream in streams if stream_name(stream) not in names)
+
+
 class Subscriptions:
     """The subscriptions of one connection. Not thread-safe."""
 
