@@ -105,3 +105,35 @@ def test_a_record_of_what_was_removed_stands_where_the_last_payloads_ended(pipe:
     outbox.filtered(3)
     outbox.tell_filtered()
     assert [(record.position, record.filtered) for record in read(pipe[0], records)] == [(500, 0), (500, 3)]
+
+
+def test_what_is_corked_goes_up_at_once_and_in_order_through_a_full_pipe(pipe: tuple[int, int]) -> None:
+    outbox, records = Outbox(pipe[1]), RecordReader()
+    batch = Reader(1000).feed(STREAM)
+    os.write(pipe[1], bytes(65536 - 10))  # so much else waits that no record fits
+    outbox.cork()
+    for _ in range(600):  # together more pieces than one `writev` takes
+        outbox.report(Report(event="log", fields={}))
+        outbox.messages(batch, 0, 0, 0, batch.count)
+    assert outbox.backlog
+    outbox.uncork()
+    assert outbox.backlog
+    assert os.read(pipe[0], 65536 - 10) == bytes(65536 - 10)
+    found = []
+    while outbox.backlog:
+        outbox.flush()
+        found += read(pipe[0], records)
+    assert [record.sequence for record in found] == list(range(1, 1201))
+    outbox.report(Report(event="log", fields={}))  # nothing is held back any more
+    assert [record.sequence for record in read(pipe[0], records)] == [1201]
+
+
+def test_nobody_who_reads_is_found_out_behind_the_cork() -> None:
+    reading, writing = os.pipe()
+    outbox = Outbox(writing)
+    outbox.cork()
+    os.close(reading)
+    outbox.report(Report(event="log", fields={}))
+    with pytest.raises(BrokenPipeError):
+        outbox.uncork()
+    os.close(writing)
