@@ -44,6 +44,7 @@ from wsadapter.contract.commands import (
     Resume,
 )
 from wsadapter.contract.reasons import Reason
+from wsadapter.worker.actions import Action, Deliver, Leave, Renew, Say, Send, Sign
 from wsadapter.worker.backstop import Backstop
 from wsadapter.worker.connector import Connector, Failed, Opened, Step
 from wsadapter.worker.control import Control
@@ -51,7 +52,7 @@ from wsadapter.worker.frames import BINARY, TEXT
 from wsadapter.worker.holder import Hold
 from wsadapter.worker.poller import READ, WRITE, make_poller
 from wsadapter.worker.reader import Batch
-from wsadapter.worker.session import Action, Deliver, Leave, Renew, Say, Send, Session, Sign
+from wsadapter.worker.session import Session
 from wsadapter.worker.subscriptions import without
 from wsadapter.worker.unpack import Unpacker, Unpacks
 from wsadapter.worker.uplink import Uplink

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,7 +24,8 @@ from wsadapter.contract.dialect.templates import fill, stream_name
 from wsadapter.contract.dialect.text import LONGEST_ANSWER, UNKNOWN, Text
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.contract.reasons import Reason
-from wsadapter.contract.record import ANSWER, NO_IDENTITY
+from wsadapter.contract.record import ANSWER
+from wsadapter.worker.actions import Action, Deliver, Leave, Renew, Say, Send, Sign
 from wsadapter.worker.frames import (
     ABNORMAL,
     CLOSE,
@@ -41,6 +42,7 @@ from wsadapter.worker.login import LoggedIn, Login, LoginStep, Refused, ToRenew,
 from wsadapter.worker.opening import Opening
 from wsadapter.worker.pace import Paces, Stall
 from wsadapter.worker.reader import Batch, Control
+from wsadapter.worker.sieve import Sieve
 from wsadapter.worker.subscriptions import Step, Subscriptions, Unsigned, without
 from wsadapter.worker.upkeep import Found, Upkeep
 
@@ -48,64 +50,6 @@ if TYPE_CHECKING:
     from wsadapter.worker.gaps import Gaps
     from wsadapter.worker.identity import Identity
     from wsadapter.worker.requests import Requests
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Put a frame on the wire. An urgent one goes before those that wait, never into the middle of one."""
-
-    frame: bytes
-    urgent: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Say:
-    """Report at this place in the stream."""
-
-    report: Report
-
-
-@dataclass(frozen=True, slots=True)
-class Deliver:
-    """Hand on the messages `first` to `last` (exclusive) of the batch, but those `skipped`."""
-
-    batch: Batch
-    first: int
-    last: int
-    skipped: frozenset[int] = frozenset()
-    filtered: int = 0
-    """How many of those skipped were not wanted by the endpoint's filter."""
-    streams: Sequence[int] | None = None
-    """The index of the stream of each message of the whole batch, 0 for none; None: no message has one."""
-    identities: Sequence[int] | None = None
-    """The identity of each message of the whole batch; None: they are not asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Leave:
-    """The connection is over: drop it."""
-
-    reason: Reason
-    flush: bool = False
-    """Put on the wire first what waits for it: the last is a close frame."""
-    linger: bool = False
-    """Wait a moment for the peer to end the connection: bytes of it may be unread, and closing at once would make the kernel
-    send an RST, which can destroy our close frame at the peer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sign:
-    """Let the hook `sign` fill this in; what it gives goes to `signed`, in the same order."""
-
-    frame: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Renew:
-    """Call the hook `renew`; its outcome goes to `renewed`."""
-
-
-Action = Send | Say | Deliver | Sign | Renew | Leave
 
 
 _NUMBERS: Final = 1 << 16
@@ -352,35 +296,27 @@ class Session:
         """Takes out what is not data or not wanted, and puts what it leads to in its place between the messages. An answer to a
         request goes with the messages, marked: its bytes and the word that it has come are then one."""
         binary = set(batch.binary)
-        first = filtered = 0
         heard: set[Stream] = set()
-        skipped: set[int] = set()
         attend = bool(batch.joined) or self._upkeep.may_hold(batch.data)
-        indexes = None if self._streams is None else [0] * batch.count
-        identities = None if self._identity is None else [NO_IDENTITY] * batch.count
+        sieve = Sieve(batch, streams=self._streams is not None, identities=self._identity is not None)
         for at in range(batch.count):
             text = Text(batch.payload(at))
             gap = self._gap(text) if self._gaps is not None and at not in binary else None
             if gap is not None:
-                if first < at:
-                    yield Deliver(batch, first, at, frozenset(skipped), filtered, indexes, identities)
+                yield from sieve.cut(at)
                 yield Say(gap)
-                first, filtered, skipped = at, 0, set()
             answer = self._requests.recognise(text) if self._requests is not None else None
             if answer is not None:
-                if first < at:
-                    yield Deliver(batch, first, at, frozenset(skipped), filtered, indexes, identities)
+                yield from sieve.cut(at)
                 yield Say(answer)
-                indexes = [0] * batch.count if indexes is None else indexes
-                indexes[at] = ANSWER
-                first, filtered, skipped = at, 0, set()
+                sieve.mark(at, ANSWER)
                 continue
-            if self._identity is not None and identities is not None:
-                identities[at] = self._identity.of(text)
+            if self._identity is not None and sieve.identities is not None:
+                sieve.identities[at] = self._identity.of(text)
             if at in binary:
                 continue
             if self._opening.listens and self._opening.is_word(text):
-                skipped.add(at)
+                sieve.leave_out(at)
                 if self._opening.ends(now) and self.open:
                     yield from self._begin(now)
                 continue
@@ -390,38 +326,34 @@ class Session:
                 if found.heartbeat and (stream := self._stream_of(text)) is not None and stream.wanted:
                     heard.add(stream)
                 if not self._endpoint.deliver_heartbeats:
-                    skipped.add(at)
+                    sieve.leave_out(at)
                 continue
             login = self._login.recognise(text, now) if self._login.waits else None
             if login is not None:
-                skipped.add(at)
-                yield Deliver(batch, first, at + 1, frozenset(skipped), filtered, indexes, identities)
+                sieve.leave_out(at)
+                yield from sieve.cut(at + 1)
                 yield from self._login_steps(login, now)
-                first, filtered, skipped = at + 1, 0, set()
                 continue
             steps = self._no_data(text, now)
             if steps is None:
                 stream = self._stream_of(text)
                 if stream is None:
                     continue
-                if stream.wanted and indexes is not None:
+                if stream.wanted:
                     heard.add(stream)
                     if not stream.index:
                         yield from self._announced(stream)
-                    indexes[at] = stream.index
+                    sieve.mark(at, stream.index)
                     continue
-                filtered += 1
-            skipped.add(at)
+            sieve.leave_out(at, filtered=steps is None)
             if steps:
-                yield Deliver(batch, first, at + 1, frozenset(skipped), filtered, indexes, identities)
+                yield from sieve.cut(at + 1)
                 yield from self._asking(steps)
-                first, filtered, skipped = at + 1, 0, set()
         if self._paces is not None:
             self._paces.heard(heard, now)
         if self._subscriptions.watches:
             self._subscriptions.alive(stream.name for stream in heard)
-        if first < batch.count:
-            yield Deliver(batch, first, batch.count, frozenset(skipped), filtered, indexes, identities)
+        yield from sieve.cut(batch.count)
 
     def _stream_of(self, text: Text) -> Stream | None:
         """The stream that a message belongs to, looked for once."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from wsadapter.contract.commands import Assignment, Report
 from wsadapter.contract.quarantine import Quarantine
+from wsadapter.worker.actions import Deliver
 from wsadapter.worker.decode import Decoder, Hook, Payloads
 from wsadapter.worker.outbox import Outbox
 from wsadapter.worker.reader import Batch
-from wsadapter.worker.session import Deliver
 from wsadapter.worker.wakeup import Wakeup
 
 

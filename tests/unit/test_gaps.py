@@ -13,10 +13,11 @@ from tests.support.rawserver import server_frame
 from wsadapter.contract.commands import Assignment
 from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Endpoint, Filter
+from wsadapter.worker.actions import Action, Deliver, Say
 from wsadapter.worker.frames import TEXT
 from wsadapter.worker.gaps import Break, Gaps
 from wsadapter.worker.reader import Reader
-from wsadapter.worker.session import Action, Deliver, Say, Session
+from wsadapter.worker.session import Session
 
 ALL = {"scope": [], "value": "n"}
 BY_SYMBOL = {"scope": ["s"], "first": "U", "last": "u"}

@@ -29,12 +29,13 @@ from wsadapter.custody import Resumption
 from wsadapter.reactor import Reactor
 from wsadapter.requests import Pending
 from wsadapter.requests import Requests as Book
+from wsadapter.worker.actions import Action, Deliver, Say
 from wsadapter.worker.channel import PlainChannel
 from wsadapter.worker.frames import BINARY, TEXT
 from wsadapter.worker.reader import Reader
 from wsadapter.worker.requests import Requests
 from wsadapter.worker.sender import Sender
-from wsadapter.worker.session import Action, Deliver, Say, Session
+from wsadapter.worker.session import Session
 
 # -- in the owner: which message is an answer ----------------------------------------------------------------------------
 

@@ -8,9 +8,10 @@ from tests.support.rawserver import server_frame
 from wsadapter.contract.commands import Assignment
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.reasons import Reason
+from wsadapter.worker.actions import Action, Deliver, Leave, Say, Send
 from wsadapter.worker.frames import CLOSE, PING, PONG, TEXT, apply_mask
 from wsadapter.worker.reader import Reader
-from wsadapter.worker.session import Action, Deliver, Leave, Say, Send, Session
+from wsadapter.worker.session import Session
 
 
 def started(*, wanted: tuple[Any, ...] = (), dialect: dict[str, Any] | None = None, **settings: Any) -> Session:

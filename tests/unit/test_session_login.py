@@ -11,9 +11,10 @@ from tests.support.rawserver import server_frame
 from wsadapter.contract.commands import Assignment
 from wsadapter.contract.endpoint import Endpoint, Heartbeat
 from wsadapter.contract.reasons import Reason
+from wsadapter.worker.actions import Action, Deliver, Leave, Say, Send, Sign
 from wsadapter.worker.frames import CLOSE, TEXT, apply_mask
 from wsadapter.worker.reader import Reader
-from wsadapter.worker.session import Action, Deliver, Leave, Say, Send, Session, Sign
+from wsadapter.worker.session import Session
 
 DIALECT: dict[str, Any] = {
     "subscribe": {"frame": '{"sub":"$streams","n":"$id"}', "ack_timeout": 5.0},

@@ -13,9 +13,10 @@ from wsadapter.contract.commands import Assignment
 from wsadapter.contract.dialect.streams import Streams
 from wsadapter.contract.endpoint import Endpoint, Filter
 from wsadapter.testing.recording import load_recording
+from wsadapter.worker.actions import Action, Deliver, Say
 from wsadapter.worker.frames import BINARY, TEXT
 from wsadapter.worker.reader import Reader
-from wsadapter.worker.session import Action, Deliver, Say, Session
+from wsadapter.worker.session import Session
 
 STREAM = {"stream": {"path": "s"}, "subscribe": {"frame": '{"sub":"$streams"}', "per_frame": 100}}
 

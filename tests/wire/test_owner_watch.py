@@ -76,7 +76,7 @@ def test_a_text_heartbeat_is_answered_by_its_reply_which_is_no_message(deliver: 
 
 def test_while_the_pipe_is_full_heartbeats_and_probes_go_on_and_nothing_is_lost() -> None:
     with RawServer() as server, Owned() as owned:
-        peer = connected(owned, server, heartbeat={"interval": 0.05, "timeout": 0.2})
+        peer = connected(owned, server, heartbeat={"interval": 0.05, "timeout": 0.6})
         message = b"m" * 100_000
         peer.sock.setblocking(False)
         sent = b""
@@ -90,8 +90,8 @@ def test_while_the_pipe_is_full_heartbeats_and_probes_go_on_and_nothing_is_lost(
             except BlockingIOError:
                 break
         peer.sock.settimeout(10)
-        beats = [peer.read_frame()[0] for _ in range(8)]  # twice the time after which an answer would be missing
-        assert beats == [PING] * 8
+        beats = [peer.read_frame()[0] for _ in range(24)]  # twice the time after which an answer would be missing
+        assert beats == [PING] * 24
         owned.tell(PROBE, 1)
         assert owned.answer().json()["stage"] == "up"
         for _ in range(frames):
