@@ -262,8 +262,8 @@ class Supervisor:
     def send(self, name: str, data: str | bytes, timeout: float | None = None) -> None:
         """Send text (`str`) or a binary message (`bytes`); returns when the owner has handed all bytes to the kernel.
 
-        To a group it goes to each shard. Raises `NotConnected` (nothing was sent, nothing is queued), `SendFailed` (its fate is
-        unknown), `TimeoutError` (the same), `UnknownEndpoint`.
+        To a group it goes to each shard, where all are up. Raises `NotConnected` (nothing was sent, nothing is queued),
+        `SendFailed` (its fate is unknown), `TimeoutError` (the same), `UnknownEndpoint`.
         """
         self.reactor.wait(self.begin_send(name, data), timeout)
 

@@ -278,6 +278,25 @@ def test_it_is_renewed_and_where_that_fails_another_connection_comes_first(tmp_p
     assert not [gap for gap in events_of(items, "x", Gap) if gap.cause != "replaced"]
 
 
+def test_a_renewal_that_fails_while_a_change_is_under_way_is_not_forgotten_with_it(tmp_path: Path) -> None:
+    items: list[Item] = []
+    peer = Peer()
+    limits = {"connects": 1, "connects_period": 1.0}
+    with Rest(good(lambda: rest)) as rest, Exchange(ack=peer, tls=True) as ex:
+        dialect = written(tmp_path, RENEWING.replace("0.3", "0.2"))
+        more = settings(dialect, headers={"X-Rest": rest.url}, identity=["s"], limits=limits)
+        with to_the_end(items, ex.endpoint("x", **more), start_method="forkserver") as feed:
+            items += collect(feed, is_event(Restored, "x"))
+            by_hand = feed.begin_restart("x")  # it waits for the budget, and the third renewal fails meanwhile
+            peer.answer = {"in": False, "why": "not now"}
+            with pytest.raises(NotConnected, match="the old connection stays: login failed, not now"):
+                by_hand.result(DEADLINE)
+            peer.answer = {"in": True}
+            items += collect(feed, is_event(Restored, "x", 2))
+    assert [asked.path for asked in rest.asked].count("/renew/t1") == 3
+    assert {down.reason.kind for down in events_of(items, "x", Down)} == {"recycled", "stopped"}
+
+
 @pytest.mark.skipif(not capabilities.custody(), reason="needs pidfd and the kernel's counters")
 def test_who_goes_on_with_a_connection_renews_what_it_did_not_ask_for(tmp_path: Path) -> None:
     items: list[Item] = []
