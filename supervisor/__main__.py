@@ -89,7 +89,8 @@ def _status(options: argparse.Namespace) -> int:
 def _restart(options: argparse.Namespace) -> int:
     request = {"command": "restart", "endpoint": options.endpoint}
     answer = control.ask(_name(options), request, runtime_dir=options.runtime_dir, timeout=options.timeout)
-    _print(f"{options.endpoint} is up: epoch {answer['epoch']}, pid {answer['pid']}")
+    who = "all its shards" if answer["epoch"] is None else f"epoch {answer['epoch']}, pid {answer['pid']}"
+    _print(f"{options.endpoint} is up: {who}")
     return DONE
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.command_line import Running, write_config
+from tests.support.command_line import Running, write_config, wsadapter
 from tests.support.feeds import (
     SOON,
     all_of,
@@ -162,6 +162,7 @@ def test_a_group_changes_supervisors_as_one(ex: Exchange, dialect: str, tmp_path
             assert before.wait() == 0
             assert {name: status["pid"] for name, status in after.status().items()} == owners
             assert {status["group"] for status in after.status().values()} == {"x"}
+            assert wsadapter(tmp_path, "restart", "x").stdout == "x is up: all its shards\n"
             assert after.stop() == 0
     assert sorted(owners) == ["x#1", "x#2"]
     assert ex.accepted == 2
