@@ -117,7 +117,7 @@ def write(outcome: Outcome) -> None:
 
 def machine() -> str:
     """Cores, processor, system, Python."""
-    system = f"{platform.system()} {platform.release()}"
+    system = f"{platform.system()} {platform.release().partition('-')[0]}"
     return f"{len(os.sched_getaffinity(0))} cores, {_processor()}, {system}, Python {platform.python_version()}"
 
 
