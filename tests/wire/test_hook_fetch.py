@@ -141,7 +141,7 @@ def test_a_proxy_gets_it_and_one_that_refuses_is_told() -> None:
         assert fetched("http://exchange.invalid/t", proxy=proxy.url) == b"via"
         assert proxy.asked[0].path == "http://exchange.invalid/t"
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)  # before 3.12 http.client leaves a proxy's refusal to the collector
+            warnings.simplefilter("ignore", ResourceWarning)  # http.client leaves a refusal to the collector before 3.12
             assert "501" in str(failure("https://exchange.invalid/t", proxy=proxy.url))
             gc.collect()
     assert "SOCKS" in str(failure("http://exchange.invalid/t", proxy="socks5://127.0.0.1:1"))
