@@ -402,6 +402,7 @@ class OwnerChild:
     def _abandon(self) -> None:
         """It can do nothing more, and may never end: its connection is ended from outside, and its endpoint goes on."""
         self._report_stuck()
+        self._reactor.closers.add(self._close)  # should the loop end before it does
         self._drain()
         started = self._started
         assert started is not None
@@ -420,6 +421,7 @@ class OwnerChild:
     def _forget(self) -> None:
         logger.info("owner pid %s, which SIGKILL had not ended, has ended", self.pid)
         self._set_deadline(0)
+        self._reactor.closers.discard(self._close)
         self._close()
 
     def _bury(self) -> None:

@@ -114,6 +114,8 @@ class Reactor:
         self._ready_before: list[tuple[int, int]] = []
         """Of the last turn."""
         self._listeners: dict[object, Callable[[], None]] = {}
+        self.closers: set[Callable[[], None]] = set()
+        """Called when the loop is closed: what nobody else lets go of then."""
         self._bridges: dict[asyncio.AbstractEventLoop, AsyncBridge] = {}
         self._failure: BaseException | None = None
         self._closed = False
@@ -262,6 +264,8 @@ class Reactor:
         self._keeper.stop()
         _alive.discard(self)
         self._end_turns()
+        for let_go in tuple(self.closers):
+            let_go()
         self._release()
         self._tell()
 

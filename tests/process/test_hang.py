@@ -148,3 +148,20 @@ def test_row_74_an_owner_that_sigkill_does_not_end_is_told_and_replaced(
             items += collect(feed, is_message("a", 2))
     assert events_of(items, "a", Down)[0].reason.kind == "hung"
     assert len(events_of(items, "a", Gap)) == 1
+
+
+def test_row_74_a_stop_does_not_wait_for_one_that_sigkill_does_not_end_and_keeps_nothing_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    items: list[Item] = []
+    send_signal = OwnerChild._signal
+    stuck: list[int] = []
+    monkeypatch.setattr(OwnerChild, "_signal", lambda child, number: child.pid in stuck or send_signal(child, number))
+    with Exchange(messages=numbered, rate=200, tls=True) as ex:
+        soon = {"restart": SOON, "timeouts": {"close": 0.2}, "watchdog": {"progress": 0.5}}
+        with to_the_end(items, ex.endpoint("a", heartbeat={"kind": "none"}, **soon), start_method="forkserver") as feed:
+            items += collect(feed, is_message("a"))
+            stuck.append(pid_of(feed, "a"))
+            os.kill(stuck[0], signal.SIGSTOP)
+            items += collect(feed, is_message("a", 2))
+        os.kill(stuck[0], signal.SIGKILL)  # what is left open is found behind the test
