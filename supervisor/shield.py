@@ -41,24 +41,36 @@ def whole(work: Callable[[*Ts], T], *args: *Ts) -> T:
     if threading.get_ident() != _main_thread or _working:
         return work(*args)
     try:
-        for number in _NUMBERS:
-            handler = _get(number)
-            if callable(handler) and handler is not _stand_in:
-                _replaced[number] = handler
-                _set(number, _stand_in)
+        _step_in()
         _working = True
         return work(*args)
     finally:
         try:
-            while _replaced:
-                number = next(iter(_replaced))
-                if _get(number) is _stand_in:  # else somebody's work set a handler of its own
-                    _set(number, _replaced[number])
-                del _replaced[number]
+            _step_out()
         finally:
             _working = False
             if _noted:
                 _call_noted()
+
+
+# The loops are functions of their own: from CPython 3.12 on, an interrupt that strikes on a loop's way back passes by the
+# `try` around the loop, and its `finally` is never run. A call within the `try` is safe.
+
+
+def _step_in() -> None:
+    for number in _NUMBERS:
+        handler = _get(number)
+        if callable(handler) and handler is not _stand_in:
+            _replaced[number] = handler
+            _set(number, _stand_in)
+
+
+def _step_out() -> None:
+    while _replaced:
+        number = next(iter(_replaced))
+        if _get(number) is _stand_in:  # else somebody's work set a handler of its own
+            _set(number, _replaced[number])
+        del _replaced[number]
 
 
 def _call_noted() -> None:

@@ -438,6 +438,15 @@ def test_interrupts_at_any_moment_leave_no_lock_taken(reactor: Reactor) -> None:
                 ready.clear()
                 os.kill(os.getpid(), signal.SIGINT)
 
+    def call_until_interrupted() -> None:
+        nonlocal armed
+        while True:
+            armed = True
+            ready.set()  # again after a while: one that strikes within a gc callback is swallowed by the interpreter
+            again = time.monotonic() + 0.5
+            while time.monotonic() < again:
+                reactor.call(lambda: None)
+
     before = signal.signal(signal.SIGINT, handle)
     sender = threading.Thread(target=interrupt)
     sender.start()
@@ -445,12 +454,7 @@ def test_interrupts_at_any_moment_leave_no_lock_taken(reactor: Reactor) -> None:
     try:
         while caught < 1000:
             try:
-                while True:
-                    armed = True
-                    ready.set()  # again after a while: one that strikes within a gc callback is swallowed by the interpreter
-                    again = time.monotonic() + 0.5
-                    while time.monotonic() < again:
-                        reactor.call(lambda: None)
+                call_until_interrupted()  # not a loop: one could pass by this `except`, see test_interrupt_safety
             except KeyboardInterrupt:
                 caught += 1
     finally:
