@@ -79,9 +79,8 @@ class ConnectionHolder(Protocol):
     """Its process."""
     owners_end: socket.socket | None
 
-    @property
-    def lost(self) -> Reason | None:
-        """Why it ended, where nobody had asked it to."""
+    def lost(self, owners: Reason) -> Reason | None:
+        """Why it ended, where nobody had asked it to and its owner ended of that, for the reason `owners`."""
         ...
 
     @property

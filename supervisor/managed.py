@@ -80,8 +80,6 @@ _INSISTENT = ("max_age", "changed", "notice", "silence", "memory_limit")
 _POISONED = ("crashed", "hung", "memory_limit")
 _RECEIVING = 2.0
 """Seconds without a message after which a connection does not count as receiving."""
-_OF_A_LOST_HOLDER = ("closed_by_peer", "connect_failed", "handshake_rejected", "send_failed", "holder_lost")
-"""What an owner sees when the process that holds its TLS ends."""
 _MEMORY_MARGIN = 1.25
 """Over so many times `watchdog.memory` an owner is killed, whether its successor is ready or not."""
 _DEFAULT_BUDGET = (60, 60.0)
@@ -555,8 +553,8 @@ class ManagedEndpoint:
         self._outlive(child, reason)
         if self._last_words is not None and reason.kind not in _OVERRULING:
             reason = self._last_words
-        if child.holder is not None and child.holder.lost is not None and reason.kind in _OF_A_LOST_HOLDER:
-            reason = Reason(kind="holder_lost", text=f"its TLS holder: {child.holder.lost.describe()}")
+        if child.holder is not None and (lost := child.holder.lost(reason)) is not None:
+            reason = Reason(kind="holder_lost", text=f"its TLS holder: {lost.describe()}")
         if reason.kind == "stopped" and not self._stopping and not self._planned:  # somebody else sent it a SIGTERM
             reason = Reason(kind="crashed", signal="SIGTERM", code=reason.code)
         self.requests.owner_gone(self._orphan.resumption, heard=child.heard_out and reason.kind != "corrupt")

@@ -24,6 +24,9 @@ from wsadapter.contract.record import Record
 
 logger = logging.getLogger("wsadapter.supervisor")
 
+_OF_A_LOST_HOLDER: Final = ("closed_by_peer", "connect_failed", "handshake_rejected", "send_failed", "holder_lost")
+"""What an owner sees when the process that holds its TLS ends."""
+_ABNORMAL: Final = 1006
 _ATTEMPTS: Final = 8
 """To connect to ourselves, where somebody else keeps coming first."""
 
@@ -93,13 +96,18 @@ class TlsHolder:
         """None before it is there."""
         return self.child.pid
 
-    @property
-    def lost(self) -> Reason | None:
-        """Why it ended, where nobody had asked it to; None where it has not."""
-        if self._lost is None and not self._unwanted and self.child.has_ended:
+    def lost(self, owners: Reason) -> Reason | None:
+        """Why it ended, where nobody had asked it to and that is what its owner saw; None where it is not.
+
+        `owners`: what the owner says that it ended of. The end of its stream may come before that of the process can be seen.
+        """
+        if not self._unwanted and self._lost is None:
             self.child.hear()
-            if not self._unwanted:
-                return Reason(kind="crashed", text="it ended")  # its exit status is on the way
+        if self._unwanted or owners.kind not in _OF_A_LOST_HOLDER:
+            return None
+        broke_off = owners.kind == "closed_by_peer" and owners.code == _ABNORMAL  # one that lives says so before
+        if self._lost is None and (broke_off or self.child.has_ended):
+            return Reason(kind="crashed", text="it ended")  # its exit status is on the way
         return self._lost
 
     def for_owner(self, assignment: Assignment) -> Assignment:

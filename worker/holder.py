@@ -122,6 +122,8 @@ class Holder:
         self._broken = False
         """The peer's side broke: the owner is to see an RST, not an end in good order."""
         self._terminate = False
+        self._left = False
+        """The supervisor was told that the connection is over."""
 
     def ask_to_terminate(self) -> None:
         """SIGTERM."""
@@ -264,6 +266,7 @@ class Holder:
     def _tell_owner(self) -> None:
         """Nothing comes of the peer any more."""
         self._own.told = True
+        self._say_left()
         with suppress(OSError):  # the owner is gone already
             if self._broken:
                 self._owner.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
@@ -278,8 +281,14 @@ class Holder:
             channel.sock.send(channel.goodbye())
             channel.sock.shutdown(socket.SHUT_WR)
 
+    def _say_left(self) -> None:
+        """Before the owner can see the end: an end without this word is that of this process."""
+        if not self._left:
+            self._left = True
+            self._control.say(LEFT)
+
     def _take_down(self) -> None:
-        self._control.say(LEFT)  # before the owner can see the end
+        self._say_left()
         if self._channel is not None or self._found is not None:
             channel = self._channel or self._found
             assert channel is not None

@@ -1,0 +1,55 @@
+"""Whose end an owner saw: its peer's, or that of the process that holds its TLS."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from wsadapter.child import OwnerChild
+from wsadapter.contract.commands import LEFT, Command
+from wsadapter.contract.reasons import Reason
+from wsadapter.tls_holder import TlsHolder
+
+END_OF_STREAM = Reason(kind="closed_by_peer", code=1006)
+DIED = Reason(kind="crashed", signal="SIGKILL")
+
+
+def holder(*, waiting: tuple[Command, ...] = (), ended: bool = False) -> TlsHolder:
+    """Its process has said `waiting`, which nobody has read yet."""
+    found = TlsHolder(lambda _: None, lambda _: None)
+
+    def hear() -> bool:
+        for command in waiting:
+            found.on_command(found.child, command)
+        return True
+
+    return found.of(cast("OwnerChild", SimpleNamespace(hear=hear, has_ended=ended, listener=None)))
+
+
+def test_an_end_that_the_holder_did_not_announce_is_its_own_though_it_is_not_seen_dead_yet() -> None:
+    lost = holder().lost(END_OF_STREAM)
+    assert lost is not None
+    assert lost.kind == "crashed"
+
+
+def test_an_end_that_it_announced_is_the_peers() -> None:
+    assert holder(waiting=(Command(LEFT, 0, b""),)).lost(END_OF_STREAM) is None
+
+
+@pytest.mark.parametrize("kind", ["handshake_rejected", "send_failed"])
+def test_a_failure_that_may_have_other_causes_is_the_holders_where_it_is_dead(kind: str) -> None:
+    assert holder().lost(Reason(kind=kind)) is None
+    assert holder(ended=True).lost(Reason(kind=kind)) is not None
+
+
+def test_a_close_frame_of_the_peer_is_the_peers() -> None:
+    assert holder().lost(Reason(kind="closed_by_peer", code=1001)) is None
+
+
+def test_what_its_process_ended_of_is_told_and_only_where_that_concerns_the_owner() -> None:
+    found = holder()
+    found.on_dead(found.child, DIED)
+    assert found.lost(END_OF_STREAM) == DIED
+    assert found.lost(Reason(kind="crashed")) is None
