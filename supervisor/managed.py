@@ -406,6 +406,11 @@ class ManagedEndpoint:
 
     def on_ready(self, child: OwnerChild) -> None:
         """The owner is warm: it gets the endpoint."""
+        if self._orphan.resumption is None and self._slot is None and (wait := self.book()) > 0:
+            # It was hired to go on with a connection that was given up meanwhile.
+            self.state = "backoff"
+            self._timer = self._office.reactor.call_later(wait, lambda: self._assign_as_booked(child))
+            return
         try:
             assignment = self._assignment()
         except ConfigError as error:
@@ -423,6 +428,14 @@ class ManagedEndpoint:
         if resumption is not None and not self._resuming:
             self._connection_gone()
         self._watchdogs.begin(child)
+
+    def _assign_as_booked(self, child: OwnerChild) -> None:
+        wait = self.wait_again()
+        if wait > 0:
+            self._timer = self._office.reactor.call_later(wait, lambda: self._assign_as_booked(child))
+        else:
+            self._timer = None
+            self.on_ready(child)
 
     def _assign(self, child: OwnerChild, assignment: Assignment) -> None:
         """Let it open a connection."""
@@ -547,6 +560,8 @@ class ManagedEndpoint:
 
     def on_dead(self, child: OwnerChild, reason: Reason) -> None:
         """The owner is gone and its pipe is drained."""
+        if self._timer is not None:  # it waited for its turn to connect
+            self._cancel_timer()
         if child.torn_bytes:
             self.torn += 1
             logger.warning("%s/%d: a record of %d bytes was not finished; dropped", self.name, self.epoch, child.torn_bytes)

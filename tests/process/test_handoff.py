@@ -343,6 +343,26 @@ def test_a_connection_that_nobody_resumes_in_time_is_closed_so_that_the_peer_see
             items += collect(feed, is_event(Gap, "a"))
 
 
+def test_who_comes_too_late_for_a_connection_opens_another_within_the_hosts_budget() -> None:
+    items: list[Item] = []
+    period = 2.0
+    with RawServer() as server:
+        endpoint = Endpoint(
+            "a", url=server.url, restart=SOON, timeouts={**IMPATIENT, "connect": 0.05},
+            limits={"connects": 1, "connects_period": period},
+        )  # fmt: skip
+        with to_the_end(items, endpoint, start_method="spawn", spares=0) as feed:
+            feed.start()
+            server.accept_websocket()
+            first = time.monotonic()
+            items += collect(feed, is_event(Up, "a"))
+            kill(feed)
+            server.accept_websocket()
+            assert time.monotonic() - first > period * 0.9
+            items += collect(feed, is_event(Up, "a", 2))
+            assert feed.status()["endpoints"]["a"]["state"] == "up"
+
+
 def test_stopping_while_nobody_owns_the_connection_closes_it() -> None:
     with RawServer() as server:
         feed = Supervisor([Endpoint("a", url=server.url, timeouts=IMPATIENT)], start_method="spawn", spares=0)
