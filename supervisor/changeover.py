@@ -3,8 +3,9 @@
     wish ──> old owner identifies its messages ──> successor gets ready (succession.py) ──> old owner asked to go
          ──> it is gone, all it had is delivered ──> adopted: what is held comes, without what was delivered ──> overlap ends
 
-Where messages have an identity nothing is lost and nothing comes twice: `Up(resumed=True)`. Where they have none, everything
-the new connection said comes, behind a `Gap` that says "replaced": whoever rebuilds on it finds a snapshot and what follows.
+Where messages have an identity nothing is lost and nothing comes twice, `Up(resumed=True)`, provided that the two connections
+are seen to overlap. Where they are not, or messages have none, everything the new connection said comes, behind a `Gap`:
+whoever rebuilds on it finds a snapshot and what follows.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import chain
 from time import monotonic
 from typing import Any, Protocol
 
@@ -21,7 +23,7 @@ from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.errors import NotConnected
 from wsadapter.contract.reasons import Reason
 from wsadapter.contract.record import Record
-from wsadapter.merge import Merge, merge_for
+from wsadapter.merge import Merge, may_repeat, merge_for
 from wsadapter.reactor import Reactor, Timer
 from wsadapter.succession import Phase, Succession
 
@@ -196,18 +198,18 @@ class Changeover:
         return received.only(places), None if streams is None else [streams[place] for place in places]
 
     def adopt(
-        self, last_received_at: int | None, deliver: Callable[[OwnerChild, list[Record], bool], None]
+        self,
+        last_received_at: int | None,
+        deliver: Callable[[OwnerChild, list[Record], bool], None],
+        *,
+        in_order: bool,
     ) -> None:
         """The old owner is gone: the successor is the owner. `deliver` gets it, what it said so far, and whether its stream
-        continues the old one without a loss.
-
-        Without loss it is also where the old owner died, if the successor was subscribed before: all that died with the
-        old one it has too.
-        """
+        continues the old one without a loss. `in_order`: the old one had read all that its connection brought."""
         succession, self._succession = self._succession, None
         assert succession is not None
         assert succession.child is not None
-        continues = self._merge is not None and succession.subscribed
+        continues = self._continues(succession, in_order=in_order)
         if not continues:
             self._end_overlap()
         self._member = _NEW
@@ -218,6 +220,18 @@ class Changeover:
         if self._merge is not None:
             self._merge.lead = _NEW
             self._overlap = self._reactor.call_later(_OVERLAP, self._end_overlap)
+
+    def _continues(self, succession: Succession, *, in_order: bool) -> bool:
+        """Whether nothing is missing between the two: the successor has all since it was subscribed, and the old connection
+        brought as much. It did where both show the same message; else it may have been mute, or its owner behind with its
+        reading when it died."""
+        if self._merge is None or not succession.subscribed:
+            return False
+        shown = succession.shown()
+        first = next(shown, None)
+        if first is None or may_repeat(self._endpoint.endpoint, self._endpoint.dialect):
+            return in_order
+        return any(self._merge.knows(*each) for each in chain([first], shown))
 
     def _end_overlap(self) -> None:
         if self._overlap is not None:

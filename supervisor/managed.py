@@ -80,6 +80,7 @@ _INSISTENT = ("max_age", "changed", "notice", "silence", "memory_limit")
 _POISONED = ("crashed", "hung", "memory_limit")
 _RECEIVING = 2.0
 """Seconds without a message after which a connection does not count as receiving."""
+_ABNORMAL = 1006
 _MEMORY_MARGIN = 1.25
 """Over so many times `watchdog.memory` an owner is killed, whether its successor is ready or not."""
 _DEFAULT_BUDGET = (60, 60.0)
@@ -681,7 +682,8 @@ class ManagedEndpoint:
             case Verdict.RESTART if alive:
                 self._hire()
             case Verdict.RESTART if follows:
-                self._change.adopt(self._last_lost_at, partial(self._adopt, replaces=decision.restarts == 0))
+                adopt = partial(self._adopt, replaces=decision.restarts == 0)
+                self._change.adopt(self._last_lost_at, adopt, in_order=_read_all(reason))
             case Verdict.RESTART if decision.delay == 0:
                 self._launch()
             case Verdict.RESTART:
@@ -959,3 +961,8 @@ def promise() -> Future[None]:
 def _is_loopback(host: str) -> bool:
     """There is nobody to be banned by."""
     return host == "localhost" or host == "::1" or host.startswith("127.")
+
+
+def _read_all(reason: Reason) -> bool:
+    """Whether an owner that ended so had read all that its connection brought: it went on asked, or the peer said goodbye."""
+    return reason.kind in ("recycled", "stopped") or (reason.kind == "closed_by_peer" and reason.code != _ABNORMAL)

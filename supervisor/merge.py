@@ -49,10 +49,14 @@ def identity_rule(endpoint: Endpoint, dialect: Mapping[str, Any] | None) -> Any:
 
 def span_for(endpoint: Endpoint, dialect: Mapping[str, Any] | None) -> float:
     """Seconds for which a message that was delivered is remembered."""
+    return _BYTES_SPAN if may_repeat(endpoint, dialect) else _SPAN
+
+
+def may_repeat(endpoint: Endpoint, dialect: Mapping[str, Any] | None) -> bool:
+    """Whether two messages may have one identity, for it is their bytes."""
     rule = identity_rule(endpoint, dialect)
     rules = rule if isinstance(rule, list) else ()
-    by_bytes = rule == "bytes" or any(isinstance(each, Mapping) and each.get("bytes") for each in rules)
-    return _BYTES_SPAN if by_bytes else _SPAN
+    return rule == "bytes" or any(isinstance(each, Mapping) and each.get("bytes") for each in rules)
 
 
 class _Window:
@@ -86,6 +90,10 @@ class _Window:
         for identity, times in self.delivered.items():
             self.before[identity] = self.before.get(identity, 0) + times
         self.delivered, self.shown, self.begun_by = {}, {}, member
+
+    def knows(self, identity: int) -> bool:
+        """Whether it was delivered."""
+        return identity in self.delivered or identity in self.before
 
     def forget(self, identity: int) -> None:
         """One delivery of it."""
@@ -150,6 +158,11 @@ class Merge:
             elif self._is_new(member, stream, identity, now):
                 kept.append(place)
         return kept
+
+    def knows(self, stream: str | None, identity: int) -> bool:
+        """Whether a message of that identity was delivered, as far as that is remembered."""
+        window = self._windows.get(stream)
+        return window is not None and window.knows(identity)
 
     def _forget(self, now: float) -> None:
         order = self._order

@@ -11,7 +11,7 @@ failure costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from time import monotonic
 from typing import Protocol
@@ -105,12 +105,23 @@ class Succession:
         self._settled: Timer | None = None
         self._quiet_since = 0.0
         self._dropped = False
-        self._is_subscribed = False
+        self._streams: list[str | None] = [None]
+        """By the numbers that it gave them."""
+        self._subscribed_at: int | None = None
+        """The place in `held` from where on it has all that comes."""
 
     @property
     def subscribed(self) -> bool:
         """Whether its subscriptions are confirmed: it has all that came since."""
-        return self._is_subscribed
+        return self._subscribed_at is not None
+
+    def shown(self) -> Iterator[tuple[str | None, int]]:
+        """Stream and identity of the messages that it has got since it was subscribed, where they have one."""
+        for received in self.held[self._subscribed_at :] if self._subscribed_at is not None else ():
+            for place, identity in enumerate(received.identities or ()):
+                number = 0 if received.streams is None else received.streams[place]
+                if identity not in (record.NO_IDENTITY, record.SNAPSHOT) and number < len(self._streams):
+                    yield self._streams[number], identity
 
     # -- what the endpoint says ------------------------------------------------------------------------------------------
 
@@ -190,12 +201,14 @@ class Succession:
 
     def _hear(self, report: Report) -> None:
         match report.event:
+            case "stream":
+                self._streams.append(str(report.fields["name"]))
             case "restored":
                 lost = self._confirmed.intersection(map(key_of, report.fields["failed"]))
                 if lost:
                     self._fail(f"not subscribed: {', '.join(sorted(lost))}")
                 elif self.phase is Phase.CONNECTING:
-                    self._is_subscribed = True
+                    self._subscribed_at = len(self.held)
                     self.phase = Phase.SETTLING
                     self._quiet_since = monotonic()
                     self._settled = self._reactor.call_later(_SETTLE, self._settle)

@@ -9,6 +9,7 @@ import termios
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 from tests.support.waiting import wait_until
@@ -222,7 +223,8 @@ def assert_members(items: list[Item]) -> None:
         elif isinstance(item, Down):
             up.pop(item.epoch, None)
             ended.add(item.epoch)
-            assert item.live == len(up)
+            assert item.live is not None
+            assert item.live >= len(up)  # more, where one's connection is on its way to its next owner
         elif isinstance(item, Message):
             assert item.epoch in up, f"{item} without an Up"
 
@@ -239,7 +241,8 @@ def assert_unharmed(items: list[Item], name: str) -> None:
 def assert_whole(items: list[Item], name: str = "a") -> None:
     """Of a feed of `numbered` messages that all listen to, every message came, once, in order."""
     found = [message.json()["n"] for message in messages_of(items, name)]
-    assert found == list(range(found[0], found[0] + len(found)))
+    holes = [(one, other) for one, other in pairwise(found) if other != one + 1]
+    assert holes == []
     assert events_of(items, name, Gap) == []
 
 

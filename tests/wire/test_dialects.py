@@ -151,7 +151,7 @@ def assert_gap(items: list[Item], market: Market, counted: Stream) -> None:
 def test_each_deadline_is_held_while_the_consumer_sleeps_and_the_owner_is_flooded(name: str, kind: str, tmp_path: Path) -> None:
     market, path = MARKETS[name], quick(name, tmp_path)
     pace, _, patience = beats(load_dialect(path))
-    exchange = Exchange(dialect=path, messages=market.messages(), rate=RATE, tls=True, pace=pace, grace=1.0)
+    exchange = Exchange(dialect=path, messages=market.messages(), rate=RATE, tls=True, pace=pace, grace=2.0)
     with exchange as ex:
         streams = [stream.subscribe for stream in market.streams]
         endpoint = ex.endpoint("x", subscribe=streams, heartbeat=patience, buffer={"max_bytes": 1 << 20})
