@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from wsadapter.contract.commands import Report
-from wsadapter.contract.record import BATCH, REPORT, encode_head, field
+from wsadapter.contract.record import BATCH, REPORT, encode_head, encode_lone_head, field
 from wsadapter.worker.reader import Batch
 
 _REPEATED: Final = 64 * 1024
@@ -129,6 +129,17 @@ class Outbox:
             place, _pieces(batch, place, kept), received_at=received_at, position=position, count=len(kept),
             layout=_layout(batch, place, first, last, skipped), binary=kinds, streams=indexes, identities=identities,
         )  # fmt: skip
+
+    def lone_text(self, frame: bytes, size: int, received_at: int, position: int) -> None:
+        """Writes a read that was one whole text message of `size` bytes and nothing else, as `messages` would."""
+        self._sequence += 1
+        filtered, self._filtered = self._filtered, 0
+        self._position, self._tail = position + len(frame), 0
+        head = encode_lone_head(
+            sequence=self._sequence, received_at=received_at, position=self._position, size=size, frame=len(frame),
+            filtered=filtered,
+        )  # fmt: skip
+        self._write(head, frame)
 
     def _whole(
         self,

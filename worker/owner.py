@@ -67,6 +67,8 @@ _WITHOUT_SUPERVISOR: Final = 1.0
 _LINGER: Final = 1.0
 """Seconds to wait for the peer to end the connection too, see `Leave.linger`."""
 _NEVER: Final = float("inf")
+_SMALL: Final = 4096
+"""Bytes of a read that may be a single message."""
 _TOO_LATE: Final = "its time was over before it could be sent"
 
 
@@ -481,22 +483,33 @@ class Owner:
     def _read(self, now: float) -> None:
         assert self._wire is not None
         assert self._session is not None
+        wire, session = self._wire, self._session
         try:
-            batch = self._wire.read()
+            chunk = wire.receive()
         except Lost as lost:
             self._lost(lost, now)
             return
-        if batch is not None:
-            if self._uplink.is_direct and batch.count and self._session.passes(batch, now):
-                self._uplink.pass_on(batch, time.time_ns(), self._wire.received - len(batch.data))
-                if self._tells_all:
-                    self._cover(batch)
+        if chunk:
+            direct = self._uplink.is_direct
+            if direct and len(chunk) < _SMALL and not session.looks_into(chunk) and (size := wire.lone_text(chunk)) >= 0:
+                self._uplink.lone_text(chunk, size, time.time_ns(), wire.received - len(chunk))
+                session.passed(now)
             else:
-                self._parsed(batch, now)
+                self._take(wire.parse(chunk), now, direct=direct)
             if self._tells_all:
                 self._discard(now)
         if self._uplink.blocked or self._uplink.gone or self._wire.ended:
             self._changed = True
+
+    def _take(self, batch: Batch, now: float, *, direct: bool) -> None:
+        assert self._session is not None
+        assert self._wire is not None
+        if direct and batch.count and self._session.passes(batch, now):
+            self._uplink.pass_on(batch, time.time_ns(), self._wire.received - len(batch.data))
+            if self._tells_all:
+                self._cover(batch)
+        else:
+            self._parsed(batch, now)
 
     def _parsed(self, batch: Batch, now: float) -> None:
         assert self._session is not None

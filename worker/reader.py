@@ -245,8 +245,27 @@ class Reader:
         self._parts = bytearray()
         self._utf8 = Utf8()
         self._checked = _NEVER  # bytes of the unfinished frame's payload that are known to be UTF-8; _NEVER: it need not be
+        self._between = self._fast  # nothing is unfinished, and nothing was wrong
         self.closed = False
         """A close frame was received; what follows it is ignored (RFC 6455 §5.5.1)."""
+
+    def lone_text(self, chunk: bytes) -> int:
+        """Where `chunk` is one whole text message, and nothing before it is unfinished, it is taken: the size of its payload.
+        Else -1, and it is to be fed. `feed` finds the same, by a longer way."""
+        if not self._between or len(chunk) < _SHORT_HEADER.size:
+            return -1
+        first, size, long = _unpack_short_header(chunk)
+        start = 2
+        if size == 126:
+            start, size = 4, long
+        if first != _FINAL_TEXT or len(chunk) - start != size or (start == 4) is not (size > 125):
+            return -1
+        payload = chunk[start:]
+        if not payload.isascii() and not is_utf8(payload):
+            return -1
+        self._fed += len(chunk)
+        self._frame_at = self._fed
+        return size
 
     def feed(self, chunk: bytes) -> Batch:
         """What `chunk` completes. Nothing may be fed after a `violation`."""
@@ -267,6 +286,8 @@ class Reader:
             self._parse(batch)
         begun = self._opened_at if self._opened else self._frame_at
         batch.unfinished = begun - self._fed + len(batch.data)
+        whole = batch.unfinished == len(batch.data) and batch.violation is None
+        self._between = self._fast and whole and not self.closed
         return batch
 
     def _grow(self, batch: Batch) -> None:

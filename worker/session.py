@@ -243,13 +243,17 @@ class Session:
 
     def passes(self, batch: Batch, now: float) -> bool:
         """Takes note of a read that is nothing but messages to be handed on as they are. False: it is for `received`."""
-        if batch.controls or batch.joined or batch.violation is not None or self._looks_into(batch.data):
+        if batch.controls or batch.joined or batch.violation is not None or self.looks_into(batch.data):
             return False
-        self._last_received = self.heartbeat.heard_at = now
-        self.heartbeat.any_message(now)
+        self.passed(now)
         return True
 
-    def _looks_into(self, data: bytes) -> bool:
+    def passed(self, now: float) -> None:
+        """Messages were handed on as they are."""
+        self._last_received = self.heartbeat.heard_at = now
+        self.heartbeat.any_message(now)
+
+    def looks_into(self, data: bytes) -> bool:
         """Whether messages may have to be taken out, or told apart."""
         return (
             self._streams is not None
@@ -288,7 +292,7 @@ class Session:
         return actions
 
     def _messages(self, batch: Batch, now: float) -> Iterable[Action]:
-        if batch.joined or self._looks_into(batch.data):
+        if batch.joined or self.looks_into(batch.data):
             return _urgent_first(self._inspected(batch, now))
         return (Deliver(batch, 0, batch.count),)
 

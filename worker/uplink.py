@@ -55,6 +55,14 @@ class Uplink:
         """Whether what is delivered goes into the pipe as it is: no hook looks at it first."""
         return self._decoder is None
 
+    def lone_text(self, frame: bytes, size: int, received_at: int, position: int) -> None:
+        """A read that was one whole text message of `size` bytes, where the uplink is direct."""
+        try:
+            if not self.gone:
+                self._outbox.lone_text(frame, size, received_at, position)
+        except BrokenPipeError:
+            self.gone = True
+
     def pass_on(self, batch: Batch, received_at: int, position: int) -> None:
         """All messages of a read, where the uplink is direct."""
         try:

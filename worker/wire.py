@@ -67,17 +67,23 @@ class Wire:
         """What came right behind the handshake."""
         return self._reader.feed(self._first)
 
-    def read(self) -> Batch | None:
-        """What one read completes; None where there is nothing to read. Raises `Lost`."""
+    def receive(self) -> bytes:
+        """What one read gives, to be passed to `lone_text` or `parse`; empty where there is nothing to read. Raises `Lost`."""
         try:
             chunk = self._channel.receive()
         except EndOfStream:
             raise Lost("the peer ended the connection without a close frame") from None
         except OSError as error:
             raise Lost(error.strerror or str(error)) from error
-        if not chunk:
-            return None
         self.received += len(chunk)
+        return chunk
+
+    def lone_text(self, chunk: bytes) -> int:
+        """See `Reader.lone_text`."""
+        return self._reader.lone_text(chunk)
+
+    def parse(self, chunk: bytes) -> Batch:
+        """What it completes."""
         return self._reader.feed(chunk)
 
     @property

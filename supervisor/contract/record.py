@@ -59,6 +59,8 @@ SNAPSHOT: Final = 1
 
 _MAGIC: Final = b"wsR1"
 _HEADER: Final = struct.Struct("<4sIQQQIIIIHH4xII")
+_UNSEALED: Final = struct.Struct("<4sIQQQIIIIHH4xI")
+"""A header without the checksum over it."""
 HEADER_SIZE: Final = _HEADER.size
 _CHECKED: Final = HEADER_SIZE - 4  # the header's checksum covers all of it but itself
 _ROOM_LEAST: Final = 1 << 15
@@ -169,10 +171,21 @@ def encode_head(
     length = HEADER_SIZE + len(tables) + size
     if length > MAX_RECORD:
         raise ValueError(f"a record of {length} bytes does not fit; the limit is {MAX_RECORD}")
-    head = _HEADER.pack(
-        _MAGIC, length, sequence, received_at, position, count, len(layout), tail, filtered, kind, flags, crc32(tables), 0
-    )[:_CHECKED]
+    head = _UNSEALED.pack(
+        _MAGIC, length, sequence, received_at, position, count, len(layout), tail, filtered, kind, flags, crc32(tables)
+    )
     return head + crc32(head).to_bytes(4, "little") + tables
+
+
+def encode_lone_head(*, sequence: int, received_at: int, position: int, size: int, frame: int, filtered: int) -> bytes:
+    """The same, as short as can be, for the usual record of a connection without flood: one text message of `size` bytes at
+    the end of a body of `frame` bytes."""
+    layout = b"%dx%ds" % (frame - size, size)
+    head = _UNSEALED.pack(
+        _MAGIC, HEADER_SIZE + len(layout) + frame, sequence, received_at, position, 1, len(layout), 0, filtered, BATCH, 0,
+        crc32(layout),
+    )  # fmt: skip
+    return head + crc32(head).to_bytes(4, "little") + layout
 
 
 def encode(body: bytes, **fields: object) -> bytes:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.support.rawserver import server_frame
 from wsadapter.contract.commands import Report
@@ -137,3 +140,63 @@ def test_nobody_who_reads_is_found_out_behind_the_cork() -> None:
     with pytest.raises(BrokenPipeError):
         outbox.uncork()
     os.close(writing)
+
+
+def written(chunks: list[bytes], *, all_told: bool, short: bool) -> bytes:
+    """What the pipe gets of these reads, by the short way where there is one, or never by it."""
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 1 << 20)
+    outbox, reader, position = Outbox(writing), Reader(1 << 20), 0
+    if all_told:
+        outbox.tell_all(0, 0)
+    outbox.filtered(3)
+    try:
+        for chunk in chunks:
+            size = reader.lone_text(chunk) if short else -1
+            if size >= 0:
+                outbox.lone_text(chunk, size, 7, position)
+            else:
+                batch = reader.feed(chunk)
+                before = position + len(chunk) - len(batch.data)
+                if batch.count:
+                    outbox.messages(batch, 7, before, 0, batch.count)
+                outbox.cover(batch, 7, before)
+                if batch.violation is not None:
+                    break
+            position += len(chunk)
+        os.close(writing)
+        writing = -1
+        with os.fdopen(reading, "rb", closefd=False) as pipe:
+            return pipe.read()
+    finally:
+        for fd in (reading, writing):
+            if fd >= 0:
+                os.close(fd)
+
+
+texts = st.one_of(
+    st.text("ab\u20ac", max_size=130).map(str.encode), st.sampled_from([0, 1, 125, 126, 127, 4000, 65535, 65536]).map(bytes)
+)
+frames = st.one_of(
+    st.builds(server_frame, st.just(1), texts),
+    st.builds(server_frame, st.just(1), st.just(b"\xff no text")),
+    st.builds(server_frame, st.sampled_from([2, 9, 8]), st.binary(max_size=20)),
+    st.sampled_from([FRAGMENTS, server_frame(1, b"th", fin=False), b"\x81\x7e\x00\x01a", b"\xc1\x01a", b"\x81\x81aaaaa"]),
+)
+
+
+@given(st.lists(frames, min_size=1, max_size=8), st.data(), st.booleans())
+def test_a_lone_text_goes_a_shorter_way_to_the_same_bytes(each: list[bytes], data: st.DataObject, all_told: bool) -> None:
+    chunks = list(each)
+    for _ in range(data.draw(st.integers(0, 3))):  # some reads are not what one frame is
+        at = data.draw(st.integers(0, len(chunks) - 1))
+        cut = data.draw(st.integers(0, len(chunks[at])))
+        chunks[at : at + 2] = [chunks[at][:cut], chunks[at][cut:] + b"".join(chunks[at + 1 : at + 2])]
+    chunks = [chunk for chunk in chunks if chunk]
+    assert written(chunks, all_told=all_told, short=True) == written(chunks, all_told=all_told, short=False)
+
+
+def test_the_shorter_way_is_taken() -> None:
+    reader = Reader(1 << 20)
+    assert [reader.lone_text(server_frame(1, bytes(size))) for size in (2, 125, 126, 4000)] == [2, 125, 126, 4000]
+    assert reader.lone_text(server_frame(2, b"binary")) == -1
