@@ -91,7 +91,8 @@ class Changeover:
         self._endpoint = endpoint
         self._reactor = reactor
         self._succession: Succession | None = None
-        self._merge: Merge | None = None
+        self.merge: Merge | None = None
+        """Of the old connection with the new one; None but for the time in which both may show the same."""
         self._member = _OLD
         self._cut_at = 0
         """Wall clock of the last message of the old connection; 0 but for while what is held is delivered."""
@@ -109,7 +110,7 @@ class Changeover:
     @property
     def overlaps(self) -> bool:
         """Whether the new connection may still repeat what the old one had delivered."""
-        return self._merge is not None
+        return self.merge is not None
 
     @property
     def phase(self) -> str | None:
@@ -133,15 +134,15 @@ class Changeover:
         self._end_overlap()
         endpoint = self._endpoint
         self._member = _OLD
-        self._merge = merge_for(endpoint.endpoint, endpoint.dialect) if alike else None
-        if self._merge is not None:
-            self._merge.lead = _OLD
+        self.merge = merge_for(endpoint.endpoint, endpoint.dialect) if alike else None
+        if self.merge is not None:
+            self.merge.lead = _OLD
             try:
                 self._identify_ref = endpoint.tell_owner(commands.IDENTIFY, {"on": True})
             except NotConnected:  # it is leaving: there will be no overlap
-                self._merge = None
+                self.merge = None
         succession = Succession(
-            self._reactor, endpoint.endpoint, self, why, endpoint.confirmed, identified=self._merge is None
+            self._reactor, endpoint.endpoint, self, why, endpoint.confirmed, identified=self.merge is None
         )
         self._succession = succession
         wait = endpoint.book()
@@ -186,11 +187,12 @@ class Changeover:
     def new(
         self, received: Record, streams: list[str | None] | None
     ) -> tuple[Record, list[str | None] | None] | None:
-        """Of a record the messages that were not delivered yet; None where there are none."""
-        if self._merge is None or received.identities is None:
+        """Of a record the messages that were not delivered yet, while there is a `merge`; None where there are none."""
+        assert self.merge is not None
+        if received.identities is None:
             return received, streams
         leads = received.received_at > self._cut_at if self._cut_at else None
-        places = self._merge.new(self._member, received.identities, streams, monotonic(), leads=leads)
+        places = self.merge.new(self._member, received.identities, streams, monotonic(), leads=leads)
         if not places:
             return None
         if len(places) == received.count:
@@ -217,28 +219,28 @@ class Changeover:
         held = succession.take()
         deliver(succession.child, held, continues)
         self._cut_at = 0
-        if self._merge is not None:
-            self._merge.lead = _NEW
+        if self.merge is not None:
+            self.merge.lead = _NEW
             self._overlap = self._reactor.call_later(_OVERLAP, self._end_overlap)
 
     def _continues(self, succession: Succession, *, in_order: bool) -> bool:
         """Whether nothing is missing between the two: the successor has all since it was subscribed, and the old connection
         brought as much. It did where both show the same message; else it may have been mute, or its owner behind with its
         reading when it died."""
-        if self._merge is None or not succession.subscribed:
+        if self.merge is None or not succession.subscribed:
             return False
         shown = succession.shown()
         first = next(shown, None)
         if first is None or may_repeat(self._endpoint.endpoint, self._endpoint.dialect):
             return in_order
-        return any(self._merge.knows(*each) for each in chain([first], shown))
+        return any(self.merge.knows(*each) for each in chain([first], shown))
 
     def _end_overlap(self) -> None:
         if self._overlap is not None:
             self._overlap.cancel()
             self._overlap = None
-        if self._merge is not None:
-            self._merge = None
+        if self.merge is not None:
+            self.merge = None
             self._identify_ref = -1
             with suppress(NotConnected):  # then nobody identifies anything any more
                 self._endpoint.tell_owner(commands.IDENTIFY, {"on": False})
@@ -246,7 +248,7 @@ class Changeover:
     # -- what the succession says ----------------------------------------------------------------------------------------
 
     def assign_successor(self, child: OwnerChild) -> None:
-        self._endpoint.assign_successor(child, identify=self._merge is not None)
+        self._endpoint.assign_successor(child, identify=self.merge is not None)
 
     def successor_ready(self) -> None:
         assert self._succession is not None

@@ -316,7 +316,7 @@ class OwnerChild:
 
     def _listen(self, started: Started) -> None:
         reactor = self._reactor
-        reactor.register(self._data_fd, self._on_data, 0 if self._paused else poller.READ)
+        reactor.register(self._data_fd, self._read_data, 0 if self._paused else poller.READ)
         reactor.register(started.log.fileno(), self._on_log)
         reactor.register(started.control.fileno(), self._on_control)
         if started.pidfd is not None:
@@ -511,10 +511,7 @@ class OwnerChild:
 
     # -- reading ---------------------------------------------------------------------------------------------------------
 
-    def _on_data(self, _events: int) -> None:
-        self._read_data()
-
-    def _read_data(self) -> int:
+    def _read_data(self, _events: int = poller.READ) -> int:
         """One read of its pipe; how many bytes it gave."""
         fd, records = self._data_fd, self._records
         try:

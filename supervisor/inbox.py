@@ -273,8 +273,6 @@ class Inbox:
 
     def regroup(self, *, whole: bool) -> None:
         """Turn what is in hand into what is wanted next: batches into messages, or the other way round."""
-        if self.hand.whole == whole:
-            return
         with self._lock:
             before = self.hand
             self.hand = before.regrouped(whole=whole)
@@ -282,7 +280,8 @@ class Inbox:
 
     def refill(self, *, whole: bool) -> bool:
         """Take what is next in hand, unless something is left there. False: nothing waits."""
-        self.regroup(whole=whole)
+        if self.hand.whole != whole:
+            self.regroup(whole=whole)
         return self.hand.has_items() or self.take(whole=whole)
 
     def take(self, *, whole: bool) -> bool:

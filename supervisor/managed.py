@@ -521,8 +521,9 @@ class ManagedEndpoint:
 
     def _merge(self, received: Record, streams: list[str | None] | None) -> None:
         """Let into the stream what no other connection of the endpoint has delivered."""
-        new = self._change.new(received, streams)
-        if new is not None:
+        if self._change.merge is None:
+            self.accept(received, streams)
+        elif (new := self._change.new(received, streams)) is not None:
             self.accept(*new)
 
     def accept(self, received: Record, streams: list[str | None] | None) -> None:

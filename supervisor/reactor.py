@@ -102,7 +102,7 @@ class Reactor:
         self._working = False
         self._gates: deque[Any] = deque()
         self._poller = poller.make()
-        self._handlers: dict[int, Callable[[int], None]] = {}
+        self._handlers: dict[int, Callable[[int], object]] = {}
         self._timers: list[tuple[float, int, Timer]] = []
         self._serial = count()
         self._posted: deque[Callable[[], None]] = deque()
@@ -125,7 +125,7 @@ class Reactor:
 
     # -- what handlers use: under the lock -------------------------------------------------------------------------------
 
-    def register(self, fd: int, handler: Callable[[int], None], events: int = poller.READ) -> None:
+    def register(self, fd: int, handler: Callable[[int], object], events: int = poller.READ) -> None:
         """Call `handler(events)` whenever `fd` is ready."""
         self._handlers[fd] = handler
         self._poller.register(fd, events)

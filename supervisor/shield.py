@@ -31,6 +31,9 @@ _set: Callable[[int, Any], Any] = import_module("_signal").signal
 
 _main_thread = threading.main_thread().ident
 _replaced: dict[int, Any] = {}
+_handlers: list[Any] = []
+_callable: list[tuple[int, Any]] = []
+"""Of `_handlers` those written in Python, with their numbers."""
 _noted: list[tuple[int, FrameType | None]] = []
 _working = False
 
@@ -58,11 +61,14 @@ def whole(work: Callable[[*Ts], T], *args: *Ts) -> T:
 
 
 def _step_in() -> None:
-    for number in _NUMBERS:
-        handler = _get(number)
-        if callable(handler) and handler is not _stand_in:
-            _replaced[number] = handler
-            _set(number, _stand_in)
+    global _handlers, _callable
+    handlers = list(map(_get, _NUMBERS))
+    if handlers != _handlers:  # else they are as they were the last time
+        _handlers = handlers
+        _callable = [(n, h) for n, h in zip(_NUMBERS, handlers, strict=True) if callable(h) and h is not _stand_in]
+    for number, handler in _callable:
+        _replaced[number] = handler
+        _set(number, _stand_in)
 
 
 def _step_out() -> None:

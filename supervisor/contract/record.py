@@ -31,7 +31,7 @@ from __future__ import annotations
 import struct
 from array import array
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from zlib import crc32
@@ -255,11 +255,18 @@ class RecordReader:
             yield from self.advance(len(room))
             view = view[len(room) :]
 
-    def advance(self, size: int) -> Iterator[Record]:
-        """Yields the records that `size` more bytes complete.
+    def advance(self, size: int) -> Iterable[Record]:
+        """The records that `size` more bytes complete, as they are asked for.
 
         Raises `CorruptRecord` where the bytes are no record; the reader is of no use after it.
         """
+        if not self._filled and HEADER_SIZE <= size < len(self._buffer) <= _ROOM_MOST:
+            header = self._check_header(self._buffer[:HEADER_SIZE])
+            if header[1] == size:  # just one, as usual where no flood is: a shorter way, on which the room stays as it is
+                return (self._decode(header, memoryview(self._buffer), 0),)
+        return self._cut(size)
+
+    def _cut(self, size: int) -> Iterator[Record]:
         view, position, end = memoryview(self._buffer), 0, self._filled + size
         needed = min(2 * len(view), _ROOM_MOST) if end == len(view) else 0
         while end - position >= HEADER_SIZE:
@@ -281,7 +288,7 @@ class RecordReader:
         elif rest:
             view[: len(rest)] = rest
 
-    def _check_header(self, header: bytes) -> tuple[Any, ...]:
+    def _check_header(self, header: bytes | bytearray) -> tuple[Any, ...]:
         """Its fields."""
         fields = _HEADER.unpack(header)
         if crc32(header[:_CHECKED]) != fields[-1]:
