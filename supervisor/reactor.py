@@ -334,10 +334,12 @@ class Reactor:
             elif timeout is None or until < timeout:
                 timeout = until
         try:
+            shield.raise_up()
             busy = self.busy_poll and work is not None and timeout != 0
             ready = self._spin(timeout) if busy else self._poller.poll(timeout)
-        except (OSError, ValueError):
-            if self._closed:  # by a signal handler, while we polled
+        except BaseException as error:
+            shield.lower()
+            if self._closed and isinstance(error, OSError | ValueError):  # by a signal handler, while we polled
                 return False
             raise
         self._turns += 1

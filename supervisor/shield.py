@@ -5,7 +5,8 @@ Blocking signals in that thread does not help where the program has others: the 
 the interpreter runs the handler in the main thread all the same. So, for the moment of the work, a stand-in is in the
 handlers' place, which takes note of the signal; behind the work the handlers are back, and those that are due are called.
 
-Should an interrupt cut the exchange itself in two, a stand-in that was left behind calls the program's handler at once, and
+The exchange costs some microseconds. Who waits for something to work on raises the shield before that: until the work begins,
+a stand-in calls the program's handler at once. So does one that was left behind, should an interrupt cut the exchange in two;
 the next work puts it right.
 """
 
@@ -36,6 +37,20 @@ _callable: list[tuple[int, Any]] = []
 """Of `_handlers` those written in Python, with their numbers."""
 _noted: list[tuple[int, FrameType | None]] = []
 _working = False
+_passed = False
+"""A handler was called while the shield was raised, and may have set others."""
+
+
+def raise_up() -> None:
+    """For `whole`, which follows; else `lower` is to be called. Signals are the program's until then."""
+    if threading.get_ident() == _main_thread and not _working and not _replaced:
+        _step_in()
+
+
+def lower() -> None:
+    """No work after all."""
+    if threading.get_ident() == _main_thread and not _working:
+        _step_out()
 
 
 def whole(work: Callable[[*Ts], T], *args: *Ts) -> T:
@@ -44,7 +59,8 @@ def whole(work: Callable[[*Ts], T], *args: *Ts) -> T:
     if threading.get_ident() != _main_thread or _working:
         return work(*args)
     try:
-        _step_in()
+        if _passed or not _replaced:
+            _step_in()
         _working = True
         return work(*args)
     finally:
@@ -61,7 +77,8 @@ def whole(work: Callable[[*Ts], T], *args: *Ts) -> T:
 
 
 def _step_in() -> None:
-    global _handlers, _callable
+    global _handlers, _callable, _passed
+    _passed = False
     handlers = list(map(_get, _NUMBERS))
     if handlers != _handlers:  # else they are as they were the last time
         _handlers = handlers
@@ -89,9 +106,11 @@ def _call_noted() -> None:
 
 
 def _stand_in(number: int, frame: FrameType | None) -> None:
+    global _passed
     if _working:
         _noted.append((number, frame))
     elif number in _replaced:
+        _passed = True
         _replaced[number](number, frame)
 
 

@@ -10,8 +10,8 @@ else is told apart only after that test has failed.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, cast
 
 from wsadapter.contract.record import field
 from wsadapter.worker.deflate import BadDeflate, Inflater, TooLong
@@ -29,7 +29,7 @@ _NEVER: Final = -1
 _MAX_CONTROL: Final = 125
 _SMALLEST_HEADER: Final = 2
 _SHORT_HEADER: Final = struct.Struct("!BBH")
-_unpack_short_header: Final = _SHORT_HEADER.unpack_from
+_unpack_short_header: Final = cast("Callable[[bytes, int], tuple[int, int, int]]", _SHORT_HEADER.unpack_from)
 _LARGEST_SHORT: Final = 0xFFFF
 _GAP: Final = 64
 """Where in a code the distance begins."""
@@ -254,7 +254,7 @@ class Reader:
         Else -1, and it is to be fed. `feed` finds the same, by a longer way."""
         if not self._between or len(chunk) < _SHORT_HEADER.size:
             return -1
-        first, size, long = _unpack_short_header(chunk)
+        first, size, long = _unpack_short_header(chunk, 0)
         start = 2
         if size == 126:
             start, size = 4, long

@@ -414,6 +414,60 @@ def test_work_is_whole_and_the_programs_handlers_are_back_behind_it() -> None:
             signal.signal(number, old)
 
 
+def test_between_raising_the_shield_and_the_work_signals_are_the_programs() -> None:
+    seen: list[int] = []
+
+    def handler(number: int, _frame: FrameType | None) -> None:
+        seen.append(number)
+        if number == signal.SIGUSR1:
+            signal.signal(signal.SIGUSR2, handler)  # it may set others, and replace itself
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+    def work() -> list[int]:
+        os.kill(os.getpid(), signal.SIGUSR2)
+        return list(seen)
+
+    before = {n: signal.getsignal(n) for n in (signal.SIGUSR1, signal.SIGUSR2)}
+    signal.signal(signal.SIGUSR1, handler)
+    try:
+        shield.raise_up()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert seen == [signal.SIGUSR1]
+        assert shield.whole(work) == [signal.SIGUSR1]
+        assert seen == [signal.SIGUSR1, signal.SIGUSR2]
+        assert [signal.getsignal(n) for n in before] == [signal.SIG_IGN, handler]
+        shield.raise_up()
+        shield.lower()
+        assert [signal.getsignal(n) for n in before] == [signal.SIG_IGN, handler]
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def test_a_turn_within_a_handler_that_is_called_while_the_loop_polls_leaves_the_next_work_whole(reactor: Reactor) -> None:
+    """The inner turn takes the shield down."""
+    seen: list[str] = []
+
+    def handler(_number: int, _frame: FrameType | None) -> None:
+        seen.append(reactor.call(lambda: "inner"))
+
+    def work() -> bool:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        seen.append("whole")
+        return seen[0] == "inner"
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    kicker = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1))
+    kicker.start()
+    try:
+        assert reactor.run_until(lambda: False, PATIENCE, work=work)  # it polls when the first one comes
+        assert signal.getsignal(signal.SIGUSR1) is handler
+    finally:
+        kicker.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert seen == ["inner", "whole", "inner"]
+
+
 def test_work_that_raises_puts_the_handlers_back_too() -> None:
     with pytest.raises(LookupError):
         shield.whole(lambda: {}["no such thing"])
