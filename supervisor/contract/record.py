@@ -260,11 +260,30 @@ class RecordReader:
 
         Raises `CorruptRecord` where the bytes are no record; the reader is of no use after it.
         """
-        if not self._filled and HEADER_SIZE <= size < len(self._buffer) <= _ROOM_MOST:
-            header = self._check_header(self._buffer[:HEADER_SIZE])
-            if header[1] == size:  # just one, as usual where no flood is: a shorter way, on which the room stays as it is
-                return (self._decode(header, memoryview(self._buffer), 0),)
+        if not self._filled and HEADER_SIZE <= size < len(self._buffer) <= _ROOM_MOST and not self._kept:
+            lone = self._lone(size)
+            if lone is not None:
+                return (lone,)
         return self._cut(size)
+
+    def _lone(self, size: int) -> Record | None:
+        """The record that the buffer holds, where it is just one of one text message, as usual where no flood is; None for
+        anything else, be it wrong. `_cut` finds the same, by a longer way."""
+        buffer = self._buffer
+        magic, length, sequence, received_at, position, count, layout_size, tail, filtered, kind, flags, tables_crc, crc = (
+            _HEADER.unpack_from(buffer)
+        )
+        if length != size or flags or kind != BATCH or tail or count != 1 or sequence != self._sequence + 1:
+            return None
+        base = HEADER_SIZE + layout_size
+        layout = bytes(buffer[HEADER_SIZE:base])
+        if magic != _MAGIC or crc32(buffer[:_CHECKED]) != crc or crc32(layout) != tables_crc:
+            return None
+        payloads = _payloads(layout, 1, memoryview(buffer)[base:length])
+        self._sequence, self.position = sequence, position
+        return Record(
+            kind, sequence, received_at, position, tail, filtered, count, payloads, length - base, False, None, b"", None
+        )
 
     def _cut(self, size: int) -> Iterator[Record]:
         view, position, end = memoryview(self._buffer), 0, self._filled + size
