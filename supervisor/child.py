@@ -515,7 +515,7 @@ class OwnerChild:
         """One read of its pipe; how many bytes it gave."""
         fd, records = self._data_fd, self._records
         try:
-            size = os.readv(fd, (records.room(),))
+            size = os.readv(fd, (records.room,))
         except BlockingIOError:
             return 0
         if not size:

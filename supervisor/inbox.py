@@ -145,7 +145,7 @@ class Arrival:
         if self.account is None:
             return []
         name, epoch, at, binary, streams = self.endpoint, self.epoch, self.received_at, self.binary, self.streams
-        payloads = self.messages()
+        payloads = self.record.payloads if self.record is not None else self.messages()
         if len(payloads) == 1:  # the usual case where each message counts
             kind = binary if isinstance(binary, bool) else binary[0]
             values = (name, payloads[0], epoch, self.first, at, streams[0] if streams else None, kind)

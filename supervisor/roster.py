@@ -91,6 +91,8 @@ class Roster:
 
     def inbox_of(self, name: str) -> Inbox:
         """A shard's is that of its group."""
+        if not self._inboxes:
+            return self.main
         found = self._inboxes.get(name)
         return found if found is not None else self._inboxes.get(name.partition(MARK)[0], self.main)
 

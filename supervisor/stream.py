@@ -96,9 +96,11 @@ class Stream:
             self._claim(claim, threading.current_thread())
             served, refill = partial(self._is_served, whole), self._refills[whole]
             while True:  # no condition here: an interrupt on the way back to one would pass by the `finally` (see `shield`)
-                if not self._reactor.run_until(served, work=refill) or not self._inbox.hand.has_items():
+                self._reactor.run_until(served, work=refill)
+                hand = self._inbox.hand
+                if not hand.has_items():
                     return
-                yield self._inbox.in_hand
+                yield hand.items
         finally:
             self._claims.pop(claim, None)
 

@@ -107,6 +107,8 @@ class Supervisor:
         self._strategy = strategy
         self._start_method = start_method
         self.roster = Roster(self, given or {}, entered=self._entered)
+        self.inbox_of = self.roster.inbox_of
+        """For an endpoint: where its items go."""
         self._stream = self._new_stream(self.roster.main, lambda: self.roster.with_inbox(self.roster.main))
         self._lock = threading.Lock()
         self._state: Literal["new", "running", "stopping", "stopped"] = "new"
@@ -482,10 +484,6 @@ class Supervisor:
     def hire(self, listener: Listener, endpoint: Endpoint) -> OwnerChild:
         """For an endpoint: a warm owner, or one on its way."""
         return self._spares.take(listener) or self._order(listener, endpoint)
-
-    def inbox_of(self, name: str) -> Inbox:
-        """For an endpoint: where its items go, a shard's where those of its group do."""
-        return self.roster.inbox_of(name)
 
     def on_verdict(self, managed: Kept, decision: Decision) -> None:
         """For an endpoint: it decided about its next owner; the strategy says who else is concerned (OTP supervisor)."""

@@ -256,15 +256,20 @@ class Session:
     def looks_into(self, data: bytes) -> bool:
         """Whether messages may have to be taken out, or told apart."""
         return (
-            self._streams is not None
-            or self._identity is not None
-            or self._subscriptions.waiting
+            self._identity is not None
             or self.heartbeat.listens
+            or (self._requests is not None and self._requests.may_hold(data))
+            or (self._assignment.dialect is not None and self._dialect_looks_into(data))
+        )
+
+    def _dialect_looks_into(self, data: bytes) -> bool:
+        return (
+            self._streams is not None
+            or self._subscriptions.waiting
             or self._opening.listens
             or self._login.waits
             or self._upkeep.may_hold(data)
             or (self._gaps is not None and self._gaps.may_count(data))
-            or (self._requests is not None and self._requests.may_hold(data))
         )
 
     def received(self, batch: Batch, now: float) -> list[Action]:

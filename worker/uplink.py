@@ -19,9 +19,12 @@ class Uplink:
         self._decoder: Decoder | None = None
         self.gone = False
         """The supervisor no longer reads."""
+        self.is_direct = True
+        """What is delivered goes into the pipe as it is: no hook looks at it first."""
 
     def use_hook(self, hook: Hook, assignment: Assignment, wakeup: Wakeup) -> None:
         """From now on everything takes the way through the hook's queue."""
+        self.is_direct = False
         self._decoder = Decoder(hook, Quarantine(assignment.quarantine, assignment.endpoint.name), wakeup)
 
     @property
@@ -49,11 +52,6 @@ class Uplink:
             self._decoder.put(report)
         else:
             self._write_report(report)
-
-    @property
-    def is_direct(self) -> bool:
-        """Whether what is delivered goes into the pipe as it is: no hook looks at it first."""
-        return self._decoder is None
 
     def lone_text(self, frame: bytes, size: int, received_at: int, position: int) -> None:
         """A read that was one whole text message of `size` bytes, where the uplink is direct."""

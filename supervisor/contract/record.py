@@ -207,6 +207,8 @@ class RecordReader:
         self._sequence = 0
         self._buffer = bytearray(_ROOM_LEAST)
         self._filled = 0
+        self.room = memoryview(self._buffer)
+        """Where the next bytes of the pipe belong; `advance` tells how many came."""
         self._kept = [tail] if tail else []
         self._kept_size = len(tail)
         self.position = position
@@ -236,21 +238,18 @@ class RecordReader:
         reader._buffer = bytearray(max(_ROOM_LEAST, 2 * len(rest)))
         reader._buffer[: len(rest)] = rest
         reader._filled = len(rest)
+        reader.room = memoryview(reader._buffer)[len(rest) :]
         return reader
 
     def tail(self) -> bytes:
         """The bytes before `position` that belong to an unfinished message."""
         return b"".join(self._kept)
 
-    def room(self) -> memoryview:
-        """Where the next bytes of the pipe belong; `advance` tells how many came."""
-        return memoryview(self._buffer)[self._filled :]
-
     def feed(self, chunk: bytes) -> Iterator[Record]:
         """Yields the records that `chunk` completes, and keeps the rest."""
         view = memoryview(chunk)
         while view:
-            room = self.room()[: len(view)]
+            room = self.room[: len(view)]
             room[:] = view[: len(room)]
             yield from self.advance(len(room))
             view = view[len(room) :]
@@ -306,6 +305,7 @@ class RecordReader:
             memoryview(self._buffer)[: len(rest)] = rest
         elif rest:
             view[: len(rest)] = rest
+        self.room = memoryview(self._buffer)[self._filled :]
 
     def _check_header(self, header: bytes | bytearray) -> tuple[Any, ...]:
         """Its fields."""
