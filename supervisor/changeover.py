@@ -13,8 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import chain
-from time import monotonic
+from time import monotonic, time_ns
 from typing import Any, Protocol
 
 from wsadapter.child import OwnerChild
@@ -31,6 +30,8 @@ logger = logging.getLogger("wsadapter.supervisor")
 
 _OVERLAP = 30.0
 """Seconds after the change during which the new connection may repeat what the old one had delivered."""
+_LAG = 250_000_000
+"""Nanoseconds that one connection may be behind the other with a message that both bring."""
 _OLD, _NEW = 0, 1
 """Members of the merge."""
 
@@ -226,14 +227,14 @@ class Changeover:
     def _continues(self, succession: Succession, *, in_order: bool) -> bool:
         """Whether nothing is missing between the two: the successor has all since it was subscribed, and the old connection
         brought as much. It did where both show the same message; else it may have been mute, or its owner behind with its
-        reading when it died."""
+        reading when it died. Where it left in order, that is so only if it had the time to bring what the successor shows."""
         if self.merge is None or not succession.subscribed:
             return False
-        shown = succession.shown()
-        first = next(shown, None)
-        if first is None or may_repeat(self._endpoint.endpoint, self._endpoint.dialect):
+        if may_repeat(self._endpoint.endpoint, self._endpoint.dialect):
             return in_order
-        return any(self.merge.knows(*each) for each in chain([first], shown))
+        if any(self.merge.knows(*each) for each in succession.shown()):
+            return True
+        return in_order and not any(succession.shown(before=(succession.ready_at or time_ns()) - _LAG))
 
     def _end_overlap(self) -> None:
         if self._overlap is not None:

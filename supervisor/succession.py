@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from enum import Enum, auto
-from time import monotonic
+from time import monotonic, time_ns
 from typing import Protocol
 
 from wsadapter.child import OwnerChild
@@ -105,6 +105,8 @@ class Succession:
         self._settled: Timer | None = None
         self._quiet_since = 0.0
         self._dropped = False
+        self.ready_at: int | None = None
+        """Wall clock, in ns, since when the old owner may go."""
         self._streams: list[str | None] = [None]
         """By the numbers that it gave them."""
         self._subscribed_at: int | None = None
@@ -115,9 +117,12 @@ class Succession:
         """Whether its subscriptions are confirmed: it has all that came since."""
         return self._subscribed_at is not None
 
-    def shown(self) -> Iterator[tuple[str | None, int]]:
-        """Stream and identity of the messages that it has got since it was subscribed, where they have one."""
+    def shown(self, *, before: int | None = None) -> Iterator[tuple[str | None, int]]:
+        """Stream and identity of the messages that it has got since it was subscribed, where they have one. `before`: only
+        those that came before that wall clock, in ns."""
         for received in self.held[self._subscribed_at :] if self._subscribed_at is not None else ():
+            if before is not None and received.received_at >= before:
+                return
             for place, identity in enumerate(received.identities or ()):
                 number = 0 if received.streams is None else received.streams[place]
                 if identity not in (record.NO_IDENTITY, record.SNAPSHOT) and number < len(self._streams):
@@ -228,6 +233,7 @@ class Succession:
 
     def _ready(self) -> None:
         self.phase = Phase.READY
+        self.ready_at = time_ns()
         self._cancel()
         self._office.successor_ready()
 
