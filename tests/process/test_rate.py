@@ -56,7 +56,8 @@ def kill_the_last(feed: Supervisor, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "count", "connects", "period"), [("forkserver", 100, 25, 0.5), ("spawn", 10, 5, 1.0)]
+    ("method", "count", "connects", "period"),
+    [pytest.param("forkserver", 100, 25, 0.5, marks=pytest.mark.native), ("spawn", 10, 5, 1.0)],
 )
 def test_row_20_owners_of_one_host_that_die_together_come_back_within_its_connect_budget(
     method: str, count: int, connects: int, period: float
