@@ -34,6 +34,7 @@ class Line:
         self.file = folder / "out.jsonl"
         self._read = 0
         self._lines: list[dict[str, Any]] = []
+        self._messages: dict[str, list[dict[str, Any]]] = {}
         self._exchanges = ExitStack()
         self.plain = Exchange(messages=numbered, rate=rate, resume="continue")
         self.secure = Exchange(messages=numbered, rate=rate, resume="continue", tls=True)
@@ -63,11 +64,15 @@ class Line:
                 text = file.read()
             whole = text[: text.rfind(b"\n") + 1]
             self._read += len(whole)
-            self._lines += map(json.loads, whole.splitlines())
+            for line in map(json.loads, whole.splitlines()):
+                self._lines.append(line)
+                if "number" in line:
+                    self._messages.setdefault(line["endpoint"], []).append(line)
         return self._lines
 
     def messages(self, name: str) -> list[dict[str, Any]]:
-        return [line for line in self.lines() if line.get("endpoint") == name and "number" in line]
+        self.lines()
+        return self._messages.setdefault(name, [])
 
     def grows(self, running: Running) -> None:
         """Until more has come on both."""
