@@ -36,6 +36,8 @@ _handlers: list[Any] = []
 _callable: list[tuple[int, Any]] = []
 """Of `_handlers` those written in Python, with their numbers."""
 _noted: list[tuple[int, FrameType | None]] = []
+_raised = False
+"""Every handler has its stand-in. What is in `_replaced` does not say so: an interrupt may have left something there."""
 _working = False
 _passed = False
 """A handler was called while the shield was raised, and may have set others."""
@@ -43,7 +45,7 @@ _passed = False
 
 def raise_up() -> None:
     """For `whole`, which follows; else `lower` is to be called. Signals are the program's until then."""
-    if threading.get_ident() == _main_thread and not _working and not _replaced:
+    if threading.get_ident() == _main_thread and not _working and not _raised:
         _step_in()
 
 
@@ -59,7 +61,7 @@ def whole(work: Callable[[*Ts], T], *args: *Ts) -> T:
     if threading.get_ident() != _main_thread or _working:
         return work(*args)
     try:
-        if _passed or not _replaced:
+        if _passed or not _raised:
             _step_in()
         _working = True
         return work(*args)
@@ -77,7 +79,7 @@ def whole(work: Callable[[*Ts], T], *args: *Ts) -> T:
 
 
 def _step_in() -> None:
-    global _handlers, _callable, _passed
+    global _handlers, _callable, _passed, _raised
     _passed = False
     handlers = list(map(_get, _NUMBERS))
     if handlers != _handlers:  # else they are as they were the last time
@@ -86,9 +88,12 @@ def _step_in() -> None:
     for number, handler in _callable:
         _replaced[number] = handler
         _set(number, _stand_in)
+    _raised = True
 
 
 def _step_out() -> None:
+    global _raised
+    _raised = False
     while _replaced:
         number = next(iter(_replaced))
         if _get(number) is _stand_in:  # else somebody's work set a handler of its own

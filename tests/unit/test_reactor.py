@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -466,6 +467,37 @@ def test_a_turn_within_a_handler_that_is_called_while_the_loop_polls_leaves_the_
         kicker.join()
         signal.signal(signal.SIGUSR1, before)
     assert seen == ["inner", "whole", "inner"]
+
+
+def test_an_interrupt_while_the_handlers_are_put_back_leaves_the_next_work_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def handler(number: int, _frame: FrameType | None) -> None:
+        seen.append(number)
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+
+    def put_back_and_interrupt(number: int, handler: Any) -> Any:
+        before = signal.signal(number, handler)
+        if handler is mine and not seen:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return before
+
+    def work() -> list[int]:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return list(seen)
+
+    mine = handler
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        monkeypatch.setattr(shield, "_set", put_back_and_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            shield.whole(lambda: None)
+        assert shield.whole(work) == [signal.SIGUSR1]  # the first one only
+        assert seen == [signal.SIGUSR1] * 2
+        assert signal.getsignal(signal.SIGUSR1) is handler
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_work_that_raises_puts_the_handlers_back_too() -> None:
