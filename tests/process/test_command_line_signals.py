@@ -121,7 +121,7 @@ def test_row_41_as_pid_1_it_reaps_orphans_and_ends_with_the_exit_code(tmp_path: 
         config = write_config(tmp_path / "a.toml", {"a": ex.url})
         command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--", "sh", "-c"]
         # The shell leaves an orphan behind and becomes the runner, as pid 1.
-        script = f"(sleep 0.2 & ) ; exec {sys.executable} -m wsadapter.supervise {config} --duration 1.5"
+        script = f"(sleep 0.2 & ) ; exec {sys.executable} -m wsadapter.supervise {config} --duration 4"
         ended = subprocess.run(
             [*command, script], env=environment(tmp_path), capture_output=True, text=True, timeout=PATIENCE, check=False
         )
