@@ -80,7 +80,6 @@ _INSISTENT = ("max_age", "changed", "notice", "silence", "memory_limit")
 _POISONED = ("crashed", "hung", "memory_limit")
 _RECEIVING = 2.0
 """Seconds without a message after which a connection does not count as receiving."""
-_ABNORMAL = 1006
 _MEMORY_MARGIN = 1.25
 """Over so many times `watchdog.memory` an owner is killed, whether its successor is ready or not."""
 _DEFAULT_BUDGET = (60, 60.0)
@@ -966,4 +965,4 @@ def _is_loopback(host: str) -> bool:
 
 def _read_all(reason: Reason) -> bool:
     """Whether an owner that ended so had read all that its connection brought: it went on asked, or the peer said goodbye."""
-    return reason.kind in ("recycled", "stopped") or (reason.kind == "closed_by_peer" and reason.code != _ABNORMAL)
+    return reason.kind in ("recycled", "stopped") or (reason.kind == "closed_by_peer" and not reason.broke_off)

@@ -26,7 +26,6 @@ logger = logging.getLogger("wsadapter.supervisor")
 
 _OF_A_LOST_HOLDER: Final = ("closed_by_peer", "connect_failed", "handshake_rejected", "send_failed", "holder_lost")
 """What an owner sees when the process that holds its TLS ends."""
-_ABNORMAL: Final = 1006
 _ATTEMPTS: Final = 8
 """To connect to ourselves, where somebody else keeps coming first."""
 
@@ -105,8 +104,7 @@ class TlsHolder:
             self.child.hear()
         if self._unwanted or owners.kind not in _OF_A_LOST_HOLDER:
             return None
-        broke_off = owners.kind == "closed_by_peer" and owners.code == _ABNORMAL  # one that lives says so before
-        if self._lost is None and (broke_off or self.child.has_ended):
+        if self._lost is None and (owners.broke_off or self.child.has_ended):  # one that lives says so before it breaks off
             return Reason(kind="crashed", text="it ended")  # its exit status is on the way
         return self._lost
 

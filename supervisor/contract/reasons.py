@@ -39,6 +39,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "kind": str, "code": int, "text": str, "status": int, "body": str, "retry_after": (int, float), "exit_code": int,
     "signal": str,
 }  # fmt: skip
+_ABNORMAL = 1006
 _PLANNED = frozenset({"recycled", "stopped"})
 _UNCOUNTED = frozenset({"recycled", "stopped", "supervisor_gone"})
 
@@ -68,6 +69,11 @@ class Reason:
     def counts(self) -> bool:
         """Whether it counts against the restart intensity. What we did ourselves as planned does not."""
         return self.kind not in _UNCOUNTED
+
+    @property
+    def broke_off(self) -> bool:
+        """Whether the connection ended without a close frame (RFC 6455 §7.1.5)."""
+        return self.kind == "closed_by_peer" and self.code == _ABNORMAL
 
     @property
     def abnormal(self) -> bool:
