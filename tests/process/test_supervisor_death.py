@@ -49,7 +49,18 @@ def of_session(session: int) -> list[int]:
 
 
 def assert_nothing_left(session: int) -> None:
-    wait_until(lambda: not of_session(session), 5, lambda: f"left: {of_session(session)}")
+    """It takes a second; a shared machine has the time to be slow."""
+    wait_until(lambda: not of_session(session), 20, lambda: "\n".join(["left:", *map(describe, of_session(session))]))
+
+
+def describe(pid: int) -> str:
+    """What it is and what it waits for."""
+    try:
+        process = psutil.Process(pid)
+        stats = process.as_dict(["ppid", "status", "cmdline", "cpu_times", "create_time"])
+        return f"{pid} in {Path(f'/proc/{pid}/wchan').read_text()}: {stats}, now {time.time()}"
+    except (OSError, psutil.Error) as error:
+        return f"{pid}: {error!r}"
 
 
 def test_row_37_kill_9_leaves_no_process_and_the_peer_sees_a_close(start_method: str) -> None:
