@@ -13,9 +13,11 @@ from wsadapter import capabilities
 
 _HERE = Path(__file__).parent
 
+# Started in the background by a shell, or by nohup: whatever we start would inherit what is ignored.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # Started in the background by a shell: whatever we start would inherit that and never see a Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)
