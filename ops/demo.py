@@ -44,6 +44,8 @@ CALM = 6.0
 COME_BACK = 20.0
 """Seconds after the end that an endpoint may take to be up again."""
 TICK = 0.25
+ALL_HEARD = 12.0
+"""Seconds after which each of the recordings has said something, at its real pace."""
 _STOP = 30.0
 
 
@@ -154,6 +156,8 @@ class Demonstration:
         self.struck = 0
         self.last_line = ""
         self._interrupted = interrupted
+        self.lasted = 0.0
+        """Seconds, once it has run."""
         self.endpoints: dict[str, dict[str, Any]] = {}
 
     def run(self) -> None:
@@ -163,6 +167,7 @@ class Demonstration:
             if monotonic() >= self._next_fault and not self._is_calm():
                 self._strike()
             self._interrupted.wait(TICK)
+        self.lasted = monotonic() - self._began
 
     def settle(self) -> list[str]:
         """Wait until all endpoints are up again; those that are not."""
@@ -247,7 +252,7 @@ def demonstrate(duration: float | None) -> int:
 def _verdict(runner: Runner, demonstration: Demonstration, away: list[str], code: int) -> int:
     summarise(runner, demonstration.endpoints, demonstration.struck)
     problems = [*runner.judge.problems, *(f"{name} did not come back" for name in away)]
-    if demonstration.struck:
+    if demonstration.lasted >= ALL_HEARD:
         problems += [f"{name} delivered nothing" for name, tally in runner.judge.tallies.items() if not tally.messages]
     if code != 0:
         problems.append(f"the runner ended with exit code {code}: {demonstration.last_line}")
