@@ -49,8 +49,7 @@ def of_session(session: int) -> list[int]:
 
 
 def assert_nothing_left(session: int) -> None:
-    """It takes a second; a shared machine has the time to be slow."""
-    wait_until(lambda: not of_session(session), 20, lambda: "\n".join(["left:", *map(describe, of_session(session))]))
+    wait_until(lambda: not of_session(session), 5, lambda: "\n".join(["left:", *map(describe, of_session(session))]))
 
 
 def describe(pid: int) -> str:
