@@ -28,7 +28,7 @@ from wsadapter.contract.commands import Assignment, Command, CommandReader, Cust
 from wsadapter.contract.endpoint import Endpoint, Timeouts, Watchdog
 from wsadapter.contract.errors import NotConnected
 from wsadapter.contract.reasons import Reason, from_exit_code
-from wsadapter.contract.record import MAX_RECORD, CorruptRecord, Record, RecordReader
+from wsadapter.contract.record import MAX_RECORD, CorruptRecord, Lone, Record, RecordReader
 from wsadapter.custody import Announced, HeldConnection, NotResumable, Resumption
 from wsadapter.processes import AdoptedProcess, Launcher, Started, is_child
 from wsadapter.reactor import Reactor, Timer
@@ -65,6 +65,10 @@ class Listener(Protocol):
 
     def on_ready(self, child: OwnerChild) -> None: ...
     def on_record(self, child: OwnerChild, received: Record) -> None: ...
+    def on_lone(self, child: OwnerChild, lone: Lone) -> None:
+        """As `on_record`, of a record that is one text message and nothing else."""
+        ...
+
     def on_command(self, child: OwnerChild, command: Command) -> None: ...
     def on_log(self, child: OwnerChild, line: str) -> None: ...
     def on_dead(self, child: OwnerChild, reason: Reason) -> None:
@@ -522,6 +526,10 @@ class OwnerChild:
             self._reactor.unregister(fd)
             return 0
         try:
+            lone = records.lone(size)
+            if lone is not None:
+                self.listener.on_lone(self, lone)
+                return size
             for received in records.advance(size):
                 self.listener.on_record(self, received)
         except CorruptRecord as error:

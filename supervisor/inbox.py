@@ -20,7 +20,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count, groupby, islice, repeat
+from operator import length_hint
 from time import time_ns
 from typing import Any
 
@@ -214,6 +216,8 @@ class Inbox:
         self.hand = hand_of((), [], whole=False)
         """What the consumer took and has not used up. Its own: no other thread touches it."""
         self._empty = 0
+        self.refills = tuple(partial(self.refill, whole=whole) for whole in (False, True))
+        """The consumer's, made once: for messages, for batches."""
 
     def __bool__(self) -> bool:
         return bool(self._queue)
@@ -240,6 +244,18 @@ class Inbox:
             if account.waiting > account.buffer.max_bytes:
                 self._let_go()
                 self._make_room(account)
+
+    def put_one(self, message: Message, account: Account, serves: object) -> None:
+        """The same of one message; to the consumer's hand at once, where the turn that brings it `serves` nobody but the
+        consumer, who has nothing in hand, nor waiting."""
+        hand = self.hand
+        if serves is not self.refills[0] or self._queue or hand.entries or length_hint(hand.left) or hand.whole:
+            _, data, epoch, number, received_at, _, binary = message
+            arrival = arrival_of_one(data, account, epoch=epoch, number=number, received_at=received_at, binary=binary)
+            self.put(arrival)
+            return
+        left = iter((message,))
+        self.hand = Hand(left, left, False, ())
 
     def await_relief(self, account: Account, relieved: Callable[[], None]) -> bool:
         """Have `relieved` called when half of the buffer is free again. False where it is already: the consumer was faster,

@@ -100,6 +100,8 @@ class Reactor:
         self._runner: int | None = None
         """Who runs a turn. Set and cleared by plain assignments: an interrupt can't fall between having it and knowing it."""
         self._working = False
+        self.serves: Callable[[], object] | None = None
+        """The work that ends the turn under way, see `run_until`."""
         self._gates: deque[Any] = deque()
         self._poller = poller.make()
         self._handlers: dict[int, Callable[[int], object]] = {}
@@ -358,6 +360,7 @@ class Reactor:
 
     def _work(self, ready: list[tuple[int, int]], due: bool, work: Callable[[], object] | None) -> bool:
         self._working = True
+        self.serves = work
         try:
             handlers = self._handlers
             if len(ready) > 1:
@@ -377,6 +380,7 @@ class Reactor:
             raise
         finally:
             self._working = False
+            self.serves = None
 
     def _let_the_quiet_go_first(self, ready: list[tuple[int, int]]) -> None:
         """A descriptor that was not ready in the turn before has little to say; one that floods is ready in each. So what the

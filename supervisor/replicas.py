@@ -29,7 +29,7 @@ from wsadapter.contract.commands import Assignment
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.errors import NotConnected
 from wsadapter.contract.reasons import Reason
-from wsadapter.contract.record import NO_IDENTITY, Record
+from wsadapter.contract.record import NO_IDENTITY, Lone, Record
 from wsadapter.first_arrival import FirstArrival, Part
 from wsadapter.inbox import Account, Inbox
 from wsadapter.ledger import Ledger, Numbers
@@ -536,6 +536,9 @@ class Member(ManagedEndpoint):
     def _assignment(self, epoch: int = 0, *, identify: bool = True) -> Assignment:
         del identify
         return super()._assignment(epoch, identify=True)
+
+    def on_lone(self, child: OwnerChild, lone: Lone) -> None:
+        self.on_record(child, Record.of_lone(lone))
 
     def _merge(self, received: Record, streams: list[str | None] | None) -> None:
         self._group.show(self.number, received, streams)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from wsadapter.child import Listener, OwnerChild
 from wsadapter.contract.commands import Command
 from wsadapter.contract.reasons import Reason
-from wsadapter.contract.record import Record
+from wsadapter.contract.record import Lone, Record
 from wsadapter.reactor import Reactor, Timer
 
 logger = logging.getLogger("wsadapter.supervisor")
@@ -84,6 +84,9 @@ class Spares:
 
     def on_record(self, child: OwnerChild, received: Record) -> None:
         """A spare has nothing to report."""
+
+    def on_lone(self, child: OwnerChild, lone: Lone) -> None:
+        """Nor this."""
 
     def on_command(self, child: OwnerChild, command: Command) -> None:
         """Nor to answer."""

@@ -40,8 +40,7 @@ class Stream:
         self._begin = begin
         self._over = over
         self._claims: dict[object, Consumer] = {}
-        self._refills = tuple(partial(inbox.refill, whole=whole) for whole in (False, True))
-        """Made once: one for messages, one for batches."""
+        self._refills = inbox.refills
 
     def __iter__(self) -> Iterator[Item]:
         """Messages and events. Raises `ConcurrentIteration` where somebody else iterates, `AllFatal` where all is lost."""

@@ -22,7 +22,7 @@ from wsadapter.contract import record
 from wsadapter.contract.commands import Command, Report
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.reasons import Reason
-from wsadapter.contract.record import Record
+from wsadapter.contract.record import Lone, Record
 from wsadapter.ledger import key_of
 from wsadapter.reactor import Reactor, Timer
 
@@ -191,6 +191,10 @@ class Succession:
             child.pause()
             if self.phase is Phase.SETTLING:
                 self._ready()
+
+    def on_lone(self, child: OwnerChild, lone: Lone) -> None:
+        """Hold it."""
+        self.on_record(child, Record.of_lone(lone))
 
     def on_command(self, child: OwnerChild, command: Command) -> None:
         """It has been asked nothing yet."""

@@ -20,7 +20,7 @@ from wsadapter.child_state import State
 from wsadapter.contract.commands import LEFT, Assignment, Command
 from wsadapter.contract.endpoint import Endpoint, Tls
 from wsadapter.contract.reasons import Reason
-from wsadapter.contract.record import Record
+from wsadapter.contract.record import Lone, Record
 
 logger = logging.getLogger("wsadapter.supervisor")
 
@@ -135,6 +135,9 @@ class TlsHolder:
 
     def on_record(self, child: OwnerChild, received: Record) -> None:
         """It has none."""
+
+    def on_lone(self, child: OwnerChild, lone: Lone) -> None:
+        """Nor this."""
 
     def on_command(self, child: OwnerChild, command: Command) -> None:
         """Its last word."""

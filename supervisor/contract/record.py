@@ -31,9 +31,9 @@ from __future__ import annotations
 import struct
 from array import array
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 BATCH: Final = 1
@@ -114,6 +114,14 @@ class Record:
     """Per message a digest that is the same on every connection of the endpoint, `NO_IDENTITY` or `SNAPSHOT`; None where they
     were not asked for."""
 
+    @classmethod
+    def of_lone(cls, lone: Lone) -> Record:
+        """The same of a lone message."""
+        return cls(
+            BATCH, lone.sequence, lone.received_at, lone.position, 0, lone.filtered, 1, (lone.data,), lone.size, False,
+            None, b"",
+        )  # fmt: skip
+
     def only(self, places: Sequence[int]) -> Record:
         """The same with these of its messages alone; at least one, in order."""
         binary, streams, identities = self.binary, self.streams, self.identities
@@ -127,6 +135,17 @@ class Record:
             streams=None if streams is None else [streams[place] for place in places],
             identities=None if identities is None else [identities[place] for place in places],
         )
+
+
+class Lone(NamedTuple):
+    """A record of one text message and nothing else, the usual one where no flood is: what a `Record` would say of it."""
+
+    data: bytes
+    sequence: int
+    received_at: int
+    position: int
+    size: int
+    filtered: int
 
 
 def field(gap: int, size: int) -> str:
@@ -254,37 +273,11 @@ class RecordReader:
             yield from self.advance(len(room))
             view = view[len(room) :]
 
-    def advance(self, size: int) -> Iterable[Record]:
+    def advance(self, size: int) -> Iterator[Record]:
         """The records that `size` more bytes complete, as they are asked for.
 
         Raises `CorruptRecord` where the bytes are no record; the reader is of no use after it.
         """
-        if not self._filled and HEADER_SIZE <= size < len(self._buffer) <= _ROOM_MOST and not self._kept:
-            lone = self._lone(size)
-            if lone is not None:
-                return (lone,)
-        return self._cut(size)
-
-    def _lone(self, size: int) -> Record | None:
-        """The record that the buffer holds, where it is just one of one text message, as usual where no flood is; None for
-        anything else, be it wrong. `_cut` finds the same, by a longer way."""
-        buffer = self._buffer
-        magic, length, sequence, received_at, position, count, layout_size, tail, filtered, kind, flags, tables_crc, crc = (
-            _HEADER.unpack_from(buffer)
-        )
-        if length != size or flags or kind != BATCH or tail or count != 1 or sequence != self._sequence + 1:
-            return None
-        base = HEADER_SIZE + layout_size
-        layout = bytes(buffer[HEADER_SIZE:base])
-        if magic != _MAGIC or crc32(buffer[:_CHECKED]) != crc or crc32(layout) != tables_crc:
-            return None
-        payloads = _payloads(layout, 1, memoryview(buffer)[base:length])
-        self._sequence, self.position = sequence, position
-        return Record(
-            kind, sequence, received_at, position, tail, filtered, count, payloads, length - base, False, None, b"", None
-        )
-
-    def _cut(self, size: int) -> Iterator[Record]:
         view, position, end = memoryview(self._buffer), 0, self._filled + size
         needed = min(2 * len(view), _ROOM_MOST) if end == len(view) else 0
         while end - position >= HEADER_SIZE:
@@ -297,6 +290,25 @@ class RecordReader:
             position += length
         self._filled = end - position
         self._keep_room(view, view[position:end], needed)
+
+    def lone(self, size: int) -> Lone | None:
+        """Where `size` more bytes are one record of one text message, that, and it is taken. None for anything else, be it
+        wrong: then they are for `advance`, which finds the same by a longer way."""
+        buffer = self._buffer
+        if self._filled or self._kept or not HEADER_SIZE <= size < len(buffer) <= _ROOM_MOST:
+            return None
+        magic, length, sequence, received_at, position, count, layout_size, tail, filtered, kind, flags, tables_crc, crc = (
+            _HEADER.unpack_from(buffer)
+        )
+        if length != size or flags or kind != BATCH or tail or count != 1 or sequence != self._sequence + 1:
+            return None
+        base = HEADER_SIZE + layout_size
+        layout = bytes(buffer[HEADER_SIZE:base])
+        if magic != _MAGIC or crc32(buffer[:_CHECKED]) != crc or crc32(layout) != tables_crc:
+            return None
+        (data,) = _payloads(layout, 1, memoryview(buffer)[base:length])
+        self._sequence, self.position = sequence, position
+        return tuple.__new__(Lone, (data, sequence, received_at, position, length - base, filtered))
 
     def _keep_room(self, view: memoryview, rest: memoryview, needed: int) -> None:
         """Move an unfinished record to the front of a buffer of `needed` bytes; one that is far too large is given back."""

@@ -46,6 +46,10 @@ class Feeder:
         self.number += len(payloads)
         self.inbox.put(arrival)
 
+    def put_one(self, payload: bytes, *, serves: object) -> None:
+        self.number += 1
+        self.inbox.put_one(Message(self.account.name, payload, 1, self.number, 1), self.account, serves)
+
     def event(self) -> None:
         self.inbox.put_event(Up(self.account.name, 1, 0), self.account)
 
@@ -199,6 +203,8 @@ def test_what_waits_moves_to_another_inbox_in_order() -> None:
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("put"), st.lists(st.integers(0, 600), min_size=1, max_size=4)),
+        st.tuples(st.just("one"), st.lists(st.integers(0, 600), min_size=1, max_size=1)),
+        st.tuples(st.just("one in a turn of the consumer's"), st.lists(st.integers(0, 600), min_size=1, max_size=3)),
         st.tuples(st.just("event"), st.just([])),
         st.tuples(st.just("take"), st.just([])),
     ),
@@ -218,6 +224,14 @@ def test_every_number_comes_out_once_in_order_delivered_or_dropped(
             feeder.put(*(b'{"k":%d,"p":"%s"}' % (size % 3, b"x" * size) for size in sizes))
         elif what == "event":
             feeder.event()
+        elif sizes:
+            found += inbox.in_hand  # nobody waits for a turn with something in hand
+            serves = inbox.refills[whole] if "turn" in what else None
+            for size in sizes:
+                feeder.put_one(b'{"k":%d,"p":"%s"}' % (size % 3, b"x" * size), serves=serves)
+            if serves is not None:
+                assert serves()
+                found += inbox.in_hand
         elif inbox.take(whole=whole):
             found += inbox.in_hand
     found += consume(inbox, whole=whole)
@@ -225,6 +239,20 @@ def test_every_number_comes_out_once_in_order_delivered_or_dropped(
     assert numbers(single) == list(range(1, feeder.number + 1))
     assert feeder.account.waiting == 0
     assert feeder.account.dropped == sum(item.count for item in single if isinstance(item, Dropped))
+
+
+def test_a_lone_message_goes_to_the_hand_of_who_waits_for_it_and_nobody_elses() -> None:
+    inbox = Inbox()
+    feeder = Feeder(inbox)
+    for serves in (None, inbox.refills[True], Inbox().refills[False]):
+        feeder.put_one(b"", serves=serves)
+        assert not inbox.hand.has_items()
+    inbox.refills[False]()
+    assert numbers(list(inbox.in_hand)) == [1, 2, 3]
+    feeder.put_one(b"", serves=inbox.refills[False])
+    feeder.put_one(b"", serves=inbox.refills[False])  # another one in the same turn
+    assert numbers(list(inbox.in_hand)) == [4]
+    assert numbers(consume(inbox)) == [5]
 
 
 class Interrupt(BaseException):

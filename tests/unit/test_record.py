@@ -14,6 +14,7 @@ from wsadapter.contract.record import (
     HEADER_SIZE,
     REPORT,
     CorruptRecord,
+    Lone,
     Record,
     RecordReader,
     encode,
@@ -142,6 +143,51 @@ def test_a_torn_record_is_told_from_a_complete_one(records: list[dict[str, Any]]
     reader = RecordReader()
     assert len(read_all(reader, [whole[:end]])) == len(records) - 1
     assert reader.torn == end - last
+
+
+def read_one_by_one(reader: RecordReader, records: list[bytes]) -> list[Record]:
+    """As the supervisor reads a connection without flood: a record each time, those that are a lone text by the short way."""
+    found = []
+    for data in records:
+        reader.room[: len(data)] = data
+        lone = reader.lone(len(data))
+        found += reader.advance(len(data)) if lone is None else [Record.of_lone(lone)]
+    return found
+
+
+lone_texts = st.builds(
+    lambda gap, text, position, filtered: (gap + text, {
+        "kind": BATCH, "received_at": 7, "position": position, "layout": field(len(gap), len(text)), "count": 1,
+        "filtered": filtered,
+    }),
+    st.binary(min_size=2, max_size=10), st.binary(max_size=60), st.integers(0, 2**63), st.integers(0, 9),
+)  # fmt: skip
+others = batches().map(lambda batch: (batch["body"], {k: v for k, v in batch.items() if k not in ("body", "payloads")}))
+
+
+@given(st.lists(lone_texts | others, max_size=6))
+def test_a_lone_text_is_read_by_a_shorter_way_to_the_same(records: list[tuple[bytes, dict[str, Any]]]) -> None:
+    encoded = [encode(body, sequence=n, **fields) for n, (body, fields) in enumerate(records, 1)]
+    short, long = RecordReader(), RecordReader()
+    assert list(map(said, read_one_by_one(short, encoded))) == list(map(said, read_all(long, encoded)))
+    assert (short.torn, short.position, short.tail()) == (long.torn, long.position, long.tail())
+
+
+def test_the_short_way_is_taken() -> None:
+    data = encode(b"\x81\x02ab", kind=BATCH, sequence=1, received_at=7, position=4, layout=field(2, 2), count=1)
+    reader = RecordReader()
+    reader.room[: len(data)] = data
+    assert reader.lone(len(data)) == Lone(b"ab", 1, 7, 4, 4, 0)
+
+
+@given(lone_texts, st.data())
+def test_no_changed_byte_passes_by_the_short_way(text: tuple[bytes, dict[str, Any]], data: st.DataObject) -> None:
+    body, fields = text
+    damaged = bytearray(encode(body, sequence=1, **fields))
+    damaged[data.draw(st.integers(0, len(damaged) - len(body) - 1))] ^= data.draw(st.integers(1, 255))
+    reader = RecordReader()
+    reader.room[: len(damaged)] = damaged
+    assert reader.lone(len(damaged)) is None
 
 
 @pytest.mark.parametrize("sequence", [0, 2, 3])
