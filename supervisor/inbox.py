@@ -245,17 +245,17 @@ class Inbox:
                 self._let_go()
                 self._make_room(account)
 
-    def put_one(self, message: Message, account: Account, serves: object) -> None:
-        """The same of one message; to the consumer's hand at once, where the turn that brings it `serves` nobody but the
-        consumer, who has nothing in hand, nor waiting."""
+    def put_one(self, message: Message, account: Account, serves: object) -> bool:
+        """The same of one message; into the consumer's hand at once, where the turn that brings it `serves` the consumer of
+        messages, and nothing is in hand, nor waiting. Whether it is there."""
         hand = self.hand
-        if serves is not self.refills[0] or self._queue or hand.entries or length_hint(hand.left) or hand.whole:
-            _, data, epoch, number, received_at, _, binary = message
-            arrival = arrival_of_one(data, account, epoch=epoch, number=number, received_at=received_at, binary=binary)
-            self.put(arrival)
-            return
-        left = iter((message,))
-        self.hand = Hand(left, left, False, ())
+        if serves is self.refills[0] and not (self._queue or hand.entries or hand.whole or length_hint(hand.left)):
+            left = iter((message,))
+            self.hand = Hand(left, left, False, ())
+            return True
+        _, data, epoch, number, received_at, _, binary = message
+        self.put(arrival_of_one(data, account, epoch=epoch, number=number, received_at=received_at, binary=binary))
+        return False
 
     def await_relief(self, account: Account, relieved: Callable[[], None]) -> bool:
         """Have `relieved` called when half of the buffer is free again. False where it is already: the consumer was faster,

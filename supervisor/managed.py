@@ -530,11 +530,12 @@ class ManagedEndpoint:
         self._last_heard = monotonic()
         self.messages += 1
         self._epoch_messages += 1
-        account, office = self.account, self._office
+        account, reactor = self.account, self._office.reactor
         number = self.ledger.numbers.accept(1, received_at)
         values = (account.name, data, self.epoch, number, received_at, None, False)
-        office.inbox_of(account.name).put_one(tuple.__new__(items.Message, values), account, office.reactor.serves)
-        if account.waiting > account.buffer.max_bytes:
+        if self._inbox.put_one(tuple.__new__(items.Message, values), account, reactor.serves):
+            reactor.serves = None
+        elif account.waiting > account.buffer.max_bytes:
             self._overflowed(child)
 
     def _merge(self, received: Record, streams: list[str | None] | None) -> None:

@@ -101,7 +101,8 @@ class Reactor:
         """Who runs a turn. Set and cleared by plain assignments: an interrupt can't fall between having it and knowing it."""
         self._working = False
         self.serves: Callable[[], object] | None = None
-        """The work that ends the turn under way, see `run_until`."""
+        """The work that ends the turn under way, see `run_until`; whoever sees to it beforehand that it is not needed puts
+        None here."""
         self._gates: deque[Any] = deque()
         self._poller = poller.make()
         self._handlers: dict[int, Callable[[int], object]] = {}
@@ -374,7 +375,7 @@ class Reactor:
                 self._run_posted()
             if due:
                 self._run_timers()
-            return work is not None and bool(work())
+            return work is not None and (self.serves is None or bool(work()))
         except BaseException as error:
             self._failure = error
             raise

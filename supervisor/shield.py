@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from _thread import get_ident
 from collections.abc import Callable
 from importlib import import_module
 from types import FrameType
@@ -58,7 +59,7 @@ def lower() -> None:
 def whole(work: Callable[[*Ts], T], *args: *Ts) -> T:
     """`work(*args)`, done whole: in the main thread, signal handlers of the program run behind it instead of within it."""
     global _working
-    if threading.get_ident() != _main_thread or _working:
+    if _working or get_ident() != _main_thread:
         return work(*args)
     try:
         if _passed or not _raised:

@@ -77,6 +77,9 @@ _PER_MESSAGE: Final = tuple(
 _SHORTEST_FIELD: Final = len("0x0s")
 _unpack_cached: Final = struct.unpack_from
 """It remembers some layouts: of worth where they are short and come again."""
+_REMEMBERED: Final = 4096
+"""Layouts of a lone message: a megabyte at most."""
+_LONGEST_LONE_LAYOUT: Final = len("14x4294967295s")
 
 
 class CorruptRecord(ValueError):
@@ -302,11 +305,15 @@ class RecordReader:
         )
         if length != size or flags or kind != BATCH or tail or count != 1 or sequence != self._sequence + 1:
             return None
-        base = HEADER_SIZE + layout_size
-        layout = bytes(buffer[HEADER_SIZE:base])
-        if magic != _MAGIC or crc32(buffer[:_CHECKED]) != crc or crc32(layout) != tables_crc:
+        if layout_size > _LONGEST_LONE_LAYOUT:
             return None
-        (data,) = _payloads(layout, 1, memoryview(buffer)[base:length])
+        base = HEADER_SIZE + layout_size
+        shape = _lone_shape(bytes(buffer[HEADER_SIZE:base]))
+        if shape is None or shape.checksum != tables_crc or shape.size != length - base:
+            return None
+        if magic != _MAGIC or crc32(buffer[:_CHECKED]) != crc:
+            return None
+        (data,) = shape.unpack_from(buffer, base)
         self._sequence, self.position = sequence, position
         return tuple.__new__(Lone, (data, sequence, received_at, position, length - base, filtered))
 
@@ -373,6 +380,31 @@ class RecordReader:
             if tail < self._kept_size + size:
                 self._kept = [b"".join(self._kept)[-tail:]]
         self._kept_size = tail
+
+
+class _Shape(struct.Struct):
+    """A layout of one message, once it was found to be one."""
+
+    checksum: int
+
+
+class _LoneShapes(dict[bytes, _Shape | None]):
+    """By the layout, as it came; None for what is not of one message. Where each message counts, layouts come again."""
+
+    def __missing__(self, layout: bytes) -> _Shape | None:
+        if layout.translate(None, _NOTATION) or layout.count(b"s") != 1:
+            return None
+        try:
+            shape = _Shape(layout)
+        except struct.error:
+            return None
+        shape.checksum = crc32(layout)
+        if len(self) < _REMEMBERED:
+            self[layout] = shape
+        return shape
+
+
+_lone_shape: Final = _LoneShapes().__getitem__
 
 
 def _tables(
