@@ -139,7 +139,15 @@ class Outbox:
             sequence=self._sequence, received_at=received_at, position=self._position, size=size, frame=len(frame),
             filtered=filtered,
         )  # fmt: skip
-        self._write(head, frame)
+        if self._waiting or self._corked:
+            self._write(head, frame)
+            return
+        try:
+            written = os.writev(self._fd, (head, frame))
+        except BlockingIOError:
+            written = 0
+        if written < len(head) + len(frame):
+            self._keep((head, frame), written)
 
     def _whole(
         self,
@@ -247,6 +255,10 @@ class Outbox:
             written = os.writev(self._fd, parts)
         except BlockingIOError:
             written = 0
+        self._keep(parts, written)
+
+    def _keep(self, parts: Sequence[bytes | memoryview], written: int) -> None:
+        """What the pipe did not take of `parts`."""
         for part in parts:
             size = len(part)
             if written < size:
