@@ -523,8 +523,7 @@ class ManagedEndpoint:
         if self._change.merge is not None:
             self.on_record(child, Record.of_lone(lone))
             return
-        data, _, received_at, position, _, filtered = lone
-        self.filtered += filtered
+        data, _, received_at, position, _ = lone
         self.bytes += max(0, position - self._position)
         self._position = position
         self._last_heard = monotonic()

@@ -77,9 +77,14 @@ _PER_MESSAGE: Final = tuple(
 _SHORTEST_FIELD: Final = len("0x0s")
 _unpack_cached: Final = struct.unpack_from
 """It remembers some layouts: of worth where they are short and come again."""
+_SHAPE: Final = slice(32, _CHECKED)
+"""Of the header: from the count on, but for the checksum."""
+_LONE: Final = struct.Struct("<4sIQQQ28xI")
+"""The rest of the header."""
+_LONGEST_LONE: Final = 1 << 14
+"""Bytes of a record above which the short way does not pay."""
 _REMEMBERED: Final = 4096
-"""Layouts of a lone message: a megabyte at most."""
-_LONGEST_LONE_LAYOUT: Final = len("14x4294967295s")
+"""Shapes of such records: two megabytes at most."""
 
 
 class CorruptRecord(ValueError):
@@ -121,7 +126,7 @@ class Record:
     def of_lone(cls, lone: Lone) -> Record:
         """The same of a lone message."""
         return cls(
-            BATCH, lone.sequence, lone.received_at, lone.position, 0, lone.filtered, 1, (lone.data,), lone.size, False,
+            BATCH, lone.sequence, lone.received_at, lone.position, 0, 0, 1, (lone.data,), lone.size, False,
             None, b"",
         )  # fmt: skip
 
@@ -141,14 +146,13 @@ class Record:
 
 
 class Lone(NamedTuple):
-    """A record of one text message and nothing else, the usual one where no flood is: what a `Record` would say of it."""
+    """A record of one short text message and nothing else, as usual where no flood is: what a `Record` would say of it."""
 
     data: bytes
     sequence: int
     received_at: int
     position: int
     size: int
-    filtered: int
 
 
 def field(gap: int, size: int) -> str:
@@ -295,27 +299,20 @@ class RecordReader:
         self._keep_room(view, view[position:end], needed)
 
     def lone(self, size: int) -> Lone | None:
-        """Where `size` more bytes are one record of one text message, that, and it is taken. None for anything else, be it
-        wrong: then they are for `advance`, which finds the same by a longer way."""
+        """Where `size` more bytes are one record of one text message, of a shape that was seen before, that, and it is taken.
+        None for anything else, be it wrong: then they are for `advance`, which finds the same by a longer way."""
         buffer = self._buffer
-        if self._filled or self._kept or not HEADER_SIZE <= size < len(buffer) <= _ROOM_MOST:
+        shape = _lone_shapes.get(bytes(buffer[_SHAPE]))
+        if shape is None or shape.length != size or self._filled or self._kept:
             return None
-        magic, length, sequence, received_at, position, count, layout_size, tail, filtered, kind, flags, tables_crc, crc = (
-            _HEADER.unpack_from(buffer)
-        )
-        if length != size or flags or kind != BATCH or tail or count != 1 or sequence != self._sequence + 1:
+        magic, length, sequence, received_at, position, checksum = _LONE.unpack_from(buffer)
+        if sequence != self._sequence + 1 or length != size or crc32(buffer[:_CHECKED]) != checksum or magic != _MAGIC:
             return None
-        if layout_size > _LONGEST_LONE_LAYOUT:
+        if not buffer.startswith(shape.layout, HEADER_SIZE):
             return None
-        base = HEADER_SIZE + layout_size
-        shape = _lone_shape(bytes(buffer[HEADER_SIZE:base]))
-        if shape is None or shape.checksum != tables_crc or shape.size != length - base:
-            return None
-        if magic != _MAGIC or crc32(buffer[:_CHECKED]) != crc:
-            return None
-        (data,) = shape.unpack_from(buffer, base)
+        (data,) = shape.unpack_from(buffer, shape.body)
         self._sequence, self.position = sequence, position
-        return tuple.__new__(Lone, (data, sequence, received_at, position, length - base, filtered))
+        return tuple.__new__(Lone, (data, sequence, received_at, position, length - shape.body))
 
     def _keep_room(self, view: memoryview, rest: memoryview, needed: int) -> None:
         """Move an unfinished record to the front of a buffer of `needed` bytes; one that is far too large is given back."""
@@ -364,6 +361,8 @@ class RecordReader:
             self.position = position
             if tail or self._kept:
                 self._keep(body, tail)
+        if count == 1 and kind == BATCH and not (flags or tail or filtered or before) and length <= _LONGEST_LONE:
+            _remember(bytes(chunk[at : at + HEADER_SIZE]), tables, length)
         report = bytes(body) if kind == REPORT else b""
         return Record(
             kind, sequence, received_at, position, tail, filtered, count, payloads, len(body), binary, streams, report,
@@ -382,29 +381,25 @@ class RecordReader:
         self._kept_size = tail
 
 
-class _Shape(struct.Struct):
-    """A layout of one message, once it was found to be one."""
+class _LoneShape(struct.Struct):
+    """What the records of lone messages have in common that are of the same size: it makes the payload of a body."""
 
-    checksum: int
-
-
-class _LoneShapes(dict[bytes, _Shape | None]):
-    """By the layout, as it came; None for what is not of one message. Where each message counts, layouts come again."""
-
-    def __missing__(self, layout: bytes) -> _Shape | None:
-        if layout.translate(None, _NOTATION) or layout.count(b"s") != 1:
-            return None
-        try:
-            shape = _Shape(layout)
-        except struct.error:
-            return None
-        shape.checksum = crc32(layout)
-        if len(self) < _REMEMBERED:
-            self[layout] = shape
-        return shape
+    length: int
+    """Bytes of the record."""
+    layout: bytes
+    body: int
+    """Where that begins."""
 
 
-_lone_shape: Final = _LoneShapes().__getitem__
+_lone_shapes: Final[dict[bytes, _LoneShape]] = {}
+"""By the part of the header that says so."""
+
+
+def _remember(header: bytes, layout: bytes, length: int) -> None:
+    """The shape of a lone message's record, which was found to be right."""
+    if len(_lone_shapes) < _REMEMBERED:
+        _lone_shapes[header[_SHAPE]] = shape = _LoneShape(layout)
+        shape.layout, shape.length, shape.body = layout, length, HEADER_SIZE + len(layout)
 
 
 def _tables(

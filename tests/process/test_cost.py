@@ -133,7 +133,11 @@ def test_a_lone_message_has_a_short_way_through_the_parent() -> None:
     reader, inbox, account = RecordReader(), Inbox(), Account("a", Buffer())
     serves = inbox.refills[0]
     data = FRAME[-SIZE:]
-    head = encode_lone_head(sequence=1, received_at=1, position=len(FRAME), size=SIZE, frame=len(FRAME), filtered=0)
+    first, head = (
+        encode_lone_head(sequence=n, received_at=1, position=n * len(FRAME), size=SIZE, frame=len(FRAME), filtered=0)
+        for n in (1, 2)
+    )
+    list(reader.feed(first + FRAME))
     came = len(head) + len(FRAME)
     reader.room[:came] = head + FRAME
 

@@ -17,6 +17,7 @@ from wsadapter.contract.record import (
     Lone,
     Record,
     RecordReader,
+    _lone_shapes,
     encode,
     encode_head,
     field,
@@ -173,21 +174,41 @@ def test_a_lone_text_is_read_by_a_shorter_way_to_the_same(records: list[tuple[by
     assert (short.torn, short.position, short.tail()) == (long.torn, long.position, long.tail())
 
 
-def test_the_short_way_is_taken() -> None:
-    data = encode(b"\x81\x02ab", kind=BATCH, sequence=1, received_at=7, position=4, layout=field(2, 2), count=1)
+def test_the_short_way_is_taken_by_what_has_the_size_of_one_before() -> None:
+    first, second, other = (
+        encode(b"\x81\x02" + text, kind=BATCH, sequence=n, received_at=7, position=4 * n, layout=field(2, size), count=1)
+        for n, (text, size) in enumerate([(b"ab", 2), (b"cd", 2), (b"abc", 3)], 1)
+    )
     reader = RecordReader()
-    reader.room[: len(data)] = data
-    assert reader.lone(len(data)) == Lone(b"ab", 1, 7, 4, 4, 0)
+    (record,) = reader.feed(first)
+    assert record.payloads == (b"ab",)
+    reader.room[: len(second)] = second
+    assert reader.lone(len(second)) == Lone(b"cd", 2, 7, 8, 4)
+    reader.room[: len(other)] = other
+    _lone_shapes.clear()
+    assert reader.lone(len(other)) is None
+
+
+def test_remembered_shapes_are_bounded() -> None:
+    _lone_shapes.clear()
+    reader = RecordReader()
+    for n in range(1, 5000):
+        list(reader.feed(encode(bytes(n), kind=BATCH, sequence=n, received_at=7, layout=field(0, n), count=1)))
+    assert 1000 < len(_lone_shapes) < 5000
+    _lone_shapes.clear()
 
 
 @given(lone_texts, st.data())
 def test_no_changed_byte_passes_by_the_short_way(text: tuple[bytes, dict[str, Any]], data: st.DataObject) -> None:
     body, fields = text
-    damaged = bytearray(encode(body, sequence=1, **fields))
-    damaged[data.draw(st.integers(0, len(damaged) - len(body) - 1))] ^= data.draw(st.integers(1, 255))
     reader = RecordReader()
+    list(reader.feed(encode(body, sequence=1, **fields)))
+    damaged = bytearray(encode(body, sequence=2, **fields))
+    damaged[data.draw(st.integers(0, len(damaged) - len(body) - 1))] ^= data.draw(st.integers(1, 255))
     reader.room[: len(damaged)] = damaged
     assert reader.lone(len(damaged)) is None
+    with pytest.raises(CorruptRecord):
+        list(reader.feed(bytes(damaged)))
 
 
 @pytest.mark.parametrize("sequence", [0, 2, 3])
