@@ -77,14 +77,14 @@ _PER_MESSAGE: Final = tuple(
 _SHORTEST_FIELD: Final = len("0x0s")
 _unpack_cached: Final = struct.unpack_from
 """It remembers some layouts: of worth where they are short and come again."""
-_SHAPE: Final = slice(32, _CHECKED)
-"""Of the header: from the count on, but for the checksum."""
-_LONE: Final = struct.Struct("<4sIQQQ28xI")
-"""The rest of the header."""
+_KIND: Final = slice(32, _CHECKED)
+"""Of the header: what comes behind the position."""
+_LONE: Final = "<4sIQQQ28sI"
+"""A header, with that in one piece."""
 _LONGEST_LONE: Final = 1 << 14
 """Bytes of a record above which the short way does not pay."""
 _REMEMBERED: Final = 4096
-"""Shapes of such records: two megabytes at most."""
+"""Shapes of such records: some megabytes at most."""
 
 
 class CorruptRecord(ValueError):
@@ -301,18 +301,17 @@ class RecordReader:
     def lone(self, size: int) -> Lone | None:
         """Where `size` more bytes are one record of one text message, of a shape that was seen before, that, and it is taken.
         None for anything else, be it wrong: then they are for `advance`, which finds the same by a longer way."""
+        shape = _lone_shapes.get(size)
+        if shape is None or self._filled or self._kept:
+            return None
         buffer = self._buffer
-        shape = _lone_shapes.get(bytes(buffer[_SHAPE]))
-        if shape is None or shape.length != size or self._filled or self._kept:
+        magic, length, sequence, received_at, position, kind, checksum, layout, data = shape.unpack_from(buffer)
+        if sequence != self._sequence + 1 or crc32(buffer[:_CHECKED]) != checksum:
             return None
-        magic, length, sequence, received_at, position, checksum = _LONE.unpack_from(buffer)
-        if sequence != self._sequence + 1 or length != size or crc32(buffer[:_CHECKED]) != checksum or magic != _MAGIC:
+        if magic != _MAGIC or length != size or kind != shape.kind or layout != shape.layout:
             return None
-        if not buffer.startswith(shape.layout, HEADER_SIZE):
-            return None
-        (data,) = shape.unpack_from(buffer, shape.body)
         self._sequence, self.position = sequence, position
-        return tuple.__new__(Lone, (data, sequence, received_at, position, length - shape.body))
+        return tuple.__new__(Lone, (data, sequence, received_at, position, shape.body))
 
     def _keep_room(self, view: memoryview, rest: memoryview, needed: int) -> None:
         """Move an unfinished record to the front of a buffer of `needed` bytes; one that is far too large is given back."""
@@ -361,7 +360,7 @@ class RecordReader:
             self.position = position
             if tail or self._kept:
                 self._keep(body, tail)
-        if count == 1 and kind == BATCH and not (flags or tail or filtered or before) and length <= _LONGEST_LONE:
+        if count == 1 and kind == BATCH and not (flags or tail or filtered) and length <= _LONGEST_LONE:
             _remember(bytes(chunk[at : at + HEADER_SIZE]), tables, length)
         report = bytes(body) if kind == REPORT else b""
         return Record(
@@ -382,24 +381,25 @@ class RecordReader:
 
 
 class _LoneShape(struct.Struct):
-    """What the records of lone messages have in common that are of the same size: it makes the payload of a body."""
+    """Takes the record of a lone message apart at one go, once another one of its size was found to be right."""
 
-    length: int
-    """Bytes of the record."""
-    layout: bytes
-    body: int
-    """Where that begins."""
-
-
-_lone_shapes: Final[dict[bytes, _LoneShape]] = {}
-"""By the part of the header that says so."""
+    def __init__(self, header: bytes, layout: bytes, body: int) -> None:
+        super().__init__(f"{_LONE}{len(layout)}s{layout.decode('ascii')}")
+        self.kind = header[_KIND]
+        """All of the header that is the same in records of one shape: count, lengths, flags, the checksum of the layout."""
+        self.layout = layout
+        self.body = body
+        """Bytes."""
 
 
-def _remember(header: bytes, layout: bytes, length: int) -> None:
-    """The shape of a lone message's record, which was found to be right."""
-    if len(_lone_shapes) < _REMEMBERED:
-        _lone_shapes[header[_SHAPE]] = shape = _LoneShape(layout)
-        shape.layout, shape.length, shape.body = layout, length, HEADER_SIZE + len(layout)
+_lone_shapes: Final[dict[int, _LoneShape]] = {}
+"""By the size of the record: the last one that came in this size."""
+
+
+def _remember(header: bytes, layout: bytes, size: int) -> None:
+    """That a record of `size` bytes may have this shape."""
+    if len(_lone_shapes) < _REMEMBERED or size in _lone_shapes:
+        _lone_shapes[size] = _LoneShape(header, layout, size - HEADER_SIZE - len(layout))
 
 
 def _tables(
