@@ -15,7 +15,7 @@ of what the consumer sees is made here: complete records, `Down`, `Up`, and a `G
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -524,15 +524,17 @@ class ManagedEndpoint:
             self.on_record(child, Record.of_lone(lone))
             return
         data, _, received_at, position, _ = lone
-        self.bytes += max(0, position - self._position)
+        if position > self._position:
+            self.bytes += position - self._position
         self._position = position
         self._last_heard = monotonic()
         self.messages += 1
         self._epoch_messages += 1
-        account, reactor = self.account, self._office.reactor
+        account, office = self.account, self._office
         number = self.ledger.numbers.accept(1, received_at)
-        values = (account.name, data, self.epoch, number, received_at, None, False)
-        if self._inbox.put_one(tuple.__new__(items.Message, values), account, reactor.serves):
+        message = _make_message(items.Message, (account.name, data, self.epoch, number, received_at, None, False))
+        reactor = office.reactor
+        if office.inbox_of(account.name).put_one(message, account, reactor.serves):
             reactor.serves = None
         elif account.waiting > account.buffer.max_bytes:
             self._overflowed(child)
@@ -968,6 +970,9 @@ class ManagedEndpoint:
         if self._child is not None:
             with suppress(NotConnected):  # it is leaving: nothing of it is sent any more
                 self._child.tell(kind, ref, body)
+
+
+_make_message: Callable[[type[items.Message], tuple[Any, ...]], items.Message] = tuple.__new__
 
 
 def promise() -> Future[None]:
