@@ -20,6 +20,16 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks by which the legs of `ops/test` choose."""
+    for item in items:
+        if "start_method" in getattr(item, "fixturenames", ()):
+            item.add_marker("starts")
+        chosen = getattr(item, "callspec", None)
+        if chosen is not None and chosen.params.get("start_method") == "spawn":
+            item.add_marker("spawn")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _runtime_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Supervisors that tests name are not seen by those of another run, or of the person who runs the tests."""

@@ -15,6 +15,8 @@ from tests.support.feeds import DEADLINE, SOON, assert_sound, messages_of, pid_o
 from wsadapter import Batch, ConcurrentIteration, Down, Item, Message, NotConnected, Supervisor, SupervisorStopped, Up
 from wsadapter.testing import Exchange
 
+pytestmark = [pytest.mark.version, pytest.mark.portable]
+
 COUNT = 3000
 
 

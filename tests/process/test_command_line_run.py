@@ -14,6 +14,8 @@ from tests.support.command_line import Running, supervise, write_config
 from tests.support.waiting import wait_until
 from wsadapter.testing import Exchange
 
+pytestmark = pytest.mark.portable
+
 THREE = ['{"n": 1.50}', "not json", b"\x00\x01"]
 
 

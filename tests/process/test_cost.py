@@ -29,6 +29,8 @@ from wsadapter.testing.frames import TEXT, encode_frame
 from wsadapter.worker.outbox import Outbox
 from wsadapter.worker.reader import Reader
 
+pytestmark = pytest.mark.version
+
 COUNT = 10_000
 SIZE = 200
 FRAME = encode_frame(TEXT, b"x" * SIZE)

@@ -23,6 +23,8 @@ import pytest
 from tests.support.feeds import DEADLINE
 from wsadapter.testing import Exchange
 
+pytestmark = pytest.mark.version
+
 SCRIPTS = Path(__file__).parents[1] / "support" / "scripts"
 
 PROGRAM = """

@@ -47,6 +47,8 @@ from wsadapter import (
 )
 from wsadapter.testing import Exchange
 
+pytestmark = pytest.mark.version
+
 COUNT = 3000
 
 

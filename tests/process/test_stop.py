@@ -35,6 +35,8 @@ from wsadapter import Supervisor, SupervisorStopped
 from wsadapter.contract.items import Down, Item, Message, Up
 from wsadapter.testing import Exchange
 
+pytestmark = pytest.mark.version
+
 CLOSE = 0.3
 LADDER = 2 * CLOSE + 1.0
 """Asked, told, killed; and a second for a busy machine."""

@@ -11,6 +11,8 @@ from tests.support.feeds import DEADLINE, SOON, assert_sound, collect, is_event,
 from wsadapter import Down, Item, Message, Stream, Supervisor, UnknownEndpoint, Up
 from wsadapter.testing import Exchange
 
+pytestmark = pytest.mark.portable
+
 COUNT = 2000
 
 

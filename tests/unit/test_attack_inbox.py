@@ -13,6 +13,8 @@ from tests.unit.test_inbox import Feeder, consume, numbers
 from wsadapter.contract.items import Batch, Dropped, Message
 from wsadapter.inbox import Inbox
 
+pytestmark = pytest.mark.version
+
 
 def test_a_key_nested_deeper_than_json_is_written_is_no_key() -> None:
     deep = b'{"k":' + b"[" * 400 + b"]" * 400 + b"}"

@@ -26,6 +26,8 @@ from wsadapter.inbox import Inbox
 from wsadapter.reactor import Reactor
 from wsadapter.stream import Stream
 
+pytestmark = [pytest.mark.version, pytest.mark.portable]
+
 PATIENCE = 5.0
 
 

@@ -14,6 +14,8 @@ from wsadapter.worker.deflate import Agreement, BadAnswer, BadDeflate, Deflater,
 from wsadapter.worker.frames import BINARY, RSV1, TEXT, apply_mask
 from wsadapter.worker.reader import Reader
 
+pytestmark = pytest.mark.version
+
 LIMIT = 1 << 20
 PLAIN = Agreement()
 FORGETFUL = Agreement(server_no_context_takeover=True, client_no_context_takeover=True)

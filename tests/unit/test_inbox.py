@@ -20,6 +20,8 @@ from wsadapter.contract.items import Batch, Dropped, Event, Message, Up
 from wsadapter.contract.record import BATCH, Record, RecordReader, encode, field
 from wsadapter.inbox import Account, Inbox, RecentInbox, arrival_of
 
+pytestmark = pytest.mark.version
+
 MANY = 40
 """Messages of a record that is too large to be taken together with others."""
 

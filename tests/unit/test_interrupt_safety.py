@@ -15,6 +15,8 @@ from types import CodeType
 
 import pytest
 
+pytestmark = pytest.mark.version
+
 UNSHIELDED = ["monitor", "pool", "reactor", "requests", "roster", "shield", "stream", "supervisor"]
 
 

@@ -10,6 +10,8 @@ import pytest
 from wsadapter import Batch, Down, Dropped, Event, Gap, Message, Reason, Started, Up
 from wsadapter.contract.items import DROP_CAUSES, EVENT_NAMES, GAP_CAUSES
 
+pytestmark = pytest.mark.version
+
 
 def message(data: bytes = b'{"a":9007199254740993}') -> Message:
     return Message("a", data, 2, 7, 123, "btcusdt@trade", False)

@@ -15,6 +15,8 @@ import wsadapter
 from wsadapter import Message, Supervisor
 from wsadapter.testing import Exchange
 
+pytestmark = pytest.mark.version
+
 ROOT = Path(__file__).resolve().parents[2]
 OWNERS_OWN = {"contract", "worker"}
 OPTIONAL = {"msgspec", "psutil", "pytest", "asyncio"}

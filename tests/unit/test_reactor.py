@@ -18,6 +18,8 @@ from wsadapter import poller, shield
 from wsadapter.contract.errors import SupervisorStopped
 from wsadapter.reactor import GRACE, Reactor
 
+pytestmark = [pytest.mark.version, pytest.mark.portable]
+
 PATIENCE = 10.0
 
 

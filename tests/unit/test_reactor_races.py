@@ -5,7 +5,11 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
+
 from wsadapter.reactor import Reactor
+
+pytestmark = [pytest.mark.version, pytest.mark.portable]
 
 FAR = 5.0
 """Seconds to a timer that nobody may sleep until."""

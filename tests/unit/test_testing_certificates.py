@@ -14,6 +14,8 @@ import pytest
 from wsadapter.testing import Authority
 from wsadapter.testing.certificates import server_context
 
+pytestmark = pytest.mark.version
+
 
 def shake_hands(server: ssl.SSLContext, ca_pem: str, host: str = "127.0.0.1") -> dict[str, object]:
     """A TLS handshake in memory, with a client as strict as it can be; gives the server's certificate."""

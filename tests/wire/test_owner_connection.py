@@ -26,6 +26,8 @@ from wsadapter.contract.commands import (
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.record import ANSWER
 
+pytestmark = pytest.mark.portable
+
 __all__ = ["forkserver"]
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10

@@ -14,6 +14,8 @@ from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.reasons import Reason
 from wsadapter.testing.certificates import Authority, ca_file, server_context
 
+pytestmark = pytest.mark.version
+
 __all__ = ["forkserver"]
 
 
