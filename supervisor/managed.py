@@ -535,7 +535,7 @@ class ManagedEndpoint:
         message = _make_message(items.Message, (account.name, data, self.epoch, number, received_at, None, False))
         reactor = office.reactor
         if office.inbox_of(account.name).put_one(message, account, reactor.serves):
-            reactor.serves = None
+            reactor.served = True
         elif account.waiting > account.buffer.max_bytes:
             self._overflowed(child)
 

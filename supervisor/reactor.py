@@ -101,8 +101,9 @@ class Reactor:
         """Who runs a turn. Set and cleared by plain assignments: an interrupt can't fall between having it and knowing it."""
         self._working = False
         self.serves: Callable[[], object] | None = None
-        """The work that ends the turn under way, see `run_until`; whoever sees to it beforehand that it is not needed puts
-        None here."""
+        """The work that ends the turn under way, see `run_until`, where all that is ready is one descriptor."""
+        self.served = False
+        """That work is not needed any more: who waits for it has got something."""
         self._gates: deque[Any] = deque()
         self._poller = poller.make()
         self._handlers: dict[int, Callable[[int], object]] = {}
@@ -361,7 +362,8 @@ class Reactor:
 
     def _work(self, ready: list[tuple[int, int]], due: bool, work: Callable[[], object] | None) -> bool:
         self._working = True
-        self.serves = work
+        self.serves = work if len(ready) == 1 else None
+        self.served = False
         try:
             handlers = self._handlers
             if len(ready) > 1:
@@ -375,7 +377,7 @@ class Reactor:
                 self._run_posted()
             if due:
                 self._run_timers()
-            return work is not None and (self.serves is None or bool(work()))
+            return work is not None and (self.served or bool(work()))
         except BaseException as error:
             self._failure = error
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import threading
@@ -221,7 +222,9 @@ def test_row_18_restarts_older_than_the_period_do_not_count(start_method: str) -
 
 
 @pytest.mark.usefixtures("longest_waits")
-def test_row_19_an_exchange_that_accepts_and_drops_is_asked_ever_more_slowly(start_method: str) -> None:
+def test_row_19_an_exchange_that_accepts_and_drops_is_asked_ever_more_slowly(
+    start_method: str, caplog: pytest.LogCaptureFixture
+) -> None:
     restart = {"backoff_initial": 0.05, "backoff_max": 0.4, "min_uptime": 0.5, "intensity": 1000}
     items: list[Item] = []
     with Exchange() as ex:
@@ -241,7 +244,8 @@ def test_row_19_an_exchange_that_accepts_and_drops_is_asked_ever_more_slowly(sta
     for wait, least in zip(waits, [0.05, 0.1, 0.2, 0.4], strict=True):
         assert wait >= least * 0.99
     assert ups[1] - downs[5] >= 0.4 * 0.99
-    assert ups[2] - downs[6] < 0.4
+    *_, again = re.findall(r"victim/\d+ down: .*next start in ([\d.]+) s", caplog.text)
+    assert float(again) < 0.4  # not measured: how long a process takes to start is another matter
 
 
 @pytest.mark.usefixtures("longest_waits")
