@@ -20,7 +20,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import count, groupby, islice, repeat
 from operator import length_hint
 from time import time_ns
@@ -216,8 +215,8 @@ class Inbox:
         self.hand = hand_of((), [], whole=False)
         """What the consumer took and has not used up. Its own: no other thread touches it."""
         self._empty = 0
-        self.refills = tuple(partial(self.refill, whole=whole) for whole in (False, True))
-        """The consumer's, made once: for messages, for batches."""
+        self.consumer: object = None
+        """What a turn of the loop `serves` when the consumer of messages runs it, see `put_one`."""
 
     def __bool__(self) -> bool:
         return bool(self._queue)
@@ -249,7 +248,7 @@ class Inbox:
         """The same of one message; into the consumer's hand at once, where the turn that brings it `serves` the consumer of
         messages, and nothing is in hand, nor waiting. Whether it is there."""
         hand = self.hand
-        if serves is self.refills[0] and not (self._queue or hand.entries or hand.whole or length_hint(hand.left)):
+        if serves is self.consumer is not None and not (self._queue or hand.entries or hand.whole or length_hint(hand.left)):
             left = iter((message,))
             self.hand = Hand(left, left, False, ())
             return True

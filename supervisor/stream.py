@@ -40,7 +40,9 @@ class Stream:
         self._begin = begin
         self._over = over
         self._claims: dict[object, Consumer] = {}
-        self._refills = inbox.refills
+        self._refills = tuple(partial(inbox.refill, whole=whole) for whole in (False, True))
+        """Made once: one for messages, one for batches."""
+        inbox.consumer = self._refills[False]
 
     def __iter__(self) -> Iterator[Item]:
         """Messages and events. Raises `ConcurrentIteration` where somebody else iterates, `AllFatal` where all is lost."""
@@ -58,18 +60,26 @@ class Stream:
     def get(self, timeout: float | None = None) -> Item:
         """One item. Raises `TimeoutError` after `timeout` seconds, `SupervisorStopped` at the end of the stream."""
         self._begin()
+        deadline = None if timeout is None else monotonic() + timeout
+        left = timeout
+        while self._wait(left):
+            item: Item
+            for item in self._inbox.in_hand:  # no next(), no cast(): an interrupt must not fall between taking and returning
+                return item
+            if self._over():
+                raise SupervisorStopped(_ENDED)
+            # What came was taken by a signal handler of the program, called as the turn ended.
+            left = None if deadline is None else max(0.0, deadline - monotonic())
+        raise TimeoutError(f"no item within {timeout} s")
+
+    def _wait(self, timeout: float | None) -> bool:
+        """Until an item is in hand, or none will ever be. False where `timeout` seconds were not enough."""
         claim = object()
         try:
             self._claim(claim, threading.current_thread())
-            found = self._reactor.run_until(partial(self._is_served, False), timeout, work=self._refills[False])
+            return self._reactor.run_until(partial(self._is_served, False), timeout, work=self._refills[False])
         finally:
             self._claims.pop(claim, None)
-        if not found:
-            raise TimeoutError(f"no item within {timeout} s")
-        item: Item
-        for item in self._inbox.in_hand:  # no call of next() or cast(): an interrupt must not fall between taking and returning
-            return item
-        raise SupervisorStopped(_ENDED)
 
     async def aget(self) -> Item:
         """One item; as `get`, for coroutines. Cancelling it loses nothing."""
@@ -97,9 +107,9 @@ class Stream:
             while True:  # no condition here: an interrupt on the way back to one would pass by the `finally` (see `shield`)
                 self._reactor.run_until(served, work=refill)
                 hand = self._inbox.hand
-                if not hand.has_items():
+                if not hand.has_items() and self._over():
                     return
-                yield hand.items
+                yield hand.items  # empty where a signal handler of the program, called as the turn ended, was faster
         finally:
             self._claims.pop(claim, None)
 

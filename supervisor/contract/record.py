@@ -31,8 +31,9 @@ from __future__ import annotations
 import struct
 from array import array
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from zlib import crc32
 
@@ -83,8 +84,10 @@ _LONE: Final = "<4sIQQQ28sI"
 """A header, with that in one piece."""
 _LONGEST_LONE: Final = 1 << 14
 """Bytes of a record above which the short way does not pay."""
-_REMEMBERED: Final = 4096
-"""Shapes of such records: some megabytes at most."""
+_LONGEST_LAYOUT: Final = 16
+"""Bytes of the layout of such a record: more than an owner writes."""
+_MOST_SHAPES: Final = 512
+"""Sizes of such records that a reader remembers; when there are more it begins anew."""
 
 
 class CorruptRecord(ValueError):
@@ -237,6 +240,8 @@ class RecordReader:
         """Where the next bytes of the pipe belong; `advance` tells how many came."""
         self._kept = [tail] if tail else []
         self._kept_size = len(tail)
+        self._shapes: dict[int, _Shape] = {}
+        """Of lone messages, by the size of their records."""
         self.position = position
         """Of the last record."""
 
@@ -293,7 +298,10 @@ class RecordReader:
             if end - position < length:
                 needed = max(needed, length)
                 break
-            yield self._decode(header, view, position)
+            record = self._decode(header, view, position)
+            if length == end:
+                self._remember(header, view)
+            yield record
             position += length
         self._filled = end - position
         self._keep_room(view, view[position:end], needed)
@@ -301,17 +309,29 @@ class RecordReader:
     def lone(self, size: int) -> Lone | None:
         """Where `size` more bytes are one record of one text message, of a shape that was seen before, that, and it is taken.
         None for anything else, be it wrong: then they are for `advance`, which finds the same by a longer way."""
-        shape = _lone_shapes.get(size)
+        shape = self._shapes.get(size)
         if shape is None or self._filled or self._kept:
             return None
         buffer = self._buffer
-        magic, length, sequence, received_at, position, kind, checksum, layout, data = shape.unpack_from(buffer)
+        unpack_from, its_kind, its_layout, body = shape
+        magic, length, sequence, received_at, position, kind, checksum, layout, data = unpack_from(buffer)
         if sequence != self._sequence + 1 or crc32(buffer[:_CHECKED]) != checksum:
             return None
-        if magic != _MAGIC or length != size or kind != shape.kind or layout != shape.layout:
+        if magic != _MAGIC or length != size or kind != its_kind or layout != its_layout:
             return None
         self._sequence, self.position = sequence, position
-        return tuple.__new__(Lone, (data, sequence, received_at, position, shape.body))
+        return tuple.__new__(Lone, (data, sequence, received_at, position, body))
+
+    def _remember(self, header: tuple[Any, ...], record: memoryview) -> None:
+        """That records of this size may be lone messages of this shape."""
+        _, length, _, _, _, count, layout_size, tail, filtered, kind, flags, _, _ = header
+        if kind != BATCH or count != 1 or flags or tail or filtered:
+            return
+        if length <= _LONGEST_LONE and layout_size <= _LONGEST_LAYOUT:
+            head = bytes(record[: HEADER_SIZE + layout_size])
+            if len(self._shapes) >= _MOST_SHAPES:
+                self._shapes.clear()
+            self._shapes[length] = _shape(head[_KIND], head[HEADER_SIZE:], length - len(head))
 
     def _keep_room(self, view: memoryview, rest: memoryview, needed: int) -> None:
         """Move an unfinished record to the front of a buffer of `needed` bytes; one that is far too large is given back."""
@@ -360,8 +380,6 @@ class RecordReader:
             self.position = position
             if tail or self._kept:
                 self._keep(body, tail)
-        if count == 1 and kind == BATCH and not (flags or tail or filtered) and length <= _LONGEST_LONE:
-            _remember(bytes(chunk[at : at + HEADER_SIZE]), tables, length)
         report = bytes(body) if kind == REPORT else b""
         return Record(
             kind, sequence, received_at, position, tail, filtered, count, payloads, len(body), binary, streams, report,
@@ -380,26 +398,22 @@ class RecordReader:
         self._kept_size = tail
 
 
-class _LoneShape(struct.Struct):
-    """Takes the record of a lone message apart at one go, once another one of its size was found to be right."""
+class _Shape(NamedTuple):
+    """How the records of lone messages of one size are taken apart at one go."""
 
-    def __init__(self, header: bytes, layout: bytes, body: int) -> None:
-        super().__init__(f"{_LONE}{len(layout)}s{layout.decode('ascii')}")
-        self.kind = header[_KIND]
-        """All of the header that is the same in records of one shape: count, lengths, flags, the checksum of the layout."""
-        self.layout = layout
-        self.body = body
-        """Bytes."""
-
-
-_lone_shapes: Final[dict[int, _LoneShape]] = {}
-"""By the size of the record: the last one that came in this size."""
+    unpack_from: Callable[[bytearray], tuple[Any, ...]]
+    kind: bytes
+    """All of the header that is the same in each: count, lengths, flags, the checksum of the layout."""
+    layout: bytes
+    body: int
+    """Bytes."""
 
 
-def _remember(header: bytes, layout: bytes, size: int) -> None:
-    """That a record of `size` bytes may have this shape."""
-    if len(_lone_shapes) < _REMEMBERED or size in _lone_shapes:
-        _lone_shapes[size] = _LoneShape(header, layout, size - HEADER_SIZE - len(layout))
+@lru_cache(4096)
+def _shape(kind: bytes, layout: bytes, body: int) -> _Shape:
+    """Of a record that was found to be right."""
+    form = struct.Struct(f"{_LONE}{len(layout)}s{layout.decode('ascii')}")
+    return _Shape(form.unpack_from, kind, layout, body)
 
 
 def _tables(

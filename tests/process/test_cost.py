@@ -13,6 +13,7 @@ import sys
 import tracemalloc
 from collections import Counter, deque
 from collections.abc import Callable
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 from types import FrameType
@@ -125,15 +126,15 @@ def test_the_parent_calls_no_function_per_message() -> None:
     one, many = record(1, 1), record(2, COUNT)
     few = calls(lambda: parent.pass_on(one))
     lot = calls(lambda: parent.pass_on(many))
-    assert few["call"] <= 24
-    assert few["c_call"] <= 34
+    assert few["call"] <= 28
+    assert few["c_call"] <= 40
     assert lot["call"] <= few["call"] + 16
     assert lot["c_call"] <= few["c_call"] + 32  # messages are made by iterators written in C
 
 
 def test_a_lone_message_has_a_short_way_through_the_parent() -> None:
     reader, inbox, account = RecordReader(), Inbox(), Account("a", Buffer())
-    serves = inbox.refills[0]
+    inbox.consumer = serves = partial(inbox.refill, whole=False)
     data = FRAME[-SIZE:]
     first, head = (
         encode_lone_head(sequence=n, received_at=1, position=n * len(FRAME), size=SIZE, frame=len(FRAME), filtered=0)

@@ -228,11 +228,12 @@ def test_every_number_comes_out_once_in_order_delivered_or_dropped(
             feeder.event()
         elif sizes:
             found += inbox.in_hand  # nobody waits for a turn with something in hand
-            serves = inbox.refills[whole] if "turn" in what else None
+            serves = object() if "turn" in what else None
+            inbox.consumer = None if whole else serves
             for size in sizes:
                 feeder.put_one(b'{"k":%d,"p":"%s"}' % (size % 3, b"x" * size), serves=serves)
             if serves is not None:
-                assert serves()
+                assert inbox.refill(whole=whole)
                 found += inbox.in_hand
         elif inbox.take(whole=whole):
             found += inbox.in_hand
@@ -246,15 +247,19 @@ def test_every_number_comes_out_once_in_order_delivered_or_dropped(
 def test_a_lone_message_goes_to_the_hand_of_who_waits_for_it_and_nobody_elses() -> None:
     inbox = Inbox()
     feeder = Feeder(inbox)
-    for serves in (None, inbox.refills[True], Inbox().refills[False]):
+    for serves in (None, object()):
         feeder.put_one(b"", serves=serves)
         assert not inbox.hand.has_items()
-    inbox.refills[False]()
-    assert numbers(list(inbox.in_hand)) == [1, 2, 3]
-    feeder.put_one(b"", serves=inbox.refills[False])
-    feeder.put_one(b"", serves=inbox.refills[False])  # another one in the same turn
-    assert numbers(list(inbox.in_hand)) == [4]
-    assert numbers(consume(inbox)) == [5]
+    inbox.consumer = consumer = object()
+    for serves in (None, object()):
+        feeder.put_one(b"", serves=serves)
+        assert not inbox.hand.has_items()
+    assert inbox.refill(whole=False)
+    assert numbers(list(inbox.in_hand)) == [1, 2, 3, 4]
+    feeder.put_one(b"", serves=consumer)
+    feeder.put_one(b"", serves=consumer)  # another one in the same turn
+    assert numbers(list(inbox.in_hand)) == [5]
+    assert numbers(consume(inbox)) == [6]
 
 
 class Interrupt(BaseException):

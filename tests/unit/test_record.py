@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import orjson
@@ -17,7 +18,6 @@ from wsadapter.contract.record import (
     Lone,
     Record,
     RecordReader,
-    _lone_shapes,
     encode,
     encode_head,
     field,
@@ -185,17 +185,34 @@ def test_the_short_way_is_taken_by_what_has_the_size_of_one_before() -> None:
     reader.room[: len(second)] = second
     assert reader.lone(len(second)) == Lone(b"cd", 2, 7, 8, 4)
     reader.room[: len(other)] = other
-    _lone_shapes.clear()
     assert reader.lone(len(other)) is None
 
 
-def test_remembered_shapes_are_bounded() -> None:
-    _lone_shapes.clear()
+@pytest.mark.parametrize("layout", ["{gap}x{size}s", "0x" * 1000 + "{gap}x{size}s"], ids=["usual", "hostile"])
+def test_what_is_remembered_is_bounded_whatever_comes(layout: str) -> None:
     reader = RecordReader()
-    for n in range(1, 5000):
-        list(reader.feed(encode(bytes(n), kind=BATCH, sequence=n, received_at=7, layout=field(0, n), count=1)))
-    assert 1000 < len(_lone_shapes) < 5000
-    _lone_shapes.clear()
+    tracemalloc.start()
+    try:
+        for n in range(1, 6000):
+            text = layout.format(gap=2, size=n)
+            list(reader.feed(encode(bytes(n + 2), kind=BATCH, sequence=n, received_at=7, layout=text, count=1)))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 4 << 20
+
+
+def test_a_reader_gets_the_short_way_whatever_another_one_was_sent() -> None:
+    """No owner can spoil it for the others: neither by many sizes nor by other layouts in records of the same size."""
+    mine, other = RecordReader(), RecordReader()
+    for n in range(1, 3000):
+        list(other.feed(encode(bytes(n), kind=BATCH, sequence=n, received_at=7, layout=field(0, n), count=1)))
+        plain = encode(b"\x81\x63" + bytes(99), kind=BATCH, sequence=n, received_at=7, layout=field(2, 99), count=1)
+        mine.room[: len(plain)] = plain
+        if n == 1:
+            list(mine.advance(len(plain)))
+        else:
+            assert mine.lone(len(plain)) is not None
 
 
 @given(lone_texts, st.data())
