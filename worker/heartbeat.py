@@ -35,7 +35,6 @@ class Heartbeat:
     def __init__(self, settings: Settings, *, salt: int) -> None:
         """`salt` (32 bits) makes the tokens of this connection differ from any other's."""
         self._settings = settings
-        self.is_answered_by_text = settings.kind != "ping" and bool(settings.reply)
         self._salt = salt
         self._count = 0
         self._next: float | None = None
@@ -133,7 +132,7 @@ class Heartbeat:
     @property
     def listens(self) -> bool:
         """Whether a message may be the answer to a heartbeat now, so that `answer` must see it."""
-        return self.is_answered_by_text and bool(self._outstanding or self._inherited_until)
+        return bool(self._outstanding or self._inherited_until) and self._settings.kind != "ping" and bool(self._settings.reply)
 
     def any_message(self, now: float) -> None:
         """Messages came in. Where `reply` is empty they are the answer to all that was sent, and stay messages."""

@@ -139,15 +139,7 @@ class Outbox:
             sequence=self._sequence, received_at=received_at, position=self._position, size=size, frame=len(frame),
             filtered=filtered,
         )  # fmt: skip
-        if self._waiting or self._corked:
-            self._write(head, frame)
-            return
-        try:
-            written = os.writev(self._fd, (head, frame))
-        except BlockingIOError:
-            written = 0
-        if written < len(head) + len(frame):
-            self._keep((head, frame), written)
+        self._write(head, frame)
 
     def _whole(
         self,
@@ -255,10 +247,6 @@ class Outbox:
             written = os.writev(self._fd, parts)
         except BlockingIOError:
             written = 0
-        self._keep(parts, written)
-
-    def _keep(self, parts: Sequence[bytes | memoryview], written: int) -> None:
-        """What the pipe did not take of `parts`."""
         for part in parts:
             size = len(part)
             if written < size:

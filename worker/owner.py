@@ -136,10 +136,7 @@ class Owner:
                     return 0 if self._assignment is None or self._uplink.drained else 1
             timeout = max(0.0, self._look_at - now)
             for fd, mask in self._spin(timeout) if self._busy_poll else self._poller.wait(timeout):
-                if fd == self._wire_fd and mask == READ and self._phase is _Phase.UP and not self._paused:
-                    self._read(time.monotonic())
-                else:
-                    self._serve(fd, mask, time.monotonic())
+                self._serve(fd, mask, time.monotonic())
 
     def _spin(self, timeout: float) -> list[tuple[int, int]]:
         """Polls without sleep for a while, and only then waits."""

@@ -257,7 +257,7 @@ class Session:
         """Whether messages may have to be taken out, or told apart."""
         return (
             self._identity is not None
-            or (self.heartbeat.is_answered_by_text and self.heartbeat.listens)
+            or self.heartbeat.listens
             or (self._requests is not None and self._requests.may_hold(data))
             or (self._assignment.dialect is not None and self._dialect_looks_into(data))
         )

@@ -40,8 +40,6 @@ class Wire:
         self._channel = connection.channel
         agreed = connection.deflate
         self._reader = Reader(max_message, None if agreed is None else Inflater(agreed), unpacker)
-        self.lone_text = self._reader.lone_text
-        """See there."""
         self._deflater = None if agreed is None else Deflater(agreed)
         self._remembers = agreed is not None and not agreed.server_no_context_takeover
         """What the peer sends may refer back to messages that only this process has inflated."""
@@ -79,6 +77,10 @@ class Wire:
             raise Lost(error.strerror or str(error)) from error
         self.received += len(chunk)
         return chunk
+
+    def lone_text(self, chunk: bytes) -> int:
+        """See `Reader.lone_text`."""
+        return self._reader.lone_text(chunk)
 
     def parse(self, chunk: bytes) -> Batch:
         """What it completes."""
