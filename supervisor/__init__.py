@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         UnsupportedPlatform,
         UsageError,
         WrongProcess,
+        WrongType,
         WsAdapterError,
     )
     from wsadapter.contract.items import (
@@ -98,7 +99,7 @@ _HOME = {
         "AllFatal", "AlreadyRunning", "ClosedError", "ConcurrentIteration", "ConfigError", "DuplicateEndpoint",
         "DuplicateRequest", "LostError", "MonitorReleased", "NotConnected", "NotSent", "OutcomeUnknown", "RequestRejected",
         "SendFailed", "SupervisorStopped", "UnknownEndpoint", "UnsupportedPlatform", "UsageError", "WrongProcess",
-        "WsAdapterError",
+        "WrongType", "WsAdapterError",
     ),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -109,7 +110,8 @@ __all__ = [  # noqa: PLE0604, PLE0605, RUF100 - each is in _MODULE_OF, which a t
     "Item", "LateAnswer", "Limits", "LostError", "Message", "Monitor", "MonitorReleased", "NotConnected", "NotSent",
     "OutcomeUnknown", "Pending", "Pool", "Reason", "Rejected", "Request", "RequestRejected", "Restart", "Restored",
     "SendFailed", "Settings", "Stalled", "Started", "Stream", "Subscribed", "Supervisor", "SupervisorStopped", "Timeouts",
-    "Tls", "UnknownEndpoint", "UnsupportedPlatform", "Up", "UsageError", "Watchdog", "WrongProcess", "WsAdapterError", "load",
+    "Tls", "UnknownEndpoint", "UnsupportedPlatform", "Up", "UsageError", "Watchdog", "WrongProcess", "WrongType",
+    "WsAdapterError", "load",
 ]  # fmt: skip
 
 

@@ -7,10 +7,11 @@ coroutine waits. Cancelling any of these loses nothing: an item is taken only wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from wsadapter.arguments import Data
 from wsadapter.bridge import AsyncBridge
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.items import Answer, Batch, Down, Event, Item, Up
@@ -42,7 +43,7 @@ class AsyncSupervisor:
         """As `Supervisor.get`."""
         return await self._supervisor._stream.aget()
 
-    async def send(self, name: str, data: str | bytes) -> None:
+    async def send(self, name: str, data: Data) -> None:
         """As `Supervisor.send`."""
         await self._wait(self._supervisor.begin_send(name, data))
 
@@ -60,15 +61,15 @@ class AsyncSupervisor:
         """As `Supervisor.restart`."""
         await self._wait(self._supervisor.begin_restart(name))
 
-    async def subscribe(self, name: str, streams: Sequence[Subscription]) -> None:
+    async def subscribe(self, name: str, streams: Iterable[Subscription]) -> None:
         """As `Supervisor.subscribe`."""
         self._supervisor.subscribe(name, streams)
 
-    async def unsubscribe(self, name: str, streams: Sequence[Subscription]) -> None:
+    async def unsubscribe(self, name: str, streams: Iterable[Subscription]) -> None:
         """As `Supervisor.unsubscribe`."""
         self._supervisor.unsubscribe(name, streams)
 
-    async def insert(self, name: str, data: str | bytes) -> int:
+    async def insert(self, name: str, data: Data) -> int:
         """As `Supervisor.insert`."""
         return self._supervisor.insert(name, data)
 

@@ -13,10 +13,11 @@ from typing import Any, Final
 
 import orjson
 
+from wsadapter.arguments import Data, as_json_text
 from wsadapter.contract.commands import id_text
 from wsadapter.contract.errors import UsageError
 
-Payload = str | bytes | Mapping[str, Any]
+Payload = Data | Mapping[str, Any]
 """A JSON object, or its text."""
 
 _BEGINNING: Final = re.compile(rb"\s*\{\s*(\}?)")
@@ -25,13 +26,14 @@ _BEGINNING: Final = re.compile(rb"\s*\{\s*(\}?)")
 def with_id(payload: Payload, path: str, fresh: Callable[[], int | str]) -> tuple[str, bytes]:
     """The id as text, and the text to send. `path` is that of the id, dotted; `fresh` makes one where there is none, or null.
 
-    The payload itself is left alone. Raises `UsageError` where it is no JSON object or its id can't be one.
+    The payload itself is left alone. Raises `WrongType` where it is neither a table nor text, `UsageError` where it is no JSON
+    object or its id can't be one.
     """
+    payload = as_json_text("request", payload)
     if isinstance(payload, Mapping):
         value, text = payload, b""
     else:
-        text = payload.encode() if isinstance(payload, str) else bytes(payload)
-        value = _parsed(text)
+        value, text = _parsed(payload), payload
     steps = path.split(".")
     found = _found(value, steps)
     if found is not None:

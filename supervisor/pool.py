@@ -19,6 +19,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
+from wsadapter.arguments import check_kind
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import DuplicateEndpoint, NotSent, OutcomeUnknown, RequestRejected, UsageError, WsAdapterError
 from wsadapter.contract.items import Answer, Down, Item, Up
@@ -58,7 +59,8 @@ class Pool:
         supervisor: Supervisor | None = None,
         start_method: Literal["forkserver", "spawn"] = "forkserver",
     ) -> None:
-        """`start_method` is for a supervisor of its own. Raises `UsageError` where the numbers can't be meant."""
+        """`start_method` is for a supervisor of its own. Raises `UsageError` where the numbers can't be meant, `WrongType`."""
+        check_kind("Pool", endpoint, Endpoint)
         least = size if min_up is None else min_up
         if size < 1 or not 1 <= least <= size:
             raise UsageError(f"a pool of {size} members, of which {min_up} must be up, can't be meant: 1 <= min_up <= size")

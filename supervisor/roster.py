@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from wsadapter.arguments import as_name
 from wsadapter.config import checked
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.errors import DuplicateEndpoint, NotConnected, UnknownEndpoint, UsageError
@@ -51,12 +52,14 @@ class Roster:
     def find(self, name: str) -> Kept:
         """The one of that name, be it a shard that its group has the name of. Raises `UsageError` where it is a group only,
         `UnknownEndpoint`."""
+        as_name(name)
         if name not in self.endpoints and len(self.groups.get(name, ())) > 1:
             raise UsageError(f"{name} is spread over {', '.join(self.groups[name])}; say which of them is meant")
         return self.endpoints[name] if name in self.endpoints else self.members(name)[0]
 
     def members(self, name: str) -> list[Kept]:
-        """The shards of a group, or the one endpoint of that name. Raises `UnknownEndpoint`."""
+        """The shards of a group, or the one endpoint of that name. Raises `UnknownEndpoint`, `WrongType`."""
+        as_name(name)
         try:
             return [self.endpoints[member] for member in self.groups.get(name, (name,))]
         except KeyError:

@@ -16,7 +16,7 @@ import sys
 import threading
 import weakref
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from time import monotonic, time, time_ns
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
@@ -24,6 +24,7 @@ from uuid import uuid4
 
 from wsadapter import capabilities, shield
 from wsadapter.aio import AsyncSupervisor
+from wsadapter.arguments import Data, as_list, as_outgoing, as_streams, check_kind
 from wsadapter.child import Listener, OwnerChild
 from wsadapter.config import Settings, check_endpoint, checked, load
 from wsadapter.contract.endpoint import Endpoint, Subscription
@@ -87,10 +88,10 @@ class Supervisor:
         `busy_poll`: seconds that owners and the consumer go on polling before they sleep; it costs a core each.
         `given`: per endpoint the keys that a configuration file sets, so that a dialect overrules none of them, even where
         they equal the defaults. Raises `ConfigError` with every problem of every endpoint, `DuplicateEndpoint`,
-        `UnsupportedPlatform`.
+        `UnsupportedPlatform`, `WrongType`.
         """
         capabilities.check_platform()
-        endpoints = list(endpoints)
+        endpoints = as_list("Supervisor", endpoints, Endpoint)
         if problems := [problem for endpoint in endpoints for problem in check_endpoint(endpoint)]:
             raise ConfigError(problems)
         if repeated := next((name for name, times in Counter(e.name for e in endpoints).items() if times > 1), None):
@@ -255,23 +256,24 @@ class Supervisor:
         What waits of them moves along, and shards that come later do. Raises `UnknownEndpoint`.
         """
         inbox = Inbox()
-
+        if not names:
+            raise UsageError("stream: name at least one endpoint; the main iteration has all the others")
         self._do(lambda: self.roster.redirect(names, inbox))
         return self._new_stream(inbox, lambda: self.roster.with_inbox(inbox))
 
     # -- commands --------------------------------------------------------------------------------------------------------
 
-    def send(self, name: str, data: str | bytes, timeout: float | None = None) -> None:
+    def send(self, name: str, data: Data, timeout: float | None = None) -> None:
         """Send text (`str`) or a binary message (`bytes`); returns when the owner has handed all bytes to the kernel.
 
         To a group it goes to each shard, where all are up. Raises `NotConnected` (nothing was sent, nothing is queued),
-        `SendFailed` (its fate is unknown), `TimeoutError` (the same), `UnknownEndpoint`.
+        `SendFailed` (its fate is unknown), `TimeoutError` (the same), `UnknownEndpoint`, `WrongType`.
         """
         self.reactor.wait(self.begin_send(name, data), timeout)
 
-    def begin_send(self, name: str, data: str | bytes) -> Future[None]:
+    def begin_send(self, name: str, data: Data) -> Future[None]:
         """As `send`, without waiting; the future raises what `send` would."""
-        payload, binary = (data.encode(), False) if isinstance(data, str) else (bytes(data), True)
+        payload, binary = as_outgoing("send", data)
         return self._do(lambda: together([managed.send(payload, binary=binary) for managed in self.roster.all_up(name)]))
 
     def request(self, name: str, payload: Payload, timeout: float | None = None) -> Answer:
@@ -300,25 +302,34 @@ class Supervisor:
     def _begin_request(self, pending: Pending, payload: Payload, timeout: float | None) -> None:
         self._do(lambda: self.roster.fit(pending.endpoint).request(pending, payload, timeout))
 
-    def insert(self, name: str, data: str | bytes) -> int:
-        """Put a record of your own, such as a REST snapshot, into the stream of an endpoint, in order; its number."""
-        payload, binary = (data.encode(), False) if isinstance(data, str) else (bytes(data), True)
+    def insert(self, name: str, data: Data) -> int:
+        """Put a record of your own, such as a REST snapshot, into the stream of an endpoint, in order; its number.
+
+        Raises `UnknownEndpoint`, `WrongType`.
+        """
+        payload, binary = as_outgoing("insert", data)
         return self._do(lambda: self.roster.find(name).insert(payload, binary=binary))
 
-    def subscribe(self, name: str, streams: Sequence[Subscription]) -> None:
+    def subscribe(self, name: str, streams: Iterable[Subscription]) -> None:
         """Want these streams too, now and after every reconnection. `Subscribed` or `Rejected` tell how it went. More than one
-        connection may carry make shards of it: endpoints NAME#2, NAME#3 ..."""
-        self._do(lambda: self.roster.subscribe(name, streams))
+        connection may carry make shards of it: endpoints NAME#2, NAME#3 ...
 
-    def unsubscribe(self, name: str, streams: Sequence[Subscription]) -> None:
-        """Want these streams no more."""
-        self._do(lambda: self.roster.unsubscribe(name, streams))
+        Raises `UnknownEndpoint`; `WrongType` for a single stream without a list around it.
+        """
+        wanted = as_streams("subscribe", streams)
+        self._do(lambda: self.roster.subscribe(name, wanted))
+
+    def unsubscribe(self, name: str, streams: Iterable[Subscription]) -> None:
+        """Want these streams no more. Raises as `subscribe`."""
+        unwanted = as_streams("unsubscribe", streams)
+        self._do(lambda: self.roster.unsubscribe(name, unwanted))
 
     def add(self, endpoint: Endpoint) -> None:
         """Add an endpoint and start it. An endpoint that was removed under this name goes on with its numbers.
 
-        Raises `ConfigError`, `DuplicateEndpoint`.
+        Raises `ConfigError`, `DuplicateEndpoint`, `WrongType`.
         """
+        check_kind("add", endpoint, Endpoint)
         self._do(lambda: self._add(endpoint))
 
     def remove(self, name: str, timeout: float | None = None) -> None:

@@ -77,7 +77,9 @@ def _mismatches(setting: Setting, value: Any) -> list[tuple[str, str]]:
     """Every item of a list or a table that is wrong: msgspec stops at the first."""
     item_type = _item_type(setting.hint, type(value))
     if item_type is None:
-        return [("", f"expected {setting.expected}, got {got(value, setting)}")]
+        single = _item_type(setting.hint, list)
+        remedy = "; write it in brackets: [...]" if single is not None and _fits(value, single) else ""
+        return [("", f"expected {setting.expected}, got {got(value, setting)}{remedy}")]
     items = [(f".{name}", item) for name, item in value.items()] if isinstance(value, dict) else enumerate(value)
     return [
         (place if isinstance(place, str) else f"[{place}]", f"expected {_in_words(item_type)}, got {got(item, setting)}")

@@ -8,6 +8,7 @@
     │   ├── ConcurrentIteration     a second consumer on one stream
     │   ├── DuplicateRequest        a request of that id waits for its answer already
     │   ├── WrongProcess            the supervisor was inherited by a forked process
+    │   ├── WrongType               an argument of the wrong type; a TypeError too
     │   └── UnsupportedPlatform     no processes and pipes to build on (Windows: use WSL 2)
     ├── AlreadyRunning              another supervisor of that name runs
     ├── ClosedError                 your doing
@@ -102,6 +103,10 @@ class DuplicateRequest(UsageError):
 
 class WrongProcess(UsageError):
     """The supervisor belongs to the process that made it; a forked copy holds nothing of it."""
+
+
+class WrongType(UsageError, TypeError):
+    """An argument is of the wrong type: one stream instead of a list of them, a number instead of text. Nothing was done."""
 
 
 class UnsupportedPlatform(UsageError):

@@ -24,6 +24,7 @@ from typing import Any, Self, TypeVar
 
 from wsadapter.config.dialect import load_dialect
 from wsadapter.contract.endpoint import Endpoint, Tls
+from wsadapter.contract.errors import WrongType
 from wsadapter.testing.certificates import Authority, CertificateKind, ca_file, process_authority, server_context
 from wsadapter.testing.dialect.line import Venue
 from wsadapter.testing.dialect.obedient import Obedient
@@ -93,6 +94,10 @@ class Exchange(Observed, Obedient):
             raise ValueError("give messages or replay, not both")
         if resume not in ("start", "continue"):
             raise ValueError(f'resume is "start" or "continue", not {resume!r}')
+        if isinstance(welcome, str | bytes | bytearray):
+            raise WrongType("welcome: expected a list of frames, got one; write [...] around it")
+        if isinstance(ack, Mapping):
+            raise WrongType("ack: expected a list of rules, got one; write [...] around it")
         self._source = Source(load_recording(replay) if replay is not None else messages, rate=rate, loop=loop)
         self._resume, self._after_subscribe = resume, after_subscribe
         self._authority = (authority or process_authority()) if tls else None

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from wsadapter.arguments import Data, as_list, as_name, as_outgoing
 from wsadapter.contract.errors import SupervisorStopped, UnknownEndpoint
 from wsadapter.contract.items import Batch, Event, Item, Message
 
@@ -15,7 +16,7 @@ class Sent(NamedTuple):
     """What the code under test sent."""
 
     endpoint: str
-    data: str | bytes
+    data: Data
 
 
 class FakeStream:
@@ -83,8 +84,8 @@ class FakeFeed(FakeStream):
     """
 
     def __init__(self, items: Iterable[Item] = (), *, endpoints: Iterable[str] = ()) -> None:
-        super().__init__(items)
-        self._known = {item.endpoint for item in self._items if item.endpoint} | set(endpoints)
+        super().__init__(as_list("FakeFeed", items, Message, Event))
+        self._known = {item.endpoint for item in self._items if item.endpoint} | set(as_list("FakeFeed", endpoints, str))
         self.sent: list[Sent] = []
         """What was sent, in order."""
         self.stopped = False
@@ -97,8 +98,9 @@ class FakeFeed(FakeStream):
         self._items = deque(item for item in self._items if item.endpoint not in names)
         return taken
 
-    def send(self, name: str, data: str | bytes) -> None:
-        """Goes to `sent`. Raises `UnknownEndpoint`, and `SupervisorStopped` after `stop()`."""
+    def send(self, name: str, data: Data) -> None:
+        """Goes to `sent`. Raises `UnknownEndpoint`, `WrongType`, and `SupervisorStopped` after `stop()`."""
+        as_outgoing("send", data)
         if self.stopped:
             raise SupervisorStopped(f"the fake feed was stopped; nothing was sent to {name!r}")
         self._check_known(name)
@@ -113,7 +115,7 @@ class FakeFeed(FakeStream):
         self.stopped = True
 
     def _check_known(self, name: str) -> None:
-        if name not in self._known:
+        if as_name(name) not in self._known:
             raise UnknownEndpoint(name, sorted(self._known))
 
     def __enter__(self) -> Self:

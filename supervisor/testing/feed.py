@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, count, islice, repeat
 from typing import Literal, NamedTuple, Protocol
 
+from wsadapter.contract.errors import WrongType
 from wsadapter.testing.frames import BINARY, TEXT, encode_frame, encode_message
 from wsadapter.testing.recording import Recorded, Recording
 from wsadapter.testing.script import Frame
@@ -42,10 +43,13 @@ class Listener(Protocol):
 class Source:
     """The messages of a feed. Every call of `open` starts them anew.
 
-    Raises `ValueError` for what can't be meant: "real" pace without stamps, a negative rate, an endless loop of nothing.
+    Raises `WrongType` for a single message, `ValueError` for what can't be meant: "real" pace without stamps, a negative rate,
+    an endless loop of nothing.
     """
 
     def __init__(self, messages: Messages, *, rate: Rate, loop: bool) -> None:
+        if isinstance(messages, str | bytes | bytearray):
+            raise WrongType("messages: expected a list of messages, got one; write [...] around it")
         if rate == "real" and not isinstance(messages, Recording):
             raise ValueError('rate="real" needs a recording: only that has stamps')
         if not callable(messages) and loop and not messages:

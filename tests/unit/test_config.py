@@ -188,7 +188,7 @@ def test_a_wrong_file_is_refused(text: str, expected: list[str]) -> None:
         ("restart.backoff_initial = 60", ["restart.backoff_initial: backoff_max 30s is less than backoff_initial 60s"]),
         ('restart.type = "permanant"',
          ['restart.type: expected one of "permanent", "transient", "temporary", got "permanant"']),
-        ('subscribe = "a"', ['subscribe: expected a list of strings or tables, got "a"']),
+        ('subscribe = "a"', ['subscribe: expected a list of strings or tables, got "a"; write it in brackets: [...]']),
         ('subscribe = ["a", 1, true]', ["subscribe[1]: expected a string or a table, got 1",
                                         "subscribe[2]: expected a string or a table, got true"]),
         ('subscribe = ["a", "b", "a"]', ["subscribe[2]: the same stream as subscribe[0]"]),
