@@ -43,6 +43,11 @@ class Deliver:
 
 
 @dataclass(frozen=True, slots=True)
+class StopReading:
+    """Read nothing more. The user's messages are still sent, until a `Leave`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Leave:
     """The connection is over: drop it."""
 
@@ -66,4 +71,4 @@ class Renew:
     """Call the hook `renew`; its outcome goes to `renewed`."""
 
 
-Action = Send | Say | Deliver | Sign | Renew | Leave
+Action = Send | Say | Deliver | Sign | Renew | StopReading | Leave

@@ -44,7 +44,7 @@ from wsadapter.contract.commands import (
     Resume,
 )
 from wsadapter.contract.reasons import Reason
-from wsadapter.worker.actions import Action, Deliver, Leave, Renew, Say, Send, Sign
+from wsadapter.worker.actions import Action, Deliver, Leave, Renew, Say, Send, Sign, StopReading
 from wsadapter.worker.backstop import Backstop
 from wsadapter.worker.connector import Connector, Failed, Opened, Step
 from wsadapter.worker.control import Control
@@ -106,6 +106,9 @@ class Owner:
         self._wire_fd = -1
         self._session: Session | None = None
         self._paused = False
+        """Nothing is read."""
+        self._reading_over = False
+        """It stays so."""
         self._leave: Leave | None = None
         self._wire_deadline = _NEVER
         self._pipe_deadline = _NEVER
@@ -286,7 +289,9 @@ class Owner:
 
     @property
     def _can_send(self) -> bool:
-        return self._session is not None and self._session.open and self._wire is not None and not self._wire.sender.broken
+        if self._session is None or self._wire is None:
+            return False
+        return self._session.answerable and not self._wire.sender.broken
 
     def _refuse(self, ref: int, text: str) -> None:
         self._control.say(REFUSED, ref, {"text": text, "fate": "not_sent"})
@@ -300,7 +305,7 @@ class Owner:
             self._refuse(command.ref, "it was withdrawn")
 
     def _request(self, ref: int, request: RequestCommand) -> None:
-        if self._wire is None or self._session is None or not self._can_send:
+        if self._wire is None or self._session is None or not self._can_send or not self._session.open:
             self._refuse(ref, "the connection is not up")
         elif time.monotonic() >= request.until:
             self._refuse(ref, _TOO_LATE)
@@ -563,6 +568,8 @@ class Owner:
                 case Renew():
                     assert self._hooks is not None
                     self._hooks.renew()
+                case StopReading():
+                    self._reading_over = True
                 case Leave():
                     self._begin_leaving(action, now)
         if sent:
@@ -605,7 +612,7 @@ class Owner:
         if send_deadline is not None and now >= send_deadline:
             text = self._wire.sender.broken or f"not sent within {self._assignment.endpoint.timeouts.send:g} s"
             self._carry_out(self._session.overdue(text), now)
-        if self._uplink.blocked is not self._paused:
+        if (self._uplink.blocked or self._reading_over) is not self._paused:
             self._paused = not self._paused
             if self._paused:
                 self._session.pause(now)

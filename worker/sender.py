@@ -9,8 +9,10 @@ from math import inf
 from typing import Final, Literal
 
 from wsadapter.worker.channel import Channel
+from wsadapter.worker.frames import CLOSE
 
 _MOST_URGENT: Final = 64
+_OPCODE: Final = 0x0F
 
 Fate = Literal["not_sent", "unknown"]
 
@@ -42,6 +44,8 @@ class Sender:
         self.announce: Announce | None = None
         self.held = False
         """Only urgent frames may be begun."""
+        self._closed = False
+        """A close frame was begun: no frame may follow it (RFC 6455 §5.5.1)."""
         self._allowed_at = 0.0
         self._unheard = False
         """The next frame waits for its announcement to be taken, not for its time."""
@@ -93,7 +97,7 @@ class Sender:
     @property
     def waits(self) -> bool:
         """Whether frames wait that are not begun."""
-        return bool(self._urgent or self._waiting) and not self.broken
+        return bool(self._urgent or self._waiting) and not self.broken and not self._closed
 
     @property
     def blocked(self) -> bool:
@@ -103,7 +107,9 @@ class Sender:
     @property
     def idle(self) -> bool:
         """Whether nothing waits for its turn, or can't be sent any more."""
-        return bool(self.broken) or not (self._rest or self._urgent or (self._waiting and not self.held))
+        if self.broken or self._rest:
+            return bool(self.broken)
+        return self._closed or not (self._urgent or (self._waiting and not self.held))
 
     @property
     def stuck_since(self) -> float | None:
@@ -112,8 +118,9 @@ class Sender:
 
     def paced_until(self) -> float | None:
         """When the next frame may be sent; None: none waits for that."""
-        waits = self._waiting and not self._rest and not self._unheard and not self.broken and not self.held
-        return self._allowed_at if waits else None
+        if not self._waiting or self._rest or self._unheard or self.broken or self.held or self._closed:
+            return None
+        return self._allowed_at
 
     def flush(self, now: float) -> Iterator[int]:
         """Sends as much as the kernel takes. Yields the ref of each frame that it now has all bytes of, before the next one is
@@ -137,6 +144,8 @@ class Sender:
     def _next(self, now: float) -> bool:
         """Puts the next frame, or what TLS itself has to say, into `_rest`."""
         queue = self._urgent or (self._waiting if now >= self._allowed_at and not self.held else None)
+        if self._closed:
+            queue = None
         if queue and queue[0].until <= now:
             self._drop_overdue(queue, now)
         frame = _made(queue[0]) if queue else b""
@@ -146,6 +155,7 @@ class Sender:
         self._current = queue.popleft() if queue else None
         if self._current is not None:
             self._allowed_at = max(self._allowed_at, now) + self._pace
+            self._closed = frame[0] & _OPCODE == CLOSE
         self._rest = memoryview(self._channel.seal(frame))
         self._since = now if self._rest else None
         return bool(self._rest)

@@ -2,7 +2,18 @@
 
     OPEN --- stop(code) ----------------> CLOSING --- peer's close, deadline, end of stream ---> ENDED
       |                                                                                            ^
+      +---- violation soon after messages --> VIOLATED --- deadline, stop, send overdue -----------+
+      |                                                                                            |
       +---- peer's close, violation, end of stream, heartbeat missed, silence, send overdue -------+
+
+    state      | reads | the user's messages | requests, subscriptions, heartbeats | watches
+    OPEN       | yes   | sent                | sent                                | heartbeats, silence, streams, the login
+    CLOSING    | yes   | refused             | none                                | its deadline
+    VIOLATED   | no    | sent                | none                                | its deadline
+    ENDED      | no    | refused             | none                                | nothing
+
+VIOLATED is for the consumer: it may answer the messages that came before the violation. Its end is a deadline, not the
+consumer's next call: the owner does not know of these calls, and an answer that was sent does not mean that it was the last.
 
 Every method returns actions in the order in which they must be carried out. After a `Leave` there are none any more.
 """
@@ -25,7 +36,7 @@ from wsadapter.contract.dialect.text import LONGEST_ANSWER, UNKNOWN, Text
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.contract.reasons import Reason
 from wsadapter.contract.record import ANSWER
-from wsadapter.worker.actions import Action, Deliver, Leave, Renew, Say, Send, Sign
+from wsadapter.worker.actions import Action, Deliver, Leave, Renew, Say, Send, Sign, StopReading
 from wsadapter.worker.frames import (
     ABNORMAL,
     CLOSE,
@@ -41,7 +52,7 @@ from wsadapter.worker.heartbeat import Heartbeat
 from wsadapter.worker.login import LoggedIn, Login, LoginStep, Refused, ToRenew, ToSend, ToSign
 from wsadapter.worker.opening import Opening
 from wsadapter.worker.pace import Paces, Stall
-from wsadapter.worker.reader import Batch, Control
+from wsadapter.worker.reader import Batch, Control, Violation
 from wsadapter.worker.sieve import Sieve
 from wsadapter.worker.subscriptions import Step, Subscriptions, Unsigned, without
 from wsadapter.worker.upkeep import Found, Upkeep
@@ -54,11 +65,15 @@ if TYPE_CHECKING:
 
 _NUMBERS: Final = 1 << 16
 """More frames than one owner asks with."""
+_ANSWERABLE: Final = 0.2
+"""Seconds from the last message to the close frame after a violation. A consumer answers within milliseconds; the next owner
+waits so much longer, and a peer that gets no close frame may give up after a second."""
 
 
 class _State(Enum):
     OPEN = auto()
     CLOSING = auto()
+    VIOLATED = auto()
     ENDED = auto()
 
 
@@ -94,15 +109,23 @@ class Session:
         self._identity: Identity | None = None
         self.identify(on=assignment.identify)
         self._last_received = 0.0
+        self._last_message = -_ANSWERABLE
         self._paused = False
         self._paused_at = 0.0
         self._closing_reason: Reason | None = None
+        self._violation: Violation | None = None
+        """What the peer did, in the state VIOLATED."""
         self._closing_deadline = 0.0
 
     @property
     def open(self) -> bool:
         """Whether frames may be sent."""
         return self._state is _State.OPEN
+
+    @property
+    def answerable(self) -> bool:
+        """Whether the user's messages may be sent."""
+        return self._state in (_State.OPEN, _State.VIOLATED)
 
     @property
     def holds(self) -> bool:
@@ -250,7 +273,7 @@ class Session:
 
     def passed(self, now: float) -> None:
         """Messages were handed on as they are."""
-        self._last_received = self.heartbeat.heard_at = now
+        self._last_received = self._last_message = self.heartbeat.heard_at = now
         self.heartbeat.any_message(now)
 
     def looks_into(self, data: bytes) -> bool:
@@ -286,12 +309,13 @@ class Session:
             elif control.opcode == CLOSE:
                 closes = control
         if batch.count:
+            self._last_message = now
             self.heartbeat.any_message(now)
             actions += self._messages(batch, now)
         if self.ended:  # by one of these
             return actions
         if batch.violation is not None:
-            return actions + self._violated(batch.violation.code, batch.violation.text)
+            return actions + self._violated(batch.violation, now)
         if closes is not None:
             return actions + self._closed(closes)
         return actions
@@ -426,28 +450,45 @@ class Session:
         try:
             code, text = decode_close(control.payload)
         except BadClosePayload as bad:
-            return self._violated(bad.code, str(bad))
+            return self._fail(Violation(bad.code, str(bad)))
         if self._state is _State.CLOSING and self._closing_reason is not None:
             return self._leave(self._closing_reason)
         reply: Action = Send(encode_close(code), urgent=True)
         return [reply, *self._leave(Reason(kind="closed_by_peer", code=code, text=text), flush=True)]
 
-    def _violated(self, code: int, text: str) -> list[Action]:
-        close: list[Action] = [] if self._state is _State.CLOSING else [Send(encode_close(code, text), urgent=True)]
-        return close + self._leave(Reason(kind="protocol_error", code=code, text=text), flush=True, linger=True)
+    def _violated(self, violation: Violation, now: float) -> list[Action]:
+        """Messages that were received just before may be answered first."""
+        answerable_until = self._last_message + _ANSWERABLE
+        if self._state is not _State.OPEN or now >= answerable_until:
+            return self._fail(violation)
+        self._state = _State.VIOLATED
+        self._violation = violation
+        self._closing_deadline = answerable_until
+        return [StopReading()]
+
+    def _fail(self, violation: Violation) -> list[Action]:
+        """Fails the connection (RFC 6455 §7.1.7)."""
+        close: list[Action] = []
+        if self._state is not _State.CLOSING:
+            close.append(Send(encode_close(violation.code, violation.text), urgent=True))
+        return close + self._leave(_reason_of(violation), flush=True, linger=True)
 
     def lost(self, text: str) -> list[Action]:
         """The connection ended or broke without a close frame."""
-        if self._closing_reason is not None:
-            return self._leave(self._closing_reason)
-        return self._leave(Reason(kind="closed_by_peer", code=ABNORMAL, text=text))
+        return self._leave(self._known_reason() or Reason(kind="closed_by_peer", code=ABNORMAL, text=text))
 
     def overdue(self, text: str) -> list[Action]:
         """A send was not finished in time."""
-        return self._leave(self._closing_reason or Reason(kind="send_failed", text=text))
+        return self._leave(self._known_reason() or Reason(kind="send_failed", text=text))
+
+    def _known_reason(self) -> Reason | None:
+        """Why the connection ends, however it ends now; None: it has not to end."""
+        return self._closing_reason if self._violation is None else _reason_of(self._violation)
 
     def stop(self, code: int, kind: str, now: float, *, within: float, text: str = "") -> list[Action]:
         """Close as asked, within so many seconds; data are delivered until the peer's close."""
+        if self._state is _State.VIOLATED and self._violation is not None:
+            return self._fail(self._violation)
         if self._state is not _State.OPEN:
             self._closing_deadline = min(self._closing_deadline, now + within)
             return []
@@ -477,6 +518,8 @@ class Session:
         """Time has passed; to be called not later than `deadline`."""
         if self._state is _State.CLOSING and self._closing_reason is not None:
             return self._leave(self._closing_reason) if now >= self._closing_deadline else []
+        if self._state is _State.VIOLATED and self._violation is not None:
+            return self._fail(self._violation) if now >= self._closing_deadline else []
         if self._state is _State.ENDED:
             return []
         if text := self._opening.overdue(now):
@@ -514,7 +557,7 @@ class Session:
 
     def deadline(self) -> float | None:
         """When to call `tick`; None: not before something happens."""
-        if self._state is _State.CLOSING:
+        if self._state in (_State.CLOSING, _State.VIOLATED):
             return self._closing_deadline
         if self._state is _State.ENDED:
             return None
@@ -534,6 +577,10 @@ class Session:
             return []
         self._state = _State.ENDED
         return [Leave(reason, flush, linger)]
+
+
+def _reason_of(violation: Violation) -> Reason:
+    return Reason(kind="protocol_error", code=violation.code, text=violation.text)
 
 
 def _streams(assignment: Assignment, channels: Mapping[str, Subscription]) -> Streams | None:

@@ -16,7 +16,7 @@ KINDS: dict[str, str] = {
     "handshake_rejected": "the peer answered the WebSocket handshake with something other than a valid 101 (`status`, `body`)",
     "not_ready": "the word of the peer that its dialect waits for ([[ready]]) did not come within `timeouts.handshake`",
     "login_failed": "the exchange refused the login or did not answer it in time, or a hook could not sign it",
-    "protocol_error": "the peer broke RFC 6455; the owner closed with 1002, 1007 or 1009 (`code`)",
+    "protocol_error": "the peer broke RFC 6455; closed with `code` (1002, 1007, 1009), 0.2 s after the last message or later",
     "holder_lost": "the process that holds its TLS (`tls.holder`) ended, and the connection with it",
     "silence": "nothing was received for `watchdog.silence` seconds, or a stream that `Stalled` stayed silent",
     "heartbeat_missed": "a heartbeat was not answered in time, or the peer's own (`heartbeat.server_interval`) did not come",

@@ -128,6 +128,22 @@ def test_row_58_a_peer_that_breaks_the_protocol_is_told_why_after_its_good_messa
         assert text in reason.text
 
 
+def test_messages_before_a_violation_can_be_answered_and_nothing_behind_it_is_read() -> None:
+    with RawServer() as server, Owned() as owned:
+        peer = connected(owned, server)
+        peer.send(server_frame(TEXT, b"good") + b"\x85\x00" + server_frame(PING, b"?") + server_frame(TEXT, b"behind"))
+        assert owned.message() == b"good"
+        owned.tell(SEND_TEXT, 1, b"echo")
+        owned.tell(REQUEST, 2, request("x"))
+        assert peer.read_frame() == (TEXT, b"echo")
+        peer.send_frame(TEXT, b"later")
+        opcode, payload = peer.read_frame()
+        assert (opcode, payload[:2]) == (CLOSE, (1002).to_bytes(2, "big"))
+        peer.sock.close()
+        assert [(answer.kind, answer.ref) for answer in (owned.answer(), owned.answer())] == [(TAKEN, 1), (REFUSED, 2)]
+        assert owned.down().kind == "protocol_error"
+
+
 @pytest.mark.parametrize(
     ("payload", "code"), [(b"", 1005), (b"\x03\xe9", 1001), ((4000).to_bytes(2, "big") + "ü".encode(), 4000)]
 )
