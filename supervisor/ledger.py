@@ -55,6 +55,8 @@ class Ledger:
     """What stands for a subscription on the current connection, as the peer said."""
     login_at: float | None = None
     """Monotonic seconds of the last login on the current connection; None: there was none."""
+    heartbeat_at: float | None = None
+    """Monotonic seconds of the last heartbeat sent on the current connection; None: none is known."""
     token: Any = field(default=None, repr=False)
     """What the hook `before_connect` kept for the current connection: a secret."""
     numbers: Numbers = field(default_factory=Numbers)
@@ -80,7 +82,7 @@ class Ledger:
         self.confirmed.clear()
         self.live.clear()
         self.channels.clear()
-        self.login_at = self.token = None
+        self.login_at = self.heartbeat_at = self.token = None
         return confirmed
 
     def to_json(self) -> dict[str, Any]:

@@ -473,6 +473,7 @@ class ManagedEndpoint:
             confirmed=tuple(self._was_confirmed if self._orphan.resumption is None else self._still_subscribed()),
             channels={} if self._orphan.resumption is None else dict(self.ledger.channels),
             login_at=None if self._orphan.resumption is None else self.ledger.login_at,
+            heartbeat_at=None if self._orphan.resumption is None else self.ledger.heartbeat_at,
             token=None if self._orphan.resumption is None else self.ledger.token,
             requests=() if self._orphan.resumption is None else self.requests.ids,
             custody=capabilities.custody(),

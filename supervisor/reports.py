@@ -72,6 +72,10 @@ def _on_login(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
     managed.ledger.login_at = float(fields["at"])
 
 
+def _on_heartbeat(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
+    managed.ledger.heartbeat_at = float(fields["at"])
+
+
 def _on_rejected(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
     stream, error = key_of(fields["stream"]), str(fields["error"])
     managed.ledger.rejected[stream] = error
@@ -131,6 +135,7 @@ REPORTS: Final[dict[str, Callable[[ManagedEndpoint, dict[str, Any]], None]]] = {
     "rejected": _on_rejected,
     "token": _on_token,
     "login": _on_login,
+    "heartbeat": _on_heartbeat,
     "restored": _on_restored,
     "stream": _on_stream,
     "dropped": _on_dropped,

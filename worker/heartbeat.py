@@ -57,11 +57,18 @@ class Heartbeat:
         if self._settings.server_interval > 0:
             self._beaten_at = now
 
-    def inherit(self, now: float) -> None:
-        """A predecessor may have sent one over the same connection: its answer is no message, and is not missed either."""
+    def inherit(self, now: float, sent_at: float | None) -> None:
+        """The connection was a predecessor's, which sent its last heartbeat at `sent_at`; None: that is not known.
+
+        Call it after `start`. The peer has counted on while the owner was replaced, so the next heartbeat is due one interval
+        after the predecessor's last one, or at once. An answer to the predecessor's is not a message and is not missed. The
+        peer's own heartbeats get their full time again, because some may still be unread.
+        """
         self._inherited_until = now + self._settings.timeout
-        if self._next is not None and self._settings.kind != "ping":  # a text does not say what it answers: not two at a time
-            self._next = max(self._next, self._inherited_until)
+        if self._next is not None:
+            self._next = now if sent_at is None else min(sent_at, now) + self._settings.interval
+        # What the predecessor heard last is not known here. Assuming silence costs one heartbeat where none is needed.
+        self.heard_at = now - self._settings.interval
 
     def due(self, now: float) -> bytes | None:
         """The frame to send now, if it is time."""
@@ -70,6 +77,8 @@ class Heartbeat:
         due = self._due_at()
         if due is None or now < due:
             return None
+        if self._inherited_until:  # two answers may come now, and a text does not say what it answers
+            self._inherited_until = now + self._settings.timeout
         self._next = now + self._settings.interval
         self._count += 1
         token = _TOKEN.pack(self._salt, self._count) if self._settings.kind == "ping" else b""
@@ -159,10 +168,12 @@ class Heartbeat:
         return any(matches(value, fields) for fields in self._replies)
 
     def _answered(self, now: float) -> None:
-        if self._outstanding:
-            self.rtt = now - self._outstanding.popleft().sent_at
-        else:
+        if not self._outstanding:
             self._inherited_until = 0.0
+            return
+        sent_at = self._outstanding.popleft().sent_at
+        if not self._inherited_until:  # else it may be the answer to the predecessor's
+            self.rtt = now - sent_at
 
 
 def _replies(settings: Settings) -> list[dict[str, Any]]:

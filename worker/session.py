@@ -149,7 +149,7 @@ class Session:
         if self._assignment.resume is not None:
             self._opening.skip()
             self.heartbeat.start(now)
-            self.heartbeat.inherit(now)
+            self.heartbeat.inherit(now, self._assignment.heartbeat_at)
             self._wanted = without(self._wanted, self._assignment.confirmed)
             since = self._assignment.login_at
             return actions + list(self._login_steps(self._login.start(now, now if since is None else since), now))
@@ -535,7 +535,10 @@ class Session:
         if self.ended:
             return actions
         beat = self.heartbeat.due(now)
-        actions += [Send(beat, urgent=True)] if beat is not None else []
+        if beat is not None:
+            actions.append(Send(beat, urgent=True))
+            if self._assignment.custody:  # sent first: what is not on the wire must not count for the next owner
+                actions.append(Say(Report(event="heartbeat", fields={"at": now})))
         if not self._paused:
             actions += self._asking(self._subscriptions.tick(now))
         return actions if self._paces is None else actions + self._stalled(list(self._paces.tick(now)), now)

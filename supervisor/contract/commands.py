@@ -198,6 +198,8 @@ class Assignment:
     """With `resume`: the subscriptions by what stands for them on this connection, as the peer said."""
     login_at: float | None = None
     """With `resume`: monotonic seconds of the last login on this connection; None: it has none."""
+    heartbeat_at: float | None = None
+    """With `resume`: monotonic seconds of the last heartbeat sent on this connection; None: none is known."""
     token: Any = None
     """With `resume`: what the hook `before_connect` kept for this connection, as JSON."""
     requests: tuple[str, ...] = ()
@@ -233,7 +235,8 @@ class Report:
 
     `event` is "stage" (`stage`: preparing, resolving, connecting, tls, handshake), "up" (`subprotocol`, `headers`, `peer`,
     `resumed`), "subscribed" (`stream`), "channel" (`stream`, `channel`: what stands for it on this connection, as text),
-    "rejected" (`stream`, `error`), "login" (`at`, monotonic seconds), "token" (`token`: what `before_connect` kept, anything
+    "rejected" (`stream`, `error`), "login" (`at`, monotonic seconds), "heartbeat" (`at`, monotonic seconds: one was sent on a
+    connection that may outlive its owner), "token" (`token`: what `before_connect` kept, anything
     JSON can say; a secret), "restored" (`ok`, `failed`), "stream" (`index`: the next one, from 1, in the records' stream
     tables; `name`: what it stands for from here on in this epoch), "dropped" (`count`, `bytes`, `cause`, `text`), "gap"
     (`cause`, `stream` or null, `expected`, `got`), "answer" (`id`, `rejected`: of the request whose answer is the next

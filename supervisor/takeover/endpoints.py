@@ -96,6 +96,7 @@ def _give_connection(managed: ManagedEndpoint, child: OwnerChild) -> tuple[dict[
         "live": sorted(ledger.live),
         "channels": ledger.channels,
         "login_at": ledger.login_at,
+        "heartbeat_at": ledger.heartbeat_at,
         "token": ledger.token,
         "restarts": managed._policy.total,
         "next_ref": next(managed._refs),
@@ -152,6 +153,7 @@ def _take_connection(
     managed.ledger.live = set(plain["live"])
     managed.ledger.channels = dict(plain["channels"])
     managed.ledger.login_at, managed.ledger.token = plain["login_at"], plain["token"]
+    managed.ledger.heartbeat_at = plain["heartbeat_at"]
     managed._policy.total = plain["restarts"]
     managed._refs = count(plain["next_ref"])
     managed._tellings.adopt(managed._refs, plain["told"], plain["untold"])

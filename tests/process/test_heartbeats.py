@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -12,9 +14,21 @@ import orjson
 import pytest
 
 from tests.support.black_hole import swallow
-from tests.support.feeds import DEADLINE, SOON, collect, collect_for, events_of, is_event, is_message, supervise, to_the_end
+from tests.support.feeds import (
+    DEADLINE,
+    SOON,
+    collect,
+    collect_for,
+    events_of,
+    is_event,
+    is_message,
+    pid_of,
+    supervise,
+    to_the_end,
+)
 from tests.support.rawserver import RawPeer, RawServer, server_frame
-from wsadapter import Down, Endpoint, Item, Message, Up
+from tests.support.waiting import wait_until
+from wsadapter import Down, Endpoint, Item, Message, Supervisor, Up, capabilities
 from wsadapter.testing import Exchange
 
 TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
@@ -159,6 +173,42 @@ def test_row_30_a_network_that_swallows_every_packet_is_seen(settings: dict[str,
         again.send_frame(TEXT, b'"b"')
         items += collect(feed, is_message("x", 2))
     assert events_of(items, "x", Down)[0].reason.kind == kind
+
+
+@pytest.mark.skipif(not capabilities.custody(), reason="needs pidfd and the kernel's counters")
+def test_the_heartbeats_of_a_connection_keep_their_interval_over_its_owners() -> None:
+    interval = 2.0
+
+    def beat(peer: RawPeer) -> float:
+        opcode, payload = peer.read_frame()
+        assert opcode == PING
+        peer.send_frame(PONG, payload)
+        return time.monotonic()
+
+    items: list[Item] = []
+    with RawServer() as server:
+        one = Endpoint("x", url=server.url, restart=SOON, timeouts={"close": 0.3}, heartbeat={"interval": interval})
+        with to_the_end(items, one, start_method="forkserver") as feed:
+            feed.start()
+            peer = server.accept_websocket()
+            opened = time.monotonic()
+            items += collect(feed, is_event(Up, "x"))
+            kill_when_held(feed)
+            first = beat(peer)
+            assert first - opened < interval  # nothing was sent yet: at once
+            items += collect(feed, is_event(Up, "x", 2))
+            items += collect_for(feed, first + 0.7 * interval - time.monotonic())
+            kill_when_held(feed)
+            second = beat(peer)
+            assert 0.9 * interval < second - first < 1.6 * interval  # counted from the second owner's start: 1.7
+            items += collect(feed, is_event(Up, "x", 3))
+    assert [up.resumed for up in events_of(items, "x", Up)] == [False, True, True]
+
+
+def kill_when_held(feed: Supervisor) -> None:
+    """End the owner of "x" once its connection would outlive it."""
+    wait_until(lambda: feed.status()["endpoints"]["x"]["in_custody"], DEADLINE)
+    os.kill(pid_of(feed, "x"), signal.SIGKILL)
 
 
 def test_row_66_a_drop_between_a_ping_and_its_pong_leaves_nothing_for_the_next_connection(mine: str) -> None:

@@ -136,7 +136,7 @@ fields_of = {
     "channel": ["stream", "channel"], "rejected": ["stream", "error"],
     "restored": ["ok", "failed"], "stream": ["index", "name"], "dropped": ["count", "bytes", "cause", "text"],
     "answer": ["id", "rejected"], "gap": ["cause", "expected", "got", "stream"], "stalled": ["stream", "silence", "hopeless"],
-    "notice": ["text"], "login": ["at"], "token": ["token"], "log": ["level", "text"], "down": ["reason"],
+    "notice": ["text"], "login": ["at"], "heartbeat": ["at"], "token": ["token"], "log": ["level", "text"], "down": ["reason"],
 }  # fmt: skip
 reports = st.sampled_from(sorted(REPORTS)).flatmap(
     lambda event: st.fixed_dictionaries(

@@ -163,14 +163,83 @@ def test_the_peers_heartbeats_are_not_missed_while_nothing_is_read() -> None:
     assert heartbeat.deadline() == 1010.0
 
 
-def test_the_answer_to_a_predecessors_text_is_not_taken_for_one_to_ours() -> None:
-    heartbeat = Heartbeat(Settings(kind="text", payload="ping", reply="pong", interval=1, timeout=5), salt=1)
-    heartbeat.start(0.0)
-    heartbeat.inherit(0.0)
-    assert heartbeat.due(4.9) is None
-    assert heartbeat.answer(b"pong", 4.9)
-    assert sent(heartbeat, 5.0) == b"ping"
-    assert heartbeat.missed(10.0)
+KINDS: list[dict[str, object]] = [
+    {"kind": "ping"},
+    {"kind": "text", "payload": "ping", "reply": "pong"},
+    {"kind": "text", "payload": "ping"},
+    {"kind": "json", "payload": '{"op":"ping"}', "reply": '{"op":"pong"}'},
+    {"kind": "text", "payload": "ping", "reply": "pong", "when": "idle"},
+]
+
+
+def inherited(sent_at: float | None, **settings: object) -> Heartbeat:
+    """Of an owner that goes on at 100 with the connection of another one."""
+    heartbeat = Heartbeat(Settings(**{"interval": 10, "timeout": 5, **settings}), salt=1)  # type: ignore[arg-type]
+    heartbeat.start(100.0)
+    heartbeat.inherit(100.0, sent_at)
+    return heartbeat
+
+
+@pytest.mark.parametrize("settings", KINDS)
+def test_an_owner_that_takes_over_a_connection_keeps_the_interval_of_its_predecessor(settings: dict[str, object]) -> None:
+    heartbeat = inherited(93.0, **settings)
+    assert heartbeat.due(102.9) is None
+    assert heartbeat.due(103.0) is not None
+    assert heartbeat.due(112.9) is None
+
+
+@pytest.mark.parametrize("settings", KINDS)
+def test_it_sends_one_at_once_where_the_last_one_is_long_ago_or_not_known(settings: dict[str, object]) -> None:
+    for sent_at in (90.0, 10.0, None):
+        heartbeat = inherited(sent_at, **settings)
+        assert heartbeat.deadline() <= 100.0  # type: ignore[operator]
+        assert heartbeat.due(100.0) is not None
+        assert heartbeat.due(109.9) is None
+
+
+def test_a_clock_that_was_handed_over_wrong_delays_no_heartbeat_by_more_than_an_interval() -> None:
+    assert inherited(1e9).deadline() == 110.0
+
+
+def test_an_idle_one_waits_again_for_silence_once_the_next_owner_has_heard_something() -> None:
+    heartbeat = inherited(93.0, kind="text", payload="ping", reply="pong", when="idle")
+    heartbeat.heard_at = 101.0
+    assert heartbeat.due(110.9) is None
+    assert heartbeat.due(111.0) is not None
+
+
+def test_none_means_none_for_the_next_owner_too() -> None:
+    assert inherited(None, kind="none").deadline() is None
+
+
+def test_the_peers_own_heartbeats_have_their_full_time_for_the_next_owner() -> None:
+    heartbeat = inherited(93.0, kind="none", server_interval=5.0, server_missed=3)
+    assert not heartbeat.missed(114.9)
+    assert heartbeat.missed(115.0)
+
+
+def test_neither_the_answer_to_a_predecessors_text_nor_the_one_to_ours_is_a_message() -> None:
+    heartbeat = inherited(92.0, kind="text", payload="ping", reply="pong")
+    assert sent(heartbeat, 102.0) == b"ping"  # the answer to the one before may still come
+    assert heartbeat.answer(b"pong", 103.0)
+    assert heartbeat.rtt is None  # of which one it is the answer is not known
+    assert heartbeat.answer(b"pong", 106.9)
+    assert not heartbeat.answer(b"pong", 106.9)
+    assert not heartbeat.missed(1000.0)
+
+
+def test_ours_is_missed_where_no_answer_comes_at_all() -> None:
+    heartbeat = inherited(None, kind="text", payload="ping", reply="pong")
+    sent(heartbeat, 100.0)
+    assert not heartbeat.missed(104.9)
+    assert heartbeat.missed(105.0)
+
+
+def test_the_answer_to_a_predecessors_text_is_not_waited_for_longer_than_it_may_take() -> None:
+    heartbeat = inherited(99.0, kind="text", payload="ping", reply="pong")
+    assert heartbeat.listens
+    assert heartbeat.due(105.0) is None
+    assert not heartbeat.listens
 
 
 class Life(RuleBasedStateMachine):

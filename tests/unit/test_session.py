@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.support.rawserver import server_frame
-from wsadapter.contract.commands import Assignment
+from wsadapter.contract.commands import Assignment, Custody, Report, Resume
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.actions import Action, Deliver, Leave, Say, Send
@@ -34,6 +34,34 @@ def frame(action: Action) -> tuple[int, bytes]:
 def left(action: Action) -> Reason:
     assert isinstance(action, Leave)
     return action.reason
+
+
+RESUME = Resume(custody=Custody(received=0, sent=0), position=0, skip=0, sent=0, rest=0, ref=0, up={})
+
+
+def taken_over(at: float, heartbeat_at: float | None, *, custody: bool = True) -> Session:
+    """Of an owner that goes on with a connection; heartbeats every 20 s."""
+    endpoint = Endpoint("feed", url="ws://feed.example/")
+    assignment = Assignment(
+        endpoint=endpoint, epoch=2, url="ws://x/", resume=RESUME, heartbeat_at=heartbeat_at, custody=custody
+    )
+    session = Session(assignment, salt=1)
+    session.start({}, at)
+    return session
+
+
+def test_the_next_owner_goes_on_with_the_clock_of_the_heartbeats() -> None:
+    session = taken_over(100.0, 85.0)
+    assert session.deadline() == 105.0
+    assert session.tick(104.9) == []
+    assert frame(session.tick(105.0)[0])[0] == PING
+
+
+def test_a_heartbeat_is_reported_behind_its_frame_for_who_may_have_to_go_on_with_the_connection() -> None:
+    beat, said = taken_over(100.0, None).tick(100.0)
+    assert frame(beat)[0] == PING
+    assert said == Say(Report(event="heartbeat", fields={"at": 100.0}))
+    assert len(taken_over(100.0, None, custody=False).tick(100.0)) == 1
 
 
 def test_a_pong_comes_before_the_messages_of_the_same_read() -> None:
