@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from wsadapter.config import load, values
+from wsadapter.config.hooks import hook_problems
 from wsadapter.config.quantities import duration
 from wsadapter.config.settings import Settings
 from wsadapter.config.show import show
@@ -101,6 +102,8 @@ def _seconds(text: str) -> float:
 
 def _check(options: argparse.Namespace) -> int:
     settings = _load(options.config, options.name)
+    if problems := hook_problems(settings):
+        raise ConfigError(problems, source=str(options.config))
     if options.show:
         sys.stdout.write(show(settings))
         sys.stdout.flush()

@@ -13,9 +13,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from wsadapter.contract.commands import Assignment
+from wsadapter.contract.hooks import HookError, words
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.channel import EndOfStream, PlainChannel
-from wsadapter.worker.decode import Hook, HookError, leave_as_asked, load_hook, words
+from wsadapter.worker.decode import Hook, leave_as_asked, load_hook
 from wsadapter.worker.deflate import parse_answer
 from wsadapter.worker.holder import hear
 from wsadapter.worker.transport import ConnectError, Connection, connect, shake_hands

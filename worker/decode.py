@@ -6,18 +6,18 @@ owner reads no more data.
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Any, Final, NoReturn, Protocol
+from typing import Final, NoReturn, Protocol
 
 from wsadapter.contract.commands import Report
+from wsadapter.contract.hooks import keywords_of, load_function, words
 from wsadapter.contract.quarantine import Quarantine
 from wsadapter.contract.record import ANSWER
 from wsadapter.worker.wakeup import Wakeup
@@ -30,10 +30,6 @@ class Hook(Protocol):
     """The user's function: None filters, a list gives several messages."""
 
     def __call__(self, data: bytes, *, binary: bool, stream: str | None) -> bytes | list[bytes] | None: ...
-
-
-class HookError(Exception):
-    """The hook can't be imported."""
 
 
 @dataclass(slots=True)
@@ -56,36 +52,18 @@ class Payloads:
         return sum(len(payload) + _MESSAGE_OVERHEAD for payload in self.payloads)
 
 
-def words(error: BaseException) -> str:
-    """What an exception of the user's says, as a report can carry it: it may hold half a character, or have no text at all."""
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001  it is the user's too
-        text = "without words"
-    return f"{type(error).__name__}: {text}".encode(errors="replace").decode()
-
-
 def load_hook(name: str, sys_path: Sequence[str]) -> Hook:
-    """As `load_function`, for `decode`."""
-    hook: Hook = load_function(name, sys_path, "decode")
-    return hook
-
-
-def load_function(name: str, sys_path: Sequence[str], key: str) -> Callable[..., Any]:
-    """Imports "package.module:function", which stands at `key`. Raises `HookError` with the cause, also where the import itself
-    raises."""
-    sys.path[:0] = [folder for folder in sys_path if folder not in sys.path]
-    module_name, _, function_name = name.partition(":")
-    try:
-        hook = getattr(importlib.import_module(module_name), function_name)
-    except SystemExit:
-        raise
-    except BaseException as error:
-        raise HookError(f"{key} = {name!r} can't be imported: {words(error)}") from error
-    if not callable(hook):
-        raise HookError(f"{key} = {name!r} is not a function but a {type(hook).__name__}")
-    function: Callable[..., Any] = hook
-    return function
+    """As `load_function`, for `decode`. What it gives is called with all keywords, whatever the user's function takes."""
+    function = load_function(name, sys_path, "decode")
+    match keywords_of("decode", function):
+        case ("binary", "stream"):
+            return function
+        case ("binary",):
+            return lambda data, *, binary, stream: function(data, binary=binary)  # noqa: ARG005
+        case ("stream",):
+            return lambda data, *, binary, stream: function(data, stream=stream)  # noqa: ARG005
+        case _:
+            return lambda data, *, binary, stream: function(data)  # noqa: ARG005
 
 
 def leave_as_asked(wish: SystemExit) -> NoReturn:

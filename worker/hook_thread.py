@@ -17,8 +17,9 @@ import orjson
 from wsadapter.contract.commands import Assignment
 from wsadapter.contract.dialect.templates import BadStream, sign
 from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.hooks import HookError, load_function, words
 from wsadapter.contract.reasons import Reason
-from wsadapter.worker.decode import HookError, leave_as_asked, load_function, words
+from wsadapter.worker.decode import leave_as_asked
 from wsadapter.worker.deflate import BadDeflate, TooLong
 from wsadapter.worker.hooks import Attempt, HookFailure, LoginRefused, Signing
 from wsadapter.worker.login import masked

@@ -7,6 +7,17 @@
     renew(attempt: Attempt) -> None                     every `renew_after` seconds of the connection's life
     decode(payload: bytes) -> bytes                     a binary message as the dialect's other rules are to see it
 
+    [endpoints.NAME] decode = "package.module:function"   another hook, of the user's own, for each message that is delivered:
+
+    decode(data: bytes, *, binary: bool, stream: str | None) -> bytes | list[bytes] | None
+
+`binary` and `stream` may be left out: `decode(data)` is called with what it takes. Its result is delivered in place of the
+message; None delivers nothing (counted as `filtered`), a list several messages. Where it raises, or returns anything else, the
+message is put aside (`Dropped`, cause "decode"). Acks, heartbeats and gap rules have seen the original before.
+
+A function that can't be called so is refused by `--check`; in an owner it is a failed connect with the reason `config`. A hook
+is a plain function: not `async def`, no generator.
+
 `before_connect` runs in the thread that connects, within `timeouts.handshake`; `sign` and `renew` in a thread of their own, one
 call after the other, within [login] `timeout`: whatever they do delays no pong. `decode` is part of the dialect and of the
 receive loop: it must be quick (what is slow, or your own, is for the endpoint's `decode`, which has a thread to itself); where

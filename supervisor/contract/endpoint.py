@@ -233,7 +233,8 @@ class Endpoint:
     compression: bool = False
     """Offer permessage-deflate (RFC 7692). Where it is agreed, a connection does not outlive its owner."""
     decode: str = ""
-    """"package.module:function", run in the owner for each message."""
+    """"package.module:function", run in the owner for each message: `decode(data: bytes, *, binary: bool, stream: str | None)
+    -> bytes | list[bytes] | None`. None delivers nothing, a list several messages. `binary` and `stream` may be left out."""
     deliver_heartbeats: bool = False
     """Deliver heartbeat and housekeeping messages too, which otherwise stay in the owner."""
     max_message: int = 64 * 1024 * 1024

@@ -73,3 +73,12 @@ def test_run_is_the_same_as_supervise(tmp_path: Path) -> None:
 
 def test_the_version_is_told(tmp_path: Path) -> None:
     assert wsadapter(tmp_path, "--version").stdout.startswith("wsadapter ")
+
+
+def test_a_hook_that_can_not_be_called_is_2(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "a.toml", {"a": "ws://127.0.0.1:1/"})
+    config.write_text(config.read_text() + 'decode = "os:replace"\n')
+    ended = supervise(tmp_path, str(config), "--check")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "endpoints.a.decode: decode = 'os:replace' can't be called: it takes (src, dst, " in ended.stderr
+    assert "Traceback" not in ended.stderr

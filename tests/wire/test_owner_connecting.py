@@ -143,6 +143,7 @@ def test_the_chosen_subprotocol_is_reported() -> None:
         ({"decode": "nowhere_to_be_found:hook"}, "No module named 'nowhere_to_be_found'"),
         ({"decode": "json:nothing"}, "has no attribute 'nothing'"),
         ({"decode": "json:__name__"}, "is not a function"),
+        ({"decode": "os:replace"}, "can't be called: it takes (src, dst, "),
     ],
 )
 def test_settings_that_no_retry_can_mend_are_told_as_such(settings: dict[str, object], text: str) -> None:
