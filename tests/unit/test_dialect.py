@@ -22,6 +22,7 @@ live = "wss://example.com"
 [subscribe]
 frame = '{"op":"sub","args":"$streams"}'
 """
+ONE_FORM = 'subscribe.frame: expected exactly one of "$streams", "$streams...", "$stream" and "$stream": "*"'
 
 
 def problems(text: str, tmp_path: Path, name: str = "mine") -> list[str]:
@@ -100,11 +101,9 @@ def test_an_unknown_name_gets_the_nearest_known_one() -> None:
         ("$streams", "$stream", []),
         ("$streams", "$strems", [
             'subscribe.frame: unknown placeholder $strems in "$strems"',
-            'subscribe.frame: expected exactly one of "$streams", "$stream" and "$stream": "*", got none of them',
+            f"{ONE_FORM}, got none of them",
         ]),
-        ('"$streams"', '["$streams", "$stream"]', [
-            'subscribe.frame: expected exactly one of "$streams", "$stream" and "$stream": "*", got "$stream" and "$streams"'
-        ]),
+        ('"$streams"', '["$streams", "$stream"]', [f'{ONE_FORM}, got "$stream" and "$streams"']),
         ("'{", "'[,", ["subscribe.frame: expected JSON text: Expecting value: line 1 column 2 (char 1)"]),
     ],
 )  # fmt: skip
@@ -285,10 +284,10 @@ def test_the_test_environment_has_urls_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("table", "problem"),
     [
-        ("[stream]", "stream: expected exactly one of path, fields, text"),
-        ("[stream]\npath = 'a'\ntext = '{a}'", "stream: expected exactly one of path, fields, text"),
+        ("[stream]", "stream: expected exactly one of path, text, fields, key"),
+        ("[stream]\npath = 'a'\ntext = '{a}'", "stream: expected exactly one of path, text, fields, key"),
         ("[stream]\npath = ''", "stream.path: expected a string that is not empty"),
-        ("[stream]\npath = 's'\nkey = 's'", "stream.key: "),
+        ("[stream]\npath = 's'\nkeys = 's'", "stream.keys: "),
     ],
 )
 def test_a_stream_table_says_where_the_name_stands_and_nothing_else(table: str, problem: str, tmp_path: Path) -> None:
@@ -296,3 +295,161 @@ def test_a_stream_table_says_where_the_name_stands_and_nothing_else(table: str, 
     assert len(found) == 1
     assert found[0].startswith(problem)
     assert problems(SOUND + "[stream]\npath = 'arg'", tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ("[stream]\nkey = ['{c}|{n}', '{c}|!all']\nof = '{c}|{p.0}_{p.1}'\nfold = true\naliases = { '*-A' = '*-B' }", []),
+        ("[[stream]]\ncontains = 'x'\nmatch = { e = 'u' }\npath = 's'\n[[stream]]\n[stream.fields]\nc = 'c'", []),
+        ("[stream]\nkey = '{a}'\nof = ''", []),
+        ("[stream]\nkey = '{a}'\nof = ['{}', '{a}@{b}']", []),
+        ("stream = []", ["stream: expected at least one table"]),
+        ("stream = [1]", ["stream[0]: expected a table, got 1"]),
+        ("[[stream]]\nkey = '{a}'\n[[stream]]\nof = '{a}'", [
+            "stream[0].of: this key is required: what `key` puts together is compared with it",
+            "stream[1]: expected exactly one of path, text, fields, key",
+            "stream[1].of: has no meaning without key",
+        ]),
+        ("[stream]\nkey = '{a'\nof = '{a..b}'", [
+            'stream.key: expected text with paths in braces, such as {data.s}, got "{a"',
+            'stream.of: expected a dotted path of a JSON field, got "a..b"',
+        ]),
+        ("[stream]\ntext = ['a', '{}']", ["stream.text: expected a dotted path of a JSON field, got an empty string"]),
+        ("[stream]\npath = 'a'\nfold = true\naliases = { a = 'b' }", [
+            "stream.aliases: has no meaning with path: only text, fields and key compare words",
+            "stream.fold: has no meaning with path: only text, fields and key compare words",
+        ]),
+        ("[stream]\ntext = '{a}'\naliases = { '*-*' = 'x' }", ['stream.aliases: *-*: expected at most one "*" in a word']),
+        ("[stream]\ntext = '{a}'\naliases = { 'x-*' = ['*', '**'], y = '**' }", [
+            'stream.aliases: x-*: expected at most one "*" in a word',
+        ]),
+    ],
+)  # fmt: skip
+def test_each_stream_rule_has_one_form(table: str, expected: list[str], tmp_path: Path) -> None:
+    text = f"{table}\n{SOUND}" if table.startswith("stream =") else SOUND + table
+    assert problems(text, tmp_path) == expected
+
+
+ACK = "[[ack]]\nmatch = { ok = 1 }\n"
+STREAM = "[stream]\npath = 's'\n"
+KIND = "[[subscribe.kind]]\nstreams = ['user.*']\nframe = '[\"$streams\"]'\n"
+
+
+@pytest.mark.parametrize(
+    ("subscribe", "expected"),
+    [
+        ("parts = 'ids'\nquiet = ['user.*']\nlive_timeout = 0\nacks_per = 'ids'\n" + STREAM + ACK, []),
+        ("quiet = ['a']\nlive_timeout = 30\nacks_per = 'ids'", [
+            "subscribe.live_timeout: needs the table [stream]: without it no message belongs to a stream",
+            "subscribe.quiet: needs the table [stream]: without it no message belongs to a stream",
+            "subscribe.acks_per: needs [[ack]]: without it no answer is waited for",
+        ]),
+        ("live_timeout = -1\nquiet = 'a'\n" + STREAM, [
+            "subscribe.live_timeout: expected seconds, or 0 for none, got -1",
+            'subscribe.quiet: expected a list of strings, got "a"',
+        ]),
+        ("replaces = true", []),
+        ("replaces = true\nunsubscribe = '[\"$streams\"]'\nper_frame = 5\nmax_frame = 9\n" + KIND, [
+            "subscribe.unsubscribe: has no meaning with replaces: the smaller set is sent",
+            "subscribe.per_frame: has no meaning with replaces: each frame names all streams",
+            "subscribe.max_frame: has no meaning with replaces: each frame names all streams",
+            "subscribe.kind: has no meaning with replaces: each frame names all streams",
+        ]),
+        (KIND + "unsubscribe = '{\"b\":\"$stream\"}'", []),
+        ("per_frame = 5\n[[subscribe.kind]]\nframe = '{\"a\":\"$stream\"}'\nstreams = []\nper = 1", [
+            "subscribe.kind[0].streams: expected a list of strings, got a list",
+            "subscribe.kind[0].per: unknown key; known: frame, per_frame, streams, unsubscribe",
+            'subscribe.kind[0].frame: "$stream" needs per_frame = 1',
+        ]),
+        ("unsubscribe = '{\"b\":\"$stream\"}'\n" + KIND + "per_frame = 2", [
+            'subscribe.kind[0].unsubscribe: "$stream" needs per_frame = 1',
+        ]),
+    ],
+)  # fmt: skip
+def test_how_streams_are_asked_for_is_judged_as_a_whole(subscribe: str, expected: list[str], tmp_path: Path) -> None:
+    assert problems(SOUND + subscribe, tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("frame", "expected"),
+    [
+        ('[{"ticket":"x"},"$streams..."]', []),
+        ('{"args":["$streams..."]}', []),
+        ('{"args":"$streams..."}', [
+            'subscribe.frame: "$streams..." stands for the items of an array: expected it as an item of one',
+        ]),
+        ('["$streams...","$streams"]', [f'{ONE_FORM}, got "$streams" and "$streams..."']),
+        ('{"a":"$stream"}', [
+            'subscribe.frame: "$stream" can\'t name all streams, as replaces wants it: expected "$streams" or "$streams..."',
+        ]),
+    ],
+)  # fmt: skip
+def test_a_set_that_is_replaced_is_named_as_a_whole(frame: str, expected: list[str], tmp_path: Path) -> None:
+    text = SOUND.replace('{"op":"sub","args":"$streams"}', frame) + "replaces = true\n"
+    assert problems(text, tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (ACK + "args = 'request.args'\ndata = 'result.data'", []),
+        ("[[already]]\nmatch = { e = '*' }\ntext = 'm'\nid = 'id'\nsays = ['already']\nargs = 'a'", []),
+        ("[[later]]\nmatch = { e = '*' }\npause = 5\nsays = ['too many', 'rate']", []),
+        ("[[later]]\npause = 0\nsays = 'x'", [
+            "later[0].pause: expected seconds, more than 0, got 0", 'later[0].says: expected a list of strings, got "x"',
+            "later[0].match: this key is required",
+        ]),
+        ("[[error]]\nmatch = { e = 1 }\npause = 1", [
+            "error[0].pause: unknown key; known: args, fields, id, match, says, stream, text",
+        ]),
+        ("[[already]]\nmatch = { e = 1 }\ndata = 'x'", [
+            "already[0].data: unknown key; known: args, fields, id, match, says, stream, text",
+        ]),
+        ("[payload]\ntext = true\nsplit = true", []),
+        ("[payload]\ntext = true\ncompression = 'gzip'\nsplit = 1", [
+            "payload.split: expected true, or leave it out, got 1",
+            "payload.text: has no meaning with compression: what is inflated is a text where it is one",
+        ]),
+        ("[[answer]]\nis = 'a'\nsay = 'b'\n[[housekeeping]]\nis = 'c'\nheartbeat = true", []),
+        ("[[notice]]\nis = 'd'\n[[ready]]\nis = 'e'", []),
+        ("[[answer]]\ncontains = 'p'\nmatch = { ping = 1 }\nsay = 'Pong'", []),
+        ("[[answer]]\nis = 'Ping'\nframe = '{\"a\":\"$.ping\"}'", [
+            'answer[0].frame: "$.path" has no meaning with `is`: the message that is answered is no JSON',
+        ]),
+        ("[[answer]]\nis = 'Ping'\ncontains = 'i'", [
+            "answer[0].contains: has no meaning with `is`, which is the whole message",
+            "answer[0]: expected either frame, or say for a text that is no JSON",
+        ]),
+        ("[[ready]]\nis = ''\nmatch = { a = 1 }", [
+            "ready[0].is: expected a string that is not empty",
+            "ready[0].match: has no meaning with `is`, which is the whole message",
+        ]),
+        ("[[ready]]\ncontains = 'a'\nmatch = { a = 1 }", ["ready[0].contains: unknown key; known: is, match"]),
+        ("[[gap]]\nscope = ['s']\nprevious = 'p'\nvalue = 'v'\nopaque = true", []),
+        ("[[gap]]\nscope = ['s']\nvalue = 'v'\nopaque = true", [
+            "gap[0].opaque: needs previous: what is no number can't be counted on",
+        ]),
+    ],
+)  # fmt: skip
+def test_answers_and_texts_that_are_no_json(text: str, expected: list[str], tmp_path: Path) -> None:
+    assert problems(SOUND + text, tmp_path) == expected
+
+
+def test_a_challenge_has_an_answer_and_a_use(tmp_path: Path) -> None:
+    login = "[login]\nneeds = ['key']\nchallenge = '{\"c\":\"$key\"}'\nsubscribe = '{\"o\":\"$challenge\",\"$sign\":\"*\"}'\n"
+    answer = "[login.answer]\nmatch = { event = 'challenge' }\nvalue = 'message'\n"
+    assert problems(SOUND + login + answer, tmp_path) == []
+    assert problems(SOUND + login, tmp_path) == ["login: expected both challenge and [login.answer], or neither"]
+    assert problems(SOUND + login.replace("$challenge", "x") + "[login.answer]\nmatch = 1", tmp_path) == [
+        "login.answer.match: expected a table of path = value, got 1",
+        "login.answer.value: this key is required",
+        'login.challenge: expected "$challenge" in frame or subscribe: without it the answer is of no use',
+    ]
+    assert problems(SOUND + login.replace('"c":"$key"', '"c":"$challenge$sign"') + answer, tmp_path) == [
+        'login.challenge: unknown placeholder $challenge in "$challenge$sign"',
+    ]
+    assert problems(SOUND + login.replace("challenge = ", "# ") + "[[login.ack]]\nmatch = { a = 1 }", tmp_path) == [
+        'login.subscribe: unknown placeholder $challenge in "$challenge"',
+        "login.ack: has no meaning without frame: nothing is sent that it could answer",
+    ]

@@ -12,14 +12,16 @@ from wsadapter.config.schema import got
 _PLACEHOLDER: Final = re.compile(r"\$[A-Za-z_]+")
 _PATH: Final = re.compile(r"\$\.[^\s]+")
 _STREAMS: Final = '"$streams"'
+_SPLICED: Final = '"$streams..."'
 _STREAM: Final = '"$stream"'
 _FIELDS: Final = '"$stream": "*"'
 OURS: Final = ("$id", "$id_text", "$time", "$time_ms")
 """What the owner can always fill in."""
 
 
-def check_subscribing(template: str, *, single: bool, bound: bool) -> Iterator[str]:
-    """A frame that names streams: `single`, one of them; `bound`: "$channel" stands for what an ack gave it."""
+def check_subscribing(template: str, *, single: bool, bound: bool, replaces: bool = False) -> Iterator[str]:
+    """A frame that names streams: `single`, one of them; `replaces`: all of the connection; `bound`: "$channel" stands for
+    what an ack gave it."""
     known = (*OURS, "$channel") if bound else OURS
     forms: set[str] = set()
     frame = _parsed(template)
@@ -35,9 +37,10 @@ def check_subscribing(template: str, *, single: bool, bound: bool) -> Iterator[s
         return
     if len(forms) != 1:
         found = " and ".join(sorted(forms)) or "none of them"
-        yield f"expected exactly one of {_STREAMS}, {_STREAM} and {_FIELDS}, got {found}"
-    elif forms != {_STREAMS} and not single:
-        yield f"{forms.pop()} needs per_frame = 1"
+        yield f"expected exactly one of {_STREAMS}, {_SPLICED}, {_STREAM} and {_FIELDS}, got {found}"
+    elif not single and forms.isdisjoint((_STREAMS, _SPLICED)):
+        why = f"can't name all streams, as replaces wants it: expected {_STREAMS} or {_SPLICED}"
+        yield f"{forms.pop()} {why if replaces else 'needs per_frame = 1'}"
 
 
 def check_frame(template: str, *, known: Collection[str] = OURS, answers: bool = False) -> Iterator[str]:
@@ -71,7 +74,10 @@ def _placeholders(value: Any, known: Collection[str], *, answers: bool = False) 
         yield _placeholder(value, known, answers=answers)
     elif isinstance(value, list):
         for item in value:
-            yield from _placeholders(item, known, answers=answers)
+            if item == "$streams...":
+                yield _SPLICED, ""
+            else:
+                yield from _placeholders(item, known, answers=answers)
     elif isinstance(value, dict):
         for key, item in value.items():
             if key == "$stream" or (key == "$sign" and key in known):
@@ -85,6 +91,8 @@ def _placeholders(value: Any, known: Collection[str], *, answers: bool = False) 
 def _placeholder(text: str, known: Collection[str], *, answers: bool) -> tuple[str, str]:
     if text in ("$streams", "$stream"):
         return json.dumps(text), ""
+    if text == "$streams...":
+        return _SPLICED, f"{_SPLICED} stands for the items of an array: expected it as an item of one"
     if answers and _PATH.fullmatch(text):
         return "", ""
     unknown = [found for found in _PLACEHOLDER.findall(text) if found not in known]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from wsadapter.config import values
 from wsadapter.config.schema import got
 
 Check = Callable[[Any], str]
+
+_IN_BRACES: Final = re.compile(r"\{([^{}]*)\}")
 
 
 def text(value: Any) -> str:
@@ -51,6 +54,30 @@ def path_or_paths(value: Any) -> str:
     return paths(value) if isinstance(value, list) else path(value)
 
 
+def texts_of_paths(value: Any) -> str:
+    """A text with "{path}" for what a message says, or a list of such texts."""
+    return _texts(value, whole=False)
+
+
+def texts_of_a_stream(value: Any) -> str:
+    """The same for what a subscription says; "{}" is the subscription itself, where it is a string, and so is ""."""
+    return "" if value == "" else _texts(value, whole=True)
+
+
+def _texts(value: Any, *, whole: bool) -> str:
+    texts = value if isinstance(value, list) and value else [value]
+    return next(filter(None, (_text(one, whole=whole) for one in texts)), "")
+
+
+def _text(value: Any, *, whole: bool) -> str:
+    if wrong := string(value):
+        return wrong
+    if {"{", "}"}.intersection(_IN_BRACES.sub("", value)):
+        return f"expected text with paths in braces, such as {{data.s}}, got {got(value)}"
+    found = _IN_BRACES.findall(value)
+    return next((wrong for inner in found if (inner or not whole) and (wrong := values.field_path(inner))), "")
+
+
 def strings(value: Any) -> str:
     """A list of them, not empty."""
     good = isinstance(value, list) and value and not any(map(string, value))
@@ -65,11 +92,18 @@ def fields(value: Any) -> str:
 
 
 def aliases(value: Any) -> str:
-    """Word of a message = the subscription's word for it, or a list of such words."""
+    """Word of a message = the subscription's word for it, or a list of such words. A "*" in the first stands for anything, and
+    for the same in the second."""
     good = isinstance(value, Mapping) and value and all(
         (isinstance(item, str) and item) or (isinstance(item, list) and not strings(item)) for item in value.values()
     )  # fmt: skip
-    return "" if good else f"expected a table of word in a message = word in a subscription, got {got(value)}"
+    if not good:
+        return f"expected a table of word in a message = word in a subscription, got {got(value)}"
+    for word, item in value.items():
+        words = [word, *([item] if isinstance(item, str) else item)] if "*" in word else []
+        if any(one.count("*") > 1 for one in words):
+            return f'{word}: expected at most one "*" in a word'
+    return ""
 
 
 def true(value: Any) -> str:
@@ -87,6 +121,12 @@ def seconds(value: Any) -> str:
     """More than none."""
     good = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
     return "" if good else f"expected seconds, more than 0, got {got(value)}"
+
+
+def no_or_seconds(value: Any) -> str:
+    """The same, or 0, which turns something off."""
+    none = value == 0 and not isinstance(value, bool)
+    return "" if none or not seconds(value) else f"expected seconds, or 0 for none, got {got(value)}"
 
 
 def match(value: Any) -> str:

@@ -1,0 +1,59 @@
+"""What is wrong with the table [login] of a dialect, see worker/dialects/README.md. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from wsadapter.config import values
+from wsadapter.config.dialect import shapes
+from wsadapter.config.dialect.frames import OURS, check_frame
+from wsadapter.config.dialect.shapes import Check
+from wsadapter.config.dialect.tables import Found, check_keys, check_list, checked_elsewhere
+
+_ANSWER: Final[Mapping[str, Check]] = {"match": shapes.match, "id": shapes.text}
+_CHALLENGE: Final[Mapping[str, Check]] = {"match": shapes.match, "value": shapes.path}
+
+
+def check_login(table: Any) -> Found:
+    """The table and those within it."""
+    checks = {
+        "frame": shapes.string, "subscribe": shapes.string, "needs": shapes.strings, "timeout": shapes.seconds,
+        "renew_after": shapes.seconds, "challenge": shapes.string, "answer": checked_elsewhere, "ack": checked_elsewhere,
+        "error": checked_elsewhere,
+    }  # fmt: skip
+    yield from check_keys("login", table, checks)
+    if not isinstance(table, Mapping):
+        return
+    if "answer" in table:
+        yield from check_keys("login.answer", table["answer"], _CHALLENGE, required=tuple(_CHALLENGE))
+    if "ack" in table:
+        yield from check_list("login.ack", table["ack"], _ANSWER, required=("match",))
+    if "error" in table:
+        yield from check_list("login.error", table["error"], {**_ANSWER, "text": shapes.text}, required=("match",))
+    yield from _check_templates(table)
+    yield from _check_together(table)
+
+
+def _check_templates(table: Mapping[str, Any]) -> Found:
+    needs = table.get("needs")
+    secrets = [f"${need}" for need in needs] if isinstance(needs, list) else []
+    for key in ("challenge", "frame", "subscribe"):
+        template = table.get(key)
+        known = [*OURS, *secrets]
+        if key != "challenge":
+            known += ["$sign", "$challenge"] if "challenge" in table else ["$sign"]
+        if isinstance(template, str) and template:
+            yield from ((f"login.{key}", message) for message in check_frame(template, known=known))
+    subscribe = table.get("subscribe")
+    if isinstance(subscribe, str) and subscribe and not values.json_text(subscribe) and values.json_object(subscribe):
+        yield "login.subscribe", "expected a JSON object, whose fields are put into the frames that subscribe"
+
+
+def _check_together(table: Mapping[str, Any]) -> Found:
+    if "ack" in table and "frame" not in table:
+        yield "login.ack", "has no meaning without frame: nothing is sent that it could answer"
+    if ("challenge" in table) != ("answer" in table):
+        yield "login", "expected both challenge and [login.answer], or neither"
+    elif "challenge" in table and not any("$challenge" in str(table.get(key)) for key in ("frame", "subscribe")):
+        yield "login.challenge", 'expected "$challenge" in frame or subscribe: without it the answer is of no use'

@@ -1,0 +1,138 @@
+"""What is wrong with those tables of a dialect that say how to subscribe, what is answered, and whose a message is.
+
+[subscribe], [[subscribe.kind]], [[ack]], [[already]], [[later]], [[error]] and [stream] of worker/dialects/README.md. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from wsadapter.config.dialect import shapes
+from wsadapter.config.dialect.frames import check_subscribing
+from wsadapter.config.dialect.shapes import Check
+from wsadapter.config.dialect.tables import Found, check_keys, check_list, checked_elsewhere, each_table
+
+_MEANT: Final[Mapping[str, Check]] = {
+    "match": shapes.match, "id": shapes.text, "stream": shapes.text, "fields": shapes.fields, "args": shapes.path,
+}  # fmt: skip
+_REFUSAL: Final[Mapping[str, Check]] = {**_MEANT, "text": shapes.text, "says": shapes.strings}
+_FORMS: Final = ("path", "text", "fields", "key")
+_NO_SET: Final = {
+    "unsubscribe": "the smaller set is sent",
+    "per_frame": "each frame names all streams",
+    "max_frame": "each frame names all streams",
+    "kind": "each frame names all streams",
+}
+"""Keys of [subscribe] that have no meaning where each frame replaces the set, and why."""
+
+
+def check_subscribe(table: Any) -> Found:
+    """[subscribe], but for its templates, which need the rest of the dialect: see `check_templates`."""
+    checks = {
+        "frame": shapes.string, "unsubscribe": shapes.text, "per_frame": shapes.count, "per_connection": shapes.count,
+        "max_frame": shapes.count, "ack_timeout": shapes.seconds, "live_timeout": shapes.no_or_seconds, "acks_per": shapes.text,
+        "parts": shapes.path, "replaces": shapes.true, "quiet": shapes.strings, "kind": checked_elsewhere,
+    }  # fmt: skip
+    yield from check_keys("subscribe", table, checks, required=("frame",))
+    if not isinstance(table, Mapping):
+        return
+    if "kind" in table:
+        kinds: dict[str, Check] = {
+            "streams": shapes.strings, "frame": shapes.string, "unsubscribe": shapes.text, "per_frame": shapes.count,
+        }  # fmt: skip
+        yield from check_list("subscribe.kind", table["kind"], kinds, required=("streams", "frame"))
+    if "replaces" in table:
+        for key, why in _NO_SET.items():
+            if table.get(key):
+                yield f"subscribe.{key}", f"has no meaning with replaces: {why}"
+
+
+def check_templates(data: Mapping[str, Any]) -> Found:
+    """The templates of [subscribe] and of each of its kinds, for which what a kind leaves out is as in [subscribe]."""
+    table = data.get("subscribe")
+    if not isinstance(table, Mapping):
+        return
+    bound = any("channel" in ack for _, ack in each_table("ack", data.get("ack")))
+    frames = {key: table.get(key) for key in ("frame", "unsubscribe", "per_frame")}
+    yield from _check_templates("subscribe", frames, bound=bound, replaces="replaces" in table)
+    for where, kind in each_table("subscribe.kind", table.get("kind")):
+        yield from _check_templates(where, {**frames, **kind}, bound=bound)
+
+
+def _check_templates(where: str, table: Mapping[str, Any], *, bound: bool, replaces: bool = False) -> Found:
+    single = not replaces and table.get("per_frame") in (None, 1)
+    for key in ("frame", "unsubscribe"):
+        template = table.get(key)
+        if isinstance(template, str) and template:
+            for message in check_subscribing(template, single=single, bound=bound and key == "unsubscribe", replaces=replaces):
+                yield f"{where}.{key}", message
+
+
+def check_sources(data: Mapping[str, Any]) -> Found:
+    """Keys of [subscribe] that need another table."""
+    table = data.get("subscribe")
+    if not isinstance(table, Mapping):
+        return
+    if "stream" not in data:
+        for key in ("live_timeout", "quiet"):
+            if table.get(key):
+                yield f"subscribe.{key}", "needs the table [stream]: without it no message belongs to a stream"
+    if "ack" not in data and table.get("acks_per"):
+        yield "subscribe.acks_per", "needs [[ack]]: without it no answer is waited for"
+
+
+def check_acks(tables: Any) -> Found:
+    """[[ack]]."""
+    checks = {
+        **_MEANT, "accepted": shapes.path, "whole_set": shapes.path, "channel": shapes.path, "data": shapes.path,
+    }  # fmt: skip
+    yield from check_list("ack", tables, checks, required=("match",))
+    for where, table in each_table("ack", tables):
+        if "accepted" in table and "whole_set" in table:
+            yield where, "expected at most one of accepted, whole_set"
+
+
+def check_refusals(name: str, tables: Any) -> Found:
+    """[[error]] and [[already]]."""
+    yield from check_list(name, tables, _REFUSAL, required=("match",))
+
+
+def check_later(tables: Any) -> Found:
+    """[[later]]."""
+    yield from check_list("later", tables, {**_REFUSAL, "pause": shapes.seconds}, required=("match",))
+
+
+def check_stream(tables: Any) -> Found:
+    """[stream], or each of [[stream]]."""
+    if not isinstance(tables, list):
+        yield from _check_rule("stream", tables)
+        return
+    if not tables:
+        yield "stream", "expected at least one table"
+    for place, table in enumerate(tables):
+        yield from _check_rule(f"stream[{place}]", table)
+
+
+def _check_rule(name: str, table: Any) -> Found:
+    checks = {
+        "contains": shapes.string, "match": shapes.match, "path": shapes.path, "fields": shapes.fields,
+        "text": shapes.texts_of_paths, "key": shapes.texts_of_paths, "of": shapes.texts_of_a_stream, "fold": shapes.true,
+        "aliases": shapes.aliases,
+    }  # fmt: skip
+    yield from check_keys(name, table, checks)
+    if isinstance(table, Mapping):
+        yield from ((f"{name}{place}", message) for place, message in _check_form(table))
+
+
+def _check_form(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if sum(form in table for form in _FORMS) != 1:
+        yield "", "expected exactly one of path, text, fields, key"
+    elif "key" in table and "of" not in table:
+        yield ".of", "this key is required: what `key` puts together is compared with it"
+    if "of" in table and "key" not in table:
+        yield ".of", "has no meaning without key"
+    if "path" in table:
+        for key in ("aliases", "fold"):
+            if key in table:
+                yield f".{key}", "has no meaning with path: only text, fields and key compare words"
