@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     )
     from wsadapter.contract.items import (
         Answer,
+        AnyEvent,
         Batch,
         ClockStep,
         Down,
@@ -91,8 +92,8 @@ _HOME = {
         "Buffer", "Endpoint", "Filter", "Heartbeat", "Limits", "Request", "Restart", "Timeouts", "Tls", "Watchdog",
     ),
     "wsadapter.contract.items": (
-        "Answer", "Batch", "ClockStep", "Down", "Dropped", "Event", "Fatal", "Gap", "Item", "LateAnswer", "Message",
-        "Rejected", "Restored", "Stalled", "Started", "Subscribed", "Up",
+        "Answer", "AnyEvent", "Batch", "ClockStep", "Down", "Dropped", "Event", "Fatal", "Gap", "Item", "LateAnswer",
+        "Message", "Rejected", "Restored", "Stalled", "Started", "Subscribed", "Up",
     ),
     "wsadapter.contract.reasons": ("Reason",),
     "wsadapter.contract.errors": (
@@ -105,10 +106,10 @@ _HOME = {
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [  # noqa: PLE0604, PLE0605, RUF100 - each is in _MODULE_OF, which a test compares with the imports above
-    "AllFatal", "AlreadyRunning", "Answer", "Batch", "Buffer", "ClockStep", "ClosedError", "ConcurrentIteration", "ConfigError",
-    "Down", "Dropped", "DuplicateEndpoint", "DuplicateRequest", "Endpoint", "Event", "Fatal", "Filter", "Gap", "Heartbeat",
-    "Item", "LateAnswer", "Limits", "LostError", "Message", "Monitor", "MonitorReleased", "NotConnected", "NotSent",
-    "OutcomeUnknown", "Pending", "Pool", "Reason", "Rejected", "Request", "RequestRejected", "Restart", "Restored",
+    "AllFatal", "AlreadyRunning", "Answer", "AnyEvent", "Batch", "Buffer", "ClockStep", "ClosedError", "ConcurrentIteration",
+    "ConfigError", "Down", "Dropped", "DuplicateEndpoint", "DuplicateRequest", "Endpoint", "Event", "Fatal", "Filter", "Gap",
+    "Heartbeat", "Item", "LateAnswer", "Limits", "LostError", "Message", "Monitor", "MonitorReleased", "NotConnected",
+    "NotSent", "OutcomeUnknown", "Pending", "Pool", "Reason", "Rejected", "Request", "RequestRejected", "Restart", "Restored",
     "SendFailed", "Settings", "Stalled", "Started", "Stream", "Subscribed", "Supervisor", "SupervisorStopped", "Timeouts",
     "Tls", "UnknownEndpoint", "UnsupportedPlatform", "Up", "UsageError", "Watchdog", "WrongProcess", "WrongType",
     "WsAdapterError", "load",

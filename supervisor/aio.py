@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from wsadapter.arguments import Data
 from wsadapter.bridge import AsyncBridge
 from wsadapter.contract.endpoint import Endpoint, Subscription
-from wsadapter.contract.items import Answer, Batch, Down, Event, Item, Up
+from wsadapter.contract.items import Answer, AnyEvent, Batch, Down, Item, Up
 from wsadapter.monitor import Monitor
 from wsadapter.payload import Payload
 from wsadapter.requests import Pending
@@ -35,7 +35,7 @@ class AsyncSupervisor:
     def __aiter__(self) -> AsyncIterator[Item]:
         return self._supervisor.__aiter__()
 
-    def batches(self) -> AsyncIterator[Batch | Event]:
+    def batches(self) -> AsyncIterator[Batch | AnyEvent]:
         """As `Supervisor.batches`."""
         return self._supervisor._stream.abatches()
 

@@ -20,7 +20,7 @@ from typing import Any, Self, cast
 from wsadapter import shield
 from wsadapter.bridge import AsyncBridge
 from wsadapter.contract.errors import ConcurrentIteration, SupervisorStopped
-from wsadapter.contract.items import Batch, Event, Item
+from wsadapter.contract.items import AnyEvent, Batch, Item
 from wsadapter.inbox import Inbox
 from wsadapter.reactor import Reactor
 
@@ -48,9 +48,9 @@ class Stream:
         """Messages and events. Raises `ConcurrentIteration` where somebody else iterates, `AllFatal` where all is lost."""
         return cast("Iterator[Item]", chain.from_iterable(self._turns(whole=False)))
 
-    def batches(self) -> Iterator[Batch | Event]:
+    def batches(self) -> Iterator[Batch | AnyEvent]:
         """The fast path: the messages of each read as one `Batch`, and the events between them."""
-        return cast("Iterator[Batch | Event]", chain.from_iterable(self._turns(whole=True)))
+        return cast("Iterator[Batch | AnyEvent]", chain.from_iterable(self._turns(whole=True)))
 
     @property
     def pending(self) -> bool:
@@ -92,9 +92,9 @@ class Stream:
         """As `__iter__`, for `async for`. A running event loop is no obstacle."""
         return cast("AsyncIterator[Item]", _AsyncIteration(self, whole=False))
 
-    def abatches(self) -> AsyncIterator[Batch | Event]:
+    def abatches(self) -> AsyncIterator[Batch | AnyEvent]:
         """As `batches`, for `async for`."""
-        return cast("AsyncIterator[Batch | Event]", _AsyncIteration(self, whole=True))
+        return cast("AsyncIterator[Batch | AnyEvent]", _AsyncIteration(self, whole=True))
 
     # -- turns -----------------------------------------------------------------------------------------------------------
 

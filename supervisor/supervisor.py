@@ -29,7 +29,7 @@ from wsadapter.child import Listener, OwnerChild
 from wsadapter.config import Settings, check_endpoint, checked, load
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.errors import AllFatal, ConfigError, DuplicateEndpoint, SupervisorStopped, UsageError
-from wsadapter.contract.items import Answer, Batch, ClockStep, Event, Item, Started
+from wsadapter.contract.items import Answer, AnyEvent, Batch, ClockStep, Event, Item, Started
 from wsadapter.inbox import Inbox
 from wsadapter.instance import Instance, runtime_folder
 from wsadapter.monitor import Monitor
@@ -237,7 +237,7 @@ class Supervisor:
     def __aiter__(self) -> AsyncIterator[Item]:
         return self._stream.__aiter__()
 
-    def batches(self) -> Iterator[Batch | Event]:
+    def batches(self) -> Iterator[Batch | AnyEvent]:
         """The fast path: the messages of each read as one `Batch`, and the same events between them."""
         return self._stream.batches()
 

@@ -10,13 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import count, repeat
 from operator import index
-from typing import Any, NamedTuple, SupportsIndex, cast, overload
+from typing import Any, NamedTuple, SupportsIndex, cast, final, overload
 
 import orjson
 
 from wsadapter.contract.reasons import Reason
 
 
+@final
 class Message(NamedTuple):
     """One message of an endpoint."""
 
@@ -49,6 +50,7 @@ class Message(NamedTuple):
         return f"Message({self.endpoint!r} #{self.number}, epoch {self.epoch}{stream}, {data})"
 
 
+@final
 class Answer(NamedTuple):
     """The answer to a request, which is not delivered in the stream."""
 
@@ -74,6 +76,7 @@ class Answer(NamedTuple):
         return self.data.decode()
 
 
+@final
 class Batch(Sequence[bytes]):
     """The messages of one read of one connection, as a sequence of payloads: the fast path of `Supervisor.batches()`.
 
@@ -176,6 +179,7 @@ class Event:
         return said
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Started(Event):
     """The run began. The first item of a stream of the whole supervisor."""
@@ -188,6 +192,7 @@ class Started(Event):
     """Of wsadapter."""
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Up(Event):
     """A connection is open: the handshake is done, subscriptions follow."""
@@ -203,6 +208,7 @@ class Up(Event):
     """How many replicas have a connection now, this one included; None where there is only one connection."""
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Down(Event):
     """An epoch ended. Exactly one per epoch, failed attempts included; nothing of the epoch comes after it."""
@@ -214,6 +220,7 @@ class Down(Event):
     """How many replicas still have a connection: while it is more than 0, nothing is missing."""
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Gap(Event):
     """Messages were lost, or may have been: rebuild what you derive from this endpoint."""
@@ -243,6 +250,7 @@ GAP_CAUSES: dict[str, str] = {
 """Every value of `Gap.cause`, with its meaning."""
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Dropped(Event):
     """These messages were received and numbered, but will not be delivered."""
@@ -267,6 +275,7 @@ DROP_CAUSES: dict[str, str] = {
 """Every value of `Dropped.cause`, with its meaning."""
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Subscribed(Event):
     """The peer confirmed a subscription."""
@@ -274,6 +283,7 @@ class Subscribed(Event):
     stream: str
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Rejected(Event):
     """The peer refused a subscription."""
@@ -282,6 +292,7 @@ class Rejected(Event):
     error: str
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Restored(Event):
     """After an `Up`, every wanted subscription was requested and has been answered, or was not answered in time."""
@@ -291,6 +302,7 @@ class Restored(Event):
     """The streams that were refused or not answered."""
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Stalled(Event):
     """A stream is silent for longer than its own pace lets expect (`watchdog.stalled`), and is subscribed anew. It does not
@@ -301,6 +313,7 @@ class Stalled(Event):
     """Seconds."""
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class LateAnswer(Event):
     """The answer to a request that had timed out, or that nobody waited for any more."""
@@ -309,6 +322,7 @@ class LateAnswer(Event):
     data: bytes
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class ClockStep(Event):
     """The wall clock jumped; stamps before and after it do not compare."""
@@ -317,6 +331,7 @@ class ClockStep(Event):
     """Seconds, positive for forward."""
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Fatal(Event):
     """The endpoint gave up: no retry can mend it, or the user wanted it so. `restart()` starts it afresh."""
@@ -340,5 +355,7 @@ EVENT_NAMES: dict[type[Event], str] = {
 }
 """Every event class with its name in JSON."""
 
-Item = Message | Event
+AnyEvent = Started | Up | Down | Gap | Dropped | Subscribed | Rejected | Restored | Stalled | LateAnswer | ClockStep | Fatal
+"""Each event class by name, so that a type checker knows when a `match` has a case for all of them (`typing.assert_never`)."""
+Item = Message | AnyEvent
 """What iterating a supervisor yields."""

@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 
 from wsadapter.arguments import Data, as_list, as_name, as_outgoing
 from wsadapter.contract.errors import SupervisorStopped, UnknownEndpoint
-from wsadapter.contract.items import Batch, Event, Item, Message
+from wsadapter.contract.items import AnyEvent, Batch, Event, Item, Message
 
 
 class Sent(NamedTuple):
@@ -39,7 +39,7 @@ class FakeStream:
             raise TimeoutError(f"no item within {timeout} s: the fake feed's items are used up")
         return self._items.popleft()
 
-    def batches(self) -> Iterator[Batch | Event]:
+    def batches(self) -> Iterator[Batch | AnyEvent]:
         """Messages that follow one another as batches, and the events between them."""
         while self._items:
             item = self._items.popleft()

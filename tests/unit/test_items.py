@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pickle
+from typing import get_args
 
 import orjson
 import pytest
 
-from wsadapter import Batch, Down, Dropped, Event, Gap, Message, Reason, Started, Up
+from wsadapter import Answer, AnyEvent, Batch, Down, Dropped, Event, Gap, Item, Message, Reason, Started, Up
 from wsadapter.contract.items import DROP_CAUSES, EVENT_NAMES, GAP_CAUSES
 
 pytestmark = pytest.mark.version
@@ -65,6 +66,15 @@ def test_a_batch_is_a_sequence_of_payloads_with_numbers() -> None:
 def test_a_batch_may_tell_kind_and_stream_of_each() -> None:
     batch = Batch("a", [b"x", b"y"], epoch=1, first_number=1, received_at=5, binary=[True, False], streams=["s", None])
     assert [(m.binary, m.stream) for m in batch.messages()] == [(True, "s"), (False, None)]
+
+
+def test_item_is_a_union_of_every_class_that_the_stream_holds_and_none_can_be_derived_from() -> None:
+    assert set(get_args(Item)) == {Message, *EVENT_NAMES}
+    assert set(get_args(AnyEvent)) == set(EVENT_NAMES)
+    for kind in (*get_args(Item), Batch, Answer):
+        assert kind.__final__, kind
+    assert isinstance(Up("a", 1, 2), Item)
+    assert not isinstance("a", Item)
 
 
 def test_every_event_has_a_name_and_json_that_holds_its_fields() -> None:
