@@ -11,6 +11,9 @@ from wsadapter.worker.frames import encode_frame
 
 OFFER: Final = "permessage-deflate; client_max_window_bits"
 """The value of Sec-WebSocket-Extensions in the request."""
+OFFER_WITHOUT_TAKEOVER: Final = "permessage-deflate; server_no_context_takeover; client_max_window_bits"
+"""The same, if the server is to compress each message by itself. It is the only offer: a server that does not know the
+parameter declines it (RFC 7692 §7.1.1.1), and a connection without compression outlives its owner too."""
 
 _FLUSHED: Final = b"\x00\x00\xff\xff"
 """What every compressed message ends with before it is sent, and after it was received (RFC 7692 §7.2)."""
@@ -28,7 +31,7 @@ _NAME: Final = re.compile(rf"[ \t]*({_WORD})")
 
 
 class BadAnswer(ValueError):
-    """The server's Sec-WebSocket-Extensions is not a valid answer to `OFFER`; the text says why."""
+    """The server's Sec-WebSocket-Extensions is not a valid answer to what was offered; the text says why."""
 
 
 class TooLong(Exception):

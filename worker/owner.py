@@ -69,6 +69,7 @@ _LINGER: Final = 1.0
 _NEVER: Final = float("inf")
 _SMALL: Final = 4096
 """Bytes of a read that may be a single message."""
+_TAKES_OVER: Final = "the server did not agree to server_no_context_takeover: this connection ends with its owner"
 _TOO_LATE: Final = "its time was over before it could be sent"
 
 
@@ -425,6 +426,8 @@ class Owner:
         }  # fmt: skip
         if self._assignment.custody and opened.hook is None and self._wire.can_outlive:
             self._be_ready_to_die(resume, len(connection.first))
+        if self._wire.refers_back and endpoint.compression == "no_context_takeover":
+            self._uplink.report(Report(event="log", fields={"level": "warning", "text": _TAKES_OVER}))
         self._wire.sender.announce = self._announce
         if resume is not None and self._handed is not None:  # before anything else is sent
             self._wire.sender.complete(self._handed[1][: resume.rest], resume.ref, now)

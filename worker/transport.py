@@ -22,7 +22,7 @@ from wsadapter.contract.commands import Assignment
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.channel import Channel, EndOfStream, PlainChannel, TlsChannel
-from wsadapter.worker.deflate import OFFER, Agreement
+from wsadapter.worker.deflate import OFFER, OFFER_WITHOUT_TAKEOVER, Agreement
 from wsadapter.worker.handshake import ResponseEnd, Transcript, judge
 from wsadapter.worker.tls import BadTlsSettings, check_pin, describe_tls_error, make_context
 
@@ -159,7 +159,7 @@ def _request_headers(endpoint: Endpoint, target: _Target) -> dict[str, str]:
             raise _config("a subprotocol holds a character that may not stand there")
         headers["Sec-WebSocket-Protocol"] = ", ".join(endpoint.subprotocols)
     if endpoint.compression:
-        headers["Sec-WebSocket-Extensions"] = OFFER
+        headers["Sec-WebSocket-Extensions"] = OFFER if endpoint.compression is True else OFFER_WITHOUT_TAKEOVER
     headers["Sec-WebSocket-Key"] = base64.b64encode(os.urandom(16)).decode()
     return headers
 
@@ -302,7 +302,8 @@ def _handshaken(
     except (OSError, EndOfStream) as error:
         if not transcript.complete:
             raise _failed(f"WebSocket handshake: {_words(error)}") from error
-    response = judge(transcript, key=headers["Sec-WebSocket-Key"], offered=endpoint.subprotocols, deflate=endpoint.compression)
+    key, deflate = headers["Sec-WebSocket-Key"], bool(endpoint.compression)
+    response = judge(transcript, key=key, offered=endpoint.subprotocols, deflate=deflate)
     if isinstance(response, Reason):
         raise ConnectError(response)
     channel.sock.setblocking(False)

@@ -41,8 +41,9 @@ class Wire:
         agreed = connection.deflate
         self._reader = Reader(max_message, None if agreed is None else Inflater(agreed), unpacker)
         self._deflater = None if agreed is None else Deflater(agreed)
-        self._remembers = agreed is not None and not agreed.server_no_context_takeover
-        """What the peer sends may refer back to messages that only this process has inflated."""
+        self.refers_back = agreed is not None and not agreed.server_no_context_takeover
+        """The peer's compressed messages may refer to earlier ones, which only this process has inflated. What we send needs
+        no such state: a new compressor refers to nothing that another has sent."""
         self._first = connection.first
         self._plain = connection.channel if isinstance(connection.channel, PlainChannel) else None
         self.sender = Sender(connection.channel, pace=pace, position=resume.sent if resume else 0)
@@ -89,7 +90,7 @@ class Wire:
     @property
     def can_outlive(self) -> bool:
         """Whether another process could go on with the connection: nothing of its state is in this one alone."""
-        return self._plain is not None and not self._remembers
+        return self._plain is not None and not self.refers_back
 
     def leave_in_kernel(self) -> None:
         """From now on what is read stays in the kernel until `discard`."""

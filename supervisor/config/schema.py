@@ -117,7 +117,8 @@ def _item_type(hint: Any, container: type[Any]) -> Any:
 
 def _in_words(hint: Any) -> str:
     if get_origin(hint) is Literal:
-        return "one of " + ", ".join(json.dumps(choice) for choice in get_args(hint))
+        choices = [json.dumps(choice) for choice in get_args(hint)]
+        return choices[0] if len(choices) == 1 else "one of " + ", ".join(choices)
     if get_origin(hint) in (Union, UnionType):
         return " or ".join(_in_words(arm) for arm in get_args(hint) if arm is not type(None))
     if get_origin(hint) is tuple:

@@ -21,6 +21,7 @@ OnExceeded = Literal["cool_down", "fatal", "stop_supervisor"]
 Overflow = Literal["drop_oldest", "block", "conflate", "disconnect"]
 HeartbeatKind = Literal["ping", "text", "json", "none"]
 HeartbeatWhen = Literal["always", "idle"]
+Compression = bool | Literal["no_context_takeover"]
 Subscription = str | Mapping[str, Any]
 """One stream, as the user wrote it: a string, or a table where the exchange wants objects."""
 
@@ -230,8 +231,10 @@ class Endpoint:
     """http://, socks5:// or socks5h:// (the last resolves names at the proxy). Empty: the environment's; "none": none."""
     bind: str = ""
     """Source address."""
-    compression: bool = False
-    """Offer permessage-deflate (RFC 7692). Where it is agreed, a connection does not outlive its owner."""
+    compression: Compression = False
+    """True: offer permessage-deflate (RFC 7692); if the server agrees, a connection does not outlive its owner.
+    "no_context_takeover": ask the server to compress each message by itself (`server_no_context_takeover`); a connection then
+    outlives its owner as one without compression does, and is 2 to 7 times as many bytes as with `true`."""
     decode: str = ""
     """"package.module:function", run in the owner for each message: `decode(data: bytes, *, binary: bool, stream: str | None)
     -> bytes | list[bytes] | None`. None delivers nothing, a list several messages. `binary` and `stream` may be left out."""

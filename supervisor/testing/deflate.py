@@ -11,9 +11,16 @@ _RSV1: Final = 0x40
 _END: Final = b"\x00\x00\xff\xff"
 
 
-def offers_deflate(extensions: str) -> bool:
-    """Whether a request's Sec-WebSocket-Extensions has permessage-deflate among them."""
-    return any(offer.partition(";")[0].strip() == "permessage-deflate" for offer in extensions.split(","))
+def negotiate(extensions: str) -> str | None:
+    """The answer to the first offer of permessage-deflate in a Sec-WebSocket-Extensions, which agrees to all; None: no offer.
+
+    What the client says about its own window (`client_max_window_bits`) needs no answer (RFC 7692 §7.1.2.2).
+    """
+    for offer in extensions.split(","):
+        name, *parameters = (word.strip() for word in offer.split(";"))
+        if name == "permessage-deflate":
+            return "; ".join([name, *(word for word in parameters if not word.startswith("client_max_window_bits"))])
+    return None
 
 
 class Deflate:

@@ -56,8 +56,8 @@ class Exchange(Observed, Obedient):
     `after_subscribe`: no messages before the first accepted subscription. `welcome`: frames sent first. `ack`: what is
     answered, see `wsadapter.testing.script`. `subprotocol`: chosen where the client offers it.
 
-    `deflate`: the answer to an offer of permessage-deflate, such as "permessage-deflate; server_no_context_takeover"; it is
-    sent as it stands, right or wrong, and obeyed. None declines.
+    `deflate`: what is answered to an offer of permessage-deflate. True agrees to all that is asked for. A text, such as
+    "permessage-deflate; server_no_context_takeover", is sent as it stands, right or wrong, and obeyed. False or None declines.
 
     `tls`: wss://, with a throw-away authority (`authority`, by default one per process) and one TLS record per message,
     as exchanges send; `coalesce` puts many in one. `certificate`: "valid", or what is wrong with it.
@@ -82,7 +82,7 @@ class Exchange(Observed, Obedient):
         grace: float = 2.0,
         login_required: bool = False,
         subprotocol: str | None = None,
-        deflate: str | None = None,
+        deflate: str | bool | None = None,
         tls: bool = False,
         coalesce: bool = False,
         certificate: CertificateKind = "valid",
@@ -109,7 +109,7 @@ class Exchange(Observed, Obedient):
             self._venue.orders.login_required = login_required
         self._pace = pace
         self._house = House(
-            manners=Manners(deflate=deflate),
+            manners=Manners(deflate=deflate or False),
             ledger=self._ledger,
             answer=compile_script([] if ack is None and dialect else ack),
             welcome=tuple(encode_message(frame) for frame in welcome),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final, Literal, NamedTuple
 
-from wsadapter.testing.deflate import offers_deflate
+from wsadapter.testing.deflate import negotiate
 
 MAX_REQUEST: Final = 64 * 1024
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -53,8 +53,8 @@ class Manners:
     http10: bool = False
     hold_answers: bool = False
     bytes_per_second: float | None = None
-    deflate: str | None = None
-    """The Sec-WebSocket-Extensions for clients that offer permessage-deflate; None: the offer is declined."""
+    deflate: str | bool = False
+    """The Sec-WebSocket-Extensions for clients that offer permessage-deflate; True: all that they ask for; False: none."""
 
 
 class BadRequest(Exception):
@@ -94,7 +94,8 @@ def accept_response(request: Request, manners: Manners, subprotocol: str | None)
 
 def agreed_deflate(request: Request, manners: Manners) -> str | None:
     """The Sec-WebSocket-Extensions of the answer; None: none."""
-    return manners.deflate if offers_deflate(request.headers.get("sec-websocket-extensions", "")) else None
+    agreed = negotiate(request.headers.get("sec-websocket-extensions", ""))
+    return agreed if agreed is None or manners.deflate is True else manners.deflate or None
 
 
 def refusal_response(refusal: Refusal) -> bytes:

@@ -25,6 +25,7 @@ from tests.support.feeds import (
 )
 from tests.support.waiting import wait_until
 from wsadapter import ConfigError, Down, Endpoint, Gap, Item, Supervisor, Up
+from wsadapter.contract.endpoint import Compression
 from wsadapter.testing import Exchange
 
 pytestmark = pytest.mark.native  # the handoff needs the kernel's counters
@@ -38,7 +39,7 @@ def held(ex: Exchange, **settings: Any) -> Endpoint:
 
 def live(rate: float = 20_000) -> Exchange:
     """One feed for all who listen, whose clock runs."""
-    return Exchange(messages=numbered, rate=rate, resume="continue", tls=True)
+    return Exchange(messages=numbered, rate=rate, resume="continue", deflate=True, tls=True)
 
 
 def holder_of(feed: Supervisor) -> int:
@@ -103,9 +104,10 @@ def test_a_holder_that_stands_still_is_found_by_the_heartbeat() -> None:
     assert events_of(items, "a", Down)[0].reason.kind == "heartbeat_missed"
 
 
-def test_what_is_sent_goes_through_the_holder_and_survives_the_owner() -> None:
+@pytest.mark.parametrize("compression", [False, "no_context_takeover"])
+def test_what_is_sent_goes_through_the_holder_and_survives_the_owner(compression: Compression) -> None:
     items: list[Item] = []
-    with live(100) as ex, to_the_end(items, held(ex), start_method="forkserver") as feed:
+    with live(100) as ex, to_the_end(items, held(ex, compression=compression), start_method="forkserver") as feed:
         items += collect(feed, is_message("a"))
         for number in range(5):
             feed.send("a", f"hello {number} " + "x" * 100_000 * number, DEADLINE)

@@ -170,6 +170,7 @@ def test_a_wrong_file_is_refused(text: str, expected: list[str]) -> None:
         ("timeouts.connect = -1", [f"timeouts.connect: {DURATION}, got -1"]),
         ('timeouts.connect = "5 minutes"', [f'timeouts.connect: {DURATION}, got "5 minutes"']),
         ("timeouts.connect = 0", ["timeouts.connect: expected more than 0, got 0"]),
+        ('compression = "gzip"', ['compression: expected true or false or "no_context_takeover", got "gzip"']),
         ("max_message = 1.5", [f"max_message: {SIZE}, got 1.5"]),
         ('max_message = "64 foo"', [f'max_message: {SIZE}, got "64 foo"']),
         ("max_message = 0", ["max_message: expected from 1 byte to 2GiB, got 0"]),
@@ -389,8 +390,10 @@ def test_what_is_shown_masks_secrets_and_is_toml(monkeypatch: pytest.MonkeyPatch
     assert table["subscribe"] == [{"channel": "x", "ids": ["y"]}]
 
 
-def test_what_is_shown_is_itself_a_configuration_with_the_same_meaning() -> None:
-    settings = parse(X + 'restart.period = "1.5h"\nsubscribe = ["a\\"b\\u0001"]')
+@pytest.mark.parametrize("compression", ["true", "false", '"no_context_takeover"'])
+def test_what_is_shown_is_itself_a_configuration_with_the_same_meaning(compression: str) -> None:
+    settings = parse(X + f'compression = {compression}\nrestart.period = "1.5h"\nsubscribe = ["a\\"b\\u0001"]')
+    assert f"\ncompression = {compression}\n" in show(settings)
     again = parse(show(settings))
     assert (again.endpoints, again.output, again.name) == (settings.endpoints, settings.output, settings.name)
 

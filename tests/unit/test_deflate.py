@@ -183,6 +183,22 @@ def test_what_we_send_can_be_inflated_with_the_window_that_was_agreed(
         assert inflater.decompress(received + b"\0\0\xff\xff") == payload
 
 
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.lists(st.binary(max_size=300).map(lambda b: b * 3), max_size=4), max_size=4), st.integers(9, 15))
+def test_a_next_owners_messages_are_understood_by_a_server_that_remembers_those_of_the_one_before(
+    owners: list[list[bytes]], bits: int
+) -> None:
+    """Each owner begins with a new compressor, and one inflater reads them all."""
+    inflater = zlib.decompressobj(-bits)
+    for payloads in owners:
+        deflater = Deflater(Agreement(server_no_context_takeover=True, client_max_window_bits=bits))
+        for payload in payloads:
+            frame = deflater.frame(BINARY, payload)
+            at = {126: 4, 127: 10}.get(frame[1] & 0x7F, 2)
+            received = apply_mask(frame[at + 4 :], frame[at : at + 4])
+            assert (inflater.decompress(received + b"\0\0\xff\xff") if frame[0] & RSV1 else received) == payload
+
+
 def test_a_short_message_is_sent_as_it_is_and_a_repeated_one_as_a_reference() -> None:
     deflater = Deflater(PLAIN)
     assert deflater.frame(TEXT, b'{"op":"ping"}')[0] == 0x81

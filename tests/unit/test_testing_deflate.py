@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.rawclient import RawClient
 from wsadapter.testing import Exchange
-from wsadapter.testing.deflate import Deflate
+from wsadapter.testing.deflate import Deflate, negotiate
 from wsadapter.testing.frames import ClientFrames, ProtocolViolation
 
 END = b"\x00\x00\xff\xff"
@@ -38,8 +38,26 @@ def test_welcome_answers_and_messages_are_one_compressed_stream() -> None:
         assert exchange.received[0].payload == b"world"
 
 
-@pytest.mark.parametrize(("deflate", "extra"), [(None, OFFER), ("permessage-deflate", "")])
-def test_it_is_agreed_only_where_both_want_it(deflate: str | None, extra: str) -> None:
+@pytest.mark.parametrize(
+    ("offer", "answer"),
+    [
+        ("permessage-deflate; client_max_window_bits", "permessage-deflate"),
+        ("permessage-deflate; client_max_window_bits=10", "permessage-deflate"),
+        (
+            "x-other, permessage-deflate; server_no_context_takeover; client_no_context_takeover, permessage-deflate",
+            "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
+        ),
+        ("permessage-deflate; server_max_window_bits=9", "permessage-deflate; server_max_window_bits=9"),
+        ("", None),
+        ("x-permessage-deflate", None),
+    ],
+)
+def test_an_exchange_that_agrees_agrees_to_all_of_the_first_offer(offer: str, answer: str | None) -> None:
+    assert negotiate(offer) == answer
+
+
+@pytest.mark.parametrize(("deflate", "extra"), [(None, OFFER), (False, OFFER), ("permessage-deflate", ""), (True, "")])
+def test_it_is_agreed_only_where_both_want_it(deflate: str | bool | None, extra: str) -> None:
     with Exchange(welcome=["plain"], deflate=deflate) as exchange, RawClient(exchange.url, extra=extra) as client:
         assert "Extensions" not in client.head
         assert client.texts(1) == ["plain"]

@@ -11,7 +11,7 @@ from tests.support.feeds import DEADLINE, collect, is_event, supervise
 from tests.support.owned import Owned, forkserver
 from tests.support.rawserver import RawPeer, RawServer, server_frame
 from wsadapter.contract.commands import SEND_BINARY, SEND_TEXT, TAKEN
-from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.endpoint import Compression, Endpoint
 from wsadapter.contract.items import Message, Up
 from wsadapter.testing import Exchange
 
@@ -29,8 +29,15 @@ def connected(owned: Owned, server: RawServer, answer: str, **settings: object) 
     return peer
 
 
-@pytest.mark.parametrize(("compression", "offer"), [(True, "permessage-deflate; client_max_window_bits"), (False, None)])
-def test_deflate_is_offered_where_it_is_wanted_and_may_be_declined(compression: bool, offer: str | None) -> None:
+@pytest.mark.parametrize(
+    ("compression", "offer"),
+    [
+        (True, "permessage-deflate; client_max_window_bits"),
+        ("no_context_takeover", "permessage-deflate; server_no_context_takeover; client_max_window_bits"),
+        (False, None),
+    ],
+)
+def test_deflate_is_offered_where_it_is_wanted_and_may_be_declined(compression: Compression, offer: str | None) -> None:
     with RawServer() as server, Owned() as owned:
         owned.assign(Endpoint("feed", url=server.url, compression=compression))
         peer = server.accept_websocket()
@@ -40,6 +47,26 @@ def test_deflate_is_offered_where_it_is_wanted_and_may_be_declined(compression: 
         assert peer.read_close()[0] == 1002
         peer.sock.close()
         assert "reserved bits" in owned.down().text
+
+
+@pytest.mark.parametrize(
+    ("compression", "answer", "warned"),
+    [
+        ("no_context_takeover", "permessage-deflate; server_no_context_takeover", False),
+        ("no_context_takeover", "permessage-deflate", True),
+        (True, "permessage-deflate", False),
+    ],
+)
+def test_a_server_that_does_not_forget_as_asked_is_told(compression: Compression, answer: str, warned: bool) -> None:
+    with RawServer() as server, Owned() as owned:
+        owned.assign(Endpoint("feed", url=server.url, compression=compression))
+        peer = server.accept_websocket(f"Sec-WebSocket-Extensions: {answer}")
+        if warned:
+            text = "did not agree to server_no_context_takeover"
+            assert text in owned.report("log")["text"]
+        owned.up()
+        peer.send_frame(TEXT, b"both are used")
+        assert owned.message() == b"both are used"
 
 
 @pytest.mark.parametrize(
