@@ -121,6 +121,8 @@ class OwnerChild:
         """It is dead, and all it said on its control socket was heard."""
         self.last_words = ""
         """The last lines it printed."""
+        self.reading: int | None = None
+        """Where in the stream it began to parse what its predecessor left unread; None: it has not, or is through with it."""
         self._reactor = reactor
         self._renounced = renounced
         self._pipe_bytes = pipe_bytes
@@ -616,6 +618,8 @@ class OwnerChild:
                 self._take_custody(command)
             elif command.kind == commands.ANNOUNCE and self._held is not None:
                 self._held.announce(Announced.from_body(command.ref, command.body))
+            elif command.kind == commands.READING:
+                self.reading = int.from_bytes(command.body, "little") if command.body else None
             self.listener.on_command(self, command)
 
     def _take_custody(self, command: Command) -> None:

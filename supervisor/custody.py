@@ -59,8 +59,6 @@ class Resumption:
     """Of HANDED."""
     tail: bytes
     """The bytes of an unfinished message, which are the end of `body`."""
-    unread: bool
-    """Whether there are bytes that the dead owner may have been at."""
     sent: int
     """Ref of the frame that is known to be out by now; 0 for none."""
     waiting: int
@@ -109,8 +107,11 @@ class HeldConnection:
                 rest, ref = announced.frame[out:], announced.ref
             elif out >= len(announced.frame):
                 done = announced.ref
-        resume = Resume(custody=custody, position=position, skip=skip, sent=sent, rest=len(rest), ref=ref, up=up)
-        return Resumption(self, resume, rest + tail, tail, bool(tail) or kernel.waiting > 0, done, kernel.waiting)
+        resume = Resume(
+            custody=custody, position=position, skip=skip, sent=sent, rest=len(rest), ref=ref, up=up,
+            unread=kernel.waiting - skip,
+        )  # fmt: skip
+        return Resumption(self, resume, rest + tail, tail, done, kernel.waiting)
 
     def close(self) -> None:
         """Ends the connection, whoever else holds it: with a duplicate open the peer would see nothing."""

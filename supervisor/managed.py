@@ -44,9 +44,9 @@ from wsadapter.ledger import Ledger, Numbers
 from wsadapter.merge import are_alike
 from wsadapter.monitor import Watcher
 from wsadapter.narration import Narrator
-from wsadapter.orphan import FRUITLESS, Orphan
+from wsadapter.orphan import Orphan
 from wsadapter.payload import Payload
-from wsadapter.poison import cut_out
+from wsadapter.poison import FRUITLESS, cut_out
 from wsadapter.reactor import Reactor, Timer
 from wsadapter.requests import Pending, Requests
 from wsadapter.restart import ConnectBudget, Decision, RestartPolicy, Verdict, asked_to_wait
@@ -618,7 +618,7 @@ class ManagedEndpoint:
         except NotResumable as error:
             self.narrate.lost_connection(self.epoch, str(error))
             return
-        if reason.kind in _POISONED and self._orphan.is_fruitless(resumption):
+        if reason.kind in _POISONED and self._orphan.suspicion.died(resumption.resume.position, child.reading):
             without = self._without_poison(resumption)
             if without is None:
                 self.narrate.lost_connection(self.epoch, f"{FRUITLESS} owners died at the same place of its stream")

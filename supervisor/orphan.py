@@ -7,14 +7,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from dataclasses import replace
 
 from wsadapter.child import ConnectionHolder
 from wsadapter.custody import Resumption
+from wsadapter.poison import Suspicion
 from wsadapter.reactor import Reactor, Timer
-
-FRUITLESS: Final = 3
-"""So many owners may die at the same place of a stream before its connection is given up: its bytes may be why they die."""
 
 
 class Orphan:
@@ -25,26 +23,21 @@ class Orphan:
         self._reactor = reactor
         self._expired = expired
         self._until: Timer | None = None
-        self._place = -1
-        self._deaths = 0
         self.resumption: Resumption | None = None
         """None: there is none."""
+        self.suspicion = Suspicion()
+        """Whether its owners die of what stands in it."""
         self.holder: ConnectionHolder | None = None
         """Who holds its TLS, if somebody does. To be taken along with it."""
 
-    def is_fruitless(self, resumption: Resumption) -> bool:
-        """Notes that an owner died of what may be its bytes; whether too many did, at the same place."""
-        position = resumption.resume.position
-        times = self._deaths + 1 if position == self._place else 1
-        self._place, self._deaths = position, times if resumption.unread else 0
-        return self._deaths >= FRUITLESS
-
     def forget(self) -> None:
         """There is a new connection: its places are others."""
-        self._place, self._deaths = -1, 0
+        self.suspicion = Suspicion()
 
     def keep(self, resumption: Resumption, holder: ConnectionHolder | None, within: float) -> None:
         """Keep it for the next owner, for so many seconds."""
+        if self.suspicion.holds(resumption.resume.position):
+            resumption = replace(resumption, resume=replace(resumption.resume, careful=True))
         self.resumption, self.holder = resumption, holder
         self._until = self._reactor.call_later(within, self._expired)
 

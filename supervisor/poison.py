@@ -1,7 +1,11 @@
 """A message that its owners die of, one after the other: it is cut out of the stream, so that the connection can go on.
 
+An owner that is killed for another reason looks the same from outside. So an owner that goes on with a connection says where it
+begins to parse what its predecessor left unread, and when that is over, and only a death between the two counts. After the
+first one the next owner parses message by message: the place where it dies is then the beginning of the message.
+
 What the dead owners left unread begins with it: the tail that came through their pipes, and what is in the kernel behind that.
-Only frame headers are looked at (RFC 6455 §5.2). Where its end has not come yet, it can't be cut out.
+Where its end has not come yet, it can't be cut out.
 """
 
 from __future__ import annotations
@@ -10,30 +14,32 @@ import socket
 from dataclasses import replace
 from typing import Final
 
+from wsadapter.contract.framing import message_end
 from wsadapter.custody import Resumption
 
-_FIN: Final = 0x80
-_CONTROL: Final = 0x08
-_MASKED: Final = 0x80
-_SHORT: Final = 126
-_LONG: Final = 127
+FRUITLESS: Final = 3
+"""So many owners may die while they parse what stands at the same place of a stream, before it is cut out."""
 
 
-def message_end(data: bytes) -> int | None:
-    """Where the first message in `data` ends, control frames within it included; None where it does not, or is no message."""
-    at = 0
-    while at + 2 <= len(data):
-        first, second = data[at], data[at + 1]
-        size, at = second & 0x7F, at + 2
-        if size >= _SHORT:
-            width = 2 if size == _SHORT else 8
-            size, at = int.from_bytes(data[at : at + width]), at + width
-        at += size
-        if second & _MASKED or at > len(data):
-            return None
-        if first & _FIN and not first & _CONTROL:
-            return at
-    return None
+class Suspicion:
+    """Whether owners die of what stands at one place of a stream."""
+
+    def __init__(self) -> None:
+        self._place = -1
+        self._deaths = 0
+
+    def died(self, place: int, reading: int | None) -> bool:
+        """An owner died, and the stream goes on at `place`; `reading` is where it had begun to parse what it was left, None
+        where it had not, or was through with that. Whether too many died so."""
+        if place != self._place:
+            self._place, self._deaths = place, 0
+        if reading == place:
+            self._deaths += 1
+        return self._deaths >= FRUITLESS
+
+    def holds(self, place: int) -> bool:
+        """Whether an owner died so at this place."""
+        return place == self._place and self._deaths > 0
 
 
 def cut_out(resumption: Resumption) -> tuple[Resumption, bytes] | None:
@@ -49,7 +55,7 @@ def cut_out(resumption: Resumption) -> tuple[Resumption, bytes] | None:
     if end is None or end < len(tail):
         return None
     taken = end - len(tail)
-    behind = replace(resume, position=resume.position + taken, skip=resume.skip + taken)
+    skip = resume.skip + taken
+    behind = replace(resume, position=resume.position + taken, skip=skip, unread=len(held) - skip, careful=False)
     body = resumption.body[: resume.rest]
-    unread = len(held) > behind.skip
-    return replace(resumption, resume=behind, body=body, tail=b"", unread=unread), data[:end]
+    return replace(resumption, resume=behind, body=body, tail=b""), data[:end]

@@ -50,6 +50,8 @@ class PlainChannel:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.ended = False
+        self.most = 0
+        """Bytes that `receive` takes, at most; 0: all for which it has room."""
         self._buffer = _new_buffer()
         self._peek = 0
         self._peeked = 0
@@ -60,7 +62,7 @@ class PlainChannel:
 
     def receive(self) -> bytes:
         try:
-            size = self.sock.recv_into(self._buffer, 0, self._peek)
+            size = self.sock.recv_into(self._buffer, self.most, self._peek)
         except BlockingIOError:
             return b""
         if not size:

@@ -50,7 +50,7 @@ class Outbox:
         self._sequence = 0
         self._waiting: deque[memoryview] = deque()
         self._filtered = 0
-        self._corked = False
+        self._corks = 0
         self._tells_all = False
         self._position = 0
         self._tail = 0
@@ -66,14 +66,15 @@ class Outbox:
         return bool(self._waiting)
 
     def cork(self) -> None:
-        """Holds back what is written until `uncork`, and then writes it at once: who dies in between has said nothing of it,
-        who dies after it all."""
-        self._corked = True
+        """Holds back what is written until it was uncorked as often, and then writes it at once: who dies in between has said
+        nothing of it, who dies after it all."""
+        self._corks += 1
 
     def uncork(self) -> None:
         """See `cork`."""
-        self._corked = False
-        self.flush()
+        self._corks -= 1
+        if not self._corks:
+            self.flush()
 
     def filtered(self, count: int) -> None:
         """Counts messages that were removed; the next record carries the number."""
@@ -238,7 +239,7 @@ class Outbox:
         return encode_head(sequence=self._sequence, filtered=filtered, **fields)  # type: ignore[arg-type]
 
     def _write(self, *parts: bytes | memoryview) -> None:
-        if self._waiting or self._corked:
+        if self._waiting or self._corks:
             self._waiting.extend(memoryview(part) for part in parts if part)
             return
         if len(parts) > _MOST_PARTS:

@@ -27,6 +27,7 @@ from wsadapter.contract.commands import (
     IDENTIFY,
     PROBE,
     PROBED,
+    READING,
     READY,
     REFUSED,
     REQUEST,
@@ -46,6 +47,7 @@ from wsadapter.contract.commands import (
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.actions import Action, Deliver, Leave, Renew, Say, Send, Sign, StopReading
 from wsadapter.worker.backstop import Backstop
+from wsadapter.worker.channel import READ_SIZE
 from wsadapter.worker.connector import Connector, Failed, Opened, Step
 from wsadapter.worker.control import Control
 from wsadapter.worker.frames import BINARY, TEXT
@@ -431,6 +433,7 @@ class Owner:
         self._wire.sender.announce = self._announce
         if resume is not None and self._handed is not None:  # before anything else is sent
             self._wire.sender.complete(self._handed[1][: resume.rest], resume.ref, now)
+        self._uplink.cork()
         self._carry_out(self._session.start(fields, now), now)
         if resume is None and opened.hooks is not None and opened.hooks.attempt.token is not None:
             self._uplink.report(Report(event="token", fields={"token": opened.hooks.attempt.token}))
@@ -438,6 +441,11 @@ class Owner:
             self._go_on_with(self._wire, resume, now)
         if connection.first:
             self._parsed(self._wire.first(), now)
+        if resume is not None:
+            self._read_inherited(self._wire, resume, connection.first)
+        else:
+            self._give_custody_if_due()  # in time for a kill that follows on the "up"
+            self._uplink.uncork()
 
     def _use_hooks(self, hooks: Hooks) -> Unpacks | None:
         """What decodes binary messages, where a hook does."""
@@ -465,6 +473,33 @@ class Owner:
         except Lost as lost:
             self._lost(lost, now)
 
+    def _read_inherited(self, wire: Wire, resume: Resume, begun: bytes) -> None:
+        """Read what the last owner left unread, of which it may have died; `begun` is what was received of its first message.
+
+        The supervisor is told while that is parsed, so it knows which deaths may come of it. "up" and the first messages go up
+        in one write, so a kill that answers the "up" comes too late to look like such a death.
+        """
+        left, corked = min(resume.unread, READ_SIZE), True
+        while left > 0 and self._phase is _Phase.UP and (corked or not self._uplink.blocked):
+            now = time.monotonic()
+            self._control.say(READING, 0, wire.received.to_bytes(8, "little"))
+            try:
+                chunk = wire.receive_inherited(left, begun if resume.careful else None)
+            except Lost as lost:
+                self._lost(lost, now)
+                break
+            if not chunk:
+                break
+            self._take(wire.parse(chunk), now, direct=self._uplink.is_direct)
+            if corked:
+                self._uplink.uncork()
+            self._discard(now)
+            left, begun, corked = left - len(chunk), b"", False
+        if corked:
+            self._uplink.uncork()
+        if resume.unread:
+            self._control.say(READING)
+
     def _announce(self, ref: int, position: int, frame: bytes) -> bool:
         """Whether the supervisor will know what was about to be sent, whatever happens now. Without custody only what somebody
         waits to hear of is of interest."""
@@ -478,9 +513,12 @@ class Owner:
                 self._control.say(BEGUN, ref)
         return not self._control.backlog
 
-    def _give_custody(self) -> None:
-        """Nothing of what had to be sent first is on its way any more: from here on the connection can be handed on."""
+    def _give_custody_if_due(self) -> None:
+        """As soon as nothing of what had to be sent first is on its way any more the connection can be handed on."""
         assert self._wire is not None
+        assert self._session is not None
+        if not (self._custody_due and self._phase is _Phase.UP and self._wire.sender.idle) or self._session.holds:
+            return
         custody = self._wire.custody()
         handed = custody is not None and self._control.hand(CUSTODY, asdict(custody), self._wire.fileno())
         self._custody_due = custody is not None and not handed
@@ -626,8 +664,8 @@ class Owner:
             self._carry_out(self._session.tick(now), now)
         if self._wire.sender.waits and not self._wire.sender.blocked:
             self._flush(now)
-        if self._custody_due and self._wire.sender.idle and not self._uplink.backlog and not self._session.holds:
-            self._give_custody()
+        if self._custody_due and not self._uplink.backlog:
+            self._give_custody_if_due()
 
     # --- leaving
 

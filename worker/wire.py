@@ -8,6 +8,7 @@ from functools import partial
 from math import inf
 
 from wsadapter.contract.commands import Custody, Resume
+from wsadapter.contract.framing import message_end
 from wsadapter.contract.tcp import counters
 from wsadapter.worker.channel import EndOfStream, PlainChannel
 from wsadapter.worker.deflate import Deflater, Inflater
@@ -77,6 +78,21 @@ class Wire:
         except OSError as error:
             raise Lost(error.strerror or str(error)) from error
         self.received += len(chunk)
+        return chunk
+
+    def receive_inherited(self, most: int, message: bytes | None) -> bytes:
+        """As `receive`, but no more than so many bytes, and, with the beginning of a `message` that was received before, which
+        may be empty, no more than what completes it. What is received must be left in the kernel."""
+        assert self._plain is not None
+        self._plain.most = most
+        chunk = self.receive()
+        if message is not None:
+            end = message_end(message + chunk) or 0
+            if len(message) < end < len(message) + len(chunk):
+                self.received -= len(chunk)
+                self._plain.most = end - len(message)
+                chunk = self.receive()
+        self._plain.most = 0
         return chunk
 
     def lone_text(self, chunk: bytes) -> int:

@@ -5,8 +5,8 @@
     +-----------+---------+---------+------+
 
 `length` counts what follows it. `ref` pairs an answer with its question; 0 where there is none. Bodies are JSON objects,
-except for SEND_TEXT and SEND_BINARY, whose body is the payload, REQUEST, ANNOUNCE and HANDED. Only the socket's two ends ever
-read it: it carries secrets (login, headers), which therefore stand in no command line, no environment and no log.
+except for SEND_TEXT and SEND_BINARY, whose body is the payload, REQUEST, ANNOUNCE, READING and HANDED. Only the socket's two
+ends ever read it: it carries secrets (login, headers), which therefore stand in no command line, no environment and no log.
 
 Supervisor to owner                              Owner to supervisor
     ASSIGN       the endpoint, see `Assignment`      READY      warm: imported, waiting for an ASSIGN
@@ -23,6 +23,9 @@ Supervisor to owner                              Owner to supervisor
     WITHDRAW     the REQUEST of that ref, unless it is begun; it is REFUSED then
     FORGET       {"ids": [...]}: answers to these are not looked for any more
     HOLD         instead of an ASSIGN: be a TLS holder; an Assignment, and the socket that leads to the owner
+
+                                                     READING    u64 position: parses what the last owner left unread, from
+                                                                there on; an empty body: that is over
 
 CUSTODY, HANDED and HOLD carry a file descriptor (SCM_RIGHTS, unix(7)) with their first byte.
 
@@ -63,6 +66,7 @@ CUSTODY: Final = 69
 ANNOUNCE: Final = 70
 BEGUN: Final = 71
 LEFT: Final = 72
+READING: Final = 73
 
 _HEAD: Final = struct.Struct("<IBQ")
 _REQUEST_HEAD: Final = struct.Struct("<dI")
@@ -169,6 +173,10 @@ class Resume:
     """Of the half-sent frame; 0 where nobody waits to hear of it."""
     up: dict[str, Any]
     """The fields of the connection's "up" report."""
+    unread: int = 0
+    """Bytes behind `position` that are in the kernel: the last owner may have died while it parsed them."""
+    careful: bool = False
+    """An owner has died while it parsed them: parse them message by message, so that the next death names the message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -384,8 +384,11 @@ def test_stopping_while_nobody_owns_the_connection_closes_it() -> None:
         assert_sound(list(feed))
 
 
-def test_bytes_that_every_owner_dies_of_do_not_hold_the_endpoint_for_ever() -> None:
+def test_bytes_that_every_owner_dies_of_do_not_hold_the_endpoint_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message whose end has not come can't be cut out. Each owner seems to have died while it parsed what there is of it."""
     items: list[Item] = []
+    at_its_place = property(lambda child: child._records.position, lambda child, _: None)
+    monkeypatch.setattr(OwnerChild, "reading", at_its_place, raising=False)
     with RawServer() as server:
         endpoint = Endpoint("a", url=server.url, restart=SOON, timeouts=IMPATIENT)
         with to_the_end(items, endpoint, start_method="forkserver") as feed:
@@ -614,40 +617,69 @@ def test_an_endpoint_that_disconnects_on_overflow_does_not_go_on_with_the_connec
 
 
 def test_a_message_that_owner_after_owner_dies_of_is_cut_out_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The owners are killed before they have read anything, which is what dying of it looks like from outside."""
+    """And nothing else is: good messages before and behind it were in the same read of each owner that died."""
+    items: list[Item] = []
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with connected(items, hooks={"decode": "tests.support.hooks:fatal"}) as (feed, peer):
+        pid = pid_of(feed, "a")
+        os.kill(pid, signal.SIGSTOP)
+        poison = server_frame(2, b"!seg", fin=False) + server_frame(0, b"fault")
+        frames = (server_frame(2, b"one"), poison, server_frame(2, b"two"))
+        peer.send(b"".join(frames))
+        wait_until(lambda: unread_of(feed) == len(b"".join(frames)), DEADLINE)
+        os.kill(pid, signal.SIGCONT)
+        items += collect(feed, lambda item: isinstance(item, Message) and item.data == b"two")
+        assert feed.status()["endpoints"]["a"]["dropped"] == 1
+    assert received(items) == [b"one", b"two"]
+    assert {down.reason.signal for down in events_of(items, "a", Down)[:-1]} == {"SIGSEGV"}
+    (dropped,) = events_of(items, "a", Dropped)
+    assert (dropped.cause, dropped.count, dropped.bytes) == ("poison", 1, 13)
+    assert events_of(items, "a", Gap) == []
+    (file,) = (tmp_path / "wsadapter" / "quarantine").glob("*/a.jsonl")
+    kept = json.loads(file.read_text())
+    assert base64.b64decode(kept["data"]) == poison
+    assert kept["error"] == "3 owners died of it; these are its frames"
+
+
+def test_owners_that_are_killed_before_they_read_anything_did_not_die_of_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     items: list[Item] = []
     assign, killed = OwnerChild.assign, []
 
     def assign_and_kill(child: OwnerChild, *order: Any) -> None:
         assign(child, *order)
-        if len(killed) < 2:
+        if len(killed) < 4:
             killed.append(child.pid)
             os.kill(child.pid or 0, signal.SIGKILL)
 
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     with connected(items) as (feed, peer):
-        peer.send_frame(1, b"before")
-        items += collect(feed, is_message("a"))
         os.kill(pid_of(feed, "a"), signal.SIGSTOP)
-        peer.send_frame(1, b"poi", fin=False)
-        peer.send_frame(0, b"son")
-        peer.send_frame(1, b"after")
-        wait_until(lambda: feed.roster.endpoints["a"]._child._held and unread_of(feed), DEADLINE)
+        peer.send_frame(1, b"one")
+        wait_until(lambda: unread_of(feed) == 5, DEADLINE)
         monkeypatch.setattr(OwnerChild, "assign", assign_and_kill)
         kill(feed)
-        items += collect(feed, is_message("a", 4))
-    assert [message.data for message in messages_of(items, "a")] == [b"before", b"after"]
-    assert [up.resumed for up in events_of(items, "a", Up)][1:] == [True]
-    (dropped,) = events_of(items, "a", Dropped)
-    assert (dropped.cause, dropped.count, dropped.bytes) == ("poison", 1, 10)
-    assert events_of(items, "a", Gap) == []
-    (file,) = (tmp_path / "wsadapter" / "quarantine").glob("*/a.jsonl")
-    kept = json.loads(file.read_text())
-    assert base64.b64decode(kept["data"]) == b"\x01\x03poi\x80\x03son"
-    assert kept["error"] == "3 owners died of it; these are its frames"
+        items += collect(feed, is_message("a"))
+    assert len(killed) == 4
+    assert received(items) == [b"one"]
+    assert events_of(items, "a", Dropped) == events_of(items, "a", Gap) == []
 
 
-def unread_of(feed: Supervisor) -> bool:
-    """Whether all of it has come."""
-    kernel = counters(feed.roster.endpoints["a"]._child._held.sock)
-    return kernel is not None and kernel.waiting >= 17
+def test_kills_that_follow_each_up_at_once_lose_no_message_and_give_up_no_connection() -> None:
+    """Each owner finds messages that the last one left unread, and is killed as soon as it says that it is up."""
+    items: list[Item] = []
+    with connected(items) as (feed, peer):
+        for n in range(12):
+            os.kill(pid_of(feed, "a"), signal.SIGSTOP)
+            peer.send_frame(1, b"%d" % n)
+            wait_until(lambda: unread_of(feed) > 0, DEADLINE)
+            kill(feed)
+            items += collect(feed, is_event(Up, "a", n + 2))
+        items += collect(feed, lambda item: isinstance(item, Message) and item.data == b"11")
+    assert received(items) == [b"%d" % n for n in range(12)]
+    assert events_of(items, "a", Dropped) == events_of(items, "a", Gap) == []
+
+
+def unread_of(feed: Supervisor) -> int:
+    """Bytes that have come and that its owner has not read; 0 where nobody has it."""
+    child = feed.roster.endpoints["a"]._child
+    kernel = counters(child._held.sock) if child is not None and child._held is not None else None
+    return 0 if kernel is None else kernel.waiting

@@ -28,6 +28,13 @@ def obey(data: bytes, *, binary: bool, stream: str | None) -> bytes | None:
     return None
 
 
+def fatal(payload: bytes) -> bytes:
+    """A dialect's `decode`, which runs where messages are parsed: a process that parses "!segfault" dies of it."""
+    if payload == b"!segfault":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return payload
+
+
 def upper(data: bytes, *, binary: bool, stream: str | None) -> bytes:
     """Capitals: what it saw can be told from what it did not."""
     return data.upper()

@@ -131,6 +131,17 @@ def test_what_is_corked_goes_up_at_once_and_in_order_through_a_full_pipe(pipe: t
     assert [record.sequence for record in read(pipe[0], records)] == [1201]
 
 
+def test_what_is_corked_twice_goes_up_when_it_was_uncorked_twice(pipe: tuple[int, int]) -> None:
+    outbox, records = Outbox(pipe[1]), RecordReader()
+    outbox.cork()
+    outbox.cork()
+    outbox.report(Report(event="log", fields={}))
+    outbox.uncork()
+    assert read(pipe[0], records) == []
+    outbox.uncork()
+    assert len(read(pipe[0], records)) == 1
+
+
 def test_nobody_who_reads_is_found_out_behind_the_cork() -> None:
     reading, writing = os.pipe()
     outbox = Outbox(writing)

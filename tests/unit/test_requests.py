@@ -286,7 +286,7 @@ def record(*payloads: bytes, streams: list[int]) -> Record:
 def resumption(*, sent: int = 0, completing: int = 0) -> Resumption:
     custody = commands.Custody(received=0, sent=0)
     resume = Resume(custody=custody, position=0, skip=0, sent=0, rest=0, ref=completing, up={})
-    return Resumption(None, resume, b"", b"", False, sent, 0)  # type: ignore[arg-type]
+    return Resumption(None, resume, b"", b"", sent, 0)  # type: ignore[arg-type]
 
 
 @pytest.fixture
