@@ -3,20 +3,60 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from http.client import HTTPException, InvalidURL
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, InvalidURL
 from typing import Any, Final
 
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.worker.handshake import retry_after
 from wsadapter.worker.hooks import HookFailure
+from wsadapter.worker.tcp import NoConnection, UnknownHost, open_tcp, resolve
 from wsadapter.worker.tls import BadTlsSettings, make_context
 
 _MOST: Final = 1024 * 1024
 _MOST_OF_A_REFUSAL: Final = 4096
+
+
+def _open_socket(address: tuple[str, int], timeout: float, source: tuple[str, int] | None) -> socket.socket:
+    """As `socket.create_connection`, which gives the whole timeout to each address of the host in turn. Raises `OSError`."""
+    try:
+        sock = open_tcp(resolve(*address), within=timeout, bind=source[0] if source else "")
+    except (UnknownHost, NoConnection) as error:
+        raise OSError(str(error)) from error
+    sock.settimeout(timeout)
+    return sock
+
+
+class _Http(HTTPConnection):
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._create_connection = _open_socket
+
+
+class _Https(HTTPSConnection):
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._create_connection = _open_socket
+
+
+class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+    """From the source address and with the TLS settings of an endpoint."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        """Raises `BadTlsSettings`."""
+        super().__init__()
+        self._tls = make_context(endpoint.tls)
+        self._source = (endpoint.bind, 0) if endpoint.bind else None
+
+    def http_open(self, req: urllib.request.Request) -> HTTPResponse:
+        return self.do_open(_Http, req, source_address=self._source)
+
+    def https_open(self, req: urllib.request.Request) -> HTTPResponse:
+        return self.do_open(_Https, req, source_address=self._source, context=self._tls)
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -55,7 +95,7 @@ def transfer(endpoint: Endpoint, method: str, url: str, headers: Mapping[str, st
 
 def _opener(endpoint: Endpoint) -> urllib.request.OpenerDirector:
     """`proxy` "" is the environment's, as for the connection itself. A SOCKS proxy is not for HTTP here."""
-    handlers: list[Any] = [_NoRedirects, urllib.request.HTTPSHandler(context=make_context(endpoint.tls))]
+    handlers: list[Any] = [_NoRedirects, _Handler(endpoint)]
     if endpoint.proxy.startswith("socks"):
         raise HookFailure("a hook's HTTP requests can't take a SOCKS proxy; use an http:// one")
     if endpoint.proxy == "none":

@@ -75,9 +75,9 @@ class Attempt:
         return replace(self, **fields)
 
     def fetch(self, url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None, body: bytes = b"") -> bytes:
-        """An HTTP(S) request over the endpoint's proxy, with its TLS settings (but the pin, which is
-        another host's), within `timeouts.handshake`; the body of the answer,
-        at most 1 MiB. Redirects are not followed. Raises `HookFailure` where the status is not 2xx or there is no answer."""
+        """An HTTP(S) request over the endpoint's proxy or from its `bind`, with its TLS settings (but the pin, which is
+        another host's), within `timeouts.handshake`; the body of the answer, at most 1 MiB. Redirects are not followed. Raises
+        `HookFailure` where the status is not 2xx or there is no answer."""
         return self.transfer(method, url, headers or {}, body)
 
     def fetch_json(self, url: str, **request: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Connecting, step by step: names, TCP, proxy, TLS, the WebSocket handshake. Blocking; it runs in the connector's thread.
+"""Connecting, step by step: names and TCP (tcp.py), proxy, TLS, the WebSocket handshake. Blocking, in the connector's thread.
 
 The only file that imports websocket-client, which speaks to proxies and words the opening handshake. What it leaves open is
 done here: limits, strictness, TLS (see channel.py), and errors that say what to do about them.
@@ -10,13 +10,14 @@ import base64
 import os
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import websocket
-from websocket import _handshake, _http, _socket, _url
+from websocket import _handshake, _http, _url
 
 from wsadapter.contract.commands import Assignment
 from wsadapter.contract.endpoint import Endpoint
@@ -24,22 +25,21 @@ from wsadapter.contract.reasons import Reason
 from wsadapter.worker.channel import Channel, EndOfStream, PlainChannel, TlsChannel
 from wsadapter.worker.deflate import OFFER, OFFER_WITHOUT_TAKEOVER, Agreement
 from wsadapter.worker.handshake import ResponseEnd, Transcript, judge
+from wsadapter.worker.tcp import NoConnection, UnknownHost, describe_failures, open_tcp, resolve
 from wsadapter.worker.tls import BadTlsSettings, check_pin, describe_tls_error, make_context
-
-_PROXY_ERRORS: Final[tuple[type[Exception], ...]] = (
-    OSError,
-    websocket.WebSocketException,
-    _http.ProxyError,  # type: ignore[attr-defined]
-    _http.ProxyConnectionError,  # type: ignore[attr-defined]
-    _http.ProxyTimeoutError,  # type: ignore[attr-defined]
-)
-"""The last three are python-socks', or websocket-client's stand-ins where that is not installed."""
 
 Progress = Callable[[str], None]
 """Told the name of each step as it begins: resolving, connecting, tls, handshake."""
 
-_SOCKS: Final = ("socks4", "socks4a", "socks5", "socks5h")
+_SOCKS: Final = ("socks5", "socks5h")
+_SHARE_OF_ATTEMPTS: Final = 0.95
+"""Of `timeouts.connect`: the error that names the addresses comes before the owner's loop gives up without naming them."""
+_LONGEST_WORDS: Final = 300
 _OURS: Final = frozenset({"upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions"})
+
+
+class _Refused(Exception):
+    """A proxy does not lead to where it should."""
 
 
 class ConnectError(Exception):
@@ -170,16 +170,20 @@ def _is_token(text: str) -> bool:
 
 def _tcp(endpoint: Endpoint, target: _Target, progress: Progress) -> socket.socket:
     proxy = _proxy(endpoint, target)
-    progress("resolving")
-    if proxy is None:
-        addresses = _resolve(target.host, target.port)
-        progress("connecting")
-        return _prepared(_dial(addresses, endpoint, target), endpoint)
-    if endpoint.bind:
+    if proxy is not None and endpoint.bind:
         raise _config("`bind` and a proxy can't be used together: set proxy = \"none\" or leave `bind` out")
-    addresses = _resolve(proxy.host, proxy.port)
-    progress("connecting")
-    return _prepared(_tunnel(proxy, str(addresses[0][4][0]), target), endpoint)
+    progress("resolving")
+    try:
+        if proxy is not None:
+            return _prepared(_tunnel(proxy, endpoint, target, progress), endpoint)
+        addresses = resolve(target.host, target.port)
+        progress("connecting")
+        within = endpoint.timeouts.connect * _SHARE_OF_ATTEMPTS
+        return _prepared(open_tcp(addresses, within=within, bind=endpoint.bind), endpoint)
+    except UnknownHost as error:
+        raise _failed(f"resolving {error.host}: {error}") from error
+    except NoConnection as error:
+        raise _failed(f"connecting to {target.host}:{target.port}: {error}") from error
 
 
 def _proxy(endpoint: Endpoint, target: _Target) -> _Proxy | None:
@@ -206,49 +210,50 @@ def _parse_proxy(url: str) -> _Proxy:
     return _Proxy(parts.scheme, parts.hostname, port or (80 if parts.scheme == "http" else 1080), auth)
 
 
-_Addresses = list[tuple[int, int, int, str, Any]]
-
-
-def _resolve(host: str, port: int) -> _Addresses:
-    try:
-        return list(socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM))
-    except (socket.gaierror, UnicodeError) as error:
-        text = error.strerror if isinstance(error, socket.gaierror) else "not a host name"
-        raise _failed(f"resolving {host}: {text}") from error
-
-
-def _dial(addresses: _Addresses, endpoint: Endpoint, target: _Target) -> socket.socket:
-    """The first address that answers."""
-    last: OSError | None = None
-    for family, kind, protocol, _, address in addresses:
-        sock = socket.socket(family, kind, protocol)
+def _tunnel(proxy: _Proxy, endpoint: Endpoint, target: _Target, progress: Progress) -> socket.socket:
+    """A connection to the target through the proxy; any address of the proxy will do, and any of the target's where we look
+    them up ourselves (socks5). Raises `ConnectError`, `UnknownHost`."""
+    ways = resolve(proxy.host, proxy.port)
+    hosts = [address.host for address in resolve(target.host, target.port)] if proxy.protocol == "socks5" else [target.host]
+    progress("connecting")
+    deadline = time.monotonic() + endpoint.timeouts.connect * _SHARE_OF_ATTEMPTS
+    failures: dict[str, str] = {}
+    for host in hosts:
         try:
-            if endpoint.bind:
-                sock.bind((endpoint.bind, 0))
-            sock.settimeout(endpoint.timeouts.connect)
-            sock.connect(address)
-        except OSError as error:
-            sock.close()
-            last = error
-        else:
-            return sock
-    raise _failed(f"connecting to {target.host}:{target.port}: {_words(last)}") from last
+            return _through(proxy, open_tcp(ways, within=deadline - time.monotonic()), host, target.port)
+        except _Refused as refused:
+            failures[host] = str(refused)
+        except NoConnection as error:
+            failures = failures or {host: str(error)}
+            break
+    raise _failed(f"proxy {proxy.host}:{proxy.port}: {describe_failures(failures)}")
 
 
-def _tunnel(proxy: _Proxy, address: str, target: _Target) -> socket.socket:
-    host = f"[{target.host}]" if ":" in target.host else target.host
-    info = _http.proxy_info(  # type: ignore[no-untyped-call]
-        http_proxy_host=address, http_proxy_port=proxy.port, http_proxy_auth=proxy.auth, proxy_type=proxy.protocol,
-        http_no_proxy=["-"],  # no host at all: it is decided already, and an empty list would mean the environment's
-    )  # fmt: skip
-    options = _socket.sock_opt(None, None)
+def _through(proxy: _Proxy, sock: socket.socket, host: str, port: int) -> socket.socket:
+    """The same socket, which leads to host and port now. Raises `_Refused`, and closes it then: whatever the proxy answers, and
+    whatever its parsers make of it."""
     try:
-        # As ws:// also for wss://: TLS is ours.
-        sock, _ = _http.connect(f"ws://{host}:{target.port}/", options, info, None)
-    except _PROXY_ERRORS as error:
-        raise _failed(f"proxy {proxy.host}:{proxy.port}: {_words(error)}") from error
-    assert isinstance(sock, socket.socket)
+        if proxy.protocol == "http":
+            return _http._tunnel(sock, f"[{host}]" if ":" in host else host, port, proxy.auth)
+        _speak_socks5(sock, host, port, proxy.auth or (None, None))
+    except Exception as error:
+        sock.close()
+        raise _Refused(_words(error)) from error
+    except BaseException:
+        sock.close()
+        raise
     return sock
+
+
+def _speak_socks5(sock: socket.socket, host: str, port: int, auth: tuple[str, str] | tuple[None, None]) -> None:
+    """python-socks' part of RFC 1928 and RFC 1929, without its way to connect, which tries one address only."""
+    from python_socks import ProxyType
+    from python_socks._connectors.factory_sync import create_connector
+    from python_socks.sync._resolver import SyncResolver
+    from python_socks.sync._stream import SyncSocketStream
+
+    connector = create_connector(ProxyType.SOCKS5, auth[0], auth[1], rdns=True, resolver=SyncResolver())
+    connector.connect(SyncSocketStream(sock), host, port)
 
 
 def _prepared(sock: socket.socket, endpoint: Endpoint) -> socket.socket:
@@ -328,4 +333,4 @@ def _words(error: BaseException | None) -> str:
         return "the server ended the connection"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error) or type(error).__name__
+    return str(error)[:_LONGEST_WORDS] or type(error).__name__

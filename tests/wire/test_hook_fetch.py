@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from tests.support.black_hole import deaf_listener
 from tests.support.rest import Answer, Rest
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.testing import Exchange
+from wsadapter.testing.certificates import Authority, ca_file, server_context
 from wsadapter.worker.fetch import transfer
 from wsadapter.worker.hooks import HookFailure
 
@@ -145,3 +147,40 @@ def test_a_proxy_gets_it_and_one_that_refuses_is_told() -> None:
             assert "501" in str(failure("https://exchange.invalid/t", proxy=proxy.url))
             gc.collect()
     assert "SOCKS" in str(failure("http://exchange.invalid/t", proxy="socks5://127.0.0.1:1"))
+
+
+@pytest.mark.native
+def test_a_host_is_reached_at_the_address_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host: str, *rest: Any) -> list[Any]:
+        return [found for name in ("127.0.0.2", "127.0.0.1") for found in real(name, *rest)]
+
+    with Rest(lambda _: Answer(b"here")) as rest:
+        port = int(rest.url.rpartition(":")[2])
+        with deaf_listener("127.0.0.2", port), monkeypatch.context() as patch:
+            patch.setattr(socket, "getaddrinfo", getaddrinfo)
+            assert fetched(f"http://rest.test:{port}/t", timeouts={"handshake": 5.0}) == b"here"
+            assert rest.asked[0].headers["host"] == f"rest.test:{port}"
+
+
+@pytest.mark.native
+def test_https_and_the_source_address_are_as_the_endpoint_says() -> None:
+    authority = Authority()
+    callers: list[str] = []
+
+    def serve() -> None:
+        with contextlib.suppress(OSError), listener.accept()[0] as client:
+            callers.append(client.getpeername()[0])
+            with server_context(authority).wrap_socket(client, server_side=True) as secure:
+                secure.recv(65536)
+                secure.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nsafe")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"https://localhost:{listener.getsockname()[1]}/t"
+        settings = {"bind": "127.0.0.9", "tls": {"ca_file": ca_file(authority)}, "timeouts": {"handshake": 5.0}}
+        assert fetched(url, **settings) == b"safe"
+        thread.join(10.0)
+    assert callers == ["127.0.0.9"]
