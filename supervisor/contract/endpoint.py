@@ -230,17 +230,11 @@ class Endpoint:
     proxy: str = ""
     """http://, socks5:// or socks5h:// (the last resolves names at the proxy). Empty: the environment's; "none": none."""
     bind: str = ""
-<<<<<<< HEAD
-    """Source address."""
+    """Source address, of a hook's HTTP requests too. Only addresses of its family are connected to."""
     compression: Compression = False
     """True: offer permessage-deflate (RFC 7692); if the server agrees, a connection does not outlive its owner.
     "no_context_takeover": ask the server to compress each message by itself (`server_no_context_takeover`); a connection then
     outlives its owner as one without compression does, and is 2 to 7 times as many bytes as with `true`."""
-=======
-    """Source address, of a hook's HTTP requests too. Only addresses of its family are connected to."""
-    compression: bool = False
-    """Offer permessage-deflate (RFC 7692). Where it is agreed, a connection does not outlive its owner."""
->>>>>>> f1dae2e (Happy Eyeballs (RFC 8305): a host or proxy is connected to at the first address that answers)
     decode: str = ""
     """"package.module:function", run in the owner for each message: `decode(data: bytes, *, binary: bool, stream: str | None)
     -> bytes | list[bytes] | None`. None delivers nothing, a list several messages. `binary` and `stream` may be left out."""
