@@ -75,6 +75,18 @@ if TYPE_CHECKING:
         Up,
     )
     from wsadapter.contract.reasons import Reason
+    from wsadapter.contract.tables import (
+        BufferTable,
+        FilterTable,
+        HeartbeatTable,
+        HooksTable,
+        LimitsTable,
+        RequestTable,
+        RestartTable,
+        TimeoutsTable,
+        TlsTable,
+        WatchdogTable,
+    )
     from wsadapter.monitor import Monitor
     from wsadapter.pool import Pool
     from wsadapter.requests import Pending
@@ -96,6 +108,10 @@ _HOME = {
         "Message", "Rejected", "Restored", "Stalled", "Started", "Subscribed", "Up",
     ),
     "wsadapter.contract.reasons": ("Reason",),
+    "wsadapter.contract.tables": (
+        "BufferTable", "FilterTable", "HeartbeatTable", "HooksTable", "LimitsTable", "RequestTable", "RestartTable",
+        "TimeoutsTable", "TlsTable", "WatchdogTable",
+    ),
     "wsadapter.contract.errors": (
         "AllFatal", "AlreadyRunning", "ClosedError", "ConcurrentIteration", "ConfigError", "DuplicateEndpoint",
         "DuplicateRequest", "LostError", "MonitorReleased", "NotConnected", "NotSent", "OutcomeUnknown", "RequestRejected",
@@ -106,13 +122,14 @@ _HOME = {
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [  # noqa: PLE0604, PLE0605, RUF100 - each is in _MODULE_OF, which a test compares with the imports above
-    "AllFatal", "AlreadyRunning", "Answer", "AnyEvent", "Batch", "Buffer", "ClockStep", "ClosedError", "ConcurrentIteration",
-    "ConfigError", "Down", "Dropped", "DuplicateEndpoint", "DuplicateRequest", "Endpoint", "Event", "Fatal", "Filter", "Gap",
-    "Heartbeat", "Item", "LateAnswer", "Limits", "LostError", "Message", "Monitor", "MonitorReleased", "NotConnected",
-    "NotSent", "OutcomeUnknown", "Pending", "Pool", "Reason", "Rejected", "Request", "RequestRejected", "Restart", "Restored",
+    "AllFatal", "AlreadyRunning", "Answer", "AnyEvent", "Batch", "Buffer", "BufferTable", "ClockStep", "ClosedError",
+    "ConcurrentIteration", "ConfigError", "Down", "Dropped", "DuplicateEndpoint", "DuplicateRequest", "Endpoint", "Event",
+    "Fatal", "Filter", "FilterTable", "Gap", "Heartbeat", "HeartbeatTable", "HooksTable", "Item", "LateAnswer", "Limits",
+    "LimitsTable", "LostError", "Message", "Monitor", "MonitorReleased", "NotConnected", "NotSent", "OutcomeUnknown", "Pending",
+    "Pool", "Reason", "Rejected", "Request", "RequestRejected", "RequestTable", "Restart", "RestartTable", "Restored",
     "SendFailed", "Settings", "Stalled", "Started", "Stream", "Subscribed", "Supervisor", "SupervisorStopped", "Timeouts",
-    "Tls", "UnknownEndpoint", "UnsupportedPlatform", "Up", "UsageError", "Watchdog", "WrongProcess", "WrongType",
-    "WsAdapterError", "load",
+    "TimeoutsTable", "Tls", "TlsTable", "UnknownEndpoint", "UnsupportedPlatform", "Up", "UsageError", "Watchdog",
+    "WatchdogTable", "WrongProcess", "WrongType", "WsAdapterError", "load",
 ]  # fmt: skip
 
 

@@ -30,11 +30,12 @@ from wsadapter import capabilities, reports
 from wsadapter.changeover import Changeover
 from wsadapter.child import Listener, OwnerChild
 from wsadapter.child_state import State
-from wsadapter.config.interpolate import expand_endpoint, mask_url
+from wsadapter.config.interpolate import expand_endpoint
 from wsadapter.contract import commands, items, record
 from wsadapter.contract.commands import Assignment, Command, Report
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.errors import ConfigError, NotConnected
+from wsadapter.contract.masking import mask_url
 from wsadapter.contract.quarantine import Quarantine
 from wsadapter.contract.reasons import Reason
 from wsadapter.contract.record import ANSWER, Lone, Record

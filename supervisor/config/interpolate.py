@@ -4,8 +4,7 @@
     ${file:PATH}   the content of a file, less one final newline
     $${            a literal ${
 
-Whatever goes wrong is told with the reference, never with a value: the values are secrets. For the same reason
-`mask_url` hides what a URL may carry.
+Whatever goes wrong is told with the reference, never with a value: the values are secrets.
 """
 
 from __future__ import annotations
@@ -26,14 +25,12 @@ EXPANDED: Final = (
     "heartbeat.payload", "heartbeat.reply",
 )  # fmt: skip
 """The settings of an endpoint in which references are filled in."""
-MASK: Final = "***"
 
 _IN_THE_HANDSHAKE: Final = frozenset({"url", "headers", "subprotocols", "proxy", "bind", "tls.server_name"})
 _LARGEST_FILE: Final = 1024 * 1024
 _TOKEN: Final = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_AUTHORITY: Final = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)?(?:[^/?#]*@)?")
 
 
 class Reference(NamedTuple):
@@ -137,18 +134,6 @@ def _each_string(value: Any, path: str, change: Callable[[str, str], str]) -> An
 def anchor_value(value: Any, base_dir: Path) -> Any:
     """`anchor` for a setting, lists and tables included."""
     return _each_string(value, "", lambda text, _: anchor(text, base_dir))
-
-
-def mask_url(url: str) -> str:
-    """`url` fit to be shown: user info and query are replaced by ***. Never raises, whatever `url` is."""
-    before_fragment, hash_sign, _ = url.partition("#")
-    before_query, question, _ = before_fragment.partition("?")
-    found = _AUTHORITY.match(before_query)
-    scheme = found[1] or "" if found else ""
-    rest = before_query[found.end() :] if found else before_query
-    user = f"{MASK}@" if found and found.end() > len(scheme) else ""
-    hidden = f"?{MASK}" if question else f"#{MASK}" if hash_sign else ""
-    return f"{scheme}{user}{rest}{hidden}"
 
 
 def _parse(found: re.Match[str]) -> Reference:

@@ -18,11 +18,9 @@ import msgspec
 
 from wsadapter.config.quantities import DURATION, SIZE, duration, size
 from wsadapter.config.settings import OutputSettings, Settings
-from wsadapter.contract.endpoint import SECTIONS, Endpoint, to_plain
+from wsadapter.contract.endpoint import RATIOS, SECTIONS, SIZES, Endpoint, to_plain
+from wsadapter.contract.masking import SECRET
 
-_SIZES: Final = frozenset({"max_message", "buffer.max_bytes", "watchdog.memory"})
-_RATIOS: Final = frozenset({"restart.backoff_factor"})
-_SECRET: Final = frozenset({"url", "headers", "proxy", "login", "send_on_up", "tls.key_password", "heartbeat.payload"})
 _OF_SUPERVISOR: Final = ("name", "runtime_dir", "strategy", "spares", "start_method", "busy_poll")
 _LONGEST_SHOWN: Final = 60
 _KINDS: Final = {str: "a string", bool: "true or false", int: "a number", float: "a number", type(None): "nothing"}
@@ -176,10 +174,10 @@ def _settings_of(cls: type[Any], prefix: str = "", only: Iterable[str] | None = 
 
 def _setting(key: str, hint: Any, field: Field[Any]) -> Setting:
     default = field.default if field.default is not MISSING else {}
-    quantity: Literal["duration", "size", ""] = "size" if key in _SIZES else ""
-    if hint is float and key not in _RATIOS:
+    quantity: Literal["duration", "size", ""] = "size" if key in SIZES else ""
+    if hint is float and key not in RATIOS:
         quantity = "duration"
-    return Setting(key, _hint(hint), default, quantity, key in _SECRET)
+    return Setting(key, _hint(hint), default, quantity, key in SECRET)
 
 
 def _of_endpoint() -> dict[str, Setting]:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import json
 import re
-import textwrap
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 from wsadapter.config.dialect import apply_dialect, load_dialect
-from wsadapter.config.interpolate import MASK, mask_url
 from wsadapter.config.quantities import show_duration, show_size
 from wsadapter.config.schema import ENDPOINT, OUTPUT, SUPERVISOR, Setting, flatten
 from wsadapter.config.settings import OutputSettings, Settings
 from wsadapter.contract.endpoint import SECTIONS, Endpoint
+from wsadapter.contract.masking import mask_setting
+from wsadapter.contract.meanings import meanings_of
 
-_ONLY_A_REFERENCE: Final = re.compile(r"\$\{[^}]*\}")
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -52,24 +48,13 @@ def _effective(endpoint: Endpoint, given: frozenset[str]) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for key, value in flatten(apply_dialect(endpoint, dialect, given=given)).items():
         section, _, leaf = key.rpartition(".")
-        (table.setdefault(section, {}) if section else table)[leaf] = _masked(key, value)
+        (table.setdefault(section, {}) if section else table)[leaf] = _shown(key, value)
     return table
 
 
-def _masked(key: str, value: Any) -> Any:
-    if isinstance(value, Mapping) and key != "subscribe":
-        return {name: _mask(str(item)) if key in ("headers", "login") else item for name, item in value.items()}
-    if key in ("url", "proxy"):
-        return mask_url(value) if isinstance(value, str) else [mask_url(url) for url in value]
-    if key == "send_on_up":
-        return [_mask(frame) for frame in value]
-    if key == "tls.key_password":
-        return _mask(value)
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _mask(value: str) -> str:
-    return value if not value or _ONLY_A_REFERENCE.fullmatch(value) else MASK
+def _shown(key: str, value: Any) -> Any:
+    masked = mask_setting(key, value)
+    return list(masked) if isinstance(masked, tuple) else masked
 
 
 def show(settings: Settings) -> str:
@@ -112,12 +97,12 @@ def describe_settings() -> list[Description]:
 
     Needs the package's source files, as `inspect.getsource` does; raises `OSError` without them.
     """
-    meanings = _meanings(Endpoint)
+    meanings = meanings_of(Endpoint)
     for name, section in SECTIONS.items():
-        meanings |= {f"{name}.{key}": text for key, text in _meanings(section).items()}
+        meanings |= {f"{name}.{key}": text for key, text in meanings_of(section).items()}
     return [
-        *_describe("supervisor", SUPERVISOR, _meanings(Settings)),
-        *_describe("output", OUTPUT, _meanings(OutputSettings)),
+        *_describe("supervisor", SUPERVISOR, meanings_of(Settings)),
+        *_describe("output", OUTPUT, meanings_of(OutputSettings)),
         *_describe("endpoints.NAME", ENDPOINT, meanings),
     ]
 
@@ -131,16 +116,3 @@ def _describe(prefix: str, settings: Mapping[str, Setting], meanings: Mapping[st
 
 def _default(setting: Setting) -> str:
     return "" if setting.default is None else _as_toml(setting.default, setting)
-
-
-def _meanings(cls: type[Any]) -> dict[str, str]:
-    """The string below each annotated attribute."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
-    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef))
-    found: dict[str, str] = {}
-    for above, below in pairwise(body):
-        if not isinstance(above, ast.AnnAssign) or not isinstance(above.target, ast.Name):
-            continue
-        if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) and isinstance(below.value.value, str):
-            found[above.target.id] = " ".join(below.value.value.split())
-    return found

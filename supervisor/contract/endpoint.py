@@ -9,12 +9,29 @@ secret is read anew at each connect and never shows in a status, a log or an err
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, fields, is_dataclass
+import reprlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, MISSING, dataclass, field, fields, is_dataclass
 from functools import cache
-from typing import Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_type_hints
 
 from wsadapter.contract.errors import ConfigError, Problem
+from wsadapter.contract.masking import mask_setting
+
+if TYPE_CHECKING:
+    from wsadapter.contract.tables import (
+        BufferTable,
+        FilterTable,
+        HeartbeatTable,
+        HooksTable,
+        LimitsTable,
+        RequestTable,
+        RestartTable,
+        Size,
+        TimeoutsTable,
+        TlsTable,
+        WatchdogTable,
+    )
 
 RestartType = Literal["permanent", "transient", "temporary"]
 OnExceeded = Literal["cool_down", "fatal", "stop_supervisor"]
@@ -24,10 +41,49 @@ HeartbeatWhen = Literal["always", "idle"]
 Compression = bool | Literal["no_context_takeover"]
 Subscription = str | Mapping[str, Any]
 """One stream, as the user wrote it: a string, or a table where the exchange wants objects."""
+SIZES: Final = frozenset({"max_message", "buffer.max_bytes", "watchdog.memory"})
+"""The settings, by their dotted keys, that are bytes."""
+RATIOS: Final = frozenset({"restart.backoff_factor"})
+"""Those that are plain numbers. All other floats are seconds."""
+_SHORT: Final = reprlib.Repr()
+_SHORT.maxtuple = _SHORT.maxlist = _SHORT.maxdict = 4
+_SHORT.maxstring, _SHORT.maxother = 200, 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
+class LateDocstring:
+    """A docstring of a class that is made when it is read (`help`, `__doc__`): no import pays for it."""
+
+    def __init__(self, short: str, make: Callable[[type[Any], str], str]) -> None:
+        """`short` stands for it where the source files are not there."""
+        self._short = short
+        self._make = make
+
+    def __get__(self, instance: object, owner: type[Any]) -> str:
+        try:
+            return self._make(owner, self._short)
+        except OSError:
+            return self._short
+
+
+class _Shown:
+    """A `repr` of what differs from the defaults, secrets masked, long lists cut short."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        prefix = next((f"{name}." for name, section in SECTIONS.items() if type(self) is section), "")
+        shown: list[str] = []
+        for f in fields(self):  # type: ignore[arg-type]  # every class derived from it is a dataclass
+            value = getattr(self, f.name)
+            if f.default is MISSING and f.default_factory is MISSING:
+                shown.append(repr(value))
+            elif value != (f.default if f.default is not MISSING else {}):
+                shown.append(f"{f.name}={_SHORT.repr(mask_setting(prefix + f.name, value))}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Filter(_Shown):
     """Globs on stream names, applied in the owner. What they remove is counted as `filtered` and takes no number."""
 
     include: tuple[str, ...] = ()
@@ -36,8 +92,8 @@ class Filter:
     """Not these, also where `include` names them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tls:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Tls(_Shown):
     """TLS for wss://. The default is what the system trusts, with the host name checked."""
 
     verify: bool = True
@@ -62,8 +118,8 @@ class Tls:
     """Keep TLS in a process of its own: then a wss:// connection outlives its owner too."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timeouts:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Timeouts(_Shown):
     """Deadlines of the single steps. Each is finite."""
 
     resolve: float = 5.0
@@ -78,8 +134,8 @@ class Timeouts:
     """Closing handshake, and each rung of the stop ladder (ask, TERM, KILL)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Restart:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Restart(_Shown):
     """When and how fast an endpoint gets a new owner (OTP supervisor: restart type, intensity, period)."""
 
     type: RestartType = "permanent"
@@ -102,8 +158,8 @@ class Restart:
     """For `on_exceeded = "cool_down"`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heartbeat:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Heartbeat(_Shown):
     """What the owner sends to learn that the peer is there."""
 
     kind: HeartbeatKind = "ping"
@@ -126,8 +182,8 @@ class Heartbeat:
     """After so many of them that did not come the connection is given up (`heartbeat_missed`)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watchdog:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Watchdog(_Shown):
     """What ends an owner that is of no use any more. 0 means off."""
 
     startup: float = 30.0
@@ -148,8 +204,8 @@ class Watchdog:
     """The replacement at `max_age` is moved earlier by a random part of this, so that not all go at once."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Buffer:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Buffer(_Shown):
     """What waits for the consumer, per endpoint, in the supervisor."""
 
     max_bytes: int = 64 * 1024 * 1024
@@ -161,8 +217,8 @@ class Buffer:
     """For "conflate": JSON field (dotted path) whose value tells messages apart; empty: the stream."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Limits(_Shown):
     """How fast it may connect and send."""
 
     connects: int | None = None
@@ -181,8 +237,8 @@ class Limits:
         return self.sends_period / self.sends if self.sends else 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Request(_Shown):
     """How requests and their answers find each other. The defaults are JSON-RPC's."""
 
     id: str = "id"
@@ -200,8 +256,8 @@ class Request:
     """How long an answer may take where the request itself says nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+@dataclass(frozen=True, slots=True, repr=False)
+class Endpoint(_Shown):
     """One connection to keep up.
 
     `url` alone gives a connection that stays up. Nested settings may be given as mappings: `restart={"intensity": 3}`.
@@ -254,19 +310,65 @@ class Endpoint:
     """At a planned change of connection (`restart`, `watchdog.max_age`, a changed configuration) the old one is left only when
     the new one is up and subscribed. Where messages have an identity nothing is lost by it, and nothing comes twice."""
     filter: Filter = Filter()
+    """Which streams are delivered."""
     login: Mapping[str, str] = field(default_factory=dict)
     """Key, secret, passphrase, as the dialect asks. With it the dialect logs in at each connection, before it subscribes."""
     hooks: Mapping[str, str] = field(default_factory=dict)
     """Importable functions ("package.module:function") for what a dialect can't say as data, in place of the dialect's own:
     `before_connect`, `sign`, `renew`, `decode`. See `wsadapter.worker.hooks`."""
     tls: Tls = Tls()
+    """For wss://: what to trust, what to show, what to keep apart."""
     timeouts: Timeouts = Timeouts()
+    """Deadlines of single steps."""
     restart: Restart = Restart()
+    """When and how fast it gets a new owner."""
     heartbeat: Heartbeat = Heartbeat()
+    """How the owner learns that the peer is there."""
     watchdog: Watchdog = Watchdog()
+    """What ends an owner that is of no use any more."""
     buffer: Buffer = Buffer()
+    """What waits for the consumer."""
     limits: Limits = Limits()
+    """How fast it may connect and send."""
     request: Request = Request()
+    """How requests and their answers find each other."""
+
+    if TYPE_CHECKING:
+
+        def __init__(  # the fields, and tables where a section is meant; a test compares them
+            self,
+            name: str,
+            *,
+            url: str | Sequence[str] = "",
+            environment: Literal["live", "test"] = "live",
+            dialect: str = "",
+            subscribe: Sequence[Subscription] = (),
+            subscribe_file: str = "",
+            send_on_up: Sequence[str] = (),
+            headers: Mapping[str, str] = {},
+            subprotocols: Sequence[str] = (),
+            proxy: str = "",
+            bind: str = "",
+            compression: bool = False,
+            decode: str = "",
+            deliver_heartbeats: bool = False,
+            max_message: Size = 64 * 1024 * 1024,
+            replicas: int = 1,
+            identity: str | Sequence[str] = "",
+            gap_check: bool = True,
+            make_before_break: bool = True,
+            filter: Filter | FilterTable = Filter(),  # noqa: A002 - the name of the section
+            login: Mapping[str, str] = {},
+            hooks: Mapping[str, str] | HooksTable = {},  # noqa: B006
+            tls: Tls | TlsTable = Tls(),
+            timeouts: Timeouts | TimeoutsTable = Timeouts(),
+            restart: Restart | RestartTable = Restart(),
+            heartbeat: Heartbeat | HeartbeatTable = Heartbeat(),
+            watchdog: Watchdog | WatchdogTable = Watchdog(),
+            buffer: Buffer | BufferTable = Buffer(),
+            limits: Limits | LimitsTable = Limits(),
+            request: Request | RequestTable = Request(),
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         problems: list[Problem] = []
@@ -297,6 +399,16 @@ SECTIONS: dict[str, type[Any]] = {
     "request": Request,
 }
 """The nested sections of an endpoint, `[endpoints.NAME.SECTION]` in TOML."""
+
+
+def _describe(cls: type[Any], short: str) -> str:
+    from wsadapter.contract.settings_help import describe  # only for who reads it
+
+    return describe(cls, short)
+
+
+for _class in (Endpoint, *SECTIONS.values()):
+    _class.__doc__ = cast("str", LateDocstring(_class.__doc__ or "", _describe))
 
 
 def _section(section: type[Any], values: Mapping[str, Any], path: str, problems: list[Problem]) -> Any:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsadapter.config.interpolate import UnresolvedReference, anchor, expand, expand_endpoint, mask_url, references
+from wsadapter.config.interpolate import UnresolvedReference, anchor, expand, expand_endpoint, references
 from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.masking import mask_url
 
 ENVIRON = {"KEY": "k-123", "EMPTY": "", "NESTED": "${KEY}", "BREAK": "a\r\nEvil: 1"}
 
