@@ -349,7 +349,7 @@ class Endpoint(_Shown):
             subprotocols: Sequence[str] = (),
             proxy: str = "",
             bind: str = "",
-            compression: bool = False,
+            compression: Compression = False,
             decode: str = "",
             deliver_heartbeats: bool = False,
             max_message: Size = 64 * 1024 * 1024,
