@@ -5,18 +5,18 @@ A test compares the file with what this prints, so no setting, event, reason, co
 
 from __future__ import annotations
 
-import ast
 import inspect
 import re
-import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 
+from wsadapter import status
 from wsadapter.__main__ import DONE, NOT_DONE, NOTHING_RUNS, USAGE
 from wsadapter.config import describe_settings
 from wsadapter.console.runner import EXIT_CODES
 from wsadapter.contract import items, reasons
 from wsadapter.contract.items import DROP_CAUSES, EVENT_NAMES, GAP_CAUSES, Event, Message
+from wsadapter.contract.meanings import meanings_of, types_of
 from wsadapter.managed import STATES
 
 _HEAD = """\
@@ -78,6 +78,7 @@ def reference() -> Iterator[str]:
     yield from _table(("key", "meaning"), [row for row in _attributes(reasons.Reason) if row[0] != "`kind`"])
     yield "\n## States of an endpoint\n"
     yield from _table(("state", "meaning"), [(f"`{state}`", meaning) for state, meaning in STATES.items()])
+    yield from _status()
     yield "\n## Commands\n"
     yield from _table(("command", "what it does"), [(f"`{command}`", meaning) for command, meaning in _COMMANDS])
     yield "\n## Signals of the runner\n"
@@ -98,6 +99,45 @@ def _settings() -> list[tuple[str, ...]]:
         kind = setting.type.split(" (")[0]
         rows.append((f"`{key}`", f"`{setting.default}`" if setting.default else "", kind, setting.meaning))
     return rows
+
+
+_PROMISE = """\
+`Supervisor.status()`, the control socket and `python -m wsadapter status --json` give a `Status`, `Pool.status()` a
+`PoolStatus`; both are typed (`from wsadapter import Status, EndpointStatus`). What is listed here is a promise:
+
+- no key is removed or renamed, and none changes its type, unit or meaning, unless `format` is raised (the changelog says so);
+- every key is there, unless its type says "may be missing"; null means what the line says;
+- new keys, new states, new kinds of reasons may come with any version: a program passes over what it does not know.
+"""
+_JSON_TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "None": "null"}
+
+
+def _status() -> Iterator[str]:
+    yield "\n## Status\n"
+    yield _PROMISE
+    for kind in status.SCHEMA:
+        yield f"### `{kind.__name__}`\n"
+        yield f"{inspect.cleandoc(kind.__doc__ or '')}\n".replace("\n", " ").strip() + "\n"
+        meanings = meanings_of(kind)
+        yield from _table(
+            ("key", "type", "meaning"),
+            [(f"`{name}`", _json_type(written), meanings.get(name, "")) for name, written in types_of(kind).items()],
+        )
+        yield ""
+
+
+def _json_type(written: str) -> str:
+    """A type of the status, as written, in the words of JSON."""
+    if inside := re.fullmatch(r"NotRequired\[(.+)\]", written):
+        return f"{_json_type(inside[1])}; may be missing"
+    if inside := re.fullmatch(r"dict\[str, (.+)\]", written):
+        return f"object, each value: {_json_type(inside[1])}"
+    if inside := re.fullmatch(r"list\[(.+)\]", written):
+        return f"array of {_json_type(inside[1])}"
+    if " | " in written:
+        return " or ".join(map(_json_type, written.split(" | ")))
+    named = getattr(status, written, None)
+    return f"`{written}`" if named in status.SCHEMA else "string" if named is not None else _JSON_TYPES[written]
 
 
 def _section(title: str, key: str, meanings: Iterable[tuple[str, str]]) -> Iterator[str]:
@@ -122,8 +162,11 @@ def _attributes(kind: type) -> list[tuple[str, str]]:
     known = kind._fields if issubclass(kind, tuple) else [f.name for f in fields(kind)]
     if issubclass(kind, Event):
         known = [name for name in known if name not in {f.name for f in fields(Event)}]
-    meanings = _strings_below(kind)
-    return [(f"`{name}`", meanings.get(name, _PLAIN.get((kind, name), ""))) for name in known]
+    meanings = meanings_of(kind)
+    return [
+        (f"`{name}`", re.sub(r"One of `\w+`", "One of those below", meanings.get(name, _PLAIN.get((kind, name), ""))))
+        for name in known
+    ]
 
 
 _PLAIN = {
@@ -143,18 +186,6 @@ _PLAIN = {
     (items.LateAnswer, "data"): "The answer.",
     (items.Fatal, "reason"): "As in `down`.",
 }
-
-
-def _strings_below(kind: type) -> dict[str, str]:
-    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    assert isinstance(tree, ast.ClassDef)
-    found: dict[str, str] = {}
-    for before, node in zip(tree.body, tree.body[1:], strict=False):
-        named = isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name)
-        if named and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            text = inspect.cleandoc(str(node.value.value)).replace("\n", " ")
-            found[before.target.id] = re.sub(r"One of `\w+`", "One of those below", text)
-    return found
 
 
 if __name__ == "__main__":

@@ -90,6 +90,17 @@ if TYPE_CHECKING:
     from wsadapter.monitor import Monitor
     from wsadapter.pool import Pool
     from wsadapter.requests import Pending
+    from wsadapter.status import (
+        Capabilities,
+        EndpointState,
+        EndpointStatus,
+        ExitStatus,
+        MemberStatus,
+        PoolMemberStatus,
+        PoolStatus,
+        Status,
+        SubscriptionStatus,
+    )
     from wsadapter.stream import Stream
     from wsadapter.supervisor import Supervisor
 
@@ -99,6 +110,10 @@ _HOME = {
     "wsadapter.monitor": ("Monitor",),
     "wsadapter.requests": ("Pending",),
     "wsadapter.pool": ("Pool",),
+    "wsadapter.status": (
+        "Capabilities", "EndpointState", "EndpointStatus", "ExitStatus", "MemberStatus", "PoolMemberStatus", "PoolStatus",
+        "Status", "SubscriptionStatus",
+    ),
     "wsadapter.config": ("Settings", "load"),
     "wsadapter.contract.endpoint": (
         "Buffer", "Endpoint", "Filter", "Heartbeat", "Limits", "Request", "Restart", "Timeouts", "Tls", "Watchdog",
@@ -122,14 +137,15 @@ _HOME = {
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [  # noqa: PLE0604, PLE0605, RUF100 - each is in _MODULE_OF, which a test compares with the imports above
-    "AllFatal", "AlreadyRunning", "Answer", "AnyEvent", "Batch", "Buffer", "BufferTable", "ClockStep", "ClosedError",
-    "ConcurrentIteration", "ConfigError", "Down", "Dropped", "DuplicateEndpoint", "DuplicateRequest", "Endpoint", "Event",
-    "Fatal", "Filter", "FilterTable", "Gap", "Heartbeat", "HeartbeatTable", "HooksTable", "Item", "LateAnswer", "Limits",
-    "LimitsTable", "LostError", "Message", "Monitor", "MonitorReleased", "NotConnected", "NotSent", "OutcomeUnknown", "Pending",
-    "Pool", "Reason", "Rejected", "Request", "RequestRejected", "RequestTable", "Restart", "RestartTable", "Restored",
-    "SendFailed", "Settings", "Stalled", "Started", "Stream", "Subscribed", "Supervisor", "SupervisorStopped", "Timeouts",
-    "TimeoutsTable", "Tls", "TlsTable", "UnknownEndpoint", "UnsupportedPlatform", "Up", "UsageError", "Watchdog",
-    "WatchdogTable", "WrongProcess", "WrongType", "WsAdapterError", "load",
+    "AllFatal", "AlreadyRunning", "Answer", "AnyEvent", "Batch", "Buffer", "BufferTable", "Capabilities", "ClockStep",
+    "ClosedError", "ConcurrentIteration", "ConfigError", "Down", "Dropped", "DuplicateEndpoint", "DuplicateRequest", "Endpoint",
+    "EndpointState", "EndpointStatus", "Event", "ExitStatus", "Fatal", "Filter", "FilterTable", "Gap", "Heartbeat",
+    "HeartbeatTable", "HooksTable", "Item", "LateAnswer", "Limits", "LimitsTable", "LostError", "MemberStatus", "Message",
+    "Monitor", "MonitorReleased", "NotConnected", "NotSent", "OutcomeUnknown", "Pending", "Pool", "PoolMemberStatus",
+    "PoolStatus", "Reason", "Rejected", "Request", "RequestRejected", "RequestTable", "Restart", "RestartTable", "Restored",
+    "SendFailed", "Settings", "Stalled", "Started", "Status", "Stream", "Subscribed", "SubscriptionStatus", "Supervisor",
+    "SupervisorStopped", "Timeouts", "TimeoutsTable", "Tls", "TlsTable", "UnknownEndpoint", "UnsupportedPlatform", "Up",
+    "UsageError", "Watchdog", "WatchdogTable", "WrongProcess", "WrongType", "WsAdapterError", "load",
 ]  # fmt: skip
 
 

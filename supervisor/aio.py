@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from wsadapter.arguments import Data
 from wsadapter.bridge import AsyncBridge
@@ -18,6 +18,7 @@ from wsadapter.contract.items import Answer, AnyEvent, Batch, Down, Item, Up
 from wsadapter.monitor import Monitor
 from wsadapter.payload import Payload
 from wsadapter.requests import Pending
+from wsadapter.status import Status
 
 if TYPE_CHECKING:
     from wsadapter.supervisor import Supervisor
@@ -81,7 +82,7 @@ class AsyncSupervisor:
         """As `Supervisor.remove`."""
         await asyncio.to_thread(self._supervisor.remove, name)
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self) -> Status:
         """As `Supervisor.status`."""
         return self._supervisor.status()
 

@@ -11,7 +11,9 @@ import sys
 import tempfile
 from functools import cache
 
+from wsadapter.config.settings import StartMethod
 from wsadapter.contract.errors import UnsupportedPlatform
+from wsadapter.status import Capabilities
 
 
 def portable() -> bool:
@@ -61,12 +63,12 @@ def temporary_folder() -> bool:
     return True
 
 
-def start_method(wanted: str) -> str:
+def start_method(wanted: str) -> StartMethod:
     """"forkserver" or "spawn", whichever of the wanted and the possible is to be used."""
     return "forkserver" if wanted == "forkserver" and forkserver() else "spawn"
 
 
-def summary(wanted_start_method: str) -> dict[str, str]:
+def summary(wanted_start_method: StartMethod) -> Capabilities:
     """For the status: what is used of what there could be."""
     return {
         "death": "pidfd" if pidfd() else "sentinel and waitpid",

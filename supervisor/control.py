@@ -28,6 +28,7 @@ from wsadapter.contract.errors import UnknownEndpoint, WsAdapterError
 from wsadapter.instance import Instance, connect
 from wsadapter.poller import READ, WRITE
 from wsadapter.reactor import Reactor
+from wsadapter.status import Status
 
 logger = logging.getLogger("wsadapter.control")
 
@@ -66,7 +67,7 @@ class Commanded(Protocol):
 
     @property
     def state(self) -> str: ...
-    def status(self) -> dict[str, Any]: ...
+    def status(self) -> Status: ...
     def begin_restart(self, name: str) -> Future[None]: ...
     def ask_to_stop(self) -> bool: ...
     def begin_giving(self, peer: socket.socket, asked: dict[str, Any]) -> None:
@@ -218,9 +219,10 @@ class ControlServer:
         if client not in self._clients:
             return
         error = future.exception()
-        now = self._supervisor.status()["endpoints"].get(name, {})
+        now = self._supervisor.status()["endpoints"].get(name)
         if error is None:
-            client.answer({"ok": True, "endpoint": name, "epoch": now.get("epoch"), "pid": now.get("pid")})
+            epoch, pid = (now["epoch"], now["pid"]) if now is not None else (None, None)
+            client.answer({"ok": True, "endpoint": name, "epoch": epoch, "pid": pid})
         else:
             client.answer(_failure(str(error)))
         self._serve(client, WRITE)

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from wsadapter.contract.endpoint import Subscription
+from wsadapter.status import SubscriptionStatus
 
 
 def key_of(stream: Subscription) -> str:
@@ -85,7 +86,7 @@ class Ledger:
         self.login_at = self.heartbeat_at = self.token = None
         return confirmed
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> SubscriptionStatus:
         """For the status."""
         return {
             "wanted": len(self.wanted),

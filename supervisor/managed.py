@@ -22,7 +22,7 @@ from functools import partial
 from itertools import count
 from random import random
 from time import monotonic, time_ns
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
@@ -51,6 +51,7 @@ from wsadapter.poison import FRUITLESS, cut_out
 from wsadapter.reactor import Reactor, Timer
 from wsadapter.requests import Pending, Requests
 from wsadapter.restart import ConnectBudget, Decision, RestartPolicy, Verdict, asked_to_wait
+from wsadapter.status import EndpointState, EndpointStatus, exit_status
 from wsadapter.succession import Succession
 from wsadapter.tellings import Tellings
 from wsadapter.tls_holder import TlsHolder
@@ -305,11 +306,11 @@ class ManagedEndpoint:
         else:
             self.restart("changed", afresh=True)
 
-    def status(self) -> dict[str, Any]:
-        """For the status, see DESIGN's command-line contract."""
+    def status(self) -> EndpointStatus:
+        """For the status. Its `group` and its process's `memory` are added by those who know them."""
         now = monotonic()
         return {
-            "state": self.state,
+            "state": cast("EndpointState", self.state),
             "pid": self.pid,
             "epoch": self.epoch,
             "uptime": round(now - self._up_since, 3) if self._up_since is not None else None,
@@ -328,9 +329,11 @@ class ManagedEndpoint:
             "rtt": self.rtt,
             "buffered": self.account.waiting,
             "pending": self.requests.waiting,
-            "last_exit": self.last_exit.to_json() if self.last_exit else None,
+            "memory": None,
+            "last_exit": exit_status(self.last_exit),
             "url": mask_url(self._current_url()),
             "subscriptions": self.ledger.to_json(),
+            "group": None,
         }
 
     # -- the next owner --------------------------------------------------------------------------------------------------

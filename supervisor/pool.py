@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from time import monotonic
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Final, Literal, Self, cast
 
 from wsadapter.arguments import check_kind
 from wsadapter.contract.endpoint import Endpoint
@@ -29,6 +29,7 @@ from wsadapter.payload import Payload
 from wsadapter.replicas import Replicas
 from wsadapter.requests import Pending
 from wsadapter.routing import Health, PoolState, choose, state_of
+from wsadapter.status import EndpointState, PoolMemberStatus, PoolStatus
 from wsadapter.stream import Stream
 from wsadapter.supervisor import Supervisor
 
@@ -191,13 +192,13 @@ class Pool:
         if not self.supervisor.reactor.run_until(lambda: self.state == "operational", timeout):
             raise TimeoutError(f"pool {self.name} is {self.state} after {timeout} s: {self._count_up()} of {self.size} up")
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> PoolStatus:
         """How it is, as plain JSON values; `failures` are those of the last 30 seconds, `rtt` is seconds."""
         if self.supervisor.state == "stopped":
             return self._status()
         return self.supervisor.reactor.call(self._status)
 
-    def _status(self) -> dict[str, Any]:
+    def _status(self) -> PoolStatus:
         now = monotonic()
         return {
             "name": self.name,
@@ -276,12 +277,12 @@ class _Member:
         elif isinstance(error, OutcomeUnknown):
             self.health.failed(monotonic())
 
-    def status(self, now: float) -> dict[str, Any]:
+    def status(self, now: float) -> PoolMemberStatus:
         """For the pool's status."""
         self.look()
         health, managed = self.health, self.managed
         return {
-            "state": managed.state,
+            "state": cast("EndpointState", managed.state),
             "pid": managed.pid,
             "epoch": managed.epoch,
             "pending": health.pending,

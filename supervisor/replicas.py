@@ -40,6 +40,7 @@ from wsadapter.payload import Payload
 from wsadapter.reactor import Reactor, Timer
 from wsadapter.requests import Pending
 from wsadapter.restart import ConnectBudget, Decision, Verdict
+from wsadapter.status import SUMMED, EndpointStatus, MemberStatus, exit_status
 
 logger = logging.getLogger("wsadapter.supervisor")
 
@@ -254,29 +255,38 @@ class Replicas:
         for member in self._members.values():
             member.sys_path = path
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> EndpointStatus:
         """As of one endpoint; the sums of all, and each under `members`."""
         each = {number: member.status() for number, member in self._members.items()}
         whole = self._speaker.status()
-        for key in ("messages", "bytes", "restarts", "gaps", "handoffs", "filtered", "torn", "pending"):
+        for key in SUMMED:
             whole[key] = sum(status[key] for status in each.values())
         heard = [status["silence"] for status in each.values() if status["silence"] is not None]
         whole["silence"] = min(heard, default=None)
-        whole["last_exit"] = self.last_exit.to_json() if self.last_exit else None
+        whole["last_exit"] = exit_status(self.last_exit)
         whole["live"] = self.live
-        shown = ("state", "pid", "epoch", "uptime", "messages", "restarts", "silence", "rtt", "last_exit", "subscriptions")
-        whole["members"] = [
-            {
-                "member": number,
-                "lead": number == self.merge.lead,
-                "aligned": self.merge.is_settled(number),
-                "held": self.merge.holds(number),
-                "missed": self.merge.missed[number],
-            }
-            | {key: status[key] for key in shown}
-            for number, status in each.items()
-        ]
+        whole["members"] = [self._status_of(number, status) for number, status in each.items()]
         return whole
+
+    def _status_of(self, number: int, status: EndpointStatus) -> MemberStatus:
+        return {
+            "member": number,
+            "lead": number == self.merge.lead,
+            "aligned": self.merge.is_settled(number),
+            "held": self.merge.holds(number),
+            "missed": self.merge.missed[number],
+            "state": status["state"],
+            "pid": status["pid"],
+            "epoch": status["epoch"],
+            "uptime": status["uptime"],
+            "messages": status["messages"],
+            "restarts": status["restarts"],
+            "silence": status["silence"],
+            "rtt": status["rtt"],
+            "memory": None,
+            "last_exit": status["last_exit"],
+            "subscriptions": status["subscriptions"],
+        }
 
     # -- what the members show -------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from wsadapter.arguments import as_name
 from wsadapter.config import checked
@@ -16,6 +16,7 @@ from wsadapter.managed import ManagedEndpoint, Office
 from wsadapter.reload import reload, with_dialect
 from wsadapter.replicas import Replicas
 from wsadapter.shards import MARK, capacity, parts, spread
+from wsadapter.status import EndpointStatus
 
 Kept = ManagedEndpoint | Replicas
 
@@ -83,7 +84,7 @@ class Roster:
         """Those that were removed, or are awaited to end, too."""
         return (*self.endpoints.values(), *self._removed.values(), *self.awaiting)
 
-    def status(self) -> dict[str, dict[str, Any]]:
+    def status(self) -> dict[str, EndpointStatus]:
         """Of each endpoint."""
         return {name: {**managed.status(), "group": self._group_of(name)} for name, managed in self.endpoints.items()}
 

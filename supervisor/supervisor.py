@@ -27,6 +27,7 @@ from wsadapter.aio import AsyncSupervisor
 from wsadapter.arguments import Data, as_list, as_outgoing, as_streams, check_kind
 from wsadapter.child import Listener, OwnerChild
 from wsadapter.config import Settings, check_endpoint, checked, load
+from wsadapter.config.settings import StartMethod, Strategy
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.errors import AllFatal, ConfigError, DuplicateEndpoint, SupervisorStopped, UsageError
 from wsadapter.contract.items import Answer, AnyEvent, Batch, ClockStep, Event, Item, Started
@@ -42,6 +43,7 @@ from wsadapter.restart import ConnectBudget, Decision, Verdict
 from wsadapter.roster import Kept, Roster
 from wsadapter.shards import together
 from wsadapter.spares import Spares
+from wsadapter.status import FORMAT, Status
 from wsadapter.stream import Stream
 from wsadapter.takeover import whole
 from wsadapter.version import VERSION
@@ -55,7 +57,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("wsadapter.supervisor")
 
 T = TypeVar("T")
-Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
 _PIPE_MOST = 1 << 20
 _PIPES_TOGETHER = 32 << 20
 """Bytes of pipe that all owners share evenly: an ordinary user's total is bounded, and beyond it new pipes shrink to 8 KiB."""
@@ -79,7 +80,7 @@ class Supervisor:
         runtime_dir: str = "",
         strategy: Strategy = "one_for_one",
         spares: int = 1,
-        start_method: Literal["forkserver", "spawn"] = "forkserver",
+        start_method: StartMethod = "forkserver",
         busy_poll: float = 0.0,
         given: Mapping[str, Collection[str]] | None = None,
     ) -> None:
@@ -367,8 +368,11 @@ class Supervisor:
 
         return self._do(enter)
 
-    def status(self) -> dict[str, Any]:
-        """How all is, as plain JSON values: for the supervisor and, under `endpoints`, for each endpoint."""
+    def status(self) -> Status:
+        """How all is, as plain JSON values: for the supervisor and, under `endpoints`, for each endpoint.
+
+        What the keys mean is in ops/REFERENCE.md and in `wsadapter.status`. It works after `stop()` too.
+        """
         if self._state == "stopped":
             return self._status()
         status = self._do(self._status)
@@ -411,8 +415,9 @@ class Supervisor:
         if self._state == "running" and not waits:
             managed.start()
 
-    def _status(self) -> dict[str, Any]:
+    def _status(self) -> Status:
         return {
+            "format": FORMAT,
             "name": self.name,
             "run": self.run,
             "pid": os.getpid(),

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.feeds import DEADLINE, SOON
+from tests.support.schema import deviations
 from tests.support.waiting import wait_until
 from wsadapter import (
     Answer,
@@ -25,6 +26,7 @@ from wsadapter import (
     NotSent,
     OutcomeUnknown,
     Pool,
+    PoolStatus,
     RequestRejected,
     Supervisor,
     UsageError,
@@ -176,6 +178,7 @@ def test_states_and_status() -> None:
                     assert pool.request({"method": "a", "order": state}, DEADLINE).json()["result"] == "a"
             status = pool.status()
         assert json.loads(json.dumps(status)) == status
+        assert deviations(status, PoolStatus) == []
         assert (status["size"], status["min_up"], status["state"]) == (3, 2, "down")
         assert pool.status()["up"] == 0
 

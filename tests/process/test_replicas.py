@@ -23,8 +23,9 @@ from tests.support.feeds import (
     numbered,
     to_the_end,
 )
+from tests.support.schema import deviations
 from tests.support.waiting import wait_until
-from wsadapter import ConfigError, Down, Endpoint, Gap, Item, Supervisor, Up
+from wsadapter import ConfigError, Down, Endpoint, Gap, Item, Status, Supervisor, Up
 from wsadapter.config import checked
 from wsadapter.testing import Exchange
 
@@ -83,6 +84,7 @@ def test_both_deliver_and_each_message_comes_once() -> None:
         items += collect(feed, is_message("a"))
         are_aligned(feed, items)
         assert ex.connections == 2
+        assert deviations(feed.status(), Status) == []
         status = feed.status()["endpoints"]["a"]
         assert status["live"] == 2
         assert [member["lead"] for member in status["members"]].count(True) == 1

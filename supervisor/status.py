@@ -1,0 +1,242 @@
+"""The status as typed values: what `Supervisor.status()`, `Pool.status()` and `python -m wsadapter status --json` return.
+
+All values are plain JSON values. The keys, their types, units and meanings are a promise (`FORMAT`): ops/REFERENCE.md is made
+from this file, and tests compare both with a running supervisor.
+"""
+
+# Without postponed annotations: at run time too `NotRequired` shall say which keys may be missing.
+from typing import Final, Literal, NotRequired, TypedDict, cast
+
+from wsadapter.config.settings import StartMethod, Strategy
+from wsadapter.contract.reasons import Reason
+from wsadapter.routing import PoolState
+
+FORMAT: Final = 1
+"""Raised if a key is removed, renamed, or changes its type, unit or meaning. New keys do not raise it."""
+SupervisorState = Literal["new", "running", "stopping", "stopped"]
+EndpointState = Literal["starting", "connecting", "up", "backoff", "cooling_down", "stopping", "stopped", "fatal"]
+
+
+class Capabilities(TypedDict):
+    """What is used of what the platform could offer."""
+
+    death: str
+    """How the death of an owner is noticed: "pidfd", or "sentinel and waitpid"."""
+    poll: str
+    """"epoll" or "selectors"."""
+    start_method: StartMethod
+    """How owners are started."""
+    handoff: str
+    """What becomes of a ws:// connection whose owner dies: "ws:// without loss" or "reconnect"."""
+
+
+class ExitStatus(TypedDict):
+    """A `Reason` as JSON: what does not apply is left out."""
+
+    kind: str
+    """One of the kinds of a `down` reason."""
+    code: NotRequired[int]
+    """WebSocket close code."""
+    text: NotRequired[str]
+    """The close reason, or the text of the last error."""
+    status: NotRequired[int]
+    """HTTP status of a refused handshake."""
+    body: NotRequired[str]
+    """The first 4 KiB of a refused handshake's body."""
+    retry_after: NotRequired[float]
+    """Seconds that the peer asked us to wait."""
+    exit_code: NotRequired[int]
+    """Of the process."""
+    signal: NotRequired[str]
+    """Name of the signal that ended the process."""
+
+
+class SubscriptionStatus(TypedDict):
+    """How the subscriptions of a connection are."""
+
+    wanted: int
+    """Streams that are wanted."""
+    confirmed: int
+    """Of these, confirmed by the peer on this connection, or sent where nothing confirms."""
+    live: int
+    """Of these, those of which something was received on this connection."""
+    rejected: dict[str, str]
+    """The streams that the peer refused, with its error."""
+
+
+class MemberStatus(TypedDict):
+    """One of the replicas of an endpoint. The keys that an endpoint has too mean the same, for this connection alone."""
+
+    member: int
+    """Its number, from 1."""
+    lead: bool
+    """Whether it is the replica that the others are compared with."""
+    aligned: bool
+    """Whether its place in the common stream is known, so that its end would lose nothing."""
+    held: int
+    """Messages that wait for their place in the common stream."""
+    missed: int
+    """Messages that other replicas showed and this one did not, since it was added."""
+    state: EndpointState
+    """See "States of an endpoint"."""
+    pid: int | None
+    """Of its owner process; null if there is none."""
+    epoch: int
+    """Of its last owner."""
+    uptime: float | None
+    """Seconds since its connection opened; null if it has none."""
+    messages: int
+    """Messages of it that were delivered or dropped; what another replica showed first does not count."""
+    restarts: int
+    """Owners that were replaced, as planned or not."""
+    silence: float | None
+    """Seconds since a message was received, or the connection opened; null before the first time."""
+    rtt: float | None
+    """Seconds of the last heartbeat's round trip; null if none was measured."""
+    memory: int | None
+    """Resident bytes of the owner process; null if there is none."""
+    last_exit: ExitStatus | None
+    """Why its last epoch ended; null if none has."""
+    subscriptions: SubscriptionStatus
+    """How its subscriptions are."""
+
+
+class EndpointStatus(TypedDict):
+    """One endpoint; with `replicas`, the sums of all its connections. Counts begin when the endpoint is added, and go on over a
+    takeover."""
+
+    state: EndpointState
+    """See "States of an endpoint"."""
+    pid: int | None
+    """Of its owner process; null if there is none."""
+    epoch: int
+    """Of its last owner: 1, 2, 3 ...; 0 before the first."""
+    uptime: float | None
+    """Seconds since its connection opened; null if it has none."""
+    messages: int
+    """Messages received and numbered."""
+    bytes: int
+    """Bytes received on its connections, after TLS: the frames, not the payloads."""
+    restarts: int
+    """Owners that were replaced, as planned or not."""
+    gaps: int
+    """`Gap` events."""
+    handoffs: int
+    """Connections that a new owner went on with, without a loss."""
+    in_custody: bool
+    """Whether its connection would outlive its owner now."""
+    successor: str | None
+    """How far the next owner of a planned change is: "booked", "hired", "connecting", "settling", "ready"; null if there is
+    none."""
+    holder: int | None
+    """Pid of the process that holds its TLS (`tls.holder`); null if there is none."""
+    dropped: int
+    """Messages of `Dropped` events with a number."""
+    filtered: int
+    """Messages that `filter` or a decode hook removed."""
+    torn: int
+    """Owners that died while they wrote a record; what it held is read again, or told by a `Gap`."""
+    silence: float | None
+    """Seconds since a message was received, or the connection opened; null before the first time."""
+    rtt: float | None
+    """Seconds of the last heartbeat's round trip; null if none was measured."""
+    buffered: int
+    """Bytes that wait for the consumer."""
+    pending: int
+    """Requests that wait for their answer."""
+    memory: int | None
+    """Resident bytes of the owner process; null if there is none."""
+    last_exit: ExitStatus | None
+    """Why its last epoch ended; null if none has."""
+    url: str
+    """Where it connects, user info and query masked."""
+    subscriptions: SubscriptionStatus
+    """How its subscriptions are."""
+    group: str | None
+    """Of a shard: the endpoint that it is a part of; null otherwise."""
+    live: NotRequired[int]
+    """Only with `replicas`: how many have a connection."""
+    members: NotRequired[list[MemberStatus]]
+    """Only with `replicas`: each of them."""
+
+
+class Status(TypedDict):
+    """The whole supervisor."""
+
+    format: int
+    """Of this schema: 1."""
+    name: str
+    """Of the supervisor; empty if it has none."""
+    run: str
+    """Unique in the world; (run, endpoint, number) names one message."""
+    pid: int
+    """Of the supervisor's process."""
+    version: str
+    """Of wsadapter."""
+    state: SupervisorState
+    """"new", "running", "stopping" or "stopped"."""
+    uptime: float
+    """Seconds since it was started; before, since it was made."""
+    strategy: Strategy
+    """Who else restarts when an owner ends."""
+    spares: int
+    """Warm owners that wait for work."""
+    capabilities: Capabilities
+    """What is used of what the platform could offer."""
+    runtime: str | None
+    """Path of the control socket, or its abstract name; null without a name."""
+    endpoints: dict[str, EndpointStatus]
+    """Each endpoint by its name."""
+
+
+class PoolMemberStatus(TypedDict):
+    """One member of a pool."""
+
+    state: EndpointState
+    """See "States of an endpoint"."""
+    pid: int | None
+    """Of its owner process; null if there is none."""
+    epoch: int
+    """Of its last owner."""
+    pending: int
+    """Requests that wait for their answer."""
+    rtt: float | None
+    """Seconds from a request to its answer, averaged; before the first, of its heartbeat; null if not known."""
+    failures: int
+    """Requests and connections that it lost within the last 30 seconds."""
+    requests: int
+    """Requests that it was given."""
+
+
+class PoolStatus(TypedDict):
+    """A `Pool`."""
+
+    name: str
+    """Of the pool."""
+    state: PoolState
+    """"operational": at least `min_up` members are up; "down": none is; "degraded": between."""
+    size: int
+    """How many members it has."""
+    min_up: int
+    """How many must be up."""
+    up: int
+    """How many are up."""
+    pending: int
+    """Requests that wait for their answer."""
+    members: dict[str, PoolMemberStatus]
+    """Each member by the name of its endpoint."""
+
+
+SUMMED: Final[tuple[Literal["messages", "bytes", "restarts", "gaps", "handoffs", "filtered", "torn", "pending"], ...]] = (
+    "messages", "bytes", "restarts", "gaps", "handoffs", "filtered", "torn", "pending",
+)  # fmt: skip
+"""The keys of an endpoint with `replicas` that are the sums of those of all its connections."""
+SCHEMA: Final[tuple[type, ...]] = (
+    Status, Capabilities, EndpointStatus, MemberStatus, SubscriptionStatus, ExitStatus, PoolStatus, PoolMemberStatus,
+)  # fmt: skip
+"""All of it, in the order of the documentation."""
+
+
+def exit_status(reason: Reason | None) -> ExitStatus | None:
+    """A reason for the status."""
+    return None if reason is None else cast("ExitStatus", reason.to_json())
