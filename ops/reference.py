@@ -26,7 +26,7 @@ Made by `python ops/reference.py`; a test keeps it true.
 """
 _COMMANDS = [
     ("python -m wsadapter.supervise CONFIG", "runs until told to stop; `wsadapter run CONFIG` is the same"),
-    ("... --check", "checks the configuration, prints every problem with its path, exits with 0 or 2; starts nothing"),
+    ("... --check", "checks the configuration and imports its hooks, prints every problem with its path, exits with 0 or 2"),
     ("... --check --show", "prints the effective settings too, secrets masked"),
     ("... --demo", "needs no network and no file: local exchanges replay recordings over TLS"),
     ("... --duration S", "stops by itself after S seconds"),
@@ -57,6 +57,10 @@ def reference() -> Iterator[str]:
     yield 'Numbers are seconds or bytes; durations may be written `"500ms"`, `"23h"`, sizes `"64MiB"`. `[defaults]` takes'
     yield "every key of an endpoint, for all endpoints. `${NAME}` is taken from the environment, `${file:PATH}` from a file,"
     yield "anew at each connect; `$${` is a literal.\n"
+    yield "The module of a hook (`decode`, `[hooks]`) is searched on Python's `sys.path` (installed packages, `PYTHONPATH`),"
+    yield "then in the folder of the configuration file, then in that of the dialect's file. With the library the folder of the"
+    yield "program is part of `sys.path`; the command line never searches the working folder. Installed packages come first, so"
+    yield "that no file of yours is imported instead of a module of Python or of wsadapter.\n"
     yield from _table(("key", "default", "type", "meaning"), _settings())
     yield "\n## Messages\n"
     yield "A line of the output holds these keys; the payload stands under `data` where it is valid JSON on one line (its"

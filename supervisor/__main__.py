@@ -6,6 +6,11 @@ Exit codes: 0 done (`status`: all endpoints are up), 1 not done (`status`: some 
 
 from __future__ import annotations
 
+from wsadapter.import_path import forget_program_folder
+
+if __name__ == "__main__":
+    forget_program_folder()  # before other modules are imported: a file in the working folder may have the name of one
+
 import argparse
 import os
 import sys
@@ -123,6 +128,12 @@ def _print(text: str) -> None:
 def _fail(error: object, code: int) -> int:
     print(f"wsadapter: {error}", file=sys.stderr)
     return code
+
+
+def script() -> int:
+    """The command `wsadapter`, as it is installed."""
+    forget_program_folder()
+    return main()
 
 
 if __name__ == "__main__":

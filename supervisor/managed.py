@@ -40,6 +40,7 @@ from wsadapter.contract.quarantine import Quarantine
 from wsadapter.contract.reasons import Reason
 from wsadapter.contract.record import ANSWER, Lone, Record
 from wsadapter.custody import NotResumable, Resumption
+from wsadapter.import_path import with_dialect_folder
 from wsadapter.inbox import Account, Inbox, arrival_of, arrival_of_one
 from wsadapter.ledger import Ledger, Numbers
 from wsadapter.merge import are_alike
@@ -485,7 +486,7 @@ class ManagedEndpoint:
             last_number=self.ledger.numbers.last_number,
             last_received_at=self.ledger.numbers.last_received_at,
             quarantine=self.quarantine,
-            sys_path=self.sys_path,
+            sys_path=with_dialect_folder(self.sys_path, endpoint.dialect),
         )
 
     quarantine = ""

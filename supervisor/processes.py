@@ -16,17 +16,18 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec, module_from_spec
 from multiprocessing import (
     forkserver,
     popen_forkserver,
     popen_spawn_posix,
     process,
     reduction,
-    resource_tracker,
     spawn,
     util,
 )
@@ -34,17 +35,20 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import set_spawning_popen
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakSet
 
 import psutil
 
-from wsadapter import capabilities
+from wsadapter import capabilities, import_path
 from wsadapter.contract import entry
 from wsadapter.descriptors import blind
 
 _DESCRIPTORS = 20
 """So many a start needs at one time, the first of a fork server included."""
+_SAFE_PATH: Final = () if getattr(sys, "frozen", False) else ("-P",)
+"""Flags of the interpreter (`python -P`): no module is imported from the working folder."""
 _PIDFD_GET_INFO = 0xC040FF0B
 """_IOWR(0xFF, 11, 64 bytes): linux/pidfd.h, `struct pidfd_info` of its first version."""
 _PIDFD_INFO_SIZE = 64
@@ -121,15 +125,28 @@ class OwnerProcess(process.BaseProcess):
         return not (self.exitcode == 255 and isinstance(self._popen, _ForkServerPopen) and self._popen.server_gone())  # type: ignore[attr-defined]
 
 
+def _preparation(name: str) -> dict[str, Any]:
+    """As `multiprocessing.spawn.get_preparation_data`, without the user's main module, and without its folder in `sys.path`.
+    That the working folder was deleted is no error here."""
+    spawn._check_not_importing_main()  # type: ignore[attr-defined]
+    data = {
+        "name": name,
+        "authkey": process.current_process().authkey,
+        "sys_path": import_path.for_owners(),
+        "sys_argv": sys.argv,
+        "orig_dir": process.ORIGINAL_DIR,  # type: ignore[attr-defined]
+        "dir": import_path.working_folder(),
+        "start_method": multiprocessing.get_start_method(allow_none=True),
+    }
+    return {key: value for key, value in data.items() if value}
+
+
 def _parcel(popen: Any, process_obj: OwnerProcess) -> bytes:
-    """What a new process reads first: how to prepare itself, less the user's main module, and what to run."""
-    preparation = spawn.get_preparation_data(process_obj.name)
-    for key in ("init_main_from_name", "init_main_from_path"):
-        preparation.pop(key, None)
+    """What a new process reads first: how to prepare itself, and what to run."""
     buffer = io.BytesIO()
     set_spawning_popen(popen)
     try:
-        reduction.dump(preparation, buffer)
+        reduction.dump(_preparation(process_obj.name), buffer)
         reduction.dump(process_obj, buffer)
     finally:
         set_spawning_popen(None)
@@ -141,7 +158,7 @@ class _ForkServerPopen(popen_forkserver.Popen):
 
     _fds: list[int]
 
-    def __init__(self, process_obj: OwnerProcess, server: forkserver.ForkServer) -> None:
+    def __init__(self, process_obj: OwnerProcess, server: Any) -> None:
         self._server = server
         super().__init__(process_obj)
 
@@ -154,11 +171,11 @@ class _ForkServerPopen(popen_forkserver.Popen):
         _popens[self] = (lifeline, self.sentinel)
         with open(write_end, "wb") as pipe:
             pipe.write(parcel)
-        self._server_pid = self._server._forkserver_pid  # type: ignore[attr-defined]
+        self._server_pid = self._server._forkserver_pid
         self.pid = forkserver.read_signed(self.sentinel)
 
     def server_gone(self) -> bool:
-        pid = self._server._forkserver_pid  # type: ignore[attr-defined]
+        pid = self._server._forkserver_pid
         return pid is None or pid != self._server_pid or not is_alive(pid)  # another may be in its place by now
 
 
@@ -168,8 +185,6 @@ class _SpawnPopen(popen_spawn_posix.Popen):
     _fds: list[int]
 
     def _launch(self, process_obj: OwnerProcess) -> None:
-        tracker = resource_tracker.getfd()
-        assert tracker is not None
         parcel = _parcel(self, process_obj)
         parcel_read, parcel_write = os.pipe()
         try:
@@ -177,8 +192,9 @@ class _SpawnPopen(popen_spawn_posix.Popen):
             self.finalizer = util.Finalize(self, _close_fds, (self.sentinel, parcel_write))
             _popens[self] = (self.sentinel, parcel_write)
             try:
-                command = spawn.get_command_line(tracker_fd=tracker, pipe_handle=parcel_read)
-                inherited = [*self._fds, tracker, parcel_read, child_alive]
+                executable, *arguments = spawn.get_command_line(pipe_handle=parcel_read)
+                command = [executable, *_SAFE_PATH, *arguments]
+                inherited = [*self._fds, parcel_read, child_alive]
                 self.pid = util.spawnv_passfds(spawn.get_executable(), command, inherited)  # type: ignore[arg-type]
             finally:
                 os.close(child_alive)
@@ -251,20 +267,20 @@ class Launcher:
         self._orders.put(None)
         self._thread.join()
         self._kill_server()  # asked, it would wait for every process that inherited its lifeline, a stranger's too
-        address = self._server._forkserver_address  # type: ignore[attr-defined]
+        address = self._server._forkserver_address
         try:
-            self._server._stop()  # type: ignore[attr-defined]
+            self._server._stop()
         except ChildProcessError:  # somebody else's waitpid(-1) was faster; what comes behind the wait is left to us
             Path(address).unlink(missing_ok=True)
 
     @property
     def lifeline(self) -> int | None:
         """While it is open, the fork server lives."""
-        fd: int | None = self._server._forkserver_alive_fd  # type: ignore[attr-defined]
+        fd: int | None = self._server._forkserver_alive_fd
         return fd
 
     def _kill_server(self) -> None:
-        pid = self._server._forkserver_pid  # type: ignore[attr-defined]
+        pid = self._server._forkserver_pid
         if pid is not None and is_alive(pid):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -272,12 +288,11 @@ class Launcher:
     def _run(self) -> None:
         # Signals are the program's, in its own threads. What is started here inherits the mask, and lifts it when it is
         # ready for them (entry.accept_signals).
-        resource_tracker.ensure_running()  # before: it lifts the mask
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while (order := self._orders.get()) is not None:
             order()
         if self._abandoned:
-            self._server._stop()  # type: ignore[attr-defined]
+            self._server._stop()
 
     def _start(self, name: str, done: Callable[[Started | OSError], None]) -> None:
         if self._abandoned:
@@ -336,8 +351,23 @@ class Launcher:
         return _SpawnPopen(owner)
 
 
-def _new_server() -> forkserver.ForkServer:
-    server = forkserver.ForkServer()
+def _new_server() -> Any:
+    """A `multiprocessing` fork server for us alone, of a copy of its module: it starts with `_SAFE_PATH`, also if the working
+    folder was deleted, and needs no resource tracker. The program's own fork server stays as it is.
+
+    A resource tracker would be one more process, which would import modules from the working folder; an owner has no use for it
+    (`entry.run_owner` lets go of the descriptor that takes its place here).
+    """
+    spec = find_spec("multiprocessing.forkserver")
+    assert spec is not None
+    assert spec.loader is not None
+    module: Any = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    server = module.ForkServer()
+    flags = [*util._args_from_interpreter_flags(), *_SAFE_PATH]  # type: ignore[attr-defined]
+    module.util = SimpleNamespace(**{**vars(util), "_args_from_interpreter_flags": lambda: flags})
+    module.spawn = SimpleNamespace(**{**vars(spawn), "get_preparation_data": _preparation})
+    module.resource_tracker = SimpleNamespace(ensure_running=lambda: None, getfd=lambda: server._forkserver_alive_fd)
     server.set_forkserver_preload([entry.TEMPLATE])
     return server
 

@@ -5,6 +5,11 @@ Standard output carries the output only; everything for a person goes to standar
 
 from __future__ import annotations
 
+from wsadapter.import_path import forget_program_folder
+
+if __name__ == "__main__":
+    forget_program_folder()  # before other modules are imported: a file in the working folder may have the name of one
+
 import argparse
 import logging
 import math

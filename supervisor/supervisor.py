@@ -12,7 +12,6 @@ import logging
 import multiprocessing
 import os
 import socket
-import sys
 import threading
 import weakref
 from collections import Counter
@@ -31,6 +30,7 @@ from wsadapter.config.settings import StartMethod, Strategy
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.errors import AllFatal, ConfigError, DuplicateEndpoint, SupervisorStopped, UsageError
 from wsadapter.contract.items import Answer, AnyEvent, Batch, ClockStep, Event, Item, Started
+from wsadapter.import_path import for_hooks
 from wsadapter.inbox import Inbox
 from wsadapter.instance import Instance, runtime_folder
 from wsadapter.monitor import Monitor
@@ -83,13 +83,14 @@ class Supervisor:
         start_method: StartMethod = "forkserver",
         busy_poll: float = 0.0,
         given: Mapping[str, Collection[str]] | None = None,
+        hook_folder: str = "",
     ) -> None:
         """Without a `name` it has no lock and no control socket, so several don't exclude each other.
 
         `busy_poll`: seconds that owners and the consumer go on polling before they sleep; it costs a core each.
         `given`: per endpoint the keys that a configuration file sets, so that a dialect overrules none of them, even where
-        they equal the defaults. Raises `ConfigError` with every problem of every endpoint, `DuplicateEndpoint`,
-        `UnsupportedPlatform`, `WrongType`.
+        they equal the defaults. `hook_folder`: a folder in which owners search the modules of hooks, after those of `sys.path`.
+        Raises `ConfigError` with every problem of every endpoint, `DuplicateEndpoint`, `UnsupportedPlatform`, `WrongType`.
         """
         capabilities.check_platform()
         endpoints = as_list("Supervisor", endpoints, Endpoint)
@@ -106,6 +107,7 @@ class Supervisor:
         self.reactor.busy_poll = self.busy_poll = busy_poll
         self.budget = ConnectBudget()
         self._runtime_dir = runtime_dir
+        self._hook_folder = hook_folder
         self._strategy = strategy
         self._start_method = start_method
         self.roster = Roster(self, given or {}, entered=self._entered)
@@ -145,6 +147,7 @@ class Supervisor:
             busy_poll=settings.busy_poll,
             start_method=settings.start_method,
             given=settings.given,
+            hook_folder=settings.folder,
         )
 
     # -- life ------------------------------------------------------------------------------------------------------------
@@ -389,7 +392,7 @@ class Supervisor:
         wanted = {endpoint.name: checked(endpoint) for endpoint in settings.endpoints}
         for endpoint in wanted.values():
             with_dialect(endpoint, settings.given)
-        return self._do(lambda: self._apply(wanted, settings.given))
+        return self._do(lambda: self._apply(wanted, settings))
 
     # -- inside, under the reactor's lock --------------------------------------------------------------------------------
 
@@ -404,14 +407,15 @@ class Supervisor:
         self._check_not_stopped()
         self.roster.add(endpoint)
 
-    def _apply(self, wanted: dict[str, Endpoint], given: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
+    def _apply(self, wanted: dict[str, Endpoint], settings: Settings) -> dict[str, list[str]]:
         self._check_not_stopped()
-        return self.roster.apply(wanted, given)
+        self._hook_folder = settings.folder or self._hook_folder
+        return self.roster.apply(wanted, settings.given)
 
     def _entered(self, managed: Kept, *, waits: bool) -> None:
         """For the roster: an endpoint, which `waits` for the end of the one before it."""
         managed.quarantine = str(runtime_folder(self._runtime_dir) / "quarantine" / self.run)
-        managed.sys_path = tuple(path or os.getcwd() for path in sys.path)  # noqa: PTH109 - "" stands for it
+        managed.sys_path = for_hooks(self._hook_folder)
         if self._state == "running" and not waits:
             managed.start()
 

@@ -14,6 +14,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from wsadapter.config.settings import OutputSettings, Settings
 from wsadapter.config.show import describe_settings, effective, show
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import ConfigError, Problem
+from wsadapter.import_path import working_folder
 from wsadapter.outputs.paths import check_path
 
 __all__ = [
@@ -33,6 +35,8 @@ __all__ = [
 
 _TABLES: Final = ("supervisor", "output", "defaults", "endpoints")
 _MOST_SPARES: Final = 64
+_NO_WORKING_FOLDER: Final = "/(the working folder, which was deleted)"
+"""Relative paths start there, so that the errors about them say why no file is there."""
 _LONGEST_BUSY_POLL = 1.0
 _POSITION: Final = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
 
@@ -52,7 +56,8 @@ def load(path: str | os.PathLike[str]) -> Settings:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError([Problem("", f"line {line}: not UTF-8 text")], source=source) from error
-    return parse(text, source=source, base_dir=Path(path).absolute().parent)
+    folder = Path(path).absolute().parent
+    return replace(parse(text, source=source, base_dir=folder), folder=str(folder))
 
 
 def parse(
@@ -170,7 +175,7 @@ def checked(endpoint: Endpoint) -> Endpoint:
 
 
 def _combined(endpoint: Endpoint) -> Combined:
-    around = Surroundings(Path.cwd())
+    around = Surroundings(Path(working_folder() or _NO_WORKING_FOLDER))
     name: object = endpoint.name
     if not isinstance(name, str):
         return Combined(endpoint, [Problem("endpoints", f"a name is a string, got {got(name)}")])

@@ -48,3 +48,5 @@ class Settings:
     """Per endpoint the keys that the file sets, or `[defaults]`: "url", "heartbeat.kind". For `apply_dialect`."""
     source: str = ""
     """Path of the file, as given."""
+    folder: str = ""
+    """Absolute path of the folder of that file, in which the modules of hooks are looked for; "" where there is no file."""

@@ -9,6 +9,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any, Final
 
 SIGNATURES: Final = {
@@ -27,6 +28,10 @@ _REMARK: Final = {
     "hooks.decode": " (the endpoint's own `decode` is another hook, with `binary` and `stream`)",
 }
 """Behind the signature in the text of an error."""
+_REMEDY: Final = (
+    "modules of hooks are searched on sys.path, then in the folder of the configuration and in that of the dialect: "
+    "put it there, install it, or set PYTHONPATH"
+)
 
 
 class HookError(Exception):
@@ -45,18 +50,21 @@ def words(error: BaseException) -> str:
 def load_function(name: str, sys_path: Sequence[str], key: str) -> Callable[..., Any]:
     """Import "package.module:function", which stands at `key`, one of `SIGNATURES`.
 
-    Raises `HookError` with the cause, also if the import itself raises, or the function can't be called as that hook.
+    The folders of `sys_path` are searched last: no module in them takes the place of one of Python, of ours or of one that is
+    installed. Raises `HookError` with the cause and the remedy, also if the import itself raises, or the function can't be
+    called as that hook.
     """
-    sys.path[:0] = [folder for folder in sys_path if folder not in sys.path]
+    sys.path += [folder for folder in sys_path if folder not in sys.path]
     module_name, _, function_name = name.partition(":")
+    setting = f"{key} = {name!r}"
     try:
-        hook: object = importlib.import_module(module_name)
-        for attribute in function_name.split("."):
-            hook = getattr(hook, attribute)
-    except SystemExit:
+        hook = _attribute(importlib.import_module(module_name), function_name, setting)
+    except (SystemExit, HookError):
         raise
     except BaseException as error:
-        raise HookError(f"{key} = {name!r} can't be imported: {words(error)}") from error
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{module_name}.".startswith(f"{error.name}."):
+            raise HookError(f"{setting} can't be imported: there is no module {error.name!r}; {_REMEDY}") from error
+        raise HookError(f"{setting} can't be imported: {words(error)}{_place(error)}") from error
     if not callable(hook):
         raise HookError(f"{key} = {name!r} is not a function but a {type(hook).__name__}")
     if wrong := _unfit(key, hook):
@@ -64,6 +72,34 @@ def load_function(name: str, sys_path: Sequence[str], key: str) -> Callable[...,
         raise HookError(f"{key} = {name!r} can't be called: {wrong}; {remedy}")
     function: Callable[..., Any] = hook
     return function
+
+
+def _attribute(module: ModuleType, path: str, setting: str) -> object:
+    found: object = module
+    for name in path.split("."):
+        if not hasattr(found, name):
+            file = getattr(module, "__file__", None) or "a part of Python"
+            known = [known for known, value in vars(module).items() if callable(value)]
+            raise HookError(f"{setting} can't be imported: {module.__name__} ({file}) has no {path!r}{_near(path, known)}")
+        found = getattr(found, name)
+    return found
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    import difflib  # an owner needs it for nothing else
+
+    near = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _place(error: BaseException) -> str:
+    """Where the user's code raised it; "" if its text says so already, or nothing does."""
+    import traceback  # an owner needs it for nothing else
+
+    importing = (__file__, importlib.__file__)
+    traced = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in traced if frame.filename not in importing and "<frozen" not in frame.filename]
+    return f" ({frames[-1].filename} line {frames[-1].lineno})" if frames and not isinstance(error, SyntaxError) else ""
 
 
 def keywords_of(key: str, hook: Callable[..., Any]) -> tuple[str, ...] | None:

@@ -11,6 +11,11 @@ A command may begin with the name of an exchange ("binance drop"); otherwise it 
 
 from __future__ import annotations
 
+from wsadapter.import_path import forget_program_folder
+
+if __name__ == "__main__":
+    forget_program_folder()  # before other modules are imported: a file in the working folder may have the name of one
+
 import argparse
 import json
 import logging

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -24,30 +24,38 @@ def environment(folder: Path) -> dict[str, str]:
     return {**inherited, "XDG_RUNTIME_DIR": str(folder)}
 
 
+MODULE = (sys.executable, "-m", "wsadapter.supervise")
+SCRIPT = (str(Path(sys.executable).with_name("wsadapter")), "run")
+"""Two ways to start the runner."""
+
+
 def wsadapter(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """`python -m wsadapter ...`, to its end."""
-    command = [sys.executable, "-m", "wsadapter", *words]
-    return subprocess.run(command, env=environment(folder), capture_output=True, text=True, timeout=PATIENCE, check=False)
+    return ended(folder, sys.executable, "-m", "wsadapter", *words)
+
+
+def ended(folder: Path, *command: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """A command, to its end."""
+    return subprocess.run(
+        command, env=environment(folder), capture_output=True, text=True, timeout=PATIENCE, check=False, cwd=cwd
+    )
 
 
 def supervise(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """`python -m wsadapter.supervise ...`, to its end."""
-    command = [sys.executable, "-m", "wsadapter.supervise", *words]
-    return subprocess.run(command, env=environment(folder), capture_output=True, text=True, timeout=PATIENCE, check=False)
+    return ended(folder, *MODULE, *words)
 
 
 class Running:
     """`python -m wsadapter.supervise ...`, running; killed at the end of the block if it still does."""
 
-    def __init__(self, folder: Path, *words: str, **options: Any) -> None:
+    def __init__(self, folder: Path, *words: str, program: Sequence[str] = MODULE, **options: Any) -> None:
         self.folder = folder
         self.output: list[dict[str, Any]] = []
         """The lines so far, parsed."""
         self.log: list[str] = []
         options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "wsadapter.supervise", *words], env=environment(folder), **options
-        )
+        self.process = subprocess.Popen([*program, *words], env=environment(folder), **options)
         self._readers = [
             threading.Thread(target=read, args=(pipe,))
             for read, pipe in ((self._read_output, self.process.stdout), (self._read_log, self.process.stderr))

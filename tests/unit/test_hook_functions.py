@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from wsadapter.config import parse
-from wsadapter.config.hooks import hook_problems
+from wsadapter.config import load
+from wsadapter.config.hooks import TIMEOUT, hook_problems
 from wsadapter.contract.hooks import SIGNATURES, HookError, keywords_of, load_function
 from wsadapter.worker import hooks as documented
 from wsadapter.worker.decode import load_hook
@@ -159,32 +159,103 @@ def test_the_signatures_are_documented() -> None:
     assert SIGNATURES["hooks.decode"] in (ROOT / "worker/dialects/README.md").read_text()
 
 
-def test_the_check_names_every_hook_that_is_none(
-    module: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    module.good, module.bad = bare, needs_two  # type: ignore[attr-defined]
-    dialect = ROOT / "tests/support/dialects/zorblax.toml"
-    (tmp_path / "zorblax.toml").write_text(dialect.read_text() + '\n[hooks]\ndecode = "mine:bad"\n')
-    (tmp_path / "leaves.py").write_text("import sys\nprint('noise')\nsys.exit(3)\n")
-    sys.path.insert(0, str(tmp_path))
-    try:
-        settings = parse(
-            '[endpoints.a]\nurl = "ws://h"\ndecode = "mine:good"\n[endpoints.b]\nurl = "ws://h"\ndecode = "mine:bad"\n'
-            '[endpoints.c]\nurl = "ws://h"\ndecode = "no_such_module:f"\n[endpoints.d]\nurl = "ws://h"\ndecode = "leaves:f"\n'
-            '[endpoints.e]\nurl = "ws://h"\nhooks.before_connect = "mine:bad"\n'
-            f'[endpoints.f]\nurl = "ws://h"\ndialect = "{tmp_path}/zorblax.toml"\n'
-            f'[endpoints.g]\nurl = "ws://h"\ndialect = "{tmp_path}/zorblax.toml"\nhooks.decode = "mine:good"\n'
-            '[endpoints.h]\ndialect = "kucoin"\n',
-            base_dir=tmp_path,
-        )
-        found = {problem.path: problem.message for problem in hook_problems(settings)}
-    finally:
-        sys.path.remove(str(tmp_path))
+GOOD_AND_BAD = "def good(data): return data\ndef bad(payload, kind): return payload\nnumber = 5\n"
+
+
+def problems_of(folder: Path, hooks: dict[str, str], modules: dict[str, str], *, timeout: float = TIMEOUT) -> dict[str, str]:
+    """What the check says of endpoints with these settings, by their names, and with these modules beside the file."""
+    for name, source in modules.items():
+        (folder / f"{name}.py").write_text(source)
+    config = folder / "feeds.toml"
+    config.write_text("".join(f'[endpoints.{name}]\nurl = "ws://h"\n{settings}\n' for name, settings in hooks.items()))
+    return {problem.path: problem.message for problem in hook_problems(load(config), timeout)}
+
+
+def test_the_check_names_every_hook_that_is_none(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    dialect = (ROOT / "tests/support/dialects/zorblax.toml").read_text()
+    (tmp_path / "dialects").mkdir()
+    (tmp_path / "dialects/zorblax.toml").write_text(f'{dialect}\n[hooks]\ndecode = "beside_it:bad"\n')
+    (tmp_path / "dialects/beside_it.py").write_text(GOOD_AND_BAD)
+    found = problems_of(
+        tmp_path,
+        {
+            "a": 'decode = "mine:good"',
+            "b": 'decode = "mine:bad"',
+            "c": 'decode = "no_such_module:f"',
+            "d": 'decode = "leaves:f"',
+            "e": 'hooks.before_connect = "mine:bad"',
+            "f": 'dialect = "dialects/zorblax.toml"',
+            "g": 'dialect = "dialects/zorblax.toml"\nhooks.decode = "mine:good"',
+            "h": 'dialect = "kucoin"',
+            "i": 'decode = "mine:god"',
+            "j": 'decode = "mine:number"',
+            "k": 'decode = "json:load.nothing"',
+            "l": 'decode = "needs:f"',
+            "m": 'decode = "fails:f"',
+            "n": 'decode = "wrong:f"',
+        },
+        {
+            "mine": GOOD_AND_BAD,
+            "leaves": "import sys\nprint('noise')\nsys.exit(3)\n",
+            "needs": "import json\nimport not_installed\n",
+            "fails": "\n\n1 / 0\n",
+            "wrong": "def f(:\n",
+        },
+    )
     assert list(found) == [
         "endpoints.b.decode", "endpoints.c.decode", "endpoints.d.decode", "endpoints.e.hooks.before_connect",
-        "endpoints.f.hooks.decode",
+        "endpoints.f.hooks.decode", *(f"endpoints.{name}.decode" for name in "ijklmn"),
     ]  # fmt: skip
-    assert "it takes (payload: 'bytes', kind: 'int')" in found["endpoints.b.decode"]
-    assert "No module named 'no_such_module'" in found["endpoints.c.decode"]
+    assert "it takes (payload, kind)" in found["endpoints.b.decode"]
+    assert "there is no module 'no_such_module'; modules of hooks are searched on sys.path, then" in found["endpoints.c.decode"]
     assert "its module calls sys.exit(3)" in found["endpoints.d.decode"]
-    assert capsys.readouterr().out == ""
+    assert f"mine ({tmp_path}/mine.py) has no 'god'; did you mean 'good'?" in found["endpoints.i.decode"]
+    assert "is not a function but a int" in found["endpoints.j.decode"]
+    assert "has no 'load.nothing'" in found["endpoints.k.decode"]
+    assert f"No module named 'not_installed' ({tmp_path}/needs.py line 2)" in found["endpoints.l.decode"]
+    assert f"ZeroDivisionError: division by zero ({tmp_path}/fails.py line 3)" in found["endpoints.m.decode"]
+    assert "SyntaxError: invalid syntax (wrong.py, line 1)" in found["endpoints.n.decode"]
+    printed = capfd.readouterr()
+    assert (printed.out, printed.err) == ("", "noise\n")
+
+
+def test_a_module_that_ends_or_blocks_the_process_of_the_check_does_not_hide_the_others(tmp_path: Path) -> None:
+    found = problems_of(
+        tmp_path,
+        {
+            "a": 'decode = "ends:f"',
+            "b": 'decode = "dies:f"',
+            "c": 'decode = "blocks:f"',
+            "d": 'decode = "mine:bad"',
+            "e": 'decode = "mine:good"',
+        },
+        {
+            "ends": "import os\nos._exit(7)\n",
+            "dies": "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n",
+            "blocks": "import threading\nthreading.Event().wait()\n",
+            "mine": GOOD_AND_BAD,
+        },
+        timeout=2.0,
+    )
+    assert list(found) == [f"endpoints.{name}.decode" for name in "abcd"]
+    assert "its module ended the process with exit code 7" in found["endpoints.a.decode"]
+    assert "its module ended the process by SIGSEGV" in found["endpoints.b.decode"]
+    assert "is not imported after 2 s" in found["endpoints.c.decode"]
+    assert "it takes (payload, kind)" in found["endpoints.d.decode"]
+
+
+def test_the_check_runs_no_code_of_the_user_in_its_own_process(tmp_path: Path) -> None:
+    problems_of(tmp_path, {"a": 'decode = "only_in_the_child:f"'}, {"only_in_the_child": "def f(data): return data\n"})
+    assert "only_in_the_child" not in sys.modules
+
+
+def test_a_module_of_an_installed_name_is_not_taken_from_the_folder(tmp_path: Path) -> None:
+    """As in an owner: what lies there may not take the place of a module that others need."""
+    found = problems_of(tmp_path, {"a": 'decode = "queue:mine"'}, {"queue": "def mine(data): return data\n"})
+    assert "queue.py) has no 'mine'" in found["endpoints.a.decode"]
+    assert str(tmp_path) not in found["endpoints.a.decode"]
+
+
+def test_without_hooks_no_process_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subprocess.Popen", None)
+    assert problems_of(tmp_path, {"a": 'dialect = "kucoin"'}, {}) == {}

@@ -140,8 +140,8 @@ def test_the_chosen_subprotocol_is_reported() -> None:
     ("settings", "text"),
     [
         ({"proxy": "ftp://127.0.0.1:1"}, "the proxy must be"),
-        ({"decode": "nowhere_to_be_found:hook"}, "No module named 'nowhere_to_be_found'"),
-        ({"decode": "json:nothing"}, "has no attribute 'nothing'"),
+        ({"decode": "nowhere_to_be_found:hook"}, "there is no module 'nowhere_to_be_found'"),
+        ({"decode": "json:nothing"}, "has no 'nothing'"),
         ({"decode": "json:__name__"}, "is not a function"),
         ({"decode": "os:replace"}, "can't be called: it takes (src, dst, "),
     ],

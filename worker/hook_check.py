@@ -1,0 +1,38 @@
+"""Whether hooks can be imported and called, tried in a process of its own: to import is to run the user's modules.
+
+    standard input      {"sys_path": [...], "hooks": [{"key": "decode", "name": "module:function", "folders": [...]}, ...]}
+    the descriptor      one line of JSON per hook, in the same order, as soon as it is known: what is wrong with it, or ""
+
+What the modules print goes where the process's own output goes. `config/hooks.py` is the other end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+from wsadapter.contract.hooks import HookError, load_function
+
+
+def main(request: dict[str, Any], answers: int) -> None:
+    """Answer on the descriptor `answers`, and end the process: threads that the modules started are not waited for."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)  # as in an owner
+    os.close(null)
+    for hook in request["hooks"]:
+        os.write(answers, json.dumps(_wrong(hook["key"], hook["name"], hook["folders"])).encode() + b"\n")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _wrong(key: str, name: str, folders: list[str]) -> str:
+    try:
+        load_function(name, folders, key)
+    except HookError as error:
+        return str(error)
+    except SystemExit as error:
+        return f"{key} = {name!r} can't be imported: its module calls sys.exit({error.code!r})"
+    return ""
