@@ -12,8 +12,8 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from typing import Any, Final
 
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.worker.handshake import retry_after
 from wsadapter.worker.hooks import HookFailure
+from wsadapter.worker.response import retry_after
 from wsadapter.worker.tcp import NoConnection, UnknownHost, open_tcp, resolve
 from wsadapter.worker.tls import BadTlsSettings, make_context
 

@@ -7,22 +7,22 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.channel import Channel, EndOfStream
 from wsadapter.worker.deflate import Agreement, BadAnswer, parse_answer
+from wsadapter.worker.response import BadResponse, Head, not_http_1_1, parse_body, parse_head, retry_after
 
 _MAX_HEADERS: Final = 64 * 1024
+"""Bytes of all heads together, interim responses included."""
+_MAX_INTERIM: Final = 16
 _MAX_BODY: Final = 4 * 1024
+_MAX_RAW_BODY: Final = 64 * 1024
+"""Bytes in which a body of `_MAX_BODY` in chunks must be."""
 _BODY_PATIENCE: Final = 1.0
 _GUID: Final = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _END: Final = b"\r\n\r\n"
-
-
-class ResponseEnd(Exception):
-    """The response's headers are over, or too long: whoever reads on gets this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,101 +35,81 @@ class Response:
     """What was agreed about permessage-deflate; None: messages are not compressed."""
 
 
-class Transcript:
-    """A socket-like view of a channel for websocket-client. It keeps all that came and gives only the headers."""
+class ResponseReader:
+    """Reads an HTTP response from a channel that blocks. What comes behind it is kept."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._received = bytearray()
-        self._given = 0
-        self.headers_end = -1
-        """Where the headers end in what was received; -1: not yet."""
+        self._read_to = 0
 
-    @property
-    def complete(self) -> bool:
-        """Whether all headers were received."""
-        return self.headers_end >= 0
+    def read_head(self) -> Head:
+        """The head of the final response; interim responses before it are read over. Raises `BadResponse`, `EndOfStream`,
+        `OSError`."""
+        for _ in range(_MAX_INTERIM + 1):
+            head = parse_head(self._next_head())
+            if not head.is_interim:
+                return head
+        raise BadResponse(f"more than {_MAX_INTERIM} interim responses", head.status)
 
-    @property
-    def too_long(self) -> bool:
-        """Whether the headers were longer than they may be."""
-        return not self.complete and len(self._received) > _MAX_HEADERS
+    def _next_head(self) -> bytes:
+        start = searched = self._read_to
+        while (end := self._received.find(_END, searched, _MAX_HEADERS)) < 0:
+            if len(self._received) >= _MAX_HEADERS:
+                raise BadResponse(f"more than {_MAX_HEADERS // 1024} KiB of response headers")
+            searched = max(start, len(self._received) - len(_END) + 1)
+            self._received += self._channel.receive()
+        self._read_to = end + len(_END)
+        return bytes(self._received[start:end])
 
-    def gettimeout(self) -> float:
-        """0 makes websocket-client call `recv` and `send` directly."""
-        return 0.0
-
-    def send(self, data: bytes) -> int:
-        """All of it."""
-        self._channel.sock.sendall(self._channel.seal(data))
-        return len(data)
-
-    def recv(self, size: int) -> bytes:
-        """As of a socket. Raises `ResponseEnd`, `EndOfStream`, `OSError`."""
-        while self._given >= len(self._received) and not self.complete and not self.too_long:
-            self._read()
-        end = self.headers_end if self.complete else len(self._received)
-        if self._given >= end or self.too_long:
-            raise ResponseEnd
-        chunk = bytes(self._received[self._given : min(end, self._given + size)])
-        self._given += len(chunk)
-        return chunk
-
-    def _read(self) -> None:
-        searched = max(0, len(self._received) - len(_END) + 1)
-        self._received += self._channel.receive()
-        at = self._received.find(_END, searched)
-        if 0 <= at <= _MAX_HEADERS:
-            self.headers_end = at + len(_END)
-
-    def head(self) -> list[str]:
-        """Status line and header lines, as far as they were received."""
-        end = self.headers_end - len(_END) if self.complete else len(self._received)
-        return bytes(self._received[:end]).decode("latin-1").split("\r\n")
-
-    def rest(self) -> bytes:
-        """What came behind the headers."""
-        return bytes(self._received[self.headers_end :])
-
-    def body(self, length: int | None) -> str:
-        """The beginning of a refusal's body: at most 4 KiB, `length` where it is known, what comes within a second."""
-        wanted = _MAX_BODY if length is None else min(length, _MAX_BODY)
+    def read_body(self, head: Head) -> str:
+        """The beginning of a refusal's body, decoded: at most 4 KiB, and what comes within a second."""
         deadline = time.monotonic() + _BODY_PATIENCE
+        content, over = parse_body(head, self.rest(), _MAX_BODY)
         try:
-            while len(self._received) - self.headers_end < wanted and (left := deadline - time.monotonic()) > 0:
+            while not over and len(self.rest()) < _MAX_RAW_BODY and (left := deadline - time.monotonic()) > 0:
                 self._channel.sock.settimeout(left)
                 self._received += self._channel.receive()
+                content, over = parse_body(head, self.rest(), _MAX_BODY)
         except (EndOfStream, OSError):
             pass  # whatever has come is the body
-        return self.rest()[:wanted].decode("utf-8", "replace")
+        return content.decode("utf-8", "replace")
+
+    def rest(self) -> bytes:
+        """What has come behind the head."""
+        return bytes(self._received[self._read_to :])
 
 
-def judge(transcript: Transcript, *, key: str, offered: Sequence[str], deflate: bool) -> Response | Reason:
-    """The response if it is valid, else why not. Blocks up to a second to read a refusal's body.
+def read_response(reader: ResponseReader, *, key: str, offered: Sequence[str], deflate: bool) -> Response | Reason:
+    """The response if it is valid, else why not. Blocks; up to a second longer to read a refusal's body.
 
-    `offered`: the subprotocols; `deflate`: whether permessage-deflate was offered.
+    `offered`: the subprotocols; `deflate`: whether permessage-deflate was offered. Raises `EndOfStream`, `OSError`: the
+    connection ended before the head did.
     """
-    if transcript.too_long:
-        return _rejected(f"more than {_MAX_HEADERS // 1024} KiB of response headers")
-    lines = transcript.head()
-    status = _status(lines[0])
-    if status is None:
-        return _rejected(f"not an HTTP/1.1 response: {lines[0][:100]!r}")
-    if not transcript.complete:
-        return _rejected("the response's headers are not complete", status)
-    headers = _headers(lines[1:])
-    if headers is None:
-        return _rejected("a malformed header line", status)
-    if status != 101:
-        return _refusal(transcript, status, headers)
-    fault = _fault(headers, key, offered)
-    if fault:
-        return _rejected(fault, status)
     try:
-        agreement = _agreement(headers.get("sec-websocket-extensions"), offered=deflate)
+        head = reader.read_head()
+        if head.status != 101:
+            return _refusal(reader, head)
+        return _accepted(head, key, offered, deflate=deflate)
+    except BadResponse as bad:
+        return Reason(kind="handshake_rejected", text=str(bad), status=bad.status)
+    except (EndOfStream, OSError):
+        raise
+    except Exception as error:  # noqa: BLE001  no server may make it look like a fault of ours that is retried at full pace
+        text = f"the response can't be read: {type(error).__name__}: {error}"
+        return Reason(kind="handshake_rejected", text=text[:300])
+
+
+def _accepted(head: Head, key: str, offered: Sequence[str], *, deflate: bool) -> Response:
+    if not head.minor:
+        raise not_http_1_1(f"HTTP/1.0 {head.status} {head.phrase}")
+    if fault := _fault(head.headers, key, offered):
+        raise BadResponse(fault, head.status)
+    try:
+        agreement = _agreement(head.headers.get("sec-websocket-extensions"), offered=deflate)
     except BadAnswer as bad:
-        return _rejected(str(bad), status)
-    return Response(headers, headers.get("sec-websocket-protocol"), agreement)
+        raise BadResponse(str(bad), head.status) from bad
+    return Response(head.headers, head.headers.get("sec-websocket-protocol"), agreement)
 
 
 def _agreement(answer: str | None, *, offered: bool) -> Agreement | None:
@@ -138,23 +118,6 @@ def _agreement(answer: str | None, *, offered: bool) -> Agreement | None:
     if not offered:
         raise BadAnswer("an extension that was not offered: " + answer[:100])
     return parse_answer(answer)
-
-
-def _status(line: str) -> int | None:
-    version, _, rest = line.partition(" ")
-    code = rest[:3]
-    return int(code) if version == "HTTP/1.1" and len(code) == 3 and code.isdecimal() else None
-
-
-def _headers(lines: Sequence[str]) -> dict[str, str] | None:
-    headers: dict[str, str] = {}
-    for line in lines:
-        name, colon, value = line.partition(":")
-        if not colon or not name or name != name.strip():
-            return None
-        name, value = name.lower(), value.strip()
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return headers
 
 
 def _fault(headers: dict[str, str], key: str, offered: Sequence[str]) -> str:
@@ -177,14 +140,13 @@ def accept_key(key: str) -> str:
     return base64.b64encode(hashlib.sha1((key + _GUID).encode(), usedforsecurity=False).digest()).decode()
 
 
-def _refusal(transcript: Transcript, status: int, headers: dict[str, str]) -> Reason:
-    length = headers.get("content-length", "")
-    body = transcript.body(int(length) if length.isdecimal() else None)
-    text = f"the server answered {status}"
-    if 300 <= status < 400:
-        text = f"a redirect is not followed; it points to {_without_secrets(headers.get('location', 'nowhere'))}"
-    wait = retry_after(headers.get("retry-after", ""), time.time())
-    return Reason(kind="handshake_rejected", status=status, text=text, body=body, retry_after=wait)
+def _refusal(reader: ResponseReader, head: Head) -> Reason:
+    text = f"the server answered {head.status}"
+    if 300 <= head.status < 400:
+        text = f"a redirect is not followed; it points to {_without_secrets(head.headers.get('location', 'nowhere'))}"
+    wait = retry_after(head.headers.get("retry-after", ""), time.time())
+    body = reader.read_body(head)
+    return Reason(kind="handshake_rejected", status=head.status, text=text, body=body, retry_after=wait)
 
 
 def _without_secrets(url: str) -> str:
@@ -193,17 +155,3 @@ def _without_secrets(url: str) -> str:
     scheme, slashes, rest = url.partition("//")
     authority, slash, path = rest.partition("/")
     return scheme + slashes + authority.rpartition("@")[2] + slash + path
-
-
-def retry_after(value: str, now: float) -> float | None:
-    """Seconds to wait: the header `Retry-After` holds seconds or a date (RFC 9110 §10.2.3); None where it holds neither."""
-    if value.isdecimal():
-        return float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _rejected(text: str, status: int | None = None) -> Reason:
-    return Reason(kind="handshake_rejected", text=text, status=status)

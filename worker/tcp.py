@@ -42,6 +42,12 @@ class NoConnection(Exception):
     """None of the addresses accepts a connection; the text says why."""
 
 
+def ascii_host(host: str) -> str:
+    """A host name as it stands on the wire: its A-labels where it is an international one (IDNA 2003, as `getaddrinfo` has it).
+    Raises `UnicodeError`."""
+    return host if host.isascii() else host.encode("idna").decode()
+
+
 def resolve(host: str, port: int) -> list[Address]:
     """The addresses of a host, in the order to try them. Raises `UnknownHost`. Knows no timeout."""
     try:

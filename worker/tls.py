@@ -34,6 +34,8 @@ def make_context(settings: Tls) -> ssl.SSLContext:
         return default_context()
     try:
         return _build(settings)
+    except BadTlsSettings:
+        raise
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise BadTlsSettings(f"tls settings: {_file_error(error)}") from error
 
@@ -48,7 +50,11 @@ def _build(settings: Tls) -> ssl.SSLContext:
         # Never None: OpenSSL would ask for the password on the terminal.
         context.load_cert_chain(settings.cert_file, settings.key_file or None, settings.key_password)
     if settings.ciphers:
-        context.set_ciphers(settings.ciphers)
+        try:
+            context.set_ciphers(settings.ciphers)
+        except ssl.SSLError as error:
+            text = "tls.ciphers: OpenSSL knows no cipher of this list; those of TLS 1.3 can't be chosen"
+            raise BadTlsSettings(text) from error
     return context
 
 
@@ -56,6 +62,11 @@ def _file_error(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
         return describe_tls_error(error)
     return str(error)
+
+
+def name_in_certificates(host: str) -> str:
+    """The host's name as it is sent and checked: without the dot that ends an absolute name (RFC 6066 §3)."""
+    return host.removesuffix(".")
 
 
 def check_pin(tls: ssl.SSLObject, settings: Tls) -> None:
@@ -74,5 +85,5 @@ def describe_tls_error(error: ssl.SSLError) -> str:
         return error.verify_message.rstrip(".")
     if isinstance(error, PinMismatch):
         return str(error.args[0])
-    reason = (error.reason or "").replace("_", " ").lower()
+    reason = (getattr(error, "reason", None) or "").replace("_", " ").lower()  # where CPython itself raises it, it has none
     return reason or str(error.args[-1])

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
-import websocket
 from websocket import _handshake, _http, _url
 
 from wsadapter.contract.commands import Assignment
@@ -24,9 +23,10 @@ from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.channel import Channel, EndOfStream, PlainChannel, TlsChannel
 from wsadapter.worker.deflate import OFFER, OFFER_WITHOUT_TAKEOVER, Agreement
-from wsadapter.worker.handshake import ResponseEnd, Transcript, judge
-from wsadapter.worker.tcp import NoConnection, UnknownHost, describe_failures, open_tcp, resolve
-from wsadapter.worker.tls import BadTlsSettings, check_pin, describe_tls_error, make_context
+from wsadapter.worker.handshake import ResponseReader, read_response
+from wsadapter.worker.response import BadResponse
+from wsadapter.worker.tcp import NoConnection, UnknownHost, ascii_host, describe_failures, open_tcp, resolve
+from wsadapter.worker.tls import BadTlsSettings, check_pin, describe_tls_error, make_context, name_in_certificates
 
 Progress = Callable[[str], None]
 """Told the name of each step as it begins: resolving, connecting, tls, handshake."""
@@ -70,6 +70,7 @@ class _Target:
     """A URL, taken apart."""
 
     host: str
+    """ASCII: an international name as its A-labels (RFC 5890 §2.3.2.1)."""
     port: int
     resource: str
     secure: bool
@@ -132,9 +133,13 @@ def _parse(url: str) -> _Target:
         raise _config("the URL is malformed") from error
     if parts.scheme not in ("ws", "wss") or not parts.hostname:
         raise _config("the URL must be ws://host... or wss://host...")
+    try:
+        host = ascii_host(parts.hostname)
+    except UnicodeError as error:
+        raise _config("the URL's host is not a host name") from error
     secure = parts.scheme == "wss"
     resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return _Target(parts.hostname, port or (443 if secure else 80), resource, secure, _basic(parts))
+    return _Target(host, port or (443 if secure else 80), resource, secure, _basic(parts))
 
 
 def _basic(parts: SplitResult) -> str:
@@ -234,15 +239,30 @@ def _through(proxy: _Proxy, sock: socket.socket, host: str, port: int) -> socket
     whatever its parsers make of it."""
     try:
         if proxy.protocol == "http":
-            return _http._tunnel(sock, f"[{host}]" if ":" in host else host, port, proxy.auth)
-        _speak_socks5(sock, host, port, proxy.auth or (None, None))
+            _speak_connect(sock, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", proxy.auth)
+        else:
+            _speak_socks5(sock, host, port, proxy.auth or (None, None))
     except Exception as error:
         sock.close()
-        raise _Refused(_words(error)) from error
+        raise _Refused("it ended the connection" if isinstance(error, EndOfStream) else _words(error)) from error
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def _speak_connect(sock: socket.socket, target: str, auth: tuple[str, str] | None) -> None:
+    """RFC 9110 §9.3.6. Raises `BadResponse`, `EndOfStream`, `OSError`."""
+    lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
+    if auth is not None:
+        lines.append("Proxy-Authorization: Basic " + base64.b64encode(":".join(auth).encode()).decode())
+    sock.sendall("\r\n".join([*lines, "", ""]).encode())
+    reader = ResponseReader(PlainChannel(sock))
+    head = reader.read_head()
+    if not 200 <= head.status < 300:
+        raise BadResponse(f"it answered {head.status} {head.phrase}".rstrip())
+    if reader.rest():
+        raise BadResponse("it sent data behind its answer, before it was sent any")
 
 
 def _speak_socks5(sock: socket.socket, host: str, port: int, auth: tuple[str, str] | tuple[None, None]) -> None:
@@ -272,9 +292,11 @@ def _secured(sock: socket.socket, endpoint: Endpoint, target: _Target, progress:
     progress("tls")
     try:
         context = make_context(endpoint.tls)
-        channel = TlsChannel(sock, context, endpoint.tls.server_name or target.host)
+        channel = TlsChannel(sock, context, name_in_certificates(endpoint.tls.server_name or target.host))
     except BadTlsSettings as error:
-        raise ConnectError(Reason(kind="config", text=str(error))) from error
+        raise _config(str(error)) from error
+    except (ValueError, TypeError) as error:
+        raise _config(f"tls.server_name, or the URL's host, can't be the name in a certificate: {error}") from error
     try:
         channel.start_tls()
         check_pin(channel.tls, endpoint.tls)
@@ -290,29 +312,28 @@ def _secured(sock: socket.socket, endpoint: Endpoint, target: _Target, progress:
 def _handshaken(
     channel: Channel, endpoint: Endpoint, target: _Target, headers: dict[str, str], peer: str
 ) -> Connection:
-    transcript = Transcript(channel)
-    _handshake.CookieJar.jar.clear()  # it is global: no connection may inherit another's cookies
-    host = next((value for name, value in headers.items() if name.lower() == "host"), target.host_header)
-    sent = {name: value for name, value in headers.items() if name.lower() != "host"}
-    try:
-        _handshake.handshake(
-            transcript,  # type: ignore[arg-type]
-            "ws:", target.host, target.port, target.resource, header=sent, host=host, suppress_origin=True
-        )
-    except (websocket.WebSocketException, ResponseEnd):
-        pass  # the transcript is judged in any case, more strictly and in better words
-    except ssl.SSLError as error:  # TLS 1.3: only now the server says what it thinks of our certificate
-        if not transcript.complete:
-            raise _failed(f"TLS: {describe_tls_error(error)} (endpoint {endpoint.name})") from error
-    except (OSError, EndOfStream) as error:
-        if not transcript.complete:
-            raise _failed(f"WebSocket handshake: {_words(error)}") from error
+    reader = ResponseReader(channel)
     key, deflate = headers["Sec-WebSocket-Key"], bool(endpoint.compression)
-    response = judge(transcript, key=key, offered=endpoint.subprotocols, deflate=deflate)
+    try:
+        channel.sock.sendall(channel.seal(_request(target, headers)))
+        response = read_response(reader, key=key, offered=endpoint.subprotocols, deflate=deflate)
+    except ssl.SSLError as error:  # TLS 1.3: only now the server says what it thinks of our certificate
+        raise _failed(f"TLS: {describe_tls_error(error)} (endpoint {endpoint.name})") from error
+    except (OSError, EndOfStream) as error:
+        raise _failed(f"WebSocket handshake: {_words(error)}") from error
     if isinstance(response, Reason):
         raise ConnectError(response)
     channel.sock.setblocking(False)
-    return Connection(channel, response.subprotocol, response.headers, peer, transcript.rest(), response.deflate)
+    return Connection(channel, response.subprotocol, response.headers, peer, reader.rest(), response.deflate)
+
+
+def _request(target: _Target, headers: dict[str, str]) -> bytes:
+    """The opening handshake's request, as websocket-client words it."""
+    host = next((value for name, value in headers.items() if name.lower() == "host"), target.host_header)
+    sent = {name: value for name, value in headers.items() if name.lower() != "host"}
+    options = {"header": sent, "host": host, "suppress_origin": True}
+    lines, _ = _handshake._get_handshake_headers(target.resource, "ws:", target.host, target.port, options)
+    return "\r\n".join(lines).encode()
 
 
 def _address(peer: tuple[Any, ...]) -> str:

@@ -59,7 +59,7 @@ class Reason:
     body: str = ""
     """The first 4 KiB of a refused handshake's body."""
     retry_after: float | None = None
-    """Seconds the peer asked us to wait (`Retry-After`)."""
+    """Seconds the peer asked us to wait (`Retry-After`), a year at most."""
     exit_code: int | None = None
     """Exit code of the process where it ended without a reason of its own."""
     signal: str | None = None

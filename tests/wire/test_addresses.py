@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.support.black_hole import deaf_listener
+from tests.support.names import Names
 from tests.support.owned import Owned, forkserver
 from tests.support.proxies import Proxy, exactly, http_connect, socks5
 from tests.support.rawserver import RawServer
-from wsadapter.contract.endpoint import Endpoint
 from wsadapter.worker.tcp import Address, NoConnection, UnknownHost, open_tcp, resolve
 
 __all__ = ["forkserver"]
@@ -90,24 +90,6 @@ def test_a_name_is_resolved_to_distinct_addresses(monkeypatch: pytest.MonkeyPatc
 def test_a_name_that_is_none_is_told() -> None:
     with pytest.raises(UnknownHost, match=r"^not a host name$"):
         resolve("a..b", 1)
-
-
-class Names:
-    """Lets owners resolve names of a test's own."""
-
-    def __init__(self, folder: Path, names: dict[str, Sequence[str]]) -> None:
-        (folder / "names.py").write_text(
-            f"import socket\nNAMES = {names!r}\nreal = socket.getaddrinfo\n"
-            "def getaddrinfo(host, *rest):\n"
-            "    return [found for name in NAMES.get(host, [host]) for found in real(name, *rest)]\n"
-            "socket.getaddrinfo = getaddrinfo\n"
-            "def hook(data, *, binary, stream): return data\n"
-        )
-        self._folder = folder
-
-    def connect(self, owned: Owned, url: str, **settings: object) -> None:
-        endpoint = Endpoint("feed", url=url, decode="names:hook", **settings)  # type: ignore[arg-type]
-        owned.assign(endpoint, sys_path=(str(self._folder),))
 
 
 def test_an_owner_reaches_a_host_whose_first_addresses_swallow_syns_within_one_deadline(tmp_path: Path) -> None:

@@ -81,6 +81,50 @@ def test_retry_after_is_told_in_seconds(value: str) -> None:
     assert reason.retry_after == pytest.approx(17, abs=3)
 
 
+@pytest.mark.parametrize(("value", "wait"), [("1.5", 1.5), ("unix", 17), ("9" * 400, 365 * 86400), ("soon", None)])
+def test_an_odd_retry_after_is_told_in_seconds_too(value: str, wait: float | None) -> None:
+    after = str(int(time() + 17)) if value == "unix" else value
+    reason = refused(f"HTTP/1.1 503 Later\r\nRetry-After: {after}\r\nContent-Length: 0\r\n\r\n".encode())
+    assert (reason.status, reason.kind) == (503, "handshake_rejected")
+    assert reason.retry_after == (wait if wait is None else pytest.approx(wait, abs=3))
+
+
+def test_a_refusal_of_http_1_0_has_its_status_body_and_retry_after() -> None:
+    reason = refused(b"HTTP/1.0 429 Too Many Requests\r\nRetry-After: 30\r\nContent-Length: 4\r\n\r\nslow")
+    assert (reason.kind, reason.status, reason.body, reason.retry_after) == ("handshake_rejected", 429, "slow", 30)
+
+
+def test_a_chunked_refusal_is_decoded() -> None:
+    reason = refused(b"HTTP/1.1 401 No\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n4\r\n key\r\n0\r\n\r\n")
+    assert (reason.status, reason.body) == (401, "no key")
+
+
+@pytest.mark.parametrize(
+    ("response", "status"),
+    [
+        (UPGRADE + b"Set-Cookie: foo@bar=1; Domain=h\r\nSet-Cookie: x/y=1\r\nSec-WebSocket-Protocol: v1\r\n\r\n", 101),
+        (b"HTTP/1.1 403 No\r\nContent-Length: " + b"9" * 5000 + b"\r\nSet-Cookie: foo@bar=1\r\n\r\n", 403),
+        (b"HTTP/1.1 307 Moved\r\nLocation: \xff\r\nSet-Cookie: foo@bar=1\r\nContent-Length: 0\r\n\r\n", 307),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 17 + UPGRADE + b"\r\n", 100),
+    ],
+)
+def test_odd_headers_are_no_fault_of_ours(response: bytes, status: int) -> None:
+    reason = refused(response)
+    assert (reason.kind, reason.status) == ("handshake_rejected", status)
+    assert "internal error" not in reason.text
+
+
+@pytest.mark.parametrize("before", [b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n" * 16])
+def test_interim_responses_before_the_101_are_read_over(before: bytes) -> None:
+    with RawServer() as server, Owned() as owned:
+        owned.assign(Endpoint("feed", url=server.url))
+        peer = server.accept()
+        peer.read_request()
+        peer.send(before + peer.valid_response("Set-Cookie: foo@bar=1") + server_frame(TEXT, b"behind"))
+        assert owned.up()["headers"]["set-cookie"] == "foo@bar=1"
+        assert owned.message() == b"behind"
+
+
 def test_row_61_a_redirect_is_not_followed_and_no_secret_is_shown() -> None:
     reason = refused(b"HTTP/1.1 302 Found\r\nLocation: wss://user:pw@other.example/x?token=1\r\nContent-Length: 0\r\n\r\n")
     assert (reason.status, reason.text) == (302, "a redirect is not followed; it points to wss://other.example/x")
