@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from wsadapter.config import Settings, load
     from wsadapter.contract.endpoint import (
         Buffer,
@@ -134,6 +135,8 @@ _HOME = {
         "WrongType", "WsAdapterError",
     ),
 }  # fmt: skip
+_MODULES = {"config", "testing"}
+"""The modules with public names of their own."""
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [  # noqa: PLE0604, PLE0605, RUF100 - each is in _MODULE_OF, which a test compares with the imports above
@@ -150,6 +153,8 @@ __all__ = [  # noqa: PLE0604, PLE0605, RUF100 - each is in _MODULE_OF, which a t
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("wsadapter.version").VERSION
     module = _MODULE_OF.get(name)
     if module is None:
         raise AttributeError(f"module 'wsadapter' has no attribute {name!r}")
@@ -157,4 +162,6 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    """What users import; not the modules of the package that happen to be loaded, but for those that are public."""
+    loaded = globals()
+    return sorted({*(name for name in loaded if name.startswith("__")), "__version__", *__all__, *(_MODULES & loaded.keys())})

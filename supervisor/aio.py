@@ -15,6 +15,7 @@ from wsadapter.arguments import Data
 from wsadapter.bridge import AsyncBridge
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.items import Answer, AnyEvent, Batch, Down, Item, Up
+from wsadapter.contract.public import Public
 from wsadapter.monitor import Monitor
 from wsadapter.payload import Payload
 from wsadapter.requests import Pending
@@ -27,11 +28,21 @@ T = TypeVar("T")
 E = TypeVar("E", Up, Down)
 
 
-class AsyncSupervisor:
+class AsyncSupervisor(Public):
     """`Supervisor.aio`. Timeouts are asyncio's own: `async with asyncio.timeout(5): ...`."""
+
+    PUBLIC = frozenset(
+        {
+            "add", "batches", "get", "insert", "remove", "request", "restart", "send", "status", "stop", "subscribe",
+            "unsubscribe", "wait_down", "wait_up",
+        }
+    )  # fmt: skip
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
+
+    def __repr__(self) -> str:
+        return f"<AsyncSupervisor of {self._supervisor!r}>"
 
     def __aiter__(self) -> AsyncIterator[Item]:
         return self._supervisor.__aiter__()

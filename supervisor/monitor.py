@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 from wsadapter.contract.errors import MonitorReleased
 from wsadapter.contract.items import Down, Up
+from wsadapter.contract.public import Public
 from wsadapter.reactor import Reactor
 
 E = TypeVar("E", Up, Down)
@@ -23,8 +24,10 @@ class Watcher(Protocol):
     def notify(self, event: Up | Down) -> None: ...
 
 
-class Monitor:
+class Monitor(Public):
     """A reference bound to one endpoint. Every method may be called from any thread."""
+
+    PUBLIC = frozenset({"endpoint", "wait_up", "wait_down", "release"})
 
     def __init__(self, reactor: Reactor, endpoint: str, leave: Callable[[Monitor], None]) -> None:
         self.endpoint = endpoint
@@ -58,6 +61,10 @@ class Monitor:
         self._released = True
         if flush:
             self._seen.clear()
+
+    def __repr__(self) -> str:
+        waiting = ", ".join(event.kind for event in tuple(self._seen)) or "nothing"
+        return f"<Monitor of {self.endpoint!r}{': released' if self._released else ''}, not told yet: {waiting}>"
 
     def _wait(self, kind: type[E], timeout: float | None) -> E:
         if not self._reactor.run_until(lambda: self.has(kind), timeout):

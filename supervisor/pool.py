@@ -23,6 +23,7 @@ from wsadapter.arguments import check_kind
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import DuplicateEndpoint, NotSent, OutcomeUnknown, RequestRejected, UsageError, WsAdapterError
 from wsadapter.contract.items import Answer, Down, Item, Up
+from wsadapter.contract.public import Public
 from wsadapter.inbox import RecentInbox
 from wsadapter.managed import ManagedEndpoint
 from wsadapter.payload import Payload
@@ -39,7 +40,7 @@ _MOST_EVENTS: Final = 10_000
 """Events that are kept for somebody who iterates the pool."""
 
 
-class Pool:
+class Pool(Public):
     """So many connections to one endpoint, each in a process of its own. Every method may be called from any thread.
 
     `with Pool(endpoint, 4) as pool: answer = pool.request({...})`, or `async with` and `await pool.aio.request({...})`. It is
@@ -50,6 +51,13 @@ class Pool:
     and removed by `stop()`, and count there like other endpoints, but their items come from the pool's iteration. Where nobody
     iterates, the last 10,000 events are kept, and of messages what `buffer` allows.
     """
+
+    PUBLIC = frozenset(
+        {
+            "aio", "begin_request", "members", "min_up", "name", "request", "size", "start", "state", "status", "stop",
+            "supervisor", "wait_operational",
+        }
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -78,6 +86,9 @@ class Pool:
         self._stream = Stream(self.supervisor.reactor, self._inbox, begin=self._begin_if_new, over=self._is_over)
         self._phase: Literal["new", "running", "stopped"] = "new"
         self._told: PoolState = "down"
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.name!r}: {self.state}, {self._count_up()} of {self.size} up>"
 
     # -- life ------------------------------------------------------------------------------------------------------------
 
@@ -364,11 +375,16 @@ class Errand(Pending):
             self._attempt._let_go()
 
 
-class AsyncPool:
+class AsyncPool(Public):
     """`Pool.aio`."""
+
+    PUBLIC = frozenset({"request", "wait_operational", "stop"})
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+
+    def __repr__(self) -> str:
+        return f"<AsyncPool of {self._pool!r}>"
 
     async def request(
         self,

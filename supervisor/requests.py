@@ -68,6 +68,9 @@ class Pending(Future[items.Answer]):
         if not self.done():
             self._reactor.post(self._let_go)
 
+    def __repr__(self) -> str:
+        return f"<Pending request {self.id!r} to {self.endpoint!r}: {'done' if self.done() else 'no answer yet'}>"
+
     def _let_go(self) -> None:
         if self._book is not None and self._entry is not None and not self.done():
             self._book.time_out(self._entry, "nobody waits for its answer any more")

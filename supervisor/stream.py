@@ -21,6 +21,7 @@ from wsadapter import shield
 from wsadapter.bridge import AsyncBridge
 from wsadapter.contract.errors import ConcurrentIteration, SupervisorStopped
 from wsadapter.contract.items import AnyEvent, Batch, Item
+from wsadapter.contract.public import Public
 from wsadapter.inbox import Inbox
 from wsadapter.reactor import Reactor
 
@@ -30,8 +31,10 @@ _YIELD_EVERY = 0.005
 _ENDED = "the stream has ended: the supervisor was stopped and all it had received was delivered"
 
 
-class Stream:
+class Stream(Public):
     """The items of some endpoints, in order, for one consumer at a time."""
+
+    PUBLIC = frozenset({"batches", "pending", "get", "aget", "abatches"})
 
     def __init__(self, reactor: Reactor, inbox: Inbox, *, begin: Callable[[], None], over: Callable[[], bool]) -> None:
         """`begin` starts the supervisor if need be. `over`: nothing more will come; it raises `AllFatal` where that is why."""

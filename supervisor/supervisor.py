@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from time import monotonic, time, time_ns
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 from uuid import uuid4
 
 from wsadapter import capabilities, shield
@@ -30,6 +30,7 @@ from wsadapter.config.settings import StartMethod, Strategy
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.errors import AllFatal, ConfigError, DuplicateEndpoint, SupervisorStopped, UsageError
 from wsadapter.contract.items import Answer, AnyEvent, Batch, ClockStep, Event, Item, Started
+from wsadapter.contract.public import Public
 from wsadapter.import_path import for_hooks
 from wsadapter.inbox import Inbox
 from wsadapter.instance import Instance, runtime_folder
@@ -43,7 +44,7 @@ from wsadapter.restart import ConnectBudget, Decision, Verdict
 from wsadapter.roster import Kept, Roster
 from wsadapter.shards import together
 from wsadapter.spares import Spares
-from wsadapter.status import FORMAT, Status
+from wsadapter.status import FORMAT, Status, SupervisorState
 from wsadapter.stream import Stream
 from wsadapter.takeover import whole
 from wsadapter.version import VERSION
@@ -65,12 +66,20 @@ _CLOCK_STEP = 1.0
 """Seconds the wall clock may move against the monotonic one before it is called a step."""
 
 
-class Supervisor:
+class Supervisor(Public):
     """A set of endpoints, kept up, fanned in. Every method may be called from any thread, also inside the loop body.
 
     `with Supervisor([...]) as feed: for item in feed: ...`, or `async with` and `async for`. Nothing runs before `start()`,
     which entering it or iterating it calls.
     """
+
+    PUBLIC = frozenset(
+        {
+            "add", "aio", "ask_to_stop", "batches", "begin_request", "begin_restart", "begin_send", "from_settings",
+            "from_toml", "get", "insert", "monitor", "name", "pending", "reload", "remove", "request", "restart", "run",
+            "send", "start", "state", "status", "stop", "stream", "subscribe", "unsubscribe",
+        }
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -115,7 +124,7 @@ class Supervisor:
         """For an endpoint: where its items go."""
         self._stream = self._new_stream(self.roster.main, lambda: self.roster.with_inbox(self.roster.main))
         self._lock = threading.Lock()
-        self._state: Literal["new", "running", "stopping", "stopped"] = "new"
+        self._state: SupervisorState = "new"
         self._failed = False
         self._launcher: Launcher | None = None
         self._spares = Spares(self.reactor, spares, self._order_spare)
@@ -224,8 +233,14 @@ class Supervisor:
     ) -> None:
         await self.aio.stop()
 
+    def __repr__(self) -> str:
+        endpoints = self.kept()
+        up = sum(managed.state == "up" for managed in endpoints)
+        name = f" {self.name!r}" if self.name else ""
+        return f"<Supervisor{name}: {self._state}, {len(endpoints)} endpoint{'s' * (len(endpoints) != 1)}, {up} up>"
+
     @property
-    def state(self) -> str:
+    def state(self) -> SupervisorState:
         """"new", "running", "stopping" or "stopped"."""
         return self._state
 

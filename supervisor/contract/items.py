@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, SupportsIndex, cast, final, overload
 
 import orjson
 
-from wsadapter.contract.reasons import Reason
+from wsadapter.contract.public import Public
+from wsadapter.contract.reasons import Reason, shortened
 
 
 @final
@@ -45,9 +46,8 @@ class Message(NamedTuple):
         return self.data.decode()
 
     def __repr__(self) -> str:
-        data = repr(self.data) if len(self.data) <= 120 else f"{self.data[:100]!r}... ({len(self.data)} bytes)"
         stream = f", stream={self.stream!r}" if self.stream is not None else ""
-        return f"Message({self.endpoint!r} #{self.number}, epoch {self.epoch}{stream}, {data})"
+        return f"Message({self.endpoint!r} #{self.number}, epoch {self.epoch}{stream}, {shortened(self.data)})"
 
 
 @final
@@ -75,14 +75,20 @@ class Answer(NamedTuple):
         """The answer as text."""
         return self.data.decode()
 
+    def __repr__(self) -> str:
+        return f"Answer({self.endpoint!r} {self.id!r}, epoch {self.epoch}, {self.rtt:.3f} s, {shortened(self.data)})"
+
 
 @final
-class Batch(Sequence[bytes]):
+class Batch(Sequence[bytes], Public):
     """The messages of one read of one connection, as a sequence of payloads: the fast path of `Supervisor.batches()`.
 
     Number `first_number + i` belongs to item `i`. Immutable.
     """
 
+    PUBLIC = frozenset(
+        {"binary", "count", "endpoint", "epoch", "first_number", "index", "messages", "received_at", "streams"}
+    )  # fmt: skip
     __slots__ = ("_payloads", "binary", "endpoint", "epoch", "first_number", "received_at", "streams")
 
     def __init__(
@@ -148,7 +154,9 @@ class Batch(Sequence[bytes]):
         )
 
     def __repr__(self) -> str:
-        return f"Batch({self.endpoint!r}, {len(self)} messages from #{self.first_number}, epoch {self.epoch})"
+        first = f", {shortened(self._payloads[0])}" if self._payloads else ""
+        more = ", ..." if len(self) > 1 else ""
+        return f"Batch({self.endpoint!r}, {len(self)} messages from #{self.first_number}, epoch {self.epoch}{first}{more})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +328,9 @@ class LateAnswer(Event):
 
     id: str
     data: bytes
+
+    def __repr__(self) -> str:
+        return f"LateAnswer({self.endpoint!r} {self.id!r}, epoch {self.epoch}, {shortened(self.data)})"
 
 
 @final

@@ -40,8 +40,17 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "signal": str,
 }  # fmt: skip
 _ABNORMAL = 1006
+_LONGEST_SHOWN = 120
+"""Bytes or characters of a value in a `repr`."""
 _PLANNED = frozenset({"recycled", "stopped"})
 _UNCOUNTED = frozenset({"recycled", "stopped", "supervisor_gone"})
+
+
+def shortened(value: object) -> str:
+    """The `repr` of a value; of long data and texts the beginning and the length."""
+    if isinstance(value, bytes | str) and len(value) > _LONGEST_SHOWN:
+        return f"{value[: _LONGEST_SHOWN - 20]!r}... ({len(value)} {'bytes' if isinstance(value, bytes) else 'characters'})"
+    return repr(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +93,10 @@ class Reason:
         if self.kind == "closed_by_peer":
             return self.code != 1000
         return self.kind not in _PLANNED and self.kind != "exited"
+
+    def __repr__(self) -> str:
+        shown = [f"{name}={shortened(value)}" for name, value in self.to_json().items()]
+        return f"Reason({', '.join(shown)})"
 
     def to_json(self) -> dict[str, Any]:
         """The reason as a JSON object: `kind`, and of the other fields those that say something."""
