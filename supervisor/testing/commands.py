@@ -11,7 +11,7 @@ import orjson
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.testing.exchange import Exchange
 
-_UNSPLIT: Final = frozenset({"send", "reject", "ignore", "silence", "heed", "gap"})
+_UNSPLIT: Final = frozenset({"send", "reject", "reject_frame", "ignore", "silence", "heed", "revoke", "gap"})
 """Commands whose words are taken as one text, as it is: JSON is full of quotes."""
 
 
@@ -55,6 +55,15 @@ def _stream(text: str) -> Subscription:
 
 def _refuse_login(exchange: Exchange, *words: str) -> None:
     exchange.refuse_login("" if words == ("off",) else " ".join(words) or "invalid key")
+
+
+def _refuse_welcome(exchange: Exchange, *words: str) -> None:
+    exchange.refuse_welcome("" if words == ("off",) else " ".join(words) or "token is invalid")
+
+
+def _number(name: str, what: str, meaning: str, *, kind: type[int | float] = int) -> _Command:
+    """`what` is the number's name."""
+    return _Command(f"{name} {what}", meaning, lambda exchange, number: getattr(exchange, name)(kind(number)))
 
 
 def _whole(name: str) -> _Command:
@@ -134,11 +143,26 @@ COMMANDS: dict[str, _Command] = {
     "huge_headers": _switch("huge_headers", "a header of 256 KiB"),
     "http10": _switch("http10", "HTTP/1.0 in the answer"),
     "reject": _of_stream("reject", "who subscribes it is told no (a dialect is needed for this and what follows)"),
+    "reject_frame": _Command(
+        "reject_frame STREAM",
+        "the same for the whole frame, without saying which stream is meant",
+        lambda exchange, text: exchange.reject(_stream(text), whole=True, named=False),
+    ),
     "ignore": _of_stream("ignore", "who subscribes it is not answered"),
     "silence": _of_stream("silence", "it is confirmed, but there are no data"),
-    "heed": _of_stream("heed", "ends these three"),
+    "heed": _of_stream("heed", "ends these four"),
     "gap": _of_stream("gap", "one message of it is left out"),
     "notice": _plain("notice", "clients are asked to connect anew"),
+    "revoke": _of_stream("revoke", "who has subscribed it is told that it ends"),
+    "refuse_later": _number("refuse_later", "FRAMES", "so many frames that subscribe are told to come again later"),
+    "refuse_repeats": _switch("refuse_repeats", "who subscribes a stream twice is told so"),
+    "answer_after": _number("answer_after", "SECONDS", "answers and data begin late", kind=float),
+    "answer_times": _number("answer_times", "TIMES", "each answer so often, 0: never"),
+    "answer_reversed": _number("answer_reversed", "FRAMES", "so many frames are answered together, the last first"),
+    "answer_with_data": _switch("answer_with_data", "answers carry data, where the dialect has such"),
+    "data_first": _number("data_first", "MESSAGES", "so many of each stream before the answer"),
+    "pad_answers": _number("pad_answers", "BYTES", "answers have at least so many bytes"),
+    "refuse_welcome": _Command("refuse_welcome [TEXT|off]", "an error instead of the greeting", _refuse_welcome),
     "refuse_login": _Command("refuse_login [TEXT|off]", "logins are refused", _refuse_login),
     "require_login": _switch("require_login", "no subscription without a login"),
     "stop": _Command("stop", "goes away: nobody listens at the port", lambda exchange: exchange.stop()),

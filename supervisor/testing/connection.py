@@ -252,8 +252,8 @@ class Connection(asyncio.Protocol):
 
     # what goes out
 
-    def send_messages(self, frames: list[bytes]) -> None:
-        """Data messages, encoded. Lost when muted or no longer open.
+    def send_messages(self, frames: list[bytes], count: int | None = None) -> None:
+        """Data messages, encoded; `count`: how many they hold, where one may hold several. Lost when muted or no longer open.
 
         One that has let 64 MiB pile up is closed with 1008, as exchanges do.
         """
@@ -262,7 +262,7 @@ class Connection(asyncio.Protocol):
         if self._transport.get_write_buffer_size() + len(self._drops) > _LIVE_BACKLOG:
             self.close(1008, "slow consumer")
             return
-        self._house.ledger.note_sent(self.id, len(frames))
+        self._house.ledger.note_sent(self.id, len(frames) if count is None else count)
         if self._attendant:
             self._attendant.sent()
         self._put(self._encoded(frames))

@@ -26,6 +26,7 @@ from wsadapter.config.dialect import load_dialect
 from wsadapter.contract.endpoint import Endpoint, Tls
 from wsadapter.contract.errors import WrongType
 from wsadapter.testing.certificates import Authority, CertificateKind, ca_file, process_authority, server_context
+from wsadapter.testing.dialect.answering import Answered
 from wsadapter.testing.dialect.line import Venue
 from wsadapter.testing.dialect.obedient import Obedient
 from wsadapter.testing.feed import Messages, Rate, Source
@@ -42,7 +43,7 @@ _CALL_TIMEOUT = 10.0
 T = TypeVar("T")
 
 
-class Exchange(Observed, Obedient):
+class Exchange(Observed, Obedient, Answered):
     """A WebSocket server to test against.
 
     `messages`: a list of str (text) and bytes (binary), a `Recording`, or a function giving an iterable of them anew for

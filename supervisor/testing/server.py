@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from wsadapter.testing.connection import Connection
 from wsadapter.testing.dialect.line import Line, Share, Venue
+from wsadapter.testing.dialect.steps import Open
 from wsadapter.testing.feed import Listener, Pump, Source, flood_frames
 from wsadapter.testing.handshake import Manners
 from wsadapter.testing.house import Attendant, House
@@ -24,7 +25,7 @@ _FLOOD_BATCH = 500
 
 
 Feed = tuple[int, str]
-"""Whose feed: a connection's (0: that of all), and of which stream (empty: of all)."""
+"""Whose feed: a connection's (0: that of all), and of which streams (empty: of all)."""
 
 
 class Server:
@@ -166,16 +167,17 @@ class Server:
 
     def _attend(self, connection: Connection) -> Attendant:
         assert self.venue is not None
-        return Line(self.venue, connection, self._stream_opened, self._stream_shut)
+        return Line(self.venue, connection, self._feed_opened, self._feed_shut)
 
-    def _stream_opened(self, line: Line, stream: str) -> None:
+    def _feed_opened(self, line: Line, opened: Open) -> None:
         if self._joins_live(line.connection, Share(line)):
             return
-        part = self._source.part(lambda message: line.belongs(message, stream))
-        self._run_feed(Pump(part, lambda: [Share(line, stream)], self._running, live=False), (line.connection.id, stream))
+        part = self._source.part(lambda message: line.belongs(message, opened.feed))
+        share = Share(line, opened.feed, opened.sent)
+        self._run_feed(Pump(part, lambda: [share], self._running, live=False), (line.connection.id, opened.feed))
 
-    def _stream_shut(self, line: Line, stream: str) -> None:
-        if task := self._feeds.get((line.connection.id, stream)):
+    def _feed_shut(self, line: Line, feed: str) -> None:
+        if task := self._feeds.get((line.connection.id, feed)):
             task.cancel()
 
     def _run_feed(self, pump: Pump, feed: Feed) -> None:

@@ -147,7 +147,9 @@ COMMAND_LINES = [
     "half_handshake tls", "half_handshake off", "accept_and_drop", "ignore_pings off", "wrong_accept on", "missing_upgrade off",
     "huge_headers", "http10", "status", "reset", "stop", "start", "drop", 'reject {"channel":"books"}', "ignore a b",
     "silence a", "heed a b", 'gap {"channel":"books"}', "notice", "refuse_login wrong key", "refuse_login off",
-    "require_login on",
+    "require_login on", "reject_frame a b", "revoke a b", "refuse_later 2", "refuse_repeats on", "answer_after 0.1",
+    "answer_times 2", "answer_reversed 2", "answer_with_data off", "data_first 1", "pad_answers 9", "refuse_welcome no",
+    "refuse_welcome off",
 ]  # fmt: skip
 
 
@@ -162,7 +164,7 @@ def test_every_command_runs_as_a_line() -> None:
     "line",
     [
         "", "close x", "drop 1 2", "reject {", "ignore", "mute x", "raw xyz", "http10 maybe", "half_handshake x",
-        'close 1000 "x', "slow",
+        'close 1000 "x', "slow", "answer_after", "answer_after x", "refuse_later 1.5",
     ],
 )  # fmt: skip
 def test_a_line_that_is_wrong_says_how_it_would_be_right(line: str) -> None:

@@ -167,9 +167,88 @@ def test_a_dialect_of_ones_own(bench: Bench, tmp_path: Path) -> None:
     assert [said(client) for _ in range(3)] == [["ok", "a"], ["data", 1], ["data", 2]]
 
 
+MINE = """
+dialect = { name = "mine", title = "Mine", docs = "none" }
+urls = { live = "wss://example.com" }
+subscribe = { frame = '{"sub":"$streams","id":"$id"}', per_frame = 9 }
+stream = { path = "s" }
+ack = [{ match = { ok = true }, id = "id", data = "rows" }]
+error = [{ match = { ok = false }, id = "id", text = "why" }]
+"""
+
+
+def mine(bench: Bench, folder: Path, more: str = "", **options: Any) -> Exchange:
+    (folder / "mine.toml").write_text(MINE + more)
+    return bench.exchange(dialect=folder / "mine.toml", **options)
+
+
+def ask(client: RawClient, *streams: str, number: int = 1) -> None:
+    client.send(1, json.dumps({"sub": streams, "id": number}).encode())
+
+
+ROWS = [f'{{"s":"{name}","rows":{number}}}' for number in range(3) for name in "ab"]
+
+
+def test_what_is_sent_before_the_answer_or_with_it_is_not_sent_again(bench: Bench, tmp_path: Path) -> None:
+    ex = mine(bench, tmp_path, messages=ROWS)
+    ex.data_first(2)
+    client = bench.client(ex)
+    ask(client, "a")
+    assert [said(client).get("rows", "yes") for _ in range(4)] == [0, 1, "yes", 2]
+    ex.data_first(0)
+    ex.answer_with_data()
+    ask(client, "b", number=2)
+    assert said(client) == {"s": "b", "ok": True, "id": 2, "rows": 0}
+    assert [said(client)["rows"] for _ in range(2)] == [1, 2]
+    ex.wait_for(lambda: ex.sent == {1: 5})
+
+
+def test_answers_come_late_often_and_long_and_streams_end_by_an_error(bench: Bench, tmp_path: Path) -> None:
+    ex = mine(bench, tmp_path, messages=ROWS, rate=500, loop=True)
+    ex.answer_after(0.05)
+    ex.answer_times(2)
+    ex.pad_answers(100_000)
+    client = bench.client(ex)
+    ask(client, "a")
+    for _ in range(2):
+        assert len(said(client)["padding"]) > 99_000
+    assert said(client)["s"] == "a"
+    ex.revoke("a", "delisted")
+    while (answer := said(client)).get("s"):
+        pass
+    assert answer == {"ok": False, "why": "delisted: a"}
+    ex.answer_times(1)
+    ex.pad_answers(0)
+    ask(client, "b", number=2)
+    assert [said(client).get("s") for _ in range(3)] == [None, "b", "b"]
+
+
+def test_messages_of_several_streams_are_sent_in_one_array(bench: Bench, tmp_path: Path) -> None:
+    ex = mine(bench, tmp_path, "payload = { split = true }", messages=[f"[{','.join(ROWS[:4])}]", *ROWS[4:]])
+    client = bench.client(ex)
+    ask(client, "a", "b")
+    assert said(client) == [{"ok": True, "id": 1}]
+    arrays: list[Any] = []
+    while sum(map(len, arrays)) < len(ROWS):
+        arrays.append(said(client))
+    messages = [message for array in arrays for message in array]
+    for name in "ab":
+        assert [message["rows"] for message in messages if message["s"] == name] == [0, 1, 2]
+    assert any({message["s"] for message in array} == {"a", "b"} for array in arrays)
+    ex.wait_for(lambda: ex.sent == {1: len(ROWS)})
+
+
+def test_binary_messages_may_be_plain_text(bench: Bench, tmp_path: Path) -> None:
+    client = bench.client(mine(bench, tmp_path, "payload = { text = true }", messages=ROWS[:1]))
+    ask(client, "a")
+    assert [client.frame() for _ in range(2)] == [Frame(2, b'{"ok":true,"id":1}'), Frame(2, ROWS[0].encode())]
+
+
 def test_orders_need_a_dialect() -> None:
     with pytest.raises(ValueError, match="speaks no dialect"):
         Exchange().reject("x")
+    with pytest.raises(ValueError, match="speaks no dialect"):
+        Exchange().answer_times(2)
     with Exchange(dialect="binance_usdm") as ex, pytest.raises(LookupError, match=r"kraken has no \[\[notice\]\]"):
         ex.notice()
         with Exchange(dialect="kraken") as other:

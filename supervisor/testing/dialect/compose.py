@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-from wsadapter.contract.dialect.paths import PRESENT, look_up
+from wsadapter.contract.dialect.paths import MISSING, PRESENT, look_up, matches
 
 _INDEX: Final = re.compile("-?[0-9]+")
 _ASKED: Final = re.compile(r'"\$\.([^\s"]+)"')
@@ -29,12 +29,18 @@ def put(whole: Any, path: str, value: Any) -> Any:
     return items
 
 
-def compose(rule: Mapping[str, Any], said: Mapping[str, Any], default: Any = 1) -> Any:
-    """The value of a frame that fits a rule's `match`. `said`: what to put where, by path; it goes before what the rule wants
-    there to be present. `default`: what stands where any value will do."""
-    frame: Any = None
+def compose(rule: Mapping[str, Any], said: Mapping[str, Any], default: Any = 1, base: Any = None) -> Any:
+    """The value of a frame that fits a rule's `match`, or the text that it says the whole message `is`. `said`: what to put
+    where, by path; it goes before what the rule wants there to be present. `default`: what stands where any value will do.
+    `base`: what else the frame says."""
+    if "is" in rule:
+        return rule["is"]
+    frame = base
     for path, wanted in rule["match"].items():
-        frame = put(frame, path, _invented(path, rule, default) if wanted == PRESENT else wanted)
+        if wanted != PRESENT:
+            frame = put(frame, path, wanted)
+        elif look_up(frame, path) is MISSING:
+            frame = put(frame, path, _invented(path, rule, default))
     for path, value in said.items():
         frame = put(frame, path, value)
     return frame
@@ -42,13 +48,29 @@ def compose(rule: Mapping[str, Any], said: Mapping[str, Any], default: Any = 1) 
 
 def question(rule: Mapping[str, Any], number: int) -> Any:
     """A frame that an [[answer]] rule answers. `number` stands wherever any value will do, and where the answer looks."""
-    looked_at = {path: number for path in _ASKED.findall(rule["frame"]) if path not in rule["match"]}
+    looked_at = {path: number for path in _ASKED.findall(rule.get("frame", "")) if path not in rule.get("match", {})}
     return compose(rule, looked_at, number)
 
 
-def holds(rule: Mapping[str, Any], frame: Any) -> bool:
-    """Whether a frame has the text that a rule looks for before anything is parsed."""
-    return rule.get("contains", "") in orjson.dumps(frame).decode()
+def fits(rule: Mapping[str, Any], text: bytes, value: Any) -> bool:
+    """Whether a message fits a rule: `contains` and `match`, or `is`; and `says`. `value` is the message parsed."""
+    if "is" in rule:
+        return bool(text == rule["is"].encode())
+    if rule.get("contains", "").encode() not in text or not matches(value, rule.get("match", {})):
+        return False
+    words = look_up(value, rule.get("text", ""))
+    return says(rule, words if isinstance(words, str) else text.decode(errors="replace"))
+
+
+def says(rule: Mapping[str, Any], text: str) -> bool:
+    """Whether a text holds one of a rule's `says`, capitals ignored; where the rule has none, any text will do."""
+    wanted = rule.get("says", ())
+    return not wanted or any(word.casefold() in text.casefold() for word in wanted)
+
+
+def written(frame: Any) -> bytes:
+    """A frame as it is sent: a text as it is, anything else as JSON."""
+    return frame.encode() if isinstance(frame, str) else orjson.dumps(frame)
 
 
 def _invented(path: str, rule: Mapping[str, Any], default: Any) -> Any:

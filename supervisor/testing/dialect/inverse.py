@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +16,8 @@ from wsadapter.contract.endpoint import Subscription
 _OURS: Final = re.compile(r"\$(?:id_text|id|time_ms|time)")
 _ID: Final = re.compile(r"\$id")
 _ASKED: Final = "$."
+_STREAMS: Final = '"$streams'
+_SPLICED: Final = "$streams..."
 
 
 @dataclass(slots=True)
@@ -28,6 +30,8 @@ class Asked:
     """The whole value that its "$id" stands in, as it was sent."""
     channel: int | str | None = None
     """What it calls a stream by, where that is what an ack gave it."""
+    challenge: str | None = None
+    """What it says the exchange's challenge was."""
 
 
 class Template:
@@ -36,6 +40,9 @@ class Template:
     def __init__(self, text: str, secrets: Collection[str] = (), *, signature: str = "", fields: Collection[str] = ()) -> None:
         """`text`: JSON with placeholders, checked. `secrets`: the words of `[login] needs`, which are placeholders too.
         `signature`: more fields, another template. `fields`: keys that streams have, where a signature has any others."""
+        self.text = text
+        self.lists = _STREAMS in text
+        """Whether a frame lists its streams; otherwise it names one."""
         frame = orjson.loads(text)
         self._frame = merge(frame, orjson.loads(signature)) if signature else frame
         self._fields = fields
@@ -52,16 +59,22 @@ class Template:
             case str():
                 return self._fits_text(template, value, asked, answered)
             case list():
-                pairs = zip(template, value, strict=False) if isinstance(value, list) else ()
-                return (
-                    isinstance(value, list)
-                    and len(value) == len(template)
-                    and all(self._fits(one, other, asked, answered) for one, other in pairs)
-                )
+                return isinstance(value, list) and self._fits_list(template, value, asked, answered)
             case dict():
                 return isinstance(value, dict) and self._fits_table(template, value, asked, answered)
             case _:
                 return type(template) is type(value) and bool(template == value)
+
+    def _fits_list(self, template: Sequence[Any], value: Sequence[Any], asked: Asked, answered: Any) -> bool:
+        if _SPLICED in template:
+            at = template.index(_SPLICED)
+            behind = len(template) - at - 1
+            streams = value[at : len(value) - behind]
+            if len(value) < at + behind or not all(map(_is_stream, streams)) or not _is_said(asked, list(streams)):
+                return False
+            template, value = [*template[:at], *template[at + 1 :]], [*value[:at], *value[len(value) - behind :]]
+        pairs = zip(template, value, strict=False)
+        return len(value) == len(template) and all(self._fits(one, other, asked, answered) for one, other in pairs)
 
     def _fits_table(self, template: Mapping[str, Any], value: Mapping[str, Any], asked: Asked, answered: Any) -> bool:
         named = {key: item for key, item in template.items() if key not in ("$stream", "$sign")}
@@ -86,6 +99,9 @@ class Template:
             case "$channel":
                 asked.channel = value
                 return isinstance(value, int | str)
+            case "$challenge":
+                asked.challenge = value
+                return isinstance(value, str)
             case "$id":
                 asked.id = value
                 return _is_number(value)

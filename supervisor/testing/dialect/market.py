@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import orjson
@@ -18,6 +19,8 @@ from wsadapter.testing.recording import Recorded
 
 NO_DATA: Final = object()
 _BREAKS: Final = re.compile(r"[-\s:@]+")
+_BETWEEN: Final = re.compile(r"[\s,]*")
+_DECODER: Final = json.JSONDecoder()
 Payload = str | bytes | Recorded
 
 
@@ -27,13 +30,38 @@ class Market:
     def __init__(self, speech: Speech, messages: Iterable[Payload] = ()) -> None:
         """`messages`: those that are sent again and again, to be parsed once; others may be asked for too."""
         self._speech = speech
-        self._compression = str(speech.dialect.get("payload", {}).get("compression", ""))
+        rules = speech.dialect.get("payload", {})
+        self._compression = str(rules.get("compression", ""))
+        self._in_binary = bool(rules.get("text"))
+        self.splits = bool(rules.get("split"))
+        """Whether several messages may be sent as one array."""
         self._known: dict[bytes, Any] = {}
+        self._elements: dict[bytes, Sequence[bytes]] = {}
         self._bindings: dict[str, Any] = {}
         """Channel = the answer that gave it to a stream of the recorded client's."""
+        self.told: dict[bytes, Any] = {}
+        """Recorded answers that carried data: payload = value."""
         for message in messages:
             payload = payload_of(message)
-            self._known[payload] = self._look(payload)
+            self._elements[payload] = self.elements(payload)
+            for element in self._elements[payload]:
+                self._known[element] = self._look(element)
+
+    @property
+    def listed(self) -> Iterator[bytes]:
+        """The messages that are data, in order, each once, where they are known beforehand."""
+        return (payload for payload, value in self._known.items() if value is not NO_DATA)
+
+    def elements(self, payload: bytes) -> Sequence[bytes]:
+        """The messages that are sent as one: several where the dialect says that an array holds several."""
+        if not self.splits:
+            return (payload,)
+        known = self._elements.get(payload)
+        return _elements(payload) if known is None else known
+
+    def joined(self, messages: Sequence[bytes]) -> bytes:
+        """Messages as they are sent together."""
+        return b"[%b]" % b",".join(messages) if self.splits else b"".join(messages)
 
     def value(self, payload: bytes) -> Any:
         """The parsed message; `NO_DATA` where it is none."""
@@ -48,19 +76,23 @@ class Market:
             return NO_DATA
         if (channel := self._speech.bound(value)) is not None:
             self._bindings[as_text(channel)] = value
-        return value if self._speech.is_data(text, value) else NO_DATA
+        if self._speech.is_data(text, value):
+            return value
+        if self._speech.carries_data(value):
+            self.told[payload] = value
+        return NO_DATA
 
     def recorded_channels(self, part: Subscription) -> list[str]:
         """What the recorded client's answers called a stream, or a part of one that is answered by itself. Where the recording
         has no such answers: what messages are called that themselves say all that the stream says ("book-1000", "XBT/USD")."""
         if self._bindings:
             return [channel for channel, answer in self._bindings.items() if self._is_about(answer, part)]
-        path, words = self._speech.dialect.get("stream", {}).get("path", ""), _words(part)
+        path, words = self._speech.channel_path, _words(part)
         data = (value for value in self._known.values() if value is not NO_DATA)
         return sorted({as_text(look_up(value, path)) for value in data if words <= _said(value)})
 
     def _is_about(self, answer: Any, part: Subscription) -> bool:
-        rule = self._speech.ack or {}
+        rule = self._speech.replies.ack or {}
         if "fields" in rule:
             fields = Fields(rule["fields"])
             said = fields.said(answer)
@@ -82,7 +114,7 @@ class Market:
         return payload
 
     def packed(self, text: bytes) -> str | bytes:
-        """A message as it goes out: text, or compressed where the dialect says so."""
+        """A message as it goes out: text, or binary where the dialect says so."""
         match self._compression:
             case "gzip":
                 return gzip.compress(text, 1, mtime=0)
@@ -91,7 +123,7 @@ class Market:
             case "deflate":
                 packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
                 return packer.compress(text) + packer.flush()
-        return text.decode()
+        return text if self._in_binary else text.decode()
 
 
 def payload_of(message: Payload) -> bytes:
@@ -99,6 +131,23 @@ def payload_of(message: Payload) -> bytes:
     if isinstance(message, Recorded):
         return message.payload
     return message.encode() if isinstance(message, str) else message
+
+
+def _elements(payload: bytes) -> Sequence[bytes]:
+    """Those of a JSON array, as they stand there."""
+    if not payload.startswith(b"["):
+        return (payload,)
+    text = payload.decode()
+    try:
+        json.loads(text)
+    except ValueError:
+        return (payload,)
+    found: list[bytes] = []
+    at = 1
+    while (start := _BETWEEN.match(text, at)) and text[start.end()] != "]":
+        _, at = _DECODER.raw_decode(text, start.end())
+        found.append(text[start.end() : at].encode())
+    return found
 
 
 def _said(value: Any) -> set[str]:

@@ -1,0 +1,165 @@
+"""What one client has subscribed, and what its frames that subscribe and unsubscribe lead to. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from wsadapter.contract.endpoint import Subscription
+from wsadapter.testing.dialect.market import NO_DATA
+from wsadapter.testing.dialect.orders import Orders, Refusal, name_of
+from wsadapter.testing.dialect.outlet import Outlet
+from wsadapter.testing.dialect.speech import Speech
+from wsadapter.testing.dialect.steps import Data, Note, Open, Say, Shut, Step
+from wsadapter.testing.dialect.understanding import Meaning, Understood
+from wsadapter.testing.dialect.verdict import Refused, Unit, Verdict, judge, refusals, units_of
+
+Sent = dict[str, list[bytes]]
+"""Feed = messages of it that were sent before it began."""
+Begun = list[tuple[str, set[str], str]]
+"""Each unit that is new: its name, the names of its parts, its feed."""
+
+
+class Subscriptions:
+    """Those of one connection. Not thread-safe."""
+
+    def __init__(self, speech: Speech, orders: Orders, outlet: Outlet, numbers: Iterator[int]) -> None:
+        """`numbers` gives channels that no other stream of the exchange has."""
+        self._speech, self._replies = speech, speech.replies
+        self._orders = orders
+        self._outlet = outlet
+        self._numbers = numbers
+        self.channels: dict[str, int] = {}
+        """What a unit is called on this connection."""
+        self._units: dict[str, Subscription] = {}
+        """The units that have a channel, by name."""
+
+    def frame(self, frame: Understood, size: int, wrong: str) -> Iterator[Step]:
+        """A client's frame of so many bytes. `wrong`: why this client may subscribe nothing; empty: it may."""
+        answering = self._orders.answering
+        if frame.meaning is Meaning.UNSUBSCRIBE:
+            yield from self._unsubscribe(frame)
+        elif wrong := self._wrong(frame, size) or wrong:
+            yield Note(wrong)
+            refused = [Refused(unit, unit, Refusal(wrong)) for _, unit in units_of(frame, self._replies)]
+            verdict = Verdict(refused=refused, whole=not self._replies.each_refused)
+            yield from self._say(frame, refusals(frame, verdict, self._replies))
+        elif answering.later:
+            answering.later -= 1
+            units = [unit for _, unit in units_of(frame, self._replies)]
+            yield from self._say(frame, self._replies.put_off(frame, units))
+        else:
+            yield from self._subscribe(frame)
+
+    def revoke(self, stream: Subscription, text: str) -> Iterator[Step]:
+        """A stream that was confirmed ends, with an error that nobody asked for; nothing where the client does not have it."""
+        parts = [part for part in self._speech.parts(stream) if name_of(part) in self._outlet.current]
+        if parts:
+            yield Say(self._outlet.numbered(self._replies.revoke(stream, text), composed=True))
+            yield from self._shut(parts)
+
+    def _say(self, frame: Understood, answers: Iterable[Any]) -> Iterator[Say]:
+        """Answers, as long as they are wanted."""
+        sample = next(iter(frame.streams), None)
+        for answer in answers:
+            padded = self._replies.padded(answer, self._orders.answering.padding, sample)
+            yield Say(self._outlet.numbered(padded, composed=True), answer=True)
+
+    # what subscribes
+
+    def _wrong(self, frame: Understood, size: int) -> str:
+        """What a frame does that the dialect forbids."""
+        settings = self._speech.settings
+        longest, most = settings.get("max_frame", 0), settings.get("per_connection", 0)
+        if frame.most and len(frame.streams) > frame.most:
+            return f"{len(frame.streams)} streams in one frame, {frame.most} are allowed"
+        if longest and size > longest:
+            return f"a frame of {size} bytes, {longest} are allowed"
+        fresh = {name_of(stream) for stream in frame.streams if not self._names(stream) <= self._outlet.current.keys()}
+        kept = 0 if settings.get("replaces") else len(self._outlet.feeds)
+        if most and kept + len(fresh) > most:
+            return f"more than {most} streams on one connection"
+        return ""
+
+    def _names(self, stream: Subscription) -> set[str]:
+        """Of its parts."""
+        return set(map(name_of, self._speech.parts(stream)))
+
+    def _subscribe(self, frame: Understood) -> Iterator[Step]:
+        verdict = judge(frame, self._speech, self._orders, self._outlet.current)
+        if verdict.unanswered:
+            return
+        yield from self._say(frame, refusals(frame, verdict, self._replies))
+        replaces = bool(self._speech.settings.get("replaces")) and not verdict.refused
+        if replaces:
+            wanted = set().union(*(self._names(unit.unit) for unit in verdict.taken))
+            yield from self._shut([part for name, part in self._outlet.current.items() if name not in wanted])
+        if verdict.taken or replaces:
+            yield from self._take(frame, verdict.taken)
+
+    def _take(self, frame: Understood, taken: Sequence[Unit]) -> Iterator[Step]:
+        for _, unit in taken:
+            self._call(unit)
+        begun = self._open(taken)
+        sent: Sent = {feed: [] for _, _, feed in begun}
+        yield from self._data_first(begun, sent)
+        yield from self._say(frame, list(self._confirmations(frame, taken, begun, sent)))
+        yield from (Open(feed, tuple(payloads)) for feed, payloads in sent.items())
+
+    def _call(self, unit: Subscription) -> None:
+        """Gives a unit its channel, where the dialect has such."""
+        name = name_of(unit)
+        if self._replies.gives_channels and name not in self.channels:
+            self.channels[name] = next(self._numbers)
+            self._units[name] = unit
+
+    def _open(self, taken: Sequence[Unit]) -> Begun:
+        streams: dict[str, list[Subscription]] = {}
+        for stream, unit in taken:
+            streams.setdefault(name_of(stream), []).append(unit)
+        named = {name_of(stream): stream for stream, _ in taken}
+        feeds = {name: self._outlet.open(named[name], units, self.channels) for name, units in streams.items()}
+        return [(name_of(unit), self._names(unit), feeds[name_of(stream)]) for stream, unit in taken if feeds[name_of(stream)]]
+
+    def _data_first(self, begun: Begun, sent: Sent) -> Iterator[Data]:
+        for _, parts, feed in begun:
+            for payload in self._outlet.first_of(parts, self._orders.answering.data_first):
+                sent[feed].append(payload)
+                if (data := self._outlet.take(payload, feed)) is not None:
+                    yield Data(data)
+
+    def _confirmations(self, frame: Understood, taken: Sequence[Unit], begun: Begun, sent: Sent) -> Iterator[Any]:
+        answering = self._orders.answering
+        carry = {name: (parts, feed) for name, parts, feed in begun} if answering.with_data and not answering.data_first else {}
+        units, current = [unit for _, unit in taken], list(self._outlet.current.values())
+        for unit, answer in self._replies.confirm(frame, units, current, self.channels):
+            about = units[0] if unit is None and len(units) == 1 else unit
+            if about is None or name_of(about) not in carry:
+                yield answer
+                continue
+            parts, feed = carry[name_of(about)]
+            carried = self._outlet.carried(parts)
+            sent[feed] += carried.messages
+            yield answer if carried.value is NO_DATA else self._replies.with_data(answer, carried.value)
+
+    # what unsubscribes
+
+    def _unsubscribe(self, frame: Understood) -> Iterator[Step]:
+        units = self._ended(frame)
+        if not units:
+            yield Note(f"unsubscribes the channel {frame.asked.channel!r}, which it does not have")
+            return
+        yield from self._shut([part for unit in units for part in self._speech.parts(unit)])
+        current = list(self._outlet.current.values())
+        yield from self._say(frame, self._replies.confirm_ended(frame, units, current, self.channels))
+        for name in map(name_of, units):
+            self.channels.pop(name, None)
+            self._units.pop(name, None)
+
+    def _ended(self, frame: Understood) -> list[Subscription]:
+        if frame.asked.streams is not None:
+            return [unit for _, unit in units_of(frame, self._replies)]
+        return [self._units[name] for name, channel in self.channels.items() if channel == frame.asked.channel]
+
+    def _shut(self, parts: Iterable[Subscription]) -> Iterator[Shut]:
+        return map(Shut, self._outlet.shut(parts))

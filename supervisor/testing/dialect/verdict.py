@@ -1,0 +1,102 @@
+"""What becomes of a frame that subscribes: what is taken of it, what is refused, what the client has already. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from wsadapter.contract.endpoint import Subscription
+from wsadapter.testing.dialect.answers import Answers
+from wsadapter.testing.dialect.orders import Orders, Refusal, name_of
+from wsadapter.testing.dialect.speech import Speech
+from wsadapter.testing.dialect.understanding import Understood
+
+
+class Unit(NamedTuple):
+    """What is answered by itself, within a frame."""
+
+    stream: Subscription
+    """As the frame names it."""
+    unit: Subscription
+
+
+class Refused(NamedTuple):
+    """A unit that is refused."""
+
+    unit: Subscription
+    culprit: Subscription
+    """The part of it that can't be had."""
+    refusal: Refusal
+
+
+@dataclass(slots=True)
+class Verdict:
+    """On one frame."""
+
+    taken: list[Unit] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    repeated: list[Subscription] = field(default_factory=list)
+    """They are subscribed already, and the client is told so."""
+    ignored: list[Subscription] = field(default_factory=list)
+    whole: bool = False
+    """One answer refuses all of the frame."""
+    unanswered: bool = False
+    """The frame is not answered, and nothing of it is taken."""
+
+
+def units_of(frame: Understood, replies: Answers) -> list[Unit]:
+    """What a frame names, each once."""
+    streams = {name_of(stream): stream for stream in frame.streams}.values()
+    return [Unit(stream, unit) for stream in streams for unit in replies.units(stream)]
+
+
+def judge(frame: Understood, speech: Speech, orders: Orders, current: Collection[str]) -> Verdict:
+    """`current`: the parts that the client has, by name."""
+    verdict = _sorted(frame, speech, orders, current)
+    replies = speech.replies
+    verdict.unanswered = bool(verdict.ignored) and not replies.each_confirmed
+    forced = any(refused.refusal.whole for refused in verdict.refused)
+    if replies.lists_accepted and verdict.taken and not forced:
+        verdict.refused = []  # they are missing from the list, and that is all
+    verdict.whole = bool(verdict.refused) and (forced or not replies.each_refused)
+    if verdict.whole:
+        verdict.taken, verdict.repeated = [], []
+    elif verdict.repeated and not replies.each_repeated:
+        verdict.taken = []
+    return verdict
+
+
+def _sorted(frame: Understood, speech: Speech, orders: Orders, current: Collection[str]) -> Verdict:
+    verdict = Verdict()
+    for unit in units_of(frame, speech.replies):
+        parts = {name_of(part): part for part in speech.parts(unit.unit)}
+        bad = next((name for name in parts if name in orders.rejected), None)
+        if bad is not None:
+            verdict.refused.append(Refused(unit.unit, parts[bad], orders.rejected[bad]))
+        elif not orders.ignored.isdisjoint(parts):
+            verdict.ignored.append(unit.unit)
+        elif _tells_repeats(speech, orders) and all(name in current for name in parts):
+            verdict.repeated.append(unit.unit)
+        else:
+            verdict.taken.append(unit)
+    return verdict
+
+
+def _tells_repeats(speech: Speech, orders: Orders) -> bool:
+    if speech.settings.get("replaces"):
+        return False
+    return speech.replies.has_already if orders.answering.repeats is None else orders.answering.repeats
+
+
+def refusals(frame: Understood, verdict: Verdict, replies: Answers) -> Iterator[Any]:
+    """The frames that say what of a frame is not taken, and what is there already."""
+    several = len(units_of(frame, replies)) > 1
+    for unit, culprit, refusal in verdict.refused[: 1 if verdict.whole else None]:
+        named = refusal.named
+        if named is None:
+            named = replies.must_name(alone=several and not verdict.whole)
+        shown = None if refusal.named is False else unit
+        yield from replies.refuse(frame, shown, refusal.text, culprit if named else None)
+    for unit in verdict.repeated[: None if replies.each_repeated else 1]:
+        yield from replies.repeated(frame, unit if replies.each_repeated else None, unit)
