@@ -6,12 +6,17 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.support.leaks import no_leaks
 from wsadapter import capabilities
 
 _HERE = Path(__file__).parent
+
+# The time of one example says how busy the machine is, and nothing about the code.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 # Started in the background by a shell, or by nohup: whatever we start would inherit what is ignored.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
