@@ -28,6 +28,7 @@ _COMMANDS = [
     ("python -m wsadapter.supervise CONFIG", "runs until told to stop; `wsadapter run CONFIG` is the same"),
     ("... --check", "checks the configuration and imports its hooks, prints every problem with its path, exits with 0 or 2"),
     ("... --check --show", "prints the effective settings too, secrets masked"),
+    ("... --check --no-secrets", "reads no `${NAME}` and no `${file:PATH}`, takes each for present: for CI without secrets"),
     ("... --demo", "needs no network and no file: local exchanges replay recordings over TLS"),
     ("... --duration S", "stops by itself after S seconds"),
     ("... --takeover", "goes on with the connections of the running supervisor of that name, closing none; else just starts"),

@@ -63,6 +63,7 @@ def _parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
     add("config", nargs="?", type=Path, metavar="config.toml", help="the configuration")
     add("--check", action="store_true", help="check the configuration and exit with 0 or 2")
     add("--show", action="store_true", help="with --check: print the effective settings, secrets masked")
+    add("--no-secrets", action="store_true", help="with --check: read no ${NAME} and no ${file:PATH}, as in CI without them")
     add("--demo", action="store_true", help="no network, no file: local exchanges replay recordings over TLS")
     add("--takeover", action="store_true", help="go on with the connections of the running supervisor of that name")
     add("--duration", type=_seconds, metavar="S", help='stop after S seconds (or "500ms", "2m", "1h")')
@@ -78,6 +79,8 @@ def _parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
         parser.error("--takeover goes with a configuration that is to be run")
     if options.show and not options.check:
         parser.error("--show goes with --check")
+    if options.no_secrets and not options.check:
+        parser.error("--no-secrets goes with --check: to connect, the secrets are needed")
     return options
 
 
@@ -106,7 +109,7 @@ def _seconds(text: str) -> float:
 
 
 def _check(options: argparse.Namespace) -> int:
-    settings = _load(options.config, options.name)
+    settings = _load(options.config, options.name, secrets=not options.no_secrets)
     if problems := hook_problems(settings):
         raise ConfigError(problems, source=str(options.config))
     if options.show:
@@ -134,8 +137,8 @@ def _run(options: argparse.Namespace, path: Path) -> int:
         return Runner(settings, path, log, duration=options.duration, takeover=options.takeover).run()
 
 
-def _load(path: Path, name: str | None) -> Settings:
-    settings = load(path)
+def _load(path: Path, name: str | None, *, secrets: bool = True) -> Settings:
+    settings = load(path, secrets=secrets)
     if name is None:
         return settings
     if wrong := values.name(name):

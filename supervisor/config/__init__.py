@@ -20,7 +20,6 @@ from typing import Any, Final
 
 from wsadapter.config import values
 from wsadapter.config.checks import Combined, Layer, Surroundings, combine, read_layer
-from wsadapter.config.interpolate import UnresolvedReference, expand
 from wsadapter.config.schema import OUTPUT, SUPERVISOR, Mismatch, Setting, as_table, convert, got, unknown_key
 from wsadapter.config.settings import OutputSettings, Settings
 from wsadapter.config.show import describe_settings, effective, show
@@ -41,8 +40,11 @@ _LONGEST_BUSY_POLL = 1.0
 _POSITION: Final = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
 
 
-def load(path: str | os.PathLike[str]) -> Settings:
+def load(path: str | os.PathLike[str], *, secrets: bool = True) -> Settings:
     """The settings of a file. Relative paths in it start at its folder, but for `output.path`: at the working directory.
+
+    `secrets=False`: no `${NAME}` and no `${file:PATH}` is read, each is taken for present, and values with one are not checked.
+    Settings of [supervisor] and [output] with one have their defaults then.
 
     Raises `ConfigError` with all problems, also where the file can't be read or is not TOML.
     """
@@ -57,15 +59,18 @@ def load(path: str | os.PathLike[str]) -> Settings:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError([Problem("", f"line {line}: not UTF-8 text")], source=source) from error
     folder = Path(path).absolute().parent
-    return replace(parse(text, source=source, base_dir=folder), folder=str(folder))
+    return replace(parse(text, source=source, base_dir=folder, secrets=secrets), folder=str(folder))
 
 
 def parse(
-    text: str, *, source: str = "", base_dir: str | Path = "", environ: Mapping[str, str] = os.environ
+    text: str, *, source: str = "", base_dir: str | Path = "", environ: Mapping[str, str] = os.environ, secrets: bool = True
 ) -> Settings:
-    """The settings of TOML text; `source` is what errors call it. Raises `ConfigError` with all problems."""
+    """The settings of TOML text; `source` is what errors call it, `secrets` as for `load`.
+
+    Raises `ConfigError` with all problems.
+    """
     table = _parse_toml(text, source)
-    around = Surroundings(Path(base_dir), environ)
+    around = Surroundings(Path(base_dir), environ, secrets)
     problems = [Problem(key, unknown_key(key, _TABLES)) for key in table if key not in _TABLES]
     sections = {name: _table(table, name, problems) for name in _TABLES}
     own = _read_flat(sections["supervisor"], "supervisor", SUPERVISOR, around, problems)
@@ -115,11 +120,12 @@ def _read_flat(
         try:
             found[key] = convert(known[key], value)
             if isinstance(found[key], str):
-                found[key] = expand(found[key], environ=around.environ, base_dir=around.base_dir)
+                found[key], unresolved, unknown = around.expand("", found[key])
+                problems += [Problem(path, problem.message) for problem in unresolved]
+                if unknown:
+                    del found[key]
         except Mismatch as mismatch:
             problems += [Problem(path + place, message) for place, message in mismatch.found]
-        except UnresolvedReference as error:
-            problems += [Problem(path, problem.message) for problem in error.problems]
     return found
 
 

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from wsadapter.config import values
 from wsadapter.config.dialect import Dialect, apply_dialect, dialect_urls, is_path, load_dialect
-from wsadapter.config.interpolate import EXPANDED, anchor_value, expand_value
+from wsadapter.config.interpolate import EXPANDED, anchor_value, expand_value, places_with_references
 from wsadapter.config.quantities import show_duration, show_size
 from wsadapter.config.schema import ENDPOINT, Mismatch, Setting, assemble, convert, got, unknown_key
 from wsadapter.contract.endpoint import SECTIONS, Endpoint, Subscription
@@ -61,6 +61,16 @@ class Surroundings:
     base_dir: Path
     """Where its relative paths start."""
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    secrets: bool = True
+    """False: no `${...}` is read; each is taken for present, and nothing is said of a value that has one."""
+
+    def expand(self, key: str, value: Any) -> tuple[Any, list[Problem], set[str]]:
+        """The value of the setting `key` filled in; what is wrong with its references; the places whose value is not known."""
+        if not self.secrets:
+            places, problems = places_with_references(key, value)
+            return value, problems, places | {problem.path for problem in problems}
+        expanded, problems = expand_value(key, value, environ=self.environ, base_dir=self.base_dir)
+        return expanded, problems, {problem.path for problem in problems}
 
 
 class Combined(NamedTuple):
@@ -120,12 +130,9 @@ def _judge(setting: Setting, value: Any, around: Surroundings) -> Iterator[tuple
     if key in _NO_REFERENCES and "${" in value:
         yield "", "${...} is not filled in here; write the value itself"
         return
-    expanded, unresolved = value, list[Problem]()
-    if key in EXPANDED:
-        expanded, unresolved = expand_value("", value, environ=around.environ, base_dir=around.base_dir)
-    places = {problem.path for problem in unresolved}
+    expanded, unresolved, unknown = around.expand("", value) if key in EXPANDED else (value, [], set())
     yield from ((problem.path, problem.message) for problem in unresolved)
-    yield from ((place, message) for place, message in _judge_value(setting, value, expanded) if place not in places)
+    yield from ((place, message) for place, message in _judge_value(setting, value, expanded) if place not in unknown)
 
 
 def _judge_value(setting: Setting, value: Any, expanded: Any) -> Iterator[tuple[str, str]]:
@@ -345,14 +352,16 @@ def _between(
 
 
 def _check_urls(endpoint: Endpoint, dialect: Dialect | None, around: Surroundings) -> Iterator[_Finding]:
-    urls, _ = expand_value("url", list(endpoint.urls), environ=around.environ, base_dir=around.base_dir)
-    if endpoint.url and not all(urls):
+    expanded, _, unknown = around.expand("", list(endpoint.urls))
+    urls = {place: url for place, url in enumerate(expanded) if f"[{place}]" not in unknown}
+    if endpoint.url and not all(urls.values()):
         yield _Finding(("url",), "expected a URL, got an empty string")
-    if len({url.partition(":")[0].lower() for url in urls}) > 1:
+    if len({url.partition(":")[0].lower() for url in urls.values()}) > 1:
         yield _Finding(("url",), "ws:// and wss:// in one list: a failed connect would change whether it is encrypted")
-    for place, url in enumerate(urls):
-        if url in urls[:place]:
-            yield _Finding(("url",), f"the same URL as url[{urls.index(url)}]", f"[{place}]")
+    first: dict[str, int] = {}
+    for place, url in urls.items():
+        if first.setdefault(url, place) != place:
+            yield _Finding(("url",), f"the same URL as url[{first[url]}]", f"[{place}]")
     if not endpoint.dialect:
         if not endpoint.urls:
             yield _Finding(("url", "dialect"), "expected a URL such as wss://host:port/path, or a dialect that knows one")

@@ -120,6 +120,28 @@ def expand_value(
     return _each_string(value, key, fill), problems
 
 
+def places_with_references(key: str, value: Any) -> tuple[set[str], list[Problem]]:
+    """The places in the value of the setting `key` at which something would be filled in, and those with a malformed reference.
+
+    Nothing is read: neither a variable nor a file.
+    """
+    places: set[str] = set()
+    problems: list[Problem] = []
+
+    def look(text: str, path: str) -> str:
+        try:
+            found = references(text)
+        except UnresolvedReference as error:
+            problems.extend(Problem(path, problem.message) for problem in error.problems)
+            found = []
+        if found:
+            places.add(path)
+        return text
+
+    _each_string(value, key, look)
+    return places, problems
+
+
 def _each_string(value: Any, path: str, change: Callable[[str, str], str]) -> Any:
     if isinstance(value, str):
         return change(value, path)

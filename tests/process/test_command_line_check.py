@@ -39,6 +39,15 @@ def test_show_prints_the_effective_settings_without_secrets(tmp_path: Path) -> N
     assert "hunter2" not in ended.stdout + ended.stderr
 
 
+def test_secrets_need_not_be_there_for_a_check_without_them(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "a.toml", {"a": "wss://${NO_SUCH_HOST}/?key=${file:no.such.file}"})
+    with_them = supervise(tmp_path, str(config), "--check")
+    without = supervise(tmp_path, str(config), "--check", "--no-secrets")
+    assert with_them.returncode == 2
+    assert "${NO_SUCH_HOST}: the environment variable NO_SUCH_HOST is not set" in with_them.stderr
+    assert (without.returncode, without.stdout) == (0, "")
+
+
 @pytest.mark.parametrize(("name", "said"), [("nowhere.toml", "No such file"), (".", "Is a directory")])
 def test_a_file_that_can_not_be_read_is_2(tmp_path: Path, name: str, said: str) -> None:
     ended = supervise(tmp_path, str(tmp_path / name))
@@ -49,8 +58,9 @@ def test_a_file_that_can_not_be_read_is_2(tmp_path: Path, name: str, said: str) 
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["a.toml", "--demo"], ["--demo", "--check"], ["a.toml", "--show"], ["a.toml", "--duration", "-1"],
-     ["a.toml", "--duration", "nan"], ["a.toml", "--duration", "soon"], ["a.toml", "b.toml"], ["a.toml", "--no-such"]],
+    [[], ["a.toml", "--demo"], ["--demo", "--check"], ["a.toml", "--show"], ["a.toml", "--no-secrets"],
+     ["a.toml", "--duration", "-1"], ["a.toml", "--duration", "nan"],
+     ["a.toml", "--duration", "soon"], ["a.toml", "b.toml"], ["a.toml", "--no-such"]],
 )  # fmt: skip
 def test_arguments_that_can_not_be_meant_are_2(tmp_path: Path, words: list[str]) -> None:
     ended = supervise(tmp_path, *words)

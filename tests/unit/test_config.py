@@ -371,6 +371,55 @@ def test_settings_keep_references_as_written(monkeypatch: pytest.MonkeyPatch) ->
     assert (only(settings).url, only(settings).headers["A"]) == ("wss://h/${S}", "${S}")
 
 
+NEVER_READ: dict[str, str] = {}
+
+
+def test_without_secrets_each_reference_is_taken_for_present(tmp_path: Path) -> None:
+    text = """
+        [supervisor]
+        name = "${HOST}"
+        [output]
+        path = "${file:where}/x.jsonl"
+        [endpoints.x]
+        url = ["${URL}", "${URL}", "wss://${HOST}/"]
+        proxy = "${PROXY}"
+        headers = { T = "${file:token}" }
+        subprotocols = ["${file:token}"]
+        tls = { ca_file = "${CA}", pin_sha256 = ["${PIN}"] }
+        heartbeat = { kind = "json", payload = "${PING}" }
+        """
+    with pytest.raises(ConfigError):
+        parse(text, base_dir=tmp_path, environ=NEVER_READ)
+    settings = parse(text, source="feeds.toml", base_dir=tmp_path, environ=NEVER_READ, secrets=False)
+    assert (settings.name, settings.output.path) == ("feeds", "-")
+    assert only(settings).urls == ("${URL}", "${URL}", "wss://${HOST}/")
+
+
+def test_without_secrets_a_variable_and_a_file_that_are_there_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / "token").write_bytes(b"\xff\n")
+    parse(X + 'headers = { T = "${file:token}", U = "${U}" }', base_dir=tmp_path, environ={"U": "\r\n"}, secrets=False)
+
+
+def test_without_secrets_everything_else_is_checked() -> None:
+    text = """
+        [supervisor]
+        name = "a/b"
+        runtime_dir = "${"
+        [endpoints.x]
+        url = ["wss://${HOST}/", "http://h/", "wss://h/", "wss://h/"]
+        headers = { "no name" = "x", T = "${not a name}" }
+        tls = { ca_file = "nowhere.pem" }
+        """
+    with pytest.raises(ConfigError) as caught:
+        parse(text, environ=NEVER_READ, secrets=False)
+    assert [problem.path for problem in caught.value.problems] == [
+        "supervisor.runtime_dir", "supervisor.name", "endpoints.x.url[1]", "endpoints.x.headers.T",
+        "endpoints.x.headers.no name", "endpoints.x.tls.ca_file",
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match=r"url\[2\]: the same URL as url\[1\]"):
+        parse('[endpoints.x]\nurl = ["${A}", "wss://h", "wss://h", "${A}"]', environ=NEVER_READ, secrets=False)
+
+
 def test_what_is_shown_masks_secrets_and_is_toml(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("S", "s3cret")
     settings = parse("""
