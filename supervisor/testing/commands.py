@@ -161,6 +161,7 @@ COMMANDS: dict[str, _Command] = {
     "answer_reversed": _number("answer_reversed", "FRAMES", "so many frames are answered together, the last first"),
     "answer_with_data": _switch("answer_with_data", "answers carry data, where the dialect has such"),
     "data_first": _number("data_first", "MESSAGES", "so many of each stream before the answer"),
+    "stray_answers": _number("stray_answers", "COUNT", "so many answers to nobody before each answer"),
     "pad_answers": _number("pad_answers", "BYTES", "answers have at least so many bytes"),
     "refuse_welcome": _Command("refuse_welcome [TEXT|off]", "an error instead of the greeting", _refuse_welcome),
     "refuse_login": _Command("refuse_login [TEXT|off]", "logins are refused", _refuse_login),

@@ -343,6 +343,14 @@ def test_frames_may_be_answered_in_reverse_order() -> None:
     assert opened(client.subscribes("f")) == ["f"]
 
 
+def test_answers_to_nobody_may_come_before_an_answer() -> None:
+    assert said(told(LISTS, strays=1).subscribes("a")) == [{"ok": True, "id": 1_000_000_007}, {"ok": True, "id": 7}]
+    assert [answer["arg"] for answer in said(told(EACH, strays=2).subscribes("a"))] == ["a~0", "a~0", "a"]
+    text = LISTS.replace('"$id"', '"no-$id"')
+    assert [answer["id"] for answer in said(told(text, strays=1).subscribes("a"))] == ["no-1000000007", "no-7"]
+    assert len(said(told(PARTS, strays=1).subscribes({"channel": "book", "products": ["a"]}))) == 1
+
+
 def test_answers_may_be_long() -> None:
     size = 1_000_000
     listed = LISTS.replace("match = { ok = true }", 'match = { ok = true }\naccepted = "took"')

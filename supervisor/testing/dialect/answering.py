@@ -52,6 +52,11 @@ class Answered(ABC):
         the first message of its data, which is then not sent again. Needs what `data_first` needs."""
         self._answering(with_data=on)
 
+    def stray_answers(self, count: int = 1) -> None:
+        """Before each answer come so many that say yes to a frame that no client sent; none if the dialect's answers would not
+        say so. 0 ends it."""
+        self._answering(strays=count)
+
     def pad_answers(self, size: int) -> None:
         """Answers have at least so many bytes: made-up streams are added if the dialect's answers list streams (`accepted`,
         `whole_set`), else a field of no meaning. 0 ends it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
@@ -22,6 +23,8 @@ Channels = Mapping[str, int]
 """What this connection calls a stream, or an entry of one that is answered by itself: name = number."""
 _PLACEHOLDER: Final = re.compile(r"\$[a-z_]+")
 _NO_ID: Final = -1
+_FAR: Final = 10**9
+_DIGITS: Final = re.compile(r"[0-9]+$")
 _WORDS: Final = re.compile(r"[a-z]+")
 
 
@@ -115,6 +118,16 @@ class Answers:
                 said[rule["channel"]] = channels[name_of(unit)]
             first = unit if unit is not None else next(iter(units), None)
             yield unit, compose(rule, said, 1 if first is None else name_of(first))
+
+    def stray(self, frame: Understood) -> Any | None:
+        """A yes to a frame like this one that no client sent; None if nothing in such an answer would say so."""
+        rule, asked = self.ack, frame.asked
+        if rule is None or "channel" in rule or not (_names_streams(rule) or rule.keys() & {"id", "args", "accepted"}):
+            return None
+        streams = [_made_up(stream, 0) for stream in frame.streams]
+        other = frame._replace(asked=replace(asked, id=_another(asked.id), streams=streams))
+        units = [unit for stream in streams for unit in self.units(stream)]
+        return next((answer for _, answer in self._confirmations(rule, other, units, (), {})), None)
 
     def with_data(self, answer: Any, data: Any) -> Any:
         """A confirmation that carries a message too, where the dialect's [[ack]] has `data`."""
@@ -262,6 +275,13 @@ def _made_up(stream: Any, number: int) -> Any:
     if isinstance(stream, list | tuple):
         return [_made_up(item, number) for item in stream]
     return f"{stream}~{number}" if isinstance(stream, str) else stream
+
+
+def _another(number: int | str | None) -> int | str | None:
+    """An id that no frame has."""
+    if isinstance(number, str):
+        return _DIGITS.sub(lambda found: str(int(found[0]) + _FAR), number)
+    return None if number is None else number + _FAR
 
 
 def _words(value: Any) -> str:

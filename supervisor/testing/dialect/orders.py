@@ -30,6 +30,8 @@ class Answering:
     """How often each answer is sent; 0: not at all."""
     reverse: int = 0
     """So many frames are awaited and then answered, the last first; below 2: each frame is answered at once."""
+    strays: int = 0
+    """So many answers to frames that no client sent come before each answer."""
     padding: int = 0
     """Bytes that each answer has at least."""
     data_first: int = 0

@@ -61,7 +61,10 @@ class Subscriptions:
     def _say(self, frame: Understood, answers: Iterable[Any]) -> Iterator[Say]:
         """Answers, as long as they are wanted."""
         sample = next(iter(frame.streams), None)
+        stray = self._replies.stray(frame)
         for answer in answers:
+            for _ in range(self._orders.answering.strays if stray is not None else 0):
+                yield Say(self._outlet.numbered(stray, composed=True), answer=True)
             padded = self._replies.padded(answer, self._orders.answering.padding, sample)
             yield Say(self._outlet.numbered(padded, composed=True), answer=True)
 
