@@ -4,8 +4,9 @@
          ──> it is gone, all it had is delivered ──> adopted: what is held comes, without what was delivered ──> overlap ends
 
 Where messages have an identity nothing is lost and nothing comes twice, `Up(resumed=True)`, provided that the two connections
-are seen to overlap. Where they are not, or messages have none, everything the new connection said comes, behind a `Gap`:
-whoever rebuilds on it finds a snapshot and what follows.
+are seen to overlap (overlap.py). Where they are not, or messages have none, everything the new connection said comes, behind a
+`Gap`: whoever rebuilds on it finds a snapshot and what follows. The same holds for single streams, as for one that was silent
+since the old owner identifies its messages, of which the peer then repeats to the new connection what was sent before.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from wsadapter.contract import commands
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.errors import NotConnected
 from wsadapter.contract.reasons import Reason
-from wsadapter.contract.record import Record
-from wsadapter.merge import Merge, may_repeat, merge_for
+from wsadapter.contract.record import NO_IDENTITY, SNAPSHOT, Record
+from wsadapter.first_arrival import Batch, FirstArrival, Part, selected
+from wsadapter.identities import identity_rule, may_repeat, span_for
+from wsadapter.overlap import Overlap, overlap
 from wsadapter.reactor import Reactor, Timer
 from wsadapter.succession import Phase, Succession
 
@@ -30,8 +33,7 @@ logger = logging.getLogger("wsadapter.supervisor")
 
 _OVERLAP = 30.0
 """Seconds after the change during which the new connection may repeat what the old one had delivered."""
-_LAG = 250_000_000
-"""Nanoseconds that one connection may be behind the other with a message that both bring."""
+_NOTHING_FOUND = Overlap(continues=False)
 _OLD, _NEW = 0, 1
 """Members of the merge."""
 
@@ -64,6 +66,10 @@ class Changing(Protocol):
         """The successor is ready."""
         ...
 
+    def accept(self, received: Record, streams: list[str | None] | None) -> None:
+        """Number these messages, and put them into the stream."""
+        ...
+
     def leave_host_alone(self, reason: Reason) -> None:
         """Where the peer said for how long."""
         ...
@@ -92,11 +98,15 @@ class Changeover:
         self._endpoint = endpoint
         self._reactor = reactor
         self._succession: Succession | None = None
-        self.merge: Merge | None = None
+        self.merge: FirstArrival[Batch] | None = None
         """Of the old connection with the new one; None but for the time in which both may show the same."""
         self._member = _OLD
         self._cut_at = 0
         """Wall clock of the last message of the old connection; 0 but for while what is held is delivered."""
+        self._began_at = 0.0
+        """When identities were asked for, in monotonic seconds."""
+        self._found = _NOTHING_FOUND
+        """How the new connection continues the old one; while what is held is delivered."""
         self._identify_ref = -1
         self._booked: Timer | None = None
         self._overlap: Timer | None = None
@@ -107,6 +117,11 @@ class Changeover:
     def under_way(self) -> bool:
         """Whether a successor is getting ready, or is ready."""
         return self._succession is not None
+
+    @property
+    def interrupted(self) -> frozenset[str | None]:
+        """While what is held is delivered: the streams that the new connection does not continue, though it does the others."""
+        return self._found.interrupted
 
     @property
     def overlaps(self) -> bool:
@@ -135,9 +150,10 @@ class Changeover:
         self._end_overlap()
         endpoint = self._endpoint
         self._member = _OLD
-        self.merge = merge_for(endpoint.endpoint, endpoint.dialect) if alike else None
-        if self.merge is not None:
-            self.merge.lead = _OLD
+        self._began_at = monotonic()
+        if alike and identity_rule(endpoint.endpoint, endpoint.dialect):
+            self.merge = FirstArrival(span=span_for(endpoint.endpoint, endpoint.dialect))
+            self.merge.join(_OLD, self._began_at)
             try:
                 self._identify_ref = endpoint.tell_owner(commands.IDENTIFY, {"on": True})
             except NotConnected:  # it is leaving: there will be no overlap
@@ -185,20 +201,30 @@ class Changeover:
             with suppress(NotConnected):  # it is leaving, which it tells
                 self._succession.change(kind, {"streams": streams})
 
-    def new(
-        self, received: Record, streams: list[str | None] | None
-    ) -> tuple[Record, list[str | None] | None] | None:
-        """Of a record the messages that were not delivered yet, while there is a `merge`; None where there are none."""
+    def take(self, received: Record, streams: list[str | None] | None) -> None:
+        """Accept of a record the messages that were not delivered yet, while there is a `merge`."""
         assert self.merge is not None
-        if received.identities is None:
-            return received, streams
-        leads = received.received_at > self._cut_at if self._cut_at else None
-        places = self.merge.new(self._member, received.identities, streams, monotonic(), leads=leads)
-        if not places:
-            return None
-        if len(places) == received.count:
-            return received, streams
-        return received.only(places), None if streams is None else [streams[place] for place in places]
+        if received.identities is None and self._member == _OLD:  # it was read before identities were asked for
+            self._endpoint.accept(received, streams)
+            return
+        identities = received.identities or [NO_IDENTITY] * received.count
+        late = bool(self._cut_at) and received.received_at > self._cut_at
+        batch = (received, streams)
+        self._deliver(self.merge.take(self._member, batch, identities, streams, monotonic(), unidentified=late))
+
+    def _deliver(self, parts: list[Part[Batch]]) -> None:
+        for part in parts:
+            received, streams = part.shown
+            if received.received_at < self._found.due:
+                part.places = [place for place in part.places if self._is_due(received, streams, place)]
+            if part.places:
+                self._endpoint.accept(*selected(part))
+
+    def _is_due(self, received: Record, streams: list[str | None] | None, place: int) -> bool:
+        """Whether a message is to be delivered that the old connection had the time to bring, and that is not known from it."""
+        stream = None if streams is None else streams[place]
+        identified = received.identities is not None and received.identities[place] not in (NO_IDENTITY, SNAPSHOT)
+        return stream in self._found.interrupted or not identified
 
     def adopt(
         self,
@@ -208,33 +234,47 @@ class Changeover:
         in_order: bool,
     ) -> None:
         """The old owner is gone: the successor is the owner. `deliver` gets it, what it said so far, and whether its stream
-        continues the old one without a loss. `in_order`: the old one had read all that its connection brought."""
+        continues the old one without a loss, but for streams that are `interrupted`. `in_order`: the old one had read all that
+        its connection brought."""
         succession, self._succession = self._succession, None
         assert succession is not None
         assert succession.child is not None
-        continues = self._continues(succession, in_order=in_order)
-        if not continues:
+        found = self._compare(succession, in_order=in_order)
+        if found.continues:
+            self._join(found)
+        else:
             self._end_overlap()
         self._member = _NEW
         self._cut_at = last_received_at or 1
+        self._found = found
         held = succession.take()
-        deliver(succession.child, held, continues)
+        deliver(succession.child, held, found.continues)
+        self._found = _NOTHING_FOUND
         self._cut_at = 0
         if self.merge is not None:
-            self.merge.lead = _NEW
+            self._deliver(self.merge.settle(_NEW, monotonic()))
+            self.merge.leave(_OLD)
             self._overlap = self._reactor.call_later(_OVERLAP, self._end_overlap)
 
-    def _continues(self, succession: Succession, *, in_order: bool) -> bool:
-        """Whether nothing is missing between the two: the successor has all since it was subscribed, and the old connection
-        brought as much. It did where both show the same message; else it may have been mute, or its owner behind with its
-        reading when it died. Where it left in order, that is so only if it had the time to bring what the successor shows."""
-        if self.merge is None or not succession.subscribed:
-            return False
+    def _compare(self, succession: Succession, *, in_order: bool) -> Overlap:
+        """How the successor continues the old connection."""
+        if self.merge is None or succession.subscribed_at is None:
+            return Overlap(continues=False)
         if may_repeat(self._endpoint.endpoint, self._endpoint.dialect):
-            return in_order
-        if any(self.merge.knows(*each) for each in succession.shown()):
-            return True
-        return in_order and not any(succession.shown(before=(succession.ready_at or time_ns()) - _LAG))
+            return Overlap(continues=in_order)  # that two messages are alike proves nothing
+        left_at = (succession.ready_at or time_ns()) if in_order else None
+        shown = succession.shown()
+        return overlap(self.merge.delivered, shown, subscribed_at=succession.subscribed_at, left_at=left_at)
+
+    def _join(self, found: Overlap) -> None:
+        """The successor's messages are merged with what the old connection brought since identities were asked for."""
+        assert self.merge is not None
+        self.merge.join(_NEW, self._began_at)
+        if may_repeat(self._endpoint.endpoint, self._endpoint.dialect):
+            self.merge.settle(_NEW, monotonic())
+        for stream in found.interrupted:
+            self.merge.begin_anew(stream, _NEW)
+        self.merge.align(_NEW, found.apart, monotonic())
 
     def _end_overlap(self) -> None:
         if self._overlap is not None:

@@ -18,16 +18,20 @@ Pure; the clock is passed in. What is remembered is bounded: so far may one conn
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Self, TypeVar
 
-from wsadapter.contract.record import NO_IDENTITY, SNAPSHOT
-from wsadapter.merge import REMEMBERED
+from wsadapter.contract.record import NO_IDENTITY, SNAPSHOT, Record
 
 R = TypeVar("R")
 
+REMEMBERED: Final = 100_000
+"""Identities, over all streams: so far may one connection be behind another."""
 _NEVER: Final = float("-inf")
+
+Batch = tuple[Record, "list[str | None] | None"]
+"""A record, and the stream of each of its messages."""
 
 
 @dataclass(slots=True)
@@ -37,6 +41,14 @@ class Part(Generic[R]):
     member: int
     shown: R
     places: list[int]
+
+
+def selected(part: Part[Batch]) -> Batch:
+    """The messages of a part."""
+    received, streams = part.shown
+    if len(part.places) == received.count:
+        return part.shown
+    return received.only(part.places), None if streams is None else [streams[place] for place in part.places]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +169,8 @@ class FirstArrival(Generic[R]):
         """With the time they joined."""
         self._settled: set[int] = set()
         self._holding: Counter[int] = Counter()
+        self._led: dict[str | None, int] = {}
+        """Streams that another member than the lead leads."""
         self.lead: int | None = None
         """The member whose snapshots and messages without identity are delivered."""
         self.unidentified = 0
@@ -210,6 +224,7 @@ class FirstArrival(Generic[R]):
         if len(self._members) > 1:
             return True
         self._windows.clear()
+        self._led.clear()
         self._order.clear()
         self._unjudged.clear()
         self._settled = {member}
@@ -229,11 +244,25 @@ class FirstArrival(Generic[R]):
         if member not in self._members:
             return []
         self._settled.add(member)
+        return self.align(member, self._windows, now)
+
+    def align(self, member: int, streams: Iterable[str | None], now: float) -> list[Part[R]]:
+        """The same in these streams only."""
         parts: list[Part[R]] = []
-        for window in self._windows.values():
+        for window in [self._window(stream) for stream in streams]:
             if member not in window.shown:
                 self._flush(parts, member, window.align(member, now, joined=self._members[member]), window)
         return parts
+
+    def begin_anew(self, stream: str | None, member: int) -> None:
+        """All that this member shows of a stream from here on is delivered, whatever was delivered before."""
+        self._windows[stream] = _Window(stream, shown={member: Counter()})
+        self._led[stream] = member
+
+    def delivered(self, stream: str | None) -> list[int]:
+        """The identities of what was delivered of a stream, in order, as far as they are remembered."""
+        window = self._windows.get(stream)
+        return [] if window is None else [identity for identity, _ in window.log]
 
     def overdue(self, before: float, now: float) -> list[Part[R]]:
         """What has waited since `before` waits no longer: nobody else has shown it."""
@@ -273,22 +302,31 @@ class FirstArrival(Generic[R]):
     # -- what they show --------------------------------------------------------------------------------------------------
 
     def take(
-        self, member: int, shown: R, identities: Sequence[int], streams: Sequence[str | None] | None, now: float
+        self,
+        member: int,
+        shown: R,
+        identities: Sequence[int],
+        streams: Sequence[str | None] | None,
+        now: float,
+        *,
+        unidentified: bool = False,
     ) -> list[Part[R]]:
-        """What is to be delivered now that a member showed these messages."""
+        """What is to be delivered now that a member showed these messages. `unidentified`: those without an identity too,
+        though it is not the lead."""
         self._forget(now)
         parts: list[Part[R]] = []
         for place, identity in enumerate(identities):
             stream = None if streams is None else streams[place]
+            leads = member == self._led.get(stream, self.lead)
             if identity == NO_IDENTITY:
-                if member == self.lead:
+                if leads or unidentified:
                     self.unidentified += 1
                     _add(parts, member, shown, place)
                 continue
             window = self._window(stream)
             window.last_shown[member] = now
             if identity == SNAPSHOT:
-                if member == self.lead:
+                if leads:
                     window.begin_anew(member)
                     _add(parts, member, shown, place)
                 else:

@@ -40,10 +40,10 @@ from wsadapter.contract.quarantine import Quarantine
 from wsadapter.contract.reasons import Reason
 from wsadapter.contract.record import ANSWER, Lone, Record
 from wsadapter.custody import NotResumable, Resumption
+from wsadapter.identities import are_alike
 from wsadapter.import_path import with_dialect_folder
 from wsadapter.inbox import Account, Inbox, arrival_of, arrival_of_one
 from wsadapter.ledger import Ledger, Numbers
-from wsadapter.merge import are_alike
 from wsadapter.monitor import Watcher
 from wsadapter.narration import Narrator
 from wsadapter.orphan import Orphan
@@ -549,8 +549,8 @@ class ManagedEndpoint:
         """Let into the stream what no other connection of the endpoint has delivered."""
         if self._change.merge is None:
             self.accept(received, streams)
-        elif (new := self._change.new(received, streams)) is not None:
-            self.accept(*new)
+        else:
+            self._change.take(received, streams)
 
     def accept(self, received: Record, streams: list[str | None] | None) -> None:
         """Number these messages, and put them into the stream."""
@@ -756,7 +756,8 @@ class ManagedEndpoint:
         self._up_since = self._last_heard = monotonic()
         if resumed is not self._resuming:
             raise ValueError("nothing was resumed" if resumed else "it did not go on with the connection that it was handed")
-        resumed = resumed or self._takes_up()
+        interrupted = sorted(map(str, self._change.interrupted)) if self._continues else ()
+        resumed = resumed or (self._takes_up() and not interrupted)
         self._up_fields = {"headers": headers, "subprotocol": subprotocol, "peer": peer}
         up = items.Up(self.name, self.epoch, now, subprotocol, headers, resumed, *self._standing())
         self.put(up)
@@ -770,8 +771,8 @@ class ManagedEndpoint:
             self._orphan.forget()
             if self.ledger.numbers.ever_up:
                 self.ledger.connection_lost()
-                if not resumed:
-                    self.gap("replaced" if self._replaces else "reconnected", self._last_lost_at, now)
+                for stream in interrupted or (() if resumed else (None,)):
+                    self.gap("replaced" if self._replaces else "reconnected", self._last_lost_at, now, stream=stream)
         self._poison.clear()  # told, or the gap tells of them
         self.ledger.numbers.ever_up = True
         self._watchdogs.connection_up(resumed=self._resuming)

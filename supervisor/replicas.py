@@ -30,11 +30,11 @@ from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.errors import NotConnected
 from wsadapter.contract.reasons import Reason
 from wsadapter.contract.record import NO_IDENTITY, Lone, Record
-from wsadapter.first_arrival import FirstArrival, Part
+from wsadapter.first_arrival import Batch, FirstArrival, Part, selected
+from wsadapter.identities import are_alike, span_for
 from wsadapter.inbox import Account, Inbox
 from wsadapter.ledger import Ledger, Numbers
 from wsadapter.managed import ManagedEndpoint, Office, promise
-from wsadapter.merge import are_alike, span_for
 from wsadapter.monitor import Watcher
 from wsadapter.payload import Payload
 from wsadapter.reactor import Reactor, Timer
@@ -52,8 +52,6 @@ subscriptions are confirmed, a member is taken to be where the others are."""
 _MOST_HELD: Final = 50_000
 """Messages of one member that may wait to be aligned."""
 
-_Shown = tuple[Record, "list[str | None] | None"]
-
 
 class Replicas:
     """One endpoint with several members; to its supervisor it is what a `ManagedEndpoint` is. All methods under the reactor's
@@ -70,7 +68,7 @@ class Replicas:
         self._office = office
         self._endpoint = endpoint
         self._dialect = dialect
-        self.merge: FirstArrival[_Shown] = FirstArrival(span=span_for(endpoint, dialect))
+        self.merge: FirstArrival[Batch] = FirstArrival(span=span_for(endpoint, dialect))
         """Of its members' connections."""
         self._turn: Timer | None = None
         self._round: deque[_Visit] = deque()
@@ -300,13 +298,9 @@ class Replicas:
         if self.merge.holds(number) > _MOST_HELD:
             self._deliver(self.merge.settle(number, now))
 
-    def _deliver(self, parts: list[Part[_Shown]]) -> None:
+    def _deliver(self, parts: list[Part[Batch]]) -> None:
         for part in parts:
-            received, streams = part.shown
-            if len(part.places) < received.count:
-                received = received.only(part.places)
-                streams = None if streams is None else [streams[place] for place in part.places]
-            self._members[part.member].accept(received, streams)
+            self._members[part.member].accept(*selected(part))
 
     # -- who is there ----------------------------------------------------------------------------------------------------
 

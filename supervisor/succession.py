@@ -24,6 +24,7 @@ from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.reasons import Reason
 from wsadapter.contract.record import Lone, Record
 from wsadapter.ledger import key_of
+from wsadapter.overlap import Shown
 from wsadapter.reactor import Reactor, Timer
 
 _SETTLE = 0.5
@@ -109,24 +110,19 @@ class Succession:
         """Wall clock, in ns, since when the old owner may go."""
         self._streams: list[str | None] = [None]
         """By the numbers that it gave them."""
-        self._subscribed_at: int | None = None
-        """The place in `held` from where on it has all that comes."""
+        self.subscribed_at: int | None = None
+        """Since when, in wall-clock ns, its subscriptions are confirmed: it has all that came since. None: they are not."""
+        self._subscribed_from = 0
+        """The place in `held` of what came since."""
 
-    @property
-    def subscribed(self) -> bool:
-        """Whether its subscriptions are confirmed: it has all that came since."""
-        return self._subscribed_at is not None
-
-    def shown(self, *, before: int | None = None) -> Iterator[tuple[str | None, int]]:
-        """Stream and identity of the messages that it has got since it was subscribed, where they have one. `before`: only
-        those that came before that wall clock, in ns."""
-        for received in self.held[self._subscribed_at :] if self._subscribed_at is not None else ():
-            if before is not None and received.received_at >= before:
-                return
+    def shown(self) -> Iterator[Shown]:
+        """The messages that it has got, where they have an identity."""
+        for at, received in enumerate(self.held):
+            subscribed = self.subscribed_at is not None and at >= self._subscribed_from
             for place, identity in enumerate(received.identities or ()):
                 number = 0 if received.streams is None else received.streams[place]
                 if identity not in (record.NO_IDENTITY, record.SNAPSHOT) and number < len(self._streams):
-                    yield self._streams[number], identity
+                    yield Shown(self._streams[number], identity, received.received_at, subscribed)
 
     # -- what the endpoint says ------------------------------------------------------------------------------------------
 
@@ -182,7 +178,7 @@ class Succession:
         self._size += received.size
         if received.kind == record.REPORT:
             try:
-                self._hear(Report.decode(received.report))
+                self._hear(Report.decode(received.report), received.received_at)
             except (ValueError, KeyError, TypeError) as error:
                 child.abort(Reason(kind="corrupt", text=f"a report that makes no sense: {error!r}"[:300]))
         else:
@@ -208,7 +204,7 @@ class Succession:
         else:
             self._fail(reason.describe())
 
-    def _hear(self, report: Report) -> None:
+    def _hear(self, report: Report, at: int) -> None:
         match report.event:
             case "stream":
                 self._streams.append(str(report.fields["name"]))
@@ -217,7 +213,7 @@ class Succession:
                 if lost:
                     self._fail(f"not subscribed: {', '.join(sorted(lost))}")
                 elif self.phase is Phase.CONNECTING:
-                    self._subscribed_at = len(self.held)
+                    self.subscribed_at, self._subscribed_from = at, len(self.held)
                     self.phase = Phase.SETTLING
                     self._quiet_since = monotonic()
                     self._settled = self._reactor.call_later(_SETTLE, self._settle)

@@ -244,13 +244,13 @@ class Gap(Event):
     got: int | None = None
     """... and the one that came: more than `expected` where messages are missing, less where one came twice or late."""
     stream: str | None = None
-    """For a gap in the exchange's own numbers: the subscription it is in, as in `Message`; None where that is not known, or all
-    of the connection's are counted together."""
+    """The subscription it is in, as in `Message`; None: it may be in any of the connection's."""
 
 
 GAP_CAUSES: dict[str, str] = {
     "reconnected": "the connection was lost and a new one opened: what the peer sent in between is gone",
-    "replaced": "the connection was changed as planned, and its messages have no identity: some may be missing, or come twice",
+    "replaced": "the connection was changed as planned, and nothing shows that the new one continues the old one (in `stream`, "
+    "where that is named): messages may be missing, or come twice",
     "lead_changed": "a replica went before another one was known to have all that it had: some may be missing, or come twice",
     "supervisor_restarted": "a new run goes on in the output of an older one",
     "sequence": "the exchange's own numbers do not follow each other (`stream`, `expected`, `got`)",

@@ -12,9 +12,9 @@ from wsadapter.config import checked
 from wsadapter.contract.endpoint import Endpoint, endpoint_from_plain, to_plain
 from wsadapter.contract.reasons import Reason
 from wsadapter.first_arrival import FirstArrival
+from wsadapter.identities import span_for
 from wsadapter.ledger import Numbers
 from wsadapter.managed import ManagedEndpoint, Office
-from wsadapter.merge import span_for
 from wsadapter.replicas import Replicas
 from wsadapter.shards import MARK
 from wsadapter.takeover.owners import can_go, give_owner, take_owner

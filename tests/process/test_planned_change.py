@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import deque
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from tests.support.feeds import (
     to_the_end,
 )
 from tests.support.waiting import wait_until
-from wsadapter import Down, Gap, Item, NotConnected, Supervisor, Up
+from wsadapter import Down, Gap, Item, Message, NotConnected, Supervisor, Up
 from wsadapter.config import load
 from wsadapter.testing import Exchange
 
@@ -61,6 +63,27 @@ def test_row_52_restarts_under_load_lose_nothing_and_repeat_nothing(start_method
     assert_whole(items)
     assert [up.resumed for up in events_of(items, "a", Up)] == [False] + [True] * 4
     assert [down.reason.kind for down in events_of(items, "a", Down)] == ["recycled"] * 4 + ["stopped"]
+
+
+def test_row_52_recent_messages_that_a_new_subscriber_gets_again_come_once() -> None:
+    recent: deque[str] = deque(maxlen=30)
+
+    def feed_messages() -> Iterator[str]:
+        for text in numbered():
+            recent.append(text)
+            yield text
+
+    items: list[Item] = []
+    answers = {"after_subscribe": True, "ack": lambda _: list(recent)}
+    settings = {"subscribe": ["all"], **BY_NUMBER}
+    exchange = Exchange(messages=feed_messages, rate=20, resume="continue", tls=True, **answers)
+    with exchange as ex, to_the_end(items, ex.endpoint("a", **settings), start_method="forkserver") as feed:
+        items += collect(feed, lambda item: isinstance(item, Message) and item.number == 50)
+        is_restart(feed, items)
+        adopted = messages_of(items, "a")[-1].number
+        items += collect(feed, lambda item: isinstance(item, Message) and item.number > adopted + 35)
+    assert_whole([item for item in items if not isinstance(item, Message) or item.number > 35])  # before, the peer repeats itself
+    assert [up.resumed for up in events_of(items, "a", Up)] == [False, True]
 
 
 def test_row_52_without_an_identity_the_change_is_told() -> None:
@@ -124,7 +147,7 @@ def overlaps(feed: Supervisor) -> bool:
     change = feed.roster.endpoints["a"]._change
 
     def look() -> bool:
-        return change._succession is None or change._continues(change._succession, in_order=False)
+        return change._succession is None or change._compare(change._succession, in_order=False).continues
 
     return feed.reactor.call(look)
 

@@ -1,27 +1,32 @@
-"""Whether a new connection continues the stream of the old one without a loss: only what can be seen counts."""
+"""Planned changes of a connection, without processes: what is delivered, and what is told to be missing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from wsadapter.changeover import Changeover, Changing
+from wsadapter.child_state import State
 from wsadapter.contract.commands import Report
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.record import BATCH, NO_IDENTITY, REPORT, SNAPSHOT, Record, RecordReader, encode, field
-from wsadapter.merge import merge_for
+from wsadapter.overlap import LAG
 from wsadapter.reactor import Reactor
-from wsadapter.succession import Office, Phase, Succession
 
-READY_AT = 10_000_000_000
-EARLY, LATE = READY_AT - 400_000_000, READY_AT - 100_000_000
-"""Whether there was time for the old connection to bring it too."""
+FIRST = 10
+"""Identities begin here: those below have a meaning of their own."""
+IDENTIFY_REF = 5
+CHANGES = 2_000
+"""Random ones."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def reactor() -> Iterator[Reactor]:
     reactor = Reactor()
     yield reactor
@@ -33,55 +38,277 @@ def read(body: bytes, **fields: Any) -> Record:
     return record
 
 
-def said(event: str, **fields: Any) -> Record:
-    return read(Report(event=event, fields=fields).encode(), kind=REPORT, received_at=0)
+def said(event: str, at: int, **fields: Any) -> Record:
+    return read(Report(event=event, fields=fields).encode(), kind=REPORT, received_at=at)
 
 
-def message(identity: int, at: int, stream: int = 0) -> Record:
-    tables: dict[str, Any] = {"identities": [identity], "streams": [stream] if stream else None}
+def message(identity: int | None, at: int, stream: int = 0) -> Record:
+    """`identity`: None as long as nobody asked for it."""
+    tables: dict[str, Any] = {"identities": None if identity is None else [identity], "streams": [stream] if stream else None}
     return read(b"x", kind=BATCH, received_at=at, layout=field(0, 1), count=1, **tables)
 
 
-def continues(reactor: Reactor, delivered: list[int], shown: list[Record], *, in_order: bool, identity: Any = ("n",)) -> bool:
-    """`delivered` by the old owner, without a stream; `shown` by its successor, which is ready."""
-    endpoint = Endpoint("a", url="ws://localhost", identity=identity)
-    office = SimpleNamespace(successor_ready=lambda: None, is_receiving=True)
-    succession = Succession(reactor, endpoint, cast("Office", office), "recycled", frozenset(), identified=True)
-    succession.phase = Phase.CONNECTING
-    for record in shown:
-        succession.on_record(cast("Any", None), record)
-    succession.ready_at = READY_AT
-    change = Changeover(cast("Changing", SimpleNamespace(endpoint=endpoint, dialect=None)), reactor)
-    change.merge = merge_for(endpoint, None)
-    assert change.merge is not None
-    change.merge.new(0, delivered, None, 0.0)
-    return change._continues(succession, in_order=in_order)
+class Change:
+    """One change of an endpoint's connection; `out` has what was accepted, and each gap as the stream it names."""
+
+    def __init__(self, reactor: Reactor, identity: Any = ("n",)) -> None:
+        self.out: list[tuple[str | None, int | None] | str] = []
+        self._said: list[Any] = []
+        endpoint = SimpleNamespace(
+            endpoint=Endpoint("a", url="ws://localhost", identity=identity),
+            dialect=None,
+            confirmed=frozenset(),
+            is_receiving=True,
+            book=lambda: 0.0,
+            tell_owner=lambda kind, body: IDENTIFY_REF,
+            accept=self._accept,
+            assign_successor=lambda child, identify: self._said.append(("assign", identify)),
+            let_owner_go=lambda why: None,
+            change_failed=lambda why, text: self._said.append(text),
+        )
+        self.change = Changeover(cast("Changing", endpoint), reactor)
+        self.change.begin("recycled")
+        assert self.change._succession is not None
+        assert self.change._booked is not None
+        self.change._booked.cancel()
+        self.succession = self.change._succession
+        child = SimpleNamespace(state=State.WARM, pause=lambda: None)
+        self.succession.begin(lambda _: cast("Any", child))
+        self.streams: list[str | None] = [None]
+        """Of the successor, by their numbers."""
+
+    def _accept(self, received: Record, streams: list[str | None] | None) -> None:
+        for place in range(received.count):
+            identity = None if received.identities is None else received.identities[place]
+            self.out.append((None if streams is None else streams[place], identity))
+
+    def identified(self) -> None:
+        self.change.taken(IDENTIFY_REF)
+        assert ("assign", True) in self._said
+
+    def old(self, identity: int | None, at: int, stream: str | None = None) -> None:
+        """The old owner delivers a message."""
+        self.change.take(message(identity, at), None if stream is None else [stream])
+
+    def new(self, *shown: Record) -> None:
+        """The successor says this."""
+        for record in shown:
+            self.succession.on_record(cast("Any", None), record)
+
+    def end(self, *, in_order: bool, ready_at: int | None = None, last_received_at: int = 0) -> None:
+        """The old owner is gone."""
+        self.succession.ready_at = ready_at
+        self.change.adopt(last_received_at, self._deliver, in_order=in_order)
+
+    def _deliver(self, _child: object, held: list[Record], continues: bool) -> None:
+        self.out += sorted(map(str, self.change.interrupted)) if continues else ["all"]
+        for record in held:
+            self.show(record)
+
+    def show(self, record: Record) -> None:
+        """The successor, which is the owner now, says this."""
+        if record.kind == REPORT:
+            report = Report.decode(record.report)
+            if report.event == "stream":
+                self.streams.append(report.fields["name"])
+            return
+        streams = None if record.streams is None else [self.streams[number] for number in record.streams]
+        if self.change.merge is None:
+            self._accept(record, streams)
+        else:
+            self.change.take(record, streams)
+
+    def close(self) -> None:
+        self.change._end_overlap()
+        self.succession._cancel()
 
 
-RESTORED = said("restored", ok=0, failed=[])
+READY_AT = 40 * LAG
+RESTORED = said("restored", 30 * LAG, ok=0, failed=[])
+EARLY, LATE = READY_AT - 2 * LAG, READY_AT - 1
+"""Whether there was time for the old connection to bring it too."""
 
 
-@pytest.mark.parametrize("in_order", [True, False])
+def changed(
+    reactor: Reactor, delivered: Sequence[int], shown: Sequence[Record], *, in_order: bool = True, identity: Any = ("n",)
+) -> list[tuple[str | None, int | None] | str]:
+    """What comes behind what the old owner delivered, the gaps included."""
+    change = Change(reactor, identity)
+    for one in delivered:
+        change.old(one, EARLY)
+    change.identified()
+    change.new(*shown)
+    change.end(in_order=in_order, ready_at=READY_AT, last_received_at=EARLY)
+    change.close()
+    return change.out[len(delivered) :]
+
+
 @pytest.mark.parametrize(
-    ("delivered", "shown", "wanted"),
+    ("shown", "in_order", "otherwise"),
     [
-        ([1, 2], [RESTORED, message(2, EARLY)], (True, True)),
-        ([1, 2], [RESTORED, message(4, EARLY)], (False, False)),  # 3 may have come on neither
-        ([1, 2], [RESTORED, message(4, LATE)], (True, False)),  # it had no time to come on the old one
-        ([1, 2], [RESTORED, message(4, EARLY), message(2, EARLY)], (True, True)),
-        ([1, 2], [RESTORED], (True, False)),
-        ([1, 2], [message(2, EARLY)], (False, False)),  # it is not subscribed
-        ([1, 2], [message(2, EARLY), RESTORED], (True, False)),  # of another stream more may have come before that
-        ([1, 2], [RESTORED, message(NO_IDENTITY, EARLY), message(SNAPSHOT, EARLY)], (True, False)),
-        ([1, 2], [RESTORED, said("stream", index=1, name="b"), message(2, EARLY, stream=1)], (False, False)),
+        ([RESTORED, message(12, EARLY)], [], []),
+        ([RESTORED, message(12, EARLY), message(13, LATE)], [13], [13]),
+        ([RESTORED, message(14, EARLY)], ["all", 14], ["all", 14]),  # 13 may have come on neither
+        ([RESTORED, message(14, LATE)], [14], ["all", 14]),  # it had no time to come on the old one
+        ([RESTORED, message(14, EARLY), message(12, EARLY)], [], []),
+        ([RESTORED, message(12, EARLY), message(12, EARLY)], [], [12]),  # the peer repeats itself, or 12 came twice
+        ([RESTORED], [], ["all"]),
+        ([message(12, EARLY)], ["all", 12], ["all", 12]),  # it is not subscribed
+        ([message(12, EARLY), RESTORED], [], ["all", 12]),  # of another stream more may have come before that
+        ([RESTORED, message(NO_IDENTITY, EARLY), message(SNAPSHOT, EARLY)], [], ["all", NO_IDENTITY, SNAPSHOT]),
     ],
 )
-def test_it_does_where_both_show_the_same_or_nothing_can_be_missing(
-    reactor: Reactor, delivered: list[int], shown: list[Record], wanted: tuple[bool, bool], in_order: bool
+def test_only_what_can_be_seen_to_overlap_continues_the_stream(
+    reactor: Reactor, shown: list[Record], in_order: list[Any], otherwise: list[Any]
 ) -> None:
-    assert continues(reactor, delivered, shown, in_order=in_order) is wanted[0 if in_order else 1]
+    for ends, expected in ((True, in_order), (False, otherwise)):
+        out = changed(reactor, [11, 12], shown, in_order=ends)
+        assert [item if isinstance(item, str) else item[1] for item in out] == expected
+
+
+def test_a_stream_that_the_old_owner_was_silent_in_begins_anew_behind_a_gap(reactor: Reactor) -> None:
+    """Whoever rebuilds on the gap finds the snapshot, and what follows it."""
+    shown = [
+        said("stream", 0, index=1, name="a"), said("stream", 0, index=2, name="b"),
+        message(21, EARLY - LAG, 2), message(SNAPSHOT, EARLY - LAG, 2), message(22, EARLY - LAG, 2), RESTORED,
+        message(11, EARLY, 1), message(23, EARLY, 2), message(12, LATE, 1),
+    ]  # fmt: skip
+    change = Change(reactor)
+    change.old(11, EARLY, "a")
+    change.identified()
+    change.new(*shown)
+    change.end(in_order=True, ready_at=READY_AT)
+    change.close()
+    assert change.out[1:] == ["b", ("b", 21), ("b", SNAPSHOT), ("b", 22), ("b", 23), ("a", 12)]
+
+
+def test_what_is_new_comes_in_the_order_in_which_the_successor_received_it(reactor: Reactor) -> None:
+    shown = [
+        said("stream", 0, index=1, name="a"), said("stream", 0, index=2, name="b"), RESTORED,
+        message(11, EARLY, 1), message(21, LATE, 2), message(12, LATE, 1),
+    ]  # fmt: skip
+    change = Change(reactor)
+    change.old(11, EARLY, "a")
+    change.identified()
+    change.new(*shown)
+    change.end(in_order=True, ready_at=READY_AT)
+    change.close()
+    assert change.out[1:] == [("b", 21), ("a", 12)]
+
+
+def test_messages_without_identity_are_the_successors_from_the_last_of_the_old_owner_on(reactor: Reactor) -> None:
+    shown = [RESTORED, message(12, EARLY), *(message(NO_IDENTITY, EARLY + nanoseconds) for nanoseconds in (0, 1))]
+    assert changed(reactor, [12], shown) == [(None, NO_IDENTITY)]
 
 
 @pytest.mark.parametrize("in_order", [True, False])
 def test_where_two_messages_may_be_the_same_their_likeness_proves_nothing(reactor: Reactor, in_order: bool) -> None:
-    assert continues(reactor, [1], [RESTORED, message(1, EARLY)], in_order=in_order, identity="bytes") is in_order
+    out = changed(reactor, [11], [RESTORED, message(11, EARLY)], in_order=in_order, identity="bytes")
+    assert out == ([] if in_order else ["all", (None, 11)])
+
+
+def test_messages_that_may_be_the_same_come_as_often_as_on_one_connection(reactor: Reactor) -> None:
+    shown = [RESTORED, *(message(identity, EARLY) for identity in (12, 11, 11, 13))]
+    assert changed(reactor, [11, 12, 11], shown, identity="bytes") == [(None, 13)]
+    assert changed(reactor, [11, 12], shown, identity="bytes") == [(None, 11), (None, 13)]
+
+
+@dataclass
+class Feed:
+    """What an exchange sends, with its time: to the old connection from the beginning, to the new one from its subscription on,
+    with the last so many of each stream before it, of which the very last may come twice."""
+
+    sent: list[tuple[int, str, int]]
+    recent: int
+    repeats: bool
+    subscribed: int
+    lag: int
+
+    def shown(self) -> Iterator[tuple[int, str, int]]:
+        """To the new connection: when it receives it, the stream, and the number in it."""
+        for stream in sorted({stream for _, stream, _ in self.sent}):
+            before = [number for at, name, number in self.sent if name == stream and at <= self.subscribed]
+            recent = before[-self.recent :] if self.recent else []
+            for number in recent + recent[-1:] * self.repeats:
+                yield self.subscribed + self.lag, stream, number
+        for at, stream, number in self.sent:
+            if at > self.subscribed:
+                yield at + self.lag, stream, number
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_whatever_happens_no_message_is_lost_or_comes_twice_without_a_gap(reactor: Reactor, seed: int) -> None:
+    dice = random.Random(seed)
+    told = Counter[str]()
+    for _ in range(CHANGES // 2):
+        change, feed, in_order = play(reactor, dice)
+        kinds = check(change.out)
+        if not feed.recent and in_order:
+            assert kinds == set()
+        told.update(kinds or {"none"})
+    assert set(told) == {"none", "all", "stream"}
+    assert told["none"] > CHANGES // 5
+
+
+def play(reactor: Reactor, dice: random.Random) -> tuple[Change, Feed, bool]:
+    """A change, of a feed of some streams, busy ones and quiet ones."""
+    second = 4 * LAG
+    rates = {name: dice.choice([0.2, 2.0, 10.0]) for name in "abc"[: dice.randint(1, 3)]}
+    numbers = dict.fromkeys(rates, FIRST)
+    sent = []
+    for at in sorted(dice.randrange(5 * second) for _ in range(dice.randint(0, 5 * int(sum(rates.values()) + 1)))):
+        name = dice.choices(list(rates), list(rates.values()))[0]
+        sent.append((at, name, numbers[name]))
+        numbers[name] += 1
+    subscribed = 2 * second + dice.randrange(second)
+    in_order = dice.random() < 0.6
+    feed = Feed(sent, dice.choice([0, 0, 1, 5, 30]), in_order and dice.random() < 0.3, subscribed, dice.randrange(LAG // 2))
+    old_lag, identified = dice.randrange(LAG // 2), subscribed - dice.randrange(second // 4, second)
+    restored = subscribed + feed.lag + dice.randrange(LAG // 10)
+    ready = restored + 2 * LAG
+    left = ready + dice.randrange(LAG) if in_order else dice.randrange(identified, ready + LAG)
+    change = Change(reactor)
+    for at, name, number in sent:  # asked to go, it reads what was sent until then; killed, it does not
+        received_at = at + old_lag
+        if (at if in_order else received_at) <= left:
+            change.old(number if received_at > identified else None, received_at, name)
+    change.out = [(name, number) for (name, _), (_, _, number) in zip(cast("Any", change.out), sent, strict=False)]
+    change.identified()
+    gone = left + old_lag + dice.randrange(LAG // 4)
+    indexes: dict[str, int] = {}
+    rest = []
+    messages = [(at, 1, name, number) for at, name, number in feed.shown()]
+    for at, is_message, name, number in sorted([(restored, 0, "", 0), *messages], key=lambda each: each[0]):
+        say = change.new if at <= gone else rest.append
+        if not is_message:
+            say(said("restored", at, ok=len(rates), failed=[]))
+            continue
+        if name not in indexes:
+            indexes[name] = len(indexes) + 1
+            say(said("stream", at, index=indexes[name], name=name))
+        say(message(number, at, indexes[name]))
+    change.end(in_order=in_order, ready_at=ready if gone >= ready else None, last_received_at=left)
+    for record in rest:
+        change.show(record)
+    change.close()
+    return change, feed, in_order
+
+
+def check(out: Sequence[tuple[str | None, int | None] | str]) -> set[str]:
+    """In each stream every number follows the one before, but behind a gap, where all that the peer sent comes; the kinds of
+    gaps."""
+    kinds, last, told, begun_anew = set(), dict[str | None, int](), set[str | None](), set[str | None]()
+    for item in out:
+        if isinstance(item, str):
+            kinds.add("all" if item == "all" else "stream")
+            told |= set("abc") if item == "all" else {item}
+            begun_anew |= told
+            continue
+        stream, number = item
+        assert number is not None
+        if stream in told:
+            told.remove(stream)
+        elif stream in last and not (stream in begun_anew and number == last[stream]):
+            assert number == last[stream] + 1, f"{number} after {last[stream]} in {stream}: {out}"
+        last[stream] = number
+    return kinds

@@ -47,6 +47,54 @@ def two() -> Fan:
     return fan
 
 
+def test_the_same_identity_in_another_stream_is_another_message() -> None:
+    fan = two()
+    fan.show(0, 10, 10, streams=["a", "b"])
+    fan.show(1, 10, 10, streams=["b", "a"])
+    assert fan.out == [10, 10]
+    assert (fan.merge.delivered("a"), fan.merge.delivered("c")) == ([10], [])
+
+
+def test_what_was_delivered_long_ago_is_forgotten() -> None:
+    fan = two()
+    fan.merge = merged(span=5.0)
+    fan.merge.join(0, 0.0)
+    fan.merge.join(1, 0.0)
+    fan.merge.settle(1, 0.0)
+    for now, member, comes in ((10.0, 0, True), (14.0, 1, False), (16.0, 1, True), (17.0, 0, False)):
+        fan.now = now
+        fan.show(member, 7)
+        assert bool(fan.out) is comes
+        fan.out.clear()
+
+
+def test_one_that_is_aligned_in_some_streams_waits_in_the_others() -> None:
+    fan = Fan()
+    fan.merge.join(0, 0.0)
+    fan.show(0, 11, streams=["a"])
+    fan.merge.join(1, 0.0)
+    fan.show(1, 13, 23, streams=["a", "b"])
+    fan.keep(fan.merge.align(1, ["b"], 0.0))
+    assert fan.out == [11, 23]
+    fan.show(1, 11, 12, 24, streams=["a", "a", "b"])
+    assert fan.out == [11, 23, 12, 24]
+
+
+def test_a_stream_that_a_member_begins_anew_is_all_its_own() -> None:
+    fan = Fan()
+    fan.merge.join(0, 0.0)
+    fan.show(0, 11, 12, streams=["a", "b"])
+    fan.merge.join(1, 0.0)
+    fan.merge.begin_anew("b", 1)
+    messages = [("b", SNAPSHOT), ("b", 12), ("b", NO_IDENTITY), ("a", SNAPSHOT), ("a", NO_IDENTITY), ("a", 11)]
+    streams, identities = zip(*messages, strict=True)
+    fan.keep(fan.merge.take(1, range(100, 106), identities, streams, 0.0))
+    assert fan.out == [11, 12, 100, 101, 102]
+    fan.merge.leave(0)
+    fan.show(1, 12, 13, streams=["b", "b"])
+    assert fan.out[5:] == [12, 13]
+
+
 def test_whoever_is_first_wins_and_copies_are_left_out() -> None:
     fan = two()
     fan.show(0, 11, 12)
@@ -165,6 +213,8 @@ def test_what_cannot_be_recognised_is_the_leads_alone() -> None:
     for member in (1, 0):
         fan.keep(fan.merge.take(member, [100 + member], [NO_IDENTITY], None, 0.0))
     assert fan.out == [100]
+    fan.keep(fan.merge.take(1, [102], [NO_IDENTITY], None, 0.0, unidentified=True))
+    assert fan.out == [100, 102]
     assert fan.merge.leave(0)  # the next lead may have shown some that this one had not, or the other way round
 
 
