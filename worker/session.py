@@ -391,7 +391,7 @@ class Session:
     def _stream_of(self, text: Text) -> Stream | None:
         """The stream that a message belongs to, looked for once."""
         if text.stream is UNKNOWN:
-            text.stream = self._streams.find(text.value) if self._streams is not None else None
+            text.stream = self._streams.find(text.value, text.payload) if self._streams is not None else None
         stream: Stream | None = text.stream
         return stream
 

@@ -10,6 +10,7 @@ import pytest
 from tests.support.rawserver import server_frame
 from wsadapter.config.dialect import load_dialect
 from wsadapter.contract.commands import Assignment
+from wsadapter.contract.dialect import fields
 from wsadapter.contract.dialect.streams import Streams
 from wsadapter.contract.endpoint import Endpoint, Filter
 from wsadapter.testing.recording import load_recording
@@ -51,7 +52,7 @@ def test_a_table_is_found_where_all_its_fields_are_equal_and_is_named_with_sorte
     assert name_of(streams, {"s": {"channel": "trades", "instId": "ETH"}}) == '{"channel":"trades"}'
 
 
-def by_rules(rules: dict[str, Any], *subscriptions: Any, channels: dict[str, Any] | None = None) -> Streams:
+def by_rules(rules: Any, *subscriptions: Any, channels: dict[str, Any] | None = None) -> Streams:
     streams = Streams(rules, Filter(), {} if channels is None else channels)
     streams.know(subscriptions)
     return streams
@@ -97,6 +98,133 @@ def test_a_string_is_found_by_a_text_put_together_the_first_that_is_known() -> N
     assert name_of(by_rules({"text": "{t}-x", "aliases": {"1": ["a", "b"]}}, "b-x"), {"t": 1}) == "b-x"
 
 
+def test_of_several_tables_that_fit_the_one_that_is_named_exactly_goes_first() -> None:
+    rules = {"fields": {"channel": "channel", "symbol": "data.0.symbol", "interval": "data.0.interval"}}
+    both, default, hour = {"symbol": ["A", "B"], "interval": 60}, {"symbol": ["A"]}, {"symbol": ["A"], "interval": 60}
+    streams = by_rules(rules, *({"channel": "ohlc", **table} for table in (both, default, hour)))
+    said = {"channel": "ohlc", "data": [{"symbol": "A", "interval": 60}]}
+    assert name_of(streams, said) == key_of({"channel": "ohlc", **hour})
+    assert name_of(streams, {**said, "data": [{"symbol": "B", "interval": "60"}]}) == key_of({"channel": "ohlc", **both})
+    assert name_of(streams, {**said, "data": [{"symbol": "A", "interval": 5}]}) == key_of({"channel": "ohlc", **default})
+    assert name_of(streams, {**said, "data": [{"symbol": "C", "interval": 60}]}) is None
+    several = by_rules({"fields": {"ids": "ids"}}, {"ids": ["A"]}, {"ids": ["B", "A"]})
+    assert name_of(several, {"ids": ["A", "B"]}) == '{"ids":["B","A"]}'
+    assert name_of(several, {"ids": ["A"]}) == '{"ids":["A"]}'
+
+
+def test_of_equal_ones_the_first_subscribed_counts_also_when_others_follow() -> None:
+    streams = by_rules({"fields": {"channel": "c"}}, {"channel": "t", "depth": 1}, {"channel": "t", "depth": 2})
+    assert name_of(streams, {"c": "t"}) == '{"channel":"t","depth":1}'
+    streams.know([{"channel": "t", "depth": 3}, {"channel": "u"}])
+    assert name_of(streams, {"c": "t"}) == '{"channel":"t","depth":1}'
+    assert name_of(streams, {"c": "u"}) == '{"channel":"u"}'
+
+
+def test_a_table_that_stands_in_a_message_is_the_one_that_says_most_of_it() -> None:
+    streams = known({"channel": "t"}, {"channel": "t", "instId": "A"}, {"instId": "A"})
+    assert name_of(streams, {"s": {"channel": "t", "instId": "A"}}) == '{"channel":"t","instId":"A"}'
+    assert name_of(streams, {"s": {"channel": "t", "instId": "B"}}) == '{"channel":"t"}'
+    assert name_of(streams, {"s": {"channel": "u", "instId": "A"}}) == '{"instId":"A"}'
+
+
+def test_ten_thousand_tables_are_found_without_comparing_each_with_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[object] = []
+    closeness = fields.closeness
+    monkeypatch.setattr(fields, "closeness", lambda named, said: (compared.append(said), closeness(named, said))[1])
+    streams = by_rules({"fields": {"c": "c", "s": "s"}}, *({"c": "book", "s": [str(number)]} for number in range(10_000)))
+    for number in range(10_000):
+        assert name_of(streams, {"c": "book", "s": number}) == f'{{"c":"book","s":["{number}"]}}'
+    assert len(compared) == 10_000
+
+
+def test_a_key_put_together_from_both_sides_finds_a_table() -> None:
+    of = ["{channel}|{payload.0}_{payload.1}", "{channel}|{payload.0}"]
+    rules = {"key": ["{channel}|{result.n}", "{channel}|!all"], "of": of}
+    minute, hour = ({"channel": "candles", "payload": [interval, "A_B"]} for interval in ("1m", "1h"))
+    every = {"channel": "orders", "payload": ["!all"]}
+    streams = by_rules(rules, minute, hour, every, "a string", {"channel": "none"}, {"payload": {"0": ["x"]}})
+    assert name_of(streams, {"channel": "candles", "result": {"n": "1m_A_B"}}) == key_of(minute)
+    assert name_of(streams, {"channel": "candles", "result": {"n": "1h_A_B"}}) == key_of(hour)
+    assert name_of(streams, {"channel": "orders", "result": [{"id": 1}]}) == key_of(every)
+    for other in ({"channel": "candles", "result": {"n": "5m_A_B"}}, {"channel": "none"}, {}, [], None, 1, {"channel": ["x"]}):
+        assert name_of(streams, other) is None
+
+
+def test_each_entry_of_a_list_of_a_subscription_has_a_key_of_its_own() -> None:
+    pairs = {"type": ["trade", "quote"], "ids": ["A", "B", 7]}
+    others = {"type": "trade", "ids": ["B", "C"]}, {"type": "x", "ids": []}
+    streams = by_rules({"key": "{t}@{s}", "of": "{type}@{ids}"}, pairs, *others)
+    for kind in ("trade", "quote"):
+        for symbol in ("A", "B", "7", 7):
+            assert name_of(streams, {"t": kind, "s": symbol}) == key_of(pairs)
+    assert name_of(streams, {"t": "trade", "s": "C"}) == '{"ids":["B","C"],"type":"trade"}'
+    assert name_of(streams, {"t": "quote", "s": "C"}) is None
+    assert name_of(streams, {"t": "x", "s": "A"}) is None
+
+
+def test_a_subscription_with_long_lists_has_a_bounded_number_of_keys() -> None:
+    many = [str(number) for number in range(1000)]
+    streams = by_rules({"key": "{a}{b}{c}", "of": "{a}{b}{c}"}, {"a": many, "b": many, "c": many})
+    assert name_of(streams, {"a": 0, "b": 0, "c": 999}) is not None
+
+
+def test_a_string_is_a_key_by_itself_or_with_something_around_it() -> None:
+    assert name_of(by_rules({"key": "{a}-{b}", "of": ""}, "x-y", {"x": 1}), {"a": "x", "b": "y"}) == "x-y"
+    streams = by_rules({"key": "{a}%s", "of": "{}%s"}, "100%")
+    assert name_of(streams, {"a": "100%"}) == "100%"
+    assert name_of(streams, {"a": "100"}) is None
+
+
+@pytest.mark.parametrize(
+    ("rule", "subscription"),
+    [
+        ({"text": "Feed@{user}"}, "fEED@0xABab"),
+        ({"fields": {"user": "user", "type": "none"}}, {"user": ["0xABab"]}),
+        ({"key": "T|{user}", "of": "t|{user}"}, {"user": "0xABab"}),
+        ({"text": "feed@{user}", "aliases": {"0xaBAB": ["None", "Q"], "*y": "x"}}, "feed@q"),
+        ({"text": "feed@{user}", "aliases": {"0X*": "OX*"}}, "feed@oXABab"),
+    ],
+)
+def test_capitals_make_no_difference_where_the_rule_says_so(rule: dict[str, Any], subscription: Any) -> None:
+    assert name_of(by_rules({**rule, "fold": True}, subscription), {"user": "0xAbAb"}) is not None
+    assert name_of(by_rules(rule, subscription), {"user": "0xAbAb"}) is None
+
+
+def test_an_alias_with_a_star_keeps_what_the_star_stands_for() -> None:
+    dollar, coin, both, other = ({"ids": ids} for ids in (["A-USD"], ["B-USDC"], ["C-USD", "C-USDC"], "F"))
+    aliases = {"*-USD": ["*-USD", "*-USDC"], "E-USD": "F"}
+    streams = by_rules({"fields": {"ids": "id"}, "aliases": aliases}, dollar, coin, both, other)
+    for said, meant in {"A-USD": dollar, "B-USD": coin, "C-USD": both, "E-USD": other}.items():
+        assert name_of(streams, {"id": said}) == key_of(meant)
+    for said in ("D-USD", "-USD", "USD", "A-USDC", "B-USDT"):
+        assert name_of(streams, {"id": said}) is None
+    # Of both that fit the likelier is meant, whatever was subscribed first.
+    streams = by_rules({"fields": {"ids": "id"}, "aliases": aliases}, {"ids": ["A-USDC"]}, {"ids": ["A-USD"]})
+    assert name_of(streams, {"id": "A-USD"}) == '{"ids":["A-USD"]}'
+    assert name_of(by_rules({"text": "{t}", "aliases": {"*": ["*", "!all"]}}, "!all", "x"), {"t": "x"}) == "x"
+    assert name_of(by_rules({"text": "{t}", "aliases": {"*": ["*", "!all"]}}, "!all", "x"), {"t": "y"}) == "!all"
+    assert name_of(by_rules({"text": "{t}", "aliases": {"ab*ba": "*"}}, "", "x"), {"t": "aba"}) is None
+
+
+def test_of_several_rules_the_first_that_fits_and_finds_a_stream_counts() -> None:
+    rules = [
+        {"contains": '"k"', "match": {"e": "kline"}, "text": "kline.{s}.{k.i}"},
+        {"match": {"e": "*"}, "text": "{e}.{s}"},
+        {"path": "s"},
+    ]
+    streams = by_rules(rules, "kline.A.1m", "kline.A", "trade.B", "B")
+    assert name_of(streams, {"e": "kline", "s": "A", "k": {"i": "1m"}}) == "kline.A.1m"
+    assert name_of(streams, {"e": "kline", "s": "A", "k": {"i": "5m"}}) == "kline.A"
+    assert name_of(streams, {"e": "trade", "s": "B"}) == "trade.B"
+    assert name_of(streams, {"e": "quote", "s": "B"}) == "B"
+    assert name_of(streams, {"e": None, "s": "C"}) is None
+    message = {"e": "kline", "s": "A", "k": {"i": "1m"}}
+    found = streams.find(message, b'{"no":"needle"}')
+    assert found is not None
+    assert found.name == "kline.A"
+    assert name_of(by_rules({"match": {"a": 1}, "path": "s"}, "x"), {"a": 2, "s": "x"}) is None
+
+
 def test_a_message_may_name_the_channel_that_an_ack_gave() -> None:
     table, channels = {"channel": "book", "symbol": "tBTCUSD"}, {}
     streams = by_rules({"path": "0"}, table, "a string", channels=channels)
@@ -122,11 +250,19 @@ def test_subscribing_again_keeps_the_stream() -> None:
     assert streams.find({"s": "a"}) is first
 
 
-def test_a_peer_that_names_ever_new_streams_costs_no_memory() -> None:
-    streams = known({"channel": "a"})
+@pytest.mark.parametrize(
+    ("rule", "message", "remembered"),
+    [
+        ({"path": "s"}, lambda number: {"s": {"channel": number}}, lambda form: form._seen),
+        ({"fields": {"channel": "s"}}, lambda number: {"s": number}, lambda form: form._seen),
+        ({"text": "{s}", "fold": True}, lambda number: {"s": number}, lambda form: form._vocabulary.meant.__self__),
+    ],
+)
+def test_a_peer_that_names_ever_new_streams_costs_no_memory(rule: Any, message: Any, remembered: Any) -> None:
+    streams = by_rules(rule, {"channel": "a"})
     for number in range(70_000):
-        assert streams.find({"s": {"channel": number}}) is None
-    assert len(streams._seen) <= 1 << 16
+        assert streams.find(message(number)) is None
+    assert 0 < len(remembered(streams._rules[0].form)) <= 1 << 16
 
 
 @pytest.mark.parametrize(
@@ -194,6 +330,16 @@ def test_what_the_filter_removes_is_skipped_and_counted_and_what_is_unknown_stay
     assert isinstance(say, Say)
     assert isinstance(deliver, Deliver)
     assert (deliver.skipped, deliver.filtered, deliver.streams) == (frozenset({0, 2}), 2, [0, 1, 0, 0, 0])
+
+
+def test_the_text_of_a_rule_is_looked_for_in_the_message_itself() -> None:
+    rules = [{"contains": '"s": ', "text": "spaced.{s}"}, {"path": "s"}]
+    session = started("a", "spaced.a", dialect={**STREAM, "stream": rules})
+    first, second, deliver = received(session, b'{"s": "a"}', b'{"s":"a"}')
+    assert isinstance(first, Say)
+    assert isinstance(second, Say)
+    assert isinstance(deliver, Deliver)
+    assert (first.report.fields["name"], second.report.fields["name"], deliver.streams) == ("spaced.a", "a", [1, 2])
 
 
 def test_binary_messages_belong_to_no_stream() -> None:

@@ -28,3 +28,11 @@ def test_the_fields_of_a_stream_stand_where_its_key_stood() -> None:
     )
     with pytest.raises(BadStream, match="must be a table for this dialect, not the string 'x'"):
         fill('{"$stream":"*"}', ["x"], 7)
+
+
+def test_streams_are_spliced_into_an_array_as_its_items() -> None:
+    template = '[{"ticket":"x"},"$streams...",{"format":["$streams...",1,"$streams..."]}]'
+    assert orjson.loads(fill(template, ["a", {"type": "$id"}], 7)) == [
+        {"ticket": "x"}, "a", {"type": "$id"}, {"format": ["a", {"type": "$id"}, 1, "a", {"type": "$id"}]},
+    ]  # fmt: skip
+    assert orjson.loads(fill('["$streams..."]', [], 7)) == []

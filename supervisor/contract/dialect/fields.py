@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from wsadapter.contract.dialect.paths import MISSING, getter
+from wsadapter.contract.dialect.words import Vocabulary, as_text, listed
+
+__all__ = ["Closeness", "Fields", "Said", "Tables", "as_text", "closeness"]
 
 Words = tuple[str, ...]
 Said = tuple[Words, ...]
@@ -13,19 +16,28 @@ Said = tuple[Words, ...]
 
 _MOST_WORDS: Final = 1000
 
+T = TypeVar("T")
+
 
 class Fields:
-    """Where a message says what the keys of a subscription say. Immutable."""
+    """Where a message says what the keys of a subscription say. Not thread-safe."""
 
-    def __init__(self, fields: Mapping[str, str | list[str]], aliases: Mapping[str, str | list[str]] | None = None) -> None:
-        """`fields`: key of a subscription = path, or paths of which the first that is there counts. `aliases`: word of a
-        message = the subscription's word for it, or words."""
-        self._fields = [(key, [getter(path) for path in _listed(paths)]) for key, paths in fields.items()]
-        self._aliases = {word: _listed(meant) for word, meant in (aliases or {}).items()}
+    def __init__(
+        self,
+        fields: Mapping[str, str | list[str]],
+        aliases: Mapping[str, str | list[str]] | None = None,
+        *,
+        fold: bool = False,
+    ) -> None:
+        """`fields`: key of a subscription = path, or paths of which the first that is there counts. `aliases`, `fold`: see
+        `Vocabulary`."""
+        self.keys = tuple(fields)
+        self._getters = [[getter(path) for path in listed(paths)] for paths in fields.values()]
+        self._vocabulary = Vocabulary(aliases, fold=fold)
 
     def said(self, value: Any) -> Said | None:
         """What a parsed message says of each field; None where it says nothing of any."""
-        found = tuple([self._words(value, getters) for _, getters in self._fields])
+        found = tuple([self._words(value, getters) for getters in self._getters])
         return found if any(found) else None
 
     def _words(self, value: Any, getters: list[Callable[[Any], Any]]) -> Words:
@@ -33,27 +45,96 @@ class Fields:
             found = get(value)
             if found is not MISSING:
                 words = tuple(map(as_text, found[:_MOST_WORDS])) if isinstance(found, list) else (as_text(found),)
-                return self._translated(words) if self._aliases else words
+                return words if self._vocabulary.plain else self._translated(words)
         return ()
 
     def _translated(self, words: Words) -> Words:
-        return tuple(meant for word in words for meant in self._aliases.get(word, (word,)))
+        meant = self._vocabulary.meant
+        return meant(words[0]) if len(words) == 1 else tuple([one for word in words for one in meant(word)])
+
+    def named(self, subscription: Mapping[str, Any]) -> Sequence[frozenset[str] | None]:
+        """The words of a subscription for each field; None where it has no such key."""
+        fold = self._vocabulary.folded
+        return [
+            frozenset(fold(as_text(word)) for word in listed(subscription[key])) if key in subscription else None
+            for key in self.keys
+        ]
 
     def fits(self, subscription: Any, said: Said) -> bool:
         """Whether a subscription is meant: a table, of which each field that is named here has a word in common."""
         if not isinstance(subscription, Mapping):
             return False
+        fold = self._vocabulary.folded
         return all(
-            not {as_text(word) for word in _listed(subscription[key])}.isdisjoint(words)
-            for (key, _), words in zip(self._fields, said, strict=True)
+            not {fold(as_text(word)) for word in listed(subscription[key])}.isdisjoint(words)
+            for key, words in zip(self.keys, said, strict=True)
             if key in subscription
         )
 
 
-def as_text(word: Any) -> str:
-    """As it is compared: the number 100 and the string "100" are the same."""
-    return word if isinstance(word, str) else repr(word)
+class Closeness(NamedTuple):
+    """How well a subscription fits what a message says: the greater the better."""
+
+    exact: int
+    """In so many fields the message says every word that the subscription has."""
+    common: int
+    """So many words are said by both."""
+    early: int
+    """How far at the end of the message's words the first of these stands, below 0: the likeliest meaning comes first."""
 
 
-def _listed(value: Any) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, list | tuple) else (value,)
+def closeness(named: Sequence[frozenset[str] | None], said: Said) -> Closeness | None:
+    """None where it does not fit: a field that it names has no word in common with what is said."""
+    exact = common = early = 0
+    for words, heard in zip(named, said, strict=True):
+        if words is None:
+            continue
+        shared = words.intersection(heard)
+        if not shared:
+            return None
+        exact += len(shared) == len(words)
+        common += len(shared)
+        early -= next(place for place, word in enumerate(heard) if word in shared)
+    return Closeness(exact, common, early)
+
+
+class Entry(NamedTuple, Generic[T]):
+    """One subscription."""
+
+    number: int
+    named: Sequence[frozenset[str] | None]
+    meant: T
+
+
+class Tables(Generic[T]):
+    """Subscriptions by the words of their fields, so that few of many are compared. Not thread-safe."""
+
+    def __init__(self, fields: Fields) -> None:
+        self._fields = fields
+        self._count = 0
+        self._by_word: list[dict[str, list[Entry[T]]]] = [{} for _ in fields.keys]
+        self._without: list[list[Entry[T]]] = [[] for _ in fields.keys]
+
+    def add(self, subscription: Mapping[str, Any], meant: T) -> None:
+        """One more; `meant` is what `find` gives for it."""
+        entry = Entry(self._count, self._fields.named(subscription), meant)
+        self._count += 1
+        for by_word, without, words in zip(self._by_word, self._without, entry.named, strict=True):
+            for word in words or ():
+                by_word.setdefault(word, []).append(entry)
+            if words is None:
+                without.append(entry)
+
+    def find(self, said: Said) -> T | None:
+        """The one that fits best, of equals the first; None where none fits."""
+        fitting = ((closeness(entry.named, said), -entry.number, entry.meant) for entry in self._candidates(said))
+        best = max(((close, number, meant) for close, number, meant in fitting if close), key=lambda one: one[:2], default=None)
+        return None if best is None else best[2]
+
+    def _candidates(self, said: Said) -> Sequence[Entry[T]]:
+        """Those with a word of one field, the field that leaves the fewest."""
+        groups = [
+            [without, *(by_word[word] for word in heard if word in by_word)]
+            for by_word, without, heard in zip(self._by_word, self._without, said, strict=True)
+        ]
+        return [entry for group in min(groups, key=lambda group: sum(map(len, group))) for entry in group]

@@ -80,11 +80,21 @@ def _filled(value: Any, streams: Sequence[Subscription], own: Mapping[str, Any])
         case str():
             return _OURS.sub(lambda found: str(own[found[0]]), value)
         case list():
-            return [_filled(item, streams, own) for item in value]
+            return _filled_list(value, streams, own)
         case dict():
             return _filled_table(value, streams, own)
         case _:
             return value
+
+
+def _filled_list(items: list[Any], streams: Sequence[Subscription], own: Mapping[str, Any]) -> list[Any]:
+    result: list[Any] = []
+    for item in items:
+        if item == "$streams...":
+            result += streams
+        else:
+            result.append(_filled(item, streams, own))
+    return result
 
 
 def _filled_table(table: dict[str, Any], streams: Sequence[Subscription], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,195 @@
+"""How a message says which stream it belongs to: the forms of [stream] in dialects/README.md, each a class. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, Protocol
+
+import orjson
+
+from wsadapter.contract.dialect.fields import Fields, Tables
+from wsadapter.contract.dialect.paths import MISSING, PRESENT, getter
+from wsadapter.contract.dialect.templates import is_meant, stream_name
+from wsadapter.contract.dialect.words import Composition, Vocabulary, as_text, listed
+from wsadapter.contract.endpoint import Subscription
+
+_MOST_REMEMBERED: Final = 1 << 16
+
+
+@dataclass(slots=True, eq=False)
+class Stream:
+    """One subscription as the source of messages."""
+
+    name: str
+    wanted: bool
+    """Whether the endpoint's filter lets it through."""
+    index: int = 0
+    """How records name it; 0: not announced yet."""
+
+
+class Form(Protocol):
+    """One way to find the stream of a message. Not thread-safe."""
+
+    def know(self, subscription: Subscription, stream: Stream) -> None:
+        """One more subscription."""
+        ...
+
+    def find(self, value: Any) -> Stream | None:
+        """The stream of a parsed message; None where it belongs to none of the subscriptions."""
+        ...
+
+
+class _Seen(dict[Hashable, Stream | None]):
+    """What was found for each key, so that it is looked for once."""
+
+    def keep(self, key: Hashable, found: Stream | None) -> Stream | None:
+        if len(self) >= _MOST_REMEMBERED:  # the peer chooses what it names
+            self.clear()
+        self[key] = found
+        return found
+
+
+class ByPath:
+    """`path`: the stream stands there, or what an ack said stands for it."""
+
+    def __init__(self, path: str, channels: Mapping[str, Subscription] = MappingProxyType({})) -> None:
+        """`channels` may grow."""
+        self._get = getter(path)
+        self._channels = channels
+        self._strings: dict[str, Stream] = {}
+        self._tables: dict[str, tuple[Mapping[str, Any], Stream]] = {}
+        self._seen = _Seen()
+
+    def know(self, subscription: Subscription, stream: Stream) -> None:
+        self._seen.clear()
+        if isinstance(subscription, str):
+            self._strings[stream.name] = stream
+        else:
+            self._tables[stream.name] = subscription, stream
+
+    def find(self, value: Any) -> Stream | None:
+        named = self._get(value)
+        if isinstance(named, str):
+            found = self._strings.get(named)
+            return self._by_channel(named) if found is None and self._channels else found
+        if isinstance(named, dict):
+            key = orjson.dumps(named)
+            try:
+                return self._seen[key]
+            except KeyError:
+                return self._seen.keep(key, self._table(named))
+        return self._by_channel(as_text(named)) if isinstance(named, int) and self._channels else None
+
+    def _table(self, named: Mapping[str, Any]) -> Stream | None:
+        """The one of which most is said, of equals the first."""
+        fitting = [(table, stream) for table, stream in self._tables.values() if is_meant(table, named)]
+        return max(fitting, key=lambda one: len(one[0]))[1] if fitting else None
+
+    def _by_channel(self, channel: str) -> Stream | None:
+        subscription = self._channels.get(channel)
+        if subscription is None:
+            return None
+        name = stream_name(subscription)
+        return self._strings.get(name) or (self._tables[name][1] if name in self._tables else None)
+
+
+class ByText:
+    """`text`: the name of a stream that is a string, put together."""
+
+    def __init__(self, texts: str | list[str], vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._texts = [Composition(text, vocabulary).of_message for text in listed(texts)]
+        self._strings: dict[str, Stream] = {}
+
+    def know(self, subscription: Subscription, stream: Stream) -> None:
+        if isinstance(subscription, str):
+            self._strings.setdefault(self._vocabulary.folded(subscription), stream)
+
+    def find(self, value: Any) -> Stream | None:
+        for texts in self._texts:
+            for text in texts(value):
+                if (stream := self._strings.get(text)) is not None:
+                    return stream
+        return None
+
+
+class ByKey:
+    """`key` and `of`: a text put together from the message, and the same from the subscription."""
+
+    def __init__(self, keys: str | list[str], of: str | list[str], vocabulary: Vocabulary) -> None:
+        self._keys = [Composition(key, vocabulary).of_message for key in listed(keys)]
+        self._of = [Composition(text or "{}", vocabulary) for text in listed(of)]
+        self._streams: dict[str, Stream] = {}
+
+    def know(self, subscription: Subscription, stream: Stream) -> None:
+        for composition in self._of:
+            for text in composition.of_subscription(subscription):
+                self._streams.setdefault(text, stream)
+
+    def find(self, value: Any) -> Stream | None:
+        for texts in self._keys:
+            for text in texts(value):
+                if (stream := self._streams.get(text)) is not None:
+                    return stream
+        return None
+
+
+class ByFields:
+    """`fields`: the fields of a stream that is a table stand in several places."""
+
+    def __init__(self, fields: Fields) -> None:
+        self._said = fields.said
+        self._tables: Tables[Stream] = Tables(fields)
+        self._seen = _Seen()
+
+    def know(self, subscription: Subscription, stream: Stream) -> None:
+        self._seen.clear()
+        if not isinstance(subscription, str):
+            self._tables.add(subscription, stream)
+
+    def find(self, value: Any) -> Stream | None:
+        said = self._said(value)
+        if said is None:
+            return None
+        try:
+            return self._seen[said]
+        except KeyError:
+            return self._seen.keep(said, self._tables.find(said))
+
+
+class Rule:
+    """One of several [[stream]] tables: its form, and which messages it is for."""
+
+    def __init__(self, rule: Mapping[str, Any], channels: Mapping[str, Subscription]) -> None:
+        self.form = make_form(rule, channels)
+        self._needle: bytes = rule.get("contains", "").encode()
+        self._match = [(getter(path), wanted) for path, wanted in rule.get("match", {}).items()]
+
+    @property
+    def selects(self) -> bool:
+        """Whether it is not for all messages."""
+        return bool(self._needle or self._match)
+
+    def fits(self, value: Any, payload: bytes | None) -> bool:
+        """Whether it is for a message. Without the `payload` only its `match` is looked at."""
+        if self._needle and payload is not None and self._needle not in payload:
+            return False
+        for get, wanted in self._match:
+            found = get(value)
+            if found is MISSING or (wanted != PRESENT and found != wanted):
+                return False
+        return True
+
+
+def make_form(rule: Mapping[str, Any], channels: Mapping[str, Subscription]) -> Form:
+    """That of a table [stream], checked."""
+    aliases, fold = rule.get("aliases", {}), bool(rule.get("fold"))
+    if "fields" in rule:
+        return ByFields(Fields(rule["fields"], aliases, fold=fold))
+    if "key" in rule:
+        return ByKey(rule["key"], rule["of"], Vocabulary(aliases, fold=fold))
+    if "text" in rule:
+        return ByText(rule["text"], Vocabulary(aliases, fold=fold))
+    return ByPath(rule["path"], channels)

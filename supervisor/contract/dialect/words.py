@@ -1,0 +1,118 @@
+"""Words of a message as a subscription says them, and texts put together from them. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice, product
+from typing import Any, Final
+
+from wsadapter.contract.dialect.paths import MISSING, getter
+
+_MOST_REMEMBERED: Final = 1 << 16
+_MOST_TEXTS: Final = 1 << 16
+"""Of one subscription, whose lists may be long."""
+_BRACES: Final = re.compile(r"\{([^{}]*)\}")
+_ANYTHING: Final = "*"
+
+
+def as_text(word: Any) -> str:
+    """As it is compared: the number 100 and the string "100" are the same."""
+    return word if isinstance(word, str) else repr(word)
+
+
+def listed(value: Any) -> tuple[Any, ...]:
+    """A list as it is, anything else as a list of one."""
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+class _Meanings(dict[str, tuple[str, ...]]):
+    """Each word's meanings, looked for once."""
+
+    def __init__(self, look_for: Callable[[str], tuple[str, ...]]) -> None:
+        super().__init__()
+        self._look_for = look_for
+
+    def __missing__(self, word: str) -> tuple[str, ...]:
+        if len(self) >= _MOST_REMEMBERED:  # the peer chooses what it says
+            self.clear()
+        found = self[word] = self._look_for(word)
+        return found
+
+
+class Vocabulary:
+    """What the words of a message are in a subscription. Not thread-safe."""
+
+    def __init__(self, aliases: Mapping[str, str | list[str]] | None = None, *, fold: bool = False) -> None:
+        """`aliases`: word of a message = the subscription's word for it, or words; a "*" in the first stands for anything, and
+        in the second for the same. `fold`: capitals make no difference."""
+        self.fold = fold
+        self._exact: dict[str, tuple[str, ...]] = {}
+        self._wild: list[tuple[str, str, tuple[str, ...]]] = []
+        for said, meant in (aliases or {}).items():
+            word, words = self.folded(said), tuple(map(self.folded, listed(meant)))
+            if _ANYTHING in word:
+                before, _, behind = word.partition(_ANYTHING)
+                self._wild.append((before, behind, words))
+            else:
+                self._exact[word] = words
+        self.plain = not fold and not aliases
+        """Whether each word means itself."""
+        self.meant = _Meanings(self._meant).__getitem__
+        """What a message's word may be in a subscription, the likeliest first."""
+
+    def folded(self, word: str) -> str:
+        """A subscription's word, as it is compared."""
+        return word.casefold() if self.fold else word
+
+    def _meant(self, word: str) -> tuple[str, ...]:
+        folded = self.folded(word)
+        return self._exact.get(folded) or self._by_pattern(folded) or (folded,)
+
+    def _by_pattern(self, word: str) -> tuple[str, ...] | None:
+        """By the first alias with a "*" that fits."""
+        for before, behind, words in self._wild:
+            if len(word) >= len(before) + len(behind) and word.startswith(before) and word.endswith(behind):
+                kept = word[len(before) : len(word) - len(behind)]
+                return tuple(meant.replace(_ANYTHING, kept) for meant in words)
+        return None
+
+
+class Composition:
+    """A text with paths in braces: "{table}:{data.0.symbol}". Not thread-safe."""
+
+    def __init__(self, text: str, vocabulary: Vocabulary) -> None:
+        parts = _BRACES.split(text)
+        self._format = "%s".join(vocabulary.folded(part).replace("%", "%%") for part in parts[::2])
+        self._paths = [(path, getter(path)) for path in parts[1::2]]
+        self._getters = [get for _, get in self._paths]
+        self._vocabulary = vocabulary
+
+    def of_message(self, value: Any) -> Iterable[str]:
+        """The texts of what a message says: none where something is missing, several where an alias has several."""
+        words: list[str] = []
+        for get in self._getters:
+            found = get(value)
+            if isinstance(found, str):
+                words.append(found)
+            elif found is MISSING or isinstance(found, dict | list):
+                return ()
+            else:
+                words.append(repr(found))
+        if self._vocabulary.plain:
+            return (self._format % tuple(words),)
+        return self._each(map(self._vocabulary.meant, words))
+
+    def of_subscription(self, subscription: Mapping[str, Any] | str) -> Iterable[str]:
+        """The texts of what a subscription says: of a list, one for each entry. "{}" is the subscription itself, if it is a
+        string."""
+        words: list[Sequence[str]] = []
+        for path, get in self._paths:
+            found = get(subscription) if path else subscription if isinstance(subscription, str) else MISSING
+            if found is MISSING or isinstance(found, dict):
+                return ()
+            words.append([self._vocabulary.folded(as_text(word)) for word in listed(found)])
+        return islice(self._each(words), _MOST_TEXTS)
+
+    def _each(self, words: Iterable[Sequence[str]]) -> Iterator[str]:
+        return (self._format % chosen for chosen in product(*words))
