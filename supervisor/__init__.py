@@ -88,6 +88,7 @@ if TYPE_CHECKING:
         TlsTable,
         WatchdogTable,
     )
+    from wsadapter.feed import AsyncFeed, Feed, FeedStream
     from wsadapter.monitor import Monitor
     from wsadapter.pool import Pool
     from wsadapter.requests import Pending
@@ -108,6 +109,7 @@ if TYPE_CHECKING:
 _HOME = {
     "wsadapter.supervisor": ("Supervisor",),
     "wsadapter.stream": ("Stream",),
+    "wsadapter.feed": ("AsyncFeed", "Feed", "FeedStream"),
     "wsadapter.monitor": ("Monitor",),
     "wsadapter.requests": ("Pending",),
     "wsadapter.pool": ("Pool",),
@@ -140,15 +142,16 @@ _MODULES = {"config", "testing"}
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [  # noqa: PLE0604, PLE0605, RUF100 - each is in _MODULE_OF, which a test compares with the imports above
-    "AllFatal", "AlreadyRunning", "Answer", "AnyEvent", "Batch", "Buffer", "BufferTable", "Capabilities", "ClockStep",
-    "ClosedError", "ConcurrentIteration", "ConfigError", "Down", "Dropped", "DuplicateEndpoint", "DuplicateRequest", "Endpoint",
-    "EndpointState", "EndpointStatus", "Event", "ExitStatus", "Fatal", "Filter", "FilterTable", "Gap", "Heartbeat",
-    "HeartbeatTable", "HooksTable", "Item", "LateAnswer", "Limits", "LimitsTable", "LostError", "MemberStatus", "Message",
-    "Monitor", "MonitorReleased", "NotConnected", "NotSent", "OutcomeUnknown", "Pending", "Pool", "PoolMemberStatus",
-    "PoolStatus", "Reason", "Rejected", "Request", "RequestRejected", "RequestTable", "Restart", "RestartTable", "Restored",
-    "SendFailed", "Settings", "Stalled", "Started", "Status", "Stream", "Subscribed", "SubscriptionStatus", "Supervisor",
-    "SupervisorStopped", "Timeouts", "TimeoutsTable", "Tls", "TlsTable", "UnknownEndpoint", "UnsupportedPlatform", "Up",
-    "UsageError", "Watchdog", "WatchdogTable", "WrongProcess", "WrongType", "WsAdapterError", "load",
+    "AllFatal", "AlreadyRunning", "Answer", "AnyEvent", "AsyncFeed", "Batch", "Buffer", "BufferTable", "Capabilities",
+    "ClockStep", "ClosedError", "ConcurrentIteration", "ConfigError", "Down", "Dropped", "DuplicateEndpoint",
+    "DuplicateRequest", "Endpoint", "EndpointState", "EndpointStatus", "Event", "ExitStatus", "Fatal", "Feed", "FeedStream",
+    "Filter", "FilterTable", "Gap", "Heartbeat", "HeartbeatTable", "HooksTable", "Item", "LateAnswer", "Limits", "LimitsTable",
+    "LostError", "MemberStatus", "Message", "Monitor", "MonitorReleased", "NotConnected", "NotSent", "OutcomeUnknown",
+    "Pending", "Pool", "PoolMemberStatus", "PoolStatus", "Reason", "Rejected", "Request", "RequestRejected", "RequestTable",
+    "Restart", "RestartTable", "Restored", "SendFailed", "Settings", "Stalled", "Started", "Status", "Stream", "Subscribed",
+    "SubscriptionStatus", "Supervisor", "SupervisorStopped", "Timeouts", "TimeoutsTable", "Tls", "TlsTable", "UnknownEndpoint",
+    "UnsupportedPlatform", "Up", "UsageError", "Watchdog", "WatchdogTable", "WrongProcess", "WrongType", "WsAdapterError",
+    "load",
 ]  # fmt: skip
 
 

@@ -13,7 +13,6 @@ from typing import Protocol, TypeVar
 from wsadapter.contract.errors import MonitorReleased
 from wsadapter.contract.items import Down, Up
 from wsadapter.contract.public import Public
-from wsadapter.reactor import Reactor
 
 E = TypeVar("E", Up, Down)
 
@@ -24,12 +23,20 @@ class Watcher(Protocol):
     def notify(self, event: Up | Down) -> None: ...
 
 
+class Waits(Protocol):
+    """What a monitor needs of the reactor."""
+
+    def run_until(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Until `done()`; False where `timeout` seconds were not enough."""
+        ...
+
+
 class Monitor(Public):
     """A reference bound to one endpoint. Every method may be called from any thread."""
 
     PUBLIC = frozenset({"endpoint", "wait_up", "wait_down", "release"})
 
-    def __init__(self, reactor: Reactor, endpoint: str, leave: Callable[[Monitor], None]) -> None:
+    def __init__(self, reactor: Waits, endpoint: str, leave: Callable[[Monitor], None]) -> None:
         self.endpoint = endpoint
         self._reactor = reactor
         self._leave = leave
