@@ -82,7 +82,8 @@ def test_row_52_recent_messages_that_a_new_subscriber_gets_again_come_once() -> 
         is_restart(feed, items)
         adopted = messages_of(items, "a")[-1].number
         items += collect(feed, lambda item: isinstance(item, Message) and item.number > adopted + 35)
-    assert_whole([item for item in items if not isinstance(item, Message) or item.number > 35])  # before, the peer repeats itself
+    # Before these the peer repeats itself.
+    assert_whole([item for item in items if not isinstance(item, Message) or item.number > 35])
     assert [up.resumed for up in events_of(items, "a", Up)] == [False, True]
 
 
