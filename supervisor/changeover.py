@@ -152,7 +152,8 @@ class Changeover:
         self._member = _OLD
         self._began_at = monotonic()
         if alike and identity_rule(endpoint.endpoint, endpoint.dialect):
-            self.merge = FirstArrival(span=span_for(endpoint.endpoint, endpoint.dialect))
+            settings = endpoint.endpoint, endpoint.dialect
+            self.merge = FirstArrival(span=span_for(*settings), repeats=may_repeat(*settings))
             self.merge.join(_OLD, self._began_at)
             try:
                 self._identify_ref = endpoint.tell_owner(commands.IDENTIFY, {"on": True})

@@ -93,6 +93,8 @@ class _Window(Generic[R]):
     """Per member that showed nothing of what others have: the first that it lacks."""
     snapshots: set[int | None] = field(default_factory=set)
     """Members that showed one; None: one was delivered."""
+    outlived: bool = False
+    """All of `log` is one message that would have been forgotten if another one had followed."""
 
     def to_plain(self) -> dict[str, Any]:
         """Without what is held. What each member has shown is told by how it differs from what was delivered."""
@@ -104,6 +106,7 @@ class _Window(Generic[R]):
             "last_shown": _pairs(self.last_shown),
             "silent_since": _pairs(self.silent_since),
             "snapshots": list(self.snapshots),
+            "outlived": self.outlived,
         }
 
     @classmethod
@@ -120,6 +123,7 @@ class _Window(Generic[R]):
         window.last_shown = dict(plain["last_shown"])
         window.silent_since = dict(plain["silent_since"])
         window.snapshots = set(plain["snapshots"])
+        window.outlived = plain["outlived"]
         return window
 
     def align(self, member: int, now: float, *, met: int | None = None, joined: float = _NEVER) -> _Queue[R]:
@@ -136,10 +140,17 @@ class _Window(Generic[R]):
 
     def begin_anew(self, lead: int) -> None:
         """The lead showed a snapshot."""
+        self.forget_outlived()
         self.before = self.delivered + self.before
         self.delivered, self.log = Counter(), deque()
         self.shown, self.held = {lead: Counter()}, {}
         self.snapshots = {None}
+
+    def forget_outlived(self) -> None:
+        """Another message follows, or a snapshot."""
+        if self.outlived:
+            self.outlived = False
+            self.forget(self.log[0][0])
 
     def forget(self, identity: int) -> None:
         """One delivery of it, the oldest of all that are remembered."""
@@ -158,9 +169,12 @@ class _Window(Generic[R]):
 class FirstArrival(Generic[R]):
     """The merge of one endpoint's live connections. `R` is whatever the messages come in. Not thread-safe."""
 
-    def __init__(self, *, span: float, remembered: int = REMEMBERED) -> None:
-        """What was delivered `span` seconds ago, or `remembered` identities ago, is forgotten."""
+    def __init__(self, *, span: float, repeats: bool = False, remembered: int = REMEMBERED) -> None:
+        """What was delivered `span` seconds ago, or `remembered` identities ago, is forgotten, but for the last message of each
+        stream: a peer may repeat it to a member that joins, however long ago it was. `repeats`: that too, for it may come again
+        by itself."""
         self._span = span
+        self._repeats = repeats
         self._remembered = remembered
         self._windows: dict[str | None, _Window[R]] = {}
         self._order: deque[tuple[float, _Window[R], int]] = deque()
@@ -194,9 +208,11 @@ class FirstArrival(Generic[R]):
         }
 
     @classmethod
-    def from_plain(cls, plain: dict[str, Any], *, span: float, remembered: int = REMEMBERED) -> Self:
+    def from_plain(
+        cls, plain: dict[str, Any], *, span: float, repeats: bool = False, remembered: int = REMEMBERED
+    ) -> Self:
         """The reverse of `to_plain`. What waited to be judged is not: nobody was listened to meanwhile."""
-        merge = cls(span=span, remembered=remembered)
+        merge = cls(span=span, repeats=repeats, remembered=remembered)
         merge._members = dict(plain["members"])
         merge._settled = set(plain["settled"])
         merge.lead, merge.unidentified = plain["lead"], plain["unidentified"]
@@ -372,6 +388,7 @@ class FirstArrival(Generic[R]):
         counts[identity] += 1
         if counts[identity] <= window.delivered[identity]:
             return
+        window.forget_outlived()
         window.delivered[identity] += 1
         window.log.append((identity, entry.at))
         self._order.append((entry.at, window, identity))
@@ -408,8 +425,11 @@ class FirstArrival(Generic[R]):
     def _forget(self, now: float) -> None:
         order = self._order
         while order and (len(order) > self._remembered or order[0][0] < now - self._span):
-            _, window, identity = order.popleft()
-            window.forget(identity)
+            at, window, identity = order.popleft()
+            if not self._repeats and len(window.log) == 1 and window.log[0] == (identity, at):
+                window.outlived = True
+            else:
+                window.forget(identity)
 
 
 def _pairs(table: Mapping[int, Any]) -> list[tuple[int, Any]]:

@@ -31,7 +31,7 @@ from wsadapter.contract.errors import NotConnected
 from wsadapter.contract.reasons import Reason
 from wsadapter.contract.record import NO_IDENTITY, Lone, Record
 from wsadapter.first_arrival import Batch, FirstArrival, Part, selected
-from wsadapter.identities import are_alike, span_for
+from wsadapter.identities import are_alike, may_repeat, span_for
 from wsadapter.inbox import Account, Inbox
 from wsadapter.ledger import Ledger, Numbers
 from wsadapter.managed import ManagedEndpoint, Office, promise
@@ -68,7 +68,9 @@ class Replicas:
         self._office = office
         self._endpoint = endpoint
         self._dialect = dialect
-        self.merge: FirstArrival[Batch] = FirstArrival(span=span_for(endpoint, dialect))
+        self.merge: FirstArrival[Batch] = FirstArrival(
+            span=span_for(endpoint, dialect), repeats=may_repeat(endpoint, dialect)
+        )
         """Of its members' connections."""
         self._turn: Timer | None = None
         self._round: deque[_Visit] = deque()
@@ -211,7 +213,7 @@ class Replicas:
         self.endpoint, self._dialect = endpoint, dialect
         self.account.buffer = endpoint.buffer
         if not alike:
-            self.merge = FirstArrival(span=span_for(endpoint, dialect))
+            self.merge = FirstArrival(span=span_for(endpoint, dialect), repeats=may_repeat(endpoint, dialect))
         self._dismiss(endpoint.replicas)
         together = not alike or self.live < 2
         self._round = deque(

@@ -12,7 +12,7 @@ from wsadapter.config import checked
 from wsadapter.contract.endpoint import Endpoint, endpoint_from_plain, to_plain
 from wsadapter.contract.reasons import Reason
 from wsadapter.first_arrival import FirstArrival
-from wsadapter.identities import span_for
+from wsadapter.identities import may_repeat, span_for
 from wsadapter.ledger import Numbers
 from wsadapter.managed import ManagedEndpoint, Office
 from wsadapter.replicas import Replicas
@@ -135,7 +135,8 @@ def take_endpoint(office: Office, plain: dict[str, Any], fds: Iterator[int]) -> 
 
 def _take_replicas(managed: Replicas, plain: dict[str, Any], fds: Iterator[int]) -> None:
     if plain["members"]:
-        managed.merge = FirstArrival.from_plain(plain["merge"], span=span_for(managed.endpoint, managed.dialect))
+        settings = managed.endpoint, managed.dialect
+        managed.merge = FirstArrival.from_plain(plain["merge"], span=span_for(*settings), repeats=may_repeat(*settings))
     for connection in plain["members"]:
         member = managed.member(connection["number"])
         _take_connection(managed, member, managed.endpoint, connection, fds)

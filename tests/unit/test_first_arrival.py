@@ -55,9 +55,9 @@ def test_the_same_identity_in_another_stream_is_another_message() -> None:
     assert (fan.merge.delivered("a"), fan.merge.delivered("c")) == ([10], [])
 
 
-def test_what_was_delivered_long_ago_is_forgotten() -> None:
+def test_a_message_that_may_come_again_by_itself_is_forgotten() -> None:
     fan = two()
-    fan.merge = merged(span=5.0)
+    fan.merge = FirstArrival(span=5.0, repeats=True)
     fan.merge.join(0, 0.0)
     fan.merge.join(1, 0.0)
     fan.merge.settle(1, 0.0)
@@ -66,6 +66,27 @@ def test_what_was_delivered_long_ago_is_forgotten() -> None:
         fan.show(member, 7)
         assert bool(fan.out) is comes
         fan.out.clear()
+
+
+def test_the_last_message_of_a_stream_is_known_however_long_ago_it_was() -> None:
+    fan = two()
+    fan.show(0, 11, 12, streams=["quiet", "quiet"])
+    fan.show(0, 21, streams=["b"])
+    for later in (1000.0, 2000.0):
+        fan.now = later
+        fan.merge.leave(1)
+        fan.merge.join(1, later)
+        fan.show(1, 10, 11, 12, streams=["quiet"] * 3)  # a peer may repeat them to a new subscriber
+        fan.keep(fan.merge.settle(1, later))
+        fan.move()
+    assert fan.out == [11, 12, 21]
+    fan.show(1, 13, streams=["quiet"])
+    fan.show(0, 13, streams=["quiet"])
+    assert fan.out == [11, 12, 21, 13]
+    assert fan.merge.delivered("quiet") == [13]
+    fan.now = 3000.0
+    fan.show(0, SNAPSHOT, 13, streams=["quiet"] * 2)
+    assert fan.out == [11, 12, 21, 13, SNAPSHOT, 13]
 
 
 def test_one_that_is_aligned_in_some_streams_waits_in_the_others() -> None:
