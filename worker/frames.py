@@ -76,8 +76,15 @@ def decode_close(payload: bytes) -> tuple[int, str]:
         raise BadClosePayload(1002, "a close frame with a payload of 1 byte")
     code = int.from_bytes(payload[:2], "big")
     if code not in _CODES_OF_THE_RFC and not 3000 <= code <= 4999:
-        raise BadClosePayload(1002, f"a close frame with the code {code}")
+        raise BadClosePayload(1002, _with_reason(f"a close frame with the code {code}", payload))
     try:
         return code, payload[2:].decode()
     except UnicodeDecodeError:
-        raise BadClosePayload(1007, "a close frame whose reason is not UTF-8") from None
+        text = _with_reason(f"a close frame with the code {code} whose reason is not UTF-8", payload)
+        raise BadClosePayload(1007, text) from None
+
+
+def _with_reason(what: str, payload: bytes) -> str:
+    """What the peer said stays, for it often says more than its code."""
+    reason = payload[2:].decode("utf-8", "replace")
+    return f"{what}: {reason}" if reason else what

@@ -4,7 +4,8 @@ One is sent every `interval`, or only after an `interval` in which nothing came.
 answer also stands for those sent before it (RFC 6455 §5.5.3 lets a peer answer only the newest ping), never for one sent
 after it: a ping's payload is unique, and of several texts the oldest is the one that is answered.
 
-Where the peer sends heartbeats of its own, these must come too.
+Where the peer sends heartbeats of its own, these must come too. Such a peer need not answer pings: a pong is demanded only once
+the peer has answered a ping on this connection; until then the peer's own heartbeats decide.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class Heartbeat:
         self._resumed_at = 0.0
         self._replies = _replies(settings)
         self._beaten_at: float | None = None
+        self._answers_pings = False
+        """Whether the peer has answered a ping on this connection."""
         self.heard_at = 0.0
         """When something was received last, whatever it was."""
         self.rtt: float | None = None
@@ -118,6 +121,8 @@ class Heartbeat:
         """The peer sent a heartbeat of its own: a ping, or what the dialect says is one."""
         if self._beaten_at is not None:
             self._beaten_at = now
+        if self._settings.kind == "ping" and not self._answers_pings:
+            self._outstanding.clear()
 
     def _beats_deadline(self) -> float | None:
         if self._beaten_at is None or self._paused:
@@ -127,10 +132,14 @@ class Heartbeat:
     def _answer_deadline(self) -> float | None:
         if not self._outstanding or self._paused:
             return None
+        if self._settings.kind == "ping" and not self._answers_pings and self._beaten_at is not None:
+            return None  # its own heartbeats say whether it is there
         return max(self._outstanding[0].sent_at, self._resumed_at) + self._settings.timeout
 
     def pong(self, payload: bytes, now: float) -> None:
         """A pong came in. One that answers none of ours is ignored (RFC 6455 §5.5.3)."""
+        if len(payload) == _TOKEN.size and _TOKEN.unpack(payload)[0] == self._salt:
+            self._answers_pings = True  # also where a heartbeat of the peer's came first, and stood for this answer
         for answered, beat in enumerate(self._outstanding, start=1):
             if beat.token == payload and payload:
                 self.rtt = now - beat.sent_at

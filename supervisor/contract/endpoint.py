@@ -167,7 +167,8 @@ class Heartbeat(_Shown):
     interval: float = 20.0
     """From one to the next."""
     timeout: float = 20.0
-    """Without an answer for so long the connection is given up (`heartbeat_missed`)."""
+    """Without an answer for so long the connection is given up (`heartbeat_missed`). A peer that sends
+    heartbeats of its own (`server_interval`) must answer pings only once it has answered one on this connection."""
     payload: str = ""
     """What to send for "text" and "json"."""
     reply: str = ""

@@ -163,6 +163,61 @@ def test_the_peers_heartbeats_are_not_missed_while_nothing_is_read() -> None:
     assert heartbeat.deadline() == 1010.0
 
 
+def test_a_peer_that_answers_no_pings_is_judged_by_its_own_heartbeats() -> None:
+    heartbeat = started(server_interval=30.0, server_missed=2)
+    for now in (10.0, 20.0, 30.0, 40.0, 50.0):
+        assert sent(heartbeat, now)
+        assert not heartbeat.missed(now + 9.9)
+    heartbeat.beaten(59.0)
+    assert sent(heartbeat, 60.0)
+    assert not heartbeat.missed(118.9)
+    assert heartbeat.missed(119.0) == "2 heartbeats of the peer's missed, one is due every 30 s"
+
+
+def test_a_peer_that_has_answered_a_ping_must_answer_the_next_ones_too() -> None:
+    heartbeat = started(server_interval=30.0, server_missed=2)
+    heartbeat.pong(sent(heartbeat, 10.0), 10.5)
+    assert heartbeat.rtt == 0.5
+    sent(heartbeat, 20.0)
+    heartbeat.beaten(21.0)
+    assert heartbeat.deadline() == 25.0
+    assert heartbeat.missed(25.0) == "no answer to a heartbeat within 5 s"
+
+
+def test_a_pong_that_comes_behind_the_peers_own_heartbeat_shows_that_it_answers_pings() -> None:
+    heartbeat = started(server_interval=30.0)
+    token = sent(heartbeat, 10.0)
+    heartbeat.beaten(10.1)
+    heartbeat.pong(token, 10.2)
+    sent(heartbeat, 20.0)
+    assert heartbeat.missed(25.0)
+
+
+def test_a_foreign_pong_shows_nothing() -> None:
+    heartbeat = started(server_interval=30.0)
+    sent(heartbeat, 10.0)
+    for payload in (b"", b"x" * 12, b"\0" * 12):
+        heartbeat.pong(payload, 10.2)
+    assert not heartbeat.missed(15.0)
+
+
+def test_without_a_server_interval_a_heartbeat_of_the_peers_stands_for_the_pong_that_it_never_sent() -> None:
+    heartbeat = started()
+    sent(heartbeat, 10.0)
+    heartbeat.beaten(14.0)
+    assert not heartbeat.missed(15.0)
+    sent(heartbeat, 20.0)
+    heartbeat.heard_at = 24.0  # data do not
+    assert heartbeat.missed(25.0)
+
+
+def test_the_peers_own_heartbeats_are_no_answer_to_a_text() -> None:
+    heartbeat = started(kind="text", payload="ping", reply="pong", server_interval=30.0)
+    sent(heartbeat, 10.0)
+    heartbeat.beaten(11.0)
+    assert heartbeat.missed(15.0)
+
+
 KINDS: list[dict[str, object]] = [
     {"kind": "ping"},
     {"kind": "text", "payload": "ping", "reply": "pong"},

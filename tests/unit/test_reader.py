@@ -9,7 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.rawserver import server_frame
-from wsadapter.worker.frames import BINARY, CLOSE, PING, PONG, TEXT, apply_mask, decode_close, encode_close, encode_frame
+from wsadapter.worker.frames import (
+    BINARY,
+    CLOSE,
+    PING,
+    PONG,
+    TEXT,
+    BadClosePayload,
+    apply_mask,
+    decode_close,
+    encode_close,
+    encode_frame,
+)
 from wsadapter.worker.reader import Reader
 
 Seen = list[tuple[str, bytes]]
@@ -141,3 +152,21 @@ def test_a_close_reason_is_cut_between_characters() -> None:
     frame = encode_close(1002, "ü" * 100)
     payload = apply_mask(frame[6:], frame[2:6])
     assert decode_close(payload) == (1002, "ü" * 61)
+
+
+@pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535])
+def test_a_close_code_that_no_peer_may_send_stays_with_what_was_said(code: int) -> None:
+    with pytest.raises(BadClosePayload) as bad:
+        decode_close(code.to_bytes(2, "big") + "maintenance für 5 min\xff".encode() + b"\xff")
+    assert bad.value.code == 1002
+    assert str(bad.value) == f"a close frame with the code {code}: maintenance für 5 min\xff\N{REPLACEMENT CHARACTER}"
+    with pytest.raises(BadClosePayload, match=f"^a close frame with the code {code}$"):
+        decode_close(code.to_bytes(2, "big"))
+
+
+def test_a_close_reason_that_is_not_utf_8_stays_as_far_as_it_can_be_read() -> None:
+    with pytest.raises(BadClosePayload) as bad:
+        decode_close(b"\x03\xe8too fast \xff")
+    assert bad.value.code == 1007
+    text = "a close frame with the code 1000 whose reason is not UTF-8: too fast \N{REPLACEMENT CHARACTER}"
+    assert str(bad.value) == text

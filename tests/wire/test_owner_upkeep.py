@@ -16,7 +16,7 @@ from wsadapter.contract.endpoint import Endpoint
 
 __all__ = ["forkserver"]
 
-TEXT, PING, PONG = 1, 9, 10
+TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 QUIET = {"kind": "none"}
 DIALECT: dict[str, Any] = {
     "subscribe": {"frame": '{"sub":"$streams","id":"$id"}', "per_frame": 100},
@@ -138,6 +138,20 @@ def test_the_peers_heartbeats_keep_the_connection_and_data_do_not(opcode: int, b
         assert item.fields["reason"]["kind"] == "heartbeat_missed"
         assert item.fields["reason"]["text"] == "3 heartbeats of the peer's missed, one is due every 0.3 s"
         assert 0.8 < time.monotonic() - last < 2.5
+
+
+def test_a_peer_that_sends_heartbeats_but_no_pongs_keeps_its_connection() -> None:
+    beats = {"kind": "ping", "interval": 0.1, "timeout": 0.1, "server_interval": 2.0}
+    with RawServer() as server, Owned() as owned:
+        peer = assigned(owned, server, dialect=RULES, heartbeat=beats)
+        owned.report("restored")
+        assert [peer.read_frame()[0] for _ in range(8)] == [PING] * 8
+        peer.send_frame(TEXT, b'"still here"')
+        assert owned.message() == b'"still here"'
+        peer.send_frame(CLOSE, (5001).to_bytes(2, "big") + b"maintenance")
+        assert owned.report("down")["reason"] == {
+            "kind": "protocol_error", "code": 1002, "text": "a close frame with the code 5001: maintenance",
+        }  # fmt: skip
 
 
 def _talk(peer: RawPeer, ended: threading.Event) -> None:
