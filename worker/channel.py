@@ -30,7 +30,7 @@ class Channel(Protocol):
     def receive(self) -> bytes:
         """What there is to read, empty when there is nothing now. Raises `EndOfStream`."""
 
-    def seal(self, plain: bytes) -> bytes:
+    def seal(self, plain: bytes | memoryview) -> bytes | memoryview:
         """What has to be put on the wire for `plain`, which may be empty: then only what the protocol itself has to say."""
 
     def send(self, sealed: memoryview) -> int:
@@ -85,7 +85,7 @@ class PlainChannel:
                 raise ConnectionError("what was received is gone")
             size -= taken
 
-    def seal(self, plain: bytes) -> bytes:
+    def seal(self, plain: bytes | memoryview) -> bytes | memoryview:
         return plain
 
     def send(self, sealed: memoryview) -> int:
@@ -160,7 +160,7 @@ class TlsChannel:
             raise EndOfStream
         return b"".join(parts) if len(parts) != 1 else parts[0]
 
-    def seal(self, plain: bytes) -> bytes:
+    def seal(self, plain: bytes | memoryview) -> bytes:
         if plain:
             self.tls.write(plain)
         return self._outgoing.read()

@@ -5,11 +5,15 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
-from wsadapter.contract.commands import Command, CommandReader, encode_command
+from wsadapter.contract.commands import Command, CommandReader, command_head, encode_command
 
-_READ_SIZE = 64 * 1024
+_READ_SIZE: Final = 64 * 1024
+_AT_ONCE: Final = 1 << 20
+"""Bytes that one `flush` gives the socket at most: a supervisor that reads fast would keep the loop here."""
+_BUFFERS: Final = 64
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
@@ -20,7 +24,7 @@ class Control:
         """`sock` must be non-blocking."""
         self._sock = sock
         self._reader = CommandReader()
-        self._waiting = bytearray()
+        self._waiting: deque[memoryview] = deque()
         self._fds: deque[int] = deque()
         self.gone = False
         """The supervisor closed its end, or broke it."""
@@ -62,23 +66,43 @@ class Control:
             sent = socket.send_fds(self._sock, [frame], [fd])
         except OSError:  # full, too many descriptors in flight, or gone: the next read tells
             return False
-        self._waiting += frame[sent:]
+        self._put(frame[sent:])
         return True
 
     def say(self, kind: int, ref: int = 0, body: dict[str, Any] | bytes | None = None) -> None:
         """Sends an answer, now or when the socket takes it."""
-        if self.gone:
-            return
-        self._waiting += encode_command(kind, ref, body or b"")
-        self.flush()
+        if not self.gone:
+            self._put(encode_command(kind, ref, body or b""))
+            self.flush()
+
+    def say_large(self, kind: int, ref: int, begin: bytes, rest: bytes | bytearray) -> None:
+        """The same with a body of two parts, of which `rest` is not copied: it must not be changed any more."""
+        if not self.gone:
+            self._put(command_head(kind, ref, len(begin) + len(rest)) + begin)
+            self._put(rest)
+            self.flush()
+
+    def _put(self, data: bytes | bytearray) -> None:
+        if data:
+            self._waiting.append(memoryview(data))
 
     def flush(self) -> None:
-        """Sends what waits, as far as the socket takes it."""
+        """Sends what waits, as far as the socket takes it, up to `_AT_ONCE`."""
+        left = _AT_ONCE
         try:
-            while self._waiting:
-                sent = self._sock.send(self._waiting)
-                del self._waiting[:sent]
+            while self._waiting and left > 0:
+                left -= self._sent(self._sock.sendmsg([part[:_AT_ONCE] for part in islice(self._waiting, _BUFFERS)]))
         except BlockingIOError:
             pass
         except OSError:
             self.gone = True
+
+    def _sent(self, size: int) -> int:
+        """So many bytes of what waits are sent."""
+        left = size
+        while left:
+            part = self._waiting.popleft()
+            if len(part) > left:
+                self._waiting.appendleft(part[left:])
+            left -= min(left, len(part))
+        return size

@@ -7,8 +7,6 @@ import zlib
 from dataclasses import dataclass
 from typing import Final
 
-from wsadapter.worker.frames import encode_frame
-
 OFFER: Final = "permessage-deflate; client_max_window_bits"
 """The value of Sec-WebSocket-Extensions in the request."""
 OFFER_WITHOUT_TAKEOVER: Final = "permessage-deflate; server_no_context_takeover; client_max_window_bits"
@@ -161,11 +159,16 @@ class Deflater:
         self._bits = agreement.client_max_window_bits
         self._stream: zlib._Compress | None = None
 
-    def frame(self, opcode: int, payload: bytes) -> bytes:
-        """A message as one frame, compressed where that may pay; to leave it is always allowed (RFC 7692 §6)."""
-        if len(payload) < _WORTH_IT or self._bits < _SMALLEST_WINDOW:
-            return encode_frame(opcode, payload)
+    def pays(self, payload: bytes) -> bool:
+        """Whether a message should be compressed; to leave it is always allowed (RFC 7692 §6)."""
+        return len(payload) >= _WORTH_IT and self._bits >= _SMALLEST_WINDOW
+
+    def begin(self) -> zlib._Compress:
+        """The stream for the next message, which ends with a `Z_SYNC_FLUSH`."""
         if self._stream is None or not self._takeover:
             self._stream = zlib.compressobj(zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -self._bits, _MEMORY_LEVEL)
-        deflated = self._stream.compress(payload) + self._stream.flush(zlib.Z_SYNC_FLUSH)
-        return encode_frame(opcode, deflated[: -len(_FLUSHED)], rsv1=True)
+        return self._stream
+
+    def restart(self) -> None:
+        """The message that was begun last is not sent: the next one refers to nothing, which is always allowed."""
+        self._stream = None

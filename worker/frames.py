@@ -37,19 +37,28 @@ def encode_frame(opcode: int, payload: bytes, *, key: bytes | None = None, rsv1:
 
     `rsv1` says that the payload is compressed (RFC 7692 §6).
     """
-    size = len(payload)
-    first = _FIN | opcode | (RSV1 if rsv1 else 0)
+    mask = new_mask() if key is None else key
+    return frame_head(opcode | (RSV1 if rsv1 else 0), len(payload), mask) + apply_mask(payload, mask)
+
+
+def new_mask() -> bytes:
+    """A masking key that nobody can foretell (RFC 6455 §5.3)."""
+    return os.urandom(4)
+
+
+def frame_head(opcode: int, size: int, key: bytes) -> bytes:
+    """What stands before the masked payload of `size` bytes; `opcode` with `RSV1` where it is compressed."""
+    first = _FIN | opcode
     if size < 126:
         head = bytes((first, _MASKED | size))
     elif size < 1 << 16:
         head = bytes((first, _MASKED | 126)) + size.to_bytes(2, "big")
     else:
         head = bytes((first, _MASKED | 127)) + size.to_bytes(8, "big")
-    mask = os.urandom(4) if key is None else key
-    return head + mask + apply_mask(payload, mask)
+    return head + key
 
 
-def apply_mask(payload: bytes, key: bytes) -> bytes:
+def apply_mask(payload: bytes | memoryview, key: bytes) -> bytes:
     """`payload` XOR the repeated `key`; the same again takes it off."""
     size = len(payload)
     # Two big integers: the interpreter XORs them word by word, a loop over bytes would cost 50 ns each.

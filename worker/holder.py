@@ -88,7 +88,7 @@ class _Side:
         self.told = False
         """It was told that nothing more comes."""
 
-    def put(self, data: bytes) -> None:
+    def put(self, data: bytes | memoryview) -> None:
         if data:
             self.waiting.append(memoryview(data))
             self.size += len(data)

@@ -54,6 +54,7 @@ from wsadapter.worker.frames import BINARY, TEXT
 from wsadapter.worker.holder import Hold
 from wsadapter.worker.poller import READ, WRITE, make_poller
 from wsadapter.worker.reader import Batch
+from wsadapter.worker.sender import Frame
 from wsadapter.worker.session import Session
 from wsadapter.worker.subscriptions import without
 from wsadapter.worker.unpack import Unpacker, Unpacks
@@ -121,7 +122,7 @@ class Owner:
         self._custody_due = self._in_custody = False
         self._busy_poll = 0.0
         self._tells_all = False
-        self._announced: tuple[int, bytes] = (-1, b"")
+        self._announced: tuple[int, Frame] = (-1, b"")
         self._owed: list[int] = []
         """Refs of changes of subscriptions whose frames wait."""
         self._hooks: HookThread | None = None
@@ -189,6 +190,8 @@ class Owner:
             times.append(self._step_deadline)
         elif self._phase is _Phase.LEAVING:
             times.append(self._wire_deadline if self._wire is not None else self._pipe_deadline)
+        if self._wire is not None and self._wire.sender.eager:
+            return 0.0
         if self._session is not None and self._wire is not None and self._phase is _Phase.UP:
             times += [self._session.deadline() or _NEVER, self._send_deadline() or _NEVER]
             times.append(self._wire.sender.paced_until() or _NEVER)
@@ -288,7 +291,7 @@ class Owner:
             return
         opcode = TEXT if command.kind == SEND_TEXT else BINARY
         self._wire.put_message(opcode, command.body, ref=command.ref)
-        self._flush(time.monotonic())  # masking a large frame takes time that is not the peer's
+        self._flush(time.monotonic())
 
     @property
     def _can_send(self) -> bool:
@@ -473,6 +476,10 @@ class Owner:
         except Lost as lost:
             self._lost(lost, now)
 
+    @property
+    def _may_read(self) -> bool:
+        return self._phase is _Phase.UP and not self._reading_over
+
     def _read_inherited(self, wire: Wire, resume: Resume, begun: bytes) -> None:
         """Read what the last owner left unread, of which it may have died; `begun` is what was received of its first message.
 
@@ -480,7 +487,7 @@ class Owner:
         in one write, so a kill that answers the "up" comes too late to look like such a death.
         """
         left, corked = min(resume.unread, READ_SIZE), True
-        while left > 0 and self._phase is _Phase.UP and (corked or not self._uplink.blocked):
+        while left > 0 and self._may_read and (corked or not self._uplink.blocked):
             now = time.monotonic()
             self._control.say(READING, 0, wire.received.to_bytes(8, "little"))
             try:
@@ -500,7 +507,7 @@ class Owner:
         if resume.unread:
             self._control.say(READING)
 
-    def _announce(self, ref: int, position: int, frame: bytes) -> bool:
+    def _announce(self, ref: int, position: int, frame: Frame) -> bool:
         """Whether the supervisor will know what was about to be sent, whatever happens now. Without custody only what somebody
         waits to hear of is of interest."""
         if not self._in_custody and not ref:
@@ -508,7 +515,7 @@ class Owner:
         if self._announced[0] != position or self._announced[1] is not frame:  # else it is asked again
             self._announced = position, frame
             if self._in_custody:
-                self._control.say(ANNOUNCE, ref, position.to_bytes(8, "little") + frame)
+                self._control.say_large(ANNOUNCE, ref, position.to_bytes(8, "little"), frame)
             else:
                 self._control.say(BEGUN, ref)
         return not self._control.backlog
@@ -662,7 +669,7 @@ class Owner:
         deadline = self._session.deadline()
         if deadline is not None and now >= deadline:
             self._carry_out(self._session.tick(now), now)
-        if self._wire.sender.waits and not self._wire.sender.blocked:
+        if self._wire.sender.eager or (self._wire.sender.waits and not self._wire.sender.blocked):
             self._flush(now)
         if self._custody_due and not self._uplink.backlog:
             self._give_custody_if_due()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from contextlib import suppress
-from functools import partial
 from math import inf
 
 from wsadapter.contract.commands import Custody, Resume
@@ -13,6 +12,7 @@ from wsadapter.contract.tcp import counters
 from wsadapter.worker.channel import EndOfStream, PlainChannel
 from wsadapter.worker.deflate import Deflater, Inflater
 from wsadapter.worker.frames import encode_frame
+from wsadapter.worker.making import SLICE, FrameMaker
 from wsadapter.worker.poller import READ, WRITE
 from wsadapter.worker.reader import Batch, Reader
 from wsadapter.worker.sender import Sender
@@ -58,12 +58,13 @@ class Wire:
         return self._channel.sock.fileno()
 
     def put_message(self, opcode: int, payload: bytes, *, ref: int, until: float = inf) -> None:
-        """Queues a message of the user's, which is not begun after `until`, monotonic seconds. Where that was agreed upon it is
-        compressed when its turn comes: those that are must leave in this order."""
-        if self._deflater is None:
+        """Queues a message of the user's, which is not begun after `until`, monotonic seconds. One that is compressed, which
+        refers to those before it, and a large one are made when their turn comes."""
+        deflater = self._deflater if self._deflater is not None and self._deflater.pays(payload) else None
+        if deflater is None and len(payload) <= SLICE:
             self.sender.put(encode_frame(opcode, payload), ref=ref, until=until)
         else:
-            self.sender.put(partial(self._deflater.frame, opcode, payload), ref=ref, until=until)
+            self.sender.put(FrameMaker(opcode, payload, deflater), ref=ref, until=until)
 
     def first(self) -> Batch:
         """What came right behind the handshake."""

@@ -92,7 +92,12 @@ class Command(NamedTuple):
 def encode_command(kind: int, ref: int = 0, body: bytes | dict[str, Any] = b"") -> bytes:
     """One frame, ready to be written."""
     payload = orjson.dumps(body) if isinstance(body, dict) else body
-    return _HEAD.pack(_BEHIND_LENGTH + len(payload), kind, ref) + payload
+    return command_head(kind, ref, len(payload)) + payload
+
+
+def command_head(kind: int, ref: int, size: int) -> bytes:
+    """What stands before a body of `size` bytes."""
+    return _HEAD.pack(_BEHIND_LENGTH + size, kind, ref)
 
 
 class CommandReader:

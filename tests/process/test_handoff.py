@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -65,13 +66,17 @@ def kill(feed: Supervisor, name: str = "a", number: signal.Signals = signal.SIGK
 
 
 @contextmanager
-def connected(items: list[Item], start_method: str = "forkserver", **settings: object) -> Iterator[tuple[Supervisor, RawPeer]]:
-    """An endpoint whose peer is under the test's hand; in custody."""
+def connected(
+    items: list[Item], start_method: str = "forkserver", *headers: str, **settings: object
+) -> Iterator[tuple[Supervisor, RawPeer]]:
+    """An endpoint whose peer is under the test's hand; in custody, and without heartbeats unless `settings` say otherwise.
+    `headers`: more lines of the server's response."""
     with RawServer() as server:
+        settings = {"heartbeat": {"kind": "none"}, **settings}
         endpoint = Endpoint("a", url=server.url, restart=SOON, timeouts=IMPATIENT, **settings)  # type: ignore[arg-type]
         with to_the_end(items, endpoint, start_method=start_method) as feed:
             feed.start()
-            peer = server.accept_websocket()
+            peer = server.accept_websocket(*headers)
             items += collect(feed, is_event(Up, "a"))
             wait_until(lambda: feed.status()["endpoints"]["a"]["in_custody"], DEADLINE)
             yield feed, peer
@@ -95,6 +100,11 @@ def sent_bytes(sock: socket.socket) -> int:
     kernel = counters(sock)
     assert kernel is not None
     return kernel.given
+
+
+def inflated(payload: bytes) -> bytes:
+    """A first compressed message."""
+    return zlib.decompressobj(-15).decompress(payload + b"\0\0\xff\xff")
 
 
 def received(items: list[Item]) -> list[bytes]:
@@ -174,10 +184,12 @@ def test_a_ping_that_came_while_nobody_owned_the_connection_is_answered() -> Non
         items += collect(feed, is_event(Up, "a", 2))
 
 
-def test_row_54_a_half_sent_frame_is_completed_by_the_next_owner() -> None:
+@pytest.mark.parametrize("compression", [False, WITHOUT])
+def test_row_54_a_half_sent_frame_is_completed_by_the_next_owner(compression: Compression) -> None:
     items: list[Item] = []
     large = os.urandom(8 << 20)
-    with connected(items, heartbeat={"kind": "none"}) as (feed, peer):
+    agreed = ["Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover"] if compression else []
+    with connected(items, "forkserver", *agreed, compression=compression) as (feed, peer):
         peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         child = feed.roster.endpoints["a"]._child
         assert child is not None
@@ -194,7 +206,8 @@ def test_row_54_a_half_sent_frame_is_completed_by_the_next_owner() -> None:
         feed.reactor.wait(sent, DEADLINE)
         feed.send("a", "next", DEADLINE)
         reading.join(DEADLINE)
-        assert frames == [(2, large)]
+        ((opcode, payload),) = frames
+        assert (opcode, inflated(payload) if compression else payload) == (2, large)
         assert peer.read_frame() == (1, b"next")
 
 
@@ -531,7 +544,8 @@ def test_what_is_unsubscribed_while_nobody_owns_the_connection_is_unsubscribed_b
     items: list[Item] = []
     stream = {"channel": "trades", "instId": "BTC-USDT"}
     with RawServer() as server:
-        endpoint = Endpoint("a", url=server.url, dialect="okx", subscribe=[stream], restart=SOON, timeouts=IMPATIENT)
+        mute: dict[str, Any] = {"heartbeat": {"kind": "none"}, "restart": SOON, "timeouts": IMPATIENT}
+        endpoint = Endpoint("a", url=server.url, dialect="okx", subscribe=[stream], **mute)
         with to_the_end(items, endpoint, start_method="spawn", spares=0) as feed:
             feed.start()
             peer = server.accept_websocket()

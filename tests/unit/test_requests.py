@@ -221,25 +221,6 @@ def test_what_is_too_late_is_not_begun() -> None:
     assert channel.sent == [b"one", b"three"]
 
 
-def test_what_others_will_refer_to_is_made_in_its_turn_and_sent_once_it_is() -> None:
-    channel, made, heard = Taking(), list[str](), False
-
-    def make(name: str) -> bytes:
-        made.append(name)
-        return name.encode()
-
-    sender = Sender(channel)
-    sender.announce = lambda *_: heard
-    for ref, name in ((1, "one"), (2, "two")):
-        sender.put(lambda name=name: make(name), ref=ref, until=5.0)  # type: ignore[misc]
-    assert list(sender.flush(0.0)) == []
-    assert made == ["one"]
-    assert [sender.withdraw(ref) for ref in (1, 2)] == [False, True]
-    heard = True
-    assert list(sender.flush(9.0)) == [1]
-    assert channel.sent == [b"one"]
-
-
 # -- in the supervisor: every end ----------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from pathlib import Path
 
@@ -129,6 +130,15 @@ def test_what_is_sent_is_compressed_and_control_frames_are_not() -> None:
         peer.send_frame(PING, b"a" * 125)
         assert peer.read_frame() == (PONG, b"a" * 125)
         assert peer.reserved_bits == 0
+
+
+def test_pings_are_answered_while_a_large_message_is_compressed() -> None:
+    with RawServer() as server, Owned() as owned:
+        peer = connected(owned, server, "permessage-deflate", heartbeat={"kind": "none"})
+        owned.tell(SEND_BINARY, 1, os.urandom(16 * MIB))
+        for number in range(10):  # the first of them may be read before the last bytes of the message are
+            peer.send_frame(PING, b"%d" % number)
+            assert peer.read_frame() == (PONG, b"%d" % number)
 
 
 def test_a_compressed_message_may_come_in_fragments_with_a_ping_between() -> None:
