@@ -80,6 +80,15 @@ def test_a_frame_that_is_not_of_the_template_is_not_read(frame: Any) -> None:
     assert Template('{"op":"sub","args":"$streams","id":"$id"}').read(frame) is None
 
 
+def test_a_list_that_streams_are_spliced_into_has_the_rest_too() -> None:
+    template = Template('["x","$streams...","x"]')
+    assert template.lists
+    for frame, streams in ((["x", "x"], []), (["x", "a", {"b": 1}, "x"], ["a", {"b": 1}])):
+        assert template.read(frame) == Asked(streams=streams)
+    for frame in (["x"], [], ["x", "a"], ["x", 1, "x"], "x"):
+        assert template.read(frame) is None
+
+
 def test_an_answer_must_repeat_what_the_question_said() -> None:
     template = Template('{"pong":"$.ping","as":"n-$id"}')
     assert template.read({"pong": 5, "as": "n-1"}, {"ping": 5}) == Asked(id="n-1")

@@ -96,6 +96,12 @@ def test_each_frame_replaces_the_set() -> None:
     assert client.says(the_set()) == [Shut("b"), Shut("c")]
 
 
+def test_a_set_that_is_confirmed_is_confirmed_also_if_nothing_is_in_it() -> None:
+    client = Client(invented(SET + '[[ack]]\nmatch = { set = "*" }\nwhole_set = "set"\n'))
+    assert said(client.says(the_set("a"))) == [{"set": ["a"]}]
+    assert client.says(the_set()) == [Shut("a"), Say({"set": []}, answer=True)]
+
+
 def test_a_set_that_is_refused_leaves_the_one_before() -> None:
     client = rejecting(SET, Refusal("no such code", whole=True), "bad")
     client.says(the_set("a"))
@@ -148,6 +154,23 @@ def test_a_table_may_be_asked_for_and_left_in_parts() -> None:
         '{"channel":"book","products":["a","b"]}', '{"channel":"book","products":["a","b"]}#2',
     ]  # fmt: skip
     assert said(steps) == [{"type": "all", "set": []}]
+
+
+def test_a_message_that_does_not_tell_parts_apart_is_of_one_that_is_left() -> None:
+    client = Client(invented(PARTS.replace('{ channel = "channel", products = "product" }', '{ channel = "channel" }')))
+    client.subscribes({"channel": "book", "products": ["a", "b"]})
+    client.subscribes({"channel": "book", "products": ["a"]}, key="unsubscribe")
+    assert client.gets('{"channel":"book"}') == [b'{"channel":"book"}']
+    client.subscribes({"channel": "book", "products": ["b"]}, key="unsubscribe")
+    assert client.gets('{"channel":"book"}') == []
+
+
+def test_a_table_with_a_new_part_is_no_repetition() -> None:
+    client = Client(invented(PARTS), Orders(answering=Answering(repeats=True)))
+    a, both = ({"channel": "book", "products": list(names)} for names in ("a", "ab"))
+    client.subscribes(a)
+    assert said(client.subscribes(both)) == [{"type": "all", "set": [both]}]
+    assert said(client.subscribes(both)) == [{"type": "error", "why": "already subscribed: book a b"}]
 
 
 def test_one_bad_part_of_a_table_is_named() -> None:
@@ -282,6 +305,14 @@ def test_a_confirmed_stream_can_be_revoked() -> None:
     assert said(unnamed.talk.revoke("a", "delisted")) == [{"ok": False, "id": -1, "why": "delisted: a"}]  # no frame's id
 
 
+def test_a_revoked_stream_stands_among_the_arguments_if_errors_have_such() -> None:
+    client = Client(
+        invented(EACH.replace('match = { event = "error" }\nstream = "arg"', 'match = { event = "error" }\nargs = "r.args"'))
+    )
+    client.subscribes("a")
+    assert said(client.talk.revoke("a", "delisted")) == [{"event": "error", "r": {"args": ["a"]}, "why": "delisted"}]
+
+
 def test_nothing_can_be_revoked_without_an_error_to_say() -> None:
     with pytest.raises(LookupError, match=r"no \[\[error\]\]"):
         Client(invented(EACH.partition("[[error]]")[0])).speech.replies.complain("delisted")
@@ -314,6 +345,10 @@ def test_data_may_come_first() -> None:
     client = Client(invented(LISTS), Orders(answering=Answering(data_first=2)), messages)
     first = (b'{"topic":"a","n":0}', b'{"topic":"a","n":1}')
     assert client.subscribes("a") == [*map(Data, first), Say({"ok": True, "id": 7}, answer=True), Open("a", first)]
+    client.orders.silent.add("b")
+    assert sent(client.subscribes("b")) == []
+    client.orders.silent.clear()
+    client.subscribes("b", key="unsubscribe")
     client.orders.answering.after = 3.0
     steps = client.subscribes("b")
     assert [message["n"] for message in sent(steps)] == [0, 1]
