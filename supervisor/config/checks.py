@@ -226,6 +226,8 @@ _CHECKS: Final[dict[str, Callable[[Any], str]]] = {
     "filter.include": values.glob,
     "filter.exclude": values.glob,
     "tls.pin_sha256": values.sha256_pin,
+    "tls.ciphers": values.ciphers,
+    "tls.server_name": values.server_name,
     "tls.ca_file": values.existing_file,
     "tls.cert_file": values.existing_file,
     "tls.key_file": values.existing_file,
@@ -346,6 +348,8 @@ def _between(
         yield _Finding(("buffer.key", "buffer.overflow"), 'only for overflow = "conflate"')
     if tls.holder and any(url.lower().startswith("ws:") for url in endpoint.urls):
         yield _Finding(("tls.holder", "url"), "only for wss://: on ws:// the connection outlives its owner without one")
+    if tls.ciphers and tls.min_version == "1.3":
+        yield _Finding(("tls.ciphers", "tls.min_version"), 'has no effect with min_version = "1.3": the list is for TLS 1.2')
     for leaf in ("key_file", "key_password"):
         if getattr(tls, leaf) and not tls.cert_file:
             yield _Finding((f"tls.{leaf}", "tls.cert_file"), "needs cert_file, the certificate that it belongs to")

@@ -1,6 +1,6 @@
 """What single values must look like: names, URLs, headers, proxies, globs. Each check gives a text for what is wrong, or "".
 
-Nothing here shows a value that could be a secret. Pure, but for `existing_file`.
+Nothing here shows a value that could be a secret. Pure, but for `existing_file` and what is installed.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
@@ -72,6 +73,8 @@ def proxy(value: str) -> str:
         return f"{_PROXY_URL}: the scheme is none of these"
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         return f"{_PROXY_URL}: it has no path"
+    if parts.scheme != "http" and find_spec("python_socks") is None:
+        return "a SOCKS proxy needs the package python-socks, which is not installed here: pip install wsadapter[socks]"
     return ""
 
 
@@ -85,9 +88,39 @@ def _split(value: str) -> tuple[SplitResult | None, str]:
         return None, "the host or the port can't be read; a port is a number from 1 to 65535"
     if not parts.hostname:
         return None, "it has no host"
+    if not _is_host(parts.hostname):
+        return None, "the host is not a host name: each part of it has 1 to 63 characters on the wire"
     if port == 0:
         return None, "a port is a number from 1 to 65535"
     return parts, ""
+
+
+def _is_host(value: str) -> bool:
+    """A name as name resolution and TLS take it (IDNA 2003), or an address."""
+    try:
+        value.encode("idna")
+    except UnicodeError:
+        return False
+    return True
+
+
+def server_name(value: str) -> str:
+    """Of the host that a certificate is for; empty is none."""
+    good = not value or (_is_host(value) and not _CONTROL.search(value) and " " not in value)
+    return "" if good else "expected a host name, such as it stands in a certificate"
+
+
+def ciphers(value: str) -> str:
+    """OpenSSL's cipher list for TLS 1.2; empty is OpenSSL's own."""
+    if not value:
+        return ""
+    import ssl  # few configurations need it here
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).set_ciphers(value)
+    except (ssl.SSLError, ValueError):
+        return "OpenSSL knows no cipher of this list (see `openssl ciphers`); those of TLS 1.3 can't be chosen"
+    return ""
 
 
 def header(field: str, value: str) -> str:

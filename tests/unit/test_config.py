@@ -17,11 +17,14 @@ from wsadapter.config.schema import ENDPOINT
 from wsadapter.contract.dialect.templates import fill
 from wsadapter.contract.endpoint import SECTIONS, Endpoint
 from wsadapter.contract.errors import ConfigError
+from wsadapter.supervisor import Supervisor
 
 EXAMPLES = Path(__file__).parents[2] / "ops" / "examples"
 DURATION = 'expected a duration (seconds, or text such as "500ms", "2s", "1.5m", "23h", "2d")'
 SIZE = 'expected a size (bytes, or text such as "4k", "10MB", "64MiB")'
 URL = "expected a URL such as wss://host:port/path"
+CIPHERS = "OpenSSL knows no cipher of this list (see `openssl ciphers`); those of TLS 1.3 can't be chosen"
+NO_HOST = "the host is not a host name: each part of it has 1 to 63 characters on the wire"
 NO_IDENTITY = "nothing says when a message of one connection is the same as one of another; `identity` can"
 X = '[endpoints.x]\nurl = "wss://h"\n'
 
@@ -213,6 +216,13 @@ def test_a_wrong_file_is_refused(text: str, expected: list[str]) -> None:
         ('tls.ca_file = "/nope.pem"', ["tls.ca_file: no such file"]),
         ('tls.key_password = "x"', ["tls.key_password: needs cert_file, the certificate that it belongs to"]),
         ('tls.min_version = "1.1"', ['tls.min_version: expected one of "1.2", "1.3", got "1.1"']),
+        ('tls.ciphers = "nonsense"', [f"tls.ciphers: {CIPHERS}"]),
+        ('tls.ciphers = "TLS_AES_128_GCM_SHA256"', [f"tls.ciphers: {CIPHERS}"]),
+        ('tls.ciphers = "a\\u0000b"', [f"tls.ciphers: {CIPHERS}"]),
+        ('tls = { ciphers = "ECDHE+AESGCM", min_version = "1.3" }',
+         ['tls.ciphers: has no effect with min_version = "1.3": the list is for TLS 1.2']),
+        ('tls.server_name = ".example"', ["tls.server_name: expected a host name, such as it stands in a certificate"]),
+        ('tls.server_name = "a b"', ["tls.server_name: expected a host name, such as it stands in a certificate"]),
         ('buffer.key = "s"', ['buffer.key: only for overflow = "conflate"']),
         ("watchdog.rollover_window = 5", ["watchdog.rollover_window: rollover_window 5s is more than max_age 0"]),
         ('heartbeat.kind = "text"', ['heartbeat.kind: kind "text" needs a payload, what to send']),
@@ -251,6 +261,9 @@ def test_a_wrong_setting_is_refused(line: str, expected: list[str]) -> None:
         ('"wss://h/a b"', f"url: {URL}: it holds a space or a control character"),
         ('["wss://h", "ws://h"]', "url: ws:// and wss:// in one list: a failed connect would change whether it is encrypted"),
         ('["wss://h", "wss://h"]', "url[1]: the same URL as url[0]"),
+        ('"wss://a..b/"', f"url: {URL}: {NO_HOST}"),
+        ('"wss://bü..test/"', f"url: {URL}: {NO_HOST}"),
+        (f'"wss://{"a" * 64}.test/"', f"url: {URL}: {NO_HOST}"),
         ("5", "url: expected a string or a list of strings, got a number"),
         ('["wss://h", 5]', "url[1]: expected a string, got a number"),
     ],
@@ -268,6 +281,28 @@ def test_a_wrong_proxy_is_refused(proxy: str) -> None:
 @pytest.mark.parametrize("proxy", ["", "none", "http://u:p@p:3128", "socks5://p:1080", "socks5h://[::1]:1080"])
 def test_a_good_proxy_is_accepted(proxy: str) -> None:
     assert problems(f'{X}proxy = "{proxy}"') == []
+
+
+def test_a_socks_proxy_without_the_package_for_it_is_refused_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("wsadapter.config.values.find_spec", lambda name: None if name == "python_socks" else name)
+    text = "a SOCKS proxy needs the package python-socks, which is not installed here: pip install wsadapter[socks]"
+    assert problems(f'{X}proxy = "socks5://p:1080"') == [f"endpoints.x.proxy: {text}"]
+    assert problems(f'{X}proxy = "http://p:1080"') == []
+    with pytest.raises(ConfigError, match="pip install wsadapter"):
+        Supervisor([Endpoint("x", url="wss://h", proxy="socks5h://p:1080")])
+
+
+def test_ciphers_that_openssl_does_not_know_are_refused_by_the_constructor_too() -> None:
+    assert problems(f'{X}tls.ciphers = "ECDHE+AESGCM:!aNULL"') == []
+    with pytest.raises(ConfigError, match=r"endpoints.x.tls.ciphers: OpenSSL knows no cipher of this list"):
+        Supervisor([Endpoint("x", url="wss://h", tls={"ciphers": "nonsense"})])
+
+
+@pytest.mark.parametrize("host", ["bücher.test", "xn--bcher-kva.test", "example.com.", "[::1]", "127.0.0.1", "a_b.test"])
+def test_international_and_absolute_names_and_addresses_are_hosts(host: str) -> None:
+    assert problems(f'[endpoints.x]\nurl = "wss://{host}/"') == []
 
 
 def test_all_problems_come_at_once_and_those_of_the_defaults_once() -> None:
