@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from typing import Any
 
 import pytest
@@ -128,6 +129,40 @@ per_frame = 1
         assert not opened(client.says(wrong))
         assert not said(client.says(wrong))
     assert client.says({"op": "unsub", "id": 2, "args": ["user.orders"]})[0] == Shut("user.orders")
+
+
+KEYS = """
+[subscribe]
+frame = '{"op":"sub","$stream":"*"}'
+acks_per = "symbols"
+[payload]
+compression = "zlib"
+[[stream]]
+contains = '"candle":"'
+key = "{candle}|{name}"
+of = "candles|{interval}_{symbols}"
+aliases = { candle = "candles" }
+fold = true
+[[stream]]
+match = { trade = "*" }
+fields = { symbols = "symbol" }
+aliases = { "*-USD" = ["*-USD", "*-USDC"] }
+"""
+
+
+def test_what_a_client_gets_is_what_the_owner_takes_for_its_streams() -> None:
+    client = Client(invented(KEYS))
+    for stream in ({"feed": "x", "interval": "1m", "symbols": ["A", "B"]}, {"feed": "trades", "symbols": ["C-USDC"]}):
+        client.subscribes(stream)
+    messages = [
+        '{"candle":"candle","name":"1M_b"}', '{"candle":"candle","name":"5m_b"}', '{"candle":"candle","name":"1m_c"}',
+        '{"trade":1,"symbol":"C-USD"}', '{"trade":1,"symbol":"D-USD"}', '{"trade":1,"symbol":"1m_a"}',
+        '{"candle": "candle","name":"1m_b"}',
+    ]  # fmt: skip
+    packed = [zlib.compress(message.encode()) for message in messages]
+    assert [client.outlet.take(message, None) is not None for message in packed] == [True] + [False] * 2 + [True] + [False] * 3
+    client.says({"op": "sub", "interval": "5m", "symbols": ["B"]})
+    assert client.outlet.take(packed[1], None) is packed[1]
 
 
 def test_where_nothing_confirms_the_data_follow_the_frame() -> None:

@@ -16,6 +16,7 @@ from wsadapter.testing.dialect.compose import put
 from wsadapter.testing.dialect.market import NO_DATA, Market
 from wsadapter.testing.dialect.orders import Orders, name_of
 from wsadapter.testing.dialect.speech import Speech
+from wsadapter.testing.dialect.understanding import stream_rules
 
 _LAST: Final = "-1"
 
@@ -39,6 +40,7 @@ class Outlet:
         self._orders = orders
         self._speech = speech
         self._rules = speech.dialect.get("stream")
+        self._contain = any("contains" in rule for rule in stream_rules(speech.dialect))
         self._recorded: dict[str, Subscription] = {}
         """What the recording calls a stream."""
         self._own: dict[str, int] = {}
@@ -95,12 +97,12 @@ class Outlet:
     def stream_of(self, payload: bytes) -> str | None:
         """The subscribed part that a message belongs to. Where the dialect can't tell, that is the first of all."""
         value = self._market.value(payload)
-        return None if value is NO_DATA else self._part_of(value)
+        return None if value is NO_DATA else self._part_of(payload, value)
 
-    def _part_of(self, value: Any) -> str | None:
+    def _part_of(self, payload: bytes, value: Any) -> str | None:
         if self._streams is None:
             return next(iter(self.current), None)
-        stream = self._streams.find(value)
+        stream = self._streams.find(value, self._market.text(payload) if self._contain else None)
         return stream.name if stream is not None and stream.name in self.current else None
 
     def feed_of(self, payload: bytes) -> str | None:
@@ -117,8 +119,8 @@ class Outlet:
         one."""
         if not self._orders.silent.isdisjoint(parts):
             return Carried()
-        for value in self._market.told.values():
-            if self._part_of(value) in parts:
+        for payload, value in self._market.told.items():
+            if self._part_of(payload, value) in parts:
                 return Carried(value)
         first = self.first_of(parts, 1)
         return Carried(self._market.value(first[0]), first) if first else Carried()
