@@ -34,9 +34,15 @@ _COMMANDS = [
     ("... --takeover", "goes on with the connections of the running supervisor of that name, closing none; else just starts"),
     ("... --name NAME", "another instance name than the configuration's"),
     ("... --log-level LEVEL", "what goes to standard error: debug, info, warning, error"),
-    ("python -m wsadapter status", "a table of the endpoints; `--json` for programs; a probe by its exit code"),
-    ("python -m wsadapter restart NAME", "a new owner for an endpoint; returns when it is up; also leaves `fatal`"),
-    ("python -m wsadapter stop", "stops the supervisor; returns when it has stopped"),
+    ("wsadapter status", "a table of the endpoints, on a terminal as many columns as fit; a probe by its exit code"),
+    ("wsadapter status NAME ...", "only these endpoints, also for the exit code; a sharded one's name stands for its shards"),
+    ("... --down", "only those that are not up"),
+    ("... --wide", "all columns, whatever the width of the terminal"),
+    ("... --json", "for programs: a `Status`, with the endpoints that were asked for"),
+    ("... --name SUPERVISOR", "which supervisor, if several run"),
+    ("... --runtime-dir DIR", "where its control socket is, if it was started with another runtime folder"),
+    ("wsadapter restart NAME", "a new owner for an endpoint; returns when it is up; also leaves `fatal`"),
+    ("wsadapter stop", "stops the supervisor; returns when it has stopped"),
     ("python -m wsadapter.testing serve", "an exchange to test against; `--help` lists what it speaks, and how it misbehaves"),
 ]
 _SIGNALS = [
@@ -91,8 +97,8 @@ def reference() -> Iterator[str]:
     yield "\n## Exit codes\n"
     yield "Of the runner:\n"
     yield from _table(("code", "meaning"), [(str(code), meaning) for code, meaning in sorted(EXIT_CODES.items())])
-    yield "\nOf `python -m wsadapter`:\n"
-    operator = {DONE: "done; `status`: all endpoints are up", NOT_DONE: "not done; `status`: some are not up"}
+    yield "\nOf the other commands:\n"
+    operator = {DONE: "done; `status`: all that were asked for are up", NOT_DONE: "not done; `status`: some are not up"}
     operator |= {USAGE: "wrong arguments", NOTHING_RUNS: "nothing runs under that name"}
     yield from _table(("code", "meaning"), [(str(code), meaning) for code, meaning in operator.items()])
 

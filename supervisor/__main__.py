@@ -1,7 +1,7 @@
 """The operator's commands: `python -m wsadapter status | restart NAME | stop | run config.toml`.
 
-Exit codes: 0 done (`status`: all endpoints are up), 1 not done (`status`: some are not up), 2 wrong arguments, 3 nothing runs.
-`run` has those of `python -m wsadapter.supervise`.
+Exit codes: 0 done (`status`: all endpoints that were asked for are up), 1 not done (`status`: some are not up), 2 wrong
+arguments, 3 nothing runs. `run` has those of `python -m wsadapter.supervise`.
 """
 
 from __future__ import annotations
@@ -13,22 +13,32 @@ if __name__ == "__main__":
 
 import argparse
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import orjson
 
 from wsadapter import control
 from wsadapter.console import table
-from wsadapter.contract.errors import WsAdapterError
-from wsadapter.instance import running
+from wsadapter.contract.errors import UnknownEndpoint, WsAdapterError
+from wsadapter.instance import running, search
 from wsadapter.version import VERSION
+
+if TYPE_CHECKING:
+    from wsadapter.status import EndpointStatus
 
 DONE: Final = 0
 NOT_DONE: Final = 1
 USAGE: Final = 2
 NOTHING_RUNS: Final = 3
+_EXIT_CODES: Final = "exit codes: 0 done, 1 not done, 2 wrong arguments, 3 no supervisor runs."
+_STATUS_CODES: Final = (
+    "exit codes: 0 all endpoints that were asked for are up, 1 some are not, or there is no endpoint of that name, "
+    "2 wrong arguments, 3 no supervisor runs."
+)
 
 
 class _SeveralRun(WsAdapterError):
@@ -42,11 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from wsadapter import supervise
 
         return supervise.main(words[1:], program="wsadapter run")
-    options = _parser().parse_args(words)
+    parser = _parser()
+    _check_command(parser, words)
+    options = parser.parse_args(words)
     try:
         return int(_ACTIONS[options.action](options))
     except control.NotRunning as error:
-        return _fail(error, NOTHING_RUNS)
+        return _fail(f"{error}. {_where_it_was_searched(options)}", NOTHING_RUNS)
     except _SeveralRun as error:
         return _fail(error, USAGE)
     except control.Refused as error:
@@ -62,33 +74,74 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="wsadapter",
-        description="Commands for a running supervisor, through its control socket.",
-        epilog="exit codes: 0 done (status: all endpoints are up), 1 not done (status: some are not up), 2 wrong arguments, "
-        "3 nothing runs",
+        description="Commands for a running supervisor, through its control socket; and `run`, which runs one.",
+        epilog="`wsadapter COMMAND --help` has the options and the exit codes of each.",
     )
     parser.add_argument("--version", action="version", version=f"wsadapter {VERSION}")
     which = argparse.ArgumentParser(add_help=False)
-    which.add_argument("--name", help="which supervisor, where several run")
-    which.add_argument("--runtime-dir", default="", metavar="DIR", help="where its control socket is, if it was configured")
-    actions = parser.add_subparsers(dest="action", required=True, metavar="COMMAND")
-    status = actions.add_parser("status", parents=[which], help="how the endpoints are")
-    status.add_argument("--json", action="store_true", help="for programs")
-    restart = actions.add_parser("restart", parents=[which], help="give an endpoint a new owner; returns when it is up")
-    restart.add_argument("endpoint", metavar="NAME")
-    restart.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="how long to wait for it (default: 60)")
-    stop = actions.add_parser("stop", parents=[which], help="stop the supervisor; returns when it has stopped")
-    stop.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="how long to wait for it (default: 60)")
+    which.add_argument("--name", metavar="SUPERVISOR", help="which supervisor, if several run")
+    which.add_argument("--runtime-dir", default="", metavar="DIR", help="where its control socket is, if that was configured")
+    patience = argparse.ArgumentParser(add_help=False)
+    patience.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="how long to wait (default: 60)")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="COMMAND", title="commands")
+
+    def add(name: str, about: str, *parents: argparse.ArgumentParser, codes: str = _EXIT_CODES) -> argparse.ArgumentParser:
+        text = f"{about.capitalize()}."
+        return actions.add_parser(name, parents=[*parents, which], help=about, description=text, epilog=codes)
+
+    status = add("status", "show how the endpoints are", codes=_STATUS_CODES)
+    status.add_argument("endpoints", nargs="*", metavar="NAME", help="only these endpoints; of a sharded one, all its shards")
+    status.add_argument("--down", action="store_true", help="only those that are not up")
+    status.add_argument("--wide", action="store_true", help="all columns, also if the terminal is too narrow for them")
+    status.add_argument("--json", action="store_true", help="for programs: the schema is in the reference")
+    restart = add("restart", "give an endpoint a new owner; returns when it is up", patience)
+    restart.add_argument("endpoint", metavar="NAME", help="of the endpoint; of a sharded one, all its shards")
+    add("stop", "stop the supervisor; returns when it has stopped", patience)
     actions.add_parser("run", help="run a configuration: the same as python -m wsadapter.supervise", add_help=False)
     return parser
 
 
+def _check_command(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """A word that is no command: what is probably meant is told. Ends the program then."""
+    if not words:
+        parser.print_help(sys.stderr)
+        parser.exit(USAGE)
+    word = words[0]
+    if word.startswith("-") or word in _COMMANDS:
+        return
+    if word.endswith(".toml"):
+        parser.error(f"there is no command {word!r}; to run that configuration: wsadapter run {word}")
+    from wsadapter.config.schema import nearest  # much is imported for it
+
+    near = nearest(word, _COMMANDS)
+    parser.error(f"there is no command {word!r}; " + (f"did you mean {near!r}?" if near else f"known: {', '.join(_COMMANDS)}"))
+
+
 def _status(options: argparse.Namespace) -> int:
     status = control.ask(_name(options), {"command": "status"}, runtime_dir=options.runtime_dir)["status"]
+    known = status["endpoints"]
+    chosen = _chosen(known, options.endpoints)
+    down = {name: endpoint for name, endpoint in chosen.items() if endpoint["state"] != "up"}
+    shown = down if options.down else chosen
     if options.json:
-        _print(orjson.dumps(status).decode())
+        _print(orjson.dumps({**status, "endpoints": shown}).decode())
+    elif options.down and not down:
+        _print(f"{table.headline(status)}\n\nnone of {len(chosen)} is down")
     else:
-        _print("\n".join([table.headline(status), "", *table.render(status["endpoints"])]))
-    return DONE if all(endpoint["state"] == "up" for endpoint in status["endpoints"].values()) else NOT_DONE
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() and not options.wide else None
+        lines = table.render(shown) if width is None else table.fitted(shown, width)
+        headline = [table.headline(status)] if width is None else textwrap.wrap(table.headline(status), width)
+        _print("\n".join([*headline, "", *lines]))
+    return NOT_DONE if down else DONE
+
+
+def _chosen(known: dict[str, EndpointStatus], names: Sequence[str]) -> dict[str, EndpointStatus]:
+    """The endpoints of these names, and those of the groups; all without any. Raises `UnknownEndpoint`."""
+    groups = [endpoint["group"] for endpoint in known.values() if endpoint["group"]]
+    for name in names:
+        if name not in known and name not in groups:
+            raise UnknownEndpoint(name, sorted({*known, *groups}))
+    return {name: e for name, e in known.items() if not names or name in names or e["group"] in names}
 
 
 def _restart(options: argparse.Namespace) -> int:
@@ -107,6 +160,7 @@ def _stop(options: argparse.Namespace) -> int:
 
 
 _ACTIONS: Final = {"status": _status, "restart": _restart, "stop": _stop}
+_COMMANDS: Final = (*_ACTIONS, "run")
 
 
 def _name(options: argparse.Namespace) -> str:
@@ -119,6 +173,15 @@ def _name(options: argparse.Namespace) -> str:
     if len(names) > 1:
         raise _SeveralRun(f"several supervisors are running; say which with --name: {', '.join(names)}")
     return names[0]
+
+
+def _where_it_was_searched(options: argparse.Namespace) -> str:
+    places = "\n".join(f"  {place.describe()}" for place in search(options.runtime_dir))
+    return (
+        f"Its control socket was searched in:\n{places}\n"
+        "If it was started with another runtime folder (supervisor.runtime_dir, $RUNTIME_DIRECTORY of systemd,\n"
+        "$XDG_RUNTIME_DIR), name that folder: --runtime-dir DIR. Another user's supervisor answers only that user and root."
+    )
 
 
 def _print(text: str) -> None:

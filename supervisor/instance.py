@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, NamedTuple
 
 from wsadapter import capabilities
 from wsadapter.contract.errors import AlreadyRunning
@@ -38,6 +38,17 @@ def _candidates(configured: str) -> Iterator[Path]:
         yield Path(given) / "wsadapter"
     folder = tempfile.gettempdir() if capabilities.temporary_folder() else "/tmp"  # noqa: S108
     yield Path(folder) / f"wsadapter-{os.getuid()}"
+
+
+def _searched(configured: str) -> list[Path]:
+    """Where a supervisor that runs already may have its control socket: it may have been started with other variables, as by
+    cron, in a login shell or over `su`."""
+    folders = [*_candidates(configured)]
+    if not configured:
+        if "XDG_RUNTIME_DIR" not in os.environ:
+            folders.append(Path(f"/run/user/{os.getuid()}/wsadapter"))
+        folders.append(Path(f"/tmp/wsadapter-{os.getuid()}"))  # noqa: S108 - where it is without a TMPDIR
+    return list(dict.fromkeys(folders))
 
 
 def runtime_folder(configured: str) -> Path:
@@ -171,7 +182,7 @@ def connect(name: str, runtime_dir: str = "") -> socket.socket | None:
 
     Raises `TimeoutError` where it is there and takes no connection.
     """
-    addresses = [str(folder / f"{name}.sock") for folder in _candidates(runtime_dir)]
+    addresses = [str(folder / f"{name}.sock") for folder in _searched(runtime_dir)]
     for address in [*addresses, _abstract_address(name)]:
         client = socket.socket(socket.AF_UNIX)
         try:
@@ -201,17 +212,70 @@ def _connect(client: socket.socket, address: str) -> None:
             return
 
 
+_MOST_STOPPED = 8
+"""Names of supervisors that do not run any more that are shown of one place."""
+
+
+class Place(NamedTuple):
+    """One place in which a running supervisor was searched."""
+
+    where: str
+    """The folder; or "abstract sockets"."""
+    running: tuple[str, ...]
+    """Names of those that run."""
+    stopped: tuple[str, ...] = ()
+    """Names of those that ran once: nothing answers on their control sockets."""
+    problem: str = ""
+    """Why the folder could not be searched; "" if it could."""
+
+    def describe(self) -> str:
+        """In one line."""
+        if self.problem:
+            return f"{self.where}: {self.problem}"
+        stopped = [f"{name} (not running)" for name in self.stopped[:_MOST_STOPPED]]
+        more = [f"{len(self.stopped) - _MOST_STOPPED} more that do not run"] if len(self.stopped) > _MOST_STOPPED else []
+        return f"{self.where}: {', '.join([*self.running, *stopped, *more]) or 'none'}"
+
+
+def search(runtime_dir: str = "") -> list[Place]:
+    """The supervisors that run, place by place. One that is in several places is in the first alone."""
+    places = [_search_folder(folder) for folder in _searched(runtime_dir)]
+    names = [name for name in _abstract_names() if _answers(_abstract_address(name))]
+    return [*places, Place("abstract sockets", tuple(names))] if names else places
+
+
 def running(runtime_dir: str = "") -> list[str]:
-    """The names of the supervisors that run, as far as their control sockets are in a folder."""
-    names = {path.stem for folder in _candidates(runtime_dir) if folder.is_dir() for path in folder.glob("*.sock")}
-    found = []
-    for name in sorted(names):
+    """The names of the supervisors that run."""
+    return sorted({name for place in search(runtime_dir) for name in place.running})
+
+
+def _search_folder(folder: Path) -> Place:
+    try:
+        files = sorted(folder.iterdir())
+    except OSError as error:
+        return Place(str(folder), (), problem="no such folder" if isinstance(error, FileNotFoundError) else str(error.strerror))
+    known = sorted({file.stem for file in files if file.suffix in (".sock", ".lock")})
+    alive = [name for name in known if _answers(str(folder / f"{name}.sock"))]
+    return Place(str(folder), tuple(alive), tuple(name for name in known if name not in alive))
+
+
+def _answers(address: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
         try:
-            client = connect(name, runtime_dir)
+            _connect(client, address)
         except TimeoutError:  # it is there, only stuck
-            found.append(name)
-            continue
-        if client is not None:
-            client.close()
-            found.append(name)
-    return found
+            return True
+        except OSError:
+            return False
+    return True
+
+
+def _abstract_names() -> list[str]:
+    """Of those without a runtime folder, as far as the kernel lists them (proc(5): /proc/net/unix)."""
+    prefix = "@" + _abstract_address("")[1:]
+    try:
+        lines = Path("/proc/net/unix").read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    paths = {line.split(maxsplit=7)[-1] for line in lines}
+    return sorted(path.removeprefix(prefix) for path in paths if path.startswith(prefix))

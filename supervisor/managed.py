@@ -49,6 +49,7 @@ from wsadapter.narration import Narrator
 from wsadapter.orphan import Orphan
 from wsadapter.payload import Payload
 from wsadapter.poison import FRUITLESS, cut_out
+from wsadapter.rates import Count
 from wsadapter.reactor import Reactor, Timer
 from wsadapter.requests import Pending, Requests
 from wsadapter.restart import ConnectBudget, Decision, RestartPolicy, Verdict, asked_to_wait
@@ -307,8 +308,13 @@ class ManagedEndpoint:
         else:
             self.restart("changed", afresh=True)
 
+    @property
+    def received(self) -> Count:
+        """What was received since it was added."""
+        return Count(self.messages, self.bytes)
+
     def status(self) -> EndpointStatus:
-        """For the status. Its `group` and its process's `memory` are added by those who know them."""
+        """For the status. Its `group`, its rates and its process's `memory` are added by those who know them."""
         now = monotonic()
         return {
             "state": cast("EndpointState", self.state),
@@ -317,6 +323,8 @@ class ManagedEndpoint:
             "uptime": round(now - self._up_since, 3) if self._up_since is not None else None,
             "messages": self.messages,
             "bytes": self.bytes,
+            "rate": None,
+            "byte_rate": None,
             "restarts": self._policy.total,
             "gaps": self.gaps,
             "handoffs": self.handoffs,

@@ -37,6 +37,7 @@ from wsadapter.ledger import Ledger, Numbers
 from wsadapter.managed import ManagedEndpoint, Office, promise
 from wsadapter.monitor import Watcher
 from wsadapter.payload import Payload
+from wsadapter.rates import Count
 from wsadapter.reactor import Reactor, Timer
 from wsadapter.requests import Pending
 from wsadapter.restart import ConnectBudget, Decision, Verdict
@@ -254,6 +255,12 @@ class Replicas:
     def sys_path(self, path: tuple[str, ...]) -> None:
         for member in self._members.values():
             member.sys_path = path
+
+    @property
+    def received(self) -> Count:
+        """As `ManagedEndpoint.received`, of all members."""
+        each = [member.received for member in self._members.values()]
+        return Count(sum(count.messages for count in each), sum(count.bytes for count in each))
 
     def status(self) -> EndpointStatus:
         """As of one endpoint; the sums of all, and each under `members`."""

@@ -117,6 +117,11 @@ class EndpointStatus(TypedDict):
     """Messages received and numbered."""
     bytes: int
     """Bytes received on its connections, after TLS: the frames, not the payloads."""
+    rate: float | None
+    """Messages per second over the last 5 to 10 seconds, at first since the start; null while that is not known, and while the
+    supervisor does not run."""
+    byte_rate: float | None
+    """The same of `bytes`."""
     restarts: int
     """Owners that were replaced, as planned or not."""
     gaps: int

@@ -37,6 +37,7 @@ from wsadapter.instance import Instance, runtime_folder
 from wsadapter.monitor import Monitor
 from wsadapter.payload import Payload
 from wsadapter.processes import Launcher
+from wsadapter.rates import INTERVAL, Count, Rates
 from wsadapter.reactor import Reactor
 from wsadapter.reload import with_dialect
 from wsadapter.requests import Pending
@@ -61,7 +62,6 @@ T = TypeVar("T")
 _PIPE_MOST = 1 << 20
 _PIPES_TOGETHER = 32 << 20
 """Bytes of pipe that all owners share evenly: an ordinary user's total is bounded, and beyond it new pipes shrink to 8 KiB."""
-_CLOCK_INTERVAL = 5.0
 _CLOCK_STEP = 1.0
 """Seconds the wall clock may move against the monotonic one before it is called a step."""
 
@@ -135,6 +135,7 @@ class Supervisor(Public):
         """Whether the command line's main job consumes it: then another supervisor can take it over."""
         self._started_at = monotonic()
         self._wall_offset = time() - monotonic()
+        self._rates = Rates()
         self._goodbye: weakref.finalize[..., Any] | None = None
         for endpoint in endpoints:
             self.roster.add(endpoint)
@@ -435,6 +436,12 @@ class Supervisor(Public):
             managed.start()
 
     def _status(self) -> Status:
+        endpoints = self.roster.status()
+        if self._state in ("running", "stopping"):
+            now = monotonic()
+            for name, endpoint in endpoints.items():
+                rate = self._rates.of(name, now, Count(endpoint["messages"], endpoint["bytes"]))
+                endpoint["rate"], endpoint["byte_rate"] = rate
         return {
             "format": FORMAT,
             "name": self.name,
@@ -447,7 +454,7 @@ class Supervisor(Public):
             "spares": self._spares.warm,
             "capabilities": capabilities.summary(self._start_method),
             "runtime": self.instance.describe() if self.instance else None,
-            "endpoints": self.roster.status(),
+            "endpoints": endpoints,
         }
 
     def _begin(self) -> None:
@@ -455,7 +462,7 @@ class Supervisor(Public):
         self.roster.main.put_event(Started("", 0, time_ns(), self.run, self.name, VERSION))
         whole.begin(self)
         self._spares.fill()
-        self._watch_clock()
+        self._watch()
 
     def _begin_stop(self) -> None:
         if self._state != "running":
@@ -473,13 +480,15 @@ class Supervisor(Public):
         if self._state == "stopping" and not self._busy() and not self._spares.alive:
             self._state = "stopped"
 
-    def _watch_clock(self) -> None:
+    def _watch(self) -> None:
+        """Every few seconds: whether the wall clock jumped, and what was received until now."""
+        self._rates.note(monotonic(), {managed.name: managed.received for managed in self.kept()})
         offset = time() - monotonic()
         delta, self._wall_offset = offset - self._wall_offset, offset
         if abs(delta) > _CLOCK_STEP:
             logger.warning("the wall clock jumped by %+.1f s; stamps before and after do not compare", delta)
             self.roster.main.put_event(ClockStep("", 0, time_ns(), round(delta, 6)))
-        self.reactor.call_later(_CLOCK_INTERVAL, self._watch_clock)
+        self.reactor.call_later(INTERVAL, self._watch)
 
     # -- for a takeover (takeover/) --------------------------------------------------------------------------------------
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 _MISSING: Final = "-"
 _WIDEST: Final = 48
 """Columns that a text (a name, a last exit) may take."""
+_LEAST_NAME: Final = 8
+"""Columns that are left of a name on the narrowest terminal."""
 
 
 class Column(NamedTuple):
@@ -26,7 +29,8 @@ def _endpoint_cells() -> dict[str, Column]:
         "epoch": Column("EPOCH", lambda e: _count(e["epoch"])),
         "uptime": Column("UPTIME", lambda e: duration(e["uptime"])),
         "messages": Column("MESSAGES", lambda e: _count(e["messages"])),
-        "rate": Column("MSG/S", lambda e: _count(e.get("rate"))),
+        "rate": Column("MSG/S", lambda e: per_second(e.get("rate"))),
+        "byte_rate": Column("BYTES/S", lambda e: size(e.get("byte_rate"))),
         "restarts": Column("RESTARTS", lambda e: _count(e["restarts"])),
         "gaps": Column("GAPS", lambda e: _count(e["gaps"])),
         "dropped": Column("DROPPED", lambda e: _count(e["dropped"])),
@@ -39,20 +43,53 @@ def _endpoint_cells() -> dict[str, Column]:
 
 COLUMNS: Final = _endpoint_cells()
 """Every column by its name."""
-FOR_STATUS: Final = tuple(name for name in COLUMNS if name != "rate")
+FOR_STATUS: Final = tuple(COLUMNS)
+_LEAVES_FIRST: Final = (
+    "last_exit", "epoch", "pid", "memory", "rtt", "byte_rate", "messages", "uptime", "dropped", "silence", "restarts", "gaps",
+)  # fmt: skip
+"""Which columns are left out on a terminal that is too narrow for all, the least important first. The others stay."""
 
 
-def render(endpoints: Mapping[str, Mapping[str, Any]], columns: Sequence[str] = FOR_STATUS) -> list[str]:
-    """A heading and a line for each endpoint, columns aligned; without trailing spaces.
+def fitted(endpoints: Mapping[str, Mapping[str, Any]], width: int) -> list[str]:
+    """As `render`, within `width` columns: the least important ones are left out, and at last long names are clipped. If last
+    exits are left out, those of the endpoints that are not up stand below the table."""
+    left = list(FOR_STATUS)
+    lines = render(endpoints, left)
+    for name in _LEAVES_FIRST:
+        if _width(lines) <= width:
+            break
+        left.remove(name)
+        lines = render(endpoints, left)
+    if (excess := _width(lines) - width) > 0:
+        lines = render(endpoints, left, max(_LEAST_NAME, max(map(len, endpoints)) - excess))
+    if "last_exit" not in left:
+        lines += _exits(endpoints, width)
+    return [_clipped(line, width) for line in lines]
 
-    An endpoint may have `rate` (messages per second) besides what the status has.
-    """
+
+def _exits(endpoints: Mapping[str, Mapping[str, Any]], width: int) -> list[str]:
+    """Why those ended that are not up, below an empty line."""
+    down = {name: e for name, e in endpoints.items() if e["state"] != "up" and e["last_exit"]}
+    exits = [_printable(f"{name}: {_last_exit(endpoint['last_exit'])}") for name, endpoint in down.items()]
+    return ["" for _ in exits[:1]] + [
+        line for text in exits for line in textwrap.wrap(text, width, subsequent_indent="  ", max_lines=3, placeholder=" ...")
+    ]
+
+
+def render(
+    endpoints: Mapping[str, Mapping[str, Any]], columns: Sequence[str] = FOR_STATUS, widest_name: int = _WIDEST
+) -> list[str]:
+    """A heading and a line for each endpoint, columns aligned; without trailing spaces."""
     chosen = [COLUMNS[name] for name in columns]
     rows = [["ENDPOINT", *(column.heading for column in chosen)]]
-    rows += [[_shown(name), *(_shown(column.cell(e)) for column in chosen)] for name, e in endpoints.items()]
+    rows += [[_shown(name, widest_name), *(_shown(column.cell(e)) for column in chosen)] for name, e in endpoints.items()]
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     left = [True, *(column.text for column in chosen)]
     return [_aligned(row, widths, left) for row in rows]
+
+
+def _width(lines: Sequence[str]) -> int:
+    return max(map(len, lines))
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int], left: Sequence[bool]) -> str:
@@ -95,6 +132,13 @@ def size(octets: float | None) -> str:
     return f"{octets:.1f}GiB"
 
 
+def per_second(rate: float | None) -> str:
+    """`0`, `0.3`, `12`, `1,234`: two figures at least."""
+    if rate is None:
+        return _MISSING
+    return f"{rate:.1f}" if 0 < rate < 9.95 else f"{rate:,.0f}"
+
+
 def _count(number: float | None, *, separate: bool = True) -> str:
     if number is None:
         return _MISSING
@@ -109,7 +153,14 @@ def _last_exit(reason: Mapping[str, Any] | None) -> str:
     return ", ".join([str(reason["kind"]).replace("_", " "), *said])
 
 
-def _shown(text: str) -> str:
+def _shown(text: str, widest: int = _WIDEST) -> str:
     """What a peer said may be part of it: nothing that a terminal would obey, and not too wide."""
-    printable = "".join(character if character.isprintable() else "?" for character in text)
-    return printable if len(printable) <= _WIDEST else printable[: _WIDEST - 3] + "..."
+    return _clipped(_printable(text), widest)
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _clipped(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: max(0, width - 3)] + "..."

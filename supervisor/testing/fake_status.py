@@ -47,6 +47,8 @@ def fake_endpoint_status(
         "uptime": 0.0 if state == "up" else None,
         "messages": counts["messages"],
         "bytes": counts["bytes"],
+        "rate": None,
+        "byte_rate": None,
         "restarts": counts["down"],
         "gaps": counts["gap"],
         "handoffs": 0,

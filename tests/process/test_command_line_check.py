@@ -92,3 +92,30 @@ def test_a_hook_that_can_not_be_called_is_2(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "endpoints.a.decode: decode = 'os:replace' can't be called: it takes (src, dst, " in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "usage: wsadapter"),
+        (["statsu"], "there is no command 'statsu'; did you mean 'status'?"),
+        (["feeds.toml"], "to run that configuration: wsadapter run feeds.toml"),
+        (["frobnicate", "--json"], "there is no command 'frobnicate'; known: status, restart, stop, run"),
+        (["restart"], "usage: wsadapter restart"),
+        (["status", "--jsn"], "unrecognized arguments: --jsn"),
+    ],
+)
+def test_a_wrong_command_is_2_with_what_is_probably_meant(tmp_path: Path, words: list[str], said: str) -> None:
+    ended = wsadapter(tmp_path, *words)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("command", ["status", "restart", "stop", "run"])
+def test_every_command_has_its_help(tmp_path: Path, command: str) -> None:
+    ended = wsadapter(tmp_path, command, "--help")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith(f"usage: wsadapter {command}")
+    assert "exit codes:" in ended.stdout
+    assert f"    {command} " in wsadapter(tmp_path, "--help").stdout

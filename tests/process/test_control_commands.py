@@ -70,6 +70,49 @@ def test_status_is_0_when_all_are_up_1_when_some_are_not_3_when_nothing_runs(tmp
     assert wsadapter(tmp_path, "status").returncode == 3
 
 
+def test_status_of_some_endpoints_is_about_them_alone(tmp_path: Path) -> None:
+    with Exchange(messages=TICKS, rate=100, loop=True) as ex, Exchange() as away:
+        away.refuse(503)
+        config = write_config(tmp_path / "a.toml", {"okx": ex.url, "kraken": ex.url, "down": away.url})
+        with Running(tmp_path, str(config)) as running:
+            up(running, "okx", "kraken")
+            running.wait_until(lambda: running.events("down"))
+            words = ("okx kraken", "okx down", "--down", "okx --down")
+            asked = {line: wsadapter(tmp_path, "status", *line.split()) for line in words}
+            assert {line: answer.returncode for line, answer in asked.items()} == {
+                "okx kraken": 0, "okx down": 1, "--down": 1, "okx --down": 0,
+            }  # fmt: skip
+            shown = {line: [row.split()[0] for row in answer.stdout.splitlines()[3:]] for line, answer in asked.items()}
+            assert shown == {"okx kraken": ["okx", "kraken"], "okx down": ["okx", "down"], "--down": ["down"], "okx --down": []}
+            assert "none of 1 is down" in asked["okx --down"].stdout
+            unknown = wsadapter(tmp_path, "status", "okx", "karken")
+            assert (unknown.returncode, unknown.stdout) == (1, "")
+            assert "no endpoint named 'karken'; known: down, kraken, okx" in unknown.stderr
+            found = json.loads(wsadapter(tmp_path, "status", "--json", "--down").stdout)
+            assert list(found["endpoints"]) == ["down"]
+            running.wait_until(lambda: (running.status()["okx"]["rate"] or 0) > 10)
+            assert running.status()["okx"]["byte_rate"] > 100
+            assert running.stop() == 0
+
+
+def test_what_does_not_run_is_told_with_the_places_that_were_searched(tmp_path: Path) -> None:
+    with Exchange(messages=TICKS) as ex:
+        config = write_config(tmp_path / "prices.toml", {"a": ex.url})
+        with Running(tmp_path, str(config)) as running:
+            up(running, "a")
+            other = wsadapter(tmp_path, "status", "--name", "prizes")
+            assert other.returncode == 3
+            assert "no supervisor named 'prizes' is running here" in other.stderr
+            assert f"  {tmp_path}/wsadapter: prices\n" in other.stderr
+            assert running.stop() == 0
+    stopped = wsadapter(tmp_path, "stop")
+    assert stopped.returncode == 3
+    assert f"  {tmp_path}/wsadapter: prices (not running)\n" in stopped.stderr
+    nowhere = wsadapter(tmp_path, "restart", "a", "--runtime-dir", str(tmp_path / "nowhere"))
+    assert nowhere.returncode == 3
+    assert f"searched in:\n  {tmp_path}/nowhere: no such folder\n" in nowhere.stderr
+
+
 def test_restart_returns_when_the_new_owner_is_up(tmp_path: Path) -> None:
     with Exchange(messages=TICKS) as ex:
         config = write_config(tmp_path / "a.toml", {"a": ex.url, "b": ex.url})

@@ -20,8 +20,8 @@ def endpoint(**given: Any) -> dict[str, Any]:
 def test_columns_stand_below_their_headings() -> None:
     lines = table.render({"binance": endpoint(), "a": endpoint(messages=7, state="backoff", pid=None)})
     assert lines[0].split() == [
-        "ENDPOINT", "STATE", "PID", "EPOCH", "UPTIME", "MESSAGES", "RESTARTS", "GAPS", "DROPPED", "SILENCE", "RTT", "MEMORY",
-        "LAST", "EXIT",
+        "ENDPOINT", "STATE", "PID", "EPOCH", "UPTIME", "MESSAGES", "MSG/S", "BYTES/S", "RESTARTS", "GAPS", "DROPPED", "SILENCE",
+        "RTT", "MEMORY", "LAST", "EXIT",
     ]  # fmt: skip
     end_of_messages = lines[0].index("MESSAGES") + len("MESSAGES")
     assert lines[1][:end_of_messages].endswith(" 18,310")
@@ -33,9 +33,52 @@ def test_no_endpoint_is_only_a_heading() -> None:
     assert len(table.render({})) == 1
 
 
-def test_a_rate_is_shown_where_it_is_known() -> None:
-    lines = table.render({"a": endpoint(rate=1234.5), "b": endpoint()}, ("state", "rate"))
-    assert [line.split()[-1] for line in lines] == ["MSG/S", "1,234", "-"]
+def test_rates_are_shown_where_they_are_known() -> None:
+    endpoints = {"a": endpoint(rate=1234.5, byte_rate=20480.0), "b": endpoint(rate=None, byte_rate=None), "c": endpoint()}
+    lines = table.render(endpoints, ("rate", "byte_rate"))
+    assert [line.split()[1:] for line in lines] == [["MSG/S", "BYTES/S"], ["1,234", "20.0KiB"], ["-", "-"], ["-", "-"]]
+
+
+@pytest.mark.parametrize(
+    ("rate", "shown"), [(None, "-"), (0.0, "0"), (0.04, "0.0"), (0.26, "0.3"), (9.94, "9.9"), (9.96, "10"), (54321.0, "54,321")]
+)
+def test_rates_are_short(rate: float | None, shown: str) -> None:
+    assert table.per_second(rate) == shown
+
+
+FAILED = {"kind": "connect_failed", "text": "connecting to 203.0.113.7:443 of a.very.long.name.example: Connection refused"}
+MANY = {
+    "binance-spot-all-majors": endpoint(rate=12345.6, byte_rate=5e6, messages=123_456_789, uptime=864000.0),
+    "kraken-futures": endpoint(state="cooling_down", pid=None, uptime=None, rate=0.0, byte_rate=0.0, last_exit=FAILED),
+}
+
+
+def test_where_there_is_room_every_column_is_shown() -> None:
+    assert table.fitted(MANY, 250) == table.render(MANY)
+
+
+def test_on_80_columns_the_important_ones_are_shown_and_the_reason_below() -> None:
+    lines = table.fitted(MANY, 80)
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split() == ["ENDPOINT", "STATE", "MSG/S", "RESTARTS", "GAPS", "DROPPED", "SILENCE"]
+    assert lines[1].split() == ["binance-spot-all-majors", "up", "12,346", "2", "2", "0", "0.2s"]
+    assert lines[3] == ""
+    assert " ".join(line.strip() for line in lines[4:]) == f"kraken-futures: connect failed, {FAILED['text']}"
+
+
+@pytest.mark.parametrize("width", range(24, 200))
+def test_no_width_is_exceeded_and_no_endpoint_left_out(width: int) -> None:
+    lines = table.fitted(MANY, width)
+    assert max(map(len, lines)) <= width
+    assert [line[:5] for line in lines[1:3]] == ["binan", "krake"]
+    assert "cooling_down" in lines[2] or width < 28
+    assert "STATE" in lines[0]
+
+
+def test_a_wide_terminal_has_no_reasons_below() -> None:
+    assert len(table.fitted(MANY, 200)) == 3
+    assert len(table.fitted({"a": endpoint()}, 40)) == 2
+    assert len(table.fitted({}, 80)) == 1
 
 
 def test_the_last_exit_is_one_phrase() -> None:
