@@ -70,6 +70,7 @@ class Pool(Public):
     ) -> None:
         """`start_method` is for a supervisor of its own. Raises `UsageError` where the numbers can't be meant, `WrongType`."""
         check_kind("Pool", endpoint, Endpoint)
+        check_kind("Pool: size", size, int)
         least = size if min_up is None else min_up
         if size < 1 or not 1 <= least <= size:
             raise UsageError(f"a pool of {size} members, of which {min_up} must be up, can't be meant: 1 <= min_up <= size")

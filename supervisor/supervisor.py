@@ -25,7 +25,7 @@ from wsadapter import capabilities, shield
 from wsadapter.aio import AsyncSupervisor
 from wsadapter.arguments import Data, as_list, as_outgoing, as_streams, check_kind
 from wsadapter.child import Listener, OwnerChild
-from wsadapter.config import Settings, check_endpoint, checked, load
+from wsadapter.config import Settings, check_endpoint, check_supervisor, checked, load
 from wsadapter.config.settings import StartMethod, Strategy
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.errors import AllFatal, ConfigError, DuplicateEndpoint, SupervisorStopped, UsageError
@@ -99,11 +99,18 @@ class Supervisor(Public):
         `busy_poll`: seconds that owners and the consumer go on polling before they sleep; it costs a core each.
         `given`: per endpoint the keys that a configuration file sets, so that a dialect overrules none of them, even where
         they equal the defaults. `hook_folder`: a folder in which owners search the modules of hooks, after those of `sys.path`.
-        Raises `ConfigError` with every problem of every endpoint, `DuplicateEndpoint`, `UnsupportedPlatform`, `WrongType`.
+        Raises `ConfigError` with every problem of these and of every endpoint, `DuplicateEndpoint`, `UnsupportedPlatform`,
+        `WrongType`.
         """
         capabilities.check_platform()
         endpoints = as_list("Supervisor", endpoints, Endpoint)
-        if problems := [problem for endpoint in endpoints for problem in check_endpoint(endpoint)]:
+        problems = check_supervisor(
+            {
+                "name": name, "runtime_dir": runtime_dir, "strategy": strategy, "spares": spares, "start_method": start_method,
+                "busy_poll": busy_poll,
+            }
+        )  # fmt: skip
+        if problems := [*problems, *(problem for endpoint in endpoints for problem in check_endpoint(endpoint))]:
             raise ConfigError(problems)
         if repeated := next((name for name, times in Counter(e.name for e in endpoints).items() if times > 1), None):
             raise DuplicateEndpoint(repeated)

@@ -29,7 +29,8 @@ from wsadapter.import_path import working_folder
 from wsadapter.outputs.paths import check_path
 
 __all__ = [
-    "OutputSettings", "Settings", "check_endpoint", "checked", "describe_settings", "effective", "load", "parse", "show",
+    "OutputSettings", "Settings", "check_endpoint", "check_supervisor", "checked", "describe_settings", "effective", "load",
+    "parse", "show",
 ]  # fmt: skip
 
 _TABLES: Final = ("supervisor", "output", "defaults", "endpoints")
@@ -129,8 +130,21 @@ def _read_flat(
     return found
 
 
+def check_supervisor(own: Mapping[str, Any]) -> list[Problem]:
+    """Everything that is wrong with the settings of a supervisor made in Python, by the keys of `[supervisor]`."""
+    problems: list[Problem] = []
+    found: dict[str, Any] = {}
+    for key, value in own.items():
+        try:
+            found[key] = convert(SUPERVISOR[key], value)
+        except Mismatch as mismatch:
+            problems += [Problem(f"supervisor.{key}{place}", message) for place, message in mismatch.found]
+    _judge_supervisor(found, problems)
+    return problems
+
+
 def _judge_supervisor(own: Mapping[str, Any], problems: list[Problem]) -> None:
-    if own["name"] and (wrong := values.name(own["name"])):
+    if own.get("name") and (wrong := values.name(own["name"])):
         problems.append(Problem("supervisor.name", wrong))
     if not 0 <= own.get("spares", 0) <= _MOST_SPARES:
         problems.append(Problem("supervisor.spares", f"expected 0 to {_MOST_SPARES}, got {own['spares']}"))

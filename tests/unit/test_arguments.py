@@ -120,6 +120,7 @@ def test_a_single_object_instead_of_a_list_is_refused_with_the_remedy() -> None:
         lambda feed: feed.monitor(5),
         lambda feed: feed.add("a"),
         lambda feed: Pool("a", 1),
+        lambda feed: Pool(Endpoint("a", url="ws://127.0.0.1:9"), 2.5),
         lambda feed: Supervisor(Endpoint("a")),
         lambda feed: Supervisor("config.toml"),
         lambda feed: FakeFeed(MESSAGE),
@@ -136,6 +137,23 @@ def test_every_method_refuses(call: Callable[[Any], object], feed: Supervisor) -
     with pytest.raises(WrongType):
         call(feed)
     assert feed.status()["endpoints"]["a"]["subscriptions"]["wanted"] == 0
+
+
+def test_the_settings_of_a_supervisor_are_judged_as_those_of_a_file() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Supervisor(
+            [Endpoint("x", url="http://h")],
+            name="a/b",
+            runtime_dir=5,  # type: ignore[arg-type]
+            strategy="one_for_al",  # type: ignore[arg-type]
+            spares=-1,
+            start_method="fork",  # type: ignore[arg-type]
+            busy_poll=2.0,
+        )
+    assert [problem.path for problem in caught.value.problems] == [
+        "supervisor.runtime_dir", "supervisor.strategy", "supervisor.start_method", "supervisor.name", "supervisor.spares",
+        "supervisor.busy_poll", "endpoints.x.url",
+    ]  # fmt: skip
 
 
 def test_a_stream_of_its_own_needs_a_name(feed: Supervisor) -> None:
