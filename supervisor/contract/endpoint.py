@@ -6,8 +6,8 @@ Plain frozen values with the defaults of the documentation, all intervals in sec
 A value may hold `${NAME}` or `${file:PATH}`. It is kept as written and filled in only when an owner connects, so that a
 secret is read anew at each connect and never shows in a status, a log or an error.
 
-A new setting is a field here, with its meaning below it, and a parameter of the typed `Endpoint.__init__` or a key of a table in
-`tables.py`; everything else follows from these. tests/unit/test_endpoint.py compares them.
+A new setting is a field here, with its meaning below it, and a parameter of the typed `Endpoint.__init__` or a key of a table
+in `tables.py`; everything else follows from these. tests/unit/test_endpoint.py compares them.
 """
 
 from __future__ import annotations
