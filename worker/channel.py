@@ -25,7 +25,8 @@ class Channel(Protocol):
 
     sock: socket.socket
     ended: bool
-    """The peer has said that nothing more comes, and all that came was received: `receive` would raise."""
+    """Nothing more comes, for the peer has said so or what it sent can't be read, and all before was received: `receive` would
+    raise."""
 
     def receive(self) -> bytes:
         """What there is to read, empty when there is nothing now. Raises `EndOfStream`."""
@@ -105,6 +106,7 @@ class TlsChannel:
         self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
         self._buffer = _new_buffer()
         self._view = memoryview(self._buffer)
+        self._failure: ssl.SSLError | None = None
         self.ended = False
 
     def start_tls(self) -> None:
@@ -134,7 +136,7 @@ class TlsChannel:
 
     def receive(self) -> bytes:
         if self.ended:
-            raise EndOfStream
+            raise self._failure or EndOfStream
         try:
             self._pull()
         except BlockingIOError:
@@ -142,7 +144,8 @@ class TlsChannel:
         return self.decrypt()
 
     def decrypt(self) -> bytes:
-        """All that can be read of what has come in. `EndOfStream` comes with the call after the last bytes."""
+        """All that can be read of what has come in. The call after the one that returns the last bytes raises `EndOfStream`, or
+        the error of the record that can't be read."""
         read = self.tls.read
         parts = []
         try:
@@ -156,8 +159,10 @@ class TlsChannel:
             pass
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
             self.ended = True
+        except ssl.SSLError as error:
+            self.ended, self._failure = True, error
         if self.ended and not parts:
-            raise EndOfStream
+            raise self._failure or EndOfStream
         return b"".join(parts) if len(parts) != 1 else parts[0]
 
     def seal(self, plain: bytes | memoryview) -> bytes:

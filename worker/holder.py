@@ -210,8 +210,10 @@ class Holder:
             self._limit(_WITHOUT_SUPERVISOR)
 
     def _serve_peer(self, channel: Channel, mask: int) -> None:
-        if not mask & READ or self._peer.ended or self._own.is_full:
-            return
+        if mask & READ and not self._peer.ended and not self._own.is_full:
+            self._receive(channel)
+
+    def _receive(self, channel: Channel) -> None:
         try:
             self._own.put(channel.receive())
             if not self._peer.told:
@@ -252,8 +254,8 @@ class Holder:
         self._until = min(self._until, time.monotonic() + seconds)
 
     def _pass_on(self, channel: Channel) -> None:
-        if channel.ended and not self._own.is_full:
-            self._peer.ended = True
+        if channel.ended and not self._peer.ended and not self._own.is_full:
+            self._receive(channel)
         if not _give(self._own, self._owner):
             self._end_own()
         if not self._broken and not _give(self._peer, channel.sock):

@@ -19,14 +19,17 @@ from tests.support.feeds import (
     events_of,
     is_event,
     is_message,
+    messages_of,
     numbered,
     pid_of,
     to_the_end,
 )
+from tests.support.rawserver import RawServer, TlsByHand, server_frame
 from tests.support.waiting import wait_until
 from wsadapter import ConfigError, Down, Endpoint, Gap, Item, Supervisor, Up
 from wsadapter.contract.endpoint import Compression
-from wsadapter.testing import Exchange
+from wsadapter.testing import Authority, Exchange
+from wsadapter.testing.certificates import ca_file, server_context
 
 pytestmark = pytest.mark.native  # the handoff needs the kernel's counters
 
@@ -135,6 +138,25 @@ def test_the_peers_close_and_its_reset_come_through() -> None:
         ("closed_by_peer", 1001), ("closed_by_peer", 1006), ("closed_by_peer", 1006),
     ]  # fmt: skip
     assert (reasons[0].text, reasons[1].text) == ("bye", "Connection reset by peer")
+
+
+def test_what_came_before_a_record_that_cannot_be_read_comes_through() -> None:
+    items: list[Item] = []
+    authority = Authority()
+    with RawServer(server_context(authority), by_hand=True) as server:
+        endpoint = Endpoint("a", url=server.url, **HELD, tls={"ca_file": ca_file(authority), "holder": True})
+        with to_the_end(items, endpoint, start_method="forkserver") as feed:
+            feed.start()
+            peer = server.accept_websocket()
+            items += collect(feed, is_event(Up, "a"))
+            assert isinstance(peer.sock, TlsByHand)
+            good = b"".join(peer.sock.seal(server_frame(1, b"%d" % n)) for n in range(5))
+            peer.sock.raw.sendall(good + b"\x17\x03\x03\x00\x20" + b"g" * 32)
+            items += collect(feed, is_event(Down, "a"))
+            feed.stop()
+    assert [message.data for message in messages_of(items, "a")] == [b"%d" % n for n in range(5)]
+    down = events_of(items, "a", Down)[0]
+    assert (down.reason.kind, down.reason.code) == ("closed_by_peer", 1006)
 
 
 def test_a_planned_restart_and_a_stop_leave_in_good_order() -> None:

@@ -24,11 +24,53 @@ def server_frame(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
     return bytes((first, 127)) + size.to_bytes(8, "big") + payload
 
 
+class TlsByHand:
+    """The server's end of a TLS connection whose records the test can see and add to."""
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+        """The handshake is done here."""
+        self.raw = sock
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self.raw.sendall(self._outgoing.read())
+                self._incoming.write(self.raw.recv(65536))
+            else:
+                self.raw.sendall(self._outgoing.read())
+                return
+
+    def recv(self, size: int) -> bytes:
+        while True:
+            try:
+                return self._tls.read(size)
+            except ssl.SSLWantReadError:
+                chunk = self.raw.recv(65536)
+                if not chunk:
+                    return b""
+                self._incoming.write(chunk)
+
+    def seal(self, data: bytes) -> bytes:
+        """The records of it, which are not sent."""
+        self._tls.write(data)
+        return self._outgoing.read()
+
+    def sendall(self, data: bytes) -> None:
+        self.raw.sendall(self.seal(data))
+
+    def close(self) -> None:
+        self.raw.close()
+
+
 class RawServer:
     """Listens on a random port of a loopback address."""
 
-    def __init__(self, context: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
+    def __init__(self, context: ssl.SSLContext | None = None, host: str = "127.0.0.1", *, by_hand: bool = False) -> None:
+        """`by_hand`: the peers' sockets are `TlsByHand`."""
         self._context = context
+        self._by_hand = by_hand
         self._listener = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         self._listener.settimeout(DEADLINE)
         self.port = self._listener.getsockname()[1]
@@ -51,7 +93,7 @@ class RawServer:
         sock.settimeout(DEADLINE)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._context is not None:
-            sock = self._context.wrap_socket(sock, server_side=True)
+            sock = TlsByHand(sock, self._context) if self._by_hand else self._context.wrap_socket(sock, server_side=True)
         peer = RawPeer(sock)
         self._peers.append(peer)
         return peer
@@ -78,7 +120,7 @@ class RawServer:
 class RawPeer:
     """The server's end of one connection."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket | TlsByHand) -> None:
         self.sock = sock
         self._received = b""
         self.request: dict[str, str] = {}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.owned import Owned, forkserver
-from tests.support.rawserver import RawServer
+from tests.support.rawserver import RawServer, TlsByHand, server_frame
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.reasons import Reason
 from wsadapter.testing.certificates import Authority, ca_file, server_context
@@ -34,6 +34,48 @@ def refused(server: RawServer, **tls: object) -> Reason:
         with suppress(ssl.SSLError, ConnectionError):  # one of the two sides finds it out first
             server.accept()
         return owned.down()
+
+
+BAD_RECORDS = {
+    "garbage": (b"\x17\x03\x03\x00\x20" + b"g" * 32, "BAD_RECORD_MAC"),
+    "plain alert": (b"\x15\x03\x03\x00\x02\x02\x50", "BAD_RECORD_TYPE"),
+    "too long": (b"\x17\x03\x03\xff\xff" + b"x" * 100, "TOO_LONG"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_RECORDS)
+@pytest.mark.parametrize("close", [False, True], ids=["messages", "messages and a close frame"])
+def test_what_came_before_a_record_that_cannot_be_read_is_delivered(bad: str, close: bool) -> None:
+    authority, (record, word) = Authority(), BAD_RECORDS[bad]
+    good = [b"%d" % n for n in range(5)]
+    with RawServer(server_context(authority), by_hand=True) as server, Owned() as owned:
+        owned.assign(Endpoint("feed", url=server.url, tls={"ca_file": ca_file(authority)}))
+        peer = server.accept_websocket()
+        owned.up()
+        assert isinstance(peer.sock, TlsByHand)
+        frames = [server_frame(1, message) for message in good] + [server_frame(8, b"\x0f\xa1bye")] * close
+        peer.sock.raw.sendall(b"".join(map(peer.sock.seal, frames)) + record)
+        assert owned.messages(5) == good
+        peer.sock.close()
+        reason = owned.down()
+    if close:
+        assert (reason.kind, reason.code, reason.text) == ("closed_by_peer", 4001, "bye")
+    else:
+        assert (reason.kind, reason.code) == ("closed_by_peer", 1006)
+        assert word in reason.text.upper().replace(" ", "_")
+
+
+def test_the_response_and_what_stands_behind_it_come_before_a_record_that_cannot_be_read() -> None:
+    authority = Authority()
+    with RawServer(server_context(authority), by_hand=True) as server, Owned() as owned:
+        owned.assign(Endpoint("feed", url=server.url, tls={"ca_file": ca_file(authority)}))
+        peer = server.accept()
+        peer.read_request()
+        assert isinstance(peer.sock, TlsByHand)
+        peer.sock.raw.sendall(peer.sock.seal(peer.valid_response() + server_frame(1, b"good")) + BAD_RECORDS["garbage"][0])
+        owned.up()
+        assert owned.message() == b"good"
+        assert owned.down().code == 1006
 
 
 def certificate_files(authority: Authority, folder: Path) -> tuple[str, str]:
