@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 from weakref import WeakSet
 
 from wsadapter import capabilities, reports
+from wsadapter.arrivals import Account, arrival_of, arrival_of_one
 from wsadapter.changeover import Changeover
 from wsadapter.child import Listener, OwnerChild
 from wsadapter.child_state import State
@@ -42,7 +43,7 @@ from wsadapter.contract.record import ANSWER, Lone, Record
 from wsadapter.custody import NotResumable, Resumption
 from wsadapter.identities import are_alike
 from wsadapter.import_path import with_dialect_folder
-from wsadapter.inbox import Account, Inbox, arrival_of, arrival_of_one
+from wsadapter.inbox import Inbox
 from wsadapter.ledger import Ledger, Numbers
 from wsadapter.monitor import Watcher
 from wsadapter.narration import Narrator
@@ -299,7 +300,7 @@ class ManagedEndpoint:
         self.ledger.unwant(list(self.ledger.wanted.values()))
         self.ledger.want(endpoint.subscribe)
         self.endpoint = endpoint
-        self.account.buffer = endpoint.buffer
+        self.account.use(endpoint.buffer)
         self.dialect = dialect
         self._policy = RestartPolicy(endpoint.restart, random)
         self._url = 0
@@ -812,7 +813,7 @@ class ManagedEndpoint:
 
     def _overflowed(self, child: OwnerChild) -> None:
         match self.endpoint.buffer.overflow:
-            case "disconnect":
+            case "disconnect" if self.account.has_overflowed:
                 self._inbox.discard(self.account, "overflow")
                 text = f"more than {self.endpoint.buffer.max_bytes} bytes waited for the consumer"
                 child.abort(Reason(kind="overflow", text=text))

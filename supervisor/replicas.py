@@ -23,6 +23,7 @@ from time import monotonic, time_ns
 from typing import Any, Final
 from weakref import WeakSet
 
+from wsadapter.arrivals import Account
 from wsadapter.child import Listener, OwnerChild
 from wsadapter.contract import items
 from wsadapter.contract.commands import Assignment
@@ -32,7 +33,7 @@ from wsadapter.contract.reasons import Reason
 from wsadapter.contract.record import NO_IDENTITY, Lone, Record
 from wsadapter.first_arrival import Batch, FirstArrival, Part, selected
 from wsadapter.identities import are_alike, may_repeat, span_for
-from wsadapter.inbox import Account, Inbox
+from wsadapter.inbox import Inbox
 from wsadapter.ledger import Ledger, Numbers
 from wsadapter.managed import ManagedEndpoint, Office, promise
 from wsadapter.monitor import Watcher
@@ -212,7 +213,7 @@ class Replicas:
         alike = are_alike(self._endpoint, self._dialect, endpoint, dialect)
         same = alike and replace(self._endpoint, replicas=endpoint.replicas) == endpoint
         self.endpoint, self._dialect = endpoint, dialect
-        self.account.buffer = endpoint.buffer
+        self.account.use(endpoint.buffer)
         if not alike:
             self.merge = FirstArrival(span=span_for(endpoint, dialect), repeats=may_repeat(endpoint, dialect))
         self._dismiss(endpoint.replicas)
@@ -417,7 +418,7 @@ class Replicas:
         """More waits for the consumer than may."""
         buffer = self._endpoint.buffer
         match buffer.overflow:
-            case "disconnect":
+            case "disconnect" if self.account.has_overflowed:
                 self._office.inbox_of(self.name).discard(self.account, "overflow")
                 text = f"more than {buffer.max_bytes} bytes waited for the consumer"
                 for member in self._members.values():

@@ -213,12 +213,14 @@ class Buffer(_Shown):
     """What waits for the consumer, per endpoint, in the supervisor."""
 
     max_bytes: int = 64 * 1024 * 1024
-    """Payload bytes that may wait."""
+    """Bytes that may wait, payloads and some bytes for each message. The newest message may always wait, whatever its size, and
+    one that takes more than half of it is not counted against those behind it."""
     overflow: Overflow = "drop_oldest"
-    """Over `max_bytes`: drop the oldest (`Dropped` says which), stop reading, keep only the newest per `key`, or give up the
-    connection."""
+    """Over `max_bytes`: drop the oldest (`Dropped` says which), stop reading, keep only the newest per `key` (and then drop the
+    oldest if these are too many), or give up the connection."""
     key: str = ""
-    """For "conflate": JSON field (dotted path) whose value tells messages apart; empty: the stream."""
+    """For "conflate": JSON field (dotted path) whose value tells messages apart; empty: the stream, which a dialect with
+    [stream] can tell. A message without it is never conflated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -123,6 +123,15 @@ def test_disconnect_gives_the_connection_up_and_says_why() -> None:
         accounted(rest(feed))
 
 
+@pytest.mark.parametrize("overflow", ["drop_oldest", "conflate", "block", "disconnect"])
+def test_a_message_larger_than_the_buffer_is_delivered_to_who_waits_for_it(overflow: str) -> None:
+    large = '{"k":1,"p":"%s"}' % ("x" * 4 * LIMIT)
+    with Exchange(messages=[large, payload(2)]) as ex, Supervisor([endpoint(ex, overflow)]) as feed:
+        items = collect(feed, lambda item: isinstance(item, Message) and item.number == 2)
+    assert [item.text for item in items if isinstance(item, Message)] == [large, payload(2)]
+    assert not [item for item in items if isinstance(item, Dropped | Down)]
+
+
 @pytest.mark.parametrize("overflow", ["drop_oldest", "conflate"])
 def test_row_32_pings_are_answered_while_the_consumer_sleeps(overflow: str) -> None:
     with Exchange(messages=[payload(0)], loop=True, rate=5000) as ex, Supervisor([endpoint(ex, overflow)]) as feed:

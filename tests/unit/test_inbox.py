@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count, islice
 from types import FrameType
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wsadapter.arrivals import Arrival
 from wsadapter.contract.endpoint import Buffer
 from wsadapter.contract.items import Batch, Dropped, Event, Message, Up
 from wsadapter.contract.record import BATCH, Record, RecordReader, encode, field
@@ -202,9 +204,143 @@ def test_what_waits_moves_to_another_inbox_in_order() -> None:
     assert numbers(consume(inbox), "b") == [1, 2, 3]
 
 
+def test_a_read_larger_than_the_buffer_keeps_the_newest_messages_that_fit() -> None:
+    inbox = Inbox()
+    feeder = Feeder(inbox, max_bytes=4096)
+    feeder.put(b"x" * 100)
+    feeder.put(*[b"x" * 300] * 100)
+    assert 4096 - 400 < feeder.account.waiting <= 4096
+    dropped, *messages = consume(inbox)
+    assert isinstance(dropped, Dropped)
+    assert (dropped.first, dropped.bytes, dropped.cause) == (1, 100 + 300 * (dropped.count - 1), "overflow")
+    assert feeder.account.dropped == dropped.count
+    assert numbers(messages) == list(range(dropped.count + 1, 102))
+
+
+def test_only_as_many_of_the_oldest_messages_go_as_need_be() -> None:
+    inbox = Inbox()
+    feeder = Feeder(inbox, max_bytes=4096)
+    feeder.put(*[b"x" * 100] * 33)
+    for _ in range(5):
+        feeder.put(b"y" * 100)
+        assert 4096 - 110 < feeder.account.waiting <= 4096
+    found = consume(inbox)
+    assert numbers(found) == list(range(1, 39))
+    assert isinstance(found[0], Dropped)
+    assert sum(isinstance(item, Dropped) for item in found) == 1
+
+
+MODES = ["drop_oldest", "conflate", "block", "disconnect"]
+
+
+@pytest.mark.parametrize("overflow", MODES)
+@pytest.mark.parametrize("size", [900, 1000, 1100, 100_000])
+def test_a_message_near_or_over_the_buffer_waits_and_so_do_those_behind_it(overflow: str, size: int) -> None:
+    inbox = Inbox()
+    feeder = Feeder(inbox, max_bytes=1024, overflow=overflow)
+    for payload in (b"x" * size, b"1", b"2"):
+        feeder.put(payload)
+        assert not feeder.account.has_overflowed
+    assert feeder.account.dropped == 0
+    assert numbers(consume(inbox)) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("overflow", ["drop_oldest", "conflate"])
+def test_the_newest_message_waits_whatever_its_size(overflow: str) -> None:
+    inbox = Inbox()
+    feeder = Feeder(inbox, max_bytes=1024, overflow=overflow)
+    for size in (100, 5000, 700, 100_000):
+        feeder.put(b"x" * 10, b"x" * size)
+    found = consume(inbox)
+    assert numbers(found) == list(range(1, 9))
+    last = found[-1]
+    assert isinstance(last, Message)
+    assert (last.number, len(last.data)) == (8, 100_000)
+
+
+def test_who_disconnects_on_overflow_does_so_when_more_waits_than_one_read_and_the_buffer() -> None:
+    inbox = Inbox()
+    feeder = Feeder(inbox, max_bytes=1024, overflow="disconnect")
+    feeder.put(*[b"x" * 100] * 50)
+    assert not feeder.account.has_overflowed
+    feeder.put(b"x" * 500)
+    assert not feeder.account.has_overflowed
+    feeder.put(b"x" * 500)
+    assert feeder.account.has_overflowed
+    inbox.discard(feeder.account, "overflow")
+    assert feeder.account.waiting == 0
+    assert numbers(consume(inbox)) == list(range(1, 53))
+
+
+def test_conflation_parses_each_message_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    inbox = Inbox()
+    feeder = Feeder(inbox, max_bytes=20_000, overflow="conflate", key="k")
+    parsed: Counter[bytes] = Counter()
+    loads = orjson.loads
+
+    def counting(data: bytes) -> object:
+        parsed[data] += 1
+        return loads(data)
+
+    monkeypatch.setattr("wsadapter.conflation.orjson.loads", counting)
+    for n in range(2000):
+        feeder.put(*(b'{"k":%d,"n":%d}' % (m % 7, m) for m in (3 * n, 3 * n + 1, 3 * n + 2)))
+        if n % 50 == 0 and inbox.take(whole=False):
+            assert list(inbox.in_hand)
+    assert feeder.account.dropped > 5000
+    assert set(parsed.values()) == {1}
+
+
+def test_what_conflation_does_at_one_put_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of messages wait when the buffer is half full, and none of their keys is known."""
+    inbox = Inbox()
+    feeder = Feeder(inbox, max_bytes=4 << 20, overflow="conflate", key="k")
+    parsed, most, drop = count(), 0, Arrival.drop
+    loads = orjson.loads
+    monkeypatch.setattr("wsadapter.conflation.orjson.loads", lambda data: (next(parsed), loads(data))[1])
+    monkeypatch.setattr(Arrival, "drop", lambda arrival, position: (next(parsed), drop(arrival, position))[1])
+    for _ in range(8000):
+        before = next(parsed)
+        feeder.put(*(b'{"k":%d,"p":"%s"}' % (m % 7, b"x" * 50) for m in range(20)))
+        most = max(most, next(parsed) - before)
+    assert feeder.account.dropped > 100_000
+    assert most < 6000
+    assert numbers(consume(inbox)) == list(range(1, feeder.number + 1))
+
+
+@pytest.mark.parametrize("keys", [1, 50, 100_000])
+def test_conflation_for_a_consumer_that_never_comes_costs_bounded_memory(keys: int) -> None:
+    inbox = Inbox()
+    feeder = Feeder(inbox, max_bytes=20_000, overflow="conflate", key="k")
+    for n in range(20_000):
+        feeder.put(b'{"k":%d}' % (n * 7919 % keys))
+        assert feeder.account.waiting <= 20_000
+    assert len(inbox._queue) < 5000
+    assert len(feeder.account.conflation._newest) < 5000  # type: ignore[union-attr]
+    found = consume(inbox)
+    assert numbers(found) == list(range(1, 20_001))
+    assert len([item for item in found if isinstance(item, Dropped)]) < 200
+
+
+def test_a_loss_does_not_reach_across_an_event() -> None:
+    inbox = Inbox()
+    feeder = Feeder(inbox, max_bytes=1024)
+    feeder.put(b"1")
+    feeder.event()
+    feeder.put(b"2")
+    feeder.put(b"x" * 1000)
+    feeder.put(b"x" * 1000)
+    before, event, behind = consume(inbox)[:3]
+    assert isinstance(event, Up)
+    assert isinstance(before, Dropped)
+    assert isinstance(behind, Dropped)
+    assert (before.last, behind.first) == (1, 2)
+
+
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("put"), st.lists(st.integers(0, 600), min_size=1, max_size=4)),
+        st.tuples(st.just("put"), st.lists(st.integers(0, 3000), min_size=1, max_size=40)),
         st.tuples(st.just("one"), st.lists(st.integers(0, 600), min_size=1, max_size=1)),
         st.tuples(st.just("one in a turn of the consumer's"), st.lists(st.integers(0, 600), min_size=1, max_size=3)),
         st.tuples(st.just("event"), st.just([])),
@@ -224,8 +360,11 @@ def test_every_number_comes_out_once_in_order_delivered_or_dropped(
     for what, sizes in script:
         if what == "put":
             feeder.put(*(b'{"k":%d,"p":"%s"}' % (size % 3, b"x" * size) for size in sizes))
+            assert feeder.account.waiting <= 2000 + max(3000 + 300, sizes[-1])
+            assert (last := feeder.account.last) is not None
+            assert last.holds(len(sizes) - 1), "the newest message was dropped"
         elif what == "event":
-            feeder.event()
+            inbox.put_event(Up("a", feeder.number, 0), feeder.account)
         elif sizes:
             found += inbox.in_hand  # nobody waits for a turn with something in hand
             serves = object() if "turn" in what else None
@@ -240,7 +379,11 @@ def test_every_number_comes_out_once_in_order_delivered_or_dropped(
     found += consume(inbox, whole=whole)
     single = [m for item in found for m in (item.messages() if isinstance(item, Batch) else [item])]
     assert numbers(single) == list(range(1, feeder.number + 1))
+    for place, item in enumerate(single):
+        if isinstance(item, Up):
+            assert len(numbers(single[:place])) == item.epoch, "an event stands where it was put"
     assert feeder.account.waiting == 0
+    assert (feeder.account.oldest, feeder.account.last) == (None, None)
     assert feeder.account.dropped == sum(item.count for item in single if isinstance(item, Dropped))
 
 
@@ -416,11 +559,10 @@ def test_what_was_consumed_is_not_kept_alive() -> None:
     inbox = Inbox()
     feeder = Feeder(inbox)
     feeder.put(*[b"x" * 1000] * MANY)
-    record = inbox._queue[0].record  # type: ignore[union-attr]
-    assert record is not None
+    arrival = inbox._queue[0]
     inbox.take(whole=False)
     deque(inbox.in_hand, maxlen=0)
-    assert sys.getrefcount(record) == 2
+    assert sys.getrefcount(arrival) == 2
 
 
 def test_an_inbox_that_nobody_consumes_keeps_the_newest_events_and_all_messages() -> None:
