@@ -344,8 +344,7 @@ def _between(
         window, age = show_duration(watchdog.rollover_window), show_duration(watchdog.max_age)
         message = f"rollover_window {window} is more than max_age {age}"
         yield _Finding(("watchdog.rollover_window", "watchdog.max_age"), message)
-    if endpoint.buffer.key and endpoint.buffer.overflow != "conflate":
-        yield _Finding(("buffer.key", "buffer.overflow"), 'only for overflow = "conflate"')
+    yield from _check_conflation(endpoint, dialect)
     if tls.holder and any(url.lower().startswith("ws:") for url in endpoint.urls):
         yield _Finding(("tls.holder", "url"), "only for wss://: on ws:// the connection outlives its owner without one")
     if tls.ciphers and tls.min_version == "1.3":
@@ -385,6 +384,21 @@ def _check_filter(endpoint: Endpoint, dialect: Dialect | None) -> Iterator[_Find
         yield _Finding(keys, "needs a dialect: without one nothing tells which stream a message belongs to")
     elif dialect:
         yield _Finding(keys, f'the dialect "{dialect["dialect"]["name"]}" can\'t tell which stream a message belongs to')
+
+
+def _check_conflation(endpoint: Endpoint, dialect: Dialect | None) -> Iterator[_Finding]:
+    """Without a key, messages are told apart by their streams."""
+    buffer = endpoint.buffer
+    if buffer.overflow != "conflate":
+        if buffer.key:
+            yield _Finding(("buffer.key", "buffer.overflow"), 'only for overflow = "conflate"')
+    elif not buffer.key and not endpoint.dialect:
+        message = '"conflate" needs a `key`, the JSON field that tells messages apart: without a dialect there are no streams'
+        yield _Finding(("buffer.overflow", "buffer.key"), message)
+    elif not buffer.key and dialect and "stream" not in dialect:
+        name = dialect["dialect"]["name"]
+        message = f'"conflate" needs a `key`: the dialect "{name}" can\'t tell which stream a message belongs to'
+        yield _Finding(("buffer.overflow", "buffer.key"), message)
 
 
 def _check_replicas(endpoint: Endpoint, dialect: Dialect | None) -> Iterator[_Finding]:

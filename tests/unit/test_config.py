@@ -26,6 +26,7 @@ URL = "expected a URL such as wss://host:port/path"
 CIPHERS = "OpenSSL knows no cipher of this list (see `openssl ciphers`); those of TLS 1.3 can't be chosen"
 NO_HOST = "the host is not a host name: each part of it has 1 to 63 characters on the wire"
 NO_IDENTITY = "nothing says when a message of one connection is the same as one of another; `identity` can"
+NO_KEY = '"conflate" needs a `key`, the JSON field that tells messages apart'
 X = '[endpoints.x]\nurl = "wss://h"\n'
 
 
@@ -224,6 +225,7 @@ def test_a_wrong_file_is_refused(text: str, expected: list[str]) -> None:
         ('tls.server_name = ".example"', ["tls.server_name: expected a host name, such as it stands in a certificate"]),
         ('tls.server_name = "a b"', ["tls.server_name: expected a host name, such as it stands in a certificate"]),
         ('buffer.key = "s"', ['buffer.key: only for overflow = "conflate"']),
+        ('buffer.overflow = "conflate"', [f"buffer.overflow: {NO_KEY}: without a dialect there are no streams"]),
         ("watchdog.rollover_window = 5", ["watchdog.rollover_window: rollover_window 5s is more than max_age 0"]),
         ('heartbeat.kind = "text"', ['heartbeat.kind: kind "text" needs a payload, what to send']),
         ('heartbeat.payload = "x"', ['heartbeat.payload: payload is for kind = "text" and "json"; it is "ping"']),
@@ -336,6 +338,21 @@ def test_what_is_wrong_with_a_dialect_of_ones_own_is_told(tmp_path: Path) -> Non
     (tmp_path / "mine.toml").write_text(f'{identity}{urls}[subscribe]\nframe="{{"')
     [problem] = problems('[endpoints.x]\ndialect = "mine.toml"', tmp_path)
     assert problem.startswith(f"endpoints.x.dialect: {tmp_path}/mine.toml: subscribe.frame: expected JSON text")
+
+
+def test_to_conflate_by_stream_needs_a_dialect_that_can_tell_streams(tmp_path: Path) -> None:
+    subscribe = """[subscribe]\nframe='{"sub": "$streams"}'\n"""
+    identity, urls = '[dialect]\nname="mine"\ntitle="M"\ndocs="https://mine/"\n', '[urls]\nlive="wss://h"\n'
+    (tmp_path / "mine.toml").write_text(identity + urls + subscribe)
+    conflate = '\n[endpoints.x.buffer]\noverflow = "conflate"\n'
+    expected = '"conflate" needs a `key`: the dialect "mine" can\'t tell which stream a message belongs to'
+    found = problems('[endpoints.x]\ndialect = "mine.toml"' + conflate, tmp_path)
+    assert found == [f"endpoints.x.buffer.overflow: {expected}"]
+    assert problems('[endpoints.x]\ndialect = "mine.toml"' + conflate + 'key = "s"', tmp_path) == []
+    assert problems('[endpoints.x]\ndialect = "binance"' + conflate) == []
+    assert problems('[endpoints.x]\ndialect = "binnance"' + conflate) == [
+        'endpoints.x.dialect: no dialect is called "binnance"; did you mean "binance"?'
+    ]
 
 
 def test_an_environment_that_the_dialect_does_not_have_is_refused() -> None:
