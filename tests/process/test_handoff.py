@@ -623,8 +623,9 @@ def test_an_endpoint_that_disconnects_on_overflow_does_not_go_on_with_the_connec
             peer = server.accept_websocket()
             items += collect(feed, is_event(Up, "a"))
             wait_until(lambda: feed.status()["endpoints"]["a"]["in_custody"], DEADLINE)
-            for _ in range(2):  # one alone may wait, whatever its size
-                peer.send_frame(2, bytes(10_000))
+            peer.send_frame(2, bytes(10_000))  # one alone may wait, whatever its size
+            wait_until(lambda: feed.status()["endpoints"]["a"]["messages"] == 1, DEADLINE)
+            peer.send_frame(2, bytes(10_000))
             assert peer.at_end()
             server.accept_websocket()
             items += collect(feed, is_event(Gap, "a"))
