@@ -68,6 +68,7 @@ if TYPE_CHECKING:
         Item,
         LateAnswer,
         Message,
+        Notice,
         Rejected,
         Restored,
         Stalled,
@@ -123,7 +124,7 @@ _HOME = {
     ),
     "wsadapter.contract.items": (
         "Answer", "AnyEvent", "Batch", "ClockStep", "Down", "Dropped", "Event", "Fatal", "Gap", "Item", "LateAnswer",
-        "Message", "Rejected", "Restored", "Stalled", "Started", "Subscribed", "Up",
+        "Message", "Notice", "Rejected", "Restored", "Stalled", "Started", "Subscribed", "Up",
     ),
     "wsadapter.contract.reasons": ("Reason",),
     "wsadapter.contract.tables": (
@@ -145,13 +146,13 @@ __all__ = [  # noqa: PLE0604, PLE0605, RUF100 - each is in _MODULE_OF, which a t
     "AllFatal", "AlreadyRunning", "Answer", "AnyEvent", "AsyncFeed", "Batch", "Buffer", "BufferTable", "Capabilities",
     "ClockStep", "ClosedError", "ConcurrentIteration", "ConfigError", "Down", "Dropped", "DuplicateEndpoint",
     "DuplicateRequest", "Endpoint", "EndpointState", "EndpointStatus", "Event", "ExitStatus", "Fatal", "Feed", "FeedStream",
-    "Filter", "FilterTable", "Gap", "Heartbeat", "HeartbeatTable", "HooksTable", "Item", "LateAnswer", "Limits", "LimitsTable",
-    "LostError", "MemberStatus", "Message", "Monitor", "MonitorReleased", "NotConnected", "NotSent", "OutcomeUnknown",
-    "Pending", "Pool", "PoolMemberStatus", "PoolStatus", "Reason", "Rejected", "Request", "RequestRejected", "RequestTable",
-    "Restart", "RestartTable", "Restored", "SendFailed", "Settings", "Stalled", "Started", "Status", "Stream", "Subscribed",
-    "SubscriptionStatus", "Supervisor", "SupervisorStopped", "Timeouts", "TimeoutsTable", "Tls", "TlsTable", "UnknownEndpoint",
-    "UnsupportedPlatform", "Up", "UsageError", "Watchdog", "WatchdogTable", "WrongProcess", "WrongType", "WsAdapterError",
-    "load",
+    "Filter", "FilterTable", "Gap", "Heartbeat", "HeartbeatTable", "HooksTable", "Item", "LateAnswer", "Limits",
+    "LimitsTable", "load", "LostError", "MemberStatus", "Message", "Monitor", "MonitorReleased", "NotConnected", "Notice",
+    "NotSent", "OutcomeUnknown", "Pending", "Pool", "PoolMemberStatus", "PoolStatus", "Reason", "Rejected", "Request",
+    "RequestRejected", "RequestTable", "Restart", "RestartTable", "Restored", "SendFailed", "Settings", "Stalled", "Started",
+    "Status", "Stream", "Subscribed", "SubscriptionStatus", "Supervisor", "SupervisorStopped", "Timeouts", "TimeoutsTable",
+    "Tls", "TlsTable", "UnknownEndpoint", "UnsupportedPlatform", "Up", "UsageError", "Watchdog", "WatchdogTable",
+    "WrongProcess", "WrongType", "WsAdapterError",
 ]  # fmt: skip
 
 

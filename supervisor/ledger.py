@@ -49,9 +49,13 @@ class Ledger:
     confirmed: set[str] = field(default_factory=set)
     """Of the current connection."""
     rejected: dict[str, str] = field(default_factory=dict)
-    """With the peer's error."""
+    """With the peer's error; a part of a subscription by its own name."""
     live: set[str] = field(default_factory=set)
     """Of which something has come on the current connection."""
+    parts: dict[str, str] = field(default_factory=dict)
+    """What was rejected of a subscription, not all of it: the part's name = the subscription's."""
+    paces: dict[str, float] = field(default_factory=dict)
+    """The longest pause of each stream whose pace is known, in seconds; it outlives the connection."""
     channels: dict[str, Subscription] = field(default_factory=dict)
     """What stands for a subscription on the current connection, as the peer said."""
     login_at: float | None = None
@@ -73,14 +77,33 @@ class Ledger:
         gone = [stream for stream in streams if self.wanted.pop(key_of(stream), None) is not None]
         for stream in gone:
             self.confirmed.discard(key_of(stream))
-            self.rejected.pop(key_of(stream), None)
+            self.accept(key_of(stream))
             self.live.discard(key_of(stream))
+            self.paces.pop(key_of(stream), None)
         return gone
+
+    def refused(self, streams: Iterable[Subscription]) -> list[Subscription]:
+        """Those of `streams` that are wanted and were rejected, as a whole or in part."""
+        wholes = {*self.rejected, *self.parts.values()}
+        return [stream for stream in streams if key_of(stream) in wholes and key_of(stream) in self.wanted]
+
+    def accept(self, name: str) -> None:
+        """Nothing of this subscription counts as rejected any more."""
+        self.rejected.pop(name, None)
+        for part in [part for part, whole in self.parts.items() if whole == name]:
+            self.rejected.pop(part, None)
+            del self.parts[part]
+
+    def is_answered(self, name: str) -> bool:
+        """Whether the peer said yes or no to it."""
+        return name in self.confirmed or name in self.rejected or name in self.parts.values()
 
     def connection_lost(self) -> list[Subscription]:
         """Nothing is confirmed any more; returns what was."""
         confirmed = [self.wanted[key] for key in sorted(self.confirmed) if key in self.wanted]
         self.confirmed.clear()
+        self.rejected.clear()
+        self.parts.clear()
         self.live.clear()
         self.channels.clear()
         self.login_at = self.heartbeat_at = self.token = None

@@ -258,8 +258,11 @@ class ManagedEndpoint:
         self.requests.request(pending, payload, self.endpoint.request, timeout)
 
     def subscribe(self, streams: Iterable[Subscription]) -> list[Subscription]:
-        """Want these too; they are requested at once where there is an owner that can, else at the next `Up`."""
-        new = self.ledger.want(streams)
+        """Want these too; they are requested at once where there is an owner that can, else at the next `Up`. What was
+        rejected is requested again."""
+        streams = list(streams)
+        again = self.ledger.refused(streams)
+        new = self.ledger.want(streams) + again
         if new and self._orphan.resumption is not None:
             self._tellings.put_off(commands.SUBSCRIBE, new)
         elif new and self.state in ("connecting", "up"):
@@ -486,6 +489,9 @@ class ManagedEndpoint:
             wanted=tuple(self.ledger.wanted.values()),
             confirmed=tuple(self._was_confirmed if self._orphan.resumption is None else self._still_subscribed()),
             channels={} if self._orphan.resumption is None else dict(self.ledger.channels),
+            live=() if self._orphan.resumption is None else tuple(sorted(self.ledger.live)),
+            rejected={} if self._orphan.resumption is None else dict(self.ledger.rejected),
+            paces=dict(self.ledger.paces),
             login_at=None if self._orphan.resumption is None else self.ledger.login_at,
             heartbeat_at=None if self._orphan.resumption is None else self.ledger.heartbeat_at,
             token=None if self._orphan.resumption is None else self.ledger.token,
@@ -692,13 +698,13 @@ class ManagedEndpoint:
         sent counts, and what was not is told to it."""
         ledger = self.ledger
         if self._is_answered:
-            return [stream for key, stream in ledger.wanted.items() if key in ledger.confirmed or key in ledger.rejected]
+            return [stream for key, stream in ledger.wanted.items() if ledger.is_answered(key)]
         return list(ledger.wanted.values())
 
     @property
     def _is_answered(self) -> bool:
         """Whether the peer says what it has subscribed."""
-        return bool(self.dialect is not None and self.dialect.get("subscribe"))
+        return bool(self.dialect is not None and self.dialect.get("subscribe") and self.dialect.get("ack"))
 
     def _act_on(self, reason: Reason, uptime: float | None) -> None:
         if self._planned:

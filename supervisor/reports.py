@@ -49,10 +49,29 @@ def _on_gap(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
 
 
 def _on_subscribed(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
-    stream = key_of(fields["stream"])
-    managed.ledger.confirmed.add(stream)
-    managed.ledger.rejected.pop(stream, None)
+    stream, whole = key_of(fields["stream"]), str(fields.get("of", ""))
+    if whole:
+        managed.ledger.rejected.pop(stream, None)
+        managed.ledger.parts.pop(stream, None)
+    else:
+        managed.ledger.confirmed.add(stream)
+        managed.ledger.rejected.pop(stream, None)
     managed.put(items.Subscribed(managed.name, managed.epoch, time_ns(), stream))
+
+
+def _on_requested(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
+    managed.ledger.confirmed.discard(key_of(fields["stream"]))
+
+
+def _on_pace(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
+    known = {str(name): float(longest) for name, longest in dict(fields["streams"]).items()}
+    managed.ledger.paces.update((name, longest) for name, longest in known.items() if name in managed.ledger.wanted)
+
+
+def _on_peer_error(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
+    text = str(fields["text"])[:_LONGEST_NOTICE]
+    managed.put(items.Notice(managed.name, managed.epoch, time_ns(), text))
+    managed.narrate.said(managed.epoch, "warning", f"the peer says: {text}")
 
 
 def _on_channel(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
@@ -77,8 +96,12 @@ def _on_heartbeat(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
 
 
 def _on_rejected(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
-    stream, error = key_of(fields["stream"]), str(fields["error"])
+    stream, error, whole = key_of(fields["stream"]), str(fields["error"]), str(fields.get("of", ""))
     managed.ledger.rejected[stream] = error
+    if whole:
+        managed.ledger.parts[stream] = whole
+    else:
+        managed.ledger.confirmed.discard(stream)
     managed.put(items.Rejected(managed.name, managed.epoch, time_ns(), stream, error))
     managed.narrate.rejected(managed.epoch, stream, error)
 
@@ -109,6 +132,7 @@ def _on_stalled(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
     name = None if stream is None else key_of(stream)
     silence = float(fields["silence"])
     if fields.get("hopeless"):
+        managed.ledger.paces.pop(name or "", None)  # else each new connection would be given up for the same stream
         managed.gave_up(name, silence)
         return
     managed.put(items.Stalled(managed.name, managed.epoch, time_ns(), name, silence))
@@ -116,7 +140,9 @@ def _on_stalled(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
 
 
 def _on_notice(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
-    managed.asked_to_reconnect(str(fields["text"])[:_LONGEST_NOTICE])
+    text = str(fields["text"])[:_LONGEST_NOTICE]
+    managed.put(items.Notice(managed.name, managed.epoch, time_ns(), text))
+    managed.asked_to_reconnect(text)
 
 
 def _on_said(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
@@ -131,6 +157,9 @@ REPORTS: Final[dict[str, Callable[[ManagedEndpoint, dict[str, Any]], None]]] = {
     "stage": _on_stage,
     "up": _on_up,
     "subscribed": _on_subscribed,
+    "requested": _on_requested,
+    "pace": _on_pace,
+    "peer_error": _on_peer_error,
     "channel": _on_channel,
     "rejected": _on_rejected,
     "token": _on_token,

@@ -185,9 +185,12 @@ class Roster:
     # -- what it wants ---------------------------------------------------------------------------------------------------
 
     def subscribe(self, name: str, streams: Sequence[Subscription]) -> None:
-        """Each stream where there is room for it."""
+        """Each stream where there is room for it; one that was rejected is asked for again where it is."""
         group = self._group_of(name) or name
         members = self.members(group)
+        for managed in members:
+            if again := managed.ledger.refused(streams):
+                managed.subscribe(again)
         most = 0 if name in self._pooled else capacity(members[0].dialect)
         have = {key for managed in members for key in managed.ledger.wanted}
         new = list({key_of(stream): stream for stream in streams if key_of(stream) not in have}.values())

@@ -6,11 +6,14 @@ was watched for ten times as long as that. So one that is rare is never judged, 
 outlasts all reason, and whoever was judged wrongly is given ten times the time from then on.
 
 A heartbeat of its channel is a sign of life like a message.
+
+A pace that was learned outlives the connection: the stream is judged by it on the next one from its confirmation on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from wsadapter.contract.dialect.streams import Stream
@@ -20,6 +23,8 @@ _GIVEN_UP: Final = 3.0
 """So many times the silence that stalled it, and subscribing it anew was no help."""
 _LOOKS: Final = 4.0
 """In each `least`."""
+_GROWN: Final = 1.25
+"""So much longer than before: a longer pause is worth keeping."""
 
 
 class Stall(NamedTuple):
@@ -33,20 +38,24 @@ class Stall(NamedTuple):
 
 
 class _Pulse:
-    __slots__ = ("begun_at", "heard_at", "longest", "told")
+    __slots__ = ("begun_at", "heard_at", "known", "longest", "told")
 
     def __init__(self, now: float) -> None:
         self.begun_at = self.heard_at = now
         self.longest = 0.0
+        self.known = 0.0
+        """The longest pause as `learned` gave it last."""
         self.told = 0
 
 
 class Paces:
     """The streams of one connection. Times are monotonic seconds. Not thread-safe."""
 
-    def __init__(self, least: float) -> None:
-        """`least`: shorter silences are never told, seconds."""
+    def __init__(self, least: float, known: Mapping[str, float] = MappingProxyType({})) -> None:
+        """`least`: shorter silences are never told, seconds. `known`: the longest pauses of streams, in seconds, as `learned`
+        gave them on an earlier connection."""
         self._least = least
+        self._known = dict(known)
         self._pulses: dict[Stream, _Pulse] = {}
         self._unwanted: set[str] = set()
         self._look_at: float | None = None
@@ -66,6 +75,34 @@ class Paces:
             pulse.told = 0
         if self._look_at is None and self._pulses:
             self._look_at = now + self._least / _LOOKS
+
+    def expect(self, streams: Iterable[Stream], now: float) -> None:
+        """These are confirmed: where their pace is known, they must keep it from now on."""
+        for stream in streams:
+            known = self._known.get(stream.name)
+            if known is None or stream in self._pulses or stream.name in self._unwanted:
+                continue
+            pulse = self._pulses[stream] = _Pulse(now)
+            pulse.longest = pulse.known = known
+            pulse.begun_at = now - self._allowed(pulse) * _TIMES
+        if self._look_at is None and self._pulses:
+            self._look_at = now + self._least / _LOOKS
+
+    def learned(self) -> dict[str, float]:
+        """The longest pauses of streams that were watched for long enough to be judged by them, by name; only those that have
+        grown since they were given last."""
+        grown = {
+            stream.name: pulse.longest
+            for stream, pulse in self._pulses.items()
+            if pulse.heard_at - pulse.begun_at >= self._allowed(pulse) * _TIMES and pulse.longest > pulse.known * _GROWN
+        }
+        for stream, pulse in self._pulses.items():
+            if stream.name in grown:
+                pulse.known = pulse.longest
+        return grown
+
+    def _allowed(self, pulse: _Pulse) -> float:
+        return max(self._least, pulse.longest * _TIMES)
 
     def want(self, names: Iterable[str]) -> None:
         """These streams are subscribed (again)."""
@@ -96,7 +133,7 @@ class Paces:
             silence = now - max(pulse.heard_at, self._resumed_at)
             if silence < self._least:
                 continue
-            allowed = max(self._least, pulse.longest * _TIMES)
+            allowed = self._allowed(pulse)
             if pulse.heard_at - pulse.begun_at < allowed * _TIMES:
                 continue
             if silence >= allowed * (1.0, _GIVEN_UP, float("inf"))[pulse.told]:

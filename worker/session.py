@@ -52,9 +52,10 @@ from wsadapter.worker.heartbeat import Heartbeat
 from wsadapter.worker.login import LoggedIn, Login, LoginStep, Refused, ToRenew, ToSend, ToSign
 from wsadapter.worker.opening import Opening
 from wsadapter.worker.pace import Paces, Stall
+from wsadapter.worker.questions import Unsigned
 from wsadapter.worker.reader import Batch, Control, Violation
 from wsadapter.worker.sieve import Sieve
-from wsadapter.worker.subscriptions import Step, Subscriptions, Unsigned, without
+from wsadapter.worker.subscriptions import Step, Subscriptions, without
 from wsadapter.worker.upkeep import Found, Upkeep
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Session:
         self._login = Login(assignment.dialect, assignment.endpoint, number=lambda: self._subscriptions.number())
         self._subscriptions = Subscriptions(
             assignment.dialect, number=number, channels=assignment.channels, login=self._login.fields,
-            pace=assignment.endpoint.limits.pace,
+            pace=assignment.endpoint.limits.pace, live_timeout=assignment.endpoint.watchdog.live_timeout,
         )  # fmt: skip
         self._unsigned: deque[tuple[bool, Mapping[str, Any]]] = deque()
         """Each frame that is at the hook `sign`, and whether it is the login's."""
@@ -101,7 +102,7 @@ class Session:
         self._noticed = False
         self._streams = _streams(assignment, self._subscriptions.channels)
         stalled = assignment.endpoint.watchdog.stalled
-        self._paces = Paces(stalled) if stalled and self._streams is not None else None
+        self._paces = Paces(stalled, assignment.paces) if stalled and self._streams is not None else None
         self._gaps = _gaps(assignment)
         self._requests: Requests | None = None
         if assignment.requests:
@@ -150,13 +151,26 @@ class Session:
             self._opening.skip()
             self.heartbeat.start(now)
             self.heartbeat.inherit(now, self._assignment.heartbeat_at)
-            self._wanted = without(self._wanted, self._assignment.confirmed)
+            self._inherit(now)
             since = self._assignment.login_at
             return actions + list(self._login_steps(self._login.start(now, now if since is None else since), now))
         if not self._opening.over:
             self._opening.start(now)
             return actions
         return actions + self._begin(now)
+
+    def _inherit(self, now: float) -> None:
+        """The connection is an old one: what was asked on it stays asked."""
+        assignment = self._assignment
+        self._wanted = without(self._wanted, assignment.confirmed)
+        self._subscriptions.inherit(assignment.confirmed, live=assignment.live, rejected=assignment.rejected, now=now)
+        self._expect([stream_name(stream) for stream in assignment.confirmed], now)
+
+    def _expect(self, names: Iterable[str], now: float) -> None:
+        """These streams are confirmed: those whose pace is known must keep it."""
+        if self._paces is not None and self._streams is not None:
+            found = [self._streams.named(name) for name in names]
+            self._paces.expect([stream for stream in found if stream is not None], now)
 
     def _begin(self, now: float) -> list[Action]:
         """Frames may be sent from now on."""
@@ -181,11 +195,16 @@ class Session:
                     if self._login.used:
                         yield Say(Report(event="login", fields={"at": at}))
                     if first and (self._wanted or self._assignment.resume is None):
-                        yield from self._asking(self._subscriptions.restore(self._wanted, now))
+                        yield from self._asking(self._subscriptions.restore(self._wanted, now), now)
                 case Refused(text, first=True):
                     yield from self._not_logged_in(text)
                 case Refused(text):
                     yield from self._asked_to_reconnect(f"the login could not be renewed: {text}")
+
+    def _not_ready(self, text: str) -> list[Action]:
+        """The peer refused the connection instead of saying the dialect's [[ready]]."""
+        close: list[Action] = [Send(encode_close(1000), urgent=True)]
+        return close + self._leave(Reason(kind="not_ready", text=text), flush=True, linger=True)
 
     def _not_logged_in(self, text: str) -> list[Action]:
         close: list[Action] = [Send(encode_close(1000), urgent=True)]
@@ -210,13 +229,15 @@ class Session:
         """The hook `renew` has returned, or, with a `text`, raised."""
         return list(self._login_steps([self._login.failed(text)] if text else self._login.renewed(now), now))
 
-    def _asking(self, steps: Iterable[Step]) -> Iterator[Action]:
-        """Frames that subscribe, each with what the login adds to it."""
+    def _asking(self, steps: Iterable[Step], now: float) -> Iterator[Action]:
+        """Frames that subscribe, each with what the login adds to it, and what is reported of them."""
         for step in steps:
             if isinstance(step, Unsigned):
                 self._unsigned.append((False, step.frame))
                 yield Sign(step.frame)
             elif isinstance(step, Report):
+                if step.event == "subscribed":
+                    self._expect([step.fields["stream"]], now)
                 yield Say(self._without_secrets(step) if self._login.used else step)
             else:
                 yield Send(encode_frame(TEXT, step))
@@ -235,7 +256,7 @@ class Session:
         if self.holds:
             self._wanted = (*self._wanted, *streams)
             return []
-        return list(self._asking(self._subscriptions.subscribe(streams, now))) if self.open else []
+        return list(self._asking(self._subscriptions.subscribe(streams, now), now)) if self.open else []
 
     def unsubscribe(self, streams: list[Subscription], now: float) -> list[Action]:
         """Fewer streams are wanted."""
@@ -244,7 +265,7 @@ class Session:
         if self.holds:
             self._wanted = without(self._wanted, streams)
             return []
-        return list(self._asking(self._subscriptions.unsubscribe(streams, now))) if self.open else []
+        return list(self._asking(self._subscriptions.unsubscribe(streams, now), now)) if self.open else []
 
     def expect(self, request: str) -> bool:
         """A request of this id is about to be sent; false where it would be mistaken for a frame that subscribes."""
@@ -289,6 +310,7 @@ class Session:
         return (
             self._streams is not None
             or self._subscriptions.waiting
+            or self._subscriptions.may_hold(data)
             or self._opening.listens
             or self._login.waits
             or self._upkeep.may_hold(data)
@@ -331,6 +353,7 @@ class Session:
         binary = set(batch.binary)
         heard: set[Stream] = set()
         attend = bool(batch.joined) or self._upkeep.may_hold(batch.data)
+        answers = bool(batch.joined) or self._subscriptions.waiting or self._subscriptions.may_hold(batch.data)
         sieve = Sieve(batch, streams=self._streams is not None, identities=self._identity is not None)
         for at in range(batch.count):
             text = Text(batch.payload(at))
@@ -353,10 +376,15 @@ class Session:
                 if self._opening.ends(now) and self.open:
                     yield from self._begin(now)
                 continue
+            if self._opening.listens and (refusal := self._subscriptions.refusal(text)):
+                sieve.leave_out(at)
+                yield from self._not_ready(refusal)
+                continue
             found = self._upkeep.judge(text) if attend else None
             if found is not None:
                 yield from self._attend(found, now)
-                if found.heartbeat and (stream := self._stream_of(text)) is not None and stream.wanted:
+                if found.heartbeat and (stream := self._stream_of(text)) is not None:
+                    yield from self._asking(self._subscriptions.heard(stream.name, now), now)
                     heard.add(stream)
                 if not self._endpoint.deliver_heartbeats:
                     sieve.leave_out(at)
@@ -367,25 +395,34 @@ class Session:
                 yield from sieve.cut(at + 1)
                 yield from self._login_steps(login, now)
                 continue
-            steps = self._no_data(text, now)
-            if steps is None:
-                stream = self._stream_of(text)
-                if stream is None:
+            if self._is_heartbeat(text.payload, now):
+                sieve.leave_out(at)
+                continue
+            answered = self._subscriptions.recognise(text, now) if answers else None
+            if answered is not None:
+                steps, is_data = answered
+                if not is_data:
+                    sieve.leave_out(at)
+                if steps:
+                    yield from sieve.cut(at if is_data else at + 1)
+                    yield from self._asking(steps, now)
+                if not is_data:
                     continue
-                if stream.wanted:
-                    heard.add(stream)
-                    if not stream.index:
-                        yield from self._announced(stream)
-                    sieve.mark(at, stream.index)
-                    continue
-            sieve.leave_out(at, filtered=steps is None)
-            if steps:
-                yield from sieve.cut(at + 1)
-                yield from self._asking(steps)
+            stream = self._stream_of(text)
+            if stream is None:
+                continue
+            if self._subscriptions.watches and (steps := list(self._subscriptions.heard(stream.name, now))):
+                yield from sieve.cut(at)
+                yield from self._asking(steps, now)
+            if not stream.wanted:
+                sieve.leave_out(at, filtered=True)
+                continue
+            heard.add(stream)
+            if not stream.index:
+                yield from self._announced(stream)
+            sieve.mark(at, stream.index)
         if self._paces is not None:
             self._paces.heard(heard, now)
-        if self._subscriptions.watches:
-            self._subscriptions.alive(stream.name for stream in heard)
         yield from sieve.cut(batch.count)
 
     def _stream_of(self, text: Text) -> Stream | None:
@@ -411,15 +448,6 @@ class Session:
     def _stream_name(self, text: Text) -> str | None:
         stream = self._stream_of(text)
         return None if stream is None else stream.name
-
-    def _no_data(self, text: Text, now: float) -> list[Step] | None:
-        """What an answer leads to, nothing for a heartbeat's; None where the message is data."""
-        if self._is_heartbeat(text.payload, now):
-            return []
-        steps = self._subscriptions.recognise(text)
-        if steps and self._subscriptions.watches:
-            self._subscriptions.confirmed_at(now)
-        return steps
 
     def _attend(self, found: Found, now: float) -> Iterator[Action]:
         """Does what a message asks for that is no data."""
@@ -540,8 +568,15 @@ class Session:
             if self._assignment.custody:  # sent first: what is not on the wire must not count for the next owner
                 actions.append(Say(Report(event="heartbeat", fields={"at": now})))
         if not self._paused:
-            actions += self._asking(self._subscriptions.tick(now))
-        return actions if self._paces is None else actions + self._stalled(list(self._paces.tick(now)), now)
+            actions += self._asking(self._subscriptions.tick(now), now)
+        return actions if self._paces is None else actions + self._judged(self._paces, now)
+
+    def _judged(self, paces: Paces, now: float) -> list[Action]:
+        """What the streams' own paces say of them."""
+        actions = self._stalled(list(paces.tick(now)), now)
+        if learned := paces.learned():
+            actions.append(Say(Report(event="pace", fields={"streams": learned})))
+        return actions
 
     def _stalled(self, stalls: Sequence[Stall], now: float) -> list[Action]:
         """What is silent is told and subscribed anew; where that was no help the supervisor makes a new connection."""
@@ -553,9 +588,7 @@ class Session:
             if not stall.hopeless and self._streams is not None:
                 again.append(self._streams.subscription(stall.stream))
         if again:
-            if (self._assignment.dialect or {})["subscribe"].get("unsubscribe"):
-                actions += self._asking(self._subscriptions.unsubscribe(again, now))
-            actions += self._asking(self._subscriptions.subscribe(again, now))
+            actions += self._asking(self._subscriptions.resubscribe(again, now), now)
         return actions
 
     def deadline(self) -> float | None:

@@ -209,6 +209,13 @@ class Assignment:
     """TLS is a holder's: the socket of the HANDED before it leads there, see `worker/holder.py`."""
     channels: dict[str, Any] = field(default_factory=dict)
     """With `resume`: the subscriptions by what stands for them on this connection, as the peer said."""
+    live: tuple[str, ...] = ()
+    """With `resume`: the names of those of `confirmed` that have delivered on this connection."""
+    rejected: dict[str, str] = field(default_factory=dict)
+    """With `resume`: name = error of what the peer refused on this connection: a subscription of `confirmed`, or a part of
+    one."""
+    paces: dict[str, float] = field(default_factory=dict)
+    """The longest pause of each stream whose pace is known from this connection or earlier ones, in seconds, by its name."""
     login_at: float | None = None
     """With `resume`: monotonic seconds of the last login on this connection; None: it has none."""
     heartbeat_at: float | None = None
@@ -247,14 +254,16 @@ class Report:
     """What an owner says in the stream; the body of a REPORT record.
 
     `event` is "stage" (`stage`: preparing, resolving, connecting, tls, handshake), "up" (`subprotocol`, `headers`, `peer`,
-    `resumed`), "subscribed" (`stream`), "channel" (`stream`, `channel`: what stands for it on this connection, as text),
-    "rejected" (`stream`, `error`), "login" (`at`, monotonic seconds), "heartbeat" (`at`, monotonic seconds: one was sent on a
-    connection that may outlive its owner), "token" (`token`: what `before_connect` kept, anything
-    JSON can say; a secret), "restored" (`ok`, `failed`), "stream" (`index`: the next one, from 1, in the records' stream
-    tables; `name`: what it stands for from here on in this epoch), "dropped" (`count`, `bytes`, `cause`, `text`), "gap"
-    (`cause`, `stream` or null, `expected`, `got`), "answer" (`id`, `rejected`: of the request whose answer is the next
-    message of the stream `record.ANSWER`, which counts only when that has come: its bytes and this word are then one),
-    "stalled" (`stream`, `silence`, `hopeless`: it was told before), "notice" (`text`: the peer asks us to reconnect), "log"
+    `resumed`), "subscribed" (`stream`; `of` as below), "channel" (`stream`, `channel`: what stands for it on this connection,
+    as text), "rejected" (`stream`, `error`; `of`: the subscription that it is a part of), "requested" (`stream`: it was
+    confirmed and is asked for anew), "pace" (`streams`: name = longest pause in seconds), "peer_error" (`text`: an error of
+    the peer's that is about no subscription), "login" (`at`, monotonic seconds), "heartbeat" (`at`, monotonic seconds: one was
+    sent on a connection that may outlive its owner), "token" (`token`: what `before_connect` kept, anything JSON can say; a
+    secret), "restored" (`ok`, `failed`), "stream" (`index`: the next one, from 1, in the records' stream tables; `name`: what
+    it stands for from here on in this epoch), "dropped" (`count`, `bytes`, `cause`, `text`), "gap" (`cause`, `stream` or null,
+    `expected`, `got`), "answer" (`id`, `rejected`: of the request whose answer is the next message of the stream
+    `record.ANSWER`, which counts only when that has come: its bytes and this word are then one), "stalled" (`stream`,
+    `silence`, `hopeless`: it was told before), "notice" (`text`: the peer asks us to reconnect), "log"
     (`level`, `text`) or, last of all, "down" (`reason`).
     """
 

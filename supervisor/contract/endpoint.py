@@ -200,6 +200,9 @@ class Watchdog(_Shown):
     """A stream of a dialect with [stream] that is silent for longer, and ten times longer than the longest pause it made
     before (for ten times as long as that it must have been watched), has stalled: `Stalled`, and it is subscribed anew. Three
     times as long: a new connection as planned, with the reason `silence`."""
+    live_timeout: float = 300.0
+    """A stream of a dialect with [stream] that is confirmed must show its first message within this time: at half of it the
+    stream is asked for anew, at the end it is reported (`Stalled`). Streams that the dialect calls quiet are left out."""
     memory: int = 0
     """Resident bytes of the owner."""
     max_age: float = 0.0

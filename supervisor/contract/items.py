@@ -313,12 +313,23 @@ class Restored(Event):
 @final
 @dataclass(frozen=True, slots=True)
 class Stalled(Event):
-    """A stream is silent for longer than its own pace lets expect (`watchdog.stalled`), and is subscribed anew. It does not
-    mean that data are missing: only `Gap` and `Dropped` do."""
+    """A stream is silent for longer than its own pace lets expect (`watchdog.stalled`), or was confirmed and has delivered
+    nothing (`watchdog.live_timeout`); it is subscribed anew. It does not mean that data are missing: only `Gap` and `Dropped`
+    do."""
 
     stream: str | None
     silence: float
     """Seconds."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Notice(Event):
+    """The peer said something that is no data and is about no subscription or request of ours: an error, a request to
+    reconnect, the beginning of a maintenance."""
+
+    text: str
+    """In the peer's words; at most 1,000 characters."""
 
 
 @final
@@ -360,13 +371,16 @@ EVENT_NAMES: dict[type[Event], str] = {
     Rejected: "rejected",
     Restored: "restored",
     Stalled: "stalled",
+    Notice: "notice",
     LateAnswer: "late_answer",
     ClockStep: "clock_step",
     Fatal: "fatal",
 }
 """Every event class with its name in JSON."""
 
-AnyEvent = Started | Up | Down | Gap | Dropped | Subscribed | Rejected | Restored | Stalled | LateAnswer | ClockStep | Fatal
+AnyEvent = (
+    Started | Up | Down | Gap | Dropped | Subscribed | Rejected | Restored | Stalled | Notice | LateAnswer | ClockStep | Fatal
+)
 """Each event class by name, so that a type checker knows when a `match` has a case for all of them (`typing.assert_never`)."""
 Item = Message | AnyEvent
 """What iterating a supervisor yields."""

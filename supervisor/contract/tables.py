@@ -83,6 +83,7 @@ class WatchdogTable(TypedDict, total=False):
     progress: Duration
     silence: Duration
     stalled: Duration
+    live_timeout: Duration
     memory: Size
     max_age: Duration
     rollover_window: Duration

@@ -93,6 +93,8 @@ def _give_connection(managed: ManagedEndpoint, child: OwnerChild) -> tuple[dict[
     plain: dict[str, Any] = {
         "confirmed": sorted(ledger.confirmed),
         "rejected": ledger.rejected,
+        "parts": ledger.parts,
+        "paces": ledger.paces,
         "live": sorted(ledger.live),
         "channels": ledger.channels,
         "login_at": ledger.login_at,
@@ -150,7 +152,8 @@ def _take_connection(
         setattr(managed, name, value)
     managed.state = "up"
     managed.ledger.confirmed = set(plain["confirmed"])
-    managed.ledger.rejected = dict(plain["rejected"])
+    managed.ledger.rejected, managed.ledger.parts = dict(plain["rejected"]), dict(plain["parts"])
+    managed.ledger.paces = dict(plain["paces"])
     managed.ledger.live = set(plain["live"])
     managed.ledger.channels = dict(plain["channels"])
     managed.ledger.login_at, managed.ledger.token = plain["login_at"], plain["token"]

@@ -14,9 +14,16 @@ from wsadapter.worker.reader import Reader
 from wsadapter.worker.session import Session
 
 
-def started(*, wanted: tuple[Any, ...] = (), dialect: dict[str, Any] | None = None, **settings: Any) -> Session:
+def started(
+    *,
+    wanted: tuple[Any, ...] = (),
+    dialect: dict[str, Any] | None = None,
+    paces: dict[str, float] | None = None,
+    **settings: Any,
+) -> Session:
     endpoint = Endpoint("feed", url="ws://feed.example/", **settings)
-    session = Session(Assignment(endpoint=endpoint, epoch=1, url="ws://x/", wanted=wanted, dialect=dialect), salt=1)
+    assignment = Assignment(endpoint=endpoint, epoch=1, url="ws://x/", wanted=wanted, dialect=dialect, paces=paces or {})
+    session = Session(assignment, salt=1)
     session.start({}, 0.0)
     return session
 
@@ -198,9 +205,24 @@ def test_a_stream_that_stalls_is_told_and_subscribed_anew() -> None:
     deadline = session.deadline()
     assert deadline is not None
     assert deadline <= 680.0
-    told, unsubscribe, subscribe = session.tick(680.0)
-    assert said([told], "stalled") == [{"stream": "a", "silence": 80.0, "hopeless": False}]
-    assert [frame(unsubscribe)[1], frame(subscribe)[1]] == [b'{"unsub":["a"]}', b'{"sub":["a"]}']
+    actions = session.tick(680.0)
+    assert said(actions, "stalled") == [{"stream": "a", "silence": 80.0, "hopeless": False}]
+    assert said(actions, "requested") == [{"stream": "a"}]
+    assert [frame(action)[1] for action in actions if isinstance(action, Send)] == [b'{"unsub":["a"]}']
+    answered = received(session, server_frame(TEXT, b'{"ok":"a"}'), 680.1)
+    assert [frame(action)[1] for action in answered if isinstance(action, Send)] == [b'{"sub":["a"]}']
+
+
+def test_a_pace_that_was_learned_is_reported_and_holds_on_the_next_connection() -> None:
+    (learned,) = said(steady().tick(601.0), "pace")
+    assert learned == {"streams": {"a": 1.0, "b": 1.0}}
+    later = started(wanted=("a", "b"), dialect=WATCHED, heartbeat={"kind": "none"}, paces=learned["streams"])
+    for stream in ("a", "b"):
+        received(later, server_frame(TEXT, b'{"ok":"%b"}' % stream.encode()), 1.0)
+    for second in range(1, 70):
+        received(later, server_frame(TEXT, b'{"s":"b"}'), float(second))
+    assert said(later.tick(59.0), "stalled") == []
+    assert said(later.tick(76.0), "stalled") == [{"stream": "a", "silence": 75.0, "hopeless": False}]
 
 
 def test_a_heartbeat_of_a_streams_channel_is_a_sign_of_its_life() -> None:

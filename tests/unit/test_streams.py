@@ -306,12 +306,19 @@ def started(*wanted: Any, dialect: dict[str, Any] = STREAM, **settings: Any) -> 
     return session
 
 
+def confirmed(*wanted: Any, **settings: Any) -> Session:
+    """One whose streams are confirmed."""
+    session = started(*wanted, dialect={**STREAM, "ack": [{"match": {"ok": True}}]}, **settings)
+    received(session, b'{"ok":true}')
+    return session
+
+
 def received(session: Session, *payloads: bytes, opcode: int = TEXT) -> list[Action]:
     return session.received(Reader(1 << 20).feed(b"".join(server_frame(opcode, payload) for payload in payloads)), 1.0)
 
 
 def test_a_stream_is_announced_once_and_before_its_first_messages() -> None:
-    session = started("a", "b")
+    session = confirmed("a", "b")
     first, second, deliver = received(session, b'{"s":"b"}', b'{"s":"a"}', b'{"s":"b"}', b'{"s":"?"}', b"no json")
     assert isinstance(first, Say)
     assert isinstance(second, Say)
@@ -325,7 +332,7 @@ def test_a_stream_is_announced_once_and_before_its_first_messages() -> None:
 
 
 def test_what_the_filter_removes_is_skipped_and_counted_and_what_is_unknown_stays() -> None:
-    session = started("a", "b", filter={"exclude": ("b",)})
+    session = confirmed("a", "b", filter={"exclude": ("b",)})
     say, deliver = received(session, b'{"s":"b"}', b'{"s":"a"}', b'{"s":"b"}', b'{"s":"?"}', b"\xc3\xbc")
     assert isinstance(say, Say)
     assert isinstance(deliver, Deliver)

@@ -25,10 +25,16 @@ def said(steps: Any) -> list[Any]:
     return [(step.event, *step.fields.values()) if isinstance(step, Report) else step for step in steps]
 
 
+def replied(subscriptions: Subscriptions, payload: bytes, now: float = 0.0) -> list[Any] | None:
+    """What a message leads to, without whether it is delivered too; None where it is no answer of ours."""
+    recognised = subscriptions.recognise(Text(payload), now)
+    return None if recognised is None else recognised[0]
+
+
 def test_without_a_dialect_streams_are_frames_and_all_counts_as_restored() -> None:
     subscriptions = Subscriptions(None)
     assert said(subscriptions.restore(["x", {"a": 1}], 0.0)) == [b"x", b'{"a":1}', ("restored", 2, [])]
-    assert subscriptions.recognise(Text(b'{"id":1}')) is None
+    assert replied(subscriptions, (b'{"id":1}')) is None
     assert said(subscriptions.unsubscribe(["x"], 0.0))[0][:2] == ("log", "warning")
 
 
@@ -46,7 +52,7 @@ def test_what_is_not_answered_is_asked_once_more_and_then_rejected() -> None:
         ("rejected", "a@trade", "not answered within 10 s, asked 2 times"),
         ("restored", 0, ["a@trade"]),
     ]
-    assert subscriptions.deadline() is None
+    assert subscriptions.deadline() == 80.0
 
 
 def test_the_time_for_an_answer_begins_when_the_frames_turn_has_come() -> None:
@@ -55,7 +61,7 @@ def test_the_time_for_an_answer_begins_when_the_frames_turn_has_come() -> None:
     assert len(frames) == 100
     assert said(subscriptions.tick(9.9)) == []
     for number in range(1, 21):
-        assert said(subscriptions.recognise(Text(b'{"type":"ack","id":"%d"}' % number)))
+        assert said(replied(subscriptions, (b'{"type":"ack","id":"%d"}' % number)))
     assert subscriptions.deadline() == 20.0  # of the 21st, sent at 10 s
     assert len(said(subscriptions.tick(20.0))) == 1
     assert said(subscriptions.tick(20.4)) == []
@@ -67,14 +73,14 @@ def test_the_late_answer_to_the_first_frame_counts() -> None:
     subscriptions = Subscriptions(bundled("binance"))
     said(subscriptions.restore(["a"], 0.0))
     said(subscriptions.tick(10.0))
-    assert said(subscriptions.recognise(Text(b'{"result":null,"id":1}'))) == [("subscribed", "a"), ("restored", 1, [])]
-    assert subscriptions.recognise(Text(b'{"result":null,"id":2}')) is None
+    assert said(replied(subscriptions, (b'{"result":null,"id":1}'))) == [("subscribed", "a"), ("restored", 1, [])]
+    assert said(replied(subscriptions, b'{"result":null,"id":2}')) == []  # it is an answer, and leads to nothing
 
 
 def test_an_error_that_names_a_stream_by_the_words_in_its_lists_is_about_that_one() -> None:
     subscriptions = Subscriptions(bundled("kraken_futures"))
     said(subscriptions.restore([{"feed": "book", "product_ids": [product]} for product in ("PI_A", "PI_B")], 0.0))
-    (rejected,) = said(subscriptions.recognise(Text(b'{"event":"alert","message":"Bad request: book PI_B"}')))
+    (rejected,) = said(replied(subscriptions, (b'{"event":"alert","message":"Bad request: book PI_B"}')))
     assert rejected == ("rejected", '{"feed":"book","product_ids":["PI_B"]}', "Bad request: book PI_B")
 
 
@@ -149,7 +155,7 @@ def test_the_bundled_dialects_ask_and_understand(
     assert said(subscriptions.restore(wanted, 0.0)) == frames
     seen: list[Any] = []
     for answer in answers:
-        steps = subscriptions.recognise(Text(answer))
+        steps = replied(subscriptions, (answer))
         assert steps is not None
         seen += said(steps)
     assert seen == reports
@@ -159,10 +165,10 @@ def test_the_bundled_dialects_ask_and_understand(
 def test_data_and_answers_to_others_are_not_answers_to_us() -> None:
     subscriptions = Subscriptions(bundled("kraken"))
     said(subscriptions.restore([BOOK], 0.0))
-    assert subscriptions.recognise(Text(b'{"channel":"book","type":"snapshot","data":[]}')) is None
-    assert subscriptions.recognise(Text(b'{"method":"subscribe","result":{},"success":true,"req_id":99}')) is None
-    assert subscriptions.recognise(Text(b"not json")) is None
-    assert subscriptions.recognise(Text(b'{"success":true,"result":{},"req_id":1,"x":"' + b"x" * 20_000 + b'"}')) is None
+    assert replied(subscriptions, (b'{"channel":"book","type":"snapshot","data":[]}')) is None
+    assert replied(subscriptions, (b'{"method":"subscribe","result":{},"success":true,"req_id":99}')) is None
+    assert replied(subscriptions, (b"not json")) is None
+    assert replied(subscriptions, b'{"success":true,"result":{},"req_id":1,"x":"' + b"x" * 20_000 + b'"}') == []
 
 
 def test_a_string_where_the_dialect_wants_a_table_is_rejected_and_the_others_go_on() -> None:
@@ -176,7 +182,7 @@ def test_unsubscribing_is_asked_for_and_its_answer_is_no_event() -> None:
     assert said(subscriptions.unsubscribe(OKX[:1], 0.0)) == [
         b'{"op":"unsubscribe","args":[{"channel":"books","instId":"BTC-USDT"}]}'
     ]
-    assert said(subscriptions.recognise(Text(b'{"event":"unsubscribe","arg":{"channel":"books","instId":"BTC-USDT"}}'))) == []
+    assert said(replied(subscriptions, (b'{"event":"unsubscribe","arg":{"channel":"books","instId":"BTC-USDT"}}'))) == []
     assert not subscriptions.waiting
 
 
@@ -188,12 +194,12 @@ BITFINEX_ACK = b'{"event":"subscribed","channel":"book","chanId":%d,"symbol":"tB
 def test_an_answer_that_gives_a_channel_binds_it_and_the_frame_that_unsubscribes_names_it() -> None:
     subscriptions = Subscriptions(bundled("bitfinex"))
     said(subscriptions.restore([BITFINEX, {"channel": "trades", "symbol": "tBTCUSD"}], 0.0))
-    answer = subscriptions.recognise(Text(BITFINEX_ACK % 17))
+    answer = replied(subscriptions, (BITFINEX_ACK % 17))
     assert answer is not None
     assert said(answer) == [("channel", BITFINEX, "17"), ("subscribed", BITFINEX_NAME)]
     assert subscriptions.channels == {"17": BITFINEX}
     assert said(subscriptions.unsubscribe([BITFINEX], 1.0)) == [b'{"event":"unsubscribe","chanId":17}']
-    assert subscriptions.recognise(Text(b'{"event":"unsubscribed","status":"OK","chanId":17}')) == []
+    assert replied(subscriptions, (b'{"event":"unsubscribed","status":"OK","chanId":17}')) == []
 
 
 def test_row_68_a_channel_whose_id_changed_still_leads_to_its_stream() -> None:
@@ -204,7 +210,7 @@ def test_row_68_a_channel_whose_id_changed_still_leads_to_its_stream() -> None:
         streams.know([BITFINEX])
         said(subscriptions.restore([BITFINEX], 0.0))
         assert streams.find([channel, [1, 2, 3]]) is None
-        assert subscriptions.recognise(Text(BITFINEX_ACK % channel))
+        assert replied(subscriptions, (BITFINEX_ACK % channel))
         found = streams.find([channel, [1, 2, 3]])
         assert found is not None
         assert found.name == BITFINEX_NAME
@@ -218,7 +224,7 @@ def test_channels_travel_to_the_next_owner_of_the_connection() -> None:
 def test_of_a_frame_of_which_only_a_part_was_accepted_the_rest_is_rejected() -> None:
     subscriptions = Subscriptions(bundled("deribit"))
     said(subscriptions.restore(["trades.BTC-PERPETUAL.raw", "nonsense"], 0.0))
-    answer = subscriptions.recognise(Text(b'{"jsonrpc":"2.0","id":1,"result":["trades.BTC-PERPETUAL.raw"]}'))
+    answer = replied(subscriptions, (b'{"jsonrpc":"2.0","id":1,"result":["trades.BTC-PERPETUAL.raw"]}'))
     assert answer is not None
     assert said(answer) == [
         ("subscribed", "trades.BTC-PERPETUAL.raw"),
@@ -232,7 +238,7 @@ def test_an_answer_that_shows_the_whole_set_confirms_what_is_in_it() -> None:
     both = [COINBASE, {"channel": "level2", "product_ids": ["NO-USD"]}]
     said(subscriptions.restore(both, 0.0))
     answer = b'{"channel":"subscriptions","events":[{"subscriptions":{"level2":["BTC-USD"],"heartbeats":["x"]}}]}'
-    steps = subscriptions.recognise(Text(answer))
+    steps = replied(subscriptions, (answer))
     assert steps is not None
     assert said(steps) == [("subscribed", '{"channel":"level2","product_ids":["BTC-USD"]}')]
     assert subscriptions.waiting
@@ -248,30 +254,46 @@ def test_a_frame_that_would_be_too_long_is_split() -> None:
 
 
 def live(seconds: float) -> Subscriptions:
-    return Subscriptions({**bundled("binance"), "subscribe": {**bundled("binance")["subscribe"], "live_timeout": seconds}})
+    return Subscriptions({**bundled("binance")}, live_timeout=seconds)
 
 
-def test_a_stream_that_was_confirmed_and_shows_nothing_is_asked_for_anew_and_then_told() -> None:
+def test_a_stream_that_was_confirmed_and_shows_nothing_is_asked_for_anew_and_then_reported() -> None:
     subscriptions = live(30.0)
     said(subscriptions.restore(["a", "b"], 0.0))
-    assert subscriptions.recognise(Text(b'{"result":null,"id":1}'))
-    subscriptions.confirmed_at(1.0)
-    subscriptions.alive(["a"])
-    assert subscriptions.deadline() == 31.0
-    assert said(subscriptions.tick(31.0)) == [b'{"method":"SUBSCRIBE","params":["b"],"id":2}']
-    assert subscriptions.recognise(Text(b'{"result":null,"id":2}'))
-    subscriptions.confirmed_at(32.0)
-    assert subscriptions.deadline() == 61.0
-    assert said(subscriptions.tick(61.0)) == [("stalled", "b", 60.0, False)]
+    assert replied(subscriptions, b'{"result":null,"id":1}', 1.0)
+    assert said(subscriptions.heard("a", 2.0)) == []
+    assert subscriptions.deadline() == 16.0
+    assert said(subscriptions.tick(15.9)) == []
+    assert said(subscriptions.tick(16.0)) == [b'{"method":"SUBSCRIBE","params":["b"],"id":2}']
+    assert said(replied(subscriptions, b'{"result":null,"id":2}', 16.1)) == []
+    assert said(subscriptions.tick(31.0)) == [("stalled", "b", 30.0, False)]
     assert subscriptions.deadline() is None
+    assert said(subscriptions.tick(10_000.0)) == []
+
+
+def test_a_refusal_of_what_was_asked_for_anew_does_not_reject_what_was_confirmed() -> None:
+    subscriptions = live(30.0)
+    said(subscriptions.restore(["a"], 0.0))
+    assert replied(subscriptions, b'{"result":null,"id":1}', 1.0)
+    assert len(said(subscriptions.tick(16.0))) == 1
+    assert said(replied(subscriptions, b'{"code":2,"msg":"no","id":2}', 16.1)) == []
+    assert said(subscriptions.tick(31.0)) == [("stalled", "a", 30.0, False)]
 
 
 def test_a_stream_that_shows_something_in_time_is_left_alone() -> None:
     subscriptions = live(30.0)
     said(subscriptions.restore(["a"], 0.0))
-    assert subscriptions.recognise(Text(b'{"result":null,"id":1}'))
-    subscriptions.confirmed_at(1.0)
+    assert replied(subscriptions, b'{"result":null,"id":1}', 1.0)
     assert subscriptions.watches
-    subscriptions.alive(["a"])
+    assert said(subscriptions.heard("a", 5.0)) == []
     assert not subscriptions.watches
-    assert said(subscriptions.tick(100.0)) == []
+    assert subscriptions.deadline() is None
+
+
+def test_a_stream_that_may_be_quiet_is_not_waited_for() -> None:
+    dialect = bundled("binance")
+    dialect["subscribe"]["quiet"] = ["*@forceOrder"]
+    subscriptions = Subscriptions(dialect, live_timeout=30.0)
+    said(subscriptions.restore(["btcusdt@forceOrder"], 0.0))
+    assert replied(subscriptions, b'{"result":null,"id":1}', 1.0)
+    assert subscriptions.deadline() is None

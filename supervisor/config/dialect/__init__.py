@@ -97,6 +97,8 @@ def apply_dialect(endpoint: Endpoint, dialect: Mapping[str, Any] | None, *, give
             own |= {"rollover_window"}
         if section == "limits" and not _is_at_home(url, dialect):
             own |= {"connects", "connects_period"}
+        if section == "watchdog" and "live_timeout" in dialect["subscribe"]:
+            theirs["live_timeout"] = float(dialect["subscribe"]["live_timeout"])
         filled[section] = replace(getattr(endpoint, section), **{k: v for k, v in theirs.items() if k not in own})
     return replace(endpoint, url=url, hooks={**dialect.get("hooks", {}), **endpoint.hooks}, **filled)
 

@@ -56,6 +56,10 @@ class Streams:
         included = not include or any(fnmatchcase(name, glob) for glob in include)
         return Stream(name, included and not any(fnmatchcase(name, glob) for glob in exclude))
 
+    def named(self, name: str) -> Stream | None:
+        """The stream of a subscription that is known, by its name."""
+        return self._strings.get(name) or (self._tables[name][1] if name in self._tables else None)
+
     def subscription(self, stream: Stream) -> Subscription:
         """What to subscribe for it."""
         return self._known[stream.name][0]
