@@ -175,7 +175,8 @@ class Frames:
         life = units[0].life
         if len(units) == len(life.units):
             return life.stream
-        return _with_entries(life.stream, self._parts, [unit.entry for unit in units])
+        table: dict[str, Any] = _with_entries(life.stream, self._parts, [unit.entry for unit in units])
+        return table
 
     # frames
 
