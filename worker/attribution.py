@@ -63,8 +63,6 @@ def whose(
             return Meant(found, named=True, alone=True)
         if question is None:
             return Meant(lives=_lives(rule, value, lives, channels))
-    if not pool:
-        return Meant()
     sure = question is not None
     if answer.error:
         whole, partly = named([unit.stream for _, unit in pool], answer.error)
@@ -76,6 +74,8 @@ def whose(
             return Meant([pool[place] for place in whole if pool[place][0] is question], named=True)
         if others := _others(answer.error, pool, lives):
             return Meant(lives=others, late=True)
+    if not pool:
+        return Meant()
     question = question or pool[0][0]
     units = [(question, unit) for unit in question.unanswered]
     if one_each and not answer.error:

@@ -306,9 +306,9 @@ def started(*wanted: Any, dialect: dict[str, Any] = STREAM, **settings: Any) -> 
     return session
 
 
-def confirmed(*wanted: Any, **settings: Any) -> Session:
+def confirmed(*wanted: Any, dialect: dict[str, Any] = STREAM, **settings: Any) -> Session:
     """One whose streams are confirmed."""
-    session = started(*wanted, dialect={**STREAM, "ack": [{"match": {"ok": True}}]}, **settings)
+    session = started(*wanted, dialect={**dialect, "ack": [{"match": {"ok": True}}]}, **settings)
     received(session, b'{"ok":true}')
     return session
 
@@ -341,7 +341,7 @@ def test_what_the_filter_removes_is_skipped_and_counted_and_what_is_unknown_stay
 
 def test_the_text_of_a_rule_is_looked_for_in_the_message_itself() -> None:
     rules = [{"contains": '"s": ', "text": "spaced.{s}"}, {"path": "s"}]
-    session = started("a", "spaced.a", dialect={**STREAM, "stream": rules})
+    session = confirmed("a", "spaced.a", dialect={**STREAM, "stream": rules})
     first, second, deliver = received(session, b'{"s": "a"}', b'{"s":"a"}')
     assert isinstance(first, Say)
     assert isinstance(second, Say)

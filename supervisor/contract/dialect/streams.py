@@ -58,7 +58,7 @@ class Streams:
 
     def named(self, name: str) -> Stream | None:
         """The stream of a subscription that is known, by its name."""
-        return self._strings.get(name) or (self._tables[name][1] if name in self._tables else None)
+        return self._known[name][1] if name in self._known else None
 
     def subscription(self, stream: Stream) -> Subscription:
         """What to subscribe for it."""
