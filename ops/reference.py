@@ -43,6 +43,8 @@ _COMMANDS = [
     ("... --runtime-dir DIR", "where its control socket is, if it was started with another runtime folder"),
     ("wsadapter restart NAME", "a new owner for an endpoint; returns when it is up; also leaves `fatal`"),
     ("wsadapter stop", "stops the supervisor; returns when it has stopped"),
+    ("wsadapter docs", "lists the documents that are installed with it: this one, the runbook, examples ..."),
+    ("wsadapter docs NAME", "prints one, on a terminal through `$PAGER`, `less` or `more`"),
     ("python -m wsadapter.testing serve", "an exchange to test against; `--help` lists what it speaks, and how it misbehaves"),
 ]
 _SIGNALS = [

@@ -1,4 +1,4 @@
-"""The operator's commands: `python -m wsadapter status | restart NAME | stop | run config.toml`.
+"""The operator's commands: `python -m wsadapter status | restart NAME | stop | run config.toml | docs`.
 
 Exit codes: 0 done (`status`: all endpoints that were asked for are up), 1 not done (`status`: some are not up), 2 wrong
 arguments, 3 nothing runs. `run` has those of `python -m wsadapter.supervise`.
@@ -23,7 +23,7 @@ import orjson
 
 from wsadapter import control
 from wsadapter.console import table
-from wsadapter.contract.errors import UnknownEndpoint, WsAdapterError
+from wsadapter.contract.errors import UnknownEndpoint, UsageError, WsAdapterError
 from wsadapter.instance import running, search
 from wsadapter.version import VERSION
 
@@ -41,7 +41,7 @@ _STATUS_CODES: Final = (
 )
 
 
-class _SeveralRun(WsAdapterError):
+class _SeveralRun(UsageError):
     """Which one is meant must be said."""
 
 
@@ -59,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(_ACTIONS[options.action](options))
     except control.NotRunning as error:
         return _fail(f"{error}. {_where_it_was_searched(options)}", NOTHING_RUNS)
-    except _SeveralRun as error:
+    except UnknownEndpoint as error:  # of the supervisor: there may have been one
+        return _fail(error, NOT_DONE)
+    except UsageError as error:
         return _fail(error, USAGE)
     except control.Refused as error:
         known = f" (known: {', '.join(error.known)})" if error.known and str(error.known[0]) not in str(error) else ""
@@ -97,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     restart = add("restart", "give an endpoint a new owner; returns when it is up", patience)
     restart.add_argument("endpoint", metavar="NAME", help="of the endpoint; of a sharded one, all its shards")
     add("stop", "stop the supervisor; returns when it has stopped", patience)
+    docs = actions.add_parser("docs", help="list the documents, or show one", description="List the documents, or show one.")
+    docs.add_argument("document", nargs="?", metavar="NAME", help="which one: without it they are listed")
     actions.add_parser("run", help="run a configuration: the same as python -m wsadapter.supervise", add_help=False)
     return parser
 
@@ -159,7 +163,17 @@ def _stop(options: argparse.Namespace) -> int:
     return DONE
 
 
-_ACTIONS: Final = {"status": _status, "restart": _restart, "stop": _stop}
+def _docs(options: argparse.Namespace) -> int:
+    from wsadapter.console import documents
+
+    if options.document is None:
+        _print(documents.listing())
+    else:
+        documents.show(documents.find(options.document))
+    return DONE
+
+
+_ACTIONS: Final = {"status": _status, "restart": _restart, "stop": _stop, "docs": _docs}
 _COMMANDS: Final = (*_ACTIONS, "run")
 
 
