@@ -177,9 +177,9 @@ class Outbox:
     def _place(self, batch: Batch, position: int, first: int, last: int) -> _Place:
         all_told = last == batch.count
         if not self._tells_all:
-            begin = batch.ends[first - 1] if first else 0
-            return _Place(begin, batch.consumed if all_told else batch.ends[last - 1], shift=-begin)
-        end, tail = batch.ends[last - 1] if not all_told else len(batch.data), 0
+            begin = batch.end_of(first - 1) if first else 0
+            return _Place(begin, batch.consumed if all_told else batch.end_of(last - 1), shift=-begin)
+        end, tail = batch.end_of(last - 1) if not all_told else len(batch.data), 0
         if all_told:
             tail = end - batch.unfinished
         told = self._position - position

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
@@ -417,12 +417,16 @@ class Owner:
         if opened.hook is not None:
             self._uplink.use_hook(opened.hook, self._assignment, self._wakeup)
         resume = self._assignment.resume
-        packed = (self._assignment.dialect or {}).get("payload", {}).get("compression", "")
-        unpacker: Unpacks | None = Unpacker(packed) if packed else None
+        packing = (self._assignment.dialect or {}).get("payload", {})
+        compression = packing.get("compression", "")
+        unpacker: Unpacks | None = Unpacker(compression) if compression else None
         if opened.hooks is not None:
             unpacker = self._use_hooks(opened.hooks) or unpacker
         longest, pace = endpoint.max_message, endpoint.limits.pace
-        self._wire = Wire(connection, max_message=longest, pace=pace, resume=resume, unpacker=unpacker)
+        self._wire = Wire(
+            connection, max_message=longest, pace=pace, resume=resume, unpacker=unpacker,
+            text_in_binary=bool(packing.get("text")), split=_split() if packing.get("split") else None,
+        )  # fmt: skip
         self._session = Session(self._assignment, salt=int.from_bytes(os.urandom(4), "big"))
         self._phase = _Phase.UP
         fields: dict[str, object] = {
@@ -717,3 +721,9 @@ class Owner:
         wire.close()
         self._wire = None
         return True
+
+
+def _split() -> Callable[[Batch], Batch]:
+    from wsadapter.worker.split import split  # most owners never need it
+
+    return split

@@ -34,6 +34,8 @@ _LARGEST_SHORT: Final = 0xFFFF
 _GAP: Final = 64
 """Where in a code the distance begins."""
 _SIZE: Final = (1 << _GAP) - 1
+_ADJACENT: Final = 1 << 2 * _GAP
+"""In a code: the distance is 0, which would make a code look as if it had none."""
 _REMEMBERED: Final = 8192
 """Sizes below this have their fields remembered: a megabyte at most."""
 _SMALL: Final = 16 * 1024
@@ -68,7 +70,7 @@ class _Fields(dict[int, str]):
 
     def __missing__(self, code: int) -> str:
         if code > _LARGEST_SHORT:
-            return field(code >> _GAP, code & _SIZE)
+            return field(code >> _GAP & _SIZE, code & _SIZE)
         made = field(_header_size(code), code)
         if code < _REMEMBERED:
             self[code] = made
@@ -82,8 +84,8 @@ class Batch:
     """What one read completed. Offsets count from the beginning of `data`."""
 
     __slots__ = (
-        "_offsets", "_payloads", "binary", "codes", "consumed", "controls", "data", "end", "fresh", "joined", "unfinished",
-        "violation",
+        "_offsets", "_payloads", "binary", "codes", "consumed", "controls", "data", "end", "first_of", "frame_ends", "fresh",
+        "joined", "unfinished", "violation",
     )  # fmt: skip
 
     def __init__(self, data: bytes, fresh: int = 0) -> None:
@@ -112,6 +114,10 @@ class Batch:
         are needed, besides all of `data`, to go on with a new `Reader`. The end of `data` where nothing is left over."""
         self.violation: Violation | None = None
         """What came after the messages and can't be accepted. Nothing may be fed any more."""
+        self.first_of: dict[int, int] = {}
+        """Messages that came in one frame with those before them = the first of these."""
+        self.frame_ends: dict[int, int] = {}
+        """The last of several messages that came in one frame = where that frame ends."""
         self._offsets: tuple[list[int], list[int]] | None = None
         self._payloads: Sequence[bytes] | None = None
 
@@ -124,7 +130,7 @@ class Batch:
         """Notes a message."""
         gap, size = start - self.end, stop - start
         short = size <= _LARGEST_SHORT and gap == _header_size(size)
-        self.codes.append(size if short else gap << _GAP | size)
+        self.codes.append(size if short else (gap << _GAP or _ADJACENT) | size)
         self.end = stop
 
     def fields(self, first: int, last: int) -> list[str]:
@@ -145,6 +151,10 @@ class Batch:
         """Per message where its payload ends in `data`; for a joined one where its last frame does."""
         return self._found()[1]
 
+    def end_of(self, index: int) -> int:
+        """Where the frame that completed a message ends."""
+        return self.frame_ends.get(index, self.ends[index])
+
     def _found(self) -> tuple[list[int], list[int]]:
         if self._offsets is None:
             at, starts, ends = 0, [], []
@@ -153,7 +163,7 @@ class Batch:
                     at += 2 if code < 126 else 4
                     size = code
                 else:
-                    at += code >> _GAP
+                    at += code >> _GAP & _SIZE
                     size = code & _SIZE
                 starts.append(at)
                 at += size
@@ -226,12 +236,19 @@ class Reader:
     """
 
     def __init__(
-        self, max_message: int, inflater: Inflater | None = None, unpacker: Unpacks | None = None
+        self,
+        max_message: int,
+        inflater: Inflater | None = None,
+        unpacker: Unpacks | None = None,
+        *,
+        text_in_binary: bool = False,
     ) -> None:
-        """`inflater`: where permessage-deflate was agreed upon. `unpacker`: where the peer compresses payloads itself."""
+        """`inflater`: where permessage-deflate was agreed upon. `unpacker`: where the peer compresses payloads itself.
+        `text_in_binary`: a binary message that is UTF-8 text is one, as with an unpacker."""
         self._max_message = max_message
         self._inflater = inflater
         self._unpacker = unpacker
+        self._text_in_binary = text_in_binary or unpacker is not None
         self._fast = max_message > _LARGEST_SHORT
         self._fed = 0  # bytes, over the whole stream
         self._tail = b""  # of the last read: the beginning of a frame
@@ -372,7 +389,7 @@ class Reader:
         data, codes = batch.data, batch.codes
         count = len(codes)
         last_header = len(data) - _SHORT_HEADER.size
-        at = batch.consumed
+        begin = at = batch.consumed
         while at <= last_header:
             first, short, size = _unpack_short_header(data, at)
             if first != _FINAL_BINARY:
@@ -386,7 +403,14 @@ class Reader:
             else:
                 break
         _settle(batch, count, at)
-        batch.binary.extend(range(count, len(codes)))
+        row = range(count, len(codes))
+        if self._text_in_binary:
+            for index in row:
+                size = codes[index] & _SIZE
+                begin += _header_size(size) + size
+                self._note_kind(batch, index, data[begin - size : begin])
+        else:
+            batch.binary.extend(row)
 
     def _compressed_messages(self, batch: Batch) -> None:
         """A row of unfragmented compressed messages with short headers."""
@@ -474,7 +498,7 @@ class Reader:
             batch.joined[batch.count] = self._unpacked(batch, batch.data[start:stop])
             batch.add(stop, stop)
         elif first == _FINAL_BINARY:
-            batch.binary.append(batch.count)
+            self._note_kind(batch, batch.count, batch.data[start:stop])
             batch.add(start, stop)
         elif first == _FINAL_TEXT:
             self._continue_text(batch.data[start:stop], final=True)
@@ -505,18 +529,23 @@ class Reader:
 
     def _unpacked(self, batch: Batch, payload: bytes) -> bytes:
         """A binary message, which is to be the next of the batch: a text, where what is in it is one."""
-        if self._unpacker is None or not payload:
+        if not payload:
             batch.binary.append(batch.count)
             return payload
         try:
-            unpacked = self._unpacker.unpack(payload, self._max_message)
+            unpacked = payload if self._unpacker is None else self._unpacker.unpack(payload, self._max_message)
         except TooLong:
             raise _broken(1009, f"a compressed payload of more than {self._max_message} bytes") from None
         except BadDeflate as bad:
             raise _broken(1007, f"a payload that can't be inflated: {bad}") from None
-        if not is_utf8(unpacked):
+        if not self._text_in_binary or not is_utf8(unpacked):
             batch.binary.append(batch.count)
         return unpacked
+
+    def _note_kind(self, batch: Batch, index: int, payload: bytes) -> None:
+        """A binary message as it came is a text where it is one, and that is asked for."""
+        if not self._text_in_binary or not payload or not is_utf8(payload):
+            batch.binary.append(index)
 
     def _inflated(self, payload: bytes, *, final: bool) -> bytes:
         assert self._inflater is not None

@@ -1,4 +1,7 @@
-"""One read, taken apart: which of its messages go up, in which pieces, as what. Pure."""
+"""One read, taken apart: which of its messages go up, in which pieces, as what. Pure.
+
+Messages that came in one frame stay in one piece: of a frame that was told in part a next owner could not tell the rest.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,9 @@ class Sieve:
     def __init__(self, batch: Batch, *, streams: bool, identities: bool) -> None:
         """`streams`, `identities`: whether messages have one."""
         self._batch = batch
-        self._first = self._filtered = 0
+        self._first = 0
         self._skipped: set[int] = set()
+        self._filtered: set[int] = set()
         self.indexes = [0] * batch.count if streams else None
         """Of the stream of each message."""
         self.identities = [NO_IDENTITY] * batch.count if identities else None
@@ -25,7 +29,8 @@ class Sieve:
     def leave_out(self, at: int, *, filtered: bool = False) -> None:
         """A message does not go up; `filtered`: it is data that nobody wants."""
         self._skipped.add(at)
-        self._filtered += filtered
+        if filtered:
+            self._filtered.add(at)
 
     def mark(self, at: int, index: int) -> None:
         """A message is of this stream."""
@@ -34,8 +39,11 @@ class Sieve:
         self.indexes[at] = index
 
     def cut(self, end: int) -> Iterator[Deliver]:
-        """The piece up to the message `end`, exclusive, if there is one."""
+        """The piece up to the message `end`, exclusive, if there is one. It ends earlier where the frame that brought that
+        message brought others before it."""
+        end = self._batch.first_of.get(end, end)
         if self._first < end:
-            skipped = frozenset(self._skipped)
-            yield Deliver(self._batch, self._first, end, skipped, self._filtered, self.indexes, self.identities)
-            self._first, self._filtered, self._skipped = end, 0, set()
+            skipped = frozenset(at for at in self._skipped if at < end)
+            filtered = len(skipped & self._filtered)
+            yield Deliver(self._batch, self._first, end, skipped, filtered, self.indexes, self.identities)
+            self._first, self._skipped = end, self._skipped - skipped

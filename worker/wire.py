@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from math import inf
 
@@ -35,12 +36,17 @@ class Wire:
         pace: float,
         resume: Resume | None = None,
         unpacker: Unpacks | None = None,
+        text_in_binary: bool = False,
+        split: Callable[[Batch], Batch] | None = None,
     ) -> None:
         """`resume`: what a predecessor had done with it; `connection.first` is then what it left unfinished. `unpacker`:
-        where the peer packs binary payloads itself."""
+        where the peer packs binary payloads itself. `text_in_binary`: see `Reader`. `split`: makes several messages of one,
+        see `worker/split.py`."""
         self._channel = connection.channel
         agreed = connection.deflate
-        self._reader = Reader(max_message, None if agreed is None else Inflater(agreed), unpacker)
+        inflater = None if agreed is None else Inflater(agreed)
+        self._reader = Reader(max_message, inflater, unpacker, text_in_binary=text_in_binary)
+        self._split = split
         self._deflater = None if agreed is None else Deflater(agreed)
         self.refers_back = agreed is not None and not agreed.server_no_context_takeover
         """The peer's compressed messages may refer to earlier ones, which only this process has inflated. What we send needs
@@ -68,7 +74,7 @@ class Wire:
 
     def first(self) -> Batch:
         """What came right behind the handshake."""
-        return self._reader.feed(self._first)
+        return self.parse(self._first)
 
     def receive(self) -> bytes:
         """What one read gives, to be passed to `lone_text` or `parse`; empty where there is nothing to read. Raises `Lost`."""
@@ -97,12 +103,13 @@ class Wire:
         return chunk
 
     def lone_text(self, chunk: bytes) -> int:
-        """See `Reader.lone_text`."""
-        return self._reader.lone_text(chunk)
+        """See `Reader.lone_text`; -1 where a message may be several."""
+        return self._reader.lone_text(chunk) if self._split is None else -1
 
     def parse(self, chunk: bytes) -> Batch:
         """What it completes."""
-        return self._reader.feed(chunk)
+        batch = self._reader.feed(chunk)
+        return batch if self._split is None else self._split(batch)
 
     @property
     def can_outlive(self) -> bool:

@@ -7,6 +7,7 @@ import socket
 import struct
 import time
 from dataclasses import dataclass, field
+from itertools import accumulate
 from unittest.mock import patch
 
 import pytest
@@ -20,10 +21,13 @@ from wsadapter.contract.record import CONTINUES, CorruptRecord, RecordReader, en
 from wsadapter.contract.tcp import CLOSE_WAIT, ESTABLISHED, Counters
 from wsadapter.custody import Announced, HeldConnection, NotResumable, Resumption
 from wsadapter.worker import outbox
+from wsadapter.worker.actions import Deliver
 from wsadapter.worker.channel import PlainChannel
 from wsadapter.worker.outbox import Outbox
 from wsadapter.worker.reader import Batch, Reader
 from wsadapter.worker.sender import Sender
+from wsadapter.worker.sieve import Sieve
+from wsadapter.worker.split import split
 
 LIMIT = 1 << 20
 
@@ -48,13 +52,15 @@ class World:
     position: int = 0
     tail: bytes = b""
     delivered: list[bytes] = field(default_factory=list)
+    splits: bool = False
+    """Whether each element of an array is a message."""
 
     def live(self, reads: list[int], parts: list[int], death: int) -> bool:
         """One owner's life: so many bytes a read, records of so many messages; it dies after `death` bytes of its pipe.
         Whether it came to the end of the stream."""
         pipe, reader = Pipe(), Reader(LIMIT)
         pipe.tell_all(self.position, len(self.tail))
-        hand_over(pipe, reader.feed(self.tail), self.position - len(self.tail), parts)
+        hand_over(pipe, self._apart(reader.feed(self.tail)), self.position - len(self.tail), parts)
         begun = self.taken + (self.position - self.taken)
         seen = begun
         for size in reads:
@@ -63,10 +69,13 @@ class World:
             self.taken = seen  # discarded: all of it was written
             chunk = self.stream[seen : seen + size]
             seen += len(chunk)
-            batch = reader.feed(chunk)
+            batch = self._apart(reader.feed(chunk))
             hand_over(pipe, batch, seen - len(batch.data), parts)
         self.bury(bytes(pipe.written[:death]))
         return self.position == len(self.stream)
+
+    def _apart(self, batch: Batch) -> Batch:
+        return split(batch) if self.splits else batch
 
     def bury(self, written: bytes) -> None:
         records = RecordReader(position=self.position, tail=self.tail)
@@ -79,28 +88,40 @@ class World:
 
 def hand_over(pipe: Pipe, batch: Batch, position: int, parts: list[int]) -> None:
     """As an owner does: in records of some messages each, those that begin with an "s" left out, then the rest of the read."""
-    first, skipped = 0, {i for i in range(batch.count) if batch.payload(i).startswith(b"s")}
-    for part in [*parts, batch.count]:
-        last = min(first + part, batch.count)
-        if last > first:
-            pipe.messages(batch, 1, position, first, last, {i for i in skipped if first <= i < last})
-            first = last
+    sieve = Sieve(batch, streams=False, identities=False)
+    pieces: list[Deliver] = []
+    for at in range(batch.count):
+        if batch.payload(at).startswith((b"s", b'"s')):
+            sieve.leave_out(at)
+    for at in accumulate(parts):
+        pieces += sieve.cut(min(at, batch.count))
+    for piece in [*pieces, *sieve.cut(batch.count)]:
+        pipe.messages(batch, 1, position, piece.first, piece.last, piece.skipped)
     pipe.cover(batch, 1, position)
+
+
+ARRAYS = {
+    b'[1,"s2",[3]]': [b"1", b"[3]"], b' [ {"a": 1.50} ,"s"]\n': [b'{"a": 1.50}'], b'["skipped"]': [], b"[]": [b"[]"],
+    b"[0,": [b"[0,"],
+    b'["' + b"z" * 300 + b'","s",9]': [b'"' + b"z" * 300 + b'"', b"9"],
+}  # fmt: skip
 
 
 @st.composite
 def streams(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
-    """Bytes of a peer, and the messages in them."""
+    """Bytes of a peer, and the messages in them, of which arrays in texts are several."""
     data, messages = b"", []
     for _ in range(draw(st.integers(0, 12))):
-        payload = draw(st.sampled_from([b"", b"a", b"skipped", b"longer message", b"x" * 200, b"y" * 700]))
+        payload = draw(st.sampled_from([b"", b"a", b"skipped", b"longer message", b"x" * 200, b"y" * 700, *ARRAYS]))
         opcode = draw(st.sampled_from([1, 2]))
         cuts = sorted(draw(st.lists(st.integers(0, len(payload)), max_size=3)))
         pieces = [payload[a:b] for a, b in zip([0, *cuts], [*cuts, len(payload)], strict=True)]
         for at, piece in enumerate(pieces):
             data += server_frame(opcode if at == 0 else 0, piece, fin=at == len(pieces) - 1)
             data += draw(st.sampled_from([b"", b"", b"", server_frame(9, b"ping")]))
-        if not payload.startswith(b"s"):
+        if opcode == 1 and payload in ARRAYS:
+            messages += ARRAYS[payload]
+        elif not payload.startswith(b"s"):
             messages.append(payload)
     return data, messages
 
@@ -120,7 +141,7 @@ def test_owners_that_die_anywhere_lose_and_repeat_nothing(
     sent: tuple[bytes, list[bytes]], all_lives: list[tuple[list[int], list[int], int]], repeated: int
 ) -> None:
     data, messages = sent
-    world = World(data)
+    world = World(data, splits=True)
     with patch.object(outbox, "_REPEATED", repeated):
         for reads, parts, death in all_lives:
             if world.live(reads, parts, death):

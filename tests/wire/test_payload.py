@@ -15,7 +15,7 @@ import pytest
 from tests.support.feeds import DEADLINE, SOON, collect, is_event, is_message, messages_of, pid_of, supervise, to_the_end
 from tests.support.rawserver import RawServer, server_frame
 from tests.support.waiting import wait_until
-from wsadapter import Down, Endpoint, Item, Message, Up, capabilities
+from wsadapter import Down, Endpoint, Gap, Item, Message, Up, capabilities
 from wsadapter.testing import Exchange
 
 TEXT, BINARY = 1, 2
@@ -80,6 +80,39 @@ def test_they_survive_their_owner(mine: str) -> None:
             items += collect(feed, lambda item: isinstance(item, Message) and item.json()["n"] == 3)
             assert feed.status()["endpoints"]["x"]["handoffs"] == 1
     assert [message.json()["n"] for message in messages_of(items, "x")] == [1, 2, 3]
+
+
+@pytest.mark.skipif(not capabilities.custody(), reason="needs pidfd and the kernel's counters")
+def test_each_element_of_an_array_is_a_message_also_where_an_owner_dies_within_the_array(mine: str) -> None:
+    split = DIALECT.replace('compression = "gzip"', "text = true, split = true")
+    Path(mine).write_text(split + "gap = [{ contains = '\"n\"', scope = ['s'], value = 'n' }]")
+    items: list[Item] = []
+    with RawServer() as server:
+        endpoint = Endpoint("x", url=server.url, dialect=mine, subscribe=["a", "b"], restart=SOON, timeouts={"close": 0.2})  # type: ignore[arg-type]
+        with to_the_end(items, endpoint, start_method="forkserver") as feed:
+            feed.start()
+            peer = server.accept_websocket()
+            peer.read_frame()
+            array = server_frame(BINARY, b'[{"s":"a","n":2}, {"s": "b", "n": 1.50},\n{"ok":1,"s":"a","n":3}]')
+            peer.send(server_frame(TEXT, b'[{"ok":1},{"s":"a","n":1}]') + server_frame(BINARY, b"\xff[1]") + array[:40])
+            items += collect(feed, lambda item: isinstance(item, Message) and item.data == b"\xff[1]")
+            wait_until(lambda: feed.status()["endpoints"]["x"]["in_custody"], DEADLINE)
+            os.kill(pid_of(feed, "x"), signal.SIGKILL)
+            peer.send(array[40:] + server_frame(TEXT, b'[{"s":"a","n":4},{"s":"a","n":6}]') + server_frame(TEXT, b"[]"))
+            items += collect(feed, lambda item: isinstance(item, Message) and item.data == b"[]")
+            assert feed.status()["endpoints"]["x"]["handoffs"] == 1
+    assert [(message.stream, message.data, message.number) for message in messages_of(items, "x")] == [
+        ("a", b'{"s":"a","n":1}', 1),
+        (None, b"\xff[1]", 2),
+        ("a", b'{"s":"a","n":2}', 3),
+        ("b", b'{"s": "b", "n": 1.50}', 4),
+        ("a", b'{"ok":1,"s":"a","n":3}', 5),
+        ("a", b'{"s":"a","n":4}', 6),
+        ("a", b'{"s":"a","n":6}', 7),
+        (None, b"[]", 8),
+    ]
+    (gap,) = (item for item in items if isinstance(item, Gap))
+    assert (gap.cause, gap.stream, gap.expected, gap.got) == ("sequence", "a", 5, 6)
 
 
 def test_row_59_a_bomb_in_a_payload_is_closed_and_the_next_owner_is_up(mine: str) -> None:
