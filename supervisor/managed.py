@@ -23,7 +23,6 @@ from itertools import count
 from random import random
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any, Protocol, cast
-from urllib.parse import urlsplit
 from weakref import WeakSet
 
 from wsadapter import capabilities, reports
@@ -32,6 +31,7 @@ from wsadapter.changeover import Changeover
 from wsadapter.child import Listener, OwnerChild
 from wsadapter.child_state import State
 from wsadapter.config.interpolate import expand_endpoint
+from wsadapter.connect_time import connect_limit, source_of
 from wsadapter.contract import commands, items, record
 from wsadapter.contract.commands import Assignment, Command, Report
 from wsadapter.contract.endpoint import Endpoint, Subscription
@@ -87,8 +87,6 @@ _RECEIVING = 2.0
 """Seconds without a message after which a connection does not count as receiving."""
 _MEMORY_MARGIN = 1.25
 """Over so many times `watchdog.memory` an owner is killed, whether its successor is ready or not."""
-_DEFAULT_BUDGET = (60, 60.0)
-"""Connects per period to a host that nobody set a limit for."""
 
 
 class Office(Protocol):
@@ -389,15 +387,12 @@ class ManagedEndpoint:
 
     def _connect_limit(self) -> tuple[int, float]:
         """How many connects the host gets in how many seconds."""
-        limits = self.endpoint.limits
-        if limits.connects is not None:
-            return limits.connects, limits.connects_period
-        return (0, 60.0) if _is_loopback(self._host()[0]) else _DEFAULT_BUDGET
+        return connect_limit(self.endpoint, self._host()[0])
 
     def _host(self) -> tuple[str, str]:
         """Of the URL to try next, and what the budget knows it by: an exchange sees hosts and source addresses."""
-        host = urlsplit(self._current_url()).hostname or ""
-        return host, f"{host} {self.endpoint.bind}"
+        source = source_of(self.endpoint, self._current_url())
+        return source.host, f"{source.host} {source.bind}"
 
     def leave_host_alone(self, reason: Reason) -> None:
         """As long as the peer wants that, whoever's turn it is next: it knows hosts and addresses, not endpoints."""
@@ -1002,11 +997,6 @@ def promise() -> Future[None]:
     future: Future[None] = Future()
     future.set_running_or_notify_cancel()
     return future
-
-
-def _is_loopback(host: str) -> bool:
-    """There is nobody to be banned by."""
-    return host == "localhost" or host == "::1" or host.startswith("127.")
 
 
 def _read_all(reason: Reason) -> bool:

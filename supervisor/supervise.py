@@ -25,11 +25,15 @@ from wsadapter.config.hooks import hook_problems
 from wsadapter.config.quantities import duration
 from wsadapter.config.settings import Settings
 from wsadapter.config.show import show
+from wsadapter.connect_time import slow_connects
 from wsadapter.console.demo import demonstration
 from wsadapter.console.init import hand_over_if_init
 from wsadapter.console.logs import LogThread
 from wsadapter.console.runner import CONFIGURATION, EXIT_CODES, STOPPED, Runner
+from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import ConfigError, Problem, UsageError
+from wsadapter.reload import with_dialect
+from wsadapter.shards import capacity, parts
 from wsadapter.version import VERSION
 
 _STDERR: Final = 2
@@ -115,9 +119,18 @@ def _check(options: argparse.Namespace) -> int:
     if options.show:
         sys.stdout.write(show(settings))
         sys.stdout.flush()
+    for line in slow_connects(_connecting(settings)):
+        print(f"{options.config}: {line}", file=sys.stderr)
     count = len(settings.endpoints)
     print(f"{options.config}: no problems, {count} endpoint{'' if count == 1 else 's'}", file=sys.stderr)
     return STOPPED
+
+
+def _connecting(settings: Settings) -> Iterator[Endpoint]:
+    """The endpoints as they connect: with what their dialects say, and as the shards that they make."""
+    for endpoint in settings.endpoints:
+        whole, dialect = with_dialect(endpoint, settings.given)
+        yield from parts(whole, {}, capacity(dialect))
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from wsadapter.arguments import Data, as_list, as_outgoing, as_streams, check_ki
 from wsadapter.child import Listener, OwnerChild
 from wsadapter.config import Settings, check_endpoint, check_supervisor, checked, load
 from wsadapter.config.settings import StartMethod, Strategy
+from wsadapter.connect_time import slow_connects
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.errors import AllFatal, ConfigError, DuplicateEndpoint, SupervisorStopped, UsageError
 from wsadapter.contract.items import Answer, AnyEvent, Batch, ClockStep, Event, Item, Started
@@ -433,7 +434,9 @@ class Supervisor(Public):
     def _apply(self, wanted: dict[str, Endpoint], settings: Settings) -> dict[str, list[str]]:
         self._check_not_stopped()
         self._hook_folder = settings.folder or self._hook_folder
-        return self.roster.apply(wanted, settings.given)
+        changes = self.roster.apply(wanted, settings.given)
+        _warn_of_slow_connects(self.roster.endpoints[name].endpoint for name in changes["added"])
+        return changes
 
     def _entered(self, managed: Kept, *, waits: bool) -> None:
         """For the roster: an endpoint, which `waits` for the end of the one before it."""
@@ -467,6 +470,7 @@ class Supervisor(Public):
     def _begin(self) -> None:
         self._started_at = monotonic()
         self.roster.main.put_event(Started("", 0, time_ns(), self.run, self.name, VERSION))
+        _warn_of_slow_connects(managed.endpoint for managed in self.kept() if managed.state != "up")
         whole.begin(self)
         self._spares.fill()
         self._watch()
@@ -629,6 +633,11 @@ class Supervisor(Public):
                 self._control.dismiss()
             if self._goodbye is not None:
                 self._goodbye.detach()
+
+
+def _warn_of_slow_connects(endpoints: Iterable[Endpoint]) -> None:
+    for line in slow_connects(endpoints):
+        logger.warning("%s", line)
 
 
 def _say_goodbye(reactor: Reactor) -> None:

@@ -31,6 +31,28 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
         assert "Traceback" not in ended.stderr
 
 
+def test_a_connect_limit_that_makes_endpoints_wait_is_told_with_the_arithmetic(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "a.toml", dict.fromkeys("abc", "ws://127.0.0.1:1/"))
+    config.write_text("[defaults]\nlimits = { connects = 1, connects_period = 60 }\n" + config.read_text())
+    ended = supervise(tmp_path, str(config), "--check")
+    assert ended.returncode == 0
+    text = "3 endpoints connect to 127.0.0.1: at most 1 in 60 s (limits.connects), so the last one connects after about 2 min"
+    assert text in ended.stderr
+
+
+def test_the_limit_of_a_dialect_and_the_shards_that_it_makes_count(tmp_path: Path) -> None:
+    config = tmp_path / "a.toml"
+    tables = "".join(f'[endpoints.e{number}]\ndialect = "bitfinex"\n' for number in range(60))
+    config.write_text(tables)
+    ended = supervise(tmp_path, str(config), "--check")
+    assert ended.returncode == 0
+    assert "60 endpoints connect to api-pub.bitfinex.com: at most 20 in 60 s" in ended.stderr
+    config.write_text('[endpoints.e]\ndialect = "bitfinex"\nsubscribe_file = "s"\n')
+    (tmp_path / "s").write_text("\n".join(f'{{"channel": "ticker", "symbol": "t{number}"}}' for number in range(1500)))
+    ended = supervise(tmp_path, str(config), "--check")
+    assert "60 endpoints connect to api-pub.bitfinex.com: at most 20 in 60 s" in ended.stderr
+
+
 def test_show_prints_the_effective_settings_without_secrets(tmp_path: Path) -> None:
     config = write_config(tmp_path / "a.toml", {"a": "ws://me:hunter2@127.0.0.1:1/?token=hunter2"})
     ended = supervise(tmp_path, str(config), "--check", "--show")

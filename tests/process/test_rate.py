@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import signal
@@ -321,3 +322,15 @@ def _descriptors() -> int:
 def _family() -> int:
     """Children, theirs, and zombies among them."""
     return len(psutil.Process().children(recursive=True))
+
+
+def test_a_connect_limit_that_makes_endpoints_wait_is_told_once_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
+    limits = {"connects": 1, "connects_period": 60.0}
+    with caplog.at_level(logging.WARNING, "wsadapter"), Exchange() as ex:
+        url = ex.endpoint("a").url
+        with Supervisor([Endpoint(name, url=url, limits=limits) for name in "abc"], spares=0) as feed:  # type: ignore[arg-type]
+            wait_until(lambda: any(e["state"] == "up" for e in feed.status()["endpoints"].values()), DEADLINE)
+    told = [record.getMessage() for record in caplog.records if "limits.connects" in record.getMessage()]
+    assert told == [
+        "3 endpoints connect to 127.0.0.1: at most 1 in 60 s (limits.connects), so the last one connects after about 2 min"
+    ]
