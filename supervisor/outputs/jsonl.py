@@ -7,78 +7,27 @@ counts whole lines that the kernel has taken, so that after an error nobody has 
 
 from __future__ import annotations
 
-import os
-import select
-import stat
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 from wsadapter.contract.items import Batch, Event, Gap, Started
 from wsadapter.outputs import OutputFailed
+from wsadapter.outputs.files import OpenFiles, Sink, allowed_files
 from wsadapter.outputs.lines import batch_lines, event_line, last_received_at
 from wsadapter.outputs.paths import PathTemplate
 
 STDOUT: Final = "-"
-MOST_OPEN_FILES: Final = 64
-_ENOUGH: Final = 256 * 1024
 _TAIL: Final = 1024 * 1024
 _STDOUT_FD: Final = 1
-
-
-class _Sink:
-    """One open file with the lines that wait for it."""
-
-    def __init__(self, path: str, fd: int, *, owned: bool) -> None:
-        self.path = path
-        self._fd = fd
-        self._owned = owned
-        self._waiting: list[bytes] = []
-        self._size = 0
-
-    def add(self, lines: bytes) -> bool:
-        """Keep them; True says that it is time to write."""
-        self._waiting.append(lines)
-        self._size += len(lines)
-        return self._size >= _ENOUGH
-
-    def drain(self) -> Iterator[int]:
-        """Write what waits; yields after each write how many lines it completed. Raises `OSError`."""
-        data = memoryview(b"".join(self._waiting))
-        self._waiting.clear()
-        self._size = 0
-        while data:
-            taken = self._write(data)
-            completed = bytes(data[:taken]).count(b"\n")
-            data = data[taken:]
-            if data:
-                self._waiting = [bytes(data)]
-            else:
-                self._waiting.clear()
-            yield completed
-
-    def _write(self, data: memoryview) -> int:
-        while True:
-            try:
-                return os.write(self._fd, data)
-            except BlockingIOError:  # standard output may be a pipe that somebody else made non-blocking
-                poller = select.poll()
-                poller.register(self._fd, select.POLLOUT)
-                poller.poll()
-
-    def close(self) -> None:
-        """Only the descriptor: what waits is drained before. Standard output stays open."""
-        if self._owned:
-            self._owned = False
-            os.close(self._fd)
 
 
 class JsonLines:
     """The JSON lines output. Not thread-safe. After an `OutputFailed` every call but `close` raises it again."""
 
-    def __init__(self, path: str = STDOUT, *, most_open_files: int = MOST_OPEN_FILES) -> None:
+    def __init__(self, path: str = STDOUT, *, most_open_files: int | None = None) -> None:
         """`path`: "-" is standard output; `{endpoint}` and strftime fields (UTC) are filled in, by each item's own time.
+        `most_open_files`: at a time; None: a quarter of what the process may have open.
 
         A path that is always the same file is opened at once: raises `OutputFailed` where that fails.
         """
@@ -87,15 +36,22 @@ class JsonLines:
         self._accepted = 0
         self._path = path
         self._template = PathTemplate(path)
-        self._most = most_open_files
-        self._open: OrderedDict[str, _Sink] = OrderedDict()
+        self._files = OpenFiles(allowed_files() if most_open_files is None else most_open_files)
+        self._sinks: dict[str, Sink] = {}
+        """By path."""
+        self._full: dict[Sink, None] = {}
+        """Those for which lines wait, in the order of their first lines."""
+        self._period, self._newest = self._template.dated, 0
+        """The path's date of the newest item, and the time of the first item of it."""
+        self._turned = False
+        """Files of other dates may be open."""
         self._started: Started | None = None
         self._current: dict[str, str] = {}
         self._failed: OutputFailed | None = None
         if path == STDOUT:
-            self._open[STDOUT] = _Sink(STDOUT, _STDOUT_FD, owned=False)
+            self._sinks[STDOUT] = Sink(STDOUT, self._period, fd=_STDOUT_FD)
         elif not (self._template.by_endpoint or self._template.by_time):
-            self._sink(self._template.fill("", 0))
+            self._open(self._sink(self._template.fill("", 0), self._period))
 
     # -- writing -----------------------------------------------------------------------------------------------------------
 
@@ -123,17 +79,24 @@ class JsonLines:
         if self._started is not None and endpoint not in self._current:
             lines, count = event_line(self._started) + lines, count + 1
         self._accepted += count
-        path = self._template.fill(endpoint, at)
+        path, period = self._template.fill(endpoint, at), self._template.dated
+        if period != self._period:
+            self._turn(period, at)
         self._current[endpoint] = path
-        sink = self._sink(path)
+        sink = self._sink(path, period)
+        self._full[sink] = None
         if sink.add(lines):
             self._drain(sink)
+            del self._full[sink]
 
     def flush(self) -> None:
-        """Hand all that waits to the kernel. Raises `OutputFailed`."""
+        """Hand all that waits to the kernel, and close the files of an hour or a day that is over. Raises `OutputFailed`."""
         self._raise_failure()
-        for sink in self._open.values():
+        for sink in self._full:
             self._drain(sink)
+        self._full.clear()
+        if self._turned:
+            self._retire()
 
     def close(self) -> None:
         """Flush and close. Raises `OutputFailed` unless that was raised before; the files are closed all the same."""
@@ -141,14 +104,21 @@ class JsonLines:
             if self._failed is None:
                 self.flush()
         finally:
-            while self._open:
-                self._open.popitem()[1].close()
+            while self._sinks:
+                self._files.close(self._sinks.popitem()[1])
 
     def _raise_failure(self) -> None:
         if self._failed is not None:
             raise self._failed
 
-    def _drain(self, sink: _Sink) -> None:
+    def _open(self, sink: Sink) -> None:
+        try:
+            self._files.open(sink)
+        except OSError as error:
+            raise self._fail(sink.path, error) from error
+
+    def _drain(self, sink: Sink) -> None:
+        self._open(sink)
         try:
             for completed in sink.drain():
                 self.written += completed
@@ -161,26 +131,25 @@ class JsonLines:
 
     # -- files -------------------------------------------------------------------------------------------------------------
 
-    def _sink(self, path: str) -> _Sink:
-        if sink := self._open.get(path):
-            self._open.move_to_end(path)
-            return sink
-        if self._path == STDOUT:
-            return self._open[STDOUT]
-        while len(self._open) >= self._most:
-            _, oldest = self._open.popitem(last=False)
-            self._drain_and_close(oldest)
-        try:
-            sink = self._open[path] = _Sink(path, _open_to_append(path), owned=True)
-        except OSError as error:
-            raise self._fail(path, error) from error
+    def _sink(self, path: str, period: str) -> Sink:
+        sink = self._sinks.get(path)
+        if sink is None:
+            sink = self._sinks[path] = Sink(path, period)
         return sink
 
-    def _drain_and_close(self, sink: _Sink) -> None:
-        try:
-            self._drain(sink)
-        finally:
-            sink.close()
+    def _turn(self, period: str, at: int) -> None:
+        """An item of another period comes. What is late belongs to a file that is closed again at the next flush."""
+        self._turned = True
+        if at > self._newest:
+            self._period, self._newest = period, at
+
+    def _retire(self) -> None:
+        """Close the files of other periods than the newest item's; nothing waits for them."""
+        self._turned = False
+        for path, sink in list(self._sinks.items()):
+            if sink.period != self._period:
+                self._files.close(sink)
+                del self._sinks[path]
 
     # -- going on in older files -------------------------------------------------------------------------------------------
 
@@ -208,31 +177,6 @@ class JsonLines:
 def continuation_gaps(continued: Mapping[str, int | None], *, at: int, epoch: int = 1) -> list[Gap]:
     """The gaps that a new run begins with where it goes on in older files, one for each of `continued`; `at` is now, in ns."""
     return [Gap(endpoint, epoch, at, "supervisor_restarted", last, None) for endpoint, last in continued.items()]
-
-
-def _open_to_append(path: str) -> int:
-    """The descriptor; parents are made, and a torn last line is ended."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    flags = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-    kind = _kind_of(path)
-    if kind is not None and not stat.S_ISREG(kind):
-        return os.open(path, flags | os.O_WRONLY)  # a named pipe or a device: nothing in it to look at
-    fd = os.open(path, flags | os.O_RDWR, 0o666)
-    try:
-        size = os.fstat(fd).st_size
-        if size and os.pread(fd, 1, size - 1) != b"\n":
-            os.write(fd, b"\n")
-    except OSError:
-        os.close(fd)
-        raise
-    return fd
-
-
-def _kind_of(path: str) -> int | None:
-    try:
-        return Path(path).stat().st_mode
-    except FileNotFoundError:
-        return None
 
 
 def _read_tail(file: Path) -> bytes:

@@ -44,15 +44,16 @@ class PathTemplate:
         self.by_time = any(field != "%" for field in _PERCENT.findall(template))
         """Whether the file changes with the time."""
         self._second = -1
-        self._dated = template if "%" not in template else ""
+        self.dated = "" if self.by_time else template.replace("%%", "%")
+        """With the date of the last `fill` filled in, and the endpoint not."""
 
     def fill(self, endpoint: str, at: int) -> str:
         """The path for `endpoint` at `at` (wall-clock ns)."""
-        if "%" in self._template and at // _SECOND != self._second:
+        if self.by_time and at // _SECOND != self._second:
             self._second = at // _SECOND
             moment = datetime.fromtimestamp(self._second, UTC)
-            self._dated = _PERCENT.sub(lambda found: moment.strftime(found[0]), self._template)
-        return self._dated.replace(ENDPOINT, endpoint) if self.by_endpoint else self._dated
+            self.dated = _PERCENT.sub(lambda found: moment.strftime(found[0]), self._template)
+        return self.dated.replace(ENDPOINT, endpoint) if self.by_endpoint else self.dated
 
     def series(self, endpoint: str) -> list[Path]:
         """The files there are of `endpoint`, of whatever time; the newest last."""

@@ -6,6 +6,7 @@ import base64
 import errno
 import json
 import os
+import resource
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from wsadapter.contract import items
 from wsadapter.contract.items import Batch
 from wsadapter.contract.reasons import Reason
 from wsadapter.outputs import NullOutput, OutputFailed, open_output
+from wsadapter.outputs import files as files_module
+from wsadapter.outputs.files import Sink
 from wsadapter.outputs.jsonl import JsonLines, continuation_gaps
 from wsadapter.outputs.lines import batch_lines, event_line, is_json_line
 from wsadapter.outputs.paths import PathTemplate, check_path
@@ -193,12 +196,89 @@ def test_endpoint_and_time_choose_the_file(tmp_path: Path) -> None:
 def test_no_more_files_are_open_than_allowed(tmp_path: Path) -> None:
     before = open_files()
     out = JsonLines(str(tmp_path / "{endpoint}"), most_open_files=3)
-    for number in range(20):
-        out.write_batch(batch(b"1", endpoint=f"e{number}"))
-    assert open_files() <= before + 3
+    for turn in range(3):
+        for number in range(20):
+            out.write_batch(batch(b"1", endpoint=f"e{number}"))
+            if turn:
+                out.flush()
+            assert open_files() <= before + 3
     out.close()
     assert open_files() == before
-    assert (out.written, len(list(tmp_path.iterdir()))) == (20, 20)
+    assert out.written == 60
+    assert [len(lines_of(file)) for file in tmp_path.iterdir()] == [3] * 20
+
+
+@pytest.mark.parametrize(("files", "most", "opened"), [(300, None, 300), (60, 50, 60 + 10 * 60 * 0.6), (60, 1000, 60)])
+def test_a_file_is_opened_once_where_the_process_may_have_it_open_and_seldom_where_it_may_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int, most: int | None, opened: float
+) -> None:
+    """They take turns, which is the worst order for who closes the least recently used one."""
+    opens, open_to_append = [], files_module._open_to_append
+    monkeypatch.setattr(files_module, "_open_to_append", lambda path: (opens.append(path), open_to_append(path))[1])
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (2000, 2000))
+    out = JsonLines(str(tmp_path / "{endpoint}"), most_open_files=most)
+    for _ in range(11):
+        for number in range(files):
+            out.write_batch(batch(b"1", endpoint=f"e{number}"))
+            out.flush()
+    out.close()
+    assert files <= len(opens) <= opened
+    assert out.written == 11 * files
+
+
+def test_a_flush_writes_to_files_for_which_lines_wait_and_looks_at_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drained, drain = [], Sink.drain
+    monkeypatch.setattr(Sink, "drain", lambda sink: (drained.append(sink.path), drain(sink))[1])
+    out = JsonLines(str(tmp_path / "{endpoint}"))
+    for name in ("a", "b", "c", "a"):
+        out.write_batch(batch(b"1", endpoint=name))
+    out.flush()
+    out.write_batch(batch(b"1", endpoint="b"))
+    out.flush()
+    out.flush()
+    out.close()
+    assert [Path(path).name for path in drained] == ["a", "b", "c", "b"]
+
+
+def test_the_files_of_an_hour_that_is_over_are_closed_at_the_next_flush(tmp_path: Path) -> None:
+    before = open_files()
+    out = JsonLines(str(tmp_path / "{endpoint}-%H"))
+    for name in ("a", "b", "quiet"):
+        out.write_batch(batch(b"1", endpoint=name))
+    out.flush()
+    assert open_files() == before + 3
+    for name in ("a", "b", "late"):
+        out.write_batch(batch(b"2", endpoint=name, at=NOON + HOUR))
+    out.write_batch(batch(b"3", endpoint="a"))  # it was received before the others
+    out.flush()
+    assert open_files() == before + 3
+    out.write_batch(batch(b"4", endpoint="late"))
+    out.flush()
+    assert open_files() == before + 3
+    out.close()
+    assert [line["data"] for line in lines_of(tmp_path / "a-12")] == [1, 3]
+    names = sorted(file.name for file in tmp_path.iterdir())
+    assert names == ["a-12", "a-13", "b-12", "b-13", "late-12", "late-13", "quiet-12"]
+
+
+def test_where_the_process_may_open_no_more_files_another_one_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, open_to_append = open_files(), files_module._open_to_append
+
+    def scarce(path: str) -> int:
+        if open_files() >= before + 2:
+            raise OSError(errno.EMFILE, "too many")
+        return open_to_append(path)
+
+    monkeypatch.setattr(files_module, "_open_to_append", scarce)
+    out = JsonLines(str(tmp_path / "{endpoint}"))
+    for number in range(5):
+        out.write_batch(batch(b"1", endpoint=f"e{number}"))
+    out.close()
+    assert len(list(tmp_path.iterdir())) == 5
 
 
 @pytest.mark.parametrize(
