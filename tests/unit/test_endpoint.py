@@ -17,6 +17,8 @@ from wsadapter.contract.endpoint import RATIOS, SECTIONS, SIZES
 from wsadapter.contract.masking import MASK, mask_setting
 from wsadapter.contract.meanings import meanings_of
 
+pytestmark = pytest.mark.version
+
 SECRET = "hunter2"
 
 

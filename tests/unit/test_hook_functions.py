@@ -18,6 +18,8 @@ from wsadapter.contract.hooks import SIGNATURES, HookError, keywords_of, load_fu
 from wsadapter.worker import hooks as documented
 from wsadapter.worker.decode import load_hook
 
+pytestmark = pytest.mark.version
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -22,6 +22,8 @@ from wsadapter.aio import AsyncSupervisor
 from wsadapter.contract.public import Public
 from wsadapter.pool import AsyncPool
 
+pytestmark = pytest.mark.version
+
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 URL = "ws://127.0.0.1:9/"
 LONG = b"x" * 5_000_000
