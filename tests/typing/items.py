@@ -15,6 +15,7 @@ from wsadapter import (
     Item,
     LateAnswer,
     Message,
+    Notice,
     Rejected,
     Restored,
     Stalled,
@@ -35,7 +36,7 @@ def complete(item: Item) -> str:
             return "connection"
         case Subscribed(stream=stream) | Rejected(stream=stream):
             return stream
-        case Restored() | Stalled() | LateAnswer() | Fatal():
+        case Restored() | Stalled() | LateAnswer() | Fatal() | Notice():
             return "other"
         case _:
             assert_never(item)
@@ -45,7 +46,7 @@ def incomplete(item: Item) -> None:
     match item:
         case Message() | Gap() | Dropped() | Up() | Down() | Started() | ClockStep() | Subscribed() | Rejected() | Restored():
             return
-        case Stalled() | LateAnswer():
+        case Stalled() | LateAnswer() | Notice():
             return
         case _:
             assert_never(item)  # type: ignore[arg-type]  # Fatal has no case
