@@ -1,0 +1,179 @@
+"""Drives a session through a conversation, see the package."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from tests.support.rawserver import server_frame
+from wsadapter.config.dialect import apply_dialect, load_dialect
+from wsadapter.contract.commands import Assignment
+from wsadapter.contract.dialect.paths import MISSING, look_up, matches
+from wsadapter.contract.dialect.templates import stream_name
+from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.reasons import Reason
+from wsadapter.contract.record import ANSWER
+from wsadapter.worker.actions import Action, Deliver, Leave, Say, Send, Sign
+from wsadapter.worker.frames import BINARY, TEXT, apply_mask
+from wsadapter.worker.reader import Reader
+from wsadapter.worker.session import Session
+
+_WITHIN = re.compile(r"\$\.([A-Za-z0-9_.-]+?)\$")
+_MOST_TURNS = 10_000
+
+
+@dataclass
+class Outcome:
+    """What came out."""
+
+    delivered: list[tuple[str, str]] = field(default_factory=list)
+    """Text and stream of each message."""
+    sent: list[str] = field(default_factory=list)
+    events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    down: Reason | None = None
+
+    def of(self, event: str, key: str) -> list[Any]:
+        """What the reports of this kind say."""
+        return [fields[key] for kind, fields in self.events if kind == event]
+
+
+class Conversation:
+    """One connection. `login` fills the dialect's [login]; what it signs is a made-up table or text."""
+
+    def __init__(self, case: Mapping[str, Any]) -> None:
+        self._case = case
+        dialect = load_dialect(case["dialect"])
+        plain = Endpoint("x", dialect=case["dialect"], login=case.get("login", {}), **case.get("settings", {}))
+        self.endpoint = apply_dialect(plain, dialect)
+        assignment = Assignment(
+            endpoint=self.endpoint, epoch=1, url="wss://x/", dialect=dialect, wanted=tuple(case.get("subscribe", ()))
+        )
+        self.session = Session(assignment, salt=1)
+        self._reader = Reader(self.endpoint.max_message)
+        self._streams: list[str] = [""]
+        self._said: Counter[int] = Counter()
+        self.now = 0.0
+        self.out = Outcome()
+
+    def run(self) -> Outcome:
+        """The whole of it."""
+        self._carry_out(self.session.start({}, self.now))
+        for text in self._case.get("welcome", ()):
+            self._say(text)
+        self._until_quiet()
+        for what in self._case.get("sends", ()):
+            if isinstance(what, int | float):
+                self._until(self.now + what)
+            else:
+                self._say(what)
+        self._until(self.now + self._case.get("wait", 0.0))
+        return self.out
+
+    def _until_quiet(self) -> None:
+        """Until nothing is unanswered, or a minute has gone."""
+        self._until(self.now + 1.1)
+        end = self.now + 60.0
+        while self.session._subscriptions.waiting and self.now < end and not self.session.ended:
+            self._until(self.now + 1.0)
+
+    def _until(self, end: float) -> None:
+        for _ in range(_MOST_TURNS):
+            due = self.session.deadline()
+            if due is None or due > end or self.session.ended:
+                self.now = max(self.now, end)
+                return
+            self.now = max(self.now, due)
+            self._carry_out(self.session.tick(self.now))
+        raise AssertionError("it never comes to rest")
+
+    def _say(self, text: str) -> None:
+        if not self.session.ended:
+            opcode = BINARY if self._case.get("binary") else TEXT
+            self._carry_out(self.session.received(self._reader.feed(server_frame(opcode, text.encode())), self.now))
+
+    def _carry_out(self, actions: Iterable[Action]) -> None:
+        for action in list(actions):
+            match action:
+                case Send(frame):
+                    self._sent(frame)
+                case Sign(frame):
+                    self._carry_out(self.session.signed(self._signature(frame), self.now))
+                case Say(report):
+                    self.out.events.append((report.event, report.fields))
+                    if report.event == "stream":
+                        self._streams.append(str(report.fields["name"]))
+                case Deliver():
+                    self._delivered(action)
+                case Leave(reason):
+                    self.out.down = reason
+
+    def _signature(self, frame: Mapping[str, Any]) -> dict[str, Any]:
+        from wsadapter.contract.dialect.templates import sign
+
+        signature = self._case.get("signature", {"sign": "made up"})
+        signed: dict[str, Any] = sign(dict(frame), signature)
+        return signed
+
+    def _delivered(self, action: Deliver) -> None:
+        for at in range(action.first, action.last):
+            index = action.streams[at] if action.streams is not None else 0
+            if at not in action.skipped and index != ANSWER:
+                self.out.delivered.append((action.batch.payload(at).decode(), self._streams[index]))
+
+    def _sent(self, frame: bytes) -> None:
+        if frame[0] & 0x0F != TEXT:
+            return
+        text = _payload(frame).decode()
+        self.out.sent.append(text)
+        for answer in self._answers(text):
+            self._say(answer)
+
+    def _answers(self, text: str) -> Sequence[str]:
+        try:
+            value = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            value = None
+        for place, rule in enumerate(self._case.get("answers", ())):
+            times = rule.get("times", 0)
+            if times and self._said[place] >= times:
+                continue
+            if matches(value, rule.get("when", {})) and rule.get("has", "") in text and rule.get("lacks", "\0") not in text:
+                self._said[place] += 1
+                return [_filled(one, value) for one in rule.get("say", ())]
+        return ()
+
+
+def _filled(text: str, value: Any) -> str:
+    def whole(found: re.Match[str]) -> str:
+        return orjson.dumps(_at(value, found[1])).decode()
+
+    def within(found: re.Match[str]) -> str:
+        said = _at(value, found[1])
+        return said if isinstance(said, str) else orjson.dumps(said).decode()
+
+    return re.sub(r'"\$\.([A-Za-z0-9_.-]+)"', whole, _WITHIN.sub(within, text))
+
+
+def _at(value: Any, path: str) -> Any:
+    found = look_up(value, path)
+    assert found is not MISSING, f"the client's frame has nothing at {path}: {value}"
+    return found
+
+
+def _payload(frame: bytes) -> bytes:
+    size, at = frame[1] & 0x7F, 2
+    if size == 126:
+        size, at = int.from_bytes(frame[2:4], "big"), 4
+    elif size == 127:
+        size, at = int.from_bytes(frame[2:10], "big"), 10
+    return apply_mask(frame[at + 4 : at + 4 + size], frame[at : at + 4])
+
+
+def name_of(stream: Any) -> str:
+    """A stream as messages name it."""
+    return "" if stream == "" else stream_name(stream)

@@ -1,0 +1,53 @@
+"""What exchanges say, and what must come out of it: the cases in tests/support/conversations, one file a dialect."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.conversations.driver import Conversation, name_of
+
+FOLDER = Path(__file__).parent.parent / "support" / "conversations"
+_KNOWN = {
+    "name", "source", "why", "guess", "subscribe", "login", "settings", "signature", "welcome", "answers", "sends", "binary",
+    "wait", "streams", "delivered", "rejected", "gaps", "stalled", "notices", "down", "sent", "subscribed", "never_sent",
+}  # fmt: skip
+
+
+def cases() -> list[Any]:
+    found = []
+    for file in sorted(FOLDER.glob("*.toml")):
+        for case in tomllib.loads(file.read_text())["case"]:
+            assert case.keys() <= _KNOWN, f"{file.name}, {case['name']}: {case.keys() - _KNOWN}"
+            assert case.get("source") or case.get("guess"), f"{file.name}, {case['name']}: where is it from?"
+            found.append(pytest.param({**case, "dialect": file.stem}, id=f"{file.stem}: {case['name']}"))
+    return found
+
+
+@pytest.mark.parametrize("case", cases())
+def test_what_must_come_out_comes_out(case: dict[str, Any]) -> None:
+    out = Conversation(case).run()
+    texts = [what for what in case.get("sends", ()) if isinstance(what, str)]
+    wanted = list(zip(case.get("delivered", texts), map(name_of, case.get("streams", ())), strict="streams" in case))
+    if "streams" in case:
+        assert out.delivered == wanted
+    else:
+        assert [text for text, _ in out.delivered] == case.get("delivered", texts)
+    assert out.of("rejected", "stream") == list(map(name_of, case.get("rejected", ())))
+    assert len(out.of("gap", "cause")) == case.get("gaps", 0)
+    assert out.of("stalled", "stream") == list(map(name_of, case.get("stalled", ())))
+    assert out.of("peer_error", "text") == case.get("notices", [])
+    if "subscribed" in case:
+        assert sorted(out.of("subscribed", "stream")) == sorted(map(name_of, case["subscribed"]))
+    if "down" in case:
+        assert out.down is not None
+        assert (out.down.kind, case["down"][1] in out.down.text) == (case["down"][0], True), out.down
+    else:
+        assert out.down is None, out.down
+    for text in case.get("sent", ()):
+        assert text in out.sent
+    for text in case.get("never_sent", ()):
+        assert not any(text in sent for sent in out.sent), out.sent
