@@ -455,8 +455,10 @@ class Session:
             self.heartbeat.beaten(now)
         if found.reply is not None and self.open:
             yield Send(encode_frame(TEXT, found.reply), urgent=True)
-        if found.notice is not None:
+        if found.notice is not None and found.reconnects:
             yield from self._asked_to_reconnect(found.notice)
+        elif found.notice is not None:
+            yield Say(self._without_secrets(Report(event="peer_error", fields={"text": found.notice})))
 
     def _asked_to_reconnect(self, text: str) -> Iterator[Action]:
         """Once for each connection."""

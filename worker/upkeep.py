@@ -26,7 +26,9 @@ class Found(NamedTuple):
     reply: bytes | None = None
     """The text to answer with, at once."""
     notice: str | None = None
-    """The peer asks us to reconnect, in these words."""
+    """The peer says this to people."""
+    reconnects: bool = False
+    """With `notice`: it asks us to reconnect."""
 
 
 class _Rule(NamedTuple):
@@ -74,7 +76,8 @@ class Upkeep:
 def _rules(dialect: Mapping[str, Any]) -> Iterator[_Rule]:
     """The first that fits counts: what asks for something before what is only left out."""
     for rule in dialect.get("notice", []):
-        yield _Rule(rule["contains"].encode(), rule["match"], Found(), text=rule.get("text", ""))
+        found = Found(reconnects=bool(rule.get("reconnect", True)))
+        yield _Rule(rule["contains"].encode(), rule["match"], found, text=rule.get("text", ""))
     for rule in dialect.get("answer", []):
         yield _Rule(rule["contains"].encode(), rule["match"], Found(heartbeat=True), frame=rule["frame"])
     for rule in dialect.get("housekeeping", []):

@@ -104,7 +104,7 @@ def _check_ready(tables: Any) -> Found:
 
 
 def _check_notice(tables: Any) -> Found:
-    yield from _check_texts("notice", tables, {"text": shapes.text})
+    yield from _check_texts("notice", tables, {"text": shapes.text, "reconnect": shapes.false})
 
 
 def _check_gap(tables: Any) -> Found:

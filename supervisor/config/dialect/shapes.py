@@ -111,6 +111,11 @@ def true(value: Any) -> str:
     return "" if value is True else f"expected true, or leave it out, got {got(value)}"
 
 
+def false(value: Any) -> str:
+    """The opposite of what holds where it is left out."""
+    return "" if value is False else f"expected false, or leave it out, got {got(value)}"
+
+
 def count(value: Any) -> str:
     """From 1 on."""
     good = isinstance(value, int) and not isinstance(value, bool) and value >= 1
