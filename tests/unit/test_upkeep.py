@@ -62,7 +62,7 @@ def test_what_an_exchange_asks_is_answered(dialect: str) -> None:
 @pytest.mark.parametrize("dialect", NOTICES)
 def test_a_notice_is_known_with_its_words(dialect: str) -> None:
     said, words = NOTICES[dialect]
-    assert of(dialect).judge(Text(said)) == Found(notice=words)
+    assert of(dialect).judge(Text(said)) == Found(notice=words, reconnects=True)
 
 
 def test_each_rule_of_a_bundled_dialect_is_covered_here() -> None:
