@@ -1,7 +1,7 @@
 """`python -m wsadapter.testing serve`: exchanges as a process.
 
-One process serves one exchange, or several: each `--feed NAME=RECORDING[@DIALECT][:PORT]` is one. When all listen, one JSON
-line says where, and every command line on standard input is answered by another one:
+One process serves one exchange, or several: each `--feed NAME=RECORDING[#ENDPOINT][@DIALECT][:PORT]` is one. When all
+listen, one JSON line says where, and every command line on standard input is answered by another one:
 
     {"url": "wss://127.0.0.1:41111/", "ca_file": "/tmp/ca.pem", "control": "stdin", "exchanges": {"binance": "wss://..."}}
     {"command": "drop", "ok": true}
@@ -42,6 +42,8 @@ _log = logging.getLogger("wsadapter.testing")
 class _Feed(NamedTuple):
     name: str
     recording: str
+    endpoint: str | None
+    """Whose messages of it."""
     dialect: str
     port: int
 
@@ -56,9 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         return _serve(options)
-    except (OSError, ConfigError) as error:
+    except (OSError, ConfigError, ValueError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2 if isinstance(error, FileNotFoundError | ConfigError) else 1
+        return 2 if isinstance(error, FileNotFoundError | ConfigError | ValueError) else 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,10 +74,11 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = serve.add_argument
-    add("--replay", metavar="NAME|PATH", help="what to send: a bundled recording or a file; default: nothing")
+    add("--replay", metavar="NAME|PATH", help="what to send: a bundled recording, a file of one, or the runner's output")
+    add("--replay-endpoint", metavar="NAME", help="whose messages, where the runner's output has those of several endpoints")
     add(
         "--feed",
-        metavar="NAME=RECORDING[@DIALECT][:PORT]",
+        metavar="NAME=RECORDING[#ENDPOINT][@DIALECT][:PORT]",
         type=_feed,
         action="append",
         default=[],
@@ -105,9 +108,10 @@ def _feed(text: str) -> _Feed:
     name, equals, recording = text.partition("=")
     recording, _, port = recording.partition(":") if recording.rpartition(":")[2].isdecimal() else (recording, "", "0")
     recording, _, dialect = recording.partition("@")
+    recording, marked, endpoint = (recording, "", "") if Path(recording).exists() else recording.partition("#")
     if not (name and equals and recording):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=RECORDING[@DIALECT][:PORT]")
-    return _Feed(name, recording, dialect, int(port))
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=RECORDING[#ENDPOINT][@DIALECT][:PORT]")
+    return _Feed(name, recording, endpoint if marked else None, dialect, int(port))
 
 
 def _rate(text: str) -> Rate:
@@ -131,7 +135,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _start(options: argparse.Namespace, authority: Authority, running: ExitStack) -> dict[str, Exchange]:
-    feeds = options.feed or [_Feed("exchange", options.replay or "", "", 0)]
+    feeds = options.feed or [_Feed("exchange", options.replay or "", options.replay_endpoint, "", 0)]
     common: dict[str, Any] = {
         "tls": options.tls,
         "authority": authority,
@@ -149,7 +153,9 @@ def _start(options: argparse.Namespace, authority: Authority, running: ExitStack
     exchanges: dict[str, Exchange] = {}
     for number, feed in enumerate(feeds):
         port = feed.port or (options.port + number if options.port else 0)
-        content = {"replay": feed.recording, "rate": options.rate} if feed.recording else {"loop": False}
+        content: dict[str, Any] = {"loop": False}
+        if feed.recording:
+            content = {"replay": feed.recording, "replay_endpoint": feed.endpoint, "rate": options.rate}
         dialect = feed.dialect or options.dialect
         exchanges[feed.name] = running.enter_context(Exchange(**{**common, **content}, dialect=dialect, port=port))
         _log.info("%s listens at %s", feed.name, exchanges[feed.name].url)

@@ -47,7 +47,8 @@ class Exchange(Observed, Obedient, Answered):
     """A WebSocket server to test against.
 
     `messages`: a list of str (text) and bytes (binary), a `Recording`, or a function giving an iterable of them anew for
-    each feed. `replay`: a bundled recording's name or a path, instead. `rate`: messages per second, "real" for the
+    each feed. `replay`: a bundled recording's name or the path of one, or of the runner's output, instead; `replay_endpoint`:
+    whose messages, where that holds those of several. `rate`: messages per second, "real" for the
     recording's own pace, None or 0 for as fast as the client takes it. `loop`: start over at the end.
 
     `resume="start"`: every connection gets the messages from the start. `resume="continue"`: one feed for all, whose clock
@@ -72,6 +73,7 @@ class Exchange(Observed, Obedient, Answered):
         *,
         messages: Messages = (),
         replay: str | Path | None = None,
+        replay_endpoint: str | None = None,
         rate: Rate = None,
         loop: bool = False,
         resume: Resume = "start",
@@ -99,7 +101,10 @@ class Exchange(Observed, Obedient, Answered):
             raise WrongType("welcome: expected a list of frames, got one; write [...] around it")
         if isinstance(ack, Mapping):
             raise WrongType("ack: expected a list of rules, got one; write [...] around it")
-        self._source = Source(load_recording(replay) if replay is not None else messages, rate=rate, loop=loop)
+        if replay is None and replay_endpoint is not None:
+            raise ValueError("replay_endpoint says whose messages of a `replay`; there is none")
+        source = messages if replay is None else load_recording(replay, replay_endpoint)
+        self._source = Source(source, rate=rate, loop=loop)
         self._resume, self._after_subscribe = resume, after_subscribe
         self._authority = (authority or process_authority()) if tls else None
         self._ledger = Ledger()

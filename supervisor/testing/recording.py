@@ -5,6 +5,9 @@ A recording is a file of JSON lines (`.jsonl`, or gzip'ed `.jsonl.gz`), one per 
     {"t": 0.133, "text": "..."}      a text message; `t` is seconds since the first one
     {"t": 0.141, "b64": "..."}       a binary message, base64
 
+What the runner writes (wsadapter.outputs) is one too: the lines of one endpoint's messages, without the events between them.
+What came as a binary message and is JSON on one line stands there as `data`, and is replayed as a text message.
+
 `bundled()` names the ones that come with the package (see recordings/NOTICE for whose they are).
 """
 
@@ -17,9 +20,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple, SupportsIndex, overload
 
+import msgspec
 import orjson
 
+from wsadapter.outputs.lines import FORMAT
+
 _SUFFIX = ".jsonl.gz"
+_BOM = b"\xef\xbb\xbf"
+_FORMS = '{"t": seconds, "text" or "b64": ...}, nor one of the runner\'s output'
 
 
 class Recorded(NamedTuple):
@@ -75,11 +83,13 @@ def bundled() -> tuple[str, ...]:
     return tuple(sorted(f.name.removesuffix(_SUFFIX) for f in folder.iterdir() if f.name.endswith(_SUFFIX)))
 
 
-def load_recording(name_or_path: str | Path) -> Recording:
+def load_recording(name_or_path: str | Path, endpoint: str | None = None) -> Recording:
     """A bundled recording by its name, or one from a file.
 
+    `endpoint`: whose messages, in a file that the runner has written; needed where it holds those of several.
+
     Raises `FileNotFoundError` (with the bundled names) where there is no such thing, `ValueError` with file and line
-    where a line is not of the format.
+    where a line is not of the format, and with the file's endpoints where it is not said, or wrong, which one is meant.
     """
     path = Path(name_or_path)
     if str(name_or_path) in bundled():
@@ -90,10 +100,103 @@ def load_recording(name_or_path: str | Path) -> Recording:
         raise FileNotFoundError(f"no recording {str(name_or_path)!r}: not a file, and bundled are {', '.join(bundled())}")
     if content.startswith(b"\x1f\x8b"):
         content = gzip.decompress(content)
-    lines = enumerate(content.splitlines(), 1)
-    return Recording(
-        path.name.removesuffix(".gz").removesuffix(".jsonl"), [_parse(line, f"{path}:{n}") for n, line in lines if line]
-    )
+    name = path.name.removesuffix(".gz").removesuffix(".jsonl")
+    return Recording(name, _messages(str(path), content.removeprefix(_BOM), endpoint))
+
+
+class _Line(msgspec.Struct):
+    """A line of either form."""
+
+    t: float | None = None
+    b64: str | None = None
+    endpoint: str = ""
+    received_at: int | None = None
+    data: msgspec.Raw = msgspec.Raw()
+    text: str | None = None
+    binary: str | None = None
+    event: str = ""
+    format: int = FORMAT
+
+    def payload(self) -> tuple[bytes, bool]:
+        """And whether it is binary. Raises `ValueError`."""
+        encoded = self.binary if self.b64 is None else self.b64
+        if sum((bool(bytes(self.data)), self.text is not None, encoded is not None)) != 1:
+            raise ValueError("expected one payload")
+        if encoded is not None:
+            return base64.b64decode(encoded, validate=True), True
+        return bytes(self.data) if self.text is None else self.text.encode(), False
+
+
+def _messages(path: str, content: bytes, endpoint: str | None) -> list[Recorded]:
+    """Those of one recording, or of one endpoint."""
+    recorded: list[Recorded] = []
+    written: dict[str, list[tuple[int, bytes, bool]]] = {}
+    for place, line in _lines(path, content):
+        if line.event:
+            continue
+        try:
+            payload, binary = line.payload()
+        except ValueError as error:
+            raise ValueError(f"{place}: not a line of a recording, {_FORMS}: {error}") from error
+        if line.t is not None:
+            recorded.append(Recorded(line.t, payload, binary))
+        elif line.endpoint and line.received_at is not None:
+            written.setdefault(line.endpoint, []).append((line.received_at, payload, binary))
+        else:
+            raise ValueError(f"{place}: not a line of a recording, {_FORMS}: expected a time")
+    if not written and endpoint is None:
+        return recorded
+    if recorded:
+        raise ValueError(f"{path}: lines of a recording and of the runner's output in one file")
+    return _timed(written[_chosen(path, list(written), endpoint)])
+
+
+def _lines(path: str, content: bytes) -> Iterator[tuple[str, _Line]]:
+    """Each with its place. What a run that was killed left unfinished is passed over: it stands at the end, or before the next
+    run's first line."""
+    torn: ValueError | None = None
+    decode = msgspec.json.Decoder(_Line).decode
+    *lines, last = content.split(b"\n")
+    for number, text in enumerate([*lines, last], 1):
+        if not text.strip():
+            continue
+        try:
+            line = decode(text)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            if torn is not None:
+                raise torn from None
+            torn = ValueError(f"{path}:{number}: not a line of a recording, {_FORMS}: {error}")
+            continue
+        if torn is not None and line.event != "started":
+            raise torn
+        torn = None
+        if line.event == "started" and line.format != FORMAT:
+            raise ValueError(f"{path}:{number}: written in format {line.format}; this version reads format {FORMAT}")
+        yield f"{path}:{number}", line
+    if torn is not None and not last:
+        raise torn
+
+
+def _chosen(path: str, found: list[str], endpoint: str | None) -> str:
+    if endpoint is None and len(found) == 1:
+        return found[0]
+    if endpoint in found:
+        assert endpoint is not None
+        return endpoint
+    there = ", ".join(found) or "none"
+    if endpoint is None:
+        raise ValueError(f"{path}: messages of several endpoints ({there}); choose one of them with `replay_endpoint`")
+    raise ValueError(f"{path}: no messages of the endpoint {endpoint!r}; there are those of {there}")
+
+
+def _timed(written: list[tuple[int, bytes, bool]]) -> list[Recorded]:
+    """With offsets; where the clock was set back, time stands still."""
+    begin = latest = written[0][0]
+    recorded = []
+    for at, payload, binary in written:
+        latest = max(latest, at)
+        recorded.append(Recorded((latest - begin) / 1e9, payload, binary))
+    return recorded
 
 
 def save_recording(path: str | Path, messages: Iterable[Recorded]) -> None:
@@ -101,16 +204,6 @@ def save_recording(path: str | Path, messages: Iterable[Recorded]) -> None:
     content = b"".join(_format(message) for message in messages)
     path = Path(path)
     path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
-
-
-def _parse(line: bytes, place: str) -> Recorded:
-    try:
-        fields = orjson.loads(line)
-        if "b64" in fields:
-            return Recorded(float(fields["t"]), base64.b64decode(fields["b64"], validate=True), True)
-        return Recorded(float(fields["t"]), fields["text"].encode(), False)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f'{place}: not a line of a recording, {{"t": seconds, "text" or "b64": ...}}: {error!r}') from error
 
 
 def _format(message: Recorded) -> bytes:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from wsadapter.testing import Recording, big_message, bundled, load_recording
+from wsadapter.contract import items
+from wsadapter.outputs.lines import batch_lines, event_line
+from wsadapter.testing import Exchange, Recording, big_message, bundled, load_recording
 from wsadapter.testing.recording import Recorded, save_recording
 
 
@@ -86,3 +88,83 @@ def test_the_big_message_is_json_of_exactly_that_size_and_always_the_same(size: 
     assert len(book["bids"]) >= size // 100
     with pytest.raises(ValueError, match="at least 200"):
         big_message(100)
+
+
+# -- what the runner writes ------------------------------------------------------------------------------------------------
+
+S = 1_000_000_000
+PAYLOADS = [b'{"price": 1.10, "big":12345678901234567890}', b"not JSON \xc3\xbc", b'{"two":\n"lines"}']
+
+
+def written(tmp_path: Path, *contents: bytes, name: str = "out.jsonl") -> Path:
+    path = tmp_path / name
+    path.write_bytes(b"".join(contents))
+    return path
+
+
+def started() -> bytes:
+    return event_line(items.Started("", 0, S, "run", "", "1"))
+
+
+def lines(endpoint: str, *payloads: bytes, at: int = S, binary: bool = False, streams: list[str | None] | None = None) -> bytes:
+    return batch_lines(
+        items.Batch(endpoint, payloads, epoch=1, first_number=1, received_at=at, binary=binary, streams=streams)
+    )
+
+
+def test_what_the_runner_writes_is_a_recording_byte_for_byte(tmp_path: Path) -> None:
+    path = written(
+        tmp_path, started(), event_line(items.Up("a", 1, S)), lines("a", *PAYLOADS, streams=["s", None, "t"]),
+        event_line(items.LateAnswer("a", 1, S, "7", b'{"id":7}')), lines("a", b"\x00\xff", at=S + S // 4, binary=True),
+    )  # fmt: skip
+    assert list(load_recording(path)) == [
+        *[Recorded(0.0, payload, False) for payload in PAYLOADS], Recorded(0.25, b"\x00\xff", True),
+    ]  # fmt: skip
+    assert load_recording(path).name == "out"
+    (tmp_path / "out.jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
+    assert list(load_recording(tmp_path / "out.jsonl.gz")) == list(load_recording(path))
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(load_recording(path)) == 4
+
+
+def test_the_messages_of_one_endpoint_are_chosen_by_its_name(tmp_path: Path) -> None:
+    path = written(tmp_path, started(), lines("a", b"1", at=5 * S), lines("b", b"2", at=6 * S), lines("a", b"3", at=7 * S))
+    assert list(load_recording(path, "a")) == [Recorded(0.0, b"1", False), Recorded(2.0, b"3", False)]
+    assert Exchange(replay=path, replay_endpoint="b")._source.listed.payloads == [b"2"]  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match=r"out\.jsonl: messages of several endpoints \(a, b\); choose one"):
+        load_recording(path)
+    with pytest.raises(ValueError, match=r"out\.jsonl: no messages of the endpoint 'c'; there are those of a, b"):
+        load_recording(path, "c")
+    with pytest.raises(ValueError, match="replay_endpoint"):
+        Exchange(messages=["1"], replay_endpoint="a")
+
+
+def test_time_stands_still_where_the_clock_was_set_back(tmp_path: Path) -> None:
+    path = written(tmp_path, *(lines("a", b"%d" % n, at=at * S) for n, at in enumerate((5, 7, 6, 8))))
+    assert [message.offset for message in load_recording(path)] == [0, 2, 2, 3]
+
+
+def test_what_a_run_that_was_killed_left_unfinished_is_passed_over(tmp_path: Path) -> None:
+    torn = lines("a", b'"torn"')[:-7]
+    whole = lines("a", b"1")
+    assert load_recording(written(tmp_path, whole, torn + b"\n", started(), whole, torn)).payloads == [b"1", b"1"]
+    for wrong in (whole + torn + b"\n" + whole, whole + torn + b"\n", whole + torn + b"\n" + torn):
+        with pytest.raises(ValueError, match=r"out\.jsonl:2: not a line of a recording"):
+            load_recording(written(tmp_path, wrong))
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b'{"endpoint":"a","number":1,"received_at":5}', "expected one payload"),
+        (b'{"endpoint":"a","number":1,"received_at":5,"data":1,"text":"2"}', "expected one payload"),
+        (b'{"endpoint":"a","number":1,"received_at":5,"binary":"*"}', "base64"),
+        (b'{"endpoint":"a","number":1,"data":1}', "expected a time"),
+        (b'{"number":1,"received_at":5,"data":1}', "expected a time"),
+        (b'{"event":"started","format":9}', "written in format 9; this version reads format 1"),
+    ],
+)
+def test_a_wrong_line_of_an_output_is_named(tmp_path: Path, line: bytes, problem: str) -> None:
+    with pytest.raises(ValueError, match=r"out\.jsonl:2: .*") as caught:
+        load_recording(written(tmp_path, started(), line + b"\n"))
+    assert problem in str(caught.value)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -88,3 +91,18 @@ def test_payloads_that_are_neither_json_nor_text_and_empty_ones(tls: bool) -> No
 def test_a_hundred_thousand_tiny_messages(tls: bool) -> None:
     feeds: dict[str, Sequence[Payload]] = {"tiny": [(b"%d" % n, False) for n in range(100_000)]}
     assert_same(delivered(feeds, tls=tls), feeds)
+
+
+def test_what_the_runner_wrote_of_several_endpoints_is_replayed_as_it_was_received(tmp_path: Path) -> None:
+    config, output = tmp_path / "feeds.toml", tmp_path / "out.jsonl"
+    sent = {"a": ['{"n": 1.10}', "no JSON\n", b"\x00\xff"], "b": ['"other"']}
+    with ExitStack() as stack:
+        exchanges = {name: stack.enter_context(Exchange(messages=messages)) for name, messages in sent.items()}
+        endpoints = "".join(f'[endpoints.{name}]\nurl = "{exchange.url}"\n' for name, exchange in exchanges.items())
+        config.write_text(f'[output]\npath = "{output}"\n{endpoints}')
+        runner = [sys.executable, "-m", "wsadapter.supervise", str(config), "--duration", "2"]
+        subprocess.run(runner, check=True, timeout=DEADLINE, stderr=subprocess.DEVNULL)
+    with Exchange(replay=output, replay_endpoint="a") as exchange, Supervisor([exchange.endpoint("again")]) as feed:
+        items = collect(feed, lambda item: isinstance(item, Message) and item.number == 3)
+    found = [item.data if item.binary else item.text for item in items if isinstance(item, Message)]
+    assert found == sent["a"]
