@@ -15,7 +15,7 @@ class Opening:
     def __init__(self, dialect: Mapping[str, Any] | None, *, within: float) -> None:
         """`within`: seconds from the handshake to the peer's word."""
         dialect = dialect or {}
-        self._words = [rule["match"] for rule in dialect.get("ready", [])]
+        self._words = list(dialect.get("ready", []))
         self._settle = float(dialect.get("connection", {}).get("settle", 0.0))
         self._within = within
         self._started_at = 0.0
@@ -36,7 +36,7 @@ class Opening:
 
     def is_word(self, text: Text) -> bool:
         """Whether a message is the one that is waited for, and so no data."""
-        if len(text.payload) >= LONGEST_ANSWER or not any(matches(text.value, word) for word in self._words):
+        if len(text.payload) >= LONGEST_ANSWER or not any(_is(word, text) for word in self._words):
             return False
         self._words = []
         self.listens = False
@@ -60,3 +60,8 @@ class Opening:
         if self.over:
             return None
         return self._started_at + (self._within if self._words else self._settle)
+
+
+def _is(word: Mapping[str, Any], text: Text) -> bool:
+    """Whether a message is what a [[ready]] says: the text itself, or JSON that matches."""
+    return text.payload == word["is"].encode() if "is" in word else matches(text.value, word["match"])

@@ -33,10 +33,16 @@ class Found(NamedTuple):
 
 class _Rule(NamedTuple):
     needle: bytes
-    match: Mapping[str, Any]
+    match: Mapping[str, Any] | None
+    """None: the needle is the whole message."""
     found: Found
     frame: str = ""
     text: str | None = None
+
+    def fits(self, text: Text) -> bool:
+        if self.match is None:
+            return text.payload == self.needle
+        return self.needle in text.payload and matches(text.value, self.match)
 
 
 class Upkeep:
@@ -56,11 +62,10 @@ class Upkeep:
 
     def judge(self, text: Text) -> Found | None:
         """What a text message is; None where it is data. To be called once for each: it counts the answers."""
-        payload = text.payload
-        if len(payload) >= LONGEST_ANSWER:
+        if len(text.payload) >= LONGEST_ANSWER:
             return None
         for rule in self._rules:
-            if rule.needle in payload and matches(text.value, rule.match):
+            if rule.fits(text):
                 return self._judged(rule, text)
         return None
 
@@ -76,12 +81,17 @@ class Upkeep:
 def _rules(dialect: Mapping[str, Any]) -> Iterator[_Rule]:
     """The first that fits counts: what asks for something before what is only left out."""
     for rule in dialect.get("notice", []):
-        found = Found(reconnects=bool(rule.get("reconnect", True)))
-        yield _Rule(rule["contains"].encode(), rule["match"], found, text=rule.get("text", ""))
+        yield _Rule(*_fits(rule), Found(reconnects=bool(rule.get("reconnect", True))), text=rule.get("text", ""))
     for rule in dialect.get("answer", []):
-        yield _Rule(rule["contains"].encode(), rule["match"], Found(heartbeat=True), frame=rule["frame"])
+        said = rule["say"].encode() if "say" in rule else None
+        yield _Rule(*_fits(rule), Found(heartbeat=True, reply=said), frame=rule.get("frame", ""))
     for rule in dialect.get("housekeeping", []):
-        yield _Rule(rule["contains"].encode(), rule["match"], Found(heartbeat=bool(rule.get("heartbeat"))))
+        yield _Rule(*_fits(rule), Found(heartbeat=bool(rule.get("heartbeat"))))
+
+
+def _fits(rule: Mapping[str, Any]) -> tuple[bytes, Mapping[str, Any] | None]:
+    """The needle and the match of a rule."""
+    return (rule["is"].encode(), None) if "is" in rule else (rule["contains"].encode(), rule["match"])
 
 
 def answer(template: str, value: Any, number: int, wall: float) -> bytes:

@@ -47,3 +47,11 @@ def test_with_both_the_later_one_counts() -> None:
     assert not opening.ends(100.9)
     assert not opening.overdue(1000.0)
     assert opening.ends(101.0)
+
+
+def test_the_peers_word_may_be_a_text_that_is_no_json() -> None:
+    opening = opened({"ready": [{"is": "Welcome"}, {"match": {"type": "hello"}}]})
+    for other in (b"Welcome!", b'"Welcome"', b"welcome", b'{"type":"x"}'):
+        assert not opening.is_word(Text(other))
+    assert opening.is_word(Text(b"Welcome"))
+    assert opened({"ready": [{"is": "Welcome"}, {"match": {"type": "hello"}}]}).is_word(Text(b'{"type":"hello"}'))

@@ -81,6 +81,22 @@ def test_data_that_only_hold_the_text_of_a_rule_are_data() -> None:
     assert kraken.judge(Text(b'{"channel":"heartbeat"}'.ljust(16 * 1024))) is None
 
 
+def test_a_text_that_is_no_json_is_known_and_answered_as_a_whole() -> None:
+    upkeep = of({
+        "answer": [{"is": "Ping", "say": "Pong"}, {"contains": "ask", "match": {"ask": 1}, "say": "as é text"}],
+        "housekeeping": [{"is": "hello", "heartbeat": True}, {"is": '{"a":1}'}],
+        "notice": [{"is": "bye", "text": "a"}],
+    })  # fmt: skip
+    assert upkeep.judge(Text(b"Ping")) == Found(heartbeat=True, reply=b"Pong")
+    assert upkeep.judge(Text(b'{"ask":1}')) == Found(heartbeat=True, reply="as é text".encode())
+    assert upkeep.judge(Text(b"hello")) == Found(heartbeat=True)
+    assert upkeep.judge(Text(b'{"a":1}')) == Found()
+    assert upkeep.judge(Text(b"bye")) == Found(notice="bye")
+    assert upkeep.may_hold(b"\x81\x04Ping")
+    for data in (b"Ping ", b"Pings", b"ping", b'"Ping"', b'{"a": 1}', b'{"x":"hello"}', b"", b"goodbye"):
+        assert upkeep.judge(Text(data)) is None
+
+
 def test_an_answer_keeps_types_and_has_null_for_what_is_not_there() -> None:
     template = '{"to":["$.a.0","$.none","$.b"],"n":"$id","t":"$time_ms","same":"x"}'
     value = {"a": [18446744073709551615], "b": {"deep": "$id"}}
