@@ -10,6 +10,9 @@ A number that does not follow is told, once, and the count goes on from the high
 behind a message that came twice or late from where it was. Should the exchange itself have gone back, the next message
 follows the lower number, and so the count goes on from there.
 
+Opaque numbers are strings that are only compared for equality, so nothing tells a hole from a message that comes late: the next
+message may follow the number before as well as the new one, and what was expected is not told.
+
 A message is looked into where it holds the rule's text. Numbers are whole, in JSON or as a string of digits, so none above
 2^53 is ever rounded.
 """
@@ -31,6 +34,8 @@ STREAM: Final = "$stream"
 _MOST_COUNTS: Final = 1 << 16
 _DIGITS: Final = re.compile("-?[0-9]{1,19}")
 _LIMIT: Final = 1 << 63
+_LONGEST_OPAQUE: Final = 256
+"""Characters; the last one of each scope is kept."""
 
 StreamOf = Callable[[Text], str | None]
 
@@ -38,9 +43,9 @@ StreamOf = Callable[[Text], str | None]
 class Break(NamedTuple):
     """A message whose number does not follow."""
 
-    expected: int
-    got: int
-    """More than `expected`: messages are missing. Less: one came twice, or late."""
+    expected: int | None
+    got: int | None
+    """More than `expected`: messages are missing. Less: one came twice, or late. Both are None where numbers are opaque."""
     whole: bool
     """Whether the count is the connection's: then it is not known of which stream something is missing."""
 
@@ -48,12 +53,14 @@ class Break(NamedTuple):
 class _Count:
     """How far one scope has come."""
 
-    __slots__ = ("last", "lower")
+    __slots__ = ("last", "other")
 
-    def __init__(self, last: int) -> None:
+    def __init__(self, last: Any) -> None:
         self.last = last
-        self.lower: int | None = None
-        """A number below it that came since."""
+        """A number, or a string where numbers are opaque."""
+        self.other: Any = None
+        """Another one that the next message may follow: a number below it that came since; the one before it where numbers are
+        opaque."""
 
 
 class Rule:
@@ -70,6 +77,8 @@ class Rule:
         self._step = 0 if self._by_previous else int(rule.get("step", 1))
         self._beginnings = [rule[key] for key in ("snapshot", "reset") if key in rule]
         self._ignores_equal = bool(rule.get("ignore_equal"))
+        self._opaque = bool(rule.get("opaque"))
+        self._read: Callable[[Any], Any] = _opaque if self._opaque else _number
         self._counts: dict[Hashable, _Count] = {}
 
     def check(self, text: Text, stream_of: StreamOf) -> Break | None:
@@ -94,17 +103,17 @@ class Rule:
         """Whether a message that fits is a snapshot or a reset."""
         return any(matches(value, beginning) for beginning in self._beginnings)
 
-    def numbers(self, value: Any) -> tuple[int | None, int | None]:
+    def numbers(self, value: Any) -> tuple[Any, Any]:
         """What must follow the message before, and what the next one must follow; None where it is not there."""
-        last = _number(self._last(value))
-        return last if self._first is self._last else _number(self._first(value)), last
+        last = self._read(self._last(value))
+        return last if self._first is self._last else self._read(self._first(value)), last
 
-    def last(self, scope: Hashable) -> int | None:
+    def last(self, scope: Hashable) -> Any:
         """The number that the next one of a scope must follow; None where any may come."""
         count = self._counts.get(scope)
         return None if count is None else count.last
 
-    def _begin(self, key: Hashable, last: int | None) -> None:
+    def _begin(self, key: Hashable, last: Any) -> None:
         if last is None:
             self._counts.pop(key, None)
             return
@@ -112,18 +121,28 @@ class Rule:
             self._counts.clear()
         self._counts[key] = _Count(last)
 
-    def _compare(self, count: _Count, first: int, last: int) -> Break | None:
-        if first == count.last + self._step or (count.lower is not None and first == count.lower + self._step):
-            count.last, count.lower = last, None
+    def _compare(self, count: _Count, first: Any, last: Any) -> Break | None:
+        if first == self._due(count.last):
+            count.last, count.other = last, None
+            return None
+        if count.other is not None and first == self._due(count.other):
+            count.last, count.other = last, count.last if self._opaque else None
             return None
         if self._ignores_equal and last == count.last:
             return None
-        found = Break(count.last + self._step, first, not self._scope)
+        if self._opaque:
+            count.last, count.other = last, count.last
+            return Break(None, None, not self._scope)
+        found = Break(self._due(count.last), first, not self._scope)
         if last > count.last:
-            count.last, count.lower = last, None
+            count.last, count.other = last, None
         else:
-            count.lower = last
+            count.other = last
         return found
+
+    def _due(self, last: Any) -> Any:
+        """What follows a number."""
+        return last + self._step if self._step else last
 
     def scope_of(self, text: Text, stream_of: StreamOf) -> Hashable | None:
         """Which count a message belongs to; None where it belongs to none."""
@@ -167,6 +186,11 @@ def _number(found: Any) -> int | None:
     if isinstance(found, str) and _DIGITS.fullmatch(found):
         return _number(int(found))
     return None
+
+
+def _opaque(found: Any) -> str | None:
+    """A string; None where it is none, or too long to be kept."""
+    return found if isinstance(found, str) and len(found) <= _LONGEST_OPAQUE else None
 
 
 def _hashable(found: Any) -> Hashable | None:

@@ -28,7 +28,7 @@ def no_stream(_text: Text) -> str | None:
     return None
 
 
-def told(rules: Any, *messages: Any) -> list[tuple[int, int] | None]:
+def told(rules: Any, *messages: Any) -> list[tuple[int | None, int | None] | None]:
     """(expected, got) or None for each message."""
     gaps = Gaps(rules if isinstance(rules, list) else [rules])
     found = [gaps.check(Text(orjson.dumps(message)), no_stream) for message in messages]
@@ -73,6 +73,32 @@ def test_an_exchange_that_goes_back_is_told_once() -> None:
 
 def test_a_lower_number_that_follows_by_its_own_word_is_no_gap() -> None:
     assert told(BY_PREVIOUS, link(10, 15), link(15, 3), link(3, 5), link(5, 5)) == [None] * 4
+
+
+def chain(*links: str) -> list[dict[str, Any]]:
+    """Messages that say the event before and their own: "ab" is b, which follows a."""
+    return [{"previous": link[0], "event": link[1]} for link in links]
+
+
+OPAQUE = {"scope": [], "previous": "previous", "value": "event", "opaque": True}
+
+
+def test_opaque_numbers_are_only_compared() -> None:
+    none = (None, None)
+    assert told(OPAQUE, *chain("ab", "bc", "cd", "da", "ab")) == [None] * 5
+    assert told(OPAQUE, *chain("ab", "cd", "de", "fg")) == [None, none, None, none]
+    # One that comes twice or late is told once: what follows it may follow the one before it.
+    assert told(OPAQUE, *chain("ab", "bc", "ab", "cd", "de")) == [None, None, none, None, None]
+    assert told(OPAQUE, *chain("ab", "cd", "bc", "de", "ef", "gh")) == [None, none, None, None, None, none]
+    assert told({**OPAQUE, "ignore_equal": True}, *chain("ab", "bc", "bc", "cd")) == [None] * 4
+
+
+def test_an_opaque_number_is_a_string_of_bounded_length_and_compared_as_it_is() -> None:
+    long = "x" * 257
+    messages = [{"previous": "0", "event": "01"}, {"previous": "1", "event": "2"}, {"previous": 2, "event": 3}, {"event": "9"}]
+    assert told(OPAQUE, *messages) == [None, (None, None), None, None]
+    assert told(OPAQUE, {"previous": "a", "event": long}, {"previous": "b", "event": "c"}) == [None, None]
+    assert told({**OPAQUE, "snapshot": {"s": 1}}, *chain("ab"), {"s": 1, "event": "y"}, *chain("yz")) == [None] * 3
 
 
 def test_each_scope_has_a_count_of_its_own() -> None:
@@ -229,6 +255,14 @@ def test_it_is_told_over_reads_and_is_first_where_the_read_begins_with_it() -> N
     started = session(STREAMS, "a")
     assert read(started, {"s": "a", "n": 1}) == [1]
     assert read(started, {"s": "a", "n": 3}, {"s": "a", "n": 4}) == [gap("a", 2, 3), 3, 4]
+
+
+def test_a_gap_of_opaque_numbers_names_its_stream_alone() -> None:
+    rule = {"scope": ["$stream"], "previous": "p", "value": "v", "opaque": True}
+    started = session({"stream": {"path": "s"}, "gap": [rule]}, "a")
+    rows = [{"s": "a", "p": "x", "v": "y", "n": 1}, {"s": "a", "p": "z", "v": "w", "n": 2}]
+    expected = {"cause": "sequence", "stream": "a", "expected": None, "got": None}
+    assert read(started, *rows) == [1, expected, 2]
 
 
 def test_heartbeats_are_counted_where_the_scope_is_the_connection() -> None:
