@@ -240,7 +240,7 @@ class Gap(Event):
     resumed_at: int | None
     """From when on messages are received again (wall-clock ns)."""
     expected: int | None = None
-    """For a gap in the exchange's own numbers: the number that should have come; None where they are strings without an order."""
+    """For a gap in the exchange's own numbers: the number that should have come; None where they are strings, without order."""
     got: int | None = None
     """... and the one that came: more than `expected` where messages are missing, less where one came twice or late."""
     stream: str | None = None

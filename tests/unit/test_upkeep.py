@@ -91,7 +91,7 @@ def test_a_text_that_is_no_json_is_known_and_answered_as_a_whole() -> None:
     assert upkeep.judge(Text(b'{"ask":1}')) == Found(heartbeat=True, reply="as é text".encode())
     assert upkeep.judge(Text(b"hello")) == Found(heartbeat=True)
     assert upkeep.judge(Text(b'{"a":1}')) == Found()
-    assert upkeep.judge(Text(b"bye")) == Found(notice="bye")
+    assert upkeep.judge(Text(b"bye")) == Found(notice="bye", reconnects=True)
     assert upkeep.may_hold(b"\x81\x04Ping")
     for data in (b"Ping ", b"Pings", b"ping", b'"Ping"', b'{"a": 1}', b'{"x":"hello"}', b"", b"goodbye"):
         assert upkeep.judge(Text(data)) is None
