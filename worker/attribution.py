@@ -92,8 +92,12 @@ def _others(error: str, pool: Sequence[Open], lives: Mapping[str, Life]) -> list
 
 
 def _late(question: Question, answer: Answer) -> Meant:
-    """An answer to what was answered, or given up, before: a yes counts, and a refusal of one stream gives the reason."""
-    lives = {id(unit.life): unit.life for unit in question.asked}
+    """An answer to what was answered, or given up, before: a yes counts, for those streams that it lists if it lists any, and a
+    refusal of one stream gives the reason."""
+    taken = look_up(answer.value, answer.rule.accepted) if answer.rule.accepted else None
+    accepted = taken if isinstance(taken, list) else None
+    asked = (unit for unit in question.asked if accepted is None or any(is_meant(unit.stream, one) for one in accepted))
+    lives = {id(unit.life): unit.life for unit in asked}
     if question.template != "frame" or (answer.says is not Says.YES and len(question.asked) > 1):
         return Meant(late=True)
     return Meant(lives=list(lives.values()), late=True)

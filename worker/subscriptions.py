@@ -398,6 +398,9 @@ class Subscriptions:
                     unit.confirmed = True
                     self._settle(question, unit)
         yield from self._apply(life, Event.DATA, now)
+        if len(life.units) == 1 and life.refused:  # it delivers all the same
+            life.units[0].error, life.units[0].confirmed = "", True
+            self._plan_retry(life, now, afresh=True)
         yield from self._finish_restoring()
 
     def recognise(self, text: Text, now: float) -> tuple[list[Step], bool] | None:
@@ -446,11 +449,14 @@ class Subscriptions:
         yield from self._apply(newest, Event.REVOKED, now)
 
     def _explained(self, error: str, lives: Sequence[Life]) -> Iterator[Step]:
-        """A refusal that comes when it is not waited for any more: the reason why a stream was given up."""
+        """A refusal that comes when it is not waited for any more: the reason why a stream was given up, or what the exchange
+        says of one that it had confirmed."""
         for life in lives:
             if life.state is State.REJECTED and len(life.units) == 1 and life.units[0].error != error:
                 life.units[0].error = error
                 yield _rejected(life.name, error)
+        if lives and all(life.state in _HAD for life in lives):
+            yield Report(event="peer_error", fields={"text": error})
 
     def _yes_to(self, lives: Sequence[Life], now: float) -> Iterator[Step]:
         """A yes that comes late, to streams that were given up or are to be asked for again."""

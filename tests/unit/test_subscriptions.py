@@ -77,6 +77,34 @@ def test_the_late_answer_to_the_first_frame_counts() -> None:
     assert said(replied(subscriptions, b'{"result":null,"id":2}')) == []  # it is an answer, and leads to nothing
 
 
+def test_a_late_answer_that_lists_what_was_taken_says_yes_to_no_other_stream() -> None:
+    subscriptions = Subscriptions(bundled("deribit"))
+    said(subscriptions.restore(["a", "b"], 0.0))
+    said(subscriptions.tick(10.0))
+    assert [event[0] for event in said(replied(subscriptions, b'{"id":1,"result":["a"]}', 12.0))] == [
+        "subscribed", "rejected", "restored",
+    ]  # fmt: skip
+    assert said(replied(subscriptions, b'{"id":2,"result":["a"]}', 22.0)) == []
+    assert said(replied(subscriptions, b'{"id":2,"result":["a","b"]}', 23.0)) == [("subscribed", "b")]
+
+
+def test_an_error_that_names_a_confirmed_stream_in_its_text_is_told() -> None:
+    subscriptions = Subscriptions(bundled("kraken_futures"))
+    said(subscriptions.restore([{"feed": "book", "product_ids": ["PI_A"]}], 0.0))
+    said(replied(subscriptions, b'{"event":"subscribed","feed":"book","product_ids":["PI_A"]}'))
+    text = "book of PI_A is closed"
+    assert said(replied(subscriptions, b'{"event":"alert","message":"%b"}' % text.encode())) == [("peer_error", text)]
+
+
+def test_a_rejected_stream_that_delivers_is_asked_for_no_more() -> None:
+    subscriptions = Subscriptions(bundled("binance"), live_timeout=300.0)
+    said(subscriptions.restore(["a"], 0.0))
+    said(subscriptions.tick(10.0))
+    assert said(subscriptions.tick(20.0))[0][0] == "rejected"
+    assert said(subscriptions.heard("a", 21.0)) == [("subscribed", "a")]
+    assert subscriptions.deadline() is None
+
+
 def test_an_error_that_names_a_stream_by_the_words_in_its_lists_is_about_that_one() -> None:
     subscriptions = Subscriptions(bundled("kraken_futures"))
     said(subscriptions.restore([{"feed": "book", "product_ids": [product]} for product in ("PI_A", "PI_B")], 0.0))
