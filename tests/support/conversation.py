@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from wsadapter.config.dialect import bundled, load_dialect
 from wsadapter.contract.dialect.templates import fill
 from wsadapter.testing.dialect.beats import terms
-from wsadapter.testing.dialect.market import Market
+from wsadapter.testing.dialect.market import Market, Payload
 from wsadapter.testing.dialect.orders import Orders
 from wsadapter.testing.dialect.outlet import Outlet
 from wsadapter.testing.dialect.speech import Speech
@@ -30,7 +30,7 @@ def invented(text: str) -> dict[str, Any]:
 class Client:
     """One end of a conversation."""
 
-    def __init__(self, dialect: str | dict[str, Any], orders: Orders | None = None, messages: Sequence[str] = ()) -> None:
+    def __init__(self, dialect: str | dict[str, Any], orders: Orders | None = None, messages: Iterable[Payload] = ()) -> None:
         self.speech = Speech(DIALECTS[dialect] if isinstance(dialect, str) else dialect)
         self.orders = orders or Orders()
         self.market = Market(self.speech, messages)

@@ -264,6 +264,15 @@ def test_the_others_of_a_frame_are_taken_where_answers_name_streams() -> None:
     assert opened(steps) == ["b"]
 
 
+def test_what_is_there_already_is_named_if_nothing_else_says_what_is_meant() -> None:
+    client = told(PARTS.replace('parts = "products"', 'acks_per = "products"'), repeats=True)
+    stream = {"channel": "book", "products": ["a", "b"]}
+    client.subscribes(stream)
+    assert [answer["why"] for answer in said(client.subscribes(stream))] == [
+        "already subscribed: book a", "already subscribed: book b",
+    ]  # fmt: skip
+
+
 def test_what_is_to_come_again_later_is_told_so_and_taken_then() -> None:
     later = LISTS + '[[later]]\nmatch = { ok = false }\nid = "id"\ntext = "why"\nsays = ["slow down"]\npause = 2.0\n'
     client = told(later, later=1)
@@ -338,6 +347,15 @@ def test_a_confirmed_stream_can_be_revoked() -> None:
     unnamed = Client(invented(LISTS.replace("match = { ok = false }", 'match = { ok = false, id = "*" }')))
     unnamed.subscribes("a")
     assert said(unnamed.talk.revoke("a", "delisted")) == [{"ok": False, "id": -1, "why": "delisted: a"}]  # no frame's id
+
+
+def test_what_a_revoked_stream_was_called_is_said_no_more() -> None:
+    client = Client("bitfinex")
+    stream = {"channel": "book", "symbol": "tBTCUSD"}
+    client.subscribes(stream)
+    assert list(client.talk._heartbeats()) == [Say([1, "hb", 1])]
+    list(client.talk.revoke(stream, "delisted"))
+    assert list(client.talk._heartbeats()) == []
 
 
 def test_a_revoked_stream_stands_among_the_arguments_if_errors_have_such() -> None:

@@ -148,9 +148,10 @@ class Answers:
         return not _names_streams(rule) and (alone or not rule.keys() & {"id", "args"})
 
     def repeated(self, frame: Understood, unit: Subscription | None, culprit: Subscription) -> Iterator[Any]:
-        """A unit is subscribed already; `unit` None: so is one of the frame."""
-        text = ALREADY if unit is not None else f"{ALREADY}: {_words(culprit)}"
-        yield from self._told(self._already or self._errors, frame, unit, text)
+        """A unit is subscribed already; `unit` None: so is one of the frame, the `culprit`."""
+        rules = self._already or self._errors
+        named = unit is not None and bool(rules) and _names_streams(rules[0])
+        yield from self._told(rules, frame, unit, ALREADY if named else f"{ALREADY}: {_words(culprit)}")
 
     def put_off(self, frame: Understood, units: Sequence[Subscription]) -> Iterator[Any]:
         """A frame is to be sent again later."""

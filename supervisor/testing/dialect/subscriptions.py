@@ -57,6 +57,7 @@ class Subscriptions:
         if parts:
             yield Say(self._outlet.numbered(self._replies.revoke(stream, text), composed=True))
             yield from self._shut(parts)
+            self._forget(parts)
 
     def _say(self, frame: Understood, answers: Iterable[Any]) -> Iterator[Say]:
         """Answers, as long as they are wanted."""
@@ -155,14 +156,18 @@ class Subscriptions:
         yield from self._shut([part for unit in units for part in self._speech.parts(unit)])
         current = list(self._outlet.current.values())
         yield from self._say(frame, self._replies.confirm_ended(frame, units, current, self.channels))
-        for name in map(name_of, units):
-            self.channels.pop(name, None)
-            self._units.pop(name, None)
+        self._forget(units)
 
     def _ended(self, frame: Understood) -> list[Subscription]:
         if frame.asked.streams is not None:
             return [unit for _, unit in units_of(frame, self._replies)]
         return [self._units[name] for name, channel in self.channels.items() if channel == frame.asked.channel]
+
+    def _forget(self, units: Iterable[Subscription]) -> None:
+        """Their channels are those of nothing."""
+        for name in map(name_of, units):
+            self.channels.pop(name, None)
+            self._units.pop(name, None)
 
     def _shut(self, parts: Iterable[Subscription]) -> Iterator[Shut]:
         return map(Shut, self._outlet.shut(parts))

@@ -1,0 +1,206 @@
+"""Every bundled dialect: the owner's subscriptions and the test exchange's, without sockets, whatever the exchange does.
+
+Both sides read the same file. The clock is simulated; what a feed begins with is delivered at once.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import count, pairwise
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.support.conversation import DIALECTS, Client
+from tests.support.markets import MARKETS, Market
+from wsadapter.contract.commands import Report
+from wsadapter.contract.dialect.streams import Streams
+from wsadapter.contract.dialect.text import Text
+from wsadapter.contract.endpoint import Filter, Subscription
+from wsadapter.testing.dialect.orders import Answering, Orders, Refusal, name_of
+from wsadapter.testing.dialect.steps import Data, Leave, Note, Open, Ping, Say, Step
+from wsadapter.testing.frames import PONG
+from wsadapter.worker.subscriptions import Subscriptions
+
+LIVE_TIMEOUT = 100.0
+END = 400.0
+"""Seconds: after the last retry of what is never answered, and before what was rejected is tried again."""
+FEW = 3
+"""Messages of each feed; the last one comes later than an answer ever does."""
+LAST_AFTER = 30.0
+REFUSAL = "unknown stream"
+
+
+class Meeting:
+    """An owner's subscriptions and an exchange, from the handshake to `END`."""
+
+    def __init__(self, name: str, market: Market, wanted: list[Subscription], orders: Orders) -> None:
+        dialect = {key: table for key, table in DIALECTS[name].items() if key not in ("limits", "answer", "ready")}
+        dialect["heartbeat"] = {"kind": "none"}
+        self.exchange = Client(dialect, orders, market.messages())
+        self.owner = Subscriptions(dialect, live_timeout=LIVE_TIMEOUT, wall=lambda: 1_700_000_000.0)
+        self.streams = Streams(dialect["stream"], Filter(), self.owner.channels)
+        self.streams.know(wanted)
+        self.now = 10.0
+        self.reports: list[Report] = []
+        self.delivered: Counter[str] = Counter()
+        self.undelivered: list[bytes] = []
+        """Messages that belong to no stream, or were taken for answers."""
+        self.notes: list[str] = []
+        self.frames = 0
+        self._coming: list[tuple[float, int, bytes, bool]] = []
+        self._order = count()
+        self._owner_does(self.owner.restore(wanted, self.now))
+        self.run(END)
+
+    def run(self, until: float) -> None:
+        """Till then."""
+        for _ in range(10_000):
+            arrives = self._coming[0][0] if self._coming else until
+            times = [arrives, *(time for time in (self.owner.deadline(), self.exchange.talk.deadline()) if time is not None)]
+            self.now = max(self.now, min(times))
+            if self.now >= until:
+                return
+            if arrives <= self.now:
+                _, _, payload, data = heapq.heappop(self._coming)
+                self._owner_gets(payload, data=data)
+            self.exchange_does(self.exchange.talk.tick(self.now))
+            self._owner_does(self.owner.tick(self.now))
+        raise AssertionError("it never comes to rest")
+
+    def _owner_does(self, steps: Iterable[Any]) -> None:
+        for step in steps:
+            if isinstance(step, Report):
+                self.reports.append(step)
+            else:
+                assert isinstance(step, bytes)
+                self.frames += 1
+                self.exchange_does(self.exchange.talk.message(step.decode(), self.now))
+
+    def exchange_does(self, steps: Iterable[Step]) -> None:
+        for step in steps:
+            match step:
+                case Say(frame):
+                    self._send(orjson.dumps(frame), data=False)
+                case Data(payload):
+                    self._send(payload, data=True)
+                case Open(feed, sent):
+                    for place, payload in enumerate(self._feed(feed, sent)):
+                        self._send(payload, data=True, after=LAST_AFTER if place == FEW - 1 else 0.0)
+                case Note(text):
+                    self.notes.append(text)
+                case Ping(payload):
+                    self.exchange_does(self.exchange.talk.control(PONG, payload, self.now))
+                case Leave(_, reason):
+                    raise AssertionError(reason)
+
+    def _feed(self, feed: str, sent: Iterable[bytes]) -> list[bytes]:
+        outlet = self.exchange.outlet
+        own = [payload for payload in self.exchange.market.listed if outlet.feed_of(payload) == feed and payload not in sent]
+        return [taken for payload in own[:FEW] if (taken := outlet.take(payload, feed)) is not None]
+
+    def _send(self, payload: bytes, *, data: bool, after: float = 0.0) -> None:
+        heapq.heappush(self._coming, (self.now + after, next(self._order), payload, data))
+
+    def _owner_gets(self, payload: bytes, *, data: bool) -> None:
+        text = Text(self.exchange.market.text(payload))
+        recognised = self.owner.recognise(text, self.now)
+        if recognised is not None:
+            self._owner_does(recognised[0])
+            if data and not recognised[1]:
+                self.undelivered.append(payload)
+        if recognised is None or recognised[1]:
+            stream = self.streams.find(text.value, text.payload)
+            if stream is None:
+                if data:
+                    self.undelivered.append(payload)
+                return
+            self.delivered[stream.name] += 1
+            self._owner_does(self.owner.heard(stream.name, self.now))
+
+    def told(self, stream: Subscription) -> list[tuple[str, str]]:
+        """What was reported of a stream, in order."""
+        name = name_of(stream)
+        return [(each.event, each.fields.get("error", "")) for each in self.reports if each.fields.get("stream") == name]
+
+
+NAMED = Refusal(REFUSAL, named=True)
+SCENARIOS: dict[str, tuple[Answering, Refusal]] = {
+    "as the dialect suggests": (Answering(), Refusal(REFUSAL)),
+    "named": (Answering(), NAMED),
+    "the whole frame, named": (Answering(), Refusal(REFUSAL, whole=True, named=True)),
+    "the whole frame, not named": (Answering(), Refusal(REFUSAL, whole=True, named=False)),
+    "late": (Answering(after=2.0), NAMED),
+    "after the retry": (Answering(after=12.0), NAMED),
+    "after the retry, repeats are refused": (Answering(repeats=True, after=12.0), NAMED),
+    "twice": (Answering(times=2), NAMED),
+    "in reverse order": (Answering(reverse=2), NAMED),
+    "with answers to nobody": (Answering(strays=2), NAMED),
+    "200 kB": (Answering(padding=200_000), NAMED),
+    "later": (Answering(later=2), NAMED),
+    "behind the data": (Answering(data_first=2), NAMED),
+    "behind the data and after the retry": (Answering(data_first=2, after=12.0), NAMED),
+}
+"""How subscriptions are answered, and how one of them is refused."""
+
+
+def meet(name: str, answering: Answering, refusal: Refusal) -> tuple[Meeting, Market]:
+    market, speech = MARKETS[name], Client(name).speech
+    one, other = (stream.subscribe for stream in market.streams)
+    orders = Orders(
+        rejected={name_of(part): refusal for part in speech.parts(market.bad)},
+        silent={name_of(part) for part in speech.parts(market.mute)},
+        answering=replace(answering),
+    )
+    return Meeting(name, market, [one, market.bad, other, market.mute], orders), market
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("name", sorted(DIALECTS))
+def test_every_stream_ends_as_the_exchange_says(name: str, scenario: str) -> None:
+    meeting, market = meet(name, *SCENARIOS[scenario])
+    assert meeting.notes == []
+    assert meeting.frames <= 30
+    for stream in market.streams:
+        assert [event for event, _ in meeting.told(stream.subscribe)] == ["subscribed"], meeting.reports
+        assert meeting.delivered[name_of(stream.subscribe)] >= 1
+    told = meeting.told(market.bad)
+    assert {event for event, _ in told} == {"rejected"}, meeting.reports
+    assert REFUSAL in told[-1][1]
+    assert all(one != other for one, other in pairwise(told))
+    assert [event for event, _ in meeting.told(market.mute)] == ["subscribed", "stalled"]
+    restored = [report.fields for report in meeting.reports if report.event == "restored"]
+    assert restored == [{"ok": 3, "failed": [name_of(market.bad)]}]
+    early = SCENARIOS[scenario][0].data_first + FEW - 1 if meeting.exchange.speech.replies.gives_channels else 0
+    assert len(meeting.undelivered) <= 2 * early  # what a channel stands for is in the answer
+
+
+@pytest.mark.parametrize("name", sorted(DIALECTS))
+def test_what_delivers_without_an_answer_is_live_and_what_does_not_is_given_up(name: str) -> None:
+    meeting, market = meet(name, Answering(times=0), NAMED)
+    for stream in market.streams:
+        told = [event for event, _ in meeting.told(stream.subscribe)]
+        if meeting.exchange.speech.replies.gives_channels:  # which channel is its own would be in the answer
+            assert told == ["rejected"]
+        else:  # a frame that is refused as a whole, because of one stream, is not taken
+            assert told in (["subscribed"], ["rejected", "subscribed"])
+    for stream in (market.bad, market.mute):
+        ((event, error),) = meeting.told(stream)
+        assert event == "rejected"
+        assert "not answered" in error
+
+
+@pytest.mark.parametrize("name", sorted(DIALECTS))
+def test_a_stream_that_is_revoked_is_rejected_if_the_error_names_it_by_a_field_and_told_otherwise(name: str) -> None:
+    meeting, market = meet(name, Answering(), NAMED)
+    before = len(meeting.reports)
+    meeting.exchange_does(meeting.exchange.talk.revoke(market.streams[0].subscribe, "delisted"))
+    meeting.run(END + 1.0)
+    (report,) = meeting.reports[before:]
+    names = meeting.exchange.speech.dialect["error"][0].keys() & {"stream", "fields", "args"}
+    assert report.event == ("rejected" if names else "peer_error")
+    assert "delisted" in report.fields["error" if names else "text"]
