@@ -3,7 +3,8 @@
     python -m tests.bench.autobahn [--fast] [--wstest PATH] [--cases 6.* ...]
 
 Each case is an endpoint of its own: an owner connects, the program sends every message back, the peer judges what it sees.
-`--fast` leaves out compression (12.*, 13.*), which takes a quarter of an hour of the peer's time. The suite needs Python 2.7:
+`--fast` leaves out compression (12.*, 13.*), which takes a quarter of an hour of the peer's time. The verdicts of a run over all
+cases, or over all but these, are kept in results/autobahn.json. The suite needs Python 2.7:
 
     virtualenv -p python2.7 suite && suite/bin/pip install autobahntestsuite==0.8.2
     WSTEST=suite/bin/wstest python -m tests.bench.autobahn
@@ -113,7 +114,7 @@ def verdicts(folder: Path) -> list[Verdict]:
     """What the peer reports, in the suite's order."""
     index = json.loads((folder / "index.json").read_text())[AGENT]
     found = []
-    for case, entry in sorted(index.items(), key=lambda pair: [int(part) for part in pair[0].split(".")]):
+    for case, entry in sorted(index.items(), key=lambda pair: _numbers(pair[0])):
         detail = json.loads((folder / entry["reportfile"]).read_text())
         reason = detail["result"] if entry["behavior"] != "OK" else detail["resultClose"]
         found.append(Verdict(case, entry["behavior"], entry["behaviorClose"], entry["duration"] / 1000, reason))
@@ -132,6 +133,17 @@ def show(found: list[Verdict]) -> None:
             print(f"{verdict.case:10}{verdict.behavior} / {verdict.close}: {verdict.reason}")
 
 
+def save(found: list[Verdict]) -> None:
+    """Replaces the verdicts of these cases; those of others stay."""
+    known = {verdict["case"]: verdict for verdict in json.loads(RESULTS.read_text())} if RESULTS.exists() else {}
+    known |= {verdict.case: asdict(verdict) for verdict in found}
+    RESULTS.write_text(json.dumps([known[case] for case in sorted(known, key=_numbers)], indent=1) + "\n")
+
+
+def _numbers(case: str) -> list[int]:
+    return [int(part) for part in case.split(".")]
+
+
 def main() -> int:
     """0 where no case failed and none is unimplemented."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -147,7 +159,7 @@ def main() -> int:
     show(found)
     print(f"{len(found)} cases in {time.monotonic() - begun:.0f} s")
     if options.cases == ["*"]:
-        RESULTS.write_text(json.dumps([asdict(verdict) for verdict in found], indent=1) + "\n")
+        save(found)
     return 0 if all(verdict.behavior in _GOOD and verdict.close in _GOOD for verdict in found) else 1
 
 
