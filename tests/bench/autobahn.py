@@ -3,8 +3,8 @@
     python -m tests.bench.autobahn [--fast] [--wstest PATH] [--cases 6.* ...]
 
 Each case is an endpoint of its own: an owner connects, the program sends every message back, the peer judges what it sees.
-`--fast` leaves out compression (12.*, 13.*), which takes a quarter of an hour of the peer's time. The verdicts of a run over all
-cases, or over all but these, are kept in results/autobahn.json. The suite needs Python 2.7:
+`--fast` leaves out compression (12.*, 13.*), which takes a quarter of an hour of the peer's time. Verdicts are kept in
+results/autobahn.json, unless only some cases were asked for. The suite needs Python 2.7:
 
     virtualenv -p python2.7 suite && suite/bin/pip install autobahntestsuite==0.8.2
     WSTEST=suite/bin/wstest python -m tests.bench.autobahn
