@@ -13,6 +13,7 @@ if __name__ == "__main__":
 
 import argparse
 import os
+import shlex
 import shutil
 import sys
 import textwrap
@@ -24,7 +25,7 @@ import orjson
 from wsadapter import control
 from wsadapter.console import table
 from wsadapter.contract.errors import UnknownEndpoint, UsageError, WsAdapterError
-from wsadapter.instance import running, search
+from wsadapter.instance import elsewhere, running, search
 from wsadapter.version import VERSION
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ _STATUS_CODES: Final = (
     "exit codes: 0 all endpoints that were asked for are up, 1 some are not, or there is no endpoint of that name, "
     "2 wrong arguments, 3 no supervisor runs."
 )
+_MOST_OTHERS: Final = 8
+"""Supervisors in other folders that are shown."""
 
 
 class _SeveralRun(UsageError):
@@ -190,10 +193,13 @@ def _name(options: argparse.Namespace) -> str:
 
 
 def _where_it_was_searched(options: argparse.Namespace) -> str:
-    places = "\n".join(f"  {place.describe()}" for place in search(options.runtime_dir))
+    lines = [f"  {place.describe()}" for place in search(options.runtime_dir)]
+    text = "\n".join(["Its control socket was searched in:", *lines])
+    if others := elsewhere(options.runtime_dir):
+        commands = [f"  {path.stem}: --runtime-dir {shlex.quote(str(path.parent))}" for path in others[:_MOST_OTHERS]]
+        return "\n".join([text, "Of this user there run in other folders:", *commands])
     return (
-        f"Its control socket was searched in:\n{places}\n"
-        "If it was started with another runtime folder (supervisor.runtime_dir, $RUNTIME_DIRECTORY of systemd,\n"
+        f"{text}\nIf it was started with another runtime folder (supervisor.runtime_dir, $RUNTIME_DIRECTORY of systemd,\n"
         "$XDG_RUNTIME_DIR), name that folder: --runtime-dir DIR. Another user's supervisor answers only that user and root."
     )
 

@@ -270,12 +270,37 @@ def _answers(address: str) -> bool:
     return True
 
 
+def elsewhere(runtime_dir: str = "") -> list[Path]:
+    """Control sockets of this user's supervisors in folders that `search` does not look into, as far as the kernel lists them.
+
+    They are a hint for a person alone: without being asked for by name or folder nothing is done to a supervisor of another
+    session.
+    """
+    searched = {str(folder) for folder in _searched(runtime_dir)}
+    paths = [Path(path) for path in _bound_addresses() if path.startswith("/") and path.endswith(".sock")]
+    return sorted(path for path in paths if str(path.parent) not in searched and _is_control_socket(path))
+
+
+def _is_control_socket(path: Path) -> bool:
+    """Whether the lock of a supervisor of ours lies beside it, and somebody answers."""
+    try:
+        lock = path.with_suffix(".lock").read_bytes()
+        ours = path.stat().st_uid == os.getuid()
+    except OSError:
+        return False
+    return ours and lock.strip().isdigit() and _answers(str(path))
+
+
 def _abstract_names() -> list[str]:
-    """Of those without a runtime folder, as far as the kernel lists them (proc(5): /proc/net/unix)."""
+    """Of those without a runtime folder, as far as the kernel lists them."""
     prefix = "@" + _abstract_address("")[1:]
+    return sorted(address.removeprefix(prefix) for address in _bound_addresses() if address.startswith(prefix))
+
+
+def _bound_addresses() -> set[str]:
+    """Of all Unix sockets: paths, and abstract names behind an "@". Empty off Linux (proc(5): /proc/net/unix)."""
     try:
         lines = Path("/proc/net/unix").read_text(errors="replace").splitlines()
     except OSError:
-        return []
-    paths = {line.split(maxsplit=7)[-1] for line in lines}
-    return sorted(path.removeprefix(prefix) for path in paths if path.startswith(prefix))
+        return set()
+    return {fields[7] for line in lines if len(fields := line.split(maxsplit=7)) == 8}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from wsadapter import instance
-from wsadapter.instance import Instance, Place, connect, running, search
+from wsadapter.instance import Instance, Place, connect, elsewhere, running, search
 
 NAME = f"test-{os.getpid()}"
 
@@ -58,6 +58,7 @@ def test_the_folder_in_tmp_is_searched_whatever_the_folder_for_temporary_files(
     assert where[-2:] == [f"{tmp_path}/wsadapter-{os.getuid()}", f"/tmp/wsadapter-{os.getuid()}"]
 
 
+@pytest.mark.native
 def test_one_without_a_folder_is_found_by_its_abstract_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     claim = Instance._abstract(NAME)
     try:
@@ -67,6 +68,27 @@ def test_one_without_a_folder_is_found_by_its_abstract_socket(monkeypatch: pytes
     finally:
         claim.release()
     assert NAME not in running()
+
+
+@pytest.mark.native
+def test_one_in_another_folder_is_a_hint_and_not_found_by_itself(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    claim = Instance.acquire(NAME, str(other))
+    try:
+        assert NAME not in running()
+        assert other / f"{NAME}.sock" in elsewhere()
+        assert other / f"{NAME}.sock" not in elsewhere(str(other))
+        (other / f"{NAME}.lock").write_text("no pid")
+        assert other / f"{NAME}.sock" not in elsewhere()
+    finally:
+        claim.release()
+
+
+def test_a_socket_of_something_else_is_no_hint(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "other.sock"))
+        listener.listen()
+        assert tmp_path / "other.sock" not in elsewhere()
 
 
 def test_one_that_takes_no_connection_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
