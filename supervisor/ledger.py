@@ -60,6 +60,8 @@ class Ledger:
     """What stands for a subscription on the current connection, as the peer said."""
     login_at: float | None = None
     """Monotonic seconds of the last login on the current connection; None: there was none."""
+    challenge: Any = field(default=None, repr=False)
+    """The peer's challenge of that login, which frames that subscribe may have to hold; None: there was none."""
     heartbeat_at: float | None = None
     """Monotonic seconds of the last heartbeat sent on the current connection; None: none is known."""
     token: Any = field(default=None, repr=False)
@@ -106,7 +108,7 @@ class Ledger:
         self.parts.clear()
         self.live.clear()
         self.channels.clear()
-        self.login_at = self.heartbeat_at = self.token = None
+        self.login_at = self.challenge = self.heartbeat_at = self.token = None
         return confirmed
 
     def to_json(self) -> SubscriptionStatus:

@@ -488,6 +488,7 @@ class ManagedEndpoint:
             rejected={} if self._orphan.resumption is None else dict(self.ledger.rejected),
             paces=dict(self.ledger.paces),
             login_at=None if self._orphan.resumption is None else self.ledger.login_at,
+            challenge=None if self._orphan.resumption is None else self.ledger.challenge,
             heartbeat_at=None if self._orphan.resumption is None else self.ledger.heartbeat_at,
             token=None if self._orphan.resumption is None else self.ledger.token,
             requests=() if self._orphan.resumption is None else self.requests.ids,

@@ -88,7 +88,7 @@ def _on_token(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
 def _on_login(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
     if managed.ledger.login_at is None:
         managed.narrate.logged_in(managed.epoch)
-    managed.ledger.login_at = float(fields["at"])
+    managed.ledger.login_at, managed.ledger.challenge = float(fields["at"]), fields.get("challenge")
 
 
 def _on_heartbeat(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:

@@ -99,7 +99,7 @@ class Signing:
     endpoint: str
     login: Mapping[str, str] = field(repr=False)
     frame: Mapping[str, Any] = field(repr=False)
-    """Filled in but for "$sign": its ids and times are those that will be sent."""
+    """Filled in but for "$sign": its ids, its times and the exchange's challenge are those that will be sent."""
     now: float
     """Wall clock, seconds since 1970."""
     token: Any = field(default=None, repr=False)

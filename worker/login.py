@@ -1,11 +1,13 @@
 """The login of one connection. Pure; the clock is passed in.
 
-    NOT_YET --start--> [SIGNING --signed-->] ASKED --yes--> IN --renew_after--> RENEWING, or SIGNING ... --> IN
-                            |                  |                                  |
-                            `----- no, a hook that fails, nothing in time --------'--> OVER: `Refused`
+    NOT_YET --start--> [CHALLENGED --its answer-->] [SIGNING --signed-->] ASKED --yes--> IN --renew_after--> RENEWING --> IN
+                            |                            |                  |             |                     |
+                            |                            |                  |             `--> as from the start |
+                            `-------------- no, a hook that fails, nothing in time ------------------------------'--> OVER
 
-Subscriptions wait for the first IN. Where the frame holds no "$sign" there is no SIGNING, where no [[login.ack]] says what a
-yes looks like there is no ASKED. At `renew_after` the hook `renew` is called, or the frame is sent once more where there is
+Subscriptions wait for the first IN; OVER is told as `Refused`. CHALLENGED is for exchanges that want a challenge of their own
+signed; without a frame that is all. Where the frame holds no "$sign" there is no SIGNING, where no [[login.ack]] says what a
+yes looks like there is no ASKED. At `renew_after` the hook `renew` is called, or all of it is done once more where there is
 none. When that fails the connection is logged in still: it is to be replaced before it is not.
 """
 
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final
 
-from wsadapter.contract.dialect.paths import look_up, matches
+from wsadapter.contract.dialect.paths import MISSING, look_up, matches
 from wsadapter.contract.dialect.templates import fill_in, is_signed, number_in
 from wsadapter.contract.dialect.text import LONGEST_ANSWER, Text
 from wsadapter.contract.endpoint import Endpoint
@@ -80,6 +82,7 @@ LoginStep = ToSign | ToSend | ToRenew | LoggedIn | Refused
 
 class _State(Enum):
     NOT_YET = auto()
+    CHALLENGED = auto()
     SIGNING = auto()
     ASKED = auto()
     RENEWING = auto()
@@ -97,9 +100,14 @@ class Login:
         *,
         number: Callable[[], int],
         wall: Callable[[], float] = time.time,
+        challenge: Any = None,
     ) -> None:
-        """`number`: the next "$id"."""
+        """`number`: the next "$id". `challenge`: the peer's to a predecessor on this connection; None: none is known."""
         rules: Mapping[str, Any] = (dialect or {}).get("login", {}) if endpoint.login else {}
+        self._challenge = str(rules.get("challenge", ""))
+        self._answer: Mapping[str, Any] = rules.get("answer", {})
+        self.challenge: Any = challenge
+        """The peer's last one, as it came; None where there was none. "$challenge" stands for it."""
         self._frame = str(rules.get("frame", ""))
         self._acks = rules.get("ack", [])
         self._errors = rules.get("error", [])
@@ -112,7 +120,7 @@ class Login:
         self._fields = str(rules.get("subscribe", ""))
         self.used = bool(rules)
         self._number, self._wall = number, wall
-        self._state = _State.NOT_YET if self._frame else _State.IN
+        self._state = _State.NOT_YET if self._frame or self._challenge else _State.IN
         self._first = True
         self._asked_as = 0
         self._deadline: float | None = None
@@ -125,23 +133,47 @@ class Login:
     @property
     def waits(self) -> bool:
         """Whether a message may be the answer."""
-        return self._state is _State.ASKED
+        return self._state in (_State.ASKED, _State.CHALLENGED)
 
     def fields(self) -> dict[str, Any]:
         """What every frame that subscribes has besides, "$sign" not filled in."""
-        return fill_in(self._fields, wall=self._wall(), words=self._words) if self._fields else {}
+        return self._filled(self._fields) if self._fields else {}
+
+    def _filled(self, template: str, number: int = 0) -> Any:
+        return fill_in(template, number=number, wall=self._wall(), words={**self._words, "$challenge": self.challenge})
 
     def start(self, now: float, since: float | None = None) -> Iterator[LoginStep]:
         """Frames may be sent. `since`: a predecessor on this connection has been logged in since then."""
-        if since is not None or self._state is _State.IN:
+        known = not self._challenge or self.challenge is not None
+        if (since is not None and known) or self._state is _State.IN:
             yield self._in(now if since is None else since)
         else:
             yield from self._ask(now)
 
     def _ask(self, now: float) -> Iterator[LoginStep]:
-        self._asked_as = self._number()
+        """From the beginning, within one timeout."""
         self._deadline = now + self._timeout
-        frame = fill_in(self._frame, number=self._asked_as, wall=self._wall(), words=self._words)
+        if not self._challenge:
+            yield from self._ask_to_log_in(now)
+            return
+        self._asked_as = self._number()
+        self._state = _State.CHALLENGED
+        yield ToSend(self._filled(self._challenge, self._asked_as))
+
+    def _challenged(self, value: Any, now: float) -> Iterator[LoginStep]:
+        """The peer has answered with this."""
+        self.challenge = look_up(value, self._answer["value"])
+        if self.challenge is MISSING or self.challenge is None:
+            self.challenge = None
+            yield self.failed(f"the answer to the challenge has nothing at {self._answer['value']!r}")
+        elif self._frame:
+            yield from self._ask_to_log_in(now)
+        else:
+            yield self._in(now)
+
+    def _ask_to_log_in(self, now: float) -> Iterator[LoginStep]:
+        self._asked_as = self._number()
+        frame = self._filled(self._frame, self._asked_as)
         if is_signed(frame):
             self._state = _State.SIGNING
             yield ToSign(frame)
@@ -185,6 +217,8 @@ class Login:
                 said = look_up(text.value, rule.get("text", ""))
                 words = said if isinstance(said, str) and said else text.payload.decode()
                 return [self.failed(self.without_secrets(words))]
+        if self._state is _State.CHALLENGED:
+            return list(self._challenged(text.value, now)) if matches(text.value, self._answer["match"]) else None
         for rule in self._acks:
             if self._is(rule, text.value):
                 return [self._in(now)]
@@ -216,13 +250,13 @@ class Login:
         if self._deadline is None or now < self._deadline:
             return
         if self._state is not _State.IN:
-            what = "answered" if self._state is _State.ASKED else "signed" if self._state is _State.SIGNING else "renewed"
+            what = "answered" if self.waits else "signed" if self._state is _State.SIGNING else "renewed"
             yield self.failed(f"not {what} within {self._timeout:g} s")
         elif self._renews_by_hook:
             self._state = _State.RENEWING
             self._deadline = now + self._timeout
             yield ToRenew()
-        elif self._frame:
+        elif self._frame or self._challenge:
             yield from self._ask(now)
         else:
             self._deadline = None

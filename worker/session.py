@@ -88,7 +88,10 @@ class Session:
         self._state = _State.OPEN
         self.heartbeat = Heartbeat(assignment.endpoint.heartbeat, salt=salt)
         number = _NUMBERS * (assignment.epoch - 1) if assignment.resume is not None else 0
-        self._login = Login(assignment.dialect, assignment.endpoint, number=lambda: self._subscriptions.number())
+        self._login = Login(
+            assignment.dialect, assignment.endpoint, number=lambda: self._subscriptions.number(),
+            challenge=assignment.challenge,
+        )  # fmt: skip
         self._subscriptions = Subscriptions(
             assignment.dialect, number=number, channels=assignment.channels, login=self._login.fields,
             pace=assignment.endpoint.limits.pace, live_timeout=assignment.endpoint.watchdog.live_timeout,
@@ -193,7 +196,7 @@ class Session:
                     yield Renew()
                 case LoggedIn(at, first):
                     if self._login.used:
-                        yield Say(Report(event="login", fields={"at": at}))
+                        yield Say(Report(event="login", fields={"at": at, "challenge": self._login.challenge}))
                     if first and (self._wanted or self._assignment.resume is None):
                         yield from self._asking(self._subscriptions.restore(self._wanted, now), now)
                 case Refused(text, first=True):

@@ -218,6 +218,8 @@ class Assignment:
     """The longest pause of each stream whose pace is known from this connection or earlier ones, in seconds, by its name."""
     login_at: float | None = None
     """With `resume`: monotonic seconds of the last login on this connection; None: it has none."""
+    challenge: Any = None
+    """With `resume`: the peer's challenge of that login, as JSON; None: there was none."""
     heartbeat_at: float | None = None
     """With `resume`: monotonic seconds of the last heartbeat sent on this connection; None: none is known."""
     token: Any = None
@@ -254,17 +256,17 @@ class Report:
     """What an owner says in the stream; the body of a REPORT record.
 
     `event` is "stage" (`stage`: preparing, resolving, connecting, tls, handshake), "up" (`subprotocol`, `headers`, `peer`,
-    `resumed`), "subscribed" (`stream`; `of` as below), "channel" (`stream`, `channel`: what stands for it on this connection,
-    as text), "rejected" (`stream`, `error`; `of`: the subscription that it is a part of), "requested" (`stream`: it was
-    confirmed and is asked for anew), "pace" (`streams`: name = longest pause in seconds), "peer_error" (`text`: an error of
-    the peer's that is about no subscription), "login" (`at`, monotonic seconds), "heartbeat" (`at`, monotonic seconds: one was
-    sent on a connection that may outlive its owner), "token" (`token`: what `before_connect` kept, anything JSON can say; a
-    secret), "restored" (`ok`, `failed`), "stream" (`index`: the next one, from 1, in the records' stream tables; `name`: what
-    it stands for from here on in this epoch), "dropped" (`count`, `bytes`, `cause`, `text`), "gap" (`cause`, `stream` or null,
-    `expected`, `got`), "answer" (`id`, `rejected`: of the request whose answer is the next message of the stream
-    `record.ANSWER`, which counts only when that has come: its bytes and this word are then one), "stalled" (`stream`,
-    `silence`, `hopeless`: it was told before), "notice" (`text`: the peer asks us to reconnect), "log"
-    (`level`, `text`) or, last of all, "down" (`reason`).
+    `resumed`), "subscribed" (`stream`; `of` as below), "channel" (`stream`, `channel`: what stands for it on this
+    connection, as text), "rejected" (`stream`, `error`; `of`: the subscription that it is a part of), "requested"
+    (`stream`: it was confirmed and is asked for anew), "pace" (`streams`: name = longest pause in seconds), "peer_error"
+    (`text`: an error of the peer's that is about no subscription), "login" (`at`, monotonic seconds; `challenge`: the
+    peer's, or null), "heartbeat" (`at`, monotonic seconds: one was sent on a connection that may outlive its owner),
+    "token" (`token`: what `before_connect` kept, anything JSON can say; a secret), "restored" (`ok`, `failed`), "stream"
+    (`index`: the next one, from 1, in the records' stream tables; `name`: what it stands for from here on in this epoch),
+    "dropped" (`count`, `bytes`, `cause`, `text`), "gap" (`cause`, `stream` or null, `expected`, `got`), "answer" (`id`,
+    `rejected`: of the request whose answer is the next message of the stream `record.ANSWER`, which counts only when that
+    has come: its bytes and this word are then one), "stalled" (`stream`, `silence`, `hopeless`: it was told before),
+    "notice" (`text`: the peer asks us to reconnect), "log" (`level`, `text`) or, last of all, "down" (`reason`).
     """
 
     event: str

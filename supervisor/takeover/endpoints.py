@@ -98,6 +98,7 @@ def _give_connection(managed: ManagedEndpoint, child: OwnerChild) -> tuple[dict[
         "live": sorted(ledger.live),
         "channels": ledger.channels,
         "login_at": ledger.login_at,
+        "challenge": ledger.challenge,
         "heartbeat_at": ledger.heartbeat_at,
         "token": ledger.token,
         "restarts": managed._policy.total,
@@ -157,6 +158,7 @@ def _take_connection(
     managed.ledger.live = set(plain["live"])
     managed.ledger.channels = dict(plain["channels"])
     managed.ledger.login_at, managed.ledger.token = plain["login_at"], plain["token"]
+    managed.ledger.challenge = plain["challenge"]
     managed.ledger.heartbeat_at = plain["heartbeat_at"]
     managed._policy.total = plain["restarts"]
     managed._refs = count(plain["next_ref"])

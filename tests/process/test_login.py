@@ -145,6 +145,36 @@ def test_frames_that_subscribe_are_signed_one_by_one(tmp_path: Path) -> None:
     assert not events_of(items, "x", Rejected)
 
 
+def test_the_peers_challenge_is_signed_in_each_frame_that_subscribes_also_by_the_next_owner(tmp_path: Path) -> None:
+    challenge = f"""
+[login]
+needs = ["key"]
+challenge = '{{"challenge":"$key","id":"$id"}}'
+answer = {{ match = {{ event = "challenge" }}, value = "message" }}
+subscribe = '{{"challenge":"$challenge","by":"$sign"}}'
+error = [{{ match = {{ event = "error" }} }}]
+[hooks]
+sign = "{HOOKS}challenged"
+"""
+    items: list[Item] = []
+    peer = Peer()
+    with Exchange(ack=peer) as ex:
+        endpoint = ex.endpoint("x", **settings(written(tmp_path, challenge), login={"key": "K"}))
+        with to_the_end(items, endpoint, start_method="forkserver") as feed:
+            ex.wait_received(lambda frame: json.loads(frame.payload) == {"challenge": "K", "id": 2})
+            ex.send('{"event":"challenge","message":"c-1"}')
+            items += collect(feed, is_event(Restored, "x"))
+            if capabilities.custody():
+                wait_until(lambda: feed.status()["endpoints"]["x"]["in_custody"], DEADLINE)
+                os.kill(pid_of(feed, "x"), signal.SIGKILL)
+                items += collect(feed, is_event(Up, "x", 2))
+            feed.subscribe("x", ["b"])
+            items += collect(feed, lambda item: is_message("x")(item) and b'"b"' in item.data)  # type: ignore[union-attr]
+    asked = [(said["sub"], said["challenge"], said["by"]) for said in peer.heard if "sub" in said]
+    assert asked == [(["a"], "c-1", "K signs c-1"), (["b"], "c-1", "K signs c-1")]
+    assert not any(b"challenge" in message.data for message in messages_of(items, "x"))
+
+
 def test_a_hook_says_where_to_connect_anew_each_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     items: list[Item] = []

@@ -25,6 +25,11 @@ def fresh(signing: Signing) -> str:
     return f"{signing.login['key']} {signing.frame['sub'][0]} {signing.frame['n']}"
 
 
+def challenged(signing: Signing) -> str:
+    """A signature of the peer's challenge."""
+    return f"{signing.login['key']} signs {signing.frame['challenge']}"
+
+
 def renew(attempt: Attempt) -> None:
     """Says so to the exchange, which may refuse it."""
     rest, what = attempt.token

@@ -20,10 +20,10 @@ RULES: dict[str, Any] = {
 }
 
 
-def made(hooks: dict[str, str] | None = None, **changed: Any) -> Login:
+def made(hooks: dict[str, str] | None = None, *, known: Any = None, **changed: Any) -> Login:
     rules = {key: value for key, value in {**RULES, **changed}.items() if value is not None}
     endpoint = Endpoint("x", url="ws://127.0.0.1/", login={"key": "K"}, hooks=hooks or {})
-    return Login({"login": rules}, endpoint, number=itertools.count(1).__next__, wall=lambda: 12.5)
+    return Login({"login": rules}, endpoint, number=itertools.count(1).__next__, wall=lambda: 12.5, challenge=known)
 
 
 def test_without_keys_or_without_a_table_there_is_nothing_to_wait_for() -> None:
@@ -119,3 +119,71 @@ def test_fields_of_frames_that_subscribe() -> None:
     login = made(frame=None, subscribe='{"jwt":"$sign","who":"$key","at":"$time"}')
     assert not login.due
     assert login.fields() == {"jwt": "$sign", "who": "K", "at": 12}
+
+
+CHALLENGE: dict[str, Any] = {
+    "challenge": '{"id":"$id","event":"challenge","key":"$key"}',
+    "answer": {"match": {"event": "challenge"}, "value": "message"},
+    "frame": '{"id":"$id","is":"$challenge","key":"$key"}',
+    "subscribe": '{"of":"$challenge"}',
+    "error": [{"match": {"event": "error"}, "text": "msg"}],
+}
+ASKED, ANSWER = ToSend({"id": 1, "event": "challenge", "key": "K"}), Text(b'{"event":"challenge","message":"c-1"}')
+
+
+def test_a_challenge_is_asked_for_first_and_stands_in_the_frames() -> None:
+    login = made(**CHALLENGE)
+    assert login.due
+    assert list(login.start(1.0)) == [ASKED]
+    assert login.waits
+    assert login.recognise(Text(b'{"event":"login"}'), 2.0) is None  # nobody has asked for that yet
+    assert login.recognise(ANSWER, 2.0) == [ToSend({"id": 2, "is": "c-1", "key": "K"})]
+    assert login.due
+    assert login.deadline() == 6.0  # one timeout for both
+    assert login.recognise(Text(b'{"event":"login","id":2}'), 3.0) == [LoggedIn(3.0, first=True)]
+    assert (login.challenge, login.fields()) == ("c-1", {"of": "c-1"})
+
+
+def test_a_challenge_can_be_all_of_a_login_and_is_asked_for_anew() -> None:
+    login = made(**{**CHALLENGE, "frame": None, "ack": None, "renew_after": 60.0})
+    assert list(login.start(1.0)) == [ASKED]
+    assert login.recognise(ANSWER, 2.0) == [LoggedIn(2.0, first=True)]
+    assert login.fields() == {"of": "c-1"}
+    assert list(login.tick(62.0)) == [ToSend({"id": 2, "event": "challenge", "key": "K"})]
+    assert (login.due, login.fields()) == (False, {"of": "c-1"})
+    assert login.recognise(Text(b'{"event":"challenge","message":{"n":2}}'), 63.0) == [LoggedIn(63.0, first=False)]
+    assert login.fields() == {"of": {"n": 2}}
+
+
+def test_a_challenge_that_must_be_signed_goes_to_the_hook_filled_in() -> None:
+    templates = {"frame": '{"is":"$challenge","signed":"$sign"}', "subscribe": '{"of":"$challenge","$sign":"*"}'}
+    login = made(**{**CHALLENGE, **templates})
+    list(login.start(1.0))
+    assert login.recognise(ANSWER, 2.0) == [ToSign({"is": "c-1", "signed": "$sign"})]
+    assert login.fields() == {"of": "c-1", "$sign": "*"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (b'{"event":"error","msg":"no such key"}', "no such key"),
+        (b'{"event":"challenge","message":null}', "the answer to the challenge has nothing at 'message'"),
+        (b'{"event":"challenge"}', "the answer to the challenge has nothing at 'message'"),
+        (b"", "not answered within 5 s"),
+    ],
+)
+def test_a_challenge_that_is_refused_empty_or_not_answered_is_no_login(answer: bytes, text: str) -> None:
+    login = made(**CHALLENGE)
+    list(login.start(1.0))
+    steps = login.recognise(Text(answer), 2.0) if answer else list(login.tick(6.0))
+    assert steps == [Refused(text, first=True)]
+    assert login.due
+
+
+def test_who_goes_on_with_a_connection_knows_its_challenge_or_asks_for_one() -> None:
+    login = made(known="c-0", **CHALLENGE)
+    assert list(login.start(50.0, since=10.0)) == [LoggedIn(10.0, first=True)]
+    assert login.fields() == {"of": "c-0"}
+    login = made(**CHALLENGE)
+    assert list(login.start(50.0, since=10.0)) == [ASKED]
+    assert login.due
