@@ -33,8 +33,8 @@ class AsyncSupervisor(Public):
 
     PUBLIC = frozenset(
         {
-            "add", "batches", "get", "insert", "remove", "request", "restart", "send", "status", "stop", "subscribe",
-            "unsubscribe", "wait_down", "wait_up",
+            "add", "batches", "get", "insert", "remove", "request", "restart", "resubscribe", "send", "status",
+            "stop", "subscribe", "unsubscribe", "wait_down", "wait_up",
         }
     )  # fmt: skip
 
@@ -80,6 +80,10 @@ class AsyncSupervisor(Public):
     async def unsubscribe(self, name: str, streams: Iterable[Subscription]) -> None:
         """As `Supervisor.unsubscribe`."""
         self._supervisor.unsubscribe(name, streams)
+
+    async def resubscribe(self, name: str, streams: Iterable[Subscription]) -> None:
+        """As `Supervisor.resubscribe`."""
+        self._supervisor.resubscribe(name, streams)
 
     async def insert(self, name: str, data: Data) -> int:
         """As `Supervisor.insert`."""

@@ -87,6 +87,10 @@ class AsyncFeed(Protocol):
         """As `Feed.unsubscribe`."""
         ...
 
+    async def resubscribe(self, name: str, streams: Iterable[Subscription]) -> None:
+        """As `Feed.resubscribe`."""
+        ...
+
     async def add(self, endpoint: Endpoint) -> None:
         """As `Feed.add`."""
         ...
@@ -194,6 +198,10 @@ class Feed(Protocol):
 
     def unsubscribe(self, name: str, streams: Iterable[Subscription]) -> None:
         """Want these streams no more."""
+        ...
+
+    def resubscribe(self, name: str, streams: Iterable[Subscription]) -> None:
+        """A fresh snapshot of these streams, please."""
         ...
 
     def add(self, endpoint: Endpoint) -> None:

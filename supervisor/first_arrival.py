@@ -315,6 +315,11 @@ class FirstArrival(Generic[R]):
         for window in self._windows.values():
             self._holding[member] -= len(window.held.pop(member, ()))
 
+    @property
+    def begun_by_snapshot(self) -> list[str | None]:
+        """The streams of which a member showed a snapshot."""
+        return [window.stream for window in self._windows.values() if window.snapshots]
+
     # -- what they show --------------------------------------------------------------------------------------------------
 
     def take(

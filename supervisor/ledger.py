@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.status import SubscriptionStatus
+
+_SNAPSHOT_WITHIN: Final = 10.0
+"""Seconds from the request for a snapshot to the snapshot."""
 
 
 def key_of(stream: Subscription) -> str:
@@ -66,6 +69,8 @@ class Ledger:
     """Monotonic seconds of the last heartbeat sent on the current connection; None: none is known."""
     token: Any = field(default=None, repr=False)
     """What the hook `before_connect` kept for the current connection: a secret."""
+    asked_anew: dict[str, float] = field(default_factory=dict)
+    """When a fresh snapshot of a stream was asked for, in monotonic seconds."""
     numbers: Numbers = field(default_factory=Numbers)
 
     def want(self, streams: Iterable[Subscription]) -> list[Subscription]:
@@ -99,6 +104,17 @@ class Ledger:
     def is_answered(self, name: str) -> bool:
         """Whether the peer said yes or no to it."""
         return name in self.confirmed or name in self.rejected or name in self.parts.values()
+
+    def ask_anew(self, streams: Iterable[Subscription], now: float) -> list[Subscription]:
+        """A fresh snapshot of these is asked for; returns those that are wanted."""
+        keys = [key for key in map(key_of, streams) if key in self.wanted]
+        self.asked_anew.update(dict.fromkeys(keys, now))
+        return [self.wanted[key] for key in keys]
+
+    def still_asked(self, now: float) -> list[Subscription]:
+        """The streams whose snapshot may not have come yet."""
+        self.asked_anew = {key: at for key, at in self.asked_anew.items() if at > now - _SNAPSHOT_WITHIN}
+        return [self.wanted[key] for key in self.asked_anew if key in self.wanted]
 
     def connection_lost(self) -> list[Subscription]:
         """Nothing is confirmed any more; returns what was."""

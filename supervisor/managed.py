@@ -278,6 +278,14 @@ class ManagedEndpoint:
         self._change.subscriptions_changed(commands.UNSUBSCRIBE, gone)
         return gone
 
+    def resubscribe(self, streams: Iterable[Subscription]) -> None:
+        """Ask anew for those of them that are wanted; a new connection does so by itself."""
+        anew = self.ledger.ask_anew(streams, monotonic())
+        if anew and (self._orphan.resumption is not None or (self._resuming and self.state == "connecting")):
+            self._tellings.put_off(commands.RESUBSCRIBE, anew)
+        elif anew and self.state in ("connecting", "up"):
+            self._tellings.tell(commands.RESUBSCRIBE, anew)
+
     def insert(self, data: bytes, *, binary: bool) -> int:
         """Put the user's own record into the stream, in order; its number."""
         at = time_ns()
@@ -945,6 +953,8 @@ class ManagedEndpoint:
                 self.on_record(child, received)
             child.resume()
             self._watchdogs.begin(child)
+            if continues:  # then its first snapshots were left out
+                self.resubscribe(self.ledger.still_asked(monotonic()))
 
     # -- small tools -----------------------------------------------------------------------------------------------------
 

@@ -195,6 +195,12 @@ class Replicas:
         changed = [member.unsubscribe(streams) for member in self._members.values()]
         return changed[0]
 
+    def resubscribe(self, streams: Iterable[Subscription]) -> None:
+        """By the lead, whose snapshots are the stream's."""
+        lead = self._members.get(self.merge.lead or 0)
+        if lead is not None:
+            lead.resubscribe(streams)
+
     def insert(self, data: bytes, *, binary: bool) -> int:
         """Put the user's own record into the stream, in order; its number."""
         return self._speaker.insert(data, binary=binary)
@@ -323,12 +329,17 @@ class Replicas:
     def leaves(self, member: Member, reason: Reason) -> None:
         """Its connection is gone."""
         self.last_exit = reason
-        if not self.merge.leave(member.number) or self.merge.lead is None:
+        led = self.merge.lead == member.number
+        unsure = self.merge.leave(member.number)
+        if self.merge.lead is None:
             return
         lead = self._members[self.merge.lead]
-        if lead._stopping:  # all are: the stream ends with what is known to be in order
+        if led:
+            lead.resubscribe(member.ledger.still_asked(monotonic()))
+        if not unsure or lead._stopping:  # all are stopping: the stream ends with what is known to be in order
             return
         lead.gap("lead_changed", self.numbers.last_received_at, time_ns())
+        lead.resubscribe(filter(None, self.merge.begun_by_snapshot))  # its own were left out
         self._deliver(self.merge.settle(lead.number, monotonic()))
 
     def waits_no_more(self, member: Member) -> None:

@@ -213,6 +213,11 @@ class Roster:
             if not managed.ledger.wanted:
                 self._remove_part(managed.name)
 
+    def resubscribe(self, name: str, streams: Sequence[Subscription]) -> None:
+        """Wherever in the group they are."""
+        for managed in self.members(self._group_of(name) or name):
+            managed.resubscribe(streams)
+
     def apply(self, wanted: Mapping[str, Endpoint], given: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
         """New settings; as `reload`, for endpoints that may be groups."""
         self._given = given

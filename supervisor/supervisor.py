@@ -77,8 +77,8 @@ class Supervisor(Public):
     PUBLIC = frozenset(
         {
             "add", "aio", "ask_to_stop", "batches", "begin_request", "begin_restart", "begin_send", "from_settings",
-            "from_toml", "get", "insert", "monitor", "name", "pending", "reload", "remove", "request", "restart", "run",
-            "send", "start", "state", "status", "stop", "stream", "subscribe", "unsubscribe",
+            "from_toml", "get", "insert", "monitor", "name", "pending", "reload", "remove", "request", "restart",
+            "resubscribe", "run", "send", "start", "state", "status", "stop", "stream", "subscribe", "unsubscribe",
         }
     )  # fmt: skip
 
@@ -351,6 +351,15 @@ class Supervisor(Public):
         """Want these streams no more. Raises as `subscribe`."""
         unwanted = as_streams("unsubscribe", streams)
         self._do(lambda: self.roster.unsubscribe(name, unwanted))
+
+    def resubscribe(self, name: str, streams: Iterable[Subscription]) -> None:
+        """A fresh snapshot of these streams, please: each is unsubscribed and subscribed again on the connection that there is.
+        What is wanted does not change. `Subscribed` or `Rejected` tell how it went; without a connection nothing is done, for
+        the next one begins with snapshots anyway. With replicas the one that leads does it. A stream is meant by its name too,
+        as `Gap.stream` has it; those that are not wanted are left alone. Raises as `subscribe`.
+        """
+        anew = as_streams("resubscribe", streams)
+        self._do(lambda: self.roster.resubscribe(name, anew))
 
     def add(self, endpoint: Endpoint) -> None:
         """Add an endpoint and start it. An endpoint that was removed under this name goes on with its numbers.

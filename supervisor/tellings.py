@@ -33,7 +33,7 @@ class Tellings:
         self._untold = [(kind, streams) for kind, streams in untold]
 
     def tell(self, kind: int, streams: list[Subscription]) -> None:
-        """SUBSCRIBE or UNSUBSCRIBE."""
+        """SUBSCRIBE, UNSUBSCRIBE or RESUBSCRIBE."""
         ref = next(self._refs)
         self._told[ref] = (kind, streams)
         self._tell_if_up(kind, ref, {"streams": streams})
@@ -61,7 +61,6 @@ class Tellings:
         wanted."""
         untold, self._untold = self._untold, []
         for kind, streams in untold:
-            adding = kind == commands.SUBSCRIBE
-            held = [stream for stream in streams if (key_of(stream) in ledger.wanted) is adding]
-            if held and not (adding and is_answered):
+            held = [stream for stream in streams if (key_of(stream) in ledger.wanted) is (kind != commands.UNSUBSCRIBE)]
+            if held and not (kind == commands.SUBSCRIBE and is_answered):
                 self.tell(kind, held)

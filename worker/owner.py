@@ -31,6 +31,7 @@ from wsadapter.contract.commands import (
     READY,
     REFUSED,
     REQUEST,
+    RESUBSCRIBE,
     SEND_BINARY,
     SEND_TEXT,
     STOP,
@@ -254,7 +255,7 @@ class Owner:
                 self._send(command)
             case k if k in (REQUEST, WITHDRAW, FORGET):
                 self._obey_request(command)
-            case k if k in (SUBSCRIBE, UNSUBSCRIBE):
+            case k if k in (SUBSCRIBE, UNSUBSCRIBE, RESUBSCRIBE):
                 self._change_subscriptions(command, now)
             case k if k == IDENTIFY:
                 self._identify(command)
@@ -322,16 +323,16 @@ class Owner:
             self._flush(time.monotonic())
 
     def _change_subscriptions(self, command: Command, now: float) -> None:
-        streams = command.json()["streams"]
-        adding = command.kind == SUBSCRIBE
-        if self._session is not None and self._session.open:
-            change = self._session.subscribe if adding else self._session.unsubscribe
-            self._carry_out(change(streams, now), now)
+        streams, kind = command.json()["streams"], command.kind
+        if (session := self._session) is not None and session.open:
+            changes = {SUBSCRIBE: session.subscribe, UNSUBSCRIBE: session.unsubscribe, RESUBSCRIBE: session.resubscribe}
+            self._carry_out(changes[kind](streams, now), now)
             self._owed.append(command.ref)
             self._flush(now)
-        elif self._session is None and self._assignment is not None:  # still connecting: it will be restored like the others
-            wanted = without(self._assignment.wanted, streams)
-            self._assignment = replace(self._assignment, wanted=(*wanted, *streams) if adding else wanted)
+        elif session is None and self._assignment is not None:  # still connecting: it will be restored like the others
+            if kind != RESUBSCRIBE:
+                wanted = without(self._assignment.wanted, streams)
+                self._assignment = replace(self._assignment, wanted=(*wanted, *streams) if kind == SUBSCRIBE else wanted)
             self._owed.append(command.ref)
 
     def _identify(self, command: Command) -> None:

@@ -270,6 +270,12 @@ class Session:
             return []
         return list(self._asking(self._subscriptions.unsubscribe(streams, now), now)) if self.open else []
 
+    def resubscribe(self, streams: list[Subscription], now: float) -> list[Action]:
+        """These streams are wanted from their beginning: a fresh snapshot, where the peer sends one to a new subscriber."""
+        if self.holds or not self.open:  # they are not asked for yet, and will be
+            return []
+        return list(self._asking(self._subscriptions.resubscribe(streams, now), now))
+
     def expect(self, request: str) -> bool:
         """A request of this id is about to be sent; false where it would be mistaken for a frame that subscribes."""
         if self._subscriptions.uses(request):

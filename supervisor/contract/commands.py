@@ -14,6 +14,7 @@ Supervisor to owner                              Owner to supervisor
     SEND_BINARY  payload                             REFUSED    ref, {"text", "fate": "not_sent" | "unknown"}
     SUBSCRIBE    {"streams": [...]}                  PROBED     ref, {"rtt", "received", "stage"}
     UNSUBSCRIBE  {"streams": [...]}                  CUSTODY    a duplicate of the socket, see `Custody`
+    RESUBSCRIBE  {"streams": [...]}, of which each is unsubscribed and subscribed again
     PROBE        answer from the receive loop itself ANNOUNCE   ref, u64 position, frame: it is to be sent now
     STOP         {"code": 1000, "kind": "stopped"}   BEGUN      ref: as ANNOUNCE, where the connection is not in custody
     HANDED       a live connection's socket, before its ASSIGN, see `Resume`
@@ -57,6 +58,7 @@ REQUEST: Final = 10
 WITHDRAW: Final = 11
 FORGET: Final = 12
 HOLD: Final = 13
+RESUBSCRIBE: Final = 14
 
 READY: Final = 65
 TAKEN: Final = 66

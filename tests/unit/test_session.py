@@ -232,6 +232,17 @@ def test_a_heartbeat_of_a_streams_channel_is_a_sign_of_its_life() -> None:
     assert said(session.tick(700.0), "stalled") == []
 
 
+def test_a_fresh_snapshot_is_asked_for_by_unsubscribing_and_subscribing() -> None:
+    session = steady()
+    requested, unsubscribe = session.resubscribe(["a"], 602.0)
+    assert said([requested], "requested") == [{"stream": "a"}]
+    assert frame(unsubscribe)[1] == b'{"unsub":["a"]}'
+    answered = received(session, server_frame(TEXT, b'{"ok":"a"}'), 602.5)
+    assert [frame(action)[1] for action in answered if isinstance(action, Send)] == [b'{"sub":["a"]}']
+    session.stop(1000, "stopped", 603.0, within=2.0)
+    assert session.resubscribe(["a"], 604.0) == []
+
+
 def test_a_stream_that_is_unsubscribed_may_be_silent() -> None:
     session = steady()
     session.unsubscribe(["a", "b"], 601.0)

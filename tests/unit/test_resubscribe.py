@@ -1,0 +1,126 @@
+"""A fresh snapshot that is asked for: who is told, and who has to be told again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import orjson
+import pytest
+
+from tests.unit.test_attack_hostile_owner import FakeChild, FakeOffice
+from wsadapter.child import Listener, OwnerChild
+from wsadapter.contract import commands
+from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.reasons import Reason
+from wsadapter.contract.record import BATCH, REPORT, SNAPSHOT, Record, RecordReader, encode, field
+from wsadapter.managed import ManagedEndpoint
+from wsadapter.replicas import Replicas
+
+BOOK = {"channel": "books", "instId": "BTC-USDT"}
+
+
+class Told(FakeChild):
+    """An owner that keeps what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.anew: list[Any] = []
+
+    def tell(self, kind: int, ref: int, body: bytes | dict[str, Any]) -> None:
+        if kind == commands.RESUBSCRIBE:
+            assert isinstance(body, dict)
+            self.anew += body["streams"]
+
+
+class Office(FakeOffice):
+    """It keeps all owners that it hired."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hired: list[Told] = []
+
+    def hire(self, listener: Listener, endpoint: Endpoint) -> OwnerChild:
+        del listener, endpoint
+        self.hired.append(Told())
+        return cast("OwnerChild", self.hired[-1])
+
+
+@pytest.fixture
+def office() -> Iterator[Office]:
+    office = Office()
+    yield office
+    office.reactor.close()
+
+
+def endpoint(**settings: Any) -> Endpoint:
+    return Endpoint("a", url="ws://127.0.0.1/", subscribe=[BOOK, "b"], identity="n", **settings)
+
+
+def say_up(managed: ManagedEndpoint, child: Told) -> None:
+    body = orjson.dumps({"event": "up", "fields": {"headers": {}, "subprotocol": None}})
+    (record,) = RecordReader().feed(encode(body, kind=REPORT, sequence=1, received_at=1))
+    managed.on_record(cast("OwnerChild", child), record)
+
+
+def test_the_owner_is_told_of_streams_that_are_wanted_also_by_their_names(office: Office) -> None:
+    managed = ManagedEndpoint(office, endpoint(), None)
+    managed.resubscribe(["b"])  # there is no connection: the next one begins with a snapshot
+    managed.start()
+    say_up(managed, office.hired[0])
+    managed.resubscribe([BOOK, "unknown"])
+    managed.resubscribe(['{"channel":"books","instId":"BTC-USDT"}'])
+    assert office.hired[0].anew == [BOOK, BOOK]
+    assert list(managed.ledger.wanted.values()) == [BOOK, "b"]
+    managed.unsubscribe(["b"])
+    managed.resubscribe(["b"])
+    assert office.hired[0].anew == [BOOK, BOOK]
+    managed.stop()
+
+
+def test_what_is_asked_for_while_nobody_owns_the_connection_is_put_off(office: Office) -> None:
+    managed = ManagedEndpoint(office, endpoint(), None)
+    managed.start()
+    say_up(managed, office.hired[0])
+    managed._orphan.resumption = cast("Any", object())
+    managed.resubscribe(["b"])
+    assert office.hired[0].anew == []
+    managed.unsubscribe([BOOK])
+    managed._tellings.catch_up(managed.ledger, is_answered=True)
+    assert office.hired[0].anew == ["b"]
+    managed._orphan.resumption = None
+    managed.stop()
+
+
+def shown(identity: int, stream: int = 0) -> Record:
+    tables: dict[str, Any] = {"identities": [identity], "streams": [stream]}
+    (record,) = RecordReader().feed(encode(b"x", kind=BATCH, sequence=1, received_at=1, layout=field(0, 1), count=1, **tables))
+    return record
+
+
+def test_where_the_next_lead_was_not_known_to_have_everything_it_is_asked_for_snapshots(office: Office) -> None:
+    replicas = Replicas(office, endpoint(replicas=2), None)
+    replicas.start()
+    one, other = office.hired
+    for member, child in zip(replicas.members, office.hired, strict=True):
+        say_up(member, child)
+        member.streams.append("b")
+    replicas.members[0].on_record(cast("OwnerChild", one), shown(SNAPSHOT, 1))
+    replicas.members[0].on_dead(cast("OwnerChild", one), Reason(kind="crashed"))
+    assert other.anew == ["b"]
+    replicas.stop()
+    replicas.end_turns()
+
+
+def test_the_lead_of_replicas_is_told_and_whoever_leads_next(office: Office) -> None:
+    replicas = Replicas(office, endpoint(replicas=2), None)
+    replicas.start()
+    one, other = office.hired
+    for member, child in zip(replicas.members, office.hired, strict=True):
+        say_up(member, child)
+    replicas.resubscribe([BOOK])
+    assert (one.anew, other.anew) == ([BOOK], [])
+    replicas.members[0].on_dead(cast("OwnerChild", one), Reason(kind="crashed"))
+    assert other.anew == [BOOK]
+    replicas.stop()
+    replicas.end_turns()
