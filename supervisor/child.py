@@ -30,7 +30,7 @@ from wsadapter.contract.errors import NotConnected
 from wsadapter.contract.reasons import Reason, from_exit_code
 from wsadapter.contract.record import MAX_RECORD, CorruptRecord, Lone, Record, RecordReader
 from wsadapter.custody import Announced, HeldConnection, NotResumable, Resumption
-from wsadapter.processes import AdoptedProcess, Launcher, Started, is_child
+from wsadapter.processes import AdoptedProcess, Launcher, Order, Started, is_child
 from wsadapter.reactor import Reactor, Timer
 
 logger = logging.getLogger("wsadapter.supervisor")
@@ -106,15 +106,15 @@ class OwnerChild:
         timeouts: Timeouts,
         watchdog: Watchdog,
         pipe_bytes: int,
-        renounced: Callable[[], None],
+        renounced: Callable[[Launcher], None],
     ) -> None:
         """Order the process; without a launcher it comes from another supervisor (takeover/owners.py). `pipe_bytes`: what its
-        data pipe should hold, if it may. `renounced` is called if the launcher is stuck with it."""
+        data pipe should hold, if it may. `renounced` is called with the launcher if that is stuck with it."""
         self.serial = next(_serials)
         self.listener = listener
         self.timeouts = timeouts
         self.watchdog = watchdog
-        self.state = State.SPAWNING
+        self.state = State.QUEUED
         self.torn_bytes = 0
         """Bytes of a record that was not finished when it died."""
         self.heard_out = False
@@ -148,9 +148,10 @@ class OwnerChild:
         self._deadline: Timer | None = None
         self._reaper: Timer | None = None
         self._probe_sent: float | None = None
+        self._order: Order | None = None
         if launcher is not None:
-            self._set_deadline(watchdog.startup)
-            launcher.start(f"wsadapter-owner-{self.serial}", self._on_launched)
+            begun = lambda: reactor.post(lambda: self.step(Event.LAUNCHING))  # noqa: E731
+            self._order = launcher.start(f"wsadapter-owner-{self.serial}", self._on_launched, begun)
 
     @property
     def pid(self) -> int | None:
@@ -306,6 +307,14 @@ class OwnerChild:
     def _nothing(self) -> None:
         """The table says that this changes nothing."""
 
+    def _await_start(self) -> None:
+        """The time for it begins now: those before it in the launcher's queue took theirs."""
+        self._set_deadline(self.watchdog.startup)
+
+    def _withdraw(self) -> None:
+        assert self._order is not None
+        self._order.withdrawn = True
+
     def _watch(self) -> None:
         assert self._started is not None
         started = self._started
@@ -401,7 +410,8 @@ class OwnerChild:
 
     def _renounce(self) -> None:
         logger.error("owner process %d did not start in %.0f s; a new launcher takes over", self.serial, self.watchdog.startup)
-        self._renounced()
+        assert self._order is not None
+        self._renounced(self._order.launcher)
         self._bury()
 
     def _abandon(self) -> None:
@@ -732,6 +742,8 @@ def _enlarge(pipe: int, size: int) -> None:
 
 _ACTIONS: dict[Action, Callable[[OwnerChild], None]] = {
     Action.NOTHING: OwnerChild._nothing,
+    Action.AWAIT_START: OwnerChild._await_start,
+    Action.WITHDRAW: OwnerChild._withdraw,
     Action.WATCH: OwnerChild._watch,
     Action.ANNOUNCE: OwnerChild._announce,
     Action.ASSIGN: OwnerChild._send_assignment,

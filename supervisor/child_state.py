@@ -1,19 +1,22 @@
 """The life of an owner process as a table: (state, event) -> (state, action). No process, no clock in here.
 
-                     started        ready         assign
-        SPAWNING ─────────> STARTING ───> WARM ──────────> SERVING
-           │ stop              │            │ stop          │ stop   │ hung
-           v                   │            v               v        v
-        UNWANTED               │          ASKED <───────────┘     DUMPING
-           │ started           │ stop       │ deadline               │ deadline
-           │                   v            v                        │
-           │               TERMINATED <─────┘                        │
-           │                   │ deadline                            │
-           v                   v                                     v
-         KILLED <──────────────┴─────── abort, from anywhere ────────┘
-           │ deadline          death, from anywhere
-           v                             │
-       ABANDONED ──death──> DEAD <───────┘
+           stop
+        ┌──────── QUEUED
+        │           │ launching
+        │           v    started        ready         assign
+        │       SPAWNING ─────> STARTING ───> WARM ──────────> SERVING
+        │           │ stop         │            │ stop          │ stop   │ hung
+        │           v              │            v               v        v
+        └──────> UNWANTED          │          ASKED <───────────┘     DUMPING
+                    │ started      │ stop       │ deadline               │ deadline
+                    │              v            v                        │
+                    │          TERMINATED <─────┘                        │
+                    │              │ deadline                            │
+                    v              v                                     v
+                  KILLED <─────────┴─────── abort, from anywhere ────────┘
+                    │ deadline     death, from anywhere
+                    v                        │
+                ABANDONED ──death──> DEAD <──┘
 """
 
 from __future__ import annotations
@@ -24,10 +27,12 @@ from enum import Enum, auto
 class State(Enum):
     """Where a process is in its life."""
 
+    QUEUED = auto()
+    """Ordered from the launcher, whose turn it waits for: others were ordered before."""
     SPAWNING = auto()
-    """Ordered from the launcher; there is no pid yet."""
+    """The launcher is at it; there is no pid yet."""
     UNWANTED = auto()
-    """Ordered, but to be killed as soon as it is there."""
+    """Ordered, but not to be started, or to be killed as soon as it is there."""
     STARTING = auto()
     """It runs and imports."""
     WARM = auto()
@@ -50,6 +55,8 @@ class State(Enum):
 class Event(Enum):
     """What can happen to it."""
 
+    LAUNCHING = auto()
+    """The launcher begins to start it."""
     STARTED = auto()
     FAILED = auto()
     """The launcher could not start it."""
@@ -70,6 +77,8 @@ class Action(Enum):
     """What is to be done on the way; `OwnerChild` has a method for each."""
 
     NOTHING = auto()
+    AWAIT_START = auto()
+    WITHDRAW = auto()
     WATCH = auto()
     ANNOUNCE = auto()
     ASSIGN = auto()
@@ -86,11 +95,16 @@ class Action(Enum):
 
 
 TABLE: dict[tuple[State, Event], tuple[State, Action]] = {
+    (State.QUEUED, Event.LAUNCHING): (State.SPAWNING, Action.AWAIT_START),
+    (State.QUEUED, Event.FAILED): (State.DEAD, Action.BURY),
+    (State.QUEUED, Event.STOP): (State.UNWANTED, Action.WITHDRAW),
+    (State.QUEUED, Event.ABORT): (State.UNWANTED, Action.WITHDRAW),
     (State.SPAWNING, Event.STARTED): (State.STARTING, Action.WATCH),
     (State.SPAWNING, Event.FAILED): (State.DEAD, Action.BURY),
     (State.SPAWNING, Event.STOP): (State.UNWANTED, Action.AWAIT_END),
     (State.SPAWNING, Event.ABORT): (State.UNWANTED, Action.AWAIT_END),
     (State.SPAWNING, Event.DEADLINE): (State.DEAD, Action.RENOUNCE),
+    (State.UNWANTED, Event.LAUNCHING): (State.UNWANTED, Action.AWAIT_END),
     (State.UNWANTED, Event.STARTED): (State.KILLED, Action.KILL),
     (State.UNWANTED, Event.FAILED): (State.DEAD, Action.BURY),
     (State.UNWANTED, Event.DEADLINE): (State.DEAD, Action.RENOUNCE),
@@ -114,7 +128,7 @@ TABLE: dict[tuple[State, Event], tuple[State, Action]] = {
     **{
         (state, Event.DEATH): (State.DEAD, Action.BURY)
         for state in State
-        if state not in (State.SPAWNING, State.UNWANTED, State.ABANDONED, State.DEAD)
+        if state not in (State.QUEUED, State.SPAWNING, State.UNWANTED, State.ABANDONED, State.DEAD)
     },
     (State.ABANDONED, Event.DEATH): (State.DEAD, Action.FORGET),
 }

@@ -34,7 +34,7 @@ from multiprocessing import (
 from multiprocessing.connection import Connection
 from multiprocessing.context import set_spawning_popen
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import SimpleNamespace
 from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakSet
@@ -240,25 +240,50 @@ def is_child(pid: int) -> bool:
         return False
 
 
+class Order:
+    """One process that a launcher is to start."""
+
+    def __init__(
+        self, launcher: Launcher, name: str, done: Callable[[Started | OSError], None], begun: Callable[[], None]
+    ) -> None:
+        self.launcher = launcher
+        """Whose turn it waits for: another one's, where that one was stuck."""
+        self.name = name
+        self.done = done
+        self.begun = begun
+        self.withdrawn = False
+        """It is not to be started, unless that is under way."""
+
+
 class Launcher:
     """Starts owner processes, one after the other, in a thread of its own."""
 
     def __init__(self, start_method: str) -> None:
         self.start_method = capabilities.start_method(start_method)
-        self._orders: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._orders: SimpleQueue[Order | None] = SimpleQueue()
         self._server = _new_server()
         self._abandoned = False
         _launchers.add(self)
         self._thread = threading.Thread(target=self._run, name="wsadapter-launcher", daemon=True)
         self._thread.start()
 
-    def start(self, name: str, done: Callable[[Started | OSError], None]) -> None:
-        """Start one; `done` is called in the launcher's thread, with what was started or why it could not be."""
-        self._orders.put(lambda: self._start(name, done))
+    def start(
+        self, name: str, done: Callable[[Started | OSError], None], begun: Callable[[], None] = lambda: None
+    ) -> Order:
+        """Start one when its turn comes. Both are called in the launcher's thread: `begun` at its turn, `done` with what was
+        started or why it could not be."""
+        order = Order(self, name, done, begun)
+        self._orders.put(order)
+        return order
 
-    def abandon(self) -> None:
-        """It is stuck in a start: let it be. Should that start ever end, its process is told to go."""
+    def abandon(self, successor: Launcher) -> None:
+        """It is stuck in a start: let it be, and let `successor` start what waits for its turn. Should that start ever end, its
+        process is told to go."""
         self._abandoned = True
+        with suppress(Empty):
+            while (order := self._orders.get_nowait()) is not None:
+                order.launcher = successor
+                successor._orders.put(order)
         self._orders.put(None)
         self._kill_server()  # its children live on; we have their pidfds
 
@@ -290,26 +315,29 @@ class Launcher:
         # ready for them (entry.accept_signals).
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while (order := self._orders.get()) is not None:
-            order()
+            self._start(order)
         if self._abandoned:
             self._server._stop()
 
-    def _start(self, name: str, done: Callable[[Started | OSError], None]) -> None:
-        if self._abandoned:
-            done(OSError("the launcher was stuck with another start"))
+    def _start(self, order: Order) -> None:
+        if order.withdrawn:
+            order.done(OSError("it was not wanted any more"))
+        elif self._abandoned:
+            order.done(OSError("the launcher was stuck with another start"))
         else:
-            self._try_to_start(name, done)
+            order.begun()
+            self._try_to_start(order)
 
-    def _try_to_start(self, name: str, done: Callable[[Started | OSError], None]) -> None:
+    def _try_to_start(self, order: Order) -> None:
         try:
-            started = self._launch_with_a_server(name)
+            started = self._launch_with_a_server(order.name)
         except (OSError, EOFError) as error:  # EOFError: the fork server died over it
-            done(error if isinstance(error, OSError) else OSError(f"the fork server died: {error}"))
+            order.done(error if isinstance(error, OSError) else OSError(f"the fork server died: {error}"))
             return
         if self._abandoned:
             _discard(started)
         else:
-            done(started)
+            order.done(started)
 
     def _launch_with_a_server(self, name: str) -> Started:
         try:

@@ -129,7 +129,6 @@ class Succession:
     def begin(self, hire: Callable[[Succession], OwnerChild]) -> None:
         """The budget allows it: get a process."""
         self.phase = Phase.HIRED
-        self._deadline = self._reactor.call_later(self._patience, lambda: self._fail(f"not ready within {self._patience:g} s"))
         self.child = hire(self)
         if self.child.state is State.WARM:
             self.on_ready(self.child)
@@ -166,6 +165,9 @@ class Succession:
     # -- what its process says -------------------------------------------------------------------------------------------
 
     def on_ready(self, child: OwnerChild) -> None:
+        if self._deadline is None:  # until it is ready `watchdog.startup` bounds its start, without the time in a queue
+            late = f"not ready within {self._patience:g} s"
+            self._deadline = self._reactor.call_later(self._patience, lambda: self._fail(late))
         if self.phase is Phase.HIRED and self._identified:
             self.phase = Phase.CONNECTING
             self._office.assign_successor(child)

@@ -580,21 +580,20 @@ class Supervisor(Public):
 
     def _order(self, listener: Listener, endpoint: Endpoint) -> OwnerChild:
         assert self._launcher is not None
-        launcher = self._launcher
         return OwnerChild(
             self.reactor,
-            launcher,
+            self._launcher,
             listener,
             timeouts=endpoint.timeouts,
             watchdog=endpoint.watchdog,
             pipe_bytes=min(_PIPE_MOST, _PIPES_TOGETHER // max(1, len(self.roster.endpoints))),
-            renounced=lambda: self._replace_launcher(launcher),
+            renounced=self._replace_launcher,
         )
 
     def _replace_launcher(self, stuck: Launcher) -> None:
         if self._launcher is stuck:
-            stuck.abandon()
             self._launcher = Launcher(self._start_method)
+            stuck.abandon(self._launcher)
 
     # -- small tools -----------------------------------------------------------------------------------------------------
 

@@ -164,10 +164,10 @@ def _take_connection(
     managed._refs = count(plain["next_ref"])
     managed._tellings.adopt(managed._refs, plain["told"], plain["untold"])
     managed._watchdogs.expires_at = plain["expires_at"]
-    child = take_owner(office.reactor, managed, endpoint, plain["owner"], fds, lambda: None)
+    child = take_owner(office.reactor, managed, endpoint, plain["owner"], fds, lambda _: None)
     managed._child = child
     if plain["holder"] is not None:
-        process = take_owner(office.reactor, managed, endpoint, plain["holder"], fds, lambda: None)
+        process = take_owner(office.reactor, managed, endpoint, plain["holder"], fds, lambda _: None)
         child.holder = holder = TlsHolder(managed._holder_gone, managed._holder_said).of(process)
         managed._holders.add(holder)
 

@@ -20,7 +20,7 @@ from wsadapter.contract.commands import Custody
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.record import RecordReader
 from wsadapter.custody import Announced, HeldConnection
-from wsadapter.processes import AdoptedProcess, Started
+from wsadapter.processes import AdoptedProcess, Launcher, Started
 from wsadapter.reactor import Reactor
 
 
@@ -56,7 +56,7 @@ def give_owner(child: OwnerChild) -> tuple[dict[str, Any], list[int]]:
 
 def take_owner(
     reactor: Reactor, listener: Listener, endpoint: Endpoint, plain: dict[str, Any], fds: Iterator[int],
-    renounced: Callable[[], None],
+    renounced: Callable[[Launcher], None],
 ) -> OwnerChild:  # fmt: skip
     """The owner that was given; it is to be thawed when the other supervisor has let go of it."""
     mine = [next(fds) for _ in range(plain["fds"])]

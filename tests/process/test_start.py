@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -21,8 +22,10 @@ from tests.support.feeds import (
     supervise,
     to_the_end,
 )
+from tests.support.waiting import wait_until
 from wsadapter import AllFatal
 from wsadapter.contract.items import Down, Fatal, Item, Up
+from wsadapter.processes import Launcher, Started
 from wsadapter.testing import Exchange
 
 HANGS = "import time\ntime.sleep(3600)\n"
@@ -134,3 +137,62 @@ def test_an_owner_forked_from_the_template_imports_nothing_more() -> None:
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=DEADLINE)
     assert found.stdout.split() == []
+
+
+def test_the_startup_deadline_does_not_count_the_time_in_the_launcher_s_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten starts of a third of a second each, one after the other; each owner has two seconds."""
+    items: list[Item] = []
+    launch = Launcher._launch
+
+    def slowly(launcher: Launcher, name: str) -> Started:
+        time.sleep(0.35)
+        return launch(launcher, name)
+
+    with Exchange() as ex:
+        endpoints = [ex.endpoint(f"e{n}", restart=SOON, watchdog={"startup": 2.0}) for n in range(10)]
+        with to_the_end(items, *endpoints, start_method="forkserver", spares=0) as feed:
+            monkeypatch.setattr(Launcher, "_launch", slowly)
+            items += collect(feed, all_of(*(is_event(Up, endpoint.name) for endpoint in endpoints)))
+    assert [item for item in items if isinstance(item, Down) and item.reason.kind != "stopped"] == []
+
+
+def test_a_launcher_that_is_stuck_hands_those_that_wait_for_their_turn_to_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    items: list[Item] = []
+    launch, stuck, over = Launcher._launch, threading.Event(), threading.Event()
+
+    def once_stuck(launcher: Launcher, name: str) -> Started:
+        if not stuck.is_set():
+            stuck.set()
+            over.wait(DEADLINE)
+            raise OSError("it was stuck")
+        return launch(launcher, name)
+
+    with Exchange() as ex:
+        endpoints = [ex.endpoint(f"e{n}", restart=SOON, watchdog={"startup": 30.0 if n else 2.0}) for n in range(3)]
+        monkeypatch.setattr(Launcher, "_launch", once_stuck)
+        with to_the_end(items, *endpoints, start_method="forkserver", spares=0) as feed:
+            items += collect(feed, all_of(*(is_event(Up, endpoint.name) for endpoint in endpoints)))
+            over.set()
+    assert {down.endpoint for down in items if isinstance(down, Down) and down.reason.kind == "start_failed"} == {"e0"}
+
+
+def test_owners_that_wait_for_their_turn_do_not_delay_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    items: list[Item] = []
+    launch, launched = Launcher._launch, []
+
+    def slowly(launcher: Launcher, name: str) -> Started:
+        launched.append(name)
+        time.sleep(0.5)
+        return launch(launcher, name)
+
+    monkeypatch.setattr(Launcher, "_launch", slowly)
+    with Exchange() as ex:
+        endpoints = [ex.endpoint(f"e{n}", restart=SOON) for n in range(20)]
+        with supervise(*endpoints, start_method="forkserver", spares=0) as feed:
+            feed.start()
+            wait_until(lambda: launched, DEADLINE)
+            began = time.monotonic()
+        took = time.monotonic() - began
+        items += feed
+    assert took < 5
+    assert len(launched) < 5

@@ -11,8 +11,8 @@ from wsadapter.child import _ACTIONS
 from wsadapter.child_state import TABLE, Action, Event, State, step
 
 
-def run(*events: Event) -> list[tuple[State, Action]]:
-    state, path = State.SPAWNING, []
+def run(*events: Event, begin: State = State.SPAWNING) -> list[tuple[State, Action]]:
+    state, path = begin, []
     for event in events:
         state, action = step(state, event)
         path.append((state, action))
@@ -27,6 +27,18 @@ def test_a_life_without_trouble() -> None:
         (State.ASKED, Action.ASK),
         (State.DEAD, Action.BURY),
     ]
+
+
+def test_the_start_up_deadline_begins_with_the_turn_in_the_launcher_s_queue() -> None:
+    assert step(State.QUEUED, Event.DEADLINE) == (State.QUEUED, Action.NOTHING)
+    assert step(State.QUEUED, Event.LAUNCHING) == (State.SPAWNING, Action.AWAIT_START)
+    assert step(State.SPAWNING, Event.DEADLINE) == (State.DEAD, Action.RENOUNCE)
+
+
+def test_one_that_is_stopped_while_it_waits_for_its_turn_is_withdrawn() -> None:
+    assert step(State.QUEUED, Event.STOP) == (State.UNWANTED, Action.WITHDRAW)
+    assert step(State.UNWANTED, Event.FAILED) == (State.DEAD, Action.BURY)
+    assert step(State.UNWANTED, Event.LAUNCHING) == (State.UNWANTED, Action.AWAIT_END)  # it was about to be started
 
 
 def test_the_stop_ladder_has_three_rungs() -> None:
@@ -62,7 +74,7 @@ def test_from_every_state_there_is_a_way_to_the_grave_by_deadlines_and_death_alo
         seen, todo = {origin}, deque([origin])
         while todo:
             state = todo.popleft()
-            for event in (Event.DEADLINE, Event.STARTED, Event.DEATH):
+            for event in (Event.LAUNCHING, Event.DEADLINE, Event.STARTED, Event.DEATH):
                 after, _ = step(state, event)
                 if after not in seen:
                     seen.add(after)
@@ -70,9 +82,9 @@ def test_from_every_state_there_is_a_way_to_the_grave_by_deadlines_and_death_alo
         assert State.DEAD in seen, origin
 
 
-@given(st.lists(st.sampled_from(list(Event)), max_size=30))
-def test_it_is_buried_once(events: list[Event]) -> None:
-    path = run(*events)
+@given(st.lists(st.sampled_from(list(Event)), max_size=30), st.sampled_from([State.QUEUED, State.SPAWNING]))
+def test_it_is_buried_once(events: list[Event], begin: State) -> None:
+    path = run(*events, begin=begin)
     assert sum(action in (Action.BURY, Action.RENOUNCE, Action.ABANDON) for _, action in path) <= 1
     if any(state is State.DEAD for state, _ in path):
         assert path[-1][0] is State.DEAD
