@@ -66,8 +66,8 @@ class Rule:
 
     @property
     def names(self) -> bool:
-        """Whether such an answer says by itself which streams it is about."""
-        return bool(self.stream or self.args or self.whole_set or self.fields is not None)
+        """Whether such an answer says by itself which streams it is about; the arguments that it echoes are a frame's."""
+        return bool(self.stream or self.whole_set or self.fields is not None)
 
     def fits(self, value: Any) -> bool:
         """Whether a parsed message has what the rule asks for, but for `says`."""

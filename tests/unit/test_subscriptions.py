@@ -105,6 +105,18 @@ def test_a_rejected_stream_that_delivers_is_asked_for_no_more() -> None:
     assert subscriptions.deadline() is None
 
 
+def test_the_others_of_a_frame_that_is_refused_are_asked_at_once_if_answers_repeat_its_arguments() -> None:
+    rule = {"args": "args", "match": {"ok": False}, "text": "why"}
+    frame = '{"args":"$streams"}'
+    dialect = {
+        "subscribe": {"frame": frame, "per_frame": 3}, "error": [rule], "ack": [{"match": {"ok": True}, "args": "args"}],
+    }  # fmt: skip
+    subscriptions = Subscriptions(dialect)
+    said(subscriptions.restore(["abc/EUR book", "bcd/EUR book", "cde/EUR book"], 0.0))
+    refusal = b'{"ok":false,"args":["abc/EUR book","bcd/EUR book","cde/EUR book"],"why":"no bcd/EUR"}'
+    assert said(replied(subscriptions, refusal)) == [b'{"args":["bcd/EUR book"]}', b'{"args":["abc/EUR book","cde/EUR book"]}']
+
+
 def test_an_error_that_names_a_stream_by_the_words_in_its_lists_is_about_that_one() -> None:
     subscriptions = Subscriptions(bundled("kraken_futures"))
     said(subscriptions.restore([{"feed": "book", "product_ids": [product]} for product in ("PI_A", "PI_B")], 0.0))
