@@ -261,10 +261,11 @@ class Changeover:
         """How the successor continues the old connection."""
         if self.merge is None or succession.subscribed_at is None:
             return Overlap(continues=False)
-        if may_repeat(self._endpoint.endpoint, self._endpoint.dialect):
-            return Overlap(continues=in_order)  # that two messages are alike proves nothing
-        left_at = (succession.ready_at or time_ns()) if in_order else None
         shown = succession.shown()
+        if may_repeat(self._endpoint.endpoint, self._endpoint.dialect):  # that two messages are alike proves nothing
+            unidentified = frozenset(stream for stream, identity, _, _ in shown if identity == NO_IDENTITY)
+            return Overlap(continues=in_order, interrupted=unidentified - {None})
+        left_at = (succession.ready_at or time_ns()) if in_order else None
         return overlap(self.merge.delivered, shown, subscribed_at=succession.subscribed_at, left_at=left_at)
 
     def _join(self, found: Overlap) -> None:

@@ -10,6 +10,9 @@ Stream by stream, with what the old connection brought since its messages are id
 
 A message that is shared long enough after the new connection was subscribed proves that the old one was alive until then: it
 was sent to both. Without such a proof, everything that the old connection had the time to bring must be shared.
+
+A stream whose messages have no identity can't be shown to go on, so it never does. Messages that have neither an identity nor
+a stream don't count: they are answers and the like, and else every change would be a gap in everything.
 """
 
 from __future__ import annotations
@@ -18,15 +21,18 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
+from wsadapter.contract.record import NO_IDENTITY
+
 LAG: Final = 250_000_000
 """Nanoseconds that one connection may be behind the other with a message that both bring."""
 
 
 class Shown(NamedTuple):
-    """A message with an identity that the new connection brought."""
+    """A message that the new connection brought, but for snapshots."""
 
     stream: str | None
     identity: int
+    """`NO_IDENTITY`: it has none."""
     at: int
     """When, in wall-clock ns."""
     subscribed: bool
@@ -94,8 +100,12 @@ def overlap(
     old connection was left, after all that it had brought was read; None: it was not read to its end.
     """
     tracks: dict[str | None, _Track] = {}
+    unidentified: set[str | None] = set()
     proven, last_shared = False, 0
     for stream, identity, at, subscribed in shown:
+        if identity == NO_IDENTITY:
+            unidentified.add(stream)
+            continue
         track = tracks.get(stream)
         if track is None:
             track = tracks[stream] = _Track(delivered(stream))
@@ -108,7 +118,9 @@ def overlap(
         for stream, track in tracks.items()
         if track.disordered or (track.news_since is not None and track.news_since < due)
     )
-    if None in interrupted or not (proven or (left_at is not None and not interrupted)):
+    doubtful = bool(interrupted)
+    interrupted |= unidentified - {None}
+    if None in interrupted or not (proven or (left_at is not None and not doubtful)):
         return Overlap(continues=False)
     apart = frozenset(stream for stream, track in tracks.items() if not track.met) - interrupted
     return Overlap(continues=True, interrupted=interrupted, apart=apart, due=due)

@@ -116,12 +116,12 @@ class Succession:
         """The place in `held` of what came since."""
 
     def shown(self) -> Iterator[Shown]:
-        """The messages that it has got, where they have an identity."""
+        """The messages that it has got, but for snapshots."""
         for at, received in enumerate(self.held):
             subscribed = self.subscribed_at is not None and at >= self._subscribed_from
             for place, identity in enumerate(received.identities or ()):
                 number = 0 if received.streams is None else received.streams[place]
-                if identity not in (record.NO_IDENTITY, record.SNAPSHOT) and number < len(self._streams):
+                if identity != record.SNAPSHOT and number < len(self._streams):
                     yield Shown(self._streams[number], identity, received.received_at, subscribed)
 
     # -- what the endpoint says ------------------------------------------------------------------------------------------

@@ -201,6 +201,23 @@ def test_messages_without_identity_are_the_successors_from_the_last_of_the_old_o
     assert changed(reactor, [12], shown) == [(None, NO_IDENTITY)]
 
 
+@pytest.mark.parametrize("identity", ["bytes", ("n",)])
+def test_a_stream_whose_messages_have_no_identity_begins_anew_behind_a_gap(reactor: Reactor, identity: Any) -> None:
+    """The other streams go on."""
+    shown = [
+        said("stream", 0, index=1, name="a"), said("stream", 0, index=2, name="b"), RESTORED,
+        message(11, EARLY, 1), message(NO_IDENTITY, EARLY, 2), message(NO_IDENTITY, LATE, 2), message(12, LATE, 1),
+    ]  # fmt: skip
+    change = Change(reactor, identity)
+    change.old(11, EARLY, "a")
+    change.old(NO_IDENTITY, EARLY, "b")
+    change.identified()
+    change.new(*shown)
+    change.end(in_order=True, ready_at=READY_AT, last_received_at=LATE)
+    change.close()
+    assert change.out[2:] == ["b", ("b", NO_IDENTITY), ("b", NO_IDENTITY), ("a", 12)]
+
+
 @pytest.mark.parametrize("in_order", [True, False])
 def test_where_two_messages_may_be_the_same_their_likeness_proves_nothing(reactor: Reactor, in_order: bool) -> None:
     out = changed(reactor, [11], [RESTORED, message(11, EARLY)], in_order=in_order, identity="bytes")

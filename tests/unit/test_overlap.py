@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from wsadapter.contract.record import NO_IDENTITY
 from wsadapter.overlap import LAG, Overlap, Shown, overlap
 
 SUBSCRIBED = 10 * LAG
@@ -80,6 +81,16 @@ def test_a_stream_that_was_silent_and_whose_recent_messages_are_repeated_is_inte
 
 def test_where_all_streams_were_silent_all_are_interrupted() -> None:
     assert found({}, ("a", 5, AT_ONCE), ("b", 6, AT_ONCE)) == BROKEN
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_a_stream_whose_messages_have_no_identity_is_interrupted(in_order: bool) -> None:
+    shown = [("a", 2, EARLY), ("b", NO_IDENTITY, LATE), (None, NO_IDENTITY, EARLY)]
+    assert found({"a": [1, 2]}, *shown, in_order=in_order) == interrupted("b")
+
+
+def test_it_says_nothing_of_the_other_streams() -> None:
+    assert found({"a": [1]}, ("b", NO_IDENTITY, EARLY))._replace(due=0) == interrupted("b")
 
 
 def test_recent_messages_in_another_order_are_told_as_a_gap() -> None:
