@@ -39,11 +39,20 @@ class Sieve:
         self.indexes[at] = index
 
     def cut(self, end: int) -> Iterator[Deliver]:
-        """The piece up to the message `end`, exclusive, if there is one. It ends earlier where the frame that brought that
-        message brought others before it."""
-        end = self._batch.first_of.get(end, end)
-        if self._first < end:
-            skipped = frozenset(at for at in self._skipped if at < end)
-            filtered = len(skipped & self._filtered)
-            yield Deliver(self._batch, self._first, end, skipped, filtered, self.indexes, self.identities)
-            self._first, self._skipped = end, self._skipped - skipped
+        """The piece up to the message `end`, exclusive, if there is one; none from `end` on was left out yet. It ends earlier
+        where the frame that brought that message brought others before it."""
+        place = self._batch.first_of.get(end, end)
+        if self._first < place:
+            skipped, filtered = self._skipped, self._filtered
+            if skipped:
+                self._skipped, self._filtered = set(), set()
+            if place < end:
+                skipped, self._skipped = _parted(skipped, place)
+                filtered, self._filtered = _parted(filtered, place)
+            yield Deliver(self._batch, self._first, place, frozenset(skipped), len(filtered), self.indexes, self.identities)
+            self._first = place
+
+
+def _parted(messages: set[int], place: int) -> tuple[set[int], set[int]]:
+    """Those before a place, and the others."""
+    return {at for at in messages if at < place}, {at for at in messages if at >= place}

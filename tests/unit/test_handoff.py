@@ -90,11 +90,12 @@ def hand_over(pipe: Pipe, batch: Batch, position: int, parts: list[int]) -> None
     """As an owner does: in records of some messages each, those that begin with an "s" left out, then the rest of the read."""
     sieve = Sieve(batch, streams=False, identities=False)
     pieces: list[Deliver] = []
+    ends = set(accumulate(parts))
     for at in range(batch.count):
+        if at in ends:
+            pieces += sieve.cut(at)
         if batch.payload(at).startswith((b"s", b'"s')):
             sieve.leave_out(at)
-    for at in accumulate(parts):
-        pieces += sieve.cut(min(at, batch.count))
     for piece in [*pieces, *sieve.cut(batch.count)]:
         pipe.messages(batch, 1, position, piece.first, piece.last, piece.skipped)
     pipe.cover(batch, 1, position)
