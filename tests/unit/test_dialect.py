@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import textwrap
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from wsadapter.config.dialect import apply_dialect, bundled, dialect_urls, load_dialect
+from wsadapter.config.dialect import apply_dialect, bundled, check_dialect, dialect_urls, load_dialect
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import ConfigError
 
@@ -411,6 +415,9 @@ def test_a_set_that_is_replaced_is_named_as_a_whole(frame: str, expected: list[s
             "payload.split: expected true, or leave it out, got 1",
             "payload.text: has no meaning with compression: what is inflated is a text where it is one",
         ]),
+        ("[payload]\ntext = true\nsplit = true\n[hooks]\ndecode = 'a:b'", [
+            "payload.text: has no meaning with hooks.decode, which takes its place",
+        ]),
         ("[[answer]]\nis = 'a'\nsay = 'b'\n[[housekeeping]]\nis = 'c'\nheartbeat = true", []),
         ("[[notice]]\nis = 'd'\n[[ready]]\nis = 'e'", []),
         ("[[answer]]\ncontains = 'p'\nmatch = { ping = 1 }\nsay = 'Pong'", []),
@@ -453,3 +460,35 @@ def test_a_challenge_has_an_answer_and_a_use(tmp_path: Path) -> None:
         'login.subscribe: unknown placeholder $challenge in "$challenge"',
         "login.ack: has no meaning without frame: nothing is sent that it could answer",
     ]
+
+
+def documented() -> list[str]:
+    """The pieces of TOML in the dialects' reference."""
+    page = (Path(__file__).resolve().parents[2] / "worker/dialects/README.md").read_text()
+    return [block for block in re.findall(r"(?:^    .*\n|^\n)+", page, re.MULTILINE) if block.strip().startswith("[")]
+
+
+ODD: dict[str, Any] = {"qqqqqqqq": 1}
+TABLES = ["dialect", "urls", "hooks", "connection", "limits", "payload", "login", "subscribe", "stream", "heartbeat", "request"]
+RULES = [
+    "ready", "on_up", "ack", "already", "later", "error", "answer", "housekeeping", "notice", "gap", "identity", "snapshot",
+]  # fmt: skip
+WITHIN = [
+    {"login": {"answer": ODD}}, {"login": {"ack": [ODD]}}, {"login": {"error": [ODD]}}, {"subscribe": {"kind": [ODD]}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("data", [*({name: ODD} for name in TABLES), *({name: [ODD]} for name in RULES), *WITHIN], ids=str)
+def test_the_reference_names_every_key(data: dict[str, Any]) -> None:
+    (message,) = [message for _, message in check_dialect(data, stem="") if message.startswith("unknown key; known: ")]
+    known = message.removeprefix("unknown key; known: ").split(", ")
+    named = set(re.findall(r"^\s+#? ?(\w+) =|^\s+\[+([\w.]+)\]", "".join(documented()), re.MULTILINE))
+    assert set(known) - {word.rpartition(".")[2] for pair in named for word in pair} == set()
+
+
+def test_the_reference_names_no_key_that_is_unknown() -> None:
+    blocks = documented()
+    assert len(blocks) > 8
+    for block in blocks:
+        found = check_dialect(tomllib.loads(textwrap.dedent(block)), stem="")
+        assert [problem for problem in found if "unknown" in problem[1]] == []

@@ -24,6 +24,7 @@ _OF_CONNECTION: Final = ("max_age", "rollover_window", "silence", "stalled")
 _FITS: Final[Mapping[str, Check]] = {"contains": shapes.string, "match": shapes.match}
 _GAP_FORMS: Final = (frozenset({"first", "last"}), frozenset({"value"}), frozenset({"previous", "value"}))
 _NUMBERS: Final = frozenset({"first", "last", "value", "previous"})
+_UNPACKED: Final = frozenset({"compression", "text"})
 _HOOKS: Final = ("before_connect", "sign", "renew", "decode")
 
 
@@ -49,6 +50,10 @@ def _check_together(data: Mapping[str, Any], stem: str) -> Found:
         scope = rule.get("scope") if isinstance(rule, Mapping) else None
         if isinstance(scope, list) and "$stream" in scope and "stream" not in data:
             yield f"gap[{place}].scope", '"$stream" needs the table [stream]: without it no message has one'
+    hooks, packing = data.get("hooks"), data.get("payload")
+    if isinstance(hooks, Mapping) and isinstance(packing, Mapping) and "decode" in hooks:
+        for key in sorted(_UNPACKED & packing.keys()):
+            yield f"payload.{key}", "has no meaning with hooks.decode, which takes its place"
     yield from subscribing.check_templates(data)
     yield from subscribing.check_sources(data)
 
