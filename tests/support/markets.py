@@ -185,6 +185,29 @@ def _bitget_book(n: int) -> dict[str, Any]:
     return {"action": _kind(n, "update"), "arg": arg, "data": [data], "ts": _MS + n}
 
 
+def _bitget_v3_book(n: int) -> dict[str, Any]:
+    data = {"a": [], "b": [["95068.1", "0.5"]], "seq": 5 * n, "pseq": 5 * n - 5 if n > 1 else 0, "ts": str(_MS + n)}
+    arg = {"instType": "spot", "topic": "books", "symbol": "BTCUSDT"}
+    return {"action": _kind(n, "update"), "arg": arg, "data": [{**data, "maxdepth": "1000"}], "ts": _MS + n}
+
+
+def _bitget_v3_trade(n: int) -> dict[str, Any]:
+    trade = {"i": str(n), "L": str(n + 1), "p": "3260.1", "v": "0.07", "S": "buy", "T": str(_MS + n)}
+    arg = {"instType": "usdt-futures", "topic": "publicTrade", "symbol": "ETHUSDT"}
+    return {"action": "snapshot", "arg": arg, "data": [trade], "ts": _MS + n}
+
+
+def _kucoin_uta_book(n: int) -> dict[str, Any]:
+    first = 1 if n == 1 else 3 * n - 4
+    book = {"a": [], "b": [["95068.1", "0.5"]], "C": 3 * n - 2, "O": first, "M": _MS * 1_000_000 + n, "s": "BTC-USDT"}
+    return {"T": "obu.SPOT", "dp": "increment@10ms", "t": _kind(n, "delta"), "P": _MS * 1_000_000 + n, "d": book}
+
+
+def _kucoin_uta_trade(n: int) -> dict[str, Any]:
+    trade = {"E": n, "M": _MS * 1_000_000 + n, "S": "sell", "p": "3260.1", "q": "0.2", "s": "ETH-USDT", "ti": str(n)}
+    return {"T": "trade.SPOT", "P": _MS * 1_000_000 + n, "d": trade}
+
+
 def _okx_book(n: int) -> dict[str, Any]:
     data = {"asks": [], "bids": [["95068.1", "0.5", "0", "1"]], "ts": str(_MS + n), "checksum": 0}
     numbers = {"seqId": 9 * n, "prevSeqId": 9 * n - 9 if n > 1 else -1}
@@ -263,6 +286,19 @@ MARKETS: dict[str, Market] = {
         ],
         {"instType": "SPOT", "channel": "books", "instId": "NOPE"},
         {"instType": "SPOT", "channel": "books", "instId": "MUTE"}, "bitget", 0,
+    ),
+    "bitget_v3": Market(
+        [
+            Stream(
+                {"instType": "spot", "topic": "books", "symbol": "BTCUSDT"}, _at("arg", "topic", is_="books"), _bitget_v3_book
+            ),
+            Stream(
+                {"instType": "usdt-futures", "topic": "publicTrade", "symbol": "ETHUSDT"},
+                _at("arg", "topic", is_="publicTrade"), _bitget_v3_trade,
+            ),
+        ],
+        {"instType": "spot", "topic": "books", "symbol": "NOPE"}, {"instType": "spot", "topic": "books", "symbol": "MUTE"},
+        counted=0,
     ),
     "bitmex": Market(
         [_bitmex("orderBookL2", "LINKUSDT"), _bitmex("orderBookL2", "XBTU21")], "trade:NOPE", "trade:MUTE", "bitmex",
@@ -374,6 +410,19 @@ MARKETS: dict[str, Market] = {
     "kucoin": Market(
         [_named("topic", "/market/level2:BCHSV-USDT"), _named("topic", "/market/level2:SNX-BTC")],
         "/market/match:NOPE", "/market/match:MUTE", "kucoin", 0,
+    ),
+    "kucoin_uta": Market(
+        [
+            Stream(
+                {"channel": "obu", "tradeType": "SPOT", "symbol": "BTC-USDT", "depth": "increment@10ms"},
+                _at("T", is_="obu.SPOT"), _kucoin_uta_book,
+            ),
+            Stream(
+                {"channel": "trade", "tradeType": "SPOT", "symbol": "ETH-USDT"}, _at("T", is_="trade.SPOT"), _kucoin_uta_trade
+            ),
+        ],
+        {"channel": "trade", "tradeType": "SPOT", "symbol": "NOPE-USDT"},
+        {"channel": "trade", "tradeType": "SPOT", "symbol": "MUTE-USDT"}, counted=0,
     ),
     "okx": Market(
         [

@@ -53,6 +53,8 @@ HTX_SWAP = b'{"ch":"market.A.depth.size_20.high_freq","tick":{"event":"%b","vers
 BITGET = b'{"action":"%b","arg":{"instType":"SPOT","channel":"books","instId":"A"},"data":[{"seq":%d,"pseq":%d}]}'
 CRYPTO_COM = b'{"id":-1,"method":"subscribe","result":{"subscription":"book.A","channel":"%b","data":[{"pu":%d,"u":%d}]}}'
 KUCOIN = b'{"topic":"/contractMarket/level2:A","subject":"level2","data":{"sequence":%d,"change":"1,buy,2"}}'
+BITGET_V3 = b'{"action":"%b","arg":{"instType":"spot","topic":"books","symbol":"A"},"data":[{"seq":"%d","pseq":%d}]}'
+KUCOIN_UTA = b'{"T":"obu.SPOT","dp":"increment@10ms","t":"%b","P":1,"d":{"s":"A","O":%d,"C":%d}}'
 NEW, UPDATE = b"snapshot", b"update"
 
 
@@ -72,6 +74,8 @@ NEW, UPDATE = b"snapshot", b"update"
         ("crypto_com", CRYPTO_COM, [(b"book", 0, 50), (b"book.update", 50, 90), (b"book.update", 90, 90),
                                     (b"book.update", 95, 99)], (90, 95)),
         ("kucoin", KUCOIN, [5, 6, 8], (7, 8)),
+        ("bitget_v3", BITGET_V3, [(NEW, 5, 0), (UPDATE, 9, 5), (UPDATE, 3, 0), (UPDATE, 4, 3), (UPDATE, 12, 10)], (4, 10)),
+        ("kucoin_uta", KUCOIN_UTA, [(NEW, 5, 5), (b"delta", 6, 9), (NEW, 3, 3), (b"delta", 4, 4), (b"delta", 6, 7)], (5, 6)),
     ],
 )  # fmt: skip
 def test_what_no_recording_has_is_as_the_documents_say(

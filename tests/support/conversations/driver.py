@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,15 +18,20 @@ from wsadapter.contract.commands import Assignment
 from wsadapter.contract.dialect.paths import MISSING, look_up, matches
 from wsadapter.contract.dialect.templates import stream_name
 from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.hooks import load_function
 from wsadapter.contract.reasons import Reason
 from wsadapter.contract.record import ANSWER
 from wsadapter.worker.actions import Action, Deliver, Leave, Say, Send, Sign
 from wsadapter.worker.frames import BINARY, TEXT, apply_mask
+from wsadapter.worker.hook_thread import Decoding
 from wsadapter.worker.reader import Reader
 from wsadapter.worker.session import Session
+from wsadapter.worker.split import split
+from wsadapter.worker.unpack import Unpacker, Unpacks
 
 _WITHIN = re.compile(r"\$\.([A-Za-z0-9_.-]+?)\$")
 _MOST_TURNS = 10_000
+_HEX = "hex:"
 
 
 @dataclass
@@ -54,7 +61,10 @@ class Conversation:
             endpoint=self.endpoint, epoch=1, url="wss://x/", dialect=dialect, wanted=tuple(case.get("subscribe", ()))
         )
         self.session = Session(assignment, salt=1)
-        self._reader = Reader(self.endpoint.max_message)
+        self._packing = dialect.get("payload", {})
+        self._reader = Reader(
+            self.endpoint.max_message, unpacker=_unpacker(dialect), text_in_binary=bool(self._packing.get("text"))
+        )
         self._streams: list[str] = [""]
         self._said: Counter[int] = Counter()
         self.now = 0.0
@@ -92,9 +102,24 @@ class Conversation:
         raise AssertionError("it never comes to rest")
 
     def _say(self, text: str) -> None:
-        if not self.session.ended:
-            opcode = BINARY if self._case.get("binary") else TEXT
-            self._carry_out(self.session.received(self._reader.feed(server_frame(opcode, text.encode())), self.now))
+        if self.session.ended:
+            return
+        batch = self._reader.feed(self._frame(text))
+        self._carry_out(self.session.received(split(batch) if self._packing.get("split") else batch, self.now))
+
+    def _frame(self, text: str) -> bytes:
+        if text.startswith(_HEX):
+            return server_frame(BINARY, bytes.fromhex(text.removeprefix(_HEX)))
+        if not self._case.get("binary"):
+            return server_frame(TEXT, text.encode())
+        match self._packing.get("compression", ""):
+            case "gzip":
+                return server_frame(BINARY, gzip.compress(text.encode()))
+            case "zlib":
+                return server_frame(BINARY, zlib.compress(text.encode()))
+            case "deflate":
+                return server_frame(BINARY, zlib.compress(text.encode(), wbits=-zlib.MAX_WBITS))
+        return server_frame(BINARY, text.encode())
 
     def _carry_out(self, actions: Iterable[Action]) -> None:
         for action in list(actions):
@@ -146,6 +171,14 @@ class Conversation:
                 self._said[place] += 1
                 return [_filled(one, value) for one in rule.get("say", ())]
         return ()
+
+
+def _unpacker(dialect: Mapping[str, Any]) -> Unpacks | None:
+    hook = dialect.get("hooks", {}).get("decode")
+    if hook:
+        return Decoding(load_function(hook, (), "hooks.decode"))
+    compression = dialect.get("payload", {}).get("compression")
+    return Unpacker(compression) if compression else None
 
 
 def _filled(text: str, value: Any) -> str:

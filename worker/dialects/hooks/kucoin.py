@@ -1,16 +1,17 @@
 """KuCoin classic: where to connect, and the token for it, are asked for at each attempt,
 https://www.kucoin.com/docs/websocket/basic-info/apply-connect-token/public-token-no-authentication-required-.
+KuCoin UTA: `auth`, https://www.kucoin.com/docs-new/websocket-api/base-info/introduction-uta.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
 from wsadapter.worker.dialects.hooks.hmacs import base64_hmac
-from wsadapter.worker.hooks import Attempt, HookFailure
+from wsadapter.worker.hooks import Attempt, HookFailure, Signing
 
 _REST: Final = {
     "ws-api-spot.kucoin.com": "https://api.kucoin.com",
@@ -42,4 +43,14 @@ def _signed(attempt: Attempt, path: str, now: str) -> dict[str, str]:
         "KC-API-KEY": login["key"], "KC-API-TIMESTAMP": now, "KC-API-KEY-VERSION": "2",
         "KC-API-SIGN": base64_hmac(login["secret"], f"{now}POST{path}"),
         "KC-API-PASSPHRASE": base64_hmac(login["secret"], login["passphrase"]),
+    }  # fmt: skip
+
+
+def sign(signing: Signing) -> dict[str, Any]:
+    """Of UTA: the fields of a REST request's headers, with a path of its own."""
+    login, now = signing.login, str(int(signing.now * 1000))
+    return {
+        "kc-api-key": login["key"], "kc-api-timestamp": now,
+        "kc-api-sign": base64_hmac(login["secret"], f"{now}POST/api/websocket/users/verify"),
+        "kc-api-passphrase": base64_hmac(login["secret"], login["passphrase"]),
     }  # fmt: skip
