@@ -66,8 +66,8 @@ class _Count:
 class Rule:
     """One [[gap]] table, and its counts. Not thread-safe."""
 
-    def __init__(self, rule: Mapping[str, Any]) -> None:
-        """`rule` is checked."""
+    def __init__(self, rule: Mapping[str, Any], counts: dict[Hashable, _Count] | None = None) -> None:
+        """`rule` is checked. `counts`: those of other rules that count the same."""
         self.needle: bytes = rule.get("contains", "").encode()
         self.match: Mapping[str, Any] = rule.get("match", {})
         self._scope = [None if path == STREAM else getter(path) for path in rule["scope"]]
@@ -79,7 +79,7 @@ class Rule:
         self._ignores_equal = bool(rule.get("ignore_equal"))
         self._opaque = bool(rule.get("opaque"))
         self._read: Callable[[Any], Any] = _opaque if self._opaque else _number
-        self._counts: dict[Hashable, _Count] = {}
+        self._counts: dict[Hashable, _Count] = {} if counts is None else counts
 
     def check(self, text: Text, stream_of: StreamOf) -> Break | None:
         """Counts a message that it is for."""
@@ -159,7 +159,10 @@ class Gaps:
 
     def __init__(self, rules: Sequence[Mapping[str, Any]]) -> None:
         """`rules`: the [[gap]] tables, checked."""
-        self.rules = [Rule(rule) for rule in rules]
+        shared: dict[str, dict[Hashable, _Count]] = {}
+        self.rules = [
+            Rule(rule, shared.setdefault(rule["count"], {})) if "count" in rule else Rule(rule) for rule in rules
+        ]
 
     def may_count(self, data: bytes) -> bool:
         """A cheap test on all that was read at once: whether `check` has to look at its messages."""

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from wsadapter.contract.dialect.paths import MISSING, look_up, matches
 from wsadapter.contract.dialect.templates import fill_in, is_signed, number_in
-from wsadapter.contract.dialect.text import LONGEST_ANSWER, Text
+from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Endpoint
 
 TIMEOUT: Final = 10.0
@@ -210,18 +210,17 @@ class Login:
 
     def recognise(self, text: Text, now: float) -> list[LoginStep] | None:
         """What an answer leads to; None: it is none."""
-        if len(text.payload) >= LONGEST_ANSWER:
-            return None
+        if self._state is not _State.CHALLENGED:
+            for rule in self._acks:
+                if self._is(rule, text.value):
+                    return [self._in(now)]
         for rule in self._errors:
             if self._is(rule, text.value):
                 said = look_up(text.value, rule.get("text", ""))
                 words = said if isinstance(said, str) and said else text.payload.decode()
                 return [self.failed(self.without_secrets(words))]
-        if self._state is _State.CHALLENGED:
-            return list(self._challenged(text.value, now)) if matches(text.value, self._answer["match"]) else None
-        for rule in self._acks:
-            if self._is(rule, text.value):
-                return [self._in(now)]
+        if self._state is _State.CHALLENGED and matches(text.value, self._answer["match"]):
+            return list(self._challenged(text.value, now))
         return None
 
     def learn(self, frame: Mapping[str, Any], signed: Mapping[str, Any]) -> None:

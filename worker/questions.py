@@ -123,7 +123,6 @@ class Frames:
         general = {key: value for key, value in self.settings.items() if key != "kind"}
         kinds = [_Kind({**general, **kind}, kind["streams"]) for kind in self.settings.get("kind", [])]
         self._kinds = [*kinds, _Kind(general, ())]
-        self._parts = str(self.settings.get("parts") or self.settings.get("acks_per", ""))
         self.answers_parts = bool(self.settings.get("acks_per"))
         """Whether each entry of a stream's list is answered by itself."""
         self.replaces = bool(self.settings.get("replaces"))
@@ -164,18 +163,24 @@ class Frames:
 
     def divide(self, life: Life) -> None:
         """Makes the units of a stream."""
-        entries = look_up(life.stream, self._parts) if self._parts else None
+        path = self._path_of(life)
+        entries = look_up(life.stream, path) if path else None
         if not isinstance(entries, list) or not entries:
             life.units = [Unit(life, life.stream)]
             return
-        life.units = [Unit(life, _with_entries(life.stream, self._parts, [entry]), entry) for entry in entries]
+        life.units = [Unit(life, _with_entries(life.stream, path, [entry]), entry) for entry in entries]
+
+    def _path_of(self, life: Life) -> str:
+        """Of the list whose entries may be asked for by themselves; empty: there is none."""
+        settings = self._kinds[self.kind_of(life.name)].settings
+        return str(settings.get("parts") or settings.get("acks_per", ""))
 
     def _form(self, units: Sequence[Unit]) -> Subscription:
         """One stream with the entries of these units."""
         life = units[0].life
         if len(units) == len(life.units):
             return life.stream
-        table: dict[str, Any] = _with_entries(life.stream, self._parts, [unit.entry for unit in units])
+        table: dict[str, Any] = _with_entries(life.stream, self._path_of(life), [unit.entry for unit in units])
         return table
 
     # frames

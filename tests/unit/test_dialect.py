@@ -79,7 +79,7 @@ def test_an_unknown_name_gets_the_nearest_known_one() -> None:
         ('title = "Mine"', "", ["dialect.title: this key is required"]),
         ('live = "wss://example.com"', "", ["urls: expected at least one of live, test"]),
         ('live = "wss://example.com"', "live = []", ["urls.live: expected a URL or a list of URLs, got a list"]),
-        ("[urls]", "[urls]\nprod = 1", ["urls.prod: unknown key; known: live, private, private_test, test"]),
+        ("[urls]", "[urls]\nprod = 1", ["urls.prod: unknown key; known: also, live, private, private_test, test"]),
         ("[subscribe]", "[subscribe]\nper_fram = 1", ['subscribe.per_fram: unknown key; did you mean "per_frame"?']),
         ("[subscribe]", "[subscribe]\nper_frame = 0", ["subscribe.per_frame: expected a whole number from 1 on, got 0"]),
         ("[subscribe]", "[subscribe]\nper_frame = true", ["subscribe.per_frame: expected a whole number from 1 on, got true"]),
@@ -363,7 +363,7 @@ KIND = "[[subscribe.kind]]\nstreams = ['user.*']\nframe = '[\"$streams\"]'\n"
         (KIND + "unsubscribe = '{\"b\":\"$stream\"}'", []),
         ("per_frame = 5\n[[subscribe.kind]]\nframe = '{\"a\":\"$stream\"}'\nstreams = []\nper = 1", [
             "subscribe.kind[0].streams: expected a list of strings, got a list",
-            "subscribe.kind[0].per: unknown key; known: frame, per_frame, streams, unsubscribe",
+            "subscribe.kind[0].per: unknown key; known: frame, parts, per_frame, streams, unsubscribe",
             'subscribe.kind[0].frame: "$stream" needs per_frame = 1',
         ]),
         ("unsubscribe = '{\"b\":\"$stream\"}'\n" + KIND + "per_frame = 2", [

@@ -64,7 +64,7 @@ def _check_about(table: Any) -> Found:
 
 
 def _check_urls(table: Any) -> Found:
-    yield from check_keys("urls", table, dict.fromkeys(("live", "test", "private", "private_test"), shapes.urls))
+    yield from check_keys("urls", table, dict.fromkeys(("live", "test", "private", "private_test", "also"), shapes.urls))
     if isinstance(table, Mapping) and not table.keys() & {"live", "test"}:
         yield "urls", "expected at least one of live, test"
 
@@ -115,7 +115,7 @@ def _check_notice(tables: Any) -> Found:
 def _check_gap(tables: Any) -> Found:
     paths = dict.fromkeys(_NUMBERS, shapes.path)
     checks = {
-        **_FITS, "scope": shapes.scope, **paths, "step": shapes.count, "snapshot": shapes.match, "reset": shapes.match,
+        **_FITS, "scope": shapes.scope, **paths, "step": shapes.count, "snapshot": shapes.match, "reset": shapes.match, "count": shapes.string,
         "ignore_equal": shapes.true, "opaque": shapes.true,
     }  # fmt: skip
     yield from check_list("gap", tables, checks, required=("scope",))

@@ -40,6 +40,7 @@ def check_subscribe(table: Any) -> Found:
     if "kind" in table:
         kinds: dict[str, Check] = {
             "streams": shapes.strings, "frame": shapes.string, "unsubscribe": shapes.text, "per_frame": shapes.count,
+            "parts": shapes.path,
         }  # fmt: skip
         yield from check_list("subscribe.kind", table["kind"], kinds, required=("streams", "frame"))
     if "replaces" in table:

@@ -12,6 +12,8 @@ from wsadapter.worker.hooks import Attempt
 _REST: Final = {
     "fstream.binance.com": ("https://fapi.binance.com/fapi/v1/listenKey", "?listenKey="),
     "dstream.binance.com": ("https://dapi.binance.com/dapi/v1/listenKey", "/"),
+    "stream.binancefuture.com": ("https://testnet.binancefuture.com/fapi/v1/listenKey", "/"),  # guess: how the key follows
+    "dstream.binancefuture.com": ("https://testnet.binancefuture.com/dapi/v1/listenKey", "/"),  # guess: the same
 }
 """By the host of the endpoint's URL: where to ask, and how the key follows the URL. Any other is left as it is: your own."""
 
