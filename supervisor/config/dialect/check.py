@@ -115,8 +115,8 @@ def _check_notice(tables: Any) -> Found:
 def _check_gap(tables: Any) -> Found:
     paths = dict.fromkeys(_NUMBERS, shapes.path)
     checks = {
-        **_FITS, "scope": shapes.scope, **paths, "step": shapes.count, "snapshot": shapes.match, "reset": shapes.match, "count": shapes.string,
-        "ignore_equal": shapes.true, "opaque": shapes.true,
+        **_FITS, "scope": shapes.scope, **paths, "step": shapes.count, "snapshot": shapes.match, "reset": shapes.match,
+        "count": shapes.string, "ignore_equal": shapes.true, "opaque": shapes.true,
     }  # fmt: skip
     yield from check_list("gap", tables, checks, required=("scope",))
     for where, table in each_table("gap", tables):

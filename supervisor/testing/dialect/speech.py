@@ -55,8 +55,8 @@ class Speech:
         return compose(rules[0], {}) if rules else None
 
     def notice(self) -> Any:
-        """A frame for the first [[notice]]. Raises `LookupError` where there is none."""
-        rules = self.dialect.get("notice", [])
+        """A frame for the first [[notice]] that asks for a new connection. Raises `LookupError` where there is none."""
+        rules = [rule for rule in self.dialect.get("notice", []) if rule.get("reconnect", True)]
         if not rules:
             raise LookupError(f"the dialect {self.dialect['dialect']['name']} has no [[notice]]")
         return compose(rules[0], {rules[0]["text"]: NOTICE} if rules[0].get("text") else {})
