@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Final, Literal, Self, cast
 
 from wsadapter.arguments import check_kind
+from wsadapter.config import Dialects, checked
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import DuplicateEndpoint, NotSent, OutcomeUnknown, RequestRejected, UsageError, WsAdapterError
 from wsadapter.contract.items import Answer, Down, Item, Up
@@ -80,6 +81,7 @@ class Pool(Public):
         self.aio = AsyncPool(self)
         """The same for coroutines."""
         self._endpoint = endpoint
+        self._dialects = Dialects()
         self._owned = supervisor is None
         self.supervisor = supervisor or Supervisor(start_method=start_method)
         self._members: list[_Member] = []
@@ -94,7 +96,9 @@ class Pool(Public):
     # -- life ------------------------------------------------------------------------------------------------------------
 
     def start(self) -> Self:
-        """Start the members; returns at once. Idempotent. Raises `DuplicateEndpoint`, `SupervisorStopped`."""
+        """Start the members; returns at once. Idempotent. Raises `ConfigError`, `DuplicateEndpoint`, `SupervisorStopped`."""
+        if self._phase == "new":
+            self._endpoint = checked(self._endpoint, self._dialects)
         if self._owned:
             self.supervisor.start()
         self.supervisor.reactor.call(self._begin)
@@ -109,7 +113,7 @@ class Pool(Public):
             raise DuplicateEndpoint(taken[0])
         self._phase = "running"
         for number in range(1, self.size + 1):
-            managed = supervisor.roster.add_member(self._endpoint, number, self._inbox)
+            managed = supervisor.roster.add_member(self._endpoint, number, self._inbox, self._dialects)
             self._members.append(_Member(managed, self._changed))
 
     def _begin_if_new(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from wsadapter.config.dialect import apply_dialect, load_dialect
+from wsadapter.config.dialect import Dialects, apply_dialect
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.ledger import key_of
 from wsadapter.managed import ManagedEndpoint
@@ -17,11 +17,12 @@ Given = Mapping[str, Collection[str]]
 """Per endpoint the keys that a configuration file sets."""
 
 
-def with_dialect(endpoint: Endpoint, given: Given) -> tuple[Endpoint, dict[str, Any] | None]:
-    """The endpoint with what its dialect says where the user said nothing, and the dialect. Raises `ConfigError`."""
+def with_dialect(endpoint: Endpoint, given: Given, dialects: Dialects) -> tuple[Endpoint, dict[str, Any] | None]:
+    """The endpoint with what its dialect says where the user said nothing, and the dialect. Raises `ConfigError` where that has
+    to be loaded, and can't."""
     if not endpoint.dialect:
         return endpoint, None
-    dialect = load_dialect(endpoint.dialect)
+    dialect = dialects.load(endpoint.dialect)
     return apply_dialect(endpoint, dialect, given=given.get(endpoint.name.partition(MARK)[0], ())), dialect
 
 
@@ -29,12 +30,13 @@ def reload(
     running: Mapping[str, ManagedEndpoint | Replicas],
     wanted: Mapping[str, Endpoint],
     given: Given,
+    dialects: Dialects,
     *,
     add: Callable[[Endpoint], object],
     remove: Callable[[str], object],
 ) -> dict[str, list[str]]:
-    """Make `running` what is `wanted`, under the reactor's lock; the names of what was "added", "removed", "changed", or got
-    other "subscriptions"."""
+    """Make `running` what is `wanted`, which is checked, under the reactor's lock; the names of what was "added", "removed",
+    "changed", or got other "subscriptions"."""
     changes: dict[str, list[str]] = {"added": [], "removed": [], "changed": [], "subscriptions": []}
     for name in [name for name in running if name not in wanted]:
         remove(name)
@@ -45,7 +47,7 @@ def reload(
             add(endpoint)
             changes["added"].append(name)
             continue
-        new, dialect = with_dialect(endpoint, given)
+        new, dialect = with_dialect(endpoint, given, dialects)
         if managed.endpoint == new:
             continue
         if (managed.endpoint.replicas > 1) is not (new.replicas > 1):

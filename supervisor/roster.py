@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from wsadapter.arguments import as_name
-from wsadapter.config import checked
+from wsadapter.config import Dialects
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.errors import DuplicateEndpoint, NotConnected, UnknownEndpoint, UsageError
 from wsadapter.inbox import Inbox
@@ -113,25 +114,25 @@ class Roster:
 
     # -- in and out ------------------------------------------------------------------------------------------------------
 
-    def add(self, endpoint: Endpoint) -> None:
-        """An endpoint, or the shards that it makes. Raises `ConfigError`, `DuplicateEndpoint`."""
-        endpoint = checked(endpoint)
+    def add(self, endpoint: Endpoint, dialects: Dialects) -> None:
+        """An endpoint that is checked, or the shards that it makes; its dialect is among the `dialects`. Raises
+        `DuplicateEndpoint`."""
         if endpoint.name in self.groups:
             raise DuplicateEndpoint(endpoint.name)
-        whole, dialect = with_dialect(endpoint, self._given)
+        whole, dialect = with_dialect(endpoint, self._given, dialects)
         members = parts(endpoint, {}, capacity(dialect))
         self._check_free(member.name for member in members)
         if members != [endpoint]:
             self.groups[endpoint.name] = [member.name for member in members]
         self._whole[endpoint.name] = whole
         for member in members:
-            self._add_part(member)
+            self._add_part(member, dialects)
 
-    def add_member(self, endpoint: Endpoint, number: int, inbox: Inbox) -> Kept:
-        """For a pool: the endpoint NAME#`number`, whose items go to the pool's inbox."""
+    def add_member(self, endpoint: Endpoint, number: int, inbox: Inbox, dialects: Dialects) -> Kept:
+        """For a pool: the endpoint NAME#`number`, which is checked, and whose items go to the pool's inbox."""
         name = f"{endpoint.name}{MARK}{number}"
         self._check_free([name])
-        return self._add_part(replace(endpoint, name=name), pool=inbox)
+        return self._add_part(replace(endpoint, name=name), dialects, pool=inbox)
 
     def enter(self, managed: Kept) -> None:
         """An endpoint that is made already, new or of another supervisor."""
@@ -143,17 +144,15 @@ class Roster:
         if taken := next((name for name in names if name in self.endpoints), None):
             raise DuplicateEndpoint(taken)
 
-    def _add_part(self, part: Endpoint, pool: Inbox | None = None) -> Kept:
-        """What its name marks as part of a larger whole may be called so, where a user's endpoint may not. `pool`: where the
-        items of a pool's member go."""
-        endpoint = replace(checked(replace(part, name=part.name.partition(MARK)[0])), name=part.name)
+    def _add_part(self, endpoint: Endpoint, dialects: Dialects, pool: Inbox | None = None) -> Kept:
+        """An endpoint of its own, which is checked. `pool`: where the items of a pool's member go."""
         if pool is not None:
             self._inboxes[endpoint.name] = pool
             self._pooled.add(endpoint.name)
         elif endpoint.name in self._pooled:  # a pool that is gone had a member of that name
             self._pooled.discard(endpoint.name)
             del self._inboxes[endpoint.name]
-        endpoint, dialect = with_dialect(endpoint, self._given)
+        endpoint, dialect = with_dialect(endpoint, self._given, dialects)
         before = self._removed.pop(endpoint.name, None)
         kind = Replicas if endpoint.replicas > 1 else ManagedEndpoint
         if before is not None and not before.settled and isinstance(before, kind):
@@ -202,7 +201,9 @@ class Roster:
                 self.endpoints[shard].subscribe(more)
             else:
                 self.groups.setdefault(group, [members[0].name]).append(shard)
-                self._add_part(replace(members[0].endpoint, name=shard, subscribe=tuple(more)))
+                endpoint, dialect = members[0].endpoint, members[0].dialect
+                known = Dialects() if dialect is None else Dialects({endpoint.dialect: dialect})
+                self._add_part(replace(endpoint, name=shard, subscribe=tuple(more)), known)
 
     def unsubscribe(self, name: str, streams: Sequence[Subscription]) -> None:
         """Wherever in the group they are; a shard that has none any more goes."""
@@ -218,16 +219,19 @@ class Roster:
         for managed in self.members(self._group_of(name) or name):
             managed.resubscribe(streams)
 
-    def apply(self, wanted: Mapping[str, Endpoint], given: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
-        """New settings; as `reload`, for endpoints that may be groups."""
+    def apply(
+        self, wanted: Mapping[str, Endpoint], given: Mapping[str, Collection[str]], dialects: Dialects | None = None
+    ) -> dict[str, list[str]]:
+        """New settings, checked, and the `dialects` that were loaded for them; as `reload`, of endpoints that may be groups."""
         self._given = given
+        dialects = dialects or Dialects()
         running = {name: managed for name, managed in self.endpoints.items() if name not in self._pooled}
         groups: dict[str, list[str]] = {}
         shards: dict[str, Endpoint] = {}
         before, self._whole = self._whole, {}
         for name, endpoint in wanted.items():
             has = {member: running[member].ledger.wanted for member in self.groups.get(name, (name,)) if member in running}
-            self._whole[name], dialect = with_dialect(endpoint, given)
+            self._whole[name], dialect = with_dialect(endpoint, given, dialects)
             if name in self.groups and before.get(name) == self._whole[name]:  # what `subscribe` added stays, as without shards
                 endpoint = _with_more(endpoint, has.values())
             members = parts(endpoint, has, capacity(dialect))
@@ -235,7 +239,8 @@ class Roster:
             if members != [endpoint]:
                 groups[name] = [member.name for member in members]
         self._check_free(name for name in shards if name not in running)
-        changes = reload(running, shards, given, add=self._add_part, remove=self._remove_part)
+        add = partial(self._add_part, dialects=dialects)
+        changes = reload(running, shards, given, dialects, add=add, remove=self._remove_part)
         self.groups = groups
         return changes
 

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from wsadapter.config import load, values
+from wsadapter.config import Dialects, load, values
 from wsadapter.config.hooks import hook_problems
 from wsadapter.config.quantities import duration
 from wsadapter.config.settings import Settings
@@ -128,8 +128,9 @@ def _check(options: argparse.Namespace) -> int:
 
 def _connecting(settings: Settings) -> Iterator[Endpoint]:
     """The endpoints as they connect: with what their dialects say, and as the shards that they make."""
+    dialects = Dialects(settings.dialects)
     for endpoint in settings.endpoints:
-        whole, dialect = with_dialect(endpoint, settings.given)
+        whole, dialect = with_dialect(endpoint, settings.given, dialects)
         yield from parts(whole, {}, capacity(dialect))
 
 

@@ -25,7 +25,7 @@ from wsadapter import capabilities, shield
 from wsadapter.aio import AsyncSupervisor
 from wsadapter.arguments import Data, as_list, as_outgoing, as_streams, check_kind
 from wsadapter.child import Listener, OwnerChild
-from wsadapter.config import Settings, check_endpoint, check_supervisor, checked, load
+from wsadapter.config import Dialects, Settings, check_endpoint, check_supervisor, checked, load
 from wsadapter.config.settings import StartMethod, Strategy
 from wsadapter.connect_time import slow_connects
 from wsadapter.contract.endpoint import Endpoint, Subscription
@@ -40,7 +40,6 @@ from wsadapter.payload import Payload
 from wsadapter.processes import Launcher
 from wsadapter.rates import INTERVAL, Count, Rates
 from wsadapter.reactor import Reactor
-from wsadapter.reload import with_dialect
 from wsadapter.requests import Pending
 from wsadapter.restart import ConnectBudget, Decision, Verdict
 from wsadapter.roster import Kept, Roster
@@ -93,13 +92,15 @@ class Supervisor(Public):
         start_method: StartMethod = "forkserver",
         busy_poll: float = 0.0,
         given: Mapping[str, Collection[str]] | None = None,
+        dialects: Mapping[str, dict[str, Any]] | None = None,
         hook_folder: str = "",
     ) -> None:
         """Without a `name` it has no lock and no control socket, so several don't exclude each other.
 
         `busy_poll`: seconds that owners and the consumer go on polling before they sleep; it costs a core each.
         `given`: per endpoint the keys that a configuration file sets, so that a dialect overrules none of them, even where
-        they equal the defaults. `hook_folder`: a folder in which owners search the modules of hooks, after those of `sys.path`.
+        they equal the defaults. `dialects`: those that were loaded already, by name or absolute path. `hook_folder`: a folder
+        in which owners search the modules of hooks, after those of `sys.path`.
         Raises `ConfigError` with every problem of these and of every endpoint, `DuplicateEndpoint`, `UnsupportedPlatform`,
         `WrongType`.
         """
@@ -111,7 +112,8 @@ class Supervisor(Public):
                 "busy_poll": busy_poll,
             }
         )  # fmt: skip
-        if problems := [*problems, *(problem for endpoint in endpoints for problem in check_endpoint(endpoint))]:
+        loaded = Dialects(dialects)
+        if problems := [*problems, *(problem for endpoint in endpoints for problem in check_endpoint(endpoint, loaded))]:
             raise ConfigError(problems)
         if repeated := next((name for name, times in Counter(e.name for e in endpoints).items() if times > 1), None):
             raise DuplicateEndpoint(repeated)
@@ -146,7 +148,7 @@ class Supervisor(Public):
         self._rates = Rates()
         self._goodbye: weakref.finalize[..., Any] | None = None
         for endpoint in endpoints:
-            self.roster.add(endpoint)
+            self.roster.add(checked(endpoint, loaded), loaded)
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str]) -> Self:
@@ -165,6 +167,7 @@ class Supervisor(Public):
             busy_poll=settings.busy_poll,
             start_method=settings.start_method,
             given=settings.given,
+            dialects=settings.dialects,
             hook_folder=settings.folder,
         )
 
@@ -367,7 +370,9 @@ class Supervisor(Public):
         Raises `ConfigError`, `DuplicateEndpoint`, `WrongType`.
         """
         check_kind("add", endpoint, Endpoint)
-        self._do(lambda: self._add(endpoint))
+        dialects = Dialects()
+        whole = checked(endpoint, dialects)
+        self._do(lambda: self._add(whole, dialects))
 
     def remove(self, name: str, timeout: float | None = None) -> None:
         """Close an endpoint's connection and forget it; returns when its owner is gone. What it delivered before stays."""
@@ -420,12 +425,13 @@ class Supervisor(Public):
     def reload(self, settings: Settings) -> dict[str, list[str]]:
         """Take over new settings, touching only what changed: unchanged endpoints keep their owners.
 
-        Returns the names under "added", "removed", "changed" and "subscriptions". Raises `ConfigError`; nothing was changed.
+        Returns the names under "added", "removed", "changed" and "subscriptions". Starts it if need be. Raises `ConfigError`;
+        nothing was changed.
         """
-        wanted = {endpoint.name: checked(endpoint) for endpoint in settings.endpoints}
-        for endpoint in wanted.values():
-            with_dialect(endpoint, settings.given)
-        return self._do(lambda: self._apply(wanted, settings))
+        dialects = Dialects(settings.dialects)
+        wanted = {endpoint.name: checked(endpoint, dialects) for endpoint in settings.endpoints}
+        self._begin_if_new()
+        return self._do(lambda: self._apply(wanted, settings, dialects))
 
     # -- inside, under the reactor's lock --------------------------------------------------------------------------------
 
@@ -436,14 +442,14 @@ class Supervisor(Public):
         if self._state in ("stopping", "stopped"):
             raise SupervisorStopped("this supervisor is being stopped; make a new one")
 
-    def _add(self, endpoint: Endpoint) -> None:
+    def _add(self, endpoint: Endpoint, dialects: Dialects) -> None:
         self._check_not_stopped()
-        self.roster.add(endpoint)
+        self.roster.add(endpoint, dialects)
 
-    def _apply(self, wanted: dict[str, Endpoint], settings: Settings) -> dict[str, list[str]]:
+    def _apply(self, wanted: dict[str, Endpoint], settings: Settings, dialects: Dialects) -> dict[str, list[str]]:
         self._check_not_stopped()
         self._hook_folder = settings.folder or self._hook_folder
-        changes = self.roster.apply(wanted, settings.given)
+        changes = self.roster.apply(wanted, settings.given, dialects)
         _warn_of_slow_connects(self.roster.endpoints[name].endpoint for name in changes["added"])
         return changes
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from wsadapter.config import values
 from wsadapter.config.checks import Combined, Layer, Surroundings, combine, read_layer
+from wsadapter.config.dialect import Dialects
 from wsadapter.config.schema import OUTPUT, SUPERVISOR, Mismatch, Setting, as_table, convert, got, unknown_key
 from wsadapter.config.settings import OutputSettings, Settings
 from wsadapter.config.show import describe_settings, effective, show
@@ -29,8 +30,8 @@ from wsadapter.import_path import working_folder
 from wsadapter.outputs.paths import check_path
 
 __all__ = [
-    "OutputSettings", "Settings", "check_endpoint", "check_supervisor", "checked", "describe_settings", "effective", "load",
-    "parse", "show",
+    "Dialects", "OutputSettings", "Settings", "check_endpoint", "check_supervisor", "checked", "describe_settings", "effective",
+    "load", "parse", "show",
 ]  # fmt: skip
 
 _TABLES: Final = ("supervisor", "output", "defaults", "endpoints")
@@ -82,7 +83,10 @@ def parse(
     endpoints, given = _read_endpoints(sections, around, problems)
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)), source=source)
-    return Settings(**own, output=OutputSettings(**output), endpoints=endpoints, given=given, source=source)
+    return Settings(
+        **own, output=OutputSettings(**output), endpoints=endpoints, given=given, source=source,
+        dialects=around.dialects.known,
+    )  # fmt: skip
 
 
 def _parse_toml(text: str, source: str) -> dict[str, Any]:
@@ -178,24 +182,26 @@ def _read_endpoints(
     return tuple(endpoints), given
 
 
-def check_endpoint(endpoint: Endpoint) -> list[Problem]:
-    """Everything that is wrong with an endpoint made in Python; relative paths start at the working directory."""
-    return _combined(endpoint).problems
+def check_endpoint(endpoint: Endpoint, dialects: Dialects | None = None) -> list[Problem]:
+    """Everything that is wrong with an endpoint made in Python; relative paths start at the working directory. `dialects`: as
+    for `checked`."""
+    return _combined(endpoint, dialects).problems
 
 
-def checked(endpoint: Endpoint) -> Endpoint:
+def checked(endpoint: Endpoint, dialects: Dialects | None = None) -> Endpoint:
     """`endpoint` in its normal form: tuples, seconds as floats, absolute paths, the lines of `subscribe_file` in `subscribe`.
 
-    Checking what is checked changes nothing. Raises `ConfigError` with all problems.
+    `dialects`: those that were loaded already, to which its own is added. Checking what is checked changes nothing. Raises
+    `ConfigError` with all problems.
     """
-    combined = _combined(endpoint)
+    combined = _combined(endpoint, dialects)
     if combined.problems:
         raise ConfigError(combined.problems)
     return combined.endpoint
 
 
-def _combined(endpoint: Endpoint) -> Combined:
-    around = Surroundings(Path(working_folder() or _NO_WORKING_FOLDER))
+def _combined(endpoint: Endpoint, dialects: Dialects | None) -> Combined:
+    around = Surroundings(Path(working_folder() or _NO_WORKING_FOLDER), dialects=dialects or Dialects())
     name: object = endpoint.name
     if not isinstance(name, str):
         return Combined(endpoint, [Problem("endpoints", f"a name is a string, got {got(name)}")])

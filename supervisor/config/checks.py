@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from wsadapter.config import values
-from wsadapter.config.dialect import Dialect, apply_dialect, dialect_urls, is_path, load_dialect
+from wsadapter.config.dialect import Dialect, Dialects, apply_dialect, dialect_urls, is_path
 from wsadapter.config.interpolate import EXPANDED, anchor_value, expand_value, places_with_references
 from wsadapter.config.quantities import show_duration, show_size
 from wsadapter.config.schema import ENDPOINT, Mismatch, Setting, assemble, convert, got, unknown_key
@@ -63,6 +63,8 @@ class Surroundings:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     secrets: bool = True
     """False: no `${...}` is read; each is taken for present, and nothing is said of a value that has one."""
+    dialects: Dialects = field(default_factory=Dialects)
+    """Those that its endpoints speak."""
 
     def expand(self, key: str, value: Any) -> tuple[Any, list[Problem], set[str]]:
         """The value of the setting `key` filled in; what is wrong with its references; the places whose value is not known."""
@@ -256,7 +258,7 @@ def combine(name: str, own: Layer, defaults: Layer, around: Surroundings) -> Com
     bad = own.bad | (defaults.bad - own.values.keys())
     endpoint = assemble(name, {key: value for key, value in merged.items() if key not in bad})
     findings: list[_Finding] = []
-    dialect = _dialect(endpoint, findings) if "dialect" not in bad else None
+    dialect = _dialect(endpoint, around.dialects, findings) if "dialect" not in bad else None
     endpoint = _with_file(endpoint, findings)
     given = own.values.keys() | defaults.values.keys()
     findings += _between(endpoint, dialect, frozenset(given), around)
@@ -272,11 +274,11 @@ def _located(finding: _Finding, own: Layer, defaults: Layer) -> Problem:
     return Problem(f"{own.prefix}.{finding.keys[0]}{finding.place}", finding.message)
 
 
-def _dialect(endpoint: Endpoint, findings: list[_Finding]) -> Dialect | None:
+def _dialect(endpoint: Endpoint, dialects: Dialects, findings: list[_Finding]) -> Dialect | None:
     if not endpoint.dialect:
         return None
     try:
-        return load_dialect(endpoint.dialect)
+        return dialects.load(endpoint.dialect)
     except ConfigError as error:
         source = f"{error.source}: " if error.source else ""
         findings += [_Finding(("dialect",), f"{source}{problem}") for problem in error.problems]

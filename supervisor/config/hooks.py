@@ -20,7 +20,7 @@ from time import monotonic
 from typing import IO, Final, Self
 
 from wsadapter import import_path
-from wsadapter.config.dialect import is_path, load_dialect
+from wsadapter.config.dialect import Dialects, is_path
 from wsadapter.config.settings import Settings
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import Problem
@@ -61,7 +61,7 @@ def hook_problems(settings: Settings, timeout: float = TIMEOUT) -> list[Problem]
 def _named(endpoint: Endpoint, settings: Settings) -> Iterator[_Hook]:
     """Those of a bundled dialect are no user's, and are tested with it."""
     folders = import_path.with_dialect_folder(import_path.for_hooks(settings.folder), endpoint.dialect)
-    own = load_dialect(endpoint.dialect).get("hooks", {}) if is_path(endpoint.dialect) else {}
+    own = Dialects(settings.dialects).load(endpoint.dialect).get("hooks", {}) if is_path(endpoint.dialect) else {}
     named = {f"hooks.{name}": function for name, function in {**own, **endpoint.hooks}.items()}
     for key, function in {"decode": endpoint.decode, **named}.items():
         if function:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from wsadapter.contract.endpoint import Endpoint
 
@@ -46,6 +46,8 @@ class Settings:
     """With `[defaults]` and the lines of `subscribe_file` merged in, paths absolute, `${...}` as written, no dialects."""
     given: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Per endpoint the keys that the file sets, or `[defaults]`: "url", "heartbeat.kind". For `apply_dialect`."""
+    dialects: Mapping[str, dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
+    """Those that the endpoints speak, as they were when they were checked: by name, or by absolute path."""
     source: str = ""
     """Path of the file, as given."""
     folder: str = ""

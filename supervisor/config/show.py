@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from wsadapter.config.dialect import apply_dialect, load_dialect
+from wsadapter.config.dialect import Dialects, apply_dialect
 from wsadapter.config.quantities import show_duration, show_size
 from wsadapter.config.schema import ENDPOINT, OUTPUT, SUPERVISOR, Setting, flatten
 from wsadapter.config.settings import OutputSettings, Settings
@@ -39,12 +39,13 @@ def effective(settings: Settings) -> dict[str, Any]:
     return {
         "supervisor": {key: getattr(settings, key) for key in SUPERVISOR},
         "output": {key: getattr(settings.output, key) for key in OUTPUT},
-        "endpoints": {e.name: _effective(e, settings.given.get(e.name, frozenset())) for e in settings.endpoints},
+        "endpoints": {e.name: _effective(e, settings) for e in settings.endpoints},
     }
 
 
-def _effective(endpoint: Endpoint, given: frozenset[str]) -> dict[str, Any]:
-    dialect = load_dialect(endpoint.dialect) if endpoint.dialect else None
+def _effective(endpoint: Endpoint, settings: Settings) -> dict[str, Any]:
+    dialect = Dialects(settings.dialects).load(endpoint.dialect) if endpoint.dialect else None
+    given = settings.given.get(endpoint.name, frozenset())
     table: dict[str, Any] = {}
     for key, value in flatten(apply_dialect(endpoint, dialect, given=given)).items():
         section, _, leaf = key.rpartition(".")

@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any, Final
 
 from wsadapter.child import OwnerChild
-from wsadapter.config import checked
+from wsadapter.config import Dialects, checked
 from wsadapter.contract.endpoint import Endpoint, endpoint_from_plain, to_plain
 from wsadapter.contract.reasons import Reason
 from wsadapter.first_arrival import FirstArrival
@@ -119,8 +119,9 @@ def _give_connection(managed: ManagedEndpoint, child: OwnerChild) -> tuple[dict[
 def take_endpoint(office: Office, plain: dict[str, Any], fds: Iterator[int]) -> ManagedEndpoint | Replicas:
     """The endpoint that was given. With an owner it is up, and to be thawed; without one it is to be started."""
     given = endpoint_from_plain(plain["endpoint"])
-    endpoint = replace(checked(replace(given, name=given.name.partition(MARK)[0])), name=given.name)
     dialect, numbers = plain["dialect"], Numbers(**plain["numbers"])
+    known = Dialects() if dialect is None else Dialects({given.dialect: dialect})
+    endpoint = replace(checked(replace(given, name=given.name.partition(MARK)[0]), known), name=given.name)
     kind = Replicas if endpoint.replicas > 1 else ManagedEndpoint
     managed = kind(office, endpoint, dialect, numbers=numbers)
     managed.account.dropped = plain["dropped"]

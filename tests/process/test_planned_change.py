@@ -282,6 +282,18 @@ def test_a_reload_changes_an_endpoint_without_loss(tmp_path: Path) -> None:
     assert_whole(items)
 
 
+def test_a_reload_of_a_supervisor_that_is_new_starts_it(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    with Exchange(messages=["1"]) as ex:
+        path.write_text(f'[endpoints.a]\nurl = "{ex.url}"\nmax_message = "1MiB"\n')
+        feed = Supervisor([ex.endpoint("a")])
+        try:
+            assert feed.reload(load(path))["changed"] == ["a"]
+            collect(feed, is_message("a"))
+        finally:
+            feed.stop()
+
+
 def test_make_before_break_can_be_switched_off() -> None:
     items: list[Item] = []
     off = {**BY_NUMBER, "make_before_break": False}

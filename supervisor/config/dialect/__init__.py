@@ -21,7 +21,7 @@ from wsadapter.contract.errors import ConfigError, Problem
 
 Dialect = dict[str, Any]
 
-__all__ = ["Dialect", "apply_dialect", "bundled", "check_dialect", "dialect_urls", "is_path", "load_dialect"]
+__all__ = ["Dialect", "Dialects", "apply_dialect", "bundled", "check_dialect", "dialect_urls", "is_path", "load_dialect"]
 
 _PRIVATE: Final = {"live": "private", "test": "private_test"}
 
@@ -53,6 +53,28 @@ def load_dialect(dialect: str, *, base_dir: str | Path = "") -> Dialect:
     if problems:
         raise ConfigError(problems, source=str(path))
     return data
+
+
+class Dialects:
+    """The dialects of one configuration: each is read and checked once, however many endpoints speak it. Not thread-safe."""
+
+    def __init__(self, known: Mapping[str, Dialect] | None = None) -> None:
+        """`known`: those that were loaded before, by name or absolute path."""
+        self.known = dict(known or {})
+        self._wrong: dict[str, ConfigError] = {}
+
+    def load(self, dialect: str) -> Dialect:
+        """As `load_dialect`, of a bundled dialect's name or an absolute path. Raises `ConfigError` each time anew."""
+        if dialect in self._wrong:
+            wrong = self._wrong[dialect]
+            raise ConfigError(wrong.problems, source=wrong.source)
+        if dialect not in self.known:
+            try:
+                self.known[dialect] = load_dialect(dialect)
+            except ConfigError as error:
+                self._wrong[dialect] = error
+                raise
+        return self.known[dialect]
 
 
 def _parse(path: Path) -> Dialect:
