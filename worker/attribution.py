@@ -54,7 +54,9 @@ def whose(
         if not question.unanswered:
             return _late(question, answer)
     pool = _pool(question, questions, rule, answer)
-    if question is None and (echoed := _echoed(rule, value, pool)):
+    if question is None and (repeated := _repeated(rule, value)):
+        if not (echoed := _echoed(repeated, pool)):
+            return _settled(repeated, answer.error, lives)
         question, pool = echoed[0][0], echoed
     if rule.whole_set:
         return Meant(_in_set(WholeSet(look_up(value, rule.whole_set)), pool), named=True, alone=True)
@@ -113,12 +115,30 @@ def _pool(question: Question | None, questions: Sequence[Question], rule: Rule, 
     return [(one, unit) for one in some for unit in one.unanswered]
 
 
-def _echoed(rule: Rule, value: Any, pool: Sequence[Open]) -> list[Open]:
-    """The units of the frame whose arguments the answer repeats."""
+def _repeated(rule: Rule, value: Any) -> list[Any]:
+    """The arguments of a frame that the answer repeats; empty: none."""
     said = look_up(value, rule.args) if rule.args else MISSING
     if said is MISSING or said is None:
         return []
-    repeated = said if isinstance(said, list) else [said]
+    return said if isinstance(said, list) else [said]
+
+
+def _settled(repeated: Sequence[Any], error: str, lives: Mapping[str, Life]) -> Meant:
+    """An answer that repeats the arguments of a frame that is answered, or of none: it comes late, or twice, or is of a stream
+    that was confirmed. The arguments of several streams say nothing of one: an error has to name it in its text."""
+    found = [
+        life
+        for life in lives.values()
+        if any(is_meant(stream, one) for one in repeated for stream in (life.stream, *(unit.stream for unit in life.units)))
+    ]
+    if not error or len(found) <= 1:
+        return Meant(lives=found)
+    whole, _ = named([life.stream for life in found], error)
+    return Meant(lives=[found[place] for place in whole], late=not whole)
+
+
+def _echoed(repeated: Sequence[Any], pool: Sequence[Open]) -> list[Open]:
+    """The units of the frame whose arguments the answer repeats."""
     found = [(one, unit) for one, unit in pool if any(is_meant(one.form(unit), other) for other in repeated)]
     return [(one, unit) for one, unit in found if one is found[0][0]]
 

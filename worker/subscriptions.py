@@ -97,6 +97,8 @@ class Subscriptions:
         """Whether the exchange has answered anything."""
         self._retry_at = -math.inf
         """When the last of the frames that were refused for the moment is asked again."""
+        self._half_at = -math.inf
+        """When the last of the halves that wait for another one is asked."""
         self._restoring: set[str] | None = None
         self._failed: list[str] = []
         self._ok = 0
@@ -279,12 +281,24 @@ class Subscriptions:
         """Asks for these in two frames: one of them is at fault."""
         for unit in units:
             self._settle(question, unit)
-        for number, half in enumerate((units[: len(units) // 2], units[len(units) // 2 :])):
-            part = self._question(question.template, half, again=question.again)
-            if self._frames.replaces and number:  # the first half has to be answered before
-                part.postponed, part.deadline = True, now + _GRACE
-            else:
-                yield from self._send(part, now)
+        halves = (units[: len(units) // 2], units[len(units) // 2 :])
+        first, second = (self._question(question.template, half, again=question.again) for half in halves)
+        if self._frames.replaces:  # the frame of the first half is not to name the second, and has to be answered before
+            self._half_at = max(now, self._half_at) + _GRACE
+            second.postponed, second.deadline = True, self._half_at
+        yield from self._send(first, now)
+        if not second.postponed:
+            yield from self._send(second, now)
+
+    def _assumed(self, now: float) -> Iterator[Step]:
+        """Where nothing confirms, a frame that replaces the set and that was not refused till now was taken: what comes from
+        now on is about the next one."""
+        sent_before = now + self._frames.timeout - _GRACE
+        for question in [one for one in self._open if not one.postponed and one.deadline <= sent_before]:
+            for unit in list(question.unanswered):
+                unit.confirmed = True
+                self._settle(question, unit)
+                yield from self._apply(unit.life, Event.ASSUME, now)
 
     # --- numbers and deadlines
 
@@ -344,6 +358,8 @@ class Subscriptions:
 
     def _overdue(self, question: Question, now: float) -> Iterator[Step]:
         if question.postponed:
+            if self._frames.replaces and not self._rules.confirm:
+                yield from self._assumed(now)
             yield from self._send(question, now)
             return
         for unit in [unit for unit in question.unanswered if unit.life.state is State.LIVE or question.again]:

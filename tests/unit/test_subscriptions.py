@@ -105,6 +105,35 @@ def test_a_rejected_stream_that_delivers_is_asked_for_no_more() -> None:
     assert subscriptions.deadline() is None
 
 
+def test_a_set_that_is_refused_for_no_named_stream_is_asked_in_halves_one_after_the_other() -> None:
+    error = {"match": {"error": "*"}, "text": "error"}
+    subscriptions = Subscriptions({"subscribe": {"frame": '["$streams..."]', "replaces": True}, "error": [error]})
+    refused = b'{"error":"no"}'
+    assert said(subscriptions.restore(["a", "b", "c", "bad"], 0.0)) == [b'["a","b","c","bad"]']
+    assert said(replied(subscriptions, refused, 0.1)) == [b'["a","b"]']
+    assert said(subscriptions.tick(2.1)) == [b'["c","bad","a","b"]']
+    assert said(replied(subscriptions, refused, 2.2)) == [b'["c","a","b"]']
+    assert said(subscriptions.tick(4.2)) == [b'["bad","a","b","c"]']
+    assert said(replied(subscriptions, refused, 4.3)) == [("rejected", "bad", "no"), ("restored", 3, ["bad"])]
+
+
+def test_an_answer_that_repeats_other_arguments_is_not_about_the_frame_that_waits_longest() -> None:
+    rules = [{"args": "args", "match": {"ok": False}, "text": "why"}, {"args": "args", "match": {"ok": True}}]
+    dialect = {"subscribe": {"frame": '{"args":"$streams"}', "per_frame": 2}, "error": rules[:1], "ack": rules[1:]}
+    subscriptions = Subscriptions(dialect)
+    said(subscriptions.restore(["one", "two", "three", "four"], 0.0))
+    yes, no = b'{"ok":true,"args":["one","two"]}', b'{"ok":false,"args":["one","two"],"why":"no two"}'
+    assert said(replied(subscriptions, b'{"ok":true,"args":["other"]}')) == []
+    assert said(replied(subscriptions, yes)) == [("subscribed", "one"), ("subscribed", "two")]
+    assert said(replied(subscriptions, yes)) == []
+    assert said(replied(subscriptions, no)) == [("rejected", "two", "no two")]
+    assert said(replied(subscriptions, no)) == []
+    assert said(replied(subscriptions, b'{"ok":false,"args":["one","two"],"why":"no"}')) == []
+    assert said(replied(subscriptions, b'{"ok":false,"args":["one"],"why":"gone"}')) == [("rejected", "one", "gone")]
+    assert said(replied(subscriptions, b'{"ok":false,"args":["other"],"why":"gone"}')) == [("peer_error", "gone")]
+    assert said(replied(subscriptions, b'{"ok":true,"args":["three","four"]}'))[-1] == ("restored", 4, [])
+
+
 def test_the_others_of_a_frame_that_is_refused_are_asked_at_once_if_answers_repeat_its_arguments() -> None:
     rule = {"args": "args", "match": {"ok": False}, "text": "why"}
     frame = '{"args":"$streams"}'
