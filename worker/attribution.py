@@ -65,8 +65,6 @@ def whose(
             return Meant(found, named=True, alone=True)
         if question is None:
             return Meant(lives=_lives(rule, value, lives, channels))
-    if question is None and (settled := _lives(rule, value, lives, channels)):
-        return Meant(lives=settled)
     sure = question is not None
     if answer.error:
         whole, partly = named([unit.stream for _, unit in pool], answer.error)
@@ -178,9 +176,6 @@ def _lives(rule: Rule, value: Any, lives: Mapping[str, Life], channels: Mapping[
         life = lives.get(stream_name(bound))
         return [] if life is None else [life]
     said = look_up(value, rule.stream) if rule.stream else MISSING
-    if said is MISSING and rule.args:
-        said = look_up(value, rule.args)
-        said = MISSING if isinstance(said, list) and len(said) > 1 else said  # of a frame that asked for several
     if said is not MISSING:
         wanted = said if isinstance(said, list) else [said]
         return [life for life in lives.values() if any(is_meant(life.stream, other) for other in wanted)]
