@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -52,7 +53,7 @@ def load(path: str | os.PathLike[str], *, secrets: bool = True) -> Settings:
     """
     source = str(path)
     try:
-        content = Path(path).read_bytes()
+        content = Path(path).read_bytes().removeprefix(BOM_UTF8)
     except OSError as error:
         raise ConfigError([Problem("", f"the file can't be read: {error.strerror}")], source=source) from error
     try:

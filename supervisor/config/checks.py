@@ -309,7 +309,7 @@ def _duplicate(place: str, first: str) -> _Finding:
 def _read_streams(endpoint: Endpoint, findings: list[_Finding]) -> list[tuple[int, Subscription]]:
     """(line number, stream). Empty lines and lines that begin with # are comments; with a dialect {...} is a table, in JSON."""
     try:
-        with open(endpoint.subscribe_file, encoding="utf-8") as file:
+        with open(endpoint.subscribe_file, encoding="utf-8-sig") as file:
             text = file.read(_MOST_SUBSCRIPTION_BYTES)
     except OSError as error:
         findings.append(_Finding(("subscribe_file",), f"{endpoint.subscribe_file} can't be read: {error.strerror}"))

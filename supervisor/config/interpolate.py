@@ -1,7 +1,7 @@
 """`${NAME}` and `${file:PATH}` in settings: found, checked, and filled in only when an owner connects.
 
     ${NAME}        the environment variable NAME
-    ${file:PATH}   the content of a file, less one final newline
+    ${file:PATH}   the content of a file, less one final newline (and less the mark that some editors put first, U+FEFF)
     $${            a literal ${
 
 Whatever goes wrong is told with the reference, never with a value: the values are secrets.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -187,7 +188,7 @@ def _read(reference: Reference, path: Path) -> str:
     if len(content) > _LARGEST_FILE:
         raise _unresolved(f"{reference.text}: the file is larger than 1 MiB")
     try:
-        text = content.decode()
+        text = content.removeprefix(BOM_UTF8).decode()
     except UnicodeDecodeError:
         raise _unresolved(f"{reference.text}: the file is not UTF-8 text") from None  # its text would show a byte of the value
     return text.removesuffix("\n").removesuffix("\r") if text.endswith("\r\n") else text.removesuffix("\n")

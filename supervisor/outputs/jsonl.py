@@ -7,6 +7,7 @@ counts whole lines that the kernel has taken, so that after an error nobody has 
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -181,5 +182,6 @@ def continuation_gaps(continued: Mapping[str, int | None], *, at: int, epoch: in
 
 def _read_tail(file: Path) -> bytes:
     with open(file, "rb") as opened:
-        opened.seek(max(0, file.stat().st_size - _TAIL))
-        return opened.read(_TAIL)
+        begin = opened.seek(max(0, file.stat().st_size - _TAIL))
+        tail = opened.read(_TAIL)
+        return tail if begin else tail.removeprefix(BOM_UTF8)

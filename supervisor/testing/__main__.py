@@ -145,7 +145,7 @@ def _start(options: argparse.Namespace, authority: Authority, running: ExitStack
         "resume": "continue" if options.live else "start",
         "after_subscribe": options.after_subscribe,
         "welcome": options.welcome,
-        "ack": json.loads(options.ack.read_text()) if options.ack else None,
+        "ack": json.loads(options.ack.read_text("utf-8-sig")) if options.ack else None,
         "subprotocol": options.subprotocol,
         "pace": options.pace,
         "host": options.host,

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -26,7 +27,6 @@ import orjson
 from wsadapter.outputs.lines import FORMAT
 
 _SUFFIX = ".jsonl.gz"
-_BOM = b"\xef\xbb\xbf"
 _FORMS = '{"t": seconds, "text" or "b64": ...}, nor one of the runner\'s output'
 
 
@@ -101,7 +101,7 @@ def load_recording(name_or_path: str | Path, endpoint: str | None = None) -> Rec
     if content.startswith(b"\x1f\x8b"):
         content = gzip.decompress(content)
     name = path.name.removesuffix(".gz").removesuffix(".jsonl")
-    return Recording(name, _messages(str(path), content.removeprefix(_BOM), endpoint))
+    return Recording(name, _messages(str(path), content.removeprefix(BOM_UTF8), endpoint))
 
 
 class _Line(msgspec.Struct):

@@ -389,6 +389,22 @@ def test_a_file_that_is_missing_or_no_text_is_told(tmp_path: Path) -> None:
         load(tmp_path / "bin.toml")
 
 
+def test_files_that_begin_with_a_byte_order_mark_are_read_as_those_without(tmp_path: Path) -> None:
+    """As some editors write UTF-8: the mark is no part of the first line."""
+    mark = "\ufeff"
+    own = bundled()["okx"].read_text().replace('name = "okx"', 'name = "mine"')
+    (tmp_path / "mine.toml").write_text(mark + own)
+    (tmp_path / "streams.txt").write_text(mark + '# all of them\n{"channel":"trades","instId":"BTC-USDT"}\n')
+    (tmp_path / "feeds.toml").write_text(
+        mark + '[endpoints.x]\ndialect = "mine.toml"\nsubscribe_file = "streams.txt"\nbuffer.max_bytes = "1MiB"\n'
+    )
+    endpoint = only(load(tmp_path / "feeds.toml"))
+    assert endpoint.subscribe == ({"channel": "trades", "instId": "BTC-USDT"},)
+    (tmp_path / "feeds.toml").write_text(mark + "x = = 1\n")
+    with pytest.raises(ConfigError, match="line 1, column 5: not valid TOML"):
+        load(tmp_path / "feeds.toml")
+
+
 # -- secrets ---------------------------------------------------------------------------------------------------------------
 
 

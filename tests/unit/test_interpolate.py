@@ -52,7 +52,7 @@ def test_what_is_missing_is_named(written: str, message: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("content", "value"), [("s3cret\n", "s3cret"), ("a\n\n", "a\n"), ("a\r\n", "a"), ("a", "a"), ("", ""), ("a\nb\n", "a\nb")]
+    ("content", "value"), [("s3cret\n", "s3cret"), ("a\n\n", "a\n"), ("a\r\n", "a"), ("a", "a"), ("", ""), ("a\nb\n", "a\nb"), ("\ufeffa\n", "a")]
 )
 def test_a_file_gives_its_content_less_one_final_newline(tmp_path: Path, content: str, value: str) -> None:
     (tmp_path / "key").write_bytes(content.encode())

@@ -327,6 +327,14 @@ def test_going_on_finds_the_last_message_of_each_endpoint(tmp_path: Path) -> Non
     third.close()
 
 
+def test_a_file_that_begins_with_a_byte_order_mark_is_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.write_bytes(b"\xef\xbb\xbf" + batch_lines(batch(b"1", endpoint="a", at=NOON)))
+    out = JsonLines(str(path))
+    assert out.continued(["a"]) == {"a": NOON}
+    out.close()
+
+
 def test_only_the_end_of_a_large_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "out"
     out = JsonLines(str(path))

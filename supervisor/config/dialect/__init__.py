@@ -79,7 +79,7 @@ class Dialects:
 
 def _parse(path: Path) -> Dialect:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         problem = f"the file can't be read: {error.strerror}"
     except UnicodeDecodeError:
