@@ -52,8 +52,11 @@ def test_what_is_missing_is_named(written: str, message: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("content", "value"), [("s3cret\n", "s3cret"), ("a\n\n", "a\n"), ("a\r\n", "a"), ("a", "a"), ("", ""), ("a\nb\n", "a\nb"), ("\ufeffa\n", "a")]
-)
+    ("content", "value"),
+    [
+        ("s3cret\n", "s3cret"), ("a\n\n", "a\n"), ("a\r\n", "a"), ("a", "a"), ("", ""), ("a\nb\n", "a\nb"), ("\ufeffa\n", "a"),
+    ],
+)  # fmt: skip
 def test_a_file_gives_its_content_less_one_final_newline(tmp_path: Path, content: str, value: str) -> None:
     (tmp_path / "key").write_bytes(content.encode())
     assert expand("${file:key}", base_dir=tmp_path) == value
