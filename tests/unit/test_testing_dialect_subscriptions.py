@@ -165,6 +165,17 @@ def test_what_a_client_gets_is_what_the_owner_takes_for_its_streams() -> None:
     assert client.outlet.take(packed[1], None) is packed[1]
 
 
+def test_each_kind_of_frame_is_confirmed_in_its_own_words() -> None:
+    kind = """[[subscribe.kind]]
+streams = ["own.*"]
+frame = '{"op":"watch","id":"$id","of":"$stream"}'
+[stream]"""
+    kinds = EACH.replace("[stream]", kind)
+    client = Client(invented(kinds + '[[ack]]\nmatch = { event = "watching" }\nid = "id"\n'))
+    assert said(client.says({"op": "watch", "id": 5, "of": "own.orders"})) == [{"event": "watching", "id": 5}]
+    assert said(client.subscribes("a")) == [{"event": "subscribed", "arg": "a"}]
+
+
 def test_where_nothing_confirms_the_data_follow_the_frame() -> None:
     silent = invented(LISTS.replace('[[ack]]\nmatch = { ok = true }\nid = "id"\n', ""))
     client = Client(silent, Orders(ignored={"deaf"}, rejected={"bad": Refusal("no such topic")}))

@@ -44,6 +44,8 @@ class Answers:
         of_subscribing = [rule for rule in acks if rule not in of_ending]
         self.ack: Rule | None = next(iter(of_subscribing), None)
         """The first that can speak of a subscription; None: nothing is confirmed."""
+        self._acks = of_subscribing
+        self._kinds = _words_by_kind(settings)
         self._ended: Rule | None = next(iter([*of_ending, *of_subscribing]), None)
         self._errors: Sequence[Rule] = dialect.get("error", [])
         self._already: Sequence[Rule] = dialect.get("already", [])
@@ -89,8 +91,17 @@ class Answers:
     ) -> Iterator[tuple[Subscription | None, Any]]:
         """Yes to units of a frame, each answer with the unit that it is about. None: it is about the frame. `current`: all that
         is subscribed now."""
-        if self.ack is not None:
-            yield from self._confirmations(self.ack, frame, taken, current, channels)
+        rule = self._ack_of(frame)
+        if rule is not None:
+            yield from self._confirmations(rule, frame, taken, current, channels)
+
+    def _ack_of(self, frame: Understood) -> Rule | None:
+        """The first that speaks of this kind of frame, else the first that speaks of no other kind."""
+        own = self._kinds.get(frame.template, set())
+        others: set[str] = set().union(*(words for template, words in self._kinds.items() if template != frame.template))
+        speaking = (rule for rule in self._acks if _speaks_of(rule, own))
+        silent = (rule for rule in self._acks if not _speaks_of(rule, others))
+        return next(speaking, None) or next(silent, None) or self.ack
 
     def confirm_ended(
         self, frame: Understood, ended: Sequence[Subscription], current: Sequence[Subscription], channels: Channels
@@ -121,7 +132,7 @@ class Answers:
 
     def stray(self, frame: Understood) -> Any | None:
         """A yes to a frame like this one that no client sent; None if nothing in such an answer would say so."""
-        rule, asked = self.ack, frame.asked
+        rule, asked = self._ack_of(frame), frame.asked
         if rule is None or "channel" in rule or not (_names_streams(rule) or rule.keys() & {"id", "args", "accepted"}):
             return None
         streams = [_made_up(stream, 0) for stream in frame.streams]
@@ -129,9 +140,9 @@ class Answers:
         units = [unit for stream in streams for unit in self.units(stream)]
         return next((answer for _, answer in self._confirmations(rule, other, units, (), {})), None)
 
-    def with_data(self, answer: Any, data: Any) -> Any:
-        """A confirmation that carries a message too, where the dialect's [[ack]] has `data`."""
-        path = self.ack.get("data", "") if self.ack is not None else ""
+    def with_data(self, frame: Understood, answer: Any, data: Any) -> Any:
+        """A confirmation that carries a message too, if its [[ack]] has `data`."""
+        path = (self._ack_of(frame) or {}).get("data", "")
         if not path:
             return answer
         return _merged(data if look_up(data, path) is not MISSING else put(None, path, data), answer)
@@ -240,6 +251,14 @@ def _words_of_ending(settings: Mapping[str, Any]) -> set[str]:
     texts = (_PLACEHOLDER.sub("", settings.get(key, "")) for key in ("frame", "unsubscribe"))
     asking, ending = (set(_WORDS.findall(text.casefold())) for text in texts)
     return {word for word in ending - asking if len(word) > 1} | {"unsub"}
+
+
+def _words_by_kind(settings: Mapping[str, Any]) -> dict[str, set[str]]:
+    """Each template that subscribes = the words that no other one has; empty where there is but one."""
+    texts = {table["frame"] for table in (settings, *settings.get("kind", ()))}
+    words = {text: set(_WORDS.findall(_PLACEHOLDER.sub("", text).casefold())) for text in texts}
+    others = {text: set().union(*(words[other] for other in texts if other != text)) for text in texts}
+    return {text: words[text] - others[text] for text in texts} if len(texts) > 1 else {}
 
 
 def _speaks_of(rule: Rule, words: set[str]) -> bool:

@@ -144,7 +144,7 @@ class Subscriptions:
             parts, feed = carry[name_of(about)]
             carried = self._outlet.carried(parts)
             sent[feed] += carried.messages
-            yield answer if carried.value is NO_DATA else self._replies.with_data(answer, carried.value)
+            yield answer if carried.value is NO_DATA else self._replies.with_data(frame, answer, carried.value)
 
     # what unsubscribes
 

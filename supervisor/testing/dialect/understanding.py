@@ -37,6 +37,8 @@ class Understood(NamedTuple):
     """It has a list of streams, not one."""
     most: int = 0
     """So many streams a frame of its kind may name; 0: any number."""
+    template: str = ""
+    """What it is made by."""
 
     @property
     def streams(self) -> Sequence[Subscription]:
@@ -99,7 +101,7 @@ class Understanding:
             asked = template.read(value)
             key = "frame" if meaning is Meaning.SUBSCRIBE else "unsubscribe"
             if asked and all(self._kind(stream).get(key) == template.text for stream in asked.streams or ()):
-                yield Understood(meaning, asked, signed, template.lists, most)
+                yield Understood(meaning, asked, signed, template.lists, most, template.text)
 
     def _kind(self, stream: Subscription) -> Mapping[str, Any]:
         """The settings for a stream: [[subscribe.kind]], the first whose `streams` it fits, else [subscribe]."""
