@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum, auto
 from functools import lru_cache
+from itertools import permutations
 from typing import Any, Final, NamedTuple
 
 from wsadapter.contract.dialect.fields import Fields, as_text
@@ -154,24 +155,40 @@ def _needle(match: Mapping[str, Any]) -> bytes:
 _WORD: Final = re.compile(r"[\w-]+")
 _LEAST_TOKEN: Final = 3
 """A shorter word of a stream's name occurs in any text."""
+_JOINTS: Final = "-.:/@|_"
+_MOST_JOINED: Final = 3
+"""So many words of a stream are looked for as one: "v4_trades-BTC-USD" of a channel and an id."""
 
 
 def named(streams: Sequence[Any], error: str) -> tuple[list[int], list[int]]:
-    """Which of `streams` an error's text names, by their places: wholly (every word of it stands there as a word of its own),
-    and those of which it names more than of others. Both are empty where the text says nothing that tells them apart."""
+    """Which of `streams` an error's text names, by their places: wholly (every word of it stands there as a word of its own,
+    or all of them as one), and those of which it names more than of others. Both are empty where the text says nothing that
+    tells them apart."""
     text = error.lower()
     found = frozenset(_WORD.findall(text))
-    whole = [place for place, stream in enumerate(streams) if _is_named(tuple(words_of(stream)), text)]
+    whole = [place for place, stream in enumerate(streams) if _is_named(tuple(_names_of(stream)), text)]
     if whole:
         return whole, []
-    counts = [sum(token in found for token in _tokens(tuple(words_of(stream)))) for stream in streams]
+    counts = [sum(token in found for token in _tokens(tuple(_names_of(stream)))) for stream in streams]
     most = max(counts, default=0)
     partly = [place for place, count in enumerate(counts) if count == most and most > min(counts)]
     return [], partly
 
 
 def _is_named(words: tuple[str, ...], text: str) -> bool:
-    return bool(words) and all(word.lower() in text and _as_word(word.lower()).search(text) for word in words)
+    if not words:
+        return False
+    return all(_stands_in(text, word.lower()) for word in words) or _is_named_as_one([word.lower() for word in words], text)
+
+
+def _is_named_as_one(words: list[str], text: str) -> bool:
+    if not 1 < len(words) <= _MOST_JOINED or not all(word in text for word in words):
+        return False
+    return any(_stands_in(text, joint.join(order)) for joint in _JOINTS for order in permutations(words))
+
+
+def _stands_in(text: str, word: str) -> bool:
+    return word in text and _as_word(word).search(text) is not None
 
 
 @lru_cache(maxsize=4096)
@@ -182,6 +199,13 @@ def _as_word(word: str) -> re.Pattern[str]:
 
 def _tokens(words: tuple[str, ...]) -> set[str]:
     return {token for word in words for token in _WORD.findall(word.lower()) if len(token) >= _LEAST_TOKEN}
+
+
+def _names_of(stream: Any) -> Iterator[str]:
+    """The words of a stream that a text may name it by: a flag is none."""
+    if isinstance(stream, Mapping):
+        stream = [value for value in stream.values() if not isinstance(value, bool)]
+    return words_of(stream)
 
 
 def words_of(value: Any, *, keys: bool = False) -> Iterator[str]:

@@ -128,6 +128,17 @@ def _crypto_com_trade(n: int) -> dict[str, Any]:
     return _crypto_com("trade.BTCUSD-PERP", "trade", {"d": str(n), "t": _MS + n, "p": "95126", "q": "0.1", "s": "BUY"})
 
 
+def _dydx_book(n: int) -> dict[str, Any]:
+    message = {"type": "channel_data", "connection_id": "c", "message_id": n, "id": "BTC-USD", "channel": "v4_orderbook"}
+    return {**message, "version": "1.0.0", "contents": {"bids": [["95068", str(n / 10)]]}}
+
+
+def _dydx_trade(n: int) -> dict[str, Any]:
+    message = {"type": "channel_data", "connection_id": "c", "message_id": n, "id": "ETH-USD", "channel": "v4_trades"}
+    trade = {"id": f"8ee6d90d-{n}", "size": "0.2", "price": "3260.1", "side": "BUY", "createdAt": "2024-11-23T13:53:20.353Z"}
+    return {**message, "version": "2.1.0", "contents": {"trades": [{**trade, "type": "LIMIT"}]}}
+
+
 def _gate_book(n: int) -> dict[str, Any]:
     book = {"t": _MS + n, "s": "BTC_USDT", "U": 3 * n - 2, "u": 3 * n, "b": [{"p": "95672.1", "s": 95}], "a": []}
     return {"time": _MS // 1000, "time_ms": _MS + n, "channel": "futures.order_book_update", "event": "update", "result": book}
@@ -351,6 +362,13 @@ MARKETS: dict[str, Market] = {
     "deribit": Market(
         [_deribit("book.ETH-9APR21-1950-C.raw"), _deribit("ticker.ETH-9APR21-1950-C.raw")],
         "trades.NOPE.100ms", "trades.MUTE.100ms", "deribit", 0,
+    ),
+    "dydx": Market(
+        [
+            Stream({"channel": "v4_orderbook", "id": "BTC-USD"}, _at("channel", is_="v4_orderbook"), _dydx_book),
+            Stream({"channel": "v4_trades", "id": "ETH-USD"}, _at("channel", is_="v4_trades"), _dydx_trade),
+        ],
+        {"channel": "v4_trades", "id": "NOPE-USD"}, {"channel": "v4_trades", "id": "MUTE-USD"},
     ),
     "gate": Market(
         [

@@ -67,6 +67,8 @@ class Conversation:
         )
         self._streams: list[str] = [""]
         self._said: Counter[int] = Counter()
+        self._coming: list[tuple[float, str]] = []
+        """Answers that come later, with their times."""
         self.now = 0.0
         self.out = Outcome()
 
@@ -88,12 +90,18 @@ class Conversation:
         """Until nothing is unanswered, or a minute has gone."""
         self._until(self.now + 1.1)
         end = self.now + 60.0
-        while self.session._subscriptions.waiting and self.now < end and not self.session.ended:
+        while (self.session._subscriptions.waiting or self._coming) and self.now < end and not self.session.ended:
             self._until(self.now + 1.0)
 
     def _until(self, end: float) -> None:
         for _ in range(_MOST_TURNS):
             due = self.session.deadline()
+            comes = min(self._coming, default=None)
+            if comes is not None and comes[0] <= min(end, end if due is None else due):
+                self._coming.remove(comes)
+                self.now = max(self.now, comes[0])
+                self._say(comes[1])
+                continue
             if due is None or due > end or self.session.ended:
                 self.now = max(self.now, end)
                 return
@@ -155,10 +163,16 @@ class Conversation:
             return
         text = _payload(frame).decode()
         self.out.sent.append(text)
+        later = 0.0
         for answer in self._answers(text):
-            self._say(answer)
+            if isinstance(answer, int | float):
+                later += answer
+            elif later:
+                self._coming.append((self.now + later, answer))
+            else:
+                self._say(answer)
 
-    def _answers(self, text: str) -> Sequence[str]:
+    def _answers(self, text: str) -> Sequence[str | float]:
         try:
             value = orjson.loads(text)
         except orjson.JSONDecodeError:
@@ -169,7 +183,7 @@ class Conversation:
                 continue
             if matches(value, rule.get("when", {})) and rule.get("has", "") in text and rule.get("lacks", "\0") not in text:
                 self._said[place] += 1
-                return [_filled(one, value) for one in rule.get("say", ())]
+                return [_filled(one, value) if isinstance(one, str) else one for one in rule.get("say", ())]
         return ()
 
 
