@@ -12,8 +12,9 @@
 `answers`: for each frame of the client the first rule that fits is answered: `when` = path and value as in a dialect's
 `match`, `has` = a text that the frame holds; in what it says `"$.path"` stands for what is there in the frame (its type
 kept), `$.path$` within a text for its text; a number makes what follows come so many seconds later. `times`: so often the
-rule holds, then the next one counts. `sends`: what the exchange says when all is answered; a number is a pause in seconds, "hex:..." a binary message. With `binary` all that the
-exchange says is binary, packed as the dialect's [payload] says. `streams`: for each message that must be delivered the
-name of its stream ("" for none), in order; `delivered` the messages, where they are not those of `sends`. Everything is
-driven through the owner's session with the clock in the test's hand: no socket, no process.
+rule holds, then the next one counts. `sends`: what the exchange says when all is answered; a number is a pause in seconds,
+"hex:..." a binary message. With `binary` all that the exchange says is binary, packed as the dialect's [payload] says.
+`streams`: for each message that must be delivered the name of its stream ("" for none), in order; `delivered` the messages,
+if they are not those of `sends`. Everything is driven through the owner's session with the clock in the test's hand: no
+socket, no process.
 """
