@@ -176,7 +176,7 @@ def problems_of(folder: Path, hooks: dict[str, str], modules: dict[str, str], *,
 def test_the_check_names_every_hook_that_is_none(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     dialect = (ROOT / "tests/support/dialects/zorblax.toml").read_text()
     (tmp_path / "dialects").mkdir()
-    (tmp_path / "dialects/zorblax.toml").write_text(f'{dialect}\n[hooks]\ndecode = "beside_it:bad"\n')
+    (tmp_path / "dialects/zorblax.toml").write_text(f'{dialect}\n[hooks]\nbefore_connect = "beside_it:bad"\n')
     (tmp_path / "dialects/beside_it.py").write_text(GOOD_AND_BAD)
     found = problems_of(
         tmp_path,
@@ -187,7 +187,7 @@ def test_the_check_names_every_hook_that_is_none(tmp_path: Path, capfd: pytest.C
             "d": 'decode = "leaves:f"',
             "e": 'hooks.before_connect = "mine:bad"',
             "f": 'dialect = "dialects/zorblax.toml"',
-            "g": 'dialect = "dialects/zorblax.toml"\nhooks.decode = "mine:good"',
+            "g": 'dialect = "dialects/zorblax.toml"\nhooks.before_connect = "mine:good"',
             "h": 'dialect = "kucoin"',
             "i": 'decode = "mine:god"',
             "j": 'decode = "mine:number"',
@@ -206,7 +206,7 @@ def test_the_check_names_every_hook_that_is_none(tmp_path: Path, capfd: pytest.C
     )
     assert list(found) == [
         "endpoints.b.decode", "endpoints.c.decode", "endpoints.d.decode", "endpoints.e.hooks.before_connect",
-        "endpoints.f.hooks.decode", *(f"endpoints.{name}.decode" for name in "ijklmn"),
+        "endpoints.f.hooks.before_connect", *(f"endpoints.{name}.decode" for name in "ijklmn"),
     ]  # fmt: skip
     assert "it takes (payload, kind)" in found["endpoints.b.decode"]
     assert "there is no module 'no_such_module'; modules of hooks are searched on sys.path, then" in found["endpoints.c.decode"]
