@@ -190,6 +190,28 @@ def _bybit_book(n: int) -> dict[str, Any]:
     return {"topic": "orderbook.50.BTCUSDT", "type": _kind(n, "delta"), "ts": _MS + n, "data": data, "cts": _MS + n}
 
 
+def _bingx(stream: str, data: Any) -> dict[str, Any]:
+    return {"code": 0, "dataType": stream, "data": data}
+
+
+def _bingx_trade(n: int) -> dict[str, Any]:
+    trade = {"E": _MS + n, "T": _MS + n, "e": "trade", "m": True, "p": "95068.1", "q": "0.18", "s": "BTC-USDT", "t": str(n)}
+    return {**_bingx("BTC-USDT@trade", trade), "success": True}
+
+
+def _bingx_depth(n: int) -> dict[str, Any]:
+    return _bingx("ETH-USDT@depth20", {"asks": [["3260.1", str(n / 10)]], "bids": [], "lastUpdateId": 7 * n})
+
+
+def _bingx_book(n: int) -> dict[str, Any]:
+    book = {"action": "all" if n == 1 else "update", "lastUpdateId": n + n // 9, "time": _MS + n}
+    return _bingx("BTC-USDT@incrDepth", {**book, "bids": [["95068.1", "0.5"]], "asks": []})
+
+
+def _bingx_swap_trade(n: int) -> dict[str, Any]:
+    return _bingx("ETH-USDT@trade", [{"q": "0.2", "p": "3260.1", "T": _MS + n, "m": False, "s": "ETH-USDT"}])
+
+
 def _bitget_book(n: int) -> dict[str, Any]:
     data = {"asks": [], "bids": [["95068.1", "0.5"]], "checksum": 0, "seq": 5 * n, "pseq": 5 * n - 5, "ts": str(_MS + n)}
     arg = {"instType": "SPOT", "channel": "books", "instId": "BTCUSDT"}
@@ -279,6 +301,14 @@ MARKETS: dict[str, Market] = {
             _named("stream", "btcusd_perp@aggTrade", _binance_trade),
         ],
         "nope_perp@depth", "mute_perp@depth", counted=0,
+    ),
+    "bingx": Market(
+        [_named("dataType", "BTC-USDT@trade", _bingx_trade), _named("dataType", "ETH-USDT@depth20", _bingx_depth)],
+        "NOPE-USDT@trade", "MUTE-USDT@trade",
+    ),
+    "bingx_swap": Market(
+        [_named("dataType", "BTC-USDT@incrDepth", _bingx_book), _named("dataType", "ETH-USDT@trade", _bingx_swap_trade)],
+        "NOPE-USDT@trade", "MUTE-USDT@trade",
     ),
     "bitfinex": Market(
         [

@@ -14,6 +14,7 @@ FOLDER = Path(__file__).parent.parent / "support" / "conversations"
 _KNOWN = {
     "name", "source", "why", "guess", "subscribe", "login", "settings", "signature", "welcome", "answers", "sends", "binary",
     "wait", "streams", "delivered", "rejected", "gaps", "stalled", "notices", "down", "sent", "subscribed", "never_sent",
+    "reconnects",
 }  # fmt: skip
 
 
@@ -40,6 +41,8 @@ def test_what_must_come_out_comes_out(case: dict[str, Any]) -> None:
     assert len(out.of("gap", "cause")) == case.get("gaps", 0)
     assert out.of("stalled", "stream") == list(map(name_of, case.get("stalled", ())))
     assert out.of("peer_error", "text") == case.get("notices", [])
+    if "reconnects" in case:
+        assert out.of("notice", "text") == case["reconnects"]
     if "subscribed" in case:
         assert sorted(out.of("subscribed", "stream")) == sorted(map(name_of, case["subscribed"]))
     if "down" in case:

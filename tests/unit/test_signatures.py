@@ -12,6 +12,7 @@ import pytest
 
 from wsadapter.worker.dialects.hooks import (
     binance_futures,
+    bingx,
     bitfinex,
     bitget,
     bitmex,
@@ -156,9 +157,40 @@ def test_a_listen_key_is_asked_for_and_kept_alive(url: str, expected: str, rest:
     assert answer.asked == [("POST", rest, header, b""), ("PUT", rest, header, b"")]
 
 
+@pytest.mark.parametrize(
+    ("url", "rest"),
+    [
+        ("wss://open-api-ws.bingx.com/market", "https://open-api.bingx.com"),
+        ("wss://vst-open-api-ws.bingx.com/swap-market", "https://open-api-vst.bingx.com"),
+    ],
+)
+def test_bingx_gives_a_listen_key_for_a_signed_query(url: str, rest: str) -> None:
+    answer = Rest(b'{"listenKey":"L/K"}')
+    attempt = bingx.before_connect(answer.attempt(url, KEYS))
+    assert attempt.url == f"{url}?listenKey=L/K"
+    bingx.renew(attempt)
+    assert [(method, headers) for method, _, headers, _ in answer.asked] == [
+        ("POST", {"X-BX-APIKEY": "KEY"}), ("PUT", {"X-BX-APIKEY": "KEY"}),
+    ]  # fmt: skip
+    for (_, asked, _, _), first in zip(answer.asked, ("timestamp=", "listenKey=L%2FK&timestamp="), strict=True):
+        query, signature = asked.removeprefix(f"{rest}/openApi/user/auth/userDataStream?").split("&signature=")
+        assert query.startswith(first)
+        assert signature == sha(query).hex()
+
+
+def test_bingx_says_whether_the_key_is_refused() -> None:
+    for answer, expected in ((b'{"code":100413,"msg":"Incorrect apiKey"}', LoginRefused), (b'{"code":100500}', HookFailure)):
+        with pytest.raises(HookFailure, match="no listen key: 100") as caught:
+            bingx.before_connect(Rest(answer).attempt("wss://open-api-ws.bingx.com/market", KEYS))
+        assert type(caught.value) is expected
+
+
 def test_without_keys_nothing_is_asked_for() -> None:
     silent = Rest(b"")
-    for hook, url in ((binance_futures, "wss://fstream.binance.com/public/stream"), (kraken, "wss://ws.kraken.com/v2")):
+    for hook, url in (
+        (binance_futures, "wss://fstream.binance.com/public/stream"), (kraken, "wss://ws.kraken.com/v2"),
+        (bingx, "wss://open-api-ws.bingx.com/market"),
+    ):  # fmt: skip
         public = silent.attempt(url, {})
         assert hook.before_connect(public) is public
     assert not silent.asked

@@ -36,6 +36,8 @@ ANSWERED = {
     ),
     "htx": (b'{"ping":1492420473027}', b'{"pong":1492420473027}'),
     "htx_swap": (b'{"ping":1492420473027}', b'{"pong":1492420473027}'),
+    "bingx": (b'{"ping":"2177c68e","time":"2022-06-07T16:27:36"}', b'{"pong":"2177c68e","time":"2022-06-07T16:27:36"}'),
+    "bingx_swap": (b"Ping", b"Pong"),
 }
 NOTICES = {
     "binance": (b'{"data":{"e":"serverShutdown","E":1}}', '{"data":{"e":"serverShutdown","E":1}}'),
@@ -56,7 +58,11 @@ def test_what_an_exchange_asks_is_answered(dialect: str) -> None:
     found = of(dialect).judge(Text(asked))
     assert found is not None
     assert found.heartbeat
-    assert orjson.loads(found.reply or b"null") == orjson.loads(expected)
+    assert said(found.reply or b"") == said(expected)
+
+
+def said(text: bytes) -> Any:
+    return orjson.loads(text) if text.startswith(b"{") else text
 
 
 @pytest.mark.parametrize("dialect", NOTICES)
