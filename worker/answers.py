@@ -17,6 +17,8 @@ from wsadapter.contract.dialect.fields import Fields, as_text
 from wsadapter.contract.dialect.paths import MISSING, PRESENT, getter, look_up, matches
 from wsadapter.contract.dialect.text import Text
 
+THE_ANSWER: Final = "{}"
+"""`whole_set`: the answer itself is the set."""
 _PAUSE: Final = 1.0
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_ .:-]+")
 _ALREADY: Final = ("already subscribed", "already been subscribed", "duplicate subscription", "duplicated subscription")
@@ -83,6 +85,10 @@ class Rule:
         """Whether one of `says` occurs, or there are none."""
         folded = error.lower() if self._texts else ""
         return not self._texts or any(one in folded for one in self._texts)
+
+    def set_in(self, value: Any) -> WholeSet:
+        """All that is subscribed now, by an answer with `whole_set`."""
+        return WholeSet(value if self.whole_set == THE_ANSWER else look_up(value, self.whole_set))
 
     def has_data(self, value: Any) -> bool:
         """Whether the answer is to be delivered too."""

@@ -59,7 +59,7 @@ def whose(
             return _settled(repeated, answer.error, lives)
         question, pool = echoed[0][0], echoed
     if rule.whole_set:
-        return Meant(_in_set(WholeSet(look_up(value, rule.whole_set)), pool), named=True, alone=True)
+        return Meant(_in_set(rule.set_in(value), pool), named=True, alone=True)
     if (found := _by_name(rule, value, pool, channels)) is not None:
         if found:
             return Meant(found, named=True, alone=True)

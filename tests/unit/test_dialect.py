@@ -26,7 +26,7 @@ live = "wss://example.com"
 [subscribe]
 frame = '{"op":"sub","args":"$streams"}'
 """
-ONE_FORM = 'subscribe.frame: expected exactly one of "$streams", "$streams...", "$stream" and "$stream": "*"'
+ONE_FORM = 'subscribe.frame: expected exactly one of "$streams", "$streams...", "$stream", "$stream": "*" and "{path}"'
 
 
 def problems(text: str, tmp_path: Path, name: str = "mine") -> list[str]:
@@ -219,6 +219,15 @@ def test_what_an_ack_gave_a_stream_can_take_it_back(tmp_path: Path) -> None:
     assert problems(text + "[[ack]]\nmatch = { on = '*' }\nchannel = 'chanId'", tmp_path) == []
 
 
+def test_a_frame_may_be_put_together_from_parts_of_a_stream(tmp_path: Path) -> None:
+    good = SOUND.replace('{"op":"sub","args":"$streams"}', '{"op":"{channel}.sub","{}":"{args.0}","id":"$id"}')
+    assert problems(good, tmp_path) == []
+    assert problems(good.replace("{args.0}", "{args..0}"), tmp_path) == [
+        'subscribe.frame: expected a dotted path of a JSON field, got "args..0"',
+    ]
+    assert problems(f"{good}per_frame = 2", tmp_path) == ['subscribe.frame: "{path}" needs per_frame = 1']
+
+
 def test_an_endpoint_gets_the_dialects_limits_life_time_and_hooks(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(
         SOUND + "[connection]\nmax_age = '23h'\nsettle = 1\n[limits]\nsends = 5\n[hooks]\nsign = 'a:b'\nrenew = 'a:c'\n"
@@ -325,9 +334,9 @@ def test_a_stream_table_says_where_the_name_stands_and_nothing_else(table: str, 
             "stream.aliases: has no meaning with path: only text, fields and key compare words",
             "stream.fold: has no meaning with path: only text, fields and key compare words",
         ]),
-        ("[stream]\ntext = '{a}'\naliases = { '*-*' = 'x' }", ['stream.aliases: *-*: expected at most one "*" in a word']),
+        ("[stream]\ntext = '{a}'\naliases = { '*-*' = ['*/*', '*', 'x'] }", []),
         ("[stream]\ntext = '{a}'\naliases = { 'x-*' = ['*', '**'], y = '**' }", [
-            'stream.aliases: x-*: expected at most one "*" in a word',
+            'stream.aliases: x-*: expected no more "*" in a word of the subscription than in the message\'s',
         ]),
     ],
 )  # fmt: skip

@@ -206,6 +206,17 @@ def test_an_alias_with_a_star_keeps_what_the_star_stands_for() -> None:
     assert name_of(by_rules({"text": "{t}", "aliases": {"ab*ba": "*"}}, "", "x"), {"t": "aba"}) is None
 
 
+def test_an_alias_with_several_stars_keeps_each_in_its_place() -> None:
+    rule = {"text": "{c}", "aliases": {"*:*:*": "*/*/*", "*:*": ["*/*", "*"], "a-*-b-*": "*"}}
+    streams = by_rules(rule, "candle/0/1m", "trade/0", "book", "1", "x/*")
+    for said, meant in {
+        "candle:0:1m": "candle/0/1m", "trade:0": "trade/0", "book:7": "book", "a-1-b-2": "1", "x:*": "x/*",
+    }.items():  # fmt: skip
+        assert name_of(streams, {"c": said}) == meant
+    for said in ("candle:0", "candle:0:1h", "trade", "a-b-2"):
+        assert name_of(streams, {"c": said}) is None
+
+
 def test_of_several_rules_the_first_that_fits_and_finds_a_stream_counts() -> None:
     rules = [
         {"contains": '"k"', "match": {"e": "kline"}, "text": "kline.{s}.{k.i}"},

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 import pytest
 
-from wsadapter.contract.dialect.templates import BadStream, fill
+from wsadapter.contract.dialect.templates import BadStream, fill, fill_in
 
 
 @pytest.mark.parametrize(
@@ -20,6 +22,42 @@ from wsadapter.contract.dialect.templates import BadStream, fill
 )
 def test_placeholders_keep_their_types(template: str, expected: object) -> None:
     assert orjson.loads(fill(template, ["x"], 7, 12.345)) == expected
+
+
+STREAM = {"channel": "book", "params": ["X", True], "at": {"n": 5}}
+
+
+@pytest.mark.parametrize(
+    ("template", "stream", "expected"),
+    [
+        ('{"id":"$id","m":"{channel}.sub","p":"{params}"}', STREAM, {"id": 7, "m": "book.sub", "p": ["X", True]}),
+        ('{"{channel}":"{params}","n":"{at.n}","t":"n{at.n}-$id"}', STREAM, {"book": ["X", True], "n": 5, "t": "n5-7"}),
+        ('["{}",["to.{}"],{"{}":1,"n":2.5}]', "x", ["x", ["to.x"], {"x": 1, "n": 2.5}]),
+        ('{"a":"$stream","b":"{channel}","c":{}}', "x", {"a": "x", "b": "{channel}", "c": {}}),
+        ('{"a":"$streams","{b}":"{"}', "x", {"a": ["x"], "{b}": "{"}),
+        ('{"a":"{}","b":"$time"}', "$time{}", {"a": "$time{}", "b": 12}),
+    ],
+)
+def test_a_frame_is_put_together_from_parts_of_a_stream(template: str, stream: Any, expected: object) -> None:
+    assert orjson.loads(fill(template, [stream], 7, 12.345)) == expected
+
+
+@pytest.mark.parametrize(
+    ("template", "stream", "message"),
+    [
+        ('{"a":"{channel}"}', "x", "must be a table for this dialect, not the string 'x'"),
+        ('{"a":"{}"}', STREAM, "must be a string for this dialect, not a table"),
+        ('{"a":"{type}"}', STREAM, "must have 'type' for this dialect"),
+        ('{"{params}":1}', STREAM, r"""must have one word at 'params' for this dialect, not \["X",true\]"""),
+    ],
+)
+def test_a_stream_without_these_parts_is_refused(template: str, stream: Any, message: str) -> None:
+    with pytest.raises(BadStream, match=message):
+        fill(template, [stream], 7)
+
+
+def test_what_names_no_stream_is_left_as_it_is() -> None:
+    assert fill_in('{"a":"{channel}"}') == {"a": "{channel}"}
 
 
 def test_the_fields_of_a_stream_stand_where_its_key_stood() -> None:

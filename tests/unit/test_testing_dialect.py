@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.conversation import DIALECTS, Client, said
+from tests.support.markets import MARKETS
 from wsadapter.contract.dialect.paths import look_up, matches
 from wsadapter.contract.dialect.templates import fill, fill_in, sign
 from wsadapter.contract.endpoint import Heartbeat
@@ -20,6 +21,7 @@ from wsadapter.testing.dialect.inverse import Asked, Template
 from wsadapter.testing.dialect.orders import Orders, Refusal
 from wsadapter.testing.dialect.speech import Speech
 from wsadapter.testing.dialect.steps import Beat, Leave, Note, Open, Ping, Say, Shut, Unknown
+from wsadapter.testing.dialect.understanding import Meaning
 from wsadapter.testing.dialect.window import Window
 
 WORDS = st.text("abcXYZ0189@-/:", min_size=1, max_size=8)
@@ -34,8 +36,19 @@ TEMPLATES = {
     "fields": ('{"method":"m","params":{"$stream":"*"},"nonce":"$time_ms"}', st.lists(TABLES, min_size=1, max_size=1)),
     "array": ('["sub",{"$stream":"*"},"$id"]', st.lists(TABLES, min_size=1, max_size=1)),
     "twice": ('{"a":"$stream","b":["$stream"]}', st.lists(WORDS, min_size=1, max_size=1)),
+    "composed": (
+        '{"id":"$id","method":"{channel}.sub","params":"{params}"}',
+        st.lists(st.fixed_dictionaries({"channel": WORDS, "params": st.lists(WORDS, max_size=3)}), min_size=1, max_size=1),
+    ),
+    "composed key": (
+        '{"action":"sub","{a.channel}":"{symbols}"}',
+        st.lists(
+            st.fixed_dictionaries({"a": st.fixed_dictionaries({"channel": WORDS}), "symbols": WORDS}), min_size=1, max_size=1
+        ),
+    ),
+    "composed string": ('{"to":"a.{}"}', st.lists(WORDS, min_size=1, max_size=1)),
 }
-IDS = {"list": 7, "within": "sub-7", "one": "7", "fields": None, "array": 7, "twice": None}
+IDS = {"list": 7, "within": "sub-7", "one": "7", "array": 7, "composed": 7}
 
 
 @pytest.mark.parametrize("form", TEMPLATES)
@@ -44,7 +57,10 @@ def test_reading_is_the_inverse_of_filling(form: str, data: st.DataObject) -> No
     text, streams = TEMPLATES[form]
     wanted = data.draw(streams)
     frame = orjson.loads(fill(text, wanted, 7, 1_700_000_000.5))
-    assert Template(text).read(frame) == Asked(streams=wanted, id=IDS[form])
+    asked = Template(text).read(frame)
+    assert asked is not None
+    assert (asked.streams, asked.id) == (wanted, IDS.get(form))
+    assert not asked.parts or asked.is_of(wanted[0])
 
 
 @pytest.mark.parametrize("name", DIALECTS)
@@ -54,12 +70,15 @@ def test_what_an_owner_sends_is_understood_in_every_dialect(name: str) -> None:
         text = settings.get(key, "")
         if not text:
             continue
-        stream: Any = {"some": "stream"} if '"$stream":"*"' in text else "stream"
+        stream = MARKETS[name].streams[0].subscribe
         asked = Template(text).read(orjson.loads(fill(text, [stream], 7, 1.0, 17)))
         assert asked is not None
-        assert asked == Asked(None, None, 17) if "$channel" in text else asked.streams == [stream]
-        other = Template(settings["frame" if key == "unsubscribe" else "unsubscribe"]) if settings.get("unsubscribe") else None
-        assert other is None or other.read(orjson.loads(fill(text, [stream], 7, 1.0, 17))) is None
+        if "$channel" in text:
+            assert asked == Asked(None, None, 17)
+        else:
+            assert asked.is_of(stream) if asked.parts else asked.streams == [stream]
+        understood = Client(name).speech.understanding.read("", orjson.loads(fill(text, [stream], 7, 1.0, 17)))
+        assert understood.meaning is (Meaning.SUBSCRIBE if key == "frame" else Meaning.UNSUBSCRIBE)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +106,26 @@ def test_a_list_that_streams_are_spliced_into_has_the_rest_too() -> None:
         assert template.read(frame) == Asked(streams=streams)
     for frame in (["x"], [], ["x", "a"], ["x", 1, "x"], "x"):
         assert template.read(frame) is None
+
+
+def test_a_frame_of_parts_is_of_each_stream_that_has_them() -> None:
+    template = Template('{"method":"{channel}.end","of":["{params}","{channel}"]}')
+    asked = template.read({"method": "a.b.end", "of": [["x", "y"], "a.b"]})
+    assert asked is not None
+    assert asked.streams == [{"channel": "a.b", "params": ["x", "y"]}]
+    assert asked.is_of({"channel": "a.b", "params": ["x"], "more": 1})
+    assert not asked.is_of({"channel": "a.b", "params": ["z"]})
+    assert not asked.is_of({"channel": "a.b"})
+    assert not asked.is_of("a.b")
+    template = Template('{"action":"sub","{channel}":"{symbols}","x":"{channel}"}')
+    for frame in (
+        {"action": "sub", "a": 1, "x": "b"}, {"action": "sub", "x": "a"}, {"action": "end", "a": 1, "x": "a"},
+        {"action": "sub", "a": 1, "b": 2, "x": "a"}, {"action": "sub", "a": 1, "x": ["a"]},
+    ):  # fmt: skip
+        assert template.read(frame) is None, frame
+    assert Template('{"id":"{}-$id"}').read({"id": "a-7"}) == Asked(streams=["a"], id="a-7", parts={"": "a"})
+    for value in ("a.b", ".end", 7):
+        assert Template('{"method":"{channel}.end"}').read({"method": value}) is None
 
 
 def test_an_answer_must_repeat_what_the_question_said() -> None:

@@ -6,13 +6,17 @@ import json
 import zlib
 from typing import Any
 
+import orjson
 import pytest
 
 from tests.support.conversation import Client, invented, noted, opened, said, sent
+from wsadapter.contract.commands import Report
 from wsadapter.contract.dialect.paths import look_up
+from wsadapter.contract.dialect.text import Text
 from wsadapter.testing.dialect.market import NO_DATA
-from wsadapter.testing.dialect.orders import Answering, Orders, Refusal
-from wsadapter.testing.dialect.steps import Beat, Data, Open, Say, Shut, Unknown
+from wsadapter.testing.dialect.orders import Answering, Orders, Refusal, name_of
+from wsadapter.testing.dialect.steps import Beat, Data, Note, Open, Say, Shut, Unknown
+from wsadapter.worker.subscriptions import Subscriptions
 
 LISTS = """
 [subscribe]
@@ -101,6 +105,46 @@ def test_a_set_that_is_confirmed_is_confirmed_also_if_nothing_is_in_it() -> None
     client = Client(invented(SET + '[[ack]]\nmatch = { set = "*" }\nwhole_set = "set"\n'))
     assert said(client.says(the_set("a"))) == [{"set": ["a"]}]
     assert client.says(the_set()) == [Shut("a"), Say({"set": []}, answer=True)]
+
+
+def test_a_set_may_be_the_whole_answer() -> None:
+    text = PARTS.replace('whole_set = "set"', 'whole_set = "{}"')
+    subscriptions = Subscriptions(invented(text))
+    a, b = ({"channel": "book", "products": [product]} for product in "ab")
+    wanted = [a, b, {"channel": "trade", "products": ["a"]}]
+    assert len(list(subscriptions.restore(wanted, 0.0))) == 3
+    found = subscriptions.recognise(Text(b'{"type":"all","book":["a"],"trade":["b","*"]}'), 1.0)
+    assert found is not None
+    assert [step.fields["stream"] for step in found[0] if isinstance(step, Report)] == [name_of(a)]
+    client = Client(invented(text))
+    client.subscribes(a)
+    (answer,) = said(client.subscribes(b))
+    assert answer["type"] == "all"
+    found = subscriptions.recognise(Text(orjson.dumps(answer)), 2.0)
+    assert found is not None
+    assert [step.fields["stream"] for step in found[0] if isinstance(step, Report)] == [name_of(b)]
+
+
+COMPOSED = """
+[subscribe]
+frame = '{"method":"{channel}.sub","params":"{params}"}'
+unsubscribe = '{"method":"{channel}.unsub","params":"{params}"}'
+[stream]
+fields = { channel = "channel" }
+[[ack]]
+match = { result = "ok" }
+"""
+
+
+def test_a_frame_that_unsubscribes_may_say_less_than_the_stream_has() -> None:
+    book = {"channel": "book", "params": ["X"], "depth": 5}
+    client = Client(invented(COMPOSED.replace("frame = '{", "frame = '{\"depth\":\"{depth}\",", 1)))
+    assert client.subscribes(book) == [Say({"result": "ok"}, answer=True), Open(name_of(book))]
+    assert noted(client.says({"method": "trade.unsub", "params": ["X"]})) == [
+        "unsubscribes {'params': ['X'], 'channel': 'trade'}, which it does not have"
+    ]
+    assert client.subscribes(book, key="unsubscribe") == [Shut(name_of(book)), Say({"result": "ok"}, answer=True)]
+    assert isinstance(client.subscribes(book, key="unsubscribe")[0], Note)
 
 
 def test_a_set_that_is_refused_leaves_the_one_before() -> None:

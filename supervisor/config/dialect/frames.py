@@ -7,7 +7,9 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Any, Final
 
+from wsadapter.config import values
 from wsadapter.config.schema import got
+from wsadapter.contract.dialect.templates import paths_of
 
 _PLACEHOLDER: Final = re.compile(r"\$[A-Za-z_]+")
 _PATH: Final = re.compile(r"\$\.[^\s]+")
@@ -15,6 +17,7 @@ _STREAMS: Final = '"$streams"'
 _SPLICED: Final = '"$streams..."'
 _STREAM: Final = '"$stream"'
 _FIELDS: Final = '"$stream": "*"'
+_COMPOSED: Final = '"{path}"'
 OURS: Final = ("$id", "$id_text", "$time", "$time_ms")
 """What the owner can always fill in."""
 
@@ -35,9 +38,12 @@ def check_subscribing(template: str, *, single: bool, bound: bool, replaces: boo
     forms.discard("")
     if bound and "$channel" in template and not forms:
         return
+    if not forms and (paths := paths_of(template)):
+        forms.add(_COMPOSED)
+        yield from (wrong for path in paths if path and (wrong := values.field_path(path)))
     if len(forms) != 1:
         found = " and ".join(sorted(forms)) or "none of them"
-        yield f"expected exactly one of {_STREAMS}, {_SPLICED}, {_STREAM} and {_FIELDS}, got {found}"
+        yield f"expected exactly one of {_STREAMS}, {_SPLICED}, {_STREAM}, {_FIELDS} and {_COMPOSED}, got {found}"
     elif not single and forms.isdisjoint((_STREAMS, _SPLICED)):
         why = f"can't name all streams, as replaces wants it: expected {_STREAMS} or {_SPLICED}"
         yield f"{forms.pop()} {why if replaces else 'needs per_frame = 1'}"

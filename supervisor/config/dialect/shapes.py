@@ -37,6 +37,11 @@ def path(value: Any) -> str:
     return string(value) or values.json_path(value)
 
 
+def path_or_all(value: Any) -> str:
+    """One, or "{}" for all of the message."""
+    return "" if value == "{}" else path(value)
+
+
 def paths(value: Any) -> str:
     """One or more of them."""
     good = isinstance(value, list) and value and not any(map(path, value))
@@ -92,17 +97,17 @@ def fields(value: Any) -> str:
 
 
 def aliases(value: Any) -> str:
-    """Word of a message = the subscription's word for it, or a list of such words. A "*" in the first stands for anything, and
-    for the same in the second."""
+    """Word of a message = the subscription's word for it, or a list of such words. Each "*" in the first stands for anything,
+    and for the same in the second."""
     good = isinstance(value, Mapping) and value and all(
         (isinstance(item, str) and item) or (isinstance(item, list) and not strings(item)) for item in value.values()
     )  # fmt: skip
     if not good:
         return f"expected a table of word in a message = word in a subscription, got {got(value)}"
     for word, item in value.items():
-        words = [word, *([item] if isinstance(item, str) else item)] if "*" in word else []
-        if any(one.count("*") > 1 for one in words):
-            return f'{word}: expected at most one "*" in a word'
+        words = [item] if isinstance(item, str) else item
+        if "*" in word and any(one.count("*") > word.count("*") for one in words):
+            return f'{word}: expected no more "*" in a word of the subscription than in the message\'s'
     return ""
 
 

@@ -86,7 +86,7 @@ def check_sources(data: Mapping[str, Any]) -> Found:
 def check_acks(tables: Any) -> Found:
     """[[ack]]."""
     checks = {
-        **_MEANT, "accepted": shapes.path, "whole_set": shapes.path, "channel": shapes.path, "data": shapes.path,
+        **_MEANT, "accepted": shapes.path, "whole_set": shapes.path_or_all, "channel": shapes.path, "data": shapes.path,
     }  # fmt: skip
     yield from check_list("ack", tables, checks, required=("match",))
     for where, table in each_table("ack", tables):

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
 import orjson
 
+from wsadapter.contract.dialect.paths import MISSING, getter
 from wsadapter.contract.endpoint import Subscription
 
 _OUR_NUMBER = re.compile(r"(\d+)$")
 _OURS = re.compile(r"\$(?:id_text|id|time_ms|time)")
+_ELSEWHERE = re.compile(r"\$(?:stream|channel)")
+IN_BRACES = re.compile(r"\{([^{}]*)\}")
+"""A path into the stream, in a text of a frame that subscribes."""
 
 
 class BadStream(ValueError):
@@ -38,7 +43,57 @@ def fill_in(
     if "$channel" in template and words.get("$channel") is None:
         raise BadStream("the peer has not said which channel it is")
     ours = {"$id": number, "$id_text": str(number), "$time": int(wall), "$time_ms": int(wall * 1000)}
-    return _filled(orjson.loads(template), streams, {**ours, **words})
+    frame = _filled(orjson.loads(template), streams, {**ours, **words})
+    return _composed(frame, streams[0]) if streams and paths_of(template) else frame
+
+
+@lru_cache(maxsize=4096)
+def paths_of(template: str) -> tuple[str, ...]:
+    """The paths of the stream that a frame is put together from: those in "{path}" within its texts. None of a frame that has
+    another place for a stream."""
+    return () if _ELSEWHERE.search(template) else tuple(_paths_in(orjson.loads(template)))
+
+
+def _paths_in(frame: Any) -> Iterator[str]:
+    if isinstance(frame, str):
+        yield from IN_BRACES.findall(frame)
+    elif isinstance(frame, dict | list):
+        for item in [*frame, *frame.values()] if isinstance(frame, dict) else frame:
+            yield from _paths_in(item)
+
+
+def _composed(frame: Any, stream: Subscription) -> Any:
+    if isinstance(frame, dict):
+        return {_text_of(key, stream): _composed(value, stream) for key, value in frame.items()}
+    if isinstance(frame, list):
+        return [_composed(item, stream) for item in frame]
+    if not isinstance(frame, str):
+        return frame
+    whole = IN_BRACES.fullmatch(frame)
+    return _part(stream, whole[1]) if whole else _text_of(frame, stream)
+
+
+def _text_of(text: str, stream: Subscription) -> str:
+    def found(path: re.Match[str]) -> str:
+        part = _part(stream, path[1])
+        if isinstance(part, dict | list):
+            raise BadStream(f"must have one word at {path[1]!r} for this dialect, not {orjson.dumps(part).decode()}")
+        return part if isinstance(part, str) else orjson.dumps(part).decode()
+
+    return IN_BRACES.sub(found, text)
+
+
+def _part(stream: Subscription, path: str) -> Any:
+    if not path:
+        if not isinstance(stream, str):
+            raise BadStream("must be a string for this dialect, not a table")
+        return stream
+    if isinstance(stream, str):
+        raise BadStream(f"must be a table for this dialect, not the string {stream!r}")
+    found = getter(path)(stream)
+    if found is MISSING:
+        raise BadStream(f"must have {path!r} for this dialect")
+    return found
 
 
 def is_signed(frame: Any) -> bool:

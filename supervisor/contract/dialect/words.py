@@ -44,16 +44,16 @@ class Vocabulary:
     """What the words of a message are in a subscription. Not thread-safe."""
 
     def __init__(self, aliases: Mapping[str, str | list[str]] | None = None, *, fold: bool = False) -> None:
-        """`aliases`: word of a message = the subscription's word for it, or words; a "*" in the first stands for anything, and
-        in the second for the same. `fold`: capitals make no difference."""
+        """`aliases`: word of a message = the subscription's word for it, or words; each "*" in the first stands for anything,
+        and in the second for the same, in this order. `fold`: capitals make no difference."""
         self.fold = fold
         self._exact: dict[str, tuple[str, ...]] = {}
-        self._wild: list[tuple[str, str, tuple[str, ...]]] = []
+        self._wild: list[tuple[re.Pattern[str], tuple[str, ...]]] = []
         for said, meant in (aliases or {}).items():
             word, words = self.folded(said), tuple(map(self.folded, listed(meant)))
             if _ANYTHING in word:
-                before, _, behind = word.partition(_ANYTHING)
-                self._wild.append((before, behind, words))
+                pattern = "(.*?)".join(map(re.escape, word.split(_ANYTHING)))
+                self._wild.append((re.compile(pattern, re.DOTALL), words))
             else:
                 self._exact[word] = words
         self.plain = not fold and not aliases
@@ -71,11 +71,16 @@ class Vocabulary:
 
     def _by_pattern(self, word: str) -> tuple[str, ...] | None:
         """By the first alias with a "*" that fits."""
-        for before, behind, words in self._wild:
-            if len(word) >= len(before) + len(behind) and word.startswith(before) and word.endswith(behind):
-                kept = word[len(before) : len(word) - len(behind)]
-                return tuple(meant.replace(_ANYTHING, kept) for meant in words)
+        for pattern, words in self._wild:
+            if (found := pattern.fullmatch(word)) is not None:
+                return tuple(_with_kept(meant, found.groups()) for meant in words)
         return None
+
+
+def _with_kept(word: str, kept: Sequence[str]) -> str:
+    """The word with what each "*" stands for, in this order."""
+    stars = iter(kept)
+    return "".join(next(stars) if letter == _ANYTHING else letter for letter in word)
 
 
 class Composition:

@@ -21,7 +21,7 @@ LATER: Final = "too many requests"
 Rule = Mapping[str, Any]
 Channels = Mapping[str, int]
 """What this connection calls a stream, or an entry of one that is answered by itself: name = number."""
-_PLACEHOLDER: Final = re.compile(r"\$[a-z_]+")
+_PLACEHOLDER: Final = re.compile(r"\$[a-z_]+|\{[^{}\"]*\}")
 _NO_ID: Final = -1
 _FAR: Final = 10**9
 _DIGITS: Final = re.compile(r"[0-9]+$")
@@ -122,7 +122,7 @@ class Answers:
         for unit in units if each and "accepted" not in rule else [None]:
             said = _about(rule, frame, unit)
             if "whole_set" in rule:
-                said[rule["whole_set"]] = _gathered(current, self._parts)
+                said |= _said_of_all(rule["whole_set"], _gathered(current, self._parts))
             if "accepted" in rule:
                 said[rule["accepted"]] = list(units)
             if "channel" in rule and unit is not None and name_of(unit) in channels:
@@ -279,6 +279,11 @@ def _gathered(current: Sequence[Subscription], path: str) -> list[Subscription]:
         before = look_up(found[key], path) if key in found else []
         found[key] = put(stream, path, [*before, *items])
     return list(found.values())
+
+
+def _said_of_all(path: str, streams: Sequence[Subscription]) -> dict[str, Any]:
+    """All that is subscribed, at a path; where the answer itself is the set, each stream has a key of its own."""
+    return {f"entry{place}": stream for place, stream in enumerate(streams)} if path == "{}" else {path: list(streams)}
 
 
 def _merged(base: Any, answer: Any) -> Any:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
 
 from wsadapter.contract.dialect.paths import look_up
-from wsadapter.contract.dialect.templates import merge
+from wsadapter.contract.dialect.templates import IN_BRACES, merge, paths_of
 from wsadapter.contract.endpoint import Subscription
+from wsadapter.testing.dialect.compose import put
 
 _OURS: Final = re.compile(r"\$(?:id_text|id|time_ms|time)")
 _ID: Final = re.compile(r"\$id")
@@ -32,6 +33,12 @@ class Asked:
     """What it calls a stream by, where that is what an ack gave it."""
     challenge: str | None = None
     """What it says the exchange's challenge was."""
+    parts: dict[str, Any] = field(default_factory=dict)
+    """What it says of a stream that it is put together from, by path."""
+
+    def is_of(self, stream: Subscription) -> bool:
+        """Whether these parts are such of a stream; each entry of a list stands for itself."""
+        return all(_has(stream, path, part) for path, part in self.parts.items())
 
 
 class Template:
@@ -43,6 +50,8 @@ class Template:
         self.text = text
         self.lists = _STREAMS in text
         """Whether a frame lists its streams; otherwise it names one."""
+        self.composed = bool(paths_of(text))
+        """Whether a frame is put together from parts of a stream: it may not say all that the stream has."""
         frame = orjson.loads(text)
         self._frame = merge(frame, orjson.loads(signature)) if signature else frame
         self._fields = fields
@@ -52,7 +61,11 @@ class Template:
         """What a parsed frame says; None where it is not of this template. `answered`: the frame that it answers, whose values
         stand where the template says "$.path"."""
         asked = Asked()
-        return asked if self._fits(self._frame, value, asked, answered) else None
+        if not self._fits(self._frame, value, asked, answered):
+            return None
+        if self.composed:
+            asked.streams = [_put_together(asked.parts)]
+        return asked
 
     def _fits(self, template: Any, value: Any, asked: Asked, answered: Any) -> bool:
         match template:
@@ -77,10 +90,15 @@ class Template:
         return len(value) == len(template) and all(self._fits(one, other, asked, answered) for one, other in pairs)
 
     def _fits_table(self, template: Mapping[str, Any], value: Mapping[str, Any], asked: Asked, answered: Any) -> bool:
-        named = {key: item for key, item in template.items() if key not in ("$stream", "$sign")}
+        composed = [key for key in template if self.composed and IN_BRACES.search(key)]
+        named = {key: item for key, item in template.items() if key not in ("$stream", "$sign", *composed)}
         if not all(key in value and self._fits(item, value[key], asked, answered) for key, item in named.items()):
             return False
         rest = {key: item for key, item in value.items() if key not in named}
+        for text in composed:
+            key = next((key for key in rest if _takes_apart(text, key, asked)), None)
+            if key is None or not self._fits(template[text], rest.pop(key), asked, answered):
+                return False
         if "$stream" not in template:
             return not rest or "$sign" in template
         stream = {key: item for key, item in rest.items() if "$sign" not in template or key in self._fields}
@@ -91,6 +109,8 @@ class Template:
             return True
         if template.startswith(_ASKED):
             return bool(look_up(answered, template.removeprefix(_ASKED)) == value)
+        if self.composed and IN_BRACES.search(template):
+            return _takes_apart(template, value, asked)
         match template:
             case "$streams":
                 return isinstance(value, list) and all(map(_is_stream, value)) and _is_said(asked, value)
@@ -117,6 +137,39 @@ class Template:
 def _pattern(template: str) -> re.Pattern[str]:
     """Of a text with our numbers in it."""
     return re.compile("[0-9]+".join(map(re.escape, _OURS.split(template))))
+
+
+def _takes_apart(template: str, value: Any, asked: Asked) -> bool:
+    """Whether a value is such a text with parts of a stream in it; they are kept."""
+    if whole := IN_BRACES.fullmatch(template):
+        return _is_part(asked, {whole[1]: value})
+    texts = IN_BRACES.split(template)
+    pattern = "(.+)".join(_pattern(text).pattern for text in texts[::2])
+    found = re.fullmatch(pattern, value) if isinstance(value, str) else None
+    if found is not None and _ID.search(template):
+        asked.id = value
+    return found is not None and _is_part(asked, dict(zip(texts[1::2], found.groups(), strict=True)))
+
+
+def _has(stream: Subscription, path: str, part: Any) -> bool:
+    own = look_up(stream, path) if path else stream
+    if isinstance(own, list) and isinstance(part, list):
+        return all(item in part for item in own)
+    return bool(own == part)
+
+
+def _is_part(asked: Asked, parts: Mapping[str, Any]) -> bool:
+    """Takes parts of a stream; one that stands several times must be the same each time."""
+    asked.parts = {**parts, **asked.parts}
+    return all(asked.parts[path] == part for path, part in parts.items())
+
+
+def _put_together(parts: Mapping[str, Any]) -> Subscription:
+    """A stream of these parts."""
+    stream: Any = parts.get("")
+    for path, part in parts.items():
+        stream = put(stream, path, part) if path else stream
+    return stream  # type: ignore[no-any-return]
 
 
 def _is_said(asked: Asked, streams: list[Subscription]) -> bool:

@@ -151,7 +151,8 @@ class Subscriptions:
     def _unsubscribe(self, frame: Understood) -> Iterator[Step]:
         units = self._ended(frame)
         if not units:
-            yield Note(f"unsubscribes the channel {frame.asked.channel!r}, which it does not have")
+            what = frame.asked.parts or f"the channel {frame.asked.channel!r}"
+            yield Note(f"unsubscribes {what}, which it does not have")
             return
         yield from self._shut([part for unit in units for part in self._speech.parts(unit)])
         current = list(self._outlet.current.values())
@@ -159,6 +160,8 @@ class Subscriptions:
         self._forget(units)
 
     def _ended(self, frame: Understood) -> list[Subscription]:
+        if frame.asked.parts:  # they may not be all that the stream has
+            return [part for part in self._outlet.current.values() if frame.asked.is_of(part)]
         if frame.asked.streams is not None:
             return [unit for _, unit in units_of(frame, self._replies)]
         return [self._units[name] for name, channel in self.channels.items() if channel == frame.asked.channel]
