@@ -37,6 +37,7 @@ from wsadapter.contract.endpoint import Subscription
 from wsadapter.contract.reasons import Reason
 from wsadapter.contract.record import ANSWER
 from wsadapter.worker.actions import Action, Deliver, Leave, Renew, Say, Send, Sign, StopReading
+from wsadapter.worker.asking import Step
 from wsadapter.worker.frames import (
     ABNORMAL,
     CLOSE,
@@ -55,7 +56,7 @@ from wsadapter.worker.pace import Paces, Stall
 from wsadapter.worker.questions import Unsigned
 from wsadapter.worker.reader import Batch, Control, Violation
 from wsadapter.worker.sieve import Sieve
-from wsadapter.worker.subscriptions import Step, Subscriptions, without
+from wsadapter.worker.subscriptions import Subscriptions, without
 from wsadapter.worker.upkeep import Found, Upkeep
 
 if TYPE_CHECKING:
