@@ -7,15 +7,18 @@ import subprocess
 import sys
 import textwrap
 import tomllib
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from wsadapter.config.dialect import apply_dialect, bundled, check_dialect, dialect_urls, load_dialect
+from wsadapter.contract.dialect.templates import stream_name
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import ConfigError
 
+ROOT = Path(__file__).parent.parent.parent
 SOUND = """
 [dialect]
 name = "mine"
@@ -502,3 +505,12 @@ def test_the_reference_names_no_key_that_is_unknown() -> None:
     for block in blocks:
         found = check_dialect(tomllib.loads(textwrap.dedent(block)), stem="")
         assert [problem for problem in found if "unknown" in problem[1]] == []
+
+
+def test_no_book_and_no_trade_of_the_examples_may_be_silent() -> None:
+    """A glob for the user's own orders must not be one for order books."""
+    examples = tomllib.loads((ROOT / "ops" / "examples" / "exchanges.toml").read_text())["endpoints"]
+    for example in examples.values():
+        quiet = load_dialect(example["dialect"])["subscribe"].get("quiet", [])
+        names = map(stream_name, example["subscribe"])
+        assert [name for name in names if any(fnmatchcase(name, glob) for glob in quiet)] == []
