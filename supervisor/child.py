@@ -412,6 +412,7 @@ class OwnerChild:
         logger.error("owner process %d did not start in %.0f s; a new launcher takes over", self.serial, self.watchdog.startup)
         assert self._order is not None
         self._renounced(self._order.launcher)
+        self._order = None
         self._bury()
 
     def _abandon(self) -> None:
@@ -463,6 +464,7 @@ class OwnerChild:
         self._reactor.post(lambda: self._launched(result))
 
     def _launched(self, result: Started | OSError) -> None:
+        self._order = None  # it knows us too, and what we hold is large: nobody must wait for the garbage collector
         if isinstance(result, OSError):
             self._verdict = self._verdict or Reason(kind="start_failed", text=str(result))
             self.step(Event.FAILED)

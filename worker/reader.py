@@ -38,6 +38,9 @@ _ADJACENT: Final = 1 << 2 * _GAP
 """In a code: the distance is 0, which would make a code look as if it had none."""
 _REMEMBERED: Final = 8192
 """Sizes below this have their fields remembered: a megabyte at most."""
+_MOST_OVERHEAD: Final = 4 << 20
+"""Bytes of frame headers, and of control frames between fragments, that a message may have besides as many as its payload. All
+bytes of an unfinished message are kept by the supervisor, so that another owner can go on with it."""
 _SMALL: Final = 16 * 1024
 """A piece of an unfinished frame below this size is copied to its neighbours: as an object of its own it would cost more."""
 
@@ -232,7 +235,7 @@ class Reader:
     """Cuts a connection's byte stream into messages. Not thread-safe.
 
     It is linear in the bytes fed, whatever the size of messages and the number of their fragments, and holds no more than
-    `max_message`, as it came and inflated, and one read.
+    `max_message`, as it came and inflated, and one read. A message in fragments that are too small is refused.
     """
 
     def __init__(
@@ -459,8 +462,17 @@ class Reader:
         self._take(batch, at, start, stop)
         if self.closed:
             return False
+        if self._opened:
+            self._check_overhead(self._fed - len(data) + stop)
         batch.consumed = stop
         return True
+
+    def _check_overhead(self, position: int) -> None:
+        """Refuses an unfinished message that is little but frame headers; it is not complete at this place of the stream."""
+        size = self._wire_size
+        overhead = position - self._opened_at - size
+        if overhead > _MOST_OVERHEAD + size:
+            raise _broken(1009, f"a message of {size} bytes in fragments with {overhead} bytes of headers and control frames")
 
     def _check_header(self, first: int, size: int) -> None:
         """Refuses what can be refused on the header alone, before anything is buffered for it."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing import resource_tracker
@@ -236,3 +238,18 @@ def test_row_40_killing_the_resource_tracker_has_no_effect(start_method: str) ->
 def kill_and_see_it_replaced(feed: Supervisor, name: str, epoch: int, items: list[Item]) -> None:
     os.kill(pid_of(feed, name), signal.SIGKILL)
     items += collect(feed, is_event(Up, name, epoch + 1))
+
+
+def test_what_a_dead_owner_left_behind_is_freed_at_once() -> None:
+    """What the parent keeps of an unfinished message is large: the garbage collector may come much later."""
+    items: list[Item] = []
+    with Exchange() as ex, to_the_end(items, ex.endpoint("a", restart=SOON), start_method="forkserver") as feed:
+        items += collect(feed, is_event(Up, "a"))
+        child = weakref.ref(feed.roster.endpoints["a"]._child)
+        gc.disable()
+        try:
+            os.kill(pid_of(feed, "a"), signal.SIGKILL)
+            items += collect(feed, is_event(Up, "a", 2))
+            wait_until(lambda: child() is None, DEADLINE, "the owner that died is still referred to")
+        finally:
+            gc.enable()

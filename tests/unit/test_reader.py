@@ -111,6 +111,47 @@ def test_text_that_is_not_utf8_is_refused_at_the_fragment_that_breaks_it() -> No
     assert read([server_frame(BINARY, b"\xff")])[1] is None
 
 
+EMPTY = server_frame(0, b"", fin=False)
+
+
+@pytest.mark.parametrize("fragment", [EMPTY, EMPTY * 30 + server_frame(PONG, b"x" * 125), server_frame(PING, b"")])
+def test_a_message_of_endless_fragments_without_a_payload_is_refused(fragment: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bytes are kept until it is complete, and `max_message` says nothing of them."""
+    monkeypatch.setattr("wsadapter.worker.reader._MOST_OVERHEAD", 100_000)  # as 4 MiB, and sooner
+    reader, row = Reader(64 << 20), fragment * (10_000 // len(fragment))
+    batch = reader.feed(server_frame(TEXT, b"a", fin=False))
+    fed = 0
+    while batch.violation is None:
+        assert fed <= 100_000
+        assert batch.count == 0
+        batch = reader.feed(row)
+        fed += len(row)
+    assert fed >= 100_000
+    assert batch.violation.code == 1009
+    assert "a message of 1 bytes in fragments with 1000" in batch.violation.text
+
+
+@pytest.mark.parametrize(("fragment", "times"), [(b"", 300_000), (b"x", 300_000), (b"x" * 64, 1 << 16)])
+def test_small_fragments_make_a_message_as_long_as_there_are_not_millions_of_them(fragment: bytes, times: int) -> None:
+    reader, row = Reader(64 << 20), server_frame(0, fragment, fin=False) * 1000
+    reader.feed(server_frame(TEXT, b"a", fin=False))
+    for _ in range(times // 1000):
+        assert reader.feed(row).violation is None
+    batch = reader.feed(server_frame(0, b"b"))
+    assert batch.violation is None
+    assert batch.payload(0) == b"a" + fragment * (times // 1000 * 1000) + b"b"
+
+
+def test_what_one_message_had_of_headers_is_not_held_against_the_next_one() -> None:
+    reader, row = Reader(1000), EMPTY * 1000
+    for _ in range(4):
+        reader.feed(server_frame(TEXT, b"a", fin=False))
+        for _ in range(1000):
+            assert reader.feed(row).violation is None
+        assert reader.feed(server_frame(0, b"b") + row[:0]).violation is None
+        assert reader.feed(server_frame(PING, b"x" * 100) * 1000).violation is None
+
+
 def test_too_long_a_message_is_refused_on_its_header_and_over_its_fragments() -> None:
     assert read([b"\x82\x7f" + (1 << 40).to_bytes(8, "big")])[1] == 1009
     half = b"x" * 600
