@@ -66,7 +66,7 @@ class Thinned:
 class Arrival:
     """The messages of one record, numbered, waiting."""
 
-    endpoint: str
+    account: Account
     epoch: int
     first: int
     """Number of the first message."""
@@ -80,7 +80,6 @@ class Arrival:
     """Messages that wait. 0: all were delivered or dropped."""
     size: int
     """Bytes it is charged with."""
-    account: Account
     apart: bool = False
     """An event stands between it and the arrival before it."""
     before: Arrival | None = None
@@ -90,6 +89,11 @@ class Arrival:
     """Positions of messages that may be conflated."""
     loss: Loss | None = None
     """What stands in front of it, or instead of it."""
+
+    @property
+    def endpoint(self) -> str:
+        """The name, as an event has it."""
+        return self.account.name
 
     @property
     def is_empty(self) -> bool:
@@ -142,7 +146,7 @@ class Arrival:
             return [self.loss.event()]
         if not self.left:
             return []
-        name, epoch, at, binary, streams = self.endpoint, self.epoch, self.received_at, self.binary, self.streams
+        name, epoch, at, binary, streams = self.account.name, self.epoch, self.received_at, self.binary, self.streams
         payloads = self.payloads
         if len(payloads) == 1:  # the usual case where each message counts
             kind = binary if isinstance(binary, bool) else binary[0]
@@ -347,12 +351,12 @@ def arrival_of(received: Record, account: Account, *, epoch: int, first: int, st
     """The arrival of a BATCH record."""
     count = received.count
     return Arrival(
-        account.name, epoch, first, received.received_at, received.binary, streams, received.payloads, count, count,
-        received.size + PER_MESSAGE * count + OVERHEAD, account,
+        account, epoch, first, received.received_at, received.binary, streams, received.payloads, count, count,
+        received.size + PER_MESSAGE * count + OVERHEAD,
     )  # fmt: skip
 
 
 def arrival_of_one(data: bytes, account: Account, *, epoch: int, number: int, received_at: int, binary: bool) -> Arrival:
     """The arrival of a lone message."""
     size = len(data) + PER_MESSAGE + OVERHEAD
-    return Arrival(account.name, epoch, number, received_at, binary, None, (data,), 1, 1, size, account)
+    return Arrival(account, epoch, number, received_at, binary, None, (data,), 1, 1, size)
