@@ -86,14 +86,14 @@ class Supervisor(Public):
         endpoints: Iterable[Endpoint] = (),
         *,
         name: str = "",
-        runtime_dir: str = "",
+        runtime_dir: str | os.PathLike[str] = "",
         strategy: Strategy = "one_for_one",
         spares: int = 1,
         start_method: StartMethod = "forkserver",
         busy_poll: float = 0.0,
         given: Mapping[str, Collection[str]] | None = None,
         dialects: Mapping[str, dict[str, Any]] | None = None,
-        hook_folder: str = "",
+        hook_folder: str | os.PathLike[str] = "",
     ) -> None:
         """Without a `name` it has no lock and no control socket, so several don't exclude each other.
 
@@ -105,6 +105,7 @@ class Supervisor(Public):
         `WrongType`.
         """
         capabilities.check_platform()
+        runtime_dir, hook_folder = os.fspath(runtime_dir), os.fspath(hook_folder)
         endpoints = as_list("Supervisor", endpoints, Endpoint)
         problems = check_supervisor(
             {

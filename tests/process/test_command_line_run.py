@@ -166,7 +166,7 @@ def _sent_until_gone(process: subprocess.Popen[bytes]) -> bool:
 
 
 def test_supervision_goes_on_while_nobody_reads_the_output(tmp_path: Path) -> None:
-    with Exchange(messages=["x" * 60_000], rate=200, loop=True) as ex:
+    with Exchange(messages=["x" * 60_000], rate=50, loop=True) as ex:
         config = write_config(tmp_path / "a.toml", {"a": ex.url})
         read, write = os.pipe()
         with Running(tmp_path, str(config), stdout=write) as running:
