@@ -133,6 +133,8 @@ class OwnerChild:
         self._commands = CommandReader()
         self._data_fd = -1
         self._paused = False
+        self.is_frozen = False
+        """Another supervisor may get it."""
         self._log_rest = b""
         self._outgoing = bytearray()
         self._control_waits = False
@@ -237,11 +239,12 @@ class OwnerChild:
                 self._reactor.unregister(fd)
         self._control_waits = False
         self._probe_sent = None
+        self.is_frozen = True
 
     def thaw(self) -> None:
-        """Ours again, or at last: read on."""
+        """Ours again, or at last: read on, unless it is paused."""
         assert self._started is not None
-        self._paused = False
+        self.is_frozen = False
         self._listen(self._started)
         self._write_control()
 

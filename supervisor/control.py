@@ -71,7 +71,8 @@ class Commanded(Protocol):
     def begin_restart(self, name: str) -> Future[None]: ...
     def ask_to_stop(self) -> bool: ...
     def begin_giving(self, peer: socket.socket, asked: dict[str, Any]) -> None:
-        """Hand all it has over to another supervisor, at the other end of `peer`."""
+        """Hand all it has over to another supervisor, at the other end of `peer`; nothing is done with `peer` in this turn.
+        Raises `WsAdapterError`; then `peer` is the server's."""
         ...
 
 
@@ -164,6 +165,8 @@ class ControlServer:
             if line.strip():
                 self._obey(client, bytes(line))
                 _check_unread(client)
+                if client not in self._clients:  # it is a takeover's: nothing more is a command
+                    return True
         if len(rest) > _MAX_REQUEST:
             client.answer(_failure(f"a request may have {_MAX_REQUEST} bytes"))
             self._write(client)
@@ -235,10 +238,10 @@ class ControlServer:
 
 
     def _takeover(self, client: _Client, request: dict[str, Any]) -> None:
-        """From here on the connection is the takeover's."""
+        """From here on the connection is the takeover's; where it is refused, it stays ours."""
+        self._supervisor.begin_giving(client.socket, request)
         self._clients.remove(client)
         self._reactor.unregister(client.socket.fileno())
-        self._supervisor.begin_giving(client.socket, request)
 
 
 class _Client:

@@ -85,6 +85,8 @@ _INSISTENT = ("max_age", "changed", "notice", "silence", "memory_limit")
 _POISONED = ("crashed", "hung", "memory_limit")
 _RECEIVING = 2.0
 """Seconds without a message after which a connection does not count as receiving."""
+_LATER = 1.0
+"""Seconds to the next look where a takeover is under way."""
 _MEMORY_MARGIN = 1.25
 """Over so many times `watchdog.memory` an owner is killed, whether its successor is ready or not."""
 
@@ -203,6 +205,7 @@ class ManagedEndpoint:
     def start(self) -> None:
         """Give it its first owner."""
         if self.settled:
+            self._stopping = False
             self._launch()
 
     def stop(self) -> None:
@@ -926,7 +929,9 @@ class ManagedEndpoint:
             self._retry = self._office.reactor.call_later(self.endpoint.restart.backoff_max, lambda: self._try_again(why))
 
     def _try_again(self, why: str) -> None:
-        if self._can_overlap:
+        if self._child is not None and self._child.is_frozen:
+            self._retry = self._office.reactor.call_later(_LATER, lambda: self._try_again(why))
+        elif self._can_overlap:
             self._change.begin(why)
 
     def successor_printed(self, child: OwnerChild, line: str) -> None:

@@ -12,7 +12,7 @@ from wsadapter.config import Dialects
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.errors import DuplicateEndpoint, NotConnected, UnknownEndpoint, UsageError
 from wsadapter.inbox import Inbox
-from wsadapter.ledger import key_of
+from wsadapter.ledger import Numbers, key_of
 from wsadapter.managed import ManagedEndpoint, Office
 from wsadapter.reload import reload, with_dialect
 from wsadapter.replicas import Replicas
@@ -42,6 +42,8 @@ class Roster:
         self.awaiting: dict[Kept, Kept] = {}
         """Endpoints whose predecessor of the same name has not ended, by that."""
         self._removed: dict[str, Kept] = {}
+        self._retired: dict[str, Numbers] = {}
+        """How far endpoints came that another supervisor had and removed."""
         self._pooled: set[str] = set()
         """Members of a pool, be it gone: no configuration names them."""
         self._whole: dict[str, Endpoint] = {}
@@ -83,7 +85,19 @@ class Roster:
 
     def everybody(self) -> Iterable[Kept]:
         """Those that were removed, or are awaited to end, too."""
-        return (*self.endpoints.values(), *self._removed.values(), *self.awaiting)
+        return (*self.endpoints.values(), *self.removed())
+
+    def removed(self) -> Iterable[Kept]:
+        """Those alone; some may have a process yet."""
+        return (*self._removed.values(), *self.awaiting)
+
+    def retired(self) -> dict[str, Numbers]:
+        """How far the endpoints came that were removed: under their names the numbers go on."""
+        return self._retired | {name: managed.ledger.numbers for name, managed in self._removed.items()}
+
+    def retire(self, numbers: Mapping[str, Numbers]) -> None:
+        """Endpoints of these names were removed, in another supervisor."""
+        self._retired.update(numbers)
 
     def status(self) -> dict[str, EndpointStatus]:
         """Of each endpoint."""
@@ -159,11 +173,23 @@ class Roster:
             managed: Kept = before  # its owner is still closing: the next one waits for that end
             managed.replace_settings(endpoint, dialect)
         else:
-            managed = kind(self._office, endpoint, dialect, numbers=before.ledger.numbers if before else None)
-            if before is not None and not before.settled:
-                self.awaiting[before] = managed
+            retired = self._retired.pop(endpoint.name, None)
+            managed = kind(self._office, endpoint, dialect, numbers=before.ledger.numbers if before else retired)
+            if (ending := self._ending(endpoint.name, before)) is not None:
+                self.awaiting[ending] = managed
         self.enter(managed)
         return managed
+
+    def _ending(self, name: str, before: Kept | None) -> Kept | None:
+        """Who had that name and has not ended: `before`, or the one that it waited for itself."""
+        if before is not None and not before.settled:
+            return before
+        return next((ending for ending in self.awaiting if ending.name == name and not ending.settled), None)
+
+    def successor_of(self, ended: Kept) -> Kept | None:
+        """Who waited for its end, and was not removed meanwhile."""
+        successor = self.awaiting.pop(ended, None)
+        return successor if successor is not None and self.endpoints.get(successor.name) is successor else None
 
     def remove(self, name: str) -> list[Kept]:
         """A group, or one endpoint; those that are to end. Raises `UnknownEndpoint`."""

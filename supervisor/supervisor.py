@@ -48,6 +48,7 @@ from wsadapter.spares import Spares
 from wsadapter.status import FORMAT, Status, SupervisorState
 from wsadapter.stream import Stream
 from wsadapter.takeover import whole
+from wsadapter.takeover.wire import TakeoverError
 from wsadapter.version import VERSION
 from wsadapter.watchdogs import resident_bytes
 
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from wsadapter.control import ControlServer
+    from wsadapter.takeover.giver import Giver
 
 logger = logging.getLogger("wsadapter.supervisor")
 
@@ -144,6 +146,8 @@ class Supervisor(Public):
         """Its claim to its name, while it runs under one."""
         self.has_runner = False
         """Whether the command line's main job consumes it: then another supervisor can take it over."""
+        self._giver: Giver | None = None
+        """The takeover that is under way."""
         self._started_at = monotonic()
         self._wall_offset = time() - monotonic()
         self._rates = Rates()
@@ -394,6 +398,7 @@ class Supervisor(Public):
         def restart() -> Future[None]:
             members = self.roster.members(name)
             self._check_not_stopped()
+            self._check_not_frozen()
             return together([managed.restart() for managed in members])
 
         self._begin_if_new()
@@ -432,6 +437,8 @@ class Supervisor(Public):
         dialects = Dialects(settings.dialects)
         wanted = {endpoint.name: checked(endpoint, dialects) for endpoint in settings.endpoints}
         self._begin_if_new()
+        if self._giver is not None:
+            self.reactor.run_until(lambda: self._giver is None or not self._giver.has_frozen)  # it has deadlines of its own
         return self._do(lambda: self._apply(wanted, settings, dialects))
 
     # -- inside, under the reactor's lock --------------------------------------------------------------------------------
@@ -445,10 +452,16 @@ class Supervisor(Public):
 
     def _add(self, endpoint: Endpoint, dialects: Dialects) -> None:
         self._check_not_stopped()
+        self._check_not_frozen()
         self.roster.add(endpoint, dialects)
+
+    def _check_not_frozen(self) -> None:
+        if self._giver is not None and self._giver.has_frozen:
+            raise TakeoverError("another supervisor is taking over: ask it, or try again in some seconds")
 
     def _apply(self, wanted: dict[str, Endpoint], settings: Settings, dialects: Dialects) -> dict[str, list[str]]:
         self._check_not_stopped()
+        self._check_not_frozen()
         self._hook_folder = settings.folder or self._hook_folder
         changes = self.roster.apply(wanted, settings.given, dialects)
         _warn_of_slow_connects(self.roster.endpoints[name].endpoint for name in changes["added"])
@@ -495,6 +508,8 @@ class Supervisor(Public):
         if self._state != "running":
             return
         self._state = "stopping"
+        if self._giver is not None:
+            self._giver.take_back()
         self._spares.close(self._check_stopped)
         for managed in self.kept():
             managed.stop()
@@ -531,10 +546,19 @@ class Supervisor(Public):
             self._open_control()
 
     def begin_giving(self, peer: socket.socket, asked: dict[str, Any]) -> None:
-        """Hand all it has over to the supervisor at the other end of `peer`."""
+        """Hand all it has over to the supervisor at the other end of `peer`. Raises `TakeoverError` where another takeover is
+        under way, `SupervisorStopped`."""
         from wsadapter.takeover.giver import Giver
 
-        Giver(self, peer, asked).start()
+        self._check_not_stopped()
+        if self._giver is not None:
+            raise TakeoverError("another supervisor is taking over already; try again when that has ended")
+        self._giver = Giver(self, peer, asked)
+        self.reactor.post(self._giver.start)
+
+    def takeover_is_over(self) -> None:
+        """All stays here, and goes on."""
+        self._giver = None
 
     def put_flush(self, flush: object) -> None:
         """For the runner, behind all that was received."""
@@ -567,7 +591,7 @@ class Supervisor(Public):
 
     def on_settled(self, managed: Kept) -> None:
         """For an endpoint: it has no process any more."""
-        successor = self.roster.awaiting.pop(managed, None)
+        successor = self.roster.successor_of(managed)
         if successor is not None and self._state == "running":
             successor.start()
         self._check_stopped()
@@ -610,7 +634,8 @@ class Supervisor(Public):
             if inbox or (self._state == "running" and any(not m.settled or m.last_exit is None for m in mine())):
                 return False
             endpoints = list(mine())
-            if (self._failed and self._state == "stopped") or (endpoints and self._state == "running"):
+            given_up = endpoints and self._state == "running" and self._giver is None  # for a takeover what is down is stopped
+            if (self._failed and self._state == "stopped") or given_up:
                 raise AllFatal({m.name: m.last_exit.describe() if m.last_exit else m.state for m in endpoints})
             return self._state == "stopped"
 

@@ -213,10 +213,10 @@ class Runner:
         try:
             settings = load(self._path)
             changes = self._feed.reload(settings)
-        except ConfigError as error:
-            _refuse_reload(error)
-            return
         except SupervisorStopped:
+            return
+        except WsAdapterError as error:
+            _refuse_reload(error)
             return
         said = [f"{kind} {', '.join(names)}" for kind, names in changes.items() if names]
         logger.info("reloaded %s: %s", self._path, "; ".join(said) or "nothing changed")
@@ -247,7 +247,7 @@ def _give_up(error: WsAdapterError, code: int) -> int:
     return code
 
 
-def _refuse_reload(error: ConfigError) -> None:
+def _refuse_reload(error: WsAdapterError) -> None:
     logger.error("reload refused, the old configuration runs on: %s", error)
 
 

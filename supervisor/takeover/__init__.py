@@ -1,7 +1,7 @@
 """Owners change supervisors: a new one receives every connection from the running one, without closing any.
 
     new                                             running
-    {"command": "takeover", "contract": 3}  ──>     what is not up is stopped; what is up is left unread (frozen);
+    {"command": "takeover", "contract": 4}  ──>     what is not up is stopped; what is up is left unread (frozen);
                                                     all that was read goes to the output, and that is flushed
                                 <── state, then the descriptors: pipes, control sockets, pidfds, duplicates, lock, listener
     builds all of it, reads nothing
@@ -10,8 +10,8 @@
     reads on, numbers on; then its own configuration is applied, as a reload
 
 Until it has heard `ready` the running one can go on as if nothing had been: what it gave are duplicates, and nobody has read
-from them. The two are never both reading. The new one, should it hear nothing after its `ready`, goes on only if the other is
-dead.
+from them. It does so whatever fails, and if it is stopped meanwhile; who asks during another takeover is refused. The two are
+never both reading. The new one, should it hear nothing after its `ready`, goes on only if the other is dead.
 
 `wire` is what goes through the control socket, `owners` and `endpoints` are what of an owner and an endpoint travels, `giver`
 and `taker` are the two ends.
@@ -19,5 +19,5 @@ and `taker` are the two ends.
 
 from typing import Final
 
-CONTRACT: Final = 3
+CONTRACT: Final = 4
 """Of all that two supervisors must agree on: what travels here, records in the pipes, commands on the control sockets."""

@@ -33,7 +33,8 @@ def is_steady(managed: ManagedEndpoint | Replicas) -> bool:
     if isinstance(managed, Replicas):
         connected = [member for member in managed.members if member._child is not None]
         aligned = all(_is_steady(member) and managed.is_settled(member) for member in connected)
-        return bool(connected) and aligned and managed.is_at_rest
+        whole = all(member._orphan.resumption is None for member in managed.members)
+        return bool(connected) and aligned and whole and managed.is_at_rest
     return _is_steady(managed)
 
 
@@ -48,11 +49,12 @@ def _is_steady(managed: ManagedEndpoint) -> bool:
 
 
 def is_changing(managed: ManagedEndpoint | Replicas) -> bool:
-    """Whether its connection is being changed, or was a moment ago, so that the new one may repeat what the old one delivered:
-    soon it is steady."""
+    """Whether its connection is being changed, or was a moment ago, so that the new one may repeat what the old one delivered,
+    or is on its way from a dead owner to the next one: soon it is steady."""
     if isinstance(managed, Replicas):
         return managed.live > 0 and not is_steady(managed)
-    return managed._change.under_way or managed._change.overlaps
+    handed_on = managed._orphan.resumption is not None or (managed._resuming and managed.state == "connecting")
+    return handed_on or managed._change.under_way or managed._change.overlaps
 
 
 def give_endpoint(managed: ManagedEndpoint | Replicas) -> tuple[dict[str, Any], list[int]]:
@@ -188,7 +190,7 @@ def thaw(managed: ManagedEndpoint | Replicas) -> None:
     """It goes on."""
     for each in _connections(managed):
         if each._child is None:
-            if each.state != "fatal":
+            if each.state in ("backoff", "cooling_down"):  # `freeze` cancelled its timer
                 each._launch()
             continue
         for process in _processes(each):

@@ -50,6 +50,8 @@ class Takeover:
             self._peer.close()
         if said is not None and said.get("gone"):
             return
+        if said is not None:
+            raise TakeoverError(f"the running supervisor goes on: {said.get('error')}")
         if is_alive(self.pid):
             raise TakeoverError("the running supervisor goes on: it did not hear in time that this one was ready")
         logger.warning("the supervisor that was taken over died over it; its owners did not")
@@ -92,4 +94,5 @@ def _ask(peer: socket.socket) -> Takeover:
         error = OtherContract if said.get("contract", CONTRACT) != CONTRACT or "known" in said else TakeoverError
         raise error(str(said.get("error")))
     state, fds = receive_state(peer, monotonic() + _TO_TAKE)
-    return Takeover(peer, pid, state, fds)
+    # The kernel knows who called listen(): after a takeover that is the supervisor before the running one.
+    return Takeover(peer, said["pid"] if isinstance(said.get("pid"), int) else pid, state, fds)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from wsadapter.instance import Instance
+from wsadapter.ledger import Numbers
+from wsadapter.replicas import Replicas
 from wsadapter.takeover.endpoints import give_endpoint, take_endpoint, thaw
 from wsadapter.takeover.wire import TakeoverError, close_all
 
@@ -23,7 +26,9 @@ def give(supervisor: Supervisor) -> tuple[dict[str, Any], list[int]]:
         plain, more = give_endpoint(managed)
         endpoints.append(plain)
         fds = fds + more
-    whole = {"run": supervisor.run, "name": supervisor.name, "groups": supervisor.roster.groups}
+    roster = supervisor.roster
+    retired = {name: asdict(numbers) for name, numbers in roster.retired().items()}
+    whole = {"run": supervisor.run, "name": supervisor.name, "groups": roster.groups, "retired": retired}
     return {**whole, "instance": named, "endpoints": endpoints}, fds
 
 
@@ -31,14 +36,15 @@ def adopt(supervisor: Supervisor, takeover: Takeover) -> None:
     """Make all that was taken the new supervisor's, and let the old one go. Raises `TakeoverError`; nothing was read then."""
     fds = iter(takeover.fds)
     state = takeover.state
-    supervisor.roster.groups = state["groups"]
-    supervisor.run = state["run"]  # before its endpoints: the folder of their quarantine has its name
     try:
+        supervisor.roster.groups = state["groups"]
+        supervisor.roster.retire({name: Numbers(**numbers) for name, numbers in state["retired"].items()})
+        supervisor.run = state["run"]  # before its endpoints: the folder of their quarantine has its name
         listener = next(fds)
         lock = next(fds) if state["instance"]["locked"] else None
         for plain in state["endpoints"]:
             supervisor.roster.enter(take_endpoint(supervisor, plain, fds))
-    except (KeyError, TypeError, ValueError, StopIteration, OSError) as error:
+    except Exception as error:
         close_all(takeover.fds)
         raise TakeoverError(f"what the running supervisor gave makes no sense here: {error!r}") from error
     try:
@@ -54,5 +60,7 @@ def begin(supervisor: Supervisor) -> None:
     for managed in supervisor.kept():
         if managed.state == "up":
             thaw(managed)
+            if isinstance(managed, Replicas):
+                managed.start()  # those of its members that have no connection
         elif managed.state != "fatal":
             managed.start()

@@ -40,7 +40,7 @@ def receive_state(sock: socket.socket, deadline: float) -> tuple[dict[str, Any],
     size, count = _HEAD.unpack(_exactly(sock, _HEAD.size, deadline))
     if size > _MOST:
         raise TakeoverError(f"a state of {size} bytes was announced")
-    state: dict[str, Any] = orjson.loads(_exactly(sock, size, deadline))
+    state = _object(_exactly(sock, size, deadline))
     fds: list[int] = []
     try:
         while len(fds) < count:
@@ -75,9 +75,16 @@ def receive_line(sock: socket.socket, deadline: float) -> dict[str, Any] | None:
         line += byte
         if len(line) > _LONGEST_LINE:
             raise TakeoverError("an answer without an end")
-    said = orjson.loads(line)
+    return _object(line)
+
+
+def _object(text: bytes | bytearray) -> dict[str, Any]:
+    try:
+        said = orjson.loads(text)
+    except ValueError as error:
+        raise TakeoverError(f"no JSON: {error}: {bytes(text[:200])!r}") from None
     if not isinstance(said, dict):
-        raise TakeoverError(f"not an answer: {bytes(line)!r:.200}")
+        raise TakeoverError(f"not an answer: {bytes(text[:200])!r}")
     return said
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -117,7 +118,7 @@ def test_ten_takeovers_in_a_row_close_nothing_and_lose_nothing(line: Line) -> No
         for _ in range(10):
             before = running
             running = stack.enter_context(line.next())
-            running.wait_for_log("took over from pid")
+            running.wait_for_log(f"took over from pid {before.process.pid}:")
             assert before.wait() == 0
             line.grows(running)
             assert pids(running) == owners
@@ -238,6 +239,101 @@ def test_one_that_never_says_that_it_is_ready_changes_nothing(line: Line) -> Non
             line.grows(after)
             assert after.stop() == 0
     line.assert_whole()
+
+
+def test_a_second_one_at_the_same_time_is_refused_and_a_first_that_talks_nonsense_changes_nothing(line: Line) -> None:
+    with line.first() as running:
+        line.grows(running)
+        owners = pids(running)
+        with asks(line, running) as one, asks(line, running) as other:
+            read_to_the_state(one)
+            assert "taking over already" in json.loads(other.makefile("rb").readline())["error"]
+            one.sendall(b"\xff\xfe\n")
+            running.wait_for_log("the takeover did not come about, all goes on here: no JSON")
+        line.grows(running)
+        assert pids(running) == owners
+        with line.next() as after:
+            after.wait_for_log("took over from pid")
+            line.grows(after)
+            assert after.stop() == 0
+    line.assert_whole()
+
+
+def test_what_was_not_up_before_a_takeover_that_fails_is_started_again_and_kept_up(line: Line) -> None:
+    line.secure.refuse(503)
+    with line.first() as running:
+        running.wait_until(lambda: line.messages("plain") and [e for e in line.lines() if e.get("event") == "down"])
+        with asks(line, running) as client:
+            read_to_the_state(client)
+        running.wait_for_log("the takeover did not come about, all goes on here")
+        line.secure.refuse(0)
+        line.grows(running)
+        assert running.status()["secure"]["state"] == "up"
+        line.secure.drop()
+        running.wait_until(lambda: line.secure.accepted == 2)
+        line.grows(running)
+        assert running.stop() == 0
+    line.assert_whole("secure")
+
+
+def test_an_owner_that_dies_in_a_takeover_that_fails_is_replaced_and_the_others_go_on(line: Line) -> None:
+    with line.first() as running:
+        line.grows(running)
+        with asks(line, running) as client:
+            read_to_the_state(client)
+            os.kill(pids(running)["plain"], signal.SIGKILL)
+        running.wait_until(lambda: [e for e in line.lines() if e.get("event") == "up" and e["epoch"] == 2])
+        line.grows(running)
+        assert [(e["endpoint"], e["epoch"]) for e in line.lines() if e.get("event") == "down"] == [("plain", 1)]
+        assert running.stop() == 0
+    line.assert_whole()
+
+
+def test_one_that_is_told_to_stop_in_a_takeover_stops_and_the_new_one_hears_of_it(line: Line) -> None:
+    with line.first() as running:
+        line.grows(running)
+        with asks(line, running) as client:
+            read_to_the_state(client)
+            began = time.monotonic()
+            assert running.stop() == 0
+            assert time.monotonic() - began < 8.0  # it does not wait for an answer
+            said = client.makefile("rb").read()
+        assert b'"error":"the new supervisor went before it was ready"' in said or b"being stopped" in said
+        for exchange in (line.plain, line.secure):
+            wait_until(lambda exchange=exchange: list(exchange.closes.values()) == [1000], PATIENCE)
+    line.assert_whole()
+
+
+def test_where_nothing_is_up_the_new_one_runs(line: Line) -> None:
+    for exchange in (line.plain, line.secure):
+        exchange.refuse(503)
+    with line.first() as before:
+        before.wait_until(lambda: len([e for e in line.lines() if e.get("event") == "down"]) >= 2)
+        with line.next() as running:
+            running.wait_for_log("took over from pid")
+            assert before.wait() == 0
+            for exchange in (line.plain, line.secure):
+                exchange.refuse(0)
+            line.grows(running)
+            assert running.stop() == 0
+    line.assert_whole()
+
+
+def test_an_endpoint_that_was_removed_before_it_goes_on_with_its_numbers_behind_it(line: Line) -> None:
+    with line.first() as before:
+        line.grows(before)
+        both = line.config.read_text()
+        line.config.write_text(both.replace("[endpoints.plain]", "[endpoints.other]"))
+        before.process.send_signal(signal.SIGHUP)
+        before.wait_for_log("removed plain")
+        with line.next() as running:
+            running.wait_for_log("took over from pid")
+            found = len(line.messages("plain"))
+            line.config.write_text(both)
+            running.process.send_signal(signal.SIGHUP)
+            running.wait_until(lambda: len(line.messages("plain")) > found)
+            assert running.stop() == 0
+    line.assert_whole("plain")
 
 
 def test_the_old_one_killed_in_the_middle_costs_what_its_death_costs(line: Line) -> None:

@@ -1,0 +1,73 @@
+"""Who has a name, who waits for it, and how far its numbers came."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from tests.unit.test_resubscribe import Office
+from wsadapter.child import OwnerChild
+from wsadapter.config import Dialects
+from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.reasons import Reason
+from wsadapter.ledger import Numbers
+from wsadapter.roster import Kept, Roster
+
+
+@pytest.fixture
+def office() -> Iterator[Office]:
+    office = Office()
+    yield office
+    office.reactor.close()
+
+
+def roster(office: Office) -> Roster:
+    """As a supervisor's: whoever enters and need not wait is started."""
+
+    def entered(managed: Kept, *, waits: bool) -> None:
+        if not waits:
+            managed.start()
+
+    return Roster(office, {}, entered=entered)
+
+
+def add(roster: Roster, **settings: Any) -> Kept:
+    roster.add(Endpoint("y", url="ws://127.0.0.1/", identity="n", **settings), Dialects())
+    return roster.endpoints["y"]
+
+
+def test_who_waits_for_a_name_and_is_removed_meanwhile_is_not_started(office: Office) -> None:
+    names = roster(office)
+    first = add(names)
+    names.remove("y")
+    add(names, replicas=2)
+    names.remove("y")
+    (child,) = office.hired
+    first.on_dead(cast("OwnerChild", child), Reason(kind="stopped"))  # type: ignore[union-attr]
+    assert first.settled
+    assert names.successor_of(first) is None
+    assert len(office.hired) == 1
+
+
+def test_who_comes_after_one_that_waited_in_vain_waits_for_the_first_too(office: Office) -> None:
+    names = roster(office)
+    first = add(names)
+    names.remove("y")
+    add(names, replicas=2)
+    names.remove("y")
+    third = add(names)
+    assert len(office.hired) == 1
+    first.on_dead(cast("OwnerChild", office.hired[0]), Reason(kind="stopped"))  # type: ignore[union-attr]
+    assert names.successor_of(first) is third
+    third.stop()
+
+
+def test_the_numbers_of_what_was_removed_here_or_in_another_supervisor_go_on(office: Office) -> None:
+    names = roster(office)
+    names.retire({"y": Numbers(epoch=3, last_number=7), "z": Numbers(epoch=1)})
+    managed = add(names)
+    assert (managed.epoch, managed.ledger.numbers.last_number) == (4, 7)
+    names.remove("y")
+    assert names.retired() == {"y": managed.ledger.numbers, "z": Numbers(epoch=1)}

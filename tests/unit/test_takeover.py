@@ -1,0 +1,67 @@
+"""A takeover's decisions, and what a stranger may say in it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from time import monotonic
+
+import pytest
+
+from wsadapter.takeover.giver import Condition, Step, next_step
+from wsadapter.takeover.wire import TakeoverError, receive_line, receive_state, send_line, send_state
+
+pytestmark = [pytest.mark.version, pytest.mark.portable]
+
+UP = Condition(settled=False, steady=True, changing=False, halted=False)
+CHANGING = Condition(settled=False, steady=False, changing=True, halted=False)
+DOWN = Condition(settled=False, steady=False, changing=False, halted=False)
+STOPPING = DOWN._replace(halted=True)
+STOPPED = Condition(settled=True, steady=False, changing=False, halted=True)
+FATAL = STOPPED._replace(halted=False)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "leaving", "step"),
+    [
+        ([], False, Step.FREEZE),
+        ([UP, STOPPED, FATAL], False, Step.FREEZE),
+        ([UP, CHANGING], False, Step.WAIT),
+        ([DOWN, CHANGING], False, Step.WAIT),  # nothing is stopped before all else is steady
+        ([UP, DOWN], False, Step.HALT),
+        ([UP, DOWN, STOPPING], False, Step.HALT),
+        ([UP, STOPPING], False, Step.WAIT),
+        ([UP], True, Step.WAIT),
+        ([UP, DOWN], True, Step.HALT),
+    ],
+)
+def test_what_comes_next_before_a_takeover(conditions: list[Condition], leaving: bool, step: Step) -> None:
+    assert next_step(conditions, leaving=leaving) is step
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    one, other = socket.socketpair()
+    with one, other:
+        yield one, other
+
+
+@pytest.mark.parametrize("said", [b"\xff\xfe\n", b"[1]\n", b"\n", b"{\n", b"x" * 70_000, b"9" * 5_000 + b"\n"])
+def test_a_line_that_is_none_is_one_kind_of_error(ends: tuple[socket.socket, socket.socket], said: bytes) -> None:
+    ends[0].sendall(said)
+    with pytest.raises(TakeoverError):
+        receive_line(ends[1], monotonic() + 5)
+
+
+@pytest.mark.parametrize("body", [b"\xff", b"[]", b"{", b"7"])
+def test_a_state_that_is_none_is_one_kind_of_error(ends: tuple[socket.socket, socket.socket], body: bytes) -> None:
+    ends[0].sendall(len(body).to_bytes(8, "little") + bytes(4) + body)
+    with pytest.raises(TakeoverError):
+        receive_state(ends[1], monotonic() + 5)
+
+
+def test_lines_and_states_arrive_as_they_were_sent(ends: tuple[socket.socket, socket.socket]) -> None:
+    send_line(ends[0], {"ok": True}, monotonic() + 5)
+    send_state(ends[0], {"run": "r"}, [], monotonic() + 5)
+    assert receive_line(ends[1], monotonic() + 5) == {"ok": True}
+    assert receive_state(ends[1], monotonic() + 5) == ({"run": "r"}, [])
