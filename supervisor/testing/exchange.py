@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from wsadapter.config.dialect import load_dialect
+from wsadapter.config.dialect import is_path, load_dialect
 from wsadapter.contract.endpoint import Endpoint, Tls
 from wsadapter.contract.errors import WrongType
 from wsadapter.testing.certificates import Authority, CertificateKind, ca_file, process_authority, server_context
@@ -111,7 +111,10 @@ class Exchange(Observed, Obedient, Answered):
         self._dialect = str(dialect)
         self._venue: Venue | None = None
         if dialect:
-            self._venue = Venue(load_dialect(self._dialect), self._source.listed, self._ledger, pace=pace, grace=grace)
+            folder = str(Path(self._dialect).resolve().parent) if is_path(self._dialect) else ""
+            self._venue = Venue(
+                load_dialect(self._dialect), self._source.listed, self._ledger, pace=pace, grace=grace, folder=folder
+            )
             self._venue.orders.login_required = login_required
         self._pace = pace
         self._house = House(

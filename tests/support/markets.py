@@ -5,17 +5,20 @@ The formats are those of the exchanges' documents; of each stream the numbers ru
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import orjson
 
+from tests.support.protobuf import written
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.testing import load_recording
 from wsadapter.testing.recording import Recorded, Recording
 
 _MANY = 400
 _MS = 1_732_370_000_000
+_GZIP = b"\x1f\x8b"
 
 
 class Stream(NamedTuple):
@@ -41,6 +44,8 @@ class Market(NamedTuple):
     """Which of the streams has numbers."""
     own: Callable[[Any], Any] | None = None
     """A message without what belongs to the connection, its channels and numbers; None: it has no such."""
+    pack: Callable[[Any], bytes] | None = None
+    """A made message as it is sent, if that is no JSON text."""
 
     def whose(self, value: Any) -> Any:
         """A message, to be compared with those of other connections."""
@@ -49,8 +54,18 @@ class Market(NamedTuple):
     def messages(self) -> Recording:
         """All of them."""
         recorded = list(load_recording(self.recording)) if self.recording else []
-        made = [stream.make(n) for n in range(1, _MANY + 1) for stream in self.streams if stream.make]
-        return Recording("market", [*recorded, *(Recorded(0.0, orjson.dumps(value), False) for value in made)])
+        pack = self.pack or orjson.dumps
+        made = (Recorded(0.0, pack(value), self.pack is not None) for value in self._made())
+        return Recording("market", [*recorded, *made])
+
+    def values(self) -> list[Any]:
+        """The same, parsed."""
+        recorded = load_recording(self.recording).payloads if self.recording else []
+        plain = [gzip.decompress(payload) if payload.startswith(_GZIP) else payload for payload in recorded]
+        return [*map(orjson.loads, plain), *self._made()]
+
+    def _made(self) -> list[Any]:
+        return [stream.make(n) for n in range(1, _MANY + 1) for stream in self.streams if stream.make]
 
 
 def _at(*path: Any, is_: Any) -> Callable[[Any], bool]:
@@ -239,6 +254,47 @@ def _kucoin_uta_book(n: int) -> dict[str, Any]:
 def _kucoin_uta_trade(n: int) -> dict[str, Any]:
     trade = {"E": n, "M": _MS * 1_000_000 + n, "S": "sell", "p": "3260.1", "q": "0.2", "s": "ETH-USDT", "ti": str(n)}
     return {"T": "trade.SPOT", "P": _MS * 1_000_000 + n, "d": trade}
+
+
+MEXC_DEPTH, MEXC_DEALS = "spot@public.aggre.depth.v3.api.pb@100ms@BTCUSDT", "spot@public.aggre.deals.v3.api.pb@100ms@ETHUSDT"
+
+
+def _mexc_depth(n: int) -> dict[str, Any]:
+    depth = {"asks": [], "bids": [{"price": "95068.1", "quantity": f"0.{n}"}], "eventType": MEXC_DEPTH.rpartition("@")[0]}
+    numbers = {"fromVersion": str(3 * n - 2), "toVersion": str(3 * n)}
+    return {"channel": MEXC_DEPTH, "publicAggreDepths": {**depth, **numbers}, "symbol": "BTCUSDT", "sendTime": _MS + n}
+
+
+def _mexc_deal(n: int) -> dict[str, Any]:
+    deal = {"price": "3260.1", "quantity": "0.2", "tradeType": 1 + n % 2, "time": _MS + n, "tradeId": f"{n}X0"}
+    deals = {"deals": [deal], "eventType": MEXC_DEALS.rpartition("@")[0]}
+    return {"channel": MEXC_DEALS, "publicAggreDeals": deals, "symbol": "ETHUSDT", "sendTime": _MS + n}
+
+
+def _mexc_packed(value: Any) -> bytes:
+    """As a protocol buffer."""
+    body: tuple[int, Any]
+    if "publicAggreDepths" in value:
+        depth = value["publicAggreDepths"]
+        levels = [(2, list(enumerate(level.values(), 1))) for level in depth["bids"]]
+        body = 313, [*levels, (3, depth["eventType"]), (4, depth["fromVersion"]), (5, depth["toVersion"])]
+    else:
+        deals = value["publicAggreDeals"]
+        body = 314, [*((1, list(enumerate(deal.values(), 1))) for deal in deals["deals"]), (2, deals["eventType"])]
+    return written([(1, value["channel"]), (3, value["symbol"]), (6, value["sendTime"]), body])
+
+
+def _mexc_futures(channel: str, symbol: str, data: dict[str, Any], n: int) -> dict[str, Any]:
+    return {"symbol": symbol, "data": data, "channel": f"push.{channel}", "ts": _MS + n}
+
+
+def _mexc_futures_depth(n: int) -> dict[str, Any]:
+    book = {"cts": _MS + n, "asks": [], "bids": [[95068.1, 64, 1]], "end": 3 * n, "begin": 3 * n - 2, "version": 3 * n}
+    return _mexc_futures("depth", "BTC_USDT", book, n)
+
+
+def _mexc_futures_deal(n: int) -> dict[str, Any]:
+    return _mexc_futures("deal", "ETH_USDT", {"M": 1, "O": 1, "T": 1, "p": 3260.1, "t": _MS + n, "v": n}, n)
 
 
 def _okx_book(n: int) -> dict[str, Any]:
@@ -471,6 +527,19 @@ MARKETS: dict[str, Market] = {
         ],
         {"channel": "trade", "tradeType": "SPOT", "symbol": "NOPE-USDT"},
         {"channel": "trade", "tradeType": "SPOT", "symbol": "MUTE-USDT"}, counted=0,
+    ),
+    "mexc": Market(
+        [_named("channel", MEXC_DEPTH, _mexc_depth), _named("channel", MEXC_DEALS, _mexc_deal)],
+        "spot@public.limit.depth.v3.api.pb@NOPE@5", "spot@public.limit.depth.v3.api.pb@MUTE@5", counted=0, pack=_mexc_packed,
+    ),
+    "mexc_futures": Market(
+        [
+            Stream(
+                {"channel": "depth", "param": {"symbol": "BTC_USDT"}}, _at("channel", is_="push.depth"), _mexc_futures_depth
+            ),
+            Stream({"channel": "deal", "param": {"symbol": "ETH_USDT"}}, _at("channel", is_="push.deal"), _mexc_futures_deal),
+        ],
+        {"channel": "deal", "param": {"symbol": "NOPE_USDT"}}, {"channel": "deal", "param": {"symbol": "MUTE_USDT"}}, counted=0,
     ),
     "okx": Market(
         [

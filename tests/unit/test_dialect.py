@@ -55,7 +55,7 @@ def test_there_are_bundled_dialects() -> None:
         "binance", "binance_usdm", "binance_coinm", "coinbase", "coinbase_exchange", "kraken", "kraken_v1", "kraken_futures",
         "okx", "bybit", "deribit", "bitstamp", "bitfinex", "gate", "gate_futures", "kucoin", "htx", "htx_swap", "bitmex",
         "bitget", "hyperliquid", "crypto_com", "bitget_v3", "kucoin_uta", "dydx",
-        "bingx", "bingx_swap",
+        "bingx", "bingx_swap", "mexc", "mexc_futures",
     }  # fmt: skip
 
 

@@ -55,6 +55,8 @@ CRYPTO_COM = b'{"id":-1,"method":"subscribe","result":{"subscription":"book.A","
 KUCOIN = b'{"topic":"/contractMarket/level2:A","subject":"level2","data":{"sequence":%d,"change":"1,buy,2"}}'
 BITGET_V3 = b'{"action":"%b","arg":{"instType":"spot","topic":"books","symbol":"A"},"data":[{"seq":"%d","pseq":%d}]}'
 KUCOIN_UTA = b'{"T":"obu.SPOT","dp":"increment@10ms","t":"%b","P":1,"d":{"s":"A","O":%d,"C":%d}}'
+MEXC = b'{"channel":"spot@A","publicAggreDepths":{"asks":[],"bids":[],"fromVersion":"%d","toVersion":"%d"},"symbol":"A"}'
+MEXC_FUTURES = b'{"symbol":"A","data":{"asks":[],"bids":[],"end":%d,"begin":%d,"version":1},"channel":"push.depth","ts":1}'
 NEW, UPDATE = b"snapshot", b"update"
 
 
@@ -75,6 +77,8 @@ NEW, UPDATE = b"snapshot", b"update"
                                     (b"book.update", 95, 99)], (90, 95)),
         ("kucoin", KUCOIN, [5, 6, 8], (7, 8)),
         ("bitget_v3", BITGET_V3, [(NEW, 5, 0), (UPDATE, 9, 5), (UPDATE, 3, 0), (UPDATE, 4, 3), (UPDATE, 12, 10)], (4, 10)),
+        ("mexc", MEXC, [(1, 3), (4, 4), (6, 9)], (5, 6)),
+        ("mexc_futures", MEXC_FUTURES, [(3, 1), (9, 4), (12, 11)], (10, 11)),
         ("kucoin_uta", KUCOIN_UTA, [(NEW, 5, 5), (b"delta", 6, 9), (NEW, 3, 3), (b"delta", 4, 4), (b"delta", 6, 7)], (5, 6)),
     ],
 )  # fmt: skip

@@ -8,6 +8,7 @@ import hmac
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
 import pytest
 
 from wsadapter.worker.dialects.hooks import (
@@ -23,6 +24,7 @@ from wsadapter.worker.dialects.hooks import (
     gate,
     kraken,
     kucoin,
+    mexc,
     okx,
 )
 from wsadapter.worker.hooks import Attempt, HookFailure, LoginRefused, Signing
@@ -72,6 +74,7 @@ def test_the_vector_in_krakens_documents() -> None:
         (kucoin.sign(signing()), {"kc-api-key": "KEY", "kc-api-timestamp": "1700000000250",
                                   "kc-api-sign": b64(sha("1700000000250POST/api/websocket/users/verify")),
                                   "kc-api-passphrase": b64(sha("PASS"))}),
+        (mexc.sign(signing()), {"apiKey": "KEY", "reqTime": "1700000000250", "signature": sha("KEY1700000000250").hex()}),
         (bybit.sign(signing()), ["KEY", 1700000010250, sha("GET/realtime1700000010250").hex()]),
         (bitmex.sign(signing()), ["KEY", 1700000030, sha("GET/realtime1700000030").hex()]),
         (bitfinex.sign(signing()), {"apiKey": "KEY", "authNonce": "1700000000250000", "authPayload": "AUTH1700000000250000",
@@ -98,13 +101,14 @@ def test_a_secret_in_base64_is_decoded_first_and_one_that_is_none_is_refused() -
 class Rest:
     """Stands for the exchange's HTTP side; what it is asked is what is tested."""
 
-    def __init__(self, answer: bytes) -> None:
+    def __init__(self, answer: bytes | dict[str, bytes]) -> None:
+        """`answer`: to anything, or by method."""
         self.answer = answer
         self.asked: list[tuple[str, str, Mapping[str, str], bytes]] = []
 
     def __call__(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> bytes:
         self.asked.append((method, url, headers, body))
-        return self.answer
+        return self.answer if isinstance(self.answer, bytes) else self.answer[method]
 
     def attempt(self, url: str, login: Mapping[str, str]) -> Attempt:
         return Attempt(endpoint="x", url=url, headers={}, environment="live", login=login, transfer=self)
@@ -185,11 +189,34 @@ def test_bingx_says_whether_the_key_is_refused() -> None:
         assert type(caught.value) is expected
 
 
+@pytest.mark.parametrize(
+    ("held", "methods"), [([], ["GET", "POST", "PUT"]), (["OLD", "NEW"], ["GET", "PUT", "PUT"])], ids=["none", "two"]
+)
+def test_mexc_uses_a_listen_key_again_that_is_valid(held: list[str], methods: list[str]) -> None:
+    url = "wss://wbs-api.mexc.com/ws"
+    rest = Rest({"GET": orjson.dumps({"listenKey": held}), "POST": b'{"listenKey":"NEW"}', "PUT": b'{"listenKey":"NEW"}'})
+    attempt = mexc.before_connect(rest.attempt(url, KEYS))
+    assert (attempt.url, attempt.token) == (f"{url}?listenKey=NEW", "NEW")
+    mexc.renew(attempt)
+    assert [method for method, *_ in rest.asked] == methods
+    for method, asked, headers, _ in rest.asked:
+        query, signature = asked.removeprefix("https://api.mexc.com/api/v3/userDataStream?").split("&signature=")
+        assert query.startswith("listenKey=NEW&timestamp=" if method == "PUT" else "timestamp=")
+        assert signature == sha(query).hex()
+        assert headers["X-MEXC-APIKEY"] == "KEY"
+
+
+def test_mexcs_refusal_is_told() -> None:
+    refusal = b'{"code":30002,"msg":"too many listen keys"}'
+    with pytest.raises(HookFailure, match="no listen key: 30002 too many listen keys"):
+        mexc.before_connect(Rest(refusal).attempt("wss://wbs-api.mexc.com/ws", KEYS))
+
+
 def test_without_keys_nothing_is_asked_for() -> None:
     silent = Rest(b"")
     for hook, url in (
         (binance_futures, "wss://fstream.binance.com/public/stream"), (kraken, "wss://ws.kraken.com/v2"),
-        (bingx, "wss://open-api-ws.bingx.com/market"),
+        (bingx, "wss://open-api-ws.bingx.com/market"), (mexc, "wss://wbs-api.mexc.com/ws"),
     ):  # fmt: skip
         public = silent.attempt(url, {})
         assert hook.before_connect(public) is public

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.conversation import DIALECTS, Client, said
+from tests.support.conversation import DIALECTS, Client, invented, said
 from tests.support.markets import MARKETS
 from wsadapter.contract.dialect.paths import look_up, matches
 from wsadapter.contract.dialect.templates import fill, fill_in, sign
@@ -18,11 +19,14 @@ from wsadapter.contract.endpoint import Heartbeat
 from wsadapter.testing.dialect.beats import SECOND_LOOK, Beats, terms
 from wsadapter.testing.dialect.compose import entries, fits, put, written
 from wsadapter.testing.dialect.inverse import Asked, Template
+from wsadapter.testing.dialect.market import Market, payload_of
 from wsadapter.testing.dialect.orders import Orders, Refusal
+from wsadapter.testing.dialect.outlet import Outlet
 from wsadapter.testing.dialect.speech import Speech
 from wsadapter.testing.dialect.steps import Beat, Leave, Note, Open, Ping, Say, Shut, Unknown
 from wsadapter.testing.dialect.understanding import Meaning
 from wsadapter.testing.dialect.window import Window
+from wsadapter.testing.recording import Recorded
 
 WORDS = st.text("abcXYZ0189@-/:", min_size=1, max_size=8)
 TABLES = st.dictionaries(WORDS, st.one_of(WORDS, st.integers(0, 99), st.lists(WORDS, max_size=3)), min_size=1, max_size=3)
@@ -392,6 +396,19 @@ def test_a_recording_loses_all_that_is_no_data() -> None:
     assert [t for t in taken if t] == [b"[1,[1],1]", b"[1,[3],2]"]
     (beat,) = said(list(client.talk._heartbeats()))
     assert beat == [1, "hb", 3]
+
+
+def test_binary_messages_that_a_hook_decodes_are_told_apart_and_sent_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "of_mine.py").write_text("def decode(payload: bytes) -> bytes:\n    return payload[::-1]\n")
+    tables = """subscribe = { frame = '{"sub":"$stream"}' }\nstream = { path = "s" }\nhooks = { decode = "of_mine:decode" }"""
+    messages = [Recorded(0.0, text.encode()[::-1], True) for text in ('{"s":"a"}', '{"s":"b"}')]
+    plain = b'{"s":"a","n":1}'
+    client = Client(invented(tables))
+    client.market = Market(client.speech, [*messages, plain], folder=str(tmp_path))
+    client.outlet = Outlet(client.speech, client.market, client.orders)
+    client.outlet.open("a", ["a"], {})
+    taken = [client.outlet.take(payload_of(message), None) for message in (*messages, plain, b"neither")]
+    assert taken == [messages[0].payload, None, plain, None]
 
 
 def test_without_the_recorded_answers_messages_tell_by_themselves_what_their_channel_is() -> None:

@@ -26,11 +26,13 @@ class Venue:
     """What all conversations of an exchange share. Used in the exchange's event loop only."""
 
     def __init__(
-        self, dialect: Mapping[str, Any], messages: Iterable[Payload], ledger: Ledger, *, pace: float, grace: float
-    ) -> None:
-        """`pace`: what the dialect's heartbeats' times are multiplied by; `grace`: seconds that a client may be late."""
+        self, dialect: Mapping[str, Any], messages: Iterable[Payload], ledger: Ledger, *, pace: float, grace: float,
+        folder: str = "",
+    ) -> None:  # fmt: skip
+        """`pace`: what the dialect's heartbeats' times are multiplied by; `grace`: seconds that a client may be late; `folder`:
+        of the dialect's file."""
         self.speech = Speech(dialect)
-        self.market = Market(self.speech, messages)
+        self.market = Market(self.speech, messages, folder=folder)
         self.orders = Orders()
         self.ledger = ledger
         self.terms = terms(

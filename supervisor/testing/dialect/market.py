@@ -14,6 +14,7 @@ import orjson
 from wsadapter.contract.dialect.fields import Fields, as_text
 from wsadapter.contract.dialect.paths import look_up
 from wsadapter.contract.endpoint import Subscription
+from wsadapter.contract.hooks import load_function
 from wsadapter.testing.dialect.speech import Speech
 from wsadapter.testing.recording import Recorded
 
@@ -27,12 +28,17 @@ Payload = str | bytes | Recorded
 class Market:
     """All messages of one exchange. Not thread-safe."""
 
-    def __init__(self, speech: Speech, messages: Iterable[Payload] = ()) -> None:
-        """`messages`: those that are sent again and again, to be parsed once; others may be asked for too."""
+    def __init__(self, speech: Speech, messages: Iterable[Payload] = (), *, folder: str = "") -> None:
+        """`messages`: those that are sent again and again, to be parsed once; others may be asked for too. `folder`: of the
+        dialect's file, where a hook's module may be."""
         self._speech = speech
         rules = speech.dialect.get("payload", {})
         self._compression = str(rules.get("compression", ""))
         self._in_binary = bool(rules.get("text"))
+        self._hook: str = speech.dialect.get("hooks", {}).get("decode", "")
+        self._folders = (folder,) if folder else ()
+        self._decoded: dict[bytes, bytes] = {}
+        """By the hook `decode`."""
         self.splits = bool(rules.get("split"))
         """Whether several messages may be sent as one array."""
         self._known: dict[bytes, Any] = {}
@@ -100,7 +106,10 @@ class Market:
         return _words(part) <= _words(answer)
 
     def text(self, payload: bytes) -> bytes:
-        """A message without its compression."""
+        """A message without its compression, or as the hook `decode` makes it."""
+        if self._hook:
+            found = self._decoded.get(payload)
+            return self._decode(payload) if found is None else found
         try:
             match self._compression:
                 case "gzip":
@@ -113,8 +122,21 @@ class Market:
             pass  # messages of a test's own may be plain
         return payload
 
+    def _decode(self, payload: bytes) -> bytes:
+        """What is no JSON is for the hook; what it refuses is left as it is: messages of a test's own may be anything."""
+        try:
+            orjson.loads(payload)
+        except orjson.JSONDecodeError:
+            decode = load_function(self._hook, self._folders, "hooks.decode")
+            try:
+                payload, packed = bytes(decode(payload)), payload
+            except Exception:  # noqa: BLE001 (what it raises is its own affair)
+                return payload
+            self._decoded[packed] = payload
+        return payload
+
     def packed(self, text: bytes) -> str | bytes:
-        """A message as it goes out: text, or binary where the dialect says so."""
+        """A message as it goes out: text, or binary where the dialect says so. What a hook `decode` reads can't be written."""
         match self._compression:
             case "gzip":
                 return gzip.compress(text, 1, mtime=0)
