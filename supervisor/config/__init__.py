@@ -22,6 +22,7 @@ from typing import Any, Final
 from wsadapter.config import values
 from wsadapter.config.checks import Combined, Layer, Surroundings, combine, read_layer
 from wsadapter.config.dialect import Dialects
+from wsadapter.config.files import parse_toml, read_file
 from wsadapter.config.schema import OUTPUT, SUPERVISOR, Mismatch, Setting, as_table, convert, got, unknown_key
 from wsadapter.config.settings import OutputSettings, Settings
 from wsadapter.config.show import describe_settings, effective, show
@@ -35,6 +36,10 @@ __all__ = [
     "load", "parse", "show",
 ]  # fmt: skip
 
+_LARGEST: Final = 64 * 1024 * 1024
+"""Bytes of a configuration, at most."""
+_PATIENCE: Final = 10.0
+"""Seconds in which it must have been read."""
 _TABLES: Final = ("supervisor", "output", "defaults", "endpoints")
 _MOST_SPARES: Final = 64
 _NO_WORKING_FOLDER: Final = "/(the working folder, which was deleted)"
@@ -53,7 +58,7 @@ def load(path: str | os.PathLike[str], *, secrets: bool = True) -> Settings:
     """
     source = str(path)
     try:
-        content = Path(path).read_bytes().removeprefix(BOM_UTF8)
+        content = read_file(path, most=_LARGEST, seconds=_PATIENCE).removeprefix(BOM_UTF8)
     except OSError as error:
         raise ConfigError([Problem("", f"the file can't be read: {error.strerror}")], source=source) from error
     try:
@@ -73,6 +78,15 @@ def parse(
     Raises `ConfigError` with all problems.
     """
     table = _parse_toml(text, source)
+    try:
+        return _read_tables(table, source=source, base_dir=base_dir, environ=environ, secrets=secrets)
+    except RecursionError:
+        raise ConfigError([Problem("", "a value is nested too deep")], source=source) from None
+
+
+def _read_tables(
+    table: dict[str, Any], *, source: str, base_dir: str | Path, environ: Mapping[str, str], secrets: bool
+) -> Settings:
     around = Surroundings(Path(base_dir), environ, secrets)
     problems = [Problem(key, unknown_key(key, _TABLES)) for key in table if key not in _TABLES]
     sections = {name: _table(table, name, problems) for name in _TABLES}
@@ -92,7 +106,7 @@ def parse(
 
 def _parse_toml(text: str, source: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
+        return parse_toml(text)
     except tomllib.TOMLDecodeError as error:
         found = _POSITION.fullmatch(str(error))
         message = found[1] if found else str(error)

@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from wsadapter.config import values
 from wsadapter.config.dialect import Dialect, Dialects, apply_dialect, dialect_urls, is_path
+from wsadapter.config.files import read_file
 from wsadapter.config.interpolate import EXPANDED, anchor_value, expand_value, places_with_references
 from wsadapter.config.quantities import show_duration, show_size
 from wsadapter.config.schema import ENDPOINT, Mismatch, Setting, assemble, convert, got, unknown_key
@@ -34,6 +35,8 @@ _LARGEST_MESSAGE: Final = 2 * 1024**3
 _LEAST_BUFFER: Final = 1024
 _MOST_REPLICAS: Final = 16
 _MOST_SUBSCRIPTION_BYTES: Final = 64 * 1024 * 1024
+_PATIENCE: Final = 10.0
+"""Seconds in which a file of subscriptions must have been read."""
 
 
 @dataclass(slots=True)
@@ -309,8 +312,8 @@ def _duplicate(place: str, first: str) -> _Finding:
 def _read_streams(endpoint: Endpoint, findings: list[_Finding]) -> list[tuple[int, Subscription]]:
     """(line number, stream). Empty lines and lines that begin with # are comments; with a dialect {...} is a table, in JSON."""
     try:
-        with open(endpoint.subscribe_file, encoding="utf-8-sig") as file:
-            text = file.read(_MOST_SUBSCRIPTION_BYTES)
+        content = read_file(endpoint.subscribe_file, most=_MOST_SUBSCRIPTION_BYTES, seconds=_PATIENCE)
+        text = content.decode("utf-8-sig").replace("\r\n", "\n")
     except OSError as error:
         findings.append(_Finding(("subscribe_file",), f"{endpoint.subscribe_file} can't be read: {error.strerror}"))
         return []

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from wsadapter.config.files import read_file
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import ConfigError, Problem
 
@@ -29,6 +30,8 @@ EXPANDED: Final = (
 
 _IN_THE_HANDSHAKE: Final = frozenset({"url", "headers", "subprotocols", "proxy", "bind", "tls.server_name"})
 _LARGEST_FILE: Final = 1024 * 1024
+_PATIENCE: Final = 0.5
+"""Seconds in which a file must have been read: everything else waits meanwhile, where an owner is to connect."""
 _TOKEN: Final = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -180,13 +183,10 @@ def _resolve(reference: Reference, environ: Mapping[str, str], base_dir: Path) -
 
 def _read(reference: Reference, path: Path) -> str:
     try:
-        with open(path, "rb") as file:
-            content = file.read(_LARGEST_FILE + 1)
+        content = read_file(path, most=_LARGEST_FILE, seconds=_PATIENCE, pipes=False)
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL
         reason = error.strerror if isinstance(error, OSError) else "no path holds a NUL"
         raise _unresolved(f"{reference.text}: the file can't be read: {reason}") from error
-    if len(content) > _LARGEST_FILE:
-        raise _unresolved(f"{reference.text}: the file is larger than 1 MiB")
     try:
         text = content.removeprefix(BOM_UTF8).decode()
     except UnicodeDecodeError:

@@ -218,6 +218,9 @@ class Runner:
         except WsAdapterError as error:
             _refuse_reload(error)
             return
+        except Exception:  # the next one may be a good one: this thread must live
+            logger.exception("reload failed, the old configuration runs on; this is a bug in wsadapter")
+            return
         said = [f"{kind} {', '.join(names)}" for kind, names in changes.items() if names]
         logger.info("reloaded %s: %s", self._path, "; ".join(said) or "nothing changed")
         if _apart_from_endpoints(settings) != _apart_from_endpoints(self._settings):

@@ -153,6 +153,7 @@ class Giver:
         send_line(self._peer, {"ok": True, "contract": CONTRACT, "version": VERSION, "pid": os.getpid()}, self._deadline)
         send_state(self._peer, state, fds, self._deadline)
         said = receive_line(self._peer, self._deadline)
+        self._check()  # `take_back` ends the waiting
         if not said or not said.get("ready"):
             raise TakeoverError("the new supervisor went before it was ready")
         self._supervisor.reactor.call(self._let_go)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from wsadapter.instance import Instance
 from wsadapter.ledger import Numbers
 from wsadapter.replicas import Replicas
-from wsadapter.takeover.endpoints import give_endpoint, take_endpoint, thaw
+from wsadapter.takeover.endpoints import give_endpoint, relinquish, take_endpoint, thaw
 from wsadapter.takeover.wire import TakeoverError, close_all
 
 if TYPE_CHECKING:
@@ -36,22 +36,23 @@ def adopt(supervisor: Supervisor, takeover: Takeover) -> None:
     """Make all that was taken the new supervisor's, and let the old one go. Raises `TakeoverError`; nothing was read then."""
     fds = iter(takeover.fds)
     state = takeover.state
+    ours: list[int] = []
     try:
         supervisor.roster.groups = state["groups"]
         supervisor.roster.retire({name: Numbers(**numbers) for name, numbers in state["retired"].items()})
         supervisor.run = state["run"]  # before its endpoints: the folder of their quarantine has its name
-        listener = next(fds)
-        lock = next(fds) if state["instance"]["locked"] else None
+        ours += [next(fds) for _ in range(1 + state["instance"]["locked"])]
         for plain in state["endpoints"]:
             supervisor.roster.enter(take_endpoint(supervisor, plain, fds))
-    except Exception as error:
-        close_all(takeover.fds)
-        raise TakeoverError(f"what the running supervisor gave makes no sense here: {error!r}") from error
-    try:
         takeover.seal()
-    except TakeoverError:
-        close_all(takeover.fds)
-        raise
+    except Exception as error:
+        for managed in supervisor.kept():
+            relinquish(managed)
+        close_all([*ours, *fds])
+        if isinstance(error, TakeoverError):
+            raise
+        raise TakeoverError(f"what the running supervisor gave makes no sense here: {error!r}") from error
+    listener, lock = ours[0], ours[1] if len(ours) > 1 else None
     supervisor.instance = Instance.inherit(supervisor.name, listener, lock, state["instance"]["path"])
 
 

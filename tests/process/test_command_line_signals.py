@@ -51,14 +51,20 @@ def test_row_46_a_bad_file_keeps_the_old_configuration_running(tmp_path: Path) -
         with Running(tmp_path, str(config)) as running:
             ex.wait_connections(1)
             pid = running.status()["a"]["pid"]
-            for text, said in (("[endpoints.a]\nurll = 1", "endpoints.a.urll"), ("not = [toml", "not valid TOML")):
+            texts = {
+                "[endpoints.a]\nurll = 1": "endpoints.a.urll",
+                "not = [toml": "line 1, column 8: not valid TOML",
+                f"x = {'[' * 3000}{']' * 3000}": "nested too deep",
+                f"x = {'9' * 5000}": "Exceeds the limit",
+            }
+            for text, said in texts.items():
                 config.write_text(text)
                 running.process.send_signal(signal.SIGHUP)
                 running.wait_for_log(said)
             config.unlink()
             running.process.send_signal(signal.SIGHUP)
             running.wait_for_log("can't be read")
-            assert sum("the old configuration runs on" in line for line in running.log) == 3
+            assert sum("the old configuration runs on" in line for line in running.log) == 5
             seen = len(running.messages("a"))
             running.wait_until(lambda: len(running.messages("a")) > seen)
             assert running.status()["a"]["pid"] == pid

@@ -15,6 +15,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from wsadapter.config.dialect.check import SECTION_OF, check_dialect
+from wsadapter.config.files import parse_toml, read_file
 from wsadapter.config.schema import ENDPOINT, convert, nearest
 from wsadapter.contract.endpoint import Endpoint, Heartbeat
 from wsadapter.contract.errors import ConfigError, Problem
@@ -23,6 +24,10 @@ Dialect = dict[str, Any]
 
 __all__ = ["Dialect", "Dialects", "apply_dialect", "bundled", "check_dialect", "dialect_urls", "is_path", "load_dialect"]
 
+_LARGEST: Final = 16 * 1024 * 1024
+"""Bytes of a dialect's file, at most."""
+_PATIENCE: Final = 10.0
+"""Seconds in which it must have been read."""
 _PRIVATE: Final = {"live": "private", "test": "private_test"}
 
 
@@ -79,7 +84,7 @@ class Dialects:
 
 def _parse(path: Path) -> Dialect:
     try:
-        return tomllib.loads(path.read_text("utf-8-sig"))
+        return parse_toml(read_file(path, most=_LARGEST, seconds=_PATIENCE).decode("utf-8-sig"))
     except OSError as error:
         problem = f"the file can't be read: {error.strerror}"
     except UnicodeDecodeError:
