@@ -53,8 +53,9 @@ def is_changing(managed: ManagedEndpoint | Replicas) -> bool:
     or is on its way from a dead owner to the next one: soon it is steady."""
     if isinstance(managed, Replicas):
         return managed.live > 0 and not is_steady(managed)
+    dead = any(process.has_ended for process in _processes(managed))  # and soon that is told
     handed_on = managed._orphan.resumption is not None or (managed._resuming and managed.state == "connecting")
-    return handed_on or managed._change.under_way or managed._change.overlaps
+    return dead or handed_on or managed._change.under_way or managed._change.overlaps
 
 
 def give_endpoint(managed: ManagedEndpoint | Replicas) -> tuple[dict[str, Any], list[int]]:

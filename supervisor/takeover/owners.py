@@ -25,8 +25,10 @@ from wsadapter.reactor import Reactor
 
 
 def can_go(child: OwnerChild) -> bool:
-    """Whether it serves, and can be watched by whoever is not its parent."""
-    return child.state is State.SERVING and child._started is not None and child._started.pidfd is not None
+    """Whether it serves, lives, and can be watched by whoever is not its parent. One that is dead serves until its exit status
+    is known."""
+    watched = child._started is not None and child._started.pidfd is not None
+    return child.state is State.SERVING and watched and not child.has_ended
 
 
 def give_owner(child: OwnerChild) -> tuple[dict[str, Any], list[int]]:

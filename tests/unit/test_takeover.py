@@ -5,9 +5,14 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from time import monotonic
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from tests.unit.test_resubscribe import Office, endpoint, say_up
+from wsadapter.managed import ManagedEndpoint
+from wsadapter.takeover.endpoints import is_changing, is_steady
 from wsadapter.takeover.giver import Condition, Step, next_step
 from wsadapter.takeover.wire import TakeoverError, receive_line, receive_state, send_line, send_state
 
@@ -37,6 +42,21 @@ FATAL = STOPPED._replace(halted=False)
 )
 def test_what_comes_next_before_a_takeover(conditions: list[Condition], leaving: bool, step: Step) -> None:
     assert next_step(conditions, leaving=leaving) is step
+
+
+def test_an_owner_that_is_dead_stays_here_until_that_is_told() -> None:
+    office = Office()
+    managed = ManagedEndpoint(office, endpoint(), None)
+    managed.start()
+    (child,) = office.hired
+    say_up(managed, child)
+    owner: Any = child
+    owner._started, owner.has_ended = SimpleNamespace(pidfd=3), False
+    assert (is_steady(managed), is_changing(managed)) == (True, False)
+    owner.has_ended = True  # and its exit status is awaited
+    assert (is_steady(managed), is_changing(managed)) == (False, True)
+    managed.stop()
+    office.reactor.close()
 
 
 @pytest.fixture
