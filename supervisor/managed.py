@@ -722,12 +722,15 @@ class ManagedEndpoint:
             decision = self._policy.decide(monotonic(), reason, uptime)
         alive = self._orphan.resumption is not None and decision.verdict is Verdict.RESTART
         follows = self._change.can_follow and decision.verdict is Verdict.RESTART and not alive
-        self.narrate.next(decision, self.endpoint.restart, resumes=alive, follows=follows)
+        waits = alive and reason.kind == "start_failed"  # what ended that start may end the next one at once
+        self.narrate.next(decision, self.endpoint.restart, resumes=alive, follows=follows, waits=waits)
         if not alive:
             self._give_up_connection()
         if not follows:
             self._change.drop()
         match decision.verdict:
+            case Verdict.RESTART if waits:
+                self._wait("backoff", decision.delay, self._hire)
             case Verdict.RESTART if alive:
                 self._hire()
             case Verdict.RESTART if follows:
@@ -746,9 +749,9 @@ class ManagedEndpoint:
                 self._settle("stopped")
         self._office.on_verdict(self, decision)
 
-    def _wait(self, state: str, delay: float) -> None:
+    def _wait(self, state: str, delay: float, then: Callable[[], None] | None = None) -> None:
         self.state = state
-        self._timer = self._office.reactor.call_later(delay, self._launch)
+        self._timer = self._office.reactor.call_later(delay, then or self._launch)
 
     def _settle(self, state: str) -> None:
         self.state = state

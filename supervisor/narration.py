@@ -77,8 +77,9 @@ class Narrator:
     def change_failed(self, epoch: int, why: str, text: str) -> None:
         logger.warning("%s/%d: its successor (%s) failed, the old connection stays: %s", self._name, epoch, why, text)
 
-    def next(self, decision: Decision, settings: Restart, *, resumes: bool, follows: bool) -> None:
-        """What comes next. `resumes`: the next owner goes on with the connection; `follows`: it has opened one already."""
+    def next(self, decision: Decision, settings: Restart, *, resumes: bool, follows: bool, waits: bool) -> None:
+        """What comes next. `resumes`: the next owner goes on with the connection, `waits`: after a backoff even so; `follows`:
+        it has opened one already."""
         if self._down is None:
             return
         _, text, counts = self._down
@@ -86,12 +87,14 @@ class Narrator:
         level = logging.WARNING if counts else logging.INFO
         if decision.verdict in (Verdict.FATAL, Verdict.STOP_SUPERVISOR, Verdict.COOL_DOWN):
             level = logging.ERROR
-        logger.log(level, "%s; %s", text, _what_comes(decision, settings, resumes=resumes, follows=follows))
+        logger.log(level, "%s; %s", text, _what_comes(decision, settings, resumes=resumes, follows=follows, waits=waits))
 
 
-def _what_comes(decision: Decision, settings: Restart, *, resumes: bool, follows: bool) -> str:
+def _what_comes(decision: Decision, settings: Restart, *, resumes: bool, follows: bool, waits: bool) -> str:
     times = f"restart {decision.restarts} of {settings.intensity} in {settings.period:g} s"
     match decision.verdict:
+        case Verdict.RESTART if waits:
+            return f"its connection goes on, next start in {decision.delay:.1f} s ({times})"
         case Verdict.RESTART if resumes:
             return f"its connection goes on ({times if decision.restarts else 'planned'})"
         case Verdict.RESTART if follows:

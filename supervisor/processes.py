@@ -2,7 +2,7 @@
 
 Plain `multiprocessing` imports the user's `__main__` into every child: each owner would load the user's whole program, and a
 script without a guard would fail. And its one fork server per program may be running already, without our modules in it.
-So the fork server here is a private one, and what is sent to a new process says nothing of a main module.
+So the fork server here is a private one (fork_server.py), and what is sent to a new process says nothing of a main module.
 
 A start can block for ever (on a stopped fork server), so it happens in a thread of its own, the `Launcher`; whoever asked
 keeps the deadline and replaces the launcher when it passes.
@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import fcntl
 import io
+import logging
 import multiprocessing
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.util import find_spec, module_from_spec
 from multiprocessing import (
     forkserver,
     popen_forkserver,
@@ -33,22 +32,21 @@ from multiprocessing import (
 )
 from multiprocessing.connection import Connection
 from multiprocessing.context import set_spawning_popen
-from pathlib import Path
 from queue import Empty, SimpleQueue
-from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
 import psutil
 
-from wsadapter import capabilities, import_path
+from wsadapter import capabilities
 from wsadapter.contract import entry
 from wsadapter.descriptors import blind
+from wsadapter.fork_server import SAFE_PATH, ForkServer, preparation
+
+logger = logging.getLogger("wsadapter.supervisor")
 
 _DESCRIPTORS = 20
 """So many a start needs at one time, the first of a fork server included."""
-_SAFE_PATH: Final = () if getattr(sys, "frozen", False) else ("-P",)
-"""Flags of the interpreter (`python -P`): no module is imported from the working folder."""
 _PIDFD_GET_INFO = 0xC040FF0B
 """_IOWR(0xFF, 11, 64 bytes): linux/pidfd.h, `struct pidfd_info` of its first version."""
 _PIDFD_INFO_SIZE = 64
@@ -125,28 +123,12 @@ class OwnerProcess(process.BaseProcess):
         return not (self.exitcode == 255 and isinstance(self._popen, _ForkServerPopen) and self._popen.server_gone())  # type: ignore[attr-defined]
 
 
-def _preparation(name: str) -> dict[str, Any]:
-    """As `multiprocessing.spawn.get_preparation_data`, without the user's main module, and without its folder in `sys.path`.
-    That the working folder was deleted is no error here."""
-    spawn._check_not_importing_main()  # type: ignore[attr-defined]
-    data = {
-        "name": name,
-        "authkey": process.current_process().authkey,
-        "sys_path": import_path.for_owners(),
-        "sys_argv": sys.argv,
-        "orig_dir": process.ORIGINAL_DIR,  # type: ignore[attr-defined]
-        "dir": import_path.working_folder(),
-        "start_method": multiprocessing.get_start_method(allow_none=True),
-    }
-    return {key: value for key, value in data.items() if value}
-
-
 def _parcel(popen: Any, process_obj: OwnerProcess) -> bytes:
     """What a new process reads first: how to prepare itself, and what to run."""
     buffer = io.BytesIO()
     set_spawning_popen(popen)
     try:
-        reduction.dump(_preparation(process_obj.name), buffer)
+        reduction.dump(preparation(process_obj.name), buffer)
         reduction.dump(process_obj, buffer)
     finally:
         set_spawning_popen(None)
@@ -158,25 +140,25 @@ class _ForkServerPopen(popen_forkserver.Popen):
 
     _fds: list[int]
 
-    def __init__(self, process_obj: OwnerProcess, server: Any) -> None:
+    def __init__(self, process_obj: OwnerProcess, server: ForkServer) -> None:
         self._server = server
+        self._server_pid: int | None = None
         super().__init__(process_obj)
 
     def _launch(self, process_obj: OwnerProcess) -> None:
         parcel = _parcel(self, process_obj)
-        self.sentinel, write_end = self._server.connect_to_new_process(self._fds)
+        self.sentinel, write_end = self._server.fork(self._fds)
         # The child takes the end of this pipe for its parent's death, so one write end stays open here.
         lifeline = os.dup(write_end)
         self.finalizer = util.Finalize(self, _close_fds, (lifeline, self.sentinel))
         _popens[self] = (lifeline, self.sentinel)
         with open(write_end, "wb") as pipe:
             pipe.write(parcel)
-        self._server_pid = self._server._forkserver_pid
+        self._server_pid = self._server.pid
         self.pid = forkserver.read_signed(self.sentinel)
 
     def server_gone(self) -> bool:
-        pid = self._server._forkserver_pid
-        return pid is None or pid != self._server_pid or not is_alive(pid)  # another may be in its place by now
+        return self._server_pid is None or not self._server.told_by(self._server_pid)
 
 
 class _SpawnPopen(popen_spawn_posix.Popen):
@@ -193,7 +175,7 @@ class _SpawnPopen(popen_spawn_posix.Popen):
             _popens[self] = (self.sentinel, parcel_write)
             try:
                 executable, *arguments = spawn.get_command_line(pipe_handle=parcel_read)
-                command = [executable, *_SAFE_PATH, *arguments]
+                command = [executable, *SAFE_PATH, *arguments]
                 inherited = [*self._fds, parcel_read, child_alive]
                 self.pid = util.spawnv_passfds(spawn.get_executable(), command, inherited)  # type: ignore[arg-type]
             finally:
@@ -217,19 +199,6 @@ def _check_descriptors() -> None:
             found.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))  # noqa: PERF401 - what was opened is closed
     finally:
         _close_fds(*found)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process of that number lives; a zombie does not."""
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, PermissionError):  # gone, or the number is a stranger's by now
-        return False
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:
-            return stat.read().rpartition(b")")[2].split()[0] != b"Z"
-    except OSError:  # no /proc here, or no descriptor left to look at it
-        return True
 
 
 def is_child(pid: int) -> bool:
@@ -261,7 +230,7 @@ class Launcher:
     def __init__(self, start_method: str) -> None:
         self.start_method = capabilities.start_method(start_method)
         self._orders: SimpleQueue[Order | None] = SimpleQueue()
-        self._server = _new_server()
+        self._server = ForkServer()
         self._abandoned = False
         _launchers.add(self)
         self._thread = threading.Thread(target=self._run, name="wsadapter-launcher", daemon=True)
@@ -285,30 +254,18 @@ class Launcher:
                 order.launcher = successor
                 successor._orders.put(order)
         self._orders.put(None)
-        self._kill_server()  # its children live on; we have their pidfds
+        self._server.kill()  # its children live on; we have their pidfds
 
     def close(self) -> None:
         """End the thread and the fork server, after every owner is gone."""
         self._orders.put(None)
         self._thread.join()
-        self._kill_server()  # asked, it would wait for every process that inherited its lifeline, a stranger's too
-        address = self._server._forkserver_address
-        try:
-            self._server._stop()
-        except ChildProcessError:  # somebody else's waitpid(-1) was faster; what comes behind the wait is left to us
-            Path(address).unlink(missing_ok=True)
+        self._server.close()
 
     @property
     def lifeline(self) -> int | None:
         """While it is open, the fork server lives."""
-        fd: int | None = self._server._forkserver_alive_fd
-        return fd
-
-    def _kill_server(self) -> None:
-        pid = self._server._forkserver_pid
-        if pid is not None and is_alive(pid):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        return self._server.lifeline
 
     def _run(self) -> None:
         # Signals are the program's, in its own threads. What is started here inherits the mask, and lifts it when it is
@@ -317,7 +274,7 @@ class Launcher:
         while (order := self._orders.get()) is not None:
             self._start(order)
         if self._abandoned:
-            self._server._stop()
+            self._server.close()
 
     def _start(self, order: Order) -> None:
         if order.withdrawn:
@@ -330,7 +287,7 @@ class Launcher:
 
     def _try_to_start(self, order: Order) -> None:
         try:
-            started = self._launch_with_a_server(order.name)
+            started = self._launch(order.name)
         except (OSError, EOFError) as error:  # EOFError: the fork server died over it
             order.done(error if isinstance(error, OSError) else OSError(f"the fork server died: {error}"))
             return
@@ -339,15 +296,9 @@ class Launcher:
         else:
             order.done(started)
 
-    def _launch_with_a_server(self, name: str) -> Started:
-        try:
-            return self._launch(name)
-        except ChildProcessError:  # somebody else's waitpid(-1) reaped our fork server
-            self._server = _new_server()
-            return self._launch(name)
-
     def _launch(self, name: str) -> Started:
         _check_descriptors()
+        entry.hold_standard_descriptors()  # the program may have closed them since
         ends: list[Connection | socket.socket] = []
         try:
             data, data_child = multiprocessing.Pipe(duplex=False)
@@ -360,7 +311,7 @@ class Launcher:
             owner = OwnerProcess(
                 self._popen, target=entry.run_owner, args=(data_child, control_child, log_child), name=name, daemon=True
             )
-            owner.start()
+            self._start_process(owner)
             process._children.discard(owner)  # type: ignore[attr-defined]  # ours: not to be listed, or ended at exit, by others
             pid = owner.pid
             assert pid is not None
@@ -373,31 +324,22 @@ class Launcher:
             end.close()  # at once: while we hold a write end, its pipe never ends
         return Started(owner, pid, pidfd, owner.sentinel, data, control, log)
 
+    def _start_process(self, owner: OwnerProcess) -> None:
+        """A fork server that can't be reached, or that died, is replaced once: the folder of its socket was removed, somebody
+        else's waitpid(-1) reaped it."""
+        try:
+            owner.start()
+        except (OSError, EOFError) as error:
+            if self.start_method != "forkserver" or self._abandoned:
+                raise
+            logger.warning("the fork server is replaced: %s", str(error) or "it died")
+            self._server.renew()
+            owner.start()
+
     def _popen(self, owner: OwnerProcess) -> Any:
         if self.start_method == "forkserver":
             return _ForkServerPopen(owner, self._server)
         return _SpawnPopen(owner)
-
-
-def _new_server() -> Any:
-    """A `multiprocessing` fork server for us alone, of a copy of its module: it starts with `_SAFE_PATH`, also if the working
-    folder was deleted, and needs no resource tracker. The program's own fork server stays as it is.
-
-    A resource tracker would be one more process, which would import modules from the working folder; an owner has no use for it
-    (`entry.run_owner` lets go of the descriptor that takes its place here).
-    """
-    spec = find_spec("multiprocessing.forkserver")
-    assert spec is not None
-    assert spec.loader is not None
-    module: Any = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    server = module.ForkServer()
-    flags = [*util._args_from_interpreter_flags(), *_SAFE_PATH]  # type: ignore[attr-defined]
-    module.util = SimpleNamespace(**{**vars(util), "_args_from_interpreter_flags": lambda: flags})
-    module.spawn = SimpleNamespace(**{**vars(spawn), "get_preparation_data": _preparation})
-    module.resource_tracker = SimpleNamespace(ensure_running=lambda: None, getfd=lambda: server._forkserver_alive_fd)
-    server.set_forkserver_preload([entry.TEMPLATE])
-    return server
 
 
 def _pidfd(pid: int) -> int:

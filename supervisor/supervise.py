@@ -31,6 +31,7 @@ from wsadapter.console.init import hand_over_if_init
 from wsadapter.console.logs import LogThread
 from wsadapter.console.runner import CONFIGURATION, EXIT_CODES, STOPPED, Runner
 from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.entry import hold_standard_descriptors
 from wsadapter.contract.errors import ConfigError, Problem, UsageError
 from wsadapter.reload import with_dialect
 from wsadapter.shards import capacity, parts
@@ -42,6 +43,7 @@ _LEVELS: Final = ("debug", "info", "warning", "error")
 
 def main(arguments: Sequence[str] | None = None, *, program: str = "python -m wsadapter.supervise") -> int:
     """Runs the command line; gives the exit code, one of `runner.EXIT_CODES`."""
+    hold_standard_descriptors()
     options = _parse(arguments, program)
     try:
         if options.check:

@@ -29,6 +29,7 @@ from wsadapter.config import Dialects, Settings, check_endpoint, check_superviso
 from wsadapter.config.settings import StartMethod, Strategy
 from wsadapter.connect_time import slow_connects
 from wsadapter.contract.endpoint import Endpoint, Subscription
+from wsadapter.contract.entry import hold_standard_descriptors
 from wsadapter.contract.errors import AllFatal, ConfigError, DuplicateEndpoint, SupervisorStopped, UsageError
 from wsadapter.contract.items import Answer, AnyEvent, Batch, ClockStep, Event, Item, Started
 from wsadapter.contract.public import Public
@@ -125,6 +126,7 @@ class Supervisor(Public):
         """Unique in the world; (run, endpoint, number) names one message."""
         self.aio = AsyncSupervisor(self)
         """The same for coroutines."""
+        hold_standard_descriptors()
         self.reactor = Reactor()
         self.reactor.busy_poll = self.busy_poll = busy_poll
         self.budget = ConnectBudget()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import os
 import socket
 import time
 import urllib.error
@@ -10,9 +12,11 @@ import urllib.request
 from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, InvalidURL
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.worker.hooks import HookFailure
+from wsadapter.worker.proxies import BadProxy, proxy_for
 from wsadapter.worker.response import retry_after
 from wsadapter.worker.tcp import NoConnection, UnknownHost, open_tcp, resolve
 from wsadapter.worker.tls import BadTlsSettings, make_context
@@ -73,10 +77,11 @@ def transfer(endpoint: Endpoint, method: str, url: str, headers: Mapping[str, st
         raise HookFailure(f"{place} is not http:// or https://")
     try:
         request = urllib.request.Request(url, data=body or None, headers=dict(headers), method=method)  # noqa: S310 - see above
+        _go_through_proxy(request, endpoint)
         with _opener(endpoint).open(request, timeout=endpoint.timeouts.handshake) as answer:
             content: bytes = answer.read(_MOST + 1)
             half = len(content) <= _MOST and bool(answer.length)  # `read` of so many bytes does not mind an early end
-    except BadTlsSettings as error:
+    except (BadTlsSettings, BadProxy) as error:
         raise HookFailure(f"{place}: {error}") from error
     except urllib.error.HTTPError as error:
         raise _refused(place, error) from error
@@ -94,15 +99,23 @@ def transfer(endpoint: Endpoint, method: str, url: str, headers: Mapping[str, st
 
 
 def _opener(endpoint: Endpoint) -> urllib.request.OpenerDirector:
-    """`proxy` "" is the environment's, as for the connection itself. A SOCKS proxy is not for HTTP here."""
-    handlers: list[Any] = [_NoRedirects, _Handler(endpoint)]
-    if endpoint.proxy.startswith("socks"):
+    """It knows no proxy: urllib would look at `no_proxy` even where the endpoint says which proxy to use."""
+    return urllib.request.build_opener(_NoRedirects, _Handler(endpoint), urllib.request.ProxyHandler({}))
+
+
+def _go_through_proxy(request: urllib.request.Request, endpoint: Endpoint) -> None:
+    """The one that the connection itself would take. A SOCKS proxy is not for HTTP here. Raises `BadProxy`."""
+    parts = urlsplit(request.full_url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    proxy = proxy_for(endpoint, os.environ, parts.scheme, parts.hostname or "", port)
+    if proxy is None:
+        return
+    if proxy.protocol != "http":
         raise HookFailure("a hook's HTTP requests can't take a SOCKS proxy; use an http:// one")
-    if endpoint.proxy == "none":
-        handlers.append(urllib.request.ProxyHandler({}))
-    elif endpoint.proxy:
-        handlers.append(urllib.request.ProxyHandler({"http": endpoint.proxy, "https": endpoint.proxy}))
-    return urllib.request.build_opener(*handlers)
+    if proxy.auth is not None:
+        credentials = base64.b64encode(":".join(proxy.auth).encode()).decode()
+        request.add_header("Proxy-Authorization", f"Basic {credentials}")
+    request.set_proxy(proxy.address, "http")
 
 
 def _refused(place: str, error: urllib.error.HTTPError) -> HookFailure:

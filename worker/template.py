@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from wsadapter.contract.entry import accept_signals
+from wsadapter.contract.entry import accept_signals, hold_standard_descriptors
 
+hold_standard_descriptors()
 accept_signals()  # first: the fork server must hear of its children's ends, and not of Ctrl-C
 
 import multiprocessing.popen_forkserver  # noqa: E402, F401 - an owner's arguments need it to be unpickled

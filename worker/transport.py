@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from websocket import _handshake, _http, _url
+from websocket import _handshake, _http
 
 from wsadapter.contract.commands import Assignment
 from wsadapter.contract.endpoint import Endpoint
@@ -24,6 +24,7 @@ from wsadapter.contract.reasons import Reason
 from wsadapter.worker.channel import Channel, EndOfStream, PlainChannel, TlsChannel
 from wsadapter.worker.deflate import OFFER, OFFER_WITHOUT_TAKEOVER, Agreement
 from wsadapter.worker.handshake import ResponseReader, read_response
+from wsadapter.worker.proxies import BadProxy, Proxy, proxy_for
 from wsadapter.worker.response import BadResponse
 from wsadapter.worker.tcp import NoConnection, UnknownHost, ascii_host, describe_failures, open_tcp, resolve
 from wsadapter.worker.tls import BadTlsSettings, check_pin, describe_tls_error, make_context, name_in_certificates
@@ -80,14 +81,6 @@ class _Target:
     def host_header(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Proxy:
-    protocol: str
-    host: str
-    port: int
-    auth: tuple[str, str] | None
 
 
 def connect(assignment: Assignment, progress: Progress) -> Connection:
@@ -191,31 +184,17 @@ def _tcp(endpoint: Endpoint, target: _Target, progress: Progress) -> socket.sock
         raise _failed(f"connecting to {target.host}:{target.port}: {error}") from error
 
 
-def _proxy(endpoint: Endpoint, target: _Target) -> _Proxy | None:
-    """The endpoint's, else the environment's (https_proxy for wss://, http_proxy for ws://, no_proxy)."""
-    if endpoint.proxy == "none":
-        return None
-    if endpoint.proxy:
-        return _parse_proxy(endpoint.proxy)
-    host, port, auth = _url.get_proxy_info(target.host, target.secure)
-    return _Proxy("http", host, port or 80, auth) if host else None
-
-
-def _parse_proxy(url: str) -> _Proxy:
+def _proxy(endpoint: Endpoint, target: _Target) -> Proxy | None:
     try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise _config("the proxy's URL is malformed") from error
-    if parts.scheme not in ("http", *_SOCKS) or not parts.hostname:
-        raise _config("the proxy must be http://host:port, socks5://host:port or socks5h://host:port")
-    if parts.scheme in _SOCKS and not _http.HAVE_PYTHON_SOCKS:
+        proxy = proxy_for(endpoint, os.environ, "wss" if target.secure else "ws", target.host, target.port)
+    except BadProxy as error:
+        raise _config(str(error)) from error
+    if proxy is not None and proxy.protocol in _SOCKS and not _http.HAVE_PYTHON_SOCKS:
         raise _config("a SOCKS proxy needs python-socks: pip install wsadapter[socks]")
-    auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
-    return _Proxy(parts.scheme, parts.hostname, port or (80 if parts.scheme == "http" else 1080), auth)
+    return proxy
 
 
-def _tunnel(proxy: _Proxy, endpoint: Endpoint, target: _Target, progress: Progress) -> socket.socket:
+def _tunnel(proxy: Proxy, endpoint: Endpoint, target: _Target, progress: Progress) -> socket.socket:
     """A connection to the target through the proxy; any address of the proxy will do, and any of the target's where we look
     them up ourselves (socks5). Raises `ConnectError`, `UnknownHost`."""
     ways = resolve(proxy.host, proxy.port)
@@ -234,7 +213,7 @@ def _tunnel(proxy: _Proxy, endpoint: Endpoint, target: _Target, progress: Progre
     raise _failed(f"proxy {proxy.host}:{proxy.port}: {describe_failures(failures)}")
 
 
-def _through(proxy: _Proxy, sock: socket.socket, host: str, port: int) -> socket.socket:
+def _through(proxy: Proxy, sock: socket.socket, host: str, port: int) -> socket.socket:
     """The same socket, which leads to host and port now. Raises `_Refused`, and closes it then: whatever the proxy answers, and
     whatever its parsers make of it."""
     try:

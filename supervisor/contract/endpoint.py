@@ -293,7 +293,8 @@ class Endpoint(_Shown):
     subprotocols: Sequence[str] = ()
     """To offer in the handshake, the preferred one first (RFC 6455 §1.9)."""
     proxy: str = ""
-    """http://, socks5:// or socks5h:// (the last resolves names at the proxy). Empty: the environment's; "none": none."""
+    """http://, socks5:// or socks5h:// (the last resolves names at the proxy). Empty: the environment's (https_proxy,
+    http_proxy, all_proxy, no_proxy, by curl's rules); "none": none."""
     bind: str = ""
     """Source address, of a hook's HTTP requests too. Only addresses of its family are connected to."""
     compression: Compression = False

@@ -24,6 +24,7 @@ def plain_process(target: Callable[..., None], args: tuple[Any, ...], name: str)
 
 def run_owner(data: Connection, control: Connection, log: Connection) -> None:
     """The target of an owner's `Process`: the write end of its data pipe, its control socket, the write end of its log pipe."""
+    hold_standard_descriptors()
     accept_signals()
     _leave_the_tracker()
     import_module(WORKER).main(data, control, log)
@@ -36,6 +37,16 @@ def _leave_the_tracker() -> None:
     if tracker._fd is not None:
         os.close(tracker._fd)
         tracker._fd = None
+
+
+def hold_standard_descriptors() -> None:
+    """Lead the descriptors 0 to 2 that are closed to the null device, for as long as the process lives: the next file or pipe
+    that is opened would get that number, and what is printed, by a C library too, would be written into it."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number is this one
 
 
 def accept_signals() -> None:

@@ -36,7 +36,7 @@ def stopper() -> Iterator[list[Supervisor]]:
 
 def server_pid(feed: Supervisor) -> int:
     assert feed._launcher is not None
-    pid: int = feed._launcher._server._forkserver_pid  # type: ignore[attr-defined]
+    pid: int = feed._launcher._server.pid  # type: ignore[attr-defined]
     return pid
 
 

@@ -209,7 +209,7 @@ def test_row_39_killing_the_fork_server_harms_no_owner_and_later_starts_get_a_ne
     with obedient_and_busy("forkserver", items) as (_, feed):
         owners = [psutil.Process(pid_of(feed, name)) for name in ("victim", "busy")]
         assert feed._launcher is not None
-        os.kill(feed._launcher._server._forkserver_pid, signal.SIGKILL)  # type: ignore[attr-defined]
+        os.kill(feed._launcher._server.pid, signal.SIGKILL)  # type: ignore[attr-defined]
         items += collect_for(feed, 0.3)
         assert [pid_of(feed, name) for name in ("victim", "busy")] == [owner.pid for owner in owners]
         owners[0].kill()

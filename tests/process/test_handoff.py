@@ -364,6 +364,34 @@ def test_a_connection_that_nobody_resumes_in_time_is_closed_so_that_the_peer_see
             items += collect(feed, is_event(Gap, "a"))
 
 
+def test_starts_that_fail_at_once_are_not_tried_in_a_burst_while_the_connection_waits() -> None:
+    items: list[Item] = []
+    with RawServer() as server:
+        restart = {"backoff_initial": 0.3, "backoff_max": 0.3, "intensity": 1000}
+        endpoint = Endpoint("a", url=server.url, restart=restart, timeouts=IMPATIENT)
+        with to_the_end(items, endpoint, start_method="spawn", spares=0) as feed:
+            feed.start()
+            peer = server.accept_websocket()
+            items += collect(feed, is_event(Up, "a"))
+            wait_until(lambda: feed.status()["endpoints"]["a"]["in_custody"], DEADLINE)
+            launcher: Any = feed._launcher
+            launch, began = launcher._launch, time.monotonic()
+
+            def fail_for_a_second(name: str) -> Any:
+                if time.monotonic() < began + 1.0:
+                    raise FileNotFoundError("no such interpreter")
+                return launch(name)
+
+            launcher._launch = fail_for_a_second
+            kill(feed)
+            items += collect(feed, is_event(Up, "a"))
+            peer.send_frame(1, b"on the same connection")
+            items += collect(feed, is_message("a"))
+    failed = [down for down in events_of(items, "a", Down) if down.reason.kind == "start_failed"]
+    assert 1 <= len(failed) < 40, len(failed)  # 0.15 s between two on the average; hundreds without a wait
+    assert events_of(items, "a", Up)[1].resumed
+
+
 def test_who_comes_too_late_for_a_connection_opens_another_within_the_hosts_budget() -> None:
     items: list[Item] = []
     period = 2.0

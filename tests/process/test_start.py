@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -19,15 +23,17 @@ from tests.support.feeds import (
     events_of,
     is_event,
     is_message,
+    pid_of,
     supervise,
     to_the_end,
 )
 from tests.support.waiting import wait_until
-from wsadapter import AllFatal
+from wsadapter import AllFatal, capabilities
 from wsadapter.contract.items import Down, Fatal, Item, Up
 from wsadapter.processes import Launcher, Started
 from wsadapter.testing import Exchange
 
+SCRIPTS = Path(__file__).parents[1] / "support" / "scripts"
 HANGS = "import time\ntime.sleep(3600)\n"
 
 
@@ -196,3 +202,37 @@ def test_owners_that_wait_for_their_turn_do_not_delay_a_stop(monkeypatch: pytest
         items += feed
     assert took < 5
     assert len(launched) < 5
+
+
+@pytest.mark.native
+@pytest.mark.skipif(not capabilities.forkserver(), reason="there is no fork server here")
+def test_a_fork_server_whose_socket_was_removed_with_all_temporary_files_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    items: list[Item] = []
+    folder = tempfile.mkdtemp(dir="/tmp")  # pytest's own may be too long for a socket
+    monkeypatch.setattr(tempfile, "tempdir", folder)
+    with (
+        Exchange(messages=["x"]) as ex,
+        to_the_end(items, ex.endpoint("victim", restart=SOON), start_method="forkserver", spares=0) as feed,
+    ):
+        items += collect(feed, is_event(Up, "victim"))
+        assert os.listdir(folder)
+        shutil.rmtree(folder)
+        for epoch in (2, 3):
+            os.kill(pid_of(feed, "victim"), signal.SIGKILL)
+            items += collect(feed, is_event(Up, "victim", epoch))
+    reasons = [down.reason for down in events_of(items, "victim", Down)]
+    assert [(reason.kind, reason.signal) for reason in reasons[:-1]] == [("crashed", "SIGKILL")] * 2
+    assert reasons[-1].kind == "stopped"
+
+
+@pytest.mark.parametrize("closed", ["<&- >&-", "<&- >&- 2>&-"])
+def test_the_pipes_of_owners_never_take_the_place_of_standard_descriptors_that_are_closed(
+    start_method: str, closed: str, tmp_path: Path
+) -> None:
+    script = SCRIPTS / "closed_descriptors.py"
+    with Exchange(messages=["x", "y", "z"]) as ex:
+        command = f'exec "$0" "$@" {closed}'
+        arguments = [sys.executable, str(script), ex.url, start_method, str(tmp_path / "result")]
+        done = subprocess.run(["sh", "-c", command, *arguments], timeout=60, check=False)
+    assert done.returncode == 0
+    assert (tmp_path / "result").read_text() == "x y z"

@@ -139,6 +139,30 @@ def test_whose_certificate_is_not_trusted_gets_no_request() -> None:
         assert not ex.requests
 
 
+@pytest.mark.parametrize(
+    ("environment", "proxy"),
+    [
+        ({"http_proxy": "127.0.0.1:{port}", "no_proxy": ".example"}, ""),
+        ({"ALL_PROXY": "http://127.0.0.1:{port}"}, ""),
+        ({"no_proxy": "*"}, "http://127.0.0.1:{port}"),
+    ],
+)
+def test_the_proxy_is_the_one_that_the_connection_itself_takes(
+    environment: dict[str, str], proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    with Rest(lambda _: Answer(b"via")) as rest:
+        port = rest.url.rpartition(":")[2]
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value.format(port=port))
+        assert fetched("http://exchange.invalid/t", proxy=proxy.format(port=port)) == b"via"
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        assert fetched(f"{rest.url}/direct", proxy="") == b"via"
+        assert [asked.path for asked in rest.asked] == ["http://exchange.invalid/t", "/direct"]
+
+
 def test_a_proxy_gets_it_and_one_that_refuses_is_told() -> None:
     with Rest(lambda _: Answer(b"via")) as proxy:
         assert fetched("http://exchange.invalid/t", proxy=proxy.url) == b"via"

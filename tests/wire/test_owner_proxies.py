@@ -16,7 +16,8 @@ from wsadapter.testing.certificates import Authority, ca_file, server_context
 __all__ = ["forkserver"]
 
 CLOSE = 8
-VARIABLES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "no_proxy", "NO_PROXY")
+NAMES = ("ws_proxy", "wss_proxy", "http_proxy", "https_proxy", "all_proxy", "no_proxy")
+VARIABLES = (*NAMES, *(name.upper() for name in NAMES))
 
 
 @pytest.fixture(autouse=True)
