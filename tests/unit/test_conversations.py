@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parent.parent / "support" / "conversations"
 _KNOWN = {
     "name", "source", "why", "guess", "subscribe", "login", "settings", "signature", "welcome", "answers", "sends", "binary",
     "wait", "streams", "delivered", "rejected", "gaps", "stalled", "notices", "down", "sent", "subscribed", "never_sent",
-    "reconnects",
+    "reconnects", "errors",
 }  # fmt: skip
 
 
@@ -38,6 +38,9 @@ def test_what_must_come_out_comes_out(case: dict[str, Any]) -> None:
     else:
         assert [text for text, _ in out.delivered] == case.get("delivered", texts)
     assert out.of("rejected", "stream") == list(map(name_of, case.get("rejected", ())))
+    if "errors" in case:
+        told = out.of("rejected", "error")
+        assert [piece in error for piece, error in zip(case["errors"], told, strict=True)] == [True] * len(told), told
     assert len(out.of("gap", "cause")) == case.get("gaps", 0)
     assert out.of("stalled", "stream") == list(map(name_of, case.get("stalled", ())))
     assert out.of("peer_error", "text") == case.get("notices", [])
