@@ -50,7 +50,7 @@ def whose(
             return None
         question = frames.question(number)
         if question is None:
-            return Meant(late=answer.says is Says.YES)
+            return Meant(late=answer.says is Says.YES or frames.is_inherited(number))
         if not question.unanswered:
             return _late(question, answer)
     pool = _pool(question, questions, rule, answer)

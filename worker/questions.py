@@ -133,6 +133,10 @@ class Frames:
         """When the last frame is sent, if nothing else is."""
         self._questions: dict[int, Question | None] = {}
         """By the numbers of their frames, also of those that were answered; None: a frame that names no stream."""
+        self._inherited = number
+        """Up to this number frames were predecessors'."""
+        self._lent: set[int] = set()
+        """Numbers of predecessors that somebody else uses since."""
 
     # numbers
 
@@ -148,16 +152,27 @@ class Frames:
             del self._questions[next(iter(self._questions))]
 
     def is_ours(self, number: int) -> bool:
-        """Whether a frame of ours carried it."""
-        return number in self._questions
+        """Whether a frame of ours, or of a predecessor on the same connection, carried it."""
+        return number in self._questions or self.is_inherited(number)
+
+    def is_inherited(self, number: int) -> bool:
+        """Whether a predecessor's frame carried it."""
+        return 0 < number <= self._inherited and number not in self._lent
 
     def question(self, number: int) -> Question | None:
-        """The frame that carried this number; None where it named no stream, or was none of ours."""
+        """The frame that carried this number; None where it named no stream, was a predecessor's, or none of ours."""
         return self._questions.get(number)
 
     def forget(self, number: int) -> None:
         """Somebody else uses this number from now on."""
         self._questions.pop(number, None)
+        if number <= self._inherited:
+            self._lent.add(number)
+
+    def forget_predecessors(self) -> None:
+        """Their frames are answered by now."""
+        self._inherited = 0
+        self._lent.clear()
 
     # units
 

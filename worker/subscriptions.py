@@ -86,6 +86,8 @@ class Subscriptions:
         self._answered = False
         """Whether the exchange has answered anything."""
         self._restoring: _Restoring | None = None
+        self._inherited_until = math.inf
+        """So long answers to frames of predecessors may come."""
 
     # --- what is wanted
 
@@ -97,7 +99,9 @@ class Subscriptions:
         rejected: Mapping[str, str] = MappingProxyType({}),
         now: float = 0.0,
     ) -> None:
-        """What predecessors had asked on this connection, see `Lives.inherit`."""
+        """What predecessors had asked on this connection, see `Lives.inherit`. What they had asked and was not answered yet is
+        asked for again; the answers to them are no data, and say nothing that the answers to that do not say."""
+        self._inherited_until = now + MOST_TRIES * self._frames.timeout
         self._lives.inherit(confirmed, live=live, rejected=rejected, now=now)
 
     def restore(self, wanted: Sequence[Subscription], now: float) -> Iterator[Step]:
@@ -228,6 +232,7 @@ class Subscriptions:
         """For so long nothing was read, and with it perhaps what is waited for."""
         self._asking.postpone(pause)
         self._lives.postpone(pause)
+        self._inherited_until += pause
 
     def tick(self, now: float) -> Iterator[Step]:
         """Asks once more for what was not answered in time, then gives it up."""
@@ -318,6 +323,8 @@ class Subscriptions:
         answer = self._rules.judge(text)
         if answer is None:
             return None
+        if now >= self._inherited_until:
+            self._frames.forget_predecessors()
         one_each = self._frames.answers_parts
         meant = whose(answer, self._asking.open, self._frames, self._lives.all, self.channels, one_each=one_each)
         if meant is None:

@@ -77,6 +77,21 @@ def test_the_late_answer_to_the_first_frame_counts() -> None:
     assert said(replied(subscriptions, b'{"result":null,"id":2}')) == []  # it is an answer, and leads to nothing
 
 
+def test_an_answer_to_a_frame_of_a_predecessor_is_no_data_while_it_may_come() -> None:
+    subscriptions = Subscriptions(bundled("binance"), number=1 << 16)
+    subscriptions.inherit([], now=5.0)
+    assert said(subscriptions.restore(["a"], 5.0)) == [b'{"method":"SUBSCRIBE","params":["a"],"id":65537}']
+    assert said(replied(subscriptions, b'{"result":null,"id":3}', 6.0)) == []
+    assert said(replied(subscriptions, b'{"code":2,"msg":"no","id":4}', 6.0)) == []
+    assert replied(subscriptions, b'{"result":null,"id":65538}', 6.0) is None
+    assert not subscriptions.uses("4")  # a request of the user's has this number from now on
+    assert replied(subscriptions, b'{"result":null,"id":4}', 6.0) is None
+    assert said(replied(subscriptions, b'{"result":null,"id":65537}', 6.0)) == [("subscribed", "a"), ("restored", 1, [])]
+    subscriptions.postpone(1.0)
+    assert said(replied(subscriptions, b'{"result":null,"id":3}', 25.9)) == []
+    assert replied(subscriptions, b'{"result":null,"id":3}', 26.0) is None
+
+
 def test_a_late_answer_that_lists_what_was_taken_says_yes_to_no_other_stream() -> None:
     subscriptions = Subscriptions(bundled("deribit"))
     said(subscriptions.restore(["a", "b"], 0.0))

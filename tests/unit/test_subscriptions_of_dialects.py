@@ -29,6 +29,7 @@ from wsadapter.testing.dialect.speech import Speech
 from wsadapter.testing.dialect.steps import Data, Leave, Note, Open, Ping, Say, Step
 from wsadapter.testing.frames import PONG
 from wsadapter.worker.subscriptions import Subscriptions
+from wsadapter.worker.upkeep import Upkeep
 
 ACK_TIMEOUT = 10.0
 LIVE_TIMEOUT = 100.0
@@ -70,24 +71,41 @@ def dialect_of(name: str) -> dict[str, Any]:
 class Meeting:
     """An owner's subscriptions and an exchange, from the handshake to `END`."""
 
-    def __init__(self, name: str, market: Market, wanted: list[Subscription], orders: Orders) -> None:
+    def __init__(
+        self, name: str, market: Market, wanted: list[Subscription], orders: Orders, *, dies_after: float | None = None
+    ) -> None:
+        """`dies_after`: after so many seconds another owner goes on with the connection; nothing is answered yet."""
         dialect = {key: table for key, table in dialect_of(name).items() if key not in ("limits", "answer", "ready")}
         dialect |= {"heartbeat": {"kind": "none"}, "subscribe": {**dialect["subscribe"], "ack_timeout": ACK_TIMEOUT}}
         self.exchange = Client(dialect, orders, market.messages())
-        self.owner = Subscriptions(dialect, live_timeout=LIVE_TIMEOUT, wall=lambda: 1_700_000_000.0)
-        self.streams = Streams(dialect["stream"], Filter(), self.owner.channels)
-        self.streams.know(wanted)
+        self._dialect = dialect
+        self._upkeep = Upkeep(dialect, lambda: 1)
+        self._wanted = wanted
+        self.owner, self.streams = self._owner()
         self.now = 10.0
         self.reports: list[Report] = []
         self.delivered: Counter[str] = Counter()
         self.undelivered: list[bytes] = []
         """Messages that belong to no stream, or were taken for answers."""
+        self.unknown: list[bytes] = []
+        """What is no data, and was not known for an answer."""
         self.notes: list[str] = []
         self.frames = 0
         self._coming: list[tuple[float, int, bytes, bool]] = []
         self._order = count()
         self._owner_does(self.owner.restore(wanted, self.now))
+        if dies_after is not None:
+            self.run(self.now + dies_after)
+            self.owner, self.streams = self._owner(number=1 << 16)
+            self.owner.inherit([], now=self.now)
+            self._owner_does(self.owner.restore(wanted, self.now))
         self.run(END)
+
+    def _owner(self, number: int = 0) -> tuple[Subscriptions, Streams]:
+        owner = Subscriptions(self._dialect, number=number, live_timeout=LIVE_TIMEOUT, wall=lambda: 1_700_000_000.0)
+        streams = Streams(self._dialect["stream"], Filter(), owner.channels)
+        streams.know(self._wanted)
+        return owner, streams
 
     def run(self, until: float) -> None:
         """Till then."""
@@ -140,6 +158,8 @@ class Meeting:
 
     def _owner_gets(self, payload: bytes, *, data: bool) -> None:
         text = Text(self.exchange.market.text(payload))
+        if not data and self._upkeep.judge(text) is not None:
+            return
         recognised = self.owner.recognise(text, self.now)
         if recognised is not None:
             self._owner_does(recognised[0])
@@ -148,8 +168,7 @@ class Meeting:
         if recognised is None or recognised[1]:
             stream = self.streams.find(text.value, text.payload)
             if stream is None:
-                if data:
-                    self.undelivered.append(payload)
+                (self.undelivered if data else self.unknown).append(payload)
                 return
             self.delivered[stream.name] += 1
             self._owner_does(self.owner.heard(stream.name, self.now))
@@ -180,7 +199,7 @@ SCENARIOS: dict[str, tuple[Answering, Refusal]] = {
 """How subscriptions are answered, and how one of them is refused."""
 
 
-def meet(name: str, answering: Answering, refusal: Refusal) -> tuple[Meeting, Market]:
+def meet(name: str, answering: Answering, refusal: Refusal, *, dies_after: float | None = None) -> tuple[Meeting, Market]:
     market, speech = ALL[name], Speech(dialect_of(name))
     one, other = (stream.subscribe for stream in market.streams)
     orders = Orders(
@@ -188,7 +207,7 @@ def meet(name: str, answering: Answering, refusal: Refusal) -> tuple[Meeting, Ma
         silent={name_of(part) for part in speech.parts(market.mute)},
         answering=replace(answering),
     )
-    return Meeting(name, market, [one, market.bad, other, market.mute], orders), market
+    return Meeting(name, market, [one, market.bad, other, market.mute], orders, dies_after=dies_after), market
 
 
 _SAY_WHOSE = {"id", "args", "stream", "fields", "whole_set"}
@@ -225,6 +244,15 @@ def test_every_stream_ends_as_the_exchange_says(name: str, scenario: str) -> Non
     assert restored == [{"ok": 3, "failed": [name_of(market.bad)]}]
     early = SCENARIOS[scenario][0].data_first + FEW - 1 if meeting.exchange.speech.replies.gives_channels else 0
     assert len(meeting.undelivered) <= 2 * early  # what a channel stands for is in the answer
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_the_answers_to_the_frames_of_a_dead_owner_are_no_data(name: str) -> None:
+    meeting, market = meet(name, Answering(after=2.0), NAMED, dies_after=1.0)
+    assert meeting.unknown == []
+    for stream in market.streams:
+        assert [event for event, _ in meeting.told(stream.subscribe)] == ["subscribed"], meeting.reports
+    assert {event for event, _ in meeting.told(market.bad)} == {"rejected"}, meeting.reports
 
 
 @pytest.mark.parametrize("name", [name for name in sorted(ALL) if "ack" in dialect_of(name)])
