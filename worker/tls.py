@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import ssl
-from functools import cache
+from functools import lru_cache
+from pathlib import Path
 from typing import Final
 
 from wsadapter.contract.endpoint import Tls
@@ -20,9 +21,28 @@ class PinMismatch(ssl.SSLError):
     """The server's certificate is none of `tls.pin_sha256`."""
 
 
-@cache
 def default_context() -> ssl.SSLContext:
-    """What the system trusts. Building it costs 45 ms and 1 MiB, so it is made once, in the template owners are forked from."""
+    """What the system trusts. Building it costs 45 ms and 1 MiB, so it is made once, in the template of the owners, and
+    anew in an owner that finds other certificates than the template did."""
+    return _context_of(_trusted())
+
+
+def _trusted() -> tuple[object, ...]:
+    """What changes if the system's certificates, or those that SSL_CERT_FILE and SSL_CERT_DIR name, are replaced."""
+    paths = ssl.get_default_verify_paths()
+    return tuple((path, _state_of(path)) for path in (paths.cafile, paths.capath) if path)
+
+
+def _state_of(path: str) -> tuple[int, ...]:
+    try:
+        about = Path(path).stat()
+    except OSError:  # it was removed since its name was found
+        return ()
+    return (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _context_of(_trusted_now: tuple[object, ...]) -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
