@@ -181,7 +181,7 @@ class Requests:
         entry = _Entry(ref, pending, known)
         pending.id, pending._entry, pending._book = known, entry, self
         self._entries[ref] = self._waiting[known] = entry
-        why = f"no answer within {timeout:g} s"
+        why = f"no answer within {round(timeout, 2):g} s"
         entry.timer = self._reactor.call_later(timeout, lambda: self.time_out(entry, why))
 
     def _make_id(self, rules: Rules) -> int | str:

@@ -9,8 +9,9 @@ from typing import Protocol
 
 from wsadapter.arguments import as_name
 from wsadapter.config import Dialects
+from wsadapter.config.dialect import wrong_stream
 from wsadapter.contract.endpoint import Endpoint, Subscription
-from wsadapter.contract.errors import DuplicateEndpoint, NotConnected, UnknownEndpoint, UsageError
+from wsadapter.contract.errors import ConfigError, DuplicateEndpoint, NotConnected, Problem, UnknownEndpoint, UsageError
 from wsadapter.inbox import Inbox
 from wsadapter.ledger import Numbers, key_of
 from wsadapter.managed import ManagedEndpoint, Office
@@ -213,6 +214,10 @@ class Roster:
         """Each stream where there is room for it; one that was rejected is asked for again where it is."""
         group = self._group_of(name) or name
         members = self.members(group)
+        if dialect := members[0].dialect:
+            judged = ((place, wrong_stream(dialect, stream)) for place, stream in enumerate(streams))
+            if wrong := [Problem(f"endpoints.{name}.subscribe[{place}]", message) for place, message in judged if message]:
+                raise ConfigError(wrong)
         for managed in members:
             if again := managed.ledger.refused(streams):
                 managed.subscribe(again)

@@ -352,7 +352,8 @@ class Supervisor(Public):
         """Want these streams too, now and after every reconnection. `Subscribed` or `Rejected` tell how it went. More than one
         connection may carry make shards of it: endpoints NAME#2, NAME#3 ...
 
-        Raises `UnknownEndpoint`; `WrongType` for a single stream without a list around it.
+        Raises `UnknownEndpoint`; `WrongType` for a single stream without a list around it; `ConfigError` for streams that the
+        endpoint's dialect can't subscribe, such as a string where the exchange wants a table: then none of them is wanted.
         """
         wanted = as_streams("subscribe", streams)
         self._do(lambda: self.roster.subscribe(name, wanted))

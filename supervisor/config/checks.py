@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from wsadapter.config import values
-from wsadapter.config.dialect import Dialect, Dialects, apply_dialect, dialect_urls, is_path
+from wsadapter.config.dialect import Dialect, Dialects, apply_dialect, dialect_urls, is_path, wrong_stream
 from wsadapter.config.files import read_file
 from wsadapter.config.interpolate import EXPANDED, anchor_value, expand_value, places_with_references
 from wsadapter.config.quantities import show_duration, show_size
@@ -262,7 +262,7 @@ def combine(name: str, own: Layer, defaults: Layer, around: Surroundings) -> Com
     endpoint = assemble(name, {key: value for key, value in merged.items() if key not in bad})
     findings: list[_Finding] = []
     dialect = _dialect(endpoint, around.dialects, findings) if "dialect" not in bad else None
-    endpoint = _with_file(endpoint, findings)
+    endpoint = _with_file(endpoint, dialect, findings)
     given = own.values.keys() | defaults.values.keys()
     findings += _between(endpoint, dialect, frozenset(given), around)
     problems += [_located(finding, own, defaults) for finding in findings if bad.isdisjoint(finding.keys)]
@@ -288,7 +288,7 @@ def _dialect(endpoint: Endpoint, dialects: Dialects, findings: list[_Finding]) -
         return None
 
 
-def _with_file(endpoint: Endpoint, findings: list[_Finding]) -> Endpoint:
+def _with_file(endpoint: Endpoint, dialect: Dialect | None, findings: list[_Finding]) -> Endpoint:
     """The lines of `subscribe_file` become part of `subscribe`, and the key is emptied: doing it twice changes nothing."""
     lines = _read_streams(endpoint, findings) if endpoint.subscribe_file else []
     places = [f"subscribe[{place}]" for place in range(len(endpoint.subscribe))]
@@ -298,15 +298,25 @@ def _with_file(endpoint: Endpoint, findings: list[_Finding]) -> Endpoint:
     for stream, place in zip(streams, places, strict=True):
         canonical = json.dumps(stream, sort_keys=True, default=str)
         if canonical in seen:
-            findings.append(_duplicate(place, seen[canonical]))
+            findings.append(_of_stream(place, f"the same stream as {seen[canonical]}"))
         seen.setdefault(canonical, place)
+    if dialect is not None:
+        findings += _check_streams(streams, places, dialect)
     return replace(endpoint, subscribe=streams, subscribe_file="")
 
 
-def _duplicate(place: str, first: str) -> _Finding:
+def _check_streams(streams: Sequence[Subscription], places: Sequence[str], dialect: Dialect) -> Iterator[_Finding]:
+    """Those that the dialect can't subscribe: the first of them, for a whole file of them is wrong in the same way."""
+    judged = ((place, wrong_stream(dialect, stream)) for stream, place in zip(streams, places, strict=True))
+    if wrong := [(place, message) for place, message in judged if message]:
+        (place, message), *others = wrong
+        yield _of_stream(place, f"{message}; {len(others)} more streams do not fit either" if others else message)
+
+
+def _of_stream(place: str, message: str) -> _Finding:
     if place.startswith("subscribe["):
-        return _Finding(("subscribe",), f"the same stream as {first}", place.removeprefix("subscribe"))
-    return _Finding(("subscribe_file",), f"{place}: the same stream as {first}")
+        return _Finding(("subscribe",), message, place.removeprefix("subscribe"))
+    return _Finding(("subscribe_file",), f"{place}: {message}")
 
 
 def _read_streams(endpoint: Endpoint, findings: list[_Finding]) -> list[tuple[int, Subscription]]:
@@ -410,8 +420,8 @@ def _check_replicas(endpoint: Endpoint, dialect: Dialect | None) -> Iterator[_Fi
     if not 1 <= endpoint.replicas <= _MOST_REPLICAS:
         yield _Finding(("replicas",), f"expected 1 to {_MOST_REPLICAS}, got {endpoint.replicas}")
     elif endpoint.replicas > 1 and not endpoint.identity and not (dialect or {}).get("identity"):
-        who = f'the dialect "{dialect["dialect"]["name"]}" doesn\'t say' if dialect else "nothing says"
-        message = f"{who} when a message of one connection is the same as one of another; `identity` can"
+        why = f'the dialect "{dialect["dialect"]["name"]}" has none' if dialect else "there is no dialect"
+        message = f'more than 1 needs an `identity`, what makes two messages the same, "bytes" or JSON fields: {why}'
         yield _Finding(("replicas", "identity"), message)
 
 

@@ -70,13 +70,16 @@ def expand(value: str, *, environ: Mapping[str, str] = os.environ, base_dir: str
 
 
 def anchor(value: str, base_dir: Path) -> str:
-    """`value` with the relative paths of its `${file:...}` made absolute: it means the same in every working directory."""
+    """`value` with the relative paths of its `${file:...}` made absolute: it means the same in every working directory.
+
+    A malformed reference stays as it is: what expands it reports it with its place.
+    """
 
     def absolute(found: re.Match[str]) -> str:
-        written = found[0]
-        if written == "$${" or not written.startswith("${file:"):
-            return written
-        return f"${{file:{base_dir.absolute() / _parse(found).path}}}"
+        kind, _, path = (found[1] or "").partition(":")
+        if kind != "file" or not path or not found[2]:
+            return found[0]
+        return f"${{file:{base_dir.absolute() / path}}}"
 
     return _TOKEN.sub(absolute, value)
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from wsadapter.config.dialect import Dialects, apply_dialect
 from wsadapter.config.quantities import show_duration, show_size
 from wsadapter.config.schema import ENDPOINT, OUTPUT, SUPERVISOR, Setting, flatten
 from wsadapter.config.settings import OutputSettings, Settings
+from wsadapter.config.toml_text import as_toml, toml_key
 from wsadapter.contract.endpoint import SECTIONS, Endpoint
 from wsadapter.contract.masking import mask_setting
 from wsadapter.contract.meanings import meanings_of
-
-_BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class Description(NamedTuple):
@@ -63,7 +60,7 @@ def show(settings: Settings) -> str:
     tables = effective(settings)
     lines = [*_section("supervisor", tables["supervisor"], SUPERVISOR), *_section("output", tables["output"], OUTPUT)]
     for name, table in tables["endpoints"].items():
-        path = f"endpoints.{_key(name)}"
+        path = f"endpoints.{toml_key(name)}"
         lines += _section(path, {key: value for key, value in table.items() if key not in SECTIONS}, ENDPOINT)
         for section in SECTIONS:
             known = {k.removeprefix(f"{section}."): s for k, s in ENDPOINT.items() if k.startswith(f"{section}.")}
@@ -81,16 +78,7 @@ def _as_toml(value: Any, setting: Setting | None = None) -> str:
         return f'"{show_duration(value)}"' if value else "0"
     if setting is not None and setting.quantity == "size":
         return f'"{show_size(value)}"' if value else "0"
-    if isinstance(value, Mapping):
-        inside = ", ".join(f"{_key(name)} = {_as_toml(item)}" for name, item in value.items())
-        return f"{{ {inside} }}" if inside else "{}"
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return f"[{', '.join(_as_toml(item) for item in value)}]"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
-
-
-def _key(name: str) -> str:
-    return name if _BARE_KEY.fullmatch(name) else _as_toml(name)
+    return as_toml(value)
 
 
 def describe_settings() -> list[Description]:

@@ -81,6 +81,8 @@ def proxy(value: str) -> str:
 def _split(value: str) -> tuple[SplitResult | None, str]:
     if _CONTROL.search(value) or " " in value:
         return None, "it holds a space or a control character"
+    if "://" not in value:
+        return None, 'it has no scheme, the part that ends in "://"'
     try:
         parts = urlsplit(value)
         port = parts.port

@@ -122,7 +122,7 @@ class AlreadyRunning(WsAdapterError):
         who = f"pid {pid}" if pid else "an unknown process"
         super().__init__(
             f"a supervisor named {name!r} is already running ({who} holds {path}); stop it with "
-            f"`python -m wsadapter stop --name {name}`, or give this one another name"
+            f"`python -m wsadapter stop --name {name}`, take it over with --takeover, or give this one another name"
         )
 
 

@@ -66,7 +66,7 @@ def load_function(name: str, sys_path: Sequence[str], key: str) -> Callable[...,
             raise HookError(f"{setting} can't be imported: there is no module {error.name!r}; {_REMEDY}") from error
         raise HookError(f"{setting} can't be imported: {words(error)}{_place(error)}") from error
     if not callable(hook):
-        raise HookError(f"{key} = {name!r} is not a function but a {type(hook).__name__}")
+        raise HookError(f"{key} = {name!r} is not a function but of type {type(hook).__name__}")
     if wrong := _unfit(key, hook):
         remedy = f"write a function `def {SIGNATURES[key]}`{_REMARK.get(key, '')}"
         raise HookError(f"{key} = {name!r} can't be called: {wrong}; {remedy}")

@@ -228,5 +228,5 @@ def test_a_stop_before_both_have_caught_up_tells_no_gap() -> None:
 
 
 def test_replicas_need_an_identity() -> None:
-    with pytest.raises(ConfigError, match="nothing says when a message of one connection is the same"):
+    with pytest.raises(ConfigError, match="more than 1 needs an `identity`, what makes two messages the same"):
         Supervisor([Endpoint("a", url="ws://127.0.0.1", replicas=2)])

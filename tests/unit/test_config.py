@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsadapter.config import Settings, check_endpoint, checked, describe_settings, effective, load, parse, show
-from wsadapter.config.dialect import bundled, load_dialect
+from wsadapter.config.dialect import bundled, load_dialect, wrong_stream
 from wsadapter.config.interpolate import expand_endpoint
 from wsadapter.config.quantities import duration, show_duration, show_size, size
 from wsadapter.config.schema import ENDPOINT
@@ -25,9 +25,21 @@ SIZE = 'expected a size (bytes, or text such as "4k", "10MB", "64MiB")'
 URL = "expected a URL such as wss://host:port/path"
 CIPHERS = "OpenSSL knows no cipher of this list (see `openssl ciphers`); those of TLS 1.3 can't be chosen"
 NO_HOST = "the host is not a host name: each part of it has 1 to 63 characters on the wire"
-NO_IDENTITY = "nothing says when a message of one connection is the same as one of another; `identity` can"
+NO_IDENTITY = (
+    'more than 1 needs an `identity`, what makes two messages the same, "bytes" or JSON fields: there is no dialect'
+)
 NO_KEY = '"conflate" needs a `key`, the JSON field that tells messages apart'
 X = '[endpoints.x]\nurl = "wss://h"\n'
+MINE = """
+[dialect]
+name = "mine"
+title = "M"
+docs = "https://mine/"
+[urls]
+live = "wss://h"
+[subscribe]
+frame = '{"sub": "$streams"}'
+"""
 
 
 def problems(text: str, base_dir: Path | str = "", **environ: str) -> list[str]:
@@ -88,8 +100,10 @@ def test_an_example_has_public_streams_of_every_bundled_dialect_each_of_its_form
     settings = load(EXAMPLES / "exchanges.toml")
     assert {endpoint.dialect for endpoint in settings.endpoints} == bundled().keys()
     for endpoint in settings.endpoints:
-        template = load_dialect(endpoint.dialect)["subscribe"]["frame"]
+        dialect = load_dialect(endpoint.dialect)
+        template = dialect["subscribe"]["frame"]
         for stream in endpoint.subscribe:
+            assert wrong_stream(dialect, stream) == ""
             frame = fill(template, [stream], 1)  # raises where it is a string and must be a table
             assert b"$" not in frame
 
@@ -118,7 +132,8 @@ def test_streams_come_from_the_list_and_from_the_file(tmp_path: Path) -> None:
     (tmp_path / "streams.txt").write_text('# mine\n\n a@trade \n{"channel": "b"}\n')
     table = 'subscribe = ["c"]\nsubscribe_file = "streams.txt"\n'
     assert only(parse(X + table, base_dir=tmp_path)).subscribe == ("c", "a@trade", '{"channel": "b"}')
-    endpoint = only(parse('[endpoints.x]\ndialect = "okx"\n' + table, base_dir=tmp_path))
+    (tmp_path / "mine.toml").write_text(MINE)
+    endpoint = only(parse('[endpoints.x]\ndialect = "mine.toml"\n' + table, base_dir=tmp_path))
     assert endpoint.subscribe == ("c", "a@trade", {"channel": "b"})
     assert checked(endpoint) == endpoint
 
@@ -256,7 +271,8 @@ def test_a_wrong_setting_is_refused(line: str, expected: list[str]) -> None:
     [
         ('"http://h"', f"url: {URL}: the scheme must be ws or wss"),
         ('"wss://"', f"url: {URL}: it has no host"),
-        ('"h:1"', f"url: {URL}: it has no host"),
+        ('"h:1"', f'url: {URL}: it has no scheme, the part that ends in "://"'),
+        ('"h/ws"', f'url: {URL}: it has no scheme, the part that ends in "://"'),
         ('"wss://u:s3cret@h:99999/"', f"url: {URL}: the host or the port can't be read; a port is a number from 1 to 65535"),
         ('"wss://h:0"', f"url: {URL}: a port is a number from 1 to 65535"),
         ('"wss://h/#a"', f"url: {URL}: a WebSocket URL has no #fragment (RFC 6455 §3)"),
@@ -331,6 +347,33 @@ def test_duplicate_streams_are_refused_with_both_places(tmp_path: Path) -> None:
     (tmp_path / "s.txt").write_text("b\na\n")
     [problem] = problems(X + 'subscribe = ["a"]\nsubscribe_file = "s.txt"', tmp_path)
     assert problem == f"endpoints.x.subscribe_file: {tmp_path}/s.txt line 2: the same stream as subscribe[0]"
+
+
+FORMS = [
+    ("binance", '{ symbol = "A" }', 'expected a string, got a table; see the streams of the dialect "binance", such as "'),
+    ("okx", '"trades"', 'expected a table, got "trades"; see the streams of the dialect "okx", such as { channel = "'),
+    ("mine.toml", '{ sym = "a" }', "must have 'symbol' for this dialect; see the streams of the dialect \"mine\""),
+]
+
+
+@pytest.mark.parametrize(("dialect", "stream", "expected"), FORMS)
+def test_a_stream_must_have_the_form_of_its_dialect(dialect: str, stream: str, expected: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(MINE.replace("$streams", "{symbol}"))
+    [problem] = problems(f'[endpoints.x]\ndialect = "{dialect}"\nsubscribe = [{stream}]', tmp_path)
+    assert problem.startswith(f"endpoints.x.subscribe[0]: {expected}")
+
+
+def test_of_many_streams_of_a_wrong_form_the_first_is_named_and_the_others_counted(tmp_path: Path) -> None:
+    (tmp_path / "s.txt").write_text('btcusdt@trade\n{"symbol": "A"}\n{"symbol": "B"}\n{"symbol": "C"}\n')
+    [problem] = problems('[endpoints.x]\ndialect = "binance"\nsubscribe_file = "s.txt"', tmp_path)
+    assert problem.startswith(f"endpoints.x.subscribe_file: {tmp_path}/s.txt line 2: expected a string, got a table; see ")
+    assert problem.endswith("; 2 more streams do not fit either")
+
+
+@pytest.mark.parametrize("reference", ["${file:}", "${file:a", "${}"])
+def test_a_malformed_reference_is_reported_with_its_place(reference: str) -> None:
+    [problem] = problems(f'{X}headers = {{ A = "{reference}" }}')
+    assert problem.startswith("endpoints.x.headers.A: ")
 
 
 def test_what_is_wrong_with_a_dialect_of_ones_own_is_told(tmp_path: Path) -> None:

@@ -88,6 +88,13 @@ def test_an_unknown_name_gets_the_nearest_known_one() -> None:
         ("[subscribe]", "[subscribe]\nper_frame = 0", ["subscribe.per_frame: expected a whole number from 1 on, got 0"]),
         ("[subscribe]", "[subscribe]\nper_frame = true", ["subscribe.per_frame: expected a whole number from 1 on, got true"]),
         ("[subscribe]", "[subscribe]\nack_timeout = nan", ["subscribe.ack_timeout: expected seconds, more than 0, got NaN"]),
+        ("[subscribe]", "[subscribe]\nexample = 5", [
+            "subscribe.example: expected a stream, a string or a table, or a list of streams, got 5",
+        ]),
+        ("[subscribe]", "[subscribe]\nexample = []", [
+            "subscribe.example: expected a stream, a string or a table, or a list of streams, got a list",
+        ]),
+        ("[subscribe]", "[subscribe]\nexample = ['a', { b = 1 }]", []),
         ("[subscribe]", "[ackk]\n[subscribe]", ['ackk: unknown key; did you mean "ack"?']),
         ("[subscribe]", "[ack]\n[subscribe]", ["ack: expected [[ack]] tables, got a table"]),
         ("[subscribe]", "[[ack]]\nid = 'id'\n[subscribe]", ["ack[0].match: this key is required"]),
@@ -259,6 +266,11 @@ def test_who_logs_in_gets_the_private_url(tmp_path: Path) -> None:
     assert apply_dialect(Endpoint("x"), dialect).urls == ("wss://a",)
     assert apply_dialect(Endpoint("x", login={"key": "k"}), dialect).urls == ("wss://c",)
     assert apply_dialect(Endpoint("x", login={"key": "k"}, environment="test"), dialect).urls == ("wss://b",)
+
+
+def test_an_example_of_a_stream_fits_its_frame(tmp_path: Path) -> None:
+    text = SOUND.replace("[subscribe]", "[subscribe]\nexample = 'a'").replace('"$streams"', '"{channel}"')
+    assert problems(text, tmp_path) == ["subscribe.example: must be a table for this dialect, not the string 'a'"]
 
 
 def test_one_stream_forms_need_one_stream_per_frame(tmp_path: Path) -> None:

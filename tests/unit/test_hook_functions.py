@@ -212,7 +212,7 @@ def test_the_check_names_every_hook_that_is_none(tmp_path: Path, capfd: pytest.C
     assert "there is no module 'no_such_module'; modules of hooks are searched on sys.path, then" in found["endpoints.c.decode"]
     assert "its module calls sys.exit(3)" in found["endpoints.d.decode"]
     assert f"mine ({tmp_path}/mine.py) has no 'god'; did you mean 'good'?" in found["endpoints.i.decode"]
-    assert "is not a function but a int" in found["endpoints.j.decode"]
+    assert "is not a function but of type int" in found["endpoints.j.decode"]
     assert "has no 'load.nothing'" in found["endpoints.k.decode"]
     assert f"No module named 'not_installed' ({tmp_path}/needs.py line 2)" in found["endpoints.l.decode"]
     assert f"ZeroDivisionError: division by zero ({tmp_path}/fails.py line 3)" in found["endpoints.m.decode"]

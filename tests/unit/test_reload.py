@@ -105,6 +105,13 @@ def test_streams_that_need_another_shard_load_nothing(loads: Counter[str], monke
     assert not loads
 
 
+def test_streams_that_the_dialect_can_not_subscribe_are_refused_and_none_is_wanted() -> None:
+    feed = Supervisor([Endpoint("a", dialect="okx")])
+    with pytest.raises(ConfigError, match=r'endpoints\.a\.subscribe\[1\]: expected a table, got "trades"; see '):
+        feed.subscribe("a", [{"channel": "trades", "instId": "BTC-USDT"}, "trades"])
+    assert feed.status()["endpoints"]["a"]["subscriptions"]["wanted"] == 0
+
+
 def test_a_check_loads_each_dialect_once(config: Path, loads: Counter[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(config), "--check", "--show"]) == 0
     assert "no problems" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from wsadapter.config.dialect.check import SECTION_OF, check_dialect
+from wsadapter.config.dialect.subscribing import wrong_stream
 from wsadapter.config.files import parse_toml, read_file
 from wsadapter.config.schema import ENDPOINT, convert, nearest
 from wsadapter.contract.endpoint import Endpoint, Heartbeat
@@ -22,7 +23,10 @@ from wsadapter.contract.errors import ConfigError, Problem
 
 Dialect = dict[str, Any]
 
-__all__ = ["Dialect", "Dialects", "apply_dialect", "bundled", "check_dialect", "dialect_urls", "is_path", "load_dialect"]
+__all__ = [
+    "Dialect", "Dialects", "apply_dialect", "bundled", "check_dialect", "dialect_urls", "is_path", "load_dialect",
+    "wrong_stream",
+]  # fmt: skip
 
 _LARGEST: Final = 16 * 1024 * 1024
 """Bytes of a dialect's file, at most."""

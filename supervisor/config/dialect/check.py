@@ -30,6 +30,12 @@ _HOOKS: Final = ("before_connect", "sign", "renew", "decode")
 
 def check_dialect(data: Mapping[str, Any], *, stem: str) -> Found:
     """All that is wrong with a dialect, as (path, message). `stem`: of the file."""
+    found = [*_check_tables(data), *_check_together(data, stem)]
+    yield from found or subscribing.check_example(data)
+
+
+def _check_tables(data: Mapping[str, Any]) -> Found:
+    """What each table can be judged by itself."""
     yield from ((name, unknown_key(name, _CHECKS)) for name in data if name not in _CHECKS)
     for name in _REQUIRED:
         if name not in data:
@@ -37,7 +43,6 @@ def check_dialect(data: Mapping[str, Any], *, stem: str) -> Found:
     for name, check in _CHECKS.items():
         if name in data:
             yield from check(data[name])
-    yield from _check_together(data, stem)
 
 
 def _check_together(data: Mapping[str, Any], stem: str) -> Found:

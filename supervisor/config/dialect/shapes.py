@@ -111,6 +111,13 @@ def aliases(value: Any) -> str:
     return ""
 
 
+def streams(value: Any) -> str:
+    """One stream, or a list of them: strings or tables."""
+    some = value if isinstance(value, list) else [value]
+    good = some and all(one and isinstance(one, str | Mapping) for one in some)
+    return "" if good else f"expected a stream, a string or a table, or a list of streams, got {got(value)}"
+
+
 def true(value: Any) -> str:
     """A flag, left out where it is not so."""
     return "" if value is True else f"expected true, or leave it out, got {got(value)}"

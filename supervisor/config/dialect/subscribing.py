@@ -6,12 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from wsadapter.config.dialect import shapes
 from wsadapter.config.dialect.frames import check_subscribing
 from wsadapter.config.dialect.shapes import Check
 from wsadapter.config.dialect.tables import Found, check_keys, check_list, checked_elsewhere, each_table
+from wsadapter.config.schema import got
+from wsadapter.config.toml_text import as_toml
+from wsadapter.contract.dialect.templates import BadStream, fill_in, stream_name
+from wsadapter.contract.endpoint import Subscription
 
 _MEANT: Final[Mapping[str, Check]] = {
     "match": shapes.match, "id": shapes.text, "stream": shapes.text, "fields": shapes.fields, "args": shapes.path,
@@ -30,7 +35,8 @@ _NO_SET: Final = {
 def check_subscribe(table: Any) -> Found:
     """[subscribe], but for its templates, which need the rest of the dialect: see `check_templates`."""
     checks = {
-        "frame": shapes.string, "unsubscribe": shapes.text, "per_frame": shapes.count, "per_connection": shapes.count,
+        "example": shapes.streams, "frame": shapes.string, "unsubscribe": shapes.text, "per_frame": shapes.count,
+        "per_connection": shapes.count,
         "max_frame": shapes.count, "ack_timeout": shapes.seconds, "live_timeout": shapes.no_or_seconds, "acks_per": shapes.text,
         "parts": shapes.path, "replaces": shapes.true, "quiet": shapes.strings, "kind": checked_elsewhere,
     }  # fmt: skip
@@ -68,6 +74,42 @@ def _check_templates(where: str, table: Mapping[str, Any], *, bound: bool, repla
         if isinstance(template, str) and template:
             for message in check_subscribing(template, single=single, bound=bound and key == "unsubscribe", replaces=replaces):
                 yield f"{where}.{key}", message
+
+
+def check_example(data: Mapping[str, Any]) -> Found:
+    """`example` of [subscribe] against the frames, which have to be in order."""
+    for stream in _examples(data):
+        if wrong := _unfit(data, stream):
+            yield "subscribe.example", wrong
+
+
+def wrong_stream(dialect: Mapping[str, Any], stream: Subscription) -> str:
+    """Why this dialect, which has been checked, can't subscribe the stream; "" if it can."""
+    examples = _examples(dialect)
+    if examples and isinstance(stream, str) not in {isinstance(example, str) for example in examples}:
+        wrong = f"expected {'a table' if isinstance(stream, str) else 'a string'}, got {got(stream)}"
+    else:
+        wrong = _unfit(dialect, stream)
+    if not wrong:
+        return ""
+    such = f", such as {' or '.join(map(as_toml, examples))}" if examples else ""
+    return f'{wrong}; see the streams of the dialect "{dialect["dialect"]["name"]}"{such}'
+
+
+def _examples(dialect: Mapping[str, Any]) -> list[Subscription]:
+    example = dialect["subscribe"].get("example", [])
+    return example if isinstance(example, list) else [example]
+
+
+def _unfit(dialect: Mapping[str, Any], stream: Subscription) -> str:
+    """Why no frame can name the stream."""
+    table, name = dialect["subscribe"], stream_name(stream)
+    kinds = (kind for kind in table.get("kind", ()) if any(fnmatchcase(name, glob) for glob in kind["streams"]))
+    try:
+        fill_in(next(kinds, table)["frame"], [stream])
+    except BadStream as error:
+        return str(error)
+    return ""
 
 
 def check_sources(data: Mapping[str, Any]) -> Found:
