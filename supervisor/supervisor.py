@@ -108,7 +108,10 @@ class Supervisor(Public):
         `WrongType`.
         """
         capabilities.check_platform()
-        runtime_dir, hook_folder = os.fspath(runtime_dir), os.fspath(hook_folder)
+        if isinstance(runtime_dir, os.PathLike):  # what is neither text nor a path is judged with the other settings
+            runtime_dir = os.fspath(runtime_dir)
+        if isinstance(hook_folder, os.PathLike):
+            hook_folder = os.fspath(hook_folder)
         endpoints = as_list("Supervisor", endpoints, Endpoint)
         problems = check_supervisor(
             {
