@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import struct
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -25,7 +24,7 @@ from typing import Any, Final, Protocol
 import orjson
 
 from wsadapter.contract.errors import UnknownEndpoint, WsAdapterError
-from wsadapter.instance import Instance, connect
+from wsadapter.instance import Instance, connect, credentials_of
 from wsadapter.poller import READ, WRITE
 from wsadapter.reactor import Reactor
 from wsadapter.status import Status
@@ -264,15 +263,6 @@ def _check_unread(client: _Client) -> None:
 
 def _failure(error: str, known: list[str] | None = None) -> dict[str, Any]:
     return {"ok": False, "error": error, **({"known": known} if known is not None else {})}
-
-
-def credentials_of(peer: socket.socket) -> tuple[int, int] | None:
-    """pid and uid of the process at the other end; None where the platform can't tell (the folder's mode guards it there)."""
-    if not hasattr(socket, "SO_PEERCRED"):
-        return None
-    layout = struct.Struct("3i")  # struct ucred: pid, uid, gid
-    pid, uid, _ = layout.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, layout.size))
-    return pid, uid
 
 
 # -- the other end -------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import stat
+import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from time import monotonic, sleep
 from typing import Any, NamedTuple
 
 from wsadapter import capabilities
-from wsadapter.contract.errors import AlreadyRunning
+from wsadapter.contract.errors import AlreadyRunning, UsageError
 
 logger = logging.getLogger("wsadapter.supervisor")
 
@@ -51,9 +52,9 @@ def _searched(configured: str) -> list[Path]:
     return list(dict.fromkeys(folders))
 
 
-def runtime_folder(configured: str) -> Path:
-    """The best runtime folder, whether it can be written or not."""
-    return next((folder for folder in _candidates(configured) if _is_ours(folder)), next(_candidates(configured)))
+def runtime_folder(configured: str) -> Path | None:
+    """The best runtime folder that is this user's alone; None where there is none."""
+    return next((folder for folder in _candidates(configured) if _is_ours(folder)), None)
 
 
 def _is_ours(folder: Path) -> bool:
@@ -63,12 +64,28 @@ def _is_ours(folder: Path) -> bool:
         about = folder.lstat()
     except OSError:
         return False
-    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or not os.access(folder, os.W_OK | os.X_OK):
+    if distrust := why_distrusted(about.st_mode, about.st_uid, os.getuid()):
+        logger.warning("%s: %s; it is passed over", folder, distrust)
         return False
-    if about.st_mode & 0o022:
-        logger.warning("%s may be written by others; it is passed over (chmod 700 it)", folder)
-        return False
-    return True
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def why_distrusted(mode: int, owner: int, user: int) -> str:
+    """Why `user` may not believe what lies in a folder; "" where only `user` can have put it there."""
+    if not stat.S_ISDIR(mode):
+        return "it is no folder"
+    if owner != user:
+        return f"it belongs to user {owner}"
+    return "others may write in it (chmod 700 it)" if mode & 0o022 else ""
+
+
+def _distrust(folder: Path) -> str:
+    """The same of a folder as it is; of one that is not there, why."""
+    try:
+        about = folder.lstat()
+    except OSError as error:
+        return "no such folder" if isinstance(error, FileNotFoundError) else str(error.strerror)
+    return why_distrusted(about.st_mode, about.st_uid, os.getuid())
 
 
 def _fits(path: Path) -> bool:
@@ -91,7 +108,8 @@ class Instance:
 
     @classmethod
     def acquire(cls, name: str, runtime_dir: str = "") -> Instance:
-        """Claim the name. Raises `AlreadyRunning` with the holder's pid."""
+        """Claim the name. Raises `AlreadyRunning` with the holder's pid, `UsageError` where something else is in the place of
+        its files."""
         for folder in _candidates(runtime_dir):
             if _is_ours(folder) and _fits(folder / f"{name}.sock"):
                 return cls._in_folder(name, folder)
@@ -101,7 +119,10 @@ class Instance:
     @classmethod
     def _in_folder(cls, name: str, folder: Path) -> Instance:
         lock_path, path = folder / f"{name}.lock", folder / f"{name}.sock"
-        lock = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            lock = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise UsageError(_unusable("lock", lock_path, error)) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -110,11 +131,15 @@ class Instance:
             raise AlreadyRunning(name, int(holder) if holder.isdigit() else None, str(lock_path)) from None
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        path.unlink(missing_ok=True)  # of a dead one: the lock is ours
         listener = socket.socket(socket.AF_UNIX)
         before = os.umask(0o177)
         try:
+            path.unlink(missing_ok=True)  # of a dead one: the lock is ours
             listener.bind(str(path))
+        except OSError as error:
+            listener.close()
+            os.close(lock)
+            raise UsageError(_unusable("control socket", path, error)) from error
         finally:
             os.umask(before)
         return cls(name, _listening(listener), lock, path)
@@ -167,6 +192,16 @@ class Instance:
             self._lock = None
 
 
+def _unusable(what: str, path: Path, error: OSError) -> str:
+    try:
+        about = path.lstat()
+        is_file = stat.S_ISREG(about.st_mode) or stat.S_ISSOCK(about.st_mode)
+        found = f"a file of user {about.st_uid}" if is_file else f"something else, of user {about.st_uid}"
+    except OSError:
+        found = "nothing"
+    return f"{path} can't be the {what}: {error.strerror}; there is {found}; remove it, or choose another name or runtime_dir"
+
+
 def _abstract_address(name: str) -> str:
     return f"\0wsadapter-{os.getuid()}-{name}"
 
@@ -182,8 +217,7 @@ def connect(name: str, runtime_dir: str = "") -> socket.socket | None:
 
     Raises `TimeoutError` where it is there and takes no connection.
     """
-    addresses = [str(folder / f"{name}.sock") for folder in _searched(runtime_dir)]
-    for address in [*addresses, _abstract_address(name)]:
+    for address in _addresses(name, runtime_dir):
         client = socket.socket(socket.AF_UNIX)
         try:
             _connect(client, address)
@@ -193,8 +227,37 @@ def connect(name: str, runtime_dir: str = "") -> socket.socket | None:
         except OSError:  # not there, nobody behind it, not ours, too long: the next one
             client.close()
             continue
-        return client
+        if runtime_dir or _is_believed(client):
+            return client
+        client.close()
     return None
+
+
+def _is_believed(client: socket.socket) -> bool:
+    """Whether this user, or root, listens at the other end."""
+    credentials = credentials_of(client)
+    if credentials is None or credentials[1] in (os.getuid(), 0):
+        return True
+    address = os.fsdecode(client.getpeername()).replace("\0", "@")
+    logger.warning("%s: user %d listens there, who is not believed", address, credentials[1])
+    return False
+
+
+def _addresses(name: str, runtime_dir: str) -> Iterator[str]:
+    """Where the control socket of a supervisor may be. Only a folder that was named is believed whosever it is."""
+    for folder in _searched(runtime_dir):
+        if runtime_dir or not _distrust(folder):
+            yield str(folder / f"{name}.sock")
+    yield _abstract_address(name)
+
+
+def credentials_of(peer: socket.socket) -> tuple[int, int] | None:
+    """pid and uid of the process at the other end; None where the platform can't tell (the folder's mode guards it there)."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return None
+    layout = struct.Struct("3i")  # struct ucred: pid, uid, gid
+    pid, uid, _ = layout.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, layout.size))
+    return pid, uid
 
 
 def _connect(client: socket.socket, address: str) -> None:
@@ -239,7 +302,7 @@ class Place(NamedTuple):
 
 def search(runtime_dir: str = "") -> list[Place]:
     """The supervisors that run, place by place. One that is in several places is in the first alone."""
-    places = [_search_folder(folder) for folder in _searched(runtime_dir)]
+    places = [_search_folder(folder, distrust="" if runtime_dir else _distrust(folder)) for folder in _searched(runtime_dir)]
     names = [name for name in _abstract_names() if _answers(_abstract_address(name))]
     return [*places, Place("abstract sockets", tuple(names))] if names else places
 
@@ -249,7 +312,9 @@ def running(runtime_dir: str = "") -> list[str]:
     return sorted({name for place in search(runtime_dir) for name in place.running})
 
 
-def _search_folder(folder: Path) -> Place:
+def _search_folder(folder: Path, *, distrust: str) -> Place:
+    if distrust:
+        return Place(str(folder), (), problem=distrust)
     try:
         files = sorted(folder.iterdir())
     except OSError as error:
@@ -267,7 +332,7 @@ def _answers(address: str) -> bool:
             return True
         except OSError:
             return False
-    return True
+        return not address.startswith("\0") or _is_believed(client)  # anybody may bind an abstract one
 
 
 def elsewhere(runtime_dir: str = "") -> list[Path]:

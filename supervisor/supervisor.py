@@ -475,7 +475,8 @@ class Supervisor(Public):
 
     def _entered(self, managed: Kept, *, waits: bool) -> None:
         """For the roster: an endpoint, which `waits` for the end of the one before it."""
-        managed.quarantine = str(runtime_folder(self._runtime_dir) / "quarantine" / self.run)
+        folder = runtime_folder(self._runtime_dir)
+        managed.quarantine = str(folder / "quarantine" / self.run) if folder is not None else ""
         managed.sys_path = for_hooks(self._hook_folder)
         if self._state == "running" and not waits:
             managed.start()

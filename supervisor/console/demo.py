@@ -191,4 +191,5 @@ def demonstration(name: str | None) -> Iterator[Path]:
             yield path
         finally:
             # Lock files stay, or two could hold "the" lock. Nobody else ever wants this one.
-            (runtime_folder("") / f"{own}.lock").unlink(missing_ok=True)
+            if (where := runtime_folder("")) is not None:
+                (where / f"{own}.lock").unlink(missing_ok=True)

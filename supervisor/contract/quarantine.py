@@ -10,6 +10,7 @@ from typing import Final
 import orjson
 
 _MOST: Final = 64 * 1024 * 1024
+_FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Quarantine:
@@ -26,7 +27,7 @@ class Quarantine:
         line = orjson.dumps({"error": error, "binary": binary, "data": base64.b64encode(payload).decode()}) + b"\n"
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with self._path.open("ab") as file:
+            with open(os.open(self._path, _FLAGS, 0o600), "ab") as file:
                 if file.tell() + len(line) > _MOST:
                     return f"; not kept, {self._path} is full"
                 file.write(line)

@@ -8,9 +8,8 @@ import socket
 from time import monotonic
 from typing import Any, Final
 
-from wsadapter.control import credentials_of
 from wsadapter.fork_server import is_alive
-from wsadapter.instance import connect
+from wsadapter.instance import connect, credentials_of
 from wsadapter.takeover import CONTRACT
 from wsadapter.takeover.wire import TakeoverError, receive_line, receive_state, send_line
 from wsadapter.version import VERSION

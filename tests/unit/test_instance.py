@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from pathlib import Path
 
 import pytest
 
 from wsadapter import instance
-from wsadapter.instance import Instance, Place, connect, elsewhere, running, search
+from wsadapter.contract.errors import UsageError
+from wsadapter.instance import Instance, Place, connect, elsewhere, running, runtime_folder, search, why_distrusted
 
 NAME = f"test-{os.getpid()}"
 
@@ -102,6 +104,68 @@ def test_one_that_takes_no_connection_runs(tmp_path: Path, monkeypatch: pytest.M
             assert NAME in running()
             with pytest.raises(TimeoutError):
                 connect(NAME)
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "why"),
+    [
+        (stat.S_IFDIR | 0o700, 7, ""),
+        (stat.S_IFDIR | 0o755, 7, ""),
+        (stat.S_IFDIR | 0o700, 8, "it belongs to user 8"),
+        (stat.S_IFDIR | 0o777, 7, "others may write in it (chmod 700 it)"),
+        (stat.S_IFDIR | 0o720, 7, "others may write in it (chmod 700 it)"),
+        (stat.S_IFLNK | 0o777, 7, "it is no folder"),
+    ],
+)
+def test_what_lies_in_a_folder_is_believed_if_only_this_user_can_have_put_it_there(mode: int, owner: int, why: str) -> None:
+    assert why_distrusted(mode, owner, 7) == why
+
+
+def test_who_listens_in_a_folder_that_others_may_write_in_is_not_believed(tmp_path: Path) -> None:
+    folder = tmp_path / "wsadapter"
+    claim = Instance.acquire(NAME)
+    try:
+        folder.chmod(0o777)
+        assert connect(NAME) is None
+        assert f"{folder}: others may write in it (chmod 700 it)" in [place.describe() for place in search()]
+        peer = connect(NAME, str(folder))  # named: whoever it is
+        assert peer is not None
+        peer.close()
+    finally:
+        claim.release()
+
+
+@pytest.mark.native
+def test_another_user_who_listens_is_not_believed(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(instance, "credentials_of", lambda _: (1, 4711))
+    claim, abstract = Instance.acquire(NAME), Instance._abstract(NAME)
+    try:
+        assert connect(NAME) is None
+        assert "user 4711 listens there, who is not believed" in caplog.text
+        assert [place for place in search() if place.where == "abstract sockets" and NAME in place.running] == []
+    finally:
+        claim.release()
+        abstract.release()
+
+
+def test_without_a_folder_of_its_own_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert runtime_folder("") == tmp_path / "wsadapter"
+    (tmp_path / "wsadapter").chmod(0o777)
+    (tmp_path / f"wsadapter-{os.getuid()}").symlink_to(tmp_path)
+    assert runtime_folder("") is None
+
+
+@pytest.mark.parametrize("ending", ["lock", "sock"])
+def test_something_else_in_the_place_of_its_files_is_a_clear_error(tmp_path: Path, ending: str) -> None:
+    trap = tmp_path / "wsadapter" / f"{NAME}.{ending}"
+    trap.mkdir(parents=True)
+    (tmp_path / "wsadapter").chmod(0o700)
+    said = rf"{NAME}\.{ending} can't be the .*; there is something else, of user {os.getuid()}; remove it"
+    with pytest.raises(UsageError, match=said):
+        Instance.acquire(NAME)
+    trap.rmdir()
+    Instance.acquire(NAME).release()
 
 
 def test_a_long_list_of_those_that_ran_is_cut() -> None:
