@@ -95,7 +95,8 @@ def _epilog() -> str:
     return (
         "signals:\n"
         "  SIGTERM, SIGINT  stop: close the connections (1000), write what was received; a second one: at once (exit 128 + n)\n"
-        "  SIGHUP           read the configuration again, touch only what changed; from a closing terminal: stop\n"
+        "  SIGHUP           read the configuration again, touch only what changed; from a closing terminal: stop,\n"
+        "                   or with nohup go on\n"
         "  SIGUSR1          stacks of all threads and the status, to standard error\n\n"
         f"exit codes:\n{codes}"
     )

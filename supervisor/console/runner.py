@@ -25,6 +25,7 @@ import orjson
 
 from wsadapter.config import load
 from wsadapter.config.settings import Settings
+from wsadapter.console.backstop import Backstop
 from wsadapter.console.logs import LogThread
 from wsadapter.console.signals import SignalThread
 from wsadapter.contract.errors import AllFatal, AlreadyRunning, ConfigError, SupervisorStopped, UsageError, WsAdapterError
@@ -84,6 +85,10 @@ class Runner:
         """Another supervisor of that name runs, which can't be taken over."""
         self._started = threading.Event()
         self._stop_wanted = False
+        self._is_open = False
+        """The output is open."""
+        path_or_dash = settings.output.path
+        self._backstop = Backstop("standard output" if path_or_dash == "-" else path_or_dash, self._give_up_output)
 
     def run(self) -> int:
         """From the start to the exit code; what went wrong is logged."""
@@ -166,22 +171,30 @@ class Runner:
     # -- the stream ------------------------------------------------------------------------------------------------------
 
     def _carry(self) -> None:
+        self._backstop.begin()  # a named pipe is opened when somebody reads it
         output = open_output(self._settings.output)
+        self._backstop.end()
+        self._is_open = True
         try:
             names = [kept.name for kept in self._feed.kept() if kept.name not in self._taken]
             self._carry_to(output, continuation_gaps(output.continued(names), at=time_ns()))
         finally:
+            self._backstop.begin()
             output.close()
+            self._backstop.over()
 
     def _carry_to(self, output: Output, gaps: list[Gap]) -> None:
         flush_at = monotonic() + _FLUSH_INTERVAL
         feed = self._feed
+        backstop = self._backstop
         for item in feed.batches():
+            backstop.begin()
             if isinstance(item, Batch):
                 output.write_batch(item)
             elif isinstance(cast("object", item), Flush):
                 output.flush()
                 cast("Flush", item).written.set_result(None)
+                backstop.end()
                 continue
             else:
                 output.write_event(item)
@@ -191,14 +204,30 @@ class Runner:
             if not feed.pending or monotonic() >= flush_at:
                 output.flush()
                 flush_at = monotonic() + _FLUSH_INTERVAL
+            backstop.end()
 
     # -- what comes from outside, in other threads -----------------------------------------------------------------------
 
     def _stop(self, why: str) -> None:
         logger.info("stopping: %s", why)
         self._stop_wanted = True
+        self._backstop.stop_wanted()
         if self._started.is_set():
             self._feed.ask_to_stop()
+
+    def _give_up_output(self) -> None:
+        """The output holds the main thread, which can't be called back: what it has not taken can't be written any more."""
+        try:
+            self._feed.stop(_PATIENCE_FOR_STATUS)
+        except TimeoutError as error:
+            logger.warning("%s", error)
+        if self._is_open:
+            logger.error("the output takes nothing: what it was not given yet is lost")
+        else:
+            logger.warning("the output was never read: nothing is written")
+        self._summarise()
+        self._log.finish(0.5)
+        os._exit(OUTPUT_FAILED if self._is_open else STOPPED)
 
     def _time_is_up(self) -> None:
         self._stop(f"{self._duration:g} s are over")

@@ -6,7 +6,9 @@ storm of one signal is one entry: there is at most one reload under way and one 
 
 from __future__ import annotations
 
+import logging
 import os
+import select
 import signal
 import threading
 from collections.abc import Callable
@@ -14,6 +16,12 @@ from time import monotonic
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
+from wsadapter.console import hang_ups
+
+logger = logging.getLogger("wsadapter.runner")
+
+_LOOK_FOR_TERMINAL: Final = 1000
+"""Milliseconds between looks for the controlling terminal, while there is one."""
 _STOP: Final = frozenset({signal.SIGTERM, signal.SIGINT})
 _SAME_BURST: Final = 0.5
 """Seconds within which stop signals are one: Ctrl-C and a service manager reach a process by several ways at once."""
@@ -24,7 +32,8 @@ class SignalThread:
     """While it is entered, signals call back, each in a thread that may wait.
 
     `stop` at the first SIGTERM or SIGINT, or when the controlling terminal has gone; `leave(number)` at the second; `reload` at
-    SIGHUP; `dump` at SIGUSR1. Where SIGHUP was ignored from the start (nohup) it stays so. For the main thread only.
+    SIGHUP; `dump` at SIGUSR1. Where SIGHUP was ignored from the start (nohup) the end of the terminal changes nothing. For the
+    main thread only.
     """
 
     def __init__(
@@ -37,7 +46,9 @@ class SignalThread:
     ) -> None:
         self._stop, self._leave, self._reload, self._dump = stop, leave, reload, dump
         self._stop_asked_at: float | None = None
-        self._had_terminal = _has_terminal()
+        self._has_terminal = _has_terminal()
+        self._terminal_gone_at: float | None = None
+        self._ignores_hang_ups = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         self._wanted = threading.Event()
         self._ended = False
         self._before: dict[int, Any] = {}
@@ -51,7 +62,7 @@ class SignalThread:
     def __enter__(self) -> Self:
         self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for number in _ALL:
-            if signal.getsignal(number) != signal.SIG_IGN or number in _STOP:
+            if signal.getsignal(number) != signal.SIG_IGN or number in (*_STOP, signal.SIGHUP):
                 self._before[number] = signal.signal(number, _nothing)
         for thread in self._threads:
             thread.start()
@@ -69,19 +80,40 @@ class SignalThread:
         os.close(self._read)
 
     def _run(self) -> None:
-        while received := os.read(self._read, 4096):
-            for number in sorted(set(received)):
-                self._act(number, _name(number))
+        poller = select.poll()
+        poller.register(self._read, select.POLLIN)
+        while True:
+            if not poller.poll(_LOOK_FOR_TERMINAL if self._has_terminal else None):
+                self._look_for_terminal()
+            elif received := os.read(self._read, 4096):
+                for number in sorted(set(received)):
+                    self._act(number, _name(number))
+            else:
+                return
+
+    def _look_for_terminal(self) -> None:
+        if self._has_terminal and not _has_terminal():
+            self._has_terminal = False
+            self._terminal_gone_at = monotonic()
 
     def _act(self, number: int, name: str) -> None:
         if number in _STOP:
             self._stop_or_leave(number, name)
         elif number == signal.SIGUSR1:
             self._dump()
-        elif number == signal.SIGHUP and self._had_terminal and not _has_terminal():
-            self._stop("the terminal was closed")
         elif number == signal.SIGHUP:
-            self._wanted.set()
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        self._look_for_terminal()
+        gone_at = self._terminal_gone_at
+        match hang_ups.meaning(ignored=self._ignores_hang_ups, gone_for=None if gone_at is None else monotonic() - gone_at):
+            case "reload":
+                self._wanted.set()
+            case "stop":
+                self._stop("the terminal was closed")
+            case "nothing":
+                logger.info("the terminal was closed; as with nohup that changes nothing")
 
     def _stop_or_leave(self, number: int, name: str) -> None:
         if self._stop_asked_at is None:

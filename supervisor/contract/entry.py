@@ -50,6 +50,8 @@ def hold_standard_descriptors() -> None:
 
 
 def accept_signals() -> None:
-    """Lift the signal mask that the launching thread left on us, Ctrl-C excepted: that one is the consumer's alone."""
+    """Lift the signal mask that the launching thread left on us. Ctrl-C and the end of the terminal, which reach the whole
+    process group, are the consumer's alone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

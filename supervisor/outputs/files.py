@@ -8,6 +8,7 @@ open another: whatever the order in which the files take turns, most of those th
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import resource
 import select
@@ -16,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import randrange
 from typing import Final
+
+logger = logging.getLogger("wsadapter.runner")
 
 _ENOUGH: Final = 256 * 1024
 _LEAST_FILES: Final = 64
@@ -122,8 +125,10 @@ def _open_to_append(path: str) -> int:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     flags = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
     kind = _kind_of(path)
+    if kind is not None and stat.S_ISFIFO(kind):
+        return _open_named_pipe(path, flags | os.O_WRONLY)
     if kind is not None and not stat.S_ISREG(kind):
-        return os.open(path, flags | os.O_WRONLY)  # a named pipe or a device: nothing in it to look at
+        return os.open(path, flags | os.O_WRONLY)  # a device: nothing in it to look at
     fd = os.open(path, flags | os.O_RDWR, 0o666)
     try:
         size = os.fstat(fd).st_size
@@ -132,6 +137,19 @@ def _open_to_append(path: str) -> int:
     except OSError:
         os.close(fd)
         raise
+    return fd
+
+
+def _open_named_pipe(path: str, flags: int) -> int:
+    """Waits for a reader, and says so."""
+    try:
+        fd = os.open(path, flags | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        logger.warning("the output %s is a named pipe that nobody reads yet: waiting for a reader", path)
+        return os.open(path, flags)
+    os.set_blocking(fd, True)
     return fd
 
 

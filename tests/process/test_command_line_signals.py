@@ -11,13 +11,23 @@ import signal
 import subprocess
 import sys
 import termios
+import time
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
-from tests.support.command_line import PATIENCE, Running, environment, write_config
+from tests.support.command_line import PATIENCE, Running, environment, write_config, wsadapter
+from tests.support.trees import lives
 from tests.support.waiting import wait_until
+from wsadapter.console.hang_ups import TOGETHER
 from wsadapter.testing import Exchange
+
+
+def waiting_in(pipe: int) -> int:
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+
 
 TICKS = ['{"n":1}', '{"n":2}']
 
@@ -119,6 +129,80 @@ def test_a_closing_terminal_means_stop(tmp_path: Path) -> None:
             assert running.wait() == 0
         wait_until(lambda: ex.closes == {1: 1000}, 10)
     assert any("the terminal was closed" in line for line in running.log)
+
+
+def test_a_hang_up_long_after_the_terminal_has_gone_is_a_reload(tmp_path: Path) -> None:
+    terminal, ours = pty.openpty()
+    with Exchange(messages=TICKS) as ex:
+        config = write_config(tmp_path / "a.toml", {"a": ex.url})
+
+        def control_it() -> None:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+        in_the_background = ["sh", "-mc", '"$0" -m wsadapter.supervise "$@" & wait', sys.executable]
+        settings: dict[str, Any] = {"stdin": ours, "start_new_session": True, "preexec_fn": control_it}
+        with Running(tmp_path, str(config), program=in_the_background, **settings) as running:
+            os.close(ours)
+            running.wait_until(lambda: len(running.messages("a")) == 2)
+            runner = psutil.Process(json.loads(wsadapter(tmp_path, "status", "--json").stdout)["pid"])
+            assert os.getpgid(runner.pid) != os.getpgid(running.process.pid)
+            os.close(terminal)
+            time.sleep(TOGETHER + 2.0)  # what comes earlier may be the terminal's own
+            runner.send_signal(signal.SIGHUP)
+            running.wait_for_log("reloaded")
+            runner.terminate()
+            wait_until(lambda: not lives(runner), PATIENCE)
+    assert not any("the terminal was closed" in line for line in running.log)
+
+
+def test_with_nohup_a_hang_up_reloads_and_the_end_of_the_terminal_changes_nothing(tmp_path: Path) -> None:
+    terminal, ours = pty.openpty()
+    with Exchange(messages=TICKS) as ex:
+        config = write_config(tmp_path / "a.toml", {"a": ex.url})
+
+        def control_it() -> None:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+        with Running(tmp_path, str(config), stdin=ours, start_new_session=True, preexec_fn=control_it) as running:
+            os.close(ours)
+            running.wait_until(lambda: len(running.messages("a")) == 2)
+            running.process.send_signal(signal.SIGHUP)
+            running.wait_for_log("reloaded")
+            os.close(terminal)
+            running.wait_for_log("that changes nothing")
+            assert ex.connections == 1
+            assert running.stop() == 0
+
+
+def test_a_stop_is_not_held_up_for_ever_by_a_named_pipe_without_a_reader(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with Exchange(messages=TICKS) as ex:
+        config = write_config(tmp_path / "a.toml", {"a": ex.url}, output=str(tmp_path / "pipe"))
+        with Running(tmp_path, str(config)) as running:
+            ex.wait_connections(1)
+            running.wait_for_log("waiting for a reader")
+            assert running.stop() == 0
+        wait_until(lambda: ex.closes == {1: 1000}, 10)
+    assert any("the stop waits for the output" in line for line in running.log)
+
+
+def test_a_stop_is_not_held_up_for_ever_by_a_full_pipe(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    with Exchange(messages=["x" * 500_000]) as ex:
+        config = write_config(tmp_path / "a.toml", {"a": ex.url})
+        command = [sys.executable, "-m", "wsadapter.supervise", str(config)]
+        with subprocess.Popen(command, env=environment(tmp_path), stdout=write, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                wait_until(lambda: waiting_in(read) > 16_384, PATIENCE)
+                process.terminate()
+                _, log = process.communicate(timeout=PATIENCE)
+            finally:
+                process.kill()
+                os.close(read)
+                os.close(write)
+    assert process.returncode == 5, log
+    assert "the stop waits for the output standard output" in log
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="a new pid namespace needs root and unshare")

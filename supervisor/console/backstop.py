@@ -1,0 +1,67 @@
+"""A stop that the output holds up: a named pipe without a reader, a full pipe. It is told, and has an end.
+
+The main thread is in the kernel then, and can't be called back. So another thread looks at how long it has been there.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import Final
+
+logger = logging.getLogger("wsadapter.runner")
+
+PATIENCE: Final = 8.0
+"""Seconds after the stop that the output may take nothing."""
+_INTERVAL: Final = 0.2
+_SOON: Final = 1.0
+"""Seconds after which it is told what is waited for."""
+
+
+class Backstop:
+    """Watches one thread's calls of the output, once a stop is wanted. The other methods are for any thread."""
+
+    def __init__(self, output: str, give_up: Callable[[], None]) -> None:
+        """`output`: what it is called in the log. `give_up` is called at most once, in a thread of its own, when the output has
+        taken nothing for too long."""
+        self._output = output
+        self._give_up = give_up
+        self._since: float | None = None
+        self._stop_at: float | None = None
+        self._over = threading.Event()
+
+    def begin(self) -> None:
+        """The output is called."""
+        self._since = monotonic()
+
+    def end(self) -> None:
+        """It has returned."""
+        self._since = None
+
+    def stop_wanted(self) -> None:
+        """From now on no call may take for ever. A second time does nothing."""
+        if self._stop_at is None:
+            self._stop_at = monotonic()
+            threading.Thread(target=self._run, name="wsadapter-backstop", daemon=True).start()
+
+    def over(self) -> None:
+        """The output is closed: nothing is watched any more."""
+        self._over.set()
+
+    def blocked_for(self, now: float) -> float:
+        """Seconds since the stop that the present call has taken; 0: there is none."""
+        since, stop_at = self._since, self._stop_at
+        return 0.0 if since is None or stop_at is None else now - max(since, stop_at)
+
+    def _run(self) -> None:
+        told = False
+        while not self._over.wait(_INTERVAL):
+            blocked = self.blocked_for(monotonic())
+            if blocked >= _SOON and not told:
+                told = True
+                logger.warning("the stop waits for the output %s, which nobody reads: %g s at most", self._output, PATIENCE)
+            if blocked >= PATIENCE:
+                self._give_up()
+                return
