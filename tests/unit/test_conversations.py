@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parent.parent / "support" / "conversations"
 _KNOWN = {
     "name", "source", "why", "guess", "subscribe", "login", "settings", "signature", "welcome", "answers", "sends", "binary",
     "wait", "streams", "delivered", "rejected", "gaps", "stalled", "notices", "down", "sent", "subscribed", "never_sent",
-    "reconnects", "errors",
+    "reconnects", "errors", "unsubscribe", "farewells",
 }  # fmt: skip
 
 
@@ -57,3 +57,6 @@ def test_what_must_come_out_comes_out(case: dict[str, Any]) -> None:
         assert text in out.sent
     for text in case.get("never_sent", ()):
         assert not any(text in sent for sent in out.sent), out.sent
+    if "unsubscribe" in case:
+        assert out.farewells == case["farewells"]
+        assert out.of("log", "text") == []

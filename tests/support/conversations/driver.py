@@ -43,6 +43,8 @@ class Outcome:
     sent: list[str] = field(default_factory=list)
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     down: Reason | None = None
+    farewells: list[str] = field(default_factory=list)
+    """What was sent from the moment on at which streams were not wanted any more."""
 
     def of(self, event: str, key: str) -> list[Any]:
         """What the reports of this kind say."""
@@ -84,6 +86,11 @@ class Conversation:
             else:
                 self._say(what)
         self._until(self.now + self._case.get("wait", 0.0))
+        if gone := self._case.get("unsubscribe"):
+            sent = len(self.out.sent)
+            self._carry_out(self.session.unsubscribe(gone, self.now))
+            self._until_quiet()
+            self.out.farewells = self.out.sent[sent:]
         return self.out
 
     def _until_quiet(self) -> None:
