@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from wsadapter.contract.commands import Assignment
-from wsadapter.contract.dialect.templates import BadStream, sign
+from wsadapter.contract.dialect.templates import BadStream, sign, signs
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.hooks import HookError, load_function, words
 from wsadapter.contract.reasons import Reason
@@ -88,7 +88,7 @@ def load_hooks(assignment: Assignment) -> Hooks:
     login = (assignment.dialect or {}).get("login", {}) if endpoint.login else {}
     needed = {
         "before_connect": assignment.resume is None,
-        "sign": any("$sign" in login.get(key, "") for key in ("frame", "subscribe")),
+        "sign": bool(login) and signs(assignment.dialect or {}),
         "renew": bool(login.get("renew_after")),
         "decode": True,
     }
@@ -97,7 +97,7 @@ def load_hooks(assignment: Assignment) -> Hooks:
         for key, wanted in needed.items() if wanted and names.get(key)
     }  # fmt: skip
     if needed["sign"] and "sign" not in found:
-        raise HookError("the dialect's [login] has a \"$sign\", and there is no hook `sign`; name one in [hooks]")
+        raise HookError('the dialect has frames with "$sign", and there is no hook `sign`; name one in [hooks]')
     return Hooks(_attempt(assignment), **found)
 
 
@@ -193,9 +193,11 @@ class HookThread:
         attempt, hook = self._hooks.attempt, self._hooks.sign
         assert hook is not None
         try:
-            signature = hook(
-                Signing(endpoint=attempt.endpoint, login=attempt.login, frame=frame, now=time.time(), token=attempt.token)
-            )
+            signing = Signing(
+                endpoint=attempt.endpoint, url=attempt.url, login=attempt.login, frame=frame, now=time.time(),
+                token=attempt.token, transfer=attempt.transfer,
+            )  # fmt: skip
+            signature = hook(signing)
             complete = sign(frame, signature)
             orjson.dumps(complete)
         except SystemExit as wish:

@@ -55,26 +55,16 @@ class LoginRefused(HookFailure):
     """The keys are wrong, or not allowed to do this."""
 
 
+def _no_requests(_method: str, url: str, _headers: Mapping[str, str], _body: bytes) -> bytes:
+    raise HookFailure(f"{url.partition('?')[0]} can't be asked: there is no endpoint to ask for")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """One attempt to connect. Immutable: `before_connect` gives back another one, made by `changed`."""
+class _Asking:
+    """What may ask the exchange over HTTP."""
 
-    endpoint: str
-    """Its name."""
-    url: str = field(repr=False)
-    headers: Mapping[str, str] = field(repr=False)
-    environment: str
-    """ "live" or "test"."""
-    login: Mapping[str, str] = field(repr=False)
-    """The endpoint's [login]; empty for public streams."""
-    token: Any = field(default=None, repr=False)
-    """What `before_connect` keeps for `sign` and `renew`, such as a listen key: anything JSON can say."""
-    transfer: Callable[[str, str, Mapping[str, str], bytes], bytes] = field(repr=False)
+    transfer: Callable[[str, str, Mapping[str, str], bytes], bytes] = field(default=_no_requests, repr=False)
     """See `fetch`."""
-
-    def changed(self, **fields: Any) -> Attempt:
-        """With another `url`, `headers` or `token`."""
-        return replace(self, **fields)
 
     def fetch(self, url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None, body: bytes = b"") -> bytes:
         """An HTTP(S) request over the endpoint's proxy or from its `bind`, with its TLS settings (but the pin, which is
@@ -93,10 +83,32 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Signing:
+class Attempt(_Asking):
+    """One attempt to connect. Immutable: `before_connect` gives back another one, made by `changed`."""
+
+    endpoint: str
+    """Its name."""
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    environment: str
+    """ "live" or "test"."""
+    login: Mapping[str, str] = field(repr=False)
+    """The endpoint's [login]; empty for public streams."""
+    token: Any = field(default=None, repr=False)
+    """What `before_connect` keeps for `sign` and `renew`, such as a listen key: anything JSON can say."""
+
+    def changed(self, **fields: Any) -> Attempt:
+        """With another `url`, `headers` or `token`."""
+        return replace(self, **fields)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signing(_Asking):
     """A frame to be signed."""
 
     endpoint: str
+    url: str = field(default="", repr=False)
+    """Of the connection, as `before_connect` left it; an owner that goes on with a connection has the endpoint's."""
     login: Mapping[str, str] = field(repr=False)
     frame: Mapping[str, Any] = field(repr=False)
     """Filled in but for "$sign": its ids, its times and the exchange's challenge are those that will be sent."""

@@ -139,8 +139,12 @@ class Login:
         """What every frame that subscribes has besides, "$sign" not filled in."""
         return self._filled(self._fields) if self._fields else {}
 
+    def words(self) -> dict[str, Any]:
+        """What the placeholders of [login] but "$sign" stand for in a frame; none where the endpoint has no login."""
+        return {**self._words, "$challenge": self.challenge} if self.used else {}
+
     def _filled(self, template: str, number: int = 0) -> Any:
-        return fill_in(template, number=number, wall=self._wall(), words={**self._words, "$challenge": self.challenge})
+        return fill_in(template, number=number, wall=self._wall(), words=self.words())
 
     def start(self, now: float, since: float | None = None) -> Iterator[LoginStep]:
         """Frames may be sent. `since`: a predecessor on this connection has been logged in since then."""

@@ -10,18 +10,38 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import orjson
 
 from wsadapter.contract.dialect.paths import look_up
-from wsadapter.contract.dialect.templates import BadStream, fill, fill_in, is_signed, merge, stream_name
+from wsadapter.contract.dialect.templates import BadStream, fill, fill_in, is_signed, merge, needs_login, stream_name
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.worker.subscription_life import State
 
 ACK_TIMEOUT: Final = 10.0
 _MOST_NUMBERS: Final = 1 << 14
 """Numbers of frames that are remembered, for answers that come late or twice."""
+
+
+class Credentials(Protocol):
+    """What the endpoint's [login] adds to frames."""
+
+    def fields(self) -> Mapping[str, Any]:
+        """What every frame that subscribes has besides, "$sign" not filled in."""
+
+    def words(self) -> Mapping[str, Any]:
+        """What the placeholders of [login] but "$sign" stand for; empty: the endpoint has no login."""
+
+
+class _NoLogin:
+    def fields(self) -> Mapping[str, Any]:
+        return {}
+
+    words = fields
+
+
+NO_LOGIN: Final = _NoLogin()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +135,11 @@ class Frames:
     """Makes the frames of one connection, and remembers which number belongs to which. Not thread-safe."""
 
     def __init__(
-        self, dialect: Mapping[str, Any], *, number: int, wall: Callable[[], float], login: Callable[[], Mapping[str, Any]],
-        pace: float, channel_of: Mapping[str, int | str],
+        self, dialect: Mapping[str, Any], *, number: int, wall: Callable[[], float], login: Credentials, pace: float,
+        channel_of: Mapping[str, int | str],
     ) -> None:  # fmt: skip
         """See `Subscriptions`. `channel_of`: what the exchange calls a stream, by the stream's name; it grows."""
+        self._dialect = dialect
         self.settings: Mapping[str, Any] = dialect.get("subscribe", {})
         general = {key: value for key, value in self.settings.items() if key != "kind"}
         kinds = [_Kind({**general, **kind}, kind["streams"]) for kind in self.settings.get("kind", [])]
@@ -252,10 +273,13 @@ class Frames:
         first = next(iter(lives.values()))[0].life.name
         settings = self._kinds[self.kind_of(first)].settings
         template = settings["frame" if self.replaces else question.template]
-        words = {"$channel": self._channel_of.get(first)}
+        private, words = needs_login(template, self._dialect), self._login.words()
+        if private and not words:
+            raise BadStream("needs a login, and the endpoint has no [login]")
+        words = {**words, "$channel": self._channel_of.get(first)}
         self._number += 1
         content = fill_in(template, list(question.forms.values()), self._number, self._wall(), words)
-        if fields := self._login():
+        if fields := self._login.fields():
             content = merge(content, fields)
         self._remember(question)
         question.numbers.append(self._number)
@@ -265,7 +289,7 @@ class Frames:
         question.postponed = False
         self._sent_at = max(now, self._sent_at + self._pace)
         question.deadline = self._sent_at + self.timeout
-        return Unsigned(content) if fields and is_signed(content) else orjson.dumps(content)
+        return Unsigned(content) if (fields or private) and is_signed(content) else orjson.dumps(content)
 
 
 def _with_entries(stream: Any, path: str, entries: list[Any]) -> Any:

@@ -94,7 +94,7 @@ class Session:
             challenge=assignment.challenge,
         )  # fmt: skip
         self._subscriptions = Subscriptions(
-            assignment.dialect, number=number, channels=assignment.channels, login=self._login.fields,
+            assignment.dialect, number=number, channels=assignment.channels, login=self._login,
             pace=assignment.endpoint.limits.pace, live_timeout=assignment.endpoint.watchdog.live_timeout,
         )  # fmt: skip
         self._unsigned: deque[tuple[bool, Mapping[str, Any]]] = deque()

@@ -26,7 +26,7 @@ from wsadapter.worker.answers import Rules, Says
 from wsadapter.worker.asking import GRACE, Asking, Step
 from wsadapter.worker.attribution import whose
 from wsadapter.worker.lives import HAD, Lives
-from wsadapter.worker.questions import Frames, Life, Question, Unit, make_life
+from wsadapter.worker.questions import NO_LOGIN, Credentials, Frames, Life, Question, Unit, make_life
 from wsadapter.worker.subscription_life import Event, State
 from wsadapter.worker.verdicts import MOST_TRIES, Verdicts, log
 
@@ -60,15 +60,15 @@ class Subscriptions:
         number: int = 0,
         wall: Callable[[], float] = time.time,
         channels: Mapping[str, Subscription] = MappingProxyType({}),
-        login: Callable[[], Mapping[str, Any]] = dict,
+        login: Credentials = NO_LOGIN,
         pace: float = 0.0,
         live_timeout: float = 0.0,
     ) -> None:
         """`dialect` as in dialects/README.md, already checked; None: streams are frames of their own. `number`: above all that
         predecessors on the same connection gave their frames, for answers to those may still come. `wall`: the wall clock.
-        `channels`: what the peer had said to the predecessors, see there. `login`: fields of every frame besides
-        its template's. `pace`: seconds from one frame to the next, so that the time for an answer begins when its frame's turn
-        has come. `live_timeout`: seconds from a yes to the first message; 0: none is waited for."""
+        `channels`: what the peer had said to the predecessors, see there. `login`: what frames have besides the templates'.
+        `pace`: seconds from one frame to the next, so that the time for an answer begins when its frame's turn has come.
+        `live_timeout`: seconds from a yes to the first message; 0: none is waited for."""
         dialect = dialect or {}
         self.channels: dict[str, Subscription] = dict(channels)
         """What stands for a stream on this connection, as text, by what acks said."""

@@ -23,6 +23,7 @@ from wsadapter.config.files import read_file
 from wsadapter.config.interpolate import EXPANDED, anchor_value, expand_value, places_with_references
 from wsadapter.config.quantities import show_duration, show_size
 from wsadapter.config.schema import ENDPOINT, Mismatch, Setting, assemble, convert, got, unknown_key
+from wsadapter.contract.dialect.templates import is_private, signs, stream_name
 from wsadapter.contract.endpoint import SECTIONS, Endpoint, Subscription
 from wsadapter.contract.errors import ConfigError, Problem
 
@@ -445,9 +446,11 @@ def _check_login(endpoint: Endpoint, dialect: Dialect | None) -> Iterator[_Findi
         for word in endpoint.login:
             if word not in needs and not endpoint.hooks:
                 yield _Finding(("login",), unknown_key(word, needs), f".{word}")
+    elif private := [stream for stream in endpoint.subscribe if is_private(stream, dialect)]:
+        yield _Finding(("subscribe", "login"), f'{stream_name(private[0])} can be had with [login] only, by the dialect "{name}"')
     hooks = {**dialect.get("hooks", {}), **endpoint.hooks}
-    if endpoint.login and not hooks.get("sign") and "$sign" in str(dialect.get("login", {})):
-        yield _Finding(("hooks",), f'the dialect "{name}" has a "$sign" in its [login]: name a hook `sign`')
+    if endpoint.login and not hooks.get("sign") and signs(dialect):
+        yield _Finding(("hooks",), f'the dialect "{name}" has frames with "$sign": name a hook `sign`')
     if endpoint.tls.holder and hooks.get("before_connect"):
         message = "not together with a hook before_connect: the holder connects before the owner can ask for a URL"
         yield _Finding(("tls.holder", "hooks"), message)

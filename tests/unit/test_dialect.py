@@ -15,7 +15,7 @@ import pytest
 
 from wsadapter.config.dialect import apply_dialect, bundled, check_dialect, dialect_urls, load_dialect
 from wsadapter.contract.dialect.templates import stream_name
-from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.endpoint import Endpoint, Heartbeat
 from wsadapter.contract.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -468,6 +468,60 @@ def test_answers_and_texts_that_are_no_json(text: str, expected: list[str], tmp_
     assert problems(SOUND + text, tmp_path) == expected
 
 
+LOGIN = "[login]\nneeds = ['key']\nchallenge = '{\"c\":1}'\n[login.answer]\nmatch = { c = '*' }\nvalue = 'c'\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ('{"s":"$stream","by":"$key","is":"$challenge","so":"$sign"}', []),
+        ('{"s":"$stream","by":"$secret","is":"$challenge"}', ["subscribe.kind[0].frame: unknown placeholder $secret in \"$secret\""]),
+        ('{"s":"$stream","by":"key $key","is":"$challenge"}', [
+            'subscribe.kind[0].frame: $key can\'t be a part of a text: expected it as the whole of "key $key"',
+        ]),
+        ('{"user":"$sign","is":"$challenge"}', [f"{ONE_FORM}, got none of them".replace("frame", "kind[0].frame")]),
+    ],
+)  # fmt: skip
+def test_frames_of_a_kind_may_have_what_a_login_has(kind: str, expected: list[str], tmp_path: Path) -> None:
+    text = f"{SOUND}[[subscribe.kind]]\nstreams = ['user.*']\nframe = '{kind}'\n{LOGIN}"
+    assert problems(text, tmp_path) == expected
+
+
+def test_without_a_login_and_in_other_frames_there_is_nothing_of_it(tmp_path: Path) -> None:
+    text = SOUND.replace('"$streams"', '"$streams","by":"$key"')
+    assert problems(text, tmp_path) == ['subscribe.frame: unknown placeholder $key in "$key"']
+    kind = "[[subscribe.kind]]\nstreams = ['user']\nframe = '{\"s\":\"$stream\",\"by\":\"$sign\"}'\n"
+    assert problems(SOUND + kind, tmp_path) == ['subscribe.kind[0].frame: unknown placeholder $sign in "$sign"']
+
+
+@pytest.mark.parametrize(
+    ("streams", "expected"),
+    [
+        ("['user']", []),
+        ("['user', 'users']", [f"{ONE_FORM}, got none of them".replace("frame", "kind[0].frame")]),
+        ("['user*']", [f"{ONE_FORM}, got none of them".replace("frame", "kind[0].frame")]),
+    ],
+)
+def test_a_frame_that_can_be_for_one_stream_only_need_not_name_it(streams: str, expected: list[str], tmp_path: Path) -> None:
+    text = f"{SOUND}[[subscribe.kind]]\nstreams = {streams}\nframe = '{{\"listen\":1}}'\n"
+    assert problems(text, tmp_path) == expected
+
+
+def test_who_logs_in_may_have_other_heartbeats(tmp_path: Path) -> None:
+    rest = "[heartbeat]\nkind = 'none'\nserver_interval = 5.0\n[login]\nneeds = ['key']\nframe = '1'\n[login.heartbeat]\n"
+    (tmp_path / "mine.toml").write_text(f"{SOUND}{rest}kind = 'none'\nserver_interval = 20.0\n")
+    dialect = load_dialect(str(tmp_path / "mine.toml"))
+    assert apply_dialect(Endpoint("x"), dialect).heartbeat.server_interval == 5.0
+    private = apply_dialect(Endpoint("x", login={"key": "K"}), dialect).heartbeat
+    assert (private.kind, private.server_interval) == ("none", 20.0)
+    own = apply_dialect(Endpoint("x", login={"key": "K"}, heartbeat=Heartbeat(server_interval=7.0)), dialect).heartbeat
+    assert own.server_interval == 7.0
+    assert problems(f"{SOUND}{rest}kind = 'json'\nevery = 1", tmp_path) == [
+        'login.heartbeat.every: unknown key; known: interval, kind, payload, reply, server_interval, server_missed, timeout, when',
+        'login.heartbeat.payload: expected what to send: heartbeat.kind is "json"',
+    ]
+
+
 def test_a_challenge_has_an_answer_and_a_use(tmp_path: Path) -> None:
     login = "[login]\nneeds = ['key']\nchallenge = '{\"c\":\"$key\"}'\nsubscribe = '{\"o\":\"$challenge\",\"$sign\":\"*\"}'\n"
     answer = "[login.answer]\nmatch = { event = 'challenge' }\nvalue = 'message'\n"
@@ -476,7 +530,8 @@ def test_a_challenge_has_an_answer_and_a_use(tmp_path: Path) -> None:
     assert problems(SOUND + login.replace("$challenge", "x") + "[login.answer]\nmatch = 1", tmp_path) == [
         "login.answer.match: expected a table of path = value, got 1",
         "login.answer.value: this key is required",
-        'login.challenge: expected "$challenge" in frame or subscribe: without it the answer is of no use',
+        'login.challenge: expected "$challenge" in frame or subscribe, or in a frame of [[subscribe.kind]]: without it the answer '
+        "is of no use",
     ]
     assert problems(SOUND + login.replace('"c":"$key"', '"c":"$challenge$sign"') + answer, tmp_path) == [
         'login.challenge: unknown placeholder $challenge in "$challenge$sign"',

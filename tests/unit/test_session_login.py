@@ -127,3 +127,50 @@ def test_while_nothing_is_read_no_subscription_is_given_up() -> None:
     session.resume(52.0)
     assert session.tick(55.9) == []
     assert sent(session.tick(56.0)) == [{"sub": ["a"], "n": 3}]
+
+
+PRIVATE: dict[str, Any] = {
+    "subscribe": {
+        "frame": '{"sub":"$stream"}',
+        "kind": [
+            {
+                "streams": ["mine.*"], "frame": '{"sub":"$stream","by":"$key","of":"$challenge","so":"$sign"}',
+                "unsubscribe": '{"unsub":"$stream","by":"$key"}',
+            },
+            {"streams": ["all"], "frame": '{"listen":true,"$sign":"*"}'},
+        ],
+    },
+    "ack": [{"match": {"ok": "*"}, "stream": "ok"}],
+    "login": {
+        "needs": ["key"], "challenge": '{"who":"$key"}', "answer": {"match": {"prove": "*"}, "value": "prove"},
+    },
+}  # fmt: skip
+
+
+def test_frames_of_a_kind_carry_what_the_login_knows_and_the_others_do_not() -> None:
+    session, actions = started(PRIVATE)
+    session.subscribe(["mine.1", "all"], 0.5)
+    assert sent(actions) == [{"who": "K"}]
+    actions = received(session, server_frame(TEXT, b'{"prove":"C"}'))
+    assert sent(actions) == [{"sub": "a"}]
+    unsigned = [action.frame for action in actions if isinstance(action, Sign)]
+    assert unsigned == [{"sub": "mine.1", "by": "K", "of": "C", "so": "$sign"}, {"listen": True, "$sign": "*"}]
+    assert sent(session.signed({**unsigned[0], "so": "S"}, 1.5)) == [{**unsigned[0], "so": "S"}]
+    assert sent(session.signed({"listen": True, "s": "S"}, 1.5)) == [{"listen": True, "s": "S"}]
+    received(session, server_frame(TEXT, b'{"ok":"mine.1"}'))
+    assert sent(session.unsubscribe(["mine.1"], 2.0)) == [{"unsub": "mine.1", "by": "K"}]
+
+
+def test_what_only_a_login_can_have_is_rejected_without_one() -> None:
+    endpoint = Endpoint("x", url="ws://x/", heartbeat=Heartbeat(kind="none"))
+    session = Session(Assignment(endpoint=endpoint, epoch=1, url="ws://x/", wanted=("mine.1", "a"), dialect=PRIVATE), salt=1)
+    actions = session.start({}, 0.0)
+    assert sent(actions) == [{"sub": "a"}]
+    (rejected,) = [action.report.fields for action in actions if isinstance(action, Say) and action.report.event == "rejected"]
+    assert rejected == {"stream": "mine.1", "error": "needs a login, and the endpoint has no [login]"}
+
+
+def test_a_stream_is_no_signature_whatever_it_is_called() -> None:
+    session, _ = started(PRIVATE)
+    received(session, server_frame(TEXT, b'{"prove":"C"}'))
+    assert sent(session.subscribe(["$sign"], 2.0)) == [{"sub": "$sign"}]

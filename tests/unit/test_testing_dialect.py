@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.conversation import DIALECTS, Client, invented, said
+from tests.support.conversation import DIALECTS, Client, invented, opened, said
 from tests.support.markets import MARKETS
 from wsadapter.contract.dialect.paths import look_up, matches
 from wsadapter.contract.dialect.templates import fill, fill_in, sign
@@ -367,6 +367,23 @@ def test_logins_are_answered_and_may_be_required() -> None:
     gate = Client("gate", Orders(login_required=True))
     assert gate.says(signed)[0] == Note("log in first")
     assert Open('{"channel":"spot.orders","payload":["X"]}') in gate.says({**signed, "auth": {"KEY": "k"}})
+
+
+def test_frames_of_a_kind_may_be_signed_and_one_may_be_for_one_stream_only() -> None:
+    client = Client(invented("""
+        subscribe = { frame = '{"sub":"$stream"}', kind = [
+            { streams = ["mine.*"], frame = '{"sub":"$stream","by":"$key","so":"$sign"}' },
+            { streams = ["all"], frame = '{"listen":true,"$sign":"*"}', unsubscribe = '{"listen":false}' },
+        ] }
+        ack = [{ match = { ok = "*" }, stream = "ok" }]
+        login = { needs = ["key"] }
+    """), Orders(login_required=True))
+    assert client.says({"sub": "a"})[0] == Note("log in first")
+    assert isinstance(client.says({"sub": "mine.1"})[0], Unknown)
+    assert opened(client.says({"sub": "mine.1", "by": "K", "so": "S"})) == ["mine.1"]
+    steps = client.says({"listen": True, "key": "K", "sig": "S"})
+    assert (opened(steps), said(steps)) == (["all"], [{"ok": "all"}])
+    assert [step for step in client.says({"listen": False}) if isinstance(step, Shut)] == [Shut("all")]
 
 
 @pytest.mark.parametrize("name", [name for name, dialect in DIALECTS.items() if "login" in dialect])

@@ -122,6 +122,8 @@ def apply_dialect(endpoint: Endpoint, dialect: Mapping[str, Any] | None, *, give
     filled: dict[str, Any] = {}
     for table, section in SECTION_OF.items():
         own, theirs = _own(endpoint, section, given), _theirs(dialect, table)
+        if section == "heartbeat" and endpoint.login and "heartbeat" in dialect.get("login", {}):
+            theirs = _theirs(dialect["login"], table)
         if section == "heartbeat" and "kind" in own and endpoint.heartbeat.kind != theirs.get("kind", Heartbeat().kind):
             own |= {"payload", "reply"}
         if section == "watchdog" and "max_age" in own:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from wsadapter.config import values
 from wsadapter.config.dialect import shapes, subscribing
 from wsadapter.config.dialect.frames import check_frame
-from wsadapter.config.dialect.login import check_login
+from wsadapter.config.dialect.login import check_challenge, check_login
 from wsadapter.config.dialect.shapes import Check
 from wsadapter.config.dialect.tables import Found, check_keys, check_list, each_table
 from wsadapter.config.schema import ENDPOINT, Mismatch, convert, got, unknown_key
@@ -59,6 +59,7 @@ def _check_together(data: Mapping[str, Any], stem: str) -> Found:
     if isinstance(hooks, Mapping) and isinstance(packing, Mapping) and "decode" in hooks:
         for key in sorted(_UNPACKED & packing.keys()):
             yield f"payload.{key}", "has no meaning with hooks.decode, which takes its place"
+    yield from check_challenge(data)
     yield from subscribing.check_templates(data)
     yield from subscribing.check_sources(data)
 
@@ -146,6 +147,12 @@ def _check_snapshot(tables: Any) -> Found:
     yield from ((where, "expected contains or match, or both") for where, table in each_table("snapshot", tables) if not table)
 
 
+def _check_login(table: Any) -> Found:
+    yield from check_login(table)
+    if isinstance(table, Mapping) and "heartbeat" in table:
+        yield from ((f"login.{where}", message) for where, message in _check_heartbeat(table["heartbeat"]))
+
+
 def _check_heartbeat(table: Any) -> Found:
     yield from _check_section("heartbeat", table, ("interval", "timeout", "server_missed"))
     if isinstance(table, Mapping):
@@ -228,7 +235,7 @@ _CHECKS: Final[Mapping[str, Callable[[Any], Found]]] = {
     "payload": _check_payload,
     "ready": _check_ready,
     "on_up": _check_on_up,
-    "login": check_login,
+    "login": _check_login,
     "subscribe": subscribing.check_subscribe,
     "ack": subscribing.check_acks,
     "already": partial(subscribing.check_refusals, "already"),

@@ -22,10 +22,13 @@ OURS: Final = ("$id", "$id_text", "$time", "$time_ms")
 """What the owner can always fill in."""
 
 
-def check_subscribing(template: str, *, single: bool, bound: bool, replaces: bool = False) -> Iterator[str]:
+def check_subscribing(
+    template: str, *, known: Collection[str] = OURS, single: bool = True, bound: bool = False, replaces: bool = False,
+    alone: bool = False,
+) -> Iterator[str]:  # fmt: skip
     """A frame that names streams: `single`, one of them; `replaces`: all of the connection; `bound`: "$channel" stands for
-    what an ack gave it."""
-    known = (*OURS, "$channel") if bound else OURS
+    what an ack gave it; `alone`: there is only one stream that it can be for, so that it may name none."""
+    known = (*known, "$channel") if bound else known
     forms: set[str] = set()
     frame = _parsed(template)
     if isinstance(frame, _NotJson):
@@ -41,6 +44,8 @@ def check_subscribing(template: str, *, single: bool, bound: bool, replaces: boo
     if not forms and (paths := paths_of(template)):
         forms.add(_COMPOSED)
         yield from (wrong for path in paths if path and (wrong := values.field_path(path)))
+    if not forms and alone:
+        return
     if len(forms) != 1:
         found = " and ".join(sorted(forms)) or "none of them"
         yield f"expected exactly one of {_STREAMS}, {_SPLICED}, {_STREAM}, {_FIELDS} and {_COMPOSED}, got {found}"
@@ -101,5 +106,9 @@ def _placeholder(text: str, known: Collection[str], *, answers: bool) -> tuple[s
         return _SPLICED, f"{_SPLICED} stands for the items of an array: expected it as an item of one"
     if answers and _PATH.fullmatch(text):
         return "", ""
-    unknown = [found for found in _PLACEHOLDER.findall(text) if found not in known]
-    return "", f"unknown placeholder {unknown[0]} in {got(text)}" if unknown else ""
+    for found in _PLACEHOLDER.findall(text):
+        if found not in known:
+            return "", f"unknown placeholder {found} in {got(text)}"
+        if found not in OURS and found != text:
+            return "", f"{found} can't be a part of a text: expected it as the whole of {got(text)}"
+    return "", ""

@@ -5,17 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from wsadapter.config.dialect import shapes
-from wsadapter.config.dialect.frames import check_subscribing
+from wsadapter.config.dialect.frames import OURS, check_subscribing
+from wsadapter.config.dialect.login import known_to_login
 from wsadapter.config.dialect.shapes import Check
 from wsadapter.config.dialect.tables import Found, check_keys, check_list, checked_elsewhere, each_table
 from wsadapter.config.schema import got
 from wsadapter.config.toml_text import as_toml
-from wsadapter.contract.dialect.templates import BadStream, fill_in, stream_name
+from wsadapter.contract.dialect.templates import BadStream, fill_in, only_stream, stream_name
 from wsadapter.contract.endpoint import Subscription
 
 _MEANT: Final[Mapping[str, Check]] = {
@@ -62,18 +63,22 @@ def check_templates(data: Mapping[str, Any]) -> Found:
         return
     bound = any("channel" in ack for _, ack in each_table("ack", data.get("ack")))
     frames = {key: table.get(key) for key in ("frame", "unsubscribe", "per_frame")}
-    yield from _check_templates("subscribe", frames, bound=bound, replaces="replaces" in table)
+    yield from _check_templates("subscribe", frames, OURS, bound=bound, replaces="replaces" in table)
+    known = known_to_login(data.get("login"))
     for where, kind in each_table("subscribe.kind", table.get("kind")):
-        yield from _check_templates(where, {**frames, **kind}, bound=bound)
+        yield from _check_templates(where, {**frames, **kind}, known, bound=bound)
 
 
-def _check_templates(where: str, table: Mapping[str, Any], *, bound: bool, replaces: bool = False) -> Found:
-    single = not replaces and table.get("per_frame") in (None, 1)
+def _check_templates(
+    where: str, table: Mapping[str, Any], known: Collection[str], *, bound: bool, replaces: bool = False
+) -> Found:
+    single, alone = not replaces and table.get("per_frame") in (None, 1), only_stream(table) is not None
     for key in ("frame", "unsubscribe"):
         template = table.get(key)
         if isinstance(template, str) and template:
-            for message in check_subscribing(template, single=single, bound=bound and key == "unsubscribe", replaces=replaces):
-                yield f"{where}.{key}", message
+            channel = bound and key == "unsubscribe"
+            found = check_subscribing(template, known=known, single=single, bound=channel, replaces=replaces, alone=alone)
+            yield from ((f"{where}.{key}", message) for message in found)
 
 
 def check_example(data: Mapping[str, Any]) -> Found:

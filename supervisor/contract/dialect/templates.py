@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -16,6 +17,7 @@ from wsadapter.contract.endpoint import Subscription
 _OUR_NUMBER = re.compile(r"(\d+)$")
 _OURS = re.compile(r"\$(?:id_text|id|time_ms|time)")
 _ELSEWHERE = re.compile(r"\$(?:stream|channel)")
+_GLOB = re.compile(r"[*?\[]")
 IN_BRACES = re.compile(r"\{([^{}]*)\}")
 """A path into the stream, in a text of a frame that subscribes."""
 
@@ -94,6 +96,34 @@ def _part(stream: Subscription, path: str) -> Any:
     if found is MISSING:
         raise BadStream(f"must have {path!r} for this dialect")
     return found
+
+
+def signs(dialect: Mapping[str, Any]) -> bool:
+    """Whether an endpoint that logs in needs the hook `sign`."""
+    tables = [dialect.get("login", {}), *dialect.get("subscribe", {}).get("kind", [])]
+    return any("$sign" in table.get(key, "") for table in tables for key in ("frame", "subscribe", "unsubscribe"))
+
+
+def only_stream(kind: Mapping[str, Any]) -> str | None:
+    """The one stream that a table of [[subscribe.kind]] is for; None where it may be for several."""
+    streams = kind.get("streams")
+    if not isinstance(streams, list) or len(streams) != 1 or not isinstance(streams[0], str):
+        return None
+    return None if _GLOB.search(streams[0]) else streams[0]
+
+
+def needs_login(template: str, dialect: Mapping[str, Any]) -> bool:
+    """Whether a frame has a place for something that only an endpoint with a login has."""
+    words = ("sign", "challenge", *dialect.get("login", {}).get("needs", ()))
+    return any(f'"${word}"' in template for word in words)
+
+
+def is_private(stream: Subscription, dialect: Mapping[str, Any]) -> bool:
+    """Whether a stream is asked for by a frame of [[subscribe.kind]] that only an endpoint with a login can send."""
+    name = stream_name(stream)
+    kinds = dialect.get("subscribe", {}).get("kind", [])
+    kind = next((kind for kind in kinds if any(fnmatchcase(name, glob) for glob in kind["streams"])), None)
+    return kind is not None and needs_login(kind["frame"], dialect)
 
 
 def is_signed(frame: Any) -> bool:

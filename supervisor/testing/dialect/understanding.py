@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from wsadapter.contract.dialect.templates import needs_login, only_stream
 from wsadapter.contract.endpoint import Heartbeat, Subscription
 from wsadapter.testing.dialect.inverse import Asked, Template
 from wsadapter.testing.dialect.orders import name_of
@@ -32,7 +33,7 @@ class Understood(NamedTuple):
     meaning: Meaning
     asked: Asked = Asked()
     signed: bool = False
-    """It carries what `[login] subscribe` puts into each frame."""
+    """It carries what only a client with a login can say."""
     lists: bool = False
     """It has a list of streams, not one."""
     most: int = 0
@@ -56,6 +57,8 @@ class _Asking(NamedTuple):
     meaning: Meaning
     signed: bool
     most: int
+    only: str | None
+    """The stream that it is about, where it need not name one."""
 
 
 class Understanding:
@@ -82,7 +85,8 @@ class Understanding:
                     if text := kind.get(key):
                         template = Template(text, secrets, signature=signature, fields=keys)
                         most = 0 if settings.get("replaces") else kind.get("per_frame", 1)
-                        self._asking.append(_Asking(template, meaning, bool(signature), most))
+                        signed = bool(signature) or needs_login(text, dialect)
+                        self._asking.append(_Asking(template, meaning, signed, most, only_stream(kind)))
 
     def read(self, text: str, value: Any) -> Understood:
         """A client's text frame; `value` is it parsed, None where it is no JSON."""
@@ -97,8 +101,10 @@ class Understanding:
         return next(self._asked(value), Understood(Meaning.UNKNOWN))
 
     def _asked(self, value: Any) -> Iterator[Understood]:
-        for template, meaning, signed, most in self._asking:
+        for template, meaning, signed, most, only in self._asking:
             asked = template.read(value)
+            if asked and only and asked.streams is None and asked.channel is None:
+                asked.streams = [only]
             key = "frame" if meaning is Meaning.SUBSCRIBE else "unsubscribe"
             if asked and all(self._kind(stream).get(key) == template.text for stream in asked.streams or ()):
                 yield Understood(meaning, asked, signed, template.lists, most, template.text)
