@@ -36,6 +36,8 @@ class Signed(NamedTuple):
 
     frame: Mapping[str, Any]
     error: str = ""
+    passing: bool = False
+    """What the hook asked for over HTTP was refused for a reason other than the keys: it may be had later."""
 
 
 class Renewed(NamedTuple):
@@ -115,6 +117,10 @@ def _transfer(endpoint: Endpoint, method: str, url: str, headers: Mapping[str, s
     return transfer(endpoint, method, url, headers, body)
 
 
+def _refuses_keys(failure: HookFailure) -> bool:
+    return isinstance(failure, LoginRefused) or failure.status in _REFUSED
+
+
 def _reason(failure: HookFailure, attempt: Attempt) -> Reason:
     """The user's own failures may hold anything."""
     status = failure.status if isinstance(failure.status, int) and 100 <= failure.status <= 999 else None
@@ -122,7 +128,7 @@ def _reason(failure: HookFailure, attempt: Attempt) -> Reason:
     body = given.decode(errors="replace") if isinstance(given, bytes) else str(given)
     wait = failure.retry_after if isinstance(failure.retry_after, int | float) and isfinite(failure.retry_after) else None
     return Reason(
-        kind="login_failed" if isinstance(failure, LoginRefused) or status in _REFUSED else "connect_failed",
+        kind="login_failed" if _refuses_keys(failure) else "connect_failed",
         text=f"before_connect: {_words(failure, attempt)}", status=status,
         body=masked(body.encode(errors="replace").decode()[:_MOST_BODY], attempt.login.values()), retry_after=wait,
     )  # fmt: skip
@@ -205,7 +211,8 @@ class HookThread:
         except BadStream as error:
             return Signed(frame, str(error))
         except BaseException as error:  # noqa: BLE001  the user's function may raise anything
-            return Signed(frame, f"the hook sign: {_words(error, attempt)}")
+            passing = isinstance(error, HookFailure) and not _refuses_keys(error)
+            return Signed(frame, f"the hook sign: {_words(error, attempt)}", passing)
         return Signed(complete)
 
     def _renewed(self) -> Renewed:

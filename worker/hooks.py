@@ -26,8 +26,10 @@ receive loop: it must be quick (what is slow, or your own, is for the endpoint's
 it raises the connection is closed with 1007.
 
 A hook that refuses the keys raises `LoginRefused`; any other exception of `before_connect` is a failed connect, one of `sign` a
-failed login, and one of `renew` makes the owner ask for a new connection, with a new login, before this one goes. No value that
-a hook gets or gives is ever logged; the text of its exceptions is, with the words of [login] masked.
+failed login, and one of `renew` makes the owner ask for a new connection, with a new login, before this one goes. But after a
+`HookFailure` of `sign` for a frame that subscribes the frame is made anew after 1 s, then 2 s, six times, and then its streams
+are `Rejected`. No value that a hook gets or gives is ever logged; the text of its exceptions is, with the words of [login]
+masked.
 """
 
 from __future__ import annotations

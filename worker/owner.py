@@ -649,10 +649,10 @@ class Owner:
             match outcome:
                 case (error,):
                     self._carry_out(self._session.renewed(error, now), now)
-                case (frame, ""):
+                case (frame, "", _):
                     self._carry_out(self._session.signed(frame, now), now)
-                case (_, error):
-                    self._carry_out(self._session.not_signed(error, now), now)
+                case (_, error, passing):
+                    self._carry_out(self._session.not_signed(error, now, passing=passing), now)
 
     def _up(self, now: float) -> None:
         assert self._session is not None

@@ -49,6 +49,8 @@ class Unsigned:
     """A frame to be signed, and then sent."""
 
     frame: Mapping[str, Any]
+    question: Question
+    """What it asks."""
 
 
 @dataclass(slots=True, eq=False)
@@ -289,7 +291,7 @@ class Frames:
         question.postponed = False
         self._sent_at = max(now, self._sent_at + self._pace)
         question.deadline = self._sent_at + self.timeout
-        return Unsigned(content) if (fields or private) and is_signed(content) else orjson.dumps(content)
+        return Unsigned(content, question) if (fields or private) and is_signed(content) else orjson.dumps(content)
 
 
 def _with_entries(stream: Any, path: str, entries: list[Any]) -> Any:

@@ -53,7 +53,7 @@ from wsadapter.worker.heartbeat import Heartbeat
 from wsadapter.worker.login import LoggedIn, Login, LoginStep, Refused, ToRenew, ToSend, ToSign
 from wsadapter.worker.opening import Opening
 from wsadapter.worker.pace import Paces, Stall
-from wsadapter.worker.questions import Unsigned
+from wsadapter.worker.questions import Question, Unsigned
 from wsadapter.worker.reader import Batch, Control, Violation
 from wsadapter.worker.sieve import Sieve
 from wsadapter.worker.subscriptions import Subscriptions, without
@@ -97,8 +97,8 @@ class Session:
             assignment.dialect, number=number, channels=assignment.channels, login=self._login,
             pace=assignment.endpoint.limits.pace, live_timeout=assignment.endpoint.watchdog.live_timeout,
         )  # fmt: skip
-        self._unsigned: deque[tuple[bool, Mapping[str, Any]]] = deque()
-        """Each frame that is at the hook `sign`, and whether it is the login's."""
+        self._unsigned: deque[tuple[Question | None, Mapping[str, Any]]] = deque()
+        """Each frame that is at the hook `sign`, and what it asks; None: it is the login's."""
         self._opening = Opening(assignment.dialect, within=assignment.endpoint.timeouts.handshake)
         self._wanted: Sequence[Subscription] = assignment.wanted
         """What to ask for at the beginning."""
@@ -189,7 +189,7 @@ class Session:
         for step in steps if self.open else ():  # whatever the answer: it is being closed
             match step:
                 case ToSign(frame):
-                    self._unsigned.append((True, frame))
+                    self._unsigned.append((None, frame))
                     yield Sign(frame)
                 case ToSend(frame):
                     yield Send(encode_frame(TEXT, orjson.dumps(frame)), urgent=True)
@@ -216,18 +216,22 @@ class Session:
 
     def signed(self, frame: Mapping[str, Any], now: float) -> list[Action]:
         """The hook `sign` has filled this in: the frame of the first `Sign` that has got no answer yet."""
-        logs_in, unsigned = self._unsigned.popleft()
+        question, unsigned = self._unsigned.popleft()
         self._login.learn(unsigned, frame)
-        if logs_in:
+        if question is None:
             return list(self._login_steps(self._login.signed(frame, now), now))
         return [] if not self.open else [Send(encode_frame(TEXT, orjson.dumps(frame)))]
 
-    def not_signed(self, text: str, now: float) -> list[Action]:
-        """It raised, instead."""
-        logs_in, _ = self._unsigned.popleft()
-        if not logs_in:
-            return self._not_logged_in(text) if self.open else []
-        return list(self._login_steps([self._login.failed(text)], now))
+    def not_signed(self, text: str, now: float, *, passing: bool = False) -> list[Action]:
+        """It raised, instead. `passing`: a frame that subscribes may be signed later."""
+        question, _ = self._unsigned.popleft()
+        if question is None:
+            return list(self._login_steps([self._login.failed(text)], now))
+        if not self.open:
+            return []
+        if passing:
+            return list(self._asking(self._subscriptions.not_signed(question, self._login.without_secrets(text), now), now))
+        return self._not_logged_in(text)
 
     def renewed(self, text: str, now: float) -> list[Action]:
         """The hook `renew` has returned, or, with a `text`, raised."""
@@ -237,7 +241,7 @@ class Session:
         """Frames that subscribe, each with what the login adds to it, and what is reported of them."""
         for step in steps:
             if isinstance(step, Unsigned):
-                self._unsigned.append((False, step.frame))
+                self._unsigned.append((step.question, step.frame))
                 yield Sign(step.frame)
             elif isinstance(step, Report):
                 if step.event == "subscribed":

@@ -32,6 +32,8 @@ from wsadapter.worker.verdicts import MOST_TRIES, Verdicts, log
 
 _TO_LEAVE: Final = 5.0
 """Seconds for the answer to an `unsubscribe` that makes room for a fresh subscription."""
+_UNTIL_SIGNED: Final = 1.0
+"""Seconds until a frame that could not be signed is made anew; doubled each time."""
 
 
 def without(streams: Iterable[Subscription], gone: Iterable[Subscription]) -> tuple[Subscription, ...]:
@@ -332,6 +334,12 @@ class Subscriptions:
         self._answered = True
         steps = list(self._verdicts.act(answer, meant, now))
         return [*steps, *self._restored()], answer.rule.has_data(answer.value)
+
+    def not_signed(self, question: Question, error: str, now: float) -> list[Step]:
+        """A frame could not be signed for the moment: another one is made after a pause."""
+        units = list(question.unanswered)
+        steps = list(self._verdicts.put_off(question, units, error, _UNTIL_SIGNED, now)) if units else []
+        return [*steps, *self._restored()]
 
     def refusal(self, text: Text) -> str:
         """The text of an error, whatever it is about; empty where the message is none."""

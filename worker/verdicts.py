@@ -133,13 +133,17 @@ class Verdicts:
         questions = {id(question): question for question, _ in meant.units}
         for question in questions.values():
             units = [unit for other, unit in meant.units if other is question]
-            if question.pauses >= _MOST_PAUSES:
-                for unit in units:
-                    yield from self.no(question, unit, answer.error, now)
-                continue
-            for life in {id(unit.life): unit.life for unit in units}.values():
-                self._lives.move(life, Event.LATER)
-            self._asking.later(question, units, answer.rule.pause * 2**question.pauses, now)
+            yield from self.put_off(question, units, answer.error, answer.rule.pause, now)
+
+    def put_off(self, question: Question, units: Sequence[Unit], error: str, pause: float, now: float) -> Iterator[Step]:
+        """These are asked for again after the pause, longer each time; they are refused if that was often enough."""
+        if question.pauses >= _MOST_PAUSES:
+            for unit in units:
+                yield from self.no(question, unit, error, now)
+            return
+        for life in {id(unit.life): unit.life for unit in units}.values():
+            self._lives.move(life, Event.LATER)
+        self._asking.later(question, units, pause * 2**question.pauses, now)
 
     def _refused(self, answer: Answer, meant: Meant, now: float) -> Iterator[Step]:
         """A frame, or some of its streams, got an error: a no, or "already", which is a yes."""

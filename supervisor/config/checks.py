@@ -447,7 +447,8 @@ def _check_login(endpoint: Endpoint, dialect: Dialect | None) -> Iterator[_Findi
             if word not in needs and not endpoint.hooks:
                 yield _Finding(("login",), unknown_key(word, needs), f".{word}")
     elif private := [stream for stream in endpoint.subscribe if is_private(stream, dialect)]:
-        yield _Finding(("subscribe", "login"), f'{stream_name(private[0])} can be had with [login] only, by the dialect "{name}"')
+        message = f'{stream_name(private[0])} needs [login], says the dialect "{name}"'
+        yield _Finding(("subscribe", "login"), message)
     hooks = {**dialect.get("hooks", {}), **endpoint.hooks}
     if endpoint.login and not hooks.get("sign") and signs(dialect):
         yield _Finding(("hooks",), f'the dialect "{name}" has frames with "$sign": name a hook `sign`')

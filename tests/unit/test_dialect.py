@@ -475,7 +475,9 @@ LOGIN = "[login]\nneeds = ['key']\nchallenge = '{\"c\":1}'\n[login.answer]\nmatc
     ("kind", "expected"),
     [
         ('{"s":"$stream","by":"$key","is":"$challenge","so":"$sign"}', []),
-        ('{"s":"$stream","by":"$secret","is":"$challenge"}', ["subscribe.kind[0].frame: unknown placeholder $secret in \"$secret\""]),
+        ('{"s":"$stream","by":"$secret","is":"$challenge"}', [
+            'subscribe.kind[0].frame: unknown placeholder $secret in "$secret"',
+        ]),
         ('{"s":"$stream","by":"key $key","is":"$challenge"}', [
             'subscribe.kind[0].frame: $key can\'t be a part of a text: expected it as the whole of "key $key"',
         ]),
@@ -516,8 +518,8 @@ def test_who_logs_in_may_have_other_heartbeats(tmp_path: Path) -> None:
     assert (private.kind, private.server_interval) == ("none", 20.0)
     own = apply_dialect(Endpoint("x", login={"key": "K"}, heartbeat=Heartbeat(server_interval=7.0)), dialect).heartbeat
     assert own.server_interval == 7.0
-    assert problems(f"{SOUND}{rest}kind = 'json'\nevery = 1", tmp_path) == [
-        'login.heartbeat.every: unknown key; known: interval, kind, payload, reply, server_interval, server_missed, timeout, when',
+    assert problems(f"{SOUND}{rest}kind = 'json'\nintervall = 1", tmp_path) == [
+        'login.heartbeat.intervall: unknown key; did you mean "interval"?',
         'login.heartbeat.payload: expected what to send: heartbeat.kind is "json"',
     ]
 
@@ -530,8 +532,7 @@ def test_a_challenge_has_an_answer_and_a_use(tmp_path: Path) -> None:
     assert problems(SOUND + login.replace("$challenge", "x") + "[login.answer]\nmatch = 1", tmp_path) == [
         "login.answer.match: expected a table of path = value, got 1",
         "login.answer.value: this key is required",
-        'login.challenge: expected "$challenge" in frame or subscribe, or in a frame of [[subscribe.kind]]: without it the answer '
-        "is of no use",
+        'login.challenge: expected "$challenge" in frame, subscribe or [[subscribe.kind]]: without it the answer is of no use',
     ]
     assert problems(SOUND + login.replace('"c":"$key"', '"c":"$challenge$sign"') + answer, tmp_path) == [
         'login.challenge: unknown placeholder $challenge in "$challenge$sign"',

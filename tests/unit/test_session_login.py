@@ -174,3 +174,30 @@ def test_a_stream_is_no_signature_whatever_it_is_called() -> None:
     session, _ = started(PRIVATE)
     received(session, server_frame(TEXT, b'{"prove":"C"}'))
     assert sent(session.subscribe(["$sign"], 2.0)) == [{"sub": "$sign"}]
+
+
+def test_a_frame_that_can_not_be_signed_for_the_moment_is_made_anew_after_a_pause() -> None:
+    session, _ = started(PRIVATE)
+    received(session, server_frame(TEXT, b'{"prove":"C"}') + server_frame(TEXT, b'{"ok":"a"}'))
+    session.subscribe(["mine.1"], 2.0)
+    now, pauses = 2.0, []
+    for _ in range(6):
+        assert session.not_signed("HTTP 503", now, passing=True) == []
+        due = session.deadline()
+        assert due is not None
+        assert [action.frame["sub"] for action in session.tick(due) if isinstance(action, Sign)] == ["mine.1"]
+        pauses.append(due - now)
+        now = due
+    assert pauses == pytest.approx([1.0, 2.0, 4.0, 8.0, 16.0, 32.0])
+    (said,) = [action.report for action in session.not_signed("HTTP 503", now, passing=True) if isinstance(action, Say)]
+    assert (said.event, said.fields) == ("rejected", {"stream": "mine.1", "error": "HTTP 503"})
+    assert session.open
+
+
+def test_a_frame_whose_keys_are_refused_ends_the_connection() -> None:
+    session, _ = started(PRIVATE)
+    received(session, server_frame(TEXT, b'{"prove":"C"}'))
+    session.subscribe(["mine.1"], 2.0)
+    (_, leave) = session.not_signed("no such key", 2.5)
+    assert isinstance(leave, Leave)
+    assert (leave.reason.kind, leave.reason.text) == ("login_failed", "no such key")

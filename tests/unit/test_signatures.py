@@ -5,24 +5,34 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
 from wsadapter.worker.dialects.hooks import (
+    binance,
     binance_futures,
     bingx,
     bitfinex,
     bitget,
     bitmex,
+    bitstamp,
     bybit,
+    coinbase,
     coinbase_exchange,
     crypto_com,
     deribit,
     gate,
+    htx,
     kraken,
+    kraken_futures,
     kucoin,
     mexc,
     okx,
@@ -235,3 +245,142 @@ def test_krakens_token_stands_in_each_frame_and_a_wrong_key_is_a_refused_login()
     bad = Rest(b'{"error":["EAPI:Invalid key"]}')
     with pytest.raises(LoginRefused, match="EAPI:Invalid key"):
         kraken.before_connect(bad.attempt("wss://ws-auth.kraken.com/v2", login))
+
+
+def test_the_vector_in_the_documents_of_kraken_futures() -> None:
+    login = {"key": "KEY", "secret": "7zxMEF5p/Z8l2p2U7Ghv6x14Af+Fx+92tPgUdVQ748FOIrEoT9bgT+bTRfXc5pz8na+hL/QdrCVG7bh9KpT0eMTm"}
+    frame = {"event": "subscribe", "original_challenge": "c100b894-1729-464d-ace1-52dbce11db42", "signed_challenge": "$sign"}
+    made = kraken_futures.sign(Signing(endpoint="x", login=login, frame=frame, now=NOW))
+    assert made == "4JEpF3ix66GA2B+ooK128Ift4XQVtc137N9yeg4Kqsn9PI0Kpzbysl9M1IeCEdjg0zl00wkVqcsnG4bmnlMb3A=="
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({"symbol": "BTCUSDT", "side": "SELL", "quantity": "0.01000000", "price": "52000.00", "recvWindow": 100},
+         "aa1b5712c094bc4e57c05a1a5c1fd8d88dcd628338ea863fec7b88e59fe2db24"),
+        ({"symbol": "\uff11\uff12\uff13\uff14\uff15\uff16", "side": "BUY", "quantity": "1.00000000", "price": "0.10000000",
+          "recvWindow": 5000}, "b33892ae8e687c939f4468c6268ddd4c40ac1af18ad19a064864c47bae0752cd"),
+    ],
+)  # fmt: skip
+def test_the_vectors_in_binances_documents(params: dict[str, Any], expected: str) -> None:
+    key = "vmPUZE6mv9SD5VNHk4HlWFsOr6aKE2zvsw0MuIgwCIPy6utIco14y7Ju91duEh8A"
+    secret = "NhqPtmdSJYdKjVHjA7PZj4Mge3R5YNiP1e3UZjInClVN65XAbvqqM6A7H5fATj0j"
+    rest = {"type": "LIMIT", "timeInForce": "GTC", "timestamp": 1645423376532, "apiKey": key}
+    assert binance.signature(secret, {**params, **rest}) == expected
+
+
+def pem(key: Any, form: PrivateFormat = PrivateFormat.PKCS8, password: bytes = b"") -> str:
+    encryption = BestAvailableEncryption(password) if password else NoEncryption()
+    return str(key.private_bytes(Encoding.PEM, form, encryption).decode())
+
+
+def test_binance_signs_with_the_keys_that_are_in_pem() -> None:
+    text = f"apiKey=KEY&timestamp={int(NOW * 1000)}".encode()
+    own = ed25519.Ed25519PrivateKey.generate()
+    made = binance.sign(Signing(endpoint="x", login={"key": "KEY", "secret": pem(own)}, frame={}, now=NOW))
+    own.public_key().verify(base64.b64decode(made.pop("signature")), text)
+    assert made == {"apiKey": "KEY", "timestamp": 1_700_000_000_250}
+    large = rsa.generate_private_key(65537, 2048)
+    made = binance.sign(Signing(endpoint="x", login={"key": "KEY", "secret": pem(large)}, frame={}, now=NOW))
+    large.public_key().verify(base64.b64decode(made["signature"]), text, padding.PKCS1v15(), SHA256())
+
+
+@pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL])
+@pytest.mark.parametrize("line_end", ["\n", "\\n"])
+def test_coinbases_token_is_signed_with_either_form_of_a_key(form: PrivateFormat, line_end: str) -> None:
+    own = ec.generate_private_key(ec.SECP256R1())
+    login = {"key": "organizations/o/apiKeys/k", "secret": pem(own, form).replace("\n", line_end)}
+    token = coinbase.sign(Signing(endpoint="x", login=login, frame={}, now=NOW))
+    assert "=" not in token
+    header, claims, signature = (base64.urlsafe_b64decode(part + "==") for part in token.split("."))
+    nonce = json.loads(header)["nonce"]
+    assert json.loads(header) == {"alg": "ES256", "typ": "JWT", "kid": login["key"], "nonce": nonce}
+    assert json.loads(claims) == {"iss": "cdp", "sub": login["key"], "nbf": 1_700_000_000, "exp": 1_700_000_120}
+    r, s = int.from_bytes(signature[:32]), int.from_bytes(signature[32:])
+    text = token.rpartition(".")[0].encode()
+    own.public_key().verify(utils.encode_dss_signature(r, s), text, ec.ECDSA(SHA256()))
+    assert coinbase.sign(Signing(endpoint="x", login=login, frame={}, now=NOW)) != token
+
+
+@pytest.mark.parametrize(
+    ("secret", "error"),
+    [
+        ("c2VjcmV0", "no private key in PEM without a password"),
+        (pem(ec.generate_private_key(ec.SECP256R1()), password=b"pw"), "no private key in PEM without a password"),
+        (pem(ec.generate_private_key(ec.SECP384R1())), "not a private key on the curve P-256"),
+        (pem(ed25519.Ed25519PrivateKey.generate()), "not a private key on the curve P-256"),
+    ],
+)
+def test_a_key_that_coinbase_does_not_take_is_refused_without_a_word_of_it(secret: str, error: str) -> None:
+    with pytest.raises(LoginRefused, match=error) as refused:
+        coinbase.sign(Signing(endpoint="x", login={"key": "KEY", "secret": secret}, frame={}, now=NOW))
+    assert refused.value.__context__ is None or refused.value.__suppress_context__
+    assert not any(line in str(refused.value) for line in secret.splitlines())
+
+
+def test_a_key_that_binance_does_not_take_is_refused() -> None:
+    login = {"key": "KEY", "secret": pem(ec.generate_private_key(ec.SECP256R1()))}
+    with pytest.raises(LoginRefused, match="neither an Ed25519 nor an RSA private key"):
+        binance.sign(Signing(endpoint="x", login=login, frame={}, now=NOW))
+
+
+def test_without_the_package_for_keys_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.serialization", None)
+    login = {"key": "KEY", "secret": "-----BEGIN PRIVATE KEY-----"}
+    for hook, extra in ((coinbase, "coinbase"), (binance, "binance")):
+        with pytest.raises(LoginRefused, match=rf"needs the package cryptography: pip install wsadapter\[{extra}\]"):
+            hook.sign(Signing(endpoint="x", login=login, frame={}, now=NOW))
+    assert binance.sign(signing())["signature"] == sha("apiKey=KEY&timestamp=1700000000250").hex()
+
+
+@pytest.mark.parametrize(
+    ("sign", "url", "fields", "names"),
+    [
+        (htx.sign_spot, "wss://API.huobi.pro:443/ws/v2",
+         "accessKey=KEY&signatureMethod=HmacSHA256&signatureVersion=2.1&timestamp=",
+         {"accessKey", "authType", "signature", "signatureMethod", "signatureVersion", "timestamp"}),
+        (htx.sign_swap, "wss://api.hbdm.com/linear-swap-notification",
+         "AccessKeyId=KEY&SignatureMethod=HmacSHA256&SignatureVersion=2&Timestamp=",
+         {"AccessKeyId", "Signature", "SignatureMethod", "SignatureVersion", "Timestamp"}),
+    ],
+)  # fmt: skip
+def test_htx_signs_the_place_and_the_fields_by_name(sign: Any, url: str, fields: str, names: set[str]) -> None:
+    made = sign(Signing(endpoint="x", url=url, login=KEYS, frame={}, now=NOW))
+    assert made.keys() == names
+    place = url.lower().removeprefix("wss://").replace(":443", "")
+    text = "GET\n{}\n/{}\n{}2023-11-14T22%3A13%3A20".format(*place.split("/", 1), fields)
+    assert made.get("signature", made.get("Signature")) == b64(sha(text))
+
+
+def test_bitstamps_token_is_used_as_long_as_it_holds_and_then_asked_for_anew() -> None:
+    rest = Rest(b'{"valid_sec":60,"token":"T1","user_id":4848701}')
+    attempt = bitstamp.before_connect(rest.attempt("wss://ws.bitstamp.net", KEYS))
+    (method, url, headers, body) = rest.asked[0]
+    assert (method, url, body) == ("POST", "https://www.bitstamp.net/api/v2/websockets_token/", b"")
+    nonce, stamp = headers["X-Auth-Nonce"], headers["X-Auth-Timestamp"]
+    text = f"BITSTAMP KEYPOSTwww.bitstamp.net/api/v2/websockets_token/{nonce}{stamp}v2"
+    assert headers == {
+        "X-Auth": "BITSTAMP KEY", "X-Auth-Signature": sha(text).hex(), "X-Auth-Nonce": nonce, "X-Auth-Timestamp": stamp,
+        "X-Auth-Version": "v2",
+    }  # fmt: skip
+
+    def token(now: float) -> str:
+        own = Signing(endpoint="x", login=KEYS, frame={}, now=now, token=attempt.token, transfer=rest)
+        return bitstamp.sign(own)
+
+    made_at = int(stamp) / 1000
+    rest.answer = b'{"valid_sec":60,"token":"T2","user_id":4848701}'
+    assert [token(made_at), token(made_at + 45.0)] == ["T1", "T1"]
+    assert len(rest.asked) == 1
+    assert token(made_at + 55.0) == "T2"
+    assert rest.asked[1][2]["X-Auth-Nonce"] != nonce
+
+
+def test_what_bitstamp_says_instead_of_a_token_is_told_and_without_keys_nothing_is_asked() -> None:
+    refusal = Rest(b'{"status":"error","reason":"Invalid signature","code":"API0005"}')
+    with pytest.raises(HookFailure, match="no token: Invalid signature"):
+        bitstamp.before_connect(refusal.attempt("wss://ws.bitstamp.net", KEYS))
+    public = refusal.attempt("wss://ws.bitstamp.net", {})
+    assert bitstamp.before_connect(public) is public
+    assert len(refusal.asked) == 1

@@ -73,5 +73,5 @@ def check_challenge(data: Mapping[str, Any]) -> Found:
     kinds = subscribe.get("kind") if isinstance(subscribe, Mapping) else None
     tables = [login, *(kind for _, kind in each_table("subscribe.kind", kinds))]
     if not any("$challenge" in str(table.get(key)) for table in tables for key in ("frame", "subscribe")):
-        where = "frame or subscribe, or in a frame of [[subscribe.kind]]"
-        yield "login.challenge", f'expected "$challenge" in {where}: without it the answer is of no use'
+        places = "frame, subscribe or [[subscribe.kind]]"
+        yield "login.challenge", f'expected "$challenge" in {places}: without it the answer is of no use'

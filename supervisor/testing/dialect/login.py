@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from wsadapter.contract.dialect.templates import needs_login
 from wsadapter.testing.dialect.inverse import Asked
 from wsadapter.testing.dialect.orders import Orders
 from wsadapter.testing.dialect.speech import Speech
@@ -22,6 +23,8 @@ class Login:
         self._orders = orders
         self._rules = speech.dialect.get("login", {})
         self._challenge = challenge
+        self._by_kind = any(needs_login(kind["frame"], speech.dialect) for kind in speech.settings.get("kind", []))
+        """Whether only some streams need a login: their frames can't be said without one."""
         self._done = False
 
     def challenge(self, asked: Asked) -> Iterator[Step]:
@@ -54,4 +57,5 @@ class Login:
     def refuses(self, frame: Understood) -> str:
         """Why a client may not subscribe by this frame; empty: it may."""
         wrong = self.wrong_challenge(frame.asked)
-        return wrong or (_NO_LOGIN if self._orders.login_required and not (frame.signed or self._done) else "")
+        free = not self._orders.login_required or self._by_kind or frame.signed or self._done
+        return wrong or ("" if free else _NO_LOGIN)

@@ -16,7 +16,7 @@ from tests.support.rawserver import server_frame
 from wsadapter.config.dialect import apply_dialect, load_dialect
 from wsadapter.contract.commands import Assignment
 from wsadapter.contract.dialect.paths import MISSING, look_up, matches
-from wsadapter.contract.dialect.templates import stream_name
+from wsadapter.contract.dialect.templates import sign, stream_name
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.hooks import load_function
 from wsadapter.contract.reasons import Reason
@@ -24,6 +24,7 @@ from wsadapter.contract.record import ANSWER
 from wsadapter.worker.actions import Action, Deliver, Leave, Say, Send, Sign
 from wsadapter.worker.frames import BINARY, TEXT, apply_mask
 from wsadapter.worker.hook_thread import Decoding
+from wsadapter.worker.hooks import Signing
 from wsadapter.worker.reader import Reader
 from wsadapter.worker.session import Session
 from wsadapter.worker.split import split
@@ -32,6 +33,8 @@ from wsadapter.worker.unpack import Unpacker, Unpacks
 _WITHIN = re.compile(r"\$\.([A-Za-z0-9_.-]+?)\$")
 _MOST_TURNS = 10_000
 _HEX = "hex:"
+_WALL = 1_700_000_000.0
+"""When a case's frames are signed."""
 
 
 @dataclass
@@ -52,7 +55,8 @@ class Outcome:
 
 
 class Conversation:
-    """One connection. `login` fills the dialect's [login]; what it signs is a made-up table or text."""
+    """One connection. `login` fills the dialect's [login]; what it signs is a made-up table or text, or, with `hooks`, what the
+    dialect's own hook makes of it, to which `token` is given."""
 
     def __init__(self, case: Mapping[str, Any]) -> None:
         self._case = case
@@ -153,9 +157,12 @@ class Conversation:
                     self.out.down = reason
 
     def _signature(self, frame: Mapping[str, Any]) -> dict[str, Any]:
-        from wsadapter.contract.dialect.templates import sign
-
         signature = self._case.get("signature", {"sign": "made up"})
+        if self._case.get("hooks"):
+            hook = load_function(self.endpoint.hooks["sign"], (), "hooks.sign")
+            token = self._case.get("token")
+            login, url = self.endpoint.login, self.endpoint.urls[0]
+            signature = hook(Signing(endpoint="x", url=url, login=login, frame=frame, now=_WALL, token=token))
         signed: dict[str, Any] = sign(dict(frame), signature)
         return signed
 

@@ -1,0 +1,34 @@
+"""Coinbase Advanced Trade: a JSON Web Token in each frame,
+https://docs.cdp.coinbase.com/coinbase-app/advanced-trade-apis/websocket/websocket-authentication.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from typing import Any, Final
+
+import orjson
+
+from wsadapter.worker.dialects.hooks.keys import es256
+from wsadapter.worker.hooks import Signing
+
+_VALID: Final = 120
+"""Seconds: the longest that is allowed."""
+
+
+def sign(signing: Signing) -> str:
+    """Signed with ES256 (RFC 7515, RFC 7518), for no request in particular."""
+    key, now = signing.login["key"], int(signing.now)
+    header = {"alg": "ES256", "typ": "JWT", "kid": key, "nonce": secrets.token_hex()}
+    claims = {"iss": "cdp", "sub": key, "nbf": now, "exp": now + _VALID}
+    text = f"{_encoded(header)}.{_encoded(claims)}"
+    return f"{text}.{_base64url(es256(signing.login['secret'], text.encode(), extra='coinbase'))}"
+
+
+def _encoded(part: dict[str, Any]) -> str:
+    return _base64url(orjson.dumps(part))
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
