@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import os
@@ -18,8 +19,9 @@ from tests.support.feeds import DEADLINE, SOON, collect, events_of, is_event, is
 from tests.support.rest import Answer, Asked, Rest
 from tests.support.trees import command_line, tree_of
 from tests.support.waiting import wait_until
-from wsadapter import Down, Gap, Item, NotConnected, NotSent, Rejected, Restored, Up, capabilities
+from wsadapter import Down, Gap, Item, NotConnected, NotSent, Rejected, Restored, Subscribed, Up, capabilities
 from wsadapter.testing import Exchange
+from wsadapter.worker.dialects.hooks.kraken_futures import signature
 
 HOOKS = "tests.support.login_hooks:"
 SECRET = "n0-0ne-must-see-this"
@@ -451,3 +453,54 @@ def test_each_replica_logs_in(tmp_path: Path) -> None:
             items += collect(feed, lambda item: isinstance(item, Up) and item.live == 2)
             ex.wait_for(lambda: [next(iter(said)) for said in peer.heard].count("sub") == 2)
     assert [next(iter(said)) for said in peer.heard].count("login") == 2
+
+
+def test_private_feeds_of_kraken_futures_are_subscribed_with_the_signed_challenge() -> None:
+    items: list[Item] = []
+    secret = base64.b64encode(b"of the account").decode()
+    fills, ticker = {"feed": "fills"}, {"feed": "ticker", "product_ids": ["PF_XBTUSD"]}
+    messages = ['{"feed":"fills","fills":[{"seq":100}]}', '{"feed":"ticker","product_id":"PF_XBTUSD","bid":1}']
+    with Exchange(dialect="kraken_futures", messages=messages) as ex:
+        endpoint = ex.endpoint("x", subscribe=[fills, ticker], login={"key": "K", "secret": secret})
+        with to_the_end(items, endpoint, start_method="forkserver") as feed:
+            items += collect(feed, is_event(Restored, "x"))
+            if capabilities.custody():  # the next owner signs the same challenge
+                wait_until(lambda: feed.status()["endpoints"]["x"]["in_custody"], DEADLINE)
+                os.kill(pid_of(feed, "x"), signal.SIGKILL)
+                items += collect(feed, is_event(Up, "x", 2))
+            feed.subscribe("x", [{"feed": "balances"}])
+            ex.wait_received(lambda frame: b'"balances"' in frame.payload)
+        asked = [json.loads(frame.payload) for frame in ex.received if b"subscribe" in frame.payload]
+        assert ex.violations == []
+    (challenge,) = {frame["original_challenge"] for frame in asked if frame["feed"] != "ticker"}
+    signed = {"api_key": "K", "original_challenge": challenge, "signed_challenge": signature(secret, challenge)}
+    assert sorted(asked, key=lambda frame: str(frame["feed"])) == [
+        {"event": "subscribe", "feed": "balances", **signed}, {"event": "subscribe", **fills, **signed},
+        {"event": "subscribe", **ticker},
+    ]  # fmt: skip
+    assert any(b"fills" in message.data for message in messages_of(items, "x"))
+    assert secret not in repr(items)
+
+
+def test_private_channels_of_bitstamp_are_subscribed_with_a_token_that_is_asked_for_anew_when_it_is_old() -> None:
+    items: list[Item] = []
+    mine = [f"private-my_{what}_btcusd-1" for what in ("orders", "trades")]
+    answers = {1: Answer(b'{"token":"t1","valid_sec":60}'), 2: Answer(b"busy", 503), 3: Answer(b'{"token":"t3","valid_sec":1}')}
+    with Rest(lambda _: answers[len(rest.asked)]) as rest, Exchange(dialect="bitstamp") as ex:
+        endpoint = ex.endpoint(
+            "x", subscribe=["live_trades_btcusd", mine[0]], login=LOGIN, headers={"X-Rest": rest.url},
+            hooks={"before_connect": f"{HOOKS}bitstamp_at", "sign": f"{HOOKS}bitstamp_much_later"},
+        )  # fmt: skip
+        with to_the_end(items, endpoint, start_method="forkserver") as feed:
+            items += collect(feed, is_event(Restored, "x"))
+            feed.subscribe("x", mine[1:])
+            items += collect(feed, lambda item: isinstance(item, Subscribed) and item.stream == mine[1])
+        asked = [json.loads(frame.payload)["data"] for frame in ex.received if b":subscribe" in frame.payload]
+        assert ex.violations == []
+    assert asked == [
+        {"channel": "live_trades_btcusd"}, {"channel": mine[0], "auth": "t1"}, {"channel": mine[1], "auth": "t3"},
+    ]  # fmt: skip
+    assert [(one.method, one.path, one.headers["x-auth"]) for one in rest.asked] == [
+        ("POST", "/api/v2/websockets_token/", "BITSTAMP K"),
+    ] * 3  # fmt: skip
+    assert [down.reason.kind for down in events_of(items, "x", Down)] == ["stopped"]
