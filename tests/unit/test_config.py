@@ -250,6 +250,9 @@ def test_a_wrong_file_is_refused(text: str, expected: list[str]) -> None:
          ['heartbeat.reply: must be a JSON object, or a list of them, where heartbeat.kind is "json"']),
         ('environment = "test"', ['environment: only a dialect knows what "test" is; give the url instead']),
         ('dialect = "krakn"', ['dialect: no dialect is called "krakn"; did you mean "kraken"?']),
+        ('dialect = "kraken_futures"\nsubscribe = [{ feed = "heartbeat" }, { feed = "fills" }]', [
+            'subscribe: {"feed":"fills"} needs [login], says the dialect "kraken_futures"',
+        ]),
         ("replicas = 2", [f"replicas: {NO_IDENTITY}"]),
         ("replicas = 17", ["replicas: expected 1 to 16, got 17"]),
         ("replicas = 0", ["replicas: expected 1 to 16, got 0"]),
