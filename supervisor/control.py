@@ -212,8 +212,8 @@ class ControlServer:
 
     def _restart(self, client: _Client, request: dict[str, Any]) -> None:
         name = str(request.get("endpoint", ""))
-        logger.info("%s: restart, as asked through the control socket", name)
         ended = self._supervisor.begin_restart(name)
+        logger.info("%s: restart, as asked through the control socket", name)
         # Posted: the future ends in the midst of the endpoint's own bookkeeping.
         ended.add_done_callback(lambda future: self._reactor.post(partial(self._restarted, client, name, future)))
 

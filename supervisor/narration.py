@@ -30,7 +30,7 @@ class Narrator:
         logger.debug("%s/%d %s %s", self._name, epoch, stage, url)
 
     def budget(self, epoch: int, host: str, wait: float) -> None:
-        why = "it asked for that, or its connect budget is used up (limits.connects)"
+        why = "the host asked for a pause, or its connect budget is used up (limits.connects)"
         logger.info("%s/%d waits %.1f s with its next connect to %s: %s", self._name, epoch, wait, host, why)
 
     def up(self, epoch: int, url: str, peer: str, *, resumed: bool) -> None:
@@ -48,9 +48,9 @@ class Narrator:
 
     def restored(self, epoch: int, ok: int, failed: tuple[str, ...]) -> None:
         if failed:
-            logger.warning("%s/%d restored: %d subscriptions, failed: %s", self._name, epoch, ok, ", ".join(failed))
+            logger.warning("%s/%d restored: %s, failed: %s", self._name, epoch, _subscriptions(ok), ", ".join(failed))
         elif ok:
-            logger.info("%s/%d restored: %d subscriptions", self._name, epoch, ok)
+            logger.info("%s/%d restored: %s", self._name, epoch, _subscriptions(ok))
 
     def dropped(self, epoch: int, count: int, cause: str, text: str) -> None:
         logger.warning("%s/%d dropped: %d messages, %s%s", self._name, epoch, count, cause, f": {text}" if text else "")
@@ -88,6 +88,10 @@ class Narrator:
         if decision.verdict in (Verdict.FATAL, Verdict.STOP_SUPERVISOR, Verdict.COOL_DOWN):
             level = logging.ERROR
         logger.log(level, "%s; %s", text, _what_comes(decision, settings, resumes=resumes, follows=follows, waits=waits))
+
+
+def _subscriptions(count: int) -> str:
+    return "1 subscription" if count == 1 else f"{count} subscriptions"
 
 
 def _what_comes(decision: Decision, settings: Restart, *, resumes: bool, follows: bool, waits: bool) -> str:

@@ -213,7 +213,9 @@ class FakeFeed(FakeStream):
     nothing ever waits, and it is for one thread. An endpoint is up, but from a `Down` that was consumed to its next `Up`: then
     `send` raises `NotConnected`, and `request` raises `NotSent`.
 
-    What the code under test does is kept in `sent`, `requests`, `subscriptions`, `resubscribed` and `restarted`.
+    What the code under test does is kept in `sent`, `requests`, `subscriptions`, `resubscribed` and `restarted`: a list of
+    (endpoint, data), of (endpoint, id, data), a table endpoint = streams, a list of (endpoint, stream), one for each stream,
+    and a list of endpoints.
     """
 
     def __init__(

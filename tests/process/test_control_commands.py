@@ -147,6 +147,7 @@ def test_restart_says_what_stands_in_its_way(tmp_path: Path) -> None:
             assert late.returncode == 1
             assert "did not answer in time" in late.stderr
             assert running.stop() == 0
+    assert not any("karken" in line for line in running.log)  # nothing of that name was restarted
 
 
 def test_stop_returns_when_it_has_stopped_and_the_name_is_free(tmp_path: Path) -> None:
