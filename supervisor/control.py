@@ -36,6 +36,8 @@ _MAX_REQUEST: Final = 64 * 1024
 _MAX_UNREAD: Final = 4 * 1024 * 1024
 """Bytes of answers a client may leave unread before it is cut off."""
 _CHUNK: Final = 64 * 1024
+_BETWEEN: Final = 0.005
+"""Seconds between two commands of a client that does not wait for the answer."""
 _ACCEPTS_PER_TURN: Final = 16
 _ACCEPT_AGAIN: Final = 1.0
 """Seconds to wait where a client can't be accepted."""
@@ -158,19 +160,39 @@ class ControlServer:
             return True
         client.heard_at = monotonic()
         client.incoming += chunk
-        *lines, rest = client.incoming.split(b"\n")
-        client.incoming = bytearray(rest)
-        for line in lines:
-            if line.strip():
-                self._obey(client, bytes(line))
-                _check_unread(client)
-                if client not in self._clients:  # it is a takeover's: nothing more is a command
-                    return True
-        if len(rest) > _MAX_REQUEST:
+        return self._obey_next(client) and bool(chunk)
+
+    def _obey_next(self, client: _Client) -> bool:
+        """Its next line, if that is complete. A client that has more to say waits: what it asks for takes the reactor's time, and
+        all else comes between. False where nothing more is heard of it."""
+        line, end, rest = client.incoming.lstrip().partition(b"\n")
+        if not end:
+            client.incoming = line
+            if len(line) <= _MAX_REQUEST:
+                return True
             client.answer(_failure(f"a request may have {_MAX_REQUEST} bytes"))
             self._write(client)
             return False
-        return bool(chunk)
+        client.incoming = rest
+        self._obey(client, bytes(line))
+        _check_unread(client)
+        if rest and client in self._clients:  # a takeover's is not: nothing more is a command
+            client.waits = True
+            self._reactor.call_later(_BETWEEN, partial(self._go_on, client))
+        return True
+
+    def _go_on(self, client: _Client) -> None:
+        if client not in self._clients:
+            return
+        client.waits = False
+        try:
+            if self._obey_next(client):
+                if client in self._clients:
+                    self._write(client)
+            else:
+                self._drop(client)
+        except OSError:  # it is gone: nothing is lost but its answer
+            self._drop(client)
 
     def _write(self, client: _Client) -> None:
         while client.outgoing:
@@ -179,7 +201,8 @@ class ControlServer:
             except BlockingIOError:
                 break
         _check_unread(client)
-        self._reactor.modify(client.socket.fileno(), READ | (WRITE if client.outgoing else 0))
+        events = (0 if client.waits else READ) | (WRITE if client.outgoing else 0)
+        self._reactor.modify(client.socket.fileno(), events)
 
     def _drop(self, client: _Client) -> None:
         if client in self._clients:
@@ -250,6 +273,8 @@ class _Client:
         self.socket = peer
         self.incoming = bytearray()
         self.outgoing = bytearray()
+        self.waits = False
+        """It has said more than it was its turn for; nothing is read meanwhile."""
         self.heard_at = monotonic()
 
     def answer(self, said: dict[str, Any]) -> None:
