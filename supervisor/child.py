@@ -552,6 +552,10 @@ class OwnerChild:
         except CorruptRecord as error:
             self._reactor.unregister(fd)
             self.abort(Reason(kind="corrupt", text=str(error)))
+        except MemoryError:  # of this message: the others' are smaller
+            self._reactor.unregister(fd)
+            self._records = RecordReader()  # what it had of the message goes
+            self.abort(Reason(kind="overflow", text="the supervisor has no memory for its message: lower `max_message`"))
         return size
 
     def _drain(self) -> None:

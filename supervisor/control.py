@@ -36,7 +36,7 @@ _MAX_REQUEST: Final = 64 * 1024
 _MAX_UNREAD: Final = 4 * 1024 * 1024
 """Bytes of answers a client may leave unread before it is cut off."""
 _CHUNK: Final = 64 * 1024
-_BETWEEN: Final = 0.005
+_BETWEEN: Final = 0.001
 """Seconds between two commands of a client that does not wait for the answer."""
 _ACCEPTS_PER_TURN: Final = 16
 _ACCEPT_AGAIN: Final = 1.0
@@ -163,8 +163,8 @@ class ControlServer:
         return self._obey_next(client) and bool(chunk)
 
     def _obey_next(self, client: _Client) -> bool:
-        """Its next line, if that is complete. A client that has more to say waits: what it asks for takes the reactor's time, and
-        all else comes between. False where nothing more is heard of it."""
+        """Its next line, if that is complete. A client that has more to say waits: each command takes the time of all, and all
+        else comes between. False where nothing more is heard of it."""
         line, end, rest = client.incoming.lstrip().partition(b"\n")
         if not end:
             client.incoming = line

@@ -28,7 +28,7 @@ KINDS: dict[str, str] = {
     "corrupt": "what came through the pipe was not what an owner writes; the owner was killed",
     "memory_limit": "the owner grew over `watchdog.memory`",
     "recycled": "replaced as planned: `restart`, `watchdog.max_age`, a notice of the exchange, a changed configuration",
-    "overflow": 'the consumer was too slow and `buffer.overflow` is "disconnect"',
+    "overflow": 'the consumer was too slow and `buffer.overflow` is "disconnect", or there was no memory for a message',
     "config": "no retry can mend it: a decode hook that can't be imported, a file that is not there",
     "stopped": "stopped as asked",
     "supervisor_gone": "the supervisor died or closed the control socket; seen only by the peer, as close code 1001",

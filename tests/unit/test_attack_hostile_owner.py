@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -275,3 +276,28 @@ def test_an_owner_that_goes_on_with_another_connection_than_its_own_is_not_belie
     fields = {"headers": {}, "subprotocol": None, "resumed": not handed}
     say(office, managed, orjson.dumps({"event": "up", "fields": fields}))
     assert [reason.kind for reason in office.child.aborted] == ["corrupt"]
+
+
+def test_a_message_that_there_is_no_memory_for_ends_its_owner_alone(
+    office: FakeOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(size: int) -> None:
+        raise MemoryError
+
+    ours, theirs = os.pipe()
+    child = OwnerChild.__new__(OwnerChild)
+    child.state, child.listener, child._reactor, child._data_fd = State.KILLED, Deaf(), office.reactor, ours
+    child._records = records = RecordReader()
+    monkeypatch.setattr(records, "lone", fail)
+    office.reactor.register(ours, child._read_data)
+    try:
+        os.write(theirs, b"x" * 100)
+        child._read_data()
+        assert not office.reactor.is_registered(ours)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert child._verdict is not None
+    assert child._verdict.kind == "overflow"
+    assert "no memory" in child._verdict.text
+    assert child._records is not records  # what it had of the message is free
