@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, count, islice, repeat
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from wsadapter.contract.errors import WrongType
 from wsadapter.testing.frames import BINARY, TEXT, encode_frame, encode_message
@@ -54,8 +54,9 @@ class Source:
             raise ValueError('rate="real" needs a recording: only that has stamps')
         if not callable(messages) and loop and not messages:
             raise ValueError("loop=True needs at least one message")
-        if rate is not None and rate != "real" and rate < 0:
-            raise ValueError(f"rate is messages per second, not {rate}")
+        given: Any = rate
+        if given not in (None, "real") and (isinstance(given, str) or not given >= 0):
+            raise ValueError(f'rate is "real", None or messages per second, not {rate!r}')
         self._rate = rate
         self.paced = bool(rate)
         self._step = 1 / rate if rate and rate != "real" else 0.0

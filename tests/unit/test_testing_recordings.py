@@ -6,12 +6,14 @@ import gzip
 import json
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from wsadapter.contract import items
 from wsadapter.outputs.lines import batch_lines, event_line
 from wsadapter.testing import Exchange, Recording, big_message, bundled, load_recording
+from wsadapter.testing.feed import Source
 from wsadapter.testing.recording import Recorded, save_recording
 
 
@@ -168,3 +170,9 @@ def test_a_wrong_line_of_an_output_is_named(tmp_path: Path, line: bytes, problem
     with pytest.raises(ValueError, match=r"out\.jsonl:2: .*") as caught:
         load_recording(written(tmp_path, started(), line + b"\n"))
     assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize("rate", ["fast", "10", -1, float("nan")])
+def test_a_rate_that_is_none_is_refused_with_what_it_may_be(rate: Any) -> None:
+    with pytest.raises(ValueError, match='rate is "real", None or messages per second, not ' + repr(rate)):
+        Source(["a"], rate=rate, loop=False)
