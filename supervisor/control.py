@@ -26,7 +26,7 @@ import orjson
 from wsadapter.contract.errors import UnknownEndpoint, WsAdapterError
 from wsadapter.instance import Instance, connect, credentials_of
 from wsadapter.poller import READ, WRITE
-from wsadapter.reactor import Reactor
+from wsadapter.reactor import Reactor, Timer
 from wsadapter.status import Status
 
 logger = logging.getLogger("wsadapter.control")
@@ -41,6 +41,8 @@ _BETWEEN: Final = 0.001
 _ACCEPTS_PER_TURN: Final = 16
 _ACCEPT_AGAIN: Final = 1.0
 """Seconds to wait where a client can't be accepted."""
+_UPKEEP: Final = 5.0
+"""Seconds between looks at the runtime folder."""
 
 
 class ControlError(WsAdapterError):
@@ -92,7 +94,8 @@ class ControlServer:
             "stop": self._stop,
             "takeover": self._takeover,
         }
-        reactor.call(lambda: reactor.register(instance.listener.fileno(), self._accept))
+        self._upkeep: Timer | None = None
+        reactor.call(self._begin)
 
     def close(self) -> None:
         """Listen no more and forget all clients; those that wait for the end of a `stop` wait on until `dismiss`."""
@@ -104,28 +107,50 @@ class ControlServer:
             waiting.close()
         self._dismissed.clear()
 
+    def _begin(self) -> None:
+        for listener in self._listeners():
+            self._reactor.register(listener.fileno(), partial(self._accept, listener is self._instance.beacon))
+        self._upkeep = self._reactor.call_later(_UPKEEP, self._maintain)
+
+    def _maintain(self) -> None:
+        """What somebody has removed of the runtime folder is put back."""
+        for listener in self._listeners():
+            self._reactor.unregister(listener.fileno())
+        if (replaced := self._instance.restore()) is not None:
+            replaced.close()
+        self._begin()
+
+    def _listeners(self) -> list[socket.socket]:
+        return [listener for listener in (self._instance.listener, self._instance.beacon) if listener is not None]
+
     def _release(self) -> None:
-        self._reactor.unregister(self._instance.listener.fileno())
+        if self._upkeep is not None:
+            self._upkeep.cancel()
+        for listener in self._listeners():
+            self._reactor.unregister(listener.fileno())
         for client in list(self._clients):
             self._reactor.unregister(client.socket.fileno())
             self._dismissed.append(client.socket)
         self._clients.clear()
 
     def _listen(self) -> None:
-        if self._reactor.is_registered(self._instance.listener.fileno()):
-            self._reactor.modify(self._instance.listener.fileno(), READ)
+        for listener in self._listeners():
+            if self._reactor.is_registered(listener.fileno()):
+                self._reactor.modify(listener.fileno(), READ)
 
     # -- clients ---------------------------------------------------------------------------------------------------------
 
-    def _accept(self, _events: int) -> None:
+    def _accept(self, at_beacon: bool, _events: int) -> None:
+        listener = self._instance.beacon if at_beacon else self._instance.listener
+        assert listener is not None
         for _ in range(_ACCEPTS_PER_TURN):
             try:
-                peer, _ = self._instance.listener.accept()
+                peer, _ = listener.accept()
             except BlockingIOError:
                 return
             except OSError as error:  # no descriptors left, or the peer is gone already
                 logger.warning("control socket: %s; listening again in %g s", error, _ACCEPT_AGAIN)
-                self._reactor.modify(self._instance.listener.fileno(), 0)  # it stays readable: the loop would spin
+                self._reactor.modify(listener.fileno(), 0)  # it stays readable: the loop would spin
                 self._reactor.call_later(_ACCEPT_AGAIN, self._listen)
                 return
             self._welcome(peer)

@@ -1,19 +1,25 @@
 """One supervisor per name: a lock, and the address of its control socket.
 
 The lock is the kernel's (`flock`), so a dead supervisor's is free by itself. Where no folder can be written (a read-only root
-without /tmp) an abstract socket does both: two can't be bound to one name.
+without /tmp) an abstract socket does both: two can't be bound to one name. Beside a folder there is such a socket too, the
+beacon: a cleaner of temporary files may remove the folder, and the supervisor is found and alone even so, until it has put the
+folder back (`restore`).
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import hashlib
 import logging
 import os
 import socket
 import stat
 import struct
+import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, NamedTuple
@@ -103,6 +109,8 @@ class Instance:
         self.name = name
         self.listener = listener
         """The control socket, listening."""
+        self.beacon: socket.socket | None = None
+        """An abstract socket beside it, listening; None where the platform has none, or somebody else has the address."""
         self._lock = lock
         self._path = path
 
@@ -129,6 +137,11 @@ class Instance:
             holder = os.read(lock, 32).decode(errors="replace").strip()
             os.close(lock)
             raise AlreadyRunning(name, int(holder) if holder.isdigit() else None, str(lock_path)) from None
+        try:
+            beacon = _light(name, folder)
+        except AlreadyRunning:  # the lock was removed with its folder
+            os.close(lock)
+            raise
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         listener = socket.socket(socket.AF_UNIX)
@@ -139,10 +152,39 @@ class Instance:
         except OSError as error:
             listener.close()
             os.close(lock)
+            if beacon is not None:
+                beacon.close()
             raise UsageError(_unusable("control socket", path, error)) from error
         finally:
             os.umask(before)
-        return cls(name, _listening(listener), lock, path)
+        claim = cls(name, _listening(listener), lock, path)
+        claim.beacon = beacon
+        return claim
+
+    def restore(self) -> socket.socket | None:
+        """Put back what was removed of the folder, and the beacon. Gives the listener that was replaced, to be closed; None:
+        all was there, or it can't be put back now."""
+        if self._path is None or self._lock is None:
+            return None
+        folder, before = self._path.parent, self.listener
+        if self._path.exists() and self._path.with_suffix(".lock").exists():
+            with suppress(AlreadyRunning):  # the supervisor that this one has taken over has not ended yet
+                self.beacon = self.beacon or _light(self.name, folder)
+            return None
+        beacon, self.beacon = self.beacon, None
+        if beacon is not None:
+            beacon.close()
+        try:
+            if not _is_ours(folder):
+                return None
+            fresh = self._in_folder(self.name, folder)
+        except (AlreadyRunning, UsageError) as error:
+            logger.error("%s was removed and can't be put back: %s", folder, error)  # noqa: TRY400
+            return None
+        os.close(self._lock)
+        self.listener, self._lock, self.beacon = fresh.listener, fresh._lock, fresh.beacon
+        logger.warning("%s was removed: the lock and the control socket of %r are put back", folder, self.name)
+        return before
 
     @classmethod
     def _abstract(cls, name: str) -> Instance:
@@ -172,10 +214,16 @@ class Instance:
     def hand_over(self) -> None:
         """It is another process's now: forget it. The lock belongs to the open file, so it goes on."""
         self.listener.close()
+        self._put_out()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
         self._path = None
+
+    def _put_out(self) -> None:
+        if self.beacon is not None:
+            self.beacon.close()
+            self.beacon = None
 
     def describe(self) -> str:
         """Where the control socket is."""
@@ -184,6 +232,7 @@ class Instance:
     def release(self) -> None:
         """Let go of the name."""
         self.listener.close()
+        self._put_out()
         if self._path is not None:
             self._path.unlink(missing_ok=True)
         if self._lock is not None:
@@ -204,6 +253,46 @@ def _unusable(what: str, path: Path, error: OSError) -> str:
 
 def _abstract_address(name: str) -> str:
     return f"\0wsadapter-{os.getuid()}-{name}"
+
+
+def _beacon_address(name: str, folder: Path) -> str:
+    """By a digest of the folder: the address has a limit of 107 bytes."""
+    digest = hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:16]
+    return f"\0wsadapter-at-{os.getuid()}-{digest}-{name}"
+
+
+def _light(name: str, folder: Path) -> socket.socket | None:
+    """The beacon of a supervisor in that folder; None where there can be none. Raises `AlreadyRunning`."""
+    if sys.platform != "linux":
+        return None
+    address = _beacon_address(name, folder)
+    beacon = socket.socket(socket.AF_UNIX)
+    try:
+        beacon.bind(address)
+    except OSError as error:
+        beacon.close()
+        if error.errno != errno.EADDRINUSE:  # the name is too long
+            return None
+        pid = _pid_behind(address)
+        if pid == 0:
+            return None
+        raise AlreadyRunning(name, pid, f"abstract socket {address[1:]}") from None
+    return _listening(beacon)
+
+
+def _pid_behind(address: str) -> int | None:
+    """Of the supervisor that listens there; None where it takes no connection; 0: it is none of this user's, or it is in
+    another container, which shares our network but neither processes nor folders."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.setblocking(False)
+        try:
+            client.connect(address)
+        except BlockingIOError:  # its queue of clients is full
+            return None
+        except OSError:  # it has ended since
+            return 0
+        credentials = credentials_of(client)
+    return credentials[0] if credentials is not None and credentials[1] == os.getuid() else 0
 
 
 def _listening(listener: socket.socket) -> socket.socket:
@@ -227,7 +316,7 @@ def connect(name: str, runtime_dir: str = "") -> socket.socket | None:
         except OSError:  # not there, nobody behind it, not ours, too long: the next one
             client.close()
             continue
-        if runtime_dir or _is_believed(client):
+        if (runtime_dir and not address.startswith("\0")) or _is_believed(client):
             return client
         client.close()
     return None
@@ -248,6 +337,8 @@ def _addresses(name: str, runtime_dir: str) -> Iterator[str]:
     for folder in _searched(runtime_dir):
         if runtime_dir or not _distrust(folder):
             yield str(folder / f"{name}.sock")
+        if runtime_dir or not folder.exists() or not _distrust(folder):
+            yield _beacon_address(name, folder)
     yield _abstract_address(name)
 
 

@@ -13,8 +13,10 @@ from typing import Any
 import orjson
 import pytest
 
+from tests.support.waiting import wait_until
+from wsadapter import control
 from wsadapter.contract.errors import AlreadyRunning
-from wsadapter.control import ControlServer
+from wsadapter.control import ControlServer, ask
 from wsadapter.instance import Instance, connect
 from wsadapter.reactor import Reactor
 
@@ -164,3 +166,22 @@ def test_a_runtime_folder_that_somebody_else_prepared_is_passed_over(trap: str, 
         assert list(elsewhere.iterdir()) == []
     finally:
         instance.release()
+
+
+@pytest.mark.native
+def test_a_runtime_folder_that_was_removed_is_put_back_while_clients_are_answered(
+    instance: Instance, reactor: Reactor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "_UPKEEP", 0.1)
+    server = ControlServer(reactor, instance, Commanded())  # type: ignore[arg-type]
+    try:
+        for file in ("one.sock", "one.lock"):
+            (tmp_path / file).unlink()
+        assert ask("one", {"command": "status"}, runtime_dir=str(tmp_path))["ok"]
+        wait_until((tmp_path / "one.sock").exists, 5)
+        with client(tmp_path) as peer:
+            peer.sendall(b'{"command":"status"}\n')
+            assert answer(peer)["ok"]
+    finally:
+        server.close()
+        server.dismiss()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from wsadapter import instance
-from wsadapter.contract.errors import UsageError
+from wsadapter.contract.errors import AlreadyRunning, UsageError
 from wsadapter.instance import Instance, Place, connect, elsewhere, running, runtime_folder, search, why_distrusted
 
 NAME = f"test-{os.getpid()}"
@@ -172,3 +173,63 @@ def test_a_long_list_of_those_that_ran_is_cut() -> None:
     described = Place("/x", ("a",), tuple(f"n{number}" for number in range(20))).describe()
     assert described.startswith("/x: a, n0 (not running), ")
     assert described.endswith(", 12 more that do not run")
+
+
+@pytest.mark.native
+def test_one_whose_folder_was_removed_is_found_and_alone_and_puts_the_folder_back(tmp_path: Path) -> None:
+    claim = Instance.acquire(NAME)
+    try:
+        shutil.rmtree(tmp_path / "wsadapter")
+        reached(NAME)
+        with pytest.raises(AlreadyRunning, match=str(os.getpid())):
+            Instance.acquire(NAME)
+        shutil.rmtree(tmp_path / "wsadapter")
+        replaced = claim.restore()
+        assert replaced is not None
+        replaced.close()
+        assert claim.restore() is None
+        assert NAME in running()
+        with pytest.raises(AlreadyRunning, match=str(os.getpid())):
+            Instance.acquire(NAME)
+    finally:
+        claim.release()
+    assert connect(NAME) is None
+    Instance.acquire(NAME).release()
+
+
+def test_a_lock_file_that_was_removed_is_put_back(tmp_path: Path) -> None:
+    claim = Instance.acquire(NAME)
+    try:
+        lock = tmp_path / f"wsadapter/{NAME}.lock"
+        lock.unlink()
+        replaced = claim.restore()
+        assert replaced is not None
+        replaced.close()
+        assert lock.read_text() == f"{os.getpid()}\n"
+        reached(NAME)
+    finally:
+        claim.release()
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("stranger", [(0, os.getuid()), (1, os.getuid() + 1)], ids=["another-container", "another-user"])
+def test_a_stranger_at_the_address_of_the_beacon_keeps_nobody_out(
+    stranger: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(instance, "credentials_of", lambda _: stranger)
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(instance._beacon_address(NAME, tmp_path / "wsadapter"))
+        other.listen()
+        claim = Instance.acquire(NAME)
+        assert claim.beacon is None
+        other.close()
+        assert claim.restore() is None
+        assert claim.beacon is not None
+        claim.release()
+
+
+def reached(name: str) -> None:
+    """Somebody answers by that name."""
+    client = connect(name)
+    assert client is not None
+    client.close()
