@@ -16,6 +16,7 @@ from wsadapter.bridge import AsyncBridge
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.items import Answer, AnyEvent, Batch, Down, Item, Up
 from wsadapter.contract.public import Public
+from wsadapter.foreign_loops import running_loop
 from wsadapter.monitor import Monitor
 from wsadapter.payload import Payload
 from wsadapter.requests import Pending
@@ -116,7 +117,7 @@ class AsyncSupervisor(Public):
         await asyncio.to_thread(self._supervisor.stop)
 
     def _bridge(self) -> AsyncBridge:
-        return self._supervisor.reactor.bridge(asyncio.get_running_loop())
+        return self._supervisor.reactor.bridge(running_loop())
 
     async def _wait(self, future: Future[T]) -> T:
         await self._bridge().run_until(future.done)

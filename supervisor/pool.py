@@ -25,6 +25,7 @@ from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import DuplicateEndpoint, NotSent, OutcomeUnknown, RequestRejected, UsageError, WsAdapterError
 from wsadapter.contract.items import Answer, Down, Item, Up
 from wsadapter.contract.public import Public
+from wsadapter.foreign_loops import running_loop
 from wsadapter.inbox import RecentInbox
 from wsadapter.managed import ManagedEndpoint
 from wsadapter.payload import Payload
@@ -416,4 +417,4 @@ class AsyncPool(Public):
         await asyncio.to_thread(self._pool.stop)
 
     async def _run_until(self, done: Callable[[], bool]) -> None:
-        await self._pool.supervisor.reactor.bridge(asyncio.get_running_loop()).run_until(done)
+        await self._pool.supervisor.reactor.bridge(running_loop()).run_until(done)

@@ -22,6 +22,7 @@ from wsadapter.bridge import AsyncBridge
 from wsadapter.contract.errors import ConcurrentIteration, SupervisorStopped
 from wsadapter.contract.items import AnyEvent, Batch, Item
 from wsadapter.contract.public import Public
+from wsadapter.foreign_loops import running_loop
 from wsadapter.inbox import Inbox
 from wsadapter.reactor import Reactor
 
@@ -183,8 +184,9 @@ class _AsyncIteration:
     def _start(self) -> AsyncBridge:
         stream = self._stream
         stream._begin()
+        loop = running_loop()  # first: under another library there is no current task either
         stream._claim(id(self), asyncio.current_task())
-        return stream._reactor.bridge(asyncio.get_running_loop())
+        return stream._reactor.bridge(loop)
 
 
 def _is_active(consumer: Consumer) -> bool:

@@ -33,6 +33,7 @@ from wsadapter.contract.entry import hold_standard_descriptors
 from wsadapter.contract.errors import AllFatal, ConfigError, DuplicateEndpoint, SupervisorStopped, UsageError
 from wsadapter.contract.items import Answer, AnyEvent, Batch, ClockStep, Event, Item, Started
 from wsadapter.contract.public import Public
+from wsadapter.foreign_loops import check_not_patched
 from wsadapter.import_path import for_hooks
 from wsadapter.inbox import Inbox
 from wsadapter.instance import Instance, runtime_folder
@@ -108,6 +109,7 @@ class Supervisor(Public):
         `WrongType`.
         """
         capabilities.check_platform()
+        check_not_patched()
         if isinstance(runtime_dir, os.PathLike):  # what is neither text nor a path is judged with the other settings
             runtime_dir = os.fspath(runtime_dir)
         if isinstance(hook_folder, os.PathLike):
