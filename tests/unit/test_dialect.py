@@ -115,7 +115,7 @@ def test_an_unknown_name_gets_the_nearest_known_one() -> None:
         ]),
         ("$streams", "$stream", []),
         ("$streams", "$strems", [
-            'subscribe.frame: unknown placeholder $strems in "$strems"',
+            'subscribe.frame: unknown placeholder $strems in "$strems"; did you mean "$streams"?',
             f"{ONE_FORM}, got none of them",
         ]),
         ('"$streams"', '["$streams", "$stream"]', [f'{ONE_FORM}, got "$stream" and "$streams"']),
@@ -151,7 +151,8 @@ def test_what_is_wrong_is_told(old: str, new: str, expected: list[str], tmp_path
         ]),
         ("[[answer]]\ncontains = 'p'\nmatch = { ping = '*' }\nframe = '{\"pong\":\"$.ping\"}'", []),
         ("[[answer]]\nmatch = { ping = '*' }\nframe = '{\"pong\":\"$ping\"}'", [
-            "answer[0].contains: this key is required", 'answer[0].frame: unknown placeholder $ping in "$ping"',
+            "answer[0].contains: this key is required",
+            'answer[0].frame: unknown placeholder $ping in "$ping"; did you mean "$.ping"?',
         ]),
         ("[[notice]]\ncontains = 'n'", ["notice[0].match: this key is required"]),
         ("[[housekeeping]]\ncontains = 'n'\nmatch = { a = 1 }\nheartbeat = false", [
@@ -210,7 +211,7 @@ def test_login_names_its_words_and_its_answers(tmp_path: Path) -> None:
     assert problems(SOUND + login + "timeout = 0\n[[login.error]]\ntext = 'msg'", tmp_path) == [
         "login.timeout: expected seconds, more than 0, got 0",
         "login.error[0].match: this key is required",
-        'login.frame: unknown placeholder $key in "$key"',
+        'login.frame: unknown placeholder $key in "$key"; did you mean "$api_key"?',
         "login.subscribe: expected a JSON object, whose fields are put into the frames that subscribe",
     ]
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 from wsadapter.config import values
-from wsadapter.config.schema import got
+from wsadapter.config.schema import got, nearest
 from wsadapter.contract.dialect.templates import paths_of
 
 _PLACEHOLDER: Final = re.compile(r"\$[A-Za-z_]+")
@@ -28,7 +28,7 @@ def check_subscribing(
 ) -> Iterator[str]:  # fmt: skip
     """A frame that names streams: `single`, one of them; `replaces`: all of the connection; `bound`: "$channel" stands for
     what an ack gave it; `alone`: there is only one stream that it can be for, so that it may name none."""
-    known = (*known, "$channel") if bound else known
+    known = (*known, "$streams", "$stream", *(["$channel"] if bound else []))
     forms: set[str] = set()
     frame = _parsed(template)
     if isinstance(frame, _NotJson):
@@ -108,7 +108,8 @@ def _placeholder(text: str, known: Collection[str], *, answers: bool) -> tuple[s
         return "", ""
     for found in _PLACEHOLDER.findall(text):
         if found not in known:
-            return "", f"unknown placeholder {found} in {got(text)}"
+            near = f"$.{found[1:]}" if answers else nearest(found, known)
+            return "", f"unknown placeholder {found} in {got(text)}{f'; did you mean {json.dumps(near)}?' if near else ''}"
         if found not in OURS and found != text:
             return "", f"{found} can't be a part of a text: expected it as the whole of {got(text)}"
     return "", ""
