@@ -114,7 +114,7 @@ class Rules:
         ]
         farewells = any(rule.confirms and rule.is_farewell for rule in self._rules)
         for rule in self._rules:
-            if rule.confirms and farewells and not rule.whole_set:
+            if rule.confirms and farewells and not (rule.whole_set or rule.accepted):
                 rule.template = "unsubscribe" if rule.is_farewell else "frame"
         self._needles = tuple({rule.needle for rule in self._rules})
         self.confirm = any(rule.confirms for rule in self._rules)

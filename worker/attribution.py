@@ -78,11 +78,18 @@ def whose(
             return Meant(lives=others, late=True)
     if not pool:
         return Meant()
-    question = question or pool[0][0]
+    question = question or _listed(rule, value, pool) or pool[0][0]
     units = [(question, unit) for unit in question.unanswered]
-    if one_each and not answer.error:
+    if one_each and not answer.error and question.template == "frame":  # a farewell may be answered once for all
         units = units[:1]
     return Meant(units, sure=sure)
+
+
+def _listed(rule: Rule, value: Any, pool: Sequence[Open]) -> Question | None:
+    """The first question that has a stream of those that the answer lists as taken."""
+    taken = look_up(value, rule.accepted) if rule.accepted else None
+    listed = taken if isinstance(taken, list) else ()
+    return next((one for one, unit in pool if any(is_meant(unit.stream, other) for other in listed)), None)
 
 
 def _others(error: str, pool: Sequence[Open], lives: Mapping[str, Life]) -> list[Life]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ _KNOWN = {
     "wait", "streams", "delivered", "rejected", "gaps", "stalled", "notices", "down", "sent", "subscribed", "never_sent",
     "reconnects", "errors", "unsubscribe", "farewells", "hooks", "token",
 }  # fmt: skip
+
+
+def _without_clock(frame: str) -> str:
+    return re.sub(r'"(time|nonce)":\d+', r'"\1":0', frame)
 
 
 def cases() -> list[Any]:
@@ -58,5 +63,5 @@ def test_what_must_come_out_comes_out(case: dict[str, Any]) -> None:
     for text in case.get("never_sent", ()):
         assert not any(text in sent for sent in out.sent), out.sent
     if "unsubscribe" in case:
-        assert out.farewells == case["farewells"]
+        assert list(map(_without_clock, out.farewells)) == list(map(_without_clock, case["farewells"]))
         assert out.of("log", "text") == []
