@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.conversations.driver import Conversation, name_of
+from wsadapter.config.dialect import bundled, load_dialect
 
 FOLDER = Path(__file__).parent.parent / "support" / "conversations"
 _KNOWN = {
@@ -65,3 +66,11 @@ def test_what_must_come_out_comes_out(case: dict[str, Any]) -> None:
     if "unsubscribe" in case:
         assert list(map(_without_clock, out.farewells)) == list(map(_without_clock, case["farewells"]))
         assert out.of("log", "text") == []
+
+
+@pytest.mark.parametrize("name", sorted(bundled()))
+def test_of_each_dialect_that_can_there_is_a_case_that_unsubscribes(name: str) -> None:
+    subscribe = load_dialect(name)["subscribe"]
+    can = any(kind.get("unsubscribe") for kind in (subscribe, *subscribe.get("kind", ())))
+    mine = [case.values[0] for case in cases() if case.values[0]["dialect"] == name]
+    assert any("unsubscribe" in case for case in mine) or not can
