@@ -56,6 +56,7 @@ class Lives:
         for stream in confirmed:
             life = self.add(stream)
             for unit in life.units:
+                unit.told = stream_name(unit.stream) in rejected
                 unit.error = rejected.get(stream_name(unit.stream), "") or rejected.get(life.name, "")
                 unit.confirmed = not unit.error
             if all(unit.error for unit in life.units):

@@ -93,6 +93,8 @@ class Unit:
     confirmed: bool = False
     error: str = ""
     """Why it was refused, as reported; empty: it was not."""
+    told: bool = False
+    """Its refusal was reported by its own name, and nothing else of it since; else by the stream's."""
 
 
 @dataclass(slots=True, eq=False)

@@ -257,7 +257,7 @@ class Subscriptions:
             return
         for unit in [unit for unit in question.unanswered if unit.life.state is State.LIVE or question.again]:
             unit.confirmed = unit.confirmed or not unit.error
-            self._asking.settle(question, unit)  # it delivers, or it is as it was
+            yield from self._verdicts.concluded(question, unit, now)  # it delivers, or it is as it was
         units = list(question.unanswered)
         if question.template == "unsubscribe":
             yield from self._not_left(question, now)
@@ -273,9 +273,8 @@ class Subscriptions:
         elif units and question.tries < MOST_TRIES:
             yield from self._asking.send(question, now)
         else:
-            for unit in units:
-                text = f"not answered within {self._frames.timeout:g} s, asked {question.tries} times"
-                yield from self._verdicts.no(question, unit, text, now)
+            text = f"not answered within {self._frames.timeout:g} s, asked {question.tries} times"
+            yield from self._verdicts.unanswered(question, units, text, now)
 
     def _assumed(self, now: float) -> Iterator[Step]:
         """Where nothing confirms, a frame that replaces the set and that was not refused till now was taken: what comes from

@@ -59,7 +59,7 @@ class Verdicts:
             return
         newest = max(had, key=lambda life: life.since)
         for unit in newest.units:
-            unit.error, unit.confirmed = error, False
+            unit.error, unit.confirmed, unit.told = error, False, False
         yield rejected(newest.name, error)
         yield from self._lives.apply(newest, Event.REVOKED, now)
 
@@ -81,7 +81,7 @@ class Verdicts:
             self._asking.drop(life)
             self._lives.forget_times(life)
             for unit in life.units:
-                unit.error, unit.confirmed = "", True
+                yield from self._accepted(unit)
             yield from self._lives.apply(life, Event.YES, now)
             self._lives.plan_retry(life, now, afresh=True)
 
@@ -97,10 +97,14 @@ class Verdicts:
                 yield from self._confirmed(question, unit, now)
 
     def _confirmed(self, question: Question, unit: Unit, now: float) -> Iterator[Step]:
-        was_refused, unit.error, unit.confirmed = unit.error, "", True
-        if was_refused and unit.life.state in HAD and len(unit.life.units) > 1:
+        yield from self._accepted(unit)
+        yield from self.concluded(question, unit, now)
+
+    def _accepted(self, unit: Unit) -> Iterator[Step]:
+        """It is subscribed. Where its refusal was reported by its own name, so is that."""
+        was_told, unit.error, unit.confirmed, unit.told = unit.told, "", True, False
+        if was_told and len(unit.life.units) > 1:
             yield Report(event="subscribed", fields={"stream": stream_name(unit.stream), "of": unit.life.name})
-        yield from self._concluded(question, unit, now)
 
     def no(self, question: Question, unit: Unit, error: str, now: float, *, sure: bool = True) -> Iterator[Step]:
         """A refusal that is final for now. `sure`: it is about this unit, and not perhaps about another frame."""
@@ -111,13 +115,29 @@ class Verdicts:
         delivers = unit.life.state is State.LIVE and len(unit.life.units) == 1
         if not (question.again and unit.confirmed) and not (delivers and not sure):
             if unit.error != error:
-                yield rejected(stream_name(unit.stream), error, unit.life.name)
+                yield self._rejected(unit, error)
             unit.error, unit.confirmed = error, False
             if delivers:
                 yield from self._lives.apply(unit.life, Event.REVOKED, now)
-        yield from self._concluded(question, unit, now)
+        yield from self.concluded(question, unit, now)
 
-    def _concluded(self, question: Question, unit: Unit, now: float) -> Iterator[Step]:
+    def unanswered(self, question: Question, units: Sequence[Unit], error: str, now: float) -> Iterator[Step]:
+        """Nothing was said of these. A stream with all its parts is reported by its own name."""
+        lives = {id(unit.life): unit.life for unit in units}
+        for life in lives.values():
+            own = [unit for unit in units if unit.life is life]
+            if len(own) == len(life.units) > 1 and any(unit.error != error for unit in own):
+                yield rejected(life.name, error)
+                for unit in own:
+                    unit.error, unit.told = error, False
+            for unit in own:
+                yield from self.no(question, unit, error, now)
+
+    def _rejected(self, unit: Unit, error: str) -> Report:
+        unit.told = True
+        return rejected(stream_name(unit.stream), error, unit.life.name)
+
+    def concluded(self, question: Question, unit: Unit, now: float) -> Iterator[Step]:
         """One unit is answered; with the last one the stream is."""
         self._asking.settle(question, unit)
         life = unit.life
@@ -125,6 +145,8 @@ class Verdicts:
             return
         has = life.state is State.LIVE or any(unit.confirmed for unit in life.units)
         yield from self._lives.apply(life, Event.YES if has else Event.NO, now)
+        if has:  # of a stream that was refused as a whole, some parts still are
+            yield from [self._rejected(unit, unit.error) for unit in life.refused if not unit.told]
         if not question.again or not life.refused:
             self._lives.plan_retry(life, now, afresh=True)
 

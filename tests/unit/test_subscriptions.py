@@ -77,6 +77,55 @@ def test_the_late_answer_to_the_first_frame_counts() -> None:
     assert said(replied(subscriptions, b'{"result":null,"id":2}')) == []  # it is an answer, and leads to nothing
 
 
+PAIR = {"channel": "trade", "symbol": ["A/B", "C/D"]}
+PAIR_NAME = '{"channel":"trade","symbol":["A/B","C/D"]}'
+PARTS = ('{"channel":"trade","symbol":["A/B"]}', '{"channel":"trade","symbol":["C/D"]}')
+
+
+def kraken(number: int, symbol: str, error: str = "") -> bytes:
+    if error:
+        return orjson.dumps({"success": False, "error": error, "symbol": symbol, "req_id": number})
+    return orjson.dumps({"success": True, "result": {"channel": "trade", "symbol": symbol}, "req_id": number})
+
+
+def test_a_table_that_is_not_answered_is_rejected_once_and_its_parts_are_not() -> None:
+    subscriptions = Subscriptions(bundled("kraken"))
+    said(subscriptions.restore([PAIR], 0.0))
+    said(subscriptions.tick(10.0))
+    assert said(subscriptions.tick(20.0)) == [
+        ("rejected", PAIR_NAME, "not answered within 10 s, asked 2 times"), ("restored", 0, list(PARTS)),
+    ]  # fmt: skip
+    assert len(said(subscriptions.tick(80.0))) == 1
+    assert said(replied(subscriptions, kraken(3, "A/B"), 80.1)) == []
+    assert said(replied(subscriptions, kraken(3, "C/D", "unknown"), 80.1)) == [
+        ("rejected", PARTS[1], "unknown", PAIR_NAME), ("subscribed", PAIR_NAME),
+    ]  # fmt: skip
+
+
+def test_of_a_table_that_was_rejected_as_a_whole_the_parts_that_still_are_are_reported() -> None:
+    subscriptions = Subscriptions(bundled("kraken"))
+    said(subscriptions.restore([PAIR], 0.0))
+    said(subscriptions.tick(10.0))
+    said(subscriptions.tick(20.0))
+    said(subscriptions.tick(80.0))
+    said(replied(subscriptions, kraken(3, "A/B"), 80.1))
+    assert said(subscriptions.tick(90.0)) == [
+        ("subscribed", PAIR_NAME), ("rejected", PARTS[1], "not answered within 10 s, asked 2 times", PAIR_NAME),
+    ]  # fmt: skip
+
+
+def test_each_part_that_was_rejected_is_reported_when_it_is_taken() -> None:
+    subscriptions = Subscriptions(bundled("kraken"))
+    said(subscriptions.restore([PAIR], 0.0))
+    for symbol in ("A/B", "C/D"):
+        said(replied(subscriptions, kraken(1, symbol, "unknown"), 0.1))
+    assert len(said(subscriptions.tick(60.1))) == 1
+    assert said(replied(subscriptions, kraken(2, "A/B"), 60.2)) == [("subscribed", PARTS[0], PAIR_NAME)]
+    assert said(replied(subscriptions, kraken(2, "C/D"), 60.2)) == [
+        ("subscribed", PARTS[1], PAIR_NAME), ("subscribed", PAIR_NAME),
+    ]  # fmt: skip
+
+
 def test_an_answer_to_a_frame_of_a_predecessor_is_no_data_while_it_may_come() -> None:
     subscriptions = Subscriptions(bundled("binance"), number=1 << 16)
     subscriptions.inherit([], now=5.0)
