@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from wsadapter.contract.dialect.fields import as_text
+from wsadapter.contract.dialect.fields import Fields, Said, as_text
 from wsadapter.contract.dialect.paths import MISSING, look_up
 from wsadapter.contract.dialect.templates import is_meant, number_in, stream_name
 from wsadapter.contract.endpoint import Subscription
@@ -168,8 +168,17 @@ def _by_name(rule: Rule, value: Any, pool: Sequence[Open], channels: Mapping[str
         ]
         return found if isinstance(said, list) else _of_one_stream(found)
     if rule.fields is not None and (words := rule.fields.said(value)) is not None:
-        return [(one, unit) for one, unit in pool if rule.fields.fits(unit.stream, words)]
+        return _by_fields(rule.fields, words, pool)
     return None
+
+
+def _by_fields(fields: Fields, words: Said, pool: Sequence[Open]) -> list[Open]:
+    """Those that have the words. An error may leave out some fields of what was asked for: then it is about the first frame
+    that has those which it does not."""
+    if found := [(one, unit) for one, unit in pool if fields.fits(unit.stream, words)]:
+        return found
+    partly = [(one, unit) for one, unit in pool if fields.fits(unit.stream, words, partly=True)]
+    return [(one, unit) for one, unit in partly if one is partly[0][0]]
 
 
 def _of_one_stream(found: list[Open]) -> list[Open]:
@@ -187,5 +196,8 @@ def _lives(rule: Rule, value: Any, lives: Mapping[str, Life], channels: Mapping[
         wanted = said if isinstance(said, list) else [said]
         return [life for life in lives.values() if any(is_meant(life.stream, other) for other in wanted)]
     if rule.fields is not None and (words := rule.fields.said(value)) is not None:
-        return [life for life in lives.values() if rule.fields.fits(life.stream, words)]
+        if found := [life for life in lives.values() if rule.fields.fits(life.stream, words)]:
+            return found
+        partly = [life for life in lives.values() if rule.fields.fits(life.stream, words, partly=True)]
+        return partly if len(partly) == 1 else []
     return []

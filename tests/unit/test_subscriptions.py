@@ -126,6 +126,31 @@ def test_each_part_that_was_rejected_is_reported_when_it_is_taken() -> None:
     ]  # fmt: skip
 
 
+def test_an_error_that_leaves_out_a_field_of_what_was_asked_for_is_about_the_first_frame_with_the_others() -> None:
+    subscriptions = Subscriptions(bundled("bitfinex"))
+    books = [{"channel": "book", "symbol": f"t{coin}USD", "prec": "P0", "freq": freq} for coin in "AB" for freq in ("F0", "F1")]
+    said(subscriptions.restore([*books[:3], {"channel": "trades", "symbol": "tBUSD"}], 0.0))
+    error = {"channel": "book", "symbol": "tBUSD", "prec": "P0", "event": "error", "msg": "symbol: invalid", "code": 10300}
+    assert said(replied(subscriptions, orjson.dumps(error))) == [
+        ("rejected", '{"channel":"book","freq":"F0","prec":"P0","symbol":"tBUSD"}', "symbol: invalid"),
+    ]  # fmt: skip
+    assert said(replied(subscriptions, orjson.dumps({**error, "symbol": "tAUSD"})))[0][:1] == ("rejected",)
+    assert said(replied(subscriptions, orjson.dumps({**error, "symbol": "tAUSD"})))[0][:1] == ("rejected",)
+    (unanswered,) = said(subscriptions.tick(10.0))
+    assert b"trades" in unanswered
+
+
+def test_an_error_of_what_was_confirmed_may_leave_out_a_field_if_it_fits_one_stream_alone() -> None:
+    subscriptions = Subscriptions(bundled("bitfinex"))
+    books = [{"channel": "book", "symbol": f"t{coin}USD", "prec": "P0", "freq": "F0"} for coin in "AB"]
+    said(subscriptions.restore([*books, {**books[0], "freq": "F1"}], 0.0))
+    for number, book in enumerate([*books, {**books[0], "freq": "F1"}]):
+        said(replied(subscriptions, orjson.dumps({"event": "subscribed", "chanId": number, **book})))
+    error = {"channel": "book", "symbol": "tBUSD", "prec": "P0", "event": "error", "msg": "gone", "code": 10000}
+    assert [event[0] for event in said(replied(subscriptions, orjson.dumps(error)))] == ["rejected"]
+    assert said(replied(subscriptions, orjson.dumps({**error, "symbol": "tAUSD"}))) == [("peer_error", "gone")]
+
+
 def test_an_answer_to_a_frame_of_a_predecessor_is_no_data_while_it_may_come() -> None:
     subscriptions = Subscriptions(bundled("binance"), number=1 << 16)
     subscriptions.inherit([], now=5.0)

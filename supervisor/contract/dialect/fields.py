@@ -60,15 +60,16 @@ class Fields:
             for key in self.keys
         ]
 
-    def fits(self, subscription: Any, said: Said) -> bool:
-        """Whether a subscription is meant: a table, of which each field that is named here has a word in common."""
+    def fits(self, subscription: Any, said: Said, *, partly: bool = False) -> bool:
+        """Whether a subscription is meant: a table, of which each field that is named here has a word in common. `partly`: a
+        field of which nothing is said is not compared."""
         if not isinstance(subscription, Mapping):
             return False
         fold = self._vocabulary.folded
         return all(
             not {fold(as_text(word)) for word in listed(subscription[key])}.isdisjoint(words)
             for key, words in zip(self.keys, said, strict=True)
-            if key in subscription
+            if key in subscription and (words or not partly)
         )
 
 
