@@ -233,6 +233,11 @@ class Frames:
         """Whether there is a frame for it."""
         return self.replaces or bool(self._kinds[self.kind_of(name)].settings.get("unsubscribe"))
 
+    def knows_channel(self, life: Life) -> bool:
+        """Whether the frame that unsubscribes it can be made: what the exchange calls the stream is known, or of no account."""
+        template = self._kinds[self.kind_of(life.name)].settings.get("unsubscribe", "")
+        return life.name in self._channel_of or "$channel" not in template
+
     def to_leave(self, life: Life) -> list[Unit]:
         """The units that a frame which unsubscribes it names: what was refused is not there, a channel stands for them all."""
         units = [unit for unit in life.units if not unit.error] or life.units

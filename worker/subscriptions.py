@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from wsadapter.contract.commands import Report
 from wsadapter.contract.dialect.templates import raw_frame, stream_name
@@ -88,6 +88,8 @@ class Subscriptions:
         self._answered = False
         """Whether the exchange has answered anything."""
         self._restoring: _Restoring | None = None
+        self._unwanted: dict[str, Life] = {}
+        """Streams that are to be unsubscribed by what their answers will call them."""
         self._inherited_until = math.inf
         """So long answers to frames of predecessors may come."""
 
@@ -129,7 +131,7 @@ class Subscriptions:
                 units += self._lives.add(stream).units
             elif life.state is State.LEAVING:
                 life.wanted_again = True
-            elif not self._asking.waits_for(life):
+            elif self._unwanted.pop(life.name, None) is None and not self._asking.waits_for(life):
                 units += life.refused
                 for unit in life.refused:
                     unit.error = ""
@@ -143,11 +145,18 @@ class Subscriptions:
         if without_frame:
             names = ", ".join(life.name for life in without_frame)
             yield log(f"there is no frame that unsubscribes; the peer goes on sending: {names}")
+        leaving: list[Life] = []
         for life in lives:
+            if life not in without_frame and life.state is State.REQUESTED and not self._frames.knows_channel(life):
+                self._unwanted[life.name] = life
+                self._forget(life)
+                continue
             self._let_go(life)
             if life in without_frame or life.state in (State.REJECTED, State.RETRYING):
                 self._lives.drop(life)
-        yield from self._leave([life for life in lives if life.state is not State.GONE], now)
+            else:
+                leaving.append(life)
+        yield from self._leave(leaving, now)
         yield from self._restored()
 
     def resubscribe(self, streams: Sequence[Subscription], now: float) -> Iterator[Step]:
@@ -174,6 +183,26 @@ class Subscriptions:
     def _let_go(self, life: Life) -> None:
         """No answer about it is waited for any more, and nothing is due."""
         self._asking.drop(life)
+        self._forget(life)
+
+    def _let_unwanted_go(self, steps: Iterable[Step], now: float) -> Iterator[Step]:
+        """The steps, without what is reported of unwanted streams. Those that are answered by then are unsubscribed."""
+        if not self._unwanted:
+            yield from steps
+            return
+        for step in steps:
+            about = step.fields.get("of") or step.fields["stream"] if _is_verdict(step) else ""
+            if about not in self._unwanted:
+                yield step
+        for life in [life for life in self._unwanted.values() if not self._asking.waits_for(life)]:
+            del self._unwanted[life.name]
+            if life.state in HAD:
+                self._let_go(life)
+                yield from self._leave([life], now)
+            else:
+                self._lives.drop(life)
+
+    def _forget(self, life: Life) -> None:
         self._lives.forget_times(life)
         if self._restoring is not None:
             self._restoring.names.discard(life.name)
@@ -238,6 +267,9 @@ class Subscriptions:
 
     def tick(self, now: float) -> Iterator[Step]:
         """Asks once more for what was not answered in time, then gives it up."""
+        yield from self._let_unwanted_go(self._tick(now), now)
+
+    def _tick(self, now: float) -> Iterator[Step]:
         for question in self._asking.due(now):
             yield from self._overdue(question, now)
         for life in self._lives.due(now):
@@ -306,7 +338,7 @@ class Subscriptions:
     def heard(self, name: str, now: float) -> Iterator[Step]:
         """A message of this stream came."""
         life = self._lives.awaited.get(name)
-        if life is None:
+        if life is None or name in self._unwanted:
             return
         if not self._rules.confirm:
             for question in list(self._asking.open):
@@ -331,7 +363,7 @@ class Subscriptions:
         if meant is None:
             return None
         self._answered = True
-        steps = list(self._verdicts.act(answer, meant, now))
+        steps = list(self._let_unwanted_go(self._verdicts.act(answer, meant, now), now))
         return [*steps, *self._restored()], answer.rule.has_data(answer.value)
 
     def not_signed(self, question: Question, error: str, now: float) -> list[Step]:
@@ -361,6 +393,10 @@ class Subscriptions:
         if not restoring.names:
             self._restoring = None
             yield _report(restoring.ok, restoring.failed)
+
+
+def _is_verdict(step: Step) -> TypeGuard[Report]:
+    return isinstance(step, Report) and step.event in ("subscribed", "rejected")
 
 
 def _report(ok: int, failed: Sequence[str]) -> Report:

@@ -151,6 +151,37 @@ def test_an_error_of_what_was_confirmed_may_leave_out_a_field_if_it_fits_one_str
     assert said(replied(subscriptions, orjson.dumps({**error, "symbol": "tAUSD"}))) == [("peer_error", "gone")]
 
 
+TRADES = {"channel": "trades", "symbol": "tBTCUSD"}
+ANSWERED = orjson.dumps({"event": "subscribed", "chanId": 7, **TRADES})
+
+
+def test_a_stream_that_is_unwanted_before_the_answer_has_named_its_channel_is_unsubscribed_then() -> None:
+    subscriptions = Subscriptions(bundled("bitfinex"))
+    said(subscriptions.restore([TRADES], 0.0))
+    assert said(subscriptions.unsubscribe([TRADES], 1.0)) == [("restored", 0, [])]
+    assert said(replied(subscriptions, ANSWERED, 2.0)) == [("channel", TRADES, "7"), b'{"event":"unsubscribe","chanId":7}']
+    assert said(replied(subscriptions, b'{"event":"unsubscribed","status":"OK","chanId":7}', 3.0)) == []
+    assert subscriptions.deadline() is None
+
+
+def test_a_stream_that_is_unwanted_and_refused_or_never_answered_is_reported_no_more() -> None:
+    subscriptions = Subscriptions(bundled("bitfinex"))
+    said(subscriptions.restore([TRADES, {"channel": "ticker", "symbol": "tNOPE"}], 0.0))
+    said(subscriptions.unsubscribe([TRADES, {"channel": "ticker", "symbol": "tNOPE"}], 1.0))
+    assert said(replied(subscriptions, b'{"event":"error","msg":"no","channel":"ticker","symbol":"tNOPE"}', 2.0)) == []
+    assert len(said(subscriptions.tick(10.0))) == 1
+    assert said(subscriptions.tick(20.0)) == []
+    assert subscriptions.deadline() is None
+
+
+def test_a_stream_that_is_unwanted_and_wanted_again_before_its_answer_stays() -> None:
+    subscriptions = Subscriptions(bundled("bitfinex"))
+    said(subscriptions.restore([TRADES], 0.0))
+    said(subscriptions.unsubscribe([TRADES], 1.0))
+    assert said(subscriptions.subscribe([TRADES], 1.5)) == []
+    assert said(replied(subscriptions, ANSWERED, 2.0))[1:] == [("subscribed", '{"channel":"trades","symbol":"tBTCUSD"}')]
+
+
 def test_an_answer_to_a_frame_of_a_predecessor_is_no_data_while_it_may_come() -> None:
     subscriptions = Subscriptions(bundled("binance"), number=1 << 16)
     subscriptions.inherit([], now=5.0)
