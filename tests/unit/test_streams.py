@@ -401,13 +401,15 @@ def test_a_message_is_parsed_once_where_an_answer_is_awaited_too(monkeypatch: py
 
 @pytest.mark.parametrize("name", ["binance", "okx", "bybit"])
 def test_every_data_message_of_a_recording_has_its_stream(name: str) -> None:
-    path = load_dialect(name)["stream"]["path"]
+    rules = load_dialect(name)["stream"]
+    path = (rules if isinstance(rules, dict) else rules[0])["path"]
     values = [orjson.loads(payload) for payload in load_recording(name).payloads]
     data = [value for value in values if "data" in value]
     assert len(data) > len(values) * 0.9
     subscriptions = list({orjson.dumps(value[path]): value[path] for value in data}.values())
     assert len(subscriptions) > 1
-    streams = known(*subscriptions, path=path)
+    streams = Streams(rules, Filter())
+    streams.know(subscriptions)
     for value in data:
         named = value[path]
         assert name_of(streams, value) == (named if isinstance(named, str) else orjson.dumps(named).decode())
