@@ -9,10 +9,13 @@ import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
+from multiprocessing import spawn
 
 from wsadapter.config.settings import StartMethod
-from wsadapter.contract.errors import UnsupportedPlatform
+from wsadapter.contract.errors import UnsupportedPlatform, UsageError
 from wsadapter.status import Capabilities
 
 
@@ -85,3 +88,19 @@ def check_platform() -> None:
             "wsadapter needs Unix processes and pipes; on Windows run it inside WSL 2 (configuration checks and "
             "FakeFeed work here)"
         )
+
+
+def check_frozen() -> None:
+    """Raises `UsageError` in a process that a frozen program has started for `multiprocessing`, and that runs the program."""
+    if getattr(sys, "frozen", False) and is_for_multiprocessing(sys.argv):
+        raise UsageError(
+            "this frozen program runs itself again where an owner is to start: call multiprocessing.freeze_support() first of "
+            'all behind `if __name__ == "__main__":`'
+        )
+
+
+def is_for_multiprocessing(arguments: Sequence[str]) -> bool:
+    """Whether `multiprocessing` has started a program with these arguments, to run a process or a fork server in it."""
+    if spawn.is_forking(list(arguments)):
+        return True
+    return any(flag == "-c" and text.startswith("from multiprocessing.") for flag, text in pairwise(arguments[1:]))

@@ -109,6 +109,7 @@ class Supervisor(Public):
         `WrongType`.
         """
         capabilities.check_platform()
+        capabilities.check_frozen()
         check_not_patched()
         if isinstance(runtime_dir, os.PathLike):  # what is neither text nor a path is judged with the other settings
             runtime_dir = os.fspath(runtime_dir)
