@@ -18,6 +18,7 @@ import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from random import random
@@ -30,13 +31,13 @@ from wsadapter.arrivals import Account, arrival_of, arrival_of_one
 from wsadapter.changeover import Changeover
 from wsadapter.child import Listener, OwnerChild
 from wsadapter.child_state import State
-from wsadapter.config.interpolate import expand_endpoint
+from wsadapter.config.interpolate import expand_endpoint, secrets_of
 from wsadapter.connect_time import connect_limit, source_of
 from wsadapter.contract import commands, items, record
 from wsadapter.contract.commands import Assignment, Command, Report
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.errors import ConfigError, NotConnected
-from wsadapter.contract.masking import mask_url
+from wsadapter.contract.masking import Secrets, mask_url
 from wsadapter.contract.quarantine import Quarantine
 from wsadapter.contract.reasons import Reason
 from wsadapter.contract.record import ANSWER, Lone, Record
@@ -168,6 +169,8 @@ class ManagedEndpoint:
         self._up_fields: dict[str, Any] = {}
         self._position = 0
         self._last_words: Reason | None = None
+        self._secrets: Secrets | None = None
+        """What its owner sent that no text may show; None: another supervisor had that owner."""
         self._planned = ""
         self._stopping = False
         self._up_since: float | None = None
@@ -486,6 +489,7 @@ class ManagedEndpoint:
 
     def _assignment(self, epoch: int = 0, *, identify: bool = False) -> Assignment:
         endpoint = expand_endpoint(self.endpoint)
+        self._secrets = secrets_of(self.endpoint)
         return Assignment(
             endpoint=endpoint,
             epoch=epoch or self.epoch,
@@ -622,6 +626,7 @@ class ManagedEndpoint:
             reason = Reason(kind="holder_lost", text=f"its TLS holder: {lost.describe()}")
         if reason.kind == "stopped" and not self._stopping and not self._planned:  # somebody else sent it a SIGTERM
             reason = Reason(kind="crashed", signal="SIGTERM", code=reason.code)
+        reason = replace(reason, text=self.mask(reason.text), body=self.mask(reason.body))
         self.requests.owner_gone(self._orphan.resumption, heard=child.heard_out and reason.kind != "corrupt")
         self._child = None
         self.leave_host_alone(reason)
@@ -784,7 +789,9 @@ class ManagedEndpoint:
         interrupted = sorted(map(str, self._change.interrupted)) if self._continues else ()
         resumed = resumed or (self._takes_up() and not interrupted)
         self._up_fields = {"headers": headers, "subprotocol": subprotocol, "peer": peer}
-        up = items.Up(self.name, self.epoch, now, subprotocol, headers, resumed, *self._standing())
+        shown = {name: self.mask(value) for name, value in headers.items()}
+        agreed = subprotocol and self.mask(subprotocol)
+        up = items.Up(self.name, self.epoch, now, agreed, shown, resumed, *self._standing())
         self.put(up)
         if self._resuming:
             self.handoffs += 1
@@ -924,6 +931,7 @@ class ManagedEndpoint:
 
     def change_failed(self, why: str, text: str) -> None:
         """For a change: the successor is of no use, the old owner stays."""
+        text = self.mask(text)
         self.narrate.change_failed(self.epoch, why, text)
         for future in self._up_waiters:
             future.set_exception(NotConnected(f"{self.name}: the successor failed, the old connection stays: {text}"))
@@ -963,6 +971,12 @@ class ManagedEndpoint:
             self._watchdogs.begin(child)
             if continues:  # then its first snapshots were left out
                 self.resubscribe(self.ledger.still_asked(monotonic()))
+
+    def mask(self, text: str) -> str:
+        """What a peer said, without the secrets that it was sent."""
+        if self._secrets is None:
+            self._secrets = secrets_of(self.endpoint)
+        return self._secrets.mask(text)
 
     # -- small tools -----------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ Whatever goes wrong is told with the reference, never with a value: the values a
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from codecs import BOM_UTF8
@@ -20,6 +21,9 @@ from typing import Any, Final, NamedTuple
 from wsadapter.config.files import read_file
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import ConfigError, Problem
+from wsadapter.contract.masking import SECRET, Secrets
+
+logger = logging.getLogger("wsadapter.supervisor")
 
 EXPANDED: Final = (
     "url", "subscribe", "send_on_up", "headers", "subprotocols", "proxy", "bind", "login",
@@ -105,6 +109,25 @@ def expand_endpoint(
         raise UnresolvedReference(problems)
     changes |= {name: replace(getattr(endpoint, name), **values) for name, values in sections.items()}
     return replace(endpoint, **changes)
+
+
+def secrets_of(endpoint: Endpoint, *, environ: Mapping[str, str] = os.environ, base_dir: str | Path = "") -> Secrets:
+    """What of the settings that may hold secrets no text is to show: what their references give, and of URLs that are filled in
+    the user info and the values of the query. What can't be read is left out: it was sent to nobody."""
+    found: list[str] = []
+
+    def look(text: str, _path: str) -> str:
+        try:
+            given = [_resolve(reference, environ, Path(base_dir)) for reference in references(text)]
+            found.extend([*given, expand(text, environ=environ, base_dir=base_dir)] if "://" in text else given)
+        except UnresolvedReference:
+            logger.debug("%s: a reference can't be read", endpoint.name)
+        return text
+
+    for key in SECRET:
+        section, _, leaf = key.rpartition(".")
+        _each_string(getattr(getattr(endpoint, section) if section else endpoint, leaf), key, look)
+    return Secrets(found)
 
 
 def expand_value(

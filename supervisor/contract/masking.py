@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
+from urllib.parse import quote
 
 MASK: Final = "***"
 SECRET: Final = frozenset({"url", "headers", "proxy", "login", "send_on_up", "tls.key_password", "heartbeat.payload"})
 """The settings of an endpoint, by their dotted keys, of which a text must not show the value."""
 
+_SHORTEST: Final = 5
 _AUTHORITY: Final = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)?(?:[^/?#]*@)?")
 _ONLY_A_REFERENCE: Final = re.compile(r"\$\{[^}]*\}")
 
@@ -38,6 +40,30 @@ def mask_setting(key: str, value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [mask_setting(key, item) for item in value]
     return value if value is None else MASK
+
+
+class Secrets:
+    """Values that a peer was sent and that no text may show: what a server says of them is shown with ***. Pure."""
+
+    def __init__(self, values: Iterable[str]) -> None:
+        """Of a value that is a URL its user info and the values of its query count. Shorter values than five characters are
+        left alone: they may be in any text."""
+        parts = {part for value in values for part in (_parts_of_url(value) if "://" in value else [value])}
+        known = {form for part in parts if len(part) >= _SHORTEST for form in (part, quote(part), quote(part, safe=""))}
+        self._longest_first = sorted(known, key=len, reverse=True)
+
+    def mask(self, text: str) -> str:
+        """`text` without them."""
+        for secret in self._longest_first:
+            text = text.replace(secret, MASK)
+        return text
+
+
+def _parts_of_url(url: str) -> list[str]:
+    before, _, query = url.partition("?")
+    found = _AUTHORITY.match(before)
+    user = found[0].removeprefix(found[1] or "").removesuffix("@").split(":") if found else []
+    return [*user, *(pair.partition("=")[2] for pair in query.partition("#")[0].split("&"))]
 
 
 def _mask(value: object) -> object:

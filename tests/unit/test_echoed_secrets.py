@@ -1,0 +1,65 @@
+"""What a server says of the secrets that it was sent is shown masked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+import orjson
+import pytest
+
+from tests.unit.test_resubscribe import Office
+from wsadapter.child import OwnerChild
+from wsadapter.config.interpolate import secrets_of
+from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.items import Down, Up
+from wsadapter.contract.masking import Secrets
+from wsadapter.contract.reasons import Reason
+from wsadapter.contract.record import REPORT, RecordReader, encode
+from wsadapter.managed import ManagedEndpoint
+
+
+@pytest.fixture
+def office(monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
+    for name in ("TOKEN", "KEY", "QUERY", "PASSWORD"):
+        monkeypatch.setenv(f"MY_{name}", f"{name}/7f3a")
+    office = Office()
+    yield office
+    office.reactor.close()
+
+
+def test_whole_values_and_their_encoded_forms_are_masked_and_short_ones_are_not() -> None:
+    secrets = Secrets(["tok/en", "tok/en+more", "abc", "wss://joe:passw@h/path?t=query&u=x", "wss://h"])
+    assert secrets.mask("tok/en+more tok/en tok%2Fen abc") == "*** *** *** abc"
+    assert secrets.mask("wss://h/path passw query x joe") == "wss://h/path *** *** x joe"
+
+
+def endpoint() -> Endpoint:
+    url = "ws://joe:${MY_PASSWORD}@h/ws/${MY_TOKEN}?t=${MY_QUERY}&literal=LITERAL9"
+    return Endpoint("a", url=url, headers={"Authorization": "Bearer ${MY_KEY}"})
+
+
+def test_the_secrets_of_an_endpoint_are_what_stands_for_its_references_and_in_its_urls(office: Office) -> None:
+    said = "TOKEN/7f3a KEY/7f3a QUERY/7f3a PASSWORD/7f3a LITERAL9 joe"
+    assert secrets_of(endpoint()).mask(said) == "*** *** *** *** *** joe"
+
+
+def test_what_a_peer_echoes_is_masked_in_down_in_up_and_in_the_status(office: Office) -> None:
+    managed = ManagedEndpoint(office, endpoint(), None)
+    managed.start()
+    (child,) = office.hired
+    fields = {"headers": {"X-Path": "/ws/TOKEN/7f3a"}, "subprotocol": "KEY/7f3a"}
+    body = orjson.dumps({"event": "up", "fields": fields})
+    (record,) = RecordReader().feed(encode(body, kind=REPORT, sequence=1, received_at=1))
+    managed._secrets = None  # as behind a takeover
+    managed.on_record(cast("OwnerChild", child), record)
+    managed.on_dead(cast("OwnerChild", child), Reason(kind="closed_by_peer", code=4001, text="bad KEY/7f3a", body="TOKEN/7f3a"))
+    managed.stop()
+    found: list[object] = []
+    while office.inbox.take(whole=False):
+        found += office.inbox.in_hand
+    (up,) = [item for item in found if isinstance(item, Up)]
+    (down,) = [item for item in found if isinstance(item, Down)]
+    assert (up.headers, up.subprotocol) == ({"X-Path": "/ws/***"}, "***")
+    assert (down.reason.text, down.reason.body) == ("bad ***", "***")
+    assert "7f3a" not in repr(managed.status())
