@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-TOGETHER: Final = 3.0
-"""Seconds within which the end of the terminal and the signal for it come. The end is looked for every second."""
+TOGETHER: Final = 1.0
+"""Seconds within which the end of the terminal is seen and the signal for it is heard. The end is looked for every second."""
 
 
 def meaning(*, ignored: bool, gone_for: float | None) -> Literal["reload", "stop", "nothing"]:
