@@ -84,7 +84,13 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="one of several exchanges",
     )
-    add("--dialect", default="", metavar="NAME|PATH", help="speak it: answers, data by subscription, heartbeats that are held")
+    add(
+        "--dialect",
+        default="",
+        metavar="NAME|PATH",
+        help="speak it: answers, heartbeats that are held, data by subscription; a stream that the recording does not have is "
+        "confirmed and stays silent",
+    )
     add("--pace", type=float, default=1.0, metavar="FACTOR", help="the times of the dialect's heartbeats are multiplied by it")
     add("--host", default="127.0.0.1", help="address to listen on")
     add("--port", type=int, default=0, help="of the first exchange, the others follow; default: any free ones")
