@@ -18,7 +18,8 @@ from wsadapter.contract.dialect.templates import stream_name
 from wsadapter.contract.endpoint import Endpoint, Heartbeat
 from wsadapter.contract.errors import ConfigError
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = ROOT / "worker/dialects/README.md"
 SOUND = """
 [dialect]
 name = "mine"
@@ -546,7 +547,7 @@ def test_a_challenge_has_an_answer_and_a_use(tmp_path: Path) -> None:
 
 def documented() -> list[str]:
     """The pieces of TOML in the dialects' reference."""
-    page = (Path(__file__).resolve().parents[2] / "worker/dialects/README.md").read_text()
+    page = REFERENCE.read_text()
     return [block for block in re.findall(r"(?:^    .*\n|^\n)+", page, re.MULTILINE) if block.strip().startswith("[")]
 
 
@@ -583,3 +584,40 @@ def test_no_book_and_no_trade_of_the_examples_may_be_silent() -> None:
         quiet = load_dialect(example["dialect"])["subscribe"].get("quiet", [])
         names = map(stream_name, example["subscribe"])
         assert [name for name in names if any(fnmatchcase(name, glob) for glob in quiet)] == []
+
+
+COLUMNS = [
+    "dialect", "subscribe frame", "ack", "reject", "later", "already", "heartbeat", "attribution", "gap rule", "login",
+    "live timeout", "tested against",
+]  # fmt: skip
+
+
+def what_each_dialect_says() -> dict[str, dict[str, str]]:
+    """The table at the end of the reference."""
+    lines = REFERENCE.read_text().partition("## What each dialect says")[2].splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    assert cells[0] == COLUMNS
+    assert all(len(row) == len(COLUMNS) and all(row) for row in cells)
+    names = [row[0] for row in cells[2:]]
+    assert names == sorted(set(names))
+    return {row[0]: dict(zip(COLUMNS, row, strict=True)) for row in cells[2:]}
+
+
+def test_the_table_of_dialects_has_a_row_for_each() -> None:
+    assert what_each_dialect_says().keys() == bundled().keys()
+
+
+@pytest.mark.parametrize("name", sorted(bundled()))
+def test_a_row_says_what_the_file_says(name: str) -> None:
+    row, dialect = what_each_dialect_says()[name], load_dialect(name)
+    subscribe = dialect["subscribe"]
+    assert (row["login"] == "-") is ("login" not in dialect)
+    assert row["gap rule"].startswith("none") is ("gap" not in dialect)
+    assert float(re.split("[, ]", row["live timeout"])[0]) == subscribe.get("live_timeout", 300.0)
+    assert ("never" in row["live timeout"]) is ("quiet" in subscribe)
+    several = subscribe.get("per_frame", 1) > 1 or bool(subscribe.get("replaces"))
+    assert several or row["subscribe frame"].startswith("one ")
+    if subscribe.get("per_frame", 1) > 1:
+        assert row["subscribe frame"].startswith(f"up to {subscribe['per_frame']} ")
+    matched = {str(value) for rule in dialect.get("later", []) for value in rule["match"].values()}
+    assert {value for value in matched if re.fullmatch("-?[0-9]+", value)} <= set(re.findall("-?[0-9]+", row["later"]))
