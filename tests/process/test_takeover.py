@@ -327,7 +327,7 @@ def test_an_endpoint_that_was_removed_before_it_goes_on_with_its_numbers_behind_
         before.process.send_signal(signal.SIGHUP)
         before.wait_for_log("removed plain")
         with line.next() as running:
-            running.wait_for_log("took over from pid")
+            running.wait_until(lambda: [each.get("event") for each in line.lines()].count("started") == 2)  # its own is applied
             found = len(line.messages("plain"))
             line.config.write_text(both)
             running.process.send_signal(signal.SIGHUP)
