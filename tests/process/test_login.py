@@ -488,8 +488,8 @@ def test_private_channels_of_bitstamp_are_subscribed_with_a_token_that_is_asked_
     answers = {1: Answer(b'{"token":"t1","valid_sec":60}'), 2: Answer(b"busy", 503), 3: Answer(b'{"token":"t3","valid_sec":1}')}
     with Rest(lambda _: answers[len(rest.asked)]) as rest, Exchange(dialect="bitstamp") as ex:
         endpoint = ex.endpoint(
-            "x", subscribe=["live_trades_btcusd", mine[0]], login=LOGIN, headers={"X-Rest": rest.url},
-            hooks={"before_connect": f"{HOOKS}bitstamp_at", "sign": f"{HOOKS}bitstamp_much_later"},
+            "x", subscribe=["live_trades_btcusd", mine[0]], login={**LOGIN, "rest": rest.url},
+            hooks={"sign": f"{HOOKS}bitstamp_at_rest"},
         )  # fmt: skip
         with to_the_end(items, endpoint, start_method="forkserver") as feed:
             items += collect(feed, is_event(Restored, "x"))

@@ -85,17 +85,12 @@ def talks(signing: Signing) -> dict[str, Any]:
     return {"sig": f"{signing.login['secret']} signed", "key": signing.login["key"]}
 
 
-def bitstamp_at(attempt: Attempt) -> Attempt:
-    """The bundled hook, but whatever it and `sign` ask for is asked at the REST address that is among the headers."""
-    rest, transfer = attempt.headers["X-Rest"], attempt.transfer
+def bitstamp_at_rest(signing: Signing) -> str:
+    """The bundled hook, which asks the REST address that is among the login's words; for trades, as if an hour had gone."""
+    transfer = signing.transfer
 
     def at_rest(method: str, url: str, headers: Mapping[str, str], body: bytes) -> bytes:
-        return transfer(method, rest + urlsplit(url).path, headers, body)
+        return transfer(method, signing.login["rest"] + urlsplit(url).path, headers, body)
 
-    return bitstamp.before_connect(replace(attempt, transfer=at_rest))
-
-
-def bitstamp_much_later(signing: Signing) -> str:
-    """The bundled hook; for trades, as if the token were old by now."""
-    late = 3600.0 if "trades_btcusd-" in signing.frame["data"]["channel"] else 0.0
-    return bitstamp.sign(replace(signing, now=signing.now + late))
+    later = 3600.0 if "trades_btcusd-" in signing.frame["data"]["channel"] else 0.0
+    return bitstamp.sign(replace(signing, transfer=at_rest, now=signing.now + later))

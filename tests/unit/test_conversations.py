@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent.parent / "support" / "conversations"
 _KNOWN = {
     "name", "source", "why", "guess", "subscribe", "login", "settings", "signature", "welcome", "answers", "sends", "binary",
     "wait", "streams", "delivered", "rejected", "gaps", "stalled", "notices", "down", "sent", "subscribed", "never_sent",
-    "reconnects", "errors", "unsubscribe", "farewells", "hooks", "token",
+    "reconnects", "errors", "unsubscribe", "farewells", "hooks",
 }  # fmt: skip
 
 

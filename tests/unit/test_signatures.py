@@ -353,34 +353,29 @@ def test_htx_signs_the_place_and_the_fields_by_name(sign: Any, url: str, fields:
     assert made.get("signature", made.get("Signature")) == b64(sha(text))
 
 
-def test_bitstamps_token_is_used_as_long_as_it_holds_and_then_asked_for_anew() -> None:
+def test_bitstamps_token_is_used_as_long_as_it_holds_and_then_asked_for_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bitstamp, "_tokens", {})
     rest = Rest(b'{"valid_sec":60,"token":"T1","user_id":4848701}')
-    attempt = bitstamp.before_connect(rest.attempt("wss://ws.bitstamp.net", KEYS))
+
+    def token(now: float, key: str = "KEY") -> str:
+        return bitstamp.sign(Signing(endpoint="x", login={**KEYS, "key": key}, frame={}, now=now, transfer=rest))
+
+    assert token(NOW) == "T1"
     (method, url, headers, body) = rest.asked[0]
     assert (method, url, body) == ("POST", "https://www.bitstamp.net/api/v2/websockets_token/", b"")
-    nonce, stamp = headers["X-Auth-Nonce"], headers["X-Auth-Timestamp"]
-    text = f"BITSTAMP KEYPOSTwww.bitstamp.net/api/v2/websockets_token/{nonce}{stamp}v2"
+    text = f"BITSTAMP KEYPOSTwww.bitstamp.net/api/v2/websockets_token/{headers['X-Auth-Nonce']}1700000000250v2"
     assert headers == {
-        "X-Auth": "BITSTAMP KEY", "X-Auth-Signature": sha(text).hex(), "X-Auth-Nonce": nonce, "X-Auth-Timestamp": stamp,
-        "X-Auth-Version": "v2",
+        "X-Auth": "BITSTAMP KEY", "X-Auth-Signature": sha(text).hex(), "X-Auth-Nonce": headers["X-Auth-Nonce"],
+        "X-Auth-Timestamp": "1700000000250", "X-Auth-Version": "v2",
     }  # fmt: skip
-
-    def token(now: float) -> str:
-        own = Signing(endpoint="x", login=KEYS, frame={}, now=now, token=attempt.token, transfer=rest)
-        return bitstamp.sign(own)
-
-    made_at = int(stamp) / 1000
     rest.answer = b'{"valid_sec":60,"token":"T2","user_id":4848701}'
-    assert [token(made_at), token(made_at + 45.0)] == ["T1", "T1"]
-    assert len(rest.asked) == 1
-    assert token(made_at + 55.0) == "T2"
-    assert rest.asked[1][2]["X-Auth-Nonce"] != nonce
+    assert [token(NOW + 45.0), token(NOW + 46.0, "OTHER"), token(NOW + 55.0)] == ["T1", "T2", "T2"]
+    assert [asked[2]["X-Auth"] for asked in rest.asked] == ["BITSTAMP KEY", "BITSTAMP OTHER", "BITSTAMP KEY"]
+    assert len({asked[2]["X-Auth-Nonce"] for asked in rest.asked}) == 3
 
 
-def test_what_bitstamp_says_instead_of_a_token_is_told_and_without_keys_nothing_is_asked() -> None:
+def test_what_bitstamp_says_instead_of_a_token_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bitstamp, "_tokens", {})
     refusal = Rest(b'{"status":"error","reason":"Invalid signature","code":"API0005"}')
     with pytest.raises(HookFailure, match="no token: Invalid signature"):
-        bitstamp.before_connect(refusal.attempt("wss://ws.bitstamp.net", KEYS))
-    public = refusal.attempt("wss://ws.bitstamp.net", {})
-    assert bitstamp.before_connect(public) is public
-    assert len(refusal.asked) == 1
+        bitstamp.sign(Signing(endpoint="x", login=KEYS, frame={}, now=NOW, transfer=refusal))

@@ -56,7 +56,7 @@ class Outcome:
 
 class Conversation:
     """One connection. `login` fills the dialect's [login]; what it signs is a made-up table or text, or, with `hooks`, what the
-    dialect's own hook makes of it, to which `token` is given."""
+    dialect's own hook makes of it."""
 
     def __init__(self, case: Mapping[str, Any]) -> None:
         self._case = case
@@ -160,9 +160,8 @@ class Conversation:
         signature = self._case.get("signature", {"sign": "made up"})
         if self._case.get("hooks"):
             hook = load_function(self.endpoint.hooks["sign"], (), "hooks.sign")
-            token = self._case.get("token")
             login, url = self.endpoint.login, self.endpoint.urls[0]
-            signature = hook(Signing(endpoint="x", url=url, login=login, frame=frame, now=_WALL, token=token))
+            signature = hook(Signing(endpoint="x", url=url, login=login, frame=frame, now=_WALL))
         signed: dict[str, Any] = sign(dict(frame), signature)
         return signed
 
