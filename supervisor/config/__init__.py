@@ -38,7 +38,7 @@ __all__ = [
 
 _LARGEST: Final = 64 * 1024 * 1024
 """Bytes of a configuration, at most."""
-_PATIENCE: Final = 10.0
+_PATIENCE: Final = 5.0
 """Seconds in which it must have been read."""
 _TABLES: Final = ("supervisor", "output", "defaults", "endpoints")
 _MOST_SPARES: Final = 64

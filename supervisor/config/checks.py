@@ -36,7 +36,7 @@ _LARGEST_MESSAGE: Final = 2 * 1024**3
 _LEAST_BUFFER: Final = 1024
 _MOST_REPLICAS: Final = 16
 _MOST_SUBSCRIPTION_BYTES: Final = 64 * 1024 * 1024
-_PATIENCE: Final = 10.0
+_PATIENCE: Final = 5.0
 """Seconds in which a file of subscriptions must have been read."""
 
 

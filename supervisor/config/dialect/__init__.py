@@ -30,7 +30,7 @@ __all__ = [
 
 _LARGEST: Final = 16 * 1024 * 1024
 """Bytes of a dialect's file, at most."""
-_PATIENCE: Final = 10.0
+_PATIENCE: Final = 5.0
 """Seconds in which it must have been read."""
 _PRIVATE: Final = {"live": "private", "test": "private_test"}
 
