@@ -40,7 +40,8 @@ def key_of(stream: Any) -> str:
 
 def data_of(name: str) -> list[tuple[bytes, Any]]:
     """The data messages of a recording, each with what it names as its stream."""
-    path = load_dialect(name)["stream"]["path"]
+    rules = load_dialect(name)["stream"]
+    path = next(rule["path"] for rule in (rules if isinstance(rules, list) else [rules]) if "path" in rule)
     parsed = [(payload, orjson.loads(payload)) for payload in load_recording(name).payloads]
     return [(payload, value[path]) for payload, value in parsed if "data" in value]
 
