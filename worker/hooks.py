@@ -5,7 +5,7 @@
 The module is searched on `sys.path`, then in the folder of the configuration file, then in that of the dialect's file.
 
     before_connect(attempt: Attempt) -> Attempt         before each connect; may ask the exchange for a token or a listen key
-    sign(signing: Signing) -> Any                       what stands for "$sign" in a frame: anything JSON can say
+    sign(signing: Signing) -> Any                       what stands for "$sign" in a frame: anything JSON can say; may ask too
     renew(attempt: Attempt) -> None                     every `renew_after` seconds of the connection's life
     decode(payload: bytes) -> bytes                     a binary message as the dialect's other rules are to see it
 

@@ -485,7 +485,10 @@ def test_private_feeds_of_kraken_futures_are_subscribed_with_the_signed_challeng
 def test_private_channels_of_bitstamp_are_subscribed_with_a_token_that_is_asked_for_anew_when_it_is_old() -> None:
     items: list[Item] = []
     mine = [f"private-my_{what}_btcusd-1" for what in ("orders", "trades")]
-    answers = {1: Answer(b'{"token":"t1","valid_sec":60}'), 2: Answer(b"busy", 503), 3: Answer(b'{"token":"t3","valid_sec":1}')}
+    answers = {
+        1: Answer(b'{"token":"t1","valid_sec":60}'), 2: Answer(b"busy", 503), 3: Answer(b'{"token":"t3","valid_sec":1}'),
+        4: Answer(b'{"reason":"Invalid signature"}', 403),
+    }  # fmt: skip
     with Rest(lambda _: answers[len(rest.asked)]) as rest, Exchange(dialect="bitstamp") as ex:
         endpoint = ex.endpoint(
             "x", subscribe=["live_trades_btcusd", mine[0]], login={**LOGIN, "rest": rest.url},
@@ -495,6 +498,8 @@ def test_private_channels_of_bitstamp_are_subscribed_with_a_token_that_is_asked_
             items += collect(feed, is_event(Restored, "x"))
             feed.subscribe("x", mine[1:])
             items += collect(feed, lambda item: isinstance(item, Subscribed) and item.stream == mine[1])
+            feed.subscribe("x", ["private-my_trades_btcusd-2"])
+            items += collect(feed, is_event(Down, "x"))
         asked = [json.loads(frame.payload)["data"] for frame in ex.received if b":subscribe" in frame.payload]
         assert ex.violations == []
     assert asked == [
@@ -502,5 +507,6 @@ def test_private_channels_of_bitstamp_are_subscribed_with_a_token_that_is_asked_
     ]  # fmt: skip
     assert [(one.method, one.path, one.headers["x-auth"]) for one in rest.asked] == [
         ("POST", "/api/v2/websockets_token/", "BITSTAMP K"),
-    ] * 3  # fmt: skip
-    assert [down.reason.kind for down in events_of(items, "x", Down)] == ["stopped"]
+    ] * 4  # fmt: skip
+    (down,) = events_of(items, "x", Down)
+    assert (down.reason.kind, "answered with HTTP 403" in down.reason.text) == ("login_failed", True)
