@@ -162,6 +162,7 @@ _WORD: Final = re.compile(r"[\w-]+")
 _LEAST_TOKEN: Final = 3
 """A shorter word of a stream's name occurs in any text."""
 _JOINTS: Final = "-.:/@|_"
+_ALIKE: Final = str.maketrans("/|", "::")
 _MOST_JOINED: Final = 3
 """So many words of a stream are looked for as one: "v4_trades-BTC-USD" of a channel and an id."""
 
@@ -172,10 +173,14 @@ def named(streams: Sequence[Any], error: str) -> tuple[list[int], list[int]]:
     tells them apart."""
     text = error.lower()
     found = frozenset(_WORD.findall(text))
-    whole = [place for place, stream in enumerate(streams) if _is_named(tuple(_names_of(stream)), text)]
+    words = [tuple(_names_of(stream)) for stream in streams]
+    whole = [place for place, own in enumerate(words) if _is_named(own, text)]
+    if not whole:  # "ticker/3" may be called "ticker:3"
+        alike = text.translate(_ALIKE)
+        whole = [place for place, own in enumerate(words) if _is_named(tuple(word.translate(_ALIKE) for word in own), alike)]
     if whole:
         return whole, []
-    counts = [sum(token in found for token in _tokens(tuple(_names_of(stream)))) for stream in streams]
+    counts = [sum(token in found for token in _tokens(own)) for own in words]
     most = max(counts, default=0)
     partly = [place for place, count in enumerate(counts) if count == most and most > min(counts)]
     return [], partly

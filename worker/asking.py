@@ -26,6 +26,8 @@ class Asking:
 
     def __init__(self, frames: Frames, lives: Lives) -> None:
         self._frames, self._lives = frames, lives
+        self.replaces = frames.replaces
+        """Whether each frame names all streams of the connection."""
         self.open: list[Question] = []
         self._unanswered: dict[str, int] = {}
         """How many units of a stream are in open questions, by its name."""
@@ -58,7 +60,7 @@ class Asking:
         self.open.remove(question)
         self.open.append(question)  # an answer that names nothing is about the one that waits longest
         try:
-            yield self._frames.encode(question, now, self.others(question.unanswered) if self._frames.replaces else ())
+            yield self._frames.encode(question, now, self.others(question.unanswered) if self.replaces else ())
         except BadStream as error:
             for unit in list(question.unanswered):
                 yield from self.refuse(question, unit, str(error), now)
@@ -89,16 +91,20 @@ class Asking:
 
     def halve(self, question: Question, units: Sequence[Unit], now: float) -> Iterator[Step]:
         """Asks for these in two frames: one of them is at fault."""
-        for unit in units:
+        half = len(units) // 2
+        yield from self.divide(question, units[:half], units[half:], now)
+
+    def divide(self, question: Question, first: Sequence[Unit], second: Sequence[Unit], now: float) -> Iterator[Step]:
+        """Asks for these in a frame of their own each."""
+        for unit in (*first, *second):
             self.settle(question, unit)
-        halves = (units[: len(units) // 2], units[len(units) // 2 :])
-        first, second = (self.question(question.template, half, again=question.again) for half in halves)
-        if self._frames.replaces:  # the frame of the first half is not to name the second, and has to be answered before
+        one, other = (self.question(question.template, some, again=question.again) for some in (first, second))
+        if self.replaces:  # the first frame is not to name those of the second, and has to be answered before
             self._half_at = max(now, self._half_at) + GRACE
-            second.postponed, second.deadline = True, self._half_at
-        yield from self.send(first, now)
-        if not second.postponed:
-            yield from self.send(second, now)
+            other.postponed, other.deadline = True, self._half_at
+        yield from self.send(one, now)
+        if not other.postponed:
+            yield from self.send(other, now)
 
     def settle(self, question: Question, unit: Unit) -> None:
         """Nothing is waited for about this unit."""

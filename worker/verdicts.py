@@ -112,12 +112,14 @@ class Verdicts:
             yield log(f"unsubscribing {unit.life.name} was refused: {error}")
             yield from self.left(question, now, [unit])
             return
-        delivers = unit.life.state is State.LIVE and len(unit.life.units) == 1
-        if not (question.again and unit.confirmed) and not (delivers and not sure):
+        one = len(unit.life.units) == 1
+        delivers = one and unit.life.state is State.LIVE
+        assumed = one and not self._rules.confirm and unit.life.state in (State.CONFIRMED, State.SILENT)
+        if assumed or (not (question.again and unit.confirmed) and not (delivers and not sure)):
             if unit.error != error:
                 yield self._rejected(unit, error)
             unit.error, unit.confirmed = error, False
-            if delivers:
+            if delivers or assumed:
                 yield from self._lives.apply(unit.life, Event.REVOKED, now)
         yield from self.concluded(question, unit, now)
 
@@ -206,6 +208,8 @@ class Verdicts:
                 yield from self._asking.send(question, now)  # it may be about another frame: this one gets the last place
             else:
                 yield from self._final(answer, question, units[0], now, sure=sure)
+        elif suspects and self._asking.replaces:  # a frame with one of them would be refused again
+            yield from self._asking.divide(question, [unit for unit in units if unit not in suspects], suspects, now)
         elif suspects:
             for unit in suspects:
                 self._asking.settle(question, unit)

@@ -205,6 +205,83 @@ def _bybit_book(n: int) -> dict[str, Any]:
     return {"topic": "orderbook.50.BTCUSDT", "type": _kind(n, "delta"), "ts": _MS + n, "data": data, "cts": _MS + n}
 
 
+def _alpaca_trade(n: int) -> dict[str, Any]:
+    trade = {"i": n, "x": "K", "p": 162.92, "s": 3, "c": ["@"], "z": "C", "t": f"2024-11-23T13:53:20.{n:09}Z"}
+    return {"T": "t", "S": "AAPL", **trade}
+
+
+def _alpaca_quote(n: int) -> dict[str, Any]:
+    quote = {"bx": "K", "bp": 91.95, "bs": n, "ax": "Q", "ap": 91.98, "as": 1, "c": ["R"], "z": "C"}
+    return {"T": "q", "S": "AMD", **quote, "t": f"2024-11-23T13:53:20.{n:09}Z"}
+
+
+def _gemini_book(n: int) -> dict[str, Any]:
+    numbers = {"U": 9 * n if n > 1 else 18, "u": 9 * n + 9}
+    return {"e": "depthUpdate", "E": _MS * 1_000_000 + n, "s": "btcusd", **numbers, "b": [["95068.1", "0.5"]], "a": []}
+
+
+def _gemini_trade(n: int) -> dict[str, Any]:
+    return {"E": _MS * 1_000_000 + n, "s": "ethusd", "t": n, "p": "3260.1", "q": "0.2", "m": True}
+
+
+def _korean(kind: str, code: str, n: int, **fields: Any) -> dict[str, Any]:
+    return {"type": kind, "code": code, **fields, "timestamp": _MS + n, "stream_type": "SNAPSHOT" if n == 1 else "REALTIME"}
+
+
+def _korean_book(n: int) -> dict[str, Any]:
+    units = [{"ask_price": 116539000, "bid_price": 116538000, "ask_size": n / 10, "bid_size": 0.08}]
+    return _korean("orderbook", "KRW-BTC", n, orderbook_units=units, level=0)
+
+
+def _korean_trade(n: int) -> dict[str, Any]:
+    return _korean("trade", "KRW-ETH", n, trade_price=3715000, trade_volume=0.0009, ask_bid="BID", sequential_id=n)
+
+
+_KOREAN: list[Stream] = [
+    Stream({"type": "orderbook", "codes": ["KRW-BTC"]}, _at("type", is_="orderbook"), _korean_book),
+    Stream({"type": "trade", "codes": ["KRW-ETH"]}, _at("type", is_="trade"), _korean_trade),
+]
+
+
+def _lighter_book(n: int) -> dict[str, Any]:
+    numbers = {"offset": n, "nonce": 9 * n + 9, "begin_nonce": 9 * n}
+    book = {"code": 0, "asks": [], "bids": [{"price": "2324.80", "size": str(n / 10)}], **numbers}
+    kind = "subscribed/order_book" if n == 1 else "update/order_book"
+    return {"channel": "order_book:0", "offset": n, "order_book": book, "timestamp": _MS + n, "type": kind}
+
+
+def _lighter_trade(n: int) -> dict[str, Any]:
+    trade = {"trade_id": n, "market_id": 1, "size": "0.1", "price": "95068.1", "is_maker_ask": False}
+    return {"channel": "trade:1", "trades": [trade], "type": "subscribed/trade" if n == 1 else "update/trade"}
+
+
+def _polymarket(asset: str) -> Callable[[int], dict[str, Any]]:
+    def made(n: int) -> dict[str, Any]:
+        event = {"market": "0xbd31dc8a", "timestamp": str(_MS + n)}
+        if n == 1:
+            return {"event_type": "book", "asset_id": asset, **event, "bids": [], "asks": [], "hash": "0x0"}
+        change = {"asset_id": asset, "price": "0.5", "size": str(n), "side": "BUY", "hash": f"{n:040x}"}
+        return {**event, "price_changes": [change], "event_type": "price_change"}
+
+    return made
+
+
+def _of_asset(asset: str) -> Stream:
+    first = _at("price_changes", 0, "asset_id", is_=asset)
+    whole = _at("asset_id", is_=asset)
+    return Stream(asset, lambda value: first(value) or whole(value), _polymarket(asset))
+
+
+def _phemex_book(n: int) -> dict[str, Any]:
+    book = {"depth": 30, "orderbook_p": {"asks": [], "bids": [["95068.1", "0.5"]]}, "sequence": 5 * n + n % 3}
+    return {**book, "symbol": "BTCUSDT", "timestamp": _MS * 1_000_000 + n, "type": _kind(n, "incremental")}
+
+
+def _phemex_trade(n: int) -> dict[str, Any]:
+    trades = [[_MS * 1_000_000 + n, "Sell", "3260.1", "0.2"]]
+    return {"sequence": 7 * n, "symbol": "ETHUSDT", "trades_p": trades, "type": _kind(n, "incremental")}
+
+
 def _bingx(stream: str, data: Any) -> dict[str, Any]:
     return {"code": 0, "dataType": stream, "data": data}
 
@@ -343,6 +420,13 @@ def _unnumbered(value: dict[str, Any]) -> dict[str, Any]:
 
 
 MARKETS: dict[str, Market] = {
+    "alpaca": Market(
+        [
+            Stream({"channel": "trades", "symbols": ["AAPL", "MSFT"]}, _at("T", is_="t"), _alpaca_trade),
+            Stream({"channel": "quotes", "symbols": ["AMD"]}, _at("T", is_="q"), _alpaca_quote),
+        ],
+        {"channel": "trades", "symbols": ["NOPE"]}, {"channel": "trades", "symbols": ["MUTE"]},
+    ),
     "binance": Market(
         [_named("stream", "zilusdt@depth@100ms"), _named("stream", "manausdt@bookTicker")],
         "nope@trade", "mute@trade", "binance", 0,
@@ -396,6 +480,9 @@ MARKETS: dict[str, Market] = {
         ],
         {"instType": "spot", "topic": "books", "symbol": "NOPE"}, {"instType": "spot", "topic": "books", "symbol": "MUTE"},
         counted=0,
+    ),
+    "bithumb": Market(
+        _KOREAN, {"type": "trade", "codes": ["KRW-NOPE"]}, {"type": "trade", "codes": ["KRW-MUTE"]},
     ),
     "bitmex": Market(
         [_bitmex("orderBookL2", "LINKUSDT"), _bitmex("orderBookL2", "XBTU21")], "trade:NOPE", "trade:MUTE", "bitmex",
@@ -474,6 +561,13 @@ MARKETS: dict[str, Market] = {
         {"channel": "futures.trades", "payload": ["NOPE_USDT"]}, {"channel": "futures.trades", "payload": ["MUTE_USDT"]},
         counted=0,
     ),
+    "gemini": Market(
+        [
+            Stream("btcusd@depth@100ms", _at("e", is_="depthUpdate"), _gemini_book),
+            Stream("ethusd@trade", _at("s", is_="ethusd"), _gemini_trade),
+        ],
+        "nopeusd@bookTicker", "muteusd@bookTicker", counted=0,
+    ),
     "htx": Market(
         [_named("ch", "market.btcusdt.mbp.150", _htx_mbp), _named("ch", "market.trioeth.depth.step0")],
         "market.nope.depth.step0", "market.mute.depth.step0", "htx", 0,
@@ -528,6 +622,13 @@ MARKETS: dict[str, Market] = {
         {"channel": "trade", "tradeType": "SPOT", "symbol": "NOPE-USDT"},
         {"channel": "trade", "tradeType": "SPOT", "symbol": "MUTE-USDT"}, counted=0,
     ),
+    "lighter": Market(
+        [
+            Stream("order_book/0", _at("channel", is_="order_book:0"), _lighter_book),
+            Stream("trade/1", _at("channel", is_="trade:1"), _lighter_trade),
+        ],
+        "trade/nope", "trade/mute", counted=0,
+    ),
     "mexc": Market(
         [_named("channel", MEXC_DEPTH, _mexc_depth), _named("channel", MEXC_DEALS, _mexc_deal)],
         "spot@public.limit.depth.v3.api.pb@NOPE@5", "spot@public.limit.depth.v3.api.pb@MUTE@5", counted=0, pack=_mexc_packed,
@@ -550,6 +651,17 @@ MARKETS: dict[str, Market] = {
             ),
         ],
         {"channel": "trades", "instId": "NOPE"}, {"channel": "trades", "instId": "MUTE"}, "okx", 0,
+    ),
+    "phemex": Market(
+        [
+            Stream({"channel": "trade_p", "params": ["ETHUSDT"]}, _at("symbol", is_="ETHUSDT"), _phemex_trade),
+            Stream({"channel": "orderbook_p", "params": ["BTCUSDT"]}, _at("symbol", is_="BTCUSDT"), _phemex_book),
+        ],
+        {"channel": "trade_p", "params": ["NOPEUSDT"]}, {"channel": "trade_p", "params": ["MUTEUSDT"]},
+    ),
+    "polymarket": Market([_of_asset("71321"), _of_asset("52114")], "nope", "mute"),
+    "upbit": Market(
+        _KOREAN, {"type": "trade", "codes": ["KRW-NOPE"]}, {"type": "trade", "codes": ["KRW-MUTE"]},
     ),
 }  # fmt: skip
 """One for each bundled dialect."""

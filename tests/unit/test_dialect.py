@@ -57,6 +57,7 @@ def test_there_are_bundled_dialects() -> None:
         "okx", "bybit", "deribit", "bitstamp", "bitfinex", "gate", "gate_futures", "kucoin", "htx", "htx_swap", "bitmex",
         "bitget", "hyperliquid", "crypto_com", "bitget_v3", "kucoin_uta", "dydx",
         "bingx", "bingx_swap", "mexc", "mexc_futures",
+        "alpaca", "gemini", "phemex", "lighter", "polymarket", "upbit", "bithumb",
     }  # fmt: skip
 
 

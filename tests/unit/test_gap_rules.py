@@ -57,6 +57,8 @@ BITGET_V3 = b'{"action":"%b","arg":{"instType":"spot","topic":"books","symbol":"
 KUCOIN_UTA = b'{"T":"obu.SPOT","dp":"increment@10ms","t":"%b","P":1,"d":{"s":"A","O":%d,"C":%d}}'
 MEXC = b'{"channel":"spot@A","publicAggreDepths":{"asks":[],"bids":[],"fromVersion":"%d","toVersion":"%d"},"symbol":"A"}'
 MEXC_FUTURES = b'{"symbol":"A","data":{"asks":[],"bids":[],"end":%d,"begin":%d,"version":1},"channel":"push.depth","ts":1}'
+GEMINI = b'{"e":"depthUpdate","E":1,"s":"a","U":%d,"u":%d,"b":[],"a":[]}'
+LIGHTER = b'{"channel":"order_book:0","order_book":{"begin_nonce":%d,"nonce":%d},"type":"%b/order_book"}'
 NEW, UPDATE = b"snapshot", b"update"
 
 
@@ -80,6 +82,9 @@ NEW, UPDATE = b"snapshot", b"update"
         ("mexc", MEXC, [(1, 3), (4, 4), (6, 9)], (5, 6)),
         ("mexc_futures", MEXC_FUTURES, [(3, 1), (9, 4), (12, 11)], (10, 11)),
         ("kucoin_uta", KUCOIN_UTA, [(NEW, 5, 5), (b"delta", 6, 9), (NEW, 3, 3), (b"delta", 4, 4), (b"delta", 6, 7)], (5, 6)),
+        ("gemini", GEMINI, [(5, 5), (5, 9), (9, 12), (13, 14)], (12, 13)),
+        ("lighter", LIGHTER, [(0, 5, b"subscribed"), (5, 9, UPDATE), (0, 20, b"subscribed"), (20, 24, UPDATE),
+                              (25, 27, UPDATE)], (24, 25)),
     ],
 )  # fmt: skip
 def test_what_no_recording_has_is_as_the_documents_say(

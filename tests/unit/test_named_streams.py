@@ -21,6 +21,8 @@ BOOK, TRADES = {"channel": "v4_orderbook", "id": "BTC-USD"}, {"channel": "v4_tra
         ([BOOK, {**TRADES, "batched": True}], "already subscribed (v4_trades-BTC-USD)", ([1], [])),
         ([{"method": "sub.deal", "param": {"symbol": "A_B"}}, {"method": "sub.deal", "param": {"symbol": "NOPE_B"}}],
          "Contract [NOPE_B] not exists", ([], [1])),
+        (["ticker/3", "ticker/30", "candle/3/1m"], "Already Subscribed to : ticker:3", ([0], [])),
+        (["ticker/3", "candle/3/1m"], "Already Subscribed to : candle:3:1m", ([1], [])),
         (["a", "b"], "rate limit", ([], [])),
     ],
 )  # fmt: skip

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import sys
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ from wsadapter.worker.dialects.hooks import (
     bingx,
     bitfinex,
     bitget,
+    bithumb,
     bitmex,
     bitstamp,
     bybit,
@@ -30,13 +32,17 @@ from wsadapter.worker.dialects.hooks import (
     crypto_com,
     deribit,
     gate,
+    gemini,
     htx,
     kraken,
     kraken_futures,
     kucoin,
     mexc,
     okx,
+    phemex,
+    upbit,
 )
+from wsadapter.worker.dialects.hooks.tokens import signed_token
 from wsadapter.worker.hooks import Attempt, HookFailure, LoginRefused, Signing
 
 NOW = 1_700_000_000.25
@@ -94,6 +100,7 @@ def test_the_vector_in_krakens_documents() -> None:
           "SIGN": sha("channel=spot.orders&event=subscribe&time=1700000000", "sha512").hex()}),
         (crypto_com.sign(signing(id=7, method="public/auth", nonce=1700000000250)),
          {"api_key": "KEY", "sig": sha("public/auth7KEY1700000000250").hex()}),
+        (phemex.sign(signing()), ["API", "KEY", sha("KEY1700000060").hex(), 1700000060]),
     ],
 )  # fmt: skip
 def test_what_the_documents_say_in_words(made: Any, expected: Any) -> None:
@@ -222,11 +229,49 @@ def test_mexcs_refusal_is_told() -> None:
         mexc.before_connect(Rest(refusal).attempt("wss://wbs-api.mexc.com/ws", KEYS))
 
 
+def test_a_token_is_that_of_the_usual_example() -> None:
+    found = signed_token({"sub": "1234567890", "name": "John Doe", "iat": 1516239022}, "your-256-bit-secret")
+    assert found == (
+        "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9lIiwiaWF0IjoxNTE2MjM5MDIyfQ."
+        "SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c"
+    )
+
+
+@pytest.mark.parametrize(
+    ("hook", "claims"), [(upbit, {"access_key", "nonce"}), (bithumb, {"access_key", "nonce", "timestamp"})]
+)
+def test_a_token_of_its_own_goes_with_each_handshake(hook: Any, claims: set[str]) -> None:
+    attempt = Rest(b"").attempt("wss://api.example/private", KEYS).changed(headers={"X": "mine"})
+    made = [hook.before_connect(attempt).headers for _ in range(2)]
+    said = []
+    for headers in made:
+        assert headers["X"] == "mine"
+        token = headers["Authorization"].removeprefix("Bearer ")
+        text, _, signature = token.rpartition(".")
+        assert signature == base64.urlsafe_b64encode(sha(text)).decode().rstrip("=")
+        said.append(orjson.loads(base64.urlsafe_b64decode(text.split(".")[1] + "==")))
+    assert all(one.keys() == claims and one["access_key"] == "KEY" for one in said)
+    assert uuid.UUID(said[0]["nonce"]) != uuid.UUID(said[1]["nonce"])
+    if "timestamp" in claims:
+        assert said[0]["timestamp"] > 1_700_000_000_000
+
+
+def test_geminis_headers_sign_the_time() -> None:
+    attempt = Rest(b"").attempt("wss://ws.gemini.com/?snapshot=-1", KEYS).changed(headers={"X": "mine"})
+    headers = gemini.before_connect(attempt).headers
+    assert (headers["X"], headers["X-GEMINI-APIKEY"]) == ("mine", "KEY")
+    assert int(headers["X-GEMINI-NONCE"]) > 1_700_000_000
+    assert headers["X-GEMINI-PAYLOAD"] == b64(headers["X-GEMINI-NONCE"].encode())
+    assert headers["X-GEMINI-SIGNATURE"] == sha(headers["X-GEMINI-PAYLOAD"], "sha384").hex()
+
+
 def test_without_keys_nothing_is_asked_for() -> None:
     silent = Rest(b"")
     for hook, url in (
         (binance_futures, "wss://fstream.binance.com/public/stream"), (kraken, "wss://ws.kraken.com/v2"),
         (bingx, "wss://open-api-ws.bingx.com/market"), (mexc, "wss://wbs-api.mexc.com/ws"),
+        (upbit, "wss://api.upbit.com/websocket/v1"),
+        (bithumb, "wss://ws-api.bithumb.com/websocket/v1"), (gemini, "wss://ws.gemini.com/?snapshot=-1"),
     ):  # fmt: skip
         public = silent.attempt(url, {})
         assert hook.before_connect(public) is public

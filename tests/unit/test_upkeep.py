@@ -38,6 +38,7 @@ ANSWERED = {
     "htx_swap": (b'{"ping":1492420473027}', b'{"pong":1492420473027}'),
     "bingx": (b'{"ping":"2177c68e","time":"2022-06-07T16:27:36"}', b'{"pong":"2177c68e","time":"2022-06-07T16:27:36"}'),
     "bingx_swap": (b"Ping", b"Pong"),
+    "lighter": (b'{"type":"ping"}', b'{"type":"pong"}'),
 }
 NOTICES = {
     "binance": (b'{"data":{"e":"serverShutdown","E":1}}', '{"data":{"e":"serverShutdown","E":1}}'),

@@ -47,8 +47,9 @@ class Venue:
         return self.packed(self.speech.notice())
 
     def packed(self, frame: Any) -> Frame:
-        """What the exchange says, as it goes out."""
-        return self.together([written(frame)])
+        """What the exchange says, as it goes out. A text that is no JSON can't stand among others."""
+        text = written(frame)
+        return self.market.packed(text) if isinstance(frame, str) else self.together([text])
 
     def together(self, messages: Sequence[bytes]) -> Frame:
         """Messages that are sent as one, as they go out."""

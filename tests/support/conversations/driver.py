@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,6 +75,9 @@ class Conversation:
         self._said: Counter[int] = Counter()
         self._coming: list[tuple[float, str]] = []
         """Answers that come later, with their times."""
+        self._due: deque[str] = deque()
+        """Answers that come when all that is sent now was sent."""
+        self._carrying = False
         self.now = 0.0
         self.out = Outcome()
 
@@ -141,20 +144,29 @@ class Conversation:
         return server_frame(BINARY, text.encode())
 
     def _carry_out(self, actions: Iterable[Action]) -> None:
+        nested, self._carrying = self._carrying, True
         for action in list(actions):
-            match action:
-                case Send(frame):
-                    self._sent(frame)
-                case Sign(frame):
-                    self._carry_out(self.session.signed(self._signature(frame), self.now))
-                case Say(report):
-                    self.out.events.append((report.event, report.fields))
-                    if report.event == "stream":
-                        self._streams.append(str(report.fields["name"]))
-                case Deliver():
-                    self._delivered(action)
-                case Leave(reason):
-                    self.out.down = reason
+            self._carry_out_one(action)
+        if nested:
+            return
+        while self._due:
+            self._say(self._due.popleft())
+        self._carrying = False
+
+    def _carry_out_one(self, action: Action) -> None:
+        match action:
+            case Send(frame):
+                self._sent(frame)
+            case Sign(frame):
+                self._carry_out(self.session.signed(self._signature(frame), self.now))
+            case Say(report):
+                self.out.events.append((report.event, report.fields))
+                if report.event == "stream":
+                    self._streams.append(str(report.fields["name"]))
+            case Deliver():
+                self._delivered(action)
+            case Leave(reason):
+                self.out.down = reason
 
     def _signature(self, frame: Mapping[str, Any]) -> dict[str, Any]:
         signature = self._case.get("signature", {"sign": "made up"})
@@ -183,7 +195,7 @@ class Conversation:
             elif later:
                 self._coming.append((self.now + later, answer))
             else:
-                self._say(answer)
+                self._due.append(answer)
 
     def _answers(self, text: str) -> Sequence[str | float]:
         try:
