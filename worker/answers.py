@@ -7,15 +7,14 @@ none of the rules' texts is never parsed for them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from enum import Enum, auto
-from functools import lru_cache
-from itertools import permutations
 from typing import Any, Final, NamedTuple
 
-from wsadapter.contract.dialect.fields import Fields, as_text
+from wsadapter.contract.dialect.fields import Fields
 from wsadapter.contract.dialect.paths import MISSING, PRESENT, getter, look_up, matches
 from wsadapter.contract.dialect.text import Text
+from wsadapter.worker.naming import WholeSet
 
 THE_ANSWER: Final = "{}"
 """`whole_set`: the answer itself is the set."""
@@ -154,117 +153,3 @@ def _needle(match: Mapping[str, Any]) -> bytes:
     keys = [key for path in match if _PLAIN.fullmatch(key := path.rpartition(".")[2]) and not key.lstrip("-").isdecimal()]
     chosen = max(texts or keys, key=len, default="")
     return f'"{chosen}"'.encode() if chosen else b""
-
-
-# --- which streams an error names ---------------------------------------------------------------------------------------
-
-_WORD: Final = re.compile(r"[\w-]+")
-_LEAST_TOKEN: Final = 3
-"""A shorter word of a stream's name occurs in any text."""
-_JOINTS: Final = "-.:/@|_"
-_ALIKE: Final = str.maketrans("/|", "::")
-_MOST_JOINED: Final = 3
-"""So many words of a stream are looked for as one: "v4_trades-BTC-USD" of a channel and an id."""
-
-
-def named(streams: Sequence[Any], error: str) -> tuple[list[int], list[int]]:
-    """Which of `streams` an error's text names, by their places: wholly (every word of it stands there as a word of its own,
-    or all of them as one), and those of which it names more than of others. Both are empty where the text says nothing that
-    tells them apart."""
-    text = error.lower()
-    found = frozenset(_WORD.findall(text))
-    words = [tuple(_names_of(stream)) for stream in streams]
-    whole = [place for place, own in enumerate(words) if _is_named(own, text)]
-    if not whole:  # "ticker/3" may be called "ticker:3"
-        alike = text.translate(_ALIKE)
-        whole = [place for place, own in enumerate(words) if _is_named(tuple(word.translate(_ALIKE) for word in own), alike)]
-    if whole:
-        return whole, []
-    counts = [sum(token in found for token in _tokens(own)) for own in words]
-    most = max(counts, default=0)
-    partly = [place for place, count in enumerate(counts) if count == most and most > min(counts)]
-    return [], partly
-
-
-def _is_named(words: tuple[str, ...], text: str) -> bool:
-    if not words:
-        return False
-    return all(_stands_in(text, word.lower()) for word in words) or _is_named_as_one([word.lower() for word in words], text)
-
-
-def _is_named_as_one(words: list[str], text: str) -> bool:
-    if not 1 < len(words) <= _MOST_JOINED or not all(word in text for word in words):
-        return False
-    return any(_stands_in(text, joint.join(order)) for joint in _JOINTS for order in permutations(words))
-
-
-def _stands_in(text: str, word: str) -> bool:
-    return word in text and _as_word(word).search(text) is not None
-
-
-@lru_cache(maxsize=4096)
-def _as_word(word: str) -> re.Pattern[str]:
-    """The word where it is no part of a longer one: "BTC-USDT" is not in "BTC-USDT-SWAP", "a@trade" not in "aa@trade"."""
-    return re.compile(r"(?<![\w-])(?<![\w-][@/.])" + re.escape(word) + r"(?![\w-]|[@/.:~][\w-])")
-
-
-def _tokens(words: tuple[str, ...]) -> set[str]:
-    return {token for word in words for token in _WORD.findall(word.lower()) if len(token) >= _LEAST_TOKEN}
-
-
-def _names_of(stream: Any) -> Iterator[str]:
-    """The words of a stream that a text may name it by: a flag is none."""
-    if isinstance(stream, Mapping):
-        stream = [value for value in stream.values() if not isinstance(value, bool)]
-    return words_of(stream)
-
-
-def words_of(value: Any, *, keys: bool = False) -> Iterator[str]:
-    """All scalars in a value as text; with `keys` the keys of tables too."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            if keys:
-                yield key
-            yield from words_of(inner, keys=keys)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from words_of(inner, keys=keys)
-    elif value is not MISSING:
-        yield as_text(value)
-
-
-# --- the whole set ------------------------------------------------------------------------------------------------------
-
-
-class WholeSet:
-    """All that is subscribed now, as an answer lists it: `whole_set` of dialects/README.md. Immutable."""
-
-    def __init__(self, value: Any) -> None:
-        """`value`: a table whose keys are channels, or an array of entries."""
-        if isinstance(value, Mapping):
-            entries: list[Any] = [[key, inner] for key, inner in value.items()]
-        else:
-            entries = list(value) if isinstance(value, list | tuple) else []
-        self._entries = [frozenset(words_of(entry, keys=True)) for entry in entries]
-
-    def has(self, stream: Any) -> bool:
-        """Whether a stream is in the set: each combination of its values (of a list, one) stands in one entry."""
-        return all(any(one <= entry for entry in self._entries) for one in _combinations(stream))
-
-
-_MOST_COMBINATIONS: Final = 100_000
-
-
-def _combinations(stream: Any) -> Iterator[frozenset[str]]:
-    values = list(stream.values()) if isinstance(stream, Mapping) else [stream]
-    lists = [list(words_of(value)) if isinstance(value, list | tuple) else [as_text(value)] for value in values]
-    sizes = 1
-    for words in lists:
-        sizes *= max(1, len(words))
-    if sizes > _MOST_COMBINATIONS:  # then each word by itself
-        yield from (frozenset([word]) for words in lists for word in words)
-        return
-    found: list[frozenset[str]] = [frozenset()]
-    for words in lists:
-        found = [one | {word} for one in found for word in words] if words else found
-    yield from found

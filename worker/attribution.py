@@ -12,7 +12,8 @@ from wsadapter.contract.dialect.fields import Fields, Said, as_text
 from wsadapter.contract.dialect.paths import MISSING, look_up
 from wsadapter.contract.dialect.templates import is_meant, number_in, stream_name
 from wsadapter.contract.endpoint import Subscription
-from wsadapter.worker.answers import Answer, Rule, Says, WholeSet, named
+from wsadapter.worker.answers import Answer, Rule, Says
+from wsadapter.worker.naming import WholeSet, named
 from wsadapter.worker.questions import Frames, Life, Question, Unit
 
 Open = tuple[Question, Unit]
@@ -67,7 +68,7 @@ def whose(
             return Meant(lives=_lives(rule, value, lives, channels))
     sure = question is not None
     if answer.error:
-        whole, partly = named([unit.stream for _, unit in pool], answer.error)
+        whole, partly = named([unit.words for _, unit in pool], answer.error)
         places = whole or partly
         if places:
             question = pool[places[0]][0]
@@ -96,7 +97,7 @@ def _others(error: str, pool: Sequence[Open], lives: Mapping[str, Life]) -> list
     """The streams that an error names by their whole names, and that nothing is unanswered of: it comes late, or twice."""
     waiting = {id(unit.life) for _, unit in pool}
     settled = [life for life in lives.values() if id(life) not in waiting]
-    whole, _ = named([life.stream for life in settled], error)
+    whole, _ = named([life.words for life in settled], error)
     return [settled[place] for place in whole]
 
 
@@ -138,7 +139,7 @@ def _settled(repeated: Sequence[Any], error: str, lives: Mapping[str, Life]) -> 
     ]
     if not error or len(found) <= 1:
         return Meant(lives=found)
-    whole, _ = named([life.stream for life in found], error)
+    whole, _ = named([life.words for life in found], error)
     return Meant(lives=[found[place] for place in whole], late=not whole)
 
 
@@ -149,7 +150,7 @@ def _echoed(repeated: Sequence[Any], pool: Sequence[Open]) -> list[Open]:
 
 
 def _in_set(whole: WholeSet, pool: Sequence[Open]) -> list[Open]:
-    return [(one, unit) for one, unit in pool if whole.has(unit.stream) is (one.template == "frame")]
+    return [(one, unit) for one, unit in pool if whole.has(unit.words) is (one.template == "frame")]
 
 
 def _by_name(rule: Rule, value: Any, pool: Sequence[Open], channels: Mapping[str, Subscription]) -> list[Open] | None:
@@ -160,6 +161,10 @@ def _by_name(rule: Rule, value: Any, pool: Sequence[Open], channels: Mapping[str
             return found
     said = look_up(value, rule.stream) if rule.stream else MISSING
     if said is not MISSING:
+        if isinstance(said, str | dict):
+            name = stream_name(said)
+            if found := [(one, unit) for one, unit in pool if unit.life.name == name]:
+                return found
         wanted = said if isinstance(said, list) else [said]
         found = [
             (one, unit)

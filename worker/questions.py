@@ -17,6 +17,7 @@ import orjson
 from wsadapter.contract.dialect.paths import look_up
 from wsadapter.contract.dialect.templates import BadStream, fill, fill_in, is_signed, merge, needs_login, stream_name
 from wsadapter.contract.endpoint import Subscription
+from wsadapter.worker.naming import Words
 from wsadapter.worker.subscription_life import State
 
 ACK_TIMEOUT: Final = 10.0
@@ -75,6 +76,10 @@ class Life:
     """Since it was refused."""
     retry_at: float = math.inf
     """When its refused units are asked for again."""
+    words: Words = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.words = Words(self.stream)
 
     @property
     def refused(self) -> list[Unit]:
@@ -95,6 +100,10 @@ class Unit:
     """Why it was refused, as reported; empty: it was not."""
     told: bool = False
     """Its refusal was reported by its own name, and nothing else of it since; else by the stream's."""
+    words: Words = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.words = self.life.words if self.stream is self.life.stream else Words(self.stream)
 
 
 @dataclass(slots=True, eq=False)

@@ -46,8 +46,8 @@ def without(streams: Iterable[Subscription], gone: Iterable[Subscription]) -> tu
 class _Restoring:
     """What was asked for at the beginning."""
 
-    names: set[str]
-    """Of streams that are unanswered."""
+    names: dict[str, None]
+    """Of streams, in order; those before the first are answered."""
     ok: int = 0
     failed: list[str] = field(default_factory=list)
 
@@ -115,7 +115,7 @@ class Subscriptions:
             yield _report(len(wanted), [])
             return
         lives = [self._lives.add(stream) for stream in wanted]
-        self._restoring = _Restoring({life.name for life in lives})
+        self._restoring = _Restoring({life.name: None for life in lives})
         yield from self._asking.ask([unit for life in lives for unit in life.units], now)
         yield from self._restored()
 
@@ -205,7 +205,7 @@ class Subscriptions:
     def _forget(self, life: Life) -> None:
         self._lives.forget_times(life)
         if self._restoring is not None:
-            self._restoring.names.discard(life.name)
+            self._restoring.names.pop(life.name, None)
 
     def _leave(self, lives: Sequence[Life], now: float) -> Iterator[Step]:
         for life in lives:
@@ -382,17 +382,17 @@ class Subscriptions:
         restoring = self._restoring
         if restoring is None:
             return
-        for name in list(restoring.names):
+        while restoring.names:  # answers come in the order of the frames, mostly
+            name = next(iter(restoring.names))
             life = self._lives.all.get(name)
             if life is not None and self._asking.waits_for(life):
-                continue
-            restoring.names.discard(name)
+                return
+            del restoring.names[name]
             if life is not None:
                 restoring.ok += any(unit.confirmed for unit in life.units)
                 restoring.failed += [stream_name(unit.stream) for unit in life.refused]
-        if not restoring.names:
-            self._restoring = None
-            yield _report(restoring.ok, restoring.failed)
+        self._restoring = None
+        yield _report(restoring.ok, restoring.failed)
 
 
 def _is_verdict(step: Step) -> TypeGuard[Report]:

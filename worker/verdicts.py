@@ -10,10 +10,11 @@ from wsadapter.contract.dialect.fields import as_text
 from wsadapter.contract.dialect.paths import look_up
 from wsadapter.contract.dialect.templates import is_meant, stream_name
 from wsadapter.contract.endpoint import Subscription
-from wsadapter.worker.answers import Answer, Rules, Says, named
+from wsadapter.worker.answers import Answer, Rules, Says
 from wsadapter.worker.asking import GRACE, Asking, Step
 from wsadapter.worker.attribution import Meant
 from wsadapter.worker.lives import HAD, Lives
+from wsadapter.worker.naming import named
 from wsadapter.worker.questions import Life, Question, Unit
 from wsadapter.worker.subscription_life import Event, State
 
@@ -201,7 +202,7 @@ class Verdicts:
 
     def _at_fault(self, answer: Answer, question: Question, units: list[Unit], *, sure: bool, now: float) -> Iterator[Step]:
         """An error that does not name the streams it is about by their whole names."""
-        _, partly = named([unit.stream for unit in units], answer.error)
+        _, partly = named([unit.words for unit in units], answer.error)
         suspects = [units[place] for place in partly]
         if len(units) == 1:
             if not sure and question.tries < MOST_TRIES and len(self._asking.open) > 1:

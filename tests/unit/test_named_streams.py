@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wsadapter.worker.answers import named
+from wsadapter.worker.naming import Words, named
 
 BOOK, TRADES = {"channel": "v4_orderbook", "id": "BTC-USD"}, {"channel": "v4_trades", "id": "BTC-USD"}
 
@@ -27,4 +27,4 @@ BOOK, TRADES = {"channel": "v4_orderbook", "id": "BTC-USD"}, {"channel": "v4_tra
     ],
 )  # fmt: skip
 def test_an_error_names_streams_by_whole_words(streams: list[Any], error: str, expected: tuple[list[int], list[int]]) -> None:
-    assert named(streams, error) == expected
+    assert named([Words(stream) for stream in streams], error) == expected

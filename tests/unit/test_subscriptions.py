@@ -13,6 +13,7 @@ from wsadapter.contract.commands import Report
 from wsadapter.contract.dialect.streams import Streams
 from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Filter
+from wsadapter.worker import naming
 from wsadapter.worker.subscriptions import Subscriptions
 
 
@@ -149,6 +150,18 @@ def test_an_error_of_what_was_confirmed_may_leave_out_a_field_if_it_fits_one_str
     error = {"channel": "book", "symbol": "tBUSD", "prec": "P0", "event": "error", "msg": "gone", "code": 10000}
     assert [event[0] for event in said(replied(subscriptions, orjson.dumps(error)))] == ["rejected"]
     assert said(replied(subscriptions, orjson.dumps({**error, "symbol": "tAUSD"}))) == [("peer_error", "gone")]
+
+
+def test_the_words_of_a_stream_are_found_once_however_many_errors_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    words_of = naming.words_of
+    monkeypatch.setattr(naming, "words_of", lambda value, **options: (calls.append(value), words_of(value, **options))[1])
+    streams = [f"live_trades_{n}" for n in range(100)]
+    subscriptions = Subscriptions(bundled("bitstamp"))
+    said(subscriptions.restore(streams, 0.0))
+    for number in range(100):
+        replied(subscriptions, b'{"event":"bts:error","channel":"","data":{"message":"busy, retry later"}}', number / 100)
+    assert len(calls) == len(streams)
 
 
 TRADES = {"channel": "trades", "symbol": "tBTCUSD"}
