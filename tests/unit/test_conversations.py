@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,19 @@ import pytest
 
 from tests.support.conversations.driver import Conversation, name_of
 from wsadapter.config.dialect import bundled, load_dialect
+from wsadapter.contract.dialect.text import Text
+from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.record import NO_IDENTITY, SNAPSHOT
+from wsadapter.worker.identity import make_identity
 
 FOLDER = Path(__file__).parent.parent / "support" / "conversations"
 _KNOWN = {
     "name", "source", "why", "guess", "subscribe", "login", "settings", "signature", "welcome", "answers", "sends", "binary",
     "wait", "streams", "delivered", "rejected", "gaps", "stalled", "notices", "down", "sent", "subscribed", "never_sent",
-    "reconnects", "errors", "unsubscribe", "farewells", "hooks",
+    "reconnects", "errors", "unsubscribe", "farewells", "logs", "hooks", "identities",
 }  # fmt: skip
+
+_NOT_OWN = {SNAPSHOT: "snapshot", NO_IDENTITY: "none"}
 
 
 def _without_clock(frame: str) -> str:
@@ -32,6 +39,12 @@ def cases() -> list[Any]:
             assert case.get("source") or case.get("guess"), f"{file.name}, {case['name']}: where is it from?"
             found.append(pytest.param({**case, "dialect": file.stem}, id=f"{file.stem}: {case['name']}"))
     return found
+
+
+def identities(dialect: str, texts: Sequence[str]) -> list[int]:
+    identity = make_identity(load_dialect(dialect), Endpoint("x"))
+    assert identity is not None
+    return [identity.of(Text(text.encode())) for text in texts]
 
 
 @pytest.mark.parametrize("case", cases())
@@ -63,9 +76,15 @@ def test_what_must_come_out_comes_out(case: dict[str, Any]) -> None:
         assert text in out.sent
     for text in case.get("never_sent", ()):
         assert not any(text in sent for sent in out.sent), out.sent
+    if "identities" in case:
+        found = identities(case["dialect"], [text for text, _ in out.delivered])
+        own = [one for one in found if one not in _NOT_OWN]
+        assert [_NOT_OWN.get(one, "own") for one in found] == case["identities"]
+        assert len(own) == len(set(own))
     if "unsubscribe" in case:
         assert list(map(_without_clock, out.farewells)) == list(map(_without_clock, case["farewells"]))
-        assert out.of("log", "text") == []
+        logs = out.of("log", "text")
+        assert [piece in text for piece, text in zip(case.get("logs", ()), logs, strict=True)] == [True] * len(logs), logs
 
 
 @pytest.mark.parametrize("name", sorted(bundled()))

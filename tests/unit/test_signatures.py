@@ -42,7 +42,7 @@ from wsadapter.worker.dialects.hooks import (
     phemex,
     upbit,
 )
-from wsadapter.worker.dialects.hooks.tokens import signed_token
+from wsadapter.worker.dialects.hooks.tokens import hs256_token
 from wsadapter.worker.hooks import Attempt, HookFailure, LoginRefused, Signing
 
 NOW = 1_700_000_000.25
@@ -230,7 +230,7 @@ def test_mexcs_refusal_is_told() -> None:
 
 
 def test_a_token_is_that_of_the_usual_example() -> None:
-    found = signed_token({"sub": "1234567890", "name": "John Doe", "iat": 1516239022}, "your-256-bit-secret")
+    found = hs256_token({"sub": "1234567890", "name": "John Doe", "iat": 1516239022}, "your-256-bit-secret")
     assert found == (
         "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9lIiwiaWF0IjoxNTE2MjM5MDIyfQ."
         "SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c"

@@ -4,13 +4,11 @@ https://docs.cdp.coinbase.com/coinbase-app/advanced-trade-apis/websocket/websock
 
 from __future__ import annotations
 
-import base64
 import secrets
-from typing import Any, Final
-
-import orjson
+from typing import Final
 
 from wsadapter.worker.dialects.hooks.keys import es256
+from wsadapter.worker.dialects.hooks.tokens import token
 from wsadapter.worker.hooks import Signing
 
 _VALID: Final = 120
@@ -22,13 +20,4 @@ def sign(signing: Signing) -> str:
     key, now = signing.login["key"], int(signing.now)
     header = {"alg": "ES256", "typ": "JWT", "kid": key, "nonce": secrets.token_hex()}
     claims = {"iss": "cdp", "sub": key, "nbf": now, "exp": now + _VALID}
-    text = f"{_encoded(header)}.{_encoded(claims)}"
-    return f"{text}.{_base64url(es256(signing.login['secret'], text.encode(), extra='coinbase'))}"
-
-
-def _encoded(part: dict[str, Any]) -> str:
-    return _base64url(orjson.dumps(part))
-
-
-def _base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+    return token(header, claims, lambda text: es256(signing.login["secret"], text, extra="coinbase"))

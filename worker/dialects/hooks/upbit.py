@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from wsadapter.worker.dialects.hooks.tokens import signed_token
+from wsadapter.worker.dialects.hooks.tokens import hs256_token
 from wsadapter.worker.hooks import Attempt
 
 
@@ -13,5 +13,5 @@ def before_connect(attempt: Attempt) -> Attempt:
     if not attempt.login:
         return attempt
     claims = {"access_key": attempt.login["key"], "nonce": str(uuid.uuid4())}
-    token = signed_token(claims, attempt.login["secret"])
+    token = hs256_token(claims, attempt.login["secret"])
     return attempt.changed(headers={**attempt.headers, "Authorization": f"Bearer {token}"})
