@@ -15,6 +15,7 @@ from wsadapter.contract.dialect.fields import Fields
 from wsadapter.contract.dialect.paths import MISSING, PRESENT, getter, look_up, matches
 from wsadapter.contract.dialect.text import Text
 from wsadapter.worker.naming import WholeSet
+from wsadapter.worker.screen import Screen, data_keys
 
 THE_ANSWER: Final = "{}"
 """`whole_set`: the answer itself is the set."""
@@ -45,10 +46,10 @@ class Rule:
     def __init__(self, says: Says, table: Mapping[str, Any], *, confirms: bool) -> None:
         """`confirms`: an [[ack]]; the others are errors by their form."""
         self.says, self.confirms = says, confirms
-        self._match: Mapping[str, Any] = table["match"]
+        self.match: Mapping[str, Any] = table["match"]
         self._texts = tuple(text.lower() for text in table.get("says", ()))
         self._text = getter(table.get("text", ""))
-        self.needle = _needle(self._match)
+        self.needle = _needle(self.match)
         self.pause = float(table.get("pause", _PAUSE))
         self.accepted: str = table.get("accepted", "")
         self.whole_set: str = table.get("whole_set", "")
@@ -64,7 +65,7 @@ class Rule:
     @property
     def is_farewell(self) -> bool:
         """Whether it is the answer to a frame that unsubscribes, by what it asks for."""
-        return any("unsub" in f"{path} {value}".lower() for path, value in self._match.items())
+        return any("unsub" in f"{path} {value}".lower() for path, value in self.match.items())
 
     @property
     def names(self) -> bool:
@@ -73,7 +74,7 @@ class Rule:
 
     def fits(self, value: Any) -> bool:
         """Whether a parsed message has what the rule asks for, but for `says`."""
-        return matches(value, self._match)
+        return matches(value, self.match)
 
     def error(self, text: Text) -> str:
         """What to report of an error: its own text, or the whole message."""
@@ -116,6 +117,8 @@ class Rules:
             if rule.confirms and farewells and not (rule.whole_set or rule.accepted):
                 rule.template = "unsubscribe" if rule.is_farewell else "frame"
         self._needles = tuple({rule.needle for rule in self._rules})
+        self._screen = Screen([rule.match for rule in self._rules], data_keys(dialect)) if "stream" in dialect else None
+        """None: messages are not parsed anyway."""
         self.confirm = any(rule.confirms for rule in self._rules)
         """Whether the exchange says yes at all."""
         self.answer_each = any(rule.confirms and rule.names and not rule.whole_set for rule in self._rules)
@@ -123,10 +126,14 @@ class Rules:
 
     def may_hold(self, data: bytes) -> bool:
         """A cheap test on all that was read at once: whether `judge` has to look at its messages."""
+        if self._screen is not None:
+            return bool(self._rules)
         return any(needle in data for needle in self._needles)
 
     def judge(self, text: Text) -> Answer | None:
         """What a text message says; None where no rule fits."""
+        if self._screen is not None and not self._screen.passes(text.value):
+            return None
         for rule in self._rules:
             if rule.needle not in text.payload or not rule.fits(text.value):
                 continue

@@ -367,11 +367,15 @@ class Session:
         binary = set(batch.binary)
         heard: set[Stream] = set()
         attend = bool(batch.joined) or self._upkeep.may_hold(batch.data)
-        answers = bool(batch.joined) or self._subscriptions.waiting or self._subscriptions.may_hold(batch.data)
+        answers = bool(batch.joined) or self._subscriptions.may_hold(batch.data)
+        gaps = self._gaps is not None and (bool(batch.joined) or self._gaps.may_count(batch.data))
+        unheard = self._subscriptions.unheard
+        watchful = self._watchful
         sieve = Sieve(batch, streams=self._streams is not None, identities=self._identity is not None)
-        for at in range(batch.count):
+        count = batch.count
+        for at in range(count):
             text = Text(batch.payload(at))
-            gap = self._gap(text) if self._gaps is not None and at not in binary else None
+            gap = self._gap(text) if gaps and at not in binary else None
             if gap is not None:
                 yield from sieve.cut(at)
                 yield Say(gap)
@@ -385,14 +389,10 @@ class Session:
                 sieve.identities[at] = self._identity.of(text)
             if at in binary:
                 continue
-            if self._opening.listens and self._opening.is_word(text):
+            if watchful and self._opening.listens and (said := self._opened(text, now)) is not None:
                 sieve.leave_out(at)
-                if self._opening.ends(now) and self.open:
-                    yield from self._begin(now)
-                continue
-            if self._opening.listens and (refusal := self._subscriptions.refusal(text)):
-                sieve.leave_out(at)
-                yield from self._not_ready(refusal)
+                yield from said
+                watchful = self._watchful
                 continue
             found = self._upkeep.judge(text) if attend else None
             if found is not None:
@@ -403,14 +403,16 @@ class Session:
                 if not self._endpoint.deliver_heartbeats:
                     sieve.leave_out(at)
                 continue
-            login = self._login.recognise(text, now) if self._login.waits else None
+            login = self._login.recognise(text, now) if watchful and self._login.waits else None
             if login is not None:
                 sieve.leave_out(at)
                 yield from sieve.cut(at + 1)
                 yield from self._login_steps(login, now)
+                watchful = self._watchful
                 continue
-            if self._is_heartbeat(text.payload, now):
+            if watchful and self._is_heartbeat(text.payload, now):
                 sieve.leave_out(at)
+                watchful = self._watchful
                 continue
             answered = self._subscriptions.recognise(text, now) if answers else None
             if answered is not None:
@@ -425,7 +427,7 @@ class Session:
             stream = self._stream_of(text)
             if stream is None:
                 continue
-            if self._subscriptions.watches and (steps := list(self._subscriptions.heard(stream.name, now))):
+            if unheard and (steps := list(self._subscriptions.heard(stream.name, now))):
                 yield from sieve.cut(at)
                 yield from self._asking(steps, now)
             if not stream.wanted:
@@ -437,7 +439,19 @@ class Session:
             sieve.mark(at, stream.index)
         if self._paces is not None:
             self._paces.heard(heard, now)
-        yield from sieve.cut(batch.count)
+        yield from sieve.cut(count)
+
+    @property
+    def _watchful(self) -> bool:
+        """Whether a message may be the peer's word to begin, or an answer to the login or to a heartbeat."""
+        return self._opening.listens or self._login.waits or self.heartbeat.listens
+
+    def _opened(self, text: Text, now: float) -> Iterable[Action] | None:
+        """What to do where a message is the peer's word to begin, or its refusal; None: it is neither."""
+        if self._opening.is_word(text):
+            return self._begin(now) if self._opening.ends(now) and self.open else ()
+        refusal = self._subscriptions.refusal(text)
+        return self._not_ready(refusal) if refusal else None
 
     def _stream_of(self, text: Text) -> Stream | None:
         """The stream that a message belongs to, looked for once."""
@@ -669,6 +683,9 @@ def _identity(assignment: Assignment) -> Identity | None:
 
 def _urgent_first(actions: Iterable[Action]) -> list[Action]:
     """What the peer waits for does not wait for the messages that came with it, and the end comes behind them."""
+    actions = list(actions)
+    if len(actions) < 2:
+        return actions
     urgent: list[Action] = []
     others: list[Action] = []
     ends: list[Action] = []

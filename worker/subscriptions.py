@@ -234,9 +234,9 @@ class Subscriptions:
         return bool(self._asking.open)
 
     @property
-    def watches(self) -> bool:
-        """Whether `heard` must be told which streams deliver."""
-        return bool(self._lives.awaited)
+    def unheard(self) -> Mapping[str, object]:
+        """The streams of which `heard` must be told that they deliver, by name. It is always the same, and changes."""
+        return self._lives.awaited
 
     def may_hold(self, data: bytes) -> bool:
         """A cheap test on all that was read at once: whether it may hold an answer, also where none is waited for."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import Any
 
 import orjson
 import pytest
 
+from tests.support.markets import MARKETS
 from tests.support.rawserver import server_frame
 from wsadapter.config.dialect import load_dialect
 from wsadapter.contract.commands import Assignment
 from wsadapter.contract.dialect import fields
+from wsadapter.contract.dialect.stream_rules import Choice, Rule
 from wsadapter.contract.dialect.streams import Streams
 from wsadapter.contract.endpoint import Endpoint, Filter
 from wsadapter.testing.recording import load_recording
@@ -478,3 +481,27 @@ def test_what_a_real_exchange_sends_has_the_channel_of_its_ack() -> None:
             assert name_of(streams, value) == key_of(channels[str(value[0])])
             found += 1
     assert found > 1000
+
+
+# -- few of many [[stream]] tables are looked at --------------------------------------------------------------------------
+
+GZIP = b"\x1f\x8b"
+
+
+@pytest.mark.parametrize("name", sorted(name for name in MARKETS if isinstance(load_dialect(name)["stream"], list)))
+def test_the_tables_that_are_looked_at_are_all_that_fit(name: str) -> None:
+    rules = [Rule(table, {}) for table in load_dialect(name)["stream"]]
+    choice = Choice(rules)
+    for message in MARKETS[name].messages():
+        value = orjson.loads(gzip.decompress(message.payload) if message.payload[:2] == GZIP else message.payload)
+        all_that_fit = [rule for rule in rules if rule.fits(value, None)]
+        assert [rule for rule in choice.of(value) if rule.fits(value, None)] == all_that_fit
+
+
+def test_only_tables_that_ask_for_another_word_at_the_same_key_are_left_out() -> None:
+    tables = [{"match": {"type": "a"}}, {"match": {"type": "b"}}, {"match": {"0": "a"}}, {"match": {"type": "*"}}, {}]
+    rules = [Rule({"path": "s", **table}, {}) for table in tables]
+    choice = Choice(rules)
+    values: list[Any] = [{"type": "a"}, {"type": "c"}, {"type": []}, ["a"], None]
+    numbers = [[rules.index(rule) for rule in choice.of(value)] for value in values]
+    assert numbers == [[0, 2, 3, 4], [2, 3, 4], [2, 3, 4], [2, 3, 4], [2, 3, 4]]

@@ -176,7 +176,7 @@ def live(venue: Venue, wanted: list[str]) -> list[tuple[float, Report]]:
             recognised = subscriptions.recognise(Text(payload), now)
             if recognised is not None:
                 carry_out(recognised[0], now)
-            elif subscriptions.watches:
+            elif subscriptions.unheard:
                 carry_out(subscriptions.heard(orjson.loads(payload)["s"], now), now)
         else:
             carry_out(subscriptions.tick(now), now)

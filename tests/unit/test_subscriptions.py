@@ -486,9 +486,9 @@ def test_a_stream_that_shows_something_in_time_is_left_alone() -> None:
     subscriptions = live(30.0)
     said(subscriptions.restore(["a"], 0.0))
     assert replied(subscriptions, b'{"result":null,"id":1}', 1.0)
-    assert subscriptions.watches
+    assert subscriptions.unheard
     assert said(subscriptions.heard("a", 5.0)) == []
-    assert not subscriptions.watches
+    assert not subscriptions.unheard
     assert subscriptions.deadline() is None
 
 

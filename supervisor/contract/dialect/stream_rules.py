@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Protocol
@@ -165,12 +166,13 @@ class Rule:
     def __init__(self, rule: Mapping[str, Any], channels: Mapping[str, Subscription]) -> None:
         self.form = make_form(rule, channels)
         self._needle: bytes = rule.get("contains", "").encode()
-        self._match = [(getter(path), wanted) for path, wanted in rule.get("match", {}).items()]
-
-    @property
-    def selects(self) -> bool:
+        match = rule.get("match", {})
+        self._match = [(getter(path), wanted) for path, wanted in match.items()]
+        words = {path: wanted for path, wanted in match.items() if isinstance(wanted, str) and wanted != PRESENT}
+        self.words = {path: wanted for path, wanted in words.items() if _is_key(path)}
+        """The words that its messages have, by their keys."""
+        self.selects = bool(self._needle or self._match)
         """Whether it is not for all messages."""
-        return bool(self._needle or self._match)
 
     def fits(self, value: Any, payload: bytes | None) -> bool:
         """Whether it is for a message. Without the `payload` only its `match` is looked at."""
@@ -181,6 +183,29 @@ class Rule:
             if found is MISSING or (wanted != PRESENT and found != wanted):
                 return False
         return True
+
+
+def _is_key(path: str) -> bool:
+    """Whether a path is one key of a table, and no place in an array."""
+    return "." not in path and not path.lstrip("-").isdecimal()
+
+
+class Choice:
+    """Which of several rules may be for a message, by the word at one key, so that few of many are looked at."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        keys = Counter(key for rule in rules for key in rule.words)
+        self._key = keys.most_common(1)[0][0] if keys else ""
+        words = {rule.words[self._key] for rule in rules if self._key in rule.words}
+        self._by_word = {word: [rule for rule in rules if rule.words.get(self._key, word) == word] for word in words}
+        self._others = [rule for rule in rules if self._key not in rule.words]
+
+    def of(self, value: Any) -> Sequence[Rule]:
+        """In their order."""
+        if not self._by_word or value.__class__ is not dict:
+            return self._others
+        word = value.get(self._key)
+        return self._by_word.get(word, self._others) if word.__class__ is str else self._others
 
 
 def make_form(rule: Mapping[str, Any], channels: Mapping[str, Subscription]) -> Form:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from wsadapter.contract.commands import Report
-from wsadapter.contract.dialect.stream_rules import Rule, Stream
+from wsadapter.contract.dialect.stream_rules import Choice, Rule, Stream
 from wsadapter.contract.dialect.templates import stream_name
 from wsadapter.contract.endpoint import Filter, Subscription
 from wsadapter.contract.record import ANSWER
@@ -38,6 +38,7 @@ class Streams:
         self._known: dict[str, tuple[Subscription, Stream]] = {}
         tables = [rules] if isinstance(rules, Mapping) else rules
         self._rules = [Rule(table, channels) for table in tables]
+        self._choice = Choice(self._rules)
         self._find_by_the_only_rule = None if len(self._rules) > 1 or self._rules[0].selects else self._rules[0].form.find
 
     def know(self, subscriptions: Iterable[Subscription]) -> None:
@@ -69,8 +70,8 @@ class Streams:
         without them the `contains` of a rule is not looked at."""
         if self._find_by_the_only_rule is not None:
             return self._find_by_the_only_rule(value)
-        for rule in self._rules:
-            if rule.fits(value, payload) and (found := rule.form.find(value)) is not None:
+        for rule in self._choice.of(value):
+            if (not rule.selects or rule.fits(value, payload)) and (found := rule.form.find(value)) is not None:
                 return found
         return None
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, product
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from wsadapter.contract.dialect.paths import MISSING, getter
 
@@ -14,6 +14,8 @@ _MOST_TEXTS: Final = 1 << 16
 """Of one subscription, whose lists may be long."""
 _BRACES: Final = re.compile(r"\{([^{}]*)\}")
 _ANYTHING: Final = "*"
+
+K = TypeVar("K", bound=Hashable)
 
 
 def as_text(word: Any) -> str:
@@ -26,17 +28,17 @@ def listed(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
-class _Meanings(dict[str, tuple[str, ...]]):
-    """Each word's meanings, looked for once."""
+class _Remembered(dict[K, tuple[str, ...]]):
+    """What each word, or several, mean, looked for once."""
 
-    def __init__(self, look_for: Callable[[str], tuple[str, ...]]) -> None:
+    def __init__(self, look_for: Callable[[K], tuple[str, ...]]) -> None:
         super().__init__()
         self._look_for = look_for
 
-    def __missing__(self, word: str) -> tuple[str, ...]:
+    def __missing__(self, said: K) -> tuple[str, ...]:
         if len(self) >= _MOST_REMEMBERED:  # the peer chooses what it says
             self.clear()
-        found = self[word] = self._look_for(word)
+        found = self[said] = self._look_for(said)
         return found
 
 
@@ -58,7 +60,7 @@ class Vocabulary:
                 self._exact[word] = words
         self.plain = not fold and not aliases
         """Whether each word means itself."""
-        self.meant = _Meanings(self._meant).__getitem__
+        self.meant = _Remembered(self._meant).__getitem__
         """What a message's word may be in a subscription, the likeliest first."""
 
     def folded(self, word: str) -> str:
@@ -92,6 +94,10 @@ class Composition:
         self._paths = [(path, getter(path)) for path in parts[1::2]]
         self._getters = [get for _, get in self._paths]
         self._vocabulary = vocabulary
+        self._translated: Callable[[tuple[str, ...]], tuple[str, ...]] = _Remembered(self._texts).__getitem__
+
+    def _texts(self, words: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(self._each(map(self._vocabulary.meant, words)))
 
     def of_message(self, value: Any) -> Iterable[str]:
         """The texts of what a message says: none where something is missing, several where an alias has several."""
@@ -106,7 +112,7 @@ class Composition:
                 words.append(repr(found))
         if self._vocabulary.plain:
             return (self._format % tuple(words),)
-        return self._each(map(self._vocabulary.meant, words))
+        return self._translated(tuple(words))
 
     def of_subscription(self, subscription: Mapping[str, Any] | str) -> Iterable[str]:
         """The texts of what a subscription says: of a list, one for each entry. "{}" is the subscription itself, if it is a

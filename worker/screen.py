@@ -1,0 +1,98 @@
+"""A cheap test on messages that are parsed anyway: whether one of a dialect's rules may fit. Pure.
+
+Of each rule one key is looked for, one that data do not have where there is such a key. To search the bytes of all messages
+for the texts of all rules costs more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from wsadapter.contract.dialect.paths import PRESENT
+
+_BRACES: Final = re.compile(r"\{([^{}]+)\}")
+_SCALARS: Final = frozenset({str, int, float, bool})
+_WORD: Final = 0
+_ANYTHING: Final = 1
+_NUMBER: Final = 2
+_OF_DATA: Final = ("stream", "gap", "identity", "snapshot")
+
+
+class _Mark(NamedTuple):
+    """What every message that a rule fits has."""
+
+    key: str
+    word: Any
+    """What stands there; None: anything."""
+
+
+class Screen:
+    """Lets through every parsed message that one of the rules fits, and few others. Immutable."""
+
+    def __init__(self, rules: Iterable[Mapping[str, Any]], common: frozenset[str]) -> None:
+        """`rules`: the `match` of each. `common`: keys that data have, too."""
+        words: dict[str, set[Any] | None] = {}
+        self._all = self._arrays = False
+        for match in rules:
+            self._all |= not match
+            for mark in _marks(match, common):
+                known = words.setdefault(mark.key, set())
+                if mark.word is None or known is None:
+                    words[mark.key] = None
+                else:
+                    known.add(mark.word)
+                self._arrays |= mark.key.lstrip("-").isdecimal()
+        self._keys = frozenset(words)
+        self._words = tuple((key, None if known is None else frozenset(known)) for key, known in words.items())
+
+    def passes(self, value: Any) -> bool:
+        """Whether a rule may fit a parsed message; None is one that is no JSON."""
+        if value.__class__ is not dict:
+            return self._all or (self._arrays and value.__class__ is list)
+        if self._keys.isdisjoint(value):
+            return self._all
+        for key, words in self._words:
+            if key in value:
+                found = value[key]
+                if words is None or (found.__class__ in _SCALARS and found in words):
+                    return True
+        return self._all
+
+
+def _marks(match: Mapping[str, Any], common: frozenset[str]) -> Iterator[_Mark]:
+    """One of a rule's paths: a key that data do not have rather than another; one with a word, else one with anything, else one
+    with a number, which data often have too. Of a dotted path the first step, and the path, which may be a key itself."""
+    if not match:
+        return
+    path = min(match, key=lambda path: (path.partition(".")[0] in common, _rank(path, match[path]), path))
+    if _rank(path, match[path]) == _ANYTHING:
+        yield from (_Mark(key, None) for key in {path, path.partition(".")[0]})
+    else:
+        yield _Mark(path, match[path])
+
+
+def _rank(path: str, wanted: Any) -> int:
+    if "." in path or wanted == PRESENT or wanted.__class__ not in _SCALARS:
+        return _ANYTHING
+    return _WORD if isinstance(wanted, str) else _NUMBER
+
+
+def data_keys(dialect: Mapping[str, Any]) -> frozenset[str]:
+    """The keys that a dialect looks for in data, at the top of a message."""
+    return frozenset(path.partition(".")[0] for name in _OF_DATA for path in _paths(dialect.get(name, ())))
+
+
+def _paths(value: Any) -> Iterator[str]:
+    """All texts in a table that may be paths, and the keys of its tables."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield key
+            yield from _paths(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _paths(inner)
+    elif isinstance(value, str):
+        yield value
+        yield from _BRACES.findall(value)
