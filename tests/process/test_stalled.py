@@ -68,6 +68,7 @@ class Talker:
         return found[0]
 
 
+@pytest.mark.timeout(240)  # how long the streams must be watched is a multiple of the longest pause that the machine made
 def test_a_silent_stream_is_told_subscribed_anew_and_left_for_a_new_connection(settings: dict[str, Any]) -> None:
     items: list[Item] = []
     with (
