@@ -16,7 +16,7 @@ from typing import Final
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-_ROOT: Final = Path(__file__).resolve().parent
+_ROOT: Final = Path(__file__).resolve().parent.parent
 _LINK: Final = re.compile(r"\[([^\]]+)\]\(([^)]+)\)")
 
 
@@ -69,7 +69,7 @@ class BuildWithDocuments(build_py):
 
     def get_source_files(self) -> list[str]:
         """With the documents: a source distribution can be built."""
-        return [*super().get_source_files(), *documents()]
+        return [*super().get_source_files(), *documents(), "ops/build_backend.py", "ops/package.py"]
 
     def _documents(self) -> Iterator[tuple[str, Path]]:
         folder = Path(self.build_lib, "wsadapter", "documents")
