@@ -1,7 +1,7 @@
 """The documents that are part of the package: `wsadapter docs`.
 
-They are files in `wsadapter/documents`, put there when the package is built (setup.py). An editable installation has none: they
-are in its repository.
+They are files in `wsadapter/documents`, put there when the package is built (ops/package.py). An editable installation has
+none: they are in its repository.
 """
 
 from __future__ import annotations

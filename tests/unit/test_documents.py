@@ -127,6 +127,13 @@ def test_on_a_terminal_a_document_goes_through_the_pager() -> None:
     assert on_a_terminal([*COMMAND, "examples/minimal.toml"], {"PAGER": "true"}) == ""  # it was left before it had read all
 
 
+def test_the_demo_copies_all_that_a_wheel_is_made_from() -> None:
+    (copied,) = re.findall(r'cp -R (.+) "\$copy"', (ROOT / "ops/demo").read_text())
+    tracked = {"pyproject.toml", "LICENSE", "README.md", "ops", "supervisor", "worker"}
+    assert set(copied.split()) == tracked
+    assert all((ROOT / name).exists() for name in copied.split())
+
+
 def test_a_wheel_made_from_the_source_distribution_is_the_same(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     copy.mkdir()
