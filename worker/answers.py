@@ -90,6 +90,11 @@ class Rule:
         """All that is subscribed now, by an answer with `whole_set`."""
         return WholeSet(value if self.whole_set == THE_ANSWER else look_up(value, self.whole_set))
 
+    def taken(self, value: Any) -> list[Any] | None:
+        """The streams that an answer with `accepted` lists; None: it lists none, and so is about all."""
+        listed = look_up(value, self.accepted) if self.accepted else None
+        return listed if isinstance(listed, list) else None
+
     def has_data(self, value: Any) -> bool:
         """Whether the answer is to be delivered too."""
         return bool(self._data) and look_up(value, self._data) is not MISSING

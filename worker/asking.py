@@ -9,7 +9,7 @@ from typing import Final
 from wsadapter.contract.commands import Report
 from wsadapter.contract.dialect.templates import BadStream
 from wsadapter.worker.lives import HAD, Lives
-from wsadapter.worker.questions import Frames, Life, Question, Unit, Unsigned
+from wsadapter.worker.questions import Frames, Life, Question, Unit, Unsigned, lives_of
 from wsadapter.worker.subscription_life import Event, State
 
 Step = bytes | Unsigned | Report
@@ -65,7 +65,7 @@ class Asking:
             for unit in list(question.unanswered):
                 yield from self.refuse(question, unit, str(error), now)
             return
-        for life in {id(unit.life): unit.life for unit in question.unanswered}.values():
+        for life in lives_of(question.unanswered):
             self._lives.move(life, Event.ASK)
 
     def others(self, units: Sequence[Unit]) -> list[Unit]:
@@ -119,11 +119,12 @@ class Asking:
         if not question.unanswered:
             self.open.remove(question)
 
-    def drop(self, life: Life) -> None:
-        """No answer about it is waited for any more."""
-        for question in list(self.open):
-            for unit in [unit for unit in question.unanswered if unit.life is life]:
-                self.settle(question, unit)
+    def drop(self, life: Life) -> list[Unit]:
+        """No answer about it is waited for any more; its units that were unanswered."""
+        dropped = [(question, unit) for question in self.open for unit in question.unanswered if unit.life is life]
+        for question, unit in dropped:
+            self.settle(question, unit)
+        return [unit for _, unit in dropped]
 
     def uses(self, number: str) -> bool:
         """Whether an open question's frame carries this number."""

@@ -14,7 +14,7 @@ from wsadapter.contract.dialect.templates import is_meant, number_in, stream_nam
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.worker.answers import Answer, Rule, Says
 from wsadapter.worker.naming import WholeSet, named
-from wsadapter.worker.questions import Frames, Life, Question, Unit
+from wsadapter.worker.questions import Frames, Life, Question, Unit, lives_of
 
 Open = tuple[Question, Unit]
 """A unit that is unanswered, and the question it is in."""
@@ -40,9 +40,9 @@ class Meant:
 
 def whose(
     answer: Answer, questions: Sequence[Question], frames: Frames, lives: Mapping[str, Life],
-    channels: Mapping[str, Subscription], *, one_each: bool,
+    channels: Mapping[str, Subscription],
 ) -> Meant | None:  # fmt: skip
-    """What an answer is about; None: it carries a number that is none of ours. `one_each`: each unit is answered by itself."""
+    """What an answer is about; None: it carries a number that is none of ours."""
     rule, value = answer.rule, answer.value
     number = number_in(look_up(value, rule.id)) if rule.id else None
     question: Question | None = None
@@ -81,15 +81,14 @@ def whose(
         return Meant()
     question = question or _listed(rule, value, pool) or pool[0][0]
     units = [(question, unit) for unit in question.unanswered]
-    if one_each and not answer.error and question.template == "frame":  # a farewell may be answered once for all
+    if frames.answers_parts and not answer.error and question.template == "frame":  # a farewell may be answered once for all
         units = units[:1]
     return Meant(units, sure=sure)
 
 
 def _listed(rule: Rule, value: Any, pool: Sequence[Open]) -> Question | None:
     """The first question that has a stream of those that the answer lists as taken."""
-    taken = look_up(value, rule.accepted) if rule.accepted else None
-    listed = taken if isinstance(taken, list) else ()
+    listed = rule.taken(value) or ()
     return next((one for one, unit in pool if any(is_meant(unit.stream, other) for other in listed)), None)
 
 
@@ -104,13 +103,11 @@ def _others(error: str, pool: Sequence[Open], lives: Mapping[str, Life]) -> list
 def _late(question: Question, answer: Answer) -> Meant:
     """An answer to what was answered, or given up, before: a yes counts, for those streams that it lists if it lists any, and a
     refusal of one stream gives the reason."""
-    taken = look_up(answer.value, answer.rule.accepted) if answer.rule.accepted else None
-    accepted = taken if isinstance(taken, list) else None
-    asked = (unit for unit in question.asked if accepted is None or any(is_meant(unit.stream, one) for one in accepted))
-    lives = {id(unit.life): unit.life for unit in asked}
+    taken = answer.rule.taken(answer.value)
     if question.template != "frame" or (answer.says is not Says.YES and len(question.asked) > 1):
         return Meant(late=True)
-    return Meant(lives=list(lives.values()), late=True)
+    asked = [unit for unit in question.asked if taken is None or any(is_meant(unit.stream, one) for one in taken)]
+    return Meant(lives=lives_of(asked), late=True)
 
 
 def _pool(question: Question | None, questions: Sequence[Question], rule: Rule, answer: Answer) -> list[Open]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from types import MappingProxyType
 from typing import Final
 
 from wsadapter.contract.commands import Report
@@ -43,16 +42,10 @@ class Lives:
         return self.all.setdefault(life.name, life)
 
     def inherit(
-        self,
-        confirmed: Iterable[Subscription],
-        *,
-        live: Iterable[str] = (),
-        rejected: Mapping[str, str] = MappingProxyType({}),
-        now: float = 0.0,
+        self, confirmed: Iterable[Subscription], live: frozenset[str], rejected: Mapping[str, str], now: float
     ) -> None:
         """What predecessors had asked on this connection. `confirmed`: with those that were rejected; `live`: the names of
         those that have delivered; `rejected`: name = error."""
-        names = frozenset(live)
         for stream in confirmed:
             life = self.add(stream)
             for unit in life.units:
@@ -63,7 +56,7 @@ class Lives:
                 self._enter(life, State.REJECTED, now)
             else:
                 life.subscribed = True
-                self._enter(life, State.LIVE if life.name in names else State.CONFIRMED, now)
+                self._enter(life, State.LIVE if life.name in live else State.CONFIRMED, now)
             self.plan_retry(life, now)
 
     def apply(self, life: Life, event: Event, now: float) -> Iterator[Report]:

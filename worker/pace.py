@@ -91,15 +91,15 @@ class Paces:
     def learned(self) -> dict[str, float]:
         """The longest pauses of streams that were watched for long enough to be judged by them, by name; only those that have
         grown since they were given last."""
-        grown = {
-            stream.name: pulse.longest
-            for stream, pulse in self._pulses.items()
-            if pulse.heard_at - pulse.begun_at >= self._allowed(pulse) * _TIMES and pulse.longest > pulse.known * _GROWN
-        }
+        grown: dict[str, float] = {}
         for stream, pulse in self._pulses.items():
-            if stream.name in grown:
-                pulse.known = pulse.longest
+            if pulse.longest > pulse.known * _GROWN and self._is_known(pulse):
+                grown[stream.name] = pulse.known = pulse.longest
         return grown
+
+    def _is_known(self, pulse: _Pulse) -> bool:
+        """Whether it was watched for long enough to be judged by its pace."""
+        return pulse.heard_at - pulse.begun_at >= self._allowed(pulse) * _TIMES
 
     def _allowed(self, pulse: _Pulse) -> float:
         return max(self._least, pulse.longest * _TIMES)
@@ -124,7 +124,7 @@ class Paces:
 
     def tick(self, now: float) -> Iterator[Stall]:
         """What is to be told now, each stall at most twice."""
-        if self._look_at is None or now < self._look_at:
+        if not self.is_due(now):
             return
         self._look_at = now + self._least / _LOOKS
         if self._paused:
@@ -133,12 +133,15 @@ class Paces:
             silence = now - max(pulse.heard_at, self._resumed_at)
             if silence < self._least:
                 continue
-            allowed = self._allowed(pulse)
-            if pulse.heard_at - pulse.begun_at < allowed * _TIMES:
+            if not self._is_known(pulse):
                 continue
-            if silence >= allowed * (1.0, _GIVEN_UP, float("inf"))[pulse.told]:
+            if silence >= self._allowed(pulse) * (1.0, _GIVEN_UP, float("inf"))[pulse.told]:
                 pulse.told += 1
                 yield Stall(stream, silence, hopeless=pulse.told > 1)
+
+    def is_due(self, now: float) -> bool:
+        """Whether it is time for `tick`, and for `learned`: both look at all streams."""
+        return self._look_at is not None and now >= self._look_at
 
     def deadline(self) -> float | None:
         """When to call `tick` next; None: not before something was heard."""

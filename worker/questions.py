@@ -7,7 +7,7 @@ bad symbol is then refused by itself. One frame names the entries of one stream 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Final, Protocol
@@ -134,6 +134,11 @@ class Question:
         return self.forms.get(id(unit.life), unit.life.stream)
 
 
+def lives_of(units: Iterable[Unit]) -> list[Life]:
+    """The streams of these units, each once."""
+    return list({id(unit.life): unit.life for unit in units}.values())
+
+
 class _Kind:
     """How some streams are asked for: [subscribe], or a table of [[subscribe.kind]]."""
 
@@ -221,7 +226,7 @@ class Frames:
 
     def _path_of(self, life: Life) -> str:
         """Of the list whose entries may be asked for by themselves; empty: there is none."""
-        settings = self._kinds[self.kind_of(life.name)].settings
+        settings = self._settings_of(life.name)
         return str(settings.get("parts") or settings.get("acks_per", ""))
 
     def _form(self, units: Sequence[Unit]) -> Subscription:
@@ -229,28 +234,27 @@ class Frames:
         life = units[0].life
         if len(units) == len(life.units):
             return life.stream
-        table: dict[str, Any] = _with_entries(life.stream, self._path_of(life), [unit.entry for unit in units])
-        return table
+        return _with_entries(life.stream, self._path_of(life), [unit.entry for unit in units])
 
     # frames
 
-    def kind_of(self, name: str) -> int:
-        """Which template a stream is asked for with."""
-        return next(place for place, kind in enumerate(self._kinds) if kind.fits(name))
+    def _settings_of(self, name: str) -> Mapping[str, Any]:
+        """How a stream is asked for."""
+        return next(kind.settings for kind in self._kinds if kind.fits(name))
 
     def can_unsubscribe(self, name: str) -> bool:
         """Whether there is a frame for it."""
-        return self.replaces or bool(self._kinds[self.kind_of(name)].settings.get("unsubscribe"))
+        return self.replaces or bool(self._settings_of(name).get("unsubscribe"))
 
     def knows_channel(self, life: Life) -> bool:
         """Whether the frame that unsubscribes it can be made: what the exchange calls the stream is known, or of no account."""
-        template = self._kinds[self.kind_of(life.name)].settings.get("unsubscribe", "")
+        template = self._settings_of(life.name).get("unsubscribe", "")
         return life.name in self._channel_of or "$channel" not in template
 
     def to_leave(self, life: Life) -> list[Unit]:
         """The units that a frame which unsubscribes it names: what was refused is not there, a channel stands for them all."""
         units = [unit for unit in life.units if not unit.error] or life.units
-        template = self._kinds[self.kind_of(life.name)].settings.get("unsubscribe", "")
+        template = self._settings_of(life.name).get("unsubscribe", "")
         return units[:1] if "$channel" in template else units
 
     def split(self, template: str, units: Sequence[Unit]) -> Iterator[list[Unit]]:
@@ -258,12 +262,12 @@ class Frames:
         if self.replaces:
             yield from [list(units)] if units else []
             return
-        kinds: dict[int, dict[int, list[Unit]]] = {}
+        kinds: dict[int, tuple[Mapping[str, Any], dict[int, list[Unit]]]] = {}
         for unit in units:
-            lives = kinds.setdefault(self.kind_of(unit.life.name), {})
+            settings = self._settings_of(unit.life.name)
+            _, lives = kinds.setdefault(id(settings), (settings, {}))
             lives.setdefault(id(unit.life), []).append(unit)
-        for kind, lives in kinds.items():
-            settings = self._kinds[kind].settings
+        for settings, lives in kinds.values():
             size, most = int(settings.get("per_frame", 1)), settings.get("max_frame", 0)
             groups = list(lives.values())
             for at in range(0, len(groups), size):
@@ -289,7 +293,7 @@ class Frames:
             lives.setdefault(id(unit.life), []).append(unit)
         question.forms = {life: self._form(units) for life, units in lives.items()}
         first = next(iter(lives.values()))[0].life.name
-        settings = self._kinds[self.kind_of(first)].settings
+        settings = self._settings_of(first)
         template = settings["frame" if self.replaces else question.template]
         private, words = needs_login(template, self._dialect), self._login.words()
         if private and not words:
@@ -310,11 +314,10 @@ class Frames:
         return Unsigned(content, question) if (fields or private) and is_signed(content) else orjson.dumps(content)
 
 
-def _with_entries(stream: Any, path: str, entries: list[Any]) -> Any:
+def _with_entries(stream: Any, path: str, entries: list[Any]) -> dict[str, Any]:
     """The table with these entries in its list."""
     step, _, rest = path.partition(".")
-    table: dict[str, Any] = {**stream, step: _with_entries(stream[step], rest, entries) if rest else entries}
-    return table
+    return {**stream, step: _with_entries(stream[step], rest, entries) if rest else entries}
 
 
 def make_life(stream: Subscription, frames: Frames) -> Life:

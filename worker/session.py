@@ -603,6 +603,8 @@ class Session:
 
     def _judged(self, paces: Paces, now: float) -> list[Action]:
         """What the streams' own paces say of them."""
+        if not paces.is_due(now):
+            return []
         actions = self._stalled(list(paces.tick(now)), now)
         if learned := paces.learned():
             actions.append(Say(Report(event="pace", fields={"streams": learned})))

@@ -77,16 +77,12 @@ class Action(Enum):
     NOTHING = auto()
     CONFIRM = auto()
     """Report it as subscribed, unless that was done, and wait for a first message."""
-    WATCH = auto()
-    """Wait for a first message."""
     LIVE = auto()
     """Report it as subscribed, unless that was done; nothing is waited for any more."""
     REJECT = auto()
     """Report the refusal, unless this one was reported already; ask again later."""
     STALL = auto()
     """Report the silence."""
-    FORGET = auto()
-    ASK = auto()
 
 
 _ON: dict[Event, tuple[State, Action]] = {
@@ -101,7 +97,7 @@ TABLE: dict[tuple[State, Event], tuple[State, Action]] = {
     (State.WANTED, Event.ASK): (State.REQUESTED, Action.NOTHING),
     (State.RETRYING, Event.ASK): (State.REQUESTED, Action.NOTHING),
     (State.REQUESTED, Event.LATER): (State.RETRYING, Action.NOTHING),
-    (State.REQUESTED, Event.ASSUME): (State.CONFIRMED, Action.WATCH),
+    (State.REQUESTED, Event.ASSUME): (State.CONFIRMED, Action.NOTHING),
     (State.CONFIRMED, Event.SILENCE): (State.SILENT, Action.STALL),
     **{(state, Event.YES): _ON[Event.YES] for state in (State.WANTED, State.REQUESTED, State.RETRYING, State.REJECTED)},
     **{(state, Event.NO): _ON[Event.NO] for state in (State.WANTED, State.REQUESTED, State.RETRYING, State.REJECTED)},
@@ -115,8 +111,8 @@ TABLE: dict[tuple[State, Event], tuple[State, Action]] = {
         for state in State
         if state not in (State.LEAVING, State.GONE)
     },
-    (State.LEAVING, Event.LEFT): (State.GONE, Action.FORGET),
-    (State.LEAVING, Event.AGAIN): (State.WANTED, Action.ASK),
+    (State.LEAVING, Event.LEFT): (State.GONE, Action.NOTHING),
+    (State.LEAVING, Event.AGAIN): (State.WANTED, Action.NOTHING),
 }
 
 

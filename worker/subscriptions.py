@@ -106,7 +106,7 @@ class Subscriptions:
         """What predecessors had asked on this connection, see `Lives.inherit`. What they had asked and was not answered yet is
         asked for again; the answers to them are no data, and say nothing that the answers to that do not say."""
         self._inherited_until = now + MOST_TRIES * self._frames.timeout
-        self._lives.inherit(confirmed, live=live, rejected=rejected, now=now)
+        self._lives.inherit(confirmed, frozenset(live), rejected, now)
 
     def restore(self, wanted: Sequence[Subscription], now: float) -> Iterator[Step]:
         """After an `up`: asks for all that is wanted. "restored" follows when all is answered."""
@@ -284,7 +284,7 @@ class Subscriptions:
     def _overdue(self, question: Question, now: float) -> Iterator[Step]:
         if question.postponed:
             if self._frames.replaces and not self._rules.confirm:
-                yield from self._assumed(now)
+                yield from self._assumed_before(now)
             yield from self._asking.send(question, now)
             return
         for unit in [unit for unit in question.unanswered if unit.life.state is State.LIVE or question.again]:
@@ -294,10 +294,7 @@ class Subscriptions:
         if question.template == "unsubscribe":
             yield from self._not_left(question, now)
         elif not self._rules.confirm:
-            for unit in units:
-                unit.confirmed = True
-                self._asking.settle(question, unit)
-                yield from self._lives.apply(unit.life, Event.ASSUME, now)
+            yield from self._assumed(question, now)
         elif len(units) > 1 and (question.errors or (question.tries >= MOST_TRIES and self._answered)):
             yield from self._asking.halve(question, units, now)
         elif units and question.errors:
@@ -308,15 +305,19 @@ class Subscriptions:
             text = f"not answered within {self._frames.timeout:g} s, asked {question.tries} times"
             yield from self._verdicts.unanswered(question, units, text, now)
 
-    def _assumed(self, now: float) -> Iterator[Step]:
+    def _assumed(self, question: Question, now: float) -> Iterator[Step]:
+        """Nothing confirms, and no refusal came."""
+        for unit in list(question.unanswered):
+            unit.confirmed = True
+            self._asking.settle(question, unit)
+            yield from self._lives.apply(unit.life, Event.ASSUME, now)
+
+    def _assumed_before(self, now: float) -> Iterator[Step]:
         """Where nothing confirms, a frame that replaces the set and that was not refused till now was taken: what comes from
         now on is about the next one."""
         sent_before = now + self._frames.timeout - GRACE
         for question in [one for one in self._asking.open if not one.postponed and one.deadline <= sent_before]:
-            for unit in list(question.unanswered):
-                unit.confirmed = True
-                self._asking.settle(question, unit)
-                yield from self._lives.apply(unit.life, Event.ASSUME, now)
+            yield from self._assumed(question, now)
 
     def _not_left(self, question: Question, now: float) -> Iterator[Step]:
         if question.tries < MOST_TRIES and not any(unit.life.wanted_again for unit in question.unanswered):
@@ -341,10 +342,8 @@ class Subscriptions:
         if life is None or name in self._unwanted:
             return
         if not self._rules.confirm:
-            for question in list(self._asking.open):
-                for unit in [unit for unit in question.unanswered if unit.life is life]:
-                    unit.confirmed = True
-                    self._asking.settle(question, unit)
+            for unit in self._asking.drop(life):
+                unit.confirmed = True
         yield from self._lives.apply(life, Event.DATA, now)
         if len(life.units) == 1 and life.refused:  # it delivers all the same
             life.units[0].error, life.units[0].confirmed = "", True
@@ -358,8 +357,7 @@ class Subscriptions:
             return None
         if now >= self._inherited_until:
             self._frames.forget_predecessors()
-        one_each = self._frames.answers_parts
-        meant = whose(answer, self._asking.open, self._frames, self._lives.all, self.channels, one_each=one_each)
+        meant = whose(answer, self._asking.open, self._frames, self._lives.all, self.channels)
         if meant is None:
             return None
         self._answered = True

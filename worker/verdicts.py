@@ -15,7 +15,7 @@ from wsadapter.worker.asking import GRACE, Asking, Step
 from wsadapter.worker.attribution import Meant
 from wsadapter.worker.lives import HAD, Lives
 from wsadapter.worker.naming import named
-from wsadapter.worker.questions import Life, Question, Unit
+from wsadapter.worker.questions import Life, Question, Unit, lives_of
 from wsadapter.worker.subscription_life import Event, State
 
 MOST_TRIES: Final = 2
@@ -87,11 +87,11 @@ class Verdicts:
             self._lives.plan_retry(life, now, afresh=True)
 
     def _yes(self, answer: Answer, meant: Meant, now: float) -> Iterator[Step]:
-        taken = look_up(answer.value, answer.rule.accepted) if answer.rule.accepted else None
+        taken = answer.rule.taken(answer.value)
         for question, unit in meant.units:
             if question.template == "unsubscribe":
                 yield from self.left(question, now, [unit])
-            elif isinstance(taken, list) and not any(is_meant(unit.stream, one) for one in taken):
+            elif taken is not None and not any(is_meant(unit.stream, one) for one in taken):
                 yield from self.no(question, unit, "it is not among those that were accepted", now)
             else:
                 yield from self._bound(unit.life, look_up(answer.value, answer.rule.channel))
@@ -126,8 +126,7 @@ class Verdicts:
 
     def unanswered(self, question: Question, units: Sequence[Unit], error: str, now: float) -> Iterator[Step]:
         """Nothing was said of these. A stream with all its parts is reported by its own name."""
-        lives = {id(unit.life): unit.life for unit in units}
-        for life in lives.values():
+        for life in lives_of(units):
             own = [unit for unit in units if unit.life is life]
             if len(own) == len(life.units) > 1 and any(unit.error != error for unit in own):
                 yield rejected(life.name, error)
@@ -166,7 +165,7 @@ class Verdicts:
             for unit in units:
                 yield from self.no(question, unit, error, now)
             return
-        for life in {id(unit.life): unit.life for unit in units}.values():
+        for life in lives_of(units):
             self._lives.move(life, Event.LATER)
         self._asking.later(question, units, pause * 2**question.pauses, now)
 

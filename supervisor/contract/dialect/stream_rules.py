@@ -96,45 +96,44 @@ class ByPath:
         return self._strings.get(name) or (self._tables[name][1] if name in self._tables else None)
 
 
-class ByText:
-    """`text`: the name of a stream that is a string, put together."""
+class _Composed:
+    """A text is put together from the message, and looked up."""
 
     def __init__(self, texts: str | list[str], vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
         self._texts = [Composition(text, vocabulary).of_message for text in listed(texts)]
-        self._strings: dict[str, Stream] = {}
-
-    def know(self, subscription: Subscription, stream: Stream) -> None:
-        if isinstance(subscription, str):
-            self._strings.setdefault(self._vocabulary.folded(subscription), stream)
+        self._streams: dict[str, Stream] = {}
 
     def find(self, value: Any) -> Stream | None:
         for texts in self._texts:
             for text in texts(value):
-                if (stream := self._strings.get(text)) is not None:
+                if (stream := self._streams.get(text)) is not None:
                     return stream
         return None
 
 
-class ByKey:
+class ByText(_Composed):
+    """`text`: the name of a stream that is a string, put together."""
+
+    def __init__(self, texts: str | list[str], vocabulary: Vocabulary) -> None:
+        super().__init__(texts, vocabulary)
+        self._vocabulary = vocabulary
+
+    def know(self, subscription: Subscription, stream: Stream) -> None:
+        if isinstance(subscription, str):
+            self._streams.setdefault(self._vocabulary.folded(subscription), stream)
+
+
+class ByKey(_Composed):
     """`key` and `of`: a text put together from the message, and the same from the subscription."""
 
     def __init__(self, keys: str | list[str], of: str | list[str], vocabulary: Vocabulary) -> None:
-        self._keys = [Composition(key, vocabulary).of_message for key in listed(keys)]
+        super().__init__(keys, vocabulary)
         self._of = [Composition(text or "{}", vocabulary) for text in listed(of)]
-        self._streams: dict[str, Stream] = {}
 
     def know(self, subscription: Subscription, stream: Stream) -> None:
         for composition in self._of:
             for text in composition.of_subscription(subscription):
                 self._streams.setdefault(text, stream)
-
-    def find(self, value: Any) -> Stream | None:
-        for texts in self._keys:
-            for text in texts(value):
-                if (stream := self._streams.get(text)) is not None:
-                    return stream
-        return None
 
 
 class ByFields:
