@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import orjson
-
+from wsadapter.contract.dialect.templates import stream_name
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.status import SubscriptionStatus
 
@@ -15,9 +14,8 @@ _SNAPSHOT_WITHIN: Final = 10.0
 """Seconds from the request for a snapshot to the snapshot."""
 
 
-def key_of(stream: Subscription) -> str:
-    """One text for one subscription: itself where it is a string, its JSON with sorted keys where it is a table."""
-    return stream if isinstance(stream, str) else orjson.dumps(stream, option=orjson.OPT_SORT_KEYS).decode()
+key_of: Final = stream_name
+"""One text for one subscription, the same in the supervisor and in its owners."""
 
 
 @dataclass(slots=True)

@@ -50,12 +50,11 @@ def _on_gap(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
 
 def _on_subscribed(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
     stream, whole = key_of(fields["stream"]), str(fields.get("of", ""))
+    managed.ledger.rejected.pop(stream, None)
     if whole:
-        managed.ledger.rejected.pop(stream, None)
         managed.ledger.parts.pop(stream, None)
     else:
         managed.ledger.confirmed.add(stream)
-        managed.ledger.rejected.pop(stream, None)
     managed.put(items.Subscribed(managed.name, managed.epoch, time_ns(), stream))
 
 
@@ -68,9 +67,14 @@ def _on_pace(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
     managed.ledger.paces.update((name, longest) for name, longest in known.items() if name in managed.ledger.wanted)
 
 
-def _on_peer_error(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
+def _noticed(managed: ManagedEndpoint, fields: dict[str, Any]) -> str:
     text = str(fields["text"])[:_LONGEST_NOTICE]
     managed.put(items.Notice(managed.name, managed.epoch, time_ns(), text))
+    return text
+
+
+def _on_peer_error(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
+    text = _noticed(managed, fields)
     managed.narrate.said(managed.epoch, "warning", f"the peer says: {text}")
 
 
@@ -140,9 +144,7 @@ def _on_stalled(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
 
 
 def _on_notice(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
-    text = str(fields["text"])[:_LONGEST_NOTICE]
-    managed.put(items.Notice(managed.name, managed.epoch, time_ns(), text))
-    managed.asked_to_reconnect(text)
+    managed.asked_to_reconnect(_noticed(managed, fields))
 
 
 def _on_said(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:

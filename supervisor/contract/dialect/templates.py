@@ -203,7 +203,7 @@ def number_in(value: Any) -> int | None:
 
 
 def stream_name(stream: Subscription) -> str:
-    """How a stream is called: the string itself, or the table as compact JSON, sorted as in the supervisor's ledger."""
+    """How a stream is called: the string itself, or the table as compact JSON with sorted keys."""
     return stream if isinstance(stream, str) else orjson.dumps(stream, option=orjson.OPT_SORT_KEYS).decode()
 
 
