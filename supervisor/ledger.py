@@ -55,6 +55,9 @@ class Ledger:
     """Of which something has come on the current connection."""
     parts: dict[str, str] = field(default_factory=dict)
     """What was rejected of a subscription, not all of it: the part's name = the subscription's."""
+    blamed: dict[str, str] = field(default_factory=dict)
+    """What the peer closed a connection because of, by the names of subscriptions: its error, or "" where it may have been
+    another one. It outlives the connection."""
     paces: dict[str, float] = field(default_factory=dict)
     """The longest pause of each stream whose pace is known, in seconds; it outlives the connection."""
     channels: dict[str, Subscription] = field(default_factory=dict)
@@ -85,11 +88,13 @@ class Ledger:
             self.accept(key_of(stream))
             self.live.discard(key_of(stream))
             self.paces.pop(key_of(stream), None)
+            self.blamed.pop(key_of(stream), None)
         return gone
 
     def refused(self, streams: Iterable[Subscription]) -> list[Subscription]:
-        """Those of `streams` that are wanted and were rejected, as a whole or in part."""
-        wholes = {*self.rejected, *self.parts.values()}
+        """Those of `streams` that are wanted and were rejected, as a whole or in part, or would not be asked for because of an
+        earlier connection."""
+        wholes = {*self.rejected, *self.parts.values(), *self.blamed}
         return [stream for stream in streams if key_of(stream) in wholes and key_of(stream) in self.wanted]
 
     def accept(self, name: str) -> None:
@@ -98,6 +103,11 @@ class Ledger:
         for part in [part for part, whole in self.parts.items() if whole == name]:
             self.rejected.pop(part, None)
             del self.parts[part]
+
+    def forgive(self, streams: Iterable[Subscription]) -> None:
+        """These are asked for like any other, although the peer closed a connection because of them."""
+        for stream in streams:
+            self.blamed.pop(key_of(stream), None)
 
     def is_answered(self, name: str) -> bool:
         """Whether the peer said yes or no to it."""

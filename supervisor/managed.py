@@ -266,6 +266,7 @@ class ManagedEndpoint:
         rejected is requested again."""
         streams = list(streams)
         again = self.ledger.refused(streams)
+        self.ledger.forgive(again)
         new = self.ledger.want(streams) + again
         if new and self._orphan.resumption is not None:
             self._tellings.put_off(commands.SUBSCRIBE, new)
@@ -501,6 +502,7 @@ class ManagedEndpoint:
             channels={} if self._orphan.resumption is None else dict(self.ledger.channels),
             live=() if self._orphan.resumption is None else tuple(sorted(self.ledger.live)),
             rejected={} if self._orphan.resumption is None else dict(self.ledger.rejected),
+            blamed=dict(self.ledger.blamed),
             paces=dict(self.ledger.paces),
             login_at=None if self._orphan.resumption is None else self.ledger.login_at,
             challenge=None if self._orphan.resumption is None else self.ledger.challenge,

@@ -58,6 +58,14 @@ def _on_subscribed(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
     managed.put(items.Subscribed(managed.name, managed.epoch, time_ns(), stream))
 
 
+def _on_blamed(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
+    for name, error in dict(fields["streams"]).items():
+        if error is None:
+            managed.ledger.blamed.pop(str(name), None)
+        elif name in managed.ledger.wanted:
+            managed.ledger.blamed[str(name)] = str(error)
+
+
 def _on_requested(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
     managed.ledger.confirmed.discard(key_of(fields["stream"]))
 
@@ -159,6 +167,7 @@ REPORTS: Final[dict[str, Callable[[ManagedEndpoint, dict[str, Any]], None]]] = {
     "stage": _on_stage,
     "up": _on_up,
     "subscribed": _on_subscribed,
+    "blamed": _on_blamed,
     "requested": _on_requested,
     "pace": _on_pace,
     "peer_error": _on_peer_error,

@@ -59,6 +59,8 @@ class Rule:
         self.stream: str = table.get("stream", "")
         self.fields = Fields(table["fields"]) if "fields" in table else None
         self._data: str = table.get("data", "")
+        self.closes = bool(table.get("closes"))
+        """Whether the peer closes the connection after such an answer."""
         self.template = ""
         """The template whose frames it answers, "frame" or "unsubscribe"; empty: either."""
 

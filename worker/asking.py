@@ -49,6 +49,14 @@ class Asking:
         for some in self._frames.split("frame", units):
             yield from self.send(self.question("frame", some, again=again), now)
 
+    def ask_each(self, lives: Sequence[Life], now: float) -> None:
+        """Asks for one after the other, each when the one before may be taken for granted."""
+        due = now + GRACE * bool(self.open)
+        for life in lives:
+            question = self.question("frame", life.units)
+            question.postponed, question.deadline = True, due
+            due += GRACE
+
     def question(self, template: str, units: Iterable[Unit], *, again: bool = False, tries: int = 0) -> Question:
         question = Question(template, [], list(units), again, tries=tries)
         self.open.append(question)

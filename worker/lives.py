@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -42,12 +42,18 @@ class Lives:
         return self.all.setdefault(life.name, life)
 
     def inherit(
-        self, confirmed: Iterable[Subscription], live: frozenset[str], rejected: Mapping[str, str], now: float
+        self,
+        confirmed: Iterable[Subscription],
+        live: frozenset[str],
+        rejected: Mapping[str, str],
+        blamed: Collection[str],
+        now: float,
     ) -> None:
         """What predecessors had asked on this connection. `confirmed`: with those that were rejected; `live`: the names of
-        those that have delivered; `rejected`: name = error."""
+        those that have delivered; `rejected`: name = error; `blamed`: see `Life.blamed`."""
         for stream in confirmed:
             life = self.add(stream)
+            life.blamed = life.name in blamed
             for unit in life.units:
                 unit.told = stream_name(unit.stream) in rejected
                 unit.error = rejected.get(stream_name(unit.stream), "") or rejected.get(life.name, "")
@@ -61,6 +67,9 @@ class Lives:
 
     def apply(self, life: Life, event: Event, now: float) -> Iterator[Report]:
         action = self.move(life, event, now)
+        if life.blamed and life.state in HAD:
+            life.blamed = False
+            yield blame({life.name: None})
         if action in (Action.CONFIRM, Action.LIVE):
             if not life.subscribed:
                 life.subscribed = True
@@ -101,7 +110,7 @@ class Lives:
         """What was refused is asked for again, ever more slowly."""
         if afresh:
             life.retries = 0
-        if life.refused and life.state is not State.LEAVING:
+        if life.refused and life.state is not State.LEAVING and not life.blamed:
             life.retry_at = now + min(_FIRST_RETRY * 2**life.retries, _LAST_RETRY)
             life.retries = min(life.retries + 1, 16)
         else:
@@ -132,3 +141,9 @@ class Lives:
         for life in self.timed.values():
             life.due += pause
             life.retry_at += pause
+
+
+def blame(streams: Mapping[str, str | None]) -> Report:
+    """What the peer closes the connection because of: name of a stream = its error, "" where it may be another, None where it
+    is none."""
+    return Report(event="blamed", fields={"streams": dict(streams)})

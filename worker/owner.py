@@ -57,7 +57,7 @@ from wsadapter.worker.poller import READ, WRITE, make_poller
 from wsadapter.worker.reader import Batch
 from wsadapter.worker.sender import Frame
 from wsadapter.worker.session import Session
-from wsadapter.worker.subscriptions import without
+from wsadapter.worker.subscriptions import forgiven, without
 from wsadapter.worker.unpack import Unpacker, Unpacks
 from wsadapter.worker.uplink import Uplink
 from wsadapter.worker.wakeup import Wakeup
@@ -332,7 +332,9 @@ class Owner:
         elif session is None and self._assignment is not None:  # still connecting: it will be restored like the others
             if kind != RESUBSCRIBE:
                 wanted = without(self._assignment.wanted, streams)
-                self._assignment = replace(self._assignment, wanted=(*wanted, *streams) if kind == SUBSCRIBE else wanted)
+                wanted = (*wanted, *streams) if kind == SUBSCRIBE else wanted
+                blamed = forgiven(self._assignment.blamed, streams)
+                self._assignment = replace(self._assignment, wanted=wanted, blamed=blamed)
             self._owed.append(command.ref)
 
     def _identify(self, command: Command) -> None:

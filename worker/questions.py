@@ -72,6 +72,8 @@ class Life:
     """It was reported as subscribed, and not as rejected since."""
     wanted_again: bool = False
     """While it is LEAVING: it is to be asked for when it has left."""
+    blamed: bool = False
+    """The peer closed a connection because of it, or may have: it is not asked for again by itself once it was refused."""
     retries: int = 0
     """Since it was refused."""
     retry_at: float = math.inf

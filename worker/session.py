@@ -56,7 +56,7 @@ from wsadapter.worker.pace import Paces, Stall
 from wsadapter.worker.questions import Question, Unsigned
 from wsadapter.worker.reader import Batch, Control, Violation
 from wsadapter.worker.sieve import Sieve
-from wsadapter.worker.subscriptions import Subscriptions, without
+from wsadapter.worker.subscriptions import Subscriptions, forgiven, without
 from wsadapter.worker.upkeep import Found, Upkeep
 
 if TYPE_CHECKING:
@@ -102,6 +102,8 @@ class Session:
         self._opening = Opening(assignment.dialect, within=assignment.endpoint.timeouts.handshake)
         self._wanted: Sequence[Subscription] = assignment.wanted
         """What to ask for at the beginning."""
+        self._blamed: Mapping[str, str] = assignment.blamed
+        """What of that not, or last: see `Assignment.blamed`."""
         self._upkeep = Upkeep(assignment.dialect, self._subscriptions.number)
         self._noticed = False
         self._streams = _streams(assignment, self._subscriptions.channels)
@@ -167,7 +169,9 @@ class Session:
         """The connection is an old one: what was asked on it stays asked."""
         assignment = self._assignment
         self._wanted = without(self._wanted, assignment.confirmed)
-        self._subscriptions.inherit(assignment.confirmed, live=assignment.live, rejected=assignment.rejected, now=now)
+        self._subscriptions.inherit(
+            assignment.confirmed, live=assignment.live, rejected=assignment.rejected, blamed=self._blamed, now=now
+        )
         self._expect([stream_name(stream) for stream in assignment.confirmed], now)
 
     def _expect(self, names: Iterable[str], now: float) -> None:
@@ -199,7 +203,7 @@ class Session:
                     if self._login.used:
                         yield Say(Report(event="login", fields={"at": at, "challenge": self._login.challenge}))
                     if first and (self._wanted or self._assignment.resume is None):
-                        yield from self._asking(self._subscriptions.restore(self._wanted, now), now)
+                        yield from self._asking(self._subscriptions.restore(self._wanted, now, self._blamed), now)
                 case Refused(text, first=True):
                     yield from self._not_logged_in(text)
                 case Refused(text):
@@ -262,7 +266,8 @@ class Session:
         if self._paces is not None:
             self._paces.want(map(stream_name, streams))
         if self.holds:
-            self._wanted = (*self._wanted, *streams)
+            self._wanted = (*without(self._wanted, streams), *streams)
+            self._blamed = forgiven(self._blamed, streams)
             return []
         return list(self._asking(self._subscriptions.subscribe(streams, now), now)) if self.open else []
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, TypeGuard
@@ -40,6 +40,12 @@ def without(streams: Iterable[Subscription], gone: Iterable[Subscription]) -> tu
     """Those that are not among `gone`; there may be ten thousands of both."""
     names = set(map(stream_name, gone))
     return tuple(stream for stream in streams if stream_name(stream) not in names)
+
+
+def forgiven(blamed: Mapping[str, str], streams: Iterable[Subscription]) -> dict[str, str]:
+    """`Assignment.blamed` without these streams, which the user asked for again."""
+    names = set(map(stream_name, streams))
+    return {name: error for name, error in blamed.items() if name not in names}
 
 
 @dataclass(slots=True)
@@ -101,22 +107,31 @@ class Subscriptions:
         *,
         live: Iterable[str] = (),
         rejected: Mapping[str, str] = MappingProxyType({}),
+        blamed: Collection[str] = (),
         now: float = 0.0,
     ) -> None:
         """What predecessors had asked on this connection, see `Lives.inherit`. What they had asked and was not answered yet is
         asked for again; the answers to them are no data, and say nothing that the answers to that do not say."""
         self._inherited_until = now + MOST_TRIES * self._frames.timeout
-        self._lives.inherit(confirmed, frozenset(live), rejected, now)
+        self._lives.inherit(confirmed, frozenset(live), rejected, blamed, now)
 
-    def restore(self, wanted: Sequence[Subscription], now: float) -> Iterator[Step]:
-        """After an `up`: asks for all that is wanted. "restored" follows when all is answered."""
+    def restore(
+        self, wanted: Sequence[Subscription], now: float, blamed: Mapping[str, str] = MappingProxyType({})
+    ) -> Iterator[Step]:
+        """After an `up`: asks for all that is wanted. "restored" follows when all is answered. `blamed`: the peer closed an
+        earlier connection because of these, name = its error; "": or because of another one. The former are not asked for,
+        the latter one after the other, after all that is above suspicion."""
         if not self._frames.settings:
             yield from (raw_frame(stream) for stream in wanted)
             yield _report(len(wanted), [])
             return
         lives = [self._lives.add(stream) for stream in wanted]
         self._restoring = _Restoring({life.name: None for life in lives})
-        yield from self._asking.ask([unit for life in lives for unit in life.units], now)
+        for life in lives:
+            life.blamed = life.name in blamed
+        yield from self._asking.ask([unit for life in lives if not life.blamed for unit in life.units], now)
+        yield from self._verdicts.refused_before({life: blamed[life.name] for life in lives if blamed.get(life.name)}, now)
+        self._asking.ask_each([life for life in lives if blamed.get(life.name) == ""], now)
         yield from self._restored()
 
     def subscribe(self, streams: Sequence[Subscription], now: float) -> Iterator[Step]:
@@ -151,8 +166,9 @@ class Subscriptions:
                 self._unwanted[life.name] = life
                 self._forget(life)
                 continue
+            never_asked = life.state is State.WANTED and self._asking.waits_for(life)
             self._let_go(life)
-            if life in without_frame or life.state in (State.REJECTED, State.RETRYING):
+            if life in without_frame or never_asked or life.state in (State.REJECTED, State.RETRYING):
                 self._lives.drop(life)
             else:
                 leaving.append(life)

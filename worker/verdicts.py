@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from wsadapter.contract.commands import Report
@@ -13,7 +13,7 @@ from wsadapter.contract.endpoint import Subscription
 from wsadapter.worker.answers import Answer, Rules, Says
 from wsadapter.worker.asking import GRACE, Asking, Step
 from wsadapter.worker.attribution import Meant
-from wsadapter.worker.lives import HAD, Lives
+from wsadapter.worker.lives import HAD, Lives, blame
 from wsadapter.worker.naming import named
 from wsadapter.worker.questions import Life, Question, Unit, lives_of
 from wsadapter.worker.subscription_life import Event, State
@@ -173,6 +173,9 @@ class Verdicts:
         """A frame, or some of its streams, got an error: a no, or "already", which is a yes."""
         question = meant.units[0][0]
         everything = list(question.unanswered)
+        if answer.rule.closes and answer.says is Says.NO and question.template == "frame":
+            yield from self._blamed(answer, meant, now)
+            return
         if not meant.named or (len(meant.units) == len(everything) > 1 and not meant.alone):
             yield from self._at_fault(answer, question, everything, sure=meant.sure, now=now)
             return
@@ -180,6 +183,29 @@ class Verdicts:
             yield from self._final(answer, other, unit, now)
         if question.unanswered and not (meant.alone and self._each):
             yield from self._rest(question, now)
+
+    def refused_before(self, lives: Mapping[Life, str], now: float) -> Iterator[Step]:
+        """These were refused on an earlier connection, with these errors, and are not asked for."""
+        for life, error in lives.items():
+            for unit in life.units:
+                unit.error = error
+            yield from self._lives.apply(life, Event.NO, now)
+            yield rejected(life.name, error)
+
+    def _blamed(self, answer: Answer, meant: Meant, now: float) -> Iterator[Step]:
+        """The peer closes the connection because of one of these, so that nothing can be found out on this one any more."""
+        _, partly = named([unit.words for _, unit in meant.units], answer.error)
+        suspects = [meant.units[place] for place in partly] if not meant.named and partly else meant.units
+        lives = {unit.life.name: unit.life for _, unit in suspects}
+        for life in lives.values():
+            life.blamed = True
+        if meant.named or len(lives) == 1:
+            yield blame(dict.fromkeys(lives, answer.error))
+            for question, unit in suspects:
+                yield from self.no(question, unit, answer.error, now)
+        else:
+            yield blame(dict.fromkeys(lives, ""))
+            yield log(f"one of these is refused, and is looked for on the next connection: {', '.join(lives)}: {answer.error}")
 
     def _final(self, answer: Answer, question: Question, unit: Unit, now: float, *, sure: bool = True) -> Iterator[Step]:
         """An error is about this unit, and no other."""

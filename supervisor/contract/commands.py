@@ -216,6 +216,8 @@ class Assignment:
     rejected: dict[str, str] = field(default_factory=dict)
     """With `resume`: name = error of what the peer refused on this connection: a subscription of `confirmed`, or a part of
     one."""
+    blamed: dict[str, str] = field(default_factory=dict)
+    """What the peer closed an earlier connection because of: name of a subscription = its error; "": or because of another."""
     paces: dict[str, float] = field(default_factory=dict)
     """The longest pause of each stream whose pace is known from this connection or earlier ones, in seconds, by its name."""
     login_at: float | None = None
@@ -263,8 +265,9 @@ class Report:
     (`stream`: it was confirmed and is asked for anew), "pace" (`streams`: name = longest pause in seconds), "peer_error"
     (`text`: an error of the peer's that is about no subscription), "login" (`at`, monotonic seconds; `challenge`: the
     peer's, or null), "heartbeat" (`at`, monotonic seconds: one was sent on a connection that may outlive its owner),
-    "token" (`token`: what `before_connect` kept, anything JSON can say; a secret), "restored" (`ok`, `failed`), "stream"
-    (`index`: the next one, from 1, in the records' stream tables; `name`: what it stands for from here on in this epoch),
+    "blamed" (`streams`: see `Assignment.blamed`; null: it is not any more), "token" (`token`: what `before_connect` kept,
+    anything JSON can say; a secret), "restored" (`ok`, `failed`), "stream" (`index`: the next one, from 1, in the records'
+    stream tables; `name`: what it stands for from here on in this epoch),
     "dropped" (`count`, `bytes`, `cause`, `text`), "gap" (`cause`, `stream` or null, `expected`, `got`), "answer" (`id`,
     `rejected`: of the request whose answer is the next message of the stream `record.ANSWER`, which counts only when that
     has come: its bytes and this word are then one), "stalled" (`stream`, `silence`, `hopeless`: it was told before),

@@ -97,6 +97,7 @@ def _give_connection(managed: ManagedEndpoint, child: OwnerChild) -> tuple[dict[
         "confirmed": sorted(ledger.confirmed),
         "rejected": ledger.rejected,
         "parts": ledger.parts,
+        "blamed": ledger.blamed,
         "paces": ledger.paces,
         "live": sorted(ledger.live),
         "channels": ledger.channels,
@@ -158,6 +159,7 @@ def _take_connection(
     managed.state = "up"
     managed.ledger.confirmed = set(plain["confirmed"])
     managed.ledger.rejected, managed.ledger.parts = dict(plain["rejected"]), dict(plain["parts"])
+    managed.ledger.blamed = dict(plain["blamed"])
     managed.ledger.paces = dict(plain["paces"])
     managed.ledger.live = set(plain["live"])
     managed.ledger.channels = dict(plain["channels"])

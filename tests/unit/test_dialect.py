@@ -377,6 +377,9 @@ KIND = "[[subscribe.kind]]\nstreams = ['user.*']\nframe = '[\"$streams\"]'\n"
             "subscribe.quiet: needs the table [stream]: without it no message belongs to a stream",
             "subscribe.acks_per: needs [[ack]]: without it no answer is waited for",
         ]),
+        ("parts = 'ids'\n[[error]]\nmatch = { a = 1 }\ncloses = true", [
+            "error[0].closes: has no meaning with subscribe.parts: the parts of a table can't be asked for any more",
+        ]),
         ("live_timeout = -1\nquiet = 'a'\n" + STREAM, [
             "subscribe.live_timeout: expected seconds, or 0 for none, got -1",
             'subscribe.quiet: expected a list of strings, got "a"',
@@ -433,7 +436,7 @@ def test_a_set_that_is_replaced_is_named_as_a_whole(frame: str, expected: list[s
             "later[0].match: this key is required",
         ]),
         ("[[error]]\nmatch = { e = 1 }\npause = 1", [
-            "error[0].pause: unknown key; known: args, fields, id, match, says, stream, text",
+            "error[0].pause: unknown key; known: args, closes, fields, id, match, says, stream, text",
         ]),
         ("[[already]]\nmatch = { e = 1 }\ndata = 'x'", [
             "already[0].data: unknown key; known: args, fields, id, match, says, stream, text",

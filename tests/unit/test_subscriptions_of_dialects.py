@@ -76,6 +76,7 @@ class Meeting:
     ) -> None:
         """`dies_after`: after so many seconds another owner goes on with the connection; nothing is answered yet."""
         dialect = {key: table for key, table in dialect_of(name).items() if key not in ("limits", "answer", "ready")}
+        dialect["error"] = [{**rule, "closes": False} for rule in dialect.get("error", ())]  # there is but one connection
         dialect |= {"heartbeat": {"kind": "none"}, "subscribe": {**dialect["subscribe"], "ack_timeout": ACK_TIMEOUT}}
         self.exchange = Client(dialect, orders, market.messages())
         self._dialect = dialect

@@ -76,7 +76,14 @@ def outcome(dialect: dict[str, Any], market: Market) -> tuple[list[str], list[st
     bad, mute = name_of(market.bad), name_of(market.mute)
     if "ack" in dialect:
         return [bad, mute], []
+    if closes(dialect):  # the connection, and the next one is told again
+        return [bad, bad], [mute]
     return ([bad], [mute]) if "error" in dialect else ([], [bad, mute])
+
+
+def closes(dialect: dict[str, Any]) -> bool:
+    """Whether the exchange closes the connection after a refusal."""
+    return any(rule.get("closes") for rule in dialect.get("error", ()))
 
 
 @pytest.mark.parametrize("name", sorted(bundled()))
@@ -90,6 +97,7 @@ def test_a_dialect_from_end_to_end(name: str, tmp_path: Path) -> None:
     if counted:
         exchange.gap(counted.subscribe)
     rejected, stalled = outcome(load_dialect(path), market)
+    lost = closes(load_dialect(path))
     exchange.reject(market.bad, "no such stream")
     exchange.ignore(market.mute)
     with exchange as ex:
@@ -108,20 +116,23 @@ def test_a_dialect_from_end_to_end(name: str, tmp_path: Path) -> None:
                 feed.subscribe("x", [stream])
             for kind in [Rejected] * len(rejected) + [Stalled] * len(stalled):
                 items += collect(feed, is_event(kind, "x"))
+            if lost:
+                items += collect(feed, all_of(*(is_of(stream, 3, FEW) for stream in market.streams)))
         items += feed
         assert ex.violations == []
         asked = (asked_for(ex, "NOPE") + asked_for(ex, "nope"), asked_for(ex, "MUTE") + asked_for(ex, "mute"))
         assert asked == (1, 2) if not stalled else min(asked) >= 1
     assert_sound(items)
-    assert [(event.epoch, event.ok, event.failed) for event in events_of(items, "x", Restored)] == [(1, 2, ()), (2, 2, ())]
+    restored = [(1, 2, ()), (2, 2, ()), *([(3, 3, (name_of(market.bad),))] if lost else [])]
+    assert [(event.epoch, event.ok, event.failed) for event in events_of(items, "x", Restored)] == restored
     assert [event.stream for event in events_of(items, "x", Rejected)] == rejected
     assert sorted(str(event.stream) for event in events_of(items, "x", Stalled)) == sorted(stalled)
-    assert [down.reason.kind for down in events_of(items, "x", Down)] == ["closed_by_peer", "stopped"]
+    assert [down.reason.kind for down in events_of(items, "x", Down)] == ["closed_by_peer"] * (1 + lost) + ["stopped"]
     assert_delivered(items, market)
     if counted:
         assert_gap(items, market, counted)
     else:
-        assert [gap.cause for gap in events_of(items, "x", Gap)] == ["reconnected"]
+        assert [gap.cause for gap in events_of(items, "x", Gap)] == ["reconnected"] * (1 + lost)
 
 
 def assert_delivered(items: list[Item], market: Market) -> None:
@@ -276,3 +287,25 @@ def test_a_refused_login_is_told() -> None:
     (down,) = events_of(items, "x", Down)
     assert down.reason.kind == "login_failed"
     assert "Invalid apiKey" in down.reason.text
+
+
+def test_a_stream_that_an_exchange_closes_over_without_naming_it_is_found_and_the_others_live(tmp_path: Path) -> None:
+    market = MARKETS["upbit"]
+    streams = [stream.subscribe for stream in market.streams]
+    items: list[Item] = []
+    exchange = Exchange(dialect=quick("upbit", tmp_path), messages=market.messages(), rate=RATE, tls=True)
+    exchange.reject(market.bad, "no", named=False)
+    with exchange as ex:
+        endpoint = ex.endpoint("x", subscribe=[streams[0], market.bad, streams[1]], restart=SOON)
+        with supervise(endpoint, start_method="forkserver") as feed:
+            items += collect(feed, all_of(is_event(Rejected, "x"), is_event(Down, "x")))
+            epoch = feed.status()["endpoints"]["x"]["epoch"]
+            items += collect(feed, all_of(*(is_of(stream, epoch + 1, FEW) for stream in market.streams)))
+            before = asked_for(ex, "NOPE")
+            ex.drop()
+            items += collect(feed, all_of(*(is_of(stream, epoch + 2, FEW) for stream in market.streams)))
+            assert asked_for(ex, "NOPE") == before
+        items += feed
+        assert ex.violations == []
+    assert {event.stream for event in events_of(items, "x", Rejected)} == {name_of(market.bad)}
+    assert len(events_of(items, "x", Rejected)) == 3  # on the connection that shows it, and on each of the next

@@ -5,7 +5,6 @@ that do not go together. The form is documented in worker/dialects/README.md. Pu
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from functools import partial
 from typing import Any, Final
 
 from wsadapter.config import values
@@ -238,9 +237,9 @@ _CHECKS: Final[Mapping[str, Callable[[Any], Found]]] = {
     "login": _check_login,
     "subscribe": subscribing.check_subscribe,
     "ack": subscribing.check_acks,
-    "already": partial(subscribing.check_refusals, "already"),
+    "already": subscribing.check_already,
     "later": subscribing.check_later,
-    "error": partial(subscribing.check_refusals, "error"),
+    "error": subscribing.check_errors,
     "stream": subscribing.check_stream,
     "heartbeat": _check_heartbeat,
     "answer": _check_answer,

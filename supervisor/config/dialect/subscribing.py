@@ -126,6 +126,11 @@ def check_sources(data: Mapping[str, Any]) -> Found:
         for key in ("live_timeout", "quiet"):
             if table.get(key):
                 yield f"subscribe.{key}", "needs the table [stream]: without it no message belongs to a stream"
+    for where, error in each_table("error", data.get("error")):
+        for key in ("acks_per", "parts"):
+            if error.get("closes") and table.get(key):
+                message = f"has no meaning with subscribe.{key}: the parts of a table can't be asked for any more"
+                yield f"{where}.closes", message
     if "ack" not in data and table.get("acks_per"):
         yield "subscribe.acks_per", "needs [[ack]]: without it no answer is waited for"
 
@@ -141,9 +146,14 @@ def check_acks(tables: Any) -> Found:
             yield where, "expected at most one of accepted, whole_set"
 
 
-def check_refusals(name: str, tables: Any) -> Found:
-    """[[error]] and [[already]]."""
-    yield from check_list(name, tables, _REFUSAL, required=("match",))
+def check_errors(tables: Any) -> Found:
+    """[[error]]."""
+    yield from check_list("error", tables, {**_REFUSAL, "closes": shapes.true}, required=("match",))
+
+
+def check_already(tables: Any) -> Found:
+    """[[already]]."""
+    yield from check_list("already", tables, _REFUSAL, required=("match",))
 
 
 def check_later(tables: Any) -> Found:

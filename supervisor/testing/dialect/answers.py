@@ -152,6 +152,11 @@ class Answers:
         text = text if culprit is None else f"{text}: {_words(culprit)}"
         yield from self._told(self._errors, frame, unit, text)
 
+    @property
+    def closes(self) -> bool:
+        """Whether the exchange closes the connection after a refusal."""
+        return any(rule.get("closes") for rule in self._errors[:1])
+
     def must_name(self, *, alone: bool) -> bool:
         """Whether the text of a refusal has to name the stream, because nothing else does. `alone`: other streams of the frame
         are not refused."""

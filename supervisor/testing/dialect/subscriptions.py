@@ -10,10 +10,11 @@ from wsadapter.testing.dialect.market import NO_DATA
 from wsadapter.testing.dialect.orders import Orders, Refusal, name_of
 from wsadapter.testing.dialect.outlet import Outlet
 from wsadapter.testing.dialect.speech import Speech
-from wsadapter.testing.dialect.steps import Data, Note, Open, Say, Shut, Step
+from wsadapter.testing.dialect.steps import Data, Leave, Note, Open, Say, Shut, Step
 from wsadapter.testing.dialect.understanding import Meaning, Understood
 from wsadapter.testing.dialect.verdict import Refused, Unit, Verdict, judge, refusals, units_of
 
+_NORMAL = 1000
 Sent = dict[str, list[bytes]]
 """Feed = messages of it that were sent before it began."""
 Begun = list[tuple[str, set[str], str]]
@@ -94,6 +95,9 @@ class Subscriptions:
         if verdict.unanswered:
             return
         yield from self._say(frame, refusals(frame, verdict, self._replies))
+        if verdict.refused and self._replies.closes:
+            yield Leave(_NORMAL, "")
+            return
         replaces = bool(self._speech.settings.get("replaces")) and not verdict.refused
         if replaces:
             wanted = set().union(*(self._names(unit.unit) for unit in verdict.taken))

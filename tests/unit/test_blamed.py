@@ -1,0 +1,149 @@
+"""Streams because of which the exchange closes the connection: found over several connections, then left out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.support.rawserver import server_frame
+from wsadapter.contract.commands import Assignment, Report
+from wsadapter.contract.dialect.text import Text
+from wsadapter.contract.endpoint import Endpoint
+from wsadapter.ledger import Ledger
+from wsadapter.worker.actions import Send
+from wsadapter.worker.frames import TEXT, apply_mask
+from wsadapter.worker.reader import Reader
+from wsadapter.worker.session import Session
+from wsadapter.worker.subscriptions import Subscriptions
+
+DIALECT = {
+    "subscribe": {"frame": '[{"ticket":"$id"},"$streams..."]', "replaces": True},
+    "error": [{"match": {"error.name": "*"}, "closes": True}],
+    "stream": {"fields": {"type": "type", "code": "code"}},
+}
+A, B, C = ({"type": kind, "code": "X-YZ"} for kind in ("book", "tape", "nope"))
+NAMES = {"A": '{"code":"X-YZ","type":"book"}', "B": '{"code":"X-YZ","type":"tape"}', "C": '{"code":"X-YZ","type":"nope"}'}
+NAMING = b'{"error":{"name":"BAD","message":"nope: unknown"}}'
+VAGUE = b'{"error":{"name":"BAD","message":"?"}}'
+
+
+def begun(*wanted: Any, **blamed: str) -> tuple[Subscriptions, list[Any]]:
+    owner = Subscriptions(DIALECT, live_timeout=60.0)
+    return owner, told(owner.restore(wanted, 0.0, {NAMES[letter]: error for letter, error in blamed.items()}))
+
+
+def told(steps: Any) -> list[Any]:
+    """Reports by event and fields; of a frame the letters of its streams."""
+    letters = {name: letter for letter, name in NAMES.items()}
+    found: list[Any] = []
+    for step in steps:
+        if isinstance(step, Report):
+            found.append((step.event, *step.fields.values()) if step.event != "log" else "log")
+        else:
+            names = [orjson.dumps(one, option=orjson.OPT_SORT_KEYS).decode() for one in orjson.loads(step)[1:]]
+            found.append("".join(sorted(letters[name] for name in names)))
+    return found
+
+
+def refused(owner: Subscriptions, answer: bytes, now: float) -> list[Any]:
+    recognised = owner.recognise(Text(answer), now)
+    assert recognised is not None
+    return told(recognised[0])
+
+
+def test_the_one_that_an_error_names_is_rejected_and_nothing_is_asked_on_this_connection() -> None:
+    owner, steps = begun(A, B, C)
+    assert steps == ["ABC"]
+    assert refused(owner, NAMING, 0.2) == [
+        ("blamed", {NAMES["C"]: NAMING.decode()}), ("rejected", NAMES["C"], NAMING.decode()),
+    ]  # fmt: skip
+
+
+def test_if_it_names_none_all_of_the_frame_are_suspected() -> None:
+    owner, _ = begun(A, B, C)
+    assert refused(owner, VAGUE, 0.2) == [("blamed", dict.fromkeys(NAMES.values(), "")), "log"]
+
+
+def test_one_that_is_asked_for_alone_is_the_one() -> None:
+    owner, steps = begun(A)
+    assert steps == ["A"]
+    list(owner.heard(NAMES["A"], 0.1))
+    assert told(owner.subscribe([C], 1.0)) == ["AC"]
+    assert refused(owner, VAGUE, 1.2) == [("blamed", {NAMES["C"]: VAGUE.decode()}), ("rejected", NAMES["C"], VAGUE.decode())]
+
+
+def test_what_was_refused_is_told_and_not_asked_for_until_the_user_does() -> None:
+    owner, steps = begun(A, C, C="unknown")
+    assert steps == ["A", ("rejected", NAMES["C"], "unknown")]
+    assert told(owner.heard(NAMES["A"], 0.3)) == [("subscribed", NAMES["A"]), ("restored", 1, [NAMES["C"]])]
+    assert owner.deadline() is None
+    assert told(owner.subscribe([C], 9.0)) == ["AC"]
+    assert told(owner.heard(NAMES["C"], 9.3)) == [("blamed", {NAMES["C"]: None}), ("subscribed", NAMES["C"])]
+
+
+def test_suspects_are_asked_for_one_after_the_other_after_all_others() -> None:
+    owner, steps = begun(A, B, C, B="", C="")
+    assert steps == ["A"]
+    assert owner.deadline() == 2.0
+    assert told(owner.tick(2.0)) == ["AB"]
+    assert told(owner.heard(NAMES["B"], 2.3)) == [("blamed", {NAMES["B"]: None}), ("subscribed", NAMES["B"])]
+    assert told(owner.tick(4.0)) == ["ABC"]
+    assert refused(owner, VAGUE, 4.2) == [
+        ("blamed", {NAMES["C"]: VAGUE.decode()}), ("rejected", NAMES["C"], VAGUE.decode()), ("restored", 2, [NAMES["C"]]),
+    ]  # fmt: skip
+
+
+def test_a_suspect_that_is_silent_is_cleared_when_the_next_one_is_asked_for() -> None:
+    owner, steps = begun(B, C, B="", C="")
+    assert steps == []
+    assert told(owner.tick(0.0)) == ["B"]
+    assert told(owner.tick(2.0)) == [("blamed", {NAMES["B"]: None}), "BC"]
+
+
+def test_an_owner_that_goes_on_with_a_connection_does_not_ask_for_what_it_would_be_closed_over() -> None:
+    for blamed, due in (([NAMES["C"]], None), ([], 60.0)):
+        owner = Subscriptions(DIALECT)
+        owner.inherit([A, C], rejected={NAMES["C"]: "unknown"}, blamed=blamed)
+        assert owner.deadline() == due
+
+
+@pytest.mark.parametrize("forget", [Ledger.unwant, Ledger.forgive])
+def test_what_is_wanted_no_more_or_again_is_not_blamed(forget: Any) -> None:
+    ledger = Ledger()
+    ledger.want([A, B])
+    ledger.blamed = {NAMES["A"]: "unknown", NAMES["B"]: ""}
+    ledger.connection_lost()
+    forget(ledger, [A])
+    assert ledger.blamed == {NAMES["B"]: ""}
+
+
+def test_what_was_refused_on_an_earlier_connection_counts_as_refused_before_the_next_one_says_so() -> None:
+    ledger = Ledger()
+    ledger.want([A, B])
+    ledger.blamed = {NAMES["A"]: "unknown"}
+    ledger.connection_lost()
+    assert ledger.refused([A, B]) == [A]
+
+
+def test_a_stream_that_the_user_asks_for_again_before_the_connection_is_ready_is_asked_for_like_any_other() -> None:
+    dialect = {**DIALECT, "ready": [{"match": {"hello": "*"}}]}
+    endpoint = Endpoint("feed", url="ws://feed.example/")
+    session = Session(
+        Assignment(endpoint=endpoint, epoch=2, url="ws://x/", wanted=(A, C), dialect=dialect, blamed={NAMES["C"]: "unknown"}),
+        salt=1,
+    )
+    session.start({}, 0.0)
+    assert session.subscribe([C], 0.1) == []
+    actions = session.received(Reader(1 << 20).feed(server_frame(TEXT, b'{"hello":1}')), 0.2)
+    frames = [apply_mask(action.frame[6:], action.frame[2:6]) for action in actions if isinstance(action, Send)]
+    assert [len(orjson.loads(frame)[1:]) for frame in frames] == [2]
+
+
+def test_a_suspect_that_was_not_asked_for_yet_is_left_without_a_frame() -> None:
+    owner, steps = begun(A, B, B="")
+    assert steps == ["A"]
+    assert told(owner.unsubscribe([B], 1.0)) == []
+    list(owner.heard(NAMES["A"], 1.1))
+    assert told(owner.tick(2.0)) == []
