@@ -199,8 +199,8 @@ def _where_it_was_searched(options: argparse.Namespace) -> str:
         commands = [f"  {path.stem}: --runtime-dir {shlex.quote(str(path.parent))}" for path in others[:_MOST_OTHERS]]
         return "\n".join([text, "Of this user there run in other folders:", *commands])
     return (
-        f"{text}\nIf it was started with another runtime folder (supervisor.runtime_dir, $RUNTIME_DIRECTORY of systemd,\n"
-        "$XDG_RUNTIME_DIR), name that folder: --runtime-dir DIR. Another user's supervisor answers only that user and root."
+        f"{text}\nIf it was started with a runtime folder of its own (supervisor.runtime_dir, $WSADAPTER_RUNTIME_DIR), or has\n"
+        "another network namespace, name its folder: --runtime-dir DIR. Another user's supervisor answers that user and root."
     )
 
 

@@ -1,9 +1,13 @@
 """One supervisor per name: a lock, and the address of its control socket.
 
-The lock is the kernel's (`flock`), so a dead supervisor's is free by itself. Where no folder can be written (a read-only root
-without /tmp) an abstract socket does both: two can't be bound to one name. Beside a folder there is such a socket too, the
-beacon: a cleaner of temporary files may remove the folder, and the supervisor is found and alone even so, until it has put the
-folder back (`restore`).
+The lock is the kernel's (`flock`), so a dead supervisor's is free by itself. Beside it there is an abstract socket, the
+beacon, with the name and the user in its address: two can't be bound to one address. The default folder depends on variables
+that cron, systemd and a login set differently, the beacon does not. So a supervisor is found, and is alone, wherever it was
+started, and also if a cleaner of temporary files has removed its folder, until it has put the folder back (`restore`).
+
+A folder that was named (`runtime_dir`, `WSADAPTER_RUNTIME_DIR`) has names of its own: the address of the beacon has a digest of
+that folder in it, and the same name may be used elsewhere. Where no folder can be written (a read-only root without /tmp) the
+abstract socket is the control socket too.
 """
 
 from __future__ import annotations
@@ -34,9 +38,14 @@ _PATIENCE = 2.0
 """Seconds to wait for a supervisor whose queue of clients is full."""
 
 
+def _named(configured: str) -> str:
+    """The folder that was named: by the configuration or the command line, else by the environment; "" if none was."""
+    return configured or os.environ.get("WSADAPTER_RUNTIME_DIR", "")
+
+
 def _candidates(configured: str) -> Iterator[Path]:
     """Where the runtime folder may be, best first (DESIGN: `runtime_dir`)."""
-    if configured:
+    if configured := _named(configured):
         yield Path(configured)
         return
     if given := os.environ.get("RUNTIME_DIRECTORY"):  # systemd
@@ -51,7 +60,7 @@ def _searched(configured: str) -> list[Path]:
     """Where a supervisor that runs already may have its control socket: it may have been started with other variables, as by
     cron, in a login shell or over `su`."""
     folders = [*_candidates(configured)]
-    if not configured:
+    if not _named(configured):
         if "XDG_RUNTIME_DIR" not in os.environ:
             folders.append(Path(f"/run/user/{os.getuid()}/wsadapter"))
         folders.append(Path(f"/tmp/wsadapter-{os.getuid()}"))  # noqa: S108 - where it is without a TMPDIR
@@ -105,7 +114,9 @@ def _fits(path: Path) -> bool:
 class Instance:
     """The claim of one running supervisor to its name."""
 
-    def __init__(self, name: str, listener: socket.socket, lock: int | None, path: Path | None) -> None:
+    def __init__(
+        self, name: str, listener: socket.socket, lock: int | None, path: Path | None, runtime_dir: str = ""
+    ) -> None:
         self.name = name
         self.listener = listener
         """The control socket, listening."""
@@ -113,6 +124,7 @@ class Instance:
         """An abstract socket beside it, listening; None where the platform has none, or somebody else has the address."""
         self._lock = lock
         self._path = path
+        self._runtime_dir = runtime_dir
 
     @classmethod
     def acquire(cls, name: str, runtime_dir: str = "") -> Instance:
@@ -120,12 +132,12 @@ class Instance:
         its files."""
         for folder in _candidates(runtime_dir):
             if _is_ours(folder) and _fits(folder / f"{name}.sock"):
-                return cls._in_folder(name, folder)
+                return cls._in_folder(name, folder, runtime_dir)
         logger.warning("no runtime folder can be used; the control socket of %r is an abstract one", name)
-        return cls._abstract(name)
+        return cls._abstract(name, runtime_dir)
 
     @classmethod
-    def _in_folder(cls, name: str, folder: Path) -> Instance:
+    def _in_folder(cls, name: str, folder: Path, runtime_dir: str) -> Instance:
         lock_path, path = folder / f"{name}.lock", folder / f"{name}.sock"
         try:
             lock = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -138,8 +150,8 @@ class Instance:
             os.close(lock)
             raise AlreadyRunning(name, int(holder) if holder.isdigit() else None, str(lock_path)) from None
         try:
-            beacon = _light(name, folder)
-        except AlreadyRunning:  # the lock was removed with its folder
+            beacon = _light(name, runtime_dir)
+        except AlreadyRunning:  # in another folder, or the lock was removed with this one
             os.close(lock)
             raise
         os.ftruncate(lock, 0)
@@ -157,7 +169,7 @@ class Instance:
             raise UsageError(_unusable("control socket", path, error)) from error
         finally:
             os.umask(before)
-        claim = cls(name, _listening(listener), lock, path)
+        claim = cls(name, _listening(listener), lock, path, runtime_dir)
         claim.beacon = beacon
         return claim
 
@@ -169,7 +181,7 @@ class Instance:
         folder, before = self._path.parent, self.listener
         if self._path.exists() and self._path.with_suffix(".lock").exists():
             with suppress(AlreadyRunning):  # the supervisor that this one has taken over has not ended yet
-                self.beacon = self.beacon or _light(self.name, folder)
+                self.beacon = self.beacon or _light(self.name, self._runtime_dir)
             return None
         beacon, self.beacon = self.beacon, None
         if beacon is not None:
@@ -177,7 +189,7 @@ class Instance:
         try:
             if not _is_ours(folder):
                 return None
-            fresh = self._in_folder(self.name, folder)
+            fresh = self._in_folder(self.name, folder, self._runtime_dir)
         except (AlreadyRunning, UsageError) as error:
             logger.error("%s was removed and can't be put back: %s", folder, error)  # noqa: TRY400
             return None
@@ -187,24 +199,24 @@ class Instance:
         return before
 
     @classmethod
-    def _abstract(cls, name: str) -> Instance:
-        listener = socket.socket(socket.AF_UNIX)
+    def _abstract(cls, name: str, runtime_dir: str) -> Instance:
+        listener, address = socket.socket(socket.AF_UNIX), _abstract_address(name, runtime_dir)
         try:
-            listener.bind(_abstract_address(name))
+            listener.bind(address)
         except OSError:
             listener.close()
-            raise AlreadyRunning(name, None, f"abstract socket {_abstract_address(name)[1:]}") from None
-        return cls(name, _listening(listener), None, None)
+            raise AlreadyRunning(name, _pid_behind(address) or None, f"abstract socket {address[1:]}") from None
+        return cls(name, _listening(listener), None, None, runtime_dir)
 
     @classmethod
-    def inherit(cls, name: str, listener: int, lock: int | None, path: str | None) -> Instance:
+    def inherit(cls, name: str, listener: int, lock: int | None, path: str | None, runtime_dir: str = "") -> Instance:
         """The claim of a supervisor that is taken over, by its descriptors."""
         if lock is not None:
             os.ftruncate(lock, 0)
             os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         sock = socket.socket(fileno=listener)
         sock.setblocking(False)
-        return cls(name, sock, lock, Path(path) if path is not None else None)
+        return cls(name, sock, lock, Path(path) if path is not None else None, runtime_dir)
 
     def to_plain(self) -> tuple[dict[str, Any], list[int]]:
         """What `inherit` needs, and the descriptors, which stay open here."""
@@ -227,7 +239,7 @@ class Instance:
 
     def describe(self) -> str:
         """Where the control socket is."""
-        return str(self._path) if self._path else f"abstract:{_abstract_address(self.name)[1:]}"
+        return str(self._path) if self._path else f"abstract:{_abstract_address(self.name, self._runtime_dir)[1:]}"
 
     def release(self) -> None:
         """Let go of the name."""
@@ -251,21 +263,20 @@ def _unusable(what: str, path: Path, error: OSError) -> str:
     return f"{path} can't be the {what}: {error.strerror}; there is {found}; remove it, or choose another name or runtime_dir"
 
 
-def _abstract_address(name: str) -> str:
-    return f"\0wsadapter-{os.getuid()}-{name}"
-
-
-def _beacon_address(name: str, folder: Path) -> str:
-    """By a digest of the folder: the address has a limit of 107 bytes."""
-    digest = hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:16]
+def _abstract_address(name: str, runtime_dir: str = "") -> str:
+    """Of the beacon, and of the control socket of a supervisor without a folder: one for each name of this user; where a folder
+    was named, one for each name there, by a digest of the folder, for the address has a limit of 107 bytes."""
+    if not (named := _named(runtime_dir)):
+        return f"\0wsadapter-{os.getuid()}-{name}"
+    digest = hashlib.sha256(os.fsencode(Path(named).absolute())).hexdigest()[:16]
     return f"\0wsadapter-at-{os.getuid()}-{digest}-{name}"
 
 
-def _light(name: str, folder: Path) -> socket.socket | None:
-    """The beacon of a supervisor in that folder; None where there can be none. Raises `AlreadyRunning`."""
+def _light(name: str, runtime_dir: str) -> socket.socket | None:
+    """The beacon of a supervisor of that name; None where there can be none. Raises `AlreadyRunning`."""
     if sys.platform != "linux":
         return None
-    address = _beacon_address(name, folder)
+    address = _abstract_address(name, runtime_dir)
     beacon = socket.socket(socket.AF_UNIX)
     try:
         beacon.bind(address)
@@ -316,7 +327,7 @@ def connect(name: str, runtime_dir: str = "") -> socket.socket | None:
         except OSError:  # not there, nobody behind it, not ours, too long: the next one
             client.close()
             continue
-        if (runtime_dir and not address.startswith("\0")) or _is_believed(client):
+        if (_named(runtime_dir) and not address.startswith("\0")) or _is_believed(client):
             return client
         client.close()
     return None
@@ -335,11 +346,9 @@ def _is_believed(client: socket.socket) -> bool:
 def _addresses(name: str, runtime_dir: str) -> Iterator[str]:
     """Where the control socket of a supervisor may be. Only a folder that was named is believed whosever it is."""
     for folder in _searched(runtime_dir):
-        if runtime_dir or not _distrust(folder):
+        if _named(runtime_dir) or not _distrust(folder):
             yield str(folder / f"{name}.sock")
-        if runtime_dir or not folder.exists() or not _distrust(folder):
-            yield _beacon_address(name, folder)
-    yield _abstract_address(name)
+    yield _abstract_address(name, runtime_dir)
 
 
 def credentials_of(peer: socket.socket) -> tuple[int, int] | None:
@@ -393,9 +402,12 @@ class Place(NamedTuple):
 
 def search(runtime_dir: str = "") -> list[Place]:
     """The supervisors that run, place by place. One that is in several places is in the first alone."""
-    places = [_search_folder(folder, distrust="" if runtime_dir else _distrust(folder)) for folder in _searched(runtime_dir)]
-    names = [name for name in _abstract_names() if _answers(_abstract_address(name))]
-    return [*places, Place("abstract sockets", tuple(names))] if names else places
+    named = _named(runtime_dir)
+    places = [_search_folder(folder, distrust="" if named else _distrust(folder)) for folder in _searched(runtime_dir)]
+    shown = {name for place in places for name in place.running}
+    names = [name for name in _abstract_names(runtime_dir) if name not in shown]
+    alive = [name for name in names if _answers(_abstract_address(name, runtime_dir))]
+    return [*places, Place("abstract sockets", tuple(alive))] if sys.platform == "linux" else places
 
 
 def running(runtime_dir: str = "") -> list[str]:
@@ -447,9 +459,9 @@ def _is_control_socket(path: Path) -> bool:
     return ours and lock.strip().isdigit() and _answers(str(path))
 
 
-def _abstract_names() -> list[str]:
-    """Of those without a runtime folder, as far as the kernel lists them."""
-    prefix = "@" + _abstract_address("")[1:]
+def _abstract_names(runtime_dir: str) -> list[str]:
+    """Of all supervisors of this user, or of those in the folder that was named, as far as the kernel lists them."""
+    prefix = "@" + _abstract_address("", runtime_dir)[1:]
     return sorted(address.removeprefix(prefix) for address in _bound_addresses() if address.startswith(prefix))
 
 

@@ -136,7 +136,8 @@ class Supervisor(Public):
         self.reactor = Reactor()
         self.reactor.busy_poll = self.busy_poll = busy_poll
         self.budget = ConnectBudget()
-        self._runtime_dir = runtime_dir
+        self.runtime_dir = runtime_dir
+        """The folder of its lock and its control socket, as configured; "": the default."""
         self._hook_folder = hook_folder
         self._strategy = strategy
         self._start_method = start_method
@@ -205,7 +206,7 @@ class Supervisor(Public):
             if multiprocessing.current_process().daemon:
                 raise UsageError("a daemonic multiprocessing process may not have children; start the supervisor elsewhere")
             if self.name and self.instance is None:
-                self.instance = Instance.acquire(self.name, self._runtime_dir)
+                self.instance = Instance.acquire(self.name, self.runtime_dir)
             if self.instance is not None:
                 self._open_control()
             if self._start_method == "forkserver" and not capabilities.temporary_folder():
@@ -478,7 +479,7 @@ class Supervisor(Public):
 
     def _entered(self, managed: Kept, *, waits: bool) -> None:
         """For the roster: an endpoint, which `waits` for the end of the one before it."""
-        folder = runtime_folder(self._runtime_dir)
+        folder = runtime_folder(self.runtime_dir)
         managed.quarantine = str(folder / "quarantine" / self.run) if folder is not None else ""
         managed.sys_path = for_hooks(self._hook_folder)
         if self._state == "running" and not waits:
@@ -552,7 +553,7 @@ class Supervisor(Public):
         """Take a name while it runs: lock and control socket. Raises `AlreadyRunning`."""
         with self._lock:
             self.name = name
-            self.instance = Instance.acquire(name, self._runtime_dir)
+            self.instance = Instance.acquire(name, self.runtime_dir)
             self._open_control()
 
     def begin_giving(self, peer: socket.socket, asked: dict[str, Any]) -> None:

@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _runtime_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Supervisors that tests name are not seen by those of another run, or of the person who runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+        patch.setenv("WSADAPTER_RUNTIME_DIR", str(tmp_path_factory.mktemp("run") / "wsadapter"))
         patch.delenv("RUNTIME_DIRECTORY", raising=False)
         yield
 

@@ -29,10 +29,11 @@ class Settings:
     """A whole configuration file."""
 
     name: str = ""
-    """Of this instance: its lock and its control socket. Default: the file's stem."""
+    """Of this instance: its lock and its control socket. Default: the file's stem. A user has one running supervisor of a name,
+    wherever it was started; with a `runtime_dir`, one in that folder."""
     runtime_dir: str = ""
-    """Folder of the lock and the control socket. Default: $RUNTIME_DIRECTORY, else $XDG_RUNTIME_DIR/wsadapter, else
-    /tmp/wsadapter-UID."""
+    """Folder of the lock and the control socket, where names are apart from those elsewhere. Default: $WSADAPTER_RUNTIME_DIR;
+    without it $RUNTIME_DIRECTORY, else $XDG_RUNTIME_DIR/wsadapter, else /tmp/wsadapter-UID, and names are apart nowhere."""
     strategy: Strategy = "one_for_one"
     """Who else restarts when an owner ends (OTP supervisor: strategy)."""
     spares: int = 1

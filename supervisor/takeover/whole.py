@@ -53,7 +53,7 @@ def adopt(supervisor: Supervisor, takeover: Takeover) -> None:
             raise
         raise TakeoverError(f"what the running supervisor gave makes no sense here: {error!r}") from error
     listener, lock = ours[0], ours[1] if len(ours) > 1 else None
-    supervisor.instance = Instance.inherit(supervisor.name, listener, lock, state["instance"]["path"])
+    supervisor.instance = Instance.inherit(supervisor.name, listener, lock, state["instance"]["path"], supervisor.runtime_dir)
 
 
 def begin(supervisor: Supervisor) -> None:

@@ -21,7 +21,7 @@ PATIENCE = 20.0
 def environment(folder: Path) -> dict[str, str]:
     """Runtime folders of its own, so that tests and what else runs here do not meet."""
     inherited = {name: value for name, value in os.environ.items() if name != "RUNTIME_DIRECTORY"}
-    return {**inherited, "XDG_RUNTIME_DIR": str(folder)}
+    return {**inherited, "XDG_RUNTIME_DIR": str(folder), "WSADAPTER_RUNTIME_DIR": str(folder / "wsadapter")}
 
 
 MODULE = (sys.executable, "-m", "wsadapter.supervise")

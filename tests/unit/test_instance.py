@@ -20,18 +20,20 @@ NAME = f"test-{os.getpid()}"
 @pytest.fixture(autouse=True)
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No place but those of the test."""
-    monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
+    for variable in ("RUNTIME_DIRECTORY", "WSADAPTER_RUNTIME_DIR"):
+        monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
 
 
 def test_one_that_runs_is_found_and_one_that_ran_is_told_apart(tmp_path: Path) -> None:
     folder = tmp_path / "wsadapter"
-    Instance.acquire("gone").release()
+    gone = f"gone-{NAME}"
+    Instance.acquire(gone).release()
     claim = Instance.acquire(NAME)
     try:
         (found,) = [place for place in search() if place.where == str(folder)]
-        assert found == Place(str(folder), (NAME,), ("gone",))
-        assert found.describe() == f"{folder}: {NAME}, gone (not running)"
+        assert found == Place(str(folder), (NAME,), (gone,))
+        assert found.describe() == f"{folder}: {NAME}, {gone} (not running)"
         assert NAME in running()
     finally:
         claim.release()
@@ -39,11 +41,12 @@ def test_one_that_runs_is_found_and_one_that_ran_is_told_apart(tmp_path: Path) -
 
 
 def test_only_a_folder_that_is_named_is_searched(tmp_path: Path) -> None:
-    assert [place.describe() for place in search(str(tmp_path / "x"))] == [f"{tmp_path}/x: no such folder"]
+    assert search(str(tmp_path / "x"))[0].describe() == f"{tmp_path}/x: no such folder"
     (tmp_path / "x").mkdir()
-    assert [place.describe() for place in search(str(tmp_path / "x"))] == [f"{tmp_path}/x: none"]
+    assert search(str(tmp_path / "x"))[0].describe() == f"{tmp_path}/x: none"
     (tmp_path / "file").touch()
-    assert [place.describe() for place in search(str(tmp_path / "file"))] == [f"{tmp_path}/file: Not a directory"]
+    assert search(str(tmp_path / "file"))[0].describe() == f"{tmp_path}/file: Not a directory"
+    assert len([place for place in search(str(tmp_path / "file")) if place.where != "abstract sockets"]) == 1
 
 
 def test_without_the_variables_of_a_session_its_folder_is_searched_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,13 +60,13 @@ def test_the_folder_in_tmp_is_searched_whatever_the_folder_for_temporary_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    where = [place.where for place in search()]
+    where = [place.where for place in search() if place.where != "abstract sockets"]
     assert where[-2:] == [f"{tmp_path}/wsadapter-{os.getuid()}", f"/tmp/wsadapter-{os.getuid()}"]
 
 
 @pytest.mark.native
 def test_one_without_a_folder_is_found_by_its_abstract_socket(monkeypatch: pytest.MonkeyPatch) -> None:
-    claim = Instance._abstract(NAME)
+    claim = Instance._abstract(NAME, "")
     try:
         place = search()[-1]
         assert place.where == "abstract sockets"
@@ -71,6 +74,66 @@ def test_one_without_a_folder_is_found_by_its_abstract_socket(monkeypatch: pytes
     finally:
         claim.release()
     assert NAME not in running()
+
+
+SURROUNDINGS = [
+    ({"XDG_RUNTIME_DIR": "{}/run"}, {}),
+    ({"RUNTIME_DIRECTORY": "{}/service", "XDG_RUNTIME_DIR": "{}/run"}, {"XDG_RUNTIME_DIR": "{}/run"}),
+    ({}, {"XDG_RUNTIME_DIR": "{}/run"}),
+    ({"TMPDIR": "{}"}, {}),
+    ({"RUNTIME_DIRECTORY": "{}/service"}, {"TMPDIR": "{}"}),
+]
+
+
+@pytest.mark.native
+@pytest.mark.parametrize(("started", "asked"), SURROUNDINGS, ids=["login-cron", "unit-login", "cron-login", "tmp", "unit-tmp"])
+def test_one_name_is_one_supervisor_wherever_it_was_started_and_is_found_from_there(
+    started: dict[str, str], asked: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    surround(monkeypatch, tmp_path, started)
+    claim = Instance.acquire(NAME)
+    try:
+        surround(monkeypatch, tmp_path, asked)
+        reached(NAME)
+        assert NAME in running()
+        assert [NAME in place.running for place in search()].count(True) == 1
+        with pytest.raises(AlreadyRunning, match=f"pid {os.getpid()} holds"):
+            Instance.acquire(NAME)
+    finally:
+        claim.release()
+    assert connect(NAME) is None
+    assert NAME not in running()
+
+
+def surround(monkeypatch: pytest.MonkeyPatch, folder: Path, variables: dict[str, str]) -> None:
+    """These variables, with `folder` in the place of {}, and none of the others."""
+    for variable in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR", "TMPDIR"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("tempfile.tempdir", None)
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value.format(folder))
+
+
+@pytest.mark.native
+def test_the_folder_that_the_environment_names_has_names_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    everywhere = Instance.acquire(NAME)
+    monkeypatch.setenv("WSADAPTER_RUNTIME_DIR", str(tmp_path / "named"))
+    assert connect(NAME) is None
+    assert NAME not in running()
+    there = Instance.acquire(NAME)
+    try:
+        assert [place.where for place in search()] == [str(tmp_path / "named"), "abstract sockets"]
+        shutil.rmtree(tmp_path / "named")
+        with pytest.raises(AlreadyRunning, match=f"pid {os.getpid()} holds"):
+            Instance.acquire(NAME)
+        assert NAME in search()[-1].running
+        monkeypatch.delenv("WSADAPTER_RUNTIME_DIR")
+        reached(NAME)
+        assert NAME in search(str(tmp_path / "named"))[-1].running
+    finally:
+        monkeypatch.delenv("WSADAPTER_RUNTIME_DIR", raising=False)
+        there.release()
+        everywhere.release()
 
 
 @pytest.mark.native
@@ -124,26 +187,28 @@ def test_what_lies_in_a_folder_is_believed_if_only_this_user_can_have_put_it_the
 
 def test_who_listens_in_a_folder_that_others_may_write_in_is_not_believed(tmp_path: Path) -> None:
     folder = tmp_path / "wsadapter"
-    claim = Instance.acquire(NAME)
-    try:
-        folder.chmod(0o777)
+    folder.mkdir()
+    folder.chmod(0o777)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / f"{NAME}.sock"))
+        listener.listen()
         assert connect(NAME) is None
         assert f"{folder}: others may write in it (chmod 700 it)" in [place.describe() for place in search()]
         peer = connect(NAME, str(folder))  # named: whoever it is
         assert peer is not None
         peer.close()
-    finally:
-        claim.release()
 
 
 @pytest.mark.native
 def test_another_user_who_listens_is_not_believed(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(instance, "credentials_of", lambda _: (1, 4711))
-    claim, abstract = Instance.acquire(NAME), Instance._abstract(NAME)
+    claim, other = Instance.acquire(NAME), f"other-{NAME}"
+    abstract = Instance._abstract(other, "")
     try:
         assert connect(NAME) is None
+        assert connect(other) is None
         assert "user 4711 listens there, who is not believed" in caplog.text
-        assert [place for place in search() if place.where == "abstract sockets" and NAME in place.running] == []
+        assert [place for place in search() if place.where == "abstract sockets" and other in place.running] == []
     finally:
         claim.release()
         abstract.release()
@@ -218,7 +283,7 @@ def test_a_stranger_at_the_address_of_the_beacon_keeps_nobody_out(
 ) -> None:
     monkeypatch.setattr(instance, "credentials_of", lambda _: stranger)
     with socket.socket(socket.AF_UNIX) as other:
-        other.bind(instance._beacon_address(NAME, tmp_path / "wsadapter"))
+        other.bind(instance._abstract_address(NAME))
         other.listen()
         claim = Instance.acquire(NAME)
         assert claim.beacon is None
