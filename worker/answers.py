@@ -23,10 +23,14 @@ _PAUSE: Final = 1.0
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_ .:-]+")
 _ALREADY: Final = ("already subscribed", "already been subscribed", "duplicate subscription", "duplicated subscription")
 _LATER: Final = (
-    "too many requests", "too many messages", "too frequent", "too fast", "rate limit", "msg rate", "message rate",
-    "try again later", "retry later", "system busy", "server busy", "temporarily unavailable", "frequency limit",
+    "too many request", "request too many", "requests too many", "too many message", "too many visit", "too frequent",
+    "too fast", "rate limit", "ratelimit", "rate exceeded", "msg rate", "message rate", "frequency limit", "throttled",
+    "try again later", "retry later", "system busy", "server busy", "service busy", "temporarily unavailable",
 )  # fmt: skip
-"""What exchanges write, in lower case. An [[error]] with such a text is no refusal, also if the dialect has no rule for it."""
+"""What exchanges write, in the form of `_plain`. An [[error]] with such a text is no refusal, also if the dialect has no rule
+for it."""
+_HUMP: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_BETWEEN_WORDS: Final = re.compile(r"[\s_.-]+")
 
 
 class Says(Enum):
@@ -153,12 +157,18 @@ class Rules:
 
 
 def _meaning(says: Says, error: str) -> Says:
-    folded = error.lower()
     if says is not Says.NO:
         return says
-    if any(text in folded for text in _ALREADY):
+    plain = _plain(error)
+    if any(text in plain for text in _ALREADY):
         return Says.YES
-    return Says.LATER if any(text in folded for text in _LATER) else Says.NO
+    return Says.LATER if any(text in plain for text in _LATER) else Says.NO
+
+
+def _plain(text: str) -> str:
+    """In lower case with one space between words: exchanges write "Too many requests", TOO_MANY_REQUESTS, too-many-requests,
+    too.many.requests and TooManyRequests."""
+    return _BETWEEN_WORDS.sub(" ", _HUMP.sub(" ", text)).lower()
 
 
 def _needle(match: Mapping[str, Any]) -> bytes:
