@@ -73,7 +73,8 @@ class Asking:
             for unit in list(question.unanswered):
                 yield from self.refuse(question, unit, str(error), now)
             return
-        for life in lives_of(question.unanswered):
+        for life in lives_of(question.unanswered) if question.template == "frame" else ():
+            life.asked += 1
             self._lives.move(life, Event.ASK)
 
     def others(self, units: Sequence[Unit]) -> list[Unit]:

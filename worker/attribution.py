@@ -79,6 +79,8 @@ def whose(
             return Meant(lives=others, late=True)
     if not pool:
         return Meant()
+    if question is None and answer.error and answer.says is Says.YES and (before := _asked_before(pool)):
+        question, sure = before[0], len(before) == 1
     question = question or _listed(rule, value, pool) or pool[0][0]
     units = [(question, unit) for unit in question.unanswered]
     if frames.answers_parts and not answer.error and question.template == "frame":  # a farewell may be answered once for all
@@ -90,6 +92,14 @@ def _listed(rule: Rule, value: Any, pool: Sequence[Open]) -> Question | None:
     """The first question that has a stream of those that the answer lists as taken."""
     listed = rule.taken(value) or ()
     return next((one for one, unit in pool if any(is_meant(unit.stream, other) for other in listed)), None)
+
+
+def _asked_before(pool: Sequence[Open]) -> list[Question]:
+    """The frames that ask for a stream which was asked for on this connection before: only that can be subscribed already. What
+    was refused is so only if it is nothing else."""
+    asked = [(one, unit) for one, unit in pool if one.template == "frame" and unit.life.asked > 1]
+    found = [one for one, unit in asked if not unit.error] or [one for one, _ in asked]
+    return list({id(one): one for one in found}.values())
 
 
 def _others(error: str, pool: Sequence[Open], lives: Mapping[str, Life]) -> list[Life]:

@@ -53,7 +53,7 @@ class Lives:
         those that have delivered; `rejected`: name = error; `blamed`: see `Life.blamed`."""
         for stream in confirmed:
             life = self.add(stream)
-            life.blamed = life.name in blamed
+            life.blamed, life.asked = life.name in blamed, 1
             for unit in life.units:
                 unit.told = stream_name(unit.stream) in rejected
                 unit.error = rejected.get(stream_name(unit.stream), "") or rejected.get(life.name, "")

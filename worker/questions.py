@@ -17,6 +17,7 @@ import orjson
 from wsadapter.contract.dialect.paths import look_up
 from wsadapter.contract.dialect.templates import BadStream, fill, fill_in, is_signed, merge, needs_login, stream_name
 from wsadapter.contract.endpoint import Subscription
+from wsadapter.worker.answers import Answer
 from wsadapter.worker.naming import Words
 from wsadapter.worker.subscription_life import State
 
@@ -74,6 +75,8 @@ class Life:
     """While it is LEAVING: it is to be asked for when it has left."""
     blamed: bool = False
     """The peer closed a connection because of it, or may have: it is not asked for again by itself once it was refused."""
+    asked: int = 0
+    """How many frames on this connection asked for it, one of a predecessor's among them if there may have been one."""
     retries: int = 0
     """Since it was refused."""
     retry_at: float = math.inf
@@ -126,8 +129,8 @@ class Question:
     deadline: float = math.inf
     postponed: bool = False
     """To be sent at the deadline; else its answer is waited for."""
-    errors: list[str] = field(default_factory=list)
-    """Refusals that name none of its streams, where each is answered by itself."""
+    errors: list[Answer] = field(default_factory=list)
+    """Those that name none of its streams, where each is answered by itself."""
     forms: dict[int, Subscription] = field(default_factory=dict)
     """The stream as the frame named it, by id() of its life."""
 

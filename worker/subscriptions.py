@@ -128,7 +128,7 @@ class Subscriptions:
         lives = [self._lives.add(stream) for stream in wanted]
         self._restoring = _Restoring({life.name: None for life in lives})
         for life in lives:
-            life.blamed = life.name in blamed
+            life.blamed, life.asked = life.name in blamed, int(self._inherited_until < math.inf)
         yield from self._asking.ask([unit for life in lives if not life.blamed for unit in life.units], now)
         yield from self._verdicts.refused_before({life: blamed[life.name] for life in lives if blamed.get(life.name)}, now)
         self._asking.ask_each([life for life in lives if blamed.get(life.name) == ""], now)
@@ -314,7 +314,7 @@ class Subscriptions:
         elif len(units) > 1 and (question.errors or (question.tries >= MOST_TRIES and self._answered)):
             yield from self._asking.halve(question, units, now)
         elif units and question.errors:
-            yield from self._verdicts.no(question, units[0], question.errors[0], now)
+            yield from self._verdicts.final(question.errors[0], question, units[0], now)
         elif units and question.tries < MOST_TRIES:
             yield from self._asking.send(question, now)
         else:

@@ -180,7 +180,7 @@ class Verdicts:
             yield from self._at_fault(answer, question, everything, sure=meant.sure, now=now)
             return
         for other, unit in meant.units:
-            yield from self._final(answer, other, unit, now)
+            yield from self.final(answer, other, unit, now)
         if question.unanswered and not (meant.alone and self._each):
             yield from self._rest(question, now)
 
@@ -207,7 +207,7 @@ class Verdicts:
             yield blame(dict.fromkeys(lives, ""))
             yield log(f"one of these is refused, and is looked for on the next connection: {', '.join(lives)}: {answer.error}")
 
-    def _final(self, answer: Answer, question: Question, unit: Unit, now: float, *, sure: bool = True) -> Iterator[Step]:
+    def final(self, answer: Answer, question: Question, unit: Unit, now: float, *, sure: bool = True) -> Iterator[Step]:
         """An error is about this unit, and no other."""
         if answer.says is Says.NO:
             yield from self.no(question, unit, answer.error, now, sure=sure)
@@ -233,7 +233,7 @@ class Verdicts:
             if not sure and question.tries < MOST_TRIES and len(self._asking.open) > 1:
                 yield from self._asking.send(question, now)  # it may be about another frame: this one gets the last place
             else:
-                yield from self._final(answer, question, units[0], now, sure=sure)
+                yield from self.final(answer, question, units[0], now, sure=sure)
         elif suspects and self._asking.replaces:  # a frame with one of them would be refused again
             yield from self._asking.divide(question, [unit for unit in units if unit not in suspects], suspects, now)
         elif suspects:
@@ -242,11 +242,15 @@ class Verdicts:
             yield from self._asking.send(self._asking.question(question.template, suspects, again=question.again), now)
             yield from self._rest(question, now)
         elif self._each:
-            question.errors.append(answer.error)
+            question.errors.append(answer)
             question.deadline = min(question.deadline, now + GRACE)
-            if len(question.errors) == len(units):
-                for unit in units:
-                    yield from self._final(answer, question, unit, now)
+            if len(question.errors) < len(units):
+                return
+            if len({one.says for one in question.errors}) > 1:  # some are subscribed already, and nothing says which
+                yield from self._asking.halve(question, units, now)
+                return
+            for unit in units:
+                yield from self.final(answer, question, unit, now)
         else:
             yield from self._asking.halve(question, units, now)
 

@@ -21,7 +21,8 @@ def meaning(error: str) -> Says:
 @pytest.mark.parametrize("error", [
     "Too many requests", "too_many_requests", "TOO_MANY_REQUESTS", "too-many-request", "too.many.request", "TooManyRequests",
     "tooManyRequests: slow down", "request too many", "Requests  too\tmany", "RATE_LIMIT_EXCEEDED", "rateLimit exceeded",
-    "RateLimited", "Ratelimit", "rate exceeded", "Exceeded msg rate", "too_frequent", "SYSTEM_BUSY", "try_again_later", "Throttled",
+    "RateLimited", "Ratelimit", "rate exceeded", "Exceeded msg rate", "too_frequent", "SYSTEM_BUSY", "try_again_later",
+    "Throttled",
 ])  # fmt: skip
 def test_a_rate_or_capacity_limit_is_later_however_its_words_are_joined(error: str) -> None:
     assert meaning(error) is Says.LATER

@@ -499,3 +499,54 @@ def test_a_stream_that_may_be_quiet_is_not_waited_for() -> None:
     said(subscriptions.restore(["btcusdt@forceOrder"], 0.0))
     assert replied(subscriptions, b'{"result":null,"id":1}', 1.0)
     assert subscriptions.deadline() is None
+
+FUTURES = {
+    "subscribe": {"frame": '{"event":"subscribe","$stream":"*"}', "acks_per": "ids"},
+    "ack": [{"match": {"event": "subscribed"}, "fields": {"feed": "feed", "ids": "ids"}}],
+    "error": [
+        {"match": {"event": "failed"}, "text": "message", "fields": {"feed": "feed", "ids": "ids"}},
+        {"match": {"event": "error"}, "text": "message"},
+    ],
+    "stream": {"fields": {"feed": "feed", "ids": "id"}},
+}
+"""Refusals and "already subscribed" may name nothing."""
+ALREADY = b'{"event":"error","message":"Already subscribed, re-requesting"}'
+UNKNOWN = b'{"event":"error","message":"invalid id"}'
+
+
+def futures(*ids: str) -> dict[str, Any]:
+    return {"feed": "book", "ids": list(ids)}
+
+
+def test_an_already_subscribed_that_names_nothing_is_about_a_stream_that_was_asked_for_before() -> None:
+    owner = Subscriptions(FUTURES, live_timeout=60.0)
+    said(owner.restore([futures("GOOD")], 0.0))
+    said(replied(owner, b'{"event":"subscribed","feed":"book","ids":["GOOD"]}', 0.1))
+    assert len(said(owner.subscribe([futures("BAD")], 29.9))) == 1
+    assert len(said(owner.tick(30.1))) == 1  # nothing came of it: it is asked for anew, and answered first
+    assert said(replied(owner, ALREADY, 30.2)) == []
+    assert said(replied(owner, UNKNOWN, 30.3)) == [("rejected", '{"feed":"book","ids":["BAD"]}', "invalid id")]
+
+
+@pytest.mark.parametrize("named_too", [False, True])
+def test_after_the_death_of_an_owner_an_already_subscribed_confirms_no_part_that_is_refused(named_too: bool) -> None:
+    owner = Subscriptions(FUTURES)
+    owner.inherit([], now=0.0)
+    both = futures("GOOD", "BAD")
+    assert len(said(owner.restore([both], 0.0))) == 1
+    assert said(replied(owner, ALREADY, 0.1)) == []
+    if named_too:
+        steps = said(replied(owner, b'{"event":"failed","feed":"book","ids":["BAD"],"message":"invalid id"}', 0.2))
+        steps += said(owner.tick(2.2))
+    else:
+        steps = said(replied(owner, UNKNOWN, 0.2))
+        asked = [orjson.loads(frame)["ids"] for frame in steps]
+        assert asked == [["GOOD"], ["BAD"]]
+        steps = []
+        while asked:  # answered in order; some are asked for once more
+            answer = ALREADY if asked.pop(0) == ["GOOD"] else UNKNOWN
+            more = said(replied(owner, answer, 0.3))
+            asked += [orjson.loads(step)["ids"] for step in more if isinstance(step, bytes)]
+            steps += [step for step in more if not isinstance(step, bytes)]
+    whole, part = ('{"feed":"book","ids":["GOOD","BAD"]}', '{"feed":"book","ids":["BAD"]}')
+    assert sorted(steps) == [("rejected", part, "invalid id", whole), ("restored", 1, [part]), ("subscribed", whole)]
