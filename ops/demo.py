@@ -30,10 +30,10 @@ from continuity import Continuity
 from faults import schedule
 from screen import Screen, open_screen
 
-from wsadapter.console.demo import FEEDS, LocalExchanges
+from wsadapter.cli.demo import FEEDS, LocalExchanges
 from wsadapter.contract.dialect.templates import stream_name
 from wsadapter.contract.errors import WsAdapterError
-from wsadapter.control import ControlError, ask
+from wsadapter.control.server import ControlError, ask
 from wsadapter.testing import load_recording
 
 CONFIGURATION = Path(__file__).with_name("demo.toml")

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from wsadapter.console.demo import LocalExchanges
+from wsadapter.cli.demo import LocalExchanges
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from dataclasses import fields
 
 from wsadapter import status
 from wsadapter.__main__ import DONE, NOT_DONE, NOTHING_RUNS, USAGE
+from wsadapter.cli.runner import EXIT_CODES
 from wsadapter.config import describe_settings
-from wsadapter.console.runner import EXIT_CODES
 from wsadapter.contract import items, reasons
 from wsadapter.contract.items import DROP_CAUSES, EVENT_NAMES, GAP_CAUSES, Event, Message
 from wsadapter.contract.meanings import meanings_of, types_of
-from wsadapter.managed import STATES
+from wsadapter.endpoint.link import STATES
 
 _HEAD = """\
 # Reference

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any, Protocol
 
-from wsadapter.console import table
+from wsadapter.cli import table
 
 COLUMNS = ("state", "pid", "epoch", "rate", "messages", "restarts", "gaps", "silence")
 _PLAIN_INTERVAL = 5.0

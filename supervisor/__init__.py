@@ -89,10 +89,11 @@ if TYPE_CHECKING:
         TlsTable,
         WatchdogTable,
     )
+    from wsadapter.delivery.stream import Stream
+    from wsadapter.endpoint.monitor import Monitor
+    from wsadapter.endpoint.requests import Pending
     from wsadapter.feed import AsyncFeed, Feed, FeedStream
-    from wsadapter.monitor import Monitor
     from wsadapter.pool import Pool
-    from wsadapter.requests import Pending
     from wsadapter.status import (
         Capabilities,
         EndpointState,
@@ -104,15 +105,14 @@ if TYPE_CHECKING:
         Status,
         SubscriptionStatus,
     )
-    from wsadapter.stream import Stream
     from wsadapter.supervisor import Supervisor
 
 _HOME = {
     "wsadapter.supervisor": ("Supervisor",),
-    "wsadapter.stream": ("Stream",),
+    "wsadapter.delivery.stream": ("Stream",),
     "wsadapter.feed": ("AsyncFeed", "Feed", "FeedStream"),
-    "wsadapter.monitor": ("Monitor",),
-    "wsadapter.requests": ("Pending",),
+    "wsadapter.endpoint.monitor": ("Monitor",),
+    "wsadapter.endpoint.requests": ("Pending",),
     "wsadapter.pool": ("Pool",),
     "wsadapter.status": (
         "Capabilities", "EndpointState", "EndpointStatus", "ExitStatus", "MemberStatus", "PoolMemberStatus", "PoolStatus",

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from wsadapter import control
-from wsadapter.console import table
+from wsadapter.cli import table
 from wsadapter.contract.errors import UnknownEndpoint, UsageError, WsAdapterError
-from wsadapter.instance import elsewhere, running, search
+from wsadapter.control import server
+from wsadapter.control.instance import elsewhere, running, search
 from wsadapter.version import VERSION
 
 if TYPE_CHECKING:
@@ -60,13 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(words)
     try:
         return int(_ACTIONS[options.action](options))
-    except control.NotRunning as error:
+    except server.NotRunning as error:
         return _fail(f"{error}. {_where_it_was_searched(options)}", NOTHING_RUNS)
     except UnknownEndpoint as error:  # of the supervisor: there may have been one
         return _fail(error, NOT_DONE)
     except UsageError as error:
         return _fail(error, USAGE)
-    except control.Refused as error:
+    except server.Refused as error:
         known = f" (known: {', '.join(error.known)})" if error.known and str(error.known[0]) not in str(error) else ""
         return _fail(f"{error}{known}", NOT_DONE)
     except WsAdapterError as error:
@@ -125,7 +125,7 @@ def _check_command(parser: argparse.ArgumentParser, words: Sequence[str]) -> Non
 
 
 def _status(options: argparse.Namespace) -> int:
-    status = control.ask(_name(options), {"command": "status"}, runtime_dir=options.runtime_dir)["status"]
+    status = server.ask(_name(options), {"command": "status"}, runtime_dir=options.runtime_dir)["status"]
     known = status["endpoints"]
     chosen = _chosen(known, options.endpoints)
     down = {name: endpoint for name, endpoint in chosen.items() if endpoint["state"] != "up"}
@@ -153,7 +153,7 @@ def _chosen(known: dict[str, EndpointStatus], names: Sequence[str]) -> dict[str,
 
 def _restart(options: argparse.Namespace) -> int:
     request = {"command": "restart", "endpoint": options.endpoint}
-    answer = control.ask(_name(options), request, runtime_dir=options.runtime_dir, timeout=options.timeout)
+    answer = server.ask(_name(options), request, runtime_dir=options.runtime_dir, timeout=options.timeout)
     who = "all its shards" if answer["epoch"] is None else f"epoch {answer['epoch']}, pid {answer['pid']}"
     _print(f"{options.endpoint} is up: {who}")
     return DONE
@@ -161,13 +161,13 @@ def _restart(options: argparse.Namespace) -> int:
 
 def _stop(options: argparse.Namespace) -> int:
     name = _name(options)
-    control.ask_to_stop(name, runtime_dir=options.runtime_dir, timeout=options.timeout)
+    server.ask_to_stop(name, runtime_dir=options.runtime_dir, timeout=options.timeout)
     _print(f"{name} has stopped")
     return DONE
 
 
 def _docs(options: argparse.Namespace) -> int:
-    from wsadapter.console import documents
+    from wsadapter.cli import documents
 
     if options.document is None:
         _print(documents.listing())
@@ -186,7 +186,7 @@ def _name(options: argparse.Namespace) -> str:
         return str(options.name)
     names = running(options.runtime_dir)
     if not names:
-        raise control.NotRunning("no supervisor is running here")
+        raise server.NotRunning("no supervisor is running here")
     if len(names) > 1:
         raise _SeveralRun(f"several supervisors are running; say which with --name: {', '.join(names)}")
     return names[0]

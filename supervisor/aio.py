@@ -12,14 +12,14 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeVar
 
 from wsadapter.arguments import Data
-from wsadapter.bridge import AsyncBridge
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.items import Answer, AnyEvent, Batch, Down, Item, Up
 from wsadapter.contract.public import Public
-from wsadapter.foreign_loops import running_loop
-from wsadapter.monitor import Monitor
-from wsadapter.payload import Payload
-from wsadapter.requests import Pending
+from wsadapter.endpoint.monitor import Monitor
+from wsadapter.endpoint.request_id import Payload
+from wsadapter.endpoint.requests import Pending
+from wsadapter.loop.asyncio_bridge import AsyncBridge
+from wsadapter.loop.foreign_loops import running_loop
 from wsadapter.status import Status
 
 if TYPE_CHECKING:

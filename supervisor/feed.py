@@ -14,8 +14,8 @@ from typing import Protocol, Self, runtime_checkable
 from wsadapter.arguments import Data
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.items import Answer, AnyEvent, Batch, Down, Item, Up
-from wsadapter.monitor import Monitor
-from wsadapter.payload import Payload
+from wsadapter.endpoint.monitor import Monitor
+from wsadapter.endpoint.request_id import Payload
 from wsadapter.status import Status, SupervisorState
 
 

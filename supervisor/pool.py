@@ -25,15 +25,15 @@ from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import DuplicateEndpoint, NotSent, OutcomeUnknown, RequestRejected, UsageError, WsAdapterError
 from wsadapter.contract.items import Answer, Down, Item, Up
 from wsadapter.contract.public import Public
-from wsadapter.foreign_loops import running_loop
-from wsadapter.inbox import RecentInbox
-from wsadapter.managed import ManagedEndpoint
-from wsadapter.payload import Payload
-from wsadapter.replicas import Replicas
-from wsadapter.requests import Pending
-from wsadapter.routing import Health, PoolState, choose, state_of
+from wsadapter.delivery.inbox import RecentInbox
+from wsadapter.delivery.stream import Stream
+from wsadapter.endpoint.link import ManagedEndpoint
+from wsadapter.endpoint.replicas import Replicas
+from wsadapter.endpoint.request_id import Payload
+from wsadapter.endpoint.requests import Pending
+from wsadapter.loop.foreign_loops import running_loop
+from wsadapter.pool_health import Health, PoolState, choose, state_of
 from wsadapter.status import EndpointState, PoolMemberStatus, PoolStatus
-from wsadapter.stream import Stream
 from wsadapter.supervisor import Supervisor
 
 logger = logging.getLogger("wsadapter.pool")

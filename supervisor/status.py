@@ -9,7 +9,7 @@ from typing import Final, Literal, NotRequired, TypedDict, cast
 
 from wsadapter.config.settings import StartMethod, Strategy
 from wsadapter.contract.reasons import Reason
-from wsadapter.routing import PoolState
+from wsadapter.pool_health import PoolState
 
 FORMAT: Final = 1
 """Raised if a key is removed, renamed, or changes its type, unit or meaning. New keys do not raise it."""

@@ -20,21 +20,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from wsadapter.cli.demo import demonstration
+from wsadapter.cli.logs import LogThread
+from wsadapter.cli.pid1 import hand_over_if_init
+from wsadapter.cli.runner import CONFIGURATION, EXIT_CODES, STOPPED, Runner
 from wsadapter.config import Dialects, load, values
+from wsadapter.config.connect_time import slow_connects
 from wsadapter.config.hooks import hook_problems
 from wsadapter.config.quantities import duration
 from wsadapter.config.settings import Settings
 from wsadapter.config.show import show
-from wsadapter.connect_time import slow_connects
-from wsadapter.console.demo import demonstration
-from wsadapter.console.init import hand_over_if_init
-from wsadapter.console.logs import LogThread
-from wsadapter.console.runner import CONFIGURATION, EXIT_CODES, STOPPED, Runner
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.entry import hold_standard_descriptors
 from wsadapter.contract.errors import ConfigError, Problem, UsageError
-from wsadapter.reload import with_dialect
-from wsadapter.shards import capacity, parts
+from wsadapter.contract.ipc.bootstrap import hold_standard_descriptors
+from wsadapter.registry.reload import with_dialect
+from wsadapter.registry.shards import capacity, parts
 from wsadapter.version import VERSION
 
 _STDERR: Final = 2

@@ -21,44 +21,45 @@ from time import monotonic, time, time_ns
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 from uuid import uuid4
 
-from wsadapter import capabilities, shield
+from wsadapter import capabilities
 from wsadapter.aio import AsyncSupervisor
 from wsadapter.arguments import Data, as_list, as_outgoing, as_streams, check_kind
-from wsadapter.child import Listener, OwnerChild
 from wsadapter.config import Dialects, Settings, check_endpoint, check_supervisor, checked, load
+from wsadapter.config.connect_time import slow_connects
 from wsadapter.config.settings import StartMethod, Strategy
-from wsadapter.connect_time import slow_connects
 from wsadapter.contract.endpoint import Endpoint, Subscription
-from wsadapter.contract.entry import hold_standard_descriptors
 from wsadapter.contract.errors import AllFatal, ConfigError, DuplicateEndpoint, SupervisorStopped, UsageError
+from wsadapter.contract.ipc.bootstrap import hold_standard_descriptors
 from wsadapter.contract.items import Answer, AnyEvent, Batch, ClockStep, Event, Item, Started
 from wsadapter.contract.public import Public
-from wsadapter.foreign_loops import check_not_patched
+from wsadapter.control.instance import Instance, runtime_folder
+from wsadapter.delivery.inbox import Inbox
+from wsadapter.delivery.stream import Stream
+from wsadapter.endpoint.monitor import Monitor
+from wsadapter.endpoint.rates import INTERVAL, Count, Rates
+from wsadapter.endpoint.request_id import Payload
+from wsadapter.endpoint.requests import Pending
+from wsadapter.endpoint.restart_policy import ConnectBudget, Decision, Verdict
+from wsadapter.endpoint.watchdogs import resident_bytes
 from wsadapter.import_path import for_hooks
-from wsadapter.inbox import Inbox
-from wsadapter.instance import Instance, runtime_folder
-from wsadapter.monitor import Monitor
-from wsadapter.payload import Payload
-from wsadapter.processes import Launcher
-from wsadapter.rates import INTERVAL, Count, Rates
-from wsadapter.reactor import Reactor
-from wsadapter.requests import Pending
-from wsadapter.restart import ConnectBudget, Decision, Verdict
-from wsadapter.roster import Kept, Roster
-from wsadapter.shards import together
-from wsadapter.spares import Spares
+from wsadapter.loop import signal_guard
+from wsadapter.loop.foreign_loops import check_not_patched
+from wsadapter.loop.reactor import Reactor
+from wsadapter.process.launcher import Launcher
+from wsadapter.process.owner_process import Listener, OwnerChild
+from wsadapter.process.spares import Spares
+from wsadapter.registry.registry import Kept, Roster
+from wsadapter.registry.shards import together
 from wsadapter.status import FORMAT, Status, SupervisorState
-from wsadapter.stream import Stream
-from wsadapter.takeover import whole
-from wsadapter.takeover.wire import TakeoverError
+from wsadapter.takeover import supervisor_state
+from wsadapter.takeover.transfer import TakeoverError
 from wsadapter.version import VERSION
-from wsadapter.watchdogs import resident_bytes
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from wsadapter.control import ControlServer
-    from wsadapter.takeover.giver import Giver
+    from wsadapter.control.server import ControlServer
+    from wsadapter.takeover.old_side import Giver
 
 logger = logging.getLogger("wsadapter.supervisor")
 
@@ -192,7 +193,7 @@ class Supervisor(Public):
 
         Raises `AlreadyRunning` where another supervisor of that name runs, `SupervisorStopped` after `stop()`.
         """
-        if shield.whole(self._start):
+        if signal_guard.whole(self._start):
             self.reactor.call(self._begin)
         return self
 
@@ -227,13 +228,13 @@ class Supervisor(Public):
         self.ask_to_stop()
         if not self.reactor.run_until(lambda: self._state == "stopped", timeout):
             raise TimeoutError(f"{len(self._busy())} owners are still closing; call stop() again to wait on")
-        shield.whole(self._close)
+        signal_guard.whole(self._close)
 
     def ask_to_stop(self) -> bool:
         """Begin to stop and return at once. Safe in a signal handler. False where there is nothing to wait for."""
         self.reactor.check_process()
         if self._state == "new":
-            shield.whole(self._end_unstarted)
+            signal_guard.whole(self._end_unstarted)
         if self._state == "stopped":
             return False
         self.reactor.post(self._begin_stop)
@@ -511,7 +512,7 @@ class Supervisor(Public):
         self._started_at = monotonic()
         self.roster.main.put_event(Started("", 0, time_ns(), self.run, self.name, VERSION))
         _warn_of_slow_connects(managed.endpoint for managed in self.kept() if managed.state != "up")
-        whole.begin(self)
+        supervisor_state.begin(self)
         self._spares.fill()
         self._watch()
 
@@ -559,7 +560,7 @@ class Supervisor(Public):
     def begin_giving(self, peer: socket.socket, asked: dict[str, Any]) -> None:
         """Hand all it has over to the supervisor at the other end of `peer`. Raises `TakeoverError` where another takeover is
         under way, `SupervisorStopped`."""
-        from wsadapter.takeover.giver import Giver
+        from wsadapter.takeover.old_side import Giver
 
         self._check_not_stopped()
         if self._giver is not None:
@@ -658,7 +659,7 @@ class Supervisor(Public):
             self.start()
 
     def _open_control(self) -> None:
-        from wsadapter.control import ControlServer
+        from wsadapter.control.server import ControlServer
 
         assert self.instance is not None
         self._control = ControlServer(self.reactor, self.instance, self)

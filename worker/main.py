@@ -13,10 +13,10 @@ from multiprocessing.connection import Connection
 from typing import NoReturn
 
 from wsadapter.contract.endpoint import Endpoint, endpoint_from_plain, to_plain
-from wsadapter.worker.holder import Holder
-from wsadapter.worker.owner import Owner
-from wsadapter.worker.tls import default_context
-from wsadapter.worker.wakeup import Wakeup
+from wsadapter.worker.connect.tls import default_context
+from wsadapter.worker.connect.tls_holder import Holder
+from wsadapter.worker.loop.wakeup import Wakeup
+from wsadapter.worker.owner.owner import Owner
 
 
 @cache

@@ -14,9 +14,9 @@ from collections.abc import Collection, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
 
-from wsadapter.contract.commands import Report
-from wsadapter.contract.record import BATCH, REPORT, encode_head, encode_lone_head, field
-from wsadapter.worker.reader import Batch
+from wsadapter.contract.ipc.commands import Report
+from wsadapter.contract.ipc.record import BATCH, REPORT, encode_head, encode_lone_head, field
+from wsadapter.worker.websocket.reader import Batch
 
 _REPEATED: Final = 64 * 1024
 """Bytes of an unfinished message that are rather written again in front of what is new than put together by the reader."""

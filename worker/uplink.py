@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from wsadapter.contract.commands import Assignment, Report
+from wsadapter.contract.ipc.commands import Assignment, Report
 from wsadapter.contract.quarantine import Quarantine
-from wsadapter.worker.actions import Deliver
-from wsadapter.worker.decode import Decoder, Hook, Payloads
+from wsadapter.worker.hooks.decode_thread import Decoder, Hook, Payloads
+from wsadapter.worker.loop.wakeup import Wakeup
 from wsadapter.worker.outbox import Outbox
-from wsadapter.worker.reader import Batch
-from wsadapter.worker.wakeup import Wakeup
+from wsadapter.worker.session.actions import Deliver
+from wsadapter.worker.websocket.reader import Batch
 
 
 class Uplink:

@@ -23,13 +23,13 @@ from wsadapter.config import values
 from wsadapter.config.checks import Combined, Layer, Surroundings, combine, read_layer
 from wsadapter.config.dialect import Dialects
 from wsadapter.config.files import parse_toml, read_file
+from wsadapter.config.output_path import check_path
 from wsadapter.config.schema import OUTPUT, SUPERVISOR, Mismatch, Setting, as_table, convert, got, unknown_key
 from wsadapter.config.settings import OutputSettings, Settings
 from wsadapter.config.show import describe_settings, effective, show
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import ConfigError, Problem
 from wsadapter.import_path import working_folder
-from wsadapter.outputs.paths import check_path
 
 __all__ = [
     "Dialects", "OutputSettings", "Settings", "check_endpoint", "check_supervisor", "checked", "describe_settings", "effective",

@@ -29,7 +29,7 @@ TIMEOUT: Final = 20.0
 """Seconds that the import of one hook may take."""
 _PROGRAM: Final = (
     "import json, sys; request = json.load(sys.stdin); sys.path[:] = request['sys_path']; "
-    "from wsadapter.worker.hook_check import main; main(request, int(sys.argv[1]))"
+    "from wsadapter.worker.hooks.check import main; main(request, int(sys.argv[1]))"
 )
 _STDERR: Final = 2
 

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+from wsadapter.config.output_path import PathTemplate
 from wsadapter.contract.items import Batch, Event, Gap, Started
 from wsadapter.outputs import OutputFailed
 from wsadapter.outputs.files import OpenFiles, Sink, allowed_files
 from wsadapter.outputs.lines import batch_lines, event_line, last_received_at
-from wsadapter.outputs.paths import PathTemplate
 
 STDOUT: Final = "-"
 _TAIL: Final = 1024 * 1024

@@ -29,7 +29,7 @@ from wsadapter.testing.handshake import (
     refusal_response,
 )
 from wsadapter.testing.house import Attendant, House
-from wsadapter.testing.ledger import Received
+from wsadapter.testing.journal import Received
 from wsadapter.testing.script import Frame
 from wsadapter.testing.tls import ServerTls
 

@@ -27,13 +27,13 @@ from wsadapter.contract.endpoint import Endpoint, Tls
 from wsadapter.contract.errors import WrongType
 from wsadapter.testing.certificates import Authority, CertificateKind, ca_file, process_authority, server_context
 from wsadapter.testing.dialect.answering import Answered
-from wsadapter.testing.dialect.line import Venue
-from wsadapter.testing.dialect.obedient import Obedient
+from wsadapter.testing.dialect.controls import Obedient
+from wsadapter.testing.dialect.conversation_driver import Venue
 from wsadapter.testing.feed import Messages, Rate, Source
 from wsadapter.testing.frames import PING, encode_frame, encode_message
 from wsadapter.testing.handshake import HalfHandshake, Manners, Refusal
 from wsadapter.testing.house import House
-from wsadapter.testing.ledger import Ledger
+from wsadapter.testing.journal import Ledger
 from wsadapter.testing.observed import Observed
 from wsadapter.testing.recording import load_recording
 from wsadapter.testing.script import Frame, Script, compile_script

@@ -25,15 +25,15 @@ from wsadapter.contract.errors import (
     UsageError,
 )
 from wsadapter.contract.items import Answer, AnyEvent, Batch, Down, Event, Item, Message, Up
-from wsadapter.ledger import key_of
-from wsadapter.monitor import Monitor
-from wsadapter.payload import Payload, with_id
+from wsadapter.endpoint.monitor import Monitor
+from wsadapter.endpoint.request_id import Payload, with_id
+from wsadapter.endpoint.subscriptions import key_of
 from wsadapter.status import EndpointStatus, Status, SupervisorState
 from wsadapter.testing.fake_status import fake_endpoint_status, fake_status
 
 if TYPE_CHECKING:
+    from wsadapter.delivery.stream import Stream
     from wsadapter.feed import AsyncFeed, Feed, FeedStream
-    from wsadapter.stream import Stream
     from wsadapter.supervisor import Supervisor
 
     def _both_are_feeds(real: Supervisor, fake: FakeFeed) -> tuple[Feed, Feed, AsyncFeed, AsyncFeed]:

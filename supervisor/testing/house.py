@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from wsadapter.testing.handshake import Manners
-from wsadapter.testing.ledger import Ledger
+from wsadapter.testing.journal import Ledger
 from wsadapter.testing.script import Answer, Frame
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from wsadapter.testing.handshake import Request
-from wsadapter.testing.ledger import Ledger, Received
+from wsadapter.testing.journal import Ledger, Received
 
 
 class Observed:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from wsadapter.testing.connection import Connection
-from wsadapter.testing.dialect.line import Line, Share, Venue
+from wsadapter.testing.dialect.conversation_driver import Line, Share, Venue
 from wsadapter.testing.dialect.steps import Open
 from wsadapter.testing.feed import Listener, Pump, Source, flood_frames
 from wsadapter.testing.handshake import Manners

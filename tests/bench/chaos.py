@@ -28,7 +28,7 @@ from typing import Any, Final, Self
 
 from tests.bench.table import load_now, machine, percentile
 from tests.support.command_line import Running
-from wsadapter.control import ControlError, ask
+from wsadapter.control.server import ControlError, ask
 from wsadapter.testing import Exchange
 
 NAME: Final = "chaos"

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 from wsadapter.config.dialect import bundled, load_dialect
 from wsadapter.contract.dialect.text import Text
 from wsadapter.testing.recording import load_recording
-from wsadapter.worker.gaps import Gaps
+from wsadapter.worker.session.sequence import Gaps
 
 OLDER_HOSTS = {
     "ws-feed.pro.coinbase.com": "coinbase_exchange", "ws.okex.com": "okx", "ws.kraken.com": "kraken_v1",

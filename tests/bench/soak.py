@@ -38,8 +38,8 @@ from tests.bench.soak_picture import draw, judge, read_samples
 from tests.bench.table import load_now, machine, percentile
 from tests.bench.usage import cpu_seconds
 from tests.support.command_line import MODULE, environment
-from wsadapter.console.demo import FEEDS
-from wsadapter.control import ControlError, ask
+from wsadapter.cli.demo import FEEDS
+from wsadapter.control.server import ControlError, ask
 from wsadapter.testing import Exchange
 from wsadapter.testing.recording import load_recording
 

@@ -14,11 +14,10 @@ import orjson
 import pytest
 
 from tests.support.waiting import wait_until
-from wsadapter import control
 from wsadapter.contract.errors import AlreadyRunning
-from wsadapter.control import ControlServer, ask
-from wsadapter.instance import Instance, connect
-from wsadapter.reactor import Reactor
+from wsadapter.control.instance import Instance, connect
+from wsadapter.control.server import ControlServer, ask
+from wsadapter.loop.reactor import Reactor
 
 
 class Commanded:
@@ -172,7 +171,7 @@ def test_a_runtime_folder_that_somebody_else_prepared_is_passed_over(trap: str, 
 def test_a_runtime_folder_that_was_removed_is_put_back_while_clients_are_answered(
     instance: Instance, reactor: Reactor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "_UPKEEP", 0.1)
+    monkeypatch.setattr("wsadapter.control.server._UPKEEP", 0.1)
     server = ControlServer(reactor, instance, Commanded())  # type: ignore[arg-type]
     try:
         for file in ("one.sock", "one.lock"):

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.support.command_line import environment, supervise
-from wsadapter.console.demo import FEEDS
+from wsadapter.cli.demo import FEEDS
 
 DEMO = Path(__file__).parents[2] / "ops" / "demo.py"
 

@@ -21,7 +21,7 @@ import pytest
 from tests.support.command_line import PATIENCE, Running, environment, write_config, wsadapter
 from tests.support.trees import lives
 from tests.support.waiting import wait_until
-from wsadapter.console.hang_ups import TOGETHER
+from wsadapter.cli.hang_ups import TOGETHER
 from wsadapter.testing import Exchange
 
 

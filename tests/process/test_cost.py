@@ -23,12 +23,12 @@ import pytest
 from tests.support.feeds import DEADLINE, collect
 from wsadapter import Batch, Message, Supervisor, Up
 from wsadapter.contract.endpoint import Buffer
-from wsadapter.contract.record import BATCH, RecordReader, encode, encode_lone_head, field
-from wsadapter.inbox import Account, Inbox, arrival_of
+from wsadapter.contract.ipc.record import BATCH, RecordReader, encode, encode_lone_head, field
+from wsadapter.delivery.inbox import Account, Inbox, arrival_of
 from wsadapter.testing import Exchange
 from wsadapter.testing.frames import TEXT, encode_frame
 from wsadapter.worker.outbox import Outbox
-from wsadapter.worker.reader import Reader
+from wsadapter.worker.websocket.reader import Reader
 
 pytestmark = pytest.mark.version
 

@@ -48,9 +48,9 @@ from wsadapter import (
     Up,
     capabilities,
 )
-from wsadapter.child import OwnerChild
 from wsadapter.contract.endpoint import Compression
-from wsadapter.contract.tcp import counters
+from wsadapter.contract.ipc.tcp_info import counters
+from wsadapter.process.owner_process import OwnerChild
 from wsadapter.testing import Exchange
 
 WITHOUT: Compression = "no_context_takeover"

@@ -33,8 +33,8 @@ from tests.support.feeds import (
 from tests.support.trees import lives
 from tests.support.waiting import wait_until
 from wsadapter import capabilities
-from wsadapter.child import OwnerChild
 from wsadapter.contract.items import Down, Gap, Item, Message, Up
+from wsadapter.process.owner_process import OwnerChild
 from wsadapter.testing import Exchange
 
 PROGRESS = 1.0

@@ -242,7 +242,7 @@ def test_a_connection_at_its_age_is_replaced_without_loss() -> None:
 
 
 def test_a_successor_that_stays_mute_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wsadapter.succession._QUIET", 0.5)
+    monkeypatch.setattr("wsadapter.endpoint.succession._QUIET", 0.5)
     items: list[Item] = []
 
     def answer(_frame: str | bytes) -> list[str] | None:

@@ -42,7 +42,7 @@ from wsadapter.testing import Exchange
 @pytest.fixture
 def longest_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """The dice that spread the restarts always give the longest wait."""
-    monkeypatch.setattr("wsadapter.managed.random", lambda: 1.0)
+    monkeypatch.setattr("wsadapter.endpoint.link.random", lambda: 1.0)
 
 
 def kill(feed: Supervisor, name: str, times: int, items: list[Item]) -> None:

@@ -35,7 +35,7 @@ TWO: dict[str, Any] = {"identity": ["n"], "replicas": 2, "restart": SOON}
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """On one machine no connection is seconds behind another."""
-    monkeypatch.setattr("wsadapter.replicas._BEHIND", 0.5)
+    monkeypatch.setattr("wsadapter.endpoint.replicas._BEHIND", 0.5)
 
 
 def live(**settings: Any) -> Exchange:

@@ -30,7 +30,7 @@ from tests.support.feeds import (
 from tests.support.waiting import wait_until
 from wsadapter import AllFatal, capabilities
 from wsadapter.contract.items import Down, Fatal, Item, Up
-from wsadapter.processes import Launcher, Started
+from wsadapter.process.launcher import Launcher, Started
 from wsadapter.testing import Exchange
 
 SCRIPTS = Path(__file__).parents[1] / "support" / "scripts"
@@ -135,7 +135,7 @@ def test_row_13_failed_starts_count_against_the_intensity(
 def test_an_owner_forked_from_the_template_imports_nothing_more() -> None:
     """What it imported itself would be memory that it shares with no other owner (row 9 of the benchmarks)."""
     script = (
-        "import sys, socket, wsadapter.worker.template\n"
+        "import sys, socket, wsadapter.worker.preload\n"
         "before = set(sys.modules)\n"
         "import multiprocessing.popen_forkserver\n"
         "socket.getaddrinfo('localhost', 80)\n"

@@ -427,7 +427,7 @@ def test_a_connection_whose_tls_is_held_goes_along_with_its_holder(tmp_path: Pat
 
 
 def test_one_of_another_contract_is_replaced_when_all_is_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wsadapter.takeover.giver.CONTRACT", 99)
+    monkeypatch.setattr("wsadapter.takeover.old_side.CONTRACT", 99)
     with Exchange(messages=numbered, rate=100, resume="continue") as ex:
         config = write_config(tmp_path / "o.toml", {"a": ex.url}, more=DEFAULTS)
         other = Supervisor([ex.endpoint("a")], name="o", runtime_dir=str(tmp_path / "wsadapter"))

@@ -10,13 +10,13 @@ from typing import Any
 
 from wsadapter.config.dialect import bundled, load_dialect
 from wsadapter.contract.dialect.templates import fill
-from wsadapter.testing.dialect.beats import terms
-from wsadapter.testing.dialect.market import Market, Payload
-from wsadapter.testing.dialect.orders import Orders
-from wsadapter.testing.dialect.outlet import Outlet
-from wsadapter.testing.dialect.speech import Speech
+from wsadapter.testing.dialect.client_view import Outlet
+from wsadapter.testing.dialect.conversation import Talk
+from wsadapter.testing.dialect.heartbeats import terms
+from wsadapter.testing.dialect.overrides import Orders
+from wsadapter.testing.dialect.recorded_market import Market, Payload
+from wsadapter.testing.dialect.rules import Speech
 from wsadapter.testing.dialect.steps import Data, Leave, Note, Open, Say, Step
-from wsadapter.testing.dialect.talk import Talk
 
 DIALECTS = {name: load_dialect(name) for name in bundled()}
 

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from wsadapter.contract.record import HEADER_SIZE, REPORT, encode, encode_head
+from wsadapter.contract.ipc.record import HEADER_SIZE, REPORT, encode, encode_head
 
 _LEAKED: list[bytes] = []
 

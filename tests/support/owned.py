@@ -14,7 +14,8 @@ from typing import Any, Self
 
 import pytest
 
-from wsadapter.contract.commands import (
+from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.ipc.commands import (
     ASSIGN,
     BEGUN,
     READY,
@@ -25,9 +26,8 @@ from wsadapter.contract.commands import (
     Report,
     encode_command,
 )
-from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.ipc.record import BATCH, Record, RecordReader
 from wsadapter.contract.reasons import Reason
-from wsadapter.contract.record import BATCH, Record, RecordReader
 from wsadapter.worker.main import main
 
 DEADLINE = 15.0
@@ -37,7 +37,7 @@ Item = bytes | Report
 @pytest.fixture(scope="session", autouse=True)
 def forkserver() -> None:
     """For modules that import it: multiprocessing's server and tracker run before a test looks for what it leaves behind."""
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["wsadapter.worker.template"])
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["wsadapter.worker.preload"])
     ensure_running()
 
 

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from wsadapter.contract.dialect.text import Text
-from wsadapter.worker.answers import Rules, Says
+from wsadapter.worker.subscription.answers import Rules, Says
 
 RULES = Rules({"error": [{"match": {"event": "error"}, "text": "msg"}]})
 

@@ -13,21 +13,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsadapter.child import Listener, OwnerChild
-from wsadapter.child_state import State
-from wsadapter.contract import commands
-from wsadapter.contract.commands import Assignment, Command
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import SendFailed
+from wsadapter.contract.ipc import commands
+from wsadapter.contract.ipc.commands import Assignment, Command
+from wsadapter.contract.ipc.record import REPORT, RecordReader, encode
 from wsadapter.contract.items import Down
 from wsadapter.contract.reasons import KINDS, Reason
-from wsadapter.contract.record import REPORT, RecordReader, encode
-from wsadapter.custody import Resumption
-from wsadapter.inbox import Inbox
-from wsadapter.managed import ManagedEndpoint
-from wsadapter.reactor import Reactor
-from wsadapter.reports import REPORTS
-from wsadapter.restart import ConnectBudget, Decision
+from wsadapter.delivery.inbox import Inbox
+from wsadapter.endpoint.link import ManagedEndpoint
+from wsadapter.endpoint.reports import REPORTS
+from wsadapter.endpoint.restart_policy import ConnectBudget, Decision
+from wsadapter.handoff.held_connection import Resumption
+from wsadapter.loop.reactor import Reactor
+from wsadapter.process.lifecycle import State
+from wsadapter.process.owner_process import Listener, OwnerChild
 
 
 class FakeChild:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.test_inbox import Feeder, consume, numbers
 from wsadapter.contract.items import Batch, Dropped, Message
-from wsadapter.inbox import Inbox
+from wsadapter.delivery.inbox import Inbox
 
 pytestmark = pytest.mark.version
 

@@ -17,14 +17,14 @@ from typing import Any
 
 import pytest
 
-import wsadapter.inbox
-import wsadapter.reactor
-import wsadapter.stream
+import wsadapter.delivery.inbox
+import wsadapter.delivery.stream
+import wsadapter.loop.reactor
 from tests.unit.test_inbox import Feeder, Interrupt
 from wsadapter.contract.items import Message
-from wsadapter.inbox import Inbox
-from wsadapter.reactor import Reactor
-from wsadapter.stream import Stream
+from wsadapter.delivery.inbox import Inbox
+from wsadapter.delivery.stream import Stream
+from wsadapter.loop.reactor import Reactor
 
 pytestmark = [pytest.mark.version, pytest.mark.portable]
 
@@ -102,7 +102,8 @@ def test_waiting_costs_no_turns(reactor: Reactor) -> None:
 
 def interrupt_at(step: int, call: Callable[[], None]) -> bool:
     """Run `call` and raise an Interrupt at the `step`-th place in its Python code where a signal handler may run."""
-    files = {module.__file__ for module in (wsadapter.stream, wsadapter.reactor, wsadapter.inbox, typing)}
+    modules = (wsadapter.delivery.stream, wsadapter.loop.reactor, wsadapter.delivery.inbox, typing)
+    files = {module.__file__ for module in modules}
     steps = count(1)
     before: dict[FrameType, str] = {}
 
@@ -150,7 +151,7 @@ def batches_some(stream: Stream, seen: list[Any]) -> None:
 def test_an_interrupt_in_a_consumer_loses_and_repeats_nothing(
     consume: Callable[[Stream, list[Any]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wsadapter.shield.whole", lambda work, *args: _untraced(partial(work, *args)))
+    monkeypatch.setattr("wsadapter.loop.signal_guard.whole", lambda work, *args: _untraced(partial(work, *args)))
     reactor = Reactor()
     try:
         for step in count(1):

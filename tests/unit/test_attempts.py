@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from wsadapter.worker.attempts import DELAY, Attempts, delay_for, interleaved
+from wsadapter.worker.connect.attempts import DELAY, Attempts, delay_for, interleaved
 
 FOUR, SIX = socket.AF_INET, socket.AF_INET6
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wsadapter.worker.backstop import Backstop
+from wsadapter.worker.loop.alarm import Backstop
 
 
 @pytest.fixture

@@ -8,15 +8,15 @@ import orjson
 import pytest
 
 from tests.support.rawserver import server_frame
-from wsadapter.contract.commands import Assignment, Report
 from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.ledger import Ledger
-from wsadapter.worker.actions import Send
-from wsadapter.worker.frames import TEXT, apply_mask
-from wsadapter.worker.reader import Reader
-from wsadapter.worker.session import Session
-from wsadapter.worker.subscriptions import Subscriptions
+from wsadapter.contract.ipc.commands import Assignment, Report
+from wsadapter.endpoint.subscriptions import Ledger
+from wsadapter.worker.session.actions import Send
+from wsadapter.worker.session.session import Session
+from wsadapter.worker.subscription.subscriptions import Subscriptions
+from wsadapter.worker.websocket.frames import TEXT, apply_mask
+from wsadapter.worker.websocket.reader import Reader
 
 DIALECT = {
     "subscribe": {"frame": '[{"ticket":"$id"},"$streams..."]', "replaces": True},

@@ -11,13 +11,13 @@ from typing import Any, cast
 
 import pytest
 
-from wsadapter.changeover import Changeover, Changing
-from wsadapter.child_state import State
-from wsadapter.contract.commands import Report
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.record import BATCH, NO_IDENTITY, REPORT, SNAPSHOT, Record, RecordReader, encode, field
-from wsadapter.overlap import LAG
-from wsadapter.reactor import Reactor
+from wsadapter.contract.ipc.commands import Report
+from wsadapter.contract.ipc.record import BATCH, NO_IDENTITY, REPORT, SNAPSHOT, Record, RecordReader, encode, field
+from wsadapter.endpoint.overlap import LAG
+from wsadapter.endpoint.rollover import Changeover, Changing
+from wsadapter.loop.reactor import Reactor
+from wsadapter.process.lifecycle import State
 
 FIRST = 10
 """Identities begin here: those below have a meaning of their own."""

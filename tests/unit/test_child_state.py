@@ -7,8 +7,8 @@ from collections import deque
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsadapter.child import _ACTIONS
-from wsadapter.child_state import TABLE, Action, Event, State, step
+from wsadapter.process.lifecycle import TABLE, Action, Event, State, step
+from wsadapter.process.owner_process import _ACTIONS
 
 
 def run(*events: Event, begin: State = State.SPAWNING) -> list[tuple[State, Action]]:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsadapter.contract import commands
-from wsadapter.contract.commands import Assignment, CommandReader, Report, encode_command
 from wsadapter.contract.endpoint import Endpoint, Restart, Tls
+from wsadapter.contract.ipc import commands
+from wsadapter.contract.ipc.commands import Assignment, CommandReader, Report, encode_command
 
 some = st.lists(st.tuples(st.integers(1, 255), st.integers(0, 2**64 - 1), st.binary(max_size=50)), max_size=6)
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsadapter.connect_time import NOTICEABLE, connect_limit, slow_connects, time_to_connect
+from wsadapter.config.connect_time import NOTICEABLE, connect_limit, slow_connects, time_to_connect
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.restart import ConnectBudget
+from wsadapter.endpoint.restart_policy import ConnectBudget
 
 
 def endpoints(count: int, url: str = "wss://h.test/", **settings: Any) -> list[Endpoint]:

@@ -14,8 +14,8 @@ from tests.support.conversations.driver import Conversation, name_of
 from wsadapter.config.dialect import bundled, load_dialect
 from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.record import NO_IDENTITY, SNAPSHOT
-from wsadapter.worker.identity import make_identity
+from wsadapter.contract.ipc.record import NO_IDENTITY, SNAPSHOT
+from wsadapter.worker.session.identity import make_identity
 
 FOLDER = Path(__file__).parent.parent / "support" / "conversations"
 _KNOWN = {

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.rawserver import server_frame
-from wsadapter.worker.deflate import Agreement, BadAnswer, BadDeflate, Deflater, Inflater, TooLong, parse_answer
-from wsadapter.worker.frames import BINARY, RSV1, TEXT, apply_mask
-from wsadapter.worker.making import FrameMaker
-from wsadapter.worker.reader import Reader
+from wsadapter.worker.websocket.deflate import Agreement, BadAnswer, BadDeflate, Deflater, Inflater, TooLong, parse_answer
+from wsadapter.worker.websocket.frame_maker import FrameMaker
+from wsadapter.worker.websocket.frames import BINARY, RSV1, TEXT, apply_mask
+from wsadapter.worker.websocket.reader import Reader
 
 pytestmark = pytest.mark.version
 

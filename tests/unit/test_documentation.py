@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from wsadapter.cli.runner import EXIT_CODES
 from wsadapter.config import parse
-from wsadapter.console.runner import EXIT_CODES
 from wsadapter.contract import items, reasons
-from wsadapter.managed import STATES
+from wsadapter.endpoint.link import STATES
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = (ROOT / "ops/REFERENCE.md").read_text()
@@ -45,7 +45,7 @@ def test_the_reference_names(name: str) -> None:
 
 
 def test_every_state_the_code_sets_is_documented() -> None:
-    source = (ROOT / "supervisor/managed.py").read_text()
+    source = (ROOT / "supervisor/endpoint/link.py").read_text()
     assert set(re.findall(r'(?:self\.state = |_wait\(|_settle\()"(\w+)"', source)) == set(STATES)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from wsadapter.console import documents
+from wsadapter.cli import documents
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "wsadapter", "docs"]

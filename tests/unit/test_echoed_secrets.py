@@ -9,14 +9,14 @@ import orjson
 import pytest
 
 from tests.unit.test_resubscribe import Office
-from wsadapter.child import OwnerChild
 from wsadapter.config.interpolate import secrets_of
 from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.ipc.record import REPORT, RecordReader, encode
 from wsadapter.contract.items import Down, Up
 from wsadapter.contract.masking import Secrets
 from wsadapter.contract.reasons import Reason
-from wsadapter.contract.record import REPORT, RecordReader, encode
-from wsadapter.managed import ManagedEndpoint
+from wsadapter.endpoint.link import ManagedEndpoint
+from wsadapter.process.owner_process import OwnerChild
 
 
 @pytest.fixture

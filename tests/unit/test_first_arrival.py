@@ -9,8 +9,8 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsadapter.contract.record import NO_IDENTITY, SNAPSHOT
-from wsadapter.first_arrival import FirstArrival, Part
+from wsadapter.contract.ipc.record import NO_IDENTITY, SNAPSHOT
+from wsadapter.endpoint.dedup import FirstArrival, Part
 
 
 def merged(span: float = 300.0, remembered: int = 1000) -> FirstArrival[Sequence[int]]:

@@ -10,7 +10,7 @@ import pytest
 
 from wsadapter import Endpoint, Supervisor
 from wsadapter.contract.errors import UsageError
-from wsadapter.foreign_loops import patcher, running_loop
+from wsadapter.loop.foreign_loops import patcher, running_loop
 
 
 def gevent(patched: Collection[str]) -> SimpleNamespace:

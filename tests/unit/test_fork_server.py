@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wsadapter.fork_server import socket_folder
+from wsadapter.process.fork_server import socket_folder
 
 LONG = "d" * 90
 

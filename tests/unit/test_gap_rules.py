@@ -12,7 +12,7 @@ from tests.bench.gaps import Feed, check, dialect_of, feeds
 from wsadapter.config.dialect import load_dialect
 from wsadapter.contract.dialect.text import Text
 from wsadapter.testing import bundled
-from wsadapter.worker.gaps import Gaps
+from wsadapter.worker.session.sequence import Gaps
 
 TRACKED = {
     "binance": 2, "binance_usdm": 2, "bitfinex": 1, "coinbase": 1, "deribit": 1, "gate": 1, "kraken_futures": 1, "kucoin": 1,

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.rawserver import server_frame
-from wsadapter.contract.commands import Assignment
 from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Endpoint, Filter
-from wsadapter.worker.actions import Action, Deliver, Say
-from wsadapter.worker.frames import TEXT
-from wsadapter.worker.gaps import Break, Gaps
-from wsadapter.worker.reader import Reader
-from wsadapter.worker.session import Session
+from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.worker.session.actions import Action, Deliver, Say
+from wsadapter.worker.session.sequence import Break, Gaps
+from wsadapter.worker.session.session import Session
+from wsadapter.worker.websocket.frames import TEXT
+from wsadapter.worker.websocket.reader import Reader
 
 ALL = {"scope": [], "value": "n"}
 BY_SYMBOL = {"scope": ["s"], "first": "U", "last": "u"}

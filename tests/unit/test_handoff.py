@@ -15,19 +15,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.rawserver import server_frame
-from wsadapter.child import _held_of
-from wsadapter.contract.commands import CUSTODY, Command, Custody
-from wsadapter.contract.record import CONTINUES, CorruptRecord, RecordReader, encode
-from wsadapter.contract.tcp import CLOSE_WAIT, ESTABLISHED, Counters
-from wsadapter.custody import Announced, HeldConnection, NotResumable, Resumption
+from wsadapter.contract.ipc.commands import CUSTODY, Command, Custody
+from wsadapter.contract.ipc.record import CONTINUES, CorruptRecord, RecordReader, encode
+from wsadapter.contract.ipc.tcp_info import CLOSE_WAIT, ESTABLISHED, Counters
+from wsadapter.handoff.held_connection import Announced, HeldConnection, NotResumable, Resumption
+from wsadapter.process.owner_process import _held_of
 from wsadapter.worker import outbox
-from wsadapter.worker.actions import Deliver
-from wsadapter.worker.channel import PlainChannel
 from wsadapter.worker.outbox import Outbox
-from wsadapter.worker.reader import Batch, Reader
-from wsadapter.worker.sender import Sender
-from wsadapter.worker.sieve import Sieve
-from wsadapter.worker.split import split
+from wsadapter.worker.session.actions import Deliver
+from wsadapter.worker.session.batch_splitter import Sieve
+from wsadapter.worker.session.json_array import split
+from wsadapter.worker.websocket.byte_stream import PlainChannel
+from wsadapter.worker.websocket.reader import Batch, Reader
+from wsadapter.worker.websocket.sender import Sender
 
 LIMIT = 1 << 20
 

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsadapter.contract.reasons import Reason
-from wsadapter.worker import handshake
-from wsadapter.worker.channel import Channel, EndOfStream
-from wsadapter.worker.handshake import Response, ResponseReader, accept_key, read_response
-from wsadapter.worker.tls import describe_tls_error
+from wsadapter.worker.connect import handshake
+from wsadapter.worker.connect.handshake import Response, ResponseReader, accept_key, read_response
+from wsadapter.worker.connect.tls import describe_tls_error
+from wsadapter.worker.websocket.byte_stream import Channel, EndOfStream
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 UPGRADE = "HTTP/1.1 101 OK\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

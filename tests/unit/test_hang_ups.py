@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wsadapter.console.hang_ups import TOGETHER, meaning
+from wsadapter.cli.hang_ups import TOGETHER, meaning
 
 
 @pytest.mark.parametrize(

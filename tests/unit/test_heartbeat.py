@@ -7,8 +7,8 @@ import pytest
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from wsadapter.contract.endpoint import Heartbeat as Settings
-from wsadapter.worker.frames import PING, apply_mask
-from wsadapter.worker.heartbeat import Heartbeat
+from wsadapter.worker.session.heartbeat import Heartbeat
+from wsadapter.worker.websocket.frames import PING, apply_mask
 
 
 def started(**settings: object) -> Heartbeat:

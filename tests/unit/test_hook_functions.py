@@ -16,7 +16,7 @@ from wsadapter.config import load
 from wsadapter.config.hooks import TIMEOUT, hook_problems
 from wsadapter.contract.hooks import SIGNATURES, HookError, keywords_of, load_function
 from wsadapter.worker import hooks as documented
-from wsadapter.worker.decode import load_hook
+from wsadapter.worker.hooks.decode_thread import load_hook
 
 pytestmark = pytest.mark.version
 

@@ -10,9 +10,9 @@ from tests.bench.gaps import dialect_of
 from wsadapter.config.dialect import load_dialect
 from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.record import NO_IDENTITY, SNAPSHOT
+from wsadapter.contract.ipc.record import NO_IDENTITY, SNAPSHOT
 from wsadapter.testing import bundled, load_recording
-from wsadapter.worker.identity import make_identity
+from wsadapter.worker.session.identity import make_identity
 
 DIALECT = {
     "identity": [

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsadapter.arrivals import Arrival
 from wsadapter.contract.endpoint import Buffer
+from wsadapter.contract.ipc.record import BATCH, Record, RecordReader, encode, field
 from wsadapter.contract.items import Batch, Dropped, Event, Message, Up
-from wsadapter.contract.record import BATCH, Record, RecordReader, encode, field
-from wsadapter.inbox import Account, Inbox, RecentInbox, arrival_of
+from wsadapter.delivery.inbox import Account, Inbox, RecentInbox, arrival_of
+from wsadapter.delivery.queued import Arrival
 
 pytestmark = pytest.mark.version
 
@@ -282,7 +282,7 @@ def test_conflation_parses_each_message_once(monkeypatch: pytest.MonkeyPatch) ->
         parsed[data] += 1
         return loads(data)
 
-    monkeypatch.setattr("wsadapter.conflation.orjson.loads", counting)
+    monkeypatch.setattr("wsadapter.delivery.overflow.orjson.loads", counting)
     for n in range(2000):
         feeder.put(*(b'{"k":%d,"n":%d}' % (m % 7, m) for m in (3 * n, 3 * n + 1, 3 * n + 2)))
         if n % 50 == 0 and inbox.take(whole=False):
@@ -297,7 +297,7 @@ def test_what_conflation_does_at_one_put_is_bounded(monkeypatch: pytest.MonkeyPa
     feeder = Feeder(inbox, max_bytes=4 << 20, overflow="conflate", key="k")
     parsed, most, drop = count(), 0, Arrival.drop
     loads = orjson.loads
-    monkeypatch.setattr("wsadapter.conflation.orjson.loads", lambda data: (next(parsed), loads(data))[1])
+    monkeypatch.setattr("wsadapter.delivery.overflow.orjson.loads", lambda data: (next(parsed), loads(data))[1])
     monkeypatch.setattr(Arrival, "drop", lambda arrival, position: (next(parsed), drop(arrival, position))[1])
     for _ in range(8000):
         before = next(parsed)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from wsadapter import instance
 from wsadapter.contract.errors import AlreadyRunning, UsageError
-from wsadapter.instance import Instance, Place, connect, elsewhere, running, runtime_folder, search, why_distrusted
+from wsadapter.control import instance
+from wsadapter.control.instance import Instance, Place, connect, elsewhere, running, runtime_folder, search, why_distrusted
 
 NAME = f"test-{os.getpid()}"
 

@@ -17,7 +17,16 @@ import pytest
 
 pytestmark = pytest.mark.version
 
-UNSHIELDED = ["monitor", "pool", "reactor", "requests", "roster", "shield", "stream", "supervisor"]
+UNSHIELDED = [
+    "delivery.stream",
+    "endpoint.monitor",
+    "endpoint.requests",
+    "loop.reactor",
+    "loop.signal_guard",
+    "pool",
+    "registry.registry",
+    "supervisor",
+]
 
 
 def functions(code: CodeType) -> Iterator[CodeType]:

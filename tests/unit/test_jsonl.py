@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wsadapter.config.output_path import PathTemplate, check_path
 from wsadapter.config.settings import OutputSettings
 from wsadapter.contract import items
 from wsadapter.contract.items import Batch
@@ -26,7 +27,6 @@ from wsadapter.outputs import files as files_module
 from wsadapter.outputs.files import Sink
 from wsadapter.outputs.jsonl import JsonLines, continuation_gaps
 from wsadapter.outputs.lines import batch_lines, event_line, is_json_line
-from wsadapter.outputs.paths import PathTemplate, check_path
 
 NOON = 1_732_363_200_000_000_000  # 2024-11-23 12:00:00 UTC
 HOUR = 3_600_000_000_000

@@ -9,7 +9,7 @@ import pytest
 
 from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.worker.login import LoggedIn, Login, Refused, ToRenew, ToSend, ToSign
+from wsadapter.worker.session.login import LoggedIn, Login, Refused, ToRenew, ToSend, ToSign
 
 RULES: dict[str, Any] = {
     "needs": ["key"],

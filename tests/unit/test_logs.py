@@ -11,7 +11,7 @@ from time import monotonic
 
 import pytest
 
-from wsadapter.console.logs import LogThread
+from wsadapter.cli.logs import LogThread
 
 logger = logging.getLogger("wsadapter.test")
 

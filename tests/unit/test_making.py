@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsadapter.worker.deflate import Agreement, Deflater
-from wsadapter.worker.frames import BINARY, RSV1, TEXT, apply_mask, encode_frame
-from wsadapter.worker.making import SLICE, FrameMaker
+from wsadapter.worker.websocket.deflate import Agreement, Deflater
+from wsadapter.worker.websocket.frame_maker import SLICE, FrameMaker
+from wsadapter.worker.websocket.frames import BINARY, RSV1, TEXT, apply_mask, encode_frame
 
 KEY = b"\x01\x80\x7f\xfe"
 SIZES = [0, 1, 125, 126, SLICE - 1, SLICE, SLICE + 1, 2 * SLICE + 3, 5 * SLICE]

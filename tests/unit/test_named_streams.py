@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wsadapter.worker.naming import Words, named
+from wsadapter.worker.subscription.names import Words, named
 
 BOOK, TRADES = {"channel": "v4_orderbook", "id": "BTC-USD"}, {"channel": "v4_trades", "id": "BTC-USD"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wsadapter.narration import Narrator
+from wsadapter.endpoint.log import Narrator
 
 
 @pytest.mark.parametrize(("count", "expected"), [(1, "1 subscription"), (2, "2 subscriptions")])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from wsadapter.contract.dialect.text import Text
-from wsadapter.worker.opening import Opening
+from wsadapter.worker.session.readiness import Opening
 
 WELCOME = Text(b'{"type":"welcome"}')
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.rawserver import server_frame
-from wsadapter.contract.commands import Report
-from wsadapter.contract.record import BATCH, REPORT, Record, RecordReader
+from wsadapter.contract.ipc.commands import Report
+from wsadapter.contract.ipc.record import BATCH, REPORT, Record, RecordReader
 from wsadapter.worker.outbox import Outbox
-from wsadapter.worker.reader import Reader
+from wsadapter.worker.websocket.reader import Reader
 
 
 @pytest.fixture

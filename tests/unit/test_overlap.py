@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from wsadapter.contract.record import NO_IDENTITY
-from wsadapter.overlap import LAG, Overlap, Shown, overlap
+from wsadapter.contract.ipc.record import NO_IDENTITY
+from wsadapter.endpoint.overlap import LAG, Overlap, Shown, overlap
 
 SUBSCRIBED = 10 * LAG
 LEFT = 20 * LAG

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsadapter.contract.dialect.streams import Stream
-from wsadapter.worker.pace import Paces
+from wsadapter.worker.session.stalls import Paces
 
 LEAST = 60.0
 

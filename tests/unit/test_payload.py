@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsadapter.contract.errors import UsageError
-from wsadapter.payload import with_id
+from wsadapter.endpoint.request_id import with_id
 
 
 def placed(payload: Any, path: str = "id", fresh: int | str = 7) -> tuple[str, str]:

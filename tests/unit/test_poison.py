@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsadapter.contract.framing import message_end
-from wsadapter.poison import FRUITLESS, Suspicion
+from wsadapter.handoff.poison import FRUITLESS, Suspicion
 from wsadapter.testing.frames import encode_frame
-from wsadapter.worker.channel import PlainChannel
-from wsadapter.worker.transport import Connection
-from wsadapter.worker.wire import Wire
+from wsadapter.worker.connect.dial import Connection
+from wsadapter.worker.websocket.byte_stream import PlainChannel
+from wsadapter.worker.websocket.connection import Wire
 
 payloads = st.one_of(st.binary(max_size=200), st.integers(125, 127).map(bytes), st.just(bytes(70_000)))
 

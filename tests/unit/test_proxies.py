@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.worker.proxies import BadProxy, Proxy, is_excepted, proxy_for
+from wsadapter.worker.connect.proxies import BadProxy, Proxy, is_excepted, proxy_for
 
 P, Q = "http://p:1", "http://q:2"
 

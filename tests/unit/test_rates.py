@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wsadapter.rates import INTERVAL, Count, Rate, Rates
+from wsadapter.endpoint.rates import INTERVAL, Count, Rate, Rates
 
 UNKNOWN = Rate(None, None)
 

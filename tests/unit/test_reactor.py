@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from wsadapter import poller, shield
 from wsadapter.contract.errors import SupervisorStopped
-from wsadapter.reactor import GRACE, Reactor
+from wsadapter.loop import poller, signal_guard
+from wsadapter.loop.reactor import GRACE, Reactor
 
 pytestmark = [pytest.mark.version, pytest.mark.portable]
 
@@ -409,7 +409,7 @@ def test_work_is_whole_and_the_programs_handlers_are_back_behind_it() -> None:
             assert seen == []
             return "done"
 
-        assert shield.whole(work) == "done"
+        assert signal_guard.whole(work) == "done"
         assert sorted(seen) == [(signal.SIGUSR1, True), (signal.SIGUSR2, True)]
         assert all(signal.getsignal(n) is handler for n in before)
     finally:
@@ -433,14 +433,14 @@ def test_between_raising_the_shield_and_the_work_signals_are_the_programs() -> N
     before = {n: signal.getsignal(n) for n in (signal.SIGUSR1, signal.SIGUSR2)}
     signal.signal(signal.SIGUSR1, handler)
     try:
-        shield.raise_up()
+        signal_guard.raise_up()
         os.kill(os.getpid(), signal.SIGUSR1)
         assert seen == [signal.SIGUSR1]
-        assert shield.whole(work) == [signal.SIGUSR1]
+        assert signal_guard.whole(work) == [signal.SIGUSR1]
         assert seen == [signal.SIGUSR1, signal.SIGUSR2]
         assert [signal.getsignal(n) for n in before] == [signal.SIG_IGN, handler]
-        shield.raise_up()
-        shield.lower()
+        signal_guard.raise_up()
+        signal_guard.lower()
         assert [signal.getsignal(n) for n in before] == [signal.SIG_IGN, handler]
     finally:
         for number, old in before.items():
@@ -492,10 +492,10 @@ def test_an_interrupt_while_the_handlers_are_put_back_leaves_the_next_work_whole
     mine = handler
     before = signal.signal(signal.SIGUSR1, handler)
     try:
-        monkeypatch.setattr(shield, "_set", put_back_and_interrupt)
+        monkeypatch.setattr(signal_guard, "_set", put_back_and_interrupt)
         with pytest.raises(KeyboardInterrupt):
-            shield.whole(lambda: None)
-        assert shield.whole(work) == [signal.SIGUSR1]  # the first one only
+            signal_guard.whole(lambda: None)
+        assert signal_guard.whole(work) == [signal.SIGUSR1]  # the first one only
         assert seen == [signal.SIGUSR1] * 2
         assert signal.getsignal(signal.SIGUSR1) is handler
     finally:
@@ -504,7 +504,7 @@ def test_an_interrupt_while_the_handlers_are_put_back_leaves_the_next_work_whole
 
 def test_work_that_raises_puts_the_handlers_back_too() -> None:
     with pytest.raises(LookupError):
-        shield.whole(lambda: {}["no such thing"])
+        signal_guard.whole(lambda: {}["no such thing"])
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from wsadapter.reactor import Reactor
+from wsadapter.loop.reactor import Reactor
 
 pytestmark = [pytest.mark.version, pytest.mark.portable]
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.rawserver import server_frame
-from wsadapter.worker.frames import (
+from wsadapter.worker.websocket.frames import (
     BINARY,
     CLOSE,
     PING,
@@ -21,7 +21,7 @@ from wsadapter.worker.frames import (
     encode_close,
     encode_frame,
 )
-from wsadapter.worker.reader import Reader
+from wsadapter.worker.websocket.reader import Reader
 
 Seen = list[tuple[str, bytes]]
 
@@ -117,7 +117,7 @@ EMPTY = server_frame(0, b"", fin=False)
 @pytest.mark.parametrize("fragment", [EMPTY, EMPTY * 30 + server_frame(PONG, b"x" * 125), server_frame(PING, b"")])
 def test_a_message_of_endless_fragments_without_a_payload_is_refused(fragment: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its bytes are kept until it is complete, and `max_message` says nothing of them."""
-    monkeypatch.setattr("wsadapter.worker.reader._MOST_OVERHEAD", 100_000)  # as 4 MiB, and sooner
+    monkeypatch.setattr("wsadapter.worker.websocket.reader._MOST_OVERHEAD", 100_000)  # as 4 MiB, and sooner
     reader, row = Reader(64 << 20), fragment * (10_000 // len(fragment))
     batch = reader.feed(server_frame(TEXT, b"a", fin=False))
     fed = 0

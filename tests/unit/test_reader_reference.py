@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from tests.support.rawserver import server_frame
 from tests.support.reference_reader import Decoded, decode
-from wsadapter.worker.deflate import Agreement, Inflater
-from wsadapter.worker.frames import BINARY, CLOSE, PING, PONG, RSV1, TEXT
-from wsadapter.worker.reader import Batch, Reader
+from wsadapter.worker.websocket.deflate import Agreement, Inflater
+from wsadapter.worker.websocket.frames import BINARY, CLOSE, PING, PONG, RSV1, TEXT
+from wsadapter.worker.websocket.reader import Batch, Reader
 
 SMALL, LARGE = 300, 1 << 20
 

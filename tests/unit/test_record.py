@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsadapter.contract.record import (
+from wsadapter.contract.ipc.record import (
     BATCH,
     HEADER_SIZE,
     REPORT,

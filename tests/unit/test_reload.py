@@ -11,7 +11,7 @@ from wsadapter import ConfigError, Endpoint, Supervisor
 from wsadapter.config import dialect as dialects_module
 from wsadapter.config import load
 from wsadapter.config.dialect import Dialects, bundled
-from wsadapter.managed import ManagedEndpoint
+from wsadapter.endpoint.link import ManagedEndpoint
 from wsadapter.supervise import main
 
 ENDPOINTS = 50

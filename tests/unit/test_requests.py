@@ -9,8 +9,6 @@ import pytest
 
 from tests.support.rawserver import server_frame
 from wsadapter.config.dialect import apply_dialect, load_dialect
-from wsadapter.contract import commands
-from wsadapter.contract.commands import Assignment, Report, RequestCommand, Resume
 from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.endpoint import Request as Rules
@@ -23,19 +21,21 @@ from wsadapter.contract.errors import (
     SendFailed,
     UsageError,
 )
+from wsadapter.contract.ipc import commands
+from wsadapter.contract.ipc.commands import Assignment, Report, RequestCommand, Resume
+from wsadapter.contract.ipc.record import ANSWER, BATCH, Record
 from wsadapter.contract.items import Event, LateAnswer
-from wsadapter.contract.record import ANSWER, BATCH, Record
-from wsadapter.custody import Resumption
-from wsadapter.reactor import Reactor
-from wsadapter.requests import Pending
-from wsadapter.requests import Requests as Book
-from wsadapter.worker.actions import Action, Deliver, Say
-from wsadapter.worker.channel import PlainChannel
-from wsadapter.worker.frames import BINARY, TEXT
-from wsadapter.worker.reader import Reader
-from wsadapter.worker.requests import Requests
-from wsadapter.worker.sender import Sender
-from wsadapter.worker.session import Session
+from wsadapter.endpoint.requests import Pending
+from wsadapter.endpoint.requests import Requests as Book
+from wsadapter.handoff.held_connection import Resumption
+from wsadapter.loop.reactor import Reactor
+from wsadapter.worker.session.actions import Action, Deliver, Say
+from wsadapter.worker.session.requests import Requests
+from wsadapter.worker.session.session import Session
+from wsadapter.worker.websocket.byte_stream import PlainChannel
+from wsadapter.worker.websocket.frames import BINARY, TEXT
+from wsadapter.worker.websocket.reader import Reader
+from wsadapter.worker.websocket.sender import Sender
 
 # -- in the owner: which message is an answer ----------------------------------------------------------------------------
 
@@ -423,7 +423,7 @@ def test_a_late_id_survives_its_owner_too_and_not_its_connection(desk: Desk) -> 
 
 
 def test_late_ids_are_forgotten_where_there_are_too_many(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wsadapter.requests._MOST_LATE", 1)
+    monkeypatch.setattr("wsadapter.endpoint.requests._MOST_LATE", 1)
     for number in (1, 2):
         pending = desk.request({"id": number}, 0.01)
         desk.book.taken(number)

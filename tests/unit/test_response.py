@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsadapter.worker.response import LONGEST_WAIT, BadResponse, Head, parse_body, parse_head, retry_after
+from wsadapter.worker.connect.response import LONGEST_WAIT, BadResponse, Head, parse_body, parse_head, retry_after
 
 NOW = 1_790_000_000.0
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from wsadapter.contract.endpoint import Restart
 from wsadapter.contract.reasons import Reason, from_exit_code
-from wsadapter.restart import FATAL_AFTER, ConnectBudget, Decision, RestartPolicy, Verdict
+from wsadapter.endpoint.restart_policy import FATAL_AFTER, ConnectBudget, Decision, RestartPolicy, Verdict
 
 LOST = Reason(kind="closed_by_peer", code=1006)
 

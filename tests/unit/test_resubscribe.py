@@ -9,13 +9,13 @@ import orjson
 import pytest
 
 from tests.unit.test_attack_hostile_owner import FakeChild, FakeOffice
-from wsadapter.child import Listener, OwnerChild
-from wsadapter.contract import commands
 from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.ipc import commands
+from wsadapter.contract.ipc.record import BATCH, REPORT, SNAPSHOT, Record, RecordReader, encode, field
 from wsadapter.contract.reasons import Reason
-from wsadapter.contract.record import BATCH, REPORT, SNAPSHOT, Record, RecordReader, encode, field
-from wsadapter.managed import ManagedEndpoint
-from wsadapter.replicas import Replicas
+from wsadapter.endpoint.link import ManagedEndpoint
+from wsadapter.endpoint.replicas import Replicas
+from wsadapter.process.owner_process import Listener, OwnerChild
 
 BOOK = {"channel": "books", "instId": "BTC-USDT"}
 

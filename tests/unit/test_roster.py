@@ -8,12 +8,12 @@ from typing import Any, cast
 import pytest
 
 from tests.unit.test_resubscribe import Office
-from wsadapter.child import OwnerChild
 from wsadapter.config import Dialects
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.reasons import Reason
-from wsadapter.ledger import Numbers
-from wsadapter.roster import Kept, Roster
+from wsadapter.endpoint.subscriptions import Numbers
+from wsadapter.process.owner_process import OwnerChild
+from wsadapter.registry.registry import Kept, Roster
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wsadapter.routing import Health, choose, state_of
+from wsadapter.pool_health import Health, choose, state_of
 
 
 def member(name: str, **known: Any) -> Health:

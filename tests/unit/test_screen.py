@@ -11,7 +11,7 @@ import pytest
 from tests.support.conversation import DIALECTS
 from tests.support.markets import MARKETS
 from wsadapter.contract.dialect.paths import PRESENT, matches
-from wsadapter.worker.screen import Screen, data_keys
+from wsadapter.worker.subscription.prefilter import Screen, data_keys
 
 TABLES = ("already", "later", "error", "ack")
 COMMON = {"mexc_futures", "crypto_com", "bingx", "bingx_swap"}

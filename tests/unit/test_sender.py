@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import socket
 
-from wsadapter.worker.channel import PlainChannel
-from wsadapter.worker.frames import PONG, TEXT, encode_close, encode_frame
-from wsadapter.worker.sender import AT_ONCE, Frame, Sender
+from wsadapter.worker.websocket.byte_stream import PlainChannel
+from wsadapter.worker.websocket.frames import PONG, TEXT, encode_close, encode_frame
+from wsadapter.worker.websocket.sender import AT_ONCE, Frame, Sender
 
 
 class Slow(PlainChannel):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from tests.support.rawserver import server_frame
-from wsadapter.contract.commands import Assignment, Custody, Report, Resume
 from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.ipc.commands import Assignment, Custody, Report, Resume
 from wsadapter.contract.reasons import Reason
-from wsadapter.worker.actions import Action, Deliver, Leave, Say, Send
-from wsadapter.worker.frames import CLOSE, PING, PONG, TEXT, apply_mask
-from wsadapter.worker.reader import Reader
-from wsadapter.worker.session import Session
+from wsadapter.worker.session.actions import Action, Deliver, Leave, Say, Send
+from wsadapter.worker.session.session import Session
+from wsadapter.worker.websocket.frames import CLOSE, PING, PONG, TEXT, apply_mask
+from wsadapter.worker.websocket.reader import Reader
 
 
 def started(

@@ -8,13 +8,13 @@ import orjson
 import pytest
 
 from tests.support.rawserver import server_frame
-from wsadapter.contract.commands import Assignment
 from wsadapter.contract.endpoint import Endpoint, Heartbeat
+from wsadapter.contract.ipc.commands import Assignment
 from wsadapter.contract.reasons import Reason
-from wsadapter.worker.actions import Action, Deliver, Leave, Say, Send, Sign
-from wsadapter.worker.frames import CLOSE, TEXT, apply_mask
-from wsadapter.worker.reader import Reader
-from wsadapter.worker.session import Session
+from wsadapter.worker.session.actions import Action, Deliver, Leave, Say, Send, Sign
+from wsadapter.worker.session.session import Session
+from wsadapter.worker.websocket.frames import CLOSE, TEXT, apply_mask
+from wsadapter.worker.websocket.reader import Reader
 
 DIALECT: dict[str, Any] = {
     "subscribe": {"frame": '{"sub":"$streams","n":"$id"}', "ack_timeout": 5.0},

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from tests.support.rawserver import server_frame
-from wsadapter.contract.commands import Assignment
 from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.ipc.commands import Assignment
 from wsadapter.contract.reasons import Reason
-from wsadapter.worker.actions import Action, Deliver, Leave, Send, StopReading
-from wsadapter.worker.frames import CLOSE, PING, TEXT, apply_mask
-from wsadapter.worker.reader import Reader
-from wsadapter.worker.session import Session
+from wsadapter.worker.session.actions import Action, Deliver, Leave, Send, StopReading
+from wsadapter.worker.session.session import Session
+from wsadapter.worker.websocket.frames import CLOSE, PING, TEXT, apply_mask
+from wsadapter.worker.websocket.reader import Reader
 
 BEGIN = 10.0
 MOMENT = 0.2

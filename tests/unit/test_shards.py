@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.ledger import key_of
-from wsadapter.shards import capacity, number_of, parts, spread, together
+from wsadapter.endpoint.subscriptions import key_of
+from wsadapter.registry.shards import capacity, number_of, parts, spread, together
 
 
 def endpoint(*streams: str) -> Endpoint:

@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.rawserver import server_frame
-from wsadapter.contract.commands import Assignment
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.record import ANSWER
-from wsadapter.worker.actions import Action, Deliver, Say
-from wsadapter.worker.deflate import Agreement, Inflater
-from wsadapter.worker.frames import BINARY, PING, RSV1, TEXT
-from wsadapter.worker.reader import Batch, Reader
-from wsadapter.worker.session import Session
-from wsadapter.worker.split import MOST_ELEMENTS, elements, split
-from wsadapter.worker.unpack import Unpacker
+from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.record import ANSWER
+from wsadapter.worker.session.actions import Action, Deliver, Say
+from wsadapter.worker.session.json_array import MOST_ELEMENTS, elements, split
+from wsadapter.worker.session.session import Session
+from wsadapter.worker.websocket.deflate import Agreement, Inflater
+from wsadapter.worker.websocket.frames import BINARY, PING, RSV1, TEXT
+from wsadapter.worker.websocket.payload_codec import Unpacker
+from wsadapter.worker.websocket.reader import Batch, Reader
 
 LIMIT = 1 << 20
 

@@ -10,9 +10,9 @@ import pytest
 
 from wsadapter import Item, Message
 from wsadapter.contract.endpoint import Buffer
-from wsadapter.inbox import Account, Inbox
-from wsadapter.reactor import Reactor
-from wsadapter.stream import Stream
+from wsadapter.delivery.inbox import Account, Inbox
+from wsadapter.delivery.stream import Stream
+from wsadapter.loop.reactor import Reactor
 
 pytestmark = pytest.mark.version
 

@@ -11,16 +11,16 @@ import pytest
 from tests.support.markets import MARKETS
 from tests.support.rawserver import server_frame
 from wsadapter.config.dialect import load_dialect
-from wsadapter.contract.commands import Assignment
 from wsadapter.contract.dialect import fields
 from wsadapter.contract.dialect.stream_rules import Choice, Rule
 from wsadapter.contract.dialect.streams import Streams
 from wsadapter.contract.endpoint import Endpoint, Filter
+from wsadapter.contract.ipc.commands import Assignment
 from wsadapter.testing.recording import load_recording
-from wsadapter.worker.actions import Action, Deliver, Say
-from wsadapter.worker.frames import BINARY, TEXT
-from wsadapter.worker.reader import Reader
-from wsadapter.worker.session import Session
+from wsadapter.worker.session.actions import Action, Deliver, Say
+from wsadapter.worker.session.session import Session
+from wsadapter.worker.websocket.frames import BINARY, TEXT
+from wsadapter.worker.websocket.reader import Reader
 
 STREAM = {"stream": {"path": "s"}, "subscribe": {"frame": '{"sub":"$streams"}', "per_frame": 100}}
 

@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsadapter.contract.commands import Report
 from wsadapter.contract.dialect.text import Text
-from wsadapter.worker.subscription_life import TABLE, Action, Event, State, step
-from wsadapter.worker.subscriptions import Subscriptions
+from wsadapter.contract.ipc.commands import Report
+from wsadapter.worker.subscription.life import TABLE, Action, Event, State, step
+from wsadapter.worker.subscription.subscriptions import Subscriptions
 
 # --- the table
 

@@ -9,12 +9,12 @@ from typing import Any
 import orjson
 import pytest
 
-from wsadapter.contract.commands import Report
 from wsadapter.contract.dialect.streams import Streams
 from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Filter
-from wsadapter.worker import naming
-from wsadapter.worker.subscriptions import Subscriptions
+from wsadapter.contract.ipc.commands import Report
+from wsadapter.worker.subscription import names
+from wsadapter.worker.subscription.subscriptions import Subscriptions
 
 
 def bundled(name: str) -> dict[str, Any]:
@@ -154,8 +154,8 @@ def test_an_error_of_what_was_confirmed_may_leave_out_a_field_if_it_fits_one_str
 
 def test_the_words_of_a_stream_are_found_once_however_many_errors_come(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
-    words_of = naming.words_of
-    monkeypatch.setattr(naming, "words_of", lambda value, **options: (calls.append(value), words_of(value, **options))[1])
+    words_of = names.words_of
+    monkeypatch.setattr(names, "words_of", lambda value, **options: (calls.append(value), words_of(value, **options))[1])
     streams = [f"live_trades_{n}" for n in range(100)]
     subscriptions = Subscriptions(bundled("bitstamp"))
     said(subscriptions.restore(streams, 0.0))

@@ -20,16 +20,16 @@ import pytest
 from tests.support.conversation import DIALECTS, Client
 from tests.support.markets import MARKETS, Market, Stream
 from wsadapter.config.dialect import load_dialect
-from wsadapter.contract.commands import Report
 from wsadapter.contract.dialect.streams import Streams
 from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Filter, Subscription
-from wsadapter.testing.dialect.orders import Answering, Orders, Refusal, name_of
-from wsadapter.testing.dialect.speech import Speech
+from wsadapter.contract.ipc.commands import Report
+from wsadapter.testing.dialect.overrides import Answering, Orders, Refusal, name_of
+from wsadapter.testing.dialect.rules import Speech
 from wsadapter.testing.dialect.steps import Data, Leave, Note, Open, Ping, Say, Step
 from wsadapter.testing.frames import PONG
-from wsadapter.worker.subscriptions import Subscriptions
-from wsadapter.worker.upkeep import Upkeep
+from wsadapter.worker.session.housekeeping import Upkeep
+from wsadapter.worker.subscription.subscriptions import Subscriptions
 
 ACK_TIMEOUT = 10.0
 LIVE_TIMEOUT = 100.0

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wsadapter.console import table
+from wsadapter.cli import table
 
 
 def endpoint(**given: Any) -> dict[str, Any]:

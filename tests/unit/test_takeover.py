@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from tests.unit.test_resubscribe import Office, endpoint, say_up
-from wsadapter.managed import ManagedEndpoint
-from wsadapter.takeover.endpoints import is_changing, is_steady
-from wsadapter.takeover.giver import Condition, Step, next_step
-from wsadapter.takeover.wire import TakeoverError, receive_line, receive_state, send_line, send_state
+from wsadapter.endpoint.link import ManagedEndpoint
+from wsadapter.takeover.endpoint_state import is_changing, is_steady
+from wsadapter.takeover.old_side import Condition, Step, next_step
+from wsadapter.takeover.transfer import TakeoverError, receive_line, receive_state, send_line, send_state
 
 pytestmark = [pytest.mark.version, pytest.mark.portable]
 

@@ -16,13 +16,13 @@ from tests.support.markets import MARKETS
 from wsadapter.contract.dialect.paths import look_up, matches
 from wsadapter.contract.dialect.templates import fill, fill_in, sign
 from wsadapter.contract.endpoint import Heartbeat
-from wsadapter.testing.dialect.beats import SECOND_LOOK, Beats, terms
+from wsadapter.testing.dialect.client_view import Outlet
 from wsadapter.testing.dialect.compose import entries, fits, put, written
-from wsadapter.testing.dialect.inverse import Asked, Template
-from wsadapter.testing.dialect.market import Market, payload_of
-from wsadapter.testing.dialect.orders import Orders, Refusal
-from wsadapter.testing.dialect.outlet import Outlet
-from wsadapter.testing.dialect.speech import Speech
+from wsadapter.testing.dialect.heartbeats import SECOND_LOOK, Beats, terms
+from wsadapter.testing.dialect.overrides import Orders, Refusal
+from wsadapter.testing.dialect.parse_request import Asked, Template
+from wsadapter.testing.dialect.recorded_market import Market, payload_of
+from wsadapter.testing.dialect.rules import Speech
 from wsadapter.testing.dialect.steps import Beat, Leave, Note, Open, Ping, Say, Shut, Unknown
 from wsadapter.testing.dialect.understanding import Meaning
 from wsadapter.testing.dialect.window import Window

@@ -10,13 +10,13 @@ import orjson
 import pytest
 
 from tests.support.conversation import Client, invented, noted, opened, said, sent
-from wsadapter.contract.commands import Report
 from wsadapter.contract.dialect.paths import look_up
 from wsadapter.contract.dialect.text import Text
-from wsadapter.testing.dialect.market import NO_DATA
-from wsadapter.testing.dialect.orders import Answering, Orders, Refusal, name_of
+from wsadapter.contract.ipc.commands import Report
+from wsadapter.testing.dialect.overrides import Answering, Orders, Refusal, name_of
+from wsadapter.testing.dialect.recorded_market import NO_DATA
 from wsadapter.testing.dialect.steps import Beat, Data, Note, Open, Say, Shut, Unknown
-from wsadapter.worker.subscriptions import Subscriptions
+from wsadapter.worker.subscription.subscriptions import Subscriptions
 
 LISTS = """
 [subscribe]

@@ -7,10 +7,10 @@ from typing import cast
 
 import pytest
 
-from wsadapter.child import OwnerChild
-from wsadapter.contract.commands import LEFT, Command
+from wsadapter.contract.ipc.commands import LEFT, Command
 from wsadapter.contract.reasons import Reason
-from wsadapter.tls_holder import TlsHolder
+from wsadapter.process.owner_process import OwnerChild
+from wsadapter.process.tls_holder import TlsHolder
 
 END_OF_STREAM = Reason(kind="closed_by_peer", code=1006)
 DIED = Reason(kind="crashed", signal="SIGKILL")

@@ -11,7 +11,7 @@ import pytest
 
 from wsadapter.contract.endpoint import Tls
 from wsadapter.testing.certificates import Authority, ca_file
-from wsadapter.worker.tls import make_context
+from wsadapter.worker.connect.tls import make_context
 
 
 def serial_numbers(context: ssl.SSLContext) -> list[str]:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from tests.support.rawserver import server_frame
 from wsadapter.testing.recording import load_recording
-from wsadapter.worker.deflate import BadDeflate, TooLong
-from wsadapter.worker.frames import BINARY, PING, TEXT
-from wsadapter.worker.reader import Batch, Reader
-from wsadapter.worker.unpack import Unpacker
+from wsadapter.worker.websocket.deflate import BadDeflate, TooLong
+from wsadapter.worker.websocket.frames import BINARY, PING, TEXT
+from wsadapter.worker.websocket.payload_codec import Unpacker
+from wsadapter.worker.websocket.reader import Batch, Reader
 
 LIMIT = 1 << 20
 

@@ -11,7 +11,7 @@ import pytest
 
 from wsadapter.config.dialect import bundled, load_dialect
 from wsadapter.contract.dialect.text import Text
-from wsadapter.worker.upkeep import Found, Upkeep, answer
+from wsadapter.worker.session.housekeeping import Found, Upkeep, answer
 
 
 def of(dialect: str | dict[str, Any]) -> Upkeep:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from wsadapter.contract.commands import ANNOUNCE, TAKEN, Command, CommandReader
-from wsadapter.worker.control import Control
+from wsadapter.contract.ipc.commands import ANNOUNCE, TAKEN, Command, CommandReader
+from wsadapter.worker.command_socket import Control
 
 MIB = 1 << 20
 

@@ -15,7 +15,7 @@ from tests.support.names import Names
 from tests.support.owned import Owned, forkserver
 from tests.support.proxies import Proxy, exactly, http_connect, socks5
 from tests.support.rawserver import RawServer
-from wsadapter.worker.tcp import Address, NoConnection, UnknownHost, open_tcp, resolve
+from wsadapter.worker.connect.tcp import Address, NoConnection, UnknownHost, open_tcp, resolve
 
 __all__ = ["forkserver"]
 

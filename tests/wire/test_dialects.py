@@ -15,7 +15,7 @@ from tests.support.markets import MARKETS, Market, Stream
 from wsadapter import Down, Gap, Item, Message, Rejected, Restored, Stalled, Subscribed, Up
 from wsadapter.config.dialect import bundled, load_dialect
 from wsadapter.testing import Exchange
-from wsadapter.testing.dialect.orders import name_of
+from wsadapter.testing.dialect.overrides import name_of
 
 RATE = 50.0
 BEAT = 0.3

@@ -19,8 +19,8 @@ from tests.support.rest import Answer, Rest
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.testing import Exchange
 from wsadapter.testing.certificates import Authority, ca_file, server_context
-from wsadapter.worker.fetch import transfer
 from wsadapter.worker.hooks import HookFailure
+from wsadapter.worker.hooks.http import transfer
 
 SECRET = "n0-0ne-must-see-this"
 

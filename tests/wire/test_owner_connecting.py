@@ -16,8 +16,8 @@ import pytest
 
 from tests.support.owned import Owned, forkserver
 from tests.support.rawserver import RawPeer, RawServer, server_frame
-from wsadapter.contract.commands import PROBE, READY
 from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.ipc.commands import PROBE, READY
 from wsadapter.contract.reasons import Reason
 from wsadapter.testing.certificates import Authority, CertificateKind, server_context
 

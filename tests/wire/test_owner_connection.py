@@ -10,7 +10,8 @@ import pytest
 
 from tests.support.owned import Owned, forkserver
 from tests.support.rawserver import RawPeer, RawServer, server_frame
-from wsadapter.contract.commands import (
+from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.ipc.commands import (
     FORGET,
     PROBE,
     PROBED,
@@ -23,8 +24,7 @@ from wsadapter.contract.commands import (
     WITHDRAW,
     RequestCommand,
 )
-from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.record import ANSWER
+from wsadapter.contract.ipc.record import ANSWER
 
 pytestmark = pytest.mark.portable
 

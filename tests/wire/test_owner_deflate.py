@@ -11,8 +11,8 @@ import pytest
 from tests.support.feeds import DEADLINE, collect, is_event, supervise
 from tests.support.owned import Owned, forkserver
 from tests.support.rawserver import RawPeer, RawServer, server_frame
-from wsadapter.contract.commands import SEND_BINARY, SEND_TEXT, TAKEN
 from wsadapter.contract.endpoint import Compression, Endpoint
+from wsadapter.contract.ipc.commands import SEND_BINARY, SEND_TEXT, TAKEN
 from wsadapter.contract.items import Message, Up
 from wsadapter.testing import Exchange
 

@@ -11,9 +11,9 @@ import pytest
 
 from tests.support.owned import Owned, forkserver
 from tests.support.rawserver import RawPeer, RawServer, server_frame
-from wsadapter.contract.commands import PROBE, SUBSCRIBE, UNSUBSCRIBE
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.record import BATCH
+from wsadapter.contract.ipc.commands import PROBE, SUBSCRIBE, UNSUBSCRIBE
+from wsadapter.contract.ipc.record import BATCH
 
 __all__ = ["forkserver"]
 
@@ -83,7 +83,7 @@ def test_a_probe_brings_the_count_up_to_date_where_everything_is_filtered() -> N
 
 
 def test_the_hook_is_told_the_stream_and_what_it_gives_keeps_it(tmp_path: Path) -> None:
-    (tmp_path / "naming.py").write_text(
+    (tmp_path / "subscription/names.py").write_text(
         "def hook(data, *, binary, stream):\n"
         "    name = str(stream).encode()\n"
         "    return [name, name] if b'twice' in data else name\n"

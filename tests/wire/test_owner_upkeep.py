@@ -11,8 +11,8 @@ import pytest
 
 from tests.support.owned import Owned, forkserver
 from tests.support.rawserver import RawPeer, RawServer, server_frame
-from wsadapter.contract.commands import REQUEST, SEND_TEXT, SUBSCRIBE, TAKEN, RequestCommand
 from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.ipc.commands import REQUEST, SEND_TEXT, SUBSCRIBE, TAKEN, RequestCommand
 
 __all__ = ["forkserver"]
 

@@ -12,8 +12,8 @@ import pytest
 
 from tests.support.owned import Owned, forkserver
 from tests.support.rawserver import RawPeer, RawServer, server_frame
-from wsadapter.contract.commands import PROBE, Report
 from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.ipc.commands import PROBE, Report
 
 __all__ = ["forkserver"]
 

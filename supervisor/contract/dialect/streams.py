@@ -11,11 +11,11 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any, Final
 
-from wsadapter.contract.commands import Report
 from wsadapter.contract.dialect.stream_rules import Choice, Rule, Stream
 from wsadapter.contract.dialect.templates import stream_name
 from wsadapter.contract.endpoint import Filter, Subscription
-from wsadapter.contract.record import ANSWER
+from wsadapter.contract.ipc.commands import Report
+from wsadapter.contract.ipc.record import ANSWER
 
 __all__ = ["Stream", "Streams"]
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-from wsadapter.testing.dialect.line import Venue
+from wsadapter.testing.dialect.conversation_driver import Venue
 
 
 class Answered(ABC):

@@ -13,7 +13,7 @@ from wsadapter.contract.dialect.fields import as_text
 from wsadapter.contract.dialect.paths import MISSING, look_up
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.testing.dialect.compose import compose, entries, put, says
-from wsadapter.testing.dialect.orders import name_of
+from wsadapter.testing.dialect.overrides import name_of
 from wsadapter.testing.dialect.understanding import Understood
 
 ALREADY: Final = "already subscribed"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from wsadapter.testing.dialect.orders import Orders
+from wsadapter.testing.dialect.overrides import Orders
 from wsadapter.testing.dialect.steps import Data, Note, Say, Step
 
 Judge = Callable[[], Iterable[Step]]

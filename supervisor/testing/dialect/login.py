@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from wsadapter.contract.dialect.templates import needs_login
-from wsadapter.testing.dialect.inverse import Asked
-from wsadapter.testing.dialect.orders import Orders
-from wsadapter.testing.dialect.speech import Speech
+from wsadapter.testing.dialect.overrides import Orders
+from wsadapter.testing.dialect.parse_request import Asked
+from wsadapter.testing.dialect.rules import Speech
 from wsadapter.testing.dialect.steps import Note, Say, Step
 from wsadapter.testing.dialect.understanding import Understood
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from wsadapter.contract.endpoint import Subscription
-from wsadapter.testing.dialect.market import NO_DATA
-from wsadapter.testing.dialect.orders import Orders, Refusal, name_of
-from wsadapter.testing.dialect.outlet import Outlet
-from wsadapter.testing.dialect.speech import Speech
+from wsadapter.testing.dialect.client_view import Outlet
+from wsadapter.testing.dialect.overrides import Orders, Refusal, name_of
+from wsadapter.testing.dialect.recorded_market import NO_DATA
+from wsadapter.testing.dialect.rules import Speech
 from wsadapter.testing.dialect.steps import Data, Leave, Note, Open, Say, Shut, Step
 from wsadapter.testing.dialect.understanding import Meaning, Understood
 from wsadapter.testing.dialect.verdict import Refused, Unit, Verdict, judge, refusals, units_of

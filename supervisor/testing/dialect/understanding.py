@@ -11,8 +11,8 @@ import orjson
 
 from wsadapter.contract.dialect.templates import needs_login, only_stream
 from wsadapter.contract.endpoint import Heartbeat, Subscription
-from wsadapter.testing.dialect.inverse import Asked, Template
-from wsadapter.testing.dialect.orders import name_of
+from wsadapter.testing.dialect.overrides import name_of
+from wsadapter.testing.dialect.parse_request import Asked, Template
 
 
 class Meaning(Enum):

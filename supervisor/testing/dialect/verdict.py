@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.testing.dialect.answers import Answers
-from wsadapter.testing.dialect.orders import Orders, Refusal, name_of
-from wsadapter.testing.dialect.speech import Speech
+from wsadapter.testing.dialect.overrides import Orders, Refusal, name_of
+from wsadapter.testing.dialect.rules import Speech
 from wsadapter.testing.dialect.understanding import Understood
 
 

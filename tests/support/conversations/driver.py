@@ -14,21 +14,21 @@ import orjson
 
 from tests.support.rawserver import server_frame
 from wsadapter.config.dialect import apply_dialect, load_dialect
-from wsadapter.contract.commands import Assignment
 from wsadapter.contract.dialect.paths import MISSING, look_up, matches
 from wsadapter.contract.dialect.templates import sign, stream_name
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.hooks import load_function
+from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.record import ANSWER
 from wsadapter.contract.reasons import Reason
-from wsadapter.contract.record import ANSWER
-from wsadapter.worker.actions import Action, Deliver, Leave, Say, Send, Sign
-from wsadapter.worker.frames import BINARY, TEXT, apply_mask
-from wsadapter.worker.hook_thread import Decoding
 from wsadapter.worker.hooks import Signing
-from wsadapter.worker.reader import Reader
-from wsadapter.worker.session import Session
-from wsadapter.worker.split import split
-from wsadapter.worker.unpack import Unpacker, Unpacks
+from wsadapter.worker.hooks.sign_thread import Decoding
+from wsadapter.worker.session.actions import Action, Deliver, Leave, Say, Send, Sign
+from wsadapter.worker.session.json_array import split
+from wsadapter.worker.session.session import Session
+from wsadapter.worker.websocket.frames import BINARY, TEXT, apply_mask
+from wsadapter.worker.websocket.payload_codec import Unpacker, Unpacks
+from wsadapter.worker.websocket.reader import Reader
 
 _WITHIN = re.compile(r"\$\.([A-Za-z0-9_.-]+?)\$")
 _MOST_TURNS = 10_000

@@ -5,7 +5,7 @@ import resource
 import sys
 import threading
 
-from wsadapter.processes import Launcher, Started
+from wsadapter.process.launcher import Launcher, Started
 
 
 def descriptors() -> int:

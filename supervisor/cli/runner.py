@@ -1,0 +1,298 @@
+"""The main job: one configuration, one supervisor, one output, from the start to the exit code.
+
+    signals ──> thread ─┐                     ┌──> output (main thread)
+                        ├──> Supervisor ──────┤
+    control socket ─────┘    (its reactor)    └──> log lines ──> thread ──> standard error
+
+The main thread does nothing but carry items to the output. If that blocks (nobody reads the pipe), supervision, signals and
+commands go on without it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic, time_ns
+from typing import Final, cast
+
+import orjson
+
+from wsadapter.cli.backstop import Backstop
+from wsadapter.cli.logs import LogThread
+from wsadapter.cli.signals import SignalThread
+from wsadapter.config import load
+from wsadapter.config.settings import Settings
+from wsadapter.contract.errors import AllFatal, AlreadyRunning, ConfigError, SupervisorStopped, UsageError, WsAdapterError
+from wsadapter.contract.items import Batch, Gap, Started
+from wsadapter.control.server import ControlError, ask_to_stop
+from wsadapter.outputs import Output, OutputFailed, open_output
+from wsadapter.outputs.jsonl import continuation_gaps
+from wsadapter.supervisor import Supervisor
+from wsadapter.takeover.new_side import OtherContract, take
+from wsadapter.takeover.old_side import Flush
+from wsadapter.takeover.supervisor_state import adopt
+from wsadapter.takeover.transfer import TakeoverError
+
+logger = logging.getLogger("wsadapter.runner")
+
+STOPPED: Final = 0
+OUR_FAULT: Final = 1
+CONFIGURATION: Final = 2
+ALL_FATAL: Final = 3
+ALREADY_RUNNING: Final = 4
+OUTPUT_FAILED: Final = 5
+EXIT_CODES: Final[Mapping[int, str]] = {
+    STOPPED: "stopped as asked",
+    OUR_FAULT: "our own fault: a bug; the traceback says where",
+    CONFIGURATION: "the configuration or the command line is wrong; nothing was started",
+    ALL_FATAL: "every endpoint is fatal: nothing is left that could deliver",
+    ALREADY_RUNNING: "another supervisor of that name is running, and could not be taken over where that was asked for",
+    OUTPUT_FAILED: "the output failed: a full disk, a closed pipe",
+}
+"""Every exit code with its meaning. A second stop signal ends the program at once with 128 + its number, as shells count."""
+
+_FLUSH_INTERVAL: Final = 1.0
+_PATIENCE_FOR_STATUS: Final = 2.0
+_PATIENCE_FOR_UPS: Final = 30.0
+
+
+class Runner:
+    """Runs one configuration. For the main thread."""
+
+    def __init__(
+        self, settings: Settings, path: Path, log: LogThread, *, duration: float | None = None, takeover: bool = False
+    ) -> None:
+        """`path`: what a reload reads again. `duration`: seconds after which it stops by itself. `takeover`: go on with all
+        that the running supervisor of that name has.
+
+        Raises `ConfigError`, `UnsupportedPlatform`.
+        """
+        self._settings = settings
+        self._path = path
+        self._log = log
+        self._duration = duration
+        self._takeover = takeover
+        self._feed = Supervisor.from_settings(settings)
+        self._taken: frozenset[str] = frozenset()
+        """Endpoints that came from another supervisor."""
+        self._is_beside = False
+        """Another supervisor of that name runs, which can't be taken over."""
+        self._started = threading.Event()
+        self._stop_wanted = False
+        self._is_open = False
+        """The output is open."""
+        path_or_dash = settings.output.path
+        self._backstop = Backstop("standard output" if path_or_dash == "-" else path_or_dash, self._give_up_output)
+
+    def run(self) -> int:
+        """From the start to the exit code; what went wrong is logged."""
+        try:
+            with SignalThread(stop=self._stop, leave=self._leave, reload=self._reload, dump=self._dump):
+                return self._run()
+        except AlreadyRunning as error:
+            return _give_up(error, ALREADY_RUNNING)
+        except (ConfigError, UsageError) as error:
+            return _give_up(error, CONFIGURATION)
+        except OutputFailed as error:
+            return _give_up(error, OUTPUT_FAILED)
+        except TakeoverError as error:
+            return _give_up(error, ALREADY_RUNNING)
+        except AllFatal as error:
+            return _give_up(error, ALL_FATAL)
+
+    def _run(self) -> int:
+        if self._takeover:
+            self._take_over()
+        self._feed.has_runner = True
+        self._feed.start()  # first of all: where another one runs, its output must not be touched
+        try:
+            if self._taken:
+                self._apply()
+            self._after_start()
+            self._carry()
+        finally:
+            self._feed.stop()
+            self._summarise()
+        return STOPPED
+
+    def _take_over(self) -> None:
+        """All that the running supervisor has is ours then, under its configuration still; where none runs, we just start."""
+        settings = self._settings
+        try:
+            taken = take(settings.name, settings.runtime_dir)
+        except OtherContract as error:
+            logger.warning("no takeover: %s. This one starts beside it, and stops it when all is up here", error)
+            self._feed = Supervisor.from_settings(replace(settings, name=""))
+            self._is_beside = True
+            return
+        if taken is None:
+            logger.info("no supervisor named %r runs here: nothing to take over", settings.name)
+            return
+        self._feed = Supervisor.from_settings(replace(settings, endpoints=()))
+        adopt(self._feed, taken)
+        self._taken = frozenset(managed.name for managed in self._feed.kept())
+        logger.info("took over from pid %d: %s", taken.pid, ", ".join(sorted(self._taken)) or "no endpoints")
+
+    def _succeed(self) -> None:
+        """Stop the one that could not be taken over, and take its name. In a thread of its own."""
+        feed, settings = self._feed, self._settings
+        if not feed.reactor.run_until(lambda: all(kept.state == "up" for kept in feed.kept()), _PATIENCE_FOR_UPS):
+            logger.warning("not everything is up after %g s; the other supervisor is stopped all the same", _PATIENCE_FOR_UPS)
+        try:
+            ask_to_stop(settings.name, runtime_dir=settings.runtime_dir)
+            feed.claim(settings.name)
+        except (ControlError, AlreadyRunning) as error:
+            logger.error("it is not known to have stopped, so this one runs without its name: %s", error)  # noqa: TRY400
+        else:
+            logger.info("the other supervisor has stopped; this one is %r now", settings.name)
+
+    def _apply(self) -> None:
+        """Our own configuration over what was taken."""
+        changes = self._feed.reload(self._settings)
+        if said := [f"{kind} {', '.join(names)}" for kind, names in changes.items() if names]:
+            logger.info("the new configuration: %s", "; ".join(said))
+
+    def _after_start(self) -> None:
+        self._started.set()
+        if self._is_beside:
+            threading.Thread(target=self._succeed, name="wsadapter-succeed", daemon=True).start()
+        if self._stop_wanted:
+            self._feed.ask_to_stop()
+        if self._duration is not None:
+            duration = self._duration
+            self._feed.reactor.call(lambda: self._feed.reactor.call_later(duration, self._time_is_up))
+
+    # -- the stream ------------------------------------------------------------------------------------------------------
+
+    def _carry(self) -> None:
+        self._backstop.begin()  # a named pipe is opened when somebody reads it
+        output = open_output(self._settings.output)
+        self._backstop.end()
+        self._is_open = True
+        try:
+            names = [kept.name for kept in self._feed.kept() if kept.name not in self._taken]
+            self._carry_to(output, continuation_gaps(output.continued(names), at=time_ns()))
+        finally:
+            self._backstop.begin()
+            output.close()
+            self._backstop.over()
+
+    def _carry_to(self, output: Output, gaps: list[Gap]) -> None:
+        flush_at = monotonic() + _FLUSH_INTERVAL
+        feed = self._feed
+        backstop = self._backstop
+        for item in feed.batches():
+            backstop.begin()
+            if isinstance(item, Batch):
+                output.write_batch(item)
+            elif isinstance(cast("object", item), Flush):
+                output.flush()
+                cast("Flush", item).written.set_result(None)
+                backstop.end()
+                continue
+            else:
+                output.write_event(item)
+                if isinstance(item, Started):
+                    for gap in gaps:
+                        output.write_event(gap)
+            if not feed.pending or monotonic() >= flush_at:
+                output.flush()
+                flush_at = monotonic() + _FLUSH_INTERVAL
+            backstop.end()
+
+    # -- what comes from outside, in other threads -----------------------------------------------------------------------
+
+    def _stop(self, why: str) -> None:
+        logger.info("stopping: %s", why)
+        self._stop_wanted = True
+        self._backstop.stop_wanted()
+        if self._started.is_set():
+            self._feed.ask_to_stop()
+
+    def _give_up_output(self) -> None:
+        """The output holds the main thread, which can't be called back: what it has not taken can't be written any more."""
+        try:
+            self._feed.stop(_PATIENCE_FOR_STATUS)
+        except TimeoutError as error:
+            logger.warning("%s", error)
+        if self._is_open:
+            logger.error("the output takes nothing: what it was not given yet is lost")
+        else:
+            logger.warning("the output was never read: nothing is written")
+        self._summarise()
+        self._log.finish(0.5)
+        os._exit(OUTPUT_FAILED if self._is_open else STOPPED)
+
+    def _time_is_up(self) -> None:
+        self._stop(f"{self._duration:g} s are over")
+
+    def _leave(self, number: int) -> None:
+        """The owners close their connections (1001) as soon as we are gone."""
+        logger.warning("asked to stop again: leaving at once")
+        self._log.finish(0.5)
+        os._exit(128 + number)
+
+    def _reload(self) -> None:
+        try:
+            settings = load(self._path)
+            changes = self._feed.reload(settings)
+        except SupervisorStopped:
+            return
+        except WsAdapterError as error:
+            _refuse_reload(error)
+            return
+        except Exception:  # the next one may be a good one: this thread must live
+            logger.exception("reload failed, the old configuration runs on; this is a bug in wsadapter")
+            return
+        said = [f"{kind} {', '.join(names)}" for kind, names in changes.items() if names]
+        logger.info("reloaded %s: %s", self._path, "; ".join(said) or "nothing changed")
+        if _apart_from_endpoints(settings) != _apart_from_endpoints(self._settings):
+            logger.warning("[supervisor] and [output] hold from the next start on")
+
+    def _dump(self) -> None:
+        logger.warning("stacks, as asked by SIGUSR1:\n%s", _stacks())
+        try:
+            status = self._feed.reactor.call(self._feed.status, _PATIENCE_FOR_STATUS)
+        except (TimeoutError, SupervisorStopped) as error:
+            logger.warning("no status: %r", error)
+            return
+        logger.warning("status, as asked by SIGUSR1: %s", orjson.dumps(status).decode())
+
+    # -- the end ---------------------------------------------------------------------------------------------------------
+
+    def _summarise(self) -> None:
+        for name, endpoint in self._feed.status()["endpoints"].items():
+            logger.info(
+                "%s: %s messages, %d restarts, %d gaps, %s dropped",
+                name, f"{endpoint['messages']:,}", endpoint["restarts"], endpoint["gaps"], f"{endpoint['dropped']:,}",
+            )  # fmt: skip
+
+
+def _give_up(error: WsAdapterError, code: int) -> int:
+    logger.error("%s", error)
+    return code
+
+
+def _refuse_reload(error: WsAdapterError) -> None:
+    logger.error("reload refused, the old configuration runs on: %s", error)
+
+
+def _apart_from_endpoints(settings: Settings) -> tuple[object, ...]:
+    return (
+        settings.runtime_dir, settings.strategy, settings.spares, settings.start_method, settings.busy_poll, settings.output
+    )  # fmt: skip
+
+
+def _stacks() -> str:
+    """Of all threads. Not by `faulthandler`: that writes to a descriptor, and standard error may be blocked."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    return "\n".join(
+        f"thread {names.get(ident, ident)}:\n{''.join(traceback.format_stack(frame)).rstrip()}"
+        for ident, frame in sys._current_frames().items()
+    )

@@ -1,0 +1,1 @@
+"""What supervisor and owner exchange: records, commands, reports, and how an owner begins."""

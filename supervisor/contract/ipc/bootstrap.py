@@ -1,0 +1,57 @@
+"""Where an owner process begins. The parent names this function and never imports the worker: imports run one way."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from importlib import import_module
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+WORKER = "wsadapter.worker.main"
+TEMPLATE = "wsadapter.worker.preload"
+"""The module that the fork server imports, so that every owner starts warm."""
+
+
+def plain_process(target: Callable[..., None], args: tuple[Any, ...], name: str) -> BaseProcess:
+    """What a new process unpickles itself as: a plain `Process`, so that nothing of the parent's is imported for it."""
+    return SpawnProcess(target=target, args=args, name=name, daemon=True)
+
+
+def run_owner(data: Connection, control: Connection, log: Connection) -> None:
+    """The target of an owner's `Process`: the write end of its data pipe, its control socket, the write end of its log pipe."""
+    hold_standard_descriptors()
+    accept_signals()
+    _leave_the_tracker()
+    import_module(WORKER).main(data, control, log)
+
+
+def _leave_the_tracker() -> None:
+    """Let go of `multiprocessing`'s resource tracker, which lives as long as somebody holds its pipe: it has the standard
+    output of the supervisor that started it open, and an owner may outlive that one (takeover)."""
+    tracker: Any = resource_tracker._resource_tracker
+    if tracker._fd is not None:
+        os.close(tracker._fd)
+        tracker._fd = None
+
+
+def hold_standard_descriptors() -> None:
+    """Lead the descriptors 0 to 2 that are closed to the null device, for as long as the process lives: the next file or pipe
+    that is opened would get that number, and what is printed, by a C library too, would be written into it."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number is this one
+
+
+def accept_signals() -> None:
+    """Lift the signal mask that the launching thread left on us. Ctrl-C and the end of the terminal, which reach the whole
+    process group, are the consumer's alone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())

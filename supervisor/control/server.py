@@ -1,0 +1,373 @@
+"""The control socket, both ends: one JSON object per line each way.
+
+    {"command": "status"}                        {"ok": true, "status": {...}}
+    {"command": "restart", "endpoint": "kraken"} {"ok": true, "endpoint": "kraken", "epoch": 4, "pid": 4711}   when it is up
+    {"command": "stop"}                          {"ok": true}, and the end of the connection when all has stopped
+    {"command": "takeover", ...}                 see takeover/: from there on the connection is no longer line by line
+    {"command": "reboot"}                        {"ok": false, "error": "...", "known": ["restart", "status", ...]}
+
+The server lives in the supervisor's reactor, so it never blocks: whoever does not read his answer waits alone. It takes orders
+only from the user it runs as, and from root.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from time import monotonic
+from typing import Any, Final, Protocol
+
+import orjson
+
+from wsadapter.contract.errors import UnknownEndpoint, WsAdapterError
+from wsadapter.control.instance import Instance, connect, credentials_of
+from wsadapter.loop.poller import READ, WRITE
+from wsadapter.loop.reactor import Reactor, Timer
+from wsadapter.status import Status
+
+logger = logging.getLogger("wsadapter.control")
+
+_MAX_CLIENTS: Final = 16
+_MAX_REQUEST: Final = 64 * 1024
+_MAX_UNREAD: Final = 4 * 1024 * 1024
+"""Bytes of answers a client may leave unread before it is cut off."""
+_CHUNK: Final = 64 * 1024
+_BETWEEN: Final = 0.001
+"""Seconds between two commands of a client that does not wait for the answer."""
+_ACCEPTS_PER_TURN: Final = 16
+_ACCEPT_AGAIN: Final = 1.0
+"""Seconds to wait where a client can't be accepted."""
+_UPKEEP: Final = 5.0
+"""Seconds between looks at the runtime folder."""
+
+
+class ControlError(WsAdapterError):
+    """A command did not come through."""
+
+
+class NotRunning(ControlError):
+    """No supervisor of that name runs."""
+
+
+class NoAnswer(ControlError):
+    """The supervisor did not answer in time, or closed the connection instead."""
+
+
+class Refused(ControlError):
+    """The supervisor answered with an error; `known` holds what it would have understood."""
+
+    def __init__(self, error: str, known: list[str]) -> None:
+        self.known = known
+        super().__init__(error)
+
+
+class Commanded(Protocol):
+    """What the server needs of the supervisor; called in the reactor."""
+
+    @property
+    def state(self) -> str: ...
+    def status(self) -> Status: ...
+    def begin_restart(self, name: str) -> Future[None]: ...
+    def ask_to_stop(self) -> bool: ...
+    def begin_giving(self, peer: socket.socket, asked: dict[str, Any]) -> None:
+        """Hand all it has over to another supervisor, at the other end of `peer`; nothing is done with `peer` in this turn.
+        Raises `WsAdapterError`; then `peer` is the server's."""
+        ...
+
+
+class ControlServer:
+    """Answers on an instance's control socket. `close` then `dismiss`; neither is the reactor's."""
+
+    def __init__(self, reactor: Reactor, instance: Instance, supervisor: Commanded) -> None:
+        self._reactor = reactor
+        self._instance = instance
+        self._supervisor = supervisor
+        self._clients: list[_Client] = []
+        self._dismissed: list[socket.socket] = []
+        self._commands: dict[str, Callable[[_Client, dict[str, Any]], None]] = {
+            "restart": self._restart,
+            "status": self._status,
+            "stop": self._stop,
+            "takeover": self._takeover,
+        }
+        self._upkeep: Timer | None = None
+        reactor.call(self._begin)
+
+    def close(self) -> None:
+        """Listen no more and forget all clients; those that wait for the end of a `stop` wait on until `dismiss`."""
+        self._reactor.call(self._release)
+
+    def dismiss(self) -> None:
+        """Let the clients that wait for the end of a `stop` go. To be called last: when they return, the name is free."""
+        for waiting in self._dismissed:
+            waiting.close()
+        self._dismissed.clear()
+
+    def _begin(self) -> None:
+        for listener in self._listeners():
+            self._reactor.register(listener.fileno(), partial(self._accept, listener is self._instance.beacon))
+        self._upkeep = self._reactor.call_later(_UPKEEP, self._maintain)
+
+    def _maintain(self) -> None:
+        """What somebody has removed of the runtime folder is put back."""
+        for listener in self._listeners():
+            self._reactor.unregister(listener.fileno())
+        if (replaced := self._instance.restore()) is not None:
+            replaced.close()
+        self._begin()
+
+    def _listeners(self) -> list[socket.socket]:
+        return [listener for listener in (self._instance.listener, self._instance.beacon) if listener is not None]
+
+    def _release(self) -> None:
+        if self._upkeep is not None:
+            self._upkeep.cancel()
+        for listener in self._listeners():
+            self._reactor.unregister(listener.fileno())
+        for client in list(self._clients):
+            self._reactor.unregister(client.socket.fileno())
+            self._dismissed.append(client.socket)
+        self._clients.clear()
+
+    def _listen(self) -> None:
+        for listener in self._listeners():
+            if self._reactor.is_registered(listener.fileno()):
+                self._reactor.modify(listener.fileno(), READ)
+
+    # -- clients ---------------------------------------------------------------------------------------------------------
+
+    def _accept(self, at_beacon: bool, _events: int) -> None:
+        listener = self._instance.beacon if at_beacon else self._instance.listener
+        assert listener is not None
+        for _ in range(_ACCEPTS_PER_TURN):
+            try:
+                peer, _ = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:  # no descriptors left, or the peer is gone already
+                logger.warning("control socket: %s; listening again in %g s", error, _ACCEPT_AGAIN)
+                self._reactor.modify(listener.fileno(), 0)  # it stays readable: the loop would spin
+                self._reactor.call_later(_ACCEPT_AGAIN, self._listen)
+                return
+            self._welcome(peer)
+
+    def _welcome(self, peer: socket.socket) -> None:
+        peer.setblocking(False)
+        credentials = credentials_of(peer)
+        if credentials is not None and credentials[1] not in (os.getuid(), 0):
+            logger.warning("control socket: refused uid %s", credentials[1])
+            peer.close()
+            return
+        if len(self._clients) >= _MAX_CLIENTS:
+            self._drop(min(self._clients, key=lambda client: client.heard_at))
+        client = _Client(peer)
+        self._clients.append(client)
+        self._reactor.register(peer.fileno(), partial(self._serve, client))
+
+    def _serve(self, client: _Client, events: int) -> None:
+        try:
+            if events & ~WRITE and not self._read(client):
+                self._drop(client)
+                return
+            if client in self._clients:  # a takeover's is its own
+                self._write(client)
+        except OSError:  # it is gone: nothing is lost but its answer
+            self._drop(client)
+
+    def _read(self, client: _Client) -> bool:
+        try:
+            chunk = client.socket.recv(_CHUNK)
+        except BlockingIOError:
+            return True
+        client.heard_at = monotonic()
+        client.incoming += chunk
+        return self._obey_next(client) and bool(chunk)
+
+    def _obey_next(self, client: _Client) -> bool:
+        """Its next line, if that is complete. A client that has more to say waits: each command takes the time of all, and all
+        else comes between. False where nothing more is heard of it."""
+        line, end, rest = client.incoming.lstrip().partition(b"\n")
+        if not end:
+            client.incoming = line
+            if len(line) <= _MAX_REQUEST:
+                return True
+            client.answer(_failure(f"a request may have {_MAX_REQUEST} bytes"))
+            self._write(client)
+            return False
+        client.incoming = rest
+        self._obey(client, bytes(line))
+        _check_unread(client)
+        if rest and client in self._clients:  # a takeover's is not: nothing more is a command
+            client.waits = True
+            self._reactor.call_later(_BETWEEN, partial(self._go_on, client))
+        return True
+
+    def _go_on(self, client: _Client) -> None:
+        if client not in self._clients:
+            return
+        client.waits = False
+        try:
+            if self._obey_next(client):
+                if client in self._clients:
+                    self._write(client)
+            else:
+                self._drop(client)
+        except OSError:  # it is gone: nothing is lost but its answer
+            self._drop(client)
+
+    def _write(self, client: _Client) -> None:
+        while client.outgoing:
+            try:
+                del client.outgoing[: client.socket.send(client.outgoing)]
+            except BlockingIOError:
+                break
+        _check_unread(client)
+        events = (0 if client.waits else READ) | (WRITE if client.outgoing else 0)
+        self._reactor.modify(client.socket.fileno(), events)
+
+    def _drop(self, client: _Client) -> None:
+        if client in self._clients:
+            self._clients.remove(client)
+            self._reactor.unregister(client.socket.fileno())
+            client.socket.close()
+
+    # -- commands --------------------------------------------------------------------------------------------------------
+
+    def _obey(self, client: _Client, line: bytes) -> None:
+        try:
+            request = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            client.answer(_failure(f"not JSON: {error}"))
+            return
+        command = request.get("command") if isinstance(request, dict) else None
+        act = self._commands.get(command) if isinstance(command, str) else None
+        if act is None:
+            client.answer(_failure(f"unknown command {command!r:.100}", sorted(self._commands)))
+            return
+        try:
+            act(client, request)
+        except UnknownEndpoint as error:
+            client.answer(_failure(str(error), sorted(self._supervisor.status()["endpoints"])))
+        except WsAdapterError as error:
+            client.answer(_failure(str(error)))
+
+    def _status(self, client: _Client, _request: dict[str, Any]) -> None:
+        client.answer({"ok": True, "status": self._supervisor.status()})
+
+    def _restart(self, client: _Client, request: dict[str, Any]) -> None:
+        name = str(request.get("endpoint", ""))
+        ended = self._supervisor.begin_restart(name)
+        logger.info("%s: restart, as asked through the control socket", name)
+        # Posted: the future ends in the midst of the endpoint's own bookkeeping.
+        ended.add_done_callback(lambda future: self._reactor.post(partial(self._restarted, client, name, future)))
+
+    def _restarted(self, client: _Client, name: str, future: Future[None]) -> None:
+        if client not in self._clients:
+            return
+        error = future.exception()
+        now = self._supervisor.status()["endpoints"].get(name)
+        if error is None:
+            epoch, pid = (now["epoch"], now["pid"]) if now is not None else (None, None)
+            client.answer({"ok": True, "endpoint": name, "epoch": epoch, "pid": pid})
+        else:
+            client.answer(_failure(str(error)))
+        self._serve(client, WRITE)
+
+    def _stop(self, client: _Client, _request: dict[str, Any]) -> None:
+        logger.info("stopping, as asked through the control socket")
+        client.answer({"ok": True})
+        if self._supervisor.state == "running":
+            self._supervisor.ask_to_stop()
+
+
+    def _takeover(self, client: _Client, request: dict[str, Any]) -> None:
+        """From here on the connection is the takeover's; where it is refused, it stays ours."""
+        self._supervisor.begin_giving(client.socket, request)
+        self._clients.remove(client)
+        self._reactor.unregister(client.socket.fileno())
+
+
+class _Client:
+    """One connection, with what it has not finished to say and not taken."""
+
+    def __init__(self, peer: socket.socket) -> None:
+        self.socket = peer
+        self.incoming = bytearray()
+        self.outgoing = bytearray()
+        self.waits = False
+        """It has said more than it was its turn for; nothing is read meanwhile."""
+        self.heard_at = monotonic()
+
+    def answer(self, said: dict[str, Any]) -> None:
+        self.outgoing += orjson.dumps(said) + b"\n"
+
+
+def _check_unread(client: _Client) -> None:
+    if len(client.outgoing) > _MAX_UNREAD:
+        raise BrokenPipeError("it does not read its answers")
+
+
+def _failure(error: str, known: list[str] | None = None) -> dict[str, Any]:
+    return {"ok": False, "error": error, **({"known": known} if known is not None else {})}
+
+
+# -- the other end -------------------------------------------------------------------------------------------------------
+
+
+def ask(name: str, request: dict[str, Any], *, runtime_dir: str = "", timeout: float = 10.0) -> dict[str, Any]:
+    """Send a request to the running supervisor of that name; its answer.
+
+    Raises `NotRunning`, `NoAnswer` after `timeout` seconds, `Refused`.
+    """
+    with _connected(name, runtime_dir) as supervisor:
+        return _converse(name, supervisor, request, monotonic() + timeout)
+
+
+def ask_to_stop(name: str, *, runtime_dir: str = "", timeout: float = 60.0) -> None:
+    """Have the running supervisor of that name stop; returns when it has, and the name is free. Raises as `ask`."""
+    deadline = monotonic() + timeout
+    with _connected(name, runtime_dir) as supervisor:
+        _converse(name, supervisor, {"command": "stop"}, deadline)
+        while _receive(name, supervisor, deadline):
+            continue
+
+
+def _connected(name: str, runtime_dir: str) -> socket.socket:
+    try:
+        supervisor = connect(name, runtime_dir)
+    except TimeoutError as error:
+        raise NoAnswer(str(error)) from None
+    if supervisor is None:
+        raise NotRunning(f"no supervisor named {name!r} is running here")
+    return supervisor
+
+
+def _converse(name: str, supervisor: socket.socket, request: dict[str, Any], deadline: float) -> dict[str, Any]:
+    try:
+        supervisor.sendall(orjson.dumps(request) + b"\n")
+    except OSError as error:
+        raise NoAnswer(f"the supervisor {name!r} closed the connection: {error}") from error
+    received = bytearray()
+    while not received.endswith(b"\n"):
+        chunk = _receive(name, supervisor, deadline)
+        if not chunk:
+            raise NoAnswer(f"the supervisor {name!r} closed the connection without an answer")
+        received += chunk
+    answer: dict[str, Any] = orjson.loads(received)
+    if not answer["ok"]:
+        raise Refused(answer["error"], answer.get("known", []))
+    return answer
+
+
+def _receive(name: str, supervisor: socket.socket, deadline: float) -> bytes:
+    supervisor.settimeout(max(0.001, deadline - monotonic()))
+    try:
+        return supervisor.recv(_CHUNK)
+    except TimeoutError:
+        raise NoAnswer(f"the supervisor {name!r} did not answer in time; what was asked may still happen") from None
+    except ConnectionResetError:
+        return b""

@@ -1,0 +1,453 @@
+"""Several live connections of one endpoint become one stream: the first to show a message wins, copies are left out.
+
+A message is known by its identity, within its stream. A connection keeps the order of each stream and leaves nothing out, so
+what one of two connections shows first comes behind all that both have shown: the order is kept. That holds only once both are
+known to be at the same stretch of the stream. A connection that has just come up is not: it may be ahead of what another one,
+a little slower, is still to show. So it waits, stream by stream:
+
+    joining ── it shows what was delivered, or another one shows what it holds ──> aligned
+       └────── nothing of the kind for as long as a connection can be behind ───────^  (settled: all of its streams are)
+
+What waits is delivered in its order once it is aligned, from where it met the others on. Of messages without an identity, and
+of snapshots, which are different on each connection though they say the same, only the lead's are taken. A snapshot of the
+lead begins its stream anew: the lead shows again what belongs behind it, and the others wait until they are aligned with that.
+
+Pure; the clock is passed in. What is remembered is bounded: so far may one connection be behind another.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, Self, TypeVar
+
+from wsadapter.contract.ipc.record import NO_IDENTITY, SNAPSHOT, Record
+
+R = TypeVar("R")
+
+REMEMBERED: Final = 100_000
+"""Identities, over all streams: so far may one connection be behind another."""
+_NEVER: Final = float("-inf")
+
+Batch = tuple[Record, "list[str | None] | None"]
+"""A record, and the stream of each of its messages."""
+
+
+@dataclass(slots=True)
+class Part(Generic[R]):
+    """Messages that are to be delivered now: these places of what a member showed."""
+
+    member: int
+    shown: R
+    places: list[int]
+
+
+def selected(part: Part[Batch]) -> Batch:
+    """The messages of a part."""
+    received, streams = part.shown
+    if len(part.places) == received.count:
+        return part.shown
+    return received.only(part.places), None if streams is None else [streams[place] for place in part.places]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown(Generic[R]):
+    """One message."""
+
+    shown: R
+    place: int
+    identity: int
+    at: float
+
+
+class _Queue(list[_Shown[R]]):
+    """What waits of one member in one stream."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.identities: set[int] = set()
+
+    def put(self, entry: _Shown[R]) -> None:
+        self.append(entry)
+        self.identities.add(entry.identity)
+
+
+@dataclass(slots=True)
+class _Window(Generic[R]):
+    """One stream."""
+
+    stream: str | None
+    delivered: Counter[int] = field(default_factory=Counter)
+    """How often each identity was delivered, since the snapshot."""
+    log: deque[tuple[int, float]] = field(default_factory=deque)
+    """The same in their order, with the time."""
+    before: Counter[int] = field(default_factory=Counter)
+    """What was delivered before the last snapshot."""
+    shown: dict[int, Counter[int]] = field(default_factory=dict)
+    """Per aligned member how often it showed each."""
+    held: dict[int, _Queue[R]] = field(default_factory=dict)
+    """Per member that is not aligned."""
+    last_shown: dict[int, float] = field(default_factory=dict)
+    silent_since: dict[int, float] = field(default_factory=dict)
+    """Per member that showed nothing of what others have: the first that it lacks."""
+    snapshots: set[int | None] = field(default_factory=set)
+    """Members that showed one; None: one was delivered."""
+    outlived: bool = False
+    """All of `log` is one message that would have been forgotten if another one had followed."""
+
+    def to_plain(self) -> dict[str, Any]:
+        """Without what is held. What each member has shown is told by how it differs from what was delivered."""
+        return {
+            "stream": self.stream,
+            "log": list(self.log),
+            "before": _pairs(self.before),
+            "shown": [(member, _difference(shown, self.delivered)) for member, shown in self.shown.items()],
+            "last_shown": _pairs(self.last_shown),
+            "silent_since": _pairs(self.silent_since),
+            "snapshots": list(self.snapshots),
+            "outlived": self.outlived,
+        }
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Self:
+        """The reverse of `to_plain`."""
+        window = cls(plain["stream"])
+        window.log = deque((identity, at) for identity, at in plain["log"])
+        window.delivered = Counter(identity for identity, _ in window.log)
+        window.before = Counter(dict(plain["before"]))
+        for member, differences in plain["shown"]:
+            shown = Counter(window.delivered)
+            shown.update(dict(differences))
+            window.shown[member] = Counter({identity: count for identity, count in shown.items() if count})
+        window.last_shown = dict(plain["last_shown"])
+        window.silent_since = dict(plain["silent_since"])
+        window.snapshots = set(plain["snapshots"])
+        window.outlived = plain["outlived"]
+        return window
+
+    def align(self, member: int, now: float, *, met: int | None = None, joined: float = _NEVER) -> _Queue[R]:
+        """From here on the member's copies are known. It is at the last delivery of `met`; without, it has shown nothing of
+        what was delivered since it `joined`. What it held."""
+        shown = Counter(self.delivered)
+        for identity, at in reversed(self.log):
+            if identity == met or at < joined:
+                break
+            shown[identity] -= 1
+        self.shown[member] = shown
+        self.last_shown[member] = now
+        return self.held.pop(member, _Queue())
+
+    def begin_anew(self, lead: int) -> None:
+        """The lead showed a snapshot."""
+        self.forget_outlived()
+        self.before = self.delivered + self.before
+        self.delivered, self.log = Counter(), deque()
+        self.shown, self.held = {lead: Counter()}, {}
+        self.snapshots = {None}
+
+    def forget_outlived(self) -> None:
+        """Another message follows, or a snapshot."""
+        if self.outlived:
+            self.outlived = False
+            self.forget(self.log[0][0])
+
+    def forget(self, identity: int) -> None:
+        """One delivery of it, the oldest of all that are remembered."""
+        if self.log and self.log[0][0] == identity and self.delivered[identity] > 0:
+            self.log.popleft()
+            for counts in (self.delivered, *self.shown.values()):
+                counts[identity] -= 1
+                if counts[identity] <= 0:
+                    del counts[identity]
+        elif identity in self.before:
+            self.before[identity] -= 1
+            if self.before[identity] <= 0:
+                del self.before[identity]
+
+
+class FirstArrival(Generic[R]):
+    """The merge of one endpoint's live connections. `R` is whatever the messages come in. Not thread-safe."""
+
+    def __init__(self, *, span: float, repeats: bool = False, remembered: int = REMEMBERED) -> None:
+        """What was delivered `span` seconds ago, or `remembered` identities ago, is forgotten, but for the last message of each
+        stream: a peer may repeat it to a member that joins, however long ago it was. `repeats`: that too, for it may come again
+        by itself."""
+        self._span = span
+        self._repeats = repeats
+        self._remembered = remembered
+        self._windows: dict[str | None, _Window[R]] = {}
+        self._order: deque[tuple[float, _Window[R], int]] = deque()
+        self._unjudged: deque[tuple[float, _Window[R], int]] = deque()
+        self._members: dict[int, float] = {}
+        """With the time they joined."""
+        self._settled: set[int] = set()
+        self._holding: Counter[int] = Counter()
+        self._led: dict[str | None, int] = {}
+        """Streams that another member than the lead leads."""
+        self.lead: int | None = None
+        """The member whose snapshots and messages without identity are delivered."""
+        self.unidentified = 0
+        """Messages without an identity that were delivered since the lead took over."""
+        self.missed: Counter[int] = Counter()
+        """Per member the messages that the others showed and it did not."""
+
+    # -- on its way to another supervisor --------------------------------------------------------------------------------
+
+    def to_plain(self) -> dict[str, Any]:
+        """All that another merge needs to go on where this one is, see `from_plain`. Nothing may be held."""
+        places = {id(window): at for at, window in enumerate(self._windows.values())}
+        return {
+            "members": _pairs(self._members),
+            "settled": sorted(self._settled),
+            "lead": self.lead,
+            "unidentified": self.unidentified,
+            "missed": _pairs(self.missed),
+            "windows": [window.to_plain() for window in self._windows.values()],
+            "order": [(at, places[id(window)], identity) for at, window, identity in self._order],
+        }
+
+    @classmethod
+    def from_plain(
+        cls, plain: dict[str, Any], *, span: float, repeats: bool = False, remembered: int = REMEMBERED
+    ) -> Self:
+        """The reverse of `to_plain`. What waited to be judged is not: nobody was listened to meanwhile."""
+        merge = cls(span=span, repeats=repeats, remembered=remembered)
+        merge._members = dict(plain["members"])
+        merge._settled = set(plain["settled"])
+        merge.lead, merge.unidentified = plain["lead"], plain["unidentified"]
+        merge.missed = Counter(dict(plain["missed"]))
+        windows: list[_Window[R]] = [_Window.from_plain(each) for each in plain["windows"]]
+        merge._windows = {window.stream: window for window in windows}
+        merge._order = deque((at, windows[place], identity) for at, place, identity in plain["order"])
+        return merge
+
+    # -- who is there ----------------------------------------------------------------------------------------------------
+
+    @property
+    def holding(self) -> int:
+        """How many messages wait, of all members."""
+        return self._holding.total()
+
+    @property
+    def members(self) -> frozenset[int]:
+        """Who has a connection."""
+        return frozenset(self._members)
+
+    def join(self, member: int, now: float) -> bool:
+        """Its connection is open; whether it takes up, without a loss, what others deliver. The first begins a new stream."""
+        self._members[member] = now
+        if len(self._members) > 1:
+            return True
+        self._windows.clear()
+        self._led.clear()
+        self._order.clear()
+        self._unjudged.clear()
+        self._settled = {member}
+        self.lead, self.unidentified = member, 0
+        return False
+
+    def is_settled(self, member: int) -> bool:
+        """Whether it is aligned in all streams."""
+        return member in self._settled
+
+    def holds(self, member: int) -> int:
+        """How many of its messages wait."""
+        return self._holding[member]
+
+    def settle(self, member: int, now: float) -> list[Part[R]]:
+        """It is taken to be aligned from here on; what waited of it, without what was delivered."""
+        if member not in self._members:
+            return []
+        self._settled.add(member)
+        return self.align(member, self._windows, now)
+
+    def align(self, member: int, streams: Iterable[str | None], now: float) -> list[Part[R]]:
+        """The same in these streams only."""
+        parts: list[Part[R]] = []
+        for window in [self._window(stream) for stream in streams]:
+            if member not in window.shown:
+                self._flush(parts, member, window.align(member, now, joined=self._members[member]), window)
+        return parts
+
+    def begin_anew(self, stream: str | None, member: int) -> None:
+        """All that this member shows of a stream from here on is delivered, whatever was delivered before."""
+        self._windows[stream] = _Window(stream, shown={member: Counter()})
+        self._led[stream] = member
+
+    def delivered(self, stream: str | None) -> list[int]:
+        """The identities of what was delivered of a stream, in order, as far as they are remembered."""
+        window = self._windows.get(stream)
+        return [] if window is None else [identity for identity, _ in window.log]
+
+    def overdue(self, before: float, now: float) -> list[Part[R]]:
+        """What has waited since `before` waits no longer: nobody else has shown it."""
+        parts: list[Part[R]] = []
+        for window in self._windows.values():
+            for member in [member for member, held in window.held.items() if held[0].at <= before]:
+                self._flush(parts, member, window.align(member, now, joined=self._members[member]), window)
+        return parts
+
+    def leave(self, member: int) -> bool:
+        """Its connection is gone. Whether anything may be missing by that: nobody is left who was aligned, or only it had shown
+        what can't be recognised."""
+        if member not in self._members:
+            return False
+        del self._members[member]
+        self._settled.discard(member)
+        self._holding.pop(member, None)
+        for window in self._windows.values():
+            for known in (window.shown, window.held, window.last_shown, window.silent_since):
+                known.pop(member, None)
+        if not self._members:
+            self.lead = None
+            return False  # the next to join begins anew
+        unsure = not self._settled or any(not window.shown for window in self._windows.values())
+        if member == self.lead:
+            self.lead = min(self._settled or self._members)
+            lacking = any(None not in window.snapshots and window.snapshots for window in self._windows.values())
+            unsure = unsure or self.unidentified > 0 or lacking
+            self.unidentified = 0
+        return unsure
+
+    def let_go(self, member: int) -> None:
+        """What waits of it is not wanted: another member shows it."""
+        for window in self._windows.values():
+            self._holding[member] -= len(window.held.pop(member, ()))
+
+    @property
+    def begun_by_snapshot(self) -> list[str | None]:
+        """The streams of which a member showed a snapshot."""
+        return [window.stream for window in self._windows.values() if window.snapshots]
+
+    # -- what they show --------------------------------------------------------------------------------------------------
+
+    def take(
+        self,
+        member: int,
+        shown: R,
+        identities: Sequence[int],
+        streams: Sequence[str | None] | None,
+        now: float,
+        *,
+        unidentified: bool = False,
+    ) -> list[Part[R]]:
+        """What is to be delivered now that a member showed these messages. `unidentified`: those without an identity too,
+        though it is not the lead."""
+        self._forget(now)
+        parts: list[Part[R]] = []
+        for place, identity in enumerate(identities):
+            stream = None if streams is None else streams[place]
+            leads = member == self._led.get(stream, self.lead)
+            if identity == NO_IDENTITY:
+                if leads or unidentified:
+                    self.unidentified += 1
+                    _add(parts, member, shown, place)
+                continue
+            window = self._window(stream)
+            window.last_shown[member] = now
+            if identity == SNAPSHOT:
+                if leads:
+                    window.begin_anew(member)
+                    _add(parts, member, shown, place)
+                else:
+                    window.snapshots.add(member)
+            elif member in window.shown:
+                self._shown(parts, member, _Shown(shown, place, identity, now), window)
+            else:
+                self._waits(member, _Shown(shown, place, identity, now), window)
+        return parts
+
+    def lagging(self, now: float, after: float) -> dict[int, tuple[str | None, float]]:
+        """Members that have shown nothing of a stream for `after` seconds in which others did, with the stream and the seconds.
+
+        What was delivered is judged once, `after` seconds later.
+        """
+        found: dict[int, tuple[str | None, float]] = {}
+        unjudged = self._unjudged
+        while unjudged and unjudged[0][0] <= now - after:
+            at, window, identity = unjudged.popleft()
+            for member, shown in window.shown.items():
+                if window.last_shown.get(member, _NEVER) >= at:
+                    window.silent_since.pop(member, None)
+                    self.missed[member] += bool(window.delivered[identity]) and not shown[identity]
+                elif at - window.silent_since.setdefault(member, at) >= after:
+                    found[member] = (window.stream, now - window.silent_since[member])
+        return found
+
+    def excuse(self) -> None:
+        """They were not listened to: none of them lags."""
+        self._unjudged.clear()
+
+    # -- inside ----------------------------------------------------------------------------------------------------------
+
+    def _window(self, stream: str | None) -> _Window[R]:
+        window = self._windows.get(stream)
+        if window is None:
+            window = self._windows[stream] = _Window(stream, shown={member: Counter() for member in self._settled})
+        return window
+
+    def _shown(self, parts: list[Part[R]], member: int, entry: _Shown[R], window: _Window[R]) -> None:
+        """By a member that is aligned in this stream: new if it has shown it more often than it was delivered."""
+        identity, counts = entry.identity, window.shown[member]
+        counts[identity] += 1
+        if counts[identity] <= window.delivered[identity]:
+            return
+        window.forget_outlived()
+        window.delivered[identity] += 1
+        window.log.append((identity, entry.at))
+        self._order.append((entry.at, window, identity))
+        if len(self._members) > 1:
+            self._unjudged.append((entry.at, window, identity))
+        _add(parts, member, entry.shown, entry.place)
+        if window.held:
+            self._met(parts, identity, entry.at, window)
+
+    def _met(self, parts: list[Part[R]], identity: int, now: float, window: _Window[R]) -> None:
+        """What was delivered just now may be what others hold."""
+        for other in list(window.held):
+            held = window.held.get(other)  # one that was met may bring others along
+            if held is not None and identity in held.identities:
+                self._flush(parts, other, window.align(other, now, met=identity), window, met=identity)
+
+    def _waits(self, member: int, entry: _Shown[R], window: _Window[R]) -> None:
+        """Shown by a member that is not aligned in this stream yet."""
+        if window.delivered[entry.identity]:
+            self._holding[member] -= len(window.align(member, entry.at, met=entry.identity))
+        elif entry.identity not in window.before:
+            window.held.setdefault(member, _Queue()).put(entry)
+            self._holding[member] += 1
+
+    def _flush(
+        self, parts: list[Part[R]], member: int, held: _Queue[R], window: _Window[R], *, met: int | None = None
+    ) -> None:
+        """`met`: what was delivered. What it held before that is older than the stream, or comes of the others."""
+        self._holding[member] -= len(held)
+        places = [place for place, entry in enumerate(held) if entry.identity == met]
+        for entry in held[places[0] + 1 :] if places else held:
+            self._shown(parts, member, entry, window)
+
+    def _forget(self, now: float) -> None:
+        order = self._order
+        while order and (len(order) > self._remembered or order[0][0] < now - self._span):
+            at, window, identity = order.popleft()
+            if not self._repeats and len(window.log) == 1 and window.log[0] == (identity, at):
+                window.outlived = True
+            else:
+                window.forget(identity)
+
+
+def _pairs(table: Mapping[int, Any]) -> list[tuple[int, Any]]:
+    """A table that JSON can carry though its keys are numbers."""
+    return list(table.items())
+
+
+def _difference(shown: Counter[int], delivered: Counter[int]) -> list[tuple[int, int]]:
+    return [(i, shown[i] - delivered[i]) for i in shown.keys() | delivered.keys() if shown[i] != delivered[i]]
+
+
+def _add(parts: list[Part[R]], member: int, shown: R, place: int) -> None:
+    if parts and parts[-1].member == member and parts[-1].shown is shown:
+        parts[-1].places.append(place)
+    else:
+        parts.append(Part(member, shown, [place]))

@@ -1,0 +1,92 @@
+"""A request's payload and the id in it: found where it stands, put in where it is not. Pure.
+
+What is given as text stays as it is, digit for digit, for it may be signed; an id that has to be put in goes in front of the
+first field, and only below the top level is the text written anew.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import orjson
+
+from wsadapter.arguments import Data, as_json_text
+from wsadapter.contract.errors import UsageError
+from wsadapter.contract.ipc.commands import id_text
+
+Payload = Data | Mapping[str, Any]
+"""A JSON object, or its text."""
+
+_BEGINNING: Final = re.compile(rb"\s*\{\s*(\}?)")
+
+
+def with_id(payload: Payload, path: str, fresh: Callable[[], int | str]) -> tuple[str, bytes]:
+    """The id as text, and the text to send. `path` is that of the id, dotted; `fresh` makes one where there is none, or null.
+
+    The payload itself is left alone. Raises `WrongType` where it is neither a table nor text, `UsageError` where it is no JSON
+    object or its id can't be one.
+    """
+    payload = as_json_text("request", payload)
+    if isinstance(payload, Mapping):
+        value, text = payload, b""
+    else:
+        value, text = _parsed(payload), payload
+    steps = path.split(".")
+    found = _found(value, steps)
+    if found is not None:
+        known = id_text(found)
+        if known is None:
+            raise UsageError(f"a request's id is a string or a whole number, not {found!r:.100} (at {path!r})")
+        return known, text or _dumped(value)
+    made = fresh()
+    if text and len(steps) == 1 and path not in value:
+        return str(made), _in_front(text, path, made)
+    if text:
+        value = json.loads(text)  # not by orjson: integers of any size stay what they are
+        return str(made), json.dumps(_put(value, steps, made), separators=(",", ":"), ensure_ascii=False).encode()
+    return str(made), _dumped(_put(value, steps, made))
+
+
+def _parsed(text: bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise UsageError(f"a request is a JSON object: {error}") from None
+    if not isinstance(value, dict):
+        raise UsageError(f"a request is a JSON object, not {value!r:.100}")
+    return value
+
+
+def _found(value: Mapping[str, Any], steps: list[str]) -> Any:
+    """What stands there; None for nothing."""
+    found: Any = value
+    for step in steps:
+        if not isinstance(found, Mapping):
+            raise UsageError(f"a request's id is looked for at {'.'.join(steps)!r}, but {found!r:.100} has no fields")
+        found = found.get(step)
+        if found is None:
+            return None
+    return found
+
+
+def _put(value: Mapping[str, Any], steps: list[str], made: int | str) -> dict[str, Any]:
+    """A copy with the id in it; what lies beside the path is shared."""
+    step, *rest = steps
+    return {**value, step: _put(value.get(step) or {}, rest, made) if rest else made}
+
+
+def _in_front(text: bytes, key: str, made: int | str) -> bytes:
+    beginning = _BEGINNING.match(text)
+    assert beginning is not None  # it was parsed as an object
+    rest = text[beginning.start(1) :]
+    return b"".join((b"{", orjson.dumps(key), b":", orjson.dumps(made), b"" if beginning[1] else b",", rest))
+
+
+def _dumped(value: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(value if isinstance(value, dict) else dict(value))
+    except TypeError as error:
+        raise UsageError(f"a request's payload can't be written as JSON: {error}; give it as text") from None

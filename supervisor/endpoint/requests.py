@@ -1,0 +1,338 @@
+"""What an owner was handed to send, and what became of it: plain sends, and requests that wait for an answer.
+
+    HANDED ──its first byte is about to leave──> BEGUN ──the kernel has all of it──> TAKEN ──> answer, rejection
+       │                                           │                                   │
+       └── provably not on the wire: NotSent       └──── connection lost, timed out ───┴──> OutcomeUnknown
+
+Each ends exactly once, whatever happens to its owner. An owner says BEGUN before the first byte leaves it, so what a dead one
+did not say that of was never on the wire. Where the connection outlives the owner (handoff/held_connection.py), what is on the
+wire waits on, and the next owner is told which answers to look for. Nothing is ever sent again.
+
+Who gives up waiting leaves the id behind: it can't be used again on that connection, and its answer comes as `LateAnswer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from enum import IntEnum
+from itertools import count
+from time import monotonic, time_ns
+from typing import Any, Final, Protocol
+
+from wsadapter.contract import items
+from wsadapter.contract.endpoint import Request as Rules
+from wsadapter.contract.errors import (
+    DuplicateRequest,
+    NotConnected,
+    NotSent,
+    OutcomeUnknown,
+    RequestRejected,
+    SendFailed,
+    UsageError,
+)
+from wsadapter.contract.ipc import commands
+from wsadapter.contract.ipc.commands import RequestCommand
+from wsadapter.contract.ipc.record import ANSWER, Record
+from wsadapter.endpoint.request_id import Payload, with_id
+from wsadapter.handoff.held_connection import Resumption
+from wsadapter.loop.reactor import Reactor, Timer
+
+_FIRST_ID: Final = 1_000_000_000
+"""Of our own ids, above those that subscriptions use on the same connection; a 32-bit integer holds a billion of them."""
+_VERDICT: Final = 0.5
+"""Seconds that an owner has to say whether it could still withdraw what is not known to be begun."""
+_MOST_WAITING: Final = 100_000
+"""Requests of one endpoint that may wait at the same time."""
+_MOST_LATE: Final = 10_000
+"""Ids that are remembered of requests which nobody waits for any more."""
+
+
+class Pending(Future[items.Answer]):
+    """The answer to come. Its result is the `Answer`; it raises `RequestRejected`, `NotSent` or `OutcomeUnknown`."""
+
+    def __init__(self, reactor: Reactor, endpoint: str) -> None:
+        """It is nothing to wait for before it is passed to `Requests.request`."""
+        super().__init__()
+        self.endpoint = endpoint
+        self.id = ""
+        """Of the request, as text."""
+        self._reactor = reactor
+        self._entry: _Entry | None = None
+        self._book: Requests | None = None
+        self.set_running_or_notify_cancel()  # it can't be cancelled: an answer that came to a cancelled one would raise
+
+    def give_up(self) -> None:
+        """Wait no more. What was not begun is not sent; an answer that comes all the same is a `LateAnswer`. The future ends
+        as `NotSent` or `OutcomeUnknown` soon. May be called from any thread, and at any time."""
+        if not self.done():
+            self._reactor.post(self._let_go)
+
+    def __repr__(self) -> str:
+        return f"<Pending request {self.id!r} to {self.endpoint!r}: {'done' if self.done() else 'no answer yet'}>"
+
+    def _let_go(self) -> None:
+        if self._book is not None and self._entry is not None and not self.done():
+            self._book.time_out(self._entry, "nobody waits for its answer any more")
+
+
+class Stage(IntEnum):
+    """How far it is on its way."""
+
+    HANDED = 0
+    """The owner has it."""
+    BEGUN = 1
+    """Bytes of it may be on the wire."""
+    TAKEN = 2
+    """The kernel has all of it."""
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """One send or request that has not ended."""
+
+    ref: int
+    future: Future[Any]
+    id: str = ""
+    """Of a request; a send has none."""
+    stage: Stage = Stage.HANDED
+    timer: Timer | None = None
+    given_up: str = ""
+    """Why nobody waits any more, while the owner may still withdraw it."""
+    since: float = field(default_factory=monotonic)
+
+
+class Office(Protocol):
+    """What the requests need of their endpoint."""
+
+    @property
+    def name(self) -> str: ...
+    epoch: int
+
+    def post(self, kind: int, body: bytes) -> int:
+        """Hand the owner something to send; the ref. Raises `NotConnected` where the connection is not up."""
+        ...
+
+    def tell_if_up(self, kind: int, ref: int, body: dict[str, Any]) -> None:
+        """Tell the owner something, where there is one that listens."""
+        ...
+
+
+class Requests:
+    """The sends and requests of one endpoint. All methods under the reactor's lock."""
+
+    def __init__(self, office: Office, reactor: Reactor, put: Callable[[items.Event], None]) -> None:
+        """`put` lets an event stand in the endpoint's stream."""
+        self._office = office
+        self._reactor = reactor
+        self._put = put
+        self._entries: dict[int, _Entry] = {}
+        self._waiting: dict[str, _Entry] = {}
+        self._late: dict[str, None] = {}
+        """Oldest first."""
+        self._announced: tuple[str, bool] | None = None
+        """The answer that is the next message of the stream `record.ANSWER`: its id, and whether it is a rejection."""
+        self._fresh = count(_FIRST_ID)
+        self._on_idle: Callable[[], None] | None = None
+        """Waits for the last answer."""
+
+    # -- what the user wants ---------------------------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for their answers."""
+        return len(self._waiting)
+
+    def when_idle(self, patience: float, call: Callable[[], None]) -> None:
+        """Call it when no request waits for its answer, at the latest in `patience` seconds."""
+        if not self._waiting:
+            call()
+            return
+        self._on_idle = call
+        self._reactor.call_later(patience, self._be_idle)
+
+    def _be_idle(self) -> None:
+        call, self._on_idle = self._on_idle, None
+        if call is not None:
+            call()
+
+    def send(self, data: bytes, *, binary: bool) -> Future[None]:
+        """Done when the owner has handed all bytes to the kernel. Raises `NotConnected`."""
+        ref = self._office.post(commands.SEND_BINARY if binary else commands.SEND_TEXT, data)
+        future: Future[None] = Future()
+        future.set_running_or_notify_cancel()
+        self._entries[ref] = _Entry(ref, future)
+        return future
+
+    def request(self, pending: Pending, payload: Payload, rules: Rules, timeout: float | None) -> None:
+        """`pending` is done when it is answered. Raises `NotSent`, `DuplicateRequest`, `UsageError`."""
+        name, timeout = self._office.name, rules.timeout if timeout is None else timeout
+        if not timeout > 0:
+            raise UsageError(f"{name}: a request's timeout is more than 0 seconds, not {timeout!r}")
+        known, text = with_id(payload, rules.id, lambda: self._make_id(rules))
+        if known in self._waiting or known in self._late:
+            raise DuplicateRequest(name, known)
+        if len(self._waiting) >= _MOST_WAITING:
+            raise NotSent(f"{name}: {len(self._waiting)} requests wait for their answers already; nothing was sent")
+        try:
+            ref = self._office.post(commands.REQUEST, RequestCommand(monotonic() + timeout, known, text).encode())
+        except NotConnected as error:
+            raise NotSent(str(error)) from None
+        entry = _Entry(ref, pending, known)
+        pending.id, pending._entry, pending._book = known, entry, self
+        self._entries[ref] = self._waiting[known] = entry
+        why = f"no answer within {round(timeout, 2):g} s"
+        entry.timer = self._reactor.call_later(timeout, lambda: self.time_out(entry, why))
+
+    def _make_id(self, rules: Rules) -> int | str:
+        number = next(self._fresh)
+        while str(number) in self._waiting or str(number) in self._late:  # a user's own
+            number = next(self._fresh)
+        return number if rules.id_type == "int" else str(number)
+
+    def time_out(self, entry: _Entry, why: str) -> None:
+        """Nobody waits for its answer any more. Where it may not be begun yet, the owner is asked to withdraw it first."""
+        if entry.ref not in self._entries or entry.given_up:
+            return
+        if entry.stage is not Stage.HANDED:
+            self._give_up(entry, why)
+            return
+        entry.given_up = why
+        self._office.tell_if_up(commands.WITHDRAW, entry.ref, {})
+        if entry.timer is not None:
+            entry.timer.cancel()
+        entry.timer = self._reactor.call_later(_VERDICT, lambda: self._give_up(entry, why))
+
+    def _give_up(self, entry: _Entry, why: str) -> None:
+        self._end(entry, OutcomeUnknown(self._office.name, entry.id, why, timed_out=True))
+        self._late[entry.id] = None
+        if len(self._late) > _MOST_LATE:
+            oldest = next(iter(self._late))
+            del self._late[oldest]
+            self._office.tell_if_up(commands.FORGET, 0, {"ids": [oldest]})
+
+    # -- what the owner says ---------------------------------------------------------------------------------------------
+
+    def begun(self, ref: int) -> None:
+        """Its first byte is about to leave."""
+        entry = self._entries.get(ref)
+        if entry is not None and entry.stage is Stage.HANDED:
+            entry.stage = Stage.BEGUN
+            if entry.given_up:
+                self._give_up(entry, entry.given_up)
+
+    def taken(self, ref: int) -> None:
+        """The kernel has all of it."""
+        entry = self._entries.get(ref)
+        if entry is None:
+            return
+        entry.stage = Stage.TAKEN
+        if not entry.id:
+            self._end(entry, None)
+        elif entry.given_up:
+            self._give_up(entry, entry.given_up)
+
+    def refused(self, ref: int, fate: object, text: str) -> None:
+        """The owner could not send it."""
+        entry = self._entries.get(ref)
+        if entry is None:
+            return
+        if fate == "not_sent":
+            if entry.id:  # before anybody can use the id again
+                self._office.tell_if_up(commands.FORGET, 0, {"ids": [entry.id]})
+            self._not_sent(entry, entry.given_up or text)
+        else:
+            self._unknown(entry, text)
+
+    def announce(self, id: str, *, rejected: bool) -> None:  # noqa: A002 - what it is called everywhere
+        """The next message of the stream `record.ANSWER` is the answer to this request. Raises `ValueError` where another one
+        is announced that has not come."""
+        if self._announced is not None:
+            raise ValueError("an answer that was announced did not come")
+        self._announced = (id, rejected)
+
+    def take_answers(self, received: Record) -> Record | None:
+        """End the requests whose answers are in a record; what is left of it, None where nothing is.
+
+        Raises `ValueError` where an answer was not announced.
+        """
+        assert received.streams is not None
+        rest: list[int] = []
+        for place, stream in enumerate(received.streams):
+            if stream != ANSWER:
+                rest.append(place)
+            elif self._announced is not None:
+                announced, self._announced = self._announced, None
+                self._answered(*announced, received.payloads[place], received.received_at)
+            else:
+                raise ValueError("an answer that was not announced")
+        return received.only(rest) if rest else None
+
+    def _answered(self, known: str, rejected: bool, data: bytes, received_at: int) -> None:
+        name, epoch = self._office.name, self._office.epoch
+        entry = self._waiting.get(known)
+        if entry is None:
+            self._late.pop(known, None)
+            self._put(items.LateAnswer(name, epoch, time_ns(), known, data))
+        elif rejected:
+            self._end(entry, RequestRejected(name, known, data))
+        else:
+            self._end(entry, None, items.Answer(name, known, data, epoch, received_at, monotonic() - entry.since))
+
+    # -- the end of an owner, and of a connection ------------------------------------------------------------------------
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Of all whose answers may still come on this connection."""
+        return (*self._waiting, *self._late)
+
+    def owner_gone(self, resumption: Resumption | None, *, heard: bool) -> None:
+        """Its owner is dead. Where the connection goes on, what is on the wire goes on too, and so does what the next owner
+        completes. `heard`: all that the owner said was heard."""
+        self._announced = None  # an answer whose bytes did not come behind it is found again by the next owner
+        if resumption is None:
+            self.connection_lost(heard=heard)
+            return
+        for entry in list(self._entries.values()):
+            if entry.ref == resumption.sent:
+                self.taken(entry.ref)
+            elif entry.ref == resumption.resume.ref:
+                self.begun(entry.ref)
+            elif entry.stage is not Stage.TAKEN:
+                self._not_sent(entry, "its owner died before it was sent")
+
+    def connection_lost(self, *, heard: bool) -> None:
+        """No answer comes any more. `heard`: all that the owner said was heard, so that what it did not begin is known."""
+        for entry in list(self._entries.values()):
+            if heard and entry.stage is Stage.HANDED:
+                self._not_sent(entry, "the connection went before it was sent")
+            else:
+                self._unknown(entry, "the connection went")
+        self._late.clear()
+
+    # -- ends ------------------------------------------------------------------------------------------------------------
+
+    def _not_sent(self, entry: _Entry, why: str) -> None:
+        kind = NotSent if entry.id else NotConnected
+        self._end(entry, kind(f"{self._office.name}: {why}; nothing was sent, and it may be sent again"))
+
+    def _unknown(self, entry: _Entry, why: str) -> None:
+        name = self._office.name
+        if entry.id:
+            self._end(entry, OutcomeUnknown(name, entry.id, why))
+        else:
+            self._end(entry, SendFailed(f"{name}: {why} before the send was confirmed; its fate is unknown"))
+
+    def _end(self, entry: _Entry, error: Exception | None, result: object = None) -> None:
+        del self._entries[entry.ref]
+        if entry.id:
+            del self._waiting[entry.id]
+            if not self._waiting and self._on_idle is not None:
+                self._reactor.call_later(0.0, self._be_idle)  # who ends the last one is in the middle of something
+        if entry.timer is not None:
+            entry.timer.cancel()
+        if error is not None:
+            entry.future.set_exception(error)
+        else:
+            entry.future.set_result(result)

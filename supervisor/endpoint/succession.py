@@ -1,0 +1,249 @@
+"""Make before break: the next owner opens its connection, logs in and subscribes while the old one still delivers.
+
+    BOOKED ──connect budget──> HIRED ──warm, and the old one identifies──> CONNECTING ──restored──> SETTLING ──> READY
+       └─────────────┴──────────────────────┴──── it ends, is too slow, stays mute ────┴──> failed: the old one stays
+
+Everything the successor says is held, in order and bounded: beyond the bound it is not read any more, and waits in its pipe
+and at the peer. READY means that the old owner may go. When it is gone, and all it had is delivered, the endpoint takes the
+successor with what is held (`ManagedEndpoint._adopt`). Until then nothing of the successor is seen by the consumer, and its
+failure costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from enum import Enum, auto
+from time import monotonic, time_ns
+from typing import Protocol
+
+from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.ipc import record
+from wsadapter.contract.ipc.commands import Command, Report
+from wsadapter.contract.ipc.record import Lone, Record
+from wsadapter.contract.reasons import Reason
+from wsadapter.endpoint.overlap import Shown
+from wsadapter.endpoint.subscriptions import key_of
+from wsadapter.loop.reactor import Reactor, Timer
+from wsadapter.process.lifecycle import State
+from wsadapter.process.owner_process import OwnerChild
+
+_SETTLE = 0.5
+"""Seconds from the last confirmation to the change: snapshots come right behind it."""
+_QUIET = 5.0
+"""Seconds a successor may be without a message while the old owner gets some."""
+_PATIENCE = 30.0
+"""Seconds, besides the deadlines of its single steps, that a successor may take."""
+
+
+class Phase(Enum):
+    """How far the successor is."""
+
+    BOOKED = auto()
+    """It waits for the connect budget."""
+    HIRED = auto()
+    """Its process comes up, or waits for the old owner to identify its messages."""
+    CONNECTING = auto()
+    SETTLING = auto()
+    """Its subscriptions are confirmed."""
+    READY = auto()
+    """The old owner may go."""
+    OVER = auto()
+    """Adopted, failed or dropped."""
+
+
+class Office(Protocol):
+    """What a succession needs."""
+
+    def assign_successor(self, child: OwnerChild) -> None:
+        """Give it its assignment."""
+        ...
+
+    def successor_ready(self) -> None:
+        """The old owner may go."""
+        ...
+
+    def successor_leaves(self, reason: Reason) -> None:
+        """In its own words."""
+        ...
+
+    def successor_failed(self, text: str) -> None:
+        """The old owner stays."""
+        ...
+
+    def successor_printed(self, child: OwnerChild, line: str) -> None: ...
+    def successor_gone(self) -> None:
+        """The process of one that was dropped has ended."""
+        ...
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether the old owner has delivered something within the last seconds."""
+        ...
+
+
+class Succession:
+    """One attempt. The listener of the successor's process until it is adopted. All methods under the reactor's lock."""
+
+    def __init__(
+        self, reactor: Reactor, endpoint: Endpoint, office: Office, why: str, confirmed: frozenset[str], *, identified: bool
+    ) -> None:
+        """`confirmed`: the streams that the old connection has, by name; without them there is nothing to change to.
+        `identified`: whether it need not wait for the old owner to identify its messages."""
+        timeouts = endpoint.timeouts
+        self.why = why
+        self.phase = Phase.BOOKED
+        self.child: OwnerChild | None = None
+        self.held: list[Record] = []
+        self._size = 0
+        self._limit = endpoint.buffer.max_bytes
+        self._reactor = reactor
+        self._office = office
+        self._confirmed = confirmed
+        self._identified = identified
+        self._messages = 0
+        self._patience = timeouts.resolve + timeouts.connect + timeouts.handshake + _PATIENCE
+        self._deadline: Timer | None = None
+        self._settled: Timer | None = None
+        self._quiet_since = 0.0
+        self._dropped = False
+        self.ready_at: int | None = None
+        """Wall clock, in ns, since when the old owner may go."""
+        self._streams: list[str | None] = [None]
+        """By the numbers that it gave them."""
+        self.subscribed_at: int | None = None
+        """Since when, in wall-clock ns, its subscriptions are confirmed: it has all that came since. None: they are not."""
+        self._subscribed_from = 0
+        """The place in `held` of what came since."""
+
+    def shown(self) -> Iterator[Shown]:
+        """The messages that it has got, but for snapshots."""
+        for at, received in enumerate(self.held):
+            subscribed = self.subscribed_at is not None and at >= self._subscribed_from
+            for place, identity in enumerate(received.identities or ()):
+                number = 0 if received.streams is None else received.streams[place]
+                if identity != record.SNAPSHOT and number < len(self._streams):
+                    yield Shown(self._streams[number], identity, received.received_at, subscribed)
+
+    # -- what the endpoint says ------------------------------------------------------------------------------------------
+
+    def begin(self, hire: Callable[[Succession], OwnerChild]) -> None:
+        """The budget allows it: get a process."""
+        self.phase = Phase.HIRED
+        self.child = hire(self)
+        if self.child.state is State.WARM:
+            self.on_ready(self.child)
+
+    def identified(self) -> None:
+        """From here on the old owner's messages carry their identities."""
+        self._identified = True
+        if self.phase is Phase.HIRED and self.child is not None and self.child.state is State.WARM:
+            self.on_ready(self.child)
+
+    def change(self, kind: int, body: dict[str, object]) -> None:
+        """Subscriptions changed meanwhile; before it has its assignment there is nothing to tell."""
+        if self.child is not None and self.child.state is State.SERVING:
+            self.child.tell(kind, 0, body)
+
+    def take(self) -> list[Record]:
+        """The endpoint adopts it, with what is held."""
+        self.phase = Phase.OVER
+        self._cancel()
+        held, self.held = self.held, []
+        return held
+
+    def drop(self) -> bool:
+        """It is not wanted any more; whether a process is left that `successor_gone` will tell of."""
+        self.phase = Phase.OVER
+        self._dropped = True
+        self._cancel()
+        self.held.clear()
+        if self.child is None or self.child.state is State.DEAD:
+            return False
+        self.child.stop(kind="recycled")
+        return True
+
+    # -- what its process says -------------------------------------------------------------------------------------------
+
+    def on_ready(self, child: OwnerChild) -> None:
+        if self._deadline is None:  # until it is ready `watchdog.startup` bounds its start, without the time in a queue
+            late = f"not ready within {self._patience:g} s"
+            self._deadline = self._reactor.call_later(self._patience, lambda: self._fail(late))
+        if self.phase is Phase.HIRED and self._identified:
+            self.phase = Phase.CONNECTING
+            self._office.assign_successor(child)
+
+    def on_record(self, child: OwnerChild, received: Record) -> None:
+        """Hold it, and see how far the successor is."""
+        if self._dropped:
+            return
+        self.held.append(received)
+        self._size += received.size
+        if received.kind == record.REPORT:
+            try:
+                self._hear(Report.decode(received.report), received.received_at)
+            except (ValueError, KeyError, TypeError) as error:
+                child.abort(Reason(kind="corrupt", text=f"a report that makes no sense: {error!r}"[:300]))
+        else:
+            self._messages += received.count
+        if self._size > self._limit:
+            child.pause()
+            if self.phase is Phase.SETTLING:
+                self._ready()
+
+    def on_lone(self, child: OwnerChild, lone: Lone) -> None:
+        """Hold it."""
+        self.on_record(child, Record.of_lone(lone))
+
+    def on_command(self, child: OwnerChild, command: Command) -> None:
+        """It has been asked nothing yet."""
+
+    def on_log(self, child: OwnerChild, line: str) -> None:
+        self._office.successor_printed(child, line)
+
+    def on_dead(self, _child: OwnerChild, reason: Reason) -> None:
+        if self._dropped:
+            self._office.successor_gone()
+        else:
+            self._fail(reason.describe())
+
+    def _hear(self, report: Report, at: int) -> None:
+        match report.event:
+            case "stream":
+                self._streams.append(str(report.fields["name"]))
+            case "restored":
+                lost = self._confirmed.intersection(map(key_of, report.fields["failed"]))
+                if lost:
+                    self._fail(f"not subscribed: {', '.join(sorted(lost))}")
+                elif self.phase is Phase.CONNECTING:
+                    self.subscribed_at, self._subscribed_from = at, len(self.held)
+                    self.phase = Phase.SETTLING
+                    self._quiet_since = monotonic()
+                    self._settled = self._reactor.call_later(_SETTLE, self._settle)
+            case "down":
+                reason = Reason.from_json(report.fields["reason"])
+                self._office.successor_leaves(reason)
+                self._fail(reason.describe())
+
+    def _settle(self) -> None:
+        """The old owner may go once the successor has shown that its streams are alive, or that there is nothing to show."""
+        if self._messages or not self._office.is_receiving:
+            self._ready()
+        elif monotonic() - self._quiet_since >= _QUIET:
+            self._fail(f"connected, and mute for {_QUIET:g} s while the old connection is not")
+        else:
+            self._settled = self._reactor.call_later(_SETTLE, self._settle)
+
+    def _ready(self) -> None:
+        self.phase = Phase.READY
+        self.ready_at = time_ns()
+        self._cancel()
+        self._office.successor_ready()
+
+    def _fail(self, text: str) -> None:
+        if self.phase is not Phase.OVER:
+            self._office.successor_failed(text)
+
+    def _cancel(self) -> None:
+        for timer in (self._deadline, self._settled):
+            if timer is not None:
+                timer.cancel()

@@ -1,0 +1,91 @@
+"""What is looked at from time to time while an owner serves: its progress, its memory, and the age of its connection."""
+
+from __future__ import annotations
+
+from random import random
+from time import monotonic
+from typing import Final, Protocol
+
+import psutil
+
+from wsadapter.contract.endpoint import Endpoint
+from wsadapter.loop.reactor import Reactor, Timer
+from wsadapter.process.lifecycle import State
+from wsadapter.process.owner_process import OwnerChild
+
+_INTERVAL_WITHOUT_PROBES: Final = 5.0
+"""Seconds between looks at an owner whose progress is not watched."""
+_SLOTS: Final = 20
+"""A look falls on a grid that all endpoints share: one turn of the loop then serves many of them."""
+
+
+class Watched(Protocol):
+    """What the watchdogs need of an endpoint."""
+
+    endpoint: Endpoint
+
+    def too_large(self, child: OwnerChild, resident: int) -> None:
+        """Its owner has more memory than `watchdog.memory` allows."""
+        ...
+
+    def too_old(self) -> None:
+        """Its connection has reached `watchdog.max_age`."""
+        ...
+
+
+class Watchdogs:
+    """Those of one endpoint. All methods under the reactor's lock."""
+
+    def __init__(self, watched: Watched, reactor: Reactor) -> None:
+        self._watched = watched
+        self._reactor = reactor
+        self._look: Timer | None = None
+        self._due = 0.0
+        self._age: Timer | None = None
+        self.expires_at = 0.0
+        """Monotonic seconds; of the connection, which is as old as it is, however many owners it had."""
+
+    def begin(self, child: OwnerChild) -> None:
+        """An owner serves."""
+        watchdog = self._watched.endpoint.watchdog
+        interval = watchdog.progress / 2 or _INTERVAL_WITHOUT_PROBES
+        now, slot = monotonic(), interval / _SLOTS
+        self._due = (now + interval) // slot * slot + slot
+        self._look = self._reactor.call_later(self._due - now, lambda: self._look_at(child))
+
+    def connection_up(self, *, resumed: bool) -> None:
+        """A connection is there; `resumed`: it was before, with another owner."""
+        watchdog, now = self._watched.endpoint.watchdog, monotonic()
+        if not watchdog.max_age:
+            return
+        if not resumed:
+            self.expires_at = now + max(1.0, watchdog.max_age - random() * watchdog.rollover_window)  # noqa: S311 - a dice
+        self._age = self._reactor.call_later(max(0.0, self.expires_at - now), self._watched.too_old)
+
+    def end(self) -> None:
+        """The owner is gone."""
+        for timer in (self._look, self._age):
+            if timer is not None:
+                timer.cancel()
+
+    def _look_at(self, child: OwnerChild) -> None:
+        watchdog = self._watched.endpoint.watchdog
+        if child.state is not State.SERVING:
+            return
+        if watchdog.progress:
+            if monotonic() - self._due > watchdog.progress / 4:
+                child.excuse()  # it is we who are late
+            child.probe()
+        if watchdog.memory and child.pid is not None:
+            resident = resident_bytes(child.pid)
+            if resident is not None and resident > watchdog.memory:
+                self._watched.too_large(child, resident)
+        self.begin(child)
+
+
+def resident_bytes(pid: int) -> int | None:
+    """The process's resident memory; None where it is gone or can't be seen."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except (psutil.Error, OSError):  # gone, or no descriptor left to look at it
+        return None

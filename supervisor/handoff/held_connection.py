@@ -1,0 +1,133 @@
+"""The supervisor's duplicate of an owner's socket, and what it allows when the owner dies: to go on as if nothing had been.
+
+The duplicate keeps the connection open: the peer sees neither FIN nor RST. The owner takes bytes off the socket only after
+they are in its pipe, so every byte is in one of the two; the kernel's counters, read when nobody reads the socket any more, say
+how many are in both. A frame is announced before it is sent, so the counters also say how much of it is out.
+
+    owner's CUSTODY ──> held ── owner dead, connection alive ──> Resumption ── HANDED ──> held, by its successor
+                          └──── owner left, peer gone, too late ──> closed
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+from weakref import WeakSet
+
+from wsadapter.contract.ipc.commands import Custody, Resume
+from wsadapter.contract.ipc.tcp_info import CLOSE_WAIT, ESTABLISHED, Counters, counters
+
+_CLOSE_OPCODE: Final = 0x8
+_NO_LINGER: Final = struct.pack("ii", 0, 0)
+
+
+class NotResumable(Exception):
+    """The connection can't be handed on without loss; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """The last frame that an owner was about to send."""
+
+    ref: int
+    position: int
+    """Of its first byte in the owners' stream."""
+    frame: bytes
+
+    @classmethod
+    def from_body(cls, ref: int, body: bytes) -> Announced:
+        """From an ANNOUNCE."""
+        return cls(ref, int.from_bytes(body[:8], "little"), body[8:])
+
+    @property
+    def closes(self) -> bool:
+        """Whether it is a close frame."""
+        return bool(self.frame) and self.frame[0] & 0x0F == _CLOSE_OPCODE
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """What a successor gets."""
+
+    held: HeldConnection
+    resume: Resume
+    body: bytes
+    """Of HANDED."""
+    tail: bytes
+    """The bytes of an unfinished message, which are the end of `body`."""
+    sent: int
+    """Ref of the frame that is known to be out by now; 0 for none."""
+    waiting: int
+    """Bytes that the kernel holds."""
+
+
+class HeldConnection:
+    """A connection in custody. Used under the reactor's lock."""
+
+    def __init__(self, sock: socket.socket, custody: Custody) -> None:
+        self.sock = sock
+        self._custody = custody
+        self._announced: Announced | None = None
+        _alive.add(self)
+
+    def announce(self, announced: Announced) -> None:
+        """A frame is about to be sent; all frames before it are out."""
+        self._announced = announced
+
+    def resumption(self, position: int, tail: bytes, up: dict[str, Any]) -> Resumption:
+        """How to go on, now that the owner is dead and its pipe and control socket are read to their end.
+
+        `position` and `tail` are those of the last record. Raises `NotResumable`.
+        """
+        kernel = counters(self.sock)
+        if kernel is None:
+            raise NotResumable("the kernel does not say where its streams are")
+        return self._planned(kernel, position, tail, up)
+
+    def _planned(self, kernel: Counters, position: int, tail: bytes, up: dict[str, Any]) -> Resumption:
+        custody, announced = self._custody, self._announced
+        if kernel.state != ESTABLISHED and not (kernel.state == CLOSE_WAIT and kernel.waiting):
+            raise NotResumable("the connection is closed, or being closed")
+        if announced is not None and announced.closes:
+            raise NotResumable("the owner was about to close it")
+        skip = custody.received + position - kernel.taken
+        if not 0 <= skip <= kernel.waiting:
+            raise NotResumable(f"{-skip} bytes were taken off the socket that never came through the pipe")
+        sent = kernel.given - custody.sent
+        if sent < 0:
+            raise NotResumable("the owner counted more bytes than the kernel was given")
+        rest, done, ref = b"", 0, 0
+        if announced is not None:
+            out = sent - announced.position
+            if 0 < out < len(announced.frame):
+                rest, ref = announced.frame[out:], announced.ref
+            elif out >= len(announced.frame):
+                done = announced.ref
+        resume = Resume(
+            custody=custody, position=position, skip=skip, sent=sent, rest=len(rest), ref=ref, up=up,
+            unread=kernel.waiting - skip,
+        )  # fmt: skip
+        return Resumption(self, resume, rest + tail, tail, done, kernel.waiting)
+
+    def close(self) -> None:
+        """Ends the connection, whoever else holds it: with a duplicate open the peer would see nothing."""
+        with suppress(OSError):  # the peer, or the owner, was faster
+            # `close` waits for the peer where an owner has set that, and whoever calls this must not (socket(7)).
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            self.sock.shutdown(socket.SHUT_RDWR)
+        self.sock.close()
+
+
+_alive: WeakSet[HeldConnection] = WeakSet()
+
+
+def _let_go_after_fork() -> None:
+    for held in list(_alive):
+        held.sock.close()  # only the duplicate that the fork made: the connection is its parent's
+
+
+os.register_at_fork(after_in_child=_let_go_after_fork)

@@ -1,0 +1,75 @@
+"""Between the reactor and asyncio: coroutines wait for it, and the event loop runs its turns."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wsadapter.loop.reactor import Reactor
+
+
+class AsyncBridge:
+    """Lets coroutines of one event loop wait for the reactor; its descriptor is registered there while one does."""
+
+    def __init__(self, reactor: Reactor, loop: asyncio.AbstractEventLoop) -> None:
+        self._reactor = reactor
+        self._loop = loop
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._fd = -1
+        """A duplicate, so that a loop never polls a descriptor that the reactor has closed."""
+
+    async def run_until(self, done: Callable[[], bool]) -> None:
+        """As `Reactor.run_until`, without a timeout: that is the coroutine's own affair."""
+        if done():
+            return
+        self._reactor._check()
+        self._reactor.try_turn()
+        while not done():
+            self._reactor._check()
+            waiter = self._loop.create_future()
+            self._enter(waiter)
+            try:
+                if done():  # another thread's turn may have come between the first look and the listening
+                    return
+                await waiter
+            finally:
+                self._leave(waiter)
+
+    def _enter(self, waiter: asyncio.Future[None]) -> None:
+        if not self._waiters:
+            self._fd = os.dup(self._reactor.fileno())
+            self._loop.add_reader(self._fd, self._turn)
+            self._reactor.listen(self, self._wake_from_anywhere)
+        self._waiters.add(waiter)
+
+    def _leave(self, waiter: asyncio.Future[None]) -> None:
+        self._waiters.discard(waiter)
+        if not self._waiters:
+            self._reactor.listen(self, None)
+            self._loop.remove_reader(self._fd)
+            os.close(self._fd)
+
+    def _turn(self) -> None:
+        if not self._reactor.closed:
+            self._reactor.try_turn()
+
+    def _wake_from_anywhere(self) -> None:
+        if _running_loop() is self._loop:
+            self._wake()
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -1,0 +1,1 @@
+"""Owner processes: how they are started, watched, spoken to and stopped."""

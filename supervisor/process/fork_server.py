@@ -1,0 +1,195 @@
+"""The fork server that owners are forked from: a private one, and one that is replaced if what it needs is gone.
+
+`multiprocessing` has one fork server per program, which may be running already, without our modules in it. And it keeps what it
+was started with for as long as the program runs: its socket lies in a folder that was made once, and a cleaner of temporary
+files that removes the folder ends every further start. So this one is ours alone, its socket lies in a new folder at each start
+of a server, and `renew` starts another server beside one that can't be reached any more.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from importlib.util import find_spec, module_from_spec
+from multiprocessing import process, spawn, util
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final
+
+from wsadapter import import_path
+from wsadapter.contract.ipc import bootstrap
+
+SAFE_PATH: Final = () if getattr(sys, "frozen", False) else ("-P",)
+"""Flags of the interpreter (`python -P`): no module is imported from the working folder."""
+_SOCKET: Final = "listener"
+_LONGEST_PATH: Final = 100
+"""Bytes of a socket's path: unix(7) allows 107, other systems fewer than that (macOS 103)."""
+
+
+def preparation(name: str) -> dict[str, Any]:
+    """As `multiprocessing.spawn.get_preparation_data`, without the user's main module, and without its folder in `sys.path`.
+    That the working folder was deleted is no error here."""
+    spawn._check_not_importing_main()  # type: ignore[attr-defined]
+    data = {
+        "name": name,
+        "authkey": process.current_process().authkey,
+        "sys_path": import_path.for_owners(),
+        "sys_argv": sys.argv,
+        "orig_dir": process.ORIGINAL_DIR,  # type: ignore[attr-defined]
+        "dir": import_path.working_folder(),
+        "start_method": multiprocessing.get_start_method(allow_none=True),
+    }
+    return {key: value for key, value in data.items() if value}
+
+
+class ForkServer:
+    """Starts at the first use. Used by one thread, but for `kill`, `lifeline` and `told_by`."""
+
+    def __init__(self) -> None:
+        self._forget_folder: Callable[[], None] = lambda: None
+        self._server = _new_server(self._new_address)
+        self._retired: list[int] = []
+
+    @property
+    def pid(self) -> int | None:
+        """None before the first use."""
+        pid: int | None = self._server._forkserver_pid
+        return pid
+
+    @property
+    def lifeline(self) -> int | None:
+        """A descriptor: while it is open, the fork server lives."""
+        fd: int | None = self._server._forkserver_alive_fd
+        return fd
+
+    def fork(self, fds: list[int]) -> tuple[int, int]:
+        """A new process with copies of `fds`: where its pid and its exit code can be read, and where it reads what it is to do.
+        Raises `OSError`; `renew` may help then."""
+        self._retired = [pid for pid in self._retired if not _is_reaped(pid)]
+        ends: tuple[int, int] = self._server.connect_to_new_process(fds)
+        return ends
+
+    def renew(self) -> None:
+        """Let the next process be forked from a new server. The present one ends after the processes that it has forked: it is
+        the one that knows their exit codes."""
+        pid, lifeline = self.pid, self.lifeline
+        self._forget_folder()
+        self._server = _new_server(self._new_address)
+        if lifeline is not None:
+            os.close(lifeline)
+        if pid is not None and not _is_reaped(pid):
+            self._retired.append(pid)
+
+    def told_by(self, pid: int) -> bool:
+        """Whether the server of that pid is there to tell the exit codes of the processes that it has forked."""
+        return pid in (self.pid, *self._retired) and is_alive(pid)
+
+    def kill(self) -> None:
+        """End the server at once. The processes that it has forked live on."""
+        if self.pid is not None:
+            _kill(self.pid)
+
+    def close(self) -> None:
+        """End all servers, and wait for their end. They are not asked: they would wait for every process that inherited a
+        lifeline, a stranger's too."""
+        pids = [*self._retired, *([self.pid] if self.pid is not None else [])]
+        for pid in pids:
+            _kill(pid)
+        for pid in pids:
+            with suppress(ChildProcessError):  # somebody else's waitpid(-1) was faster
+                os.waitpid(pid, 0)
+        self._retired.clear()
+        if self.lifeline is not None:
+            os.close(self.lifeline)
+        self._server = _new_server(self._new_address)
+        self._forget_folder()
+
+    def _new_address(self, family: str) -> str:
+        """In place of `multiprocessing.connection.arbitrary_address`. Raises `OSError` where no folder can be used."""
+        del family
+        self._forget_folder()
+        folder = socket_folder(temporary_folders())
+        self._forget_folder = util.Finalize(self, _remove, (folder,), exitpriority=0)
+        return str(Path(folder, _SOCKET))
+
+
+def temporary_folders() -> Iterator[str]:
+    """Where a folder for a socket can be made, best first."""
+    with suppress(FileNotFoundError):
+        yield tempfile.gettempdir()
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        yield runtime
+    yield from ("/tmp", "/var/tmp")  # noqa: S108 - mkdtemp makes a folder there that only this user may enter
+
+
+def socket_folder(candidates: Iterator[str]) -> str:
+    """A new folder that only this user may enter, in the first of `candidates` where one can be made and a socket in it has a
+    path that is short enough. Raises `OSError`."""
+    problem: OSError = OSError("no folder for temporary files has a path that is short enough for a socket")
+    for base in candidates:
+        if len(os.fsencode(Path(base, "wsadapter-12345678", _SOCKET))) > _LONGEST_PATH:
+            continue
+        try:
+            return tempfile.mkdtemp(prefix="wsadapter-", dir=base)
+        except OSError as error:
+            problem = error
+    raise problem
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of that number lives; a zombie does not."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, PermissionError):  # gone, or the number is a stranger's by now
+        return False
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return stat.read().rpartition(b")")[2].split()[0] != b"Z"
+    except OSError:  # no /proc here, or no descriptor left to look at it
+        return True
+
+
+def _is_reaped(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:  # somebody else's waitpid(-1) was faster
+        return True
+
+
+def _kill(pid: int) -> None:
+    if is_alive(pid):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _remove(folder: str) -> None:
+    with suppress(OSError):  # a cleaner of temporary files was faster, or has made the folder unreadable
+        Path(folder, _SOCKET).unlink(missing_ok=True)
+        Path(folder).rmdir()
+
+
+def _new_server(address: Callable[[str], str]) -> Any:
+    """A `multiprocessing` fork server of a copy of its module: it starts with `SAFE_PATH`, also if the working folder was
+    deleted, and needs no resource tracker. The program's own fork server stays as it is.
+
+    A resource tracker would be one more process, which would import modules from the working folder; an owner has no use for it
+    (`entry.run_owner` lets go of the descriptor that takes its place here).
+    """
+    spec = find_spec("multiprocessing.forkserver")
+    assert spec is not None
+    assert spec.loader is not None
+    module: Any = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    server = module.ForkServer()
+    flags = [*util._args_from_interpreter_flags(), *SAFE_PATH]  # type: ignore[attr-defined]
+    module.util = SimpleNamespace(**{**vars(util), "_args_from_interpreter_flags": lambda: flags})
+    module.spawn = SimpleNamespace(**{**vars(spawn), "get_preparation_data": preparation})
+    module.connection = SimpleNamespace(**{**vars(module.connection), "arbitrary_address": address})
+    module.resource_tracker = SimpleNamespace(ensure_running=lambda: None, getfd=lambda: server._forkserver_alive_fd)
+    server.set_forkserver_preload([bootstrap.TEMPLATE])
+    return server

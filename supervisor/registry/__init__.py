@@ -1,0 +1,1 @@
+"""All endpoints of a supervisor: names, order, shards, reloads."""

@@ -1,0 +1,290 @@
+"""The endpoints of a supervisor: who belongs to it, under which name, in which group, with which inbox."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Protocol
+
+from wsadapter.arguments import as_name
+from wsadapter.config import Dialects
+from wsadapter.config.dialect import wrong_stream
+from wsadapter.contract.endpoint import Endpoint, Subscription
+from wsadapter.contract.errors import ConfigError, DuplicateEndpoint, NotConnected, Problem, UnknownEndpoint, UsageError
+from wsadapter.delivery.inbox import Inbox
+from wsadapter.endpoint.link import ManagedEndpoint, Office
+from wsadapter.endpoint.replicas import Replicas
+from wsadapter.endpoint.subscriptions import Numbers, key_of
+from wsadapter.registry.reload import reload, with_dialect
+from wsadapter.registry.shards import MARK, capacity, parts, spread
+from wsadapter.status import EndpointStatus
+
+Kept = ManagedEndpoint | Replicas
+
+
+class Entered(Protocol):
+    """Told of each endpoint that is new; `waits`: the one before it under this name has not ended."""
+
+    def __call__(self, managed: Kept, *, waits: bool) -> None: ...
+
+
+class Roster:
+    """Not thread-safe: the reactor's lock is held."""
+
+    def __init__(self, office: Office, given: Mapping[str, Collection[str]], *, entered: Entered) -> None:
+        """`given`: per endpoint the keys that a configuration file sets."""
+        self._office = office
+        self._given = given
+        self._entered = entered
+        self.endpoints: dict[str, Kept] = {}
+        self.groups: dict[str, list[str]] = {}
+        """The names of the shards of endpoints that one connection can't carry, see `shards`."""
+        self.awaiting: dict[Kept, Kept] = {}
+        """Endpoints whose predecessor of the same name has not ended, by that."""
+        self._removed: dict[str, Kept] = {}
+        self._retired: dict[str, Numbers] = {}
+        """How far endpoints came that another supervisor had and removed."""
+        self._pooled: set[str] = set()
+        """Members of a pool, be it gone: no configuration names them."""
+        self._whole: dict[str, Endpoint] = {}
+        """Those that are groups and those that are not, as they were configured."""
+        self.main = Inbox()
+        self._inboxes: dict[str, Inbox] = {}
+
+    # -- who is meant ----------------------------------------------------------------------------------------------------
+
+    def find(self, name: str) -> Kept:
+        """The one of that name, be it a shard that its group has the name of. Raises `UsageError` where it is a group only,
+        `UnknownEndpoint`."""
+        as_name(name)
+        if name not in self.endpoints and len(self.groups.get(name, ())) > 1:
+            raise UsageError(f"{name} is spread over {', '.join(self.groups[name])}; say which of them is meant")
+        return self.endpoints[name] if name in self.endpoints else self.members(name)[0]
+
+    def members(self, name: str) -> list[Kept]:
+        """The shards of a group, or the one endpoint of that name. Raises `UnknownEndpoint`, `WrongType`."""
+        as_name(name)
+        try:
+            return [self.endpoints[member] for member in self.groups.get(name, (name,))]
+        except KeyError:
+            raise UnknownEndpoint(name, sorted(self.endpoints)) from None
+
+    def all_up(self, name: str) -> list[Kept]:
+        """The shards of a group, or the one endpoint. Raises `NotConnected` where not all of a group are up: nothing may have
+        been sent to one where another refuses it."""
+        members = self.members(name)
+        down = next((managed for managed in members if managed.state != "up"), None)
+        if down is not None and len(members) > 1:
+            raise NotConnected(f"{down.name} of {name} is {down.state}: nothing was sent")
+        return members
+
+    def fit(self, name: str) -> Kept:
+        """One that is up, where there is one."""
+        members = self.members(name)
+        return next((managed for managed in members if managed.state == "up"), members[0])
+
+    def everybody(self) -> Iterable[Kept]:
+        """Those that were removed, or are awaited to end, too."""
+        return (*self.endpoints.values(), *self.removed())
+
+    def removed(self) -> Iterable[Kept]:
+        """Those alone; some may have a process yet."""
+        return (*self._removed.values(), *self.awaiting)
+
+    def retired(self) -> dict[str, Numbers]:
+        """How far the endpoints came that were removed: under their names the numbers go on."""
+        return self._retired | {name: managed.ledger.numbers for name, managed in self._removed.items()}
+
+    def retire(self, numbers: Mapping[str, Numbers]) -> None:
+        """Endpoints of these names were removed, in another supervisor."""
+        self._retired.update(numbers)
+
+    def status(self) -> dict[str, EndpointStatus]:
+        """Of each endpoint."""
+        return {name: {**managed.status(), "group": self._group_of(name)} for name, managed in self.endpoints.items()}
+
+    def _group_of(self, name: str) -> str | None:
+        return next((group for group, shards in self.groups.items() if name in shards), None)
+
+    # -- where its items go ----------------------------------------------------------------------------------------------
+
+    def inbox_of(self, name: str) -> Inbox:
+        """A shard's is that of its group."""
+        if not self._inboxes:
+            return self.main
+        found = self._inboxes.get(name)
+        return found if found is not None else self._inboxes.get(name.partition(MARK)[0], self.main)
+
+    def with_inbox(self, inbox: Inbox) -> Iterator[Kept]:
+        """Those whose items go there."""
+        return (managed for name, managed in self.endpoints.items() if self.inbox_of(name) is inbox)
+
+    def redirect(self, names: Sequence[str], inbox: Inbox) -> None:
+        """From now on their items go there, and what waits of them does."""
+        for managed in [managed for name in names for managed in self.members(name)]:
+            self.inbox_of(managed.name).move(managed.account, inbox)
+            self._inboxes[managed.name] = inbox
+        self._inboxes.update(dict.fromkeys(names, inbox))
+
+    # -- in and out ------------------------------------------------------------------------------------------------------
+
+    def add(self, endpoint: Endpoint, dialects: Dialects) -> None:
+        """An endpoint that is checked, or the shards that it makes; its dialect is among the `dialects`. Raises
+        `DuplicateEndpoint`."""
+        if endpoint.name in self.groups:
+            raise DuplicateEndpoint(endpoint.name)
+        whole, dialect = with_dialect(endpoint, self._given, dialects)
+        members = parts(endpoint, {}, capacity(dialect))
+        self._check_free(member.name for member in members)
+        if members != [endpoint]:
+            self.groups[endpoint.name] = [member.name for member in members]
+        self._whole[endpoint.name] = whole
+        for member in members:
+            self._add_part(member, dialects)
+
+    def add_member(self, endpoint: Endpoint, number: int, inbox: Inbox, dialects: Dialects) -> Kept:
+        """For a pool: the endpoint NAME#`number`, which is checked, and whose items go to the pool's inbox."""
+        name = f"{endpoint.name}{MARK}{number}"
+        self._check_free([name])
+        return self._add_part(replace(endpoint, name=name), dialects, pool=inbox)
+
+    def enter(self, managed: Kept) -> None:
+        """An endpoint that is made already, new or of another supervisor."""
+        self.endpoints[managed.name] = managed
+        self._entered(managed, waits=managed in self.awaiting.values())
+
+    def _check_free(self, names: Iterable[str]) -> None:
+        """Before anything is changed for them. Raises `DuplicateEndpoint`."""
+        if taken := next((name for name in names if name in self.endpoints), None):
+            raise DuplicateEndpoint(taken)
+
+    def _add_part(self, endpoint: Endpoint, dialects: Dialects, pool: Inbox | None = None) -> Kept:
+        """An endpoint of its own, which is checked. `pool`: where the items of a pool's member go."""
+        if pool is not None:
+            self._inboxes[endpoint.name] = pool
+            self._pooled.add(endpoint.name)
+        elif endpoint.name in self._pooled:  # a pool that is gone had a member of that name
+            self._pooled.discard(endpoint.name)
+            del self._inboxes[endpoint.name]
+        endpoint, dialect = with_dialect(endpoint, self._given, dialects)
+        before = self._removed.pop(endpoint.name, None)
+        kind = Replicas if endpoint.replicas > 1 else ManagedEndpoint
+        if before is not None and not before.settled and isinstance(before, kind):
+            managed: Kept = before  # its owner is still closing: the next one waits for that end
+            managed.replace_settings(endpoint, dialect)
+        else:
+            retired = self._retired.pop(endpoint.name, None)
+            managed = kind(self._office, endpoint, dialect, numbers=before.ledger.numbers if before else retired)
+            if (ending := self._ending(endpoint.name, before)) is not None:
+                self.awaiting[ending] = managed
+        self.enter(managed)
+        return managed
+
+    def _ending(self, name: str, before: Kept | None) -> Kept | None:
+        """Who had that name and has not ended: `before`, or the one that it waited for itself."""
+        if before is not None and not before.settled:
+            return before
+        return next((ending for ending in self.awaiting if ending.name == name and not ending.settled), None)
+
+    def successor_of(self, ended: Kept) -> Kept | None:
+        """Who waited for its end, and was not removed meanwhile."""
+        successor = self.awaiting.pop(ended, None)
+        return successor if successor is not None and self.endpoints.get(successor.name) is successor else None
+
+    def remove(self, name: str) -> list[Kept]:
+        """A group, or one endpoint; those that are to end. Raises `UnknownEndpoint`."""
+        return [self._remove_part(managed.name) for managed in self.members(name)]
+
+    def _remove_part(self, name: str) -> Kept:
+        managed = self.endpoints[name]
+        managed.stop()
+        del self.endpoints[name]
+        self._removed[name] = managed
+        group = self._group_of(name)
+        if group is not None:
+            self.groups[group].remove(name)
+            if self.groups[group] in ([], [group]):
+                del self.groups[group]
+        return managed
+
+    # -- what it wants ---------------------------------------------------------------------------------------------------
+
+    def subscribe(self, name: str, streams: Sequence[Subscription]) -> None:
+        """Each stream where there is room for it; one that was rejected is asked for again where it is."""
+        group = self._group_of(name) or name
+        members = self.members(group)
+        if dialect := members[0].dialect:
+            judged = ((place, wrong_stream(dialect, stream)) for place, stream in enumerate(streams))
+            if wrong := [Problem(f"endpoints.{name}.subscribe[{place}]", message) for place, message in judged if message]:
+                raise ConfigError(wrong)
+        for managed in members:
+            if again := managed.ledger.refused(streams):
+                managed.subscribe(again)
+        most = 0 if name in self._pooled else capacity(members[0].dialect)
+        have = {key for managed in members for key in managed.ledger.wanted}
+        new = list({key_of(stream): stream for stream in streams if key_of(stream) not in have}.values())
+        placed = spread(group, new, {m.name: len(m.ledger.wanted) for m in members}, most)
+        own = {managed.name for managed in members}
+        self._check_free(shard for shard in placed if shard not in own)
+        for shard, more in placed.items():
+            if shard in own:
+                self.endpoints[shard].subscribe(more)
+            else:
+                self.groups.setdefault(group, [members[0].name]).append(shard)
+                endpoint, dialect = members[0].endpoint, members[0].dialect
+                known = Dialects() if dialect is None else Dialects({endpoint.dialect: dialect})
+                self._add_part(replace(endpoint, name=shard, subscribe=tuple(more)), known)
+
+    def unsubscribe(self, name: str, streams: Sequence[Subscription]) -> None:
+        """Wherever in the group they are; a shard that has none any more goes."""
+        members = self.members(self._group_of(name) or name)
+        for managed in members:
+            managed.unsubscribe(streams)
+        for managed in members[1:]:
+            if not managed.ledger.wanted:
+                self._remove_part(managed.name)
+
+    def resubscribe(self, name: str, streams: Sequence[Subscription]) -> None:
+        """Wherever in the group they are."""
+        for managed in self.members(self._group_of(name) or name):
+            managed.resubscribe(streams)
+
+    def apply(
+        self, wanted: Mapping[str, Endpoint], given: Mapping[str, Collection[str]], dialects: Dialects | None = None
+    ) -> dict[str, list[str]]:
+        """New settings, checked, and the `dialects` that were loaded for them; as `reload`, of endpoints that may be groups."""
+        self._given = given
+        dialects = dialects or Dialects()
+        running = {name: managed for name, managed in self.endpoints.items() if name not in self._pooled}
+        groups: dict[str, list[str]] = {}
+        shards: dict[str, Endpoint] = {}
+        before, self._whole = self._whole, {}
+        for name, endpoint in wanted.items():
+            has = {member: running[member].ledger.wanted for member in self.groups.get(name, (name,)) if member in running}
+            self._whole[name], dialect = with_dialect(endpoint, given, dialects)
+            if name in self.groups and before.get(name) == self._whole[name]:  # what `subscribe` added stays, as without shards
+                endpoint = _with_more(endpoint, has.values())
+            members = parts(endpoint, has, capacity(dialect))
+            shards.update((member.name, _as_it_is(member, running.get(member.name))) for member in members)
+            if members != [endpoint]:
+                groups[name] = [member.name for member in members]
+        self._check_free(name for name in shards if name not in running)
+        add = partial(self._add_part, dialects=dialects)
+        changes = reload(running, shards, given, dialects, add=add, remove=self._remove_part)
+        self.groups = groups
+        return changes
+
+
+def _with_more(endpoint: Endpoint, wanted: Iterable[Mapping[str, Subscription]]) -> Endpoint:
+    streams = {key_of(stream): stream for stream in endpoint.subscribe}
+    for more in wanted:
+        streams.update(more)
+    return replace(endpoint, subscribe=tuple(streams.values()))
+
+
+def _as_it_is(member: Endpoint, running: Kept | None) -> Endpoint:
+    """A shard whose streams are those that it has is not changed by their order."""
+    if running is None or {key_of(stream) for stream in member.subscribe} != set(running.ledger.wanted):
+        return member
+    return replace(member, subscribe=running.endpoint.subscribe)

@@ -1,0 +1,71 @@
+"""New settings over running endpoints: only what changed is touched, and unchanged endpoints keep their owners."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from wsadapter.config.dialect import Dialects, apply_dialect
+from wsadapter.contract.endpoint import Endpoint
+from wsadapter.endpoint.link import ManagedEndpoint
+from wsadapter.endpoint.replicas import Replicas
+from wsadapter.endpoint.subscriptions import key_of
+from wsadapter.registry.shards import MARK
+
+Given = Mapping[str, Collection[str]]
+"""Per endpoint the keys that a configuration file sets."""
+
+
+def with_dialect(endpoint: Endpoint, given: Given, dialects: Dialects) -> tuple[Endpoint, dict[str, Any] | None]:
+    """The endpoint with what its dialect says where the user said nothing, and the dialect. Raises `ConfigError` where that has
+    to be loaded, and can't."""
+    if not endpoint.dialect:
+        return endpoint, None
+    dialect = dialects.load(endpoint.dialect)
+    return apply_dialect(endpoint, dialect, given=given.get(endpoint.name.partition(MARK)[0], ())), dialect
+
+
+def reload(
+    running: Mapping[str, ManagedEndpoint | Replicas],
+    wanted: Mapping[str, Endpoint],
+    given: Given,
+    dialects: Dialects,
+    *,
+    add: Callable[[Endpoint], object],
+    remove: Callable[[str], object],
+) -> dict[str, list[str]]:
+    """Make `running` what is `wanted`, which is checked, under the reactor's lock; the names of what was "added", "removed",
+    "changed", or got other "subscriptions"."""
+    changes: dict[str, list[str]] = {"added": [], "removed": [], "changed": [], "subscriptions": []}
+    for name in [name for name in running if name not in wanted]:
+        remove(name)
+        changes["removed"].append(name)
+    for name, endpoint in wanted.items():
+        managed = running.get(name)
+        if managed is None:
+            add(endpoint)
+            changes["added"].append(name)
+            continue
+        new, dialect = with_dialect(endpoint, given, dialects)
+        if managed.endpoint == new:
+            continue
+        if (managed.endpoint.replicas > 1) is not (new.replicas > 1):
+            remove(name)
+            add(endpoint)
+            changes["changed"].append(name)
+            continue
+        if replace(managed.endpoint, subscribe=()) == replace(new, subscribe=()) and dialect is not None:
+            _resubscribe(managed, new)
+            changes["subscriptions"].append(name)
+        else:
+            managed.replace_settings(new, dialect)
+            changes["changed"].append(name)
+    return changes
+
+
+def _resubscribe(managed: ManagedEndpoint | Replicas, new: Endpoint) -> None:
+    wanted = {key_of(stream) for stream in new.subscribe}
+    managed.unsubscribe([stream for key, stream in managed.ledger.wanted.items() if key not in wanted])
+    managed.subscribe(new.subscribe)
+    managed.endpoint = new

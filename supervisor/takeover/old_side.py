@@ -1,0 +1,258 @@
+"""The running supervisor's end of a takeover: a thread that talks, while the reactor goes on.
+
+    PREPARING ──what is not up has stopped, no change is under way──> FROZEN ──the output has all that was read──> OFFERED
+        └── too slow ──> goes on                                        └── too slow ──> goes on                    │
+                       goes on <── anything but `ready` within the deadline, or the end of the connection ──────────┤
+                                                                                   GIVEN: it ends <── `ready` ──────┘
+
+A takeover is one transaction: a supervisor takes part in one at a time, and until all is given, every failure, and a stop of
+this supervisor, undo all that was done for it (`take_back`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from wsadapter.contract.errors import SupervisorStopped, WsAdapterError
+from wsadapter.takeover import CONTRACT
+from wsadapter.takeover.endpoint_state import freeze, is_changing, is_steady, relinquish, thaw
+from wsadapter.takeover.supervisor_state import give
+from wsadapter.takeover.transfer import TakeoverError, receive_line, send_line, send_state
+from wsadapter.version import VERSION
+
+if TYPE_CHECKING:
+    from wsadapter.registry.registry import Kept
+    from wsadapter.supervisor import Supervisor
+
+logger = logging.getLogger("wsadapter.takeover")
+
+_TO_PREPARE: Final = 45.0
+"""Seconds: a change of connection that is under way takes up to half a minute until nothing can be repeated any more."""
+_TO_FLUSH: Final = 10.0
+"""Seconds for the output to take what was read."""
+_TO_ANSWER: Final = 10.0
+"""Seconds for the new supervisor to take what it is given, and to say that it is ready."""
+_TO_REFUSE: Final = 1.0
+"""Seconds for the new supervisor to hear why it gets nothing."""
+AT_MOST: Final = _TO_FLUSH + 2 * _TO_ANSWER
+"""Seconds that endpoints are frozen, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """Stands in the stream like an event, for the runner alone: write all that came before it, then say so."""
+
+    endpoint: str = ""
+    written: Future[None] = field(default_factory=Future)
+
+
+class Condition(NamedTuple):
+    """How one endpoint is, before a takeover."""
+
+    settled: bool
+    """It has no process, and gets none by itself."""
+    steady: bool
+    """Its connection can go along."""
+    changing: bool
+    """Its connection is being changed: soon it is steady."""
+    halted: bool
+    """It was stopped for this takeover."""
+
+
+class Step(Enum):
+    """What is to be done next before a takeover."""
+
+    WAIT = "wait"
+    HALT = "stop what has no connection that could go along"
+    FREEZE = "freeze"
+
+
+def next_step(conditions: Iterable[Condition], *, leaving: bool) -> Step:
+    """Nothing is stopped before everything else is steady, for what is stopped is down until the new supervisor has it.
+    `leaving`: an endpoint that was removed has a process yet, which may deliver."""
+    conditions = list(conditions)
+    if any(each.changing for each in conditions):
+        return Step.WAIT
+    if any(not each.settled and not each.steady and not each.halted for each in conditions):
+        return Step.HALT
+    if leaving or not all(each.settled or each.steady for each in conditions):
+        return Step.WAIT
+    return Step.FREEZE
+
+
+class Giver:
+    """One takeover."""
+
+    def __init__(self, supervisor: Supervisor, peer: socket.socket, asked: dict[str, Any]) -> None:
+        """`peer`: the control socket's connection, which is ours now; `asked`: what the new supervisor said."""
+        self._supervisor = supervisor
+        self._peer = peer
+        self._asked = asked
+        self._frozen: list[Kept] = []
+        self._halted: list[Kept] = []
+        self._is_over = False
+        """All is given, or nothing is and nothing will be."""
+        self._deadline = 0.0
+
+    def start(self) -> None:
+        """Begin, in a thread of its own."""
+        threading.Thread(target=self._run, name="wsadapter-takeover", daemon=True).start()
+
+    @property
+    def has_frozen(self) -> bool:
+        """Whether nothing may be done with an endpoint now."""
+        return bool(self._frozen)
+
+    def _run(self) -> None:
+        with self._peer:
+            try:
+                self._peer.setblocking(True)
+                self._give()
+            except (WsAdapterError, OSError) as error:  # TimeoutError is one
+                self._go_on(str(error) or type(error).__name__)
+            except Exception as error:
+                logger.exception("the takeover failed in an unknown way; this is a bug in wsadapter")
+                self._go_on(repr(error))
+            else:
+                self._say_goodbye()
+
+    def _say_goodbye(self) -> None:
+        try:
+            send_line(self._peer, {"ok": True, "gone": True}, monotonic() + _TO_ANSWER)
+        except OSError as error:
+            logger.warning("the new supervisor ended after it was ready: %s; its owners end with it", error)
+
+    def _go_on(self, why: str) -> None:
+        logger.warning("the takeover did not come about, all goes on here: %s", why)
+        with suppress(SupervisorStopped):  # then it was undone before
+            self._supervisor.reactor.call(self.take_back)
+        with suppress(OSError):  # it is gone, or listens to nothing
+            send_line(self._peer, {"ok": False, "error": why, "contract": CONTRACT}, monotonic() + _TO_REFUSE)
+
+    def _give(self) -> None:
+        """Returns when all is given. Raises `WsAdapterError`, `OSError` where nothing is."""
+        if self._asked.get("contract") != CONTRACT:
+            raise TakeoverError(f"contract {CONTRACT} is spoken here ({VERSION}), not {self._asked.get('contract')!r:.100}")
+        if not self._supervisor.has_runner:
+            text = "this supervisor lives in a program of its own: only python -m wsadapter.supervise can be taken over"
+            raise TakeoverError(text)
+        logger.info("a new supervisor (%.40s) takes over", self._asked.get("version"))
+        self._prepare().result(_TO_FLUSH)
+        state, fds = self._supervisor.reactor.call(self._offer)
+        self._deadline = monotonic() + _TO_ANSWER
+        send_line(self._peer, {"ok": True, "contract": CONTRACT, "version": VERSION, "pid": os.getpid()}, self._deadline)
+        send_state(self._peer, state, fds, self._deadline)
+        said = receive_line(self._peer, self._deadline)
+        self._check()  # `take_back` ends the waiting
+        if not said or not said.get("ready"):
+            raise TakeoverError("the new supervisor went before it was ready")
+        self._supervisor.reactor.call(self._let_go)
+
+    def _prepare(self) -> Future[None]:
+        """Done when the output has all that was read; then all is frozen. Raises `TakeoverError`."""
+        reactor, deadline = self._supervisor.reactor, monotonic() + _TO_PREPARE
+        while (written := reactor.call(self._step)) is None:
+            if not reactor.run_until(lambda: self._is_over or self._next_step() is not Step.WAIT, deadline - monotonic()):
+                raise TakeoverError(f"not every connection was steady within {_TO_PREPARE:g} s; try again")
+        return written
+
+    def _next_step(self) -> Step:
+        roster = self._supervisor.roster
+        kept = self._supervisor.kept()
+        conditions = [Condition(m.settled, is_steady(m), is_changing(m), m in self._halted) for m in kept]
+        return next_step(conditions, leaving=any(not removed.settled for removed in roster.removed()))
+
+    # -- under the reactor's lock ----------------------------------------------------------------------------------------
+
+    def _step(self) -> Future[None] | None:
+        """Look and act at once: whoever is frozen is steady."""
+        self._check()
+        match self._next_step():
+            case Step.HALT:
+                self._halt()
+            case Step.FREEZE:
+                return self._freeze()
+            case Step.WAIT:
+                pass
+        return None
+
+    def _halt(self) -> None:
+        """What has no connection that could go along is stopped: the new supervisor starts it."""
+        for managed in self._supervisor.kept():
+            if not is_steady(managed) and not managed.settled and managed not in self._halted:
+                self._halted.append(managed)
+                managed.stop()
+
+    def _freeze(self) -> Future[None]:
+        self._frozen = [managed for managed in self._supervisor.kept() if not managed.settled]
+        for managed in self._frozen:
+            freeze(managed)
+        flush = Flush()
+        self._supervisor.put_flush(flush)
+        return flush.written
+
+    def _offer(self) -> tuple[dict[str, Any], list[int]]:
+        self._check()
+        return give(self._supervisor)
+
+    def _check(self) -> None:
+        if self._is_over:
+            raise TakeoverError("this supervisor is being stopped")
+
+    def _let_go(self) -> None:
+        """The one moment at which all becomes the new supervisor's. Raises `TakeoverError` where it does not."""
+        self._check()
+        if monotonic() > self._deadline or not self._is_there():
+            raise TakeoverError("the new supervisor was ready too late")
+        self._is_over = True
+        for managed in self._frozen:
+            relinquish(managed)
+        self._supervisor.given_away(f"pid {self._asked.get('pid')}")
+
+    def _is_there(self) -> bool:
+        """Whether the new supervisor waits: it closes its end when it gives up."""
+        self._peer.setblocking(False)
+        try:
+            return self._peer.recv(1, socket.MSG_PEEK) != b""
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
+    def take_back(self) -> None:
+        """As if nothing had been; no harm where all is given, or was taken back before."""
+        if self._is_over:
+            return
+        self._is_over = True
+        frozen, self._frozen = self._frozen, []
+        for managed in frozen:
+            try:
+                thaw(managed)
+            except Exception:  # those behind it must not stay frozen for it
+                logger.exception("%s can't go on as it was, it gets a new owner; this is a bug in wsadapter", managed.name)
+                managed.restart(at_once=True)
+        if self._supervisor.state == "running":
+            self._start_halted()
+        self._supervisor.takeover_is_over()
+        with suppress(OSError):  # it is closed already
+            self._peer.shutdown(socket.SHUT_RD)  # the thread may wait for an answer
+
+    def _start_halted(self) -> None:
+        kept = self._supervisor.kept()
+        for managed in self._halted:
+            if managed not in kept:
+                continue  # it was removed meanwhile
+            if managed.settled:
+                managed.start()
+            elif managed.state == "stopping":
+                managed.restart()

@@ -1,0 +1,211 @@
+"""What one client gets of an exchange's messages: those of its streams, by its own channels and numbers. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from itertools import count, islice
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from wsadapter.contract.dialect.paths import MISSING, look_up, matches
+from wsadapter.contract.dialect.streams import Streams
+from wsadapter.contract.endpoint import Filter, Subscription
+from wsadapter.testing.dialect.answers import Channels
+from wsadapter.testing.dialect.compose import put
+from wsadapter.testing.dialect.overrides import Orders, name_of
+from wsadapter.testing.dialect.recorded_market import NO_DATA, Market
+from wsadapter.testing.dialect.rules import Speech
+from wsadapter.testing.dialect.understanding import stream_rules
+
+_LAST: Final = "-1"
+
+
+class Carried(NamedTuple):
+    """What an answer with data says."""
+
+    value: Any = NO_DATA
+    messages: Sequence[bytes] = ()
+    """Those that are sent by it."""
+
+
+class Outlet:
+    """One connection's share. Not thread-safe.
+
+    What is subscribed is kept in parts, for a table may be asked for in parts and unsubscribed in others.
+    """
+
+    def __init__(self, speech: Speech, market: Market, orders: Orders) -> None:
+        self._market = market
+        self._orders = orders
+        self._speech = speech
+        self._rules = speech.dialect.get("stream")
+        self._contain = any("contains" in rule for rule in stream_rules(speech.dialect))
+        self._recorded: dict[str, Subscription] = {}
+        """What the recording calls a stream."""
+        self._own: dict[str, int] = {}
+        """The same = what it is called on this connection."""
+        self._streams = self._streams_anew()
+        self.current: dict[str, Subscription] = {}
+        """The parts that are subscribed, by name."""
+        self._feeds: dict[str, str] = {}
+        """A part's name = the feed that it is sent with."""
+        self._numbering = _Numbering(speech.dialect.get("gap", []))
+        self._counted: set[Hashable] = set()
+        """The counts of which something was sent."""
+
+    def _streams_anew(self) -> Streams | None:
+        return Streams(self._rules, Filter(), self._recorded) if self._rules else None
+
+    @property
+    def feeds(self) -> set[str]:
+        """Those that have a part subscribed."""
+        return set(self._feeds.values())
+
+    def open(self, stream: Subscription, units: Sequence[Subscription], channels: Channels) -> str:
+        """Units of a stream are subscribed; gives the feed that they are sent with, "" where all parts of them were subscribed
+        before. `channels`: what units are called, where the dialect gives them a channel."""
+        parts = {name_of(part): part for unit in units for part in self._speech.parts(unit)}
+        fresh = [name for name in parts if name not in self.current]
+        feed = self._unused(name_of(stream)) if fresh else ""
+        self.current.update(parts)
+        self._feeds.update(dict.fromkeys(fresh, feed))
+        if self._streams is None:
+            return feed
+        self._streams.know(parts.values())
+        for unit in units if channels else ():
+            for channel in self._market.recorded_channels(unit):
+                self._recorded[channel] = unit
+                self._own[channel] = channels[name_of(unit)]
+        return feed
+
+    def _unused(self, name: str) -> str:
+        names = (name if number == 1 else f"{name}#{number}" for number in count(1))
+        return next(name for name in names if name not in self.feeds)
+
+    def shut(self, parts: Iterable[Subscription]) -> list[str]:
+        """Parts are unsubscribed; gives the feeds that end with them."""
+        before = self.feeds
+        for name in map(name_of, parts):
+            self.current.pop(name, None)
+            self._feeds.pop(name, None)
+        self._streams = self._streams_anew()
+        if self._streams is not None:
+            self._streams.know(self.current.values())
+        return sorted(before - self.feeds)
+
+    def stream_of(self, payload: bytes) -> str | None:
+        """The subscribed part that a message belongs to. Where the dialect can't tell, that is the first of all."""
+        value = self._market.value(payload)
+        return None if value is NO_DATA else self._part_of(payload, value)
+
+    def _part_of(self, payload: bytes, value: Any) -> str | None:
+        if self._streams is None:
+            return next(iter(self.current), None)
+        stream = self._streams.find(value, self._market.text(payload) if self._contain else None)
+        return stream.name if stream is not None and stream.name in self.current else None
+
+    def feed_of(self, payload: bytes) -> str | None:
+        """The feed that a message is sent with; None where this client does not get it."""
+        name = self.stream_of(payload)
+        return None if name is None else self._feeds.get(name)
+
+    def first_of(self, parts: Collection[str], most: int) -> list[bytes]:
+        """The first messages of some parts, as many as are known beforehand and wanted."""
+        return list(islice((payload for payload in self._market.listed if self.stream_of(payload) in parts), most))
+
+    def carried(self, parts: Collection[str]) -> Carried:
+        """What an answer says of the data of some parts: a recorded answer's, else their first message; nothing of a silent
+        one."""
+        if not self._orders.silent.isdisjoint(parts):
+            return Carried()
+        for payload, value in self._market.told.items():
+            if self._part_of(payload, value) in parts:
+                return Carried(value)
+        first = self.first_of(parts, 1)
+        return Carried(self._market.value(first[0]), first) if first else Carried()
+
+    def take(self, payload: bytes, only: str | None) -> bytes | None:
+        """A message as this client gets it; None where it does not. `only`: it must be of this feed."""
+        name = self.stream_of(payload)
+        if name is None or (only is not None and self._feeds.get(name) != only) or name in self._orders.silent:
+            return None
+        value = self._market.value(payload)
+        sent = self.numbered(self._called(value))
+        order = next((order for order in self._orders.left_out if name in order), None)
+        if order is not None and self._may_be_missed(payload, value):
+            self._orders.left_out.remove(order)
+            return None
+        return payload if sent is value else orjson.dumps(sent)
+
+    def _called(self, value: Any) -> Any:
+        """With this connection's channel in it."""
+        path = self._speech.channel_path
+        own = self._own.get(str(look_up(value, path))) if self._own else None
+        return value if own is None else put(value, path, own)
+
+    def _may_be_missed(self, payload: bytes, value: Any) -> bool:
+        """Whether its lack can be told by a number, and one before it was sent; so it is where nothing is counted."""
+        text = self._market.text(payload)
+        rules = self._speech.dialect.get("gap", [])
+        fitting = (rule for rule in rules if rule["scope"] and rule.get("contains", "").encode() in text)
+        rule = next((rule for rule in fitting if matches(value, rule.get("match", {}))), None)
+        if rule is None:
+            return self._numbering.begun if self._numbering.counts else not rules
+        scope = orjson.dumps([None if (found := look_up(value, path)) is MISSING else found for path in rule["scope"]])
+        if any(matches(value, rule[key]) for key in ("snapshot", "reset") if key in rule) or scope not in self._counted:
+            self._counted.add(scope)
+            return False
+        return look_up(value, rule.get("last") or rule["value"]) is not MISSING
+
+    def numbered(self, frame: Any, *, composed: bool = False) -> Any:
+        """A frame with this connection's next number, where the dialect counts all that a connection gets."""
+        return self._numbering.put_in(frame, composed=composed)
+
+    def heartbeat(self, frame: Any, channels: Mapping[str, int]) -> Any | None:
+        """A heartbeat of the exchange's as this client gets it; None where there is nothing yet that it could be of."""
+        if isinstance(frame, list):  # of a channel
+            if not channels:
+                return None
+            frame = put(frame, self._speech.channel_path, next(iter(channels.values())))
+        return self.numbered(frame, composed=True)
+
+
+class _Numbering:
+    """The numbers of those [[gap]] rules whose scope is the connection: one count over all that it gets."""
+
+    def __init__(self, rules: Sequence[Mapping[str, Any]]) -> None:
+        self._rules = [rule for rule in rules if not rule["scope"]]
+        self._number = 0
+
+    @property
+    def counts(self) -> bool:
+        """Whether there is such a count."""
+        return bool(self._rules)
+
+    @property
+    def begun(self) -> bool:
+        """Whether something before the message at hand had a number."""
+        return self._number > 1
+
+    def put_in(self, frame: Any, *, composed: bool) -> Any:
+        """`composed`: a frame that was made up here, which has no place for a number yet."""
+        for rule in self._rules:
+            path = rule.get("last") or rule["value"]
+            form = isinstance(frame, list) if path == _LAST else isinstance(frame, dict)
+            if form and matches(frame, rule.get("match", {})):
+                before = self._number
+                self._number += int(rule.get("step", 1))
+                if composed and path == _LAST:
+                    return [*frame, self._number]
+                if "previous" in rule:
+                    frame = put(frame, rule["previous"], _number(rule, before))
+                elif "first" in rule:
+                    frame = put(frame, rule["first"], self._number)
+                return put(frame, path, _number(rule, self._number))
+        return frame
+
+
+def _number(rule: Mapping[str, Any], number: int) -> int | str:
+    """A string without order where the dialect's numbers are `opaque`."""
+    return f"n{number:x}" if rule.get("opaque") else number

@@ -1,0 +1,336 @@
+"""Connecting, step by step: names and TCP (tcp.py), proxy, TLS, the WebSocket handshake. Blocking, in the connector's thread.
+
+The only file that imports websocket-client, which speaks to proxies and words the opening handshake. What it leaves open is
+done here: limits, strictness, TLS (see websocket/byte_stream.py), and errors that say what to do about them.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from websocket import _handshake, _http
+
+from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.reasons import Reason
+from wsadapter.worker.connect.handshake import ResponseReader, read_response
+from wsadapter.worker.connect.proxies import BadProxy, Proxy, proxy_for
+from wsadapter.worker.connect.response import BadResponse
+from wsadapter.worker.connect.tcp import NoConnection, UnknownHost, ascii_host, describe_failures, open_tcp, resolve
+from wsadapter.worker.connect.tls import BadTlsSettings, check_pin, describe_tls_error, make_context, name_in_certificates
+from wsadapter.worker.websocket.byte_stream import Channel, EndOfStream, PlainChannel, TlsChannel
+from wsadapter.worker.websocket.deflate import OFFER, OFFER_WITHOUT_TAKEOVER, Agreement
+
+Progress = Callable[[str], None]
+"""Told the name of each step as it begins: resolving, connecting, tls, handshake."""
+
+_SOCKS: Final = ("socks5", "socks5h")
+_SHARE_OF_ATTEMPTS: Final = 0.95
+"""Of `timeouts.connect`: the error that names the addresses comes before the owner's loop gives up without naming them."""
+_LONGEST_WORDS: Final = 300
+_OURS: Final = frozenset({"upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions"})
+
+
+class _Refused(Exception):
+    """A proxy does not lead to where it should."""
+
+
+class ConnectError(Exception):
+    """No connection; `reason` is what to report."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.describe())
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """An open connection, its socket not blocking."""
+
+    channel: Channel
+    subprotocol: str | None
+    headers: dict[str, str]
+    """Of the response, names in lower case."""
+    peer: str
+    first: bytes
+    """What the server sent right behind its handshake."""
+    deflate: Agreement | None = None
+    """What was agreed about permessage-deflate; None: messages are not compressed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A URL, taken apart."""
+
+    host: str
+    """ASCII: an international name as its A-labels (RFC 5890 §2.3.2.1)."""
+    port: int
+    resource: str
+    secure: bool
+    authorization: str
+
+    @property
+    def host_header(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
+
+
+def connect(assignment: Assignment, progress: Progress) -> Connection:
+    """Opens the connection. Raises `ConnectError`, nothing else. The steps have no deadline here: the owner's loop has."""
+    _request_headers(assignment.endpoint, _parse(assignment.url))
+    channel, peer = open_channel(assignment, progress)
+    return shake_hands(assignment, channel, peer, progress)
+
+
+def open_channel(assignment: Assignment, progress: Progress) -> tuple[Channel, str]:
+    """Everything below the WebSocket, and the peer's address. Raises `ConnectError`."""
+    endpoint, target = assignment.endpoint, _parse(assignment.url)
+    sock = _tcp(endpoint, target, progress)
+    try:
+        peer = _address(sock.getpeername())
+        return _secured(sock, endpoint, target, progress), peer
+    except OSError as error:  # it was reset at once
+        sock.close()
+        raise _failed(f"connecting to {target.host}:{target.port}: {_words(error)}") from error
+    except BaseException:
+        sock.close()
+        raise
+
+
+def shake_hands(assignment: Assignment, channel: Channel, peer: str, progress: Progress) -> Connection:
+    """The WebSocket over it. Raises `ConnectError`; the channel is closed then."""
+    target = _parse(assignment.url)
+    try:
+        progress("handshake")
+        return _handshaken(channel, assignment.endpoint, target, _request_headers(assignment.endpoint, target), peer)
+    except BaseException:
+        channel.sock.close()
+        raise
+
+
+def _parse(url: str) -> _Target:
+    if any(ord(character) <= 32 or ord(character) == 127 for character in url):
+        raise _config("the URL holds a blank or a control character")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise _config("the URL is malformed") from error
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise _config("the URL must be ws://host... or wss://host...")
+    try:
+        host = ascii_host(parts.hostname)
+    except UnicodeError as error:
+        raise _config("the URL's host is not a host name") from error
+    secure = parts.scheme == "wss"
+    resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return _Target(host, port or (443 if secure else 80), resource, secure, _basic(parts))
+
+
+def _basic(parts: SplitResult) -> str:
+    if parts.username is None and parts.password is None:
+        return ""
+    pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+    return "Basic " + base64.b64encode(pair.encode()).decode()
+
+
+def _request_headers(endpoint: Endpoint, target: _Target) -> dict[str, str]:
+    headers = dict(endpoint.headers)
+    for name, value in headers.items():
+        if not _is_token(name) or any(c in value for c in "\r\n\0"):
+            raise _config(f"the header {name!r} holds a line break or a character that may not stand there")
+        if name.lower() in _OURS:
+            raise _config(f"the header {name!r} belongs to the WebSocket handshake and can't be set")
+    names = {name.lower() for name in headers}
+    if target.authorization and "authorization" not in names:
+        headers["Authorization"] = target.authorization
+    if endpoint.subprotocols:
+        if not all(_is_token(name) for name in endpoint.subprotocols):
+            raise _config("a subprotocol holds a character that may not stand there")
+        headers["Sec-WebSocket-Protocol"] = ", ".join(endpoint.subprotocols)
+    if endpoint.compression:
+        headers["Sec-WebSocket-Extensions"] = OFFER if endpoint.compression is True else OFFER_WITHOUT_TAKEOVER
+    headers["Sec-WebSocket-Key"] = base64.b64encode(os.urandom(16)).decode()
+    return headers
+
+
+def _is_token(text: str) -> bool:
+    return bool(text) and text.isascii() and all(c.isalnum() or c in "!#$%&'*+-.^_`|~" for c in text)
+
+
+def _tcp(endpoint: Endpoint, target: _Target, progress: Progress) -> socket.socket:
+    proxy = _proxy(endpoint, target)
+    if proxy is not None and endpoint.bind:
+        raise _config("`bind` and a proxy can't be used together: set proxy = \"none\" or leave `bind` out")
+    progress("resolving")
+    try:
+        if proxy is not None:
+            return _prepared(_tunnel(proxy, endpoint, target, progress), endpoint)
+        addresses = resolve(target.host, target.port)
+        progress("connecting")
+        within = endpoint.timeouts.connect * _SHARE_OF_ATTEMPTS
+        return _prepared(open_tcp(addresses, within=within, bind=endpoint.bind), endpoint)
+    except UnknownHost as error:
+        raise _failed(f"resolving {error.host}: {error}") from error
+    except NoConnection as error:
+        raise _failed(f"connecting to {target.host}:{target.port}: {error}") from error
+
+
+def _proxy(endpoint: Endpoint, target: _Target) -> Proxy | None:
+    try:
+        proxy = proxy_for(endpoint, os.environ, "wss" if target.secure else "ws", target.host, target.port)
+    except BadProxy as error:
+        raise _config(str(error)) from error
+    if proxy is not None and proxy.protocol in _SOCKS and not _http.HAVE_PYTHON_SOCKS:
+        raise _config("a SOCKS proxy needs python-socks: pip install wsadapter[socks]")
+    return proxy
+
+
+def _tunnel(proxy: Proxy, endpoint: Endpoint, target: _Target, progress: Progress) -> socket.socket:
+    """A connection to the target through the proxy; any address of the proxy will do, and any of the target's where we look
+    them up ourselves (socks5). Raises `ConnectError`, `UnknownHost`."""
+    ways = resolve(proxy.host, proxy.port)
+    hosts = [address.host for address in resolve(target.host, target.port)] if proxy.protocol == "socks5" else [target.host]
+    progress("connecting")
+    deadline = time.monotonic() + endpoint.timeouts.connect * _SHARE_OF_ATTEMPTS
+    failures: dict[str, str] = {}
+    for host in hosts:
+        try:
+            return _through(proxy, open_tcp(ways, within=deadline - time.monotonic()), host, target.port)
+        except _Refused as refused:
+            failures[host] = str(refused)
+        except NoConnection as error:
+            failures = failures or {host: str(error)}
+            break
+    raise _failed(f"proxy {proxy.host}:{proxy.port}: {describe_failures(failures)}")
+
+
+def _through(proxy: Proxy, sock: socket.socket, host: str, port: int) -> socket.socket:
+    """The same socket, which leads to host and port now. Raises `_Refused`, and closes it then: whatever the proxy answers, and
+    whatever its parsers make of it."""
+    try:
+        if proxy.protocol == "http":
+            _speak_connect(sock, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", proxy.auth)
+        else:
+            _speak_socks5(sock, host, port, proxy.auth or (None, None))
+    except Exception as error:
+        sock.close()
+        raise _Refused("it ended the connection" if isinstance(error, EndOfStream) else _words(error)) from error
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _speak_connect(sock: socket.socket, target: str, auth: tuple[str, str] | None) -> None:
+    """RFC 9110 §9.3.6. Raises `BadResponse`, `EndOfStream`, `OSError`."""
+    lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
+    if auth is not None:
+        lines.append("Proxy-Authorization: Basic " + base64.b64encode(":".join(auth).encode()).decode())
+    sock.sendall("\r\n".join([*lines, "", ""]).encode())
+    reader = ResponseReader(PlainChannel(sock))
+    head = reader.read_head()
+    if not 200 <= head.status < 300:
+        raise BadResponse(f"it answered {head.status} {head.phrase}".rstrip())
+    if reader.rest():
+        raise BadResponse("it sent data behind its answer, before it was sent any")
+
+
+def _speak_socks5(sock: socket.socket, host: str, port: int, auth: tuple[str, str] | tuple[None, None]) -> None:
+    """python-socks' part of RFC 1928 and RFC 1929, without its way to connect, which tries one address only."""
+    from python_socks import ProxyType
+    from python_socks._connectors.factory_sync import create_connector
+    from python_socks.sync._resolver import SyncResolver
+    from python_socks.sync._stream import SyncSocketStream
+
+    connector = create_connector(ProxyType.SOCKS5, auth[0], auth[1], rdns=True, resolver=SyncResolver())
+    connector.connect(SyncSocketStream(sock), host, port)
+
+
+def _prepared(sock: socket.socket, endpoint: Endpoint) -> socket.socket:
+    sock.settimeout(None)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # A half-open peer shows when what we sent is not acknowledged, not after the kernel's fifteen minutes.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, int(endpoint.timeouts.send * 1000)))
+    return sock
+
+
+def _secured(sock: socket.socket, endpoint: Endpoint, target: _Target, progress: Progress) -> Channel:
+    if not target.secure:
+        return PlainChannel(sock)
+    progress("tls")
+    try:
+        context = make_context(endpoint.tls)
+        channel = TlsChannel(sock, context, name_in_certificates(endpoint.tls.server_name or target.host))
+    except BadTlsSettings as error:
+        raise _config(str(error)) from error
+    except (ValueError, TypeError) as error:
+        raise _config(f"tls.server_name, or the URL's host, can't be the name in a certificate: {error}") from error
+    try:
+        channel.start_tls()
+        check_pin(channel.tls, endpoint.tls)
+    except EndOfStream as error:
+        raise _failed(f"TLS: the server ended the connection (endpoint {endpoint.name})") from error
+    except ssl.SSLError as error:
+        raise _failed(f"TLS: {describe_tls_error(error)} (endpoint {endpoint.name})") from error
+    except OSError as error:
+        raise _failed(f"TLS: {_words(error)} (endpoint {endpoint.name})") from error
+    return channel
+
+
+def _handshaken(
+    channel: Channel, endpoint: Endpoint, target: _Target, headers: dict[str, str], peer: str
+) -> Connection:
+    reader = ResponseReader(channel)
+    key, deflate = headers["Sec-WebSocket-Key"], bool(endpoint.compression)
+    try:
+        channel.sock.sendall(channel.seal(_request(target, headers)))
+        response = read_response(reader, key=key, offered=endpoint.subprotocols, deflate=deflate)
+    except ssl.SSLError as error:  # TLS 1.3: only now the server says what it thinks of our certificate
+        raise _failed(f"TLS: {describe_tls_error(error)} (endpoint {endpoint.name})") from error
+    except (OSError, EndOfStream) as error:
+        raise _failed(f"WebSocket handshake: {_words(error)}") from error
+    if isinstance(response, Reason):
+        raise ConnectError(response)
+    channel.sock.setblocking(False)
+    return Connection(channel, response.subprotocol, response.headers, peer, reader.rest(), response.deflate)
+
+
+def _request(target: _Target, headers: dict[str, str]) -> bytes:
+    """The opening handshake's request, as websocket-client words it."""
+    host = next((value for name, value in headers.items() if name.lower() == "host"), target.host_header)
+    sent = {name: value for name, value in headers.items() if name.lower() != "host"}
+    options = {"header": sent, "host": host, "suppress_origin": True}
+    lines, _ = _handshake._get_handshake_headers(target.resource, "ws:", target.host, target.port, options)
+    return "\r\n".join(lines).encode()
+
+
+def _address(peer: tuple[Any, ...]) -> str:
+    """Host and port as in a URL; IPv6's brackets included."""
+    return f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
+
+
+def _failed(text: str) -> ConnectError:
+    return ConnectError(Reason(kind="connect_failed", text=text))
+
+
+def _config(text: str) -> ConnectError:
+    return ConnectError(Reason(kind="config", text=text))
+
+
+def _words(error: BaseException | None) -> str:
+    if isinstance(error, EndOfStream):
+        return "the server ended the connection"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error)[:_LONGEST_WORDS] or type(error).__name__

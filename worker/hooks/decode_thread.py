@@ -1,0 +1,175 @@
+"""The user's decode hook, in a thread of its own behind a queue, so that it can delay no pong.
+
+What goes through the queue comes out in the same order, reports included. The queue is bounded by bytes: while it is full the
+owner reads no more data.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Final, NoReturn, Protocol
+
+from wsadapter.contract.hooks import keywords_of, load_function, words
+from wsadapter.contract.ipc.commands import Report
+from wsadapter.contract.ipc.record import ANSWER
+from wsadapter.contract.quarantine import Quarantine
+from wsadapter.worker.loop.wakeup import Wakeup
+
+MOST_BYTES_HELD: Final = 8 * 1024 * 1024
+_MESSAGE_OVERHEAD: Final = 64
+
+
+class Hook(Protocol):
+    """The user's function: None filters, a list gives several messages."""
+
+    def __call__(self, data: bytes, *, binary: bool, stream: str | None) -> bytes | list[bytes] | None: ...
+
+
+@dataclass(slots=True)
+class Payloads:
+    """Messages of one read, before or after the hook."""
+
+    received_at: int
+    position: int
+    payloads: list[bytes] = field(default_factory=list)
+    binary: list[bool] = field(default_factory=list)
+    streams: list[int] = field(default_factory=list)
+    """Per message the index of its stream, 0 for none."""
+    identities: list[int] | None = None
+    """Per message its identity, where they are asked for; what a hook makes of one message has one for all."""
+    filtered: int = 0
+
+    @property
+    def weight(self) -> int:
+        """Bytes, with something for the objects themselves: a million empty messages are not free."""
+        return sum(len(payload) + _MESSAGE_OVERHEAD for payload in self.payloads)
+
+
+def load_hook(name: str, sys_path: Sequence[str]) -> Hook:
+    """As `load_function`, for `decode`. What it gives is called with all keywords, whatever the user's function takes."""
+    function = load_function(name, sys_path, "decode")
+    match keywords_of("decode", function):
+        case ("binary", "stream"):
+            return function
+        case ("binary",):
+            return lambda data, *, binary, stream: function(data, binary=binary)  # noqa: ARG005
+        case ("stream",):
+            return lambda data, *, binary, stream: function(data, stream=stream)  # noqa: ARG005
+        case _:
+            return lambda data, *, binary, stream: function(data)  # noqa: ARG005
+
+
+def leave_as_asked(wish: SystemExit) -> NoReturn:
+    """User code called `sys.exit()`: the process ends so, whatever thread it was in."""
+    if isinstance(wish.code, str):
+        print(wish.code, file=sys.stderr)  # noqa: T201  what the interpreter does
+    sys.stderr.flush()
+    os._exit(wish.code if isinstance(wish.code, int) else int(wish.code is not None))
+
+
+class Decoder:
+    """The hook's thread and its queue. All methods but `_run` are for the owner's loop."""
+
+    def __init__(self, hook: Hook, quarantine: Quarantine, wakeup: Wakeup) -> None:
+        self._hook = hook
+        self._quarantine = quarantine
+        self._wakeup = wakeup
+        self._todo: SimpleQueue[Payloads | Report] = SimpleQueue()
+        self._done: deque[tuple[list[Payloads | Report], int]] = deque()
+        self._held = 0
+        self._queued = 0
+        self._called_at: float | None = None
+        self._names: dict[int, str] = {}  # of the streams, by index; the thread's own
+        threading.Thread(target=self._run, name="decode", daemon=True).start()
+
+    @property
+    def full(self) -> bool:
+        """Whether so much is held that no more data should be read."""
+        return self._held >= MOST_BYTES_HELD
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything put in has been taken out."""
+        return not self._queued
+
+    def stuck_for(self, now: float) -> float:
+        """Seconds that the hook has been at the message it is at; 0 where it is at none."""
+        called_at = self._called_at
+        return 0.0 if called_at is None else now - called_at
+
+    def put(self, item: Payloads | Report) -> None:
+        """Queues messages or a report. It never blocks; the caller minds `full`."""
+        if isinstance(item, Payloads):
+            self._held += item.weight
+        self._queued += 1
+        self._todo.put(item)
+
+    def take(self) -> list[Payloads | Report]:
+        """The next results, empty where there are none yet; `wakeup` is woken when there are."""
+        if not self._done:
+            return []
+        results, weight = self._done.popleft()
+        self._held -= weight
+        self._queued -= 1
+        return results
+
+    def _run(self) -> None:
+        while True:
+            item = self._todo.get()
+            if isinstance(item, Report):
+                if item.event == "stream":
+                    self._names[item.fields["index"]] = item.fields["name"]
+                self._done.append(([item], 0))
+            else:
+                self._done.append((list(self._decoded(item)), item.weight))
+            self._wakeup.wake()
+
+    def _decoded(self, item: Payloads) -> Iterator[Payloads | Report]:
+        out = self._empty(item)
+        for at, (payload, binary, stream) in enumerate(zip(item.payloads, item.binary, item.streams, strict=True)):
+            try:
+                answers = stream == ANSWER  # it is no data
+                result = [payload] if answers else self._called(payload, binary=binary, stream=self._names.get(stream))
+            except SystemExit as wish:
+                leave_as_asked(wish)
+            except BaseException as error:  # noqa: BLE001  the user's function may raise anything
+                yield out
+                out = self._empty(item)
+                yield self._dropped(payload, binary=binary, error=words(error))
+            else:
+                out.payloads += result
+                out.binary += [binary] * len(result)
+                out.streams += [stream] * len(result)
+                if out.identities is not None and item.identities is not None:
+                    out.identities += [item.identities[at]] * len(result)
+                out.filtered += not result
+        yield out
+
+    @staticmethod
+    def _empty(item: Payloads) -> Payloads:
+        return Payloads(item.received_at, item.position, identities=None if item.identities is None else [])
+
+    def _called(self, payload: bytes, *, binary: bool, stream: str | None) -> list[bytes]:
+        self._called_at = time.monotonic()
+        try:
+            result = self._hook(payload, binary=binary, stream=stream)
+        finally:
+            self._called_at = None
+        if result is None:
+            return []
+        results = result if isinstance(result, list) else [result]
+        for one in results:
+            if not isinstance(one, bytes):
+                raise TypeError(f"the decode hook returned {type(one).__name__}, not bytes, None or a list of bytes")
+        return results
+
+    def _dropped(self, payload: bytes, *, binary: bool, error: str) -> Report:
+        text = error[:1000] + self._quarantine.keep(payload, binary=binary, error=error)
+        return Report(event="dropped", fields={"count": 1, "bytes": len(payload), "cause": "decode", "text": text})

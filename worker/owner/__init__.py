@@ -1,0 +1,1 @@
+"""The owner's loop, and the thread that connects."""

@@ -1,0 +1,140 @@
+"""Connecting in a thread of its own, so that the owner's loop goes on answering its supervisor meanwhile.
+
+The loop holds the deadlines. A thread that is stuck (`getaddrinfo` knows no timeout) is left behind: the process ends.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import traceback
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from wsadapter.contract.hooks import HookError, words
+from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.reasons import Reason
+from wsadapter.worker.connect.dial import ConnectError, Connection, connect, shake_hands
+from wsadapter.worker.connect.tls_holder import hear
+from wsadapter.worker.hooks.decode_thread import Hook, leave_as_asked, load_hook
+from wsadapter.worker.loop.wakeup import Wakeup
+from wsadapter.worker.websocket.byte_stream import EndOfStream, PlainChannel
+from wsadapter.worker.websocket.deflate import parse_answer
+
+if TYPE_CHECKING:
+    from wsadapter.worker.hooks.sign_thread import Hooks
+
+
+class Step(NamedTuple):
+    """A step has begun: importing, preparing, resolving, connecting, tls or handshake."""
+
+    name: str
+
+
+class Opened(NamedTuple):
+    """The connection is open."""
+
+    connection: Connection
+    hook: Hook | None
+    hooks: Hooks | None
+    """None: the endpoint has none."""
+
+
+class Failed(NamedTuple):
+    """It could not be opened."""
+
+    reason: Reason
+
+
+class Connector:
+    """One attempt to connect."""
+
+    def __init__(self, assignment: Assignment, wakeup: Wakeup, handed: socket.socket | None, tail: bytes) -> None:
+        """`handed`: the connection to go on with, `tail` what of it is unfinished; None: one is to be opened."""
+        self._assignment = assignment
+        self._handed = handed
+        self._tail = tail
+        self._wakeup = wakeup
+        self._news: deque[Step | Opened | Failed] = deque()
+        self._thread = threading.Thread(target=self._run, name="connect", daemon=True)
+
+    def start(self) -> None:
+        """Begins; `wakeup` is woken at every piece of news."""
+        self._thread.start()
+
+    def news(self) -> list[Step | Opened | Failed]:
+        """What has happened since the last call; `Opened` or `Failed` is the last."""
+        return [self._news.popleft() for _ in range(len(self._news))]
+
+    def _run(self) -> None:
+        try:
+            hook, hooks = self._load()
+            if hooks is not None:
+                self._prepare(hooks)
+            connection = self._connection()
+        except ConnectError as error:
+            self._tell(Failed(error.reason))
+        except HookError as error:
+            self._tell(Failed(Reason(kind="config", text=str(error))))
+        except BaseException as error:  # noqa: BLE001  our own fault; it must not look like a hang
+            traceback.print_exc()
+            self._tell(Failed(Reason(kind="connect_failed", text=f"internal error: {words(error)}")))
+        else:
+            self._tell(Opened(connection, hook, hooks))
+
+    def _connection(self) -> Connection:
+        resume = self._assignment.resume
+        if self._handed is not None and self._assignment.held:
+            return self._held_connection(self._handed)
+        if self._handed is None or resume is None:
+            return connect(self._assignment, self._tell_step)
+        self._handed.setblocking(False)
+        answer = resume.up["headers"].get("sec-websocket-extensions")
+        deflate = parse_answer(answer) if answer else None
+        return Connection(PlainChannel(self._handed), first=self._tail, deflate=deflate, **resume.up)
+
+    def _held_connection(self, sock: socket.socket) -> Connection:
+        """A holder opens it, and says how far it is; the WebSocket over it is ours."""
+        self._tell_step("resolving")
+        try:
+            while "opened" not in (word := hear(sock)):
+                if "failed" in word:
+                    raise ConnectError(Reason.from_json(word["failed"]))
+                self._tell_step(str(word["step"]))
+        except (EndOfStream, OSError) as error:
+            sock.close()
+            raise ConnectError(Reason(kind="holder_lost", text="the TLS holder ended while it connected")) from error
+        return shake_hands(self._assignment, PlainChannel(sock), str(word["opened"]["peer"]), self._tell_step)
+
+    def _tell_step(self, name: str) -> None:
+        self._tell(Step(name))
+
+    def _load(self) -> tuple[Hook | None, Hooks | None]:
+        endpoint = self._assignment.endpoint
+        if not endpoint.decode and not any(endpoint.hooks.values()):
+            return None, None
+        self._tell_step("importing")
+        try:
+            decode = load_hook(endpoint.decode, self._assignment.sys_path) if endpoint.decode else None
+            return decode, self._load_hooks() if any(endpoint.hooks.values()) else None
+        except SystemExit as wish:
+            leave_as_asked(wish)
+
+    def _load_hooks(self) -> Hooks:
+        from wsadapter.worker.hooks.sign_thread import load_hooks  # most owners never need it
+
+        return load_hooks(self._assignment)
+
+    def _prepare(self, hooks: Hooks) -> None:
+        """What the hook makes of URL and headers is what is connected with."""
+        if hooks.before_connect is None:
+            return
+        self._tell_step("preparing")
+        hooks.prepare()
+        endpoint = replace(self._assignment.endpoint, headers=dict(hooks.attempt.headers))
+        self._assignment = replace(self._assignment, url=hooks.attempt.url, endpoint=endpoint)
+
+    def _tell(self, news: Step | Opened | Failed) -> None:
+        self._news.append(news)
+        self._wakeup.wake()

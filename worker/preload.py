@@ -1,0 +1,14 @@
+"""What a forkserver preloads: importing it leaves a process from which an owner can be forked in milliseconds."""
+
+from __future__ import annotations
+
+from wsadapter.contract.ipc.bootstrap import accept_signals, hold_standard_descriptors
+
+hold_standard_descriptors()
+accept_signals()  # first: the fork server must hear of its children's ends, and not of Ctrl-C
+
+import multiprocessing.popen_forkserver  # noqa: E402, F401 - an owner's arguments need it to be unpickled
+
+import wsadapter.worker.main  # noqa: E402
+
+wsadapter.worker.main.warm_up()

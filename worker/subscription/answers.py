@@ -1,0 +1,179 @@
+"""Which messages are answers to frames that subscribe, and what they say: yes, no, later. Pure.
+
+The rules are [[already]], [[later]], [[error]] and [[ack]] of dialects/README.md, tried in this order. A message that holds
+none of the rules' texts is never parsed for them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import Enum, auto
+from typing import Any, Final, NamedTuple
+
+from wsadapter.contract.dialect.fields import Fields
+from wsadapter.contract.dialect.paths import MISSING, PRESENT, getter, look_up, matches
+from wsadapter.contract.dialect.text import Text
+from wsadapter.worker.subscription.names import WholeSet
+from wsadapter.worker.subscription.prefilter import Screen, data_keys
+
+THE_ANSWER: Final = "{}"
+"""`whole_set`: the answer itself is the set."""
+_PAUSE: Final = 1.0
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_ .:-]+")
+_ALREADY: Final = ("already subscribed", "already been subscribed", "duplicate subscription", "duplicated subscription")
+_LATER: Final = (
+    "too many request", "request too many", "requests too many", "too many message", "too many visit", "too frequent",
+    "too fast", "rate limit", "ratelimit", "rate exceeded", "msg rate", "message rate", "frequency limit", "throttled",
+    "try again later", "retry later", "system busy", "server busy", "service busy", "temporarily unavailable",
+)  # fmt: skip
+"""What exchanges write, in the form of `_plain`. An [[error]] with such a text is no refusal, also if the dialect has no rule
+for it."""
+_HUMP: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_BETWEEN_WORDS: Final = re.compile(r"[\s_.-]+")
+
+
+class Says(Enum):
+    """What an answer says."""
+
+    YES = auto()
+    NO = auto()
+    LATER = auto()
+
+
+_TABLES: Final = (("already", Says.YES), ("later", Says.LATER), ("error", Says.NO), ("ack", Says.YES))
+
+
+class Rule:
+    """One rule of a dialect. Immutable."""
+
+    def __init__(self, says: Says, table: Mapping[str, Any], *, confirms: bool) -> None:
+        """`confirms`: an [[ack]]; the others are errors by their form."""
+        self.says, self.confirms = says, confirms
+        self.match: Mapping[str, Any] = table["match"]
+        self._texts = tuple(text.lower() for text in table.get("says", ()))
+        self._text = getter(table.get("text", ""))
+        self.needle = _needle(self.match)
+        self.pause = float(table.get("pause", _PAUSE))
+        self.accepted: str = table.get("accepted", "")
+        self.whole_set: str = table.get("whole_set", "")
+        self.args: str = table.get("args", "")
+        self.channel: str = table.get("channel", "")
+        self.id: str = table.get("id", "")
+        self.stream: str = table.get("stream", "")
+        self.fields = Fields(table["fields"]) if "fields" in table else None
+        self._data: str = table.get("data", "")
+        self.closes = bool(table.get("closes"))
+        """Whether the peer closes the connection after such an answer."""
+        self.template = ""
+        """The template whose frames it answers, "frame" or "unsubscribe"; empty: either."""
+
+    @property
+    def is_farewell(self) -> bool:
+        """Whether it is the answer to a frame that unsubscribes, by what it asks for."""
+        return any("unsub" in f"{path} {value}".lower() for path, value in self.match.items())
+
+    @property
+    def names(self) -> bool:
+        """Whether such an answer says by itself which streams it is about; the arguments that it echoes are a frame's."""
+        return bool(self.stream or self.whole_set or self.fields is not None)
+
+    def fits(self, value: Any) -> bool:
+        """Whether a parsed message has what the rule asks for, but for `says`."""
+        return matches(value, self.match)
+
+    def error(self, text: Text) -> str:
+        """What to report of an error: its own text, or the whole message."""
+        said = self._text(text.value)
+        return said if isinstance(said, str) and said else text.payload.decode(errors="replace")
+
+    def is_said(self, error: str) -> bool:
+        """Whether one of `says` occurs, or there are none."""
+        folded = error.lower() if self._texts else ""
+        return not self._texts or any(one in folded for one in self._texts)
+
+    def set_in(self, value: Any) -> WholeSet:
+        """All that is subscribed now, by an answer with `whole_set`."""
+        return WholeSet(value if self.whole_set == THE_ANSWER else look_up(value, self.whole_set))
+
+    def taken(self, value: Any) -> list[Any] | None:
+        """The streams that an answer with `accepted` lists; None: it lists none, and so is about all."""
+        listed = look_up(value, self.accepted) if self.accepted else None
+        return listed if isinstance(listed, list) else None
+
+    def has_data(self, value: Any) -> bool:
+        """Whether the answer is to be delivered too."""
+        return bool(self._data) and look_up(value, self._data) is not MISSING
+
+
+class Answer(NamedTuple):
+    """A message that a rule fits."""
+
+    rule: Rule
+    says: Says
+    error: str
+    """Empty for what an [[ack]] fits."""
+    value: Any
+
+
+class Rules:
+    """The rules of one dialect. Immutable once made."""
+
+    def __init__(self, dialect: Mapping[str, Any]) -> None:
+        self._rules = [
+            Rule(says, table, confirms=name == "ack") for name, says in _TABLES for table in dialect.get(name, [])
+        ]
+        farewells = any(rule.confirms and rule.is_farewell for rule in self._rules)
+        for rule in self._rules:
+            if rule.confirms and farewells and not (rule.whole_set or rule.accepted):
+                rule.template = "unsubscribe" if rule.is_farewell else "frame"
+        self._needles = tuple({rule.needle for rule in self._rules})
+        self._screen = Screen([rule.match for rule in self._rules], data_keys(dialect)) if "stream" in dialect else None
+        """None: messages are not parsed anyway."""
+        self.confirm = any(rule.confirms for rule in self._rules)
+        """Whether the exchange says yes at all."""
+        self.answer_each = any(rule.confirms and rule.names and not rule.whole_set for rule in self._rules)
+        """Whether the exchange answers each stream of a frame by itself."""
+
+    def may_hold(self, data: bytes) -> bool:
+        """A cheap test on all that was read at once: whether `judge` has to look at its messages."""
+        if self._screen is not None:
+            return bool(self._rules)
+        return any(needle in data for needle in self._needles)
+
+    def judge(self, text: Text) -> Answer | None:
+        """What a text message says; None where no rule fits."""
+        if self._screen is not None and not self._screen.passes(text.value):
+            return None
+        for rule in self._rules:
+            if rule.needle not in text.payload or not rule.fits(text.value):
+                continue
+            if rule.confirms:
+                return Answer(rule, rule.says, "", text.value)
+            error = rule.error(text)
+            if rule.is_said(error):
+                return Answer(rule, _meaning(rule.says, error), error, text.value)
+        return None
+
+
+def _meaning(says: Says, error: str) -> Says:
+    if says is not Says.NO:
+        return says
+    plain = _plain(error)
+    if any(text in plain for text in _ALREADY):
+        return Says.YES
+    return Says.LATER if any(text in plain for text in _LATER) else Says.NO
+
+
+def _plain(text: str) -> str:
+    """In lower case with one space between words: exchanges write "Too many requests", TOO_MANY_REQUESTS, too-many-requests,
+    too.many.requests and TooManyRequests."""
+    return _BETWEEN_WORDS.sub(" ", _HUMP.sub(" ", text)).lower()
+
+
+def _needle(match: Mapping[str, Any]) -> bytes:
+    """A piece of text that every message which `match` fits has in it: its longest plain string, else its longest key."""
+    texts = [value for value in match.values() if isinstance(value, str) and value != PRESENT and _PLAIN.fullmatch(value)]
+    keys = [key for path in match if _PLAIN.fullmatch(key := path.rpartition(".")[2]) and not key.lstrip("-").isdecimal()]
+    chosen = max(texts or keys, key=len, default="")
+    return f'"{chosen}"'.encode() if chosen else b""

@@ -1,0 +1,417 @@
+"""The subscriptions of one connection: what to ask, whose answer a message is, what to report. Pure; the clock is passed in.
+
+    wanted ──> Life (subscription_life.TABLE) ──> Question ──frame──> exchange
+                 ^                                   │
+                 └──── yes, no, later ───────────────┴── answers.Rules.judge <── message
+
+An answer may come late, twice, never, or about something else. So a frame is sent once more if it is not answered, a refused
+frame is sent again without what was refused, a rejected stream is asked for again slowly, and a late yes counts. An answer
+proves nothing about data: a confirmed stream that delivers nothing is asked for anew and then reported.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final, TypeGuard
+
+from wsadapter.contract.dialect.templates import raw_frame, stream_name
+from wsadapter.contract.dialect.text import Text
+from wsadapter.contract.endpoint import Subscription
+from wsadapter.contract.ipc.commands import Report
+from wsadapter.worker.subscription.answers import Rules, Says
+from wsadapter.worker.subscription.asking import GRACE, Asking, Step
+from wsadapter.worker.subscription.attribution import whose
+from wsadapter.worker.subscription.frames import NO_LOGIN, Credentials, Frames, Life, Question, Unit, make_life
+from wsadapter.worker.subscription.life import Event, State
+from wsadapter.worker.subscription.lives import HAD, Lives
+from wsadapter.worker.subscription.verdicts import MOST_TRIES, Verdicts, log
+
+_TO_LEAVE: Final = 5.0
+"""Seconds for the answer to an `unsubscribe` that makes room for a fresh subscription."""
+_UNTIL_SIGNED: Final = 1.0
+"""Seconds until a frame that could not be signed is made anew; doubled each time."""
+
+
+def without(streams: Iterable[Subscription], gone: Iterable[Subscription]) -> tuple[Subscription, ...]:
+    """Those that are not among `gone`; there may be ten thousands of both."""
+    names = set(map(stream_name, gone))
+    return tuple(stream for stream in streams if stream_name(stream) not in names)
+
+
+def forgiven(blamed: Mapping[str, str], streams: Iterable[Subscription]) -> dict[str, str]:
+    """`Assignment.blamed` without these streams, which the user asked for again."""
+    names = set(map(stream_name, streams))
+    return {name: error for name, error in blamed.items() if name not in names}
+
+
+@dataclass(slots=True)
+class _Restoring:
+    """What was asked for at the beginning."""
+
+    names: dict[str, None]
+    """Of streams, in order; those before the first are answered."""
+    ok: int = 0
+    failed: list[str] = field(default_factory=list)
+
+
+class Subscriptions:
+    """The subscriptions of one connection. Not thread-safe."""
+
+    def __init__(
+        self,
+        dialect: Mapping[str, Any] | None,
+        *,
+        number: int = 0,
+        wall: Callable[[], float] = time.time,
+        channels: Mapping[str, Subscription] = MappingProxyType({}),
+        login: Credentials = NO_LOGIN,
+        pace: float = 0.0,
+        live_timeout: float = 0.0,
+    ) -> None:
+        """`dialect` as in dialects/README.md, already checked; None: streams are frames of their own. `number`: above all that
+        predecessors on the same connection gave their frames, for answers to those may still come. `wall`: the wall clock.
+        `channels`: what the peer had said to the predecessors, see there. `login`: what frames have besides the templates'.
+        `pace`: seconds from one frame to the next, so that the time for an answer begins when its frame's turn has come.
+        `live_timeout`: seconds from a yes to the first message; 0: none is waited for."""
+        dialect = dialect or {}
+        self.channels: dict[str, Subscription] = dict(channels)
+        """What stands for a stream on this connection, as text, by what acks said."""
+        channel_of: dict[str, int | str] = {
+            stream_name(stream): int(channel) if channel.isdecimal() else channel for channel, stream in channels.items()
+        }
+        self._rules = Rules(dialect)
+        self._frames = Frames(dialect, number=number, wall=wall, login=login, pace=pace, channel_of=channel_of)
+        self._lives = Lives(self._frames, live_timeout=live_timeout if "stream" in dialect else 0.0)
+        self._asking = Asking(self._frames, self._lives)
+        each = self._rules.answer_each or self._frames.answers_parts
+        self._verdicts = Verdicts(
+            self._rules, self._asking, self._lives, each=each, channels=self.channels, channel_of=channel_of
+        )
+        self._answered = False
+        """Whether the exchange has answered anything."""
+        self._restoring: _Restoring | None = None
+        self._unwanted: dict[str, Life] = {}
+        """Streams that are to be unsubscribed by what their answers will call them."""
+        self._inherited_until = math.inf
+        """So long answers to frames of predecessors may come."""
+
+    # --- what is wanted
+
+    def inherit(
+        self,
+        confirmed: Iterable[Subscription],
+        *,
+        live: Iterable[str] = (),
+        rejected: Mapping[str, str] = MappingProxyType({}),
+        blamed: Collection[str] = (),
+        now: float = 0.0,
+    ) -> None:
+        """What predecessors had asked on this connection, see `Lives.inherit`. What they had asked and was not answered yet is
+        asked for again; the answers to them are no data, and say nothing that the answers to that do not say."""
+        self._inherited_until = now + MOST_TRIES * self._frames.timeout
+        self._lives.inherit(confirmed, frozenset(live), rejected, blamed, now)
+
+    def restore(
+        self, wanted: Sequence[Subscription], now: float, blamed: Mapping[str, str] = MappingProxyType({})
+    ) -> Iterator[Step]:
+        """After an `up`: asks for all that is wanted. "restored" follows when all is answered. `blamed`: the peer closed an
+        earlier connection because of these, name = its error; "": or because of another one. The former are not asked for,
+        the latter one after the other, after all that is above suspicion."""
+        if not self._frames.settings:
+            yield from (raw_frame(stream) for stream in wanted)
+            yield _report(len(wanted), [])
+            return
+        lives = [self._lives.add(stream) for stream in wanted]
+        self._restoring = _Restoring({life.name: None for life in lives})
+        for life in lives:
+            life.blamed, life.asked = life.name in blamed, int(self._inherited_until < math.inf)
+        yield from self._asking.ask([unit for life in lives if not life.blamed for unit in life.units], now)
+        yield from self._verdicts.refused_before({life: blamed[life.name] for life in lives if blamed.get(life.name)}, now)
+        self._asking.ask_each([life for life in lives if blamed.get(life.name) == ""], now)
+        yield from self._restored()
+
+    def subscribe(self, streams: Sequence[Subscription], now: float) -> Iterator[Step]:
+        """Asks for more, and again for what was rejected."""
+        if not self._frames.settings:
+            yield from (raw_frame(stream) for stream in streams)
+            return
+        units: list[Unit] = []
+        for stream in streams:
+            life = self._lives.all.get(stream_name(stream))
+            if life is None:
+                units += self._lives.add(stream).units
+            elif life.state is State.LEAVING:
+                life.wanted_again = True
+            elif self._unwanted.pop(life.name, None) is None and not self._asking.waits_for(life):
+                units += life.refused
+                for unit in life.refused:
+                    unit.error = ""
+                life.retries, life.retry_at = 0, math.inf
+        yield from self._asking.ask(units, now)
+
+    def unsubscribe(self, streams: Sequence[Subscription], now: float) -> Iterator[Step]:
+        """Asks for less. Where there is no frame for it, that is logged."""
+        lives = [self._lives.all.get(stream_name(stream)) or make_life(stream, self._frames) for stream in streams]
+        without_frame = [life for life in lives if not self._frames.settings or not self._frames.can_unsubscribe(life.name)]
+        if without_frame:
+            names = ", ".join(life.name for life in without_frame)
+            yield log(f"there is no frame that unsubscribes; the peer goes on sending: {names}")
+        leaving: list[Life] = []
+        for life in lives:
+            if life not in without_frame and life.state is State.REQUESTED and not self._frames.knows_channel(life):
+                self._unwanted[life.name] = life
+                self._forget(life)
+                continue
+            never_asked = life.state is State.WANTED and self._asking.waits_for(life)
+            self._let_go(life)
+            if life in without_frame or never_asked or life.state in (State.REJECTED, State.RETRYING):
+                self._lives.drop(life)
+            else:
+                leaving.append(life)
+        yield from self._leave(leaving, now)
+        yield from self._restored()
+
+    def resubscribe(self, streams: Sequence[Subscription], now: float) -> Iterator[Step]:
+        """Asks anew for what is subscribed, so that the exchange begins it afresh (with a snapshot, where it sends one). Where
+        there is a frame that unsubscribes, it goes first, and the subscription follows its answer."""
+        if not self._frames.settings:
+            yield from (raw_frame(stream) for stream in streams)
+            return
+        leaving: list[Life] = []
+        units: list[Unit] = []
+        for stream in streams:
+            life = self._lives.all.get(stream_name(stream))
+            if life is None or life.state is State.LEAVING:
+                continue
+            if life.state in HAD and self._frames.can_unsubscribe(life.name) and not self._frames.replaces:
+                self._let_go(life)
+                life.wanted_again = True
+                leaving.append(life)
+            elif not self._asking.waits_for(life):
+                units += life.units
+        yield from self._leave(leaving, now)
+        yield from self._asking.ask(units, now, again=True)
+
+    def _let_go(self, life: Life) -> None:
+        """No answer about it is waited for any more, and nothing is due."""
+        self._asking.drop(life)
+        self._forget(life)
+
+    def _let_unwanted_go(self, steps: Iterable[Step], now: float) -> Iterator[Step]:
+        """The steps, without what is reported of unwanted streams. Those that are answered by then are unsubscribed."""
+        if not self._unwanted:
+            yield from steps
+            return
+        for step in steps:
+            about = step.fields.get("of") or step.fields["stream"] if _is_verdict(step) else ""
+            if about not in self._unwanted:
+                yield step
+        for life in [life for life in self._unwanted.values() if not self._asking.waits_for(life)]:
+            del self._unwanted[life.name]
+            if life.state in HAD:
+                self._let_go(life)
+                yield from self._leave([life], now)
+            else:
+                self._lives.drop(life)
+
+    def _forget(self, life: Life) -> None:
+        self._lives.forget_times(life)
+        if self._restoring is not None:
+            self._restoring.names.pop(life.name, None)
+
+    def _leave(self, lives: Sequence[Life], now: float) -> Iterator[Step]:
+        for life in lives:
+            self._lives.all[life.name] = life
+            self._lives.move(life, Event.LEAVE)
+            if life.wanted_again:
+                life.subscribed = False
+                yield Report(event="requested", fields={"stream": life.name})
+        if self._frames.replaces and not self._asking.others(()):
+            for life in lives:
+                yield log(f"the last stream can't be unsubscribed; the peer goes on sending: {life.name}")
+                self._lives.drop(life)
+            return
+        units = [unit for life in lives for unit in self._frames.to_leave(life)]
+        for some in self._frames.split("unsubscribe", units):
+            question = self._asking.question("unsubscribe", some)
+            yield from self._asking.send(question, now)
+            if any(unit.life.wanted_again for unit in some):
+                question.deadline = min(question.deadline, now + _TO_LEAVE)
+            if not self._rules.confirm:
+                yield from self._verdicts.left(question, now)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something is unanswered."""
+        return bool(self._asking.open)
+
+    @property
+    def unheard(self) -> Mapping[str, object]:
+        """The streams of which `heard` must be told that they deliver, by name. It is always the same, and changes."""
+        return self._lives.awaited
+
+    def may_hold(self, data: bytes) -> bool:
+        """A cheap test on all that was read at once: whether it may hold an answer, also where none is waited for."""
+        return self._rules.may_hold(data)
+
+    def uses(self, number: str) -> bool:
+        """Whether an unanswered frame carries this number. Where it does not, answers to it are somebody else's from now on."""
+        if self._asking.uses(number):
+            return True
+        if number.isdecimal():
+            self._frames.forget(int(number))
+        return False
+
+    def number(self) -> int:
+        """The next "$id", of whatever frame: none may be mistaken for that of a frame that subscribes."""
+        return self._frames.number()
+
+    def deadline(self) -> float | None:
+        """When to call `tick` next; None: not before something is asked."""
+        soonest = min(self._asking.deadline(), self._lives.deadline())
+        return soonest if soonest < math.inf else None
+
+    def postpone(self, pause: float) -> None:
+        """For so long nothing was read, and with it perhaps what is waited for."""
+        self._asking.postpone(pause)
+        self._lives.postpone(pause)
+        self._inherited_until += pause
+
+    def tick(self, now: float) -> Iterator[Step]:
+        """Asks once more for what was not answered in time, then gives it up."""
+        yield from self._let_unwanted_go(self._tick(now), now)
+
+    def _tick(self, now: float) -> Iterator[Step]:
+        for question in self._asking.due(now):
+            yield from self._overdue(question, now)
+        for life in self._lives.due(now):
+            if now >= life.due:
+                yield from self._silent(life, now)
+            if now >= life.retry_at:
+                self._lives.plan_retry(life, now)
+                yield from self._asking.ask(life.refused, now, again=True)
+                break  # one at a time: there may be many
+        yield from self._restored()
+
+    def _overdue(self, question: Question, now: float) -> Iterator[Step]:
+        if question.postponed:
+            if self._frames.replaces and not self._rules.confirm:
+                yield from self._assumed_before(now)
+            yield from self._asking.send(question, now)
+            return
+        for unit in [unit for unit in question.unanswered if unit.life.state is State.LIVE or question.again]:
+            unit.confirmed = unit.confirmed or not unit.error
+            yield from self._verdicts.concluded(question, unit, now)  # it delivers, or it is as it was
+        units = list(question.unanswered)
+        if question.template == "unsubscribe":
+            yield from self._not_left(question, now)
+        elif not self._rules.confirm:
+            yield from self._assumed(question, now)
+        elif len(units) > 1 and (question.errors or (question.tries >= MOST_TRIES and self._answered)):
+            yield from self._asking.halve(question, units, now)
+        elif units and question.errors:
+            yield from self._verdicts.final(question.errors[0], question, units[0], now)
+        elif units and question.tries < MOST_TRIES:
+            yield from self._asking.send(question, now)
+        else:
+            text = f"not answered within {self._frames.timeout:g} s, asked {question.tries} times"
+            yield from self._verdicts.unanswered(question, units, text, now)
+
+    def _assumed(self, question: Question, now: float) -> Iterator[Step]:
+        """Nothing confirms, and no refusal came."""
+        for unit in list(question.unanswered):
+            unit.confirmed = True
+            self._asking.settle(question, unit)
+            yield from self._lives.apply(unit.life, Event.ASSUME, now)
+
+    def _assumed_before(self, now: float) -> Iterator[Step]:
+        """Where nothing confirms, a frame that replaces the set and that was not refused till now was taken: what comes from
+        now on is about the next one."""
+        sent_before = now + self._frames.timeout - GRACE
+        for question in [one for one in self._asking.open if not one.postponed and one.deadline <= sent_before]:
+            yield from self._assumed(question, now)
+
+    def _not_left(self, question: Question, now: float) -> Iterator[Step]:
+        if question.tries < MOST_TRIES and not any(unit.life.wanted_again for unit in question.unanswered):
+            yield from self._asking.send(question, now)
+            return
+        names = ", ".join({unit.life.name: None for unit in question.unanswered})
+        yield log(f"unsubscribing was not answered within {self._frames.timeout:g} s: {names}")
+        yield from self._verdicts.left(question, now)
+
+    def _silent(self, life: Life, now: float) -> Iterator[Step]:
+        """Nothing came since it was confirmed: it is asked for once more, then that is reported."""
+        if not life.asked_again:
+            life.asked_again, life.due = True, life.since + self._lives.live_timeout
+            if not self._asking.waits_for(life):
+                yield from self._asking.ask([unit for unit in life.units if not unit.error], now, again=True)
+            return
+        yield from self._lives.apply(life, Event.SILENCE, now)
+
+    def heard(self, name: str, now: float) -> Iterator[Step]:
+        """A message of this stream came."""
+        life = self._lives.awaited.get(name)
+        if life is None or name in self._unwanted:
+            return
+        if not self._rules.confirm:
+            for unit in self._asking.drop(life):
+                unit.confirmed = True
+        yield from self._lives.apply(life, Event.DATA, now)
+        if len(life.units) == 1 and life.refused:  # it delivers all the same
+            life.units[0].error, life.units[0].confirmed = "", True
+            self._lives.plan_retry(life, now, afresh=True)
+        yield from self._restored()
+
+    def recognise(self, text: Text, now: float) -> tuple[list[Step], bool] | None:
+        """What an answer leads to, and whether it is to be delivered too; None where the message is no answer of ours."""
+        answer = self._rules.judge(text)
+        if answer is None:
+            return None
+        if now >= self._inherited_until:
+            self._frames.forget_predecessors()
+        meant = whose(answer, self._asking.open, self._frames, self._lives.all, self.channels)
+        if meant is None:
+            return None
+        self._answered = True
+        steps = list(self._let_unwanted_go(self._verdicts.act(answer, meant, now), now))
+        return [*steps, *self._restored()], answer.rule.has_data(answer.value)
+
+    def not_signed(self, question: Question, error: str, now: float) -> list[Step]:
+        """A frame could not be signed for the moment: another one is made after a pause."""
+        units = list(question.unanswered)
+        steps = list(self._verdicts.put_off(question, units, error, _UNTIL_SIGNED, now)) if units else []
+        return [*steps, *self._restored()]
+
+    def refusal(self, text: Text) -> str:
+        """The text of an error, whatever it is about; empty where the message is none."""
+        answer = self._rules.judge(text)
+        return "" if answer is None or answer.says is Says.YES else answer.error
+
+    def _restored(self) -> Iterator[Step]:
+        """Told once everything that was asked for at the beginning is answered."""
+        restoring = self._restoring
+        if restoring is None:
+            return
+        while restoring.names:  # answers come in the order of the frames, mostly
+            name = next(iter(restoring.names))
+            life = self._lives.all.get(name)
+            if life is not None and self._asking.waits_for(life):
+                return
+            del restoring.names[name]
+            if life is not None:
+                restoring.ok += any(unit.confirmed for unit in life.units)
+                restoring.failed += [stream_name(unit.stream) for unit in life.refused]
+        self._restoring = None
+        yield _report(restoring.ok, restoring.failed)
+
+
+def _is_verdict(step: Step) -> TypeGuard[Report]:
+    return isinstance(step, Report) and step.event in ("subscribed", "rejected")
+
+
+def _report(ok: int, failed: Sequence[str]) -> Report:
+    return Report(event="restored", fields={"ok": ok, "failed": list(failed)})

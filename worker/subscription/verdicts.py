@@ -1,0 +1,292 @@
+"""What an answer leads to: yes, no, later, of which streams. Pure; the clock is passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from wsadapter.contract.dialect.fields import as_text
+from wsadapter.contract.dialect.paths import look_up
+from wsadapter.contract.dialect.templates import is_meant, stream_name
+from wsadapter.contract.endpoint import Subscription
+from wsadapter.contract.ipc.commands import Report
+from wsadapter.worker.subscription.answers import Answer, Rules, Says
+from wsadapter.worker.subscription.asking import GRACE, Asking, Step
+from wsadapter.worker.subscription.attribution import Meant
+from wsadapter.worker.subscription.frames import Life, Question, Unit, lives_of
+from wsadapter.worker.subscription.life import Event, State
+from wsadapter.worker.subscription.lives import HAD, Lives, blame
+from wsadapter.worker.subscription.names import named
+
+MOST_TRIES: Final = 2
+_MOST_PAUSES: Final = 6
+"""So often "later" is taken for later: with the pause doubled each time, a minute and more."""
+
+
+class Verdicts:
+    """The answers of one connection. Not thread-safe."""
+
+    def __init__(
+        self, rules: Rules, asking: Asking, lives: Lives, *, each: bool, channels: dict[str, Subscription],
+        channel_of: dict[str, int | str],
+    ) -> None:  # fmt: skip
+        """`each`: each stream of a frame is answered by itself. `channels`, `channel_of`: what stands for a stream on this
+        connection, as acks say; both grow."""
+        self._rules, self._asking, self._lives, self._each = rules, asking, lives, each
+        self._channels, self._channel_of = channels, channel_of
+        asking.refuse = self.no
+
+    def act(self, answer: Answer, meant: Meant, now: float) -> Iterator[Step]:
+        if not meant.units:
+            if answer.says is Says.YES:
+                yield from self._yes_to(meant.lives, now)
+            elif not meant.late:
+                yield from self._told(answer.error, meant.lives, now)
+            elif answer.says is Says.NO:
+                yield from self._explained(answer.error, meant.lives)
+        elif answer.says is Says.LATER:
+            yield from self._later(answer, meant, now)
+        elif answer.rule.confirms:
+            yield from self._yes(answer, meant, now)
+        else:
+            yield from self._refused(answer, meant, now)
+
+    def _told(self, error: str, lives: Sequence[Life], now: float) -> Iterator[Step]:
+        """An error where nothing is unanswered: of what was confirmed, or of nothing of ours."""
+        had = [life for life in lives if life.state in HAD]
+        if not had:
+            if not lives:
+                yield Report(event="peer_error", fields={"text": error})
+            return
+        newest = max(had, key=lambda life: life.since)
+        for unit in newest.units:
+            unit.error, unit.confirmed, unit.told = error, False, False
+        yield rejected(newest.name, error)
+        yield from self._lives.apply(newest, Event.REVOKED, now)
+
+    def _explained(self, error: str, lives: Sequence[Life]) -> Iterator[Step]:
+        """A refusal that comes when it is not waited for any more: the reason why a stream was given up, or what the exchange
+        says of one that it had confirmed."""
+        for life in lives:
+            if life.state is State.REJECTED and len(life.units) == 1 and life.units[0].error != error:
+                life.units[0].error = error
+                yield rejected(life.name, error)
+        if lives and all(life.state in HAD for life in lives):
+            yield Report(event="peer_error", fields={"text": error})
+
+    def _yes_to(self, lives: Sequence[Life], now: float) -> Iterator[Step]:
+        """A yes that comes late, to streams that were given up or are to be asked for again."""
+        for life in lives:
+            if life.state is State.LEAVING or (life.state in HAD and not life.refused):
+                continue
+            self._asking.drop(life)
+            self._lives.forget_times(life)
+            for unit in life.units:
+                yield from self._accepted(unit)
+            yield from self._lives.apply(life, Event.YES, now)
+            self._lives.plan_retry(life, now, afresh=True)
+
+    def _yes(self, answer: Answer, meant: Meant, now: float) -> Iterator[Step]:
+        taken = answer.rule.taken(answer.value)
+        for question, unit in meant.units:
+            if question.template == "unsubscribe":
+                yield from self.left(question, now, [unit])
+            elif taken is not None and not any(is_meant(unit.stream, one) for one in taken):
+                yield from self.no(question, unit, "it is not among those that were accepted", now)
+            else:
+                yield from self._bound(unit.life, look_up(answer.value, answer.rule.channel))
+                yield from self._confirmed(question, unit, now)
+
+    def _confirmed(self, question: Question, unit: Unit, now: float) -> Iterator[Step]:
+        yield from self._accepted(unit)
+        yield from self.concluded(question, unit, now)
+
+    def _accepted(self, unit: Unit) -> Iterator[Step]:
+        """It is subscribed. Where its refusal was reported by its own name, so is that."""
+        was_told, unit.error, unit.confirmed, unit.told = unit.told, "", True, False
+        if was_told and len(unit.life.units) > 1:
+            yield Report(event="subscribed", fields={"stream": stream_name(unit.stream), "of": unit.life.name})
+
+    def no(self, question: Question, unit: Unit, error: str, now: float, *, sure: bool = True) -> Iterator[Step]:
+        """A refusal that is final for now. `sure`: it is about this unit, and not perhaps about another frame."""
+        if question.template == "unsubscribe":
+            yield log(f"unsubscribing {unit.life.name} was refused: {error}")
+            yield from self.left(question, now, [unit])
+            return
+        one = len(unit.life.units) == 1
+        delivers = one and unit.life.state is State.LIVE
+        assumed = one and not self._rules.confirm and unit.life.state in (State.CONFIRMED, State.SILENT)
+        if assumed or (not (question.again and unit.confirmed) and not (delivers and not sure)):
+            if unit.error != error:
+                yield self._rejected(unit, error)
+            unit.error, unit.confirmed = error, False
+            if delivers or assumed:
+                yield from self._lives.apply(unit.life, Event.REVOKED, now)
+        yield from self.concluded(question, unit, now)
+
+    def unanswered(self, question: Question, units: Sequence[Unit], error: str, now: float) -> Iterator[Step]:
+        """Nothing was said of these. A stream with all its parts is reported by its own name."""
+        for life in lives_of(units):
+            own = [unit for unit in units if unit.life is life]
+            if len(own) == len(life.units) > 1 and any(unit.error != error for unit in own):
+                yield rejected(life.name, error)
+                for unit in own:
+                    unit.error, unit.told = error, False
+            for unit in own:
+                yield from self.no(question, unit, error, now)
+
+    def _rejected(self, unit: Unit, error: str) -> Report:
+        unit.told = True
+        return rejected(stream_name(unit.stream), error, unit.life.name)
+
+    def concluded(self, question: Question, unit: Unit, now: float) -> Iterator[Step]:
+        """One unit is answered; with the last one the stream is."""
+        self._asking.settle(question, unit)
+        life = unit.life
+        if self._asking.waits_for(life):
+            return
+        has = life.state is State.LIVE or any(unit.confirmed for unit in life.units)
+        yield from self._lives.apply(life, Event.YES if has else Event.NO, now)
+        if has:  # of a stream that was refused as a whole, some parts still are
+            yield from [self._rejected(unit, unit.error) for unit in life.refused if not unit.told]
+        if not question.again or not life.refused:
+            self._lives.plan_retry(life, now, afresh=True)
+
+    def _later(self, answer: Answer, meant: Meant, now: float) -> Iterator[Step]:
+        """Asked again after a pause; of units of one question, together."""
+        questions = {id(question): question for question, _ in meant.units}
+        for question in questions.values():
+            units = [unit for other, unit in meant.units if other is question]
+            yield from self.put_off(question, units, answer.error, answer.rule.pause, now)
+
+    def put_off(self, question: Question, units: Sequence[Unit], error: str, pause: float, now: float) -> Iterator[Step]:
+        """These are asked for again after the pause, longer each time; they are refused if that was often enough."""
+        if question.pauses >= _MOST_PAUSES:
+            for unit in units:
+                yield from self.no(question, unit, error, now)
+            return
+        for life in lives_of(units):
+            self._lives.move(life, Event.LATER)
+        self._asking.later(question, units, pause * 2**question.pauses, now)
+
+    def _refused(self, answer: Answer, meant: Meant, now: float) -> Iterator[Step]:
+        """A frame, or some of its streams, got an error: a no, or "already", which is a yes."""
+        question = meant.units[0][0]
+        everything = list(question.unanswered)
+        if answer.rule.closes and answer.says is Says.NO and question.template == "frame":
+            yield from self._blamed(answer, meant, now)
+            return
+        if not meant.named or (len(meant.units) == len(everything) > 1 and not meant.alone):
+            yield from self._at_fault(answer, question, everything, sure=meant.sure, now=now)
+            return
+        for other, unit in meant.units:
+            yield from self.final(answer, other, unit, now)
+        if question.unanswered and not (meant.alone and self._each):
+            yield from self._rest(question, now)
+
+    def refused_before(self, lives: Mapping[Life, str], now: float) -> Iterator[Step]:
+        """These were refused on an earlier connection, with these errors, and are not asked for."""
+        for life, error in lives.items():
+            for unit in life.units:
+                unit.error = error
+            yield from self._lives.apply(life, Event.NO, now)
+            yield rejected(life.name, error)
+
+    def _blamed(self, answer: Answer, meant: Meant, now: float) -> Iterator[Step]:
+        """The peer closes the connection because of one of these, so that nothing can be found out on this one any more."""
+        _, partly = named([unit.words for _, unit in meant.units], answer.error)
+        suspects = [meant.units[place] for place in partly] if not meant.named and partly else meant.units
+        lives = {unit.life.name: unit.life for _, unit in suspects}
+        for life in lives.values():
+            life.blamed = True
+        if meant.named or len(lives) == 1:
+            yield blame(dict.fromkeys(lives, answer.error))
+            for question, unit in suspects:
+                yield from self.no(question, unit, answer.error, now)
+        else:
+            yield blame(dict.fromkeys(lives, ""))
+            yield log(f"one of these is refused, and is looked for on the next connection: {', '.join(lives)}: {answer.error}")
+
+    def final(self, answer: Answer, question: Question, unit: Unit, now: float, *, sure: bool = True) -> Iterator[Step]:
+        """An error is about this unit, and no other."""
+        if answer.says is Says.NO:
+            yield from self.no(question, unit, answer.error, now, sure=sure)
+        elif question.template == "unsubscribe":
+            yield from self.left(question, now, [unit])
+        else:
+            yield from self._confirmed(question, unit, now)
+
+    def _rest(self, question: Question, now: float) -> Iterator[Step]:
+        """The streams of a frame that was refused because of another one: where each is answered by itself, the answers come;
+        elsewhere the exchange took none of them."""
+        if self._each:
+            question.deadline = min(question.deadline, now + GRACE)
+        else:
+            question.tries = 0
+            yield from self._asking.send(question, now)
+
+    def _at_fault(self, answer: Answer, question: Question, units: list[Unit], *, sure: bool, now: float) -> Iterator[Step]:
+        """An error that does not name the streams it is about by their whole names."""
+        _, partly = named([unit.words for unit in units], answer.error)
+        suspects = [units[place] for place in partly]
+        if len(units) == 1:
+            if not sure and question.tries < MOST_TRIES and len(self._asking.open) > 1:
+                yield from self._asking.send(question, now)  # it may be about another frame: this one gets the last place
+            else:
+                yield from self.final(answer, question, units[0], now, sure=sure)
+        elif suspects and self._asking.replaces:  # a frame with one of them would be refused again
+            yield from self._asking.divide(question, [unit for unit in units if unit not in suspects], suspects, now)
+        elif suspects:
+            for unit in suspects:
+                self._asking.settle(question, unit)
+            yield from self._asking.send(self._asking.question(question.template, suspects, again=question.again), now)
+            yield from self._rest(question, now)
+        elif self._each:
+            question.errors.append(answer)
+            question.deadline = min(question.deadline, now + GRACE)
+            if len(question.errors) < len(units):
+                return
+            if len({one.says for one in question.errors}) > 1:  # some are subscribed already, and nothing says which
+                yield from self._asking.halve(question, units, now)
+                return
+            for unit in units:
+                yield from self.final(answer, question, unit, now)
+        else:
+            yield from self._asking.halve(question, units, now)
+
+    def left(self, question: Question, now: float, units: Sequence[Unit] | None = None) -> Iterator[Step]:
+        """These are unsubscribed, as far as can be known."""
+        for unit in list(question.unanswered if units is None else units):
+            self._asking.settle(question, unit)
+            life = unit.life
+            if life.state is not State.LEAVING or self._asking.waits_for(life):
+                continue
+            if life.wanted_again:
+                life.wanted_again = life.asked_again = False
+                for one in life.units:
+                    one.confirmed, one.error = False, ""
+                self._lives.move(life, Event.AGAIN)
+                yield from self._asking.ask(life.units, now)
+            else:
+                self._lives.move(life, Event.LEFT)
+                self._lives.drop(life)
+
+    def _bound(self, life: Life, channel: Any) -> Iterator[Step]:
+        """From now on the channel stands for the stream."""
+        if not isinstance(channel, int | str) or isinstance(channel, bool):
+            return
+        text = as_text(channel)
+        self._channels[text] = life.stream
+        self._channel_of[life.name] = channel
+        yield Report(event="channel", fields={"stream": life.stream, "channel": text})
+
+
+def rejected(name: str, error: str, of: str = "") -> Report:
+    """A stream, or a part of the stream `of`, is refused."""
+    fields = {"stream": name, "error": error}
+    return Report(event="rejected", fields=fields | {"of": of} if of and of != name else fields)
+
+
+def log(text: str) -> Report:
+    """A line of the log."""
+    return Report(event="log", fields={"level": "warning", "text": text})

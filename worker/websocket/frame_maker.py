@@ -1,0 +1,66 @@
+"""A large message made into one masked frame in slices, so that the owner's loop goes on reading and answering between them."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Final, Protocol
+
+from wsadapter.worker.websocket.frames import RSV1, apply_mask, frame_head, new_mask
+
+SLICE: Final = 64 * 1024
+"""Bytes of the message per slice: a few milliseconds to deflate, a tenth of one to mask."""
+_LONGEST_HEAD: Final = 14
+_FLUSHED: Final = b"\x00\x00\xff\xff"
+"""What every compressed message ends with before it is sent (RFC 7692 §7.2.1)."""
+
+
+class Deflates(Protocol):
+    """Gives the stream that deflates a message."""
+
+    def begin(self) -> zlib._Compress:
+        """The stream for the next message."""
+
+    def restart(self) -> None:
+        """The message that was begun last is not sent: no other may refer to it."""
+
+
+class FrameMaker:
+    """One message. Not thread-safe."""
+
+    def __init__(self, opcode: int, payload: bytes, deflater: Deflates | None = None, *, key: bytes | None = None) -> None:
+        """`deflater`: None where the message is to be sent as it is. `key` is the 4-byte masking key, random if it is not
+        given."""
+        self._opcode = opcode
+        self._rest = memoryview(payload)
+        self._deflater = deflater
+        self._stream: zlib._Compress | None = None
+        self._key = new_mask() if key is None else key
+        self._frame = bytearray(_LONGEST_HEAD)
+        """Room for the head, which says how long the frame is, and the masked payload as far as it is made."""
+
+    def step(self) -> bytearray | None:
+        """Makes the next slice; the frame if that was the last one."""
+        if self._deflater is not None and self._stream is None:
+            self._stream = self._deflater.begin()
+        piece: bytes | memoryview = self._rest[:SLICE]
+        self._rest = self._rest[SLICE:]
+        if self._stream is not None:
+            piece = self._stream.compress(piece)
+            if not self._rest:
+                piece = (piece + self._stream.flush(zlib.Z_SYNC_FLUSH))[: -len(_FLUSHED)]
+        made = (len(self._frame) - _LONGEST_HEAD) % len(self._key)
+        self._frame += apply_mask(piece, self._key[made:] + self._key[:made])
+        return None if self._rest else self._finished()
+
+    def drop(self) -> None:
+        """The frame is not sent, whether `step` was called or not."""
+        if self._deflater is not None and self._stream is not None:
+            self._deflater.restart()
+
+    def _finished(self) -> bytearray:
+        opcode = self._opcode | (RSV1 if self._stream is not None else 0)
+        head = frame_head(opcode, len(self._frame) - _LONGEST_HEAD, self._key)
+        begin = _LONGEST_HEAD - len(head)
+        self._frame[begin:_LONGEST_HEAD] = head
+        del self._frame[:begin]
+        return self._frame

@@ -1,0 +1,603 @@
+"""Bytes of the connection in, messages and control frames out: RFC 6455 §5, without I/O.
+
+One `feed` per read from the socket, one `Batch` per feed. A batch says where in the bytes its messages stand; it copies
+nothing. Only a message that came in fragments or compressed is put together, in `Batch.joined`.
+
+The walk over the frame headers is the hottest loop of an owner. Its fast path is an unmasked, final text frame; everything
+else is told apart only after that test has failed.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, cast
+
+from wsadapter.contract.ipc.record import field
+from wsadapter.worker.websocket.deflate import BadDeflate, Inflater, TooLong
+from wsadapter.worker.websocket.frames import BINARY, CLOSE, PING, PONG, RSV1, TEXT
+from wsadapter.worker.websocket.payload_codec import Unpacks
+from wsadapter.worker.websocket.utf8 import Utf8, is_utf8
+
+_FINAL: Final = 0x80
+_FINAL_TEXT: Final = _FINAL | TEXT
+_FINAL_BINARY: Final = _FINAL | BINARY
+_FINAL_COMPRESSED_TEXT: Final = _FINAL | RSV1 | TEXT
+_FINAL_COMPRESSED: Final = (_FINAL_COMPRESSED_TEXT, _FINAL | RSV1 | BINARY)
+_RESERVED: Final = 0x70
+_NEVER: Final = -1
+_MAX_CONTROL: Final = 125
+_SMALLEST_HEADER: Final = 2
+_SHORT_HEADER: Final = struct.Struct("!BBH")
+_unpack_short_header: Final = cast("Callable[[bytes, int], tuple[int, int, int]]", _SHORT_HEADER.unpack_from)
+_LARGEST_SHORT: Final = 0xFFFF
+_GAP: Final = 64
+"""Where in a code the distance begins."""
+_SIZE: Final = (1 << _GAP) - 1
+_ADJACENT: Final = 1 << 2 * _GAP
+"""In a code: the distance is 0, which would make a code look as if it had none."""
+_REMEMBERED: Final = 8192
+"""Sizes below this have their fields remembered: a megabyte at most."""
+_MOST_OVERHEAD: Final = 4 << 20
+"""Bytes of frame headers, and of control frames between fragments, that a message may have besides as many as its payload. All
+bytes of an unfinished message are kept by the supervisor, so that another owner can go on with it."""
+_SMALL: Final = 16 * 1024
+"""A piece of an unfinished frame below this size is copied to its neighbours: as an object of its own it would cost more."""
+
+
+class Violation(NamedTuple):
+    """How the peer broke the protocol."""
+
+    code: int
+    """The close code to answer with: 1002, 1007 or 1009."""
+    text: str
+
+
+_NOT_UTF8: Final = Violation(1007, "a text message that is not UTF-8")
+
+
+class Control(NamedTuple):
+    """A ping, pong or close frame."""
+
+    opcode: int
+    payload: bytes
+
+
+def _header_size(size: int) -> int:
+    """Of the shortest header that such a frame of less than 64 KiB can have (RFC 6455 §5.2)."""
+    return 2 if size < 126 else 4
+
+
+class _Fields(dict[int, str]):
+    """Each code's field of a record's layout."""
+
+    def __missing__(self, code: int) -> str:
+        if code > _LARGEST_SHORT:
+            return field(code >> _GAP & _SIZE, code & _SIZE)
+        made = field(_header_size(code), code)
+        if code < _REMEMBERED:
+            self[code] = made
+        return made
+
+
+_field_of: Final = _Fields().__getitem__
+
+
+class Batch:
+    """What one read completed. Offsets count from the beginning of `data`."""
+
+    __slots__ = (
+        "_offsets", "_payloads", "binary", "codes", "consumed", "controls", "data", "end", "first_of", "frame_ends", "fresh",
+        "joined", "unfinished", "violation",
+    )  # fmt: skip
+
+    def __init__(self, data: bytes, fresh: int = 0) -> None:
+        self.data = data
+        """The bytes of the read, with what was left over from the reads before it in front. While a large frame only
+        grows, the bytes of the read alone."""
+        self.fresh = fresh
+        """Where the bytes of this read begin."""
+        self.codes: list[int] = []
+        """Per message the size of its payload, and, by `_GAP` bits higher, how far it is from the end of the message before
+        (the first: from the beginning) to it. The size alone where that is nothing but the shortest header of a frame of less
+        than 64 KiB: one number in the usual case, for what is noted here costs as much as finding it. A joined message has
+        no size, and stands where its last frame ends."""
+        self.end = 0
+        """Where the last message ends."""
+        self.binary: list[int] = []
+        """Which of the messages are binary, by index."""
+        self.joined: dict[int, bytes] = {}
+        """Payloads of the messages that came in fragments or compressed, by index."""
+        self.controls: list[Control] = []
+        self.consumed = 0
+        """Where the last complete frame ends."""
+        self.unfinished = 0
+        """From where on the bytes belong to what is not complete: the first frame of a message, the frame that was begun, a
+        close frame, or what violates the protocol. Negative where that began before `data`: so many bytes of earlier reads
+        are needed, besides all of `data`, to go on with a new `Reader`. The end of `data` where nothing is left over."""
+        self.violation: Violation | None = None
+        """What came after the messages and can't be accepted. Nothing may be fed any more."""
+        self.first_of: dict[int, int] = {}
+        """Messages that came in one frame with those before them = the first of these."""
+        self.frame_ends: dict[int, int] = {}
+        """The last of several messages that came in one frame = where that frame ends."""
+        self._offsets: tuple[list[int], list[int]] | None = None
+        self._payloads: Sequence[bytes] | None = None
+
+    @property
+    def count(self) -> int:
+        """Number of messages."""
+        return len(self.codes)
+
+    def add(self, start: int, stop: int) -> None:
+        """Notes a message."""
+        gap, size = start - self.end, stop - start
+        short = size <= _LARGEST_SHORT and gap == _header_size(size)
+        self.codes.append(size if short else (gap << _GAP or _ADJACENT) | size)
+        self.end = stop
+
+    def fields(self, first: int, last: int) -> list[str]:
+        """The messages `first` to `last` (exclusive) as fields of a record's layout."""
+        return list(map(_field_of, self.codes[first:last]))
+
+    def layout(self) -> str:
+        """All messages as a record's layout."""
+        return "".join(map(_field_of, self.codes))
+
+    @property
+    def starts(self) -> list[int]:
+        """Per message where its payload begins in `data`; for a joined one where its last frame ends."""
+        return self._found()[0]
+
+    @property
+    def ends(self) -> list[int]:
+        """Per message where its payload ends in `data`; for a joined one where its last frame does."""
+        return self._found()[1]
+
+    def end_of(self, index: int) -> int:
+        """Where the frame that completed a message ends."""
+        return self.frame_ends.get(index, self.ends[index])
+
+    def _found(self) -> tuple[list[int], list[int]]:
+        if self._offsets is None:
+            at, starts, ends = 0, [], []
+            for code in self.codes:
+                if code <= _LARGEST_SHORT:
+                    at += 2 if code < 126 else 4
+                    size = code
+                else:
+                    at += code >> _GAP & _SIZE
+                    size = code & _SIZE
+                starts.append(at)
+                at += size
+                ends.append(at)
+            self._offsets = starts, ends
+        return self._offsets
+
+    def payload(self, index: int) -> bytes:
+        """One message."""
+        if self._payloads is None:
+            self._payloads = self._all_payloads()
+        return self._payloads[index]
+
+    def _all_payloads(self) -> Sequence[bytes]:
+        if len(self.codes) == 1 and not self.joined:
+            return (self.data[self.end - (self.codes[0] & _SIZE) : self.end],)
+        found = struct.Struct(self.layout()).unpack_from(self.data)
+        if not self.joined:
+            return found
+        every = list(found)
+        for index, payload in self.joined.items():
+            every[index] = payload
+        return every
+
+
+class _Break(Exception):
+    """The walk can't go on."""
+
+    def __init__(self, violation: Violation) -> None:
+        super().__init__(violation.text)
+        self.violation = violation
+
+
+def _broken(code: int, text: str) -> _Break:
+    return _Break(Violation(code, text))
+
+
+class _Pieces:
+    """Bytes that wait for their rest: linear in their number, whatever the size of the pieces."""
+
+    __slots__ = ("_pieces", "size")
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes | bytearray] = []
+        self.size = 0
+
+    def add(self, piece: bytes) -> None:
+        """Behind the others."""
+        self.size += len(piece)
+        if len(piece) >= _SMALL:
+            self._pieces.append(piece)
+        elif self._pieces and isinstance(self._pieces[-1], bytearray):
+            self._pieces[-1] += piece
+        else:
+            self._pieces.append(bytearray(piece))
+
+    def take(self, last: bytes) -> bytes:
+        """All of them, with `last` behind; none are left."""
+        whole = b"".join((*self._pieces, last))
+        self._pieces.clear()
+        self.size = 0
+        return whole
+
+
+class Reader:
+    """Cuts a connection's byte stream into messages. Not thread-safe.
+
+    It is linear in the bytes fed, whatever the size of messages and the number of their fragments, and holds no more than
+    `max_message`, as it came and inflated, and one read. A message in fragments that are too small is refused.
+    """
+
+    def __init__(
+        self,
+        max_message: int,
+        inflater: Inflater | None = None,
+        unpacker: Unpacks | None = None,
+        *,
+        text_in_binary: bool = False,
+    ) -> None:
+        """`inflater`: where permessage-deflate was agreed upon. `unpacker`: where the peer compresses payloads itself.
+        `text_in_binary`: a binary message that is UTF-8 text is one, as with an unpacker."""
+        self._max_message = max_message
+        self._inflater = inflater
+        self._unpacker = unpacker
+        self._text_in_binary = text_in_binary or unpacker is not None
+        self._fast = max_message > _LARGEST_SHORT
+        self._fed = 0  # bytes, over the whole stream
+        self._tail = b""  # of the last read: the beginning of a frame
+        self._pieces = _Pieces()  # instead of it, where the reads behind have not completed that frame
+        self._wanted = 0  # so many bytes of it get the walk on
+        self._frame_at = 0  # where in the stream it began
+        self._opened = 0  # opcode of the message whose frames are being received, 0 for none
+        self._opened_at = 0  # where in the stream it began
+        self._compressed = False  # it is
+        self._wire_size = 0  # of its frames
+        self._parts = bytearray()
+        self._utf8 = Utf8()
+        self._checked = _NEVER  # bytes of the unfinished frame's payload that are known to be UTF-8; _NEVER: it need not be
+        self._between = self._fast  # nothing is unfinished, and nothing was wrong
+        self.closed = False
+        """A close frame was received; what follows it is ignored (RFC 6455 §5.5.1)."""
+
+    def lone_text(self, chunk: bytes) -> int:
+        """Where `chunk` is one whole text message, and nothing before it is unfinished, it is taken: the size of its payload.
+        Else -1, and it is to be fed. `feed` finds the same, by a longer way."""
+        if not self._between or len(chunk) < _SHORT_HEADER.size:
+            return -1
+        first, size, long = _unpack_short_header(chunk, 0)
+        start = 2
+        if size == 126:
+            start, size = 4, long
+        if first != _FINAL_TEXT or len(chunk) - start != size or (start == 4) is not (size > 125):
+            return -1
+        payload = chunk[start:]
+        if not payload.isascii() and not is_utf8(payload):
+            return -1
+        self._fed += len(chunk)
+        self._frame_at = self._fed
+        return size
+
+    def feed(self, chunk: bytes) -> Batch:
+        """What `chunk` completes. Nothing may be fed after a `violation`."""
+        self._fed += len(chunk)
+        fresh = len(self._tail) or self._pieces.size
+        if self.closed:
+            batch = Batch(chunk)
+            batch.consumed = len(chunk)
+        elif not fresh:
+            batch = Batch(chunk)
+            self._parse(batch)
+        elif fresh + len(chunk) < self._wanted:
+            batch = Batch(chunk)
+            self._grow(batch)
+        else:
+            batch = Batch(self._tail + chunk if self._tail else self._pieces.take(chunk), fresh)
+            self._tail = b""
+            self._parse(batch)
+        begun = self._opened_at if self._opened else self._frame_at
+        batch.unfinished = begun - self._fed + len(batch.data)
+        whole = batch.unfinished == len(batch.data) and batch.violation is None
+        self._between = self._fast and whole and not self.closed
+        return batch
+
+    def _grow(self, batch: Batch) -> None:
+        """The unfinished frame still is."""
+        if self._tail:
+            self._pieces.add(self._tail)
+            self._tail = b""
+        self._pieces.add(batch.data)
+        if self._checked >= 0:
+            self._checked += len(batch.data)
+            if not self._utf8.accepts(batch.data, final=False):
+                batch.violation = _NOT_UTF8
+
+    def _parse(self, batch: Batch) -> None:
+        data = batch.data
+        try:
+            self._walk(batch)
+        except _Break as broken:
+            batch.violation = broken.violation
+        self._frame_at = self._fed - len(data) + batch.consumed
+        if self.closed:
+            batch.consumed = len(data)
+        elif batch.violation is None and batch.consumed < len(data):
+            self._tail = data[batch.consumed :]
+
+    def _walk(self, batch: Batch) -> None:
+        """Frame by frame; `consumed` says how far it has come, also where it raises `_Break`."""
+        data = batch.data
+        last_header = len(data) - _SMALLEST_HEADER
+        while batch.consumed <= last_header:
+            if self._fast and not self._opened and self._checked < 0:
+                if data[batch.consumed] == _FINAL_TEXT:
+                    self._texts(batch)
+                    if self._checked >= 0:
+                        return
+                elif data[batch.consumed] == _FINAL_BINARY and self._unpacker is None:
+                    self._binaries(batch)
+                elif data[batch.consumed] in _FINAL_COMPRESSED and self._inflater is not None:
+                    self._compressed_messages(batch)
+                if batch.consumed > last_header:
+                    break
+            if not self._frame(batch, batch.consumed):
+                return
+        self._wanted = _SMALLEST_HEADER
+
+    def _texts(self, batch: Batch) -> None:
+        """A row of unfragmented text frames with short headers: the hottest loop of an owner."""
+        data, codes = batch.data, batch.codes
+        count, end = len(codes), len(data)
+        last_header = end - _SHORT_HEADER.size
+        at = batch.consumed
+        while at <= last_header:
+            # One `unpack_from` for two lengths, only one of which is there, costs less than two or four subscripts.
+            first, short, size = _unpack_short_header(data, at)
+            if first != _FINAL_TEXT:
+                break
+            if short < 126:
+                start = at + 2
+                size = short
+            elif short == 126 <= size:
+                start = at + 4
+            else:
+                break
+            stop = start + size
+            payload = data[start:stop]
+            if not payload.isascii():
+                if stop > end:
+                    break
+                if not is_utf8(payload):
+                    _settle(batch, count, at)
+                    raise _Break(_NOT_UTF8)
+            codes.append(size)
+            at = stop
+        if at > end:
+            self._checked = end - start  # it is ASCII so far
+        _settle(batch, count, at)
+        if at > end:
+            self._wanted = at - batch.consumed
+
+    def _binaries(self, batch: Batch) -> None:
+        """A row of unfragmented binary frames with short headers."""
+        data, codes = batch.data, batch.codes
+        count = len(codes)
+        last_header = len(data) - _SHORT_HEADER.size
+        begin = at = batch.consumed
+        while at <= last_header:
+            first, short, size = _unpack_short_header(data, at)
+            if first != _FINAL_BINARY:
+                break
+            if short < 126:
+                codes.append(short)
+                at += 2 + short
+            elif short == 126 <= size:
+                codes.append(size)
+                at += 4 + size
+            else:
+                break
+        _settle(batch, count, at)
+        row = range(count, len(codes))
+        if self._text_in_binary:
+            for index in row:
+                size = codes[index] & _SIZE
+                begin += _header_size(size) + size
+                self._note_kind(batch, index, data[begin - size : begin])
+        else:
+            batch.binary.extend(row)
+
+    def _compressed_messages(self, batch: Batch) -> None:
+        """A row of unfragmented compressed messages with short headers."""
+        data, codes = batch.data, batch.codes
+        end = len(data)
+        last_header = end - _SHORT_HEADER.size
+        at = batch.consumed
+        while at <= last_header:
+            first, short, size = _unpack_short_header(data, at)
+            if first not in _FINAL_COMPRESSED or short > 126:
+                break
+            start = at + 2 if short < 126 else at + 4
+            at = start + (short if short < 126 else size)
+            if at > end:
+                break
+            payload = self._inflated(data[start:at], final=True)
+            if first == _FINAL_COMPRESSED_TEXT:
+                if not payload.isascii() and not is_utf8(payload):
+                    raise _Break(_NOT_UTF8)
+            else:
+                payload = self._unpacked(batch, payload)
+            batch.joined[len(codes)] = payload
+            codes.append((at - batch.end) << _GAP)
+            batch.end = batch.consumed = at
+
+    def _frame(self, batch: Batch, at: int) -> bool:
+        """Any frame; whether it was complete and something can follow it."""
+        data = batch.data
+        end = len(data)
+        first, size = data[at], data[at + 1]
+        start = at + 2
+        if size >= 126:
+            start += 2 if size == 126 else 8
+            if size > 127:
+                raise _broken(1002, "the server's frame is masked")
+            if start > end:
+                self._wanted = start - at
+                return False
+            size = int.from_bytes(data[at + 2 : start], "big")
+        self._check_header(first, size)
+        stop = start + size
+        if stop > end:
+            self._wanted = stop - at
+            self._check_early(first, data[start:])
+            return False
+        self._take(batch, at, start, stop)
+        if self.closed:
+            return False
+        if self._opened:
+            self._check_overhead(self._fed - len(data) + stop)
+        batch.consumed = stop
+        return True
+
+    def _check_overhead(self, position: int) -> None:
+        """Refuses an unfinished message that is little but frame headers; it is not complete at this place of the stream."""
+        size = self._wire_size
+        overhead = position - self._opened_at - size
+        if overhead > _MOST_OVERHEAD + size:
+            raise _broken(1009, f"a message of {size} bytes in fragments with {overhead} bytes of headers and control frames")
+
+    def _check_header(self, first: int, size: int) -> None:
+        """Refuses what can be refused on the header alone, before anything is buffered for it."""
+        if size >> 63:
+            raise _broken(1002, "a frame length with its highest bit set")
+        opcode = first & 0x0F
+        reserved = first & _RESERVED
+        if reserved and (reserved != RSV1 or self._inflater is None or opcode not in (TEXT, BINARY)):
+            raise _broken(1002, "a frame with reserved bits set")
+        if opcode >= CLOSE:
+            if opcode > PONG:
+                raise _broken(1002, f"a frame with the reserved opcode {opcode}")
+            if not first & _FINAL:
+                raise _broken(1002, "a fragmented control frame")
+            if size > _MAX_CONTROL:
+                raise _broken(1002, f"a control frame of {size} bytes")
+            return
+        if opcode > BINARY:
+            raise _broken(1002, f"a frame with the reserved opcode {opcode}")
+        if opcode and self._opened:
+            raise _broken(1002, "a new message before the fragmented one is complete")
+        if not opcode and not self._opened:
+            raise _broken(1002, "a continuation frame without a message to continue")
+        if self._wire_size + size > self._max_message:
+            raise _broken(1009, f"a message of more than {self._max_message} bytes")
+
+    def _take(self, batch: Batch, at: int, start: int, stop: int) -> None:
+        """A complete frame, whose header was found to be right."""
+        first = batch.data[at]
+        opcode = first & 0x0F
+        if opcode >= CLOSE:
+            batch.controls.append(Control(opcode, batch.data[start:stop]))
+            self.closed = opcode == CLOSE
+        elif first == _FINAL_BINARY and self._unpacker is not None:
+            batch.joined[batch.count] = self._unpacked(batch, batch.data[start:stop])
+            batch.add(stop, stop)
+        elif first == _FINAL_BINARY:
+            self._note_kind(batch, batch.count, batch.data[start:stop])
+            batch.add(start, stop)
+        elif first == _FINAL_TEXT:
+            self._continue_text(batch.data[start:stop], final=True)
+            batch.add(start, stop)
+        else:
+            if opcode:
+                self._opened = opcode
+                self._opened_at = self._fed - len(batch.data) + at
+                self._compressed = bool(first & RSV1)
+            self._wire_size += stop - start
+            self._part(batch, start, stop, final=bool(first & _FINAL))
+
+    def _part(self, batch: Batch, start: int, stop: int, *, final: bool) -> None:
+        """A frame of a message that has to be put together."""
+        payload = batch.data[start:stop]
+        if self._compressed:
+            payload = self._inflated(payload, final=final)
+        if self._opened == TEXT:
+            self._continue_text(payload, final=final)
+        if not final:
+            self._parts += payload
+            return
+        whole = b"".join((self._parts, payload)) if self._parts else payload
+        batch.joined[batch.count] = self._unpacked(batch, whole) if self._opened == BINARY else whole
+        batch.add(stop, stop)
+        self._opened = self._wire_size = 0
+        self._parts = bytearray()
+
+    def _unpacked(self, batch: Batch, payload: bytes) -> bytes:
+        """A binary message, which is to be the next of the batch: a text, where what is in it is one."""
+        if not payload:
+            batch.binary.append(batch.count)
+            return payload
+        try:
+            unpacked = payload if self._unpacker is None else self._unpacker.unpack(payload, self._max_message)
+        except TooLong:
+            raise _broken(1009, f"a compressed payload of more than {self._max_message} bytes") from None
+        except BadDeflate as bad:
+            raise _broken(1007, f"a payload that can't be inflated: {bad}") from None
+        if not self._text_in_binary or not is_utf8(unpacked):
+            batch.binary.append(batch.count)
+        return unpacked
+
+    def _note_kind(self, batch: Batch, index: int, payload: bytes) -> None:
+        """A binary message as it came is a text where it is one, and that is asked for."""
+        if not self._text_in_binary or not payload or not is_utf8(payload):
+            batch.binary.append(index)
+
+    def _inflated(self, payload: bytes, *, final: bool) -> bytes:
+        assert self._inflater is not None
+        try:
+            return self._inflater.inflate(payload, final=final, limit=self._max_message - len(self._parts))
+        except TooLong:
+            raise _broken(1009, f"a compressed message of more than {self._max_message} bytes") from None
+        except BadDeflate as bad:
+            raise _broken(1007, f"a compressed message that can't be inflated: {bad}") from None
+
+    def _continue_text(self, payload: bytes, *, final: bool) -> None:
+        """Checks a text's next bytes, but those at the beginning of the frame that were checked early."""
+        if self._checked >= 0:
+            payload = payload[self._checked :]
+            self._checked = _NEVER
+        if not self._utf8.accepts(payload, final=final):
+            raise _Break(_NOT_UTF8)
+
+    def _check_early(self, first: int, payload: bytes) -> None:
+        """Looks into a text before its frame is complete, for the peer may wait with the rest (RFC 6455 §8.1)."""
+        opcode, compressed = first & 0x0F, first & RSV1
+        if not opcode:
+            opcode, compressed = self._opened, self._compressed
+        if opcode == TEXT and not compressed:
+            self._continue_text(payload, final=False)
+            self._checked = len(payload)
+
+
+def _settle(batch: Batch, count: int, at: int) -> None:
+    """Ends a row of frames that began with the message `count`: the last one may not be complete."""
+    codes, begin = batch.codes, batch.consumed
+    if at > len(batch.data):
+        size = codes.pop()
+        at -= _header_size(size) + size
+    if len(codes) > count:
+        if begin != batch.end:
+            size = codes[count]
+            codes[count] = (begin - batch.end + _header_size(size)) << _GAP | size
+        batch.end = at
+    batch.consumed = at
+
+
+__all__ = ["CLOSE", "PING", "PONG", "Batch", "Control", "Reader", "Violation"]

@@ -1,0 +1,254 @@
+"""Outgoing frames, in order, without blocking. An urgent one overtakes those that wait, never half of one.
+
+    waiting ──its turn──> made, slice by slice ──> announced ──taken──> sent, slice by slice ──> done
+       └──────withdrawn, or too late: not sent────────┘
+
+Only the first frame of a queue is ever beyond "waiting". No call of `flush` makes more than one slice of a frame, nor gives the
+kernel more than `AT_ONCE` bytes: the owner's loop reads and answers in between.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import inf
+from typing import Final, Literal, Protocol
+
+from wsadapter.worker.websocket.byte_stream import Channel
+from wsadapter.worker.websocket.frames import CLOSE
+
+AT_ONCE: Final = 1 << 20
+"""Bytes that one `flush` gives the kernel at most."""
+_SEALED: Final = 256 * 1024
+"""Bytes that are sealed, which may mean encrypted, at a time."""
+_MOST_URGENT: Final = 64
+_OPCODE: Final = 0x0F
+
+Fate = Literal["not_sent", "unknown"]
+Frame = bytes | bytearray
+
+
+class Maker(Protocol):
+    """Makes a frame when its turn comes."""
+
+    def step(self) -> Frame | None:
+        """One slice of the work; the frame if that was the last one."""
+
+    def drop(self) -> None:
+        """The frame is not sent, though `step` may have been called."""
+
+
+@dataclass(slots=True)
+class _Outgoing:
+    frame: Frame | None
+    """None: not made yet."""
+    maker: Maker | None
+    ref: int
+    until: float = inf
+    """Monotonic seconds after which it must not be begun."""
+
+    def made(self) -> Frame | None:
+        """The frame, always the same object, by which whoever it is announced to recognises it; None: there is more to make."""
+        if self.frame is None and self.maker is not None:
+            self.frame = self.maker.step()
+        return self.frame
+
+
+Announce = Callable[[int, int, Frame], bool]
+"""Told ref, position and bytes of a frame before the first of them is sent; false: not now, ask again."""
+
+
+class Sender:
+    """The way out of one connection. Times are monotonic seconds. Not thread-safe."""
+
+    def __init__(self, channel: Channel, *, pace: float = 0.0, position: int = 0) -> None:
+        """`pace`: seconds between two frames. Urgent ones don't wait for it, but count. `position`: where the stream is."""
+        self._channel = channel
+        self._pace = pace
+        self.position = position
+        """How many bytes the kernel was given."""
+        self.announce: Announce | None = None
+        self.held = False
+        """Only urgent frames may be begun."""
+        self._closed = False
+        """A close frame was begun: no frame may follow it (RFC 6455 §5.5.1)."""
+        self.eager = False
+        """`flush` stopped to leave time for others, and waits for nothing: call it again soon."""
+        self._allowed_at = 0.0
+        self._announced: _Outgoing | None = None
+        """What `announce` was told of and did not take yet. It is the next one, for to announce another before it would be to
+        announce it again, and never to send it where others come fast enough."""
+        self._urgent: deque[_Outgoing] = deque()
+        self._waiting: deque[_Outgoing] = deque()
+        self._overdue: list[int] = []
+        self._current: _Outgoing | None = None
+        self._unsealed = memoryview(b"")
+        """The rest of the current frame."""
+        self._rest = memoryview(b"")
+        """What of it is sealed."""
+        self._since: float | None = None
+        self.broken = ""
+        """Why nothing can be sent any more; empty: it can."""
+
+    def put(self, frame: Frame | Maker, *, ref: int = 0, urgent: bool = False, until: float = inf) -> None:
+        """Queues a frame, or what makes one when its turn comes; it is not begun after `until`. With a `ref` its fate is told
+        by `flush`, `withdraw`, `overdue` or `abandon`.
+
+        A peer that sends pings without end and reads nothing gets answers to the newest ones (RFC 6455 §5.5.3).
+        """
+        if isinstance(frame, (bytes, bytearray)):
+            outgoing = _Outgoing(frame, None, ref, until)
+        else:
+            outgoing = _Outgoing(None, frame, ref, until)
+        if not urgent:
+            self._waiting.append(outgoing)
+            return
+        if len(self._urgent) >= _MOST_URGENT:
+            del self._urgent[1 if self._urgent[0] is self._announced else 0]
+        self._urgent.append(outgoing)
+
+    def withdraw(self, ref: int) -> bool:
+        """Takes a frame back; false where that can't be: it is begun, or is not there."""
+        for outgoing in self._waiting:
+            if outgoing.ref == ref:
+                self._waiting.remove(outgoing)
+                self._dropped(outgoing)
+                return True
+        return False
+
+    def overdue(self) -> list[int]:
+        """Refs of the frames that `flush` met too late to begin them; each is told once."""
+        refs, self._overdue = self._overdue, []
+        return refs
+
+    def complete(self, rest: bytes, ref: int, now: float) -> None:
+        """Sends the rest of a frame first: a predecessor died in the middle of it."""
+        if rest:
+            self._current = _Outgoing(rest, None, ref)
+            self._unsealed = memoryview(rest)
+            self._since = now
+
+    @property
+    def waits(self) -> bool:
+        """Whether frames wait that are not begun."""
+        return bool(self._urgent or self._waiting) and not self.broken and not self._closed
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the kernel has not taken all of a frame: flush again when the socket is writable."""
+        return self._begun and not self.broken
+
+    @property
+    def _begun(self) -> bool:
+        return bool(self._rest or self._unsealed)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits for its turn, or can't be sent any more."""
+        if self.broken or self._begun:
+            return bool(self.broken)
+        return self._closed or not (self._urgent or (self._waiting and not self.held))
+
+    @property
+    def stuck_since(self) -> float | None:
+        """Since when the current frame waits for the kernel, or nothing can be sent; None: neither."""
+        return self._since
+
+    def paced_until(self) -> float | None:
+        """When the next frame may be sent; None: none waits for that."""
+        if not self._waiting or self._begun or self._announced is not None or self.broken or self.held or self._closed:
+            return None
+        return self._allowed_at
+
+    def flush(self, now: float) -> Iterator[int]:
+        """Sends as much as the kernel takes, up to `AT_ONCE`. Yields the ref of each frame that it now has all bytes of, before
+        the next one is announced: of the frames before the last announced, the supervisor knows only what it was told."""
+        left = AT_ONCE
+        self.eager = False
+        try:
+            while not self.broken and (self._rest or self._seal() or self._next(now)):
+                if not left:
+                    self.eager = True
+                    break
+                offered = self._rest[:left]
+                size = self._channel.send(offered)
+                self._rest = self._rest[size:]
+                self.position += size
+                left -= size
+                if size < len(offered):
+                    break
+                if not self._begun:
+                    self._since = None
+                    done, self._current = self._current, None
+                    if done is not None and done.ref:
+                        yield done.ref
+        except OSError as error:
+            # Not the end yet: the peer's last words may still be unread. Reading finds it out.
+            self.broken = error.strerror or str(error)
+            self._since = now
+
+    def _seal(self) -> bool:
+        """Puts more of the current frame into `_rest`; false where there is no more of it."""
+        if not self._unsealed:
+            return False
+        self._rest = memoryview(self._channel.seal(self._unsealed[:_SEALED]))
+        self._unsealed = self._unsealed[_SEALED:]
+        return True
+
+    def _next(self, now: float) -> bool:
+        """Begins the next frame, or puts what TLS itself has to say into `_rest`; false where there is nothing to send now."""
+        queue = self._queue(now)
+        if queue and queue[0].until <= now:
+            self._drop_overdue(queue, now)
+        if not queue:
+            self._rest = memoryview(self._channel.seal(b""))
+            self._since = now if self._rest else None
+            return bool(self._rest)
+        frame = queue[0].made()
+        if frame is None:
+            self.eager = True
+            return False
+        if self.announce is not None and not self.announce(queue[0].ref, self.position, frame):
+            self._announced = queue[0]
+            return False
+        self._announced = None
+        self._current = queue.popleft()
+        self._allowed_at = max(self._allowed_at, now) + self._pace
+        self._closed = frame[0] & _OPCODE == CLOSE
+        self._unsealed = memoryview(frame)
+        self._since = now
+        return self._seal()
+
+    def _queue(self, now: float) -> deque[_Outgoing] | None:
+        """Whose first frame is the next one; None: none may be begun now."""
+        if self._closed:
+            return None
+        if self._announced is not None:
+            return self._urgent if self._urgent and self._urgent[0] is self._announced else self._waiting
+        return self._urgent or (self._waiting if now >= self._allowed_at and not self.held else None)
+
+    def _drop_overdue(self, queue: deque[_Outgoing], now: float) -> None:
+        while queue and queue[0].until <= now:
+            outgoing = queue.popleft()
+            self._dropped(outgoing)
+            self._overdue.append(outgoing.ref)
+
+    def _dropped(self, outgoing: _Outgoing) -> None:
+        if outgoing is self._announced:
+            self._announced = None
+        if outgoing.maker is not None:
+            outgoing.maker.drop()
+
+    def abandon(self) -> list[tuple[int, Fate]]:
+        """Gives up all that is not sent; the refs of it and what became of them."""
+        fates: list[tuple[int, Fate]] = []
+        if self._current is not None:
+            fates.append((self._current.ref, "unknown"))
+        fates += [(outgoing.ref, "not_sent") for outgoing in (*self._urgent, *self._waiting)]
+        self.eager = False
+        self._current = self._announced = None
+        self._rest = self._unsealed = memoryview(b"")
+        self._urgent.clear()
+        self._waiting.clear()
+        return [(ref, fate) for ref, fate in fates if ref]
