@@ -2,42 +2,36 @@
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.conversations.driver import Conversation, name_of
+from tests.support.conversations.script import cases_of, dialects, without_clock
 from wsadapter.config.dialect import bundled, load_dialect
 from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc.record import NO_IDENTITY, SNAPSHOT
 from wsadapter.worker.session.identity import make_identity
 
-FOLDER = Path(__file__).parent.parent / "support" / "conversations"
 _KNOWN = {
     "name", "source", "why", "guess", "subscribe", "login", "settings", "signature", "welcome", "answers", "sends", "binary",
     "wait", "streams", "delivered", "rejected", "gaps", "stalled", "notices", "down", "sent", "subscribed", "never_sent",
     "reconnects", "errors", "unsubscribe", "farewells", "logs", "hooks", "identities",
+    "dialect",
 }  # fmt: skip
 
 _NOT_OWN = {SNAPSHOT: "snapshot", NO_IDENTITY: "none"}
 
 
-def _without_clock(frame: str) -> str:
-    return re.sub(r'"(time|nonce)":\d+', r'"\1":0', frame)
-
-
 def cases() -> list[Any]:
     found = []
-    for file in sorted(FOLDER.glob("*.toml")):
-        for case in tomllib.loads(file.read_text())["case"]:
-            assert case.keys() <= _KNOWN, f"{file.name}, {case['name']}: {case.keys() - _KNOWN}"
-            assert case.get("source") or case.get("guess"), f"{file.name}, {case['name']}: where is it from?"
-            found.append(pytest.param({**case, "dialect": file.stem}, id=f"{file.stem}: {case['name']}"))
+    for dialect in dialects():
+        for case in cases_of(dialect):
+            assert case.keys() <= _KNOWN, f"{dialect}, {case['name']}: {case.keys() - _KNOWN}"
+            assert case.get("source") or case.get("guess"), f"{dialect}, {case['name']}: where is it from?"
+            found.append(pytest.param(case, id=f"{dialect}: {case['name']}"))
     return found
 
 
@@ -82,7 +76,7 @@ def test_what_must_come_out_comes_out(case: dict[str, Any]) -> None:
         assert [_NOT_OWN.get(one, "own") for one in found] == case["identities"]
         assert len(own) == len(set(own))
     if "unsubscribe" in case:
-        assert list(map(_without_clock, out.farewells)) == list(map(_without_clock, case["farewells"]))
+        assert list(map(without_clock, out.farewells)) == list(map(without_clock, case["farewells"]))
         logs = out.of("log", "text")
         assert [piece in text for piece, text in zip(case.get("logs", ()), logs, strict=True)] == [True] * len(logs), logs
 

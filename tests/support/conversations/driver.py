@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
-import re
-import zlib
-from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
-from tests.support.rawserver import server_frame
+from tests.support.conversations.script import Script
 from wsadapter.config.dialect import apply_dialect, load_dialect
-from wsadapter.contract.dialect.paths import MISSING, look_up, matches
 from wsadapter.contract.dialect.templates import sign, stream_name
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.hooks import load_function
@@ -26,13 +20,11 @@ from wsadapter.worker.hooks.sign_thread import Decoding
 from wsadapter.worker.session.actions import Action, Deliver, Leave, Say, Send, Sign
 from wsadapter.worker.session.json_array import split
 from wsadapter.worker.session.session import Session
-from wsadapter.worker.websocket.frames import BINARY, TEXT, apply_mask
+from wsadapter.worker.websocket.frames import TEXT, apply_mask
 from wsadapter.worker.websocket.payload_codec import Unpacker, Unpacks
 from wsadapter.worker.websocket.reader import Reader
 
-_WITHIN = re.compile(r"\$\.([A-Za-z0-9_.-]+?)\$")
 _MOST_TURNS = 10_000
-_HEX = "hex:"
 _WALL = 1_700_000_000.0
 """When a case's frames are signed."""
 
@@ -72,7 +64,7 @@ class Conversation:
             self.endpoint.max_message, unpacker=_unpacker(dialect), text_in_binary=bool(self._packing.get("text"))
         )
         self._streams: list[str] = [""]
-        self._said: Counter[int] = Counter()
+        self._script = Script(case, dialect)
         self._coming: list[tuple[float, str]] = []
         """Answers that come later, with their times."""
         self._due: deque[str] = deque()
@@ -126,22 +118,8 @@ class Conversation:
     def _say(self, text: str) -> None:
         if self.session.ended:
             return
-        batch = self._reader.feed(self._frame(text))
+        batch = self._reader.feed(self._script.frame(text))
         self._carry_out(self.session.received(split(batch) if self._packing.get("split") else batch, self.now))
-
-    def _frame(self, text: str) -> bytes:
-        if text.startswith(_HEX):
-            return server_frame(BINARY, bytes.fromhex(text.removeprefix(_HEX)))
-        if not self._case.get("binary"):
-            return server_frame(TEXT, text.encode())
-        match self._packing.get("compression", ""):
-            case "gzip":
-                return server_frame(BINARY, gzip.compress(text.encode()))
-            case "zlib":
-                return server_frame(BINARY, zlib.compress(text.encode()))
-            case "deflate":
-                return server_frame(BINARY, zlib.compress(text.encode(), wbits=-zlib.MAX_WBITS))
-        return server_frame(BINARY, text.encode())
 
     def _carry_out(self, actions: Iterable[Action]) -> None:
         nested, self._carrying = self._carrying, True
@@ -189,27 +167,13 @@ class Conversation:
         text = _payload(frame).decode()
         self.out.sent.append(text)
         later = 0.0
-        for answer in self._answers(text):
+        for answer in self._script.answers(text):
             if isinstance(answer, int | float):
                 later += answer
             elif later:
                 self._coming.append((self.now + later, answer))
             else:
                 self._due.append(answer)
-
-    def _answers(self, text: str) -> Sequence[str | float]:
-        try:
-            value = orjson.loads(text)
-        except orjson.JSONDecodeError:
-            value = None
-        for place, rule in enumerate(self._case.get("answers", ())):
-            times = rule.get("times", 0)
-            if times and self._said[place] >= times:
-                continue
-            if matches(value, rule.get("when", {})) and rule.get("has", "") in text and rule.get("lacks", "\0") not in text:
-                self._said[place] += 1
-                return [_filled(one, value) if isinstance(one, str) else one for one in rule.get("say", ())]
-        return ()
 
 
 def _unpacker(dialect: Mapping[str, Any]) -> Unpacks | None:
@@ -218,23 +182,6 @@ def _unpacker(dialect: Mapping[str, Any]) -> Unpacks | None:
         return Decoding(load_function(hook, (), "hooks.decode"))
     compression = dialect.get("payload", {}).get("compression")
     return Unpacker(compression) if compression else None
-
-
-def _filled(text: str, value: Any) -> str:
-    def whole(found: re.Match[str]) -> str:
-        return orjson.dumps(_at(value, found[1])).decode()
-
-    def within(found: re.Match[str]) -> str:
-        said = _at(value, found[1])
-        return said if isinstance(said, str) else orjson.dumps(said).decode()
-
-    return re.sub(r'"\$\.([A-Za-z0-9_.-]+)"', whole, _WITHIN.sub(within, text))
-
-
-def _at(value: Any, path: str) -> Any:
-    found = look_up(value, path)
-    assert found is not MISSING, f"the client's frame has nothing at {path}: {value}"
-    return found
 
 
 def _payload(frame: bytes) -> bytes:
