@@ -10,6 +10,7 @@ import sys
 import uuid
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 import pytest
@@ -17,6 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa,
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
+from wsadapter.config.dialect import apply_dialect, load_dialect
+from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.hooks import load_function
 from wsadapter.worker.dialects.hooks import (
     binance,
     binance_futures,
@@ -176,6 +180,23 @@ def test_a_listen_key_is_asked_for_and_kept_alive(url: str, expected: str, rest:
     binance_futures.renew(attempt)
     header = {"X-MBX-APIKEY": "KEY"}
     assert answer.asked == [("POST", rest, header, b""), ("PUT", rest, header, b"")]
+
+
+@pytest.mark.parametrize("name", ["binance_coinm", "binance_usdm", "bingx_swap"])
+def test_in_the_test_environment_the_key_comes_from_the_test_host(name: str) -> None:
+    dialect = load_dialect(name)
+    asked = {}
+    for environment in ("live", "test"):
+        (url,) = apply_dialect(Endpoint("x", dialect=name, environment=environment, login=KEYS), dialect).urls
+        rest = Rest(b'{"listenKey":"LK"}')
+        hook = load_function(dialect["hooks"]["before_connect"], (), "hooks.before_connect")
+        attempt = hook(rest.attempt(url, KEYS).changed(environment=environment))
+        assert attempt.url.startswith(url)
+        assert attempt.url.endswith("LK")
+        ((_, address, _, _),) = rest.asked
+        asked[environment] = urlsplit(address).hostname
+    assert "test" in asked["test"] or "vst" in asked["test"]
+    assert asked["live"] != asked["test"]
 
 
 @pytest.mark.parametrize(

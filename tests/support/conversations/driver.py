@@ -164,7 +164,7 @@ class Conversation:
     def _sent(self, frame: bytes) -> None:
         if frame[0] & 0x0F != TEXT:
             return
-        text = _payload(frame).decode()
+        text = payload_of(frame).decode()
         self.out.sent.append(text)
         later = 0.0
         for answer in self._script.answers(text):
@@ -184,7 +184,7 @@ def _unpacker(dialect: Mapping[str, Any]) -> Unpacks | None:
     return Unpacker(compression) if compression else None
 
 
-def _payload(frame: bytes) -> bytes:
+def payload_of(frame: bytes) -> bytes:
     size, at = frame[1] & 0x7F, 2
     if size == 126:
         size, at = int.from_bytes(frame[2:4], "big"), 4
