@@ -14,17 +14,17 @@ from tests.support.conversation import Client
 from tests.support.conversations.driver import payload_of
 from tests.support.rawserver import server_frame
 from wsadapter.config.dialect import apply_dialect, load_dialect
-from wsadapter.contract.commands import Assignment
 from wsadapter.contract.dialect.templates import stream_name
 from wsadapter.contract.endpoint import Endpoint, Subscription
+from wsadapter.contract.ipc.commands import Assignment
 from wsadapter.contract.tables import WatchdogTable
 from wsadapter.testing import bundled, load_recording
 from wsadapter.testing.dialect.steps import Say as Answer
-from wsadapter.worker.actions import Action, Deliver, Say, Send
-from wsadapter.worker.frames import BINARY, TEXT
-from wsadapter.worker.reader import Reader
-from wsadapter.worker.session import Session
-from wsadapter.worker.unpack import Unpacker
+from wsadapter.worker.session.actions import Action, Deliver, Say, Send
+from wsadapter.worker.session.session import Session
+from wsadapter.worker.websocket.frames import BINARY, TEXT
+from wsadapter.worker.websocket.payload_codec import Unpacker
+from wsadapter.worker.websocket.reader import Reader
 
 LEFT_OUT = ("ready", "heartbeat", "limits", "answer")
 BEGINS = 2.0

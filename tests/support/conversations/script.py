@@ -15,7 +15,7 @@ import orjson
 
 from tests.support.rawserver import server_frame
 from wsadapter.contract.dialect.paths import MISSING, look_up, matches
-from wsadapter.worker.frames import BINARY, TEXT
+from wsadapter.worker.websocket.frames import BINARY, TEXT
 
 _FOLDER = Path(__file__).parent
 _WITHIN = re.compile(r"\$\.([A-Za-z0-9_.-]+?)\$")

@@ -13,7 +13,7 @@ from typing import Any, Self
 from tests.support.conversations.script import Script
 from tests.support.rawserver import GUID, server_frame
 from wsadapter.config.dialect import load_dialect
-from wsadapter.worker.frames import BINARY, CLOSE, PING, PONG, TEXT, apply_mask
+from wsadapter.worker.websocket.frames import BINARY, CLOSE, PING, PONG, TEXT, apply_mask
 
 DEADLINE = 60.0
 SAID = b"said"
