@@ -148,7 +148,7 @@ class Instance:
         except BlockingIOError:
             holder = os.read(lock, 32).decode(errors="replace").strip()
             os.close(lock)
-            raise AlreadyRunning(name, int(holder) if holder.isdigit() else None, str(lock_path)) from None
+            raise AlreadyRunning(name, int(holder) if holder.isdecimal() else None, str(lock_path)) from None
         try:
             beacon = _light(name, runtime_dir)
         except AlreadyRunning:  # in another folder, or the lock was removed with this one

@@ -357,10 +357,21 @@ def _converse(name: str, supervisor: socket.socket, request: dict[str, Any], dea
         if not chunk:
             raise NoAnswer(f"the supervisor {name!r} closed the connection without an answer")
         received += chunk
-    answer: dict[str, Any] = orjson.loads(received)
-    if not answer["ok"]:
-        raise Refused(answer["error"], answer.get("known", []))
-    return answer
+    return _judged(name, bytes(received))
+
+
+def _judged(name: str, line: bytes) -> dict[str, Any]:
+    """The answer that a line is. Raises `Refused`; `NoAnswer` for what no supervisor answers."""
+    try:
+        answer = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        answer = None
+    if isinstance(answer, dict) and answer.get("ok") is True:
+        return answer
+    if not isinstance(answer, dict) or not isinstance(answer.get("error"), str):
+        raise NoAnswer(f"what listens for the supervisor {name!r} answers something else: {line[:100]!r}")
+    known = answer.get("known")
+    raise Refused(answer["error"], [str(word) for word in known] if isinstance(known, list) else [])
 
 
 def _receive(name: str, supervisor: socket.socket, deadline: float) -> bytes:

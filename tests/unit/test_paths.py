@@ -23,3 +23,9 @@ def test_what_stands_at_a_path(path: str, expected: Any) -> None:
 def test_the_last_of_an_array_that_is_the_message() -> None:
     assert look_up([117757, "hb", 2911], "-1") == 2911
     assert matches([117757, "hb", 2911], {"1": "hb", "-1": "*"})
+
+
+@pytest.mark.parametrize("digits", ["9" * 10, "9" * 5000, "-" + "9" * 5000])
+def test_more_digits_than_an_array_has_places_lead_nowhere(digits: str) -> None:
+    assert look_up({"l": [1]}, f"l.{digits}") is MISSING
+    assert look_up({digits: 1}, digits) == 1

@@ -8,7 +8,7 @@ from typing import Any, cast
 import orjson
 import pytest
 
-from tests.unit.test_attack_hostile_owner import FakeChild, FakeOffice
+from tests.support.fakes import FakeChild, FakeOffice
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc import commands
 from wsadapter.contract.ipc.record import BATCH, REPORT, SNAPSHOT, Record, RecordReader, encode, field

@@ -550,3 +550,9 @@ def test_after_the_death_of_an_owner_an_already_subscribed_confirms_no_part_that
             steps += [step for step in more if not isinstance(step, bytes)]
     whole, part = ('{"feed":"book","ids":["GOOD","BAD"]}', '{"feed":"book","ids":["BAD"]}')
     assert sorted(steps) == [("rejected", part, "invalid id", whole), ("restored", 1, [part]), ("subscribed", whole)]
+
+
+def test_channels_and_request_ids_of_any_number_of_digits_are_texts() -> None:
+    """The next owner gets the channels that the peer gave to the last one, and users choose ids."""
+    many = "9" * 5000
+    assert not Subscriptions(None, channels={many: "a", "7": "b"}).uses(many)

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from wsadapter.contract.dialect.templates import BadStream, fill, fill_in
+from wsadapter.contract.dialect.templates import BadStream, as_number, fill, fill_in, number_in
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,21 @@ def test_streams_are_spliced_into_an_array_as_its_items() -> None:
         {"ticket": "x"}, "a", {"type": "$id"}, {"format": ["a", {"type": "$id"}, 1, "a", {"type": "$id"}]},
     ]  # fmt: skip
     assert orjson.loads(fill('["$streams..."]', [], 7)) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [(7, 7), ("7", 7), ("req-7", 7), (True, None), ("x", None), ("9" * 18, int("9" * 18)), ("9" * 19, None), ("9" * 5000, None),
+     ("id" + "9" * 5000, None), ("\u0667", None)],
+)  # fmt: skip
+def test_the_number_in_an_answer_has_digits_that_can_be_converted(value: Any, number: int | None) -> None:
+    assert number_in(value) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("0", 0), ("17361", 17361), ("18446744073709551615", (1 << 64) - 1), ("007", None), ("-1", None), ("", None),
+     ("1" * 21, None), ("9" * 5000, None), ("\u0667", None)],
+)  # fmt: skip
+def test_a_text_is_a_number_where_the_number_would_be_written_so(text: str, number: int | None) -> None:
+    assert as_number(text) == number

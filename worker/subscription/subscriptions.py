@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, TypeGuard
 
-from wsadapter.contract.dialect.templates import raw_frame, stream_name
+from wsadapter.contract.dialect.templates import as_number, raw_frame, stream_name
 from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.contract.ipc.commands import Report
@@ -81,7 +81,8 @@ class Subscriptions:
         self.channels: dict[str, Subscription] = dict(channels)
         """What stands for a stream on this connection, as text, by what acks said."""
         channel_of: dict[str, int | str] = {
-            stream_name(stream): int(channel) if channel.isdecimal() else channel for channel, stream in channels.items()
+            stream_name(stream): channel if (known := as_number(channel)) is None else known
+            for channel, stream in channels.items()
         }
         self._rules = Rules(dialect)
         self._frames = Frames(dialect, number=number, wall=wall, login=login, pace=pace, channel_of=channel_of)
@@ -262,8 +263,8 @@ class Subscriptions:
         """Whether an unanswered frame carries this number. Where it does not, answers to it are somebody else's from now on."""
         if self._asking.uses(number):
             return True
-        if number.isdecimal():
-            self._frames.forget(int(number))
+        if (ours := as_number(number)) is not None:
+            self._frames.forget(ours)
         return False
 
     def number(self) -> int:

@@ -11,7 +11,8 @@ MISSING: Final = object()
 """What `look_up` gives where there is nothing; None is a value (JSON null)."""
 PRESENT: Final = "*"
 
-_INDEX: Final = re.compile("-?[0-9]+")
+_INDEX: Final = re.compile("-?[0-9]{1,9}")
+"""More digits are no index of an array that can be, and CPython refuses to convert more than 4,300."""
 
 
 def look_up(value: Any, path: str) -> Any:

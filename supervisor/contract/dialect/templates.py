@@ -14,7 +14,9 @@ import orjson
 from wsadapter.contract.dialect.paths import MISSING, getter
 from wsadapter.contract.endpoint import Subscription
 
-_OUR_NUMBER = re.compile(r"(\d+)$")
+_OUR_NUMBER = re.compile(r"(?<![0-9])[0-9]{1,18}$")
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,19}")
+"""CPython refuses to convert more than 4,300 digits, and what comes from elsewhere may have any number of them."""
 _OURS = re.compile(r"\$(?:id_text|id|time_ms|time)")
 _ELSEWHERE = re.compile(r"\$(?:stream|channel)")
 _GLOB = re.compile(r"[*?\[]")
@@ -195,11 +197,17 @@ def _filled_table(table: dict[str, Any], streams: Sequence[Subscription], own: M
 
 
 def number_in(value: Any) -> int | None:
-    """The number an answer carries back: an integer, or the digits at the end of a string."""
+    """The number an answer carries back: an integer, or the digits at the end of a string, of which
+    there are at most 18."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     found = _OUR_NUMBER.search(value) if isinstance(value, str) else None
-    return int(found[1]) if found else None
+    return int(found[0]) if found else None
+
+
+def as_number(text: str) -> int | None:
+    """The whole number that was written as this text; None for every other text."""
+    return int(text) if _NUMBER.fullmatch(text) else None
 
 
 def stream_name(stream: Subscription) -> str:

@@ -1,0 +1,95 @@
+"""As much of an owner process, and of a supervisor, as an endpoint sees: for what is tested without processes."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import orjson
+
+from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.record import REPORT, RecordReader, encode
+from wsadapter.contract.reasons import Reason
+from wsadapter.delivery.inbox import Inbox
+from wsadapter.endpoint.link import ManagedEndpoint
+from wsadapter.endpoint.restart_policy import ConnectBudget, Decision
+from wsadapter.handoff.held_connection import Resumption
+from wsadapter.loop.reactor import Reactor
+from wsadapter.process.lifecycle import State
+from wsadapter.process.owner_process import Listener, OwnerChild
+
+
+class FakeChild:
+    """As much of an owner process as an endpoint sees."""
+
+    def __init__(self) -> None:
+        self.state = State.WARM
+        self.pid = 1
+        self.torn_bytes = 0
+        self.in_custody = self.heard_out = False
+        self.holder = None
+        self.aborted: list[Reason] = []
+
+    def assign(self, assignment: Assignment, resumption: Resumption | None = None, holder: None = None) -> None:
+        del assignment, resumption, holder
+        self.state = State.SERVING
+
+    def abort(self, reason: Reason) -> None:
+        self.aborted.append(reason)
+
+    def leaving(self) -> None:
+        self.state = State.ASKED
+
+    def stop(self, **_order: object) -> None:
+        self.state = State.ASKED
+
+    def tell(self, kind: int, ref: int, body: bytes | dict[str, Any]) -> None:
+        """It takes everything."""
+
+
+class FakeOffice:
+    """A supervisor of one endpoint."""
+
+    def __init__(self) -> None:
+        self.reactor = Reactor()
+        self.budget = ConnectBudget()
+        self.busy_poll = 0.0
+        self.inbox = Inbox()
+        self.child = FakeChild()
+
+    def hire(self, listener: Listener, endpoint: Endpoint) -> OwnerChild:
+        del listener, endpoint
+        self.child = FakeChild()
+        return cast("OwnerChild", self.child)
+
+    def inbox_of(self, name: str) -> Inbox:
+        del name
+        return self.inbox
+
+    def on_verdict(self, managed: ManagedEndpoint, decision: Decision) -> None:
+        """There are no others."""
+
+    def on_settled(self, managed: ManagedEndpoint) -> None:
+        """Nobody waits for it."""
+
+
+def connected(office: FakeOffice, **settings: Any) -> ManagedEndpoint:
+    """An endpoint whose owner has its assignment."""
+    office.inbox, office.budget = Inbox(), ConnectBudget()
+    office.reactor._timers.clear()
+    managed = ManagedEndpoint(office, Endpoint("a", url="ws://127.0.0.1/", subscribe=("s",), **settings), None)
+    managed.start()
+    return managed
+
+
+def say(office: FakeOffice, managed: ManagedEndpoint, body: bytes) -> None:
+    (record,) = RecordReader().feed(encode(body, kind=REPORT, sequence=1, received_at=1))
+    managed.on_record(cast("OwnerChild", office.child), record)
+
+
+def up(office: FakeOffice, managed: ManagedEndpoint) -> None:
+    say(office, managed, orjson.dumps({"event": "up", "fields": {"headers": {}, "subprotocol": None}}))
+
+
+def die(managed: ManagedEndpoint) -> None:
+    managed.on_dead(cast("OwnerChild", FakeChild()), Reason(kind="crashed"))
