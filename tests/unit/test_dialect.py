@@ -623,5 +623,27 @@ def test_a_row_says_what_the_file_says(name: str) -> None:
     assert several or row["subscribe frame"].startswith("one ")
     if subscribe.get("per_frame", 1) > 1:
         assert row["subscribe frame"].startswith(f"up to {subscribe['per_frame']} ")
+    beats = [dialect.get("heartbeat", {}), dialect.get("login", {}).get("heartbeat", {})]
+    spans = {beat[key] for beat in beats for key in ("interval", "server_interval") if beat.get(key)}
+    assert {f"{span:g}" for span in spans} <= set(re.findall("[0-9.]+", row["heartbeat"]))
+    paths = [rule[key] for rule in dialect.get("gap", []) for key in ("previous", "value", "first", "last") if key in rule]
+    numbers = {path.rpartition(".")[2] for path in paths}
+    assert {number for number in numbers if not number.lstrip("-").isdecimal()} <= set(re.findall(r"\w+", row["gap rule"]))
     matched = {str(value) for rule in dialect.get("later", []) for value in rule["match"].values()}
     assert {value for value in matched if re.fullmatch("-?[0-9]+", value)} <= set(re.findall("-?[0-9]+", row["later"]))
+
+
+@pytest.mark.parametrize("name", sorted(bundled()))
+def test_a_row_says_whose_a_refusal_is_as_the_file_does(name: str) -> None:
+    row, dialect = what_each_dialect_says()[name], load_dialect(name)
+    errors = dialect.get("error", [])
+    assert ("by id" in row["reject"]) is any("id" in rule for rule in errors)
+    named = any(rule.keys() & {"id", "args", "stream", "fields"} for rule in errors)
+    if errors and not named and not any("closes" in rule for rule in errors):
+        assert "by text, else in the order of the frames" in row["reject"]
+    assert (row["later"] == "-") is not bool(errors)
+    assert (row["already"] == "-") is not bool(errors)
+    if errors and "already" not in dialect:
+        assert row["already"].startswith("words in general") or row["already"] == "a yes"
+    told = {str(value) for rule in dialect.get("already", []) for value in rule["match"].values()}
+    assert {value for value in told if re.fullmatch("-?[0-9]{2,}", value)} <= set(re.findall("-?[0-9]+", row["already"]))
