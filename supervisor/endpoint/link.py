@@ -711,12 +711,10 @@ class ManagedEndpoint:
         self.narrate.down(self.epoch, reason, uptime, self._epoch_messages)
 
     def _still_subscribed(self) -> list[Subscription]:
-        """What the next owner need not ask for by itself on a connection that goes on. Without a dialect's answers, what was
-        sent counts, and what was not is told to it."""
+        """What the next owner need not ask for on a connection that goes on: what the peer has answered, and, where nothing
+        confirms, what was sent."""
         ledger = self.ledger
-        if self._is_answered:
-            return [stream for key, stream in ledger.wanted.items() if ledger.is_answered(key)]
-        return list(ledger.wanted.values())
+        return [stream for key, stream in ledger.wanted.items() if ledger.is_answered(key) or key in ledger.asked]
 
     @property
     def _is_answered(self) -> bool:
@@ -803,7 +801,7 @@ class ManagedEndpoint:
             for size in self._poison:
                 self.account.dropped += 1
                 self.put(items.Dropped(self.name, self.epoch, now, None, None, 1, size, "poison"))
-            self._tellings.catch_up(self.ledger, is_answered=self._is_answered)
+            self._tellings.catch_up(self.ledger)
         else:
             self._orphan.forget()
             if self.ledger.numbers.ever_up:

@@ -1,5 +1,6 @@
 """Changes of subscriptions on their way to an owner, so that none gets lost with one: the next owner of the same connection is
-told what its predecessor did not say it had sent."""
+told what its predecessor did not say it had sent. Of new subscriptions it is told only those that the peer had refused before:
+an owner asks by itself for what is wanted and was not asked for on its connection."""
 
 from __future__ import annotations
 
@@ -56,11 +57,13 @@ class Tellings:
         """The next connection asks for all that is wanted."""
         self._untold.clear()
 
-    def catch_up(self, ledger: Ledger, *, is_answered: bool) -> None:
-        """Tell the new owner, as far as it still holds. Where the peer answers (`is_answered`), it asks by itself for what is
-        wanted."""
+    def catch_up(self, ledger: Ledger) -> None:
+        """Tell the new owner, as far as it still holds."""
         untold, self._untold = self._untold, []
         for kind, streams in untold:
-            held = [stream for stream in streams if (key_of(stream) in ledger.wanted) is (kind != commands.UNSUBSCRIBE)]
-            if held and not (kind == commands.SUBSCRIBE and is_answered):
+            if kind == commands.SUBSCRIBE:
+                held = ledger.refused(streams)
+            else:
+                held = [stream for stream in streams if (key_of(stream) in ledger.wanted) is (kind != commands.UNSUBSCRIBE)]
+            if held:
                 self.tell(kind, held)

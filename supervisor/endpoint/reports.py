@@ -70,6 +70,14 @@ def _on_requested(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
     managed.ledger.confirmed.discard(key_of(fields["stream"]))
 
 
+def _on_asked(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
+    names = set(map(str, fields["streams"]))
+    if fields["gone"]:
+        managed.ledger.asked -= names
+    else:
+        managed.ledger.asked |= names & managed.ledger.wanted.keys()
+
+
 def _on_pace(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
     known = {str(name): float(longest) for name, longest in dict(fields["streams"]).items()}
     managed.ledger.paces.update((name, longest) for name, longest in known.items() if name in managed.ledger.wanted)
@@ -169,6 +177,7 @@ REPORTS: Final[dict[str, Callable[[ManagedEndpoint, dict[str, Any]], None]]] = {
     "subscribed": _on_subscribed,
     "blamed": _on_blamed,
     "requested": _on_requested,
+    "asked": _on_asked,
     "pace": _on_pace,
     "peer_error": _on_peer_error,
     "channel": _on_channel,

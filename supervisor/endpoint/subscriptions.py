@@ -49,6 +49,8 @@ class Ledger:
     wanted: dict[str, Subscription] = field(default_factory=dict)
     confirmed: set[str] = field(default_factory=set)
     """Of the current connection."""
+    asked: set[str] = field(default_factory=set)
+    """Of the current connection: whose frames are out, where nothing confirms."""
     rejected: dict[str, str] = field(default_factory=dict)
     """With the peer's error; a part of a subscription by its own name."""
     live: set[str] = field(default_factory=set)
@@ -85,6 +87,7 @@ class Ledger:
         gone = [stream for stream in streams if self.wanted.pop(key_of(stream), None) is not None]
         for stream in gone:
             self.confirmed.discard(key_of(stream))
+            self.asked.discard(key_of(stream))
             self.accept(key_of(stream))
             self.live.discard(key_of(stream))
             self.paces.pop(key_of(stream), None)
@@ -128,6 +131,7 @@ class Ledger:
         """Nothing is confirmed any more; returns what was."""
         confirmed = [self.wanted[key] for key in sorted(self.confirmed) if key in self.wanted]
         self.confirmed.clear()
+        self.asked.clear()
         self.rejected.clear()
         self.parts.clear()
         self.live.clear()

@@ -6,6 +6,24 @@ how many are in both. A frame is announced before it is sent, so the counters al
 
     owner's CUSTODY ──> held ── owner dead, connection alive ──> Resumption ── HANDED ──> held, by its successor
                           └──── owner left, peer gone, too late ──> closed
+
+What dies with an owner, of what it had to send, and what becomes of it. The connection is in custody from the moment on when
+the first two rows are out:
+
+    in its queues                        | known by                         | its successor
+    frames of on_up and `send_on_up`     | -                                | sends none
+    challenge, login                     | report "login"                   | logs in by `renew_after` only
+    subscriptions, where acks are        | no answer in the ledger          | asks for them
+    subscriptions, where nothing is acked| no report "asked"                | asks for them
+    changes of subscriptions             | no TAKEN                         | is told (endpoint/pending_changes.py)
+    the user's messages and requests     | neither ANNOUNCE, BEGUN nor TAKEN| sends none: `NotConnected`, `NotSent`
+    a frame that is half out             | ANNOUNCE and the kernel's counter| sends its rest
+    pongs                                | -                                | answers the pings that it reads itself
+    heartbeats                           | report "heartbeat"               | sends the next one when it is due
+    a close frame                        | ANNOUNCE                         | there is none: the connection ends
+
+A subscription that was out and unanswered is asked for twice. The pace (`limits.sends`) goes on: CUSTODY and ANNOUNCE say when
+the next frame may be sent.
 """
 
 from __future__ import annotations
@@ -18,7 +36,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from weakref import WeakSet
 
-from wsadapter.contract.ipc.commands import Custody, Resume
+from wsadapter.contract.ipc.commands import AnnounceCommand, Custody, Resume
 from wsadapter.contract.ipc.tcp_info import CLOSE_WAIT, ESTABLISHED, Counters, counters
 
 _CLOSE_OPCODE: Final = 0x8
@@ -37,11 +55,14 @@ class Announced:
     position: int
     """Of its first byte in the owners' stream."""
     frame: bytes
+    allowed_at: float = 0.0
+    """When the pace of the connection allows the next frame, in monotonic seconds."""
 
     @classmethod
     def from_body(cls, ref: int, body: bytes) -> Announced:
-        """From an ANNOUNCE."""
-        return cls(ref, int.from_bytes(body[:8], "little"), body[8:])
+        """From an ANNOUNCE. Raises `ValueError`."""
+        announced = AnnounceCommand.decode(body)
+        return cls(ref, announced.position, announced.frame, announced.allowed_at)
 
     @property
     def closes(self) -> bool:
@@ -109,7 +130,7 @@ class HeldConnection:
                 done = announced.ref
         resume = Resume(
             custody=custody, position=position, skip=skip, sent=sent, rest=len(rest), ref=ref, up=up,
-            unread=kernel.waiting - skip,
+            unread=kernel.waiting - skip, allowed_at=custody.allowed_at if announced is None else announced.allowed_at,
         )  # fmt: skip
         return Resumption(self, resume, rest + tail, tail, done, kernel.waiting)
 

@@ -16,6 +16,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
+from math import isfinite
 from time import monotonic
 from typing import Any, Protocol
 
@@ -727,7 +728,8 @@ def _held_of(command: Command, fd: int) -> HeldConnection:
     """`fd` is its own, or closed. Raises `ValueError` where that is no socket, or the counts are none."""
     try:
         body = command.json()
-        custody = Custody(received=_kernels_count(body["received"]), sent=_kernels_count(body["sent"]))
+        received, sent = _kernels_count(body["received"]), _kernels_count(body["sent"])
+        custody = Custody(received=received, sent=sent, allowed_at=_time(body["allowed_at"]))
         return HeldConnection(socket.socket(fileno=fd), custody)
     except (ValueError, KeyError, OSError) as error:
         os.close(fd)
@@ -738,6 +740,12 @@ def _kernels_count(value: object) -> int:
     if not isinstance(value, int) or not 0 <= value < 1 << 63:
         raise ValueError(f"not a count of bytes: {value!r:.100}")
     return value
+
+
+def _time(value: object) -> float:
+    if not isinstance(value, float | int) or not isfinite(value):
+        raise ValueError(f"not a time: {value!r:.100}")
+    return float(value)
 
 
 def _enlarge(pipe: int, size: int) -> None:

@@ -95,6 +95,7 @@ def _give_connection(managed: ManagedEndpoint, child: OwnerChild) -> tuple[dict[
     ledger = managed.ledger
     plain: dict[str, Any] = {
         "confirmed": sorted(ledger.confirmed),
+        "asked": sorted(ledger.asked),
         "rejected": ledger.rejected,
         "parts": ledger.parts,
         "blamed": ledger.blamed,
@@ -157,7 +158,7 @@ def _take_connection(
     for name, value in plain["plain"].items():
         setattr(managed, name, value)
     managed.state = "up"
-    managed.ledger.confirmed = set(plain["confirmed"])
+    managed.ledger.confirmed, managed.ledger.asked = set(plain["confirmed"]), set(plain["asked"])
     managed.ledger.rejected, managed.ledger.parts = dict(plain["rejected"]), dict(plain["parts"])
     managed.ledger.blamed = dict(plain["blamed"])
     managed.ledger.paces = dict(plain["paces"])

@@ -87,7 +87,8 @@ def take_owner(
     if plain["custody"] is not None:
         child._held = HeldConnection(socket.socket(fileno=mine[4]), Custody(**plain["custody"]["counts"]))
         if (announced := plain["custody"]["announced"]) is not None:
-            child._held.announce(Announced(announced["ref"], announced["position"], b64decode(announced["frame"])))
+            frame = b64decode(announced["frame"])
+            child._held.announce(Announced(announced["ref"], announced["position"], frame, announced["allowed_at"]))
     if plain["handed"]:
         child._handed_fd = mine[-1]
     for fd in (data, control, log):
@@ -98,7 +99,8 @@ def take_owner(
 def _announced(announced: Announced | None) -> dict[str, Any] | None:
     if announced is None:
         return None
-    return {"ref": announced.ref, "position": announced.position, "frame": _text(announced.frame)}
+    frame = _text(announced.frame)
+    return {"ref": announced.ref, "position": announced.position, "frame": frame, "allowed_at": announced.allowed_at}
 
 
 def _text(data: bytes | bytearray) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -42,12 +43,15 @@ from wsadapter import (
     Item,
     Message,
     NotConnected,
+    Rejected,
     Restored,
     SendFailed,
+    Subscribed,
     Supervisor,
     Up,
     capabilities,
 )
+from wsadapter.config.dialect import bundled
 from wsadapter.contract.endpoint import Compression
 from wsadapter.contract.ipc.tcp_info import counters
 from wsadapter.process.owner_process import OwnerChild
@@ -552,6 +556,65 @@ def test_what_an_owner_had_to_ask_for_and_did_not_is_asked_by_the_one_after_it()
         while asked[-1] != (1, b"two"):
             asked.append(peer.read_frame())
         items += collect(feed, is_event(Up, "a", 3))
+
+
+def quick(dialect: str, folder: Path) -> str:
+    """A bundled dialect with a limit of 20 frames a second, one stream each."""
+    text = re.sub(r"\nsends = .*\nsends_period = .*", "\nsends = 20\nsends_period = 1.0", bundled()[dialect].read_text())
+    (folder / f"{dialect}.toml").write_text(re.sub(r"\nper_frame = .*", "\nper_frame = 1", text))
+    return str(folder / f"{dialect}.toml")
+
+
+@pytest.mark.parametrize(("dialect", "form"), [("binance", "s%d@trade"), ("lighter", "trade/%d")])
+def test_owners_that_die_while_subscriptions_wait_for_their_pace_cost_nothing(
+    dialect: str, form: str, tmp_path: Path
+) -> None:
+    """Where the exchange answers, and where nothing confirms."""
+    names = [form % number for number in range(40)]
+    items: list[Item] = []
+    with Exchange(dialect=quick(dialect, tmp_path)) as ex:
+
+        def asked() -> list[str]:
+            frames = [json.loads(frame.payload) for frame in ex.received if b"subscribe" in frame.payload.lower()]
+            return [frame.get("channel") or "".join(frame["params"]) for frame in frames]
+
+        endpoint = ex.endpoint("a", subscribe=names, restart=SOON)
+        with to_the_end(items, endpoint, start_method="forkserver", spares=2) as feed:
+            feed.start()
+            for kills, most in enumerate((3, 10, 25), 1):
+                ex.wait_for(lambda most=most: len(asked()) >= most, DEADLINE)
+                os.kill(pid_of(feed, "a"), signal.SIGKILL)
+                items += collect(feed, is_event(Up, "a", kills + 1))
+            ex.wait_for(lambda: set(asked()) == set(names), DEADLINE)
+            if dialect == "binance":
+                items += collect(feed, is_event(Restored, "a"))
+            assert feed.status()["endpoints"]["a"]["handoffs"] == 3
+        assert ex.violations == []
+        assert ex.accepted == 1
+    assert not events_of(items, "a", Gap)
+    assert not events_of(items, "a", Rejected)
+    assert len(asked()) <= len(names) + 3, "what was on its way when an owner died is asked for twice"
+    if dialect == "binance":
+        assert {event.stream for event in events_of(items, "a", Subscribed)} == set(names)
+
+
+def test_what_waits_behind_subscriptions_when_its_owner_dies_keeps_its_outcome() -> None:
+    items: list[Item] = []
+    names = [f"s{number}" for number in range(6)]
+    with connected(items, limits={"sends": 1, "sends_period": 0.5}, subscribe=names) as (feed, peer):
+        assert peer.read_frame() == (1, b"s0")
+        sent = feed.begin_send("a", "behind them all")
+        assert peer.read_frame() == (1, b"s1")
+        kill(feed)
+        with pytest.raises(NotConnected, match="nothing was sent"):
+            sent.result(DEADLINE)
+        items += collect(feed, is_event(Up, "a", 2))
+        asked = [peer.read_frame()[1].decode() for _ in names[2:]]
+        if asked[0] == "s1":  # it was out, and that was not reported yet
+            asked = [*asked[1:], peer.read_frame()[1].decode()]
+        assert asked == names[2:]
+        feed.send("a", "the end")
+        assert peer.read_frame() == (1, b"the end")
 
 
 def test_what_was_subscribed_while_its_owner_was_being_killed_is_asked_for() -> None:

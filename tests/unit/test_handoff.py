@@ -8,6 +8,7 @@ import struct
 import time
 from dataclasses import dataclass, field
 from itertools import accumulate
+from math import inf, nan
 from unittest.mock import patch
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.rawserver import server_frame
-from wsadapter.contract.ipc.commands import CUSTODY, Command, Custody
+from wsadapter.contract.ipc.commands import CUSTODY, AnnounceCommand, Command, Custody
 from wsadapter.contract.ipc.record import CONTINUES, CorruptRecord, RecordReader, encode
 from wsadapter.contract.ipc.tcp_info import CLOSE_WAIT, ESTABLISHED, Counters
 from wsadapter.handoff.held_connection import Announced, HeldConnection, NotResumable, Resumption
@@ -188,14 +189,14 @@ PONG = b"\x8a\x80mask"
 CLOSE = b"\x88\x82maskxx"
 
 
+class NoSocket:
+    def close(self) -> None:
+        """There is none."""
+
+
 @pytest.fixture
 def held() -> HeldConnection:
     """The owner's streams began at 1000 received and 500 sent bytes of the connection."""
-
-    class NoSocket:
-        def close(self) -> None:
-            """There is none."""
-
     return HeldConnection(NoSocket(), Custody(received=1000, sent=500))  # type: ignore[arg-type]
 
 
@@ -231,14 +232,28 @@ def test_what_the_peer_sent_before_its_end_is_still_delivered(held: HeldConnecti
     [(510, b"", 0, 0), (511, FRAME[1:], 7, 0), (510 + len(FRAME) - 1, FRAME[-1:], 7, 0), (510 + len(FRAME), b"", 0, 7)],
 )
 def test_an_announced_frame_is_completed_exactly(held: HeldConnection, given: int, rest: bytes, ref: int, sent: int) -> None:
-    held.announce(Announced.from_body(7, (10).to_bytes(8, "little") + FRAME))
+    held.announce(Announced.from_body(7, AnnounceCommand(10, 5.5).head() + FRAME))
     found = plan(held, Counters(ESTABLISHED, taken=1200, waiting=0, given=given))
     assert (found.body, found.resume.rest, found.resume.ref, found.sent) == (rest + b"tail", len(rest), ref, sent)
     assert found.resume.sent == given - 500
 
 
+def test_the_next_owner_knows_when_the_pace_allows_the_next_frame() -> None:
+    held = HeldConnection(NoSocket(), Custody(received=1000, sent=500, allowed_at=3.5))  # type: ignore[arg-type]
+    kernel = Counters(ESTABLISHED, taken=1200, waiting=0, given=510)
+    assert plan(held, kernel).resume.allowed_at == 3.5
+    held.announce(Announced.from_body(7, AnnounceCommand(10, 5.5).head() + FRAME))
+    assert plan(held, kernel).resume.allowed_at == 5.5
+
+
+@pytest.mark.parametrize("body", [b"", bytes(15), AnnounceCommand(0, inf).head(), AnnounceCommand(0, nan).head()])
+def test_an_announcement_that_makes_no_sense_is_refused(body: bytes) -> None:
+    with pytest.raises(ValueError, match="not a"):
+        Announced.from_body(1, body)
+
+
 def test_a_connection_that_was_being_closed_is_not_handed_on(held: HeldConnection) -> None:
-    held.announce(Announced.from_body(0, (0).to_bytes(8, "little") + CLOSE))
+    held.announce(Announced.from_body(0, AnnounceCommand(0, 0.0).head() + CLOSE))
     with pytest.raises(NotResumable, match="close"):
         plan(held, Counters(ESTABLISHED, taken=1200, waiting=0, given=500))
 
@@ -254,7 +269,8 @@ def test_an_owner_that_counted_what_was_never_sent_is_not_trusted(held: HeldConn
 @pytest.mark.parametrize(
     "body",
     [b"", b"[]", b"{}", b'{"received":0}', b'{"received":-1,"sent":0}', b'{"received":0,"sent":9223372036854775808}',
-     b'{"received":0,"sent":1e300}', b'{"received":"1","sent":0}', b'{"received":null,"sent":0}'],
+     b'{"received":0,"sent":1e300}', b'{"received":"1","sent":0}', b'{"received":null,"sent":0}',
+     b'{"received":0,"sent":0}', b'{"received":0,"sent":0,"allowed_at":null}'],
 )  # fmt: skip
 def test_a_custody_that_makes_no_sense_is_refused_and_its_socket_closed(body: bytes) -> None:
     ours, theirs = socket.socketpair()
@@ -304,7 +320,7 @@ class Wire(PlainChannel):
 def test_that_a_frame_is_out_is_told_before_the_next_one_is_announced() -> None:
     told: list[object] = []
     sender = Sender(Wire(told))
-    sender.announce = lambda ref, _position, _frame: told.append(("announced", ref)) or True
+    sender.announce = lambda ref, _position, _frame, _allowed_at: told.append(("announced", ref)) or True
     for ref, frame in ((1, b"one"), (2, b"two")):
         sender.put(frame, ref=ref)
     for ref in sender.flush(0.0):

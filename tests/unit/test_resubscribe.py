@@ -11,10 +11,13 @@ import pytest
 from tests.support.fakes import FakeChild, FakeOffice
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc import commands
+from wsadapter.contract.ipc.commands import Report
 from wsadapter.contract.ipc.record import BATCH, REPORT, SNAPSHOT, Record, RecordReader, encode, field
 from wsadapter.contract.reasons import Reason
+from wsadapter.endpoint import reports
 from wsadapter.endpoint.link import ManagedEndpoint
 from wsadapter.endpoint.replicas import Replicas
+from wsadapter.endpoint.subscriptions import key_of
 from wsadapter.process.owner_process import Listener, OwnerChild
 
 BOOK = {"channel": "books", "instId": "BTC-USDT"}
@@ -26,8 +29,12 @@ class Told(FakeChild):
     def __init__(self) -> None:
         super().__init__()
         self.anew: list[Any] = []
+        self.more: list[Any] = []
 
     def tell(self, kind: int, ref: int, body: bytes | dict[str, Any]) -> None:
+        if kind == commands.SUBSCRIBE:
+            assert isinstance(body, dict)
+            self.more += body["streams"]
         if kind == commands.RESUBSCRIBE:
             assert isinstance(body, dict)
             self.anew += body["streams"]
@@ -86,9 +93,41 @@ def test_what_is_asked_for_while_nobody_owns_the_connection_is_put_off(office: O
     managed.resubscribe(["b"])
     assert office.hired[0].anew == []
     managed.unsubscribe([BOOK])
-    managed._tellings.catch_up(managed.ledger, is_answered=True)
+    managed._tellings.catch_up(managed.ledger)
     assert office.hired[0].anew == ["b"]
     managed._orphan.resumption = None
+    managed.stop()
+
+
+def test_of_what_is_subscribed_while_nobody_owns_the_connection_only_what_was_refused_is_told(office: Office) -> None:
+    managed = ManagedEndpoint(office, endpoint(), None)
+    managed.start()
+    say_up(managed, office.hired[0])
+    managed.ledger.asked = {key_of(BOOK), "b"}
+    managed.ledger.rejected["b"] = "unknown"
+    managed._orphan.resumption = cast("Any", object())
+    managed.subscribe(["b", "new"])
+    assert [*managed._still_subscribed()] == [BOOK, "b"], "the next owner asks for what is new by itself"
+    managed._tellings.catch_up(managed.ledger)
+    assert office.hired[0].more == ["b"]
+    managed._orphan.resumption = None
+    managed.stop()
+
+
+def say(managed: ManagedEndpoint, event: str, **fields: Any) -> None:
+    reports.hear(managed, Report(event=event, fields=fields))
+
+
+def test_where_nothing_confirms_what_was_sent_counts_as_subscribed(office: Office) -> None:
+    managed = ManagedEndpoint(office, endpoint(), None)
+    managed.start()
+    say_up(managed, office.hired[0])
+    assert managed._still_subscribed() == []
+    say(managed, "asked", streams=["b", "not wanted any more"], gone=False)
+    assert managed._still_subscribed() == ["b"]
+    assert managed.ledger.asked == {"b"}
+    say(managed, "asked", streams=["b"], gone=True)
+    assert managed._still_subscribed() == []
     managed.stop()
 
 

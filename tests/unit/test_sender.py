@@ -110,7 +110,7 @@ def test_what_was_announced_is_sent_next_whatever_comes_meanwhile() -> None:
     """Else a peer that pings faster than a large frame is announced would keep it from being sent for ever."""
     channel, told, taken = Slow(), list[bytes](), False
     sender = Sender(channel)
-    sender.announce = lambda _ref, _position, frame: told.append(bytes(frame)) or taken
+    sender.announce = lambda _ref, _position, frame, _allowed_at: told.append(bytes(frame)) or taken
     sender.put(b"large", ref=1)
     assert list(sender.flush(0.0)) == []
     for _ in range(100):
@@ -125,7 +125,7 @@ def test_what_was_announced_is_sent_next_whatever_comes_meanwhile() -> None:
 def test_a_pong_that_was_announced_is_not_dropped_for_newer_ones() -> None:
     channel, told, taken = Slow(), list[bytes](), False
     sender = Sender(channel)
-    sender.announce = lambda _ref, _position, frame: told.append(bytes(frame)) or taken
+    sender.announce = lambda _ref, _position, frame, _allowed_at: told.append(bytes(frame)) or taken
     pongs = [encode_frame(PONG, b"%d" % n) for n in range(70)]
     for pong in pongs:
         sender.put(pong, urgent=True)
@@ -169,3 +169,63 @@ def test_a_kernel_that_is_full_is_waited_for() -> None:
     assert (sender.eager, sender.blocked, sender.stuck_since) == (False, True, 3.0)
     assert sender.position == 10
     assert sender.abandon() == [(1, "unknown")]
+
+
+def test_a_successor_can_go_on_while_frames_that_it_would_send_itself_wait() -> None:
+    channel = Slow()
+    sender = Sender(channel, pace=1.0)
+    sender.put(b"on_up 1", once=True)
+    sender.put(b"on_up 2", once=True)
+    sender.put(b"subscribe")
+    assert not sender.can_be_left
+    assert list(sender.flush(0.0)) == []
+    assert not sender.can_be_left
+    assert list(sender.flush(1.0)) == []
+    assert channel.taken == b"on_up 1on_up 2"
+    assert sender.can_be_left
+    assert not sender.idle
+
+
+def test_a_successor_can_not_go_on_in_the_middle_of_something() -> None:
+    channel = Slow(room=3)
+    sender = Sender(channel)
+    sender.put(b"partly out")
+    assert list(sender.flush(0.0)) == []
+    assert not sender.can_be_left
+    channel.room = 1000
+    assert list(sender.flush(0.0)) == []
+    assert sender.can_be_left
+    sender.announce = lambda *_: False
+    sender.put(b"announced")
+    assert list(sender.flush(0.0)) == []
+    assert not sender.can_be_left
+    sender.announce = None
+    assert list(sender.flush(0.0)) == []
+    sender.put(b"login", urgent=True)
+    assert not sender.can_be_left
+    assert list(sender.flush(0.0)) == []
+    assert sender.can_be_left
+    sender.put(encode_close(1000))
+    assert list(sender.flush(0.0)) == []
+    assert not sender.can_be_left
+
+
+def test_the_pace_goes_on_where_each_sender_is_followed_by_the_next_one() -> None:
+    sent: list[tuple[str, float]] = []
+    allowed_at, pace, now = 0.0, 0.25, 10.0
+    for flushes in (1, 20, 3, 7, 1, 1, 30):
+        channel, announced = Slow(), [allowed_at]
+        sender = Sender(channel, pace=pace, allowed_at=allowed_at)
+        sender.announce = lambda _ref, _position, _frame, until, announced=announced: announced.append(until) or True
+        sender.put(b"!", urgent=True)  # it does not wait, and counts
+        for _ in range(100):
+            sender.put(b"a")
+        for _ in range(flushes):
+            before = len(channel.taken)
+            assert list(sender.flush(now)) == []
+            sent += [(chr(frame), now) for frame in channel.taken[before:]]
+            now += 0.1
+        allowed_at = announced[-1]
+    paced = [(at, when) for at, (frame, when) in enumerate(sent) if frame == "a"]
+    assert len(paced) >= 10
+    assert all(when >= 10.0 + at * pace - 1e-9 for at, when in paced)

@@ -14,6 +14,7 @@ from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Filter
 from wsadapter.contract.ipc.commands import Report
 from wsadapter.worker.subscription import names
+from wsadapter.worker.subscription.asking import Asked
 from wsadapter.worker.subscription.subscriptions import Subscriptions
 
 
@@ -37,6 +38,26 @@ def test_without_a_dialect_streams_are_frames_and_all_counts_as_restored() -> No
     assert said(subscriptions.restore(["x", {"a": 1}], 0.0)) == [b"x", b'{"a":1}', ("restored", 2, [])]
     assert replied(subscriptions, (b'{"id":1}')) is None
     assert said(subscriptions.unsubscribe(["x"], 0.0))[0][:2] == ("log", "warning")
+
+
+def outs(steps: Any) -> list[Any]:
+    """Of each frame what is reported once it is out."""
+    return [step.report.fields for step in steps if isinstance(step, Asked)]
+
+
+@pytest.mark.parametrize("dialect", [None, "lighter"])
+def test_where_nothing_confirms_each_frame_is_reported_once_it_is_out(dialect: str | None) -> None:
+    subscriptions = Subscriptions(bundled(dialect) if dialect else None, reports_sent=True)
+    wanted = ["order_book/0", "trade/1"]
+    assert outs(subscriptions.restore(wanted, 0.0)) == [{"streams": [one], "gone": False} for one in wanted]
+    assert outs(subscriptions.subscribe(["trade/2"], 0.0)) == [{"streams": ["trade/2"], "gone": False}]
+    left = outs(subscriptions.unsubscribe(["trade/1"], 20.0))
+    assert left == ([{"streams": ["trade/1"], "gone": True}] if dialect else [])
+
+
+def test_where_the_peer_answers_only_answers_count() -> None:
+    subscriptions = Subscriptions(bundled("binance"), reports_sent=True)
+    assert outs(subscriptions.restore(["a@trade"], 0.0)) == []
 
 
 def test_nothing_wanted_is_restored_at_once() -> None:

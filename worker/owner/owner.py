@@ -39,6 +39,7 @@ from wsadapter.contract.ipc.commands import (
     TAKEN,
     UNSUBSCRIBE,
     WITHDRAW,
+    AnnounceCommand,
     Assignment,
     Command,
     Report,
@@ -52,6 +53,7 @@ from wsadapter.worker.loop.alarm import Backstop
 from wsadapter.worker.loop.poller import READ, WRITE, make_poller
 from wsadapter.worker.loop.wakeup import Wakeup
 from wsadapter.worker.owner.connect_thread import Connector, Failed, Opened, Step
+from wsadapter.worker.owner.receipts import Receipts
 from wsadapter.worker.session.actions import Action, Deliver, Leave, Renew, Say, Send, Sign, StopReading
 from wsadapter.worker.session.session import Session
 from wsadapter.worker.subscription.subscriptions import forgiven, without
@@ -126,6 +128,7 @@ class Owner:
         self._announced: tuple[int, Frame] = (-1, b"")
         self._owed: list[int] = []
         """Refs of changes of subscriptions whose frames wait."""
+        self._receipts = Receipts()
         self._hooks: HookThread | None = None
 
     def ask_to_terminate(self) -> None:
@@ -514,24 +517,25 @@ class Owner:
         if resume.unread:
             self._control.say(READING)
 
-    def _announce(self, ref: int, position: int, frame: Frame) -> bool:
+    def _announce(self, ref: int, position: int, frame: Frame, allowed_at: float) -> bool:
         """Whether the supervisor will know what was about to be sent, whatever happens now. Without custody only what somebody
         waits to hear of is of interest."""
-        if not self._in_custody and not ref:
+        if not self._in_custody and (not ref or self._receipts.is_ours(ref)):
             return True
         if self._announced[0] != position or self._announced[1] is not frame:  # else it is asked again
             self._announced = position, frame
             if self._in_custody:
-                self._control.say_large(ANNOUNCE, ref, position.to_bytes(8, "little"), frame)
+                self._control.say_large(ANNOUNCE, ref, AnnounceCommand(position, allowed_at).head(), frame)
             else:
                 self._control.say(BEGUN, ref)
         return not self._control.backlog
 
     def _give_custody_if_due(self) -> None:
-        """As soon as nothing of what had to be sent first is on its way any more the connection can be handed on."""
+        """The connection can be handed on as soon as what only this owner would send is out, see handoff/held_connection.py. Frames
+        that subscribe may wait for their pace meanwhile."""
         assert self._wire is not None
         assert self._session is not None
-        if not (self._custody_due and self._phase is _Phase.UP and self._wire.sender.idle) or self._session.holds:
+        if not (self._custody_due and self._phase is _Phase.UP and self._wire.sender.can_be_left) or self._session.holds:
             return
         custody = self._wire.custody()
         handed = custody is not None and self._control.hand(CUSTODY, asdict(custody), self._wire.fileno())
@@ -612,8 +616,9 @@ class Owner:
                 case Deliver(batch=batch):
                     position = self._wire.received - len(batch.data)
                     self._uplink.deliver(action, time.time_ns(), position)
-                case Send(frame, urgent):
-                    self._wire.sender.put(frame, urgent=urgent)
+                case Send(frame, urgent, once, then):
+                    ref = self._receipts.ref(then) if then is not None and self._tells_all else 0
+                    self._wire.sender.put(frame, ref=ref, urgent=urgent, once=once)
                     sent = True
                 case Say(report):
                     self._uplink.report(report)
@@ -634,7 +639,10 @@ class Owner:
         if self._wire is not None:
             self._wire.sender.held = self._session is not None and self._session.holds
             for ref in self._wire.sender.flush(now):
-                self._control.say(TAKEN, ref)
+                if not self._receipts.is_ours(ref):
+                    self._control.say(TAKEN, ref)
+                elif (report := self._receipts.taken(ref)) is not None:
+                    self._uplink.report(report)
             for ref in self._wire.sender.overdue():
                 self._refuse(ref, _TOO_LATE)
             if self._wire.sender.idle:
@@ -720,7 +728,8 @@ class Owner:
         self._poller.watch(wire.fileno(), 0)
         self._wire_fd = -1
         for ref, fate in wire.sender.abandon():
-            self._control.say(REFUSED, ref, {"text": "the connection is gone", "fate": fate})
+            if not self._receipts.is_ours(ref):
+                self._control.say(REFUSED, ref, {"text": "the connection is gone", "fate": fate})
         wire.close()
         self._wire = None
         return True

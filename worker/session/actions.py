@@ -17,6 +17,10 @@ class Send:
 
     frame: bytes
     urgent: bool = False
+    once: bool = False
+    """The next owner of the connection would not send it."""
+    then: Report | None = None
+    """To be reported when the kernel has all of it, if the connection may outlive its owner."""
 
 
 @dataclass(frozen=True, slots=True)

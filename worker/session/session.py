@@ -43,7 +43,7 @@ from wsadapter.worker.session.housekeeping import Found, Upkeep
 from wsadapter.worker.session.login import LoggedIn, Login, LoginStep, Refused, ToRenew, ToSend, ToSign
 from wsadapter.worker.session.readiness import Opening
 from wsadapter.worker.session.stalls import Paces, Stall
-from wsadapter.worker.subscription.asking import Step
+from wsadapter.worker.subscription.asking import Asked, Step
 from wsadapter.worker.subscription.frames import Question, Unsigned
 from wsadapter.worker.subscription.subscriptions import Subscriptions, forgiven, without
 from wsadapter.worker.websocket.frames import (
@@ -96,6 +96,7 @@ class Session:
         self._subscriptions = Subscriptions(
             assignment.dialect, number=number, channels=assignment.channels, login=self._login,
             pace=assignment.endpoint.limits.pace, live_timeout=assignment.endpoint.watchdog.live_timeout,
+            reports_sent=assignment.custody,
         )  # fmt: skip
         self._unsigned: deque[tuple[Question | None, Mapping[str, Any]]] = deque()
         """Each frame that is at the hook `sign`, and what it asks; None: it is the login's."""
@@ -186,7 +187,7 @@ class Session:
         rules = (self._assignment.dialect or {}).get("on_up", [])
         texts = [fill(rule["frame"], (), self._subscriptions.number(), time.time()) for rule in rules]
         texts += [text.encode() for text in self._endpoint.send_on_up]
-        frames: list[Action] = [Send(encode_frame(TEXT, text), urgent=self.holds) for text in texts]
+        frames: list[Action] = [Send(encode_frame(TEXT, text), urgent=self.holds, once=True) for text in texts]
         return frames + list(self._login_steps(self._login.start(now), now))
 
     def _login_steps(self, steps: Iterable[LoginStep], now: float) -> Iterator[Action]:
@@ -224,7 +225,9 @@ class Session:
         self._login.learn(unsigned, frame)
         if question is None:
             return list(self._login_steps(self._login.signed(frame, now), now))
-        return [] if not self.open else [Send(encode_frame(TEXT, orjson.dumps(frame)))]
+        if not self.open:
+            return []
+        return [Send(encode_frame(TEXT, orjson.dumps(frame)), then=self._subscriptions.once_out(question))]
 
     def not_signed(self, text: str, now: float, *, passing: bool = False) -> list[Action]:
         """It raised, instead. `passing`: a frame that subscribes may be signed later."""
@@ -251,6 +254,8 @@ class Session:
                 if step.event == "subscribed":
                     self._expect([step.fields["stream"]], now)
                 yield Say(self._without_secrets(step) if self._login.used else step)
+            elif isinstance(step, Asked):
+                yield Send(encode_frame(TEXT, step.text), then=step.report)
             else:
                 yield Send(encode_frame(TEXT, step))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from wsadapter.contract.dialect.templates import BadStream
@@ -12,8 +13,23 @@ from wsadapter.worker.subscription.frames import Frames, Life, Question, Unit, U
 from wsadapter.worker.subscription.life import Event, State
 from wsadapter.worker.subscription.lives import HAD, Lives
 
-Step = bytes | Unsigned | Report
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A text to send, and what to report once it is out."""
+
+    text: bytes
+    report: Report
+
+
+Step = bytes | Asked | Unsigned | Report
 """A text to send, or something to report; in this order."""
+
+
+def asked(names: Iterable[str], *, gone: bool = False) -> Report:
+    """The frame that asks for these streams is out; `gone`: that unsubscribes them."""
+    return Report(event="asked", fields={"streams": list(dict.fromkeys(names)), "gone": gone})
+
 
 GRACE: Final = 2.0
 """Seconds for the other streams of a frame of which one was refused, where each is answered by itself."""
@@ -28,6 +44,8 @@ class Asking:
         self._frames, self._lives = frames, lives
         self.replaces = frames.replaces
         """Whether each frame names all streams of the connection."""
+        self.reports_sent = False
+        """Whether each frame is reported once it is out."""
         self.open: list[Question] = []
         self._unanswered: dict[str, int] = {}
         """How many units of a stream are in open questions, by its name."""
@@ -68,7 +86,9 @@ class Asking:
         self.open.remove(question)
         self.open.append(question)  # an answer that names nothing is about the one that waits longest
         try:
-            yield self._frames.encode(question, now, self.others(question.unanswered) if self.replaces else ())
+            frame = self._frames.encode(question, now, self.others(question.unanswered) if self.replaces else ())
+            report = self.once_out(question)
+            yield Asked(frame, report) if isinstance(frame, bytes) and report is not None else frame
         except BadStream as error:
             for unit in list(question.unanswered):
                 yield from self.refuse(question, unit, str(error), now)
@@ -76,6 +96,12 @@ class Asking:
         for life in lives_of(question.unanswered) if question.template == "frame" else ():
             life.asked += 1
             self._lives.move(life, Event.ASK)
+
+    def once_out(self, question: Question) -> Report | None:
+        """What to report when the question's frame is out; None: nothing."""
+        if not self.reports_sent:
+            return None
+        return asked((life.name for life in lives_of(question.unanswered)), gone=question.template == "unsubscribe")
 
     def others(self, units: Sequence[Unit]) -> list[Unit]:
         """What a frame that replaces the whole set has to name besides these."""

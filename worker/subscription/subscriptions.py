@@ -23,7 +23,7 @@ from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.contract.ipc.commands import Report
 from wsadapter.worker.subscription.answers import Rules, Says
-from wsadapter.worker.subscription.asking import GRACE, Asking, Step
+from wsadapter.worker.subscription.asking import GRACE, Asked, Asking, Step, asked
 from wsadapter.worker.subscription.attribution import whose
 from wsadapter.worker.subscription.frames import NO_LOGIN, Credentials, Frames, Life, Question, Unit, make_life
 from wsadapter.worker.subscription.life import Event, State
@@ -71,12 +71,14 @@ class Subscriptions:
         login: Credentials = NO_LOGIN,
         pace: float = 0.0,
         live_timeout: float = 0.0,
+        reports_sent: bool = False,
     ) -> None:
         """`dialect` as in dialects/README.md, already checked; None: streams are frames of their own. `number`: above all that
         predecessors on the same connection gave their frames, for answers to those may still come. `wall`: the wall clock.
         `channels`: what the peer had said to the predecessors, see there. `login`: what frames have besides the templates'.
         `pace`: seconds from one frame to the next, so that the time for an answer begins when its frame's turn has come.
-        `live_timeout`: seconds from a yes to the first message; 0: none is waited for."""
+        `live_timeout`: seconds from a yes to the first message; 0: none is waited for. `reports_sent`: where nothing confirms,
+        each frame comes with what to report once it is out."""
         dialect = dialect or {}
         self.channels: dict[str, Subscription] = dict(channels)
         """What stands for a stream on this connection, as text, by what acks said."""
@@ -88,6 +90,7 @@ class Subscriptions:
         self._frames = Frames(dialect, number=number, wall=wall, login=login, pace=pace, channel_of=channel_of)
         self._lives = Lives(self._frames, live_timeout=live_timeout if "stream" in dialect else 0.0)
         self._asking = Asking(self._frames, self._lives)
+        self._asking.reports_sent = reports_sent and not (self._frames.settings and self._rules.confirm)
         each = self._rules.answer_each or self._frames.answers_parts
         self._verdicts = Verdicts(
             self._rules, self._asking, self._lives, each=each, channels=self.channels, channel_of=channel_of
@@ -123,7 +126,7 @@ class Subscriptions:
         earlier connection because of these, name = its error; "": or because of another one. The former are not asked for,
         the latter one after the other, after all that is above suspicion."""
         if not self._frames.settings:
-            yield from (raw_frame(stream) for stream in wanted)
+            yield from self._raw(wanted)
             yield _report(len(wanted), [])
             return
         lives = [self._lives.add(stream) for stream in wanted]
@@ -138,7 +141,7 @@ class Subscriptions:
     def subscribe(self, streams: Sequence[Subscription], now: float) -> Iterator[Step]:
         """Asks for more, and again for what was rejected."""
         if not self._frames.settings:
-            yield from (raw_frame(stream) for stream in streams)
+            yield from self._raw(streams)
             return
         units: list[Unit] = []
         for stream in streams:
@@ -180,7 +183,7 @@ class Subscriptions:
         """Asks anew for what is subscribed, so that the exchange begins it afresh (with a snapshot, where it sends one). Where
         there is a frame that unsubscribes, it goes first, and the subscription follows its answer."""
         if not self._frames.settings:
-            yield from (raw_frame(stream) for stream in streams)
+            yield from self._raw(streams)
             return
         leaving: list[Life] = []
         units: list[Unit] = []
@@ -196,6 +199,16 @@ class Subscriptions:
                 units += life.units
         yield from self._leave(leaving, now)
         yield from self._asking.ask(units, now, again=True)
+
+    def _raw(self, streams: Iterable[Subscription]) -> Iterator[Step]:
+        """Where streams are frames of their own."""
+        for stream in streams:
+            frame = raw_frame(stream)
+            yield Asked(frame, asked([stream_name(stream)])) if self._asking.reports_sent else frame
+
+    def once_out(self, question: Question) -> Report | None:
+        """What to report when the frame of this question, which was signed, is out."""
+        return self._asking.once_out(question)
 
     def _let_go(self, life: Life) -> None:
         """No answer about it is waited for any more, and nothing is due."""

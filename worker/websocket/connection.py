@@ -53,7 +53,8 @@ class Wire:
         no such state: a new compressor refers to nothing that another has sent."""
         self._first = connection.first
         self._plain = connection.channel if isinstance(connection.channel, PlainChannel) else None
-        self.sender = Sender(connection.channel, pace=pace, position=resume.sent if resume else 0)
+        position, allowed_at = (resume.sent, resume.allowed_at) if resume else (0, 0.0)
+        self.sender = Sender(connection.channel, pace=pace, position=position, allowed_at=allowed_at)
         self.received = resume.position if resume else len(connection.first)
         """Bytes received since the handshake."""
         self.half_closed = False
@@ -142,7 +143,8 @@ class Wire:
         kernel = counters(self._channel.sock)
         if kernel is None:
             return None
-        return Custody(received=kernel.taken - self.received, sent=kernel.given - self.sender.position)
+        received, sent = kernel.taken - self.received, kernel.given - self.sender.position
+        return Custody(received=received, sent=sent, allowed_at=self.sender.allowed_at)
 
     @property
     def ended(self) -> bool:

@@ -47,6 +47,8 @@ class _Outgoing:
     ref: int
     until: float = inf
     """Monotonic seconds after which it must not be begun."""
+    once: bool = False
+    """No other process would send it."""
 
     def made(self) -> Frame | None:
         """The frame, always the same object, by which whoever it is announced to recognises it; None: there is more to make."""
@@ -55,15 +57,17 @@ class _Outgoing:
         return self.frame
 
 
-Announce = Callable[[int, int, Frame], bool]
-"""Told ref, position and bytes of a frame before the first of them is sent; false: not now, ask again."""
+Announce = Callable[[int, int, Frame, float], bool]
+"""Called with the ref, the position and the bytes of a frame before the first of them is sent, and with the time from which on
+the pace allows the next frame; false: not now, ask again."""
 
 
 class Sender:
     """The way out of one connection. Times are monotonic seconds. Not thread-safe."""
 
-    def __init__(self, channel: Channel, *, pace: float = 0.0, position: int = 0) -> None:
-        """`pace`: seconds between two frames. Urgent ones don't wait for it, but count. `position`: where the stream is."""
+    def __init__(self, channel: Channel, *, pace: float = 0.0, position: int = 0, allowed_at: float = 0.0) -> None:
+        """`pace`: seconds between two frames. Urgent ones don't wait for it, but count. `position`: where the stream is.
+        `allowed_at`: when a predecessor on the same connection could have sent its next frame."""
         self._channel = channel
         self._pace = pace
         self.position = position
@@ -75,7 +79,8 @@ class Sender:
         """A close frame was begun: no frame may follow it (RFC 6455 §5.5.1)."""
         self.eager = False
         """`flush` stopped to leave time for others, and waits for nothing: call it again soon."""
-        self._allowed_at = 0.0
+        self.allowed_at = allowed_at
+        """From when on the pace allows the next frame."""
         self._announced: _Outgoing | None = None
         """What `announce` was told of and did not take yet. It is the next one, for to announce another before it would be to
         announce it again, and never to send it where others come fast enough."""
@@ -91,16 +96,19 @@ class Sender:
         self.broken = ""
         """Why nothing can be sent any more; empty: it can."""
 
-    def put(self, frame: Frame | Maker, *, ref: int = 0, urgent: bool = False, until: float = inf) -> None:
+    def put(
+        self, frame: Frame | Maker, *, ref: int = 0, urgent: bool = False, until: float = inf, once: bool = False
+    ) -> None:
         """Queues a frame, or what makes one when its turn comes; it is not begun after `until`. With a `ref` its fate is told
-        by `flush`, `withdraw`, `overdue` or `abandon`.
+        by `flush`, `withdraw`, `overdue` or `abandon`. `once`: a successor on the connection would not send it again, see
+        `can_be_left`.
 
         A peer that sends pings without end and reads nothing gets answers to the newest ones (RFC 6455 §5.5.3).
         """
         if isinstance(frame, (bytes, bytearray)):
-            outgoing = _Outgoing(frame, None, ref, until)
+            outgoing = _Outgoing(frame, None, ref, until, once)
         else:
-            outgoing = _Outgoing(None, frame, ref, until)
+            outgoing = _Outgoing(None, frame, ref, until, once)
         if not urgent:
             self._waiting.append(outgoing)
             return
@@ -151,6 +159,14 @@ class Sender:
         return self._closed or not (self._urgent or (self._waiting and not self.held))
 
     @property
+    def can_be_left(self) -> bool:
+        """Whether another process could go on with the connection: no frame is begun or announced, none waits that only this
+        process would send, and frames may follow."""
+        if self.broken or self._closed or self._begun or self._announced is not None or self._urgent:
+            return False
+        return not any(outgoing.once for outgoing in self._waiting)
+
+    @property
     def stuck_since(self) -> float | None:
         """Since when the current frame waits for the kernel, or nothing can be sent; None: neither."""
         return self._since
@@ -159,7 +175,7 @@ class Sender:
         """When the next frame may be sent; None: none waits for that."""
         if not self._waiting or self._begun or self._announced is not None or self.broken or self.held or self._closed:
             return None
-        return self._allowed_at
+        return self.allowed_at
 
     def flush(self, now: float) -> Iterator[int]:
         """Sends as much as the kernel takes, up to `AT_ONCE`. Yields the ref of each frame that it now has all bytes of, before
@@ -209,12 +225,13 @@ class Sender:
         if frame is None:
             self.eager = True
             return False
-        if self.announce is not None and not self.announce(queue[0].ref, self.position, frame):
+        allowed_at = max(self.allowed_at, now) + self._pace
+        if self.announce is not None and not self.announce(queue[0].ref, self.position, frame, allowed_at):
             self._announced = queue[0]
             return False
         self._announced = None
         self._current = queue.popleft()
-        self._allowed_at = max(self._allowed_at, now) + self._pace
+        self.allowed_at = allowed_at
         self._closed = frame[0] & _OPCODE == CLOSE
         self._unsealed = memoryview(frame)
         self._since = now
@@ -226,7 +243,7 @@ class Sender:
             return None
         if self._announced is not None:
             return self._urgent if self._urgent and self._urgent[0] is self._announced else self._waiting
-        return self._urgent or (self._waiting if now >= self._allowed_at and not self.held else None)
+        return self._urgent or (self._waiting if now >= self.allowed_at and not self.held else None)
 
     def _drop_overdue(self, queue: deque[_Outgoing], now: float) -> None:
         while queue and queue[0].until <= now:

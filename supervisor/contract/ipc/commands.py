@@ -15,7 +15,7 @@ Supervisor to owner                              Owner to supervisor
     SUBSCRIBE    {"streams": [...]}                  PROBED     ref, {"rtt", "received", "stage"}
     UNSUBSCRIBE  {"streams": [...]}                  CUSTODY    a duplicate of the socket, see `Custody`
     RESUBSCRIBE  {"streams": [...]}, of which each is unsubscribed and subscribed again
-    PROBE        answer from the receive loop itself ANNOUNCE   ref, u64 position, frame: it is to be sent now
+    PROBE        answer from the receive loop itself ANNOUNCE   ref, `AnnounceCommand`: it is to be sent now
     STOP         {"code": 1000, "kind": "stopped"}   BEGUN      ref: as ANNOUNCE, where the connection is not in custody
     HANDED       a live connection's socket, before its ASSIGN, see `Resume`
                                                      LEFT       of a TLS holder: its connection is over, nothing is wrong
@@ -39,6 +39,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -72,6 +73,7 @@ READING: Final = 73
 
 _HEAD: Final = struct.Struct("<IBQ")
 _REQUEST_HEAD: Final = struct.Struct("<dI")
+_ANNOUNCE_HEAD: Final = struct.Struct("<Qd")
 _BEHIND_LENGTH: Final = _HEAD.size - 4
 MAX_COMMAND: Final = 256 * 1024 * 1024
 
@@ -144,6 +146,31 @@ class RequestCommand(NamedTuple):
         return cls(until, body[_REQUEST_HEAD.size : end].decode(), body[end:])
 
 
+class AnnounceCommand(NamedTuple):
+    """The body of an ANNOUNCE."""
+
+    position: int
+    """Of the frame's first byte in the owners' stream."""
+    allowed_at: float
+    """From when on, in monotonic seconds, `limits.sends` allows the frame behind it."""
+    frame: bytes = b""
+
+    def head(self) -> bytes:
+        """As the body, without the frame, which may be large."""
+        return _ANNOUNCE_HEAD.pack(self.position, self.allowed_at)
+
+    @classmethod
+    def decode(cls, body: bytes) -> AnnounceCommand:
+        """The reverse. Raises `ValueError` where it is none."""
+        try:
+            position, allowed_at = _ANNOUNCE_HEAD.unpack_from(body)
+        except struct.error as error:
+            raise ValueError(f"not an ANNOUNCE: {error}") from error
+        if not isfinite(allowed_at):
+            raise ValueError(f"not a time: {allowed_at}")
+        return cls(position, allowed_at, body[_ANNOUNCE_HEAD.size :])
+
+
 def id_text(value: object) -> str | None:
     """A request's id as text: some peers give back a number as a string. None where it is neither a whole number nor a string
     of one character or more."""
@@ -161,6 +188,8 @@ class Custody:
     """The kernel's count at position 0 of what the peer sends."""
     sent: int
     """The kernel's count at position 0 of what the owner sends from here on."""
+    allowed_at: float = 0.0
+    """From when on, in monotonic seconds, `limits.sends` allows the next frame."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +211,8 @@ class Resume:
     """The fields of the connection's "up" report."""
     unread: int = 0
     """Bytes behind `position` that are in the kernel: the last owner may have died while it parsed them."""
+    allowed_at: float = 0.0
+    """From when on, in monotonic seconds, `limits.sends` allows the next frame."""
     careful: bool = False
     """An owner has died while it parsed them: parse them message by message, so that the next death names the message."""
 
@@ -262,7 +293,8 @@ class Report:
     `event` is "stage" (`stage`: preparing, resolving, connecting, tls, handshake), "up" (`subprotocol`, `headers`, `peer`,
     `resumed`), "subscribed" (`stream`; `of` as below), "channel" (`stream`, `channel`: what stands for it on this
     connection, as text), "rejected" (`stream`, `error`; `of`: the subscription that it is a part of), "requested"
-    (`stream`: it was confirmed and is asked for anew), "pace" (`streams`: name = longest pause in seconds), "peer_error"
+    (`stream`: it was confirmed and is asked for anew), "asked" (`streams`: names; `gone`: where nothing confirms, the
+    frame that asks for them, or unsubscribes them, is out), "pace" (`streams`: name = longest pause in seconds), "peer_error"
     (`text`: an error of the peer's that is about no subscription), "login" (`at`, monotonic seconds; `challenge`: the
     peer's, or null), "heartbeat" (`at`, monotonic seconds: one was sent on a connection that may outlive its owner),
     "blamed" (`streams`: see `Assignment.blamed`; null: it is not any more), "token" (`token`: what `before_connect` kept,
