@@ -531,7 +531,7 @@ class Owner:
         return not self._control.backlog
 
     def _give_custody_if_due(self) -> None:
-        """The connection can be handed on as soon as what only this owner would send is out, see handoff/held_connection.py. Frames
+        """The connection can be handed on as soon as what only this owner would send is out (handoff/held_connection.py). Frames
         that subscribe may wait for their pace meanwhile."""
         assert self._wire is not None
         assert self._session is not None
