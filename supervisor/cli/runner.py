@@ -25,6 +25,7 @@ import orjson
 
 from wsadapter.cli.backstop import Backstop
 from wsadapter.cli.logs import LogThread
+from wsadapter.cli.memory import Trimming
 from wsadapter.cli.signals import SignalThread
 from wsadapter.config import load
 from wsadapter.config.settings import Settings
@@ -93,7 +94,7 @@ class Runner:
     def run(self) -> int:
         """From the start to the exit code; what went wrong is logged."""
         try:
-            with SignalThread(stop=self._stop, leave=self._leave, reload=self._reload, dump=self._dump):
+            with Trimming(), SignalThread(stop=self._stop, leave=self._leave, reload=self._reload, dump=self._dump):
                 return self._run()
         except AlreadyRunning as error:
             return _give_up(error, ALREADY_RUNNING)

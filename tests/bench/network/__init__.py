@@ -1,0 +1,1 @@
+"""Faults of the network: `python -m tests.bench.network`."""

@@ -1,0 +1,1 @@
+"""Servers and proxies that others wrote: `python -m tests.bench.peers`."""
