@@ -531,8 +531,8 @@ class Owner:
         return not self._control.backlog
 
     def _give_custody_if_due(self) -> None:
-        """The connection can be handed on as soon as what only this owner would send is out (handoff/held_connection.py). Frames
-        that subscribe may wait for their pace meanwhile."""
+        """The connection can be handed on as soon as what only this owner would send is out, while frames that subscribe may
+        wait for their pace, see supervisor/handoff/held_connection.py."""
         assert self._wire is not None
         assert self._session is not None
         if not (self._custody_due and self._phase is _Phase.UP and self._wire.sender.can_be_left) or self._session.holds:
