@@ -50,7 +50,7 @@ class AsyncSupervisor(Public):
 
     def batches(self) -> AsyncIterator[Batch | AnyEvent]:
         """As `Supervisor.batches`."""
-        return self._supervisor._stream.abatches()
+        return self._supervisor._stream.held_by(self._supervisor).abatches()
 
     async def get(self) -> Item:
         """As `Supervisor.get`."""

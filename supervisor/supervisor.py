@@ -4,6 +4,9 @@
 
 This file is what users hold and what an endpoint reports to (`managed.Office`). The loop is `reactor`, one endpoint is
 `managed`, the consumer's side is `stream`, the asyncio side is `aio`.
+
+What users hold and what an endpoint reports to are two objects with one state (`_core`): the threads know the second for as
+long as it runs, so only the first can be seen to be dropped without a `stop()`.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import multiprocessing
 import os
 import socket
 import threading
+import warnings
 import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
@@ -131,26 +135,26 @@ class Supervisor(Public):
         self.name = name
         self.run = uuid4().hex
         """Unique in the world; (run, endpoint, number) names one message."""
-        self.aio = AsyncSupervisor(self)
-        """The same for coroutines."""
         hold_standard_descriptors()
         self.reactor = Reactor()
         self.reactor.busy_poll = self.busy_poll = busy_poll
         self.budget = ConnectBudget()
+        self._core = core = _with_the_state_of(self)
+        """What lasts must be given this one instead of `self`."""
         self.runtime_dir = runtime_dir
         """The folder of its lock and its control socket, as configured; "": the default."""
         self._hook_folder = hook_folder
         self._strategy = strategy
         self._start_method = start_method
-        self.roster = Roster(self, given or {}, entered=self._entered)
+        self.roster = Roster(core, given or {}, entered=core._entered)
         self.inbox_of = self.roster.inbox_of
         """For an endpoint: where its items go."""
-        self._stream = self._new_stream(self.roster.main, lambda: self.roster.with_inbox(self.roster.main))
+        self._stream = core._new_stream(self.roster.main, lambda: core.roster.with_inbox(core.roster.main))
         self._lock = threading.Lock()
         self._state: SupervisorState = "new"
         self._failed = False
         self._launcher: Launcher | None = None
-        self._spares = Spares(self.reactor, spares, self._order_spare)
+        self._spares = Spares(self.reactor, spares, core._order_spare)
         self._control: ControlServer | None = None
         self.instance: Instance | None = None
         """Its claim to its name, while it runs under one."""
@@ -162,6 +166,8 @@ class Supervisor(Public):
         self._wall_offset = time() - monotonic()
         self._rates = Rates()
         self._goodbye: weakref.finalize[..., Any] | None = None
+        self._dropped = False
+        weakref.finalize(self, core._drop).atexit = False
         for endpoint in endpoints:
             self.roster.add(checked(endpoint, loaded), loaded)
 
@@ -215,7 +221,7 @@ class Supervisor(Public):
             self._launcher = Launcher(self._start_method)
             self._state = "running"
             self.reactor.start()
-            self._goodbye = weakref.finalize(self, _say_goodbye, self.reactor)
+            self._goodbye = weakref.finalize(self._core, _say_goodbye, self.reactor)
         return True
 
     def stop(self, timeout: float | None = None) -> None:
@@ -267,6 +273,11 @@ class Supervisor(Public):
         return f"<Supervisor{name}: {self._state}, {len(endpoints)} endpoint{'s' * (len(endpoints) != 1)}, {up} up>"
 
     @property
+    def aio(self) -> AsyncSupervisor:
+        """The same for coroutines."""
+        return AsyncSupervisor(self)
+
+    @property
     def state(self) -> SupervisorState:
         """"new", "running", "stopping" or "stopped"."""
         return self._state
@@ -278,14 +289,14 @@ class Supervisor(Public):
 
         `break` loses nothing, iterating again goes on. Raises `ConcurrentIteration` for a second consumer.
         """
-        return iter(self._stream)
+        return iter(self._stream.held_by(self))
 
     def __aiter__(self) -> AsyncIterator[Item]:
-        return self._stream.__aiter__()
+        return self._stream.held_by(self).__aiter__()
 
     def batches(self) -> Iterator[Batch | AnyEvent]:
         """The fast path: the messages of each read as one `Batch`, and the same events between them."""
-        return self._stream.batches()
+        return self._stream.held_by(self).batches()
 
     @property
     def pending(self) -> bool:
@@ -522,7 +533,7 @@ class Supervisor(Public):
         self._state = "stopping"
         if self._giver is not None:
             self._giver.take_back()
-        self._spares.close(self._check_stopped)
+        self._spares.close(self._core._check_stopped)
         for managed in self.kept():
             managed.stop()
         self._check_stopped()
@@ -533,6 +544,8 @@ class Supervisor(Public):
     def _check_stopped(self) -> None:
         if self._state == "stopping" and not self._busy() and not self._spares.alive:
             self._state = "stopped"
+            if self._dropped:
+                self._close_dropped()
 
     def _watch(self) -> None:
         """Every few seconds: whether the wall clock jumped, and what was received until now."""
@@ -542,7 +555,7 @@ class Supervisor(Public):
         if abs(delta) > _CLOCK_STEP:
             logger.warning("the wall clock jumped by %+.1f s; stamps before and after do not compare", delta)
             self.roster.main.put_event(ClockStep("", 0, time_ns(), round(delta, 6)))
-        self.reactor.call_later(INTERVAL, self._watch)
+        self.reactor.call_later(INTERVAL, self._core._watch)
 
     # -- for a takeover (takeover/) --------------------------------------------------------------------------------------
 
@@ -565,7 +578,7 @@ class Supervisor(Public):
         self._check_not_stopped()
         if self._giver is not None:
             raise TakeoverError("another supervisor is taking over already; try again when that has ended")
-        self._giver = Giver(self, peer, asked)
+        self._giver = Giver(self._core, peer, asked)
         self.reactor.post(self._giver.start)
 
     def takeover_is_over(self) -> None:
@@ -630,7 +643,7 @@ class Supervisor(Public):
             timeouts=endpoint.timeouts,
             watchdog=endpoint.watchdog,
             pipe_bytes=min(_PIPE_MOST, _PIPES_TOGETHER // max(1, len(self.roster.endpoints))),
-            renounced=self._replace_launcher,
+            renounced=self._core._replace_launcher,
         )
 
     def _replace_launcher(self, stuck: Launcher) -> None:
@@ -662,7 +675,30 @@ class Supervisor(Public):
         from wsadapter.control.server import ControlServer
 
         assert self.instance is not None
-        self._control = ControlServer(self.reactor, self.instance, self)
+        self._control = ControlServer(self.reactor, self.instance, self._core)
+
+    def _drop(self) -> None:
+        """Nobody holds it any more. Called by the garbage collector, within whatever a thread does: nothing here may wait."""
+        if self._state == "new" and self._lock.acquire(blocking=False):
+            self._state = "stopped"
+            self.reactor.close()
+            self._lock.release()
+        if not self.reactor.closed:
+            self._dropped = True
+            self.reactor.post(self._end_dropped)
+            text = f"a Supervisor was dropped without stop(); it is stopped now: {self!r}; use `with`, or call stop()"
+            warnings.warn(text, ResourceWarning, stacklevel=2)
+
+    def _end_dropped(self) -> None:
+        """Under the reactor's lock."""
+        self._begin_stop()
+        if self._state == "stopped":
+            self._close_dropped()
+
+    def _close_dropped(self) -> None:
+        """In a thread of its own: it waits for the thread that runs the loop."""
+        self._dropped = False
+        threading.Thread(target=self._close, name="wsadapter-dropped", daemon=True).start()
 
     def _close(self) -> None:
         # Not in a signal handler while another thread is at it: that one waits for the poll which the handler interrupted.
@@ -685,6 +721,13 @@ class Supervisor(Public):
                 self._control.dismiss()
             if self._goodbye is not None:
                 self._goodbye.detach()
+
+
+def _with_the_state_of(supervisor: Supervisor) -> Supervisor:
+    """Another one with the same attributes, whatever becomes of them."""
+    core = object.__new__(type(supervisor))
+    core.__dict__ = supervisor.__dict__
+    return core
 
 
 def _warn_of_slow_connects(endpoints: Iterable[Endpoint]) -> None:

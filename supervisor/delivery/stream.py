@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from copy import copy
 from functools import partial
 from itertools import chain
 from time import monotonic
@@ -47,6 +48,13 @@ class Stream(Public):
         self._refills = tuple(partial(inbox.refill, whole=whole) for whole in (False, True))
         """Made once: one for messages, one for batches."""
         inbox.consumer = self._refills[False]
+        self._holder: object = None
+
+    def held_by(self, holder: object) -> Stream:
+        """The same stream; who iterates it keeps `holder` alive."""
+        stream = copy(self)
+        stream._holder = holder
+        return stream
 
     def __iter__(self) -> Iterator[Item]:
         """Messages and events. Raises `ConcurrentIteration` where somebody else iterates, `AllFatal` where all is lost."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
+from weakref import ref
 
 import pytest
 
@@ -615,3 +617,44 @@ def test_row_45_a_consumer_that_raises_or_pauses_changes_nothing_for_the_owners(
         items += collect(feed, lambda item: isinstance(item, Message) and item.number >= reached)
         assert_sound(items)
         assert messages_of(items, "a")[-1].data == b'{"n":%d}' % (len(messages_of(items, "a")) - 1)
+
+
+def test_one_that_is_dropped_without_a_stop_warns_and_ends(exchange: Exchange, start_method: Any) -> None:
+    feed = Supervisor([exchange.endpoint("a")], start_method=start_method)
+    collect(feed, is_message("a"))
+    with pytest.warns(ResourceWarning, match=r"dropped without stop\(\).*running, 1 endpoint, 1 up>; use `with`"):
+        del feed
+    exchange.wait_connections(0)
+    assert set(exchange.closes.values()) == {1000}  # and its processes, threads and descriptors end: `no_leaks` looks
+
+
+def test_one_that_was_never_started_is_dropped_in_silence() -> None:
+    Supervisor([Endpoint("a", url="ws://127.0.0.1:1/")])
+    gc.collect()
+
+
+HOLDERS: dict[str, Callable[[Supervisor], Any]] = {
+    "iterator": lambda feed: (item for item in iter(feed) if isinstance(item, Message)),
+    "batches": lambda feed: (item for item in feed.batches() if isinstance(item, Batch)),
+    "stream": lambda feed: (item for item in feed.stream("a") if isinstance(item, Message)),
+}
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_who_iterates_it_keeps_it(holder: str) -> None:
+    with Exchange(messages=["x"], loop=True, rate=500) as ex:
+        feed = Supervisor([ex.endpoint("a")])
+        known, items, aio = ref(feed), HOLDERS[holder](feed), feed.aio
+        next(items)
+        del feed
+        gc.collect()
+        assert known() is not None
+        next(items)
+        items.close()
+        del items
+        gc.collect()
+        kept = known()
+        assert kept is not None  # by its asynchronous side
+        assert kept.state == "running"
+        kept.stop()
+        del aio
