@@ -597,6 +597,8 @@ class Supervisor(Public):
         assert self._control is not None
         self._control.close()
         self.instance.hand_over()
+        if self._launcher is not None:
+            self._launcher.leave_owners()
         self._begin_stop()
 
     # -- what an endpoint needs (managed.Office) -------------------------------------------------------------------------

@@ -54,6 +54,7 @@ class ForkServer:
         self._forget_folder: Callable[[], None] = lambda: None
         self._server = _new_server(self._new_address)
         self._retired: list[int] = []
+        self._has_heirs = False
 
     @property
     def pid(self) -> int | None:
@@ -75,8 +76,8 @@ class ForkServer:
         return ends
 
     def renew(self) -> None:
-        """Let the next process be forked from a new server. The present one ends after the processes that it has forked: it is
-        the one that knows their exit codes."""
+        """Let the next process be forked from a new server. The present one ends when the lifelines of the processes that it
+        has forked are closed: it is the one that knows their exit codes."""
         pid, lifeline = self.pid, self.lifeline
         self._forget_folder()
         self._server = _new_server(self._new_address)
@@ -94,10 +95,14 @@ class ForkServer:
         if self.pid is not None:
             _kill(self.pid)
 
+    def leave_owners(self) -> None:
+        """Others have the lifelines of processes that were forked: `close` leaves the servers to them."""
+        self._has_heirs = True
+
     def close(self) -> None:
         """End all servers, and wait for their end. They are not asked: they would wait for every process that inherited a
         lifeline, a stranger's too."""
-        pids = [*self._retired, *([self.pid] if self.pid is not None else [])]
+        pids = [*self._retired, *([self.pid] if self.pid is not None else [])] if not self._has_heirs else []
         for pid in pids:
             _kill(pid)
         for pid in pids:

@@ -72,9 +72,12 @@ class AdoptedProcess:
 
     status_is_known = True
 
-    def __init__(self, pidfd: int) -> None:
-        """A duplicate of `pidfd` is kept, as `sentinel`."""
+    def __init__(self, pidfd: int, lifeline: int | None) -> None:
+        """A duplicate of `pidfd` is kept, as `sentinel`. `lifeline`, ours from here on: as of an `OwnerProcess`."""
         self.sentinel = os.dup(pidfd)
+        self.lifeline = lifeline
+        if lifeline is not None:
+            _adopted.add(self)
 
     @property
     def exitcode(self) -> int | None:
@@ -86,6 +89,9 @@ class AdoptedProcess:
         if self.sentinel >= 0:
             os.close(self.sentinel)
             self.sentinel = -1
+        if self.lifeline is not None:
+            os.close(self.lifeline)
+            self.lifeline = None
 
 
 def pidfd_exit_code(pidfd: int) -> int | None:
@@ -118,6 +124,12 @@ class OwnerProcess(process.BaseProcess):
         return bootstrap.plain_process, (self._target, self._args, self.name)  # type: ignore[attr-defined]
 
     @property
+    def lifeline(self) -> int | None:
+        """A descriptor that its fork server lives by; when the last is closed, the fork server ends the owner, unless it
+        leaves by itself. None where it was started without."""
+        return self._popen.lifeline if isinstance(self._popen, _ForkServerPopen) else None  # type: ignore[attr-defined]
+
+    @property
     def status_is_known(self) -> bool:
         """False where the fork server died first: the exit code 255 that `multiprocessing` reports then is made up."""
         return not (self.exitcode == 255 and isinstance(self._popen, _ForkServerPopen) and self._popen.server_gone())  # type: ignore[attr-defined]
@@ -143,15 +155,19 @@ class _ForkServerPopen(popen_forkserver.Popen):
     def __init__(self, process_obj: OwnerProcess, server: ForkServer) -> None:
         self._server = server
         self._server_pid: int | None = None
+        self.lifeline: int | None = None
         super().__init__(process_obj)
 
     def _launch(self, process_obj: OwnerProcess) -> None:
         parcel = _parcel(self, process_obj)
         self.sentinel, write_end = self._server.fork(self._fds)
         # The child takes the end of this pipe for its parent's death, so one write end stays open here.
-        lifeline = os.dup(write_end)
-        self.finalizer = util.Finalize(self, _close_fds, (lifeline, self.sentinel))
-        _popens[self] = (lifeline, self.sentinel)
+        fds = [self.sentinel, os.dup(write_end)]
+        if self._server.lifeline is not None:
+            self.lifeline = os.dup(self._server.lifeline)
+            fds.append(self.lifeline)
+        self.finalizer = util.Finalize(self, _close_fds, fds)
+        _popens[self] = tuple(fds)
         with open(write_end, "wb") as pipe:
             pipe.write(parcel)
         self._server_pid = self._server.pid
@@ -256,6 +272,10 @@ class Launcher:
         self._orders.put(None)
         self._server.kill()  # its children live on; we have their pidfds
 
+    def leave_owners(self) -> None:
+        """Others watch over owners that it has started: their fork servers are not ended with it."""
+        self._server.leave_owners()
+
     def close(self) -> None:
         """End the thread and the fork server, after every owner is gone."""
         self._orders.put(None)
@@ -358,15 +378,18 @@ def _discard(started: Started) -> None:
 
 _popens: WeakKeyDictionary[Any, tuple[int, ...]] = WeakKeyDictionary()
 """What each start left open here."""
+_adopted: WeakSet[AdoptedProcess] = WeakSet()
+"""Those with a lifeline."""
 _launchers: WeakSet[Launcher] = WeakSet()
 
 
 def _disown() -> None:
     """In a forked child: the processes are the parent's. Were a lifeline open here too, the parent's death would go unseen."""
     fds = [fd for popen, fds in _popens.items() if popen.finalizer.still_active() for fd in fds]
-    servers = [launcher.lifeline for launcher in _launchers]
+    servers = [*(launcher.lifeline for launcher in _launchers), *(adopted.lifeline for adopted in _adopted)]
     blind([*fds, *(fd for fd in servers if fd is not None)])
     _popens.clear()
+    _adopted.clear()
     _launchers.clear()
 
 

@@ -44,6 +44,9 @@ def give_owner(child: OwnerChild) -> tuple[dict[str, Any], list[int]]:
         custody = {"counts": asdict(held._custody), "announced": _announced(held._announced)}
     if child._handed_fd is not None:
         fds.append(child._handed_fd)
+    lifeline = started.process.lifeline
+    if lifeline is not None:
+        fds.append(lifeline)
     return {
         "pid": started.pid,
         "records": child._records.to_plain(),
@@ -52,6 +55,7 @@ def give_owner(child: OwnerChild) -> tuple[dict[str, Any], list[int]]:
         "log": _text(child._log_rest),
         "custody": custody,
         "handed": child._handed_fd is not None,
+        "lifeline": lifeline is not None,
         "fds": len(fds),
     }, fds
 
@@ -66,7 +70,7 @@ def take_owner(
     child = OwnerChild(
         reactor, None, listener, timeouts=endpoint.timeouts, watchdog=endpoint.watchdog, pipe_bytes=0, renounced=renounced
     )
-    process = AdoptedProcess(pidfd)
+    process = AdoptedProcess(pidfd, mine.pop() if plain["lifeline"] else None)
     child._started = Started(
         process,
         plain["pid"],

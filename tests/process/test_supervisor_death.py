@@ -17,13 +17,17 @@ import pytest
 from tests.support.waiting import wait_until
 from wsadapter.testing import Exchange
 
-SCRIPTS = Path(__file__).parents[1] / "support" / "scripts"
+REPOSITORY = Path(__file__).parents[2]
+SCRIPTS = REPOSITORY / "tests" / "support" / "scripts"
 
 
 @contextmanager
 def holder(url: str, method: str, way: str) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, str(SCRIPTS / "holder.py"), url, method, way]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )  # fmt: skip
     try:
         yield process
     finally:
@@ -72,6 +76,39 @@ def test_row_37_kill_9_leaves_no_process_and_the_peer_sees_a_close(start_method:
         assert_nothing_left(process.pid)
         ex.wait_connections(0)
         assert sorted(ex.closes.values(), key=str) == [1001, 1001]
+
+
+def test_row_37_kill_9_leaves_no_process_where_all_of_them_are_stopped(start_method: str) -> None:
+    with Exchange() as ex, holder(ex.url, start_method, "wait") as process:
+        assert line_of(process) == "up"
+        stopped = [pid for pid in of_session(process.pid) if pid != process.pid and "resource_tracker" not in describe(pid)]
+        assert len(stopped) >= 4
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        process.kill()
+        process.wait(10)
+        assert_nothing_left(process.pid)
+        ex.wait_connections(0)
+
+
+@pytest.mark.native
+def test_row_37_kill_9_leaves_no_process_where_an_owner_is_in_c_code_that_never_returns() -> None:
+    with Exchange(messages=["x"]) as ex, holder(ex.url, "forkserver", "obey") as process:
+        assert line_of(process) == "up"
+        ex.send("!spin_in_c")
+        wait_until(lambda: any(cpu_seconds(pid) > 1 for pid in of_session(process.pid) if pid != process.pid), 20)
+        process.kill()
+        process.wait(10)
+        assert_nothing_left(process.pid)
+        ex.wait_connections(0)
+
+
+def cpu_seconds(pid: int) -> float:
+    """That a process has used."""
+    try:
+        return float(psutil.Process(pid).cpu_times().user)
+    except psutil.NoSuchProcess:
+        return 0.0
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.02, 0.06, 0.1, 0.15, 0.25])

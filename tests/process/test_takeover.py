@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -108,6 +108,37 @@ def is_alive(pid: int) -> bool:
 
 def pids(running: Running) -> dict[str, int]:
     return {name: endpoint["pid"] for name, endpoint in running.status().items()}
+
+
+@pytest.mark.parametrize("end", ["stop", "kill -9"])
+def test_what_the_first_one_had_started_ends_with_the_last_one(line: Line, end: str) -> None:
+    with ExitStack() as stack:
+        first = stack.enter_context(line.first())
+        line.grows(first)
+        second = stack.enter_context(line.next())
+        second.wait_for_log(f"took over from pid {first.process.pid}:")
+        assert first.wait() == 0
+        owners = set(pids(second).values())
+        assert set(processes(line)) > owners  # the fork server of the first is there
+        if end == "stop":
+            assert second.stop() == 0
+        else:
+            for pid in owners:
+                os.kill(pid, signal.SIGSTOP)
+            second.process.kill()
+        wait_until(lambda: not processes(line), 5, lambda: f"left: {processes(line)}")
+
+
+def processes(line: Line) -> dict[int, list[str]]:
+    """All that a supervisor of this test has started, whoever is the parent now: pid -> command line."""
+    mine = f"WSADAPTER_RUNTIME_DIR={line.folder}/wsadapter"
+    found = {}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            theirs = Path(f"/proc/{process.pid}/environ").read_text().split("\0")
+            if process.status() != psutil.STATUS_ZOMBIE and mine in theirs:
+                found[process.pid] = process.cmdline()
+    return found
 
 
 def test_ten_takeovers_in_a_row_close_nothing_and_lose_nothing(line: Line) -> None:

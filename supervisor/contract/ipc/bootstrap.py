@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from importlib import import_module
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from multiprocessing.process import BaseProcess
@@ -27,6 +27,7 @@ def run_owner(data: Connection, control: Connection, log: Connection) -> None:
     hold_standard_descriptors()
     accept_signals()
     _leave_the_tracker()
+    _leave_the_fork_server()
     import_module(WORKER).main(data, control, log)
 
 
@@ -37,6 +38,15 @@ def _leave_the_tracker() -> None:
     if tracker._fd is not None:
         os.close(tracker._fd)
         tracker._fd = None
+
+
+def _leave_the_fork_server() -> None:
+    """Let go of the descriptor that keeps the fork server alive: it is to end when the supervisor is gone, and to end the
+    owners that do not leave by themselves then."""
+    server: Any = forkserver._forkserver
+    if server._forkserver_alive_fd is not None:
+        os.close(server._forkserver_alive_fd)
+        server._forkserver_alive_fd = None
 
 
 def hold_standard_descriptors() -> None:

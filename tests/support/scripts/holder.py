@@ -10,7 +10,8 @@ import threading
 from wsadapter import Endpoint, Supervisor
 
 url, method, way = sys.argv[1:]
-feed = Supervisor([Endpoint("a", url=url), Endpoint("b", url=url)], start_method=method, spares=2)  # type: ignore[arg-type]
+decode = "tests.support.hooks:obey" if way == "obey" else ""
+feed = Supervisor([Endpoint("a", url=url), Endpoint("b", url=url, decode=decode)], start_method=method, spares=2)  # type: ignore[arg-type]
 if way == "while_spawning":
     feed.start()
     print("starting", flush=True)
@@ -20,7 +21,7 @@ for name in "ab":
     monitor.wait_up(20)
 print("up", flush=True)
 for _ in feed:
-    if way == "wait":
+    if way in ("wait", "obey"):
         threading.Event().wait()
     elif way == "raise":
         raise LookupError("of the user's own")
