@@ -77,6 +77,24 @@ def test_what_is_not_answered_is_asked_once_more_and_then_rejected() -> None:
     assert subscriptions.deadline() == 80.0
 
 
+def test_what_was_rejected_is_asked_for_again_ever_more_slowly_and_reported_once() -> None:
+    subscriptions = Subscriptions(bundled("binance"))
+    said(subscriptions.restore(["a@nope"], 0.0))
+    now, waits = 0.0, []
+    for number in range(1, 10):
+        found = said(replied(subscriptions, b'{"code":2,"msg":"Invalid request: unknown stream","id":%d}' % number, now))
+        reports = [("rejected", "a@nope", "Invalid request: unknown stream"), ("restored", 0, ["a@nope"])]
+        assert found == (reports if number == 1 else [])
+        due = subscriptions.deadline()
+        assert due is not None
+        assert said(subscriptions.tick(due - 0.1)) == []
+        assert said(subscriptions.tick(due)) == [b'{"method":"SUBSCRIBE","params":["a@nope"],"id":%d}' % (number + 1)]
+        now, wait = due, due - now
+        waits.append(wait)
+    assert waits == [60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 3600.0, 3600.0, 3600.0]
+    assert said(replied(subscriptions, b'{"result":null,"id":10}', now)) == [("subscribed", "a@nope")]
+
+
 def test_the_time_for_an_answer_begins_when_the_frames_turn_has_come() -> None:
     subscriptions = Subscriptions(bundled("kucoin"), pace=0.5)
     frames = said(subscriptions.restore([f"/market/ticker:{n}" for n in range(100)], 0.0))
