@@ -2,8 +2,8 @@
 
 A message of some megabytes passes through several buffers of its size. glibc serves such buffers from the heap once it has
 seen one freed (the threshold for a mapping of their own rises, mallopt(3)), and small blocks that lie behind them keep the heap
-from shrinking: the process would keep the size of its greatest moment. So the threshold is fixed, and `malloc_trim` gives back
-every page that is free, once a minute.
+from shrinking: the process would keep the size of its greatest moment, and that once for each thread, which has a heap of its
+own. So the threshold is fixed, there is one heap, and `malloc_trim` gives back every page that is free, once a minute.
 
 Only the runner does this. In a program that uses the library the heap is the program's matter.
 """
@@ -18,8 +18,9 @@ from typing import Final, Self
 
 _EVERY: Final = 60.0
 _M_MMAP_THRESHOLD: Final = -3
-"""malloc.h; Python has no name for it."""
-_OWN_MAPPING: Final = 512 * 1024
+_M_ARENA_MAX: Final = -8
+"""malloc.h; Python has no names for them."""
+_OWN_MAPPING: Final = 256 * 1024
 """Bytes from which on a block has a mapping of its own. Less would cost page faults at each read of a flood."""
 
 
@@ -33,9 +34,12 @@ def find_trim() -> Callable[[], object] | None:
     return lambda: trim(0)
 
 
-def map_large_blocks() -> None:
-    """From now on a large block has a mapping of its own, which ends with it. For a C library that has `malloc_trim`."""
-    ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _OWN_MAPPING)
+def keep_heap_small() -> None:
+    """From now on a large block has a mapping of its own, which ends with it, and new threads share one heap: the interpreter
+    lets only one of them run at a time anyway. For a C library that has `malloc_trim`."""
+    library = ctypes.CDLL(None)
+    library.mallopt(_M_ARENA_MAX, 1)
+    library.mallopt(_M_MMAP_THRESHOLD, _OWN_MAPPING)
 
 
 class Trimming:
@@ -51,7 +55,7 @@ class Trimming:
 
     def __enter__(self) -> Self:
         if self._trim is not None:
-            map_large_blocks()
+            keep_heap_small()
             self._thread.start()
         return self
 

@@ -53,7 +53,8 @@ _LARGE_EVERY: Final = 20_000
 _LARGE: Final = 1_000_000
 _SETTINGS: Final = """
 [defaults]
-gap_check = false # the recordings start over, and the numbers in them
+gap_check = false # the recordings start over, and the numbers in them; so does what identifies a message
+identity = ["soak.0", "soak.1"]
 restart = { backoff_initial = "50ms", backoff_max = "1s", intensity = 1000000 }
 watchdog = { progress = "2s" }
 timeouts = { close = "1s" }
@@ -68,10 +69,6 @@ _STREAM_OF: Final[dict[str, Callable[[Any], Any]]] = {
     ),
     "htx": lambda message: message.get("ch"),
 }
-
-
-_NO_IDENTITY: Final = ("", "bybit")
-"""Feeds whose messages the dialect does not identify: made-up ones, and a recording of an older interface."""
 
 
 class Marks:
@@ -153,8 +150,6 @@ class Lane:
         if self.feed:
             streams = ", ".join(_toml(stream) for stream in FEEDS[self.feed].subscribe)
             lines += [f'dialect = "{self.dialect}"', f"subscribe = [{streams}]"]
-        if self.feed in _NO_IDENTITY:
-            lines.append(f'identity = ["{KEY}.0", "{KEY}.1"]')
         if self.variant:
             lines.append(f"max_message = {16 * 1024 * 1024 + self.variant % 2}")
         return "\n".join(lines)
