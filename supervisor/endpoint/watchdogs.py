@@ -78,6 +78,7 @@ class Watchdogs:
             child.probe()
         if watchdog.memory and child.pid is not None:
             resident = resident_bytes(child.pid)
+            child.memory.resident = resident or child.memory.resident
             if resident is not None and resident > watchdog.memory:
                 self._watched.too_large(child, resident)
         self.begin(child)

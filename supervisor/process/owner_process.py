@@ -34,6 +34,7 @@ from wsadapter.loop.reactor import Reactor, Timer
 from wsadapter.process import lifecycle
 from wsadapter.process.launcher import AdoptedProcess, Launcher, Order, Started, is_child
 from wsadapter.process.lifecycle import Action, Event, State
+from wsadapter.process.memory_witness import MemoryWitness
 
 logger = logging.getLogger("wsadapter.supervisor")
 
@@ -125,6 +126,7 @@ class OwnerChild:
         """The last lines it printed."""
         self.reading: int | None = None
         """Where in the stream it began to parse what its predecessor left unread; None: it has not, or is through with it."""
+        self.memory = MemoryWitness()
         self._reactor = reactor
         self._renounced = renounced
         self._pipe_bytes = pipe_bytes
@@ -526,7 +528,8 @@ class OwnerChild:
             return
         process = self._started.process
         status = process.exitcode if process.status_is_known else None
-        reason = from_exit_code(status, text=self.last_words)
+        testimony = self.memory.testimony(status, self.watchdog.memory)
+        reason = from_exit_code(status, text="\n".join(filter(None, (testimony, self.last_words))))
         if not self._was_ready:
             late = f"not ready within {self.watchdog.startup:g} s" if self.state is State.KILLED else ""
             reason = replace(reason, kind="start_failed", text="\n".join(filter(None, (late, reason.text))))

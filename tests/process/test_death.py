@@ -224,6 +224,26 @@ def test_row_39_killing_the_fork_server_harms_no_owner_and_later_starts_get_a_ne
     wait_until(lambda: not any(lives(owner) for owner in owners), DEADLINE, "an owner lives on")
 
 
+def test_row_07_a_kill_near_the_memory_limit_says_that_out_of_memory_is_likely(start_method: str) -> None:
+    items: list[Item] = []
+    limit = 256 << 20
+    watchdog = {"progress": 10, "memory": limit}
+    with obedient_and_busy(start_method, items, watchdog=watchdog) as (ex, feed):
+        victim = psutil.Process(pid_of(feed, "victim"))
+        os.kill(victim.pid, signal.SIGKILL)
+        items += collect(feed, is_event(Up, "victim", 2))
+        victim = psutil.Process(pid_of(feed, "victim"))
+        ex.send(f"!leak {(int(0.9 * limit) - victim.memory_info().rss) >> 20}")
+        child = feed.roster.endpoints["victim"]._child
+        wait_until(lambda: child.memory.resident > 0.85 * limit, 2 * DEADLINE, "the watchdog did not look")
+        os.kill(victim.pid, signal.SIGKILL)
+        items += collect(feed, is_event(Up, "victim", 3))
+    small, large, *_ = events_of(items, "victim", Down)
+    assert (small.reason.signal, large.reason.signal) == ("SIGKILL", "SIGKILL")
+    assert "memory" not in small.reason.text
+    assert "out of memory is likely" in large.reason.text
+
+
 @pytest.mark.filterwarnings("ignore:resource_tracker")  # multiprocessing says that it starts another
 def test_row_40_killing_the_resource_tracker_has_no_effect(start_method: str) -> None:
     items: list[Item] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -10,7 +11,10 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
+from multiprocessing import util
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +34,7 @@ from tests.support.feeds import (
 from tests.support.waiting import wait_until
 from wsadapter import AllFatal, capabilities
 from wsadapter.contract.items import Down, Fatal, Item, Up
+from wsadapter.process.fork_server import ForkServer
 from wsadapter.process.launcher import Launcher, Started
 from wsadapter.testing import Exchange
 
@@ -236,3 +241,36 @@ def test_the_pipes_of_owners_never_take_the_place_of_standard_descriptors_that_a
         done = subprocess.run(["sh", "-c", command, *arguments], timeout=60, check=False)
     assert done.returncode == 0
     assert (tmp_path / "result").read_text() == "x y z"
+
+
+@pytest.mark.parametrize("failure", [errno.EMFILE, errno.EAGAIN, errno.ENOMEM], ids=lambda number: errno.errorcode[number])
+def test_row_15_a_start_that_the_kernel_refuses_is_tried_again_with_backoff(
+    failure: int, start_method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[float] = []
+
+    def refuse(real: Callable[..., Any], times: int) -> Callable[..., Any]:
+        def start(*arguments: Any) -> Any:
+            if len(refused) < times:
+                refused.append(time.monotonic())
+                raise OSError(failure, os.strerror(failure))
+            return real(*arguments)
+
+        return start
+
+    items: list[Item] = []
+    with Exchange() as ex:
+        restart = {"backoff_initial": 0.2, "backoff_max": 1.0, "intensity": 20}
+        with beside_a_busy_one(items, ex.endpoint("victim", restart=restart), start_method=start_method, spares=0) as feed:
+            items += collect(feed, all_of(is_event(Up, "victim"), is_message("busy")))
+            # The calls that make a process, in the supervisor: all else is real.
+            monkeypatch.setattr(ForkServer, "fork", refuse(ForkServer.fork, 4))
+            monkeypatch.setattr(util, "spawnv_passfds", refuse(util.spawnv_passfds, 4))
+            os.kill(pid_of(feed, "victim"), signal.SIGKILL)
+            items += collect(feed, lambda item: is_event(Up, "victim")(item) and item.epoch > 1, 2 * DEADLINE)
+    assert len(refused) == 4
+    assert refused[-1] - refused[0] < 2 * DEADLINE
+    downs = events_of(items, "victim", Down)
+    failed = [down.reason for down in downs if down.reason.kind == "start_failed"]
+    assert failed
+    assert all(os.strerror(failure) in reason.text for reason in failed)
