@@ -6,7 +6,7 @@ A report that makes no sense raises `ValueError`, `KeyError` or `TypeError`; its
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import time_ns
+from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from wsadapter.contract import items
@@ -51,6 +51,7 @@ def _on_gap(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
 def _on_subscribed(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
     stream, whole = key_of(fields["stream"]), str(fields.get("of", ""))
     managed.ledger.rejected.pop(stream, None)
+    managed.ledger.blame.clear(whole or stream)
     if whole:
         managed.ledger.parts.pop(stream, None)
     else:
@@ -61,9 +62,18 @@ def _on_subscribed(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
 def _on_blamed(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
     for name, error in dict(fields["streams"]).items():
         if error is None:
-            managed.ledger.blamed.pop(str(name), None)
+            managed.ledger.blame.clear(str(name))
         elif name in managed.ledger.wanted:
-            managed.ledger.blamed[str(name)] = str(error)
+            managed.ledger.blame.told(str(name), str(error), monotonic())
+
+
+def _on_closed_over(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
+    names = [name for name in map(str, list(fields["streams"])) if name in managed.ledger.wanted]
+    alone, within = bool(fields["alone"]) and len(names) == 1, float(fields["within"])
+    suspects = managed.ledger.blame.closed(names, alone=alone, within=within, now=monotonic())
+    if suspects:
+        text = "the peer closes connections without answering these, they are asked for after the others"
+        managed.narrate.said(managed.epoch, "warning", f"{text}: {', '.join(suspects)}")
 
 
 def _on_requested(managed: ManagedEndpoint, fields: dict[str, Any]) -> None:
@@ -176,6 +186,7 @@ REPORTS: Final[dict[str, Callable[[ManagedEndpoint, dict[str, Any]], None]]] = {
     "up": _on_up,
     "subscribed": _on_subscribed,
     "blamed": _on_blamed,
+    "closed_over": _on_closed_over,
     "requested": _on_requested,
     "asked": _on_asked,
     "pace": _on_pace,

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from wsadapter.contract.dialect.templates import stream_name
 from wsadapter.contract.endpoint import Subscription
+from wsadapter.endpoint.blame import Blame
 from wsadapter.status import SubscriptionStatus
 
 _SNAPSHOT_WITHIN: Final = 10.0
@@ -57,9 +58,8 @@ class Ledger:
     """Of which something has come on the current connection."""
     parts: dict[str, str] = field(default_factory=dict)
     """What was rejected of a subscription, not all of it: the part's name = the subscription's."""
-    blamed: dict[str, str] = field(default_factory=dict)
-    """What the peer closed a connection because of, by the names of subscriptions: its error, or "" where it may have been
-    another one. It outlives the connection."""
+    blame: Blame = field(default_factory=Blame)
+    """What the peer closed connections because of, by the names of subscriptions; it outlives the connection."""
     paces: dict[str, float] = field(default_factory=dict)
     """The longest pause of each stream whose pace is known, in seconds; it outlives the connection."""
     channels: dict[str, Subscription] = field(default_factory=dict)
@@ -91,14 +91,15 @@ class Ledger:
             self.accept(key_of(stream))
             self.live.discard(key_of(stream))
             self.paces.pop(key_of(stream), None)
-            self.blamed.pop(key_of(stream), None)
+            self.blame.clear(key_of(stream))
         return gone
 
     def refused(self, streams: Iterable[Subscription]) -> list[Subscription]:
         """Those of `streams` that are wanted and were rejected, as a whole or in part, or would not be asked for because of an
         earlier connection."""
-        wholes = {*self.rejected, *self.parts.values(), *self.blamed}
-        return [stream for stream in streams if key_of(stream) in wholes and key_of(stream) in self.wanted]
+        wholes = {*self.rejected, *self.parts.values()}
+        names = {key_of(stream): stream for stream in streams}
+        return [stream for name, stream in names.items() if (name in wholes or name in self.blame) and name in self.wanted]
 
     def accept(self, name: str) -> None:
         """Nothing of this subscription counts as rejected any more."""
@@ -110,7 +111,7 @@ class Ledger:
     def forgive(self, streams: Iterable[Subscription]) -> None:
         """These are asked for like any other, although the peer closed a connection because of them."""
         for stream in streams:
-            self.blamed.pop(key_of(stream), None)
+            self.blame.clear(key_of(stream))
 
     def is_answered(self, name: str) -> bool:
         """Whether the peer said yes or no to it."""

@@ -10,6 +10,7 @@ from typing import Any, Final
 from wsadapter.config import Dialects, checked
 from wsadapter.contract.endpoint import Endpoint, endpoint_from_plain, to_plain
 from wsadapter.contract.reasons import Reason
+from wsadapter.endpoint.blame import Blame
 from wsadapter.endpoint.dedup import FirstArrival
 from wsadapter.endpoint.identities import may_repeat, span_for
 from wsadapter.endpoint.link import ManagedEndpoint, Office
@@ -98,7 +99,7 @@ def _give_connection(managed: ManagedEndpoint, child: OwnerChild) -> tuple[dict[
         "asked": sorted(ledger.asked),
         "rejected": ledger.rejected,
         "parts": ledger.parts,
-        "blamed": ledger.blamed,
+        "blame": ledger.blame.to_plain(),
         "paces": ledger.paces,
         "live": sorted(ledger.live),
         "channels": ledger.channels,
@@ -160,7 +161,7 @@ def _take_connection(
     managed.state = "up"
     managed.ledger.confirmed, managed.ledger.asked = set(plain["confirmed"]), set(plain["asked"])
     managed.ledger.rejected, managed.ledger.parts = dict(plain["rejected"]), dict(plain["parts"])
-    managed.ledger.blamed = dict(plain["blamed"])
+    managed.ledger.blame = Blame(plain["blame"])
     managed.ledger.paces = dict(plain["paces"])
     managed.ledger.live = set(plain["live"])
     managed.ledger.channels = dict(plain["channels"])

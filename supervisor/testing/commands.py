@@ -11,7 +11,7 @@ import orjson
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.testing.exchange import Exchange
 
-_UNSPLIT: Final = frozenset({"send", "reject", "reject_frame", "ignore", "silence", "heed", "revoke", "gap"})
+_UNSPLIT: Final = frozenset({"send", "reject", "reject_frame", "hang_up", "ignore", "silence", "heed", "revoke", "gap"})
 """Commands whose words are taken as one text, as it is: JSON is full of quotes."""
 
 
@@ -148,9 +148,10 @@ COMMANDS: dict[str, _Command] = {
         "the same for the whole frame, without saying which stream is meant",
         lambda exchange, text: exchange.reject(_stream(text), whole=True, named=False),
     ),
+    "hang_up": _of_stream("hang_up", "the connection of who subscribes it is closed without a word"),
     "ignore": _of_stream("ignore", "who subscribes it is not answered"),
     "silence": _of_stream("silence", "it is confirmed, but there are no data"),
-    "heed": _of_stream("heed", "ends these four"),
+    "heed": _of_stream("heed", "ends these five"),
     "gap": _of_stream("gap", "one message of it is left out"),
     "notice": _plain("notice", "clients are asked to connect anew"),
     "revoke": _of_stream("revoke", "who has subscribed it is told that it ends"),

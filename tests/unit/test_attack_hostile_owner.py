@@ -56,7 +56,8 @@ values = st.recursive(
 fields_of = {
     "stage": ["stage"], "up": ["subprotocol", "headers", "peer"], "subscribed": ["stream", "of"],
     "channel": ["stream", "channel"], "rejected": ["stream", "error", "of"],
-    "requested": ["stream"], "asked": ["streams", "gone"], "blamed": ["streams"], "pace": ["streams"], "peer_error": ["text"],
+    "requested": ["stream"], "asked": ["streams", "gone"], "blamed": ["streams"], "closed_over": ["streams", "alone", "within"],
+    "pace": ["streams"], "peer_error": ["text"],
     "restored": ["ok", "failed"], "stream": ["index", "name"], "dropped": ["count", "bytes", "cause", "text"],
     "answer": ["id", "rejected"], "gap": ["cause", "expected", "got", "stream"], "stalled": ["stream", "silence", "hopeless"],
     "notice": ["text"], "login": ["at"], "heartbeat": ["at"], "token": ["token"], "log": ["level", "text"], "down": ["reason"],

@@ -12,10 +12,10 @@ from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc.commands import Assignment, Report
 from wsadapter.endpoint.subscriptions import Ledger
-from wsadapter.worker.session.actions import Send
+from wsadapter.worker.session.actions import Say, Send
 from wsadapter.worker.session.session import Session
 from wsadapter.worker.subscription.subscriptions import Subscriptions
-from wsadapter.worker.websocket.frames import TEXT, apply_mask
+from wsadapter.worker.websocket.frames import CLOSE, TEXT, apply_mask
 from wsadapter.worker.websocket.reader import Reader
 
 DIALECT = {
@@ -113,16 +113,17 @@ def test_an_owner_that_goes_on_with_a_connection_does_not_ask_for_what_it_would_
 def test_what_is_wanted_no_more_or_again_is_not_blamed(forget: Any) -> None:
     ledger = Ledger()
     ledger.want([A, B])
-    ledger.blamed = {NAMES["A"]: "unknown", NAMES["B"]: ""}
+    ledger.blame.told(NAMES["A"], "unknown", 0.0)
+    ledger.blame.told(NAMES["B"], "", 0.0)
     ledger.connection_lost()
     forget(ledger, [A])
-    assert ledger.blamed == {NAMES["B"]: ""}
+    assert ledger.blame.for_owner(1.0) == {NAMES["B"]: ""}
 
 
 def test_what_was_refused_on_an_earlier_connection_counts_as_refused_before_the_next_one_says_so() -> None:
     ledger = Ledger()
     ledger.want([A, B])
-    ledger.blamed = {NAMES["A"]: "unknown"}
+    ledger.blame.told(NAMES["A"], "unknown", 0.0)
     ledger.connection_lost()
     assert ledger.refused([A, B]) == [A]
 
@@ -147,3 +148,116 @@ def test_a_suspect_that_was_not_asked_for_yet_is_left_without_a_frame() -> None:
     assert told(owner.unsubscribe([B], 1.0)) == []
     list(owner.heard(NAMES["A"], 1.1))
     assert told(owner.tick(2.0)) == []
+
+
+CONFIRMING = {
+    "subscribe": {"frame": '{"sub":"$stream"}', "per_frame": 1},
+    "ack": [{"match": {"ok": "*"}, "stream": "ok"}],
+    "error": [{"match": {"no": "*"}, "stream": "no", "text": "why"}],
+    "stream": {"path": "s"},
+}
+"""Each stream is confirmed by its name; the exchange may close without a word."""
+
+
+def opened(*wanted: str, retry_at: dict[str, float] | None = None, **blamed: str) -> tuple[Subscriptions, list[Any]]:
+    owner = Subscriptions(CONFIRMING)
+    return owner, asked(owner.restore(wanted, 0.0, blamed, retry_at or {}))
+
+
+def asked(steps: Any) -> list[Any]:
+    """Reports by event and fields; of a frame its stream."""
+    return [
+        ((step.event, *step.fields.values()) if isinstance(step, Report) else orjson.loads(step)["sub"]) for step in steps
+    ]
+
+
+def confirms(owner: Subscriptions, name: str, now: float) -> list[Any]:
+    recognised = owner.recognise(Text(b'{"ok":"%s"}' % name.encode()), now)
+    assert recognised is not None
+    return asked(recognised[0])
+
+
+def test_what_was_asked_for_just_before_a_close_and_not_answered_is_evidence() -> None:
+    owner, _ = opened("a", "b", "c")
+    confirms(owner, "a", 0.1)
+    assert asked(owner.closed(0.2)) == [("closed_over", ["b", "c"], False, 5.0)]
+    confirms(owner, "c", 0.3)
+    assert asked(owner.closed(0.4)) == [("closed_over", ["b"], True, 5.0)]
+
+
+def test_one_stream_is_evidence_alone_only_if_another_was_confirmed() -> None:
+    owner, _ = opened("a")
+    assert asked(owner.closed(0.2)) == [("closed_over", ["a"], False, 5.0)]
+
+
+@pytest.mark.parametrize("dialect", [
+    {**CONFIRMING, "error": [{"match": {"no": "*"}, "closes": True}]},
+    {key: table for key, table in CONFIRMING.items() if key != "ack"},
+])  # fmt: skip
+def test_a_close_is_no_evidence_where_the_exchange_says_why_or_confirms_nothing(dialect: dict[str, Any]) -> None:
+    owner = Subscriptions(dialect)
+    list(owner.restore(["a", "b"], 0.0))
+    assert asked(owner.closed(0.2)) == []
+
+
+def test_a_close_long_after_the_frame_is_no_evidence_nor_is_one_before_its_turn() -> None:
+    owner, _ = opened("a")
+    assert asked(owner.closed(5.1)) == []
+    slow = Subscriptions(CONFIRMING, pace=1.0)
+    list(slow.restore(["a", "b", "c"], 0.0))
+    assert asked(slow.closed(1.5)) == [("closed_over", ["a", "b"], False, 5.0)]
+
+
+def test_suspects_are_asked_for_in_groups_each_as_soon_as_the_one_before_is_answered() -> None:
+    names = [f"s{number}" for number in range(16)]
+    owner, steps = opened("a", *names, **dict.fromkeys(names, ""))
+    assert steps == ["a"]
+    assert owner.deadline() == 2.0
+    confirms(owner, "a", 0.1)
+    assert owner.deadline() == 0.1
+    assert asked(owner.tick(0.1)) == ["s0", "s1"]
+    confirms(owner, "s0", 0.2)
+    assert owner.deadline() == 2.1
+    assert ("blamed", {"s1": None}) in confirms(owner, "s1", 0.2)
+    assert asked(owner.tick(0.2)) == ["s2", "s3"]
+    assert asked(owner.closed(0.3)) == [("closed_over", ["s2", "s3"], False, 5.0)]
+
+
+def test_a_suspect_that_is_refused_with_words_is_a_rejected_stream_like_any_other() -> None:
+    owner, _ = opened("a", "b", b="")
+    confirms(owner, "a", 0.1)
+    assert asked(owner.tick(0.1)) == ["b"]
+    recognised = owner.recognise(Text(b'{"no":"b","why":"unknown"}'), 0.2)
+    assert recognised is not None
+    assert asked(recognised[0]) == [("rejected", "b", "unknown"), ("blamed", {"b": None}), ("restored", 1, ["b"])]
+    assert owner.deadline() == 60.2
+
+
+def test_what_was_convicted_is_asked_for_again_when_its_time_has_come() -> None:
+    owner, steps = opened("a", "b", b="closed over", retry_at={"b": 3600.0})
+    assert steps == ["a", ("rejected", "b", "closed over")]
+    confirms(owner, "a", 0.1)
+    assert owner.deadline() == 3600.0
+    assert asked(owner.tick(3600.0)) == ["b"]
+    assert asked(owner.closed(3600.1)) == [("closed_over", ["b"], True, 5.0)]
+
+
+@pytest.mark.parametrize(("code", "evidence"), [(1000, True), (1008, True), (1001, False), (1012, False), (1013, False)])
+def test_a_close_that_is_about_the_peer_is_no_evidence(code: int, evidence: bool) -> None:
+    endpoint = Endpoint("feed", url="ws://feed.example/")
+    session = Session(Assignment(endpoint=endpoint, epoch=1, url="ws://x/", wanted=("a",), dialect=CONFIRMING), salt=1)
+    session.start({}, 0.0)
+    actions = session.received(Reader(1 << 20).feed(server_frame(CLOSE, code.to_bytes(2, "big"))), 0.1)
+    events = [action.report.event for action in actions if isinstance(action, Say)]
+    assert events == ["closed_over"] * evidence
+
+
+def test_a_connection_that_breaks_is_evidence_and_one_that_we_close_is_none() -> None:
+    endpoint = Endpoint("feed", url="ws://feed.example/")
+    for stopped in (False, True):
+        session = Session(Assignment(endpoint=endpoint, epoch=1, url="ws://x/", wanted=("a",), dialect=CONFIRMING), salt=1)
+        session.start({}, 0.0)
+        if stopped:
+            session.stop(1000, "stopped", 0.1, within=2.0)
+        events = [action.report.event for action in session.lost("reset", 0.2) if isinstance(action, Say)]
+        assert events == [] if stopped else ["closed_over"]

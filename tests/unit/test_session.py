@@ -111,13 +111,13 @@ def test_a_stop_ends_at_its_deadline_or_with_the_connection() -> None:
     assert left(session.tick(7.0)[0]).kind == "stopped"
     session = started()
     session.stop(1000, "stopped", 5.0, within=2.0)
-    assert left(session.lost("reset")[0]).kind == "stopped"
+    assert left(session.lost("reset", 6.0)[0]).kind == "stopped"
 
 
 def test_after_the_end_there_are_no_actions_any_more() -> None:
     session = started()
-    assert left(session.lost("reset")[0]) == Reason(kind="closed_by_peer", code=1006, text="reset")
-    assert session.lost("again") == []
+    assert left(session.lost("reset", 6.0)[0]) == Reason(kind="closed_by_peer", code=1006, text="reset")
+    assert session.lost("again", 6.0) == []
     assert session.tick(1000.0) == []
     assert session.stop(1000, "stopped", 0.0, within=1.0) == []
     assert session.deadline() is None

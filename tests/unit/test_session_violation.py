@@ -127,7 +127,7 @@ def test_a_stop_ends_the_wait() -> None:
 
 
 def test_the_end_of_the_connection_meanwhile_has_the_violation_as_its_reason() -> None:
-    for actions in (violated().lost("reset"), violated().overdue("not sent within 10 s")):
+    for actions in (violated().lost("reset", 1.1), violated().overdue("not sent within 10 s")):
         (leave,) = actions
         assert isinstance(leave, Leave)
         assert leave.reason.kind == "protocol_error"

@@ -283,6 +283,12 @@ def test_who_is_ignored_hears_nothing() -> None:
     assert said(Client("bitmex", orders).subscribes("mute", "other")) == [{"success": True, "subscribe": "other"}]
 
 
+def test_who_subscribes_what_the_exchange_hangs_up_over_is_left_without_an_answer() -> None:
+    orders = Orders(fatal={"bad"})
+    assert Client("binance", orders).subscribes("good", "bad") == [Leave(1000, "")]
+    assert said(Client("binance", orders).subscribes("good")) != []
+
+
 def test_an_unsubscribed_stream_ends() -> None:
     client = Client("bitfinex")
     client.subscribes({"channel": "book", "symbol": "tBTCUSD"})

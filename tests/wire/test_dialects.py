@@ -309,3 +309,47 @@ def test_a_stream_that_an_exchange_closes_over_without_naming_it_is_found_and_th
         assert ex.violations == []
     assert {event.stream for event in events_of(items, "x", Rejected)} == {name_of(market.bad)}
     assert len(events_of(items, "x", Rejected)) == 3  # on the connection that shows it, and on each of the next
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_stream_that_an_exchange_closes_over_without_a_word_is_found_and_the_others_live(place: int, tmp_path: Path) -> None:
+    market = MARKETS["hyperliquid"]
+    streams = [stream.subscribe for stream in market.streams]
+    items: list[Item] = []
+    exchange = Exchange(dialect=quick("hyperliquid", tmp_path), messages=market.messages(), rate=RATE, tls=True)
+    exchange.hang_up(market.bad)
+    with exchange as ex:
+        endpoint = ex.endpoint("x", subscribe=[*streams[:place], market.bad, *streams[place:]], restart=SOON)
+        with supervise(endpoint, start_method="forkserver") as feed:
+            items += collect(feed, is_event(Rejected, "x"))
+            epoch = feed.status()["endpoints"]["x"]["epoch"]
+            items += collect(feed, all_of(*(is_of(stream, epoch, FEW) for stream in market.streams)))
+            asked = asked_for(ex, "NOPE")
+            assert asked <= 8
+            ex.drop()
+            items += collect(feed, all_of(*(is_of(stream, epoch + 1, FEW) for stream in market.streams)))
+            assert asked_for(ex, "NOPE") == asked
+        items += feed
+    rejected = events_of(items, "x", Rejected)
+    assert {event.stream for event in rejected} == {name_of(market.bad)}
+    assert "closed 3 connections" in rejected[0].error
+    assert [event.failed for event in events_of(items, "x", Restored)[-2:]] == [(name_of(market.bad),)] * 2
+
+
+def test_an_exchange_that_closes_every_connection_for_a_while_has_no_stream_rejected(tmp_path: Path) -> None:
+    market = MARKETS["hyperliquid"]
+    streams = [stream.subscribe for stream in market.streams]
+    items: list[Item] = []
+    exchange = Exchange(dialect=quick("hyperliquid", tmp_path), messages=market.messages(), rate=RATE, tls=True)
+    for stream in streams:
+        exchange.hang_up(stream)
+    with exchange as ex:
+        with supervise(ex.endpoint("x", subscribe=streams, restart=SOON), start_method="forkserver") as feed:
+            for _ in range(10):
+                items += collect(feed, is_event(Down, "x"))
+            for stream in streams:
+                ex.heed(stream)
+            items += collect(feed, all_of(*(is_of(stream, 1, FEW) for stream in market.streams)))
+        items += feed
+    assert events_of(items, "x", Rejected) == []
+    assert {event.stream for event in events_of(items, "x", Subscribed)} == set(map(name_of, streams))

@@ -601,7 +601,7 @@ class Owner:
 
     def _lost(self, lost: Lost, now: float) -> None:
         assert self._session is not None
-        self._carry_out(self._session.lost(str(lost)), now)
+        self._carry_out(self._session.lost(str(lost), now), now)
 
     def _carry_out(self, actions: Iterable[Action], now: float) -> None:
         assert self._wire is not None

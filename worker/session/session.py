@@ -67,6 +67,8 @@ if TYPE_CHECKING:
 
 _NUMBERS: Final = 1 << 16
 """More frames than one owner asks with."""
+_NO_BLAME: Final = frozenset({1001, 1012, 1013})
+"""Codes of the peer's close that are about the peer: it goes away, restarts, is overloaded."""
 _ANSWERABLE: Final = 0.2
 """Seconds from the last message to the close frame after a violation. A consumer answers within milliseconds; the next owner
 waits so much longer, and a peer that gets no close frame may give up after a second."""
@@ -171,8 +173,9 @@ class Session:
         assignment = self._assignment
         self._wanted = without(self._wanted, assignment.confirmed)
         self._subscriptions.inherit(
-            assignment.confirmed, live=assignment.live, rejected=assignment.rejected, blamed=self._blamed, now=now
-        )
+            assignment.confirmed, live=assignment.live, rejected=assignment.rejected, blamed=self._blamed,
+            retry_at=assignment.retry_at, now=now,
+        )  # fmt: skip
         self._expect([stream_name(stream) for stream in assignment.confirmed], now)
 
     def _expect(self, names: Iterable[str], now: float) -> None:
@@ -204,7 +207,8 @@ class Session:
                     if self._login.used:
                         yield Say(Report(event="login", fields={"at": at, "challenge": self._login.challenge}))
                     if first and (self._wanted or self._assignment.resume is None):
-                        yield from self._asking(self._subscriptions.restore(self._wanted, now, self._blamed), now)
+                        retry_at = self._assignment.retry_at
+                        yield from self._asking(self._subscriptions.restore(self._wanted, now, self._blamed, retry_at), now)
                 case Refused(text, first=True):
                     yield from self._not_logged_in(text)
                 case Refused(text):
@@ -363,7 +367,7 @@ class Session:
         if batch.violation is not None:
             return actions + self._violated(batch.violation, now)
         if closes is not None:
-            return actions + self._closed(closes)
+            return actions + self._closed(closes, now)
         return actions
 
     def _messages(self, batch: Batch, now: float) -> Iterable[Action]:
@@ -514,7 +518,7 @@ class Session:
             return False
         return self.heartbeat.answer(payload, now) and not self._endpoint.deliver_heartbeats
 
-    def _closed(self, control: Control) -> list[Action]:
+    def _closed(self, control: Control, now: float) -> list[Action]:
         try:
             code, text = decode_close(control.payload)
         except BadClosePayload as bad:
@@ -522,7 +526,12 @@ class Session:
         if self._state is _State.CLOSING and self._closing_reason is not None:
             return self._leave(self._closing_reason)
         reply: Action = Send(encode_close(code), urgent=True)
-        return [reply, *self._leave(Reason(kind="closed_by_peer", code=code, text=text), flush=True)]
+        over = [] if code in _NO_BLAME else self._closed_over(now)
+        return [reply, *over, *self._leave(Reason(kind="closed_by_peer", code=code, text=text), flush=True)]
+
+    def _closed_over(self, now: float) -> list[Action]:
+        """What the peer may have closed the connection because of."""
+        return [Say(report) for report in self._subscriptions.closed(now)] if self._state is _State.OPEN else []
 
     def _violated(self, violation: Violation, now: float) -> list[Action]:
         """Messages that were received just before may be answered first."""
@@ -541,9 +550,11 @@ class Session:
             close.append(Send(encode_close(violation.code, violation.text), urgent=True))
         return close + self._leave(_reason_of(violation), flush=True, linger=True)
 
-    def lost(self, text: str) -> list[Action]:
+    def lost(self, text: str, now: float) -> list[Action]:
         """The connection ended or broke without a close frame."""
-        return self._leave(self._known_reason() or Reason(kind="closed_by_peer", code=ABNORMAL, text=text))
+        known = self._known_reason()
+        over = [] if known else self._closed_over(now)
+        return over + self._leave(known or Reason(kind="closed_by_peer", code=ABNORMAL, text=text))
 
     def overdue(self, text: str) -> list[Action]:
         """A send was not finished in time."""

@@ -132,6 +132,8 @@ class Rules:
         """None: messages are not parsed anyway."""
         self.confirm = any(rule.confirms for rule in self._rules)
         """Whether the exchange says yes at all."""
+        self.closes = any(rule.closes for rule in self._rules)
+        """Whether the exchange says why it closes a connection, where that is because of a stream."""
         self.answer_each = any(rule.confirms and rule.names and not rule.whole_set for rule in self._rules)
         """Whether the exchange answers each stream of a frame by itself."""
 

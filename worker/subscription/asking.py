@@ -25,6 +25,8 @@ class Asked:
 Step = bytes | Asked | Unsigned | Report
 """A text to send, or something to report; in this order."""
 
+_GROUPS: Final = 8
+"""So that one bad stream of a thousand is alone in its group on the fourth connection."""
 
 def asked(names: Iterable[str], *, gone: bool = False) -> Report:
     """The frame that asks for these streams is out; `gone`: that unsubscribes them."""
@@ -67,13 +69,33 @@ class Asking:
         for some in self._frames.split("frame", units):
             yield from self.send(self.question("frame", some, again=again), now)
 
-    def ask_each(self, lives: Sequence[Life], now: float) -> None:
-        """Asks for one after the other, each when the one before may be taken for granted."""
-        due = now + GRACE * bool(self.open)
-        for life in lives:
-            question = self.question("frame", life.units)
-            question.postponed, question.deadline = True, due
+    def ask_apart(self, lives: Sequence[Life], now: float) -> None:
+        """Asks for these in at most `_GROUPS` groups, each when the one before is answered or may be taken for granted."""
+        due = max(now, self._frames.sent_at) + GRACE if self.open else now
+        size = -(-len(lives) // _GROUPS) or 1
+        for at in range(0, len(lives), size):
+            for units in self._frames.split("frame", [unit for life in lives[at : at + size] for unit in life.units]):
+                question = self.question("frame", units)
+                question.postponed, question.apart, question.deadline = True, True, due
             due += GRACE
+
+    def hasten(self, now: float) -> None:
+        """Everything before the next group may be answered: its turn is now."""
+        apart = [question for question in self.open if question.postponed and question.apart]
+        if apart and all(question.postponed for question in self.open):
+            first = min(question.deadline for question in apart)
+            for question in apart if first > now else ():
+                question.deadline = now + (question.deadline - first)
+
+    def sent_within(self, seconds: float, now: float) -> list[Life]:
+        """The streams that nothing was said of since they were asked for, at most so many seconds ago."""
+        recent = [
+            question
+            for question in self.open
+            if question.template == "frame" and not question.postponed and 0 <= now - question.sent_at <= seconds
+        ]
+        lives = lives_of(unit for question in recent for unit in question.unanswered)
+        return [life for life in lives if life.state not in HAD]
 
     def question(self, template: str, units: Iterable[Unit], *, again: bool = False, tries: int = 0) -> Question:
         question = Question(template, [], list(units), again, tries=tries)

@@ -126,9 +126,12 @@ class Question:
     tries: int = 0
     pauses: int = 0
     """How often the exchange said "later"."""
+    sent_at: float = -math.inf
     deadline: float = math.inf
     postponed: bool = False
     """To be sent at the deadline; else its answer is waited for."""
+    apart: bool = False
+    """To be sent when everything before it is answered: the exchange may close the connection because of it."""
     errors: list[Answer] = field(default_factory=list)
     """Those that name none of its streams, where each is answered by itself."""
     forms: dict[int, Subscription] = field(default_factory=dict)
@@ -173,7 +176,7 @@ class Frames:
         self.timeout = float(self.settings.get("ack_timeout", ACK_TIMEOUT))
         self._number, self._wall, self._login, self._pace = number, wall, login, pace
         self._channel_of = channel_of
-        self._sent_at = -math.inf
+        self.sent_at = -math.inf
         """When the last frame is sent, if nothing else is."""
         self._questions: dict[int, Question | None] = {}
         """By the numbers of their frames, also of those that were answered; None: a frame that names no stream."""
@@ -314,8 +317,9 @@ class Frames:
         question.errors.clear()
         question.tries += 1
         question.postponed = False
-        self._sent_at = max(now, self._sent_at + self._pace)
-        question.deadline = self._sent_at + self.timeout
+        self.sent_at = max(now, self.sent_at + self._pace)
+        question.sent_at = self.sent_at
+        question.deadline = self.sent_at + self.timeout
         return Unsigned(content, question) if (fields or private) and is_signed(content) else orjson.dumps(content)
 
 

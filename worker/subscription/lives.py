@@ -47,10 +47,11 @@ class Lives:
         live: frozenset[str],
         rejected: Mapping[str, str],
         blamed: Collection[str],
+        retry_at: Mapping[str, float],
         now: float,
     ) -> None:
         """What predecessors had asked on this connection. `confirmed`: with those that were rejected; `live`: the names of
-        those that have delivered; `rejected`: name = error; `blamed`: see `Life.blamed`."""
+        those that have delivered; `rejected`: name = error; `blamed`: see `Life.blamed`; `retry_at`: see there."""
         for stream in confirmed:
             life = self.add(stream)
             life.blamed, life.asked = life.name in blamed, 1
@@ -64,6 +65,7 @@ class Lives:
                 life.subscribed = True
                 self._enter(life, State.LIVE if life.name in live else State.CONFIRMED, now)
             self.plan_retry(life, now)
+        self.retry_at(retry_at)
 
     def apply(self, life: Life, event: Event, now: float) -> Iterator[Report]:
         action = self.move(life, event, now)
@@ -116,6 +118,14 @@ class Lives:
         else:
             life.retry_at, life.retries = math.inf, 0
         self._keep_time(life)
+
+    def retry_at(self, times: Mapping[str, float]) -> None:
+        """When these are asked for again, by name, if they were refused."""
+        for name, at in times.items():
+            life = self.all.get(name)
+            if life is not None and life.refused:
+                life.retry_at = at
+                self._keep_time(life)
 
     def drop(self, life: Life) -> None:
         life.state = State.GONE

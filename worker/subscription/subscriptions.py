@@ -32,6 +32,8 @@ from wsadapter.worker.subscription.verdicts import MOST_TRIES, Verdicts, log
 
 _TO_LEAVE: Final = 5.0
 """Seconds for the answer to an `unsubscribe` that makes room for a fresh subscription."""
+_SOON: Final = 5.0
+"""Seconds from a frame to a close that may be because of the frame."""
 _UNTIL_SIGNED: Final = 1.0
 """Seconds until a frame that could not be signed is made anew; doubled each time."""
 
@@ -112,19 +114,24 @@ class Subscriptions:
         live: Iterable[str] = (),
         rejected: Mapping[str, str] = MappingProxyType({}),
         blamed: Collection[str] = (),
+        retry_at: Mapping[str, float] = MappingProxyType({}),
         now: float = 0.0,
     ) -> None:
         """What predecessors had asked on this connection, see `Lives.inherit`. What they had asked and was not answered yet is
         asked for again; the answers to them are no data, and say nothing that the answers to that do not say."""
         self._inherited_until = now + MOST_TRIES * self._frames.timeout
-        self._lives.inherit(confirmed, frozenset(live), rejected, blamed, now)
+        self._lives.inherit(confirmed, frozenset(live), rejected, blamed, retry_at, now)
 
     def restore(
-        self, wanted: Sequence[Subscription], now: float, blamed: Mapping[str, str] = MappingProxyType({})
+        self,
+        wanted: Sequence[Subscription],
+        now: float,
+        blamed: Mapping[str, str] = MappingProxyType({}),
+        retry_at: Mapping[str, float] = MappingProxyType({}),
     ) -> Iterator[Step]:
         """After an `up`: asks for all that is wanted. "restored" follows when all is answered. `blamed`: the peer closed an
-        earlier connection because of these, name = its error; "": or because of another one. The former are not asked for,
-        the latter one after the other, after all that is above suspicion."""
+        earlier connection because of these, name = its error; "": or because of another one. The former are not asked for
+        before `retry_at`, the latter in small groups, after all that is above suspicion."""
         if not self._frames.settings:
             yield from self._raw(wanted)
             yield _report(len(wanted), [])
@@ -135,7 +142,9 @@ class Subscriptions:
             life.blamed, life.asked = life.name in blamed, int(self._inherited_until < math.inf)
         yield from self._asking.ask([unit for life in lives if not life.blamed for unit in life.units], now)
         yield from self._verdicts.refused_before({life: blamed[life.name] for life in lives if blamed.get(life.name)}, now)
-        self._asking.ask_each([life for life in lives if blamed.get(life.name) == ""], now)
+        self._lives.retry_at(retry_at)
+        own = {life.name: life for life in lives}
+        self._asking.ask_apart([own[name] for name, error in blamed.items() if not error and name in own], now)
         yield from self._restored()
 
     def subscribe(self, streams: Sequence[Subscription], now: float) -> Iterator[Step]:
@@ -392,6 +401,7 @@ class Subscriptions:
             return None
         self._answered = True
         steps = list(self._let_unwanted_go(self._verdicts.act(answer, meant, now), now))
+        self._asking.hasten(now)
         return [*steps, *self._restored()], answer.rule.has_data(answer.value)
 
     def not_signed(self, question: Question, error: str, now: float) -> list[Step]:
@@ -399,6 +409,17 @@ class Subscriptions:
         units = list(question.unanswered)
         steps = list(self._verdicts.put_off(question, units, error, _UNTIL_SIGNED, now)) if units else []
         return [*steps, *self._restored()]
+
+    def closed(self, now: float) -> Iterator[Report]:
+        """The peer closed the connection without a word: what it may have been because of, where an exchange confirms what it
+        takes and does not say why it closes."""
+        if not self._rules.confirm or self._rules.closes:
+            return
+        lives = self._asking.sent_within(_SOON, now)
+        if lives:
+            alone = len(lives) == 1 and any(life.state in HAD for life in self._lives.all.values())
+            names = [life.name for life in lives]
+            yield Report(event="closed_over", fields={"streams": names, "alone": alone, "within": _SOON})
 
     def refusal(self, text: Text) -> str:
         """The text of an error, whatever it is about; empty where the message is none."""

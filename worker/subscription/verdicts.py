@@ -145,6 +145,9 @@ class Verdicts:
         life = unit.life
         if self._asking.waits_for(life):
             return
+        if life.blamed and not self._rules.closes:  # whatever the answer was, the connection is still there
+            life.blamed = False
+            yield blame({life.name: None})
         has = life.state is State.LIVE or any(unit.confirmed for unit in life.units)
         yield from self._lives.apply(life, Event.YES if has else Event.NO, now)
         if has:  # of a stream that was refused as a whole, some parts still are

@@ -248,7 +248,11 @@ class Assignment:
     """With `resume`: name = error of what the peer refused on this connection: a subscription of `confirmed`, or a part of
     one."""
     blamed: dict[str, str] = field(default_factory=dict)
-    """What the peer closed an earlier connection because of: name of a subscription = its error; "": or because of another."""
+    """What the peer closed an earlier connection because of: name of a subscription = its error; "": or because of another. The
+    least suspicious first."""
+    retry_at: dict[str, float] = field(default_factory=dict)
+    """When one of those with an error is asked for again on this connection, in monotonic seconds, by its name; others are
+    not."""
     paces: dict[str, float] = field(default_factory=dict)
     """The longest pause of each stream whose pace is known from this connection or earlier ones, in seconds, by its name."""
     login_at: float | None = None
@@ -297,7 +301,9 @@ class Report:
     frame that asks for them, or unsubscribes them, is out), "pace" (`streams`: name = longest pause in seconds), "peer_error"
     (`text`: an error of the peer's that is about no subscription), "login" (`at`, monotonic seconds; `challenge`: the
     peer's, or null), "heartbeat" (`at`, monotonic seconds: one was sent on a connection that may outlive its owner),
-    "blamed" (`streams`: see `Assignment.blamed`; null: it is not any more), "token" (`token`: what `before_connect` kept,
+    "blamed" (`streams`: see `Assignment.blamed`; null: it is not any more), "closed_over" (`streams`: names of what was asked
+    for less than `within` seconds before the peer closed without a word, and was not answered; `alone`: it is one, and others
+    had been confirmed), "token" (`token`: what `before_connect` kept,
     anything JSON can say; a secret), "restored" (`ok`, `failed`), "stream" (`index`: the next one, from 1, in the records'
     stream tables; `name`: what it stands for from here on in this epoch),
     "dropped" (`count`, `bytes`, `cause`, `text`), "gap" (`cause`, `stream` or null, `expected`, `got`), "answer" (`id`,

@@ -36,6 +36,10 @@ class Obedient(ABC):
         refusal = Refusal(text, whole, named)
         self._tell(lambda venue: venue.orders.rejected.update(dict.fromkeys(venue.names(stream), refusal)))
 
+    def hang_up(self, stream: Subscription) -> None:
+        """The connection of who subscribes it is closed without a word."""
+        self._tell(lambda venue: venue.orders.fatal.update(venue.names(stream)))
+
     def ignore(self, stream: Subscription) -> None:
         """Who subscribes it is not answered; by an exchange whose answers name frames, nor are the frame's others."""
         self._tell(lambda venue: venue.orders.ignored.update(venue.names(stream)))
@@ -45,11 +49,12 @@ class Obedient(ABC):
         self._tell(lambda venue: venue.orders.silent.update(venue.names(stream)))
 
     def heed(self, stream: Subscription) -> None:
-        """Ends `reject`, `ignore` and `silence` of it."""
+        """Ends `reject`, `hang_up`, `ignore` and `silence` of it."""
 
         def heed(venue: Venue) -> None:
             for name in venue.names(stream):
                 venue.orders.rejected.pop(name, None)
+                venue.orders.fatal.discard(name)
                 venue.orders.ignored.discard(name)
                 venue.orders.silent.discard(name)
 

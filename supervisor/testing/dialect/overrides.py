@@ -50,6 +50,8 @@ class Orders:
     them."""
 
     rejected: dict[str, Refusal] = field(default_factory=dict)
+    fatal: set[str] = field(default_factory=set)
+    """The connection is closed instead of an answer."""
     ignored: set[str] = field(default_factory=set)
     silent: set[str] = field(default_factory=set)
     left_out: list[frozenset[str]] = field(default_factory=list)

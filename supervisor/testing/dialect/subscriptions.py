@@ -91,6 +91,9 @@ class Subscriptions:
         return set(map(name_of, self._speech.parts(stream)))
 
     def _subscribe(self, frame: Understood) -> Iterator[Step]:
+        if any(not self._orders.fatal.isdisjoint(self._names(stream)) for stream in frame.streams):
+            yield Leave(_NORMAL, "")
+            return
         verdict = judge(frame, self._speech, self._orders, self._outlet.current)
         if verdict.unanswered:
             return
