@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from wsadapter.config import values
 from wsadapter.config.dialect import Dialect, Dialects, apply_dialect, dialect_urls, is_path, wrong_stream
-from wsadapter.config.files import read_file
+from wsadapter.config.files import parse_json, read_file
 from wsadapter.config.interpolate import EXPANDED, anchor_value, expand_value, places_with_references
 from wsadapter.config.quantities import show_duration, show_size
 from wsadapter.config.schema import ENDPOINT, Mismatch, Setting, assemble, convert, got, unknown_key
@@ -336,7 +336,7 @@ def _read_streams(endpoint: Endpoint, findings: list[_Finding]) -> list[tuple[in
         if not line or line.startswith("#"):
             continue
         try:
-            streams.append((number, json.loads(line) if endpoint.dialect and line.startswith("{") else line))
+            streams.append((number, parse_json(line) if endpoint.dialect and line.startswith("{") else line))
         except ValueError as error:
             message = f"{endpoint.subscribe_file} line {number}: begins with {{ but is no JSON object: {error}"
             findings.append(_Finding(("subscribe_file",), message))

@@ -1,4 +1,4 @@
-"""Files that a person names: read within a deadline, whatever they are, and TOML out of them.
+"""Files that a person names: read within a deadline, whatever they are, and TOML and JSON out of them.
 
 A file may be a named pipe that nobody writes to, a device without an end, or lie on a file system that hangs: to read such a
 file must stop neither the other endpoints nor a signal. So a thread reads the file, and who wants it waits for a bounded time.
@@ -7,6 +7,7 @@ file must stop neither the other endpoints nor a signal. So a thread reads the f
 from __future__ import annotations
 
 import errno
+import json
 import os
 import select
 import stat
@@ -14,6 +15,8 @@ import threading
 import tomllib
 from time import monotonic
 from typing import Any, Final
+
+import orjson
 
 _CHUNK: Final = 1 << 20
 _MARGIN: Final = 0.1
@@ -94,6 +97,17 @@ class _Reading:
         waiting = select.poll()
         waiting.register(fd, select.POLLIN)
         return bool(waiting.poll(max(0.0, self._deadline - monotonic()) * 1000))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value that a text is; integers of any size stay what they are. Raises `ValueError`, whatever is wrong with it, and
+    for what owners, which use orjson, do not read: NaN, infinities, lone surrogates."""
+    try:
+        value = json.loads(text)
+        orjson.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    return value
 
 
 def parse_toml(text: str) -> dict[str, Any]:

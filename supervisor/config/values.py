@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
+from wsadapter.config.files import parse_json
+
 LONGEST_NAME: Final = 100
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
@@ -184,13 +186,15 @@ def stream(value: str | Mapping[str, Any]) -> str:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):
         return "it is sent as JSON, which has no form for dates, times, nan and inf"
+    except RecursionError:
+        return "it is nested too deep"
     return ""
 
 
 def json_text(value: str) -> str:
     """For heartbeats of kind "json"."""
     try:
-        json.loads(value)
+        parse_json(value)
     except ValueError:
         return 'must be JSON text where heartbeat.kind is "json"'
     return ""
@@ -211,7 +215,7 @@ def json_reply(value: str) -> str:
 
 def _json(value: str) -> Any:
     try:
-        return json.loads(value)
+        return parse_json(value)
     except ValueError:
         return None
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 import orjson
 
 from wsadapter.arguments import Data, as_json_text
+from wsadapter.config.files import parse_json
 from wsadapter.contract.errors import UsageError
 from wsadapter.contract.ipc.commands import id_text
 
@@ -45,9 +46,16 @@ def with_id(payload: Payload, path: str, fresh: Callable[[], int | str]) -> tupl
     if text and len(steps) == 1 and path not in value:
         return str(made), _in_front(text, path, made)
     if text:
-        value = json.loads(text)  # not by orjson: integers of any size stay what they are
-        return str(made), json.dumps(_put(value, steps, made), separators=(",", ":"), ensure_ascii=False).encode()
+        return str(made), _exact(text, steps, made)
     return str(made), _dumped(_put(value, steps, made))
+
+
+def _exact(text: bytes, steps: list[str], made: int | str) -> bytes:
+    """Not by orjson: integers of any size stay what they are."""
+    try:
+        return json.dumps(_put(parse_json(text), steps, made), separators=(",", ":"), ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:  # orjson reads what is nested deeper
+        raise UsageError(f"a request is a JSON object: {error}") from None
 
 
 def _parsed(text: bytes) -> dict[str, Any]:

@@ -59,11 +59,17 @@ def say(sock: socket.socket, word: dict[str, Any]) -> None:
 
 
 def hear(sock: socket.socket) -> dict[str, Any]:
-    """The next frame of the preamble, blocking, and not a byte more. Raises `EndOfStream`, `OSError`."""
+    """The next frame of the preamble, blocking, and not a byte more. Raises `EndOfStream`; `OSError`, for a bad frame too."""
     (size,) = _LENGTH.unpack(_exactly(sock, _LENGTH.size))
     if size > _MOST_SAID:
         raise ConnectionError(f"the TLS holder announced {size} bytes")
-    word: dict[str, Any] = orjson.loads(_exactly(sock, size))
+    body = _exactly(sock, size)
+    try:
+        word = orjson.loads(body)
+    except ValueError as error:
+        raise ConnectionError(f"the TLS holder wrote no JSON: {error}") from None
+    if not isinstance(word, dict):
+        raise ConnectionError("the TLS holder wrote no object")
     return word
 
 

@@ -102,10 +102,15 @@ class Connector:
                 if "failed" in word:
                     raise ConnectError(Reason.from_json(word["failed"]))
                 self._tell_step(str(word["step"]))
+            peer = str(word["opened"]["peer"])
         except (EndOfStream, OSError) as error:
             sock.close()
             raise ConnectError(Reason(kind="holder_lost", text="the TLS holder ended while it connected")) from error
-        return shake_hands(self._assignment, PlainChannel(sock), str(word["opened"]["peer"]), self._tell_step)
+        except (ValueError, KeyError, TypeError) as error:
+            sock.close()
+            text = f"the TLS holder wrote what makes no sense: {error!r:.200}"
+            raise ConnectError(Reason(kind="holder_lost", text=text)) from error
+        return shake_hands(self._assignment, PlainChannel(sock), peer, self._tell_step)
 
     def _tell_step(self, name: str) -> None:
         self._tell(Step(name))

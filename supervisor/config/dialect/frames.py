@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 from wsadapter.config import values
+from wsadapter.config.files import parse_json
 from wsadapter.config.schema import got, nearest
 from wsadapter.contract.dialect.templates import paths_of
 
@@ -74,7 +75,7 @@ class _NotJson:
 
 def _parsed(template: str) -> Any:
     try:
-        return json.loads(template)
+        return parse_json(template)
     except ValueError as error:
         return _NotJson(f"expected JSON text: {error}")
 
