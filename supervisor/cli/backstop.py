@@ -9,7 +9,7 @@ import logging
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import Final
+from typing import Final, Self
 
 logger = logging.getLogger("wsadapter.runner")
 
@@ -21,7 +21,11 @@ _SOON: Final = 1.0
 
 
 class Backstop:
-    """Watches one thread's calls of the output, once a stop is wanted. The other methods are for any thread."""
+    """Watches one thread's calls of the output, once a stop is wanted. The other methods are for any thread.
+
+    While it is entered, the thread that watches is there and waits: when a stop is wanted, the process may have no memory for
+    another thread.
+    """
 
     def __init__(self, output: str, give_up: Callable[[], None]) -> None:
         """`output`: what it is called in the log. `give_up` is called at most once, in a thread of its own, when the output has
@@ -30,7 +34,18 @@ class Backstop:
         self._give_up = give_up
         self._since: float | None = None
         self._stop_at: float | None = None
+        self._wanted = threading.Event()
         self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="wsadapter-backstop", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over()
+        self._wanted.set()
+        self._thread.join()
 
     def begin(self) -> None:
         """The output is called."""
@@ -44,7 +59,7 @@ class Backstop:
         """From now on no call may take for ever. A second time does nothing."""
         if self._stop_at is None:
             self._stop_at = monotonic()
-            threading.Thread(target=self._run, name="wsadapter-backstop", daemon=True).start()
+            self._wanted.set()
 
     def over(self) -> None:
         """The output is closed: nothing is watched any more."""
@@ -56,6 +71,7 @@ class Backstop:
         return 0.0 if since is None or stop_at is None else now - max(since, stop_at)
 
     def _run(self) -> None:
+        self._wanted.wait()
         told = False
         while not self._over.wait(_INTERVAL):
             blocked = self.blocked_for(monotonic())

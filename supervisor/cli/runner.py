@@ -94,7 +94,8 @@ class Runner:
     def run(self) -> int:
         """From the start to the exit code; what went wrong is logged."""
         try:
-            with Trimming(), SignalThread(stop=self._stop, leave=self._leave, reload=self._reload, dump=self._dump):
+            signals = SignalThread(stop=self._stop, leave=self._leave, reload=self._reload, dump=self._dump)
+            with self._backstop, Trimming(), signals:
                 return self._run()
         except AlreadyRunning as error:
             return _give_up(error, ALREADY_RUNNING)

@@ -87,7 +87,7 @@ class SignalThread:
                 self._look_for_terminal()
             elif received := os.read(self._read, 4096):
                 for number in sorted(set(received)):
-                    self._act(number, _name(number))
+                    self._act_or_leave(number, _name(number))
             else:
                 return
 
@@ -95,6 +95,15 @@ class SignalThread:
         if self._has_terminal and not _has_terminal():
             self._has_terminal = False
             self._terminal_gone_at = monotonic()
+
+    def _act_or_leave(self, number: int, name: str) -> None:
+        """This thread must not end: nobody would act on the next signal. A stop that fails ends the process all the same."""
+        try:
+            self._act(number, name)
+        except Exception:
+            logger.exception("%s could not be acted on", name)
+            if number in _STOP:
+                self._leave(number)
 
     def _act(self, number: int, name: str) -> None:
         if number in _STOP:

@@ -37,7 +37,10 @@ def read_file(path: str | os.PathLike[str], *, most: int, seconds: float, pipes:
     _stuck.pop(name, None)
     reading = _Reading(path, most, monotonic() + seconds, pipes=pipes)
     thread = threading.Thread(target=reading.run, name="wsadapter-file", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise OSError(errno.EAGAIN, f"no thread can be started to read it: {error}") from error
     thread.join(seconds + _MARGIN)  # it knows better what it waits for
     if thread.is_alive():
         _stuck[name] = thread

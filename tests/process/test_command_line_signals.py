@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import resource
 import shutil
 import signal
 import subprocess
@@ -53,6 +54,20 @@ def test_row_47_a_reload_touches_only_what_changed(tmp_path: Path) -> None:
     assert [message["number"] for message in running.messages("changed")] == [1, 2, 3, 4]
     story = [line["event"] for line in running.output if line.get("endpoint") == "changed" and "event" in line]
     assert [event for event in story if event in ("up", "down", "gap")] == ["up", "down", "up", "gap", "down"]
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of another process are Linux's")
+def test_one_sigterm_ends_it_when_there_is_no_memory_for_another_thread(tmp_path: Path) -> None:
+    with Exchange(messages=TICKS, rate=50, loop=True) as ex:
+        config = write_config(tmp_path / "a.toml", {"a": ex.url})
+        with Running(tmp_path, str(config)) as running:
+            running.wait_until(lambda: len(running.messages("a")) > 2)
+            pid = running.process.pid
+            little = psutil.Process(pid).memory_info().vms + (4 << 20)  # the stack of a thread takes 8 MiB
+            resource.prlimit(pid, resource.RLIMIT_AS, (little, little))
+            assert running.stop() == 0
+    assert running.log
+    assert not [line for line in running.log if "Traceback" in line]
 
 
 def test_row_46_a_bad_file_keeps_the_old_configuration_running(tmp_path: Path) -> None:

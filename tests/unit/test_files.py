@@ -34,6 +34,16 @@ def test_a_file_is_read_whole_up_to_its_limit(tmp_path: Path) -> None:
         read_file("/dev/zero", most=1_000, seconds=5)
 
 
+def test_where_no_thread_can_be_started_it_is_an_error_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    (tmp_path / "a").write_bytes(b"x")
+    monkeypatch.setattr(threading.Thread, "start", fails)
+    with pytest.raises(OSError, match="no thread can be started to read it"):
+        read_file(tmp_path / "a", most=10, seconds=5)
+
+
 @pytest.mark.parametrize("path", ["nope", ".", "a\0b"])
 def test_what_cannot_be_read_is_an_error_in_this_thread(tmp_path: Path, path: str) -> None:
     with pytest.raises((OSError, ValueError)):
