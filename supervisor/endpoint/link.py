@@ -316,8 +316,10 @@ class ManagedEndpoint:
         """New settings from a reload; they hold from the next owner on. The old one goes when that is ready."""
         alike = are_alike(self.endpoint, self.dialect, endpoint, dialect)
         self._change.drop()
+        paces = dict(self.ledger.paces) if alike else {}
         self.ledger.unwant(list(self.ledger.wanted.values()))
         self.ledger.want(endpoint.subscribe)
+        self.ledger.paces.update((name, longest) for name, longest in paces.items() if name in self.ledger.wanted)
         self.endpoint = endpoint
         self.account.use(endpoint.buffer)
         self.dialect = dialect

@@ -15,7 +15,7 @@ from wsadapter.endpoint.dedup import FirstArrival
 from wsadapter.endpoint.identities import may_repeat, span_for
 from wsadapter.endpoint.link import ManagedEndpoint, Office
 from wsadapter.endpoint.replicas import Replicas
-from wsadapter.endpoint.subscriptions import Numbers
+from wsadapter.endpoint.subscriptions import Ledger, Numbers
 from wsadapter.process.owner_process import OwnerChild
 from wsadapter.process.tls_holder import TlsHolder
 from wsadapter.registry.shards import MARK
@@ -76,9 +76,18 @@ def give_endpoint(managed: ManagedEndpoint | Replicas) -> tuple[dict[str, Any], 
     if isinstance(managed, Replicas):
         return _give_replicas(managed, plain)
     if managed._child is None:
-        return plain, []
+        return plain | _lasting(managed.ledger), []
     connection, fds = _give_connection(managed, managed._child)
     return plain | connection, fds
+
+
+def _lasting(ledger: Ledger) -> dict[str, Any]:
+    """What of a ledger outlives connections."""
+    return {"paces": ledger.paces, "blame": ledger.blame.to_plain()}
+
+
+def _take_lasting(ledger: Ledger, plain: dict[str, Any]) -> None:
+    ledger.paces, ledger.blame = dict(plain["paces"]), Blame(plain["blame"])
 
 
 def _give_replicas(managed: Replicas, plain: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
@@ -99,8 +108,6 @@ def _give_connection(managed: ManagedEndpoint, child: OwnerChild) -> tuple[dict[
         "asked": sorted(ledger.asked),
         "rejected": ledger.rejected,
         "parts": ledger.parts,
-        "blame": ledger.blame.to_plain(),
-        "paces": ledger.paces,
         "live": sorted(ledger.live),
         "channels": ledger.channels,
         "login_at": ledger.login_at,
@@ -114,6 +121,7 @@ def _give_connection(managed: ManagedEndpoint, child: OwnerChild) -> tuple[dict[
         "expires_at": managed._watchdogs.expires_at,
         "plain": {name: getattr(managed, name) for name in _PLAIN},
         "holder": None,
+        **_lasting(ledger),
     }
     plain["owner"], fds = give_owner(child)
     if child.holder is not None:
@@ -138,8 +146,10 @@ def take_endpoint(office: Office, plain: dict[str, Any], fds: Iterator[int]) -> 
         _take_replicas(managed, plain, fds)
     elif plain["owner"] is not None:
         _take_connection(office, managed, endpoint, plain, fds)
-    elif plain["state"] == "fatal":
-        managed.state = "fatal"
+    else:
+        _take_lasting(managed.ledger, plain)
+        if plain["state"] == "fatal":
+            managed.state = "fatal"
     return managed
 
 
@@ -161,8 +171,7 @@ def _take_connection(
     managed.state = "up"
     managed.ledger.confirmed, managed.ledger.asked = set(plain["confirmed"]), set(plain["asked"])
     managed.ledger.rejected, managed.ledger.parts = dict(plain["rejected"]), dict(plain["parts"])
-    managed.ledger.blame = Blame(plain["blame"])
-    managed.ledger.paces = dict(plain["paces"])
+    _take_lasting(managed.ledger, plain)
     managed.ledger.live = set(plain["live"])
     managed.ledger.channels = dict(plain["channels"])
     managed.ledger.login_at, managed.ledger.token = plain["login_at"], plain["token"]

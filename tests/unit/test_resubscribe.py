@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from time import monotonic
 from typing import Any, cast
 
 import orjson
@@ -19,6 +21,7 @@ from wsadapter.endpoint.link import ManagedEndpoint
 from wsadapter.endpoint.replicas import Replicas
 from wsadapter.endpoint.subscriptions import key_of
 from wsadapter.process.owner_process import Listener, OwnerChild
+from wsadapter.takeover.endpoint_state import give_endpoint, take_endpoint
 
 BOOK = {"channel": "books", "instId": "BTC-USDT"}
 
@@ -129,6 +132,23 @@ def test_where_nothing_confirms_what_was_sent_counts_as_subscribed(office: Offic
     say(managed, "asked", streams=["b"], gone=True)
     assert managed._still_subscribed() == []
     managed.stop()
+
+
+def test_known_paces_and_suspects_outlive_a_change_of_settings_and_a_takeover(office: Office) -> None:
+    managed = ManagedEndpoint(office, endpoint(), None)
+    managed.ledger.paces = {"b": 2.5, key_of(BOOK): 1.5}
+    managed.ledger.blame.told("b", "unknown", monotonic())
+    plain, fds = give_endpoint(managed)
+    assert fds == []
+    taken = take_endpoint(office, orjson.loads(orjson.dumps(plain)), iter([]))
+    assert isinstance(taken, ManagedEndpoint)
+    assert taken.ledger.paces == {"b": 2.5, key_of(BOOK): 1.5}
+    assert taken.ledger.blame.for_owner(monotonic()) == {"b": "unknown"}
+    taken.replace_settings(replace(endpoint(), subscribe=["b", "new"], send_on_up=["x"]), None)
+    assert taken.ledger.paces == {"b": 2.5}
+    taken.replace_settings(replace(taken.endpoint, url="ws://127.0.0.2/"), None)
+    assert taken.ledger.paces == {}, "another peer"
+    taken.stop()
 
 
 def shown(identity: int, stream: int = 0) -> Record:

@@ -234,6 +234,17 @@ def test_a_stream_that_is_unwanted_and_wanted_again_before_its_answer_stays() ->
     assert said(replied(subscriptions, ANSWERED, 2.0))[1:] == [("subscribed", '{"channel":"trades","symbol":"tBTCUSD"}')]
 
 
+def test_a_stream_is_reported_as_subscribed_once_whichever_owner_gets_its_first_message() -> None:
+    owner = Subscriptions(bundled("lighter"))
+    owner.inherit(["trade/0", "trade/1"], live=["trade/0"])
+    assert said(owner.heard("trade/0", 1.0)) == []
+    assert said(owner.heard("trade/1", 1.0)) == [("subscribed", "trade/1")]
+    assert said(owner.heard("trade/1", 2.0)) == []
+    where_it_confirms = Subscriptions(bundled("binance"))
+    where_it_confirms.inherit(["a"])
+    assert said(where_it_confirms.heard("a", 1.0)) == []
+
+
 def test_an_answer_to_a_frame_of_a_predecessor_is_no_data_while_it_may_come() -> None:
     subscriptions = Subscriptions(bundled("binance"), number=1 << 16)
     subscriptions.inherit([], now=5.0)

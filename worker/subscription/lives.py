@@ -49,9 +49,12 @@ class Lives:
         blamed: Collection[str],
         retry_at: Mapping[str, float],
         now: float,
+        *,
+        confirms: bool,
     ) -> None:
         """What predecessors had asked on this connection. `confirmed`: with those that were rejected; `live`: the names of
-        those that have delivered; `rejected`: name = error; `blamed`: see `Life.blamed`; `retry_at`: see there."""
+        those that have delivered; `rejected`: name = error; `blamed`: see `Life.blamed`; `retry_at`: see there;
+        `confirms`: whether the exchange says yes, so that the others were reported as subscribed without a message."""
         for stream in confirmed:
             life = self.add(stream)
             life.blamed, life.asked = life.name in blamed, 1
@@ -62,7 +65,7 @@ class Lives:
             if all(unit.error for unit in life.units):
                 self._enter(life, State.REJECTED, now)
             else:
-                life.subscribed = True
+                life.subscribed = confirms or life.name in live
                 self._enter(life, State.LIVE if life.name in live else State.CONFIRMED, now)
             self.plan_retry(life, now)
         self.retry_at(retry_at)

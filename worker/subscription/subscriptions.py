@@ -120,7 +120,8 @@ class Subscriptions:
         """What predecessors had asked on this connection, see `Lives.inherit`. What they had asked and was not answered yet is
         asked for again; the answers to them are no data, and say nothing that the answers to that do not say."""
         self._inherited_until = now + MOST_TRIES * self._frames.timeout
-        self._lives.inherit(confirmed, frozenset(live), rejected, blamed, retry_at, now)
+        confirms = self._rules.confirm
+        self._lives.inherit(confirmed, frozenset(live), rejected, blamed, retry_at, now, confirms=confirms)
 
     def restore(
         self,
