@@ -21,6 +21,7 @@ import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from pathlib import Path
 from time import monotonic, time, time_ns
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 from uuid import uuid4
@@ -36,7 +37,9 @@ from wsadapter.contract.errors import AllFatal, ConfigError, DuplicateEndpoint, 
 from wsadapter.contract.ipc.bootstrap import hold_standard_descriptors
 from wsadapter.contract.items import Answer, AnyEvent, Batch, ClockStep, Event, Item, Started
 from wsadapter.contract.public import Public
-from wsadapter.control.instance import Instance, runtime_folder
+from wsadapter.control.instance import Instance
+from wsadapter.control.quarantine_folder import INTERVAL as QUARANTINE_INTERVAL
+from wsadapter.control.quarantine_folder import quarantine_folder, remove_surplus_beside
 from wsadapter.delivery.inbox import Inbox
 from wsadapter.delivery.stream import Stream
 from wsadapter.endpoint.monitor import Monitor
@@ -96,6 +99,9 @@ class Supervisor(Public):
         *,
         name: str = "",
         runtime_dir: str | os.PathLike[str] = "",
+        state_dir: str | os.PathLike[str] = "",
+        quarantine_max_bytes: int = 256 * 1024**2,
+        quarantine_max_age: float = 30 * 86400.0,
         strategy: Strategy = "one_for_one",
         spares: int = 1,
         start_method: StartMethod = "forkserver",
@@ -106,6 +112,7 @@ class Supervisor(Public):
     ) -> None:
         """Without a `name` it has no lock and no control socket, so several don't exclude each other.
 
+        `state_dir`: the folder of the quarantine, of which `quarantine_max_bytes` are kept, for `quarantine_max_age` seconds.
         `busy_poll`: seconds that owners and the consumer go on polling before they sleep; it costs a core each.
         `given`: per endpoint the keys that a configuration file sets, so that a dialect overrules none of them, even where
         they equal the defaults. `dialects`: those that were loaded already, by name or absolute path. `hook_folder`: a folder
@@ -118,12 +125,15 @@ class Supervisor(Public):
         check_not_patched()
         if isinstance(runtime_dir, os.PathLike):  # what is neither text nor a path is judged with the other settings
             runtime_dir = os.fspath(runtime_dir)
+        if isinstance(state_dir, os.PathLike):
+            state_dir = os.fspath(state_dir)
         if isinstance(hook_folder, os.PathLike):
             hook_folder = os.fspath(hook_folder)
         endpoints = as_list("Supervisor", endpoints, Endpoint)
         problems = check_supervisor(
             {
-                "name": name, "runtime_dir": runtime_dir, "strategy": strategy, "spares": spares, "start_method": start_method,
+                "name": name, "runtime_dir": runtime_dir, "state_dir": state_dir, "quarantine_max_bytes": quarantine_max_bytes,
+                "quarantine_max_age": quarantine_max_age, "strategy": strategy, "spares": spares, "start_method": start_method,
                 "busy_poll": busy_poll,
             }
         )  # fmt: skip
@@ -143,6 +153,9 @@ class Supervisor(Public):
         """What lasts must be given this one instead of `self`."""
         self.runtime_dir = runtime_dir
         """The folder of its lock and its control socket, as configured; "": the default."""
+        self._state_dir = state_dir
+        self._quarantine_most = quarantine_max_bytes
+        self._quarantine_age = quarantine_max_age
         self._hook_folder = hook_folder
         self._strategy = strategy
         self._start_method = start_method
@@ -183,6 +196,9 @@ class Supervisor(Public):
             settings.endpoints,
             name=settings.name,
             runtime_dir=settings.runtime_dir,
+            state_dir=settings.state_dir,
+            quarantine_max_bytes=settings.quarantine_max_bytes,
+            quarantine_max_age=settings.quarantine_max_age,
             strategy=settings.strategy,
             spares=settings.spares,
             busy_poll=settings.busy_poll,
@@ -491,11 +507,21 @@ class Supervisor(Public):
 
     def _entered(self, managed: Kept, *, waits: bool) -> None:
         """For the roster: an endpoint, which `waits` for the end of the one before it."""
-        folder = runtime_folder(self.runtime_dir)
-        managed.quarantine = str(folder / "quarantine" / self.run) if folder is not None else ""
+        folder = self._quarantine()
+        managed.quarantine = str(folder / self.run) if folder is not None else ""
         managed.sys_path = for_hooks(self._hook_folder)
         if self._state == "running" and not waits:
             managed.start()
+
+    def _quarantine(self) -> Path | None:
+        """None: nothing is kept."""
+        return quarantine_folder(self._state_dir, self.runtime_dir) if self._quarantine_most else None
+
+    def _clean_quarantine(self) -> None:
+        folder = self._quarantine()
+        if folder is not None:
+            remove_surplus_beside(folder, most_bytes=self._quarantine_most, most_age=self._quarantine_age)
+            self.reactor.call_later(QUARANTINE_INTERVAL, self._core._clean_quarantine)
 
     def _status(self) -> Status:
         endpoints = self.roster.status()
@@ -526,6 +552,7 @@ class Supervisor(Public):
         supervisor_state.begin(self)
         self._spares.fill()
         self._watch()
+        self._clean_quarantine()
 
     def _begin_stop(self) -> None:
         if self._state != "running":

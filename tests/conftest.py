@@ -40,7 +40,9 @@ def _runtime_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Supervisors that tests name are not seen by those of another run, or of the person who runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WSADAPTER_RUNTIME_DIR", str(tmp_path_factory.mktemp("run") / "wsadapter"))
-        patch.delenv("RUNTIME_DIRECTORY", raising=False)
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        for variable in ("RUNTIME_DIRECTORY", "STATE_DIRECTORY"):
+            patch.delenv(variable, raising=False)
         yield
 
 

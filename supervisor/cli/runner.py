@@ -287,7 +287,8 @@ def _refuse_reload(error: WsAdapterError) -> None:
 
 def _apart_from_endpoints(settings: Settings) -> tuple[object, ...]:
     return (
-        settings.runtime_dir, settings.strategy, settings.spares, settings.start_method, settings.busy_poll, settings.output
+        settings.runtime_dir, settings.state_dir, settings.quarantine_max_bytes, settings.quarantine_max_age,
+        settings.strategy, settings.spares, settings.start_method, settings.busy_poll, settings.output,
     )  # fmt: skip
 
 

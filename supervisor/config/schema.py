@@ -21,7 +21,10 @@ from wsadapter.config.settings import OutputSettings, Settings
 from wsadapter.contract.endpoint import RATIOS, SECTIONS, SIZES, Endpoint, to_plain
 from wsadapter.contract.masking import SECRET
 
-_OF_SUPERVISOR: Final = ("name", "runtime_dir", "strategy", "spares", "start_method", "busy_poll")
+_OF_SUPERVISOR: Final = (
+    "name", "runtime_dir", "state_dir", "quarantine_max_bytes", "quarantine_max_age", "strategy", "spares", "start_method",
+    "busy_poll",
+)  # fmt: skip
 _LONGEST_SHOWN: Final = 60
 _KINDS: Final = {str: "a string", bool: "true or false", int: "a number", float: "a number", type(None): "nothing"}
 

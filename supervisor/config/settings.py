@@ -34,6 +34,14 @@ class Settings:
     runtime_dir: str = ""
     """Folder of the lock and the control socket, where names are apart from those elsewhere. Default: $WSADAPTER_RUNTIME_DIR;
     without it $RUNTIME_DIRECTORY, else $XDG_RUNTIME_DIR/wsadapter, else /tmp/wsadapter-UID, and names are apart nowhere."""
+    state_dir: str = ""
+    """Folder of the quarantine: messages that a decode hook failed on, or that owner after owner died of. Default:
+    $STATE_DIRECTORY, else $XDG_STATE_HOME/wsadapter, else ~/.local/state/wsadapter, else the runtime folder."""
+    quarantine_max_bytes: int = 256 * 1024**2
+    """Size of the quarantine of all supervisors that share it: beyond, its oldest files are removed, a look every ten minutes.
+    0: nothing is kept."""
+    quarantine_max_age: float = 30 * 86400.0
+    """Files of the quarantine that nothing was written to for longer are removed. 0: there is no limit."""
     strategy: Strategy = "one_for_one"
     """Who else restarts when an owner ends (OTP supervisor: strategy)."""
     spares: int = 1

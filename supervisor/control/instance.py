@@ -69,10 +69,10 @@ def _searched(configured: str) -> list[Path]:
 
 def runtime_folder(configured: str) -> Path | None:
     """The best runtime folder that is this user's alone; None where there is none."""
-    return next((folder for folder in _candidates(configured) if _is_ours(folder)), None)
+    return next((folder for folder in _candidates(configured) if is_ours(folder)), None)
 
 
-def _is_ours(folder: Path) -> bool:
+def is_ours(folder: Path) -> bool:
     """It is there, or can be made, is a folder of ours, and nobody else may write in it."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ class Instance:
         """Claim the name. Raises `AlreadyRunning` with the holder's pid, `UsageError` where something else is in the place of
         its files."""
         for folder in _candidates(runtime_dir):
-            if _is_ours(folder) and _fits(folder / f"{name}.sock"):
+            if is_ours(folder) and _fits(folder / f"{name}.sock"):
                 return cls._in_folder(name, folder, runtime_dir)
         logger.warning("no runtime folder can be used; the control socket of %r is an abstract one", name)
         return cls._abstract(name, runtime_dir)
@@ -187,7 +187,7 @@ class Instance:
         if beacon is not None:
             beacon.close()
         try:
-            if not _is_ours(folder):
+            if not is_ours(folder):
                 return None
             fresh = self._in_folder(self.name, folder, self._runtime_dir)
         except (AlreadyRunning, UsageError) as error:

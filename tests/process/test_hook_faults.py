@@ -26,7 +26,7 @@ def obedient(
     watchdog = {"progress": progress, "memory": ALLOWED}
     with Exchange() as ex:
         endpoint = ex.endpoint("victim", decode=HOOK, restart=SOON, watchdog=watchdog, timeouts={"close": 0.5})
-        with beside_a_busy_one(items, endpoint, start_method=start_method, runtime_dir=folder) as feed:
+        with beside_a_busy_one(items, endpoint, start_method=start_method, state_dir=folder) as feed:
             items += collect(feed, all_of(is_event(Restored, "victim"), is_message("busy")))
             ex.send("before")
             items += collect(feed, is_message("victim"))

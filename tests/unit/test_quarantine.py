@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from wsadapter.config import load
+from wsadapter.config.settings import Settings
 from wsadapter.contract.quarantine import Quarantine
+from wsadapter.control.quarantine_folder import KeptFile, quarantine_folder, remove_surplus, surplus
 
 
 @pytest.fixture(autouse=True)
@@ -36,3 +39,71 @@ def test_nothing_is_written_through_a_symbolic_link(tmp_path: Path) -> None:
 
 def test_without_a_folder_nothing_is_kept() -> None:
     assert Quarantine("", "a").keep(b"x", binary=False, error="no") == ""
+
+
+DAY = 86400.0
+FILES = [KeptFile(Path(name), size, days * DAY) for name, size, days in (("a", 40, 9), ("b", 30, 8), ("c", 20, 7), ("d", 1, 1))]
+
+
+@pytest.mark.parametrize(
+    ("most_bytes", "most_age", "removed"),
+    [
+        (1000, 0, []),
+        (1000, 2.5 * DAY, ["c", "d"]),
+        (91, 30 * DAY, []),
+        (90, 30 * DAY, ["d"]),
+        (70, 30 * DAY, ["c", "d"]),
+        (69, 30 * DAY, ["b", "c", "d"]),
+        (39, 30 * DAY, ["a", "b", "c", "d"]),
+    ],
+)
+def test_what_is_too_old_goes_and_the_oldest_of_what_is_too_much(most_bytes: int, most_age: float, removed: list[str]) -> None:
+    found = surplus(FILES, now=10 * DAY, most_bytes=most_bytes, most_age=most_age)
+    assert sorted(file.path.name for file in found) == removed
+
+
+def test_of_the_folder_only_files_of_the_quarantine_are_removed_and_folders_that_are_empty(tmp_path: Path) -> None:
+    for run, name in (("one", "a.jsonl"), ("one", "b.jsonl"), ("two", "a.jsonl"), ("three", "other")):
+        (tmp_path / run).mkdir(exist_ok=True)
+        (tmp_path / run / name).write_bytes(b"x" * 10)
+        os.utime(tmp_path / run / name, (100, 100))
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "three")
+    os.utime(tmp_path / "one" / "b.jsonl")
+    remove_surplus(tmp_path, most_bytes=1000, most_age=DAY)
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert left == ["one/b.jsonl", "three/other"]
+    assert not (tmp_path / "two").exists()
+    remove_surplus(tmp_path / "nowhere", most_bytes=1000, most_age=DAY)
+
+
+VARIABLES = ("STATE_DIRECTORY", "XDG_STATE_HOME", "HOME", "WSADAPTER_RUNTIME_DIR")
+
+
+@pytest.mark.parametrize(
+    ("variables", "configured", "folder"),
+    [
+        ({}, "{}/own", "own/quarantine"),
+        ({"STATE_DIRECTORY": "{}/unit:{}/b", "XDG_STATE_HOME": "{}/state"}, "", "unit/quarantine"),
+        ({"XDG_STATE_HOME": "{}/state", "HOME": "{}"}, "", "state/wsadapter/quarantine"),
+        ({"XDG_STATE_HOME": "relative", "HOME": "{}"}, "", ".local/state/wsadapter/quarantine"),
+        ({"HOME": "{}"}, "", ".local/state/wsadapter/quarantine"),
+        ({"HOME": "/dev/null", "WSADAPTER_RUNTIME_DIR": "{}/run"}, "", "run/quarantine"),
+    ],
+)
+def test_where_it_is(
+    variables: dict[str, str], configured: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value.format(tmp_path, tmp_path))
+    (tmp_path / ".local").mkdir()
+    assert quarantine_folder(configured.format(tmp_path), "") == tmp_path / folder
+
+
+def test_its_limits_are_settings(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text('[supervisor]\nquarantine_max_bytes = "4k"\nquarantine_max_age = "7d"\n[endpoints.a]\nurl = "ws://h"\n')
+    settings = load(path)
+    assert (settings.quarantine_max_bytes, settings.quarantine_max_age, settings.state_dir) == (4096, 7 * DAY, "")
+    assert (Settings().quarantine_max_bytes, Settings().quarantine_max_age) == (256 << 20, 30 * DAY)

@@ -1,0 +1,105 @@
+"""The folder of the messages that are kept because somebody failed on them: where it is, and what is removed from it.
+
+It is a state folder, not the runtime folder: what is kept there is to be looked at after a restart of the machine too. All
+supervisors of a user share the folder, one folder for each run in it, so it has a bound in bytes and in age.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from time import time
+from typing import Final, NamedTuple
+
+from wsadapter.control.instance import is_ours, runtime_folder
+
+logger = logging.getLogger("wsadapter.supervisor")
+
+INTERVAL: Final = 600.0
+"""Seconds between two looks at what is kept."""
+
+
+class KeptFile(NamedTuple):
+    """A file of the quarantine."""
+
+    path: Path
+    size: int
+    """Bytes."""
+    changed_at: float
+    """Wall-clock seconds."""
+
+
+def quarantine_folder(state_dir: str, runtime_dir: str) -> Path | None:
+    """The best folder that is this user's alone; where no state folder can be used, one in the runtime folder. None where there
+    is none."""
+    state = next((folder for folder in _candidates(state_dir) if is_ours(folder)), None)
+    folder = state or runtime_folder(runtime_dir)
+    return folder / "quarantine" if folder is not None else None
+
+
+def _candidates(state_dir: str) -> Iterator[Path]:
+    """Where the state folder may be, best first (XDG Base Directory Specification)."""
+    if state_dir:
+        yield Path(state_dir)
+        return
+    if given := os.environ.get("STATE_DIRECTORY"):  # systemd
+        yield Path(given.split(":")[0])
+    given = os.environ.get("XDG_STATE_HOME", "")
+    if given.startswith("/"):  # the specification: a relative path is to be ignored
+        yield Path(given) / "wsadapter"
+    elif (home := os.environ.get("HOME", "")).startswith("/"):
+        yield Path(home) / ".local" / "state" / "wsadapter"
+
+
+def surplus(files: Iterable[KeptFile], *, now: float, most_bytes: int, most_age: float) -> list[KeptFile]:
+    """What is to be removed: what is older than `most_age` seconds (0: no limit), and of the rest the oldest, until at most
+    `most_bytes` are left."""
+    removed: list[KeptFile] = []
+    total = 0
+    for file in sorted(files, key=lambda file: file.changed_at, reverse=True):
+        total += file.size
+        too_old = most_age and now - file.changed_at > most_age
+        if too_old or total > most_bytes:
+            removed.append(file)
+    return removed
+
+
+def remove_surplus(folder: Path, *, most_bytes: int, most_age: float) -> None:
+    """Look at the folder, and remove what is too much or too old. What can't be removed stays."""
+    runs = [run for run in _entries(folder) if run.is_dir() and not run.is_symlink()]
+    files = [kept for run in runs for kept in _files(run)]
+    for file in surplus(files, now=time(), most_bytes=most_bytes, most_age=most_age):
+        try:
+            file.path.unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("quarantine: %s can't be removed: %s", file.path, error.strerror)
+        else:
+            logger.info("quarantine: %s is removed, it is too old or the quarantine too large", file.path)
+    for run in runs:
+        with suppress(OSError):  # something is in it
+            run.rmdir()
+
+
+def remove_surplus_beside(folder: Path, *, most_bytes: int, most_age: float) -> None:
+    """The same in a thread of its own, for a file system may hang."""
+    limits = {"most_bytes": most_bytes, "most_age": most_age}
+    threading.Thread(target=remove_surplus, args=(folder,), kwargs=limits, name="wsadapter-quarantine", daemon=True).start()
+
+
+def _files(run: Path) -> Iterator[KeptFile]:
+    for path in _entries(run):
+        with suppress(OSError):  # it was removed meanwhile
+            about = path.lstat()
+            if path.suffix == ".jsonl":
+                yield KeptFile(path, about.st_size, about.st_mtime)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:  # it is not there, or not ours
+        return []
