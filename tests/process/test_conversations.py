@@ -21,6 +21,8 @@ LONGEST = 6.0
 REFUSED_AT_START = {"without a login a private feed is rejected, and no challenge is asked for"}
 """What a configuration can't ask for."""
 DEADLINE = 60.0
+NO_HEARTBEATS = {"kind": "none", "server_interval": 3600.0}
+"""The cases have none in so short a time, but a slow machine may take longer."""
 PARTS = 4
 HOOKS = "tests.support.conversations.hooks"
 UNSUBSCRIBED = b"unsubscribed"
@@ -41,6 +43,7 @@ def short_cases(part: int) -> dict[str, dict[str, Any]]:
 
 
 def endpoint(name: str, case: Mapping[str, Any], port: int) -> Endpoint:
+    settings = case.get("settings", {})
     hooks = {}
     if case.get("login"):
         own = load_dialect(case["dialect"]).get("hooks", {})
@@ -53,7 +56,7 @@ def endpoint(name: str, case: Mapping[str, Any], port: int) -> Endpoint:
         login=case.get("login", {}),
         hooks=hooks,
         restart={"backoff_initial": 600.0, "backoff_max": 600.0},
-        **case.get("settings", {}),
+        **{**settings, "heartbeat": {**NO_HEARTBEATS, **settings.get("heartbeat", {})}},
     )
 
 
