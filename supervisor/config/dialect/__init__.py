@@ -7,12 +7,14 @@ is checked here, all problems at once.
 from __future__ import annotations
 
 import tomllib
+import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
+from zipimport import zipimporter
 
 from wsadapter.config.dialect.check import SECTION_OF, check_dialect
 from wsadapter.config.dialect.subscribing import wrong_stream
@@ -35,11 +37,19 @@ _PATIENCE: Final = 5.0
 _PRIVATE: Final = {"live": "private", "test": "private_test"}
 
 
-def bundled() -> dict[str, Path]:
-    """The dialects that come with wsadapter: name -> file. Found without importing the owner's modules."""
+def bundled() -> dict[str, Path | zipfile.Path]:
+    """The dialects that come with wsadapter: name -> file, which lies in an archive if wsadapter was imported from one. Found
+    without importing the owner's modules."""
     spec = find_spec("wsadapter.worker")  # imports only `wsadapter`
     folders = spec.submodule_search_locations if spec and spec.submodule_search_locations else []
-    return {file.stem: file for folder in folders for file in sorted((Path(folder) / "dialects").glob("*.toml"))}
+    loader: object = spec.loader if spec else None
+    if isinstance(loader, zipimporter):
+        archive = loader.archive
+        inside = [zipfile.Path(archive, f"{Path(folder).relative_to(archive).as_posix()}/dialects/") for folder in folders]
+        files: list[Path | zipfile.Path] = [file for folder in inside if folder.exists() for file in folder.iterdir()]
+    else:
+        files = [file for folder in folders for file in (Path(folder) / "dialects").iterdir()]
+    return {file.name[:-5]: file for file in sorted(files, key=lambda file: file.name) if file.name.endswith(".toml")}
 
 
 def is_path(dialect: str) -> bool:
@@ -58,7 +68,8 @@ def load_dialect(dialect: str, *, base_dir: str | Path = "") -> Dialect:
         hint = f'did you mean "{near}"?' if near else f"there are {', '.join(bundled())}; a file of your own ends in .toml"
         raise ConfigError([Problem("", f'no dialect is called "{dialect}"; {hint}')])
     data = _parse(path)
-    problems = [Problem(where, message) for where, message in check_dialect(data, stem=path.stem)]
+    stem = Path(path.name).stem
+    problems = [Problem(where, message) for where, message in check_dialect(data, stem=stem)]
     if problems:
         raise ConfigError(problems, source=str(path))
     return data
@@ -86,9 +97,10 @@ class Dialects:
         return self.known[dialect]
 
 
-def _parse(path: Path) -> Dialect:
+def _parse(path: Path | zipfile.Path) -> Dialect:
     try:
-        return parse_toml(read_file(path, most=_LARGEST, seconds=_PATIENCE).decode("utf-8-sig"))
+        data = path.read_bytes() if isinstance(path, zipfile.Path) else read_file(path, most=_LARGEST, seconds=_PATIENCE)
+        return parse_toml(data.decode("utf-8-sig"))
     except OSError as error:
         problem = f"the file can't be read: {error.strerror}"
     except UnicodeDecodeError:
