@@ -26,6 +26,15 @@ from types import FrameType, TracebackType
 from typing import IO, Any, Self
 from urllib.parse import urlsplit
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH leaves it out
+for _stream in range(3):  # closed by whoever started us: what is opened next would become standard output
+    try:
+        os.fstat(_stream)
+    except OSError:
+        os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+
 from continuity import Continuity
 from faults import schedule
 from screen import Screen, open_screen

@@ -155,7 +155,8 @@ def configuration(urls: Mapping[str, str], ca_file: Path, name: str) -> str:
     endpoints = "\n".join(_endpoint(name, url) for name, url in urls.items())
     return (
         f"[supervisor]\nname = {json.dumps(name)}\n\n"
-        f"[defaults]\ngap_check = false # the recordings start over, and the numbers in them\n\n"
+        f'[defaults]\nproxy = "none" # the exchanges are on this machine, whatever the environment says of proxies\n'
+        f"gap_check = false # the recordings start over, and the numbers in them\n\n"
         f"[defaults.tls]\nca_file = {json.dumps(str(ca_file))}\n\n"
         f"[defaults.restart]\nbackoff_max = 2\n\n"
         f"{endpoints}"

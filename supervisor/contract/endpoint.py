@@ -68,13 +68,17 @@ class LateDocstring:
             return self._short
 
 
+_prefixes: dict[type[Any], str] = {}
+"""Of the settings of each section. Filled when all are there: without docstrings (-OO) `dataclass` asks for a `repr` before."""
+
+
 class _Shown:
     """A `repr` of what differs from the defaults, secrets masked, long lists cut short."""
 
     __slots__ = ()
 
     def __repr__(self) -> str:
-        prefix = next((f"{name}." for name, section in SECTIONS.items() if type(self) is section), "")
+        prefix = _prefixes.get(type(self), "")
         shown: list[str] = []
         for f in fields(self):  # type: ignore[arg-type]  # every class derived from it is a dataclass
             value = getattr(self, f.name)
@@ -417,6 +421,7 @@ def _describe(cls: type[Any], short: str) -> str:
     return describe(cls, short)
 
 
+_prefixes.update({section: f"{name}." for name, section in SECTIONS.items()})
 for _class in (Endpoint, *SECTIONS.values()):
     _class.__doc__ = cast("str", LateDocstring(_class.__doc__ or "", _describe))
 
