@@ -15,7 +15,7 @@ DEMO = Path(__file__).parents[2] / "ops" / "demo.py"
 
 
 def test_the_runners_demonstration_needs_no_file_and_no_network(tmp_path: Path) -> None:
-    ended = supervise(tmp_path, "--demo", "--duration", "3")
+    ended = supervise(tmp_path, "--demo", "--duration", "6")
     assert ended.returncode == 0, ended.stderr
     lines = [json.loads(line) for line in ended.stdout.splitlines()]
     assert {line["endpoint"] for line in lines if "number" in line} == set(FEEDS)
