@@ -37,14 +37,14 @@ BEHIND = "wsadapter.endpoint.replicas._BEHIND"
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a machine under load one connection may be seconds behind another. What waits for so long as this is delivered all
-    the same, out of order."""
-    monkeypatch.setattr(BEHIND, 60.0)
+    """So long each new member waits until it counts as aligned. A connection that is further behind, as on a machine under load,
+    is delivered out of order."""
+    monkeypatch.setattr(BEHIND, 2.0)
 
 
-def live(**settings: Any) -> Exchange:
+def live(rate: float = 5_000.0, **settings: Any) -> Exchange:
     """One feed for all who listen, whose clock runs."""
-    return Exchange(messages=numbered, rate=5_000, resume="continue", tls=True, **settings)
+    return Exchange(messages=numbered, rate=rate, resume="continue", tls=True, **settings)
 
 
 def members(feed: Supervisor) -> list[dict[str, Any]]:
@@ -53,9 +53,10 @@ def members(feed: Supervisor) -> list[dict[str, Any]]:
 
 
 def are_aligned(feed: Supervisor, items: list[Item]) -> None:
-    """Consumes until every member has caught up."""
+    """Consumes until every member has caught up. A look at the status costs as much as many messages: one for each message
+    would make the consumer the one that never catches up."""
     while not all(member["aligned"] for member in members(feed)):
-        items += collect(feed, is_message("a"))
+        items += collect_for(feed, 0.1)
 
 
 def are_killed_in_turn(feed: Supervisor, items: list[Item], times: int) -> None:
@@ -71,7 +72,7 @@ def are_killed_in_turn(feed: Supervisor, items: list[Item], times: int) -> None:
 
 def test_row_55_either_of_two_is_killed_again_and_again(start_method: str) -> None:
     items: list[Item] = []
-    with live() as ex, to_the_end(items, ex.endpoint("a", **TWO), start_method=start_method) as feed:
+    with live(1_000.0) as ex, to_the_end(items, ex.endpoint("a", **TWO), start_method=start_method) as feed:
         items += collect(feed, is_message("a"))
         are_killed_in_turn(feed, items, 6)
     assert_whole(items)
@@ -141,15 +142,14 @@ def test_a_restart_goes_round_and_loses_nothing() -> None:
     assert [(down.member, down.reason.kind, down.live) for down in downs[:2]] == [(1, "recycled", 1), (2, "recycled", 1)]
 
 
-def test_a_member_that_is_mute_while_the_other_is_not_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(BEHIND, 5.0)
+def test_a_member_that_is_mute_while_the_other_is_not_is_replaced() -> None:
     items: list[Item] = []
     patient = {**TWO, "heartbeat": {"kind": "none"}}
     with live() as ex, to_the_end(items, ex.endpoint("a", **patient), start_method="forkserver") as feed:
         items += collect(feed, is_message("a"))
         are_aligned(feed, items)
         ex.mute(connection=ex.open_ids[1])
-        items += collect(feed, is_event(Down, "a"))
+        items += collect(feed, is_event(Down, "a"), 60.0)
         items += collect(feed, is_event(Up, "a"))
         are_aligned(feed, items)
     assert_whole(items)
