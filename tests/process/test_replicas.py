@@ -37,8 +37,8 @@ BEHIND = "wsadapter.endpoint.replicas._BEHIND"
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So long each new member waits until it counts as aligned. A connection that is further behind, as on a machine under load,
-    is delivered out of order."""
+    """So long each new member waits until it counts as aligned. A connection that is further behind is delivered out of
+    order."""
     monkeypatch.setattr(BEHIND, 2.0)
 
 

@@ -107,7 +107,15 @@ def is_alive(pid: int) -> bool:
 
 
 def pids(running: Running) -> dict[str, int]:
-    return {name: endpoint["pid"] for name, endpoint in running.status().items()}
+    """Once the supervisor answers: under load a question may be too late."""
+    found: dict[str, int] = {}
+
+    def answered() -> bool:
+        found.update({name: endpoint["pid"] for name, endpoint in running.status().items()})
+        return bool(found)
+
+    running.wait_until(answered, "the supervisor does not say its status")
+    return found
 
 
 @pytest.mark.parametrize("end", ["stop", "kill -9"])
