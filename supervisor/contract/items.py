@@ -294,7 +294,7 @@ class Subscribed(Event):
 @final
 @dataclass(frozen=True, slots=True)
 class Rejected(Event):
-    """The peer refused a subscription."""
+    """The peer refused a subscription; with replicas, on every connection."""
 
     stream: str
     error: str
@@ -303,7 +303,8 @@ class Rejected(Event):
 @final
 @dataclass(frozen=True, slots=True)
 class Restored(Event):
-    """After an `Up`, every wanted subscription was requested and has been answered, or was not answered in time."""
+    """After an `Up`, every wanted subscription was requested and has been answered, or was not answered in time. With replicas:
+    on one connection, when there was none before."""
 
     ok: int
     failed: tuple[str, ...] = ()

@@ -31,6 +31,7 @@ from wsadapter.contract.ipc.record import NO_IDENTITY, Lone, Record
 from wsadapter.contract.reasons import Reason
 from wsadapter.delivery.inbox import Inbox
 from wsadapter.delivery.queued import Account
+from wsadapter.endpoint.announced import Announced
 from wsadapter.endpoint.dedup import Batch, FirstArrival, Part, selected
 from wsadapter.endpoint.identities import are_alike, may_repeat, span_for
 from wsadapter.endpoint.link import ManagedEndpoint, Office, promise
@@ -39,7 +40,7 @@ from wsadapter.endpoint.rates import Count
 from wsadapter.endpoint.request_id import Payload
 from wsadapter.endpoint.requests import Pending
 from wsadapter.endpoint.restart_policy import ConnectBudget, Decision, Verdict
-from wsadapter.endpoint.subscriptions import Ledger, Numbers
+from wsadapter.endpoint.subscriptions import Ledger, Numbers, key_of
 from wsadapter.loop.reactor import Reactor, Timer
 from wsadapter.process.owner_process import Listener, OwnerChild
 from wsadapter.status import SUMMED, EndpointStatus, MemberStatus, exit_status
@@ -74,6 +75,8 @@ class Replicas:
             span=span_for(endpoint, dialect), repeats=may_repeat(endpoint, dialect)
         )
         """Of its members' connections."""
+        self.announced = Announced()
+        """What was told of its streams."""
         self._turn: Timer | None = None
         self._round: deque[_Visit] = deque()
         """Members whose planned change is due, or under way for the first of them."""
@@ -187,12 +190,14 @@ class Replicas:
         """By all members."""
         streams = list(streams)
         changed = [member.subscribe(streams) for member in self._members.values()]
+        self.announced.forget(map(key_of, changed[0]))
         return changed[0]
 
     def unsubscribe(self, streams: Iterable[Subscription]) -> list[Subscription]:
         """By all members."""
         streams = list(streams)
         changed = [member.unsubscribe(streams) for member in self._members.values()]
+        self.announced.forget(map(key_of, changed[0]))
         return changed[0]
 
     def resubscribe(self, streams: Iterable[Subscription]) -> None:
@@ -220,6 +225,7 @@ class Replicas:
         same = alike and replace(self._endpoint, replicas=endpoint.replicas) == endpoint
         self.endpoint, self._dialect = endpoint, dialect
         self.account.use(endpoint.buffer)
+        self.announced.keep(set(map(key_of, endpoint.subscribe)))
         if not alike:
             self.merge = FirstArrival(span=span_for(endpoint, dialect), repeats=may_repeat(endpoint, dialect))
         self._dismiss(endpoint.replicas)
@@ -332,8 +338,11 @@ class Replicas:
         led = self.merge.lead == member.number
         unsure = self.merge.leave(member.number)
         if self.merge.lead is None:
+            self.announced.begin()
             return
         lead = self._members[self.merge.lead]
+        for stream, error in lead.ledger.rejected.items():  # those that stay may all have been refused what this one had
+            lead.put(items.Rejected(self.name, lead.epoch, time_ns(), stream, error))
         if led:
             lead.resubscribe(member.ledger.still_asked(monotonic()))
         if not unsure or lead._stopping:  # all are stopping: the stream ends with what is known to be in order
@@ -341,6 +350,13 @@ class Replicas:
         lead.gap("lead_changed", self.numbers.last_received_at, time_ns())
         lead.resubscribe(filter(None, self.merge.begun_by_snapshot))  # its own were left out
         self._deliver(self.merge.settle(lead.number, monotonic()))
+
+    def is_news(self, member: Member, event: items.Event) -> bool:
+        """Whether what a member says is to be told."""
+        by_all = isinstance(event, items.Rejected) and all(
+            event.stream in other.ledger.rejected for number, other in self._members.items() if number in self.merge.members
+        )
+        return self.announced.is_news(event, member.number, by_all=by_all)
 
     def waits_no_more(self, member: Member) -> None:
         """Its owner is dead, but not its connection: what waited of it, another one shows."""
@@ -556,7 +572,8 @@ class Member(ManagedEndpoint):
     def put(self, event: items.Event) -> None:
         if isinstance(event, items.Restored):
             self._restored_at = monotonic()
-        super().put(event)
+        if self._group.is_news(self, event):
+            super().put(event)
 
     def _assignment(self, epoch: int = 0, *, identify: bool = True) -> Assignment:
         del identify

@@ -10,6 +10,7 @@ from typing import Any, Final
 from wsadapter.config import Dialects, checked
 from wsadapter.contract.endpoint import Endpoint, endpoint_from_plain, to_plain
 from wsadapter.contract.reasons import Reason
+from wsadapter.endpoint.announced import Announced
 from wsadapter.endpoint.blame import Blame
 from wsadapter.endpoint.dedup import FirstArrival
 from wsadapter.endpoint.identities import may_repeat, span_for
@@ -98,7 +99,8 @@ def _give_replicas(managed: Replicas, plain: dict[str, Any]) -> tuple[dict[str, 
             connection, more = _give_connection(member, member._child)
             members.append({"number": member.number, "restored_at": member._restored_at, **connection})
             fds += more
-    return plain | {"members": members, "merge": managed.merge.to_plain() if members else None}, fds
+    plain |= {"announced": managed.announced.to_plain(), "merge": managed.merge.to_plain() if members else None}
+    return plain | {"members": members}, fds
 
 
 def _give_connection(managed: ManagedEndpoint, child: OwnerChild) -> tuple[dict[str, Any], list[int]]:
@@ -156,6 +158,7 @@ def take_endpoint(office: Office, plain: dict[str, Any], fds: Iterator[int]) -> 
 def _take_replicas(managed: Replicas, plain: dict[str, Any], fds: Iterator[int]) -> None:
     if plain["members"]:
         settings = managed.endpoint, managed.dialect
+        managed.announced = Announced(plain["announced"])
         managed.merge = FirstArrival.from_plain(plain["merge"], span=span_for(*settings), repeats=may_repeat(*settings))
     for connection in plain["members"]:
         member = managed.member(connection["number"])

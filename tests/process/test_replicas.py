@@ -23,9 +23,10 @@ from tests.support.feeds import (
     numbered,
     to_the_end,
 )
+from tests.support.markets import MARKETS
 from tests.support.schema import deviations
 from tests.support.waiting import wait_until
-from wsadapter import ConfigError, Down, Endpoint, Gap, Item, Status, Supervisor, Up
+from wsadapter import ConfigError, Down, Endpoint, Gap, Item, Rejected, Restored, Status, Subscribed, Supervisor, Up
 from wsadapter.config import checked
 from wsadapter.testing import Exchange
 
@@ -231,6 +232,30 @@ def test_a_stop_before_both_have_caught_up_tells_no_gap() -> None:
         items += collect(feed, lambda item: isinstance(item, Up) and item.live == 2)
         items += collect(feed, is_message("a"))
     assert_whole(items)
+
+
+def test_what_becomes_of_a_stream_is_told_once_by_an_endpoint_with_replicas() -> None:
+    market = MARKETS["binance"]
+    good, bad = market.streams[0].subscribe, market.bad
+    items: list[Item] = []
+    exchange = Exchange(dialect="binance", messages=market.messages(), rate=50.0, tls=True)
+    exchange.reject(bad)
+
+    def are_answered(pids: set[int]) -> bool:
+        now = members(feed)
+        answered = [bad in member["subscriptions"]["rejected"] and member["subscriptions"]["confirmed"] for member in now]
+        return all(answered) and pids.isdisjoint(member["pid"] for member in now)
+
+    with exchange as ex:
+        endpoint = ex.endpoint("a", subscribe=[good, bad], replicas=2, restart=SOON)
+        with to_the_end(items, endpoint, start_method="forkserver") as feed:
+            wait_until(lambda: are_answered(set()), DEADLINE)
+            killed = members(feed)[0]["pid"]
+            os.kill(killed, signal.SIGKILL)
+            wait_until(lambda: are_answered({killed}), DEADLINE)
+    assert [event.stream for event in events_of(items, "a", Subscribed)] == [good]
+    assert [event.stream for event in events_of(items, "a", Rejected)] == [bad]
+    assert [(event.ok, event.failed) for event in events_of(items, "a", Restored)] == [(1, (bad,))]
 
 
 def test_replicas_need_an_identity() -> None:
