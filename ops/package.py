@@ -1,8 +1,9 @@
 """What pyproject.toml can't say: the documents are part of the package, and their links lead to each other there.
 
-The repository keeps them in README.md, ops/ and worker/dialects/README.md, with relative links. In the wheel they are
-`wsadapter/documents/`, which `wsadapter docs` prints, and README.md is the description at the package index too. Neither has
-files of the repository beside it, so a link to a document becomes the command that prints the document, any other its text.
+The repository keeps the documents in README.md, ops/CHANGELOG.md, ops/docs/ and worker/dialects/README.md, with relative
+links. The wheel has them in `wsadapter/documents/`, and `wsadapter docs` prints them. README.md is also the description at the
+package index. The other files of the repository are in neither place, so a link to a document is replaced by the command that
+prints the document, and any other link by its text.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ _LINK: Final = re.compile(r"\[([^\]]+)\]\(([^)]+)\)")
 def documents() -> dict[str, str]:
     """Path in the repository: path in the package's folder of documents."""
     pages = {"README.md": "README.md", "worker/dialects/README.md": "DIALECTS.md"}
-    pages |= {f"ops/{page.name}": page.name for page in sorted((_ROOT / "ops").glob("*.md"))}
+    for folder in ("ops", "ops/docs"):
+        pages |= {f"{folder}/{page.name}": page.name for page in sorted((_ROOT / folder).glob("*.md"))}
     examples = [path for path in sorted((_ROOT / "ops/examples").iterdir()) if path.suffix in (".toml", ".py")]
     return {**pages, **{f"ops/examples/{path.name}": f"examples/{path.name}" for path in examples}}
 

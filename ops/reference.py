@@ -1,4 +1,4 @@
-"""Prints ops/REFERENCE.md, from the code that it describes. `python ops/reference.py > ops/REFERENCE.md`.
+"""Prints ops/docs/REFERENCE.md, from the code that it describes. `python ops/reference.py > ops/docs/REFERENCE.md`.
 
 A test compares the file with what this prints, so no setting, event, reason, command or exit code stays undocumented.
 """

@@ -1,7 +1,7 @@
 """The status as typed values: what `Supervisor.status()`, `Pool.status()` and `python -m wsadapter status --json` return.
 
-All values are plain JSON values. The keys, their types, units and meanings are a promise (`FORMAT`): ops/REFERENCE.md is made
-from this file, and tests compare both with a running supervisor.
+All values are plain JSON values. The keys, their types, units and meanings are a promise (`FORMAT`): ops/docs/REFERENCE.md is
+made from this file, and tests compare both with a running supervisor.
 """
 
 # Without postponed annotations: at run time too `NotRequired` shall say which keys may be missing.

@@ -456,7 +456,7 @@ class Supervisor(Public):
     def status(self) -> Status:
         """How all is, as plain JSON values: for the supervisor and, under `endpoints`, for each endpoint.
 
-        What the keys mean is in ops/REFERENCE.md and in `wsadapter.status`. It works after `stop()` too.
+        What the keys mean is in ops/docs/REFERENCE.md and in `wsadapter.status`. It works after `stop()` too.
         """
         if self._state == "stopped":
             return self._status()

@@ -1,4 +1,4 @@
-"""Order books of Binance, KuCoin, OKX, Bybit and Coinbase that are right, or known not to be; ops/ORDER_BOOK.md says why.
+"""Order books of Binance, KuCoin, OKX, Bybit and Coinbase that are right, or known not to be; ops/docs/ORDER_BOOK.md says why.
 
     python ops/examples/order_book.py binance BTCUSDT ETHUSDT
     python ops/examples/order_book.py okx BTC-USDT

@@ -40,7 +40,7 @@ def names(folder: Path = FOLDER) -> dict[str, Path]:
     if not files:
         raise NoDocument(
             f"this installation has no documents: there is no {folder}. An editable installation has them in its repository: "
-            "README.md, ops/, worker/dialects/README.md"
+            "README.md, ops/CHANGELOG.md, ops/docs/, worker/dialects/README.md"
         )
     found = {_name(path.relative_to(folder)): path for path in files}
     return dict(sorted(found.items(), key=lambda item: ("/" in item[0], item[0] != "readme", item[0])))

@@ -1,1 +1,1 @@
-"""The measures of `ops/PERFORMANCE.md`, each a module to run: `python -m tests.bench.throughput`. No part of the suite."""
+"""The measures of `ops/docs/PERFORMANCE.md`, each a module to run: `python -m tests.bench.throughput`. No part of the suite."""

@@ -16,13 +16,13 @@ from wsadapter.contract import items, reasons
 from wsadapter.endpoint.link import STATES
 
 ROOT = Path(__file__).resolve().parents[2]
-REFERENCE = (ROOT / "ops/REFERENCE.md").read_text()
+REFERENCE = (ROOT / "ops/docs/REFERENCE.md").read_text()
 README = (ROOT / "README.md").read_text()
 
 
 def test_the_reference_is_what_the_code_says() -> None:
     made = subprocess.run([sys.executable, ROOT / "ops/reference.py"], capture_output=True, text=True, check=True)
-    assert made.stdout == REFERENCE, "run: python ops/reference.py > ops/REFERENCE.md"
+    assert made.stdout == REFERENCE, "run: python ops/reference.py > ops/docs/REFERENCE.md"
 
 
 def test_every_entry_has_a_meaning() -> None:
@@ -56,9 +56,16 @@ def test_the_configuration_in_readme_is_one() -> None:
     assert len(parse(block, source="README.md", base_dir=ROOT).endpoints) == 3
 
 
-@pytest.mark.parametrize("page", ["README.md", *sorted(p.name for p in (ROOT / "ops").glob("*.md"))])
-def test_every_link_leads_somewhere(page: str) -> None:
-    path = ROOT / page if page == "README.md" else ROOT / "ops" / page
-    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "ops").glob("*.md")),
+    *sorted((ROOT / "ops/docs").glob("*.md")),
+    ROOT / "worker/dialects/README.md",
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         if "://" not in target:
-            assert (path.parent / target).exists(), target
+            assert (page.parent / target).exists(), target

@@ -28,9 +28,19 @@ def docs(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def expected() -> set[str]:
-    pages = {page.stem.lower().replace("_", "-") for page in (ROOT / "ops").glob("*.md")}
-    examples = {f"examples/{path.name}" for path in (ROOT / "ops/examples").iterdir() if path.suffix in (".toml", ".py")}
-    return {"readme", "dialects", *pages, *examples}
+    return set(sources())
+
+
+def sources() -> dict[str, Path]:
+    """The files of the repository by the names of their documents."""
+    pages = [*(ROOT / "ops").glob("*.md"), *(ROOT / "ops/docs").glob("*.md")]
+    examples = [path for path in (ROOT / "ops/examples").iterdir() if path.suffix in (".toml", ".py")]
+    return {
+        "readme": ROOT / "README.md",
+        "dialects": ROOT / "worker/dialects/README.md",
+        **{page.stem.lower().replace("_", "-"): page for page in pages},
+        **{f"examples/{path.name}": path for path in examples},
+    }
 
 
 def test_every_document_of_the_repository_is_installed_and_nothing_else_is() -> None:
@@ -43,8 +53,7 @@ def test_every_document_of_the_repository_is_installed_and_nothing_else_is() -> 
 @pytest.mark.parametrize("name", sorted(expected()))
 def test_a_document_is_the_one_of_the_repository_without_links_to_files_that_are_not_there(name: str) -> None:
     text = documents.find(name)
-    sources = {"readme": "README.md", "dialects": "worker/dialects/README.md"}
-    source = (ROOT / sources.get(name, f"ops/{documents.names()[name].relative_to(documents.FOLDER)}")).read_text()
+    source = sources()[name].read_text()
     assert text.splitlines()[0] == source.splitlines()[0]
     assert len(text.splitlines()) == len(source.splitlines())
     if name.endswith((".toml", ".py")):

@@ -1,4 +1,4 @@
-"""ops/GUARANTEES.md: every promise of README stands there, with tests that exist."""
+"""ops/docs/GUARANTEES.md: every promise of README stands there, with tests that exist."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
-GUARANTEES = (ROOT / "ops/GUARANTEES.md").read_text()
+GUARANTEES = (ROOT / "ops/docs/GUARANTEES.md").read_text()
 
 
 def rows(text: str, heading: str) -> list[list[str]]:
@@ -62,4 +62,4 @@ def test_a_test_that_does_not_exist_is_found() -> None:
 
 
 def test_readme_leads_there() -> None:
-    assert "](ops/GUARANTEES.md)" in README.split("\n## What it promises\n")[1].split("\n## ")[0]
+    assert "](ops/docs/GUARANTEES.md)" in README.split("\n## What it promises\n")[1].split("\n## ")[0]

@@ -3,7 +3,7 @@
     python -m tests.bench.peers [--only websockets,nginx] [--kills 10] [--cache FOLDER] [--write]
 
 Each peer comes from a package registry, into a folder of its own (default: ~/.cache/wsadapter-peers); nothing is installed on
-the machine. A peer that can't be had is left out, with the reason. `--write` puts the table into ops/GUARANTEES.md.
+the machine. A peer that can't be had is left out, with the reason. `--write` puts the table into ops/docs/GUARANTEES.md.
 
 Per peer: data of all lengths both ways, text and binary; the same with compression; pings both ways; close codes both ways;
 `kill -9` of the owner under 1,000 messages a second: on ws:// nothing is lost and nothing comes twice, on wss:// (whose keys
@@ -26,7 +26,7 @@ from tests.bench.peers.catalogue import PEERS, Peer, workshop
 from tests.bench.peers.ordeal import Findings, ordeal
 from tests.bench.table import machine
 
-_DOCUMENT: Final = Path(__file__).parents[3] / "ops" / "GUARANTEES.md"
+_DOCUMENT: Final = Path(__file__).parents[3] / "ops" / "docs" / "GUARANTEES.md"
 _BEGIN: Final = "## Peers that others wrote\n"
 _HEAD: Final = ("peer", "version", "data", "compression", "pings (round trip)", "close codes", "kill -9")
 _EXPLAINED: Final = """Each came from a package registry and ran beside real owners: 18 messages of all frame lengths, text and
@@ -88,7 +88,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="names of peers, or the beginnings of names, with commas")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--cache", type=Path, default=DEFAULT)
-    parser.add_argument("--write", action="store_true", help="put the table into ops/GUARANTEES.md")
+    parser.add_argument("--write", action="store_true", help="put the table into ops/docs/GUARANTEES.md")
     asked = parser.parse_args()
     logging.getLogger("wsadapter").setLevel(logging.CRITICAL)  # each kill is a warning
     wanted = [name.strip().lower() for name in asked.only.split(",") if name.strip()]
