@@ -84,8 +84,11 @@ class _Window(Generic[R]):
     """The same in their order, with the time."""
     before: Counter[int] = field(default_factory=Counter)
     """What was delivered before the last snapshot."""
-    shown: dict[int, Counter[int]] = field(default_factory=dict)
-    """Per aligned member how often it showed each."""
+    stale: int = 0
+    """How many of the deliveries that are to be forgotten next come from before the last snapshot."""
+    lacking: dict[int, Counter[int]] = field(default_factory=dict)
+    """Per aligned member how often it is still to show each of what was delivered. Members are seldom far apart, so this is
+    little; what each has shown would be as much as `delivered`, for each of them."""
     held: dict[int, _Queue[R]] = field(default_factory=dict)
     """Per member that is not aligned."""
     last_shown: dict[int, float] = field(default_factory=dict)
@@ -102,7 +105,7 @@ class _Window(Generic[R]):
             "stream": self.stream,
             "log": list(self.log),
             "before": _pairs(self.before),
-            "shown": [(member, _difference(shown, self.delivered)) for member, shown in self.shown.items()],
+            "shown": [(member, _negative(lacking)) for member, lacking in self.lacking.items()],
             "last_shown": _pairs(self.last_shown),
             "silent_since": _pairs(self.silent_since),
             "snapshots": list(self.snapshots),
@@ -117,9 +120,7 @@ class _Window(Generic[R]):
         window.delivered = Counter(identity for identity, _ in window.log)
         window.before = Counter(dict(plain["before"]))
         for member, differences in plain["shown"]:
-            shown = Counter(window.delivered)
-            shown.update(dict(differences))
-            window.shown[member] = Counter({identity: count for identity, count in shown.items() if count})
+            window.lacking[member] = Counter(dict(_negative(dict(differences))))
         window.last_shown = dict(plain["last_shown"])
         window.silent_since = dict(plain["silent_since"])
         window.snapshots = set(plain["snapshots"])
@@ -129,41 +130,46 @@ class _Window(Generic[R]):
     def align(self, member: int, now: float, *, met: int | None = None, joined: float = _NEVER) -> _Queue[R]:
         """From here on the member's copies are known. It is at the last delivery of `met`; without, it has shown nothing of
         what was delivered since it `joined`. What it held."""
-        shown = Counter(self.delivered)
+        lacking = self.lacking[member] = Counter()
         for identity, at in reversed(self.log):
             if identity == met or at < joined:
                 break
-            shown[identity] -= 1
-        self.shown[member] = shown
+            lacking[identity] += 1
         self.last_shown[member] = now
         return self.held.pop(member, _Queue())
 
     def begin_anew(self, lead: int) -> None:
         """The lead showed a snapshot."""
         self.forget_outlived()
+        self.stale += len(self.log)
         self.before = self.delivered + self.before
         self.delivered, self.log = Counter(), deque()
-        self.shown, self.held = {lead: Counter()}, {}
+        self.lacking, self.held = {lead: Counter()}, {}
         self.snapshots = {None}
 
     def forget_outlived(self) -> None:
         """Another message follows, or a snapshot."""
         if self.outlived:
             self.outlived = False
-            self.forget(self.log[0][0])
+            self._forget_first()
 
-    def forget(self, identity: int) -> None:
-        """One delivery of it, the oldest of all that are remembered."""
-        if self.log and self.log[0][0] == identity and self.delivered[identity] > 0:
-            self.log.popleft()
-            for counts in (self.delivered, *self.shown.values()):
-                counts[identity] -= 1
-                if counts[identity] <= 0:
-                    del counts[identity]
-        elif identity in self.before:
-            self.before[identity] -= 1
-            if self.before[identity] <= 0:
-                del self.before[identity]
+    def forget(self, identity: int, *, keep_last: bool) -> None:
+        """One delivery of it, the oldest that is remembered. `keep_last`: unless it is the only one since the snapshot."""
+        if self.stale:  # not the first of the log, though that may have the same identity: a lead shows it again
+            self.stale -= 1
+            _count_down(self.before, identity)
+        elif keep_last and len(self.log) == 1:
+            self.outlived = True
+        else:
+            self._forget_first()
+
+    def _forget_first(self) -> None:
+        identity, _ = self.log.popleft()
+        _count_down(self.delivered, identity)
+        left = self.delivered[identity]
+        for lacking in self.lacking.values():
+            if lacking[identity] > left:
+                _count_down(lacking, identity)
 
 
 class FirstArrival(Generic[R]):
@@ -220,6 +226,9 @@ class FirstArrival(Generic[R]):
         windows: list[_Window[R]] = [_Window.from_plain(each) for each in plain["windows"]]
         merge._windows = {window.stream: window for window in windows}
         merge._order = deque((at, windows[place], identity) for at, place, identity in plain["order"])
+        waiting = Counter(place for _, place, _ in plain["order"])
+        for place, window in enumerate(windows):
+            window.stale = max(0, waiting[place] + window.outlived - len(window.log))
         return merge
 
     # -- who is there ----------------------------------------------------------------------------------------------------
@@ -266,13 +275,13 @@ class FirstArrival(Generic[R]):
         """The same in these streams only."""
         parts: list[Part[R]] = []
         for window in [self._window(stream) for stream in streams]:
-            if member not in window.shown:
+            if member not in window.lacking:
                 self._flush(parts, member, window.align(member, now, joined=self._members[member]), window)
         return parts
 
     def begin_anew(self, stream: str | None, member: int) -> None:
         """All that this member shows of a stream from here on is delivered, whatever was delivered before."""
-        self._windows[stream] = _Window(stream, shown={member: Counter()})
+        self._windows[stream] = _Window(stream, lacking={member: Counter()})
         self._led[stream] = member
 
     def delivered(self, stream: str | None) -> list[int]:
@@ -297,12 +306,12 @@ class FirstArrival(Generic[R]):
         self._settled.discard(member)
         self._holding.pop(member, None)
         for window in self._windows.values():
-            for known in (window.shown, window.held, window.last_shown, window.silent_since):
+            for known in (window.lacking, window.held, window.last_shown, window.silent_since):
                 known.pop(member, None)
         if not self._members:
             self.lead = None
             return False  # the next to join begins anew
-        unsure = not self._settled or any(not window.shown for window in self._windows.values())
+        unsure = not self._settled or any(not window.lacking for window in self._windows.values())
         if member == self.lead:
             self.lead = min(self._settled or self._members)
             lacking = any(None not in window.snapshots and window.snapshots for window in self._windows.values())
@@ -352,7 +361,7 @@ class FirstArrival(Generic[R]):
                     _add(parts, member, shown, place)
                 else:
                     window.snapshots.add(member)
-            elif member in window.shown:
+            elif member in window.lacking:
                 self._shown(parts, member, _Shown(shown, place, identity, now), window)
             else:
                 self._waits(member, _Shown(shown, place, identity, now), window)
@@ -367,10 +376,10 @@ class FirstArrival(Generic[R]):
         unjudged = self._unjudged
         while unjudged and unjudged[0][0] <= now - after:
             at, window, identity = unjudged.popleft()
-            for member, shown in window.shown.items():
+            for member, lacking in window.lacking.items():
                 if window.last_shown.get(member, _NEVER) >= at:
                     window.silent_since.pop(member, None)
-                    self.missed[member] += bool(window.delivered[identity]) and not shown[identity]
+                    self.missed[member] += 0 < window.delivered[identity] <= lacking[identity]
                 elif at - window.silent_since.setdefault(member, at) >= after:
                     found[member] = (window.stream, now - window.silent_since[member])
         return found
@@ -384,17 +393,20 @@ class FirstArrival(Generic[R]):
     def _window(self, stream: str | None) -> _Window[R]:
         window = self._windows.get(stream)
         if window is None:
-            window = self._windows[stream] = _Window(stream, shown={member: Counter() for member in self._settled})
+            window = self._windows[stream] = _Window(stream, lacking={member: Counter() for member in self._settled})
         return window
 
     def _shown(self, parts: list[Part[R]], member: int, entry: _Shown[R], window: _Window[R]) -> None:
         """By a member that is aligned in this stream: new if it has shown it more often than it was delivered."""
-        identity, counts = entry.identity, window.shown[member]
-        counts[identity] += 1
-        if counts[identity] <= window.delivered[identity]:
+        identity, lacking = entry.identity, window.lacking[member]
+        if lacking[identity]:
+            _count_down(lacking, identity)
             return
         window.forget_outlived()
         window.delivered[identity] += 1
+        for other, others in window.lacking.items():
+            if other != member:
+                others[identity] += 1
         window.log.append((identity, entry.at))
         self._order.append((entry.at, window, identity))
         if len(self._members) > 1:
@@ -430,11 +442,8 @@ class FirstArrival(Generic[R]):
     def _forget(self, now: float) -> None:
         order = self._order
         while order and (len(order) > self._remembered or order[0][0] < now - self._span):
-            at, window, identity = order.popleft()
-            if not self._repeats and len(window.log) == 1 and window.log[0] == (identity, at):
-                window.outlived = True
-            else:
-                window.forget(identity)
+            _, window, identity = order.popleft()
+            window.forget(identity, keep_last=not self._repeats)
 
 
 def _pairs(table: Mapping[int, Any]) -> list[tuple[int, Any]]:
@@ -442,8 +451,14 @@ def _pairs(table: Mapping[int, Any]) -> list[tuple[int, Any]]:
     return list(table.items())
 
 
-def _difference(shown: Counter[int], delivered: Counter[int]) -> list[tuple[int, int]]:
-    return [(i, shown[i] - delivered[i]) for i in shown.keys() | delivered.keys() if shown[i] != delivered[i]]
+def _negative(table: Mapping[int, int]) -> list[tuple[int, int]]:
+    return [(identity, -count) for identity, count in table.items()]
+
+
+def _count_down(counts: Counter[int], identity: int) -> None:
+    counts[identity] -= 1
+    if counts[identity] <= 0:
+        del counts[identity]
 
 
 def _add(parts: list[Part[R]], member: int, shown: R, place: int) -> None:

@@ -386,3 +386,32 @@ def test_whatever_happens_each_message_comes_once_and_in_order(happened: list[tu
     assert fan.out == list(range(10, 10 + len(fan.out)))
     shown = [number for what, _, number in happened if what == "show"]
     assert fan.out == [] or fan.out[-1] <= max(shown)
+
+
+def test_what_the_lead_shows_again_behind_a_snapshot_is_not_forgotten_for_what_came_before() -> None:
+    fan = Fan()
+    fan.merge = merged(span=1.0)
+    fan.merge.join(0, 0.0)
+    fan.show(0, 20)
+    fan.now = 0.5
+    fan.show(0, SNAPSHOT, 20)
+    fan.now = 1.2  # what came before the snapshot is forgotten, what came behind it is not
+    fan.show(0, 21)
+    assert fan.merge.delivered(None) == [20, 21]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.3, 0.9]), st.booleans(), st.sampled_from([SNAPSHOT, 20, 21])), max_size=40))
+def test_snapshots_and_repeated_messages_at_any_times_leave_nothing_behind(shown: list[tuple[float, bool, int]]) -> None:
+    fan = two()
+    fan.merge = merged(span=1.0)
+    fan.merge.join(0, 0.0)
+    fan.merge.join(1, 0.0)
+    fan.merge.settle(1, 0.0)
+    for pause, other, identity in [*shown, (5.0, False, 30), (5.0, False, 31)]:
+        fan.now += pause
+        fan.show(int(other), identity)
+    window = fan.merge._windows[None]
+    assert [identity for identity, _ in window.log] == [31]
+    assert (window.before, window.stale, window.delivered) == (Counter(), 0, Counter([31]))
+    assert window.lacking[0] == Counter()
