@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from weakref import WeakSet
 
 from wsadapter import capabilities
-from wsadapter.config.connect_time import connect_limit, source_of
 from wsadapter.config.interpolate import expand_endpoint, secrets_of
 from wsadapter.contract import items
 from wsadapter.contract.endpoint import Endpoint, Subscription
@@ -42,6 +41,7 @@ from wsadapter.contract.reasons import Reason
 from wsadapter.delivery.inbox import Inbox
 from wsadapter.delivery.queued import Account, arrival_of, arrival_of_one
 from wsadapter.endpoint import reports
+from wsadapter.endpoint.connect_slot import ConnectSlot, connect_target
 from wsadapter.endpoint.identities import are_alike
 from wsadapter.endpoint.log import Narrator
 from wsadapter.endpoint.monitor import Watcher
@@ -151,10 +151,8 @@ class ManagedEndpoint:
         self.narrate = Narrator(endpoint.name)
         self._child: OwnerChild | None = None
         self._timer: Timer | None = None
-        self._booking: tuple[str, float] | None = None
-        """A connect that waits for its time: whose budget, and when."""
-        self._slot: tuple[str, float] | None = None
-        """The same of the last one that was booked, until it is made."""
+        self._slot: ConnectSlot | None = None
+        """The connect that its owner is to make, until it is made."""
         self._holders: set[TlsHolder] = set()
         """Processes that hold TLS, those on their way out included."""
         self._orphan = Orphan(office.reactor, self._give_up_connection)
@@ -370,54 +368,27 @@ class ManagedEndpoint:
     # -- the next owner --------------------------------------------------------------------------------------------------
 
     def _launch(self) -> None:
-        wait = self.book()
-        if wait > 0:
+        """Start an owner that opens a connection, as soon as the host's budget allows a connect."""
+        self._slot = self.reserve_connect()
+        if self._slot.wait > 0:
             self.state = "backoff"
-            self._timer = self._office.reactor.call_later(wait, self._hire_as_booked)
+            self._slot.when_allowed(self._hire)
         else:
             self._hire()
 
-    def _hire_as_booked(self) -> None:
-        wait = self.wait_again()
-        if wait > 0:
-            self._timer = self._office.reactor.call_later(wait, self._hire_as_booked)
-        else:
-            self._hire()
-
-    def book(self) -> float:
-        """A connect, by the budget of its host; the seconds until then."""
-        host, key = self._host()
-        now = monotonic()
-        at = self._office.budget.reserve(key, now, *self._connect_limit())
-        self._slot = (key, at)
-        self._booking = self._slot if at > now else None
-        if at > now:
-            self.narrate.budget(self.epoch + 1, host, at - now)
-        return at - now
-
-    def wait_again(self) -> float:
-        """What was booked is due; the seconds that it is to wait even so."""
-        assert self._booking is not None
-        key, booked = self._booking
-        now = monotonic()
-        at = self._office.budget.due(key, booked, now, *self._connect_limit())
-        self._slot = (key, at)
-        self._booking = self._slot if at > now else None
-        return at - now
-
-    def _connect_limit(self) -> tuple[int, float]:
-        """How many connects the host gets in how many seconds."""
-        return connect_limit(self.endpoint, self._host()[0])
-
-    def _host(self) -> tuple[str, str]:
-        """Of the URL to try next, and what the budget knows it by: an exchange sees hosts and source addresses."""
-        source = source_of(self.endpoint, self._current_url())
-        return source.host, f"{source.host} {source.bind}"
+    def reserve_connect(self) -> ConnectSlot:
+        """A connect of its next owner, by the budget of its host."""
+        target = connect_target(self.endpoint, self._current_url())
+        slot = ConnectSlot(self._office.budget, target, self._office.reactor)
+        if slot.wait > 0:
+            self.narrate.budget(self.epoch + 1, target.host, slot.wait)
+        return slot
 
     def leave_host_alone(self, reason: Reason) -> None:
-        """As long as the peer wants that, whoever's turn it is next: it knows hosts and addresses, not endpoints."""
+        """Apply Retry-After to every endpoint on this host, because the peer limits by host and address, not by endpoint."""
         if wait := asked_to_wait(reason):
-            self._office.budget.hold(self._host()[1], monotonic() + wait)
+            key = connect_target(self.endpoint, self._current_url()).key
+            self._office.budget.hold(key, monotonic() + wait)
 
     def _begin_epoch(self) -> None:
         self.epoch = self.ledger.numbers.next_epoch()
@@ -430,7 +401,7 @@ class ManagedEndpoint:
 
     def _hire(self) -> None:
         self._begin_epoch()
-        self._timer = self._booking = None
+        self._timer = None
         child = self._office.hire(self, self.endpoint)
         self._child = child
         if child.state is State.WARM:
@@ -438,11 +409,13 @@ class ManagedEndpoint:
 
     def on_ready(self, child: OwnerChild) -> None:
         """The owner is warm: it gets the endpoint."""
-        if self._orphan.resumption is None and self._slot is None and (wait := self.book()) > 0:
+        if self._orphan.resumption is None and self._slot is None:
             # It was hired to go on with a connection that was given up meanwhile.
-            self.state = "backoff"
-            self._timer = self._office.reactor.call_later(wait, lambda: self._assign_as_booked(child))
-            return
+            self._slot = self.reserve_connect()
+            if self._slot.wait > 0:
+                self.state = "backoff"
+                self._slot.when_allowed(lambda: self.on_ready(child))
+                return
         try:
             assignment = self._assignment()
         except ConfigError as error:
@@ -452,7 +425,9 @@ class ManagedEndpoint:
         self.state = "connecting"
         resumption, holder = self._orphan.take()
         if resumption is None:
-            self._assign(child, assignment)
+            slot, self._slot = self._slot, None
+            assert slot is not None
+            self._assign(child, assignment, slot)
         else:
             child.assign(assignment, resumption, holder)
         self._resuming = resumption is not None and child.in_custody
@@ -461,19 +436,9 @@ class ManagedEndpoint:
             self._connection_gone()
         self._watchdogs.begin(child)
 
-    def _assign_as_booked(self, child: OwnerChild) -> None:
-        wait = self.wait_again()
-        if wait > 0:
-            self._timer = self._office.reactor.call_later(wait, lambda: self._assign_as_booked(child))
-        else:
-            self._timer = None
-            self.on_ready(child)
-
-    def _assign(self, child: OwnerChild, assignment: Assignment) -> None:
+    def _assign(self, child: OwnerChild, assignment: Assignment, slot: ConnectSlot) -> None:
         """Let it open a connection."""
-        if self._slot is not None:
-            self._office.budget.came(*self._slot, monotonic())
-            self._slot = None
+        slot.use()
         if not (assignment.endpoint.tls.holder and assignment.url.startswith("wss:")):
             child.assign(assignment)
             return
@@ -622,8 +587,7 @@ class ManagedEndpoint:
 
     def on_dead(self, child: OwnerChild, reason: Reason) -> None:
         """The owner is gone and its pipe is drained."""
-        if self._timer is not None:  # it waited for its turn to connect
-            self._cancel_timer()
+        self._cancel_timer()  # a warm owner may have waited for its connect
         if child.torn_bytes:
             self.torn += 1
             logger.warning("%s/%d: a record of %d bytes was not finished; dropped", self.name, self.epoch, child.torn_bytes)
@@ -910,13 +874,12 @@ class ManagedEndpoint:
 
     def hire_successor(self, succession: Succession) -> OwnerChild:
         """For a change: a process."""
-        self._booking = None
         return self._office.hire(succession, self.endpoint)
 
-    def assign_successor(self, child: OwnerChild, *, identify: bool) -> None:
+    def assign_successor(self, child: OwnerChild, slot: ConnectSlot, *, identify: bool) -> None:
         """For a change: let the successor connect."""
         try:
-            self._assign(child, self._assignment(self.epoch + 1, identify=identify))
+            self._assign(child, self._assignment(self.epoch + 1, identify=identify), slot)
         except ConfigError as error:
             self._change.successor_failed("; ".join(map(str, error.problems)))
 
@@ -960,11 +923,15 @@ class ManagedEndpoint:
         if self.settled:
             self._office.on_settled(self)
 
-    def _adopt(self, child: OwnerChild, held: list[Record], continues: bool, *, replaces: bool) -> None:
-        """The successor is the owner: what it said so far happens now. `replaces`: as planned."""
+    def _adopt(
+        self, child: OwnerChild, slot: ConnectSlot, held: list[Record], continues: bool, *, replaces: bool
+    ) -> None:
+        """The successor is the owner: what it said so far happens now. `slot`: its connect, made or not. `replaces`: as
+        planned."""
         self._begin_epoch()
         self._timer = None
         self._child = child
+        self._slot = slot if child.state is not State.SERVING else None
         child.listener = self
         self._continues, self._replaces = continues, replaces
         if child.state is State.WARM:
@@ -1001,13 +968,9 @@ class ManagedEndpoint:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self.give_back()
-
-    def give_back(self) -> None:
-        """The connect that was booked is not made: others need not wait for it."""
-        if self._booking is not None:
-            self._office.budget.cancel(*self._booking)
-            self._booking = None
+        if self._slot is not None:
+            self._slot.cancel()
+            self._slot = None
 
     def post(self, kind: int, body: bytes) -> int:
         """For its requests: hand the owner something to send; the ref. Raises `NotConnected` where it is not up."""

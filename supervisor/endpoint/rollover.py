@@ -22,6 +22,7 @@ from wsadapter.contract.errors import NotConnected
 from wsadapter.contract.ipc import commands
 from wsadapter.contract.ipc.record import NO_IDENTITY, SNAPSHOT, Record
 from wsadapter.contract.reasons import Reason
+from wsadapter.endpoint.connect_slot import ConnectSlot
 from wsadapter.endpoint.dedup import Batch, FirstArrival, Part, selected
 from wsadapter.endpoint.identities import identity_rule, may_repeat, span_for
 from wsadapter.endpoint.overlap import Overlap, overlap
@@ -45,17 +46,9 @@ class Changing(Protocol):
     dialect: dict[str, Any] | None
 
     def hire_successor(self, succession: Succession) -> OwnerChild: ...
-    def assign_successor(self, child: OwnerChild, *, identify: bool) -> None: ...
-    def book(self) -> float:
-        """A connect, by the budget of its host; the seconds until then."""
-        ...
-
-    def wait_again(self) -> float:
-        """What was booked is due; the seconds that it is to wait even so."""
-        ...
-
-    def give_back(self) -> None:
-        """What was booked is not used."""
+    def assign_successor(self, child: OwnerChild, slot: ConnectSlot, *, identify: bool) -> None: ...
+    def reserve_connect(self) -> ConnectSlot:
+        """A connect, by the budget of its host."""
         ...
 
     def tell_owner(self, kind: int, body: dict[str, Any]) -> int:
@@ -108,7 +101,6 @@ class Changeover:
         self._found = _NOTHING_FOUND
         """How the new connection continues the old one; while what is held is delivered."""
         self._identify_ref = -1
-        self._booked: Timer | None = None
         self._overlap: Timer | None = None
         self.dropped = 0
         """Processes of successors on their way out."""
@@ -160,32 +152,21 @@ class Changeover:
             except NotConnected:  # it is leaving: there will be no overlap
                 self.merge = None
         succession = Succession(
-            self._reactor, endpoint.endpoint, self, why, endpoint.confirmed, identified=self.merge is None
-        )
+            self._reactor, endpoint.endpoint, self, why, endpoint.confirmed, endpoint.reserve_connect(),
+            identified=self.merge is None,
+        )  # fmt: skip
         self._succession = succession
-        wait = endpoint.book()
-        begin = (lambda: self._begin_as_booked(succession)) if wait > 0 else lambda: succession.begin(endpoint.hire_successor)
-        self._booked = self._reactor.call_later(wait, begin)
+        succession.slot.when_allowed(lambda: succession.begin(endpoint.hire_successor))
 
     def insist(self, why: str) -> None:
         """What is under way is wanted for this reason too."""
         if self._succession is not None:
             self._succession.why = why
 
-    def _begin_as_booked(self, succession: Succession) -> None:
-        wait = self._endpoint.wait_again()
-        if wait > 0:
-            self._booked = self._reactor.call_later(wait, lambda: self._begin_as_booked(succession))
-        else:
-            succession.begin(self._endpoint.hire_successor)
-
     def drop(self) -> None:
         """No change after all; what is held is thrown away, and the old connection lacks nothing."""
         if self._succession is None:
             return
-        if self._succession.phase is Phase.BOOKED and self._booked is not None:
-            self._booked.cancel()
-            self._endpoint.give_back()
         self.dropped += self._succession.drop()
         self._succession = None
         if self._member == _OLD:
@@ -230,13 +211,13 @@ class Changeover:
     def adopt(
         self,
         last_received_at: int | None,
-        deliver: Callable[[OwnerChild, list[Record], bool], None],
+        deliver: Callable[[OwnerChild, ConnectSlot, list[Record], bool], None],
         *,
         in_order: bool,
     ) -> None:
-        """The old owner is gone: the successor is the owner. `deliver` gets it, what it said so far, and whether its stream
-        continues the old one without a loss, but for streams that are `interrupted`. `in_order`: the old one had read all that
-        its connection brought."""
+        """The old owner is gone: the successor is the owner. `deliver` gets its process, its connect, what it said so far, and
+        whether its stream continues the old one without a loss, but for streams that are `interrupted`. `in_order`: the old one
+        had read all that its connection brought."""
         succession, self._succession = self._succession, None
         assert succession is not None
         assert succession.child is not None
@@ -249,7 +230,7 @@ class Changeover:
         self._cut_at = last_received_at or 1
         self._found = found
         held = succession.take()
-        deliver(succession.child, held, found.continues)
+        deliver(succession.child, succession.slot, held, found.continues)
         self._found = _NOTHING_FOUND
         self._cut_at = 0
         if self.merge is not None:
@@ -291,7 +272,8 @@ class Changeover:
     # -- what the succession says ----------------------------------------------------------------------------------------
 
     def assign_successor(self, child: OwnerChild) -> None:
-        self._endpoint.assign_successor(child, identify=self.merge is not None)
+        assert self._succession is not None
+        self._endpoint.assign_successor(child, self._succession.slot, identify=self.merge is not None)
 
     def successor_ready(self) -> None:
         assert self._succession is not None

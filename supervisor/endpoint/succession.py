@@ -21,6 +21,7 @@ from wsadapter.contract.ipc import record
 from wsadapter.contract.ipc.commands import Command, Report
 from wsadapter.contract.ipc.record import Lone, Record
 from wsadapter.contract.reasons import Reason
+from wsadapter.endpoint.connect_slot import ConnectSlot
 from wsadapter.endpoint.overlap import Shown
 from wsadapter.endpoint.subscriptions import key_of
 from wsadapter.loop.reactor import Reactor, Timer
@@ -85,16 +86,19 @@ class Succession:
     """One attempt. The listener of the successor's process until it is adopted. All methods under the reactor's lock."""
 
     def __init__(
-        self, reactor: Reactor, endpoint: Endpoint, office: Office, why: str, confirmed: frozenset[str], *, identified: bool
-    ) -> None:
-        """`confirmed`: the streams that the old connection has, by name; without them there is nothing to change to.
-        `identified`: whether it need not wait for the old owner to identify its messages."""
+        self, reactor: Reactor, endpoint: Endpoint, office: Office, why: str, confirmed: frozenset[str], slot: ConnectSlot, *,
+        identified: bool,
+    ) -> None:  # fmt: skip
+        """`confirmed`: the streams that the old connection has, by name; without them there is nothing to change to. `slot`:
+        the connect that the successor is to make. `identified`: the successor need not wait for the old owner to identify its
+        messages."""
         timeouts = endpoint.timeouts
         self.why = why
         self.phase = Phase.BOOKED
         self.child: OwnerChild | None = None
         self.held: list[Record] = []
         self._size = 0
+        self.slot = slot
         self._limit = endpoint.buffer.max_bytes
         self._reactor = reactor
         self._office = office
@@ -155,6 +159,7 @@ class Succession:
         """It is not wanted any more; whether a process is left that `successor_gone` will tell of."""
         self.phase = Phase.OVER
         self._dropped = True
+        self.slot.cancel()
         self._cancel()
         self.held.clear()
         if self.child is None or self.child.state is State.DEAD:

@@ -14,7 +14,9 @@ import pytest
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc.commands import Report
 from wsadapter.contract.ipc.record import BATCH, NO_IDENTITY, REPORT, SNAPSHOT, Record, RecordReader, encode, field
+from wsadapter.endpoint.connect_slot import ConnectSlot, ConnectTarget
 from wsadapter.endpoint.overlap import LAG
+from wsadapter.endpoint.restart_policy import ConnectBudget
 from wsadapter.endpoint.rollover import Changeover, Changing
 from wsadapter.loop.reactor import Reactor
 from wsadapter.process.lifecycle import State
@@ -59,19 +61,18 @@ class Change:
             dialect=None,
             confirmed=frozenset(),
             is_receiving=True,
-            book=lambda: 0.0,
+            reserve_connect=lambda: ConnectSlot(ConnectBudget(), ConnectTarget("localhost", "localhost ", 0, 60.0), reactor),
             tell_owner=lambda kind, body: IDENTIFY_REF,
             accept=self._accept,
-            assign_successor=lambda child, identify: self._said.append(("assign", identify)),
+            assign_successor=lambda child, slot, identify: self._said.append(("assign", identify)),
             let_owner_go=lambda why: None,
             change_failed=lambda why, text: self._said.append(text),
         )
         self.change = Changeover(cast("Changing", endpoint), reactor)
         self.change.begin("recycled")
         assert self.change._succession is not None
-        assert self.change._booked is not None
-        self.change._booked.cancel()
         self.succession = self.change._succession
+        self.succession.slot.cancel()
         child = SimpleNamespace(state=State.WARM, pause=lambda: None)
         self.succession.begin(lambda _: cast("Any", child))
         self.streams: list[str | None] = [None]
@@ -100,7 +101,7 @@ class Change:
         self.succession.ready_at = ready_at
         self.change.adopt(last_received_at, self._deliver, in_order=in_order)
 
-    def _deliver(self, _child: object, held: list[Record], continues: bool) -> None:
+    def _deliver(self, _child: object, _slot: object, held: list[Record], continues: bool) -> None:
         self.out += sorted(map(str, self.change.interrupted)) if continues else ["all"]
         for record in held:
             self.show(record)
