@@ -17,7 +17,7 @@ from wsadapter.config import describe_settings
 from wsadapter.contract import items, reasons
 from wsadapter.contract.items import DROP_CAUSES, EVENT_NAMES, GAP_CAUSES, Event, Message
 from wsadapter.contract.meanings import meanings_of, types_of
-from wsadapter.endpoint.link import STATES
+from wsadapter.endpoint.link_state import STATES
 
 _HEAD = """\
 # Reference

@@ -1,11 +1,4 @@
-"""One endpoint over all its owners: who owns it now, what happens at each change of owner.
-
-                 launch            ready, assigned          up
-    (stopped) ─────────> starting ─────────────> connecting ────> up
-        ^                   ^  ^                      │            │
-        │ stop              │  └── backoff <──────────┴── dead ────┤
-        │                   └───── cooling_down <── too many ──────┤
-    stopping <── stop, from anywhere        fatal <── hopeless ────┘
+"""One endpoint over all its owners: who owns it now, what happens at each change of owner. `link_state` has its life.
 
 An owner dies; its pipe is drained; `Down` closes its epoch; the restart policy decides; the connect budget says when; a spare,
 or a new process, gets the ledger. Where the connection outlived its owner (handoff/held_connection.py), the next one gets it at
@@ -24,7 +17,7 @@ from functools import partial
 from itertools import count
 from random import random
 from time import monotonic, time_ns
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet
 
 from wsadapter import capabilities
@@ -42,7 +35,9 @@ from wsadapter.delivery.inbox import Inbox
 from wsadapter.delivery.queued import Account, arrival_of, arrival_of_one
 from wsadapter.endpoint import reports
 from wsadapter.endpoint.connect_slot import ConnectSlot, connect_target
+from wsadapter.endpoint.epoch import Counters, Epoch
 from wsadapter.endpoint.identities import are_alike
+from wsadapter.endpoint.link_state import LinkAction, LinkEvent, LinkState, after_death, shown, step
 from wsadapter.endpoint.log import Narrator
 from wsadapter.endpoint.monitor import Watcher
 from wsadapter.endpoint.pending_changes import Tellings
@@ -54,9 +49,8 @@ from wsadapter.endpoint.rollover import Changeover
 from wsadapter.endpoint.subscriptions import Ledger, Numbers
 from wsadapter.endpoint.succession import Succession
 from wsadapter.endpoint.watchdogs import Watchdogs
-from wsadapter.handoff.custody import Orphan
-from wsadapter.handoff.held_connection import NotResumable, Resumption
-from wsadapter.handoff.poison import FRUITLESS, cut_out
+from wsadapter.handoff.custody import Custody
+from wsadapter.handoff.held_connection import NotResumable
 from wsadapter.import_path import with_dialect_folder
 from wsadapter.loop.reactor import Reactor, Timer
 from wsadapter.process.lifecycle import State
@@ -69,24 +63,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("wsadapter.supervisor")
 
-STATES: dict[str, str] = {
-    "starting": "waiting for an owner process to be ready",
-    "connecting": "an owner resolves, connects, shakes hands",
-    "up": "the connection is open",
-    "backoff": "waiting for the next start, or for the host's connect budget",
-    "cooling_down": "too many restarts: waiting for `restart.cool_down`",
-    "stopping": "the owner was asked to leave",
-    "stopped": "stopped, or ended for good by its restart type",
-    "fatal": "gave up; `restart` starts it afresh",
-}
-"""Every state of an endpoint, with its meaning."""
 _OVERRULING = frozenset({"hung", "corrupt", "memory_limit", "overflow"})
 """What the supervisor says of an owner it ended for these counts more than the owner's own last words."""
 _UNRESUMABLE = ("corrupt", "overflow")
 """The connection of an owner that was ended for these is not gone on with: it can't be believed, or it is not wanted."""
 _INSISTENT = ("max_age", "changed", "notice", "silence", "memory_limit")
 """Changes of connection that are tried again until they succeed, or the old connection ends."""
-_POISONED = ("crashed", "hung", "memory_limit")
 _RECEIVING = 2.0
 """Seconds without a message after which a connection does not count as receiving."""
 _LATER = 1.0
@@ -132,61 +114,35 @@ class ManagedEndpoint:
     ) -> None:
         """`numbers` go on where an endpoint of this name was removed before: they are never reused."""
         self.endpoint = endpoint
-        self.state = "stopped"
         self.ledger = Ledger() if numbers is None else Ledger(numbers=numbers)
-        self.epoch = self.ledger.numbers.epoch
         self.account = Account(endpoint.name, endpoint.buffer)
         self.monitors: WeakSet[Watcher] = WeakSet()
         self.last_exit: Reason | None = None
-        self.gaps = 0
-        self.handoffs = 0
-        self.torn = 0
-        self.messages = 0
-        self.bytes = 0
-        self.filtered = 0
-        self.rtt: float | None = None
+        self.counters = Counters()
         self._office = office
         self.dialect = dialect
         self._policy = RestartPolicy(endpoint.restart, random)
         self.narrate = Narrator(endpoint.name)
+        self._life = LinkState.STOPPED
+        self._epoch = Epoch(self.ledger.numbers.epoch)
         self._child: OwnerChild | None = None
         self._timer: Timer | None = None
         self._slot: ConnectSlot | None = None
         """The connect that its owner is to make, until it is made."""
         self._holders: set[TlsHolder] = set()
         """Processes that hold TLS, those on their way out included."""
-        self._orphan = Orphan(office.reactor, self._give_up_connection)
+        self._custody = Custody(office.reactor, self._give_up_connection)
         self._watchdogs = Watchdogs(self, office.reactor)
         self._retry: Timer | None = None
         """Of a planned change that failed."""
-        self._resuming = False
         self._change = Changeover(self, office.reactor)
-        self._continues = False
-        """Its connection takes the stream up where the one before ended."""
-        self._replaces = False
-        """Its connection was opened to replace the one before."""
-        self._unwanted = False
-        """Its connection is to be replaced: it must not outlive its owner."""
-        self._up_fields: dict[str, Any] = {}
-        self._position = 0
-        self._last_words: Reason | None = None
         self._secrets: Secrets | None = None
         """What its owner sent that no text may show; None: another supervisor had that owner."""
-        self._planned = ""
-        self._stopping = False
-        self._up_since: float | None = None
-        self._epoch_messages = 0
-        self._last_heard: float | None = None
-        self._last_lost_at: int | None = None
         self._was_confirmed: list[Subscription] = []
-        self.streams: list[str | None] = [None]
-        """The names of its streams, by the index that the owner gave them."""
         self._url = 0
         self._refs = count(1)
         self.requests = Requests(self, office.reactor, self.put)
         self._tellings = Tellings(self._refs, self.tell_if_up)
-        self._poison: list[int] = []
-        """Bytes of the messages that were cut out of its stream, to be told behind the next `Up`."""
         self._up_waiters: list[Future[None]] = []
         self.ledger.want(endpoint.subscribe)
 
@@ -197,10 +153,45 @@ class ManagedEndpoint:
         return self.endpoint.name
 
     @property
+    def epoch(self) -> int:
+        """Of its owner, or of the last one; 0 before the first."""
+        return self._epoch.number
+
+    @property
+    def streams(self) -> list[str | None]:
+        """The names of its owner's streams, by the index that the owner gave them."""
+        return self._epoch.streams
+
+    @property
+    def rtt(self) -> float | None:
+        """Seconds of the last heartbeat's round trip in this epoch; None: not measured."""
+        return self._epoch.rtt
+
+    @property
+    def state(self) -> EndpointState:
+        """For users."""
+        return shown(self._life, assigned=self._epoch.assigned, was_up=self._epoch.up_since is not None)
+
+    @property
+    def stays(self) -> bool:
+        """Whether its connection is open, and not on its way out."""
+        return self._life is LinkState.UP
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether no owner is to follow."""
+        return self._life in (LinkState.STOPPING, LinkState.STOPPED)
+
+    @property
+    def is_handed_on(self) -> bool:
+        """Whether its connection is on its way from a dead owner to the next one."""
+        return self._custody.resumption is not None or (self._epoch.resuming and self._life is LinkState.CONNECTING)
+
+    @property
     def settled(self) -> bool:
         """It has no process, and none will come by itself."""
         none = self._child is None and not self._change.dropped and not self._holders
-        return none and self.state in ("stopped", "fatal")
+        return none and self._life in (LinkState.STOPPED, LinkState.FATAL)
 
     @property
     def pid(self) -> int | None:
@@ -209,20 +200,14 @@ class ManagedEndpoint:
     def start(self) -> None:
         """Give it its first owner."""
         if self.settled:
-            self._stopping = False
-            self._launch()
+            self.step(LinkEvent.START)
 
     def stop(self) -> None:
         """Let the owner close the connection and go; no new one comes."""
-        self._stopping = True
-        self._cancel_timer()
+        self._cancel_waits()
         self._change.drop()
         self._give_up_connection()
-        if self._child is None:
-            self._settle("stopped")
-        else:
-            self.state = "stopping"
-            self._child.stop(kind="stopped")
+        self.step(LinkEvent.STOP)
 
     def restart(self, why: str = "recycled", *, afresh: bool = False, at_once: bool = False) -> Future[None]:
         """A new owner, whatever the state; the future is done when it is up. It goes on with the connection where that can
@@ -230,15 +215,13 @@ class ManagedEndpoint:
         is ready, but for `at_once`."""
         future = promise()
         self._up_waiters.append(future)
-        self._stopping = False
         self._policy.pardon()
         if self._child is None:
-            self._cancel_timer()
-            self._launch()
-            return future
-        if self._child.in_custody and not afresh:
-            self._planned = why
-            self._child.abort(Reason(kind="recycled", text=why))  # nothing is lost by it, and nothing is waited for
+            self._cancel_waits()
+            self.step(LinkEvent.START)
+        elif self._child.in_custody and not afresh:
+            self._epoch.planned = why
+            self.step(LinkEvent.HAND_OVER)
         elif self._can_overlap and not at_once:
             self._change.begin(why)
         else:
@@ -247,12 +230,12 @@ class ManagedEndpoint:
 
     def _leave(self, why: str, *, afresh: bool) -> None:
         """End the owner as planned; the next one opens a new connection."""
-        assert self._child is not None
-        self._planned = why
+        self._epoch.planned = why
         if afresh:
-            self._unwanted = True
+            self._epoch.unwanted = True
             self._give_up_connection()
-        self._child.stop(kind="silence" if why == "silence" else "recycled")
+        self._cancel_waits()  # a warm owner may wait for its connect
+        self.step(LinkEvent.REPLACE)
 
     def send(self, data: bytes, *, binary: bool) -> Future[None]:
         """Done when the owner has handed all bytes to the kernel."""
@@ -269,7 +252,7 @@ class ManagedEndpoint:
         again = self.ledger.refused(streams)
         self.ledger.forgive(again)
         new = self.ledger.want(streams) + again
-        if new and self._orphan.resumption is not None:
+        if new and self._custody.resumption is not None:
             self._tellings.put_off(commands.SUBSCRIBE, new)
         elif new and self.state in ("connecting", "up"):
             self._tellings.tell(commands.SUBSCRIBE, new)
@@ -279,7 +262,7 @@ class ManagedEndpoint:
     def unsubscribe(self, streams: Iterable[Subscription]) -> list[Subscription]:
         """Want these no more."""
         gone = self.ledger.unwant(streams)
-        if gone and (self._orphan.resumption is not None or (self._resuming and self.state == "connecting")):
+        if gone and self.is_handed_on:
             self._tellings.put_off(commands.UNSUBSCRIBE, gone)  # an owner that is not up only forgets what it was to ask for
         elif gone and self.state in ("connecting", "up"):
             self._tellings.tell(commands.UNSUBSCRIBE, gone)
@@ -289,7 +272,7 @@ class ManagedEndpoint:
     def resubscribe(self, streams: Iterable[Subscription]) -> None:
         """Ask anew for those of them that are wanted; a new connection does so by itself."""
         anew = self.ledger.ask_anew(streams, monotonic())
-        if anew and (self._orphan.resumption is not None or (self._resuming and self.state == "connecting")):
+        if anew and self.is_handed_on:
             self._tellings.put_off(commands.RESUBSCRIBE, anew)
         elif anew and self.state in ("connecting", "up"):
             self._tellings.tell(commands.RESUBSCRIBE, anew)
@@ -331,31 +314,31 @@ class ManagedEndpoint:
     @property
     def received(self) -> Count:
         """What was received since it was added."""
-        return Count(self.messages, self.bytes)
+        return Count(self.counters.messages, self.counters.bytes)
 
     def status(self) -> EndpointStatus:
         """For the status. Its `group`, its rates and its process's `memory` are added by those who know them."""
-        now = monotonic()
+        now, epoch, counters = monotonic(), self._epoch, self.counters
         return {
-            "state": cast("EndpointState", self.state),
+            "state": self.state,
             "pid": self.pid,
-            "epoch": self.epoch,
-            "uptime": round(now - self._up_since, 3) if self._up_since is not None else None,
-            "messages": self.messages,
-            "bytes": self.bytes,
+            "epoch": epoch.number,
+            "uptime": round(now - epoch.up_since, 3) if epoch.up_since is not None else None,
+            "messages": counters.messages,
+            "bytes": counters.bytes,
             "rate": None,
             "byte_rate": None,
             "restarts": self._policy.total,
-            "gaps": self.gaps,
-            "handoffs": self.handoffs,
+            "gaps": counters.gaps,
+            "handoffs": counters.handoffs,
             "in_custody": self._child is not None and self._child.in_custody,
             "successor": self._change.phase,
             "holder": self._child.holder.pid if self._child is not None and self._child.holder is not None else None,
             "dropped": self.account.dropped,
-            "filtered": self.filtered,
-            "torn": self.torn,
-            "silence": round(now - self._last_heard, 3) if self._last_heard is not None else None,
-            "rtt": self.rtt,
+            "filtered": counters.filtered,
+            "torn": counters.torn,
+            "silence": round(now - counters.last_heard, 3) if counters.last_heard is not None else None,
+            "rtt": epoch.rtt,
             "buffered": self.account.waiting,
             "pending": self.requests.waiting,
             "memory": None,
@@ -367,14 +350,22 @@ class ManagedEndpoint:
 
     # -- the next owner --------------------------------------------------------------------------------------------------
 
-    def _launch(self) -> None:
-        """Start an owner that opens a connection, as soon as the host's budget allows a connect."""
+    def step(self, event: LinkEvent, decision: Decision | None = None) -> None:
+        """Let `event` happen to it. `decision`: of the restart policy, where the event is the death of an owner."""
+        self._life, action = step(self._life, event)
+        _ACTIONS[action](self, decision or Decision(Verdict.RESTART))
+
+    def _nothing(self, decision: Decision) -> None:
+        """The table says that nothing is to be done."""
+
+    def _reserve_connect(self, decision: Decision) -> None:
+        """Acquire an owner as soon as the host's budget allows a connect."""
+        del decision
         self._slot = self.reserve_connect()
         if self._slot.wait > 0:
-            self.state = "backoff"
-            self._slot.when_allowed(self._hire)
+            self._slot.when_allowed(lambda: self.step(LinkEvent.DUE))
         else:
-            self._hire()
+            self.step(LinkEvent.DUE)
 
     def reserve_connect(self) -> ConnectSlot:
         """A connect of its next owner, by the budget of its host."""
@@ -390,17 +381,9 @@ class ManagedEndpoint:
             key = connect_target(self.endpoint, self._current_url()).key
             self._office.budget.hold(key, monotonic() + wait)
 
-    def _begin_epoch(self) -> None:
-        self.epoch = self.ledger.numbers.next_epoch()
-        self.state = "starting"
-        self._last_words = None
-        self._epoch_messages = 0
-        self.streams = [None]
-        self._position = 0
-        self._resuming = self._unwanted = self._continues = self._replaces = False
-
-    def _hire(self) -> None:
-        self._begin_epoch()
+    def _acquire_owner(self, decision: Decision) -> None:
+        del decision
+        self._epoch = Epoch(self.ledger.numbers.next_epoch())
         self._timer = None
         child = self._office.hire(self, self.endpoint)
         self._child = child
@@ -409,32 +392,38 @@ class ManagedEndpoint:
 
     def on_ready(self, child: OwnerChild) -> None:
         """The owner is warm: it gets the endpoint."""
-        if self._orphan.resumption is None and self._slot is None:
-            # It was hired to go on with a connection that was given up meanwhile.
+        if self._custody.resumption is None and self._slot is None:
+            # It was acquired to go on with a connection that was given up meanwhile.
             self._slot = self.reserve_connect()
             if self._slot.wait > 0:
-                self.state = "backoff"
+                self.step(LinkEvent.POSTPONE)
                 self._slot.when_allowed(lambda: self.on_ready(child))
                 return
         try:
             assignment = self._assignment()
         except ConfigError as error:
-            self._last_words = Reason(kind="config", text="; ".join(map(str, error.problems)))
+            self._epoch.last_words = Reason(kind="config", text="; ".join(map(str, error.problems)))
             child.stop()
             return
-        self.state = "connecting"
-        resumption, holder = self._orphan.take()
+        self._begin_assignment()
+        resumption, holder = self._custody.take()
         if resumption is None:
             slot, self._slot = self._slot, None
             assert slot is not None
             self._assign(child, assignment, slot)
         else:
             child.assign(assignment, resumption, holder)
-        self._resuming = resumption is not None and child.in_custody
-        self._position = resumption.resume.position if resumption is not None and self._resuming else 0
-        if resumption is not None and not self._resuming:
-            self._connection_gone()
+            if child.in_custody:
+                resume = resumption.resume
+                # What was reported with the open connection is the connection's: this owner may die before it reports anything.
+                self._epoch.resuming, self._epoch.position, self._epoch.up_fields = True, resume.position, resume.up
+            else:
+                self._connection_gone()
         self._watchdogs.begin(child)
+
+    def _begin_assignment(self) -> None:
+        self._epoch.assigned = True
+        self.step(LinkEvent.ASSIGN)
 
     def _assign(self, child: OwnerChild, assignment: Assignment, slot: ConnectSlot) -> None:
         """Let it open a connection."""
@@ -468,18 +457,18 @@ class ManagedEndpoint:
             url=endpoint.urls[self._url % len(endpoint.urls)],
             dialect=self.dialect,
             wanted=tuple(self.ledger.wanted.values()),
-            confirmed=tuple(self._was_confirmed if self._orphan.resumption is None else self._still_subscribed()),
-            channels={} if self._orphan.resumption is None else dict(self.ledger.channels),
-            live=() if self._orphan.resumption is None else tuple(sorted(self.ledger.live)),
-            rejected={} if self._orphan.resumption is None else dict(self.ledger.rejected),
+            confirmed=tuple(self._was_confirmed if self._custody.resumption is None else self._still_subscribed()),
+            channels={} if self._custody.resumption is None else dict(self.ledger.channels),
+            live=() if self._custody.resumption is None else tuple(sorted(self.ledger.live)),
+            rejected={} if self._custody.resumption is None else dict(self.ledger.rejected),
             blamed=self.ledger.blame.for_owner(monotonic()),
             retry_at=self.ledger.blame.retries(monotonic()),
             paces=dict(self.ledger.paces),
-            login_at=None if self._orphan.resumption is None else self.ledger.login_at,
-            challenge=None if self._orphan.resumption is None else self.ledger.challenge,
-            heartbeat_at=None if self._orphan.resumption is None else self.ledger.heartbeat_at,
-            token=None if self._orphan.resumption is None else self.ledger.token,
-            requests=() if self._orphan.resumption is None else self.requests.ids,
+            login_at=None if self._custody.resumption is None else self.ledger.login_at,
+            challenge=None if self._custody.resumption is None else self.ledger.challenge,
+            heartbeat_at=None if self._custody.resumption is None else self.ledger.heartbeat_at,
+            token=None if self._custody.resumption is None else self.ledger.token,
+            requests=() if self._custody.resumption is None else self.requests.ids,
             custody=capabilities.custody(),
             busy_poll=self._office.busy_poll,
             last_number=self.ledger.numbers.last_number,
@@ -497,15 +486,16 @@ class ManagedEndpoint:
 
     def on_record(self, child: OwnerChild, received: Record) -> None:
         """A batch of messages, or something said between them."""
-        self.filtered += received.filtered
+        epoch, counters = self._epoch, self.counters
+        counters.filtered += received.filtered
         if received.kind == record.REPORT:
             try:
                 reports.hear(self, Report.decode(received.report))
             except (ValueError, KeyError, TypeError) as error:
                 child.abort(Reason(kind="corrupt", text=f"a report that makes no sense: {error!r}"[:300]))
             return
-        self.bytes += max(0, received.position - self._position)
-        self._position = received.position
+        counters.bytes += max(0, received.position - epoch.position)
+        epoch.position = received.position
         if not received.count:
             return
         try:
@@ -514,11 +504,11 @@ class ManagedEndpoint:
                 if rest is None:
                     return
                 received = rest
-            streams = None if received.streams is None else [self.streams[index] for index in received.streams]
+            streams = None if received.streams is None else [epoch.streams[index] for index in received.streams]
         except (IndexError, ValueError):
             child.abort(Reason(kind="corrupt", text="a message of a stream that was not announced"))
             return
-        self._last_heard = monotonic()
+        counters.last_heard = monotonic()
         self._merge(received, streams)
         if self.account.waiting > self.account.buffer.max_bytes:
             self._overflowed(child)
@@ -529,15 +519,16 @@ class ManagedEndpoint:
             self.on_record(child, Record.of_lone(lone))
             return
         data, _, received_at, position, _ = lone
-        if position > self._position:
-            self.bytes += position - self._position
-        self._position = position
-        self._last_heard = monotonic()
-        self.messages += 1
-        self._epoch_messages += 1
+        epoch, counters = self._epoch, self.counters
+        if position > epoch.position:
+            counters.bytes += position - epoch.position
+        epoch.position = position
+        counters.last_heard = monotonic()
+        counters.messages += 1
+        epoch.messages += 1
         account, office = self.account, self._office
         number = self.ledger.numbers.accept(1, received_at)
-        message = _make_message(items.Message, (account.name, data, self.epoch, number, received_at, None, False))
+        message = _make_message(items.Message, (account.name, data, epoch.number, number, received_at, None, False))
         reactor = office.reactor
         if office.inbox_of(account.name).put_one(message, account, reactor.serves):
             reactor.served = True
@@ -554,18 +545,18 @@ class ManagedEndpoint:
     def accept(self, received: Record, streams: list[str | None] | None) -> None:
         """Number these messages, and put them into the stream."""
         first = self.ledger.numbers.accept(received.count, received.received_at)
-        self.messages += received.count
-        self._epoch_messages += received.count
+        self.counters.messages += received.count
+        self._epoch.messages += received.count
         account = self.account
         inbox = self._office.inbox_of(account.name)
-        inbox.put(arrival_of(received, account, epoch=self.epoch, first=first, streams=streams))
+        inbox.put(arrival_of(received, account, epoch=self._epoch.number, first=first, streams=streams))
 
     def on_command(self, child: OwnerChild, command: Command) -> None:
         """An answer on the control socket."""
         try:
             if command.kind == commands.PROBED:
                 rtt = command.json().get("rtt")
-                self.rtt = rtt if isinstance(rtt, int | float) else None
+                self._epoch.rtt = rtt if isinstance(rtt, int | float) else None
             elif command.kind == commands.TAKEN:
                 self._taken(command.ref)
             elif command.kind in (commands.BEGUN, commands.ANNOUNCE):
@@ -587,70 +578,52 @@ class ManagedEndpoint:
 
     def on_dead(self, child: OwnerChild, reason: Reason) -> None:
         """The owner is gone and its pipe is drained."""
-        self._cancel_timer()  # a warm owner may have waited for its connect
+        self._cancel_waits()  # a warm owner may have waited for its connect
+        epoch = self._epoch
         if child.torn_bytes:
-            self.torn += 1
+            self.counters.torn += 1
             logger.warning("%s/%d: a record of %d bytes was not finished; dropped", self.name, self.epoch, child.torn_bytes)
         self._outlive(child, reason)
-        if self._last_words is not None and reason.kind not in _OVERRULING:
-            reason = self._last_words
+        if epoch.last_words is not None and reason.kind not in _OVERRULING:
+            reason = epoch.last_words
         if child.holder is not None and (lost := child.holder.lost(reason)) is not None:
             reason = Reason(kind="holder_lost", text=f"its TLS holder: {lost.describe()}")
-        if reason.kind == "stopped" and not self._stopping and not self._planned:  # somebody else sent it a SIGTERM
+        was_asked = self._life in (LinkState.LEAVING, LinkState.STOPPING)
+        if reason.kind == "stopped" and not was_asked:  # somebody else sent it a SIGTERM
             reason = Reason(kind="crashed", signal="SIGTERM", code=reason.code)
         reason = replace(reason, text=self.mask(reason.text), body=self.mask(reason.body))
-        self.requests.owner_gone(self._orphan.resumption, heard=child.heard_out and reason.kind != "corrupt")
+        self.requests.owner_gone(self._custody.resumption, heard=child.heard_out and reason.kind != "corrupt")
         self._child = None
         self.leave_host_alone(reason)
-        uptime = monotonic() - self._up_since if self._up_since is not None else None
-        if uptime is None and self._orphan.resumption is None:
+        uptime = monotonic() - epoch.up_since if epoch.up_since is not None else None
+        if uptime is None and self._custody.resumption is None:
             self._url += 1  # the next address, where there are several
         self._close_epoch(reason, uptime)
-        if self._stopping:
-            self._settle("stopped")
+        if self._life is LinkState.STOPPING:
+            self.step(LinkEvent.END)
         else:
             self._act_on(reason, uptime)
 
     def _outlive(self, child: OwnerChild, reason: Reason) -> None:
         """See to it that the connection, if it is alive, goes on to the next owner."""
-        if self._orphan.resumption is not None or not child.in_custody:  # it died before it had got it, or it never had one
+        epoch = self._epoch
+        if self._custody.resumption is not None or not child.in_custody:  # it died before it had got it, or it never had one
             return
-        if self._stopping or self._unwanted or self._last_words is not None or reason.kind in _UNRESUMABLE:
+        is_last = self._life is LinkState.STOPPING or epoch.last_words is not None
+        if is_last or epoch.unwanted or reason.kind in _UNRESUMABLE:
             return
+        quarantine = Quarantine(self.quarantine, self.name)
         try:
-            resumption = child.resumption(self._up_fields)
+            cut_out = self._custody.keep(child, reason, epoch.up_fields, self.endpoint.timeouts.connect, quarantine)
         except NotResumable as error:
-            self.narrate.lost_connection(self.epoch, str(error))
+            self.narrate.lost_connection(epoch.number, str(error))
             return
-        if reason.kind in _POISONED and self._orphan.suspicion.died(resumption.resume.position, child.reading):
-            without = self._without_poison(resumption)
-            if without is None:
-                self.narrate.lost_connection(self.epoch, f"{FRUITLESS} owners died at the same place of its stream")
-                resumption.held.close()
-                return
-            resumption = without
-        self._orphan.keep(resumption, child.holder, self.endpoint.timeouts.connect)
-        child.holder = None
-
-    def _without_poison(self, resumption: Resumption) -> Resumption | None:
-        """The connection without the message that its owners die of; None where that can't be cut out."""
-        found = cut_out(resumption)
-        if found is None:
-            return None
-        behind, frames = found
-        error = f"{FRUITLESS} owners died of it"
-        text = error + Quarantine(self.quarantine, self.name).keep(frames, binary=True, error=error + "; these are its frames")
-        self._poison.append(len(frames))
-        self.narrate.dropped(self.epoch, 1, "poison", text)
-        return behind
+        if cut_out:
+            self.narrate.dropped(epoch.number, 1, "poison", cut_out)
 
     def _give_up_connection(self) -> None:
         """Nobody goes on with it: the peer must see that."""
-        resumption, holder = self._orphan.take()
-        if holder is not None:
-            holder.let_go()
-        if resumption is not None:
-            resumption.held.close()
+        if self._custody.give_up():
             self._connection_gone()
 
     def _connection_gone(self) -> None:
@@ -663,11 +636,9 @@ class ManagedEndpoint:
         self._watchdogs.end()
         if self._retry is not None:
             self._retry.cancel()
-        self._up_since = None
-        self.rtt = None
         self.last_exit = reason
-        self._last_lost_at = self.ledger.numbers.last_received_at
-        goes_on = self._orphan.resumption is not None
+        self.counters.last_lost_at = self.ledger.numbers.last_received_at
+        goes_on = self._custody.resumption is not None
         self._tellings.owner_gone(goes_on=goes_on)
         if not goes_on:
             self._connection_gone()
@@ -675,7 +646,8 @@ class ManagedEndpoint:
         down = items.Down(self.name, self.epoch, time_ns(), reason, *self._standing())
         self.put(down)
         self._notify(down)
-        self.narrate.down(self.epoch, reason, uptime, self._epoch_messages)
+        self.narrate.down(self.epoch, reason, uptime, self._epoch.messages)
+        self._epoch = Epoch(self._epoch.number)
 
     def _still_subscribed(self) -> list[Subscription]:
         """What the next owner need not ask for on a connection that goes on: what the peer has answered, and, where nothing
@@ -689,13 +661,12 @@ class ManagedEndpoint:
         return bool(self.dialect is not None and self.dialect.get("subscribe") and self.dialect.get("ack"))
 
     def _act_on(self, reason: Reason, uptime: float | None) -> None:
-        if self._planned:
+        if self._life is LinkState.LEAVING:
             decision = Decision(Verdict.RESTART)
             self._policy.total += 1
-            self._planned = ""
         else:
             decision = self._policy.decide(monotonic(), reason, uptime)
-        alive = self._orphan.resumption is not None and decision.verdict is Verdict.RESTART
+        alive = self._custody.resumption is not None and decision.verdict is Verdict.RESTART
         follows = self._change.can_follow and decision.verdict is Verdict.RESTART and not alive
         waits = alive and reason.kind == "start_failed"  # what ended that start may end the next one at once
         self.narrate.next(decision, self.endpoint.restart, resumes=alive, follows=follows, waits=waits)
@@ -703,36 +674,45 @@ class ManagedEndpoint:
             self._give_up_connection()
         if not follows:
             self._change.drop()
-        match decision.verdict:
-            case Verdict.RESTART if waits:
-                self._wait("backoff", decision.delay, self._hire)
-            case Verdict.RESTART if alive:
-                self._hire()
-            case Verdict.RESTART if follows:
-                adopt = partial(self._adopt, replaces=decision.restarts == 0)
-                self._change.adopt(self._last_lost_at, adopt, in_order=_read_all(reason))
-            case Verdict.RESTART if decision.delay == 0:
-                self._launch()
-            case Verdict.RESTART:
-                self._wait("backoff", decision.delay)
-            case Verdict.COOL_DOWN:
-                self._wait("cooling_down", decision.delay)
-            case Verdict.FATAL:
-                self.put(items.Fatal(self.name, self.epoch, time_ns(), reason))
-                self._settle("fatal")
-            case Verdict.END | Verdict.STOP_SUPERVISOR:
-                self._settle("stopped")
+        self.step(after_death(decision, alive=alive, follows=follows, waits=waits), decision)
         self._office.on_verdict(self, decision)
 
-    def _wait(self, state: str, delay: float, then: Callable[[], None] | None = None) -> None:
-        self.state = state
-        self._timer = self._office.reactor.call_later(delay, then or self._launch)
+    def _await_retry(self, decision: Decision) -> None:
+        self._timer = self._office.reactor.call_later(decision.delay, lambda: self.step(LinkEvent.START))
 
-    def _settle(self, state: str) -> None:
-        self.state = state
+    def _await_resumption(self, decision: Decision) -> None:
+        self._timer = self._office.reactor.call_later(decision.delay, lambda: self.step(LinkEvent.DUE))
+
+    def _ask_to_leave(self, decision: Decision) -> None:
+        del decision
+        assert self._child is not None
+        self._child.stop(kind="silence" if self._epoch.planned == "silence" else "recycled")
+
+    def _ask_to_stop(self, decision: Decision) -> None:
+        del decision
+        if self._child is not None:  # else it is dead, and whoever was notified of that stops the endpoint
+            self._child.stop(kind="stopped")
+
+    def _kill(self, decision: Decision) -> None:
+        del decision
+        assert self._child is not None
+        self._child.abort(Reason(kind="recycled", text=self._epoch.planned))  # nothing is lost by it, or waited for
+
+    def _adopt_successor(self, decision: Decision) -> None:
+        assert self.last_exit is not None
+        adopt = partial(self._adopt, replaces=decision.restarts == 0)
+        self._change.adopt(self.counters.last_lost_at, adopt, in_order=_read_all(self.last_exit))
+
+    def _settle_fatal(self, decision: Decision) -> None:
+        assert self.last_exit is not None
+        self.put(items.Fatal(self.name, self.epoch, time_ns(), self.last_exit))
+        self._settle(decision)
+
+    def _settle(self, decision: Decision) -> None:
+        del decision
         for future in self._up_waiters:
             why = self.last_exit.describe() if self.last_exit else "stopped"
-            future.set_exception(NotConnected(f"{self.name} is {state}: {why}"))
+            future.set_exception(NotConnected(f"{self.name} is {self.state}: {why}"))
         self._up_waiters.clear()
         self._office.on_settled(self)
 
@@ -744,50 +724,50 @@ class ManagedEndpoint:
 
     def leaves(self, reason: Any) -> None:
         """Its owner has said its last word; `reason` as JSON, raises `ValueError` where it is none."""
-        self._last_words = Reason.from_json(reason)
+        self._epoch.last_words = Reason.from_json(reason)
         if self._child is not None:
             self._child.leaving()
 
     def came_up(self, headers: dict[str, str], subprotocol: str | None, peer: str, *, resumed: bool) -> None:
         """Its connection is open; `resumed`: the owner goes on with the one that it was handed."""
-        now = time_ns()
-        if not self._stopping:
-            self.state = "up"
-        self._up_since = self._last_heard = monotonic()
-        if resumed is not self._resuming:
+        epoch, now = self._epoch, time_ns()
+        self.step(LinkEvent.UP)
+        epoch.up_since = self.counters.last_heard = monotonic()
+        if resumed is not epoch.resuming:
             raise ValueError("nothing was resumed" if resumed else "it did not go on with the connection that it was handed")
-        interrupted = sorted(map(str, self._change.interrupted)) if self._continues else ()
+        interrupted = sorted(map(str, self._change.interrupted)) if epoch.continues else ()
         resumed = resumed or (self._takes_up() and not interrupted)
-        self._up_fields = {"headers": headers, "subprotocol": subprotocol, "peer": peer}
-        shown = {name: self.mask(value) for name, value in headers.items()}
+        epoch.up_fields = {"headers": headers, "subprotocol": subprotocol, "peer": peer}
+        masked = {name: self.mask(value) for name, value in headers.items()}
         agreed = subprotocol and self.mask(subprotocol)
-        up = items.Up(self.name, self.epoch, now, agreed, shown, resumed, *self._standing())
+        up = items.Up(self.name, epoch.number, now, agreed, masked, resumed, *self._standing())
         self.put(up)
-        if self._resuming:
-            self.handoffs += 1
-            for size in self._poison:
+        if epoch.resuming:
+            self.counters.handoffs += 1
+            cut_out, self._custody.cut_out = self._custody.cut_out, []
+            for size in cut_out:
                 self.account.dropped += 1
-                self.put(items.Dropped(self.name, self.epoch, now, None, None, 1, size, "poison"))
+                self.put(items.Dropped(self.name, epoch.number, now, None, None, 1, size, "poison"))
             self._tellings.catch_up(self.ledger)
         else:
-            self._orphan.forget()
+            self._custody.connection_opened()
             if self.ledger.numbers.ever_up:
                 self.ledger.connection_lost()
                 for stream in interrupted or (() if resumed else (None,)):
-                    self.gap("replaced" if self._replaces else "reconnected", self._last_lost_at, now, stream=stream)
-        self._poison.clear()  # told, or the gap tells of them
+                    cause = "replaced" if epoch.replaces else "reconnected"
+                    self.gap(cause, self.counters.last_lost_at, now, stream=stream)
         self.ledger.numbers.ever_up = True
-        self._watchdogs.connection_up(resumed=self._resuming)
+        self._watchdogs.connection_up(resumed=epoch.resuming)
         self._notify(up)
-        if not self._planned and not self._change.under_way:  # else it is the old owner, which is to go
+        if not epoch.planned and not self._change.under_way:  # else it is the old owner, which is to go
             for future in self._up_waiters:
                 future.set_result(None)
             self._up_waiters.clear()
-        self.narrate.up(self.epoch, mask_url(self._current_url()), peer, resumed=resumed)
+        self.narrate.up(epoch.number, mask_url(self._current_url()), peer, resumed=resumed)
 
     def _takes_up(self) -> bool:
         """Whether the new connection continues the stream without a loss."""
-        return self._continues
+        return self._epoch.continues
 
     def _standing(self) -> tuple[int | None, int | None]:
         """For `Up` and `Down`: the member it is, and how many are live."""
@@ -799,7 +779,7 @@ class ManagedEndpoint:
 
     def gap(self, cause: str, last_received_at: int | None, resumed_at: int | None, **more: Any) -> None:
         """Say in the stream that something is, or may be, missing."""
-        self.gaps += 1
+        self.counters.gaps += 1
         self.put(items.Gap(self.name, self.epoch, time_ns(), cause, last_received_at, resumed_at, **more))
 
     # -- flow and watchdogs ----------------------------------------------------------------------------------------------
@@ -810,7 +790,7 @@ class ManagedEndpoint:
                 self._inbox.discard(self.account, "overflow")
                 text = f"more than {self.endpoint.buffer.max_bytes} bytes waited for the consumer"
                 child.abort(Reason(kind="overflow", text=text))
-            case "block" if self.account.relieved is None and not self._stopping:
+            case "block" if self.account.relieved is None and self._life is not LinkState.STOPPING:
                 relieved = lambda: self._office.reactor.post(lambda: self._relieve(child))  # noqa: E731
                 if self._inbox.await_relief(self.account, relieved):
                     child.pause()
@@ -847,7 +827,7 @@ class ManagedEndpoint:
 
     def replace_connection(self, why: str) -> None:
         """A new connection, as planned."""
-        if self._child is None or self.state != "up" or self._planned:
+        if not self.stays:
             return
         if self._change.under_way:
             self._change.insist(why)
@@ -860,12 +840,13 @@ class ManagedEndpoint:
 
     @property
     def _can_overlap(self) -> bool:
-        return self.state == "up" and not self._planned and self.endpoint.make_before_break
+        return self.stays and self.endpoint.make_before_break
 
     @property
     def is_receiving(self) -> bool:
         """Whether its connection has delivered something lately."""
-        return self._last_heard is not None and monotonic() - self._last_heard < _RECEIVING
+        heard = self.counters.last_heard
+        return heard is not None and monotonic() - heard < _RECEIVING
 
     @property
     def confirmed(self) -> frozenset[str]:
@@ -895,7 +876,7 @@ class ManagedEndpoint:
         self.requests.when_idle(self.endpoint.timeouts.close, lambda: self._let_owner_go(why))
 
     def _let_owner_go(self, why: str) -> None:
-        if self._change.is_ready and self._child is not None and not self._planned:
+        if self._change.is_ready and self._child is not None and self._life is not LinkState.LEAVING:
             self._leave(why, afresh=True)
 
     def change_failed(self, why: str, text: str) -> None:
@@ -905,7 +886,7 @@ class ManagedEndpoint:
         for future in self._up_waiters:
             future.set_exception(NotConnected(f"{self.name}: the successor failed, the old connection stays: {text}"))
         self._up_waiters.clear()
-        if why in _INSISTENT and self.state == "up" and not self._planned:
+        if why in _INSISTENT and self.stays:
             self._retry = self._office.reactor.call_later(self.endpoint.restart.backoff_max, lambda: self._try_again(why))
 
     def _try_again(self, why: str) -> None:
@@ -928,16 +909,14 @@ class ManagedEndpoint:
     ) -> None:
         """The successor is the owner: what it said so far happens now. `slot`: its connect, made or not. `replaces`: as
         planned."""
-        self._begin_epoch()
-        self._timer = None
+        self._epoch = Epoch(self.ledger.numbers.next_epoch(), continues=continues, replaces=replaces)
         self._child = child
         self._slot = slot if child.state is not State.SERVING else None
         child.listener = self
-        self._continues, self._replaces = continues, replaces
         if child.state is State.WARM:
             self.on_ready(child)
         elif child.state is State.SERVING:
-            self.state = "connecting"
+            self._begin_assignment()
             for received in held:
                 self.on_record(child, received)
             child.resume()
@@ -964,7 +943,7 @@ class ManagedEndpoint:
         urls = self.endpoint.urls
         return urls[self._url % len(urls)] if urls else ""
 
-    def _cancel_timer(self) -> None:
+    def _cancel_waits(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -1004,3 +983,18 @@ def promise() -> Future[None]:
 def _read_all(reason: Reason) -> bool:
     """Whether an owner that ended so had read all that its connection brought: it went on asked, or the peer said goodbye."""
     return reason.kind in ("recycled", "stopped") or (reason.kind == "closed_by_peer" and not reason.broke_off)
+
+
+_ACTIONS: dict[LinkAction, Callable[[ManagedEndpoint, Decision], None]] = {
+    LinkAction.NOTHING: ManagedEndpoint._nothing,
+    LinkAction.RESERVE_CONNECT: ManagedEndpoint._reserve_connect,
+    LinkAction.ACQUIRE_OWNER: ManagedEndpoint._acquire_owner,
+    LinkAction.ASK_TO_LEAVE: ManagedEndpoint._ask_to_leave,
+    LinkAction.ASK_TO_STOP: ManagedEndpoint._ask_to_stop,
+    LinkAction.KILL: ManagedEndpoint._kill,
+    LinkAction.ADOPT_SUCCESSOR: ManagedEndpoint._adopt_successor,
+    LinkAction.AWAIT_RETRY: ManagedEndpoint._await_retry,
+    LinkAction.AWAIT_RESUMPTION: ManagedEndpoint._await_resumption,
+    LinkAction.SETTLE: ManagedEndpoint._settle,
+    LinkAction.SETTLE_FATAL: ManagedEndpoint._settle_fatal,
+}

@@ -345,7 +345,7 @@ class Replicas:
             lead.put(items.Rejected(self.name, lead.epoch, time_ns(), stream, error))
         if led:
             lead.resubscribe(member.ledger.still_asked(monotonic()))
-        if not unsure or lead._stopping:  # all are stopping: the stream ends with what is known to be in order
+        if not unsure or lead.is_stopping:  # all are stopping: the stream ends with what is known to be in order
             return
         lead.gap("lead_changed", self.numbers.last_received_at, time_ns())
         lead.resubscribe(filter(None, self.merge.begun_by_snapshot))  # its own were left out
@@ -535,11 +535,6 @@ class Member(ManagedEndpoint):
         self._restored_at: float | None = None
         self._closing = False
 
-    @property
-    def stays(self) -> bool:
-        """Whether it is up, and not on its way out."""
-        return self.state == "up" and not self._planned and not self._stopping
-
     def restored_for(self, now: float) -> float:
         """Seconds since all its subscriptions were answered; 0 where they are not."""
         return 0.0 if self._restored_at is None or self.state != "up" else now - self._restored_at
@@ -556,7 +551,7 @@ class Member(ManagedEndpoint):
 
     def end(self, reason: Reason) -> None:
         """End its connection, whatever its owner is at."""
-        self._unwanted = True
+        self._epoch.unwanted = True
         if self._child is not None:
             self._child.abort(reason)
         self._give_up_connection()
@@ -587,7 +582,7 @@ class Member(ManagedEndpoint):
 
     def _takes_up(self) -> bool:
         self._restored_at = None if self._is_answered and self.ledger.wanted else monotonic()
-        self._last_lost_at = self.ledger.numbers.last_received_at
+        self.counters.last_lost_at = self.ledger.numbers.last_received_at
         return self._group.joins(self)
 
     def _standing(self) -> tuple[int | None, int | None]:
@@ -605,7 +600,7 @@ class Member(ManagedEndpoint):
         self._closing = True
         super()._close_epoch(reason, uptime)
         self._closing = False
-        if self._orphan.resumption is None:
+        if self._custody.resumption is None:
             self._group.leaves(self, reason)
         else:
             self._group.waits_no_more(self)
@@ -627,7 +622,7 @@ class Member(ManagedEndpoint):
         return False
 
     def too_large(self, child: OwnerChild, resident: int) -> None:
-        if self._group.can_spare(self) and self.state == "up" and not self._planned:
+        if self._group.can_spare(self) and self.stays:
             self._leave("memory_limit", afresh=False)
         else:
             super().too_large(child, resident)

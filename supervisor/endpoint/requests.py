@@ -108,7 +108,8 @@ class Office(Protocol):
 
     @property
     def name(self) -> str: ...
-    epoch: int
+    @property
+    def epoch(self) -> int: ...
 
     def post(self, kind: int, body: bytes) -> int:
         """Hand the owner something to send; the ref. Raises `NotConnected` where the connection is not up."""

@@ -6,46 +6,113 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, Final, Protocol
 
-from wsadapter.handoff.held_connection import Resumption
-from wsadapter.handoff.poison import Suspicion
+from wsadapter.contract.quarantine import Quarantine
+from wsadapter.contract.reasons import Reason
+from wsadapter.handoff.held_connection import NotResumable, Resumption
+from wsadapter.handoff.poison import FRUITLESS, Suspicion, cut_out
 from wsadapter.loop.reactor import Reactor, Timer
-from wsadapter.process.owner_process import ConnectionHolder
+
+_POISONED: Final = ("crashed", "hung", "memory_limit")
+"""Ends of an owner that the message may be the cause of which it was parsing."""
 
 
-class Orphan:
-    """The one that an endpoint may have. All methods under the reactor's lock."""
+class ConnectionHolder(Protocol):
+    """Who holds the TLS of an owner's connection."""
+
+    owners_end: socket.socket | None
+    """To be handed to the owner, and closed here; None: it was."""
+
+    def lost(self, owners: Reason) -> Reason | None:
+        """Why it ended, where nobody had asked it to and its owner ended of that, for the reason `owners`."""
+        ...
+
+    @property
+    def pid(self) -> int | None: ...
+    def let_go(self) -> None:
+        """The connection is over."""
+        ...
+
+
+class DeadOwner(Protocol):
+    """What is left of an owner."""
+
+    reading: int | None
+    """Where in the stream it had begun to parse what its predecessor left unread; None: it had not, or was through with it."""
+    holder: ConnectionHolder | None
+
+    def resumption(self, up: dict[str, Any]) -> Resumption:
+        """Its connection. Raises `NotResumable`; then it is closed."""
+        ...
+
+
+class Custody:
+    """The connection that a link may have without an owner. All methods under the reactor's lock."""
 
     def __init__(self, reactor: Reactor, expired: Callable[[], None]) -> None:
-        """`expired` is called where nobody has taken it in time."""
+        """`expired` is called if no owner has taken the connection in time."""
         self._reactor = reactor
         self._expired = expired
         self._until: Timer | None = None
+        self._suspicion = Suspicion()
+        """Whether owners die of what stands in the connection's stream."""
         self.resumption: Resumption | None = None
-        """None: there is none."""
-        self.suspicion = Suspicion()
-        """Whether its owners die of what stands in it."""
+        """None: there is no connection without an owner."""
         self.holder: ConnectionHolder | None = None
         """Who holds its TLS, if somebody does. To be taken along with it."""
+        self.cut_out: list[int] = []
+        """Bytes of each message that was cut out of the stream, to be reported behind the next `Up`."""
 
-    def forget(self) -> None:
-        """There is a new connection: its places are others."""
-        self.suspicion = Suspicion()
+    def keep(
+        self, owner: DeadOwner, reason: Reason, up: dict[str, Any], within: float, quarantine: Quarantine
+    ) -> str:
+        """Keep the connection of a dead owner for the next one, for `within` seconds. `up`: what was reported when it opened.
 
-    def keep(self, resumption: Resumption, holder: ConnectionHolder | None, within: float) -> None:
-        """Keep it for the next owner, for so many seconds."""
-        if self.suspicion.holds(resumption.resume.position):
+        Returns what is to be told of a message that was cut out of the stream because owners die of it; empty if none was.
+        Raises `NotResumable` if nobody can go on with the connection; then it is closed.
+        """
+        resumption, text = owner.resumption(up), ""
+        if reason.kind in _POISONED and self._suspicion.died(resumption.resume.position, owner.reading):
+            found = cut_out(resumption)
+            if found is None:
+                resumption.held.close()
+                raise NotResumable(f"{FRUITLESS} owners died at the same place of its stream")
+            resumption, frames = found
+            error = f"{FRUITLESS} owners died of it"
+            text = error + quarantine.keep(frames, binary=True, error=error + "; these are its frames")
+            self.cut_out.append(len(frames))
+        if self._suspicion.holds(resumption.resume.position):
             resumption = replace(resumption, resume=replace(resumption.resume, careful=True))
-        self.resumption, self.holder = resumption, holder
+        self.resumption = resumption
+        # The holder goes with the connection: whoever ends the owner must not end the holder too.
+        self.holder, owner.holder = owner.holder, None
         self._until = self._reactor.call_later(within, self._expired)
+        return text
+
+    def connection_opened(self) -> None:
+        """There is a new connection: its places are others, and what was cut out of the one before is missing like the rest."""
+        self._suspicion = Suspicion()
+        self.cut_out.clear()
 
     def take(self) -> tuple[Resumption | None, ConnectionHolder | None]:
-        """It goes to its next owner, or is given up."""
+        """The connection for its next owner, which is the caller's to close from here on."""
         resumption, self.resumption = self.resumption, None
         holder, self.holder = self.holder, None
         if self._until is not None:
             self._until.cancel()
             self._until = None
         return resumption, holder
+
+    def give_up(self) -> bool:
+        """Close the connection, so that the peer sees its end. Returns whether there was one."""
+        resumption, holder = self.take()
+        if holder is not None:
+            holder.let_go()
+        if resumption is None:
+            return False
+        resumption.held.close()
+        return True

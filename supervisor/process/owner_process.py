@@ -28,6 +28,7 @@ from wsadapter.contract.ipc import commands
 from wsadapter.contract.ipc.commands import Assignment, Command, CommandReader, Custody, encode_command
 from wsadapter.contract.ipc.record import MAX_RECORD, CorruptRecord, Lone, Record, RecordReader
 from wsadapter.contract.reasons import Reason, from_exit_code
+from wsadapter.handoff.custody import ConnectionHolder
 from wsadapter.handoff.held_connection import Announced, HeldConnection, NotResumable, Resumption
 from wsadapter.loop import poller
 from wsadapter.loop.reactor import Reactor, Timer
@@ -76,24 +77,6 @@ class Listener(Protocol):
     def on_log(self, child: OwnerChild, line: str) -> None: ...
     def on_dead(self, child: OwnerChild, reason: Reason) -> None:
         """The last call. `reason` is what the supervisor knows: why it ended the process, or the exit status."""
-        ...
-
-
-class ConnectionHolder(Protocol):
-    """Who holds the TLS of an owner's connection."""
-
-    child: OwnerChild
-    """Its process."""
-    owners_end: socket.socket | None
-
-    def lost(self, owners: Reason) -> Reason | None:
-        """Why it ended, where nobody had asked it to and its owner ended of that, for the reason `owners`."""
-        ...
-
-    @property
-    def pid(self) -> int | None: ...
-    def let_go(self) -> None:
-        """The connection is over."""
         ...
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import count
-from typing import Any, Final
+from typing import Any
 
 from wsadapter.config import Dialects, checked
 from wsadapter.contract.endpoint import Endpoint, endpoint_from_plain, to_plain
@@ -13,20 +13,17 @@ from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.announced import Announced
 from wsadapter.endpoint.blame import Blame
 from wsadapter.endpoint.dedup import FirstArrival
+from wsadapter.endpoint.epoch import Counters, Epoch
 from wsadapter.endpoint.identities import may_repeat, span_for
 from wsadapter.endpoint.link import ManagedEndpoint, Office
+from wsadapter.endpoint.link_state import LinkEvent, LinkState
 from wsadapter.endpoint.replicas import Replicas
 from wsadapter.endpoint.subscriptions import Ledger, Numbers
+from wsadapter.handoff.custody import ConnectionHolder
 from wsadapter.process.owner_process import OwnerChild
 from wsadapter.process.tls_holder import TlsHolder
 from wsadapter.registry.shards import MARK
 from wsadapter.takeover.process_state import can_go, give_owner, take_owner
-
-_PLAIN: Final = (
-    "gaps", "handoffs", "torn", "messages", "bytes", "filtered", "rtt", "epoch", "streams", "_up_fields", "_position", "_url",
-    "_up_since", "_epoch_messages", "_last_heard", "_last_lost_at", "_was_confirmed", "_unwanted",
-)  # fmt: skip
-"""Attributes that are plain values, and mean the same in every supervisor of this machine: its monotonic clock is one."""
 
 
 def is_steady(managed: ManagedEndpoint | Replicas) -> bool:
@@ -35,17 +32,16 @@ def is_steady(managed: ManagedEndpoint | Replicas) -> bool:
     if isinstance(managed, Replicas):
         connected = [member for member in managed.members if member._child is not None]
         aligned = all(_is_steady(member) and managed.is_settled(member) for member in connected)
-        whole = all(member._orphan.resumption is None for member in managed.members)
+        whole = all(member._custody.resumption is None for member in managed.members)
         return bool(connected) and aligned and whole and managed.is_at_rest
     return _is_steady(managed)
 
 
 def _is_steady(managed: ManagedEndpoint) -> bool:
     return (
-        managed.state == "up"
+        managed.stays
         and managed._child is not None
         and all(map(can_go, _processes(managed)))
-        and not managed._planned
         and not managed.requests.waiting
     )
 
@@ -56,8 +52,7 @@ def is_changing(managed: ManagedEndpoint | Replicas) -> bool:
     if isinstance(managed, Replicas):
         return managed.live > 0 and not is_steady(managed)
     dead = any(process.has_ended for process in _processes(managed))  # and soon that is told
-    handed_on = managed._orphan.resumption is not None or (managed._resuming and managed.state == "connecting")
-    return dead or handed_on or managed._change.under_way or managed._change.overlaps
+    return dead or managed.is_handed_on or managed._change.under_way or managed._change.overlaps
 
 
 def give_endpoint(managed: ManagedEndpoint | Replicas) -> tuple[dict[str, Any], list[int]]:
@@ -121,13 +116,16 @@ def _give_connection(managed: ManagedEndpoint, child: OwnerChild) -> tuple[dict[
         "told": list(managed._tellings._told.items()),
         "untold": managed._tellings._untold,
         "expires_at": managed._watchdogs.expires_at,
-        "plain": {name: getattr(managed, name) for name in _PLAIN},
+        "epoch": managed._epoch.to_plain(),
+        "counters": asdict(managed.counters),
+        "url": managed._url,
+        "was_confirmed": managed._was_confirmed,
         "holder": None,
         **_lasting(ledger),
     }
     plain["owner"], fds = give_owner(child)
     if child.holder is not None:
-        plain["holder"], more = give_owner(child.holder.child)
+        plain["holder"], more = give_owner(_holder_of(child.holder))
         fds = fds + more
     return plain, fds
 
@@ -151,7 +149,7 @@ def take_endpoint(office: Office, plain: dict[str, Any], fds: Iterator[int]) -> 
     else:
         _take_lasting(managed.ledger, plain)
         if plain["state"] == "fatal":
-            managed.state = "fatal"
+            managed._life = LinkState.FATAL
     return managed
 
 
@@ -169,9 +167,8 @@ def _take_replicas(managed: Replicas, plain: dict[str, Any], fds: Iterator[int])
 def _take_connection(
     office: Office, managed: ManagedEndpoint, endpoint: Endpoint, plain: dict[str, Any], fds: Iterator[int]
 ) -> None:
-    for name, value in plain["plain"].items():
-        setattr(managed, name, value)
-    managed.state = "up"
+    managed._life, managed._epoch, managed.counters = LinkState.UP, Epoch(**plain["epoch"]), Counters(**plain["counters"])
+    managed._url, managed._was_confirmed = plain["url"], plain["was_confirmed"]
     managed.ledger.confirmed, managed.ledger.asked = set(plain["confirmed"]), set(plain["asked"])
     managed.ledger.rejected, managed.ledger.parts = dict(plain["rejected"]), dict(plain["parts"])
     _take_lasting(managed.ledger, plain)
@@ -197,7 +194,7 @@ def freeze(managed: ManagedEndpoint | Replicas) -> None:
     if isinstance(managed, Replicas):
         managed.end_turns()
     for each in _connections(managed):
-        each._cancel_timer()  # of a member that waits for its next owner
+        each._cancel_waits()  # of a member that waits for its next owner
         each._watchdogs.end()
         for process in _processes(each):
             process.freeze()
@@ -208,7 +205,7 @@ def thaw(managed: ManagedEndpoint | Replicas) -> None:
     for each in _connections(managed):
         if each._child is None:
             if each.state in ("backoff", "cooling_down"):  # `freeze` cancelled its timer
-                each._launch()
+                each.step(LinkEvent.START)
             continue
         for process in _processes(each):
             process.thaw()
@@ -226,7 +223,7 @@ def relinquish(managed: ManagedEndpoint | Replicas) -> None:
             process.holder = None
         each._child = None
         each._holders.clear()
-        each.state = "stopped"
+        each._life = LinkState.STOPPED
 
 
 def _connections(managed: ManagedEndpoint | Replicas) -> Sequence[ManagedEndpoint]:
@@ -239,4 +236,9 @@ def _processes(managed: ManagedEndpoint) -> list[OwnerChild]:
     child = managed._child
     if child is None:
         return []
-    return [child] if child.holder is None else [child.holder.child, child]
+    return [child] if child.holder is None else [_holder_of(child.holder), child]
+
+
+def _holder_of(holder: ConnectionHolder) -> OwnerChild:
+    assert isinstance(holder, TlsHolder)
+    return holder.child

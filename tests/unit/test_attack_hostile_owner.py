@@ -21,6 +21,7 @@ from wsadapter.contract.ipc.record import RecordReader
 from wsadapter.contract.items import Down
 from wsadapter.contract.reasons import KINDS, Reason
 from wsadapter.delivery.inbox import Inbox
+from wsadapter.endpoint.link_state import LinkEvent
 from wsadapter.endpoint.reports import REPORTS
 from wsadapter.endpoint.restart_policy import ConnectBudget
 from wsadapter.process.lifecycle import State
@@ -155,12 +156,12 @@ def test_a_restart_while_it_waits_for_the_connect_budget_skips_no_epoch(office: 
     office.budget = ConnectBudget()
     managed = connected(office, limits={"connects": 1, "connects_period": 3600.0})
     die(managed)
-    managed._cancel_timer()
-    managed._launch()  # the backoff is over
+    managed._cancel_waits()
+    managed.step(LinkEvent.START)  # the backoff is over
     assert managed.state == "backoff"
     managed.restart()
-    managed._cancel_timer()
-    managed._hire()
+    managed._cancel_waits()
+    managed.step(LinkEvent.DUE)
     assert managed.epoch == 2
     managed.stop()
 
@@ -194,7 +195,7 @@ def test_no_bytes_on_the_control_socket_end_the_loop(office: FakeOffice, garbage
 @pytest.mark.parametrize("handed", [True, False])
 def test_an_owner_that_goes_on_with_another_connection_than_its_own_is_not_believed(office: FakeOffice, handed: bool) -> None:
     managed = connected(office)
-    managed._resuming = handed
+    managed._epoch.resuming = handed
     fields = {"headers": {}, "subprotocol": None, "resumed": not handed}
     say(office, managed, orjson.dumps({"event": "up", "fields": fields}))
     assert [reason.kind for reason in office.child.aborted] == ["corrupt"]

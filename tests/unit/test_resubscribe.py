@@ -92,13 +92,13 @@ def test_what_is_asked_for_while_nobody_owns_the_connection_is_put_off(office: O
     managed = ManagedEndpoint(office, endpoint(), None)
     managed.start()
     say_up(managed, office.hired[0])
-    managed._orphan.resumption = cast("Any", object())
+    managed._custody.resumption = cast("Any", object())
     managed.resubscribe(["b"])
     assert office.hired[0].anew == []
     managed.unsubscribe([BOOK])
     managed._tellings.catch_up(managed.ledger)
     assert office.hired[0].anew == ["b"]
-    managed._orphan.resumption = None
+    managed._custody.resumption = None
     managed.stop()
 
 
@@ -108,12 +108,12 @@ def test_of_what_is_subscribed_while_nobody_owns_the_connection_only_what_was_re
     say_up(managed, office.hired[0])
     managed.ledger.asked = {key_of(BOOK), "b"}
     managed.ledger.rejected["b"] = "unknown"
-    managed._orphan.resumption = cast("Any", object())
+    managed._custody.resumption = cast("Any", object())
     managed.subscribe(["b", "new"])
     assert [*managed._still_subscribed()] == [BOOK, "b"], "the next owner asks for what is new by itself"
     managed._tellings.catch_up(managed.ledger)
     assert office.hired[0].more == ["b"]
-    managed._orphan.resumption = None
+    managed._custody.resumption = None
     managed.stop()
 
 

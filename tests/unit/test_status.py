@@ -16,7 +16,7 @@ from wsadapter import Endpoint, ExitStatus, Pool, PoolStatus, Reason, Status, Su
 from wsadapter import status as schema
 from wsadapter.contract.meanings import meanings_of
 from wsadapter.contract.reasons import KINDS
-from wsadapter.endpoint.link import STATES
+from wsadapter.endpoint.link_state import STATES
 
 REFERENCE = (Path(__file__).resolve().parents[2] / "ops/docs/REFERENCE.md").read_text()
 URL = "ws://127.0.0.1:9/"

@@ -1,0 +1,24 @@
+"""What begins and ends with one owner."""
+
+from __future__ import annotations
+
+import json
+
+from wsadapter.endpoint.epoch import Counters, Epoch
+
+
+def test_an_epoch_shares_nothing_with_the_one_before() -> None:
+    one = Epoch(1)
+    one.streams.append("book")
+    one.up_fields["peer"] = "192.0.2.1"
+    assert (Epoch(2).streams, Epoch(2).up_fields) == ([None], {})
+
+
+def test_an_epoch_survives_the_way_to_another_supervisor() -> None:
+    epoch = Epoch(7, continues=True, assigned=True, up_since=12.5, messages=3, position=99, rtt=0.01)
+    epoch.streams.append("book")
+    assert Epoch(**json.loads(json.dumps(epoch.to_plain()))) == epoch
+
+
+def test_what_is_counted_begins_at_nothing() -> None:
+    assert Counters() == Counters(0, 0, 0, 0, 0, 0, None, None)

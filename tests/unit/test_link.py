@@ -1,0 +1,80 @@
+"""One connection over its owners, without processes: what goes from one owner to the next."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from tests.support.fakes import FakeChild, FakeOffice, connected, up
+from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.ipc.commands import Custody, Resume
+from wsadapter.contract.reasons import Reason
+from wsadapter.handoff.held_connection import HeldConnection, Resumption
+from wsadapter.process.owner_process import Listener, OwnerChild
+
+CRASH = Reason(kind="crashed", signal="SIGKILL")
+
+
+class Holding(FakeChild):
+    """An owner whose connection outlives it."""
+
+    def __init__(self, ours: socket.socket) -> None:
+        super().__init__()
+        self.in_custody, self.reading = True, None
+        self.handed: Any = None
+        self._ours = ours
+
+    def assign(self, assignment: Any, resumption: Any = None, holder: None = None) -> None:
+        super().assign(assignment, None, holder)
+        self.handed = resumption
+
+    def resumption(self, up: dict[str, Any]) -> Resumption:
+        counts = Custody(received=0, sent=0)
+        resume = Resume(custody=counts, position=7, skip=0, sent=0, rest=0, ref=0, up=up)
+        return Resumption(HeldConnection(self._ours.dup(), counts), resume, b"", b"", 0, 0)
+
+
+class Office(FakeOffice):
+    def __init__(self, ours: socket.socket) -> None:
+        super().__init__()
+        self._ours = ours
+
+    def hire(self, listener: Listener, endpoint: Endpoint) -> OwnerChild:
+        del listener, endpoint
+        self.child = Holding(self._ours)
+        return cast("OwnerChild", self.child)
+
+    def die(self, link: Any) -> None:
+        """The owner is killed; the next one has its place."""
+        child = self.child
+        link.on_dead(cast("OwnerChild", child), CRASH)
+        if child.handed is not None:
+            child.handed.held.sock.close()
+
+    @property
+    def handed(self) -> Resumption:
+        assert self.child.handed is not None
+        return cast("Resumption", self.child.handed)
+
+
+@pytest.fixture
+def office() -> Iterator[Office]:
+    ours, peer = socket.socketpair()
+    office = Office(ours)
+    with ours, peer:
+        yield office
+    office.reactor.close()
+
+
+def test_an_owner_that_dies_before_it_reports_anything_hands_on_what_its_predecessor_was_handed(office: Office) -> None:
+    link = connected(office)
+    up(office, link)
+    for _ in range(3):
+        office.die(link)
+        assert office.handed.resume.up == {"headers": {}, "subprotocol": None, "peer": ""}
+        assert (link.state, link.is_handed_on) == ("connecting", True)
+    office.handed.held.sock.close()
+    link.stop()
