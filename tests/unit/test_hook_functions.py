@@ -152,7 +152,7 @@ def test_a_function_that_can_not_be_called_is_refused_with_the_signature(
 
 
 def test_the_signatures_are_documented() -> None:
-    pages = [ROOT / "README.md", ROOT / "ops/docs/REFERENCE.md"]
+    pages = [ROOT / "ops/docs/GUIDE.md", ROOT / "ops/docs/REFERENCE.md"]
     for page in pages:
         text = " ".join(page.read_text().replace("\\|", "|").split())
         assert SIGNATURES["decode"].partition(" -> ")[0] in text, page

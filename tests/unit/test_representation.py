@@ -24,7 +24,8 @@ from wsadapter.pool import AsyncPool
 
 pytestmark = pytest.mark.version
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = (ROOT / "README.md").read_text() + (ROOT / "ops/docs/GUIDE.md").read_text()
 URL = "ws://127.0.0.1:9/"
 LONG = b"x" * 5_000_000
 SECRET = "hunter2"
@@ -143,10 +144,10 @@ def test_tab_completion_shows_no_internals(feed: Supervisor) -> None:
 
 
 def test_what_the_readme_calls_is_listed() -> None:
-    called = {name for name in re.findall(r"\bfeed\.(\w+)", README) if name != "jsonl"}
+    called = {name for name in re.findall(r"\bfeed\.(\w+)", PAGES) if name != "jsonl"}
     assert called
     assert called <= set(Supervisor.PUBLIC)
-    assert {name for name in re.findall(r"\bpool\.(\w+)", README) if name != "py"} <= set(Pool.PUBLIC)
+    assert {name for name in re.findall(r"\bpool\.(\w+)", PAGES) if name != "py"} <= set(Pool.PUBLIC)
 
 
 def test_every_asynchronous_twin_of_a_listed_method_is_listed() -> None:
