@@ -14,8 +14,8 @@ from collections.abc import Collection, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
 
-from wsadapter.contract.ipc.commands import Report
 from wsadapter.contract.ipc.record import BATCH, REPORT, encode_head, encode_lone_head, field
+from wsadapter.contract.ipc.reports import Report
 from wsadapter.worker.websocket.reader import Batch
 
 _REPEATED: Final = 64 * 1024

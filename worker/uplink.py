@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from wsadapter.contract.ipc.commands import Assignment, Report
+from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.reports import Report
 from wsadapter.contract.quarantine import Quarantine
 from wsadapter.worker.hooks.decode_thread import Decoder, Hook, Payloads
 from wsadapter.worker.loop.wakeup import Wakeup

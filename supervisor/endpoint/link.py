@@ -26,14 +26,14 @@ from wsadapter.contract import items
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.errors import ConfigError, NotConnected
 from wsadapter.contract.ipc import commands, record
-from wsadapter.contract.ipc.commands import Assignment, Command, Report
+from wsadapter.contract.ipc.commands import Assignment, Command
 from wsadapter.contract.ipc.record import ANSWER, Lone, Record
+from wsadapter.contract.ipc.reports import parse_report
 from wsadapter.contract.masking import Secrets, mask_url
 from wsadapter.contract.quarantine import Quarantine
 from wsadapter.contract.reasons import Reason
 from wsadapter.delivery.inbox import Inbox
 from wsadapter.delivery.queued import Account, arrival_of, arrival_of_one
-from wsadapter.endpoint import reports
 from wsadapter.endpoint.connect_slot import ConnectSlot, connect_target
 from wsadapter.endpoint.epoch import Counters, Epoch
 from wsadapter.endpoint.identities import are_alike
@@ -42,6 +42,7 @@ from wsadapter.endpoint.log import Narrator
 from wsadapter.endpoint.monitor import Watcher
 from wsadapter.endpoint.pending_changes import Tellings
 from wsadapter.endpoint.rates import Count
+from wsadapter.endpoint.reports import apply_report
 from wsadapter.endpoint.request_id import Payload
 from wsadapter.endpoint.requests import Pending, Requests
 from wsadapter.endpoint.restart_policy import ConnectBudget, Decision, RestartPolicy, Verdict, asked_to_wait
@@ -490,8 +491,8 @@ class ManagedEndpoint:
         counters.filtered += received.filtered
         if received.kind == record.REPORT:
             try:
-                reports.hear(self, Report.decode(received.report))
-            except (ValueError, KeyError, TypeError) as error:
+                apply_report(self, parse_report(received.report))
+            except ValueError as error:
                 child.abort(Reason(kind="corrupt", text=f"a report that makes no sense: {error!r}"[:300]))
             return
         counters.bytes += max(0, received.position - epoch.position)
@@ -722,9 +723,9 @@ class ManagedEndpoint:
         """Its owner is at this step of the way to a connection."""
         self.narrate.stage(self.epoch, stage, mask_url(self._current_url()))
 
-    def leaves(self, reason: Any) -> None:
-        """Its owner has said its last word; `reason` as JSON, raises `ValueError` where it is none."""
-        self._epoch.last_words = Reason.from_json(reason)
+    def leaves(self, reason: Reason) -> None:
+        """Its owner has said its last word."""
+        self._epoch.last_words = reason
         if self._child is not None:
             self._child.leaving()
 

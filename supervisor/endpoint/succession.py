@@ -18,12 +18,12 @@ from typing import Protocol
 
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc import record
-from wsadapter.contract.ipc.commands import Command, Report
+from wsadapter.contract.ipc.commands import Command
 from wsadapter.contract.ipc.record import Lone, Record
+from wsadapter.contract.ipc.reports import ConnectionDown, OwnerReport, StreamNamed, SubscriptionsRestored, parse_report
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.connect_slot import ConnectSlot
 from wsadapter.endpoint.overlap import Shown
-from wsadapter.endpoint.subscriptions import key_of
 from wsadapter.loop.reactor import Reactor, Timer
 from wsadapter.process.lifecycle import State
 from wsadapter.process.owner_process import OwnerChild
@@ -185,8 +185,8 @@ class Succession:
         self._size += received.size
         if received.kind == record.REPORT:
             try:
-                self._hear(Report.decode(received.report), received.received_at)
-            except (ValueError, KeyError, TypeError) as error:
+                self._on_report(parse_report(received.report), received.received_at)
+            except ValueError as error:
                 child.abort(Reason(kind="corrupt", text=f"a report that makes no sense: {error!r}"[:300]))
         else:
             self._messages += received.count
@@ -211,12 +211,12 @@ class Succession:
         else:
             self._fail(reason.describe())
 
-    def _hear(self, report: Report, at: int) -> None:
-        match report.event:
-            case "stream":
-                self._streams.append(str(report.fields["name"]))
-            case "restored":
-                lost = self._confirmed.intersection(map(key_of, report.fields["failed"]))
+    def _on_report(self, report: OwnerReport, at: int) -> None:
+        match report:
+            case StreamNamed():
+                self._streams.append(report.name)
+            case SubscriptionsRestored():
+                lost = self._confirmed.intersection(report.failed)
                 if lost:
                     self._fail(f"not subscribed: {', '.join(sorted(lost))}")
                 elif self.phase is Phase.CONNECTING:
@@ -224,10 +224,9 @@ class Succession:
                     self.phase = Phase.SETTLING
                     self._quiet_since = monotonic()
                     self._settled = self._reactor.call_later(_SETTLE, self._settle)
-            case "down":
-                reason = Reason.from_json(report.fields["reason"])
-                self._office.successor_leaves(reason)
-                self._fail(reason.describe())
+            case ConnectionDown():
+                self._office.successor_leaves(report.reason)
+                self._fail(report.reason.describe())
 
     def _settle(self) -> None:
         """The old owner may go once the successor has shown that its streams are alive, or that there is nothing to show."""

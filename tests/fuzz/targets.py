@@ -28,8 +28,9 @@ from wsadapter.config.schema import ENDPOINT, OUTPUT, SUPERVISOR
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import ConfigError, UnknownEndpoint, WsAdapterError
 from wsadapter.contract.ipc import commands
-from wsadapter.contract.ipc.commands import Assignment, Command, CommandReader, Report, encode_command
+from wsadapter.contract.ipc.commands import Assignment, Command, CommandReader, encode_command
 from wsadapter.contract.ipc.record import BATCH, HEADER_SIZE, REPORT, CorruptRecord, Record, RecordReader, encode, field
+from wsadapter.contract.ipc.reports import ConnectionDown, ConnectionUp, parse_report
 from wsadapter.contract.reasons import Reason
 from wsadapter.control.instance import Instance
 from wsadapter.control.server import ControlError, ControlServer, _converse
@@ -264,10 +265,7 @@ class RecordTarget:
                 head + encode(frame + b"abc", sequence=1, **pair),
                 head + part + encode(frame[9:], sequence=2, **{**lone, "continues": True}),
             ]
-        said = [
-            Report(event="up", fields={"headers": {"a": "b"}, "subprotocol": None, "peer": "x"}),
-            Report(event="down", fields={"reason": {"kind": "crashed"}}),
-        ]
+        said = [ConnectionUp({"a": "b"}, None, "x"), ConnectionDown(Reason(kind="crashed"))]
         found += [head + encode(report.encode(), kind=REPORT, sequence=1, received_at=1) for report in said]
         return found
 
@@ -282,7 +280,7 @@ class RecordTarget:
         records, error, torn = whole
         for record in records:
             if record[0] == REPORT:
-                with_value_error(Report.decode, record[9])
+                with_value_error(parse_report, record[9])
         return min(len(records), 4), shape(error), bool(torn), tuple(sorted({record[0] for record in records}))
 
     def _read(self, chunks: Iterable[bytes]) -> tuple[list[tuple[Any, ...]], str, int]:

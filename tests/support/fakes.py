@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import orjson
-
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc.commands import Assignment
 from wsadapter.contract.ipc.record import REPORT, RecordReader, encode
+from wsadapter.contract.ipc.reports import ConnectionUp
 from wsadapter.contract.reasons import Reason
 from wsadapter.delivery.inbox import Inbox
 from wsadapter.endpoint.link import ManagedEndpoint
@@ -88,7 +87,7 @@ def say(office: FakeOffice, managed: ManagedEndpoint, body: bytes) -> None:
 
 
 def up(office: FakeOffice, managed: ManagedEndpoint) -> None:
-    say(office, managed, orjson.dumps({"event": "up", "fields": {"headers": {}, "subprotocol": None}}))
+    say(office, managed, ConnectionUp({}, None).encode())
 
 
 def die(managed: ManagedEndpoint) -> None:

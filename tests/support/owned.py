@@ -23,10 +23,10 @@ from wsadapter.contract.ipc.commands import (
     Assignment,
     Command,
     CommandReader,
-    Report,
     encode_command,
 )
 from wsadapter.contract.ipc.record import BATCH, Record, RecordReader
+from wsadapter.contract.ipc.reports import Report, parse_report
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.main import main
 
@@ -191,6 +191,6 @@ class Owned:
                 if record.kind == BATCH:
                     yield from record.payloads
                     continue
-                report = Report.decode(record.report)
+                report = parse_report(record.report)
                 if report.event != "stage":
                     yield report

@@ -14,15 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.fakes import FakeOffice, connected, die, say, up
+from tests.support.reports import owner_reports
 from wsadapter.contract.errors import SendFailed
 from wsadapter.contract.ipc import commands
 from wsadapter.contract.ipc.commands import Command
 from wsadapter.contract.ipc.record import RecordReader
+from wsadapter.contract.ipc.reports import ConnectionUp, OwnerReport, StreamNamed
 from wsadapter.contract.items import Down
-from wsadapter.contract.reasons import KINDS, Reason
+from wsadapter.contract.reasons import Reason
 from wsadapter.delivery.inbox import Inbox
 from wsadapter.endpoint.link_state import LinkEvent
-from wsadapter.endpoint.reports import REPORTS
 from wsadapter.endpoint.restart_policy import ConnectBudget
 from wsadapter.process.lifecycle import State
 from wsadapter.process.owner_process import OwnerChild
@@ -42,49 +43,26 @@ def downs(office: FakeOffice) -> list[Down]:
     return found
 
 
-scalars = st.one_of(
-    st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(allow_nan=False, allow_infinity=False),
-    st.text(st.characters(exclude_categories=["Cs"]), max_size=10), st.sampled_from(sorted(KINDS)),
-)  # fmt: skip
-names = st.sampled_from(
-    ["kind", "code", "text", "status", "body", "retry_after", "exit_code", "signal", "reason", "stream", "headers", "index"]
-)
-values = st.recursive(
-    scalars,
-    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.one_of(names, st.text("ab", max_size=2)), inner)),
-    max_leaves=12,
-)
-fields_of = {
-    "stage": ["stage"], "up": ["subprotocol", "headers", "peer"], "subscribed": ["stream", "of"],
-    "channel": ["stream", "channel"], "rejected": ["stream", "error", "of"],
-    "requested": ["stream"], "asked": ["streams", "gone"], "blamed": ["streams"], "closed_over": ["streams", "alone", "within"],
-    "pace": ["streams"], "peer_error": ["text"],
-    "restored": ["ok", "failed"], "stream": ["index", "name"], "dropped": ["count", "bytes", "cause", "text"],
-    "answer": ["id", "rejected"], "gap": ["cause", "expected", "got", "stream"], "stalled": ["stream", "silence", "hopeless"],
-    "notice": ["text"], "login": ["at"], "heartbeat": ["at"], "token": ["token"], "log": ["level", "text"], "down": ["reason"],
-}  # fmt: skip
-reports = st.sampled_from(sorted(REPORTS)).flatmap(
-    lambda event: st.fixed_dictionaries(
-        {"event": st.just(event), "fields": st.fixed_dictionaries(dict.fromkeys(fields_of[event], values))}
-    )
-)
-reasons = st.fixed_dictionaries(
-    {"kind": st.sampled_from(sorted(KINDS))},
-    optional=dict.fromkeys(["code", "text", "status", "body", "retry_after", "exit_code", "signal"], scalars),
-)
-last_words = reasons.map(lambda reason: {"event": "down", "fields": {"reason": reason}})
-
-
 @settings(deadline=None)
-@given(st.lists(st.one_of(reports, last_words, values), max_size=5))
-def test_no_report_of_an_owner_ends_the_loop(office: FakeOffice, said: list[Any]) -> None:
+@given(st.lists(owner_reports(), max_size=5))
+def test_no_report_of_an_owner_ends_the_loop(office: FakeOffice, said: list[OwnerReport]) -> None:
+    """Reports that parse, in any order and with any values; what does not parse is test_reports.py's."""
     managed = connected(office)
     for report in said:
-        say(office, managed, orjson.dumps(report))
+        say(office, managed, report.encode())
     for item in list(_items(office.inbox)):
         orjson.dumps(item.to_json())
     die(managed)
     orjson.dumps(managed.status())
+    managed.stop()
+
+
+@pytest.mark.parametrize("body", [b"nonsense", b'{"event":"up","fields":{}}', StreamNamed(2, "a").encode()])
+def test_a_report_that_is_invalid_or_contradicts_an_earlier_one_ends_its_owner(office: FakeOffice, body: bytes) -> None:
+    managed = connected(office)
+    say(office, managed, body)
+    assert [aborted.kind for aborted in office.child.aborted] == ["corrupt"]
+    die(managed)
     managed.stop()
 
 
@@ -196,8 +174,7 @@ def test_no_bytes_on_the_control_socket_end_the_loop(office: FakeOffice, garbage
 def test_an_owner_that_goes_on_with_another_connection_than_its_own_is_not_believed(office: FakeOffice, handed: bool) -> None:
     managed = connected(office)
     managed._epoch.resuming = handed
-    fields = {"headers": {}, "subprotocol": None, "resumed": not handed}
-    say(office, managed, orjson.dumps({"event": "up", "fields": fields}))
+    say(office, managed, ConnectionUp({}, None, resumed=not handed).encode())
     assert [reason.kind for reason in office.child.aborted] == ["corrupt"]
 
 

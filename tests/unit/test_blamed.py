@@ -10,7 +10,8 @@ import pytest
 from tests.support.rawserver import server_frame
 from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.ipc.commands import Assignment, Report
+from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.reports import ConnectionUp, Report
 from wsadapter.endpoint.subscriptions import Ledger
 from wsadapter.worker.session.actions import Say, Send
 from wsadapter.worker.session.session import Session
@@ -135,7 +136,7 @@ def test_a_stream_that_the_user_asks_for_again_before_the_connection_is_ready_is
         Assignment(endpoint=endpoint, epoch=2, url="ws://x/", wanted=(A, C), dialect=dialect, blamed={NAMES["C"]: "unknown"}),
         salt=1,
     )
-    session.start({}, 0.0)
+    session.start(ConnectionUp({}, None), 0.0)
     assert session.subscribe([C], 0.1) == []
     actions = session.received(Reader(1 << 20).feed(server_frame(TEXT, b'{"hello":1}')), 0.2)
     frames = [apply_mask(action.frame[6:], action.frame[2:6]) for action in actions if isinstance(action, Send)]

@@ -12,8 +12,8 @@ from typing import Any, cast
 import pytest
 
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.ipc.commands import Report
 from wsadapter.contract.ipc.record import BATCH, NO_IDENTITY, REPORT, SNAPSHOT, Record, RecordReader, encode, field
+from wsadapter.contract.ipc.reports import REPORTS, StreamNamed, parse_report
 from wsadapter.endpoint.connect_slot import ConnectSlot, ConnectTarget
 from wsadapter.endpoint.overlap import LAG
 from wsadapter.endpoint.restart_policy import ConnectBudget
@@ -41,7 +41,7 @@ def read(body: bytes, **fields: Any) -> Record:
 
 
 def said(event: str, at: int, **fields: Any) -> Record:
-    return read(Report(event=event, fields=fields).encode(), kind=REPORT, received_at=at)
+    return read(REPORTS[event](**fields).encode(), kind=REPORT, received_at=at)
 
 
 def message(identity: int | None, at: int, stream: int = 0) -> Record:
@@ -109,9 +109,9 @@ class Change:
     def show(self, record: Record) -> None:
         """The successor, which is the owner now, says this."""
         if record.kind == REPORT:
-            report = Report.decode(record.report)
-            if report.event == "stream":
-                self.streams.append(report.fields["name"])
+            report = parse_report(record.report)
+            if isinstance(report, StreamNamed):
+                self.streams.append(report.name)
             return
         streams = None if record.streams is None else [self.streams[number] for number in record.streams]
         if self.change.merge is None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from wsadapter.contract.endpoint import Endpoint, Restart, Tls
 from wsadapter.contract.ipc import commands
-from wsadapter.contract.ipc.commands import Assignment, CommandReader, Report, encode_command
+from wsadapter.contract.ipc.commands import Assignment, CommandReader, encode_command
 
 some = st.lists(st.tuples(st.integers(1, 255), st.integers(0, 2**64 - 1), st.binary(max_size=50)), max_size=6)
 
@@ -44,9 +44,3 @@ def test_an_assignment_survives_the_way() -> None:
     assert arrived.endpoint.restart == endpoint.restart
     assert list(arrived.endpoint.subscribe) == list(endpoint.subscribe)
     assert (arrived.epoch, arrived.url, arrived.wanted, arrived.last_number) == (4, "ws://a", ("trades",), 2**60)
-
-
-@pytest.mark.parametrize("body", [b"[]", b'{"event":1,"fields":{}}', b'{"event":"up"}', b"nonsense"])
-def test_a_report_that_makes_no_sense_is_refused(body: bytes) -> None:
-    with pytest.raises(ValueError):
-        Report.decode(body)

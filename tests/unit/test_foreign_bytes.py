@@ -22,8 +22,9 @@ from wsadapter.config.files import parse_json
 from wsadapter.config.values import json_object, json_reply, json_text, stream
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import ConfigError, UsageError
-from wsadapter.contract.ipc.commands import CommandReader, Report, encode_command
+from wsadapter.contract.ipc.commands import CommandReader, encode_command
 from wsadapter.contract.ipc.record import CorruptRecord, RecordReader
+from wsadapter.contract.ipc.reports import parse_report
 from wsadapter.control.server import ControlError, _judged
 from wsadapter.endpoint.request_id import with_id
 from wsadapter.takeover.transfer import TakeoverError, receive_line, receive_state
@@ -121,7 +122,7 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], tuple[type[Exception], ...]]
     "control answer": (lambda data: _judged("x", data), (ControlError,)),
     "command pipe": (lambda data: CommandReader().feed(data), (ValueError,)),
     "command": (lambda data: [command.json() for command in CommandReader().feed(encode_command(1, 0, data))], (ValueError,)),
-    "report": (lambda data: Report.decode(data), (ValueError,)),
+    "report": (parse_report, (ValueError,)),
     "record": (records, (CorruptRecord,)),
     "takeover line": (with_deadline(receive_line, lambda data: data + b"\n"), (TakeoverError, OSError)),
     "takeover state": (with_deadline(receive_state, lambda data: data), (TakeoverError, OSError)),

@@ -13,6 +13,7 @@ from tests.support.rawserver import server_frame
 from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Endpoint, Filter
 from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.reports import ConnectionUp
 from wsadapter.worker.session.actions import Action, Deliver, Say
 from wsadapter.worker.session.sequence import Break, Gaps
 from wsadapter.worker.session.session import Session
@@ -216,7 +217,7 @@ def test_nothing_sound_is_told_and_nothing_mangled_is_missed(
 def session(dialect: dict[str, Any], *wanted: Any, **settings: Any) -> Session:
     endpoint = Endpoint("x", dialect="mine", **settings)
     started = Session(Assignment(endpoint=endpoint, epoch=1, url="ws://x/", dialect=dialect, wanted=wanted), salt=1)
-    started.start({}, 0.0)
+    started.start(ConnectionUp({}, None), 0.0)
     return started
 
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.rawserver import server_frame
-from wsadapter.contract.ipc.commands import Report
 from wsadapter.contract.ipc.record import BATCH, REPORT, Record, RecordReader
+from wsadapter.contract.ipc.reports import LogLine, parse_report
 from wsadapter.worker.outbox import Outbox
 from wsadapter.worker.websocket.reader import Reader
 
@@ -54,7 +54,7 @@ def test_parts_of_a_read_make_records_of_their_own_around_reports(pipe: tuple[in
     outbox = Outbox(pipe[1])
     batch = Reader(1000).feed(STREAM)
     outbox.messages(batch, 0, 0, 0, 1)
-    outbox.report(Report(event="log", fields={}))
+    outbox.report(LogLine("info", ""))
     outbox.filtered(5)
     outbox.messages(batch, 0, 0, 1, 3)
     first, report, second = read(pipe[0], RecordReader())
@@ -79,7 +79,7 @@ def test_what_a_full_pipe_does_not_take_waits_in_order(pipe: tuple[int, int]) ->
     outbox = Outbox(pipe[1])
     large = b"x" * 500_000
     outbox.messages(Reader(1 << 20).feed(server_frame(2, large)), 0, 0, 0, 1)
-    outbox.report(Report(event="log", fields={"n": 1}))
+    outbox.report(LogLine("info", "1"))
     outbox.payloads([b"a", b"", b"bc"], [False, True, False], 0, 0)
     assert outbox.backlog
     records, reader = [], RecordReader()
@@ -88,7 +88,7 @@ def test_what_a_full_pipe_does_not_take_waits_in_order(pipe: tuple[int, int]) ->
         records += read(pipe[0], reader)
     batch, report, payloads = records
     assert list(batch.payloads) == [large]
-    assert Report.decode(report.report).fields == {"n": 1}
+    assert parse_report(report.report) == LogLine("info", "1")
     assert list(payloads.payloads) == [b"a", b"", b"bc"]
     assert payloads.binary == [False, True, False]
     assert reader.torn == 0
@@ -98,7 +98,7 @@ def test_a_supervisor_that_is_gone_is_an_error() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with pytest.raises(BrokenPipeError):
-        Outbox(writing).report(Report(event="log"))
+        Outbox(writing).report(LogLine("info", ""))
     os.close(writing)
 
 
@@ -116,7 +116,7 @@ def test_what_is_corked_goes_up_at_once_and_in_order_through_a_full_pipe(pipe: t
     os.write(pipe[1], bytes(65536 - 10))  # so much else waits that no record fits
     outbox.cork()
     for _ in range(600):  # together more pieces than one `writev` takes
-        outbox.report(Report(event="log", fields={}))
+        outbox.report(LogLine("info", ""))
         outbox.messages(batch, 0, 0, 0, batch.count)
     assert outbox.backlog
     outbox.uncork()
@@ -127,7 +127,7 @@ def test_what_is_corked_goes_up_at_once_and_in_order_through_a_full_pipe(pipe: t
         outbox.flush()
         found += read(pipe[0], records)
     assert [record.sequence for record in found] == list(range(1, 1201))
-    outbox.report(Report(event="log", fields={}))  # nothing is held back any more
+    outbox.report(LogLine("info", ""))  # nothing is held back any more
     assert [record.sequence for record in read(pipe[0], records)] == [1201]
 
 
@@ -135,7 +135,7 @@ def test_what_is_corked_twice_goes_up_when_it_was_uncorked_twice(pipe: tuple[int
     outbox, records = Outbox(pipe[1]), RecordReader()
     outbox.cork()
     outbox.cork()
-    outbox.report(Report(event="log", fields={}))
+    outbox.report(LogLine("info", ""))
     outbox.uncork()
     assert read(pipe[0], records) == []
     outbox.uncork()
@@ -147,7 +147,7 @@ def test_nobody_who_reads_is_found_out_behind_the_cork() -> None:
     outbox = Outbox(writing)
     outbox.cork()
     os.close(reading)
-    outbox.report(Report(event="log", fields={}))
+    outbox.report(LogLine("info", ""))
     with pytest.raises(BrokenPipeError):
         outbox.uncork()
     os.close(writing)

@@ -17,6 +17,7 @@ from wsadapter.config.dialect import apply_dialect, load_dialect
 from wsadapter.contract.dialect.templates import stream_name
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.reports import ConnectionUp
 from wsadapter.contract.tables import WatchdogTable
 from wsadapter.testing import bundled, load_recording
 from wsadapter.testing.dialect.steps import Say as Answer
@@ -178,7 +179,7 @@ class Run:
         self.delivered: list[tuple[bytes, str]] = []
         self.alarms: list[tuple[str, dict[str, Any]]] = []
         self._now = 0.0
-        self._do(self._session.start({}, 0.0))
+        self._do(self._session.start(ConnectionUp({}, None), 0.0))
         latest = 0.0
         played = [place for place, _, _ in self.data]
         if self.feed.played is not None:

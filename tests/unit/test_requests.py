@@ -22,8 +22,9 @@ from wsadapter.contract.errors import (
     UsageError,
 )
 from wsadapter.contract.ipc import commands
-from wsadapter.contract.ipc.commands import Assignment, Report, RequestCommand, Resume
+from wsadapter.contract.ipc.commands import Assignment, RequestCommand, Resume
 from wsadapter.contract.ipc.record import ANSWER, BATCH, Record
+from wsadapter.contract.ipc.reports import AnswerFollows, ConnectionUp
 from wsadapter.contract.items import Event, LateAnswer
 from wsadapter.endpoint.requests import Pending
 from wsadapter.endpoint.requests import Requests as Book
@@ -135,7 +136,7 @@ def test_what_the_user_says_of_requests_overrules_the_dialect() -> None:
 def started(**settings: Any) -> Session:
     endpoint = Endpoint("feed", url="ws://feed.example/", **settings)
     session = Session(Assignment(endpoint=endpoint, epoch=1, url="ws://x/"), salt=1)
-    session.start({}, 0.0)
+    session.start(ConnectionUp({}, None), 0.0)
     return session
 
 
@@ -151,7 +152,7 @@ def test_an_answer_stands_in_its_place_marked_and_announced() -> None:
     assert isinstance(before, Deliver)
     assert (before.first, before.last) == (0, 1)
     assert isinstance(announced, Say)
-    assert announced.report == Report(event="answer", fields={"id": "1", "rejected": False})
+    assert announced.report == AnswerFollows("1", rejected=False)
     assert isinstance(answer, Deliver)
     assert (answer.first, answer.last) == (1, 3)
     assert answer.streams == [0, ANSWER, 0]
@@ -179,7 +180,7 @@ def test_a_request_with_the_number_of_an_unanswered_subscription_is_refused() ->
     endpoint = Endpoint("feed", url="ws://feed.example/")
     assignment = Assignment(endpoint=endpoint, epoch=1, url="ws://x/", dialect=load_dialect("binance"), wanted=("a@trade",))
     session = Session(assignment, salt=1)
-    session.start({}, 0.0)
+    session.start(ConnectionUp({}, None), 0.0)
     assert not session.expect("1")
     received(session, server_frame(TEXT, b'{"result":null,"id":1}'))
     assert session.expect("1")

@@ -13,12 +13,12 @@ import pytest
 from tests.support.fakes import FakeChild, FakeOffice
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc import commands
-from wsadapter.contract.ipc.commands import Report
 from wsadapter.contract.ipc.record import BATCH, REPORT, SNAPSHOT, Record, RecordReader, encode, field
+from wsadapter.contract.ipc.reports import REPORTS
 from wsadapter.contract.reasons import Reason
-from wsadapter.endpoint import reports
 from wsadapter.endpoint.link import ManagedEndpoint
 from wsadapter.endpoint.replicas import Replicas
+from wsadapter.endpoint.reports import apply_report
 from wsadapter.endpoint.subscriptions import key_of
 from wsadapter.process.owner_process import Listener, OwnerChild
 from wsadapter.takeover.endpoint_state import give_endpoint, take_endpoint
@@ -118,7 +118,7 @@ def test_of_what_is_subscribed_while_nobody_owns_the_connection_only_what_was_re
 
 
 def say(managed: ManagedEndpoint, event: str, **fields: Any) -> None:
-    reports.hear(managed, Report(event=event, fields=fields))
+    apply_report(managed, REPORTS[event](**fields))
 
 
 def test_where_nothing_confirms_what_was_sent_counts_as_subscribed(office: Office) -> None:

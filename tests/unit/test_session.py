@@ -6,7 +6,8 @@ from typing import Any
 
 from tests.support.rawserver import server_frame
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.ipc.commands import Assignment, Custody, Report, Resume
+from wsadapter.contract.ipc.commands import Assignment, Custody, Resume
+from wsadapter.contract.ipc.reports import ConnectionUp, HeartbeatSent
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.session.actions import Action, Deliver, Leave, Say, Send
 from wsadapter.worker.session.session import Session
@@ -24,7 +25,7 @@ def started(
     endpoint = Endpoint("feed", url="ws://feed.example/", **settings)
     assignment = Assignment(endpoint=endpoint, epoch=1, url="ws://x/", wanted=wanted, dialect=dialect, paces=paces or {})
     session = Session(assignment, salt=1)
-    session.start({}, 0.0)
+    session.start(ConnectionUp({}, None), 0.0)
     return session
 
 
@@ -53,7 +54,7 @@ def taken_over(at: float, heartbeat_at: float | None, *, custody: bool = True) -
         endpoint=endpoint, epoch=2, url="ws://x/", resume=RESUME, heartbeat_at=heartbeat_at, custody=custody
     )
     session = Session(assignment, salt=1)
-    session.start({}, at)
+    session.start(ConnectionUp({}, None), at)
     return session
 
 
@@ -67,7 +68,7 @@ def test_the_next_owner_goes_on_with_the_clock_of_the_heartbeats() -> None:
 def test_a_heartbeat_is_reported_behind_its_frame_for_who_may_have_to_go_on_with_the_connection() -> None:
     beat, said = taken_over(100.0, None).tick(100.0)
     assert frame(beat)[0] == PING
-    assert said == Say(Report(event="heartbeat", fields={"at": 100.0}))
+    assert said == Say(HeartbeatSent(100.0))
     assert len(taken_over(100.0, None, custody=False).tick(100.0)) == 1
 
 

@@ -10,6 +10,7 @@ import pytest
 from tests.support.rawserver import server_frame
 from wsadapter.contract.endpoint import Endpoint, Heartbeat
 from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.reports import ConnectionUp
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.session.actions import Action, Deliver, Leave, Say, Send, Sign
 from wsadapter.worker.session.session import Session
@@ -32,7 +33,7 @@ DATA, BYE = server_frame(TEXT, b"data"), server_frame(CLOSE, b"\x03\xe8")
 def started(dialect: dict[str, Any] = DIALECT) -> tuple[Session, list[Action]]:
     endpoint = Endpoint("x", url="ws://x/", login={"key": "K"}, heartbeat=Heartbeat(kind="none"))
     session = Session(Assignment(endpoint=endpoint, epoch=1, url="ws://x/", wanted=("a",), dialect=dialect), salt=1)
-    return session, session.start({}, 0.0)
+    return session, session.start(ConnectionUp({}, None), 0.0)
 
 
 def logged_in(dialect: dict[str, Any] = DIALECT) -> Session:
@@ -164,7 +165,7 @@ def test_frames_of_a_kind_carry_what_the_login_knows_and_the_others_do_not() -> 
 def test_what_only_a_login_can_have_is_rejected_without_one() -> None:
     endpoint = Endpoint("x", url="ws://x/", heartbeat=Heartbeat(kind="none"))
     session = Session(Assignment(endpoint=endpoint, epoch=1, url="ws://x/", wanted=("mine.1", "a"), dialect=PRIVATE), salt=1)
-    actions = session.start({}, 0.0)
+    actions = session.start(ConnectionUp({}, None), 0.0)
     assert sent(actions) == [{"sub": "a"}]
     (rejected,) = [action.report.fields for action in actions if isinstance(action, Say) and action.report.event == "rejected"]
     assert rejected == {"stream": "mine.1", "error": "needs a login, and the endpoint has no [login]"}

@@ -9,6 +9,7 @@ import pytest
 from tests.support.rawserver import server_frame
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.reports import ConnectionUp
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.session.actions import Action, Deliver, Leave, Send, StopReading
 from wsadapter.worker.session.session import Session
@@ -37,7 +38,7 @@ CASES = {
 def started(**settings: Any) -> Session:
     endpoint = Endpoint("feed", url="ws://feed.example/", **settings)
     session = Session(Assignment(endpoint=endpoint, epoch=1, url="ws://x/"), salt=1)
-    session.start({}, 0.0)
+    session.start(ConnectionUp({}, None), 0.0)
     return session
 
 

@@ -14,6 +14,7 @@ from tests.support.rawserver import server_frame
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc.commands import Assignment
 from wsadapter.contract.ipc.record import ANSWER
+from wsadapter.contract.ipc.reports import ConnectionUp
 from wsadapter.worker.session.actions import Action, Deliver, Say
 from wsadapter.worker.session.json_array import MOST_ELEMENTS, elements, split
 from wsadapter.worker.session.session import Session
@@ -132,7 +133,7 @@ def started(**assignment: Any) -> Session:
     session = Session(
         Assignment(endpoint=endpoint, epoch=1, url="ws://x/", wanted=("a", "b"), dialect=DIALECT, **assignment), salt=1
     )
-    session.start({}, 0.0)
+    session.start(ConnectionUp({}, None), 0.0)
     return session
 
 

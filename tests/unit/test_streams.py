@@ -16,6 +16,7 @@ from wsadapter.contract.dialect.stream_rules import Choice, Rule
 from wsadapter.contract.dialect.streams import Streams
 from wsadapter.contract.endpoint import Endpoint, Filter
 from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.reports import ConnectionUp
 from wsadapter.testing.recording import load_recording
 from wsadapter.worker.session.actions import Action, Deliver, Say
 from wsadapter.worker.session.session import Session
@@ -316,7 +317,7 @@ def test_indexes_are_given_in_order_and_there_are_65534_of_them() -> None:
 def started(*wanted: Any, dialect: dict[str, Any] = STREAM, **settings: Any) -> Session:
     endpoint = Endpoint("feed", url="ws://feed.example/", **settings)
     session = Session(Assignment(endpoint=endpoint, epoch=1, url="ws://x/", wanted=wanted, dialect=dialect), salt=1)
-    session.start({}, 0.0)
+    session.start(ConnectionUp({}, None), 0.0)
     return session
 
 

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsadapter.contract.dialect.text import Text
-from wsadapter.contract.ipc.commands import Report
+from wsadapter.contract.ipc.reports import Report
 from wsadapter.worker.subscription.life import TABLE, Action, Event, State, step
 from wsadapter.worker.subscription.subscriptions import Subscriptions
 

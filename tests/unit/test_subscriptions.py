@@ -12,7 +12,7 @@ import pytest
 from wsadapter.contract.dialect.streams import Streams
 from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Filter
-from wsadapter.contract.ipc.commands import Report
+from wsadapter.contract.ipc.reports import Report
 from wsadapter.worker.subscription import names
 from wsadapter.worker.subscription.asking import Asked
 from wsadapter.worker.subscription.subscriptions import Subscriptions

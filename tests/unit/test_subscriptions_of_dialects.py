@@ -23,7 +23,7 @@ from wsadapter.config.dialect import load_dialect
 from wsadapter.contract.dialect.streams import Streams
 from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Filter, Subscription
-from wsadapter.contract.ipc.commands import Report
+from wsadapter.contract.ipc.reports import Report
 from wsadapter.testing.dialect.overrides import Answering, Orders, Refusal, name_of
 from wsadapter.testing.dialect.rules import Speech
 from wsadapter.testing.dialect.steps import Data, Leave, Note, Open, Ping, Say, Step

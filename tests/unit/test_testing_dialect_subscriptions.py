@@ -12,7 +12,7 @@ import pytest
 from tests.support.conversation import Client, invented, noted, opened, said, sent
 from wsadapter.contract.dialect.paths import look_up
 from wsadapter.contract.dialect.text import Text
-from wsadapter.contract.ipc.commands import Report
+from wsadapter.contract.ipc.reports import Report
 from wsadapter.testing.dialect.overrides import Answering, Orders, Refusal, name_of
 from wsadapter.testing.dialect.recorded_market import NO_DATA
 from wsadapter.testing.dialect.steps import Beat, Data, Note, Open, Say, Shut, Unknown

@@ -17,8 +17,8 @@ from queue import SimpleQueue
 from typing import Final, NoReturn, Protocol
 
 from wsadapter.contract.hooks import keywords_of, load_function, words
-from wsadapter.contract.ipc.commands import Report
 from wsadapter.contract.ipc.record import ANSWER
+from wsadapter.contract.ipc.reports import MessagesDropped, Report, StreamNamed
 from wsadapter.contract.quarantine import Quarantine
 from wsadapter.worker.loop.wakeup import Wakeup
 
@@ -124,8 +124,8 @@ class Decoder:
         while True:
             item = self._todo.get()
             if isinstance(item, Report):
-                if item.event == "stream":
-                    self._names[item.fields["index"]] = item.fields["name"]
+                if isinstance(item, StreamNamed):
+                    self._names[item.index] = item.name
                 self._done.append(([item], 0))
             else:
                 self._done.append((list(self._decoded(item)), item.weight))
@@ -170,6 +170,6 @@ class Decoder:
                 raise TypeError(f"the decode hook returned {type(one).__name__}, not bytes, None or a list of bytes")
         return results
 
-    def _dropped(self, payload: bytes, *, binary: bool, error: str) -> Report:
+    def _dropped(self, payload: bytes, *, binary: bool, error: str) -> MessagesDropped:
         text = error[:1000] + self._quarantine.keep(payload, binary=binary, error=error)
-        return Report(event="dropped", fields={"count": 1, "bytes": len(payload), "cause": "decode", "text": text})
+        return MessagesDropped(1, len(payload), "decode", text)

@@ -42,10 +42,10 @@ from wsadapter.contract.ipc.commands import (
     AnnounceCommand,
     Assignment,
     Command,
-    Report,
     RequestCommand,
     Resume,
 )
+from wsadapter.contract.ipc.reports import ConnectionDown, ConnectionUp, LogLine, StageReached, TokenKept
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.command_socket import Control
 from wsadapter.worker.connect.tls_holder import Hold
@@ -414,7 +414,7 @@ class Owner:
             self._step_limit = within
             self._step_deadline = now + within
         self._step = name
-        self._uplink.report(Report(event="stage", fields={"stage": name}))
+        self._uplink.report(StageReached(name))
 
     def _begin_session(self, opened: Opened, now: float) -> None:
         assert self._assignment is not None
@@ -435,21 +435,18 @@ class Owner:
         )  # fmt: skip
         self._session = Session(self._assignment, salt=int.from_bytes(os.urandom(4), "big"))
         self._phase = _Phase.UP
-        fields: dict[str, object] = {
-            "subprotocol": connection.subprotocol, "headers": connection.headers, "peer": connection.peer,
-            "resumed": resume is not None,
-        }  # fmt: skip
+        up = ConnectionUp(connection.headers, connection.subprotocol, connection.peer, resumed=resume is not None)
         if self._assignment.custody and opened.hook is None and self._wire.can_outlive:
             self._be_ready_to_die(resume, len(connection.first))
         if self._wire.refers_back and endpoint.compression == "no_context_takeover":
-            self._uplink.report(Report(event="log", fields={"level": "warning", "text": _TAKES_OVER}))
+            self._uplink.report(LogLine("warning", _TAKES_OVER))
         self._wire.sender.announce = self._announce
         if resume is not None and self._handed is not None:  # before anything else is sent
             self._wire.sender.complete(self._handed[1][: resume.rest], resume.ref, now)
         self._uplink.cork()
-        self._carry_out(self._session.start(fields, now), now)
+        self._carry_out(self._session.start(up, now), now)
         if resume is None and opened.hooks is not None and opened.hooks.attempt.token is not None:
-            self._uplink.report(Report(event="token", fields={"token": opened.hooks.attempt.token}))
+            self._uplink.report(TokenKept(opened.hooks.attempt.token))
         if resume is not None:
             self._go_on_with(self._wire, resume, now)
         if connection.first:
@@ -707,7 +704,7 @@ class Owner:
         if not self._down_said:
             self._down_said = True
             assert self._leave is not None
-            self._uplink.report(Report(event="down", fields={"reason": self._leave.reason.to_json()}))
+            self._uplink.report(ConnectionDown(self._leave.reason))
             self._uplink.pump()
         written = self._uplink.drained and not self._control.backlog
         if written or self._uplink.gone or now >= self._pipe_deadline:

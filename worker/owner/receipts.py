@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from wsadapter.contract.ipc.commands import Report
+from wsadapter.contract.ipc.reports import Report
 
 _OURS: Final = 1 << 63
 """Above all refs that a supervisor gives."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wsadapter.contract.ipc.commands import Report
+from wsadapter.contract.ipc.reports import Report
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.websocket.reader import Batch
 

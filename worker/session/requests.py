@@ -15,7 +15,8 @@ import orjson
 from wsadapter.contract.dialect.paths import MISSING, look_up, matches
 from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Request as Rules
-from wsadapter.contract.ipc.commands import Report, id_text
+from wsadapter.contract.ipc.commands import id_text
+from wsadapter.contract.ipc.reports import AnswerFollows
 
 _VALUE: Final = rb'\s*:\s*(?:"((?:[^"\\]|\\.)*)"|(-?\d+))'
 """Behind a key: a string or a whole number."""
@@ -44,7 +45,7 @@ class Requests:
         """A cheap test on all that was read at once: whether `recognise` has to look at its messages."""
         return bool(self._open) and self._key in data
 
-    def recognise(self, text: Text) -> Report | None:
+    def recognise(self, text: Text) -> AnswerFollows | None:
         """What to report in front of a message that is an answer; None where it is none to a request of ours."""
         if not self._open or not self._may_be_answer(text.payload):
             return None
@@ -52,7 +53,7 @@ class Requests:
         if found is None or found not in self._open:
             return None
         self._open.discard(found)
-        return Report(event="answer", fields={"id": found, "rejected": self._is_rejection(text)})
+        return AnswerFollows(found, self._is_rejection(text))
 
     def _may_be_answer(self, payload: bytes) -> bool:
         """Whether the key stands in it with an id that is waited for, at whatever place."""

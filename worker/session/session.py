@@ -33,8 +33,22 @@ from wsadapter.contract.dialect.streams import Stream, Streams
 from wsadapter.contract.dialect.templates import fill, stream_name
 from wsadapter.contract.dialect.text import LONGEST_ANSWER, UNKNOWN, Text
 from wsadapter.contract.endpoint import Subscription
-from wsadapter.contract.ipc.commands import Assignment, Report
+from wsadapter.contract.ipc.commands import Assignment
 from wsadapter.contract.ipc.record import ANSWER
+from wsadapter.contract.ipc.reports import (
+    ConnectionUp,
+    GapFound,
+    HeartbeatSent,
+    LoginDone,
+    LogLine,
+    PacesLearned,
+    PeerError,
+    PeerNotice,
+    Report,
+    StreamStalled,
+    SubscriptionConfirmed,
+    SubscriptionRejected,
+)
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.session.actions import Action, Deliver, Leave, Renew, Say, Send, Sign, StopReading
 from wsadapter.worker.session.batch_splitter import Sieve
@@ -152,10 +166,10 @@ class Session:
         """A `Leave` was given."""
         return self._state is _State.ENDED
 
-    def start(self, fields: dict[str, object], now: float) -> list[Action]:
-        """The handshake is done; `fields` are those of the "up" report."""
+    def start(self, up: ConnectionUp, now: float) -> list[Action]:
+        """The handshake is done; `up` is the report of it."""
         self._last_received = now
-        actions: list[Action] = [Say(Report(event="up", fields=fields))]
+        actions: list[Action] = [Say(up)]
         if self._assignment.resume is not None:
             self._opening.skip()
             self.heartbeat.start(now)
@@ -205,7 +219,7 @@ class Session:
                     yield Renew()
                 case LoggedIn(at, first):
                     if self._login.used:
-                        yield Say(Report(event="login", fields={"at": at, "challenge": self._login.challenge}))
+                        yield Say(LoginDone(at, self._login.challenge))
                     if first and (self._wanted or self._assignment.resume is None):
                         retry_at = self._assignment.retry_at
                         yield from self._asking(self._subscriptions.restore(self._wanted, now, self._blamed, retry_at), now)
@@ -255,8 +269,8 @@ class Session:
                 self._unsigned.append((step.question, step.frame))
                 yield Sign(step.frame)
             elif isinstance(step, Report):
-                if step.event == "subscribed":
-                    self._expect([step.fields["stream"]], now)
+                if isinstance(step, SubscriptionConfirmed):
+                    self._expect([step.stream], now)
                 yield Say(self._without_secrets(step) if self._login.used else step)
             elif isinstance(step, Asked):
                 yield Send(encode_frame(TEXT, step.text), then=step.report)
@@ -264,9 +278,13 @@ class Session:
                 yield Send(encode_frame(TEXT, step))
 
     def _without_secrets(self, report: Report) -> Report:
-        words = {"error", "text"}.intersection(report.fields)
-        masked = {key: self._login.without_secrets(str(report.fields[key])) for key in words}
-        return replace(report, fields=report.fields | masked)
+        """The report without what the login sent, if it quotes the peer."""
+        match report:
+            case SubscriptionRejected():
+                return replace(report, error=self._login.without_secrets(report.error))
+            case PeerError() | LogLine():
+                return replace(report, text=self._login.without_secrets(report.text))
+        return report
 
     def subscribe(self, streams: list[Subscription], now: float) -> list[Action]:
         """More streams are wanted."""
@@ -474,7 +492,7 @@ class Session:
         stream: Stream | None = text.stream
         return stream
 
-    def _gap(self, text: Text) -> Report | None:
+    def _gap(self, text: Text) -> GapFound | None:
         """What to report in front of a message whose number does not follow."""
         if self._gaps is None:
             return None
@@ -484,8 +502,7 @@ class Session:
         if not found.whole and (stream := self._stream_of(text)) is not None and not stream.wanted:
             return None
         name = None if found.whole else self._stream_name(text)
-        fields = {"cause": "sequence", "stream": name, "expected": found.expected, "got": found.got}
-        return Report(event="gap", fields=fields)
+        return GapFound("sequence", name, found.expected, found.got)
 
     def _stream_name(self, text: Text) -> str | None:
         stream = self._stream_of(text)
@@ -500,13 +517,13 @@ class Session:
         if found.notice is not None and found.reconnects:
             yield from self._asked_to_reconnect(found.notice)
         elif found.notice is not None:
-            yield Say(self._without_secrets(Report(event="peer_error", fields={"text": found.notice})))
+            yield Say(self._without_secrets(PeerError(found.notice)))
 
     def _asked_to_reconnect(self, text: str) -> Iterator[Action]:
         """Once for each connection."""
         if not self._noticed:
             self._noticed = True
-            yield Say(Report(event="notice", fields={"text": text}))
+            yield Say(PeerNotice(text))
 
     def _announced(self, stream: Stream) -> Iterator[Action]:
         report = self._streams.announce(stream) if self._streams is not None else None
@@ -617,7 +634,7 @@ class Session:
         if beat is not None:
             actions.append(Send(beat, urgent=True))
             if self._assignment.custody:  # sent first: what is not on the wire must not count for the next owner
-                actions.append(Say(Report(event="heartbeat", fields={"at": now})))
+                actions.append(Say(HeartbeatSent(now)))
         if not self._paused:
             actions += self._asking(self._subscriptions.tick(now), now)
         return actions if self._paces is None else actions + self._judged(self._paces, now)
@@ -628,7 +645,7 @@ class Session:
             return []
         actions = self._stalled(list(paces.tick(now)), now)
         if learned := paces.learned():
-            actions.append(Say(Report(event="pace", fields={"streams": learned})))
+            actions.append(Say(PacesLearned(learned)))
         return actions
 
     def _stalled(self, stalls: Sequence[Stall], now: float) -> list[Action]:
@@ -636,8 +653,7 @@ class Session:
         actions: list[Action] = []
         again: list[Subscription] = []
         for stall in stalls:
-            fields = {"stream": stall.stream.name, "silence": stall.silence, "hopeless": stall.hopeless}
-            actions.append(Say(Report(event="stalled", fields=fields)))
+            actions.append(Say(StreamStalled(stall.stream.name, stall.silence, stall.hopeless)))
             if not stall.hopeless and self._streams is not None:
                 again.append(self._streams.subscription(stall.stream))
         if again:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from wsadapter.contract.dialect.templates import BadStream
-from wsadapter.contract.ipc.commands import Report
+from wsadapter.contract.ipc.reports import Report, SubscriptionsSent
 from wsadapter.worker.subscription.frames import Frames, Life, Question, Unit, Unsigned, lives_of
 from wsadapter.worker.subscription.life import Event, State
 from wsadapter.worker.subscription.lives import HAD, Lives
@@ -28,9 +28,9 @@ Step = bytes | Asked | Unsigned | Report
 _GROUPS: Final = 8
 """So that one bad stream of a thousand is alone in its group on the fourth connection."""
 
-def asked(names: Iterable[str], *, gone: bool = False) -> Report:
+def asked(names: Iterable[str], *, gone: bool = False) -> SubscriptionsSent:
     """The frame that asks for these streams is out; `gone`: that unsubscribes them."""
-    return Report(event="asked", fields={"streams": list(dict.fromkeys(names)), "gone": gone})
+    return SubscriptionsSent(tuple(dict.fromkeys(names)), gone)
 
 
 GRACE: Final = 2.0
@@ -119,7 +119,7 @@ class Asking:
             life.asked += 1
             self._lives.move(life, Event.ASK)
 
-    def once_out(self, question: Question) -> Report | None:
+    def once_out(self, question: Question) -> SubscriptionsSent | None:
         """What to report when the question's frame is out; None: nothing."""
         if not self.reports_sent:
             return None

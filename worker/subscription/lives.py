@@ -9,7 +9,7 @@ from typing import Final
 
 from wsadapter.contract.dialect.templates import stream_name
 from wsadapter.contract.endpoint import Subscription
-from wsadapter.contract.ipc.commands import Report
+from wsadapter.contract.ipc.reports import Report, StreamStalled, SubscriptionConfirmed, SubscriptionsBlamed
 from wsadapter.worker.subscription.frames import Frames, Life, make_life
 from wsadapter.worker.subscription.life import Action, Event, State, step
 
@@ -78,12 +78,11 @@ class Lives:
         if action in (Action.CONFIRM, Action.LIVE):
             if not life.subscribed:
                 life.subscribed = True
-                yield Report(event="subscribed", fields={"stream": life.name})
+                yield SubscriptionConfirmed(life.name)
         elif action is Action.REJECT:
             life.subscribed = False
         elif action is Action.STALL:
-            fields = {"stream": life.name, "silence": now - life.since, "hopeless": False}
-            yield Report(event="stalled", fields=fields)
+            yield StreamStalled(life.name, now - life.since, hopeless=False)
 
     def move(self, life: Life, event: Event, now: float = 0.0) -> Action:
         state, action = step(life.state, event)
@@ -156,7 +155,7 @@ class Lives:
             life.retry_at += pause
 
 
-def blame(streams: Mapping[str, str | None]) -> Report:
+def blame(streams: Mapping[str, str | None]) -> SubscriptionsBlamed:
     """What the peer closes the connection because of: name of a stream = its error, "" where it may be another, None where it
     is none."""
-    return Report(event="blamed", fields={"streams": dict(streams)})
+    return SubscriptionsBlamed(dict(streams))

@@ -16,12 +16,19 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 
 from wsadapter.contract.dialect.templates import as_number, raw_frame, stream_name
 from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Subscription
-from wsadapter.contract.ipc.commands import Report
+from wsadapter.contract.ipc.reports import (
+    ClosedOverSubscriptions,
+    SubscriptionConfirmed,
+    SubscriptionRejected,
+    SubscriptionRequested,
+    SubscriptionsRestored,
+    SubscriptionsSent,
+)
 from wsadapter.worker.subscription.answers import Rules, Says
 from wsadapter.worker.subscription.asking import GRACE, Asked, Asking, Step, asked
 from wsadapter.worker.subscription.attribution import whose
@@ -135,7 +142,7 @@ class Subscriptions:
         before `retry_at`, the latter in small groups, after all that is above suspicion."""
         if not self._frames.settings:
             yield from self._raw(wanted)
-            yield _report(len(wanted), [])
+            yield SubscriptionsRestored(len(wanted), ())
             return
         lives = [self._lives.add(stream) for stream in wanted]
         self._restoring = _Restoring({life.name: None for life in lives})
@@ -216,7 +223,7 @@ class Subscriptions:
             frame = raw_frame(stream)
             yield Asked(frame, asked([stream_name(stream)])) if self._asking.reports_sent else frame
 
-    def once_out(self, question: Question) -> Report | None:
+    def once_out(self, question: Question) -> SubscriptionsSent | None:
         """What to report when the frame of this question, which was signed, is out."""
         return self._asking.once_out(question)
 
@@ -231,7 +238,7 @@ class Subscriptions:
             yield from steps
             return
         for step in steps:
-            about = step.fields.get("of") or step.fields["stream"] if _is_verdict(step) else ""
+            about = step.of or step.stream if isinstance(step, SubscriptionConfirmed | SubscriptionRejected) else ""
             if about not in self._unwanted:
                 yield step
         for life in [life for life in self._unwanted.values() if not self._asking.waits_for(life)]:
@@ -253,7 +260,7 @@ class Subscriptions:
             self._lives.move(life, Event.LEAVE)
             if life.wanted_again:
                 life.subscribed = False
-                yield Report(event="requested", fields={"stream": life.name})
+                yield SubscriptionRequested(life.name)
         if self._frames.replaces and not self._asking.others(()):
             for life in lives:
                 yield log(f"the last stream can't be unsubscribed; the peer goes on sending: {life.name}")
@@ -411,7 +418,7 @@ class Subscriptions:
         steps = list(self._verdicts.put_off(question, units, error, _UNTIL_SIGNED, now)) if units else []
         return [*steps, *self._restored()]
 
-    def closed(self, now: float) -> Iterator[Report]:
+    def closed(self, now: float) -> Iterator[ClosedOverSubscriptions]:
         """The peer closed the connection without a word: what it may have been because of, where an exchange confirms what it
         takes and does not say why it closes."""
         if not self._rules.confirm or self._rules.closes:
@@ -420,7 +427,7 @@ class Subscriptions:
         if lives:
             alone = len(lives) == 1 and any(life.state in HAD for life in self._lives.all.values())
             names = [life.name for life in lives]
-            yield Report(event="closed_over", fields={"streams": names, "alone": alone, "within": _SOON})
+            yield ClosedOverSubscriptions(tuple(names), alone, _SOON)
 
     def refusal(self, text: Text) -> str:
         """The text of an error, whatever it is about; empty where the message is none."""
@@ -442,12 +449,4 @@ class Subscriptions:
                 restoring.ok += any(unit.confirmed for unit in life.units)
                 restoring.failed += [stream_name(unit.stream) for unit in life.refused]
         self._restoring = None
-        yield _report(restoring.ok, restoring.failed)
-
-
-def _is_verdict(step: Step) -> TypeGuard[Report]:
-    return isinstance(step, Report) and step.event in ("subscribed", "rejected")
-
-
-def _report(ok: int, failed: Sequence[str]) -> Report:
-    return Report(event="restored", fields={"ok": ok, "failed": list(failed)})
+        yield SubscriptionsRestored(restoring.ok, tuple(restoring.failed))

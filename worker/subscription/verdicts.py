@@ -9,7 +9,7 @@ from wsadapter.contract.dialect.fields import as_text
 from wsadapter.contract.dialect.paths import look_up
 from wsadapter.contract.dialect.templates import is_meant, stream_name
 from wsadapter.contract.endpoint import Subscription
-from wsadapter.contract.ipc.commands import Report
+from wsadapter.contract.ipc.reports import ChannelAssigned, LogLine, PeerError, SubscriptionConfirmed, SubscriptionRejected
 from wsadapter.worker.subscription.answers import Answer, Rules, Says
 from wsadapter.worker.subscription.asking import GRACE, Asking, Step
 from wsadapter.worker.subscription.attribution import Meant
@@ -56,7 +56,7 @@ class Verdicts:
         had = [life for life in lives if life.state in HAD]
         if not had:
             if not lives:
-                yield Report(event="peer_error", fields={"text": error})
+                yield PeerError(error)
             return
         newest = max(had, key=lambda life: life.since)
         for unit in newest.units:
@@ -72,7 +72,7 @@ class Verdicts:
                 life.units[0].error = error
                 yield rejected(life.name, error)
         if lives and all(life.state in HAD for life in lives):
-            yield Report(event="peer_error", fields={"text": error})
+            yield PeerError(error)
 
     def _yes_to(self, lives: Sequence[Life], now: float) -> Iterator[Step]:
         """A yes that comes late, to streams that were given up or are to be asked for again."""
@@ -105,7 +105,7 @@ class Verdicts:
         """It is subscribed. Where its refusal was reported by its own name, so is that."""
         was_told, unit.error, unit.confirmed, unit.told = unit.told, "", True, False
         if was_told and len(unit.life.units) > 1:
-            yield Report(event="subscribed", fields={"stream": stream_name(unit.stream), "of": unit.life.name})
+            yield SubscriptionConfirmed(stream_name(unit.stream), unit.life.name)
 
     def no(self, question: Question, unit: Unit, error: str, now: float, *, sure: bool = True) -> Iterator[Step]:
         """A refusal that is final for now. `sure`: it is about this unit, and not perhaps about another frame."""
@@ -135,7 +135,7 @@ class Verdicts:
             for unit in own:
                 yield from self.no(question, unit, error, now)
 
-    def _rejected(self, unit: Unit, error: str) -> Report:
+    def _rejected(self, unit: Unit, error: str) -> SubscriptionRejected:
         unit.told = True
         return rejected(stream_name(unit.stream), error, unit.life.name)
 
@@ -281,15 +281,14 @@ class Verdicts:
         text = as_text(channel)
         self._channels[text] = life.stream
         self._channel_of[life.name] = channel
-        yield Report(event="channel", fields={"stream": life.stream, "channel": text})
+        yield ChannelAssigned(life.stream, text)
 
 
-def rejected(name: str, error: str, of: str = "") -> Report:
+def rejected(name: str, error: str, of: str = "") -> SubscriptionRejected:
     """A stream, or a part of the stream `of`, is refused."""
-    fields = {"stream": name, "error": error}
-    return Report(event="rejected", fields=fields | {"of": of} if of and of != name else fields)
+    return SubscriptionRejected(name, error, of if of != name else "")
 
 
-def log(text: str) -> Report:
+def log(text: str) -> LogLine:
     """A line of the log."""
-    return Report(event="log", fields={"level": "warning", "text": text})
+    return LogLine("warning", text)

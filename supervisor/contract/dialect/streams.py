@@ -14,8 +14,8 @@ from typing import Any, Final
 from wsadapter.contract.dialect.stream_rules import Choice, Rule, Stream
 from wsadapter.contract.dialect.templates import stream_name
 from wsadapter.contract.endpoint import Filter, Subscription
-from wsadapter.contract.ipc.commands import Report
 from wsadapter.contract.ipc.record import ANSWER
+from wsadapter.contract.ipc.reports import StreamNamed
 
 __all__ = ["Stream", "Streams"]
 
@@ -75,10 +75,10 @@ class Streams:
                 return found
         return None
 
-    def announce(self, stream: Stream) -> Report | None:
+    def announce(self, stream: Stream) -> StreamNamed | None:
         """Gives a stream its index; what to report before the first message of it. None: there are no more indexes."""
         if self._announced == _MOST_INDEXES:
             return None
         self._announced += 1
         stream.index = self._announced
-        return Report(event="stream", fields={"index": stream.index, "name": stream.name})
+        return StreamNamed(stream.index, stream.name)

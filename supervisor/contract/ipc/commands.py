@@ -31,14 +31,14 @@ Supervisor to owner                              Owner to supervisor
 CUSTODY, HANDED and HOLD carry a file descriptor (SCM_RIGHTS, unix(7)) with their first byte.
 
 The owner's other words (Up, Down, Subscribed ...) must stand at their place between the messages, so they travel through the
-pipe as REPORT records, see `Report`.
+pipe as REPORT records, see reports.py.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Final, NamedTuple
 
@@ -288,41 +288,3 @@ class Assignment:
         if (resume := body["resume"]) is not None:
             values["resume"] = Resume(**{**resume, "custody": Custody(**resume["custody"])})
         return cls(**values)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What an owner says in the stream; the body of a REPORT record.
-
-    `event` is "stage" (`stage`: preparing, resolving, connecting, tls, handshake), "up" (`subprotocol`, `headers`, `peer`,
-    `resumed`), "subscribed" (`stream`; `of` as below), "channel" (`stream`, `channel`: what stands for it on this
-    connection, as text), "rejected" (`stream`, `error`; `of`: the subscription that it is a part of), "requested"
-    (`stream`: it was confirmed and is asked for anew), "asked" (`streams`: names; `gone`: where nothing confirms, the
-    frame that asks for them, or unsubscribes them, is out), "pace" (`streams`: name = longest pause in seconds), "peer_error"
-    (`text`: an error of the peer's that is about no subscription), "login" (`at`, monotonic seconds; `challenge`: the
-    peer's, or null), "heartbeat" (`at`, monotonic seconds: one was sent on a connection that may outlive its owner),
-    "blamed" (`streams`: see `Assignment.blamed`; null: it is not any more), "closed_over" (`streams`: names of what was asked
-    for less than `within` seconds before the peer closed without a word, and was not answered; `alone`: it is one, and others
-    had been confirmed), "token" (`token`: what `before_connect` kept,
-    anything JSON can say; a secret), "restored" (`ok`, `failed`), "stream" (`index`: the next one, from 1, in the records'
-    stream tables; `name`: what it stands for from here on in this epoch),
-    "dropped" (`count`, `bytes`, `cause`, `text`), "gap" (`cause`, `stream` or null, `expected`, `got`), "answer" (`id`,
-    `rejected`: of the request whose answer is the next message of the stream `record.ANSWER`, which counts only when that
-    has come: its bytes and this word are then one), "stalled" (`stream`, `silence`, `hopeless`: it was told before),
-    "notice" (`text`: the peer asks us to reconnect), "log" (`level`, `text`) or, last of all, "down" (`reason`).
-    """
-
-    event: str
-    fields: dict[str, Any] = field(default_factory=dict)
-
-    def encode(self) -> bytes:
-        """As JSON."""
-        return orjson.dumps(asdict(self))
-
-    @classmethod
-    def decode(cls, body: bytes) -> Report:
-        """The reverse of `encode`; raises `ValueError` on anything else."""
-        data = orjson.loads(body)
-        if not isinstance(data, dict) or not isinstance(data.get("event"), str) or not isinstance(data.get("fields"), dict):
-            raise ValueError(f"not a report: {body!r:.200}")  # noqa: TRY004
-        return cls(event=data["event"], fields=data["fields"])

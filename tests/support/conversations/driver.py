@@ -14,6 +14,7 @@ from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.hooks import load_function
 from wsadapter.contract.ipc.commands import Assignment
 from wsadapter.contract.ipc.record import ANSWER
+from wsadapter.contract.ipc.reports import ConnectionUp
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.hooks import Signing
 from wsadapter.worker.hooks.sign_thread import Decoding
@@ -75,7 +76,7 @@ class Conversation:
 
     def run(self) -> Outcome:
         """The whole of it."""
-        self._carry_out(self.session.start({}, self.now))
+        self._carry_out(self.session.start(ConnectionUp({}, None), self.now))
         for text in self._case.get("welcome", ()):
             self._say(text)
         self._until_quiet()

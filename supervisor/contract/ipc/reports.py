@@ -1,0 +1,425 @@
+"""What an owner reports between its messages: one class per report, which is the body of a REPORT record (record.py).
+
+    owner:       StreamNamed(1, "trades").encode()  ──pipe──>  supervisor: parse_report(body) == StreamNamed(1, "trades")
+
+On the pipe a report is `{"event": ..., "fields": {...}}`. Both ends use these classes, so a type checker sees both. The
+supervisor does not trust an owner: `parse_report` checks every field, and what parses has exactly the declared types. What a
+report does to an endpoint is decided in endpoint/reports.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields
+from math import isfinite
+from typing import Any, ClassVar, Final, TypeAlias, get_args
+
+import orjson
+
+from wsadapter.contract.endpoint import Subscription
+from wsadapter.contract.reasons import Reason
+
+Count: TypeAlias = int
+"""A number of messages or bytes: 0 or more."""
+
+_MOST: Final = 1 << 48
+"""No owner can reach such a count. Counts are added up, and the sum must stay an integer that JSON can carry."""
+
+
+class ReportError(ValueError):
+    """These bytes are no report; the text names the report and the field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What all reports have in common."""
+
+    event: ClassVar[str]
+    """The name of the report on the pipe."""
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields as they are written to the pipe."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def encode(self) -> bytes:
+        """The report as JSON."""
+        return orjson.dumps({"event": self.event, "fields": self.fields})
+
+
+# -- the connection ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StageReached(Report):
+    """The owner begins this step of the way to a connection."""
+
+    event = "stage"
+    stage: str
+    """preparing, resolving, connecting, tls or handshake."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionUp(Report):
+    """The connection is open."""
+
+    event = "up"
+    headers: dict[str, str]
+    subprotocol: str | None
+    peer: str = ""
+    """The address that was connected to."""
+    resumed: bool = False
+    """It is the connection of a dead owner, and goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoginDone(Report):
+    """The peer accepted a login; only of an endpoint whose dialect has one."""
+
+    event = "login"
+    at: float
+    """Monotonic seconds."""
+    challenge: Any
+    """What the peer sent for it, as JSON; None if it sent none."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatSent(Report):
+    """A heartbeat was sent on a connection that may outlive its owner."""
+
+    event = "heartbeat"
+    at: float
+    """Monotonic seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenKept(Report):
+    """What the hook `before_connect` keeps for this connection. A secret: it stands in no log."""
+
+    event = "token"
+    token: Any
+    """As JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerNotice(Report):
+    """The peer asks for a new connection."""
+
+    event = "notice"
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerError(Report):
+    """An error that the peer sent, and that is about no subscription."""
+
+    event = "peer_error"
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine(Report):
+    """A line for the supervisor's log."""
+
+    event = "log"
+    level: str
+    """As in `logging`, in lower case; an unknown level counts as "info"."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionDown(Report):
+    """The connection is over, and the owner ends; always its last report."""
+
+    event = "down"
+    reason: Reason
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return {"reason": self.reason.to_json()}
+
+
+# -- subscriptions -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionConfirmed(Report):
+    """A subscription is confirmed by the peer, or by its first message."""
+
+    event = "subscribed"
+    stream: str
+    of: str = ""
+    """The subscription that `stream` is a part of; empty if it is a whole one."""
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return {"stream": self.stream} | ({"of": self.of} if self.of else {})
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionRejected(Report):
+    """The peer refused a subscription, or does not deliver it any more."""
+
+    event = "rejected"
+    stream: str
+    error: str
+    of: str = ""
+    """As of `SubscriptionConfirmed`."""
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return {"stream": self.stream, "error": self.error} | ({"of": self.of} if self.of else {})
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionRequested(Report):
+    """A subscription that was confirmed is requested anew."""
+
+    event = "requested"
+    stream: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionsSent(Report):
+    """A frame that subscribes, or unsubscribes, is out; only if the peer confirms nothing, and the connection may outlive its
+    owner."""
+
+    event = "asked"
+    streams: tuple[str, ...]
+    gone: bool
+    """They were unsubscribed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionsRestored(Report):
+    """Every subscription that was wanted from the beginning of the connection is answered."""
+
+    event = "restored"
+    ok: Count
+    """How many are confirmed."""
+    failed: tuple[str, ...]
+    """The names of the others."""
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return {"ok": self.ok, "failed": list(self.failed)}
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionsBlamed(Report):
+    """The peer closes the connection because of a subscription."""
+
+    event = "blamed"
+    streams: dict[str, str | None]
+    """Name = the peer's error; "": because of this one or of another; None: it is not to blame any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedOverSubscriptions(Report):
+    """The peer closed the connection without a reason, soon after subscriptions were requested that it had not answered."""
+
+    event = "closed_over"
+    streams: tuple[str, ...]
+    """Their names."""
+    alone: bool
+    """There is one, and others had been confirmed on this connection."""
+    within: float
+    """Seconds that count as soon."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelAssigned(Report):
+    """From now on the peer names a subscription by a channel, on this connection."""
+
+    event = "channel"
+    stream: Subscription
+    """As the user wrote it."""
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
+class PacesLearned(Report):
+    """The pauses that are usual between the messages of a stream."""
+
+    event = "pace"
+    streams: dict[str, float]
+    """Name = its longest pause in seconds."""
+
+
+# -- messages ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StreamNamed(Report):
+    """What an index in the stream tables of the records stands for, from here on in this epoch."""
+
+    event = "stream"
+    index: int
+    """From 1, each by one more than the last."""
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStalled(Report):
+    """A stream is silent for longer than its own pace explains."""
+
+    event = "stalled"
+    stream: str | None
+    silence: float
+    """Seconds."""
+    hopeless: bool
+    """It was reported before, and subscribing it anew did not help."""
+
+
+@dataclass(frozen=True, slots=True)
+class GapFound(Report):
+    """The exchange's own numbers show that messages are missing here."""
+
+    event = "gap"
+    cause: str
+    """A cause of `contract.items.Gap`."""
+    stream: str | None
+    expected: int | None
+    got: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesDropped(Report):
+    """Messages that a decode hook failed on."""
+
+    event = "dropped"
+    count: Count
+    bytes: Count
+    cause: str
+    """A cause of `contract.items.Dropped`."""
+    text: str
+    """What the hook raised, and where the message was kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFollows(Report):
+    """The next message of the stream `record.ANSWER` is the answer to a request. The report counts only when that message has
+    come: an owner that dies between the two has reported no answer."""
+
+    event = "answer"
+    id: str
+    """Of the request, as text."""
+    rejected: bool
+
+
+ConnectionReport: TypeAlias = (
+    StageReached | ConnectionUp | LoginDone | HeartbeatSent | TokenKept | PeerNotice | PeerError | LogLine | ConnectionDown
+)
+SubscriptionReport: TypeAlias = (
+    SubscriptionConfirmed | SubscriptionRejected | SubscriptionRequested | SubscriptionsSent | SubscriptionsRestored
+    | SubscriptionsBlamed | ClosedOverSubscriptions | ChannelAssigned | PacesLearned
+)  # fmt: skip
+MessageReport: TypeAlias = StreamNamed | StreamStalled | GapFound | MessagesDropped | AnswerFollows
+OwnerReport: TypeAlias = ConnectionReport | SubscriptionReport | MessageReport
+"""Every report there is."""
+
+
+def parse_report(body: bytes) -> OwnerReport:
+    """The reverse of `Report.encode`. Raises `ReportError` if `body` is no report, or if a field is missing or of another type.
+    Fields that are not known are ignored."""
+    try:
+        data = orjson.loads(body)
+    except ValueError as error:
+        raise ReportError(f"a report is no JSON: {error}") from None
+    event, given = (data.get("event"), data.get("fields")) if isinstance(data, dict) else (None, None)
+    kind = REPORTS.get(event) if isinstance(event, str) else None
+    if kind is None or not isinstance(given, dict):
+        raise ReportError(f"not a report: {body!r:.200}")
+    values: dict[str, Any] = {}
+    for name, check, required in _FIELDS[kind]:
+        if name not in given:
+            if required:
+                raise ReportError(f"report {event!r}: the field {name!r} is missing")
+            continue
+        try:
+            values[name] = check(given[name])
+        except ValueError as error:
+            raise ReportError(f"report {event!r}, field {name!r}: {error}") from None
+    return kind(**values)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"not a text: {value!r:.100}")  # noqa: TRY004 - as of every other value that does not parse
+    return value
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"not a truth value: {value!r:.100}")  # noqa: TRY004
+    return value
+
+
+def _integer(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"not an integer: {value!r:.100}")  # noqa: TRY004
+    return value
+
+
+def _count(value: object) -> int:
+    if not 0 <= (count := _integer(value)) < _MOST:
+        raise ValueError(f"not a count: {value!r:.100}")
+    return count
+
+
+def _number(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not isfinite(value):
+        raise ValueError(f"not a number: {value!r:.100}")
+    return float(value)
+
+
+def _subscription(value: object) -> Subscription:
+    if not isinstance(value, str | dict):
+        raise ValueError(f"not a subscription: {value!r:.100}")  # noqa: TRY004
+    return value
+
+
+def _optional(check: Callable[[object], Any]) -> Callable[[object], Any]:
+    return lambda value: None if value is None else check(value)
+
+
+def _object_of(check: Callable[[object], Any]) -> Callable[[object], dict[str, Any]]:
+    def check_object(value: object) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise ValueError(f"not an object: {value!r:.100}")  # noqa: TRY004
+        return {name: check(each) for name, each in value.items()}
+
+    return check_object
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"not a list: {value!r:.100}")  # noqa: TRY004
+    return tuple(map(_text, value))
+
+
+_CHECKS: Final[dict[str, Callable[[object], Any]]] = {
+    "str": _text,
+    "str | None": _optional(_text),
+    "bool": _flag,
+    "int": _integer,
+    "int | None": _optional(_integer),
+    "Count": _count,
+    "float": _number,
+    "Any": lambda value: value,
+    "Subscription": _subscription,
+    "Reason": Reason.from_json,
+    "tuple[str, ...]": _texts,
+    "dict[str, str]": _object_of(_text),
+    "dict[str, str | None]": _object_of(_optional(_text)),
+    "dict[str, float]": _object_of(_number),
+}
+"""How a value that came through the pipe becomes a field, by the field's annotation. Each raises `ValueError`."""
+
+REPORTS: Final[dict[str, type[OwnerReport]]] = {kind.event: kind for kind in get_args(OwnerReport)}
+"""Every report, by its name on the pipe."""
+
+_FIELDS: Final = {
+    kind: tuple((f.name, _CHECKS[str(f.type)], f.default is MISSING) for f in fields(kind)) for kind in REPORTS.values()
+}
+"""Of each report: the name of a field, its check, and whether it must be there."""
