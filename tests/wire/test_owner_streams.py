@@ -83,7 +83,7 @@ def test_a_probe_brings_the_count_up_to_date_where_everything_is_filtered() -> N
 
 
 def test_the_hook_is_told_the_stream_and_what_it_gives_keeps_it(tmp_path: Path) -> None:
-    (tmp_path / "subscription/names.py").write_text(
+    (tmp_path / "naming.py").write_text(
         "def hook(data, *, binary, stream):\n"
         "    name = str(stream).encode()\n"
         "    return [name, name] if b'twice' in data else name\n"
