@@ -33,7 +33,9 @@ _EXPLAINED: Final = """Each came from a package registry and ran beside real own
 binary, sent and received back; the same with permessage-deflate offered; pings both ways; the peer's close code and reason, and
 the code that the peer saw when we closed; `kill -9` of the owner under 1,000 numbered messages a second. On ws:// every
 connection outlived its owner and nothing was lost; where TLS ends in the owner, each kill costs a connection and a `Gap`.
-Nothing was lost in silence, nothing came twice."""
+Nothing was lost in silence, nothing came twice. Tornado agrees to compression only with takeover, where a
+kill costs a connection. Hypercorn tells its application 1006 whatever code came. Daphne sends neither empty messages nor close
+reasons."""
 
 
 def run(peers: Sequence[Peer], cache: Cache, kills: int) -> tuple[dict[str, Findings], dict[str, str]]:
@@ -69,7 +71,7 @@ def section(found: dict[str, Findings], missing: dict[str, str], at: str) -> str
     table = ["| " + " | ".join(row) + " |" for row in (head, tuple("---" for _ in head), *rows)]
     left_out = [f"- {name}: {reason}" for name, reason in missing.items()]
     said = ["\nNot to be had:\n", *left_out] if left_out else []
-    text = [_BEGIN, f"`python -m tests.bench.peers`, {at}, {machine()}. {_EXPLAINED}\n", *table, *said, ""]
+    text = [_BEGIN, f"`python -m tests.bench.peers`, {at}, {machine()}.\n\n{_EXPLAINED}\n", *table, *said, ""]
     return "\n".join(text)
 
 

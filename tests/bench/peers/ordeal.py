@@ -8,16 +8,16 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tests.bench.peers.catalogue import Reached
-from wsadapter import Down, Endpoint, Gap, Message, Supervisor, Up
+from wsadapter import Down, Endpoint, Gap, LostError, Message, Supervisor, Up
 from wsadapter.contract.items import Dropped, Item
 
 _PATIENCE: Final = 40.0
 _SIZES: Final = (0, 1, 125, 126, 4000, 65535, 65536, 300_000)
-_LARGE: Final = 2_000_000
 _RATE: Final = 1000
 _CODE: Final = 4001
 _REASON: Final = "bye, ünïcode"
@@ -57,7 +57,7 @@ def ordeal(reached: Reached, kills: int, seed: int) -> Findings:
     for name, trial in trials.items():
         try:
             setattr(found, name, trial(reached))
-        except (Failed, TimeoutError) as error:
+        except (Failed, TimeoutError, LostError) as error:
             text = str(error) or f"nothing came within {_PATIENCE:g} s"
             setattr(found, name, f"WRONG: {text}")
             found.wrong.append(f"{name}: {text}")
@@ -67,7 +67,7 @@ def ordeal(reached: Reached, kills: int, seed: int) -> Findings:
 def endpoint(peer: Reached, path: str, **settings: Any) -> Endpoint:
     """One that connects to the peer."""
     usual = {"restart": _NO_WAIT, "heartbeat": _HEARTBEAT, "max_message": 64 * 1024 * 1024, "compression": False}
-    settings = {**usual, "watchdog": {"progress": 1.0}, **settings}
+    settings = {**usual, "watchdog": {"progress": 5.0}, **settings}
     tls = {"ca_file": peer.ca_file} if peer.ca_file else {}
     return Endpoint("peer", url=peer.url + path, tls=tls, proxy=peer.proxy or "none", **settings)
 
@@ -97,7 +97,7 @@ def _messages(peer: Reached) -> list[str | bytes]:
     dice = random.Random(1)
     sizes = _SIZES if peer.empties else _SIZES[1:]
     texts: list[str | bytes] = ["y" * (size - 2) + "é" if size > 1 else "x" * size for size in sizes]
-    return [*texts, *(dice.randbytes(size) for size in sizes), dice.randbytes(_LARGE), json.dumps(list(range(100_000)))]
+    return [*texts, *(dice.randbytes(size) for size in sizes), dice.randbytes(peer.largest), json.dumps(list(range(100_000)))]
 
 
 def _data(peer: Reached) -> str:
@@ -123,15 +123,14 @@ def _pings(peer: Reached) -> str:
     """Ours are answered, and the peer, which pings too, is content with our answers."""
     with Supervisor([endpoint(peer, "/echo")]) as feed:
         _until(feed, Up)
-        end = time.monotonic() + _LONG
-        while (left := end - time.monotonic()) > 0:
-            try:
-                item = feed.get(left)
-            except TimeoutError:
-                break
-            if isinstance(item, Down):
-                raise Failed(f"{item}")
-        rtt = feed.status()["endpoints"]["peer"]["rtt"]
+        began = time.monotonic()
+        rtt = None
+        while (waited := time.monotonic() - began) < _LONG or (rtt is None and waited < _PATIENCE):
+            with suppress(TimeoutError):
+                item = feed.get(0.1)
+                if isinstance(item, Down):
+                    raise Failed(f"{item}")
+            rtt = feed.status()["endpoints"]["peer"]["rtt"]
     if rtt is None:
         raise Failed("no ping of ours was answered")
     return f"{rtt * 1000:.1f} ms"
@@ -205,6 +204,7 @@ class Kills:
                     os.kill(pid, signal.SIGKILL)
                     self._killed += 1
                 self._until_next_owner(items)
+            self._until_flowing(feed, items)
         found = self._judge
         if self._peer.lossless and (found.gaps or found.resumed != self._killed):
             raise Failed(f"{found.gaps} gaps, {found.resumed} of {self._killed} connections went on")

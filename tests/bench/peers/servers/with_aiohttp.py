@@ -34,7 +34,7 @@ async def main():
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    say("version aiohttp", aiohttp.__version__)
+    say("version", aiohttp.__version__)
     say("listening", site._server.sockets[0].getsockname()[1])
     await asyncio.get_running_loop().create_future()
 

@@ -47,12 +47,8 @@ def run_command(*words):
 
 kind = sys.argv[1]
 port = free_port()
-say(
-    "version",
-    kind,
-    version(kind.partition("-")[0]),
-    f"(wsproto {version('wsproto')})" if kind in ("hypercorn", "uvicorn-wsproto") else "",
-)
+wsproto = f"(wsproto {version('wsproto')})" if kind in ("hypercorn", "uvicorn-wsproto") else ""
+say("version", version(kind.partition("-")[0]), wsproto)
 say("listening", port)  # soon
 if kind == "uvicorn":
     uvicorn("websockets")

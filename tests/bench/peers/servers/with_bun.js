@@ -24,5 +24,5 @@ const server = Bun.serve({
     close(socket, code) { clearInterval(socket.data.timer); console.log('closed', socket.data.path, code); },
   },
 });
-console.log('version Bun', Bun.version);
+console.log('version', Bun.version);
 console.log('listening', server.port);

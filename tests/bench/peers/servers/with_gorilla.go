@@ -85,7 +85,7 @@ func main() {
 	if err != nil {
 		panic(err)
 	}
-	fmt.Println("version gorilla/websocket", strings.Join(os.Args[1:], " "), runtime.Version())
+	fmt.Println("version", strings.Join(os.Args[1:], " "), "("+runtime.Version()+")")
 	fmt.Println("listening", listener.Addr().(*net.TCPAddr).Port)
 	http.HandleFunc("/", talk)
 	panic(http.Serve(listener, nil))

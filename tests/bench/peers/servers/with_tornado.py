@@ -38,7 +38,7 @@ async def main():
     )
     sockets = tornado.netutil.bind_sockets(0, "127.0.0.1")
     tornado.httpserver.HTTPServer(app).add_sockets(sockets)
-    say("version Tornado", tornado.version)
+    say("version", tornado.version)
     say("listening", sockets[0].getsockname()[1])
     await asyncio.get_running_loop().create_future()
 

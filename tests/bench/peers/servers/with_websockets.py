@@ -23,7 +23,7 @@ async def talk(connection):
 
 async def main():
     async with serve(talk, "127.0.0.1", 0, ping_interval=0.5, ping_timeout=5, max_size=None) as server:
-        say("version websockets", websockets.__version__)
+        say("version", websockets.__version__)
         say("listening", server.sockets[0].getsockname()[1])
         await asyncio.get_running_loop().create_future()
 

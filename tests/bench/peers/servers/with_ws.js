@@ -2,7 +2,7 @@
 const { WebSocketServer } = require('ws');
 const server = new WebSocketServer({ host: '127.0.0.1', port: 0, perMessageDeflate: { threshold: 0 }, maxPayload: 64 * 1024 * 1024 });
 server.on('listening', () => {
-  console.log('version ws', require('ws/package.json').version, 'node', process.version);
+  console.log('version', require('ws/package.json').version, '(node ' + process.version + ')');
   console.log('listening', server.address().port);
 });
 const pad = 'x'.repeat(150);
