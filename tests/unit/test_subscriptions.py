@@ -245,6 +245,66 @@ def test_a_stream_is_reported_as_subscribed_once_whichever_owner_gets_its_first_
     assert said(where_it_confirms.heard("a", 1.0)) == []
 
 
+def test_a_yes_to_a_frame_of_a_predecessor_counts_if_it_names_its_stream() -> None:
+    book = {"pair": ["XBT/USD"], "subscription": {"name": "book", "depth": 1000}}
+    subscriptions = Subscriptions(bundled("kraken_v1"), number=1 << 16)
+    subscriptions.inherit([], now=0.0)
+    said(subscriptions.restore([book], 0.0))
+    name = '{"pair":["XBT/USD"],"subscription":{"depth":1000,"name":"book"}}'
+    assert said(replied(subscriptions, status(1, "unsubscribed"), 0.1)) == []
+    found = said(replied(subscriptions, status(1, "subscribed"), 0.1))
+    assert found == [("channel", book, "2"), ("subscribed", name), ("restored", 1, [])]
+    assert said(replied(subscriptions, status(65537, "subscribed"), 0.2)) == []
+
+
+def status(number: int, text: str) -> bytes:
+    """An answer of Kraken v1 to a frame about the book."""
+    subscription = {"depth": 1000, "name": "book"}
+    answer = {"channelID": 2, "event": "subscriptionStatus", "pair": "XBT/USD", "reqid": number, "status": text}
+    return orjson.dumps(answer | {"channelName": "book-1000", "subscription": subscription})
+
+
+def test_a_late_yes_gives_the_channel_of_a_stream_that_was_given_up() -> None:
+    subscriptions = Subscriptions(bundled("bitfinex"))
+    said(subscriptions.restore([TRADES], 0.0))
+    said(subscriptions.tick(10.0))
+    assert said(subscriptions.tick(20.0))[0][0] == "rejected"
+    found = said(replied(subscriptions, ANSWERED, 25.0))
+    assert found == [("channel", TRADES, "7"), ("subscribed", '{"channel":"trades","symbol":"tBTCUSD"}')]
+    assert subscriptions.channels == {"7": TRADES}
+
+
+def test_a_late_answer_to_an_unsubscription_is_no_yes_to_the_next_subscription() -> None:
+    subscriptions = Subscriptions(bundled("bitmex"))
+    said(subscriptions.restore(["trade:A"], 0.0))
+    said(replied(subscriptions, b'{"success":true,"subscribe":"trade:A"}', 0.1))
+    said(subscriptions.unsubscribe(["trade:A"], 1.0))
+    said(subscriptions.tick(11.0))
+    assert said(subscriptions.tick(21.0))[0][0] == "log"
+    assert said(subscriptions.subscribe(["trade:A"], 22.0)) == [b'{"op":"subscribe","args":["trade:A"]}']
+    assert said(replied(subscriptions, b'{"success":true,"unsubscribe":"trade:A"}', 23.0)) == []
+    assert said(replied(subscriptions, b'{"success":true,"subscribe":"trade:A"}', 24.0)) == [("subscribed", "trade:A")]
+
+
+def test_an_error_that_repeats_more_than_a_frame_named_is_about_another_frame() -> None:
+    """BitMEX refuses the frame of a dead owner and that of the next; the second error comes when the frame was divided."""
+    subscriptions = Subscriptions(bundled("bitmex"), number=1 << 16)
+    subscriptions.inherit([], now=0.0)
+    wanted = ["orderBookL2:LINKUSDT", "trade:NOPE", "orderBookL2:XBTU21"]
+    said(subscriptions.restore(wanted, 0.0))
+    assert said(replied(subscriptions, refused(wanted), 0.1)) == []
+    assert [orjson.loads(frame)["args"] for frame in said(subscriptions.tick(2.1))] == [wanted[:1], wanted[1:]]
+    assert said(replied(subscriptions, b'{"success":true,"subscribe":"orderBookL2:LINKUSDT"}', 2.2))[0][0] == "subscribed"
+    assert said(replied(subscriptions, refused(wanted[1:]), 2.2)) == []
+    assert said(replied(subscriptions, refused(wanted), 2.3)) == []
+    assert [orjson.loads(frame)["args"] for frame in said(subscriptions.tick(4.2))] == [wanted[1:2], wanted[2:]]
+
+
+def refused(args: list[str]) -> bytes:
+    """An error of BitMEX about a frame."""
+    return orjson.dumps({"status": 400, "error": "no such stream", "request": {"op": "subscribe", "args": args}})
+
+
 def test_an_answer_to_a_frame_of_a_predecessor_is_no_data_while_it_may_come() -> None:
     subscriptions = Subscriptions(bundled("binance"), number=1 << 16)
     subscriptions.inherit([], now=5.0)

@@ -260,6 +260,7 @@ def test_every_stream_ends_as_the_exchange_says(name: str, scenario: str) -> Non
 def test_the_answers_to_the_frames_of_a_dead_owner_are_no_data(name: str) -> None:
     meeting, market = meet(name, Answering(after=2.0), NAMED, dies_after=1.0)
     assert meeting.unknown == []
+    assert meeting.undelivered == []
     for stream in market.streams:
         assert [event for event, _ in meeting.told(stream.subscribe)] == ["subscribed"], meeting.reports
     refuses = "error" in dialect_of(name)

@@ -50,9 +50,10 @@ def whose(
         if not frames.is_ours(number):
             return None
         question = frames.question(number)
-        if question is None:
-            return Meant(late=answer.says is Says.YES or frames.is_inherited(number))
-        if not question.unanswered:
+        inherited, yes = frames.is_inherited(number), answer.says is Says.YES
+        if question is None and not (inherited and yes):  # such a yes is as good as ours, if it says of which stream
+            return Meant(late=inherited or yes)
+        if question is not None and not question.unanswered:
             return _late(question, answer)
     pool = _pool(question, questions, rule, answer)
     if question is None and (repeated := _repeated(rule, value)):
@@ -65,7 +66,9 @@ def whose(
         if found:
             return Meant(found, named=True, alone=True)
         if question is None:
-            return Meant(lives=_lives(rule, value, lives, channels))
+            return Meant(late=True) if rule.template == "unsubscribe" else Meant(lives=_lives(rule, value, lives, channels))
+    if number is not None and question is None:  # a predecessor's frame, and which streams it named is not known
+        return Meant(late=True)
     sure = question is not None
     if answer.error:
         whole, partly = named([unit.words for _, unit in pool], answer.error)
@@ -151,9 +154,13 @@ def _settled(repeated: Sequence[Any], error: str, lives: Mapping[str, Life]) -> 
 
 
 def _echoed(repeated: Sequence[Any], pool: Sequence[Open]) -> list[Open]:
-    """The units of the frame whose arguments the answer repeats."""
+    """The units of the frame whose arguments the answer repeats. A list that has more than the frame named is that of another
+    frame: a predecessor's, or one that was divided since."""
     found = [(one, unit) for one, unit in pool if any(is_meant(one.form(unit), other) for other in repeated)]
-    return [(one, unit) for one, unit in found if one is found[0][0]]
+    for question in {id(one): one for one, _ in found}.values():
+        if all(any(is_meant(form, other) for form in question.forms.values()) for other in repeated):
+            return [(one, unit) for one, unit in found if one is question]
+    return []
 
 
 def _in_set(whole: WholeSet, pool: Sequence[Open]) -> list[Open]:

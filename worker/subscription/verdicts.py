@@ -39,7 +39,7 @@ class Verdicts:
     def act(self, answer: Answer, meant: Meant, now: float) -> Iterator[Step]:
         if not meant.units:
             if answer.says is Says.YES:
-                yield from self._yes_to(meant.lives, now)
+                yield from self._yes_to(answer, meant.lives, now)
             elif not meant.late:
                 yield from self._told(answer.error, meant.lives, now)
             elif answer.says is Says.NO:
@@ -74,8 +74,10 @@ class Verdicts:
         if lives and all(life.state in HAD for life in lives):
             yield PeerError(error)
 
-    def _yes_to(self, lives: Sequence[Life], now: float) -> Iterator[Step]:
+    def _yes_to(self, answer: Answer, lives: Sequence[Life], now: float) -> Iterator[Step]:
         """A yes that comes late, to streams that were given up or are to be asked for again."""
+        if len(lives) == 1:
+            yield from self._bound(lives[0], look_up(answer.value, answer.rule.channel))
         for life in lives:
             if life.state is State.LEAVING or (life.state in HAD and not life.refused):
                 continue
@@ -279,6 +281,8 @@ class Verdicts:
         if not isinstance(channel, int | str) or isinstance(channel, bool):
             return
         text = as_text(channel)
+        if self._channels.get(text) == life.stream:
+            return
         self._channels[text] = life.stream
         self._channel_of[life.name] = channel
         yield ChannelAssigned(life.stream, text)
