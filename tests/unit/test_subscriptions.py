@@ -49,10 +49,10 @@ def outs(steps: Any) -> list[Any]:
 def test_where_nothing_confirms_each_frame_is_reported_once_it_is_out(dialect: str | None) -> None:
     subscriptions = Subscriptions(bundled(dialect) if dialect else None, reports_sent=True)
     wanted = ["order_book/0", "trade/1"]
-    assert outs(subscriptions.restore(wanted, 0.0)) == [{"streams": [one], "gone": False} for one in wanted]
-    assert outs(subscriptions.subscribe(["trade/2"], 0.0)) == [{"streams": ["trade/2"], "gone": False}]
+    assert outs(subscriptions.restore(wanted, 0.0)) == [{"streams": (one,), "gone": False} for one in wanted]
+    assert outs(subscriptions.subscribe(["trade/2"], 0.0)) == [{"streams": ("trade/2",), "gone": False}]
     left = outs(subscriptions.unsubscribe(["trade/1"], 20.0))
-    assert left == ([{"streams": ["trade/1"], "gone": True}] if dialect else [])
+    assert left == ([{"streams": ("trade/1",), "gone": True}] if dialect else [])
 
 
 def test_where_the_peer_answers_only_answers_count() -> None:
