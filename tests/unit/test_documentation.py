@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -72,3 +73,31 @@ def test_every_link_leads_somewhere(page: Path) -> None:
             file = page.parent / target if target else page
             assert file.exists(), target
             assert not anchor or anchor in anchors(file), f"{target}#{anchor}"
+
+
+INTERNALS = (ROOT / "ops/docs/INTERNALS.md").read_text()
+FUNCTIONS = re.findall(r"`([\w/]+\.py): (\w+)`((?:, `\w+`)*)", INTERNALS)
+"""What INTERNALS names: a file, a function in it, and further ones of the same file."""
+
+
+def file_of(name: str) -> Path:
+    """A file as INTERNALS writes it: from the top if it begins so, else within the package."""
+    return ROOT / name if name.split("/")[0] in ("worker", "supervisor", "tests", "ops") else ROOT / "supervisor" / name
+
+
+@pytest.mark.parametrize(("file", "first", "more"), FUNCTIONS)
+def test_each_function_that_internals_names_is_there(file: str, first: str, more: str) -> None:
+    tree = ast.parse(file_of(file).read_text())
+    there = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    assert {first, *re.findall(r"`(\w+)`", more)} <= there, f"{file} has changed: put ops/docs/INTERNALS.md right"
+
+
+def test_internals_names_functions_of_each_way() -> None:
+    ways = INTERNALS.split("\n### The way of ")[1:]
+    assert len(ways) == 4
+    assert all(len(re.findall(r"`[\w/]+\.py: \w+`", way)) >= 8 for way in ways)
+
+
+@pytest.mark.parametrize("file", sorted(set(re.findall(r"`([a-z]\w*/[\w/]+\.py)", INTERNALS))))
+def test_each_file_that_internals_names_is_there(file: str) -> None:
+    assert file_of(file).is_file()
