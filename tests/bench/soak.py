@@ -126,6 +126,8 @@ class Lane:
         self.variant = 0
         """Counts changes of its settings."""
         self.account = Account(name)
+        self.stuck_since = 0.0
+        """When the last message came before nothing came for too long."""
         self.dialect = FEEDS[feed].dialect if feed else ""
         self.feed = feed
         self.exchange = Exchange(
@@ -330,13 +332,15 @@ class Chaos:
         os.kill(self.runner.process.pid, signal.SIGHUP)
 
     def refuse(self, lane: Lane) -> None:
+        connection = self.connection(lane)
         lane.exchange.refuse(503, times=2)
-        lane.exchange.drop(connection=self.connection(lane))
+        lane.exchange.drop(connection=connection)
 
     def half_open(self, lane: Lane) -> None:
         """The next handshakes get no answer, for a moment."""
+        connection = self.connection(lane)
         lane.exchange.half_handshake()
-        lane.exchange.drop(connection=self.connection(lane))
+        lane.exchange.drop(connection=connection)
         timer = threading.Timer(2.0, lane.exchange.half_handshake, (False,))
         timer.daemon = True
         timer.start()
@@ -400,7 +404,7 @@ class Soak:
         self._stack = ExitStack()
         self._config = folder / f"{NAME}.toml"
         self._present = {lane.name for lane in self._lanes}
-        self._noted = 0
+        self._noted: set[str] = set()
         self._dice = random.Random(seed)
         self._program = program
         self._wrong: list[str] = []
@@ -514,16 +518,18 @@ class Soak:
             raise self._runner.fault
         for lane in self._lanes:
             last = lane.account.last_at
-            if lane.name in self._present and last and now - last > _STUCK_AFTER and lane.name != "guest":
+            if now - last > _STUCK_AFTER and last not in (0.0, lane.stuck_since) and lane.name in self._present - {"guest"}:
+                lane.stuck_since = last  # once for each time
                 self._wrong.append(f"{lane.name}: nothing for {now - last:.0f} s, at {now - self._began:.0f} s")
 
     def _note_wrong(self, now: float) -> None:
         """While it runs; `result.json` has all of it."""
         texts = [*self._wrong, *(text for lane in self._lanes for text in lane.account.texts)]
-        with (self._folder / "wrong.log").open("a") as file:
-            for text in texts if len(texts) > self._noted else ():
-                print(f"{now - self._began:.0f}: {text}", file=file)
-        self._noted = len(texts)
+        fresh = [text for text in texts if text not in self._noted]
+        if fresh:
+            with (self._folder / "wrong.log").open("a") as file:
+                file.writelines(f"{now - self._began:.0f}: {text}\n" for text in fresh)
+            self._noted.update(fresh)
 
     def _all_up(self) -> bool:
         endpoints = self._runner.status().get("endpoints", {})
