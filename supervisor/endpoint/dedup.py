@@ -8,6 +8,8 @@ a little slower, is still to show. So it waits, stream by stream:
     joining ── it shows what was delivered, or another one shows what it holds ──> aligned
        └────── nothing of the kind for as long as a connection can be behind ───────^  (settled: all of its streams are)
 
+A member is settled by time only if nothing of it waits: that may belong behind messages that another member is still to show.
+
 What waits is delivered in its order once it is aligned, from where it met the others on. Of messages without an identity, and
 of snapshots, which are different on each connection though they say the same, only the lead's are taken. A snapshot of the
 lead begins its stream anew: the lead shows again what belongs behind it, and the others wait until they are aligned with that.
@@ -28,6 +30,10 @@ R = TypeVar("R")
 
 REMEMBERED: Final = 100_000
 """Identities, over all streams: so far may one connection be behind another."""
+ALIGNED_AFTER: Final = 5.0
+"""Seconds after its subscriptions were confirmed: a member of which nothing waits is taken to be where the others are."""
+_ALIGNED_AT_LAST: Final = 60.0
+"""The same of a member of which something always waits: in the streams of which nothing does."""
 _NEVER: Final = float("-inf")
 
 Batch = tuple[Record, "list[str | None] | None"]
@@ -144,7 +150,7 @@ class _Window(Generic[R]):
         self.stale += len(self.log)
         self.before = self.delivered + self.before
         self.delivered, self.log = Counter(), deque()
-        self.lacking, self.held = {lead: Counter()}, {}
+        self.lacking = {lead: Counter()}
         self.snapshots = {None}
 
     def forget_outlived(self) -> None:
@@ -271,8 +277,19 @@ class FirstArrival(Generic[R]):
         self._settled.add(member)
         return self.align(member, self._windows, now)
 
+    def settle_by_time(self, member: int, waited: float, now: float) -> None:
+        """All its subscriptions were confirmed `waited` seconds ago: it may be taken to be aligned. What waits of it goes on
+        waiting."""
+        after = _ALIGNED_AT_LAST if self._holding[member] else ALIGNED_AFTER
+        if waited < after or member not in self._members or member in self._settled:
+            return
+        self._settled.add(member)
+        for window in self._windows.values():
+            if member not in window.lacking and member not in window.held:
+                window.align(member, now, joined=self._members[member])
+
     def align(self, member: int, streams: Iterable[str | None], now: float) -> list[Part[R]]:
-        """The same in these streams only."""
+        """As `settle`, in these streams only."""
         parts: list[Part[R]] = []
         for window in [self._window(stream) for stream in streams]:
             if member not in window.lacking:
@@ -281,6 +298,7 @@ class FirstArrival(Generic[R]):
 
     def begin_anew(self, stream: str | None, member: int) -> None:
         """All that this member shows of a stream from here on is delivered, whatever was delivered before."""
+        self._drop_held(self._window(stream))
         self._windows[stream] = _Window(stream, lacking={member: Counter()})
         self._led[stream] = member
 
@@ -357,6 +375,7 @@ class FirstArrival(Generic[R]):
             window.last_shown[member] = now
             if identity == SNAPSHOT:
                 if leads:
+                    self._drop_held(window)
                     window.begin_anew(member)
                     _add(parts, member, shown, place)
                 else:
@@ -389,6 +408,12 @@ class FirstArrival(Generic[R]):
         self._unjudged.clear()
 
     # -- inside ----------------------------------------------------------------------------------------------------------
+
+    def _drop_held(self, window: _Window[R]) -> None:
+        """The stream begins anew."""
+        for member, held in window.held.items():
+            self._holding[member] -= len(held)
+        window.held = {}
 
     def _window(self, stream: str | None) -> _Window[R]:
         window = self._windows.get(stream)

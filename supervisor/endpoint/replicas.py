@@ -50,8 +50,7 @@ logger = logging.getLogger("wsadapter.supervisor")
 _TURN: Final = 0.5
 """Seconds between looks at what is due."""
 _BEHIND: Final = 5.0
-"""Seconds that one connection may be behind another. What waits longer for a member is delivered without it; so long after its
-subscriptions are confirmed, a member is taken to be where the others are."""
+"""Seconds that one connection may be behind another. What waits longer for a member is delivered without it."""
 _MOST_HELD: Final = 50_000
 """Messages of one member that may wait to be aligned."""
 
@@ -407,8 +406,7 @@ class Replicas:
         now = monotonic()
         self._deliver(self.merge.overdue(now - _BEHIND, now))
         for number, member in self._members.items():
-            if number in self.merge.members and not self.merge.is_settled(number) and member.restored_for(now) >= _BEHIND:
-                self._deliver(self.merge.settle(number, now))
+            self.merge.settle_by_time(number, member.restored_for(now), now)
         for number, (stream, silence) in self.merge.lagging(now, _BEHIND).items():
             self._members[number].is_stale(stream, silence)
         self._go_round()

@@ -54,7 +54,7 @@ def test_the_connection_is_replaced_once_and_nothing_is_lost(settings: dict[str,
 
 
 def test_of_replicas_one_after_the_other_is_replaced(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wsadapter.endpoint.replicas._BEHIND", 0.5)  # on one machine no connection is seconds behind another
+    monkeypatch.setattr("wsadapter.endpoint.dedup.ALIGNED_AFTER", 0.5)  # on one machine no connection is seconds behind another
     items: list[Item] = []
     with (
         Exchange(messages=numbered, rate=1_000, resume="continue", tls=True) as ex,

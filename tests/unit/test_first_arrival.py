@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import orjson
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -152,6 +153,50 @@ def test_one_that_joins_behind_goes_along_from_the_first_that_is_known() -> None
     fan.merge.join(1, 0.0)
     fan.show(1, 12, 13, 14)
     assert fan.out == [11, 12, 13, 14]
+
+
+def test_one_of_which_something_waits_is_not_settled_by_time_alone() -> None:
+    fan = Fan()
+    fan.merge.join(0, 0.0)
+    fan.merge.join(1, 0.0)
+    fan.show(1, 3)
+    fan.merge.settle_by_time(1, 30.0, 0.0)
+    assert not fan.merge.is_settled(1)
+    fan.show(0, 1, 2, 3)
+    fan.merge.settle_by_time(1, 4.9, 0.0)
+    assert not fan.merge.is_settled(1)
+    fan.merge.settle_by_time(1, 5.0, 0.0)
+    assert fan.merge.is_settled(1)
+    fan.show(1, 4)
+    fan.show(0, 4, 5)
+    assert fan.out == [1, 2, 3, 4, 5]
+
+
+def test_one_of_which_something_always_waits_is_settled_at_last_where_nothing_does() -> None:
+    fan = Fan()
+    fan.merge.join(0, 0.0)
+    fan.merge.join(1, 0.0)
+    fan.show(0, 10, streams=["quiet"])
+    fan.show(1, 3, streams=["busy"])
+    fan.merge.settle_by_time(1, 60.0, 0.0)
+    assert fan.merge.is_settled(1)
+    fan.show(1, 10, 11, streams=["quiet"] * 2)
+    fan.show(0, 1, 2, 3, streams=["busy"] * 3)
+    assert fan.out == [10, 11, 1, 2, 3]
+    assert fan.merge.holding == 0
+
+
+@pytest.mark.parametrize("by_snapshot", [False, True])
+def test_what_waited_in_a_stream_that_begins_anew_waits_no_longer(by_snapshot: bool) -> None:
+    fan = Fan()
+    fan.merge.join(0, 0.0)
+    fan.merge.join(1, 0.0)
+    fan.show(1, 3)
+    if by_snapshot:
+        fan.show(0, SNAPSHOT)
+    else:
+        fan.merge.begin_anew(None, 0)
+    assert (fan.merge.holds(1), fan.merge.holding) == (0, 0)
 
 
 def test_streams_wait_each_for_itself() -> None:
