@@ -14,7 +14,7 @@ from typing import Final
 
 from wsadapter.config.output_path import PathTemplate
 from wsadapter.contract.items import Batch, Event, Gap, Started
-from wsadapter.outputs import OutputFailed
+from wsadapter.outputs.base import OutputFailed
 from wsadapter.outputs.files import OpenFiles, Sink, allowed_files
 from wsadapter.outputs.lines import batch_lines, event_line, last_received_at
 

@@ -22,8 +22,9 @@ from wsadapter.config.settings import OutputSettings
 from wsadapter.contract import items
 from wsadapter.contract.items import Batch
 from wsadapter.contract.reasons import Reason
-from wsadapter.outputs import NullOutput, OutputFailed, open_output
+from wsadapter.outputs import OutputFailed, open_output
 from wsadapter.outputs import files as files_module
+from wsadapter.outputs.base import NullOutput
 from wsadapter.outputs.files import Sink
 from wsadapter.outputs.jsonl import JsonLines, continuation_gaps
 from wsadapter.outputs.lines import batch_lines, event_line, is_json_line
