@@ -1,4 +1,4 @@
-# Finds a CPython >= 3.11. Sourced by ops/test and ops/demo.
+# Finds a CPython >= 3.11 and makes the environment of the tests. Sourced by ops/check, ops/test and ops/demo.
 
 good_python() { # PYTHON -> true where it runs, is CPython >= 3.11 and can make environments
     "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11) or sys.implementation.name != "cpython")' 2>/dev/null
@@ -24,4 +24,23 @@ find_newest_python() { # the newest that is good, also among pyenv's; nothing wh
             fi
         done
     done
+}
+
+environment() { # PYTHON -> prints the bin folder of an environment that holds this checkout, installed from its wheel
+    python=$1
+    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    venv=.venv-test-$version
+    # Made anew when the pins change; a half-made one has no stamp.
+    stamp=$("$python" -c 'import hashlib, pathlib, sys; print(hashlib.sha256(pathlib.Path("ops/requirements-test.txt").read_bytes() + sys.version.encode()).hexdigest())')
+    if [ "$(cat "$venv/stamp" 2>/dev/null)" != "$stamp" ]; then
+        rm -rf "$venv"
+        "$python" -m venv "$venv"
+        "$venv/bin/python" -m pip install -qq --disable-pip-version-check -r ops/requirements-test.txt 1>&2
+        echo "$stamp" > "$venv/stamp"
+    fi
+    wheels=$(mktemp -d)
+    "$venv/bin/python" -m pip wheel -qq --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir "$wheels" . 1>&2
+    "$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-deps --force-reinstall "$wheels"/*.whl 1>&2
+    rm -rf "$wheels" build *.egg-info
+    echo "$venv/bin"
 }

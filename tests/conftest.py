@@ -26,8 +26,10 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks by which the legs of `ops/test` choose."""
+    """Marks by which `ops/check` and the legs of `ops/test` choose."""
     for item in items:
+        if not item.path.is_relative_to(_HERE / "unit"):
+            item.add_marker("process")
         if "start_method" in getattr(item, "fixturenames", ()):
             item.add_marker("starts")
         chosen = getattr(item, "callspec", None)

@@ -132,6 +132,7 @@ def test_the_parent_calls_no_function_per_message() -> None:
     assert lot["c_call"] <= few["c_call"] + 32  # messages are made by iterators written in C
 
 
+@pytest.mark.smoke
 def test_a_lone_message_has_a_short_way_through_the_parent() -> None:
     reader, inbox, account = RecordReader(), Inbox(), Account("a", Buffer())
     inbox.consumer = serves = partial(inbox.refill, whole=False)

@@ -147,6 +147,7 @@ def test_row_08_a_grandchild_that_keeps_the_pipes_open_hides_no_death(start_meth
         assert events_of(items, "victim", Down)[0].reason.signal == "SIGKILL"
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("kind", ["garbage", "checksum", "length"])
 def test_row_09_an_owner_that_writes_nonsense_is_killed_and_replaced(kind: str, start_method: str) -> None:
     items: list[Item] = []
@@ -260,6 +261,7 @@ def kill_and_see_it_replaced(feed: Supervisor, name: str, epoch: int, items: lis
     items += collect(feed, is_event(Up, name, epoch + 1))
 
 
+@pytest.mark.smoke
 def test_what_a_dead_owner_left_behind_is_freed_at_once() -> None:
     """What the parent keeps of an unfinished message is large: the garbage collector may come much later."""
     items: list[Item] = []

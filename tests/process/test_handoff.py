@@ -145,6 +145,7 @@ def test_a_crash_is_as_good_as_a_kill(number: signal.Signals) -> None:
     assert events_of(items, "a", Down)[0].reason.signal == number.name
 
 
+@pytest.mark.smoke
 def test_row_50_half_a_frame_waits_for_the_next_owner() -> None:
     items: list[Item] = []
     frame = server_frame(2, b"0123456789" * 20_000)
@@ -310,6 +311,7 @@ def test_the_answer_to_a_dead_owners_heartbeat_is_no_message() -> None:
     assert received(items) == [b"data"]
 
 
+@pytest.mark.smoke
 def test_a_restart_by_hand_keeps_the_connection() -> None:
     items: list[Item] = []
     with connected(items) as (feed, peer):

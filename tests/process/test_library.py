@@ -127,6 +127,7 @@ def test_a_loop_within_the_loop_body_and_the_loop_share_one_stream(feed: Supervi
     assert numbers(items) == list(range(1, len(numbers(items)) + 1))
 
 
+@pytest.mark.smoke
 def test_switching_between_messages_and_batches_midway_loses_and_repeats_nothing(feed: Supervisor) -> None:
     found: list[int] = []
 
@@ -411,6 +412,7 @@ def test_inserted_records_stand_in_order_and_take_numbers(feed: Supervisor) -> N
     assert numbers(items) == list(range(2, COUNT + 3))
 
 
+@pytest.mark.smoke
 def test_subscriptions_are_sent_while_running_and_restored_at_the_next_up(exchange: Exchange, feed: Supervisor) -> None:
     collect(feed, is_event(Up, "a"))
     feed.subscribe("a", ["one", "two"])
