@@ -9,21 +9,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-from wsadapter.arguments import Data
+from wsadapter.arguments import Data, as_outgoing
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.items import Answer, AnyEvent, Batch, Down, Item, Up
 from wsadapter.contract.public import Public
+from wsadapter.delivery.stream import Stream
 from wsadapter.endpoint.monitor import Monitor
 from wsadapter.endpoint.request_id import Payload
 from wsadapter.endpoint.requests import Pending
+from wsadapter.feed import Feed
 from wsadapter.loop.asyncio_bridge import AsyncBridge
 from wsadapter.loop.foreign_loops import running_loop
+from wsadapter.runtime import Runtime
 from wsadapter.status import Status
-
-if TYPE_CHECKING:
-    from wsadapter.supervisor import Supervisor
 
 T = TypeVar("T")
 E = TypeVar("E", Up, Down)
@@ -39,40 +39,44 @@ class AsyncSupervisor(Public):
         }
     )  # fmt: skip
 
-    def __init__(self, supervisor: Supervisor) -> None:
+    def __init__(self, supervisor: Feed, runtime: Runtime, stream: Stream) -> None:
         self._supervisor = supervisor
+        self._runtime = runtime
+        self._stream = stream
 
     def __repr__(self) -> str:
         return f"<AsyncSupervisor of {self._supervisor!r}>"
 
     def __aiter__(self) -> AsyncIterator[Item]:
-        return self._supervisor.__aiter__()
+        return self._stream.__aiter__()
 
     def batches(self) -> AsyncIterator[Batch | AnyEvent]:
         """As `Supervisor.batches`."""
-        return self._supervisor._stream.held_by(self._supervisor).abatches()
+        return self._stream.abatches()
 
     async def get(self) -> Item:
         """As `Supervisor.get`."""
-        return await self._supervisor._stream.aget()
+        return await self._stream.aget()
 
     async def send(self, name: str, data: Data) -> None:
         """As `Supervisor.send`."""
-        await self._wait(self._supervisor.begin_send(name, data))
+        payload, binary = as_outgoing("send", data)
+        runtime = self._runtime
+        await self._wait(runtime.reactor.call(lambda: runtime.registry.send(name, payload, binary=binary)))
 
     async def request(self, name: str, payload: Payload, timeout: float | None = None) -> Answer:  # noqa: ASYNC109 - of the answer
         """As `Supervisor.request`. Where it is cancelled, what was not begun is not sent, and an answer that comes all the same
         is a `LateAnswer`."""
-        pending = Pending(self._supervisor.reactor, name)
+        pending = Pending(self._runtime.reactor, name)
         try:
-            self._supervisor._begin_request(pending, payload, timeout)
+            self._runtime.reactor.call(lambda: self._runtime.registry.request(pending, payload, timeout))
             return await self._wait(pending)
         finally:
             pending.give_up()
 
     async def restart(self, name: str) -> None:
         """As `Supervisor.restart`."""
-        await self._wait(self._supervisor.begin_restart(name))
+        await self._wait(self._runtime.begin_restart(name))
 
     async def subscribe(self, name: str, streams: Iterable[Subscription]) -> None:
         """As `Supervisor.subscribe`."""
@@ -112,12 +116,12 @@ class AsyncSupervisor(Public):
 
     async def stop(self) -> None:
         """As `Supervisor.stop`."""
-        if self._supervisor.ask_to_stop():
-            await self._bridge().run_until(lambda: self._supervisor.state == "stopped")
+        if self._runtime.ask_to_stop():
+            await self._bridge().run_until(lambda: self._runtime.state == "stopped")
         await asyncio.to_thread(self._supervisor.stop)
 
     def _bridge(self) -> AsyncBridge:
-        return self._supervisor.reactor.bridge(running_loop())
+        return self._runtime.reactor.bridge(running_loop())
 
     async def _wait(self, future: Future[T]) -> T:
         await self._bridge().run_until(future.done)

@@ -87,7 +87,7 @@ class Pool(Public):
         self.supervisor = supervisor or Supervisor(start_method=start_method)
         self._members: list[_Member] = []
         self._inbox = RecentInbox(_MOST_EVENTS)
-        self._stream = Stream(self.supervisor.reactor, self._inbox, begin=self._begin_if_new, over=self._is_over)
+        self._stream = Stream(self.supervisor.runtime.reactor, self._inbox, begin=self._begin_if_new, over=self._is_over)
         self._phase: Literal["new", "running", "stopped"] = "new"
         self._told: PoolState = "down"
 
@@ -102,19 +102,19 @@ class Pool(Public):
             self._endpoint = checked(self._endpoint, self._dialects)
         if self._owned:
             self.supervisor.start()
-        self.supervisor.reactor.call(self._begin)
+        self.supervisor.runtime.reactor.call(self._begin)
         return self
 
     def _begin(self) -> None:
         if self._phase != "new":
             return
         supervisor = self.supervisor
-        supervisor._check_not_stopped()
-        if taken := [name for name in self.members if name in supervisor.roster.endpoints]:
+        supervisor.runtime.check_running()
+        if taken := [name for name in self.members if name in supervisor.runtime.registry.endpoints]:
             raise DuplicateEndpoint(taken[0])
         self._phase = "running"
         for number in range(1, self.size + 1):
-            managed = supervisor.roster.add_member(self._endpoint, number, self._inbox, self._dialects)
+            managed = supervisor.runtime.registry.add_member(self._endpoint, number, self._inbox, self._dialects)
             self._members.append(_Member(managed, self._changed))
 
     def _begin_if_new(self) -> None:
@@ -130,15 +130,15 @@ class Pool(Public):
             self._phase = "stopped"
             self.supervisor.stop(timeout)
         elif self.supervisor.state != "stopped":
-            self.supervisor.reactor.call(self._leave)
-            if not self.supervisor.reactor.run_until(self._is_settled, timeout):
+            self.supervisor.runtime.reactor.call(self._leave)
+            if not self.supervisor.runtime.reactor.run_until(self._is_settled, timeout):
                 raise TimeoutError(f"pool {self.name}: owners are still closing; call stop() again to wait on")
 
     def _leave(self) -> None:
         self._phase = "stopped"
         for managed in (member.managed for member in self._members):
-            if self.supervisor.roster.endpoints.get(managed.name) is managed:  # nobody else has removed it
-                self.supervisor.roster.remove(managed.name)
+            if self.supervisor.runtime.registry.endpoints.get(managed.name) is managed:  # nobody else has removed it
+                self.supervisor.runtime.registry.remove(managed.name)
 
     def _is_settled(self) -> bool:
         return all(member.managed.settled for member in self._members)
@@ -168,15 +168,15 @@ class Pool(Public):
         """
         errand = Errand(self, payload, timeout, idempotent=idempotent)
         try:
-            self.supervisor.reactor.call(errand.begin)
-            return self.supervisor.reactor.wait(errand)
+            self.supervisor.runtime.reactor.call(errand.begin)
+            return self.supervisor.runtime.reactor.wait(errand)
         finally:
             errand.give_up()
 
     def begin_request(self, payload: Payload, timeout: float | None = None, *, idempotent: bool = False) -> Errand:
         """As `request`, without waiting; the future raises what `request` would. Its `give_up()` ends the waiting early."""
         errand = Errand(self, payload, timeout, idempotent=idempotent)
-        self.supervisor.reactor.call(errand.begin)
+        self.supervisor.runtime.reactor.call(errand.begin)
         return errand
 
     def pick(self, tried: set[tuple[str, int]]) -> _Member | None:
@@ -206,14 +206,14 @@ class Pool(Public):
 
     def wait_operational(self, timeout: float | None = None) -> None:
         """Until it is operational. Raises `TimeoutError` after `timeout` seconds."""
-        if not self.supervisor.reactor.run_until(lambda: self.state == "operational", timeout):
+        if not self.supervisor.runtime.reactor.run_until(lambda: self.state == "operational", timeout):
             raise TimeoutError(f"pool {self.name} is {self.state} after {timeout} s: {self._count_up()} of {self.size} up")
 
     def status(self) -> PoolStatus:
         """How it is, as plain JSON values; `failures` are those of the last 30 seconds, `rtt` is seconds."""
         if self.supervisor.state == "stopped":
             return self._status()
-        return self.supervisor.reactor.call(self._status)
+        return self.supervisor.runtime.reactor.call(self._status)
 
     def _status(self) -> PoolStatus:
         now = monotonic()
@@ -313,7 +313,7 @@ class Errand(Pending):
     """A request on its way through the members. Its result is the `Answer`; it raises what `Pool.request` does."""
 
     def __init__(self, pool: Pool, payload: Payload, timeout: float | None, *, idempotent: bool) -> None:
-        super().__init__(pool.supervisor.reactor, pool.name)
+        super().__init__(pool.supervisor.runtime.reactor, pool.name)
         self._pool = pool
         self._payload = payload
         self._timeout = timeout
@@ -402,7 +402,7 @@ class AsyncPool(Public):
         """As `Pool.request`. Where it is cancelled, what was not begun is not sent."""
         errand = Errand(self._pool, payload, timeout, idempotent=idempotent)
         try:
-            self._pool.supervisor.reactor.call(errand.begin)
+            self._pool.supervisor.runtime.reactor.call(errand.begin)
             await self._run_until(errand.done)
             return errand.result()
         finally:
@@ -417,4 +417,4 @@ class AsyncPool(Public):
         await asyncio.to_thread(self._pool.stop)
 
     async def _run_until(self, done: Callable[[], bool]) -> None:
-        await self._pool.supervisor.reactor.bridge(running_loop()).run_until(done)
+        await self._pool.supervisor.runtime.reactor.bridge(running_loop()).run_until(done)

@@ -29,16 +29,23 @@ from wsadapter.cli.memory import Trimming
 from wsadapter.cli.signals import SignalThread
 from wsadapter.config import load
 from wsadapter.config.settings import Settings
-from wsadapter.contract.errors import AllFatal, AlreadyRunning, ConfigError, SupervisorStopped, UsageError, WsAdapterError
+from wsadapter.contract.errors import (
+    AllFatal,
+    AlreadyRunning,
+    ConfigError,
+    SupervisorStopped,
+    TakeoverError,
+    UsageError,
+    WsAdapterError,
+)
 from wsadapter.contract.items import Batch, Gap, Started
 from wsadapter.control.server import ControlError, ask_to_stop
 from wsadapter.outputs import Output, OutputFailed, open_output
 from wsadapter.outputs.jsonl import continuation_gaps
 from wsadapter.supervisor import Supervisor
 from wsadapter.takeover.new_side import OtherContract, take
-from wsadapter.takeover.old_side import Flush
+from wsadapter.takeover.old_side import Flush, allow_takeover
 from wsadapter.takeover.supervisor_state import adopt
-from wsadapter.takeover.transfer import TakeoverError
 
 logger = logging.getLogger("wsadapter.runner")
 
@@ -111,7 +118,7 @@ class Runner:
     def _run(self) -> int:
         if self._takeover:
             self._take_over()
-        self._feed.has_runner = True
+        allow_takeover(self._feed.runtime)
         self._feed.start()  # first of all: where another one runs, its output must not be touched
         try:
             if self._taken:
@@ -137,18 +144,18 @@ class Runner:
             logger.info("no supervisor named %r runs here: nothing to take over", settings.name)
             return
         self._feed = Supervisor.from_settings(replace(settings, endpoints=()))
-        adopt(self._feed, taken)
-        self._taken = frozenset(managed.name for managed in self._feed.kept())
+        adopt(self._feed.runtime, taken)
+        self._taken = frozenset(managed.name for managed in self._feed.runtime.kept())
         logger.info("took over from pid %d: %s", taken.pid, ", ".join(sorted(self._taken)) or "no endpoints")
 
     def _succeed(self) -> None:
         """Stop the one that could not be taken over, and take its name. In a thread of its own."""
-        feed, settings = self._feed, self._settings
-        if not feed.reactor.run_until(lambda: all(kept.state == "up" for kept in feed.kept()), _PATIENCE_FOR_UPS):
+        runtime, settings = self._feed.runtime, self._settings
+        if not runtime.reactor.run_until(lambda: all(kept.state == "up" for kept in runtime.kept()), _PATIENCE_FOR_UPS):
             logger.warning("not everything is up after %g s; the other supervisor is stopped all the same", _PATIENCE_FOR_UPS)
         try:
             ask_to_stop(settings.name, runtime_dir=settings.runtime_dir)
-            feed.claim(settings.name)
+            runtime.claim.take(settings.name)
         except (ControlError, AlreadyRunning) as error:
             logger.error("it is not known to have stopped, so this one runs without its name: %s", error)  # noqa: TRY400
         else:
@@ -168,7 +175,7 @@ class Runner:
             self._feed.ask_to_stop()
         if self._duration is not None:
             duration = self._duration
-            self._feed.reactor.call(lambda: self._feed.reactor.call_later(duration, self._time_is_up))
+            self._feed.runtime.reactor.call(lambda: self._feed.runtime.reactor.call_later(duration, self._time_is_up))
 
     # -- the stream ------------------------------------------------------------------------------------------------------
 
@@ -178,7 +185,7 @@ class Runner:
         self._backstop.end()
         self._is_open = True
         try:
-            names = [kept.name for kept in self._feed.kept() if kept.name not in self._taken]
+            names = [kept.name for kept in self._feed.runtime.kept() if kept.name not in self._taken]
             self._carry_to(output, continuation_gaps(output.continued(names), at=time_ns()))
         finally:
             self._backstop.begin()
@@ -260,7 +267,7 @@ class Runner:
     def _dump(self) -> None:
         logger.warning("stacks, as asked by SIGUSR1:\n%s", _stacks())
         try:
-            status = self._feed.reactor.call(self._feed.status, _PATIENCE_FOR_STATUS)
+            status = self._feed.runtime.reactor.call(self._feed.status, _PATIENCE_FOR_STATUS)
         except (TimeoutError, SupervisorStopped) as error:
             logger.warning("no status: %r", error)
             return

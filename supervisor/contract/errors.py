@@ -11,6 +11,7 @@
     │   ├── WrongType               an argument of the wrong type; a TypeError too
     │   └── UnsupportedPlatform     no processes and pipes to build on (Windows: use WSL 2)
     ├── AlreadyRunning              another supervisor of that name runs
+    ├── TakeoverError               endpoints are being given to another supervisor, or could not be taken from one
     ├── ClosedError                 your doing
     │   ├── SupervisorStopped       stop() was called
     │   └── MonitorReleased         the monitor was released
@@ -111,6 +112,11 @@ class WrongType(UsageError, TypeError):
 
 class UnsupportedPlatform(UsageError):
     """This platform has no fork-safe processes and pipes to build on. On Windows, use WSL 2."""
+
+
+class TakeoverError(WsAdapterError):
+    """Endpoints are being given to another supervisor, so nothing may be changed for some seconds; or they could not be taken
+    over, and the running supervisor goes on. The text says which."""
 
 
 class AlreadyRunning(WsAdapterError):

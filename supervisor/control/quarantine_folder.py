@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from time import time
 from typing import Final, NamedTuple
@@ -84,10 +85,30 @@ def remove_surplus(folder: Path, *, most_bytes: int, most_age: float) -> None:
             run.rmdir()
 
 
-def remove_surplus_beside(folder: Path, *, most_bytes: int, most_age: float) -> None:
-    """The same in a thread of its own, for a file system may hang."""
-    limits = {"most_bytes": most_bytes, "most_age": most_age}
-    threading.Thread(target=remove_surplus, args=(folder,), kwargs=limits, name="wsadapter-quarantine", daemon=True).start()
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """Where one supervisor keeps such messages, and how many."""
+
+    state_dir: str
+    """The state folder, as configured; "" is the default."""
+    most_bytes: int
+    """0: nothing is kept."""
+    most_age: float
+    """Seconds; 0: no limit."""
+
+    def folder(self, runtime_dir: str, run: str) -> str:
+        """The folder of a run; "" if nothing is kept."""
+        folder = quarantine_folder(self.state_dir, runtime_dir) if self.most_bytes else None
+        return str(folder / run) if folder is not None else ""
+
+    def clean(self, runtime_dir: str) -> None:
+        """Remove the surplus of all runs, in a thread of its own, because a file system may hang."""
+        folder = quarantine_folder(self.state_dir, runtime_dir) if self.most_bytes else None
+        if folder is not None:
+            limits = {"most_bytes": self.most_bytes, "most_age": self.most_age}
+            thread = threading.Thread(target=remove_surplus, args=(folder,), kwargs=limits, name="wsadapter-quarantine")
+            thread.daemon = True
+            thread.start()
 
 
 def _files(run: Path) -> Iterator[KeptFile]:

@@ -23,7 +23,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from wsadapter.contract.errors import UnknownEndpoint, WsAdapterError
+from wsadapter.contract.errors import TakeoverError, UnknownEndpoint, WsAdapterError
 from wsadapter.control.instance import Instance, connect, credentials_of
 from wsadapter.loop.poller import READ, WRITE
 from wsadapter.loop.reactor import Reactor, Timer
@@ -65,6 +65,16 @@ class Refused(ControlError):
         super().__init__(error)
 
 
+class Acceptor(Protocol):
+    """Who hands all of a supervisor over to another one."""
+
+    @property
+    def accept(self) -> Callable[[socket.socket, dict[str, Any]], None] | None:
+        """Begins to; the other one is at the other end of the socket, with which nothing is done in this turn. Raises
+        `WsAdapterError`; then the socket is the server's. None: this supervisor can't be taken over."""
+        ...
+
+
 class Commanded(Protocol):
     """What the server needs of the supervisor; called in the reactor."""
 
@@ -73,10 +83,8 @@ class Commanded(Protocol):
     def status(self) -> Status: ...
     def begin_restart(self, name: str) -> Future[None]: ...
     def ask_to_stop(self) -> bool: ...
-    def begin_giving(self, peer: socket.socket, asked: dict[str, Any]) -> None:
-        """Hand all it has over to another supervisor, at the other end of `peer`; nothing is done with `peer` in this turn.
-        Raises `WsAdapterError`; then `peer` is the server's."""
-        ...
+    @property
+    def takeover(self) -> Acceptor: ...
 
 
 class ControlServer:
@@ -286,7 +294,11 @@ class ControlServer:
 
     def _takeover(self, client: _Client, request: dict[str, Any]) -> None:
         """From here on the connection is the takeover's; where it is refused, it stays ours."""
-        self._supervisor.begin_giving(client.socket, request)
+        accept = self._supervisor.takeover.accept
+        if accept is None:
+            text = "this supervisor lives in a program of its own: only python -m wsadapter.supervise can be taken over"
+            raise TakeoverError(text)
+        accept(client.socket, request)
         self._clients.remove(client)
         self._reactor.unregister(client.socket.fileno())
 

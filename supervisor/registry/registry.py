@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -15,9 +16,11 @@ from wsadapter.contract.errors import ConfigError, DuplicateEndpoint, NotConnect
 from wsadapter.delivery.inbox import Inbox
 from wsadapter.endpoint.link import ManagedEndpoint, Office
 from wsadapter.endpoint.replicas import Replicas
+from wsadapter.endpoint.request_id import Payload
+from wsadapter.endpoint.requests import Pending
 from wsadapter.endpoint.subscriptions import Numbers, key_of
 from wsadapter.registry.reload import reload, with_dialect
-from wsadapter.registry.shards import MARK, capacity, parts, spread
+from wsadapter.registry.shards import MARK, capacity, parts, spread, together
 from wsadapter.status import EndpointStatus
 
 Kept = ManagedEndpoint | Replicas
@@ -29,7 +32,7 @@ class Entered(Protocol):
     def __call__(self, managed: Kept, *, waits: bool) -> None: ...
 
 
-class Roster:
+class EndpointRegistry:
     """Not thread-safe: the reactor's lock is held."""
 
     def __init__(self, office: Office, given: Mapping[str, Collection[str]], *, entered: Entered) -> None:
@@ -87,6 +90,16 @@ class Roster:
     def everybody(self) -> Iterable[Kept]:
         """Those that were removed, or are awaited to end, too."""
         return (*self.endpoints.values(), *self.removed())
+
+    def send(self, name: str, payload: bytes, *, binary: bool) -> Future[None]:
+        """Send to an endpoint, or to each shard of a group; the future is done when all owners have sent it. Raises as
+        `all_up`."""
+        return together([managed.send(payload, binary=binary) for managed in self.all_up(name)])
+
+    def request(self, pending: Pending, payload: Payload, timeout: float | None) -> None:
+        """Send a request by the endpoint that `pending` names, or of a group by the first that is up. Raises as `find`, and
+        what the endpoint raises."""
+        self.fit(pending.endpoint).request(pending, payload, timeout)
 
     def removed(self) -> Iterable[Kept]:
         """Those alone; some may have a process yet."""

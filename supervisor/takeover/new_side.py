@@ -8,10 +8,11 @@ import socket
 from time import monotonic
 from typing import Any, Final
 
+from wsadapter.contract.errors import TakeoverError
 from wsadapter.control.instance import connect, credentials_of
 from wsadapter.process.fork_server import is_alive
 from wsadapter.takeover import CONTRACT
-from wsadapter.takeover.transfer import TakeoverError, receive_line, receive_state, send_line
+from wsadapter.takeover.transfer import receive_line, receive_state, send_line
 from wsadapter.version import VERSION
 
 logger = logging.getLogger("wsadapter.takeover")

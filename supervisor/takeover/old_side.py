@@ -21,18 +21,19 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from wsadapter.contract.errors import SupervisorStopped, WsAdapterError
+from wsadapter.contract.errors import SupervisorStopped, TakeoverError, WsAdapterError
+from wsadapter.contract.items import Event
 from wsadapter.takeover import CONTRACT
 from wsadapter.takeover.endpoint_state import freeze, is_changing, is_steady, relinquish, thaw
 from wsadapter.takeover.supervisor_state import give
-from wsadapter.takeover.transfer import TakeoverError, receive_line, send_line, send_state
+from wsadapter.takeover.transfer import receive_line, send_line, send_state
 from wsadapter.version import VERSION
 
 if TYPE_CHECKING:
     from wsadapter.registry.registry import Kept
-    from wsadapter.supervisor import Supervisor
+    from wsadapter.runtime import Runtime
 
 logger = logging.getLogger("wsadapter.takeover")
 
@@ -90,12 +91,26 @@ def next_step(conditions: Iterable[Condition], *, leaving: bool) -> Step:
     return Step.FREEZE
 
 
+def allow_takeover(runtime: Runtime) -> None:
+    """From now on a new supervisor may take this one over. For a program that answers each `Flush` in the stream."""
+
+    def accept(peer: socket.socket, asked: dict[str, Any]) -> None:
+        """`peer` belongs to the takeover if this returns. Raises `SupervisorStopped`, `TakeoverError`."""
+        runtime.check_running()
+        if runtime.takeover.giving is not None:
+            raise TakeoverError("another supervisor is taking over already; try again when that has ended")
+        runtime.takeover.giving = giver = Giver(runtime, peer, asked)
+        runtime.reactor.post(giver.start)
+
+    runtime.takeover.accept = accept
+
+
 class Giver:
     """One takeover."""
 
-    def __init__(self, supervisor: Supervisor, peer: socket.socket, asked: dict[str, Any]) -> None:
+    def __init__(self, runtime: Runtime, peer: socket.socket, asked: dict[str, Any]) -> None:
         """`peer`: the control socket's connection, which is ours now; `asked`: what the new supervisor said."""
-        self._supervisor = supervisor
+        self._runtime = runtime
         self._peer = peer
         self._asked = asked
         self._frozen: list[Kept] = []
@@ -135,7 +150,7 @@ class Giver:
     def _go_on(self, why: str) -> None:
         logger.warning("the takeover did not come about, all goes on here: %s", why)
         with suppress(SupervisorStopped):  # then it was undone before
-            self._supervisor.reactor.call(self.take_back)
+            self._runtime.reactor.call(self.take_back)
         with suppress(OSError):  # it is gone, or listens to nothing
             send_line(self._peer, {"ok": False, "error": why, "contract": CONTRACT}, monotonic() + _TO_REFUSE)
 
@@ -143,12 +158,9 @@ class Giver:
         """Returns when all is given. Raises `WsAdapterError`, `OSError` where nothing is."""
         if self._asked.get("contract") != CONTRACT:
             raise TakeoverError(f"contract {CONTRACT} is spoken here ({VERSION}), not {self._asked.get('contract')!r:.100}")
-        if not self._supervisor.has_runner:
-            text = "this supervisor lives in a program of its own: only python -m wsadapter.supervise can be taken over"
-            raise TakeoverError(text)
         logger.info("a new supervisor (%.40s) takes over", self._asked.get("version"))
         self._prepare().result(_TO_FLUSH)
-        state, fds = self._supervisor.reactor.call(self._offer)
+        state, fds = self._runtime.reactor.call(self._offer)
         self._deadline = monotonic() + _TO_ANSWER
         send_line(self._peer, {"ok": True, "contract": CONTRACT, "version": VERSION, "pid": os.getpid()}, self._deadline)
         send_state(self._peer, state, fds, self._deadline)
@@ -156,19 +168,19 @@ class Giver:
         self._check()  # `take_back` ends the waiting
         if not said or not said.get("ready"):
             raise TakeoverError("the new supervisor went before it was ready")
-        self._supervisor.reactor.call(self._let_go)
+        self._runtime.reactor.call(self._let_go)
 
     def _prepare(self) -> Future[None]:
         """Done when the output has all that was read; then all is frozen. Raises `TakeoverError`."""
-        reactor, deadline = self._supervisor.reactor, monotonic() + _TO_PREPARE
+        reactor, deadline = self._runtime.reactor, monotonic() + _TO_PREPARE
         while (written := reactor.call(self._step)) is None:
             if not reactor.run_until(lambda: self._is_over or self._next_step() is not Step.WAIT, deadline - monotonic()):
                 raise TakeoverError(f"not every connection was steady within {_TO_PREPARE:g} s; try again")
         return written
 
     def _next_step(self) -> Step:
-        roster = self._supervisor.roster
-        kept = self._supervisor.kept()
+        roster = self._runtime.registry
+        kept = self._runtime.kept()
         conditions = [Condition(m.settled, is_steady(m), is_changing(m), m in self._halted) for m in kept]
         return next_step(conditions, leaving=any(not removed.settled for removed in roster.removed()))
 
@@ -188,22 +200,22 @@ class Giver:
 
     def _halt(self) -> None:
         """What has no connection that could go along is stopped: the new supervisor starts it."""
-        for managed in self._supervisor.kept():
+        for managed in self._runtime.kept():
             if not is_steady(managed) and not managed.settled and managed not in self._halted:
                 self._halted.append(managed)
                 managed.stop()
 
     def _freeze(self) -> Future[None]:
-        self._frozen = [managed for managed in self._supervisor.kept() if not managed.settled]
+        self._frozen = [managed for managed in self._runtime.kept() if not managed.settled]
         for managed in self._frozen:
             freeze(managed)
         flush = Flush()
-        self._supervisor.put_flush(flush)
+        self._runtime.registry.main.put_event(cast("Event", flush))
         return flush.written
 
     def _offer(self) -> tuple[dict[str, Any], list[int]]:
         self._check()
-        return give(self._supervisor)
+        return give(self._runtime)
 
     def _check(self) -> None:
         if self._is_over:
@@ -217,7 +229,7 @@ class Giver:
         self._is_over = True
         for managed in self._frozen:
             relinquish(managed)
-        self._supervisor.given_away(f"pid {self._asked.get('pid')}")
+        self._runtime.given_away(f"pid {self._asked.get('pid')}")
 
     def _is_there(self) -> bool:
         """Whether the new supervisor waits: it closes its end when it gives up."""
@@ -241,14 +253,14 @@ class Giver:
             except Exception:  # those behind it must not stay frozen for it
                 logger.exception("%s can't go on as it was, it gets a new owner; this is a bug in wsadapter", managed.name)
                 managed.restart(at_once=True)
-        if self._supervisor.state == "running":
+        if self._runtime.state == "running":
             self._start_halted()
-        self._supervisor.takeover_is_over()
+        self._runtime.takeover.giving = None
         with suppress(OSError):  # it is closed already
             self._peer.shutdown(socket.SHUT_RD)  # the thread may wait for an answer
 
     def _start_halted(self) -> None:
-        kept = self._supervisor.kept()
+        kept = self._runtime.kept()
         for managed in self._halted:
             if managed not in kept:
                 continue  # it was removed meanwhile

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from wsadapter.contract.errors import WsAdapterError
+from wsadapter.contract.errors import TakeoverError
 
 _AT_ONCE: Final = 200
 """Descriptors with one message; the kernel takes 253 (unix(7), SCM_MAX_FD)."""
@@ -19,10 +19,6 @@ _MOST: Final = 1 << 30
 _LONGEST_LINE: Final = 1 << 16
 _HEAD: Final = struct.Struct("<QI")
 _CLOSE_ON_EXEC: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-
-
-class TakeoverError(WsAdapterError):
-    """It did not come about, and the running supervisor goes on; the text says why."""
 
 
 def send_state(sock: socket.socket, state: dict[str, Any], fds: list[int], deadline: float) -> None:

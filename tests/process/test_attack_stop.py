@@ -35,8 +35,8 @@ def stopper() -> Iterator[list[Supervisor]]:
 
 
 def server_pid(feed: Supervisor) -> int:
-    assert feed._launcher is not None
-    pid: int = feed._launcher._server.pid  # type: ignore[attr-defined]
+    assert feed.runtime.owners.launcher is not None
+    pid: int = feed.runtime.owners.launcher._server.pid  # type: ignore[attr-defined]
     return pid
 
 
@@ -85,7 +85,7 @@ def test_signal_handlers_that_stop_it_may_come_at_any_time(stopper: list[Supervi
                 thread.join()
                 stopper.clear()
             assert feed.state == "stopped"
-            assert feed.reactor.closed
+            assert feed.runtime.reactor.closed
             assert isinstance(items[-1], Down)
 
 
@@ -105,7 +105,7 @@ def test_a_signal_handler_and_another_thread_may_stop_it_together(stopper: list[
             assert not thread.is_alive()
             feed.stop()
             stopper.clear()
-            assert feed.reactor.closed
+            assert feed.runtime.reactor.closed
             assert isinstance(items[-1], Down)
 
 
@@ -129,7 +129,7 @@ def test_a_start_and_a_stop_from_two_threads_end_stopped() -> None:
         assert not thread.is_alive()
         feed.stop()
         assert feed.state == "stopped"
-        assert feed.reactor.closed
+        assert feed.runtime.reactor.closed
 
 
 def test_nothing_is_added_or_restarted_while_it_stops(start_method: str) -> None:
@@ -151,7 +151,7 @@ def test_a_monitor_that_nobody_holds_costs_nothing_and_can_be_released_behind_th
         for _ in range(100):
             feed.monitor("one").wait_up(DEADLINE)
         gc.collect()
-        assert set(feed.roster.endpoints["one"].monitors) == {kept}
+        assert set(feed.runtime.registry.endpoints["one"].monitors) == {kept}
         feed.stop()
         kept.release()
 

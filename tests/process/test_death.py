@@ -209,8 +209,8 @@ def test_row_39_killing_the_fork_server_harms_no_owner_and_later_starts_get_a_ne
     items: list[Item] = []
     with obedient_and_busy("forkserver", items) as (_, feed):
         owners = [psutil.Process(pid_of(feed, name)) for name in ("victim", "busy")]
-        assert feed._launcher is not None
-        os.kill(feed._launcher._server.pid, signal.SIGKILL)  # type: ignore[attr-defined]
+        assert feed.runtime.owners.launcher is not None
+        os.kill(feed.runtime.owners.launcher._server.pid, signal.SIGKILL)  # type: ignore[attr-defined]
         items += collect_for(feed, 0.3)
         assert [pid_of(feed, name) for name in ("victim", "busy")] == [owner.pid for owner in owners]
         owners[0].kill()
@@ -267,7 +267,7 @@ def test_what_a_dead_owner_left_behind_is_freed_at_once() -> None:
     items: list[Item] = []
     with Exchange() as ex, to_the_end(items, ex.endpoint("a", restart=SOON), start_method="forkserver") as feed:
         items += collect(feed, is_event(Up, "a"))
-        child = weakref.ref(feed.roster.endpoints["a"]._child)
+        child = weakref.ref(feed.runtime.registry.endpoints["a"]._child)
         gc.disable()
         try:
             os.kill(pid_of(feed, "a"), signal.SIGKILL)

@@ -90,7 +90,7 @@ def connected(
 def unsendable(feed: Supervisor, peer: RawPeer) -> Future[None]:
     """A send of which a part is out, and the peer reads nothing."""
     peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-    child = feed.roster.endpoints["a"]._child
+    child = feed.runtime.registry.endpoints["a"]._child
     assert child is not None
     held = child._held
     assert held is not None
@@ -196,7 +196,7 @@ def test_row_54_a_half_sent_frame_is_completed_by_the_next_owner(compression: Co
     agreed = ["Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover"] if compression else []
     with connected(items, "forkserver", *agreed, compression=compression) as (feed, peer):
         peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        child = feed.roster.endpoints["a"]._child
+        child = feed.runtime.registry.endpoints["a"]._child
         assert child is not None
         held = child._held
         assert held is not None
@@ -208,7 +208,7 @@ def test_row_54_a_half_sent_frame_is_completed_by_the_next_owner(compression: Co
         frames: list[tuple[int, bytes]] = []
         reading = threading.Thread(target=lambda: frames.append(peer.read_frame()))
         reading.start()
-        feed.reactor.wait(sent, DEADLINE)
+        feed.runtime.reactor.wait(sent, DEADLINE)
         feed.send("a", "next", DEADLINE)
         reading.join(DEADLINE)
         ((opcode, payload),) = frames
@@ -223,7 +223,7 @@ def test_a_send_that_never_left_fails_as_not_sent_and_the_connection_goes_on() -
         sent = feed.begin_send("a", "lost")
         kill(feed)
         with pytest.raises(NotConnected, match="may be sent again"):
-            feed.reactor.wait(sent, DEADLINE)
+            feed.runtime.reactor.wait(sent, DEADLINE)
         items += collect(feed, is_event(Up, "a", 2))
         feed.send("a", "again", DEADLINE)
         assert peer.read_frame() == (1, b"again")
@@ -282,7 +282,7 @@ def test_nothing_is_sent_into_a_half_sent_frame() -> None:
     large = os.urandom(8 << 20)
     with connected(items, heartbeat={"kind": "none"}) as (feed, peer):
         peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        child = feed.roster.endpoints["a"]._child
+        child = feed.runtime.registry.endpoints["a"]._child
         assert child is not None
         held = child._held
         assert held is not None
@@ -295,7 +295,7 @@ def test_nothing_is_sent_into_a_half_sent_frame() -> None:
         items += collect(feed, is_event(Up, "a", 2))
         assert peer.read_frame() == (2, large)
         assert peer.read_frame() == (1, b"behind")
-        feed.reactor.wait(sent, DEADLINE)
+        feed.runtime.reactor.wait(sent, DEADLINE)
 
 
 def test_the_answer_to_a_dead_owners_heartbeat_is_no_message() -> None:
@@ -380,7 +380,7 @@ def test_starts_that_fail_at_once_are_not_tried_in_a_burst_while_the_connection_
             peer = server.accept_websocket()
             items += collect(feed, is_event(Up, "a"))
             wait_until(lambda: feed.status()["endpoints"]["a"]["in_custody"], DEADLINE)
-            launcher: Any = feed._launcher
+            launcher: Any = feed.runtime.owners.launcher
             launch, began = launcher._launch, time.monotonic()
 
             def fail_for_a_second(name: str) -> Any:
@@ -481,7 +481,7 @@ def test_a_half_sent_frame_that_nobody_can_complete_fails_at_once() -> None:
             sent = unsendable(feed, peer)
             kill(feed)
             with pytest.raises(SendFailed, match="unknown"):
-                feed.reactor.wait(sent, DEADLINE)
+                feed.runtime.reactor.wait(sent, DEADLINE)
             server.accept_websocket()
             items += collect(feed, is_event(Gap, "a"))
 
@@ -507,7 +507,7 @@ def test_row_51_never_two_owners_have_one_socket() -> None:
             if epoch % 2:  # it is alive when it is asked to go, and stays so until it is killed
                 feed.begin_restart("a")
             items += collect(feed, is_message("a", epoch))
-            held = feed.roster.endpoints["a"]._child._held
+            held = feed.runtime.registry.endpoints["a"]._child._held
             assert owners_of(os.readlink(f"/proc/self/fd/{held.sock.fileno()}")) == [pid_of(feed, "a")]
         assert ex.accepted == 1
     found = [message.json()["n"] for message in messages_of(items, "a")]
@@ -622,13 +622,13 @@ def test_what_waits_behind_subscriptions_when_its_owner_dies_keeps_its_outcome()
 def test_what_was_subscribed_while_its_owner_was_being_killed_is_asked_for() -> None:
     items: list[Item] = []
     with connected(items) as (feed, peer):
-        managed = feed.roster.endpoints["a"]
+        managed = feed.runtime.registry.endpoints["a"]
 
         def subscribe_behind_the_kill() -> None:
             managed.restart()
             managed.subscribe(["late"])
 
-        feed.reactor.call(subscribe_behind_the_kill)
+        feed.runtime.reactor.call(subscribe_behind_the_kill)
         assert peer.read_frame() == (1, b"late")
         items += collect(feed, is_event(Up, "a", 2))
 
@@ -680,8 +680,8 @@ def test_new_settings_do_not_go_on_with_the_old_connection_even_where_its_owner_
             items += collect(feed, is_event(Up, "a"))
             wait_until(lambda: feed.status()["endpoints"]["a"]["in_custody"], DEADLINE)
             os.kill(pid_of(feed, "a"), signal.SIGSTOP)
-            managed = feed.roster.endpoints["a"]
-            feed.reactor.call(lambda: managed.replace_settings(endpoint, None))
+            managed = feed.runtime.registry.endpoints["a"]
+            feed.runtime.reactor.call(lambda: managed.replace_settings(endpoint, None))
             server.accept_websocket()
             assert peer.at_end()
             items += collect(feed, is_event(Gap, "a"))
@@ -695,7 +695,7 @@ def test_a_connection_grows_old_however_many_owners_it_has() -> None:
             feed.start()
             server.accept_websocket()
             items += collect(feed, is_event(Up, "a"))
-            managed = feed.roster.endpoints["a"]
+            managed = feed.runtime.registry.endpoints["a"]
             expires_at = managed._watchdogs.expires_at
             kill(feed)
             items += collect(feed, is_event(Up, "a", 2))
@@ -789,6 +789,6 @@ def test_kills_that_follow_each_up_at_once_lose_no_message_and_give_up_no_connec
 
 def unread_of(feed: Supervisor) -> int:
     """Bytes that have come and that its owner has not read; 0 where nobody has it."""
-    child = feed.roster.endpoints["a"]._child
+    child = feed.runtime.registry.endpoints["a"]._child
     kernel = counters(child._held.sock) if child is not None and child._held is not None else None
     return 0 if kernel is None else kernel.waiting

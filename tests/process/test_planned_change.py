@@ -108,7 +108,7 @@ def test_row_48_a_successor_that_fails_leaves_the_old_connection_alone() -> None
         ex.refuse(503)
         future = feed.begin_restart("a")
         with pytest.raises(NotConnected, match="the old connection stays: handshake rejected, HTTP 503"):
-            feed.reactor.wait(future, DEADLINE)
+            feed.runtime.reactor.wait(future, DEADLINE)
         assert pid_of(feed, "a") == pid
         ex.refuse(0)
         items += collect(feed, is_message("a"))
@@ -122,7 +122,7 @@ def successor_of(feed: Supervisor) -> int:
     found: list[int] = []
 
     def there() -> bool:
-        succession = feed.roster.endpoints["a"]._change._succession
+        succession = feed.runtime.registry.endpoints["a"]._change._succession
         if succession is not None and succession.child is not None and succession.child.pid is not None:
             found.append(succession.child.pid)
         return bool(found)
@@ -138,19 +138,19 @@ def test_row_48_a_successor_that_is_killed_costs_nothing() -> None:
         future = feed.begin_restart("a")
         os.kill(successor_of(feed), signal.SIGKILL)
         with pytest.raises(NotConnected, match=r"the old connection stays: (crashed|start failed), SIGKILL"):
-            feed.reactor.wait(future, DEADLINE)
+            feed.runtime.reactor.wait(future, DEADLINE)
         items += collect(feed, is_message("a"))
     assert_whole(items)
 
 
 def overlaps(feed: Supervisor) -> bool:
     """Whether the successor has shown what the old owner delivered, or is the owner already."""
-    change = feed.roster.endpoints["a"]._change
+    change = feed.runtime.registry.endpoints["a"]._change
 
     def look() -> bool:
         return change._succession is None or change._compare(change._succession, in_order=False).continues
 
-    return feed.reactor.call(look)
+    return feed.runtime.reactor.call(look)
 
 
 def is_subscribed(feed: Supervisor) -> bool:
@@ -174,7 +174,7 @@ def test_an_owner_that_dies_when_its_successor_is_subscribed_is_not_missed(start
 
 def is_identified(feed: Supervisor) -> bool:
     """Whether the old owner has nothing left to do for the change."""
-    succession = feed.roster.endpoints["a"]._change._succession
+    succession = feed.runtime.registry.endpoints["a"]._change._succession
     return succession is not None and succession._identified
 
 
@@ -255,7 +255,7 @@ def test_a_successor_that_stays_mute_is_not_taken(monkeypatch: pytest.MonkeyPatc
         items += collect(feed, is_message("a"))
         future = feed.begin_restart("a")
         with pytest.raises(NotConnected, match="mute for"):
-            feed.reactor.wait(future, DEADLINE)
+            feed.runtime.reactor.wait(future, DEADLINE)
         items += collect(feed, is_message("a"))
     found = numbers(items)[1:]
     assert found == list(range(found[0], found[0] + len(found)))

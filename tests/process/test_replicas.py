@@ -206,7 +206,7 @@ def test_replicas_can_be_added_and_taken_away_by_a_reload() -> None:
 
         def change(replicas: int) -> None:
             endpoint = checked(ex.endpoint("a", **{**TWO, "replicas": replicas}))
-            feed.reactor.call(lambda: feed.roster.apply({"a": endpoint}, {}))
+            feed.runtime.reactor.call(lambda: feed.runtime.registry.apply({"a": endpoint}, {}))
 
         items += collect(feed, is_message("a"))
         change(2)

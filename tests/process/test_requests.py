@@ -69,7 +69,7 @@ def up(items: list[Item], ex: Exchange, start_method: str = "forkserver", **sett
 
 def end_of(feed: Supervisor, pending: Pending) -> Answer | BaseException:
     """How it ended."""
-    assert feed.reactor.run_until(pending.done, DEADLINE), "a request did not end"
+    assert feed.runtime.reactor.run_until(pending.done, DEADLINE), "a request did not end"
     return pending.exception() or pending.result()
 
 
@@ -287,7 +287,7 @@ def test_a_planned_change_waits_for_the_answers_that_are_due() -> None:
         answer = end_of(feed, pending)
         assert isinstance(answer, Answer)
         assert answer.epoch == 1
-        feed.reactor.wait(restarted, DEADLINE)
+        feed.runtime.reactor.wait(restarted, DEADLINE)
         assert feed.request("a", {"method": "a"}, DEADLINE).epoch == 2
         ex.wait_connections(1)
 

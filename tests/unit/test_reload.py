@@ -12,6 +12,7 @@ from wsadapter.config import dialect as dialects_module
 from wsadapter.config import load
 from wsadapter.config.dialect import Dialects, bundled
 from wsadapter.endpoint.link import ManagedEndpoint
+from wsadapter.runtime import Runtime
 from wsadapter.supervise import main
 
 ENDPOINTS = 50
@@ -33,7 +34,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 @pytest.fixture
 def _no_owners(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Supervisor, "_begin_if_new", lambda _: None)
+    monkeypatch.setattr(Runtime, "begin_if_new", lambda _: None)
     monkeypatch.setattr(ManagedEndpoint, "restart", lambda *_, **__: None)
 
 
@@ -65,13 +66,13 @@ def test_a_reload_loads_each_dialect_once_and_none_under_the_loop_s_lock(
 ) -> None:
     feed = Supervisor.from_settings(load(config))
     loads.clear()
-    apply, before = feed.roster.apply, Counter[str]()
+    apply, before = feed.runtime.registry.apply, Counter[str]()
 
     def applied(*arguments: object) -> object:
         before.update(loads)
         return apply(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(feed.roster, "apply", applied)
+    monkeypatch.setattr(feed.runtime.registry, "apply", applied)
     changes = feed.reload(load(written(config.parent, "ws://127.0.0.1:10")))
     assert len(changes["changed"]) == 2 * ENDPOINTS
     assert loads == before == {"kraken": 1, "mine": 1}
@@ -84,13 +85,13 @@ def test_an_endpoint_that_is_added_has_its_dialect_loaded_before_the_loop_s_lock
     loads: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     feed = Supervisor()
-    add, before = feed.roster.add, Counter[str]()
+    add, before = feed.runtime.registry.add, Counter[str]()
 
     def added(*arguments: object) -> None:
         before.update(loads)
         add(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(feed.roster, "add", added)
+    monkeypatch.setattr(feed.runtime.registry, "add", added)
     feed.add(Endpoint("a", dialect="kraken"))
     assert loads == before == {"kraken": 1}
     with pytest.raises(ConfigError, match="no dialect is called"):
@@ -132,7 +133,7 @@ def test_a_dialect_that_has_changed_is_loaded_at_the_next_reload(config: Path) -
     file = config.parent / "mine.toml"
     file.write_text(file.read_text().replace("timeout = 8.0", "timeout = 3.25"))
     assert len(feed.reload(load(config))["changed"]) == ENDPOINTS
-    assert feed.roster.endpoints["m0"].endpoint.heartbeat.timeout == 3.25
+    assert feed.runtime.registry.endpoints["m0"].endpoint.heartbeat.timeout == 3.25
 
 
 def test_known_dialects_are_not_loaded() -> None:

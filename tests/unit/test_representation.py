@@ -67,7 +67,7 @@ def test_a_monitor_says_what_it_has_seen(feed: Supervisor) -> None:
 
 
 def test_a_request_says_whether_it_has_ended(feed: Supervisor) -> None:
-    pending = Pending(feed.reactor, "a")
+    pending = Pending(feed.runtime.reactor, "a")
     assert repr(pending) == "<Pending request '' to 'a': no answer yet>"
     pending.set_result(Answer("a", "1", b"{}", 1, 0, 0.5))
     assert repr(pending).endswith(": done>")

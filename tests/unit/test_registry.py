@@ -13,7 +13,7 @@ from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.subscriptions import Numbers
 from wsadapter.process.owner_process import OwnerChild
-from wsadapter.registry.registry import Kept, Roster
+from wsadapter.registry.registry import EndpointRegistry, Kept
 
 
 @pytest.fixture
@@ -23,23 +23,23 @@ def office() -> Iterator[Office]:
     office.reactor.close()
 
 
-def roster(office: Office) -> Roster:
+def registry(office: Office) -> EndpointRegistry:
     """As a supervisor's: whoever enters and need not wait is started."""
 
     def entered(managed: Kept, *, waits: bool) -> None:
         if not waits:
             managed.start()
 
-    return Roster(office, {}, entered=entered)
+    return EndpointRegistry(office, {}, entered=entered)
 
 
-def add(roster: Roster, **settings: Any) -> Kept:
-    roster.add(Endpoint("y", url="ws://127.0.0.1/", identity="n", **settings), Dialects())
-    return roster.endpoints["y"]
+def add(registry: EndpointRegistry, **settings: Any) -> Kept:
+    registry.add(Endpoint("y", url="ws://127.0.0.1/", identity="n", **settings), Dialects())
+    return registry.endpoints["y"]
 
 
 def test_who_waits_for_a_name_and_is_removed_meanwhile_is_not_started(office: Office) -> None:
-    names = roster(office)
+    names = registry(office)
     first = add(names)
     names.remove("y")
     add(names, replicas=2)
@@ -52,7 +52,7 @@ def test_who_waits_for_a_name_and_is_removed_meanwhile_is_not_started(office: Of
 
 
 def test_who_comes_after_one_that_waited_in_vain_waits_for_the_first_too(office: Office) -> None:
-    names = roster(office)
+    names = registry(office)
     first = add(names)
     names.remove("y")
     add(names, replicas=2)
@@ -65,7 +65,7 @@ def test_who_comes_after_one_that_waited_in_vain_waits_for_the_first_too(office:
 
 
 def test_the_numbers_of_what_was_removed_here_or_in_another_supervisor_go_on(office: Office) -> None:
-    names = roster(office)
+    names = registry(office)
     names.retire({"y": Numbers(epoch=3, last_number=7), "z": Numbers(epoch=1)})
     managed = add(names)
     assert (managed.epoch, managed.ledger.numbers.last_number) == (4, 7)

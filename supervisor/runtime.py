@@ -1,0 +1,360 @@
+"""What runs behind a `Supervisor`: the reactor, the endpoints, where owners come from, the name, the order of start and end.
+
+    new ──start──> running ──begin_stop──> stopping ──the last owner and spare are gone──> stopped
+     └──ask_to_stop────────────────────────────────────────────────────────────────────────^
+
+Endpoints, the control server, pools, coroutines and a takeover know this object and not the `Supervisor`, which only users
+hold. So a `Supervisor` that is dropped without `stop()` is collected, although threads and callbacks still hold the runtime.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import socket
+import threading
+import weakref
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from time import monotonic, time, time_ns
+from typing import Any, Protocol
+from uuid import uuid4
+
+from wsadapter import capabilities
+from wsadapter.config import Dialects, Settings
+from wsadapter.config.connect_time import slow_connects
+from wsadapter.config.settings import StartMethod, Strategy
+from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.errors import AllFatal, SupervisorStopped, TakeoverError, UsageError
+from wsadapter.contract.items import ClockStep, Started
+from wsadapter.control.claim import NameClaim
+from wsadapter.control.quarantine_folder import INTERVAL as CLEANING_INTERVAL
+from wsadapter.control.quarantine_folder import Quarantine
+from wsadapter.delivery.inbox import Inbox
+from wsadapter.delivery.stream import Stream
+from wsadapter.endpoint.rates import INTERVAL, Count
+from wsadapter.endpoint.restart_policy import ConnectBudget, Decision, Verdict
+from wsadapter.endpoint.samples import Samples
+from wsadapter.endpoint.strategy import restarted_with
+from wsadapter.import_path import for_hooks
+from wsadapter.loop import signal_guard
+from wsadapter.loop.reactor import Reactor
+from wsadapter.process.owners import OwnerSource
+from wsadapter.registry.registry import EndpointRegistry, Kept
+from wsadapter.registry.shards import together
+from wsadapter.status import FORMAT, Status, SupervisorState
+from wsadapter.version import VERSION
+
+logger = logging.getLogger("wsadapter.supervisor")
+
+
+@dataclass(slots=True)
+class Options:
+    """Settings of a supervisor that are not an endpoint's, checked."""
+
+    strategy: Strategy
+    spares: int
+    start_method: StartMethod
+    busy_poll: float
+    hook_folder: str
+    """A folder in which owners search the modules of hooks, after those of `sys.path`."""
+    quarantine: Quarantine
+
+
+class Giving(Protocol):
+    """A takeover by another supervisor that is under way."""
+
+    @property
+    def has_frozen(self) -> bool:
+        """Nothing may be done with an endpoint now."""
+        ...
+
+    def take_back(self) -> None:
+        """Undo all that was done for it. No harm if all is given, or was taken back before."""
+
+
+@dataclass(slots=True)
+class TakeoverHooks:
+    """What the takeover room sets; a runtime that takes part in no takeover has nothing here."""
+
+    accept: Callable[[socket.socket, dict[str, Any]], None] | None = None
+    """Begins the takeover that a client of the control socket asks for; None: this supervisor can't be taken over."""
+    giving: Giving | None = None
+    """The takeover by another supervisor that is under way."""
+    begin: Callable[[], None] | None = None
+    """Starts the endpoints in place of the runtime: some of them came from another supervisor, up."""
+
+    @property
+    def has_frozen(self) -> bool:
+        """Whether nothing may be done with an endpoint now."""
+        return self.giving is not None and self.giving.has_frozen
+
+
+class Runtime:
+    """One running supervisor. Unless a method says otherwise, it is called under the reactor's lock."""
+
+    def __init__(self, name: str, runtime_dir: str, options: Options, given: Mapping[str, Collection[str]]) -> None:
+        """`given`: per endpoint the keys that a configuration file sets."""
+        self.options = options
+        self.run = uuid4().hex
+        """Unique in the world; (run, endpoint, number) names one message."""
+        self.reactor = Reactor()
+        self.reactor.busy_poll = self.busy_poll = options.busy_poll
+        self.budget = ConnectBudget()
+        self.registry = EndpointRegistry(self, given, entered=self._entered)
+        self.owners = OwnerSource(self.reactor, options.start_method, options.spares, lambda: len(self.registry.endpoints))
+        self.inbox_of, self.hire = self.registry.inbox_of, self.owners.acquire
+        """What endpoints need of both."""
+        self.claim = NameClaim(self.reactor, name, runtime_dir, self)
+        self.state: SupervisorState = "new"
+        self.takeover = TakeoverHooks()
+        self._has_failed = False
+        self._lock = threading.Lock()
+        self._samples = Samples(monotonic(), time())
+        self._abandon: weakref.finalize[..., Any] | None = None
+
+    # -- life, from any thread -------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the owners; returns at once. Idempotent. Raises `AlreadyRunning`, `SupervisorStopped` after a stop."""
+        if signal_guard.whole(self._start):
+            self.reactor.call(self._begin)
+
+    def begin_if_new(self) -> None:
+        """Start it unless it was started before."""
+        self.reactor.check_process()
+        if self.state == "new":
+            self.start()
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Stop, and return when it has stopped. Raises `TimeoutError`; calling it again waits on."""
+        self.ask_to_stop()
+        if not self.reactor.run_until(lambda: self.state == "stopped", timeout):
+            raise TimeoutError(f"{len(self._busy())} owners are still closing; call stop() again to wait on")
+        signal_guard.whole(self._close)
+
+    def ask_to_stop(self) -> bool:
+        """Begin to stop and return at once. Safe in a signal handler. False if there is nothing to wait for."""
+        self.reactor.check_process()
+        if self.state == "new":
+            signal_guard.whole(self._end_unstarted)
+        if self.state == "stopped":
+            return False
+        self.reactor.post(self.begin_stop)
+        return True
+
+    def drop(self) -> bool:
+        """Nobody holds the `Supervisor` any more. Called by the garbage collector, amid whatever a thread does, so nothing here
+        may wait. False if it had ended."""
+        if self.state == "new" and self._lock.acquire(blocking=False):
+            self.state = "stopped"
+            self.reactor.close()
+            self._lock.release()
+        if self.reactor.closed:
+            return False
+        # In a thread of its own, because it waits for the thread that runs the loop. The loop starts that thread, because
+        # `Thread.start` waits too.
+        self.reactor.post(threading.Thread(target=self.stop, name="wsadapter-dropped", daemon=True).start)
+        return True
+
+    def _start(self) -> bool:
+        """Returns whether it was not running yet. Shielded: a signal handler that stops it would wait for the lock for ever."""
+        with self._lock:
+            if self.state in ("stopping", "stopped"):
+                raise SupervisorStopped("this supervisor was stopped; make a new one")
+            if self.state == "running":
+                return False
+            if multiprocessing.current_process().daemon:
+                raise UsageError("a daemonic multiprocessing process may not have children; start the supervisor elsewhere")
+            self.claim.open()
+            if self.options.start_method == "forkserver" and not capabilities.temporary_folder():
+                logger.warning("no folder for temporary files: owners start by spawn, which is slower")
+            self.owners.open()
+            self.state = "running"
+            self.reactor.start()
+            # If the program ends without `stop()`, the owners leave because their control sockets end.
+            self._abandon = weakref.finalize(self, self.reactor.abandon)
+        return True
+
+    def _end_unstarted(self) -> None:
+        with self._lock:
+            if self.state == "new":
+                self.state = "stopped"
+                self.reactor.close()
+
+    def _close(self) -> None:
+        # Not in a signal handler while another thread is at it: that one waits for the poll which the handler interrupted.
+        if self._lock.acquire(blocking=not self.reactor.is_interrupted()):
+            try:
+                if not self.reactor.closed:
+                    self.claim.close()
+                    self.owners.close()
+                    self.reactor.close()
+                    self.claim.release()
+                    if self._abandon is not None:
+                        self._abandon.detach()
+            finally:
+                self._lock.release()
+
+    # -- endpoints -------------------------------------------------------------------------------------------------------
+
+    def kept(self) -> list[Kept]:
+        """All its endpoints, in the order in which they were added."""
+        return list(self.registry.endpoints.values())
+
+    def check_running(self) -> None:
+        """Raises `SupervisorStopped` if it is being stopped, or was."""
+        if self.state in ("stopping", "stopped"):
+            raise SupervisorStopped("this supervisor is being stopped; make a new one")
+
+    def check_changeable(self) -> None:
+        """Raises `SupervisorStopped`, and `TakeoverError` while another supervisor is given the endpoints."""
+        self.check_running()
+        if self.takeover.has_frozen:
+            raise TakeoverError("another supervisor is taking over: ask it, or try again in some seconds")
+
+    def apply(self, wanted: dict[str, Endpoint], settings: Settings, dialects: Dialects) -> dict[str, list[str]]:
+        """New settings: change only what differs. Returns names by the kind of change."""
+        self.check_changeable()
+        self.options.hook_folder = settings.folder or self.options.hook_folder
+        changes = self.registry.apply(wanted, settings.given, dialects)
+        _warn_of_slow_connects(self.registry.endpoints[name].endpoint for name in changes["added"])
+        return changes
+
+    def begin_restart(self, name: str) -> Future[None]:
+        """From any thread: a new owner for an endpoint, or for each shard of a group; the future is done when all are up."""
+
+        def restart() -> Future[None]:
+            members = self.registry.members(name)
+            self.check_changeable()
+            return together([managed.restart() for managed in members])
+
+        self.begin_if_new()
+        return self.reactor.call(restart)
+
+    def status(self) -> Status:
+        """All of it as plain JSON values, without what the operating system must be asked for."""
+        endpoints = self.registry.status()
+        if self.state in ("running", "stopping"):
+            now = monotonic()
+            for name, endpoint in endpoints.items():
+                rate = self._samples.rate(name, now, Count(endpoint["messages"], endpoint["bytes"]))
+                endpoint["rate"], endpoint["byte_rate"] = rate
+        return {
+            "format": FORMAT,
+            "name": self.claim.name,
+            "run": self.run,
+            "pid": os.getpid(),
+            "version": VERSION,
+            "state": self.state,
+            "uptime": round(monotonic() - self._samples.started_at, 3),
+            "strategy": self.options.strategy,
+            "spares": self.owners.spares.warm,
+            "capabilities": capabilities.summary(self.options.start_method),
+            "runtime": self.claim.describe(),
+            "endpoints": endpoints,
+        }
+
+    def stream_of(self, inbox: Inbox) -> Stream:
+        """The ordered items of the endpoints whose items go to `inbox`."""
+
+        def feeding() -> Iterator[Kept]:
+            return self.registry.with_inbox(inbox)
+
+        def over() -> bool:
+            # Asked at every turn: it must not look at every endpoint while the first of them still lives.
+            if inbox or (self.state == "running" and any(not m.settled or m.last_exit is None for m in feeding())):
+                return False
+            endpoints = list(feeding())
+            # While another supervisor takes over, endpoints that are down have been stopped for it and have not failed.
+            given_up = endpoints and self.state == "running" and self.takeover.giving is None
+            if (self._has_failed and self.state == "stopped") or given_up:
+                raise AllFatal({m.name: m.last_exit.describe() if m.last_exit else m.state for m in endpoints})
+            return self.state == "stopped"
+
+        return Stream(self.reactor, inbox, begin=self.begin_if_new, over=over)
+
+    # -- start and end, in the loop --------------------------------------------------------------------------------------
+
+    def _entered(self, managed: Kept, *, waits: bool) -> None:
+        """The registry has a new endpoint, which `waits` for the end of the one before it."""
+        managed.quarantine = self.options.quarantine.folder(self.claim.runtime_dir, self.run)
+        managed.sys_path = for_hooks(self.options.hook_folder)
+        if self.state == "running" and not waits:
+            managed.start()
+
+    def _begin(self) -> None:
+        self._samples.started_at = monotonic()
+        self.registry.main.put_event(Started("", 0, time_ns(), self.run, self.claim.name, VERSION))
+        _warn_of_slow_connects(managed.endpoint for managed in self.kept() if managed.state != "up")
+        if self.takeover.begin is not None:
+            self.takeover.begin()
+        else:
+            for managed in self.kept():
+                managed.start()
+        self.owners.spares.fill()
+        self._sample()
+        self._clean()
+
+    def begin_stop(self) -> None:
+        """Every owner is asked, then told, then killed."""
+        if self.state != "running":
+            return
+        self.state = "stopping"
+        if self.takeover.giving is not None:
+            self.takeover.giving.take_back()
+        self.owners.spares.close(self._check_stopped)
+        for managed in self.kept():
+            managed.stop()
+        self._check_stopped()
+
+    def given_away(self, to: str) -> None:
+        """All endpoints, and the name, belong to another supervisor now; what is left of this one ends."""
+        logger.info("taken over by %s", to)
+        self.registry.endpoints.clear()
+        self.claim.hand_over()
+        self.owners.leave_owners()
+        self.begin_stop()
+
+    def _busy(self) -> list[Kept]:
+        return [managed for managed in self.registry.everybody() if managed.pid is not None or not managed.settled]
+
+    def _check_stopped(self) -> None:
+        if self.state == "stopping" and not self._busy() and not self.owners.spares.alive:
+            self.state = "stopped"
+
+    def _sample(self) -> None:
+        step = self._samples.take(monotonic(), time(), {managed.name: managed.received for managed in self.kept()})
+        if step is not None:
+            logger.warning("the wall clock jumped by %+.1f s; stamps before and after do not compare", step)
+            self.registry.main.put_event(ClockStep("", 0, time_ns(), round(step, 6)))
+        self.reactor.call_later(INTERVAL, self._sample)
+
+    def _clean(self) -> None:
+        self.options.quarantine.clean(self.claim.runtime_dir)
+        self.reactor.call_later(CLEANING_INTERVAL, self._clean)
+
+    # -- what an endpoint needs ------------------------------------------------------------------------------------------
+
+    def on_verdict(self, managed: Kept, decision: Decision) -> None:
+        """An endpoint decided about its next owner; the strategy says which others are restarted too."""
+        if decision.verdict is Verdict.STOP_SUPERVISOR:
+            self._has_failed = True
+            self.begin_stop()
+        elif decision.verdict in (Verdict.RESTART, Verdict.COOL_DOWN) and decision.restarts:
+            for other in restarted_with(self.options.strategy, self.kept(), managed):
+                other.restart("strategy", at_once=True)
+
+    def on_settled(self, managed: Kept) -> None:
+        """An endpoint has no process any more and gets none by itself."""
+        successor = self.registry.successor_of(managed)
+        if successor is not None and self.state == "running":
+            successor.start()
+        self._check_stopped()
+
+
+def _warn_of_slow_connects(endpoints: Iterable[Endpoint]) -> None:
+    for line in slow_connects(endpoints):
+        logger.warning("%s", line)
