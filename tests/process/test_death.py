@@ -235,7 +235,7 @@ def test_row_07_a_kill_near_the_memory_limit_says_that_out_of_memory_is_likely(s
         items += collect(feed, is_event(Up, "victim", 2))
         victim = psutil.Process(pid_of(feed, "victim"))
         ex.send(f"!leak {(int(0.9 * limit) - victim.memory_info().rss) >> 20}")
-        child = feed.roster.endpoints["victim"]._child
+        child = feed.runtime.registry.endpoints["victim"]._child
         wait_until(lambda: child.memory.resident > 0.85 * limit, 2 * DEADLINE, "the watchdog did not look")
         os.kill(victim.pid, signal.SIGKILL)
         items += collect(feed, is_event(Up, "victim", 3))
