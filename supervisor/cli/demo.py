@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
 from types import MappingProxyType, TracebackType
@@ -49,7 +50,7 @@ FEEDS: Final[Mapping[str, Feed]] = MappingProxyType({
     "htx": Feed("htx", "htx", ("market.trioeth.depth.step0", "market.borusdt.depth.step0", "market.omgbtc.depth.step0")),
 })  # fmt: skip
 """Each an exchange of that name."""
-_SERVE: Final = (sys.executable, "-m", "wsadapter.testing", "serve", "--tls", "--loop", "--live", "--until-eof")
+_SERVE: Final = (sys.executable, "-m", "wsadapter.testing", "serve", "--loop", "--live", "--until-eof")
 _START_TIMEOUT: Final = 30.0
 _ANSWER_TIMEOUT: Final = 10.0
 _END_TIMEOUT: Final = 5.0
@@ -63,10 +64,12 @@ class LocalExchanges:
     """While it is entered, the exchanges run; their process ends with this one, however this one ends."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder` takes the certificate and what the process has to say."""
+        """`folder` takes the certificate and what the process has to say. Without the extra `testing`, which makes the
+        certificates, the exchanges are at ws:// and not at wss:// addresses."""
+        self._tls = ("--tls",) if find_spec("trustme") is not None else ()
         self.ca_file = folder / "ca.pem"
         self.urls: dict[str, str] = {}
-        """wss:// address of each."""
+        """The address of each."""
         self._log = folder / "exchanges.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._unread = b""
@@ -76,7 +79,7 @@ class LocalExchanges:
         words = [word for feed in feeds for word in ("--feed", feed)]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own module
-                [*_SERVE, *words, "--ca-file", str(self.ca_file)],
+                [*_SERVE, *self._tls, *words, "--ca-file", str(self.ca_file)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -153,12 +156,13 @@ class LocalExchanges:
 def configuration(urls: Mapping[str, str], ca_file: Path, name: str) -> str:
     """An ordinary configuration that connects to local exchanges."""
     endpoints = "\n".join(_endpoint(name, url) for name, url in urls.items())
+    secure = any(url.startswith("wss:") for url in urls.values())
+    tls = f"[defaults.tls]\nca_file = {json.dumps(str(ca_file))}\n\n" if secure else ""
     return (
         f"[supervisor]\nname = {json.dumps(name)}\n\n"
         f'[defaults]\nproxy = "none" # the exchanges are on this machine, whatever the environment says of proxies\n'
         f"gap_check = false # the recordings start over, and the numbers in them\n\n"
-        f"[defaults.tls]\nca_file = {json.dumps(str(ca_file))}\n\n"
-        f"[defaults.restart]\nbackoff_max = 2\n\n"
+        f"{tls}[defaults.restart]\nbackoff_max = 2\n\n"
         f"{endpoints}"
     )
 

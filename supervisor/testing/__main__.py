@@ -130,17 +130,19 @@ def _rate(text: str) -> Rate:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    authority = Authority.shared(options.ca_dir) if options.ca_dir else process_authority()
+    authority = None
+    if options.tls:
+        authority = Authority.shared(options.ca_dir) if options.ca_dir else process_authority()
     with _stop_signals() as stopped, ExitStack() as running:
         exchanges = _start(options, authority, running)
-        if options.ca_file:
+        if options.ca_file and authority is not None:
             options.ca_file.write_text(authority.pem)
         _say(_announcement(options, exchanges))
         _take_commands(exchanges, stopped, until_eof=options.until_eof)
     return 0
 
 
-def _start(options: argparse.Namespace, authority: Authority, running: ExitStack) -> dict[str, Exchange]:
+def _start(options: argparse.Namespace, authority: Authority | None, running: ExitStack) -> dict[str, Exchange]:
     feeds = options.feed or [_Feed("exchange", options.replay or "", options.replay_endpoint, "", 0)]
     common: dict[str, Any] = {
         "tls": options.tls,

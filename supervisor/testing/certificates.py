@@ -1,61 +1,50 @@
-"""A throw-away certificate authority without any dependency, so that tests can speak wss://.
+"""A throw-away certificate authority, so that tests can speak wss://. It needs the extra `testing` (trustme).
 
-For tests only: the arithmetic is plain Python and not constant-time, and an authority's key is meant to be forgotten with
-the process. The certificates are X.509 v3 (RFC 5280) as strict as OpenSSL's X509_V_FLAG_X509_STRICT asks, which Python
-sets by default from 3.13 on.
+For tests only: an authority's key is meant to be forgotten with the process.
 """
 
 from __future__ import annotations
 
 import atexit
-import base64
-import hashlib
-import ipaddress
 import os
-import secrets
 import ssl
 import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from wsadapter.testing import p256
+from wsadapter.contract.errors import UsageError
+
+if TYPE_CHECKING:
+    import trustme
 
 CertificateKind = Literal["valid", "expired", "not_yet_valid", "wrong_host", "self_signed"]
 """What a test exchange shows its clients; all but the first must be refused by them."""
 
 LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
-
-_CURVE = "1.2.840.10045.3.1.7"
-_EC_PUBLIC_KEY = "1.2.840.10045.2.1"
-_ECDSA_WITH_SHA256 = "1.2.840.10045.4.3.2"
-_COMMON_NAME = "2.5.4.3"
-_SUBJECT_KEY_ID, _KEY_USAGE, _SUBJECT_ALT_NAME = "2.5.29.14", "2.5.29.15", "2.5.29.17"
-_BASIC_CONSTRAINTS, _AUTHORITY_KEY_ID, _EXTENDED_KEY_USAGE = "2.5.29.19", "2.5.29.35", "2.5.29.37"
-_SERVER_AUTH, _CLIENT_AUTH = "1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.2"
 _CLOCK_SKEW = timedelta(hours=1)
 
 
+def _trustme() -> Any:
+    """The module, imported here because a test exchange without TLS does without the extra. Raises `UsageError` where it is
+    missing."""
+    try:
+        import trustme
+    except ImportError as error:
+        text = f"certificates for tests need the extra `testing`: pip install 'wsadapter[testing]' ({error})"
+        raise UsageError(text) from error
+    return trustme
+
+
 class Authority:
-    """A certificate authority that lives in memory. Takes some 10 ms to make; not for anything but tests.
+    """A certificate authority that lives in memory; not for anything but tests. Thread-safe: it never changes."""
 
-    `name` is its common name. Thread-safe: it never changes.
-    """
-
-    def __init__(self, name: str = "wsadapter throw-away test CA") -> None:
-        now = datetime.now(UTC)
-        self._key = p256.new_private_key()
-        self._name = name
-        self._key_id = _key_id(self._key)
-        extensions = [
-            _extension(_BASIC_CONSTRAINTS, _sequence(_boolean(True)), critical=True),
-            _extension(_KEY_USAGE, _bits(0b0000_0110, unused=1), critical=True),  # keyCertSign, cRLSign
-            _extension(_SUBJECT_KEY_ID, _octets(self._key_id)),
-        ]
-        validity = now - _CLOCK_SKEW, now + timedelta(days=3650)
-        self.pem: str = _pem("CERTIFICATE", _certificate(self._key, name, self._key, name, validity, extensions))
+    def __init__(self, name: str = "wsadapter throw-away test CA", *, ca: trustme.CA | None = None) -> None:
+        """`name` is shown as the organization of the issuer. `ca`: one that exists."""
+        self._ca = ca or _trustme().CA(organization_name=name)
+        self.pem: str = self._ca.cert_pem.bytes().decode()
         """The authority's own certificate, to be trusted by clients."""
 
     def issue(
@@ -68,25 +57,19 @@ class Authority:
     ) -> tuple[str, str]:
         """A certificate for `hosts` (names and addresses) and its private key, both PEM; for servers, and for clients too.
 
-        Valid from an hour ago for 30 days unless said otherwise. `self_signed` gives one that this authority has not
-        signed. Raises `ValueError` without a host.
+        Valid from an hour ago for 30 days unless said otherwise. `self_signed` returns the certificate of another authority,
+        which has signed itself, is for no host, and is valid as its maker chose. Raises `ValueError` without a host.
         """
         if not hosts:
             raise ValueError("a certificate needs at least one host")
+        if self_signed:
+            stranger = _trustme().CA(organization_name=hosts[0])
+            return stranger.cert_pem.bytes().decode(), stranger.private_key_pem.bytes().decode()
         now = datetime.now(UTC)
-        validity = not_before or now - _CLOCK_SKEW, not_after or now + timedelta(days=30)
-        key = p256.new_private_key()
-        signer, issuer, issuer_key_id = (key, hosts[0], _key_id(key)) if self_signed else (self._key, self._name, self._key_id)
-        extensions = [
-            _extension(_BASIC_CONSTRAINTS, _sequence(), critical=True),
-            _extension(_KEY_USAGE, _bits(0b1000_0000, unused=7), critical=True),  # digitalSignature
-            _extension(_EXTENDED_KEY_USAGE, _sequence(_oid(_SERVER_AUTH), _oid(_CLIENT_AUTH))),
-            _extension(_SUBJECT_ALT_NAME, _sequence(*(_general_name(host) for host in hosts))),
-            _extension(_SUBJECT_KEY_ID, _octets(_key_id(key))),
-            _extension(_AUTHORITY_KEY_ID, _sequence(_tlv(0x80, issuer_key_id))),
-        ]
-        certificate = _certificate(key, hosts[0], signer, issuer, validity, extensions)
-        return _pem("CERTIFICATE", certificate), _pem("EC PRIVATE KEY", _private_key(key))
+        leaf = self._ca.issue_cert(
+            *hosts, not_before=not_before or now - _CLOCK_SKEW, not_after=not_after or now + timedelta(days=30)
+        )
+        return leaf.cert_chain_pems[0].bytes().decode(), leaf.private_key_pem.bytes().decode()
 
     def issue_kind(self, kind: CertificateKind) -> tuple[str, str]:
         """A certificate for this machine's loopback names with the one defect that `kind` names."""
@@ -113,17 +96,15 @@ class Authority:
         folder.mkdir(parents=True, exist_ok=True)
         kept = folder / "ca.key"
         if not kept.exists():
-            authority = cls()
-            with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".ca-") as draft:  # 0600
-                draft.write(f"{authority._key:064x}\n{authority.pem}")
+            ca = _trustme().CA(organization_name="wsadapter throw-away test CA")
+            with tempfile.NamedTemporaryFile("wb", dir=folder, prefix=".ca-") as draft:  # 0600
+                draft.write(ca.private_key_pem.bytes() + ca.cert_pem.bytes())
                 draft.flush()
                 _publish(draft.name, kept)
-        key, _, pem = kept.read_text().partition("\n")
-        authority = cls.__new__(cls)
-        authority._key, authority.pem = int(key, 16), pem
-        authority._name, authority._key_id = "wsadapter throw-away test CA", _key_id(int(key, 16))
+        text = kept.read_bytes()  # each of the two is found in it by its own marks
+        authority = cls(ca=_trustme().CA.from_pem(text, text))
         with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".ca-", delete=False) as public:
-            public.write(pem)
+            public.write(authority.pem)
         Path(public.name).replace(folder / "ca.pem")
         return authority
 
@@ -164,113 +145,3 @@ def server_context(authority: Authority, kind: CertificateKind = "valid") -> ssl
         file.flush()
         context.load_cert_chain(file.name)
     return context
-
-
-def _certificate(
-    key: int, subject: str, signer: int, issuer: str, validity: tuple[datetime, datetime], extensions: list[bytes]
-) -> bytes:
-    algorithm = _sequence(_oid(_ECDSA_WITH_SHA256))
-    body = _sequence(
-        _tlv(0xA0, _integer(2)),  # version 3
-        _integer(secrets.randbits(126) + 1),
-        algorithm,
-        _name(issuer),
-        _sequence(*(_time(moment) for moment in validity)),
-        _name(subject),
-        _sequence(_sequence(_oid(_EC_PUBLIC_KEY), _oid(_CURVE)), _bit_string(_public_bytes(key))),
-        _tlv(0xA3, _sequence(*extensions)),
-    )
-    r, s = p256.sign(signer, body)
-    return _sequence(body, algorithm, _bit_string(_sequence(_integer(r), _integer(s))))
-
-
-def _private_key(key: int) -> bytes:
-    """RFC 5915."""
-    return _sequence(
-        _integer(1), _octets(key.to_bytes(32)), _tlv(0xA0, _oid(_CURVE)), _tlv(0xA1, _bit_string(_public_bytes(key)))
-    )
-
-
-@cache
-def _public_bytes(key: int) -> bytes:
-    x, y = p256.public_point(key)
-    return b"\x04" + x.to_bytes(32) + y.to_bytes(32)
-
-
-def _key_id(key: int) -> bytes:
-    """RFC 5280 §4.2.1.2, method 1."""
-    return hashlib.sha1(_public_bytes(key), usedforsecurity=False).digest()
-
-
-def _general_name(host: str) -> bytes:
-    try:
-        return _tlv(0x87, ipaddress.ip_address(host).packed)
-    except ValueError:
-        return _tlv(0x82, host.encode("idna"))
-
-
-def _name(common_name: str) -> bytes:
-    attribute = _sequence(_oid(_COMMON_NAME), _tlv(0x0C, common_name.encode()))
-    return _sequence(_tlv(0x31, attribute))
-
-
-def _extension(oid: str, value: bytes, *, critical: bool = False) -> bytes:
-    return _sequence(_oid(oid), _boolean(True) if critical else b"", _octets(value))
-
-
-def _time(moment: datetime) -> bytes:
-    """UTCTime up to 2049 (RFC 5280 §4.1.2.5)."""
-    utc = moment.astimezone(UTC)
-    if 1950 <= utc.year < 2050:
-        return _tlv(0x17, utc.strftime("%y%m%d%H%M%SZ").encode())
-    return _tlv(0x18, utc.strftime("%Y%m%d%H%M%SZ").encode())
-
-
-def _tlv(tag: int, content: bytes) -> bytes:
-    size = len(content)
-    if size < 0x80:
-        return bytes((tag, size)) + content
-    length = size.to_bytes((size.bit_length() + 7) // 8)
-    return bytes((tag, 0x80 | len(length))) + length + content
-
-
-def _sequence(*parts: bytes) -> bytes:
-    return _tlv(0x30, b"".join(parts))
-
-
-def _integer(value: int) -> bytes:
-    return _tlv(0x02, value.to_bytes(value.bit_length() // 8 + 1))  # one bit more, for the sign
-
-
-def _boolean(value: bool) -> bytes:
-    return _tlv(0x01, b"\xff" if value else b"\x00")
-
-
-def _octets(content: bytes) -> bytes:
-    return _tlv(0x04, content)
-
-
-def _bit_string(content: bytes) -> bytes:
-    return _tlv(0x03, b"\x00" + content)
-
-
-def _bits(value: int, *, unused: int) -> bytes:
-    return _tlv(0x03, bytes((unused, value)))
-
-
-def _oid(dotted: str) -> bytes:
-    first, second, *rest = (int(part) for part in dotted.split("."))
-    return _tlv(0x06, b"".join(_base128(number) for number in (40 * first + second, *rest)))
-
-
-def _base128(number: int) -> bytes:
-    digits = [number & 0x7F]
-    while number := number >> 7:
-        digits.append(0x80 | (number & 0x7F))
-    return bytes(reversed(digits))
-
-
-def _pem(label: str, der: bytes) -> str:
-    text = base64.b64encode(der).decode()
-    lines = "\n".join(text[at : at + 64] for at in range(0, len(text), 64))
-    return f"-----BEGIN {label}-----\n{lines}\n-----END {label}-----\n"

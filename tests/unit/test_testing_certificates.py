@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import stat
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from wsadapter.testing import Authority
+from wsadapter.cli import demo
+from wsadapter.contract.errors import UsageError
+from wsadapter.testing import Authority, Exchange
 from wsadapter.testing.certificates import server_context
 
 pytestmark = pytest.mark.version
@@ -98,3 +101,18 @@ def test_processes_that_name_one_folder_share_an_authority(tmp_path: Path) -> No
         shake_hands(server_context(authority), (folder / "ca.pem").read_text())
     assert stat.S_IMODE((folder / "ca.key").stat().st_mode) == 0o600
     assert sorted(path.name for path in folder.iterdir()) == ["ca.key", "ca.pem"]
+
+
+def test_without_the_extra_only_tls_is_missing_and_the_error_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "trustme", None)
+    Exchange()
+    with pytest.raises(UsageError, match=r"pip install 'wsadapter\[testing\]'"):
+        Authority()
+
+
+def test_the_demonstration_does_without_tls_where_the_extra_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(demo, "find_spec", lambda _: None)
+    with demo.LocalExchanges(tmp_path) as exchanges:
+        assert all(url.startswith("ws://") for url in exchanges.urls.values())
+        assert "ca_file" not in demo.configuration(exchanges.urls, exchanges.ca_file, "demo")
+    assert "ca_file" in demo.configuration({"kraken": "wss://127.0.0.1:1/"}, tmp_path / "ca.pem", "demo")
