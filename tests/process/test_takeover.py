@@ -20,6 +20,7 @@ from tests.support.feeds import collect, is_message, numbered
 from tests.support.waiting import wait_until
 from wsadapter import Supervisor, SupervisorStopped
 from wsadapter.takeover import CONTRACT
+from wsadapter.takeover.old_side import allow_takeover
 from wsadapter.testing import Exchange
 
 pytestmark = pytest.mark.native  # it needs pidfds
@@ -470,6 +471,7 @@ def test_one_of_another_contract_is_replaced_when_all_is_up(tmp_path: Path, monk
     with Exchange(messages=numbered, rate=100, resume="continue") as ex:
         config = write_config(tmp_path / "o.toml", {"a": ex.url}, more=DEFAULTS)
         other = Supervisor([ex.endpoint("a")], name="o", runtime_dir=str(tmp_path / "wsadapter"))
+        allow_takeover(other.runtime)
         with other, Running(tmp_path, str(config), "--takeover") as running:
             while True:
                 try:

@@ -115,4 +115,4 @@ def test_the_demonstration_does_without_tls_where_the_extra_is_missing(monkeypat
     with demo.LocalExchanges(tmp_path) as exchanges:
         assert all(url.startswith("ws://") for url in exchanges.urls.values())
         assert "ca_file" not in demo.configuration(exchanges.urls, exchanges.ca_file, "demo")
-    assert "ca_file" in demo.configuration({"kraken": "wss://127.0.0.1:1/"}, tmp_path / "ca.pem", "demo")
+    assert "ca_file" in demo.configuration({"bybit": "wss://127.0.0.1:1/"}, tmp_path / "ca.pem", "demo")
