@@ -13,10 +13,10 @@
         |               (bytes)    (messages)     |        (frames)
         |                                         |  heartbeat, subscriptions
         |                                         v
-        +-- outbox <-- decode (thread, if any) <-- uplink
+        +-- outbox <-- decode stage and decode thread, if there is a hook
 
 Decided in pure code, with the clock passed in: `frames`, `reader`, `session`, `heartbeat`, `subscriptions`, `streams`,
-`templates`, `text`, `paths`. Done by thin shells: `owner` (the loop), `wire`, `channel`, `sender`, `uplink`, `outbox`,
+`templates`, `text`, `paths`. Done by thin shells: `owner` (the loop), `wire`, `channel`, `sender`, `outbox`, `decode_stage`,
 `control`, `connector`.
 
 To be read in this order: `main`, `owner`, `session`, `reader`, `channel`, `outbox`; then `transport` and `handshake`,

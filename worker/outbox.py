@@ -2,7 +2,8 @@
 
 A record is written with one `os.writev`: header and tables, then the bytes of the read as they are; messages that came
 compressed or in fragments are written put together. What the pipe does not take at once waits here, and while something waits
-(`backlog`) the owner reads no more data from its connection: an owner never drops.
+(`backlog`) the owner reads no more data from its connection: an owner never drops. If the endpoint has a decode hook, the stage
+in worker/hooks/decode_stage.py stands in front of the outbox.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import time
 from collections import deque
 from collections.abc import Collection, Sequence
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from wsadapter.contract.ipc.record import BATCH, REPORT, encode_head, encode_lone_head, field
 from wsadapter.contract.ipc.reports import Report
+from wsadapter.worker.session.actions import Deliver
 from wsadapter.worker.websocket.reader import Batch
 
 _REPEATED: Final = 64 * 1024
@@ -38,32 +40,70 @@ class _Place(NamedTuple):
     continues: bool = False
 
 
-class Outbox:
-    """The write end of the pipe. Not thread-safe.
+class Output(Protocol):
+    """Where messages and reports go, in order: the outbox, or the decode stage in front of the outbox."""
 
-    Every method that writes raises `BrokenPipeError` when the supervisor has closed its end.
-    """
+    @property
+    def full(self) -> bool:
+        """True if no more data should be read, because too much waits."""
+
+    @property
+    def drained(self) -> bool:
+        """True if everything is in the pipe."""
+
+    def report(self, report: Report) -> None:
+        """Writes a report at this place in the stream."""
+
+    def deliver(self, what: Deliver, received_at: int, position: int) -> None:
+        """Writes messages at this place in the stream; `position`: the stream position at the beginning of the batch's data."""
+
+    def flush(self) -> bool:
+        """Writes what waits, as far as the pipe takes it; true if nothing is left for the pipe."""
+
+    def stuck_for(self, now: float) -> float:
+        """Seconds since the decode hook was called with the message that it has not returned yet; 0 if there is none."""
+
+
+class Outbox:
+    """The write end of the pipe. Not thread-safe. Nothing raises if the supervisor has closed its end: see `closed`."""
 
     def __init__(self, fd: int) -> None:
         """`fd` must be non-blocking."""
         self._fd = fd
         self._sequence = 0
-        self._waiting: deque[memoryview] = deque()
+        self.backlog: deque[memoryview] = deque()
+        """What the pipe has not taken yet. Public and not a property, because the loop looks at it after every read."""
+        self.closed = False
+        """The supervisor no longer reads. Everything that is written is discarded."""
         self._filtered = 0
         self._corks = 0
-        self._tells_all = False
+        self._every_byte = False
         self._position = 0
         self._tail = 0
 
-    def tell_all(self, position: int, tail: int) -> None:
+    def report_every_byte(self, position: int, tail: int) -> None:
         """From stream `position` on every byte goes through the pipe, so that a next owner can go on at any of them; the
         supervisor has got `tail` bytes of an unfinished message before it."""
-        self._tells_all, self._position, self._tail = True, position, tail
+        self._every_byte, self._position, self._tail = True, position, tail
 
     @property
-    def backlog(self) -> bool:
-        """Whether something waits for the pipe to take it."""
-        return bool(self._waiting)
+    def full(self) -> bool:
+        """True if no more data should be read, because the pipe has not taken everything."""
+        return bool(self.backlog)
+
+    @property
+    def drained(self) -> bool:
+        """True if everything is in the pipe."""
+        return not self.backlog
+
+    def stuck_for(self, now: float) -> float:  # noqa: ARG002  a decode stage needs it
+        """0: there is no decode hook that could be stuck."""
+        return 0.0
+
+    def close(self) -> None:
+        """From now on everything is discarded, also what waits."""
+        self.closed = True
+        self.backlog.clear()
 
     def cork(self) -> None:
         """Holds back what is written until it was uncorked as often, and then writes it at once: who dies in between has said
@@ -80,7 +120,7 @@ class Outbox:
         """Counts messages that were removed; the next record carries the number."""
         self._filtered += count
 
-    def tell_filtered(self) -> None:
+    def report_filtered(self) -> None:
         """Writes the number of removed messages if no record has told it yet."""
         if self._filtered:
             self._write(
@@ -122,13 +162,20 @@ class Outbox:
         kinds = _kinds([i in binary for i in kept])
         indexes = None if streams is None else _indexes([streams[i] for i in kept])
         identities = None if identities is None else [identities[i] for i in kept]
-        if batch.joined and not self._tells_all:
+        if batch.joined and not self._every_byte:
             # What came compressed or in fragments would be written twice, as it came and put together.
             self._stacked([batch.payload(i) for i in kept], kinds, received_at, position + place.end, indexes, identities)
             return
         self._carry(
             place, _pieces(batch, place, kept), received_at=received_at, position=position, count=len(kept),
             layout=_layout(batch, place, first, last, skipped), binary=kinds, streams=indexes, identities=identities,
+        )  # fmt: skip
+
+    def deliver(self, what: Deliver, received_at: int, position: int) -> None:
+        """Writes what a session delivers; `position` is the stream position at the beginning of the batch's data."""
+        self._filtered += what.filtered
+        self.messages(
+            what.batch, received_at, position, what.first, what.last, what.skipped, what.streams, what.identities
         )  # fmt: skip
 
     def lone_text(self, frame: bytes, size: int, received_at: int, position: int) -> None:
@@ -160,9 +207,10 @@ class Outbox:
             layout=batch.layout(), count=batch.count, binary=binary, streams=_indexes(streams), identities=identities,
         )  # fmt: skip
 
-    def cover(self, batch: Batch, received_at: int, position: int) -> None:
-        """Writes what `tell_all` asks for of a read and no message's record carried. To be called behind its last message."""
-        if self._tells_all and self._position < position + len(batch.data):
+    def cover_rest(self, batch: Batch, received_at: int, position: int) -> None:
+        """Writes those bytes of a read that no record of a message carried, if every byte is reported. Call it behind the last
+        message of the read."""
+        if self._every_byte and self._position < position + len(batch.data):
             place = self._place(batch, position, batch.count, batch.count)
             self._carry(place, _pieces(batch, place), received_at=received_at, position=position)
 
@@ -176,7 +224,7 @@ class Outbox:
 
     def _place(self, batch: Batch, position: int, first: int, last: int) -> _Place:
         all_told = last == batch.count
-        if not self._tells_all:
+        if not self._every_byte:
             begin = batch.end_of(first - 1) if first else 0
             return _Place(begin, batch.consumed if all_told else batch.end_of(last - 1), shift=-begin)
         end, tail = batch.end_of(last - 1) if not all_told else len(batch.data), 0
@@ -222,15 +270,18 @@ class Outbox:
 
     def flush(self) -> bool:
         """Writes what waits, as far as the pipe takes it; true when nothing is left."""
-        while self._waiting:
+        while self.backlog:
             try:
-                written = os.writev(self._fd, list(islice(self._waiting, _MOST_VECTORS)))
+                written = os.writev(self._fd, list(islice(self.backlog, _MOST_VECTORS)))
             except BlockingIOError:
                 return False
-            while self._waiting and written >= len(self._waiting[0]):
-                written -= len(self._waiting.popleft())
+            except BrokenPipeError:
+                self.close()
+                return True
+            while self.backlog and written >= len(self.backlog[0]):
+                written -= len(self.backlog.popleft())
             if written:
-                self._waiting[0] = self._waiting[0][written:]
+                self.backlog[0] = self.backlog[0][written:]
         return True
 
     def _head(self, **fields: object) -> bytes:
@@ -239,8 +290,10 @@ class Outbox:
         return encode_head(sequence=self._sequence, filtered=filtered, **fields)  # type: ignore[arg-type]
 
     def _write(self, *parts: bytes | memoryview) -> None:
-        if self._waiting or self._corks:
-            self._waiting.extend(memoryview(part) for part in parts if part)
+        if self.closed:
+            return
+        if self.backlog or self._corks:
+            self.backlog.extend(memoryview(part) for part in parts if part)
             return
         if len(parts) > _MOST_PARTS:
             parts = (b"".join(parts),)
@@ -248,10 +301,13 @@ class Outbox:
             written = os.writev(self._fd, parts)
         except BlockingIOError:
             written = 0
+        except BrokenPipeError:
+            self.close()
+            return
         for part in parts:
             size = len(part)
             if written < size:
-                self._waiting.append(memoryview(part)[written:])
+                self.backlog.append(memoryview(part)[written:])
             written = max(0, written - size)
 
 

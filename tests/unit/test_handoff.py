@@ -60,7 +60,7 @@ class World:
         """One owner's life: so many bytes a read, records of so many messages; it dies after `death` bytes of its pipe.
         Whether it came to the end of the stream."""
         pipe, reader = Pipe(), Reader(LIMIT)
-        pipe.tell_all(self.position, len(self.tail))
+        pipe.report_every_byte(self.position, len(self.tail))
         hand_over(pipe, self._apart(reader.feed(self.tail)), self.position - len(self.tail), parts)
         begun = self.taken + (self.position - self.taken)
         seen = begun
@@ -99,7 +99,7 @@ def hand_over(pipe: Pipe, batch: Batch, position: int, parts: list[int]) -> None
             sieve.leave_out(at)
     for piece in [*pieces, *sieve.cut(batch.count)]:
         pipe.messages(batch, 1, position, piece.first, piece.last, piece.skipped)
-    pipe.cover(batch, 1, position)
+    pipe.cover_rest(batch, 1, position)
 
 
 ARRAYS = {
@@ -156,7 +156,7 @@ def test_owners_that_die_anywhere_lose_and_repeat_nothing(
 def test_a_message_of_many_reads_goes_through_the_pipe_once() -> None:
     frame = server_frame(2, b"z" * 3_000_000)
     pipe, reader = Pipe(), Reader(1 << 22)
-    pipe.tell_all(0, 0)
+    pipe.report_every_byte(0, 0)
     for at in range(0, len(frame), 100_000):
         batch = reader.feed(frame[at : at + 100_000])
         hand_over(pipe, batch, min(at + 100_000, len(frame)) - len(batch.data), [])

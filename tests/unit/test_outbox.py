@@ -94,11 +94,30 @@ def test_what_a_full_pipe_does_not_take_waits_in_order(pipe: tuple[int, int]) ->
     assert reader.torn == 0
 
 
-def test_a_supervisor_that_is_gone_is_an_error() -> None:
+def test_everything_is_discarded_once_the_supervisor_has_closed_the_pipe() -> None:
     reading, writing = os.pipe()
+    outbox = Outbox(writing)
     os.close(reading)
-    with pytest.raises(BrokenPipeError):
-        Outbox(writing).report(LogLine("info", ""))
+    assert not outbox.closed
+    outbox.report(LogLine("info", ""))
+    assert outbox.closed
+    os.close(writing)
+    outbox.report(LogLine("info", ""))  # nothing is written to the descriptor any more: that would raise EBADF
+    assert outbox.drained
+
+
+def test_a_supervisor_that_closes_a_full_pipe_leaves_no_backlog() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    outbox = Outbox(writing)
+    outbox.payloads([bytes(500_000)], [True], 0, 0)
+    assert outbox.backlog
+    assert outbox.full
+    os.close(reading)
+    assert outbox.flush()
+    assert outbox.closed
+    assert outbox.drained
+    assert not outbox.full
     os.close(writing)
 
 
@@ -106,7 +125,7 @@ def test_a_record_of_what_was_removed_stands_where_the_last_payloads_ended(pipe:
     outbox, records = Outbox(pipe[1]), RecordReader()
     outbox.payloads([b"a"], [False], 1, 500)
     outbox.filtered(3)
-    outbox.tell_filtered()
+    outbox.report_filtered()
     assert [(record.position, record.filtered) for record in read(pipe[0], records)] == [(500, 0), (500, 3)]
 
 
@@ -142,14 +161,15 @@ def test_what_is_corked_twice_goes_up_when_it_was_uncorked_twice(pipe: tuple[int
     assert len(read(pipe[0], records)) == 1
 
 
-def test_nobody_who_reads_is_found_out_behind_the_cork() -> None:
+def test_a_closed_pipe_is_noticed_when_the_outbox_is_uncorked() -> None:
     reading, writing = os.pipe()
     outbox = Outbox(writing)
     outbox.cork()
     os.close(reading)
     outbox.report(LogLine("info", ""))
-    with pytest.raises(BrokenPipeError):
-        outbox.uncork()
+    assert not outbox.closed
+    outbox.uncork()
+    assert outbox.closed
     os.close(writing)
 
 
@@ -159,7 +179,7 @@ def written(chunks: list[bytes], *, all_told: bool, short: bool) -> bytes:
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 1 << 20)
     outbox, reader, position = Outbox(writing), Reader(1 << 20), 0
     if all_told:
-        outbox.tell_all(0, 0)
+        outbox.report_every_byte(0, 0)
     outbox.filtered(3)
     try:
         for chunk in chunks:
@@ -171,7 +191,7 @@ def written(chunks: list[bytes], *, all_told: bool, short: bool) -> bytes:
                 before = position + len(chunk) - len(batch.data)
                 if batch.count:
                     outbox.messages(batch, 7, before, 0, batch.count)
-                outbox.cover(batch, 7, before)
+                outbox.cover_rest(batch, 7, before)
                 if batch.violation is not None:
                     break
             position += len(chunk)

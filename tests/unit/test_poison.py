@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from wsadapter.contract.framing import message_end
 from wsadapter.handoff.poison import FRUITLESS, Suspicion
 from wsadapter.testing.frames import encode_frame
-from wsadapter.worker.connect.dial import Connection
 from wsadapter.worker.websocket.byte_stream import PlainChannel
-from wsadapter.worker.websocket.connection import Wire
+from wsadapter.worker.websocket.connection import Established, Wire
 
 payloads = st.one_of(st.binary(max_size=200), st.integers(125, 127).map(bytes), st.just(bytes(70_000)))
 
@@ -68,7 +67,7 @@ def test_a_careful_owner_reads_no_further_than_to_the_end_of_a_message(stream: l
     peer, sock = socket.socketpair()
     with peer, sock:
         sock.setblocking(False)
-        wire = Wire(Connection(PlainChannel(sock), None, {}, "", begun), max_message=1 << 20, pace=0.0)
+        wire = Wire(Established(PlainChannel(sock), None, {}, "", begun), max_message=1 << 20, pace=0.0)
         wire.leave_in_kernel()
         peer.sendall(b"".join(stream)[len(begun) :][:60_000])
         left = 60_000

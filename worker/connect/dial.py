@@ -27,7 +27,8 @@ from wsadapter.worker.connect.response import BadResponse
 from wsadapter.worker.connect.tcp import NoConnection, UnknownHost, ascii_host, describe_failures, open_tcp, resolve
 from wsadapter.worker.connect.tls import BadTlsSettings, check_pin, describe_tls_error, make_context, name_in_certificates
 from wsadapter.worker.websocket.byte_stream import Channel, EndOfStream, PlainChannel, TlsChannel
-from wsadapter.worker.websocket.deflate import OFFER, OFFER_WITHOUT_TAKEOVER, Agreement
+from wsadapter.worker.websocket.connection import Established
+from wsadapter.worker.websocket.deflate import OFFER, OFFER_WITHOUT_TAKEOVER
 
 Progress = Callable[[str], None]
 """Told the name of each step as it begins: resolving, connecting, tls, handshake."""
@@ -52,21 +53,6 @@ class ConnectError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
-    """An open connection, its socket not blocking."""
-
-    channel: Channel
-    subprotocol: str | None
-    headers: dict[str, str]
-    """Of the response, names in lower case."""
-    peer: str
-    first: bytes
-    """What the server sent right behind its handshake."""
-    deflate: Agreement | None = None
-    """What was agreed about permessage-deflate; None: messages are not compressed."""
-
-
-@dataclass(frozen=True, slots=True)
 class _Target:
     """A URL, taken apart."""
 
@@ -83,7 +69,7 @@ class _Target:
         return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
 
 
-def connect(assignment: Assignment, progress: Progress) -> Connection:
+def connect(assignment: Assignment, progress: Progress) -> Established:
     """Opens the connection. Raises `ConnectError`, nothing else. The steps have no deadline here: the owner's loop has."""
     _request_headers(assignment.endpoint, _parse(assignment.url))
     channel, peer = open_channel(assignment, progress)
@@ -105,7 +91,7 @@ def open_channel(assignment: Assignment, progress: Progress) -> tuple[Channel, s
         raise
 
 
-def shake_hands(assignment: Assignment, channel: Channel, peer: str, progress: Progress) -> Connection:
+def shake_hands(assignment: Assignment, channel: Channel, peer: str, progress: Progress) -> Established:
     """The WebSocket over it. Raises `ConnectError`; the channel is closed then."""
     target = _parse(assignment.url)
     try:
@@ -290,7 +276,7 @@ def _secured(sock: socket.socket, endpoint: Endpoint, target: _Target, progress:
 
 def _handshaken(
     channel: Channel, endpoint: Endpoint, target: _Target, headers: dict[str, str], peer: str
-) -> Connection:
+) -> Established:
     reader = ResponseReader(channel)
     key, deflate = headers["Sec-WebSocket-Key"], bool(endpoint.compression)
     try:
@@ -303,7 +289,7 @@ def _handshaken(
     if isinstance(response, Reason):
         raise ConnectError(response)
     channel.sock.setblocking(False)
-    return Connection(channel, response.subprotocol, response.headers, peer, reader.rest(), response.deflate)
+    return Established(channel, response.subprotocol, response.headers, peer, reader.rest(), response.deflate)
 
 
 def _request(target: _Target, headers: dict[str, str]) -> bytes:

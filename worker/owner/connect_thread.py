@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from wsadapter.contract.hooks import HookError, words
 from wsadapter.contract.ipc.commands import Assignment
 from wsadapter.contract.reasons import Reason
-from wsadapter.worker.connect.dial import ConnectError, Connection, connect, shake_hands
+from wsadapter.worker.connect.dial import ConnectError, connect, shake_hands
 from wsadapter.worker.connect.tls_holder import hear
 from wsadapter.worker.hooks.decode_thread import Hook, leave_as_asked, load_hook
 from wsadapter.worker.loop.wakeup import Wakeup
 from wsadapter.worker.websocket.byte_stream import EndOfStream, PlainChannel
+from wsadapter.worker.websocket.connection import Established
 from wsadapter.worker.websocket.deflate import parse_answer
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Step(NamedTuple):
 class Opened(NamedTuple):
     """The connection is open."""
 
-    connection: Connection
+    connection: Established
     hook: Hook | None
     hooks: Hooks | None
     """None: the endpoint has none."""
@@ -83,7 +84,7 @@ class Connector:
         else:
             self._tell(Opened(connection, hook, hooks))
 
-    def _connection(self) -> Connection:
+    def _connection(self) -> Established:
         resume = self._assignment.resume
         if self._handed is not None and self._assignment.held:
             return self._held_connection(self._handed)
@@ -92,9 +93,9 @@ class Connector:
         self._handed.setblocking(False)
         answer = resume.up["headers"].get("sec-websocket-extensions")
         deflate = parse_answer(answer) if answer else None
-        return Connection(PlainChannel(self._handed), first=self._tail, deflate=deflate, **resume.up)
+        return Established(PlainChannel(self._handed), first=self._tail, deflate=deflate, **resume.up)
 
-    def _held_connection(self, sock: socket.socket) -> Connection:
+    def _held_connection(self, sock: socket.socket) -> Established:
         """A holder opens it, and says how far it is; the WebSocket over it is ours."""
         self._tell_step("resolving")
         try:

@@ -46,18 +46,21 @@ from wsadapter.contract.ipc.commands import (
     Resume,
 )
 from wsadapter.contract.ipc.reports import ConnectionDown, ConnectionUp, LogLine, StageReached, TokenKept
+from wsadapter.contract.quarantine import Quarantine
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.command_socket import Control
 from wsadapter.worker.connect.tls_holder import Hold
+from wsadapter.worker.hooks.decode_stage import DecodeStage
+from wsadapter.worker.hooks.decode_thread import Decoder, Hook
 from wsadapter.worker.loop.alarm import Backstop
 from wsadapter.worker.loop.poller import READ, WRITE, make_poller
 from wsadapter.worker.loop.wakeup import Wakeup
+from wsadapter.worker.outbox import Outbox, Output
 from wsadapter.worker.owner.connect_thread import Connector, Failed, Opened, Step
 from wsadapter.worker.owner.receipts import Receipts
 from wsadapter.worker.session.actions import Action, Deliver, Leave, Renew, Say, Send, Sign, StopReading
 from wsadapter.worker.session.session import Session
 from wsadapter.worker.subscription.subscriptions import forgiven, without
-from wsadapter.worker.uplink import Uplink
 from wsadapter.worker.websocket.byte_stream import READ_SIZE
 from wsadapter.worker.websocket.connection import Lost, Wire
 from wsadapter.worker.websocket.frames import BINARY, TEXT
@@ -93,7 +96,9 @@ class Owner:
     def __init__(self, pipe_fd: int, control: socket.socket, wakeup: Wakeup) -> None:
         """`pipe_fd` and `control` must be non-blocking."""
         self._pipe_fd = pipe_fd
-        self._uplink = Uplink(pipe_fd)
+        self._outbox = Outbox(pipe_fd)
+        self._output: Output = self._outbox
+        """The outbox, or the decode stage in front of it."""
         self._control = Control(control)
         self._wakeup = wakeup
         self._poller = make_poller()
@@ -144,7 +149,7 @@ class Owner:
             if self._changed or now >= self._look_at:
                 self._look_around(now)
                 if self._phase is _Phase.DONE:
-                    return 0 if self._assignment is None or self._uplink.drained else 1
+                    return 0 if self._assignment is None or self._output.drained else 1
             timeout = max(0.0, self._look_at - now)
             for fd, mask in self._spin(timeout) if self._busy_poll else self._poller.wait(timeout):
                 self._serve(fd, mask, time.monotonic())
@@ -176,7 +181,7 @@ class Owner:
             watch(self._control.fileno(), 0)
         else:
             watch(self._control.fileno(), READ | WRITE if self._control.backlog else READ)
-        watch(self._pipe_fd, WRITE if self._uplink.backlog else 0)
+        watch(self._pipe_fd, WRITE if self._outbox.backlog else 0)
         if self._wire is not None:
             self._wire_fd = self._wire.fileno()
             watch(self._wire_fd, self._wire.mask(reading=self._reads))
@@ -226,12 +231,12 @@ class Owner:
 
     def _go_on(self, now: float) -> None:
         """What does not depend on a file descriptor."""
-        if self._control.gone or self._uplink.gone:
+        if self._control.gone or self._outbox.closed:
             self._without_supervisor(now)
         if self._terminate:
             self._stop(1001, "stopped", now, text="SIGTERM")
             self._terminate = False
-        self._uplink.pump()
+        self._output.flush()
         self._discard(now)
         if self._phase is _Phase.CONNECTING:
             self._connecting(now)
@@ -352,13 +357,13 @@ class Owner:
         """A decode hook that does not return is no progress either: the answer waits for it."""
         assert self._probe is not None
         progress = self._assignment.endpoint.watchdog.progress if self._assignment is not None else 0.0
-        if progress and self._uplink.stuck_for(now) > progress / 2:
+        if progress and self._output.stuck_for(now) > progress / 2:
             return
         ref, self._probe = self._probe, None
         rtt = self._session.heartbeat.rtt if self._session is not None else None
         received = self._wire.received if self._wire is not None else 0
         stage = self._step if self._phase is _Phase.CONNECTING else self._phase.name.lower()
-        self._uplink.tell_filtered()
+        self._outbox.report_filtered()
         self._control.say(PROBED, ref, {"rtt": rtt, "received": received, "stage": stage})
 
     def _stop(self, code: int, kind: str, now: float, *, text: str = "", within: float | None = None) -> None:
@@ -378,7 +383,8 @@ class Owner:
         """Nobody is left to report to: a close frame to the peer, and out."""
         if self._orphaned:
             return
-        self._orphaned = self._control.gone = self._uplink.gone = True
+        self._orphaned = self._control.gone = True
+        self._outbox.close()
         self._stop(1001, "supervisor_gone", now, within=_WITHOUT_SUPERVISOR)
 
     # --- connecting
@@ -414,14 +420,14 @@ class Owner:
             self._step_limit = within
             self._step_deadline = now + within
         self._step = name
-        self._uplink.report(StageReached(name))
+        self._output.report(StageReached(name))
 
     def _begin_session(self, opened: Opened, now: float) -> None:
         assert self._assignment is not None
         endpoint = self._assignment.endpoint
         connection = opened.connection
         if opened.hook is not None:
-            self._uplink.use_hook(opened.hook, self._assignment, self._wakeup)
+            self._use_decode_hook(opened.hook, self._assignment)
         resume = self._assignment.resume
         packing = (self._assignment.dialect or {}).get("payload", {})
         compression = packing.get("compression", "")
@@ -439,14 +445,14 @@ class Owner:
         if self._assignment.custody and opened.hook is None and self._wire.can_outlive:
             self._be_ready_to_die(resume, len(connection.first))
         if self._wire.refers_back and endpoint.compression == "no_context_takeover":
-            self._uplink.report(LogLine("warning", _TAKES_OVER))
+            self._output.report(LogLine("warning", _TAKES_OVER))
         self._wire.sender.announce = self._announce
         if resume is not None and self._handed is not None:  # before anything else is sent
             self._wire.sender.complete(self._handed[1][: resume.rest], resume.ref, now)
-        self._uplink.cork()
+        self._outbox.cork()
         self._carry_out(self._session.start(up, now), now)
         if resume is None and opened.hooks is not None and opened.hooks.attempt.token is not None:
-            self._uplink.report(TokenKept(opened.hooks.attempt.token))
+            self._output.report(TokenKept(opened.hooks.attempt.token))
         if resume is not None:
             self._go_on_with(self._wire, resume, now)
         if connection.first:
@@ -455,7 +461,11 @@ class Owner:
             self._read_inherited(self._wire, resume, connection.first)
         else:
             self._give_custody_if_due()  # in time for a kill that follows on the "up"
-            self._uplink.uncork()
+            self._outbox.uncork()
+
+    def _use_decode_hook(self, hook: Hook, assignment: Assignment) -> None:
+        quarantine = Quarantine(assignment.quarantine, assignment.endpoint.name)
+        self._output = DecodeStage(Decoder(hook, quarantine, self._wakeup), self._outbox)
 
     def _use_hooks(self, hooks: Hooks) -> Unpacks | None:
         """What decodes binary messages, where a hook does."""
@@ -470,10 +480,10 @@ class Owner:
         self._tells_all = True
         self._wire.leave_in_kernel()
         if resume is None:
-            self._uplink.tell_all(0, 0)
+            self._outbox.report_every_byte(0, 0)
             self._custody_due = True
         else:
-            self._uplink.tell_all(resume.position, first)
+            self._outbox.report_every_byte(resume.position, first)
             self._in_custody = True
 
     def _go_on_with(self, wire: Wire, resume: Resume, now: float) -> None:
@@ -494,7 +504,7 @@ class Owner:
         in one write, so a kill that answers the "up" comes too late to look like such a death.
         """
         left, corked = min(resume.unread, READ_SIZE), True
-        while left > 0 and self._may_read and (corked or not self._uplink.blocked):
+        while left > 0 and self._may_read and (corked or not self._output.full):
             now = time.monotonic()
             self._control.say(READING, 0, wire.received.to_bytes(8, "little"))
             try:
@@ -504,13 +514,13 @@ class Owner:
                 break
             if not chunk:
                 break
-            self._take(wire.parse(chunk), now, direct=self._uplink.is_direct)
+            self._take(wire.parse(chunk), now, direct=self._output is self._outbox)
             if corked:
-                self._uplink.uncork()
+                self._outbox.uncork()
             self._discard(now)
             left, begun, corked = left - len(chunk), b"", False
         if corked:
-            self._uplink.uncork()
+            self._outbox.uncork()
         if resume.unread:
             self._control.say(READING)
 
@@ -551,22 +561,23 @@ class Owner:
             self._lost(lost, now)
             return
         if chunk:
-            direct = self._uplink.is_direct
+            direct = self._output is self._outbox
             if direct and len(chunk) < _SMALL and not session.looks_into(chunk) and (size := wire.lone_text(chunk)) >= 0:
-                self._uplink.lone_text(chunk, size, time.time_ns(), wire.received - len(chunk))
+                self._outbox.lone_text(chunk, size, time.time_ns(), wire.received - len(chunk))
                 session.passed(now)
             else:
                 self._take(wire.parse(chunk), now, direct=direct)
             if self._tells_all:
                 self._discard(now)
-        if self._uplink.blocked or self._uplink.gone or self._wire.ended:
+        if self._output.full or self._outbox.closed or self._wire.ended:
             self._changed = True
 
     def _take(self, batch: Batch, now: float, *, direct: bool) -> None:
         assert self._session is not None
         assert self._wire is not None
         if direct and batch.count and self._session.passes(batch, now):
-            self._uplink.pass_on(batch, time.time_ns(), self._wire.received - len(batch.data))
+            position = self._wire.received - len(batch.data)
+            self._outbox.messages(batch, time.time_ns(), position, 0, batch.count)
             if self._tells_all:
                 self._cover(batch)
         else:
@@ -578,19 +589,19 @@ class Owner:
         if not self._tells_all:
             self._carry_out(self._session.received(batch, now), now)
             return
-        self._uplink.cork()  # a report on an answer and the answer's bytes: a next owner is told of both or of neither
+        self._outbox.cork()  # a report on an answer and the answer's bytes: a next owner is told of both or of neither
         self._carry_out(self._session.received(batch, now), now)
         self._cover(batch)
-        self._uplink.uncork()
+        self._outbox.uncork()
 
     def _cover(self, batch: Batch) -> None:
         """What of a read is in no message's record yet must not be lost either."""
         if self._wire is not None:
-            self._uplink.cover(batch, time.time_ns(), self._wire.received - len(batch.data))
+            self._outbox.cover_rest(batch, time.time_ns(), self._wire.received - len(batch.data))
 
     def _discard(self, now: float) -> None:
         """What was read leaves the kernel when all of it is in the pipe."""
-        if self._wire is not None and not self._uplink.backlog:
+        if self._wire is not None and not self._outbox.backlog:
             try:
                 self._wire.discard()
             except Lost as lost:
@@ -612,13 +623,13 @@ class Owner:
             match action:
                 case Deliver(batch=batch):
                     position = self._wire.received - len(batch.data)
-                    self._uplink.deliver(action, time.time_ns(), position)
+                    self._output.deliver(action, time.time_ns(), position)
                 case Send(frame, urgent, once, then):
                     ref = self._receipts.ref(then) if then is not None and self._tells_all else 0
                     self._wire.sender.put(frame, ref=ref, urgent=urgent, once=once)
                     sent = True
                 case Say(report):
-                    self._uplink.report(report)
+                    self._output.report(report)
                 case Sign(frame):
                     assert self._hooks is not None
                     self._hooks.sign(frame)
@@ -639,7 +650,7 @@ class Owner:
                 if not self._receipts.is_ours(ref):
                     self._control.say(TAKEN, ref)
                 elif (report := self._receipts.taken(ref)) is not None:
-                    self._uplink.report(report)
+                    self._output.report(report)
             for ref in self._wire.sender.overdue():
                 self._refuse(ref, _TOO_LATE)
             if self._wire.sender.idle:
@@ -672,7 +683,7 @@ class Owner:
         if send_deadline is not None and now >= send_deadline:
             text = self._wire.sender.broken or f"not sent within {self._assignment.endpoint.timeouts.send:g} s"
             self._carry_out(self._session.overdue(text), now)
-        if (self._uplink.blocked or self._reading_over) is not self._paused:
+        if (self._output.full or self._reading_over) is not self._paused:
             self._paused = not self._paused
             if self._paused:
                 self._session.pause(now)
@@ -683,7 +694,7 @@ class Owner:
             self._carry_out(self._session.tick(now), now)
         if self._wire.sender.eager or (self._wire.sender.waits and not self._wire.sender.blocked):
             self._flush(now)
-        if self._custody_due and not self._uplink.backlog:
+        if self._custody_due and not self._outbox.backlog:
             self._give_custody_if_due()
 
     # --- leaving
@@ -704,10 +715,10 @@ class Owner:
         if not self._down_said:
             self._down_said = True
             assert self._leave is not None
-            self._uplink.report(ConnectionDown(self._leave.reason))
-            self._uplink.pump()
-        written = self._uplink.drained and not self._control.backlog
-        if written or self._uplink.gone or now >= self._pipe_deadline:
+            self._output.report(ConnectionDown(self._leave.reason))
+            self._output.flush()
+        written = self._output.drained and not self._control.backlog
+        if written or self._outbox.closed or now >= self._pipe_deadline:
             self._phase = _Phase.DONE
 
     def _take_down(self, wire: Wire, now: float) -> bool:

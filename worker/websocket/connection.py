@@ -5,20 +5,35 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from math import inf
 
 from wsadapter.contract.framing import message_end
 from wsadapter.contract.ipc.commands import Custody, Resume
 from wsadapter.contract.ipc.tcp_info import counters
-from wsadapter.worker.connect.dial import Connection
 from wsadapter.worker.loop.poller import READ, WRITE
-from wsadapter.worker.websocket.byte_stream import EndOfStream, PlainChannel
-from wsadapter.worker.websocket.deflate import Deflater, Inflater
+from wsadapter.worker.websocket.byte_stream import Channel, EndOfStream, PlainChannel
+from wsadapter.worker.websocket.deflate import Agreement, Deflater, Inflater
 from wsadapter.worker.websocket.frame_maker import SLICE, FrameMaker
 from wsadapter.worker.websocket.frames import encode_frame
 from wsadapter.worker.websocket.payload_codec import Unpacks
 from wsadapter.worker.websocket.reader import Batch, Reader
 from wsadapter.worker.websocket.sender import Sender
+
+
+@dataclass(frozen=True, slots=True)
+class Established:
+    """A connection whose opening handshake is done. Its socket is non-blocking."""
+
+    channel: Channel
+    subprotocol: str | None
+    headers: dict[str, str]
+    """Of the response, names in lower case."""
+    peer: str
+    first: bytes
+    """What the server sent right behind its handshake."""
+    deflate: Agreement | None = None
+    """What was agreed about permessage-deflate; None: messages are not compressed."""
 
 
 class Lost(Exception):
@@ -30,7 +45,7 @@ class Wire:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: Established,
         *,
         max_message: int,
         pace: float,
