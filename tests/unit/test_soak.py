@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
 
 from tests.bench.accounts import KEY, Account, Totals, summed
-from tests.bench.soak import Marks
+from tests.bench.soak import Chaos, Lane, Marks
 from tests.bench.soak_picture import JUDGED, PANELS, draw, growth, judge
 
 DOWN = {"event": "down", "endpoint": "a"}
@@ -99,3 +100,14 @@ def test_the_picture_is_small_and_has_each_column() -> None:
     picture = draw(rows(600, lambda minute: minute), "2 cores")
     assert len(picture) < 80_000
     assert all(f">{name}</text>" in picture for name in ("rss", "owners_pss", "fds", "p99", "faults"))
+
+
+@pytest.mark.parametrize("fault", ["half_open", "refuse", "violate"])
+def test_a_fault_that_finds_no_connection_changes_nothing(fault: str) -> None:
+    lane = Lane("a", 10.0)
+    chaos = Chaos(random.Random(1), [lane], None, lambda: None, {"a"})  # type: ignore[arg-type]
+    with lane.exchange as exchange:
+        before = vars(exchange._server.manners).copy()
+        with pytest.raises(LookupError):
+            getattr(chaos, fault)(lane)
+        assert vars(exchange._server.manners) == before
