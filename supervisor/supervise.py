@@ -23,7 +23,7 @@ from typing import Final
 from wsadapter.cli.demo import demonstration
 from wsadapter.cli.logs import LogThread
 from wsadapter.cli.pid1 import hand_over_if_init
-from wsadapter.cli.runner import CONFIGURATION, EXIT_CODES, STOPPED, Runner
+from wsadapter.cli.runner import CONFIGURATION, EXIT_CODES, OUR_FAULT, STOPPED, Runner
 from wsadapter.config import Dialects, load, values
 from wsadapter.config.connect_time import slow_connects
 from wsadapter.config.hooks import hook_problems
@@ -55,6 +55,11 @@ def main(arguments: Sequence[str] | None = None, *, program: str = "python -m ws
         print(error, file=sys.stderr)
     except UsageError as error:
         print(f"{program}: {error}", file=sys.stderr)
+    except RuntimeError as error:
+        if "start new thread" not in str(error):  # CPython has no error of its own for it
+            raise
+        print(f"{program}: {error}: raise the limit of processes and threads (ulimit -u), or of memory", file=sys.stderr)
+        return OUR_FAULT
     return CONFIGURATION
 
 

@@ -279,6 +279,7 @@ DROP_CAUSES: dict[str, str] = {
     "decode": "the decode hook raised, or returned something other than bytes; the messages were quarantined",
     "poison": "owner after owner died of it; its frames were quarantined, and the connection goes on behind it",
     "removed": "the endpoint was removed while they waited",
+    "memory": "there was not enough memory to write them to the output",
 }
 """Every value of `Dropped.cause`, with its meaning."""
 

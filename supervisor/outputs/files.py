@@ -58,18 +58,14 @@ class Sink:
 
     def drain(self) -> Iterator[int]:
         """Write what waits; yields after each write how many lines it completed. It must be open. Raises `OSError`."""
-        data = memoryview(b"".join(self._waiting))
-        self._waiting.clear()
-        self._size = 0
-        while data:
-            taken = self._write(data)
-            completed = bytes(data[:taken]).count(b"\n")
-            data = data[taken:]
-            if data:
-                self._waiting = [bytes(data)]
-            else:
-                self._waiting.clear()
-            yield completed
+        # A single piece may be a message of many MiB: it is not copied.
+        lines = self._waiting[0] if len(self._waiting) == 1 else b"".join(self._waiting)
+        self._waiting, self._size = [], 0
+        written = 0
+        with memoryview(lines) as data:
+            while written < len(data):
+                before, written = written, written + self._write(data[written:])
+                yield lines.count(b"\n", before, written)
 
     def _write(self, data: memoryview) -> int:
         assert self.fd is not None

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Mapping
+from itertools import count, repeat
 from pathlib import Path
 from typing import Final
 
 from wsadapter.config.output_path import PathTemplate
-from wsadapter.contract.items import Batch, Event, Gap, Started
+from wsadapter.contract.items import Batch, Dropped, Event, Gap, Started
 from wsadapter.outputs.base import OutputFailed
 from wsadapter.outputs.files import OpenFiles, Sink, allowed_files
 from wsadapter.outputs.lines import batch_lines, event_line, last_received_at
@@ -58,8 +59,28 @@ class JsonLines:
 
     def write_batch(self, batch: Batch) -> None:
         """One line per message. Raises `OutputFailed`."""
-        if batch:
+        if not batch:
+            return
+        try:
             self._put(batch.endpoint, batch.received_at, batch_lines(batch), len(batch))
+        except MemoryError:  # an address-space limit, and a message of many MiB
+            self._write_apart(batch)
+
+    def _write_apart(self, batch: Batch) -> None:
+        """Each message by itself, and what there is no memory for becomes the line of a `Dropped`."""
+        self.flush()
+        binaries = repeat(batch.binary) if isinstance(batch.binary, bool) else batch.binary
+        about = zip(count(batch.first_number), batch, batch.streams or repeat(None), binaries, strict=False)
+        endpoint, epoch, at = batch.endpoint, batch.epoch, batch.received_at
+        for number, payload, stream, binary in about:
+            one = Batch(
+                endpoint, [payload], epoch=epoch, first_number=number, received_at=at, binary=binary, streams=[stream]
+            )
+            try:
+                self._put(endpoint, at, batch_lines(one), 1)
+            except MemoryError:
+                dropped = Dropped(endpoint, epoch, at, number, number, 1, len(payload), "memory")
+                self._put(endpoint, at, event_line(dropped), 1)
 
     def write_event(self, event: Event) -> None:
         """One line. Raises `OutputFailed`.
@@ -79,14 +100,15 @@ class JsonLines:
         self._raise_failure()
         if self._started is not None and endpoint not in self._current:
             lines, count = event_line(self._started) + lines, count + 1
-        self._accepted += count
         path, period = self._template.fill(endpoint, at), self._template.dated
         if period != self._period:
             self._turn(period, at)
         self._current[endpoint] = path
         sink = self._sink(path, period)
         self._full[sink] = None
-        if sink.add(lines):
+        is_due = sink.add(lines)
+        self._accepted += count
+        if is_due:
             self._drain(sink)
             del self._full[sink]
 

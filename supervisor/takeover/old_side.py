@@ -99,8 +99,12 @@ def allow_takeover(runtime: Runtime) -> None:
         runtime.check_running()
         if runtime.takeover.giving is not None:
             raise TakeoverError("another supervisor is taking over already; try again when that has ended")
-        runtime.takeover.giving = giver = Giver(runtime, peer, asked)
-        runtime.reactor.post(giver.start)
+        giver = Giver(runtime, peer, asked)
+        try:
+            giver.start()
+        except RuntimeError as error:
+            raise TakeoverError(f"there is no thread for it (a limit of processes, or of memory): {error}") from error
+        runtime.takeover.giving = giver
 
     runtime.takeover.accept = accept
 
@@ -129,6 +133,8 @@ class Giver:
         return bool(self._frozen)
 
     def _run(self) -> None:
+        with suppress(SupervisorStopped):
+            self._runtime.reactor.call(lambda: None)  # the end of the turn in which the control server lets go of the socket
         with self._peer:
             try:
                 self._peer.setblocking(True)

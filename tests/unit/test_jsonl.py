@@ -460,6 +460,24 @@ def test_a_reader_that_goes_away_is_a_broken_pipe() -> None:
     assert (caught.value.errno, caught.value.unwritten) == (errno.EPIPE, 1)
 
 
+def test_a_message_that_there_is_no_memory_for_becomes_a_dropped_and_the_others_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def limited(some: Batch) -> bytes:
+        if sum(map(len, some)) > 10:
+            raise MemoryError
+        return batch_lines(some)
+
+    monkeypatch.setattr("wsadapter.outputs.jsonl.batch_lines", limited)
+    out = JsonLines(str(tmp_path / "x"))
+    out.write_batch(batch(b"1", b'"' + b"x" * 50 + b'"', b"3", first=7, streams=["s", None, "s"], binary=[False, False, True]))
+    out.close()
+    first, dropped, last = lines_of(tmp_path / "x")
+    assert (first["number"], first["stream"], first["data"]) == (7, "s", 1)
+    assert dropped | {"at": 0} == items.Dropped("binance", 1, 0, 8, 8, 1, 52, "memory").to_json()
+    assert (last["number"], last["data"], out.written) == (9, 3, 3)
+
+
 def test_a_failed_output_is_closed_without_losing_its_descriptors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = open_files()
     out = JsonLines(str(tmp_path / "{endpoint}"))
