@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         RequestRejected,
         SendFailed,
         SupervisorStopped,
+        TakeoverError,
         UnknownEndpoint,
         UnsupportedPlatform,
         UsageError,
@@ -134,8 +135,8 @@ _HOME = {
     "wsadapter.contract.errors": (
         "AllFatal", "AlreadyRunning", "ClosedError", "ConcurrentIteration", "ConfigError", "DuplicateEndpoint",
         "DuplicateRequest", "LostError", "MonitorReleased", "NotConnected", "NotSent", "OutcomeUnknown", "RequestRejected",
-        "SendFailed", "SupervisorStopped", "UnknownEndpoint", "UnsupportedPlatform", "UsageError", "WrongProcess",
-        "WrongType", "WsAdapterError",
+        "SendFailed", "SupervisorStopped", "TakeoverError", "UnknownEndpoint", "UnsupportedPlatform", "UsageError",
+        "WrongProcess", "WrongType", "WsAdapterError",
     ),
 }  # fmt: skip
 _MODULES = {"config", "testing"}
@@ -150,9 +151,9 @@ __all__ = [  # noqa: PLE0604, PLE0605, RUF100 - each is in _MODULE_OF, which a t
     "LimitsTable", "load", "LostError", "MemberStatus", "Message", "Monitor", "MonitorReleased", "NotConnected", "Notice",
     "NotSent", "OutcomeUnknown", "Pending", "Pool", "PoolMemberStatus", "PoolStatus", "Reason", "Rejected", "Request",
     "RequestRejected", "RequestTable", "Restart", "RestartTable", "Restored", "SendFailed", "Settings", "Stalled", "Started",
-    "Status", "Stream", "Subscribed", "SubscriptionStatus", "Supervisor", "SupervisorStopped", "Timeouts", "TimeoutsTable",
-    "Tls", "TlsTable", "UnknownEndpoint", "UnsupportedPlatform", "Up", "UsageError", "Watchdog", "WatchdogTable",
-    "WrongProcess", "WrongType", "WsAdapterError",
+    "Status", "Stream", "Subscribed", "SubscriptionStatus", "Supervisor", "SupervisorStopped", "TakeoverError", "Timeouts",
+    "TimeoutsTable", "Tls", "TlsTable", "UnknownEndpoint", "UnsupportedPlatform", "Up", "UsageError", "Watchdog",
+    "WatchdogTable", "WrongProcess", "WrongType", "WsAdapterError",
 ]  # fmt: skip
 
 
