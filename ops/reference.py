@@ -22,7 +22,7 @@ from wsadapter.endpoint.link_state import STATES
 _HEAD = """\
 # Reference
 
-Made by `python ops/reference.py`; a test keeps it true.
+Made by `python ops/reference.py` from the code; a test compares the two.
 """
 _COMMANDS = [
     ("python -m wsadapter.supervise CONFIG", "runs until told to stop; `wsadapter run CONFIG` is the same"),
@@ -64,16 +64,16 @@ def reference() -> Iterator[str]:
     yield _HEAD
     yield "## Settings\n"
     yield 'Numbers are seconds or bytes; durations may be written `"500ms"`, `"23h"`, sizes `"64MiB"`. `[defaults]` takes'
-    yield "every key of an endpoint, for all endpoints. `${NAME}` is taken from the environment, `${file:PATH}` from a file,"
-    yield "anew at each connect; `$${` is a literal.\n"
+    yield "every key of an endpoint, for all endpoints. `${NAME}` is an environment variable, `${file:PATH}` a file's content,"
+    yield "both read at each connect; `$${` is a literal.\n"
     yield "The module of a hook (`decode`, `[hooks]`) is searched on Python's `sys.path` (installed packages, `PYTHONPATH`),"
-    yield "then in the folder of the configuration file, then in that of the dialect's file. With the library the folder of the"
+    yield "then in the folder of the configuration file, then in that of the dialect's file. For the library the folder of the"
     yield "program is part of `sys.path`; the command line never searches the working folder. Installed packages come first, so"
     yield "that no file of yours is imported instead of a module of Python or of wsadapter.\n"
     yield from _table(("key", "default", "type", "meaning"), _settings())
     yield "\n## Messages\n"
-    yield "A line of the output holds these keys; the payload stands under `data` where it is valid JSON on one line (its"
-    yield "own bytes, never re-serialised), else under `text`, or under `binary` (base64).\n"
+    yield "A line of the output has these keys. The payload is under `data` if it is valid JSON on one line (its"
+    yield "own bytes, never re-serialised), otherwise under `text` or `binary` (base64).\n"
     yield from _table(("key", "meaning"), _attributes(Message))
     yield "\n## Events\n"
     for kind, name in EVENT_NAMES.items():
@@ -83,7 +83,7 @@ def reference() -> Iterator[str]:
         if own:
             yield from _table(("key", "meaning"), own)
             yield ""
-    yield "Every event has `event`, `at` (wall-clock ns) and, where it concerns one, `endpoint` and `epoch`.\n"
+    yield "Every event has `event`, `at` (wall-clock ns) and, if it concerns an endpoint, `endpoint` and `epoch`.\n"
     yield from _section("Causes of a `gap`", "cause", GAP_CAUSES.items())
     yield from _section("Causes of a `dropped`", "cause", DROP_CAUSES.items())
     yield from _section("Kinds of a `down` reason", "kind", reasons.KINDS.items())
@@ -120,7 +120,7 @@ _PROMISE = """\
 
 - no key is removed or renamed, and none changes its type, unit or meaning, unless `format` is raised (the changelog says so);
 - every key is there, unless its type says "may be missing"; null means what the line says;
-- new keys, new states, new kinds of reasons may come with any version: a program passes over what it does not know.
+- new keys, new states, new kinds of reasons may come with any version: a program should ignore what it does not know.
 """
 _JSON_TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "None": "null"}
 

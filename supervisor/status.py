@@ -27,7 +27,7 @@ class Capabilities(TypedDict):
     start_method: StartMethod
     """How owners are started."""
     handoff: str
-    """What becomes of a ws:// connection whose owner dies: "ws:// without loss" or "reconnect"."""
+    """What happens to a ws:// connection whose owner dies: "ws:// without loss" or "reconnect"."""
 
 
 class ExitStatus(TypedDict):
@@ -46,20 +46,20 @@ class ExitStatus(TypedDict):
     retry_after: NotRequired[float]
     """Seconds that the peer asked us to wait."""
     exit_code: NotRequired[int]
-    """Of the process."""
+    """Exit code of the process."""
     signal: NotRequired[str]
     """Name of the signal that ended the process."""
 
 
 class SubscriptionStatus(TypedDict):
-    """How the subscriptions of a connection are."""
+    """State of the subscriptions of a connection."""
 
     wanted: int
     """Streams that are wanted."""
     confirmed: int
-    """Of these, confirmed by the peer on this connection, or sent where nothing confirms."""
+    """Of these, confirmed by the peer on this connection, or sent if nothing confirms."""
     live: int
-    """Of these, those of which something was received on this connection."""
+    """Of these, those that have delivered on this connection."""
     rejected: dict[str, str]
     """The streams that the peer refused, with its error."""
 
@@ -70,23 +70,23 @@ class MemberStatus(TypedDict):
     member: int
     """Its number, from 1."""
     lead: bool
-    """Whether it is the replica that the others are compared with."""
+    """Whether it is the replica with which the others are compared."""
     aligned: bool
-    """Whether its place in the common stream is known, so that its end would lose nothing."""
+    """Whether its place in the common stream is known, so that its loss would cost nothing."""
     held: int
     """Messages that wait for their place in the common stream."""
     missed: int
-    """Messages that other replicas showed and this one did not, since it was added."""
+    """Messages that other replicas delivered and this one did not, since it was added."""
     state: EndpointState
     """See "States of an endpoint"."""
     pid: int | None
-    """Of its owner process; null if there is none."""
+    """Pid of its owner process; null if there is none."""
     epoch: int
-    """Of its last owner."""
+    """Epoch of its last owner."""
     uptime: float | None
     """Seconds since its connection opened; null if it has none."""
     messages: int
-    """Messages of it that were delivered or dropped; what another replica showed first does not count."""
+    """Messages of it that were delivered or dropped; what another replica delivered first does not count."""
     restarts: int
     """Owners that were replaced, as planned or not."""
     silence: float | None
@@ -98,19 +98,19 @@ class MemberStatus(TypedDict):
     last_exit: ExitStatus | None
     """Why its last epoch ended; null if none has."""
     subscriptions: SubscriptionStatus
-    """How its subscriptions are."""
+    """State of its subscriptions."""
 
 
 class EndpointStatus(TypedDict):
-    """One endpoint; with `replicas`, the sums of all its connections. Counts begin when the endpoint is added, and go on over a
-    takeover."""
+    """One endpoint; with `replicas`, the sums of all its connections. Counts begin when the endpoint is added, and continue
+    over a takeover."""
 
     state: EndpointState
     """See "States of an endpoint"."""
     pid: int | None
-    """Of its owner process; null if there is none."""
+    """Pid of its owner process; null if there is none."""
     epoch: int
-    """Of its last owner: 1, 2, 3 ...; 0 before the first."""
+    """Epoch of its last owner: 1, 2, 3 ...; 0 before the first."""
     uptime: float | None
     """Seconds since its connection opened; null if it has none."""
     messages: int
@@ -121,17 +121,17 @@ class EndpointStatus(TypedDict):
     """Messages per second over the last 5 to 10 seconds, at first since the start; null while that is not known, and while the
     supervisor does not run."""
     byte_rate: float | None
-    """The same of `bytes`."""
+    """The same for `bytes`."""
     restarts: int
     """Owners that were replaced, as planned or not."""
     gaps: int
     """`Gap` events."""
     handoffs: int
-    """Connections that a new owner went on with, without a loss."""
+    """Connections that a new owner continued without a loss."""
     in_custody: bool
     """Whether its connection would outlive its owner now."""
     successor: str | None
-    """How far the next owner of a planned change is: "booked", "hired", "connecting", "settling", "ready"; null if there is
+    """Stage of the next owner of a planned change: "booked", "hired", "connecting", "settling", "ready"; null if there is
     none."""
     holder: int | None
     """Pid of the process that holds its TLS (`tls.holder`); null if there is none."""
@@ -140,7 +140,7 @@ class EndpointStatus(TypedDict):
     filtered: int
     """Messages that `filter` or a decode hook removed."""
     torn: int
-    """Owners that died while they wrote a record; what it held is read again, or told by a `Gap`."""
+    """Owners that died while they wrote a record; what it held is read again, or reported by a `Gap`."""
     silence: float | None
     """Seconds since a message was received, or the connection opened; null before the first time."""
     rtt: float | None
@@ -156,7 +156,7 @@ class EndpointStatus(TypedDict):
     url: str
     """Where it connects, user info and query masked."""
     subscriptions: SubscriptionStatus
-    """How its subscriptions are."""
+    """State of its subscriptions."""
     group: str | None
     """Of a shard: the endpoint that it is a part of; null otherwise."""
     live: NotRequired[int]
@@ -200,9 +200,9 @@ class PoolMemberStatus(TypedDict):
     state: EndpointState
     """See "States of an endpoint"."""
     pid: int | None
-    """Of its owner process; null if there is none."""
+    """Pid of its owner process; null if there is none."""
     epoch: int
-    """Of its last owner."""
+    """Epoch of its last owner."""
     pending: int
     """Requests that wait for their answer."""
     rtt: float | None

@@ -29,27 +29,27 @@ class Settings:
     """A whole configuration file."""
 
     name: str = ""
-    """Of this instance: its lock and its control socket. Default: the file's stem. A user has one running supervisor of a name,
-    wherever it was started; with a `runtime_dir`, one in that folder."""
+    """Name of this instance, of its lock and of its control socket. Default: the file's stem. A user can run one supervisor of
+    a name, wherever it is started; with a `runtime_dir`, one in that folder."""
     runtime_dir: str = ""
-    """Folder of the lock and the control socket, where names are apart from those elsewhere. Default: $WSADAPTER_RUNTIME_DIR;
-    without it $RUNTIME_DIRECTORY, else $XDG_RUNTIME_DIR/wsadapter, else /tmp/wsadapter-UID, and names are apart nowhere."""
+    """Folder of the lock and the control socket, with names of its own. Default: $WSADAPTER_RUNTIME_DIR. Without it
+    $RUNTIME_DIRECTORY, else $XDG_RUNTIME_DIR/wsadapter, else /tmp/wsadapter-UID, which share the names of the user."""
     state_dir: str = ""
-    """Folder of the quarantine: messages that a decode hook failed on, or that owner after owner died of. Default:
+    """Folder of the quarantine: messages on which a decode hook failed, or at which owner after owner died. Default:
     $STATE_DIRECTORY, else $XDG_STATE_HOME/wsadapter, else ~/.local/state/wsadapter, else the runtime folder."""
     quarantine_max_bytes: int = 256 * 1024**2
-    """Size of the quarantine of all supervisors that share it: beyond, its oldest files are removed, a look every ten minutes.
-    0: nothing is kept."""
+    """Largest size of the quarantine, for all supervisors that share it. Every ten minutes its oldest files are removed until
+    it fits. 0: nothing is kept."""
     quarantine_max_age: float = 30 * 86400.0
-    """Files of the quarantine that nothing was written to for longer are removed. 0: there is no limit."""
+    """Files of the quarantine are removed if nothing was written to them for longer than this. 0: no limit."""
     strategy: Strategy = "one_for_one"
-    """Who else restarts when an owner ends (OTP supervisor: strategy)."""
+    """Which other endpoints restart if an owner ends (OTP supervisor: strategy)."""
     spares: int = 1
-    """Warm owners kept ready."""
+    """Started owner processes that are kept ready."""
     start_method: StartMethod = "forkserver"
-    """How processes are made: "forkserver" or "spawn"."""
+    """How processes are started: "forkserver" or "spawn"."""
     busy_poll: float = 0.0
-    """For the lowest latency: seconds that owners and the consumer go on polling before they sleep. It costs a core each."""
+    """For the lowest latency: seconds that owners and the consumer poll before they sleep. It costs a core for each of them."""
     output: OutputSettings = OutputSettings()
     endpoints: tuple[Endpoint, ...] = ()
     """With `[defaults]` and the lines of `subscribe_file` merged in, paths absolute, `${...}` as written, no dialects."""

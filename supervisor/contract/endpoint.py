@@ -96,7 +96,7 @@ class Filter(_Shown):
     include: tuple[str, ...] = ()
     """Only these; empty means all."""
     exclude: tuple[str, ...] = ()
-    """Not these, also where `include` names them."""
+    """Not these, even if `include` names them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -110,19 +110,19 @@ class Tls(_Shown):
     cert_file: str = ""
     """PEM file of the client certificate."""
     key_file: str = ""
-    """PEM file of its key, where it is not in `cert_file`."""
+    """PEM file of its key, if the key is not in `cert_file`."""
     key_password: str = ""
     """Password of the key."""
     server_name: str = ""
-    """Name to send (SNI) and to check, where it is not the URL's host."""
+    """Name to send (SNI) and to check, if it is not the URL's host."""
     min_version: Literal["1.2", "1.3"] = "1.2"
     """Lowest TLS version to accept."""
     ciphers: str = ""
     """OpenSSL cipher list for TLS 1.2."""
     pin_sha256: tuple[str, ...] = ()
-    """SHA-256 of the acceptable server certificates (DER), in hex; checked besides everything else."""
+    """SHA-256 of the acceptable server certificates (DER), in hex; checked in addition to everything else."""
     holder: bool = False
-    """Keep TLS in a process of its own: then a wss:// connection outlives its owner too."""
+    """Keep TLS in a process of its own, so that a wss:// connection outlives its owner too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -132,13 +132,13 @@ class Timeouts(_Shown):
     resolve: float = 5.0
     """Name resolution."""
     connect: float = 10.0
-    """TCP, for all addresses of the host together (RFC 8305), and the proxy where there is one."""
+    """TCP, for all addresses of the host together (RFC 8305), and the proxy if there is one."""
     handshake: float = 10.0
     """TLS and the WebSocket handshake."""
     send: float = 10.0
     """One send, until the kernel has all its bytes."""
     close: float = 5.0
-    """Closing handshake, and each rung of the stop ladder (ask, TERM, KILL)."""
+    """Closing handshake, and each step of a stop (request, SIGTERM, SIGKILL)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -148,51 +148,51 @@ class Restart(_Shown):
     type: RestartType = "permanent"
     """"permanent": always; "transient": after an abnormal end; "temporary": never."""
     intensity: int = 10
-    """So many restarts within `period` are allowed; one more is too many."""
+    """Number of restarts that are allowed within `period`."""
     period: float = 60.0
     """The window in which restarts are counted."""
     backoff_initial: float = 0.5
-    """The longest first wait. The real one is drawn evenly from 0 to this (full jitter)."""
+    """The longest first wait. The actual wait is random, from 0 to this (full jitter)."""
     backoff_factor: float = 2.0
-    """Each longest wait is so many times the one before."""
+    """Factor from one longest wait to the next."""
     backoff_max: float = 30.0
     """No wait is longer."""
     min_uptime: float = 30.0
-    """A connection that lived so long makes the next wait start at `backoff_initial` again."""
+    """After a connection that lasted this long, the next wait starts at `backoff_initial` again."""
     on_exceeded: OnExceeded = "cool_down"
-    """Above the intensity: wait `cool_down` and start afresh, become fatal, or stop the whole supervisor."""
+    """Above the intensity: wait `cool_down` and start again, become fatal, or stop the whole supervisor."""
     cool_down: float = 60.0
     """For `on_exceeded = "cool_down"`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Heartbeat(_Shown):
-    """What the owner sends to learn that the peer is there."""
+    """What the owner sends to check that the peer responds."""
 
     kind: HeartbeatKind = "ping"
     """"ping": a protocol ping (RFC 6455 §5.5.2); "text" and "json": `payload` as a text frame; "none"."""
     interval: float = 20.0
-    """From one to the next."""
+    """From one heartbeat to the next."""
     timeout: float = 20.0
-    """Without an answer for so long the connection is given up (`heartbeat_missed`). A peer that sends
-    heartbeats of its own (`server_interval`) must answer pings only once it has answered one on this connection."""
+    """The connection is given up (`heartbeat_missed`) if no answer comes within this time. A peer that sends heartbeats of its
+    own (`server_interval`) must answer pings only after it has answered one on this connection."""
     payload: str = ""
     """What to send for "text" and "json"."""
     reply: str = ""
-    """For "text" and "json": the answer, as a whole for "text", for "json" as an object whose fields it must hold, or a list of
-    such objects, of which one is enough. Empty: any frame is one."""
+    """For "text": the whole answer. For "json": an object whose fields the answer must have, or a list of such objects, of
+    which one is enough. Empty: any frame is an answer."""
     when: HeartbeatWhen = "always"
     """"idle": only after `interval` in which nothing was received."""
     server_interval: float = 0.0
-    """The peer sends heartbeats of its own at least so often (what they are the dialect says; a protocol ping is always one).
-    0: it does not."""
+    """The peer sends heartbeats of its own at least once in this time (the dialect defines them; a protocol ping is always
+    one). 0: it does not."""
     server_missed: int = 3
-    """After so many of them that did not come the connection is given up (`heartbeat_missed`)."""
+    """Number of missing heartbeats of the peer after which the connection is given up (`heartbeat_missed`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Watchdog(_Shown):
-    """What ends an owner that is of no use any more. 0 means off."""
+    """Bounds after which an owner or a stream counts as faulty. 0 means off."""
 
     startup: float = 30.0
     """From the start of the process until it is ready for its endpoint."""
@@ -201,42 +201,42 @@ class Watchdog(_Shown):
     silence: float = 0.0
     """Something must be received within this time."""
     stalled: float = 60.0
-    """A stream of a dialect with [stream] that is silent for longer, and ten times longer than the longest pause it made
-    before (for ten times as long as that it must have been watched), has stalled: `Stalled`, and it is subscribed anew. Three
-    times as long: a new connection as planned, with the reason `silence`."""
+    """A stream of a dialect with [stream] has stalled if it is silent for longer than this, and ten times longer than its
+    longest pause before (and was watched for ten times as long as that). It is reported (`Stalled`) and subscribed again.
+    After three times as long a planned change of connection follows, with the reason `silence`."""
     live_timeout: float = 300.0
-    """A stream of a dialect with [stream] that is confirmed must show its first message within this time: at half of it the
-    stream is asked for anew, at the end it is reported (`Stalled`). Streams that the dialect calls quiet are left out."""
+    """A confirmed stream of a dialect with [stream] must deliver its first message within this time. After half of it the
+    stream is requested again, at the end it is reported (`Stalled`). Streams that the dialect declares as quiet are exempt."""
     memory: int = 0
-    """Resident bytes of the owner."""
+    """Largest resident memory of the owner."""
     max_age: float = 0.0
-    """Life time of a connection; it is replaced as planned after it."""
+    """Life time of a connection; a planned change follows."""
     rollover_window: float = 0.0
-    """The replacement at `max_age` is moved earlier by a random part of this, so that not all go at once."""
+    """The replacement at `max_age` comes earlier by a random part of this, so that connections are not replaced all at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Buffer(_Shown):
-    """What waits for the consumer, per endpoint, in the supervisor."""
+    """What waits for the consumer in the supervisor, per endpoint."""
 
     max_bytes: int = 64 * 1024 * 1024
-    """Bytes that may wait, payloads and some bytes for each message. The newest message may always wait, whatever its size, and
-    one that takes more than half of it is not counted against those behind it."""
+    """Bytes that may wait: payloads, and some bytes for each message. The newest message may always wait, whatever its size. A
+    message that takes more than half of the bytes is not counted against those after it."""
     overflow: Overflow = "drop_oldest"
-    """Over `max_bytes`: drop the oldest (`Dropped` says which), stop reading, keep only the newest per `key` (and then drop the
-    oldest if these are too many), or give up the connection."""
+    """Above `max_bytes`: drop the oldest messages (`Dropped` names them), stop reading, keep only the newest message per `key`
+    (and drop the oldest if these are too many), or give up the connection."""
     key: str = ""
-    """For "conflate": JSON field (dotted path) whose value tells messages apart; empty: the stream, which a dialect with
-    [stream] can tell. A message without it is never conflated."""
+    """For "conflate": JSON field (dotted path) whose value distinguishes messages. Empty: the stream, for a dialect with
+    [stream]. A message without this value is never conflated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Limits(_Shown):
-    """How fast it may connect and send."""
+    """How fast an endpoint may connect and send."""
 
     connects: int | None = None
     """Connects per `connects_period` to one host, shared by all endpoints of the supervisor on that host (the strictest
-    holds). None: 60 a minute, and no limit to a loopback address. 0: no limit."""
+    value applies). None: 60 a minute, and no limit to a loopback address. 0: no limit."""
     connects_period: float = 60.0
     """The window of `connects`."""
     sends: int = 0
@@ -252,21 +252,21 @@ class Limits(_Shown):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Request(_Shown):
-    """How requests and their answers find each other. The defaults are JSON-RPC's."""
+    """How answers are matched with requests. The defaults are those of JSON-RPC."""
 
     id: str = "id"
-    """Dotted path of a request's id. Where a request has none there, ours is put in."""
+    """Dotted path of a request's id. If a request has none, wsadapter adds one."""
     id_type: Literal["int", "text"] = "int"
-    """What ours are."""
+    """Type of the ids that wsadapter adds."""
     answer_id: str = ""
     """Dotted path of the id in an answer; empty: as in the request."""
     error: str = "error"
-    """Dotted path of what an answer has only where it is a rejection (null, false, 0 and what is empty don't count). Empty:
-    there is no such thing."""
+    """Dotted path of a value that only a rejection has (null, false, 0 and empty values do not count). Empty: there is no such
+    value."""
     success: Mapping[str, Any] = field(default_factory=dict)
-    """Dotted path = value: what an answer has where it is none; "*" is any value."""
+    """Dotted path = value: what an answer has if it is no rejection; "*" is any value."""
     timeout: float = 10.0
-    """How long an answer may take where the request itself says nothing."""
+    """How long an answer may take, unless the request has a timeout of its own."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -278,33 +278,33 @@ class Endpoint(_Shown):
     """
 
     name: str
-    """Unique within the supervisor; stands on everything that comes from here."""
+    """Unique within the supervisor; every message and event of this endpoint has it."""
     _: KW_ONLY
     url: str | Sequence[str] = ""
-    """ws:// or wss://. A list: the next one is taken at each failed connect. Optional with a dialect."""
+    """ws:// or wss://. A list: after each failed connect the next one is used. Optional with a dialect."""
     environment: Literal["live", "test"] = "live"
-    """Which of the dialect's URLs to take where `url` is empty."""
+    """Which of the dialect's URLs to use if `url` is empty."""
     dialect: str = ""
     """A bundled dialect, or the path of a TOML file of your own."""
     subscribe: Sequence[Subscription] = ()
     """The streams. Without a dialect each is sent as it is: a string verbatim, a table as JSON."""
     subscribe_file: str = ""
-    """More of them, one per line; read anew on reload."""
+    """File with more streams, one per line; a reload reads it again."""
     send_on_up: Sequence[str] = ()
     """Raw text frames to send first at every `Up`, before the subscriptions."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Sent with the handshake."""
     subprotocols: Sequence[str] = ()
-    """To offer in the handshake, the preferred one first (RFC 6455 §1.9)."""
+    """Subprotocols to offer in the handshake, the preferred one first (RFC 6455 §1.9)."""
     proxy: str = ""
     """http://, socks5:// or socks5h:// (the last resolves names at the proxy). Empty: the environment's (https_proxy,
     http_proxy, all_proxy, no_proxy, by curl's rules); "none": none."""
     bind: str = ""
-    """Source address, of a hook's HTTP requests too. Only addresses of its family are connected to."""
+    """Source address, also of a hook's HTTP requests. Only addresses of the same family are connected to."""
     compression: Compression = False
     """True: offer permessage-deflate (RFC 7692); if the server agrees, a connection does not outlive its owner.
     "no_context_takeover": ask the server to compress each message by itself (`server_no_context_takeover`); a connection then
-    outlives its owner as one without compression does, and is 2 to 7 times as many bytes as with `true`."""
+    outlives its owner as one without compression does, and carries 2 to 7 times as many bytes as with `true`."""
     decode: str = ""
     """"package.module:function", run in the owner for each message: `decode(data: bytes, *, binary: bool, stream: str | None)
     -> bytes | list[bytes] | None`. None delivers nothing, a list several messages. `binary` and `stream` may be left out."""
@@ -313,22 +313,22 @@ class Endpoint(_Shown):
     max_message: int = 64 * 1024 * 1024
     """A longer message ends the connection with close code 1009."""
     replicas: int = 1
-    """Live connections, an owner each, 1 to 16; more than 1 needs an identity. The first to show a message wins."""
+    """Live connections, an owner each, 1 to 16; more than 1 needs an identity. The first that delivers a message wins."""
     identity: str | Sequence[str] = ""
-    """What makes two messages the same, where several connections show them: "bytes", or JSON fields (dotted paths). Empty: as
-    the dialect says."""
+    """What makes two messages equal if several connections deliver them: "bytes", or JSON fields (dotted paths). Empty: as the
+    dialect says."""
     gap_check: bool = True
-    """Follow the exchange's own numbers, where the dialect has rules for them, and tell by a `Gap` (cause "sequence") where one
-    is missing, comes twice or late. False, should a rule not hold."""
+    """Follow the exchange's own numbers if the dialect has rules for them, and report a number that is missing, repeated or
+    late by a `Gap` (cause "sequence"). Set it to false if a rule does not hold."""
     make_before_break: bool = True
     """At a planned change of connection (`restart`, `watchdog.max_age`, a changed configuration) the old one is left only when
-    the new one is up and subscribed. Where messages have an identity nothing is lost by it, and nothing comes twice."""
+    the new one is up and subscribed. If messages have an identity, nothing is lost, and nothing comes twice."""
     filter: Filter = Filter()
     """Which streams are delivered."""
     login: Mapping[str, str] = field(default_factory=dict)
     """Key, secret, passphrase, as the dialect asks. With it the dialect logs in at each connection, before it subscribes."""
     hooks: Mapping[str, str] = field(default_factory=dict)
-    """Importable functions ("package.module:function") for what a dialect can't say as data, in place of the dialect's own:
+    """Importable functions ("package.module:function") for what data cannot express, instead of the dialect's own:
     `before_connect`, `sign`, `renew`, `decode`. See `wsadapter.worker.hooks`."""
     tls: Tls = Tls()
     """For wss://: what to trust, what to show, what to keep apart."""
@@ -343,7 +343,7 @@ class Endpoint(_Shown):
     buffer: Buffer = Buffer()
     """What waits for the consumer."""
     limits: Limits = Limits()
-    """How fast it may connect and send."""
+    """How fast an endpoint may connect and send."""
     request: Request = Request()
     """How requests and their answers find each other."""
 

@@ -26,23 +26,23 @@ class Message(NamedTuple):
     data: bytes
     """The payload, after decompression, exactly as received (or as the decode hook returned it)."""
     epoch: int
-    """Whose tenure it was received in: 1, 2, 3 ..."""
+    """Number of the owner that received it: 1, 2, 3 ..."""
     number: int
     """1, 2, 3 ... for the life of the run; never reused, never out of order."""
     received_at: int
     """Wall-clock nanoseconds; one stamp per read from the socket, so ties are normal."""
     stream: str | None = None
-    """The subscription it belongs to, as the user wrote it; None where that is not known."""
+    """The subscription it belongs to, as the user wrote it; None if that is not known."""
     binary: bool = False
     """Whether it came as a binary message (RFC 6455 §5.6)."""
 
     def json(self) -> Any:
-        """The payload parsed by orjson. Raises `orjson.JSONDecodeError` (a `ValueError`) where it is not JSON."""
+        """The payload parsed by orjson. Raises `orjson.JSONDecodeError` (a `ValueError`) if it is not JSON."""
         return orjson.loads(self.data)
 
     @property
     def text(self) -> str:
-        """The payload as text. Raises `UnicodeDecodeError` where a binary message is not UTF-8."""
+        """The payload as text. Raises `UnicodeDecodeError` if a binary message is not UTF-8."""
         return self.data.decode()
 
     def __repr__(self) -> str:
@@ -56,11 +56,11 @@ class Answer(NamedTuple):
 
     endpoint: str
     id: str
-    """Of the request, as text."""
+    """Id of the request, as text."""
     data: bytes
     """The whole message, as received."""
     epoch: int
-    """Of the owner that received it."""
+    """Epoch of the owner that received it."""
     received_at: int
     """Wall-clock nanoseconds."""
     rtt: float
@@ -161,10 +161,10 @@ class Batch(Sequence[bytes], Public):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened, in its place between the messages."""
+    """Something that happened, at its place between the messages."""
 
     endpoint: str
-    """Empty for what concerns the whole supervisor."""
+    """Empty if the event concerns the whole supervisor."""
     epoch: int
     at: int
     """Wall-clock nanoseconds."""
@@ -195,9 +195,9 @@ class Started(Event):
     run: str
     """Unique in the world; (run, endpoint, number) names one message."""
     name: str
-    """Of the supervisor; empty where it has none."""
+    """Name of the supervisor; empty if it has none."""
     version: str
-    """Of wsadapter."""
+    """Version of wsadapter."""
 
 
 @final
@@ -207,52 +207,52 @@ class Up(Event):
 
     subprotocol: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
-    """Of the handshake's response, names in lower case."""
+    """Headers of the handshake's response, names in lower case."""
     resumed: bool = False
-    """True: it continues the old stream without loss. False, after an earlier `Up`: a `Gap` follows at once."""
+    """True: the stream continues without loss. False, after an earlier `Up`: a `Gap` follows at once."""
     member: int | None = None
-    """Which of the endpoint's replicas, from 1; None where there is only one connection."""
+    """Which of the endpoint's replicas, from 1; None if there is only one connection."""
     live: int | None = None
-    """How many replicas have a connection now, this one included; None where there is only one connection."""
+    """How many replicas have a connection now, this one included; None if there is only one connection."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Down(Event):
-    """An epoch ended. Exactly one per epoch, failed attempts included; nothing of the epoch comes after it."""
+    """An epoch ended. There is exactly one per epoch, failed attempts included; nothing of the epoch follows it."""
 
     reason: Reason
     member: int | None = None
     """As in `Up`."""
     live: int | None = None
-    """How many replicas still have a connection: while it is more than 0, nothing is missing."""
+    """How many replicas still have a connection. If it is more than 0, nothing is missing."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Gap(Event):
-    """Messages were lost, or may have been: rebuild what you derive from this endpoint."""
+    """Messages were lost, or may have been lost: rebuild what you derive from this endpoint."""
 
     cause: str
     """One of `GAP_CAUSES`."""
     last_received_at: int | None
-    """When the last message before it was received (wall-clock ns); None where there was none."""
+    """When the last message before it was received (wall-clock ns); None if there was none."""
     resumed_at: int | None
-    """From when on messages are received again (wall-clock ns)."""
+    """When messages are received again (wall-clock ns)."""
     expected: int | None = None
-    """For a gap in the exchange's own numbers: the number that should have come; None where they are strings, without order."""
+    """For a gap in the exchange's own numbers: the number that should have come; None if the numbers have no order."""
     got: int | None = None
-    """... and the one that came: more than `expected` where messages are missing, less where one came twice or late."""
+    """... and the number that came: more than `expected` if messages are missing, less if one came twice or late."""
     stream: str | None = None
-    """The subscription it is in, as in `Message`; None: it may be in any of the connection's."""
+    """The subscription that is concerned, as in `Message`; None: it may be any of the connection."""
 
 
 GAP_CAUSES: dict[str, str] = {
-    "reconnected": "the connection was lost and a new one opened: what the peer sent in between is gone",
+    "reconnected": "the connection was lost and a new one opened: what the peer sent in between is lost",
     "replaced": "the connection was changed as planned, and nothing shows that the new one continues the old one (in `stream`, "
-    "where that is named): messages may be missing, or come twice",
-    "lead_changed": "a replica went before another one was known to have all that it had: some may be missing, or come twice",
-    "supervisor_restarted": "a new run goes on in the output of an older one",
+    "if it is named): messages may be missing, or come twice",
+    "lead_changed": "a replica was lost before another one was known to have all its messages: some may be missing or repeated",
+    "supervisor_restarted": "a new run continues the output of an older one",
     "sequence": "the exchange's own numbers do not follow each other (`stream`, `expected`, `got`)",
 }
 """Every value of `Gap.cause`, with its meaning."""
@@ -264,7 +264,7 @@ class Dropped(Event):
     """These messages were received and numbered, but will not be delivered."""
 
     first: int | None
-    """Number of the first; None where they never got one (a decode hook failed)."""
+    """Number of the first; None if they have no number (a decode hook failed)."""
     last: int | None
     count: int
     bytes: int
@@ -276,8 +276,8 @@ class Dropped(Event):
 DROP_CAUSES: dict[str, str] = {
     "overflow": "the consumer was too slow for `buffer.max_bytes`",
     "conflated": 'a newer message of the same key replaced them (`buffer.overflow = "conflate"`)',
-    "decode": "the decode hook raised, or returned something other than bytes; the messages were quarantined",
-    "poison": "owner after owner died of it; its frames were quarantined, and the connection goes on behind it",
+    "decode": "the decode hook raised, or returned something other than bytes; the messages are in the quarantine",
+    "poison": "owner after owner died while it parsed the message; its frames are in the quarantine, the connection continues",
     "removed": "the endpoint was removed while they waited",
     "memory": "there was not enough memory to write them to the output",
 }
@@ -305,7 +305,7 @@ class Rejected(Event):
 @dataclass(frozen=True, slots=True)
 class Restored(Event):
     """After an `Up`, every wanted subscription was requested and has been answered, or was not answered in time. With replicas:
-    on one connection, when there was none before."""
+    on one connection, if there was none before."""
 
     ok: int
     failed: tuple[str, ...] = ()
@@ -315,9 +315,8 @@ class Restored(Event):
 @final
 @dataclass(frozen=True, slots=True)
 class Stalled(Event):
-    """A stream is silent for longer than its own pace lets expect (`watchdog.stalled`), or was confirmed and has delivered
-    nothing (`watchdog.live_timeout`); it is subscribed anew. It does not mean that data are missing: only `Gap` and `Dropped`
-    do."""
+    """A stream is silent for much longer than its own pace (`watchdog.stalled`), or was confirmed and has delivered nothing
+    (`watchdog.live_timeout`). It is subscribed again. It does not mean that data are missing: only `Gap` and `Dropped` do."""
 
     stream: str | None
     silence: float
@@ -327,17 +326,17 @@ class Stalled(Event):
 @final
 @dataclass(frozen=True, slots=True)
 class Notice(Event):
-    """The peer said something that is no data and is about no subscription or request of ours: an error, a request to
+    """The peer sent something that is no data and concerns no subscription or request of ours: an error, a request to
     reconnect, the beginning of a maintenance."""
 
     text: str
-    """In the peer's words; at most 1,000 characters."""
+    """The peer's text; at most 1,000 characters."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class LateAnswer(Event):
-    """The answer to a request that had timed out, or that nobody waited for any more."""
+    """The answer to a request that had timed out, or for which nobody waited any more."""
 
     id: str
     data: bytes
@@ -349,7 +348,7 @@ class LateAnswer(Event):
 @final
 @dataclass(frozen=True, slots=True)
 class ClockStep(Event):
-    """The wall clock jumped; stamps before and after it do not compare."""
+    """The wall clock jumped; times before and after it cannot be compared."""
 
     delta: float
     """Seconds, positive for forward."""
@@ -358,7 +357,7 @@ class ClockStep(Event):
 @final
 @dataclass(frozen=True, slots=True)
 class Fatal(Event):
-    """The endpoint gave up: no retry can mend it, or the user wanted it so. `restart()` starts it afresh."""
+    """The endpoint gave up: no retry can mend it, or its settings ask for it. `restart()` starts it again."""
 
     reason: Reason
 

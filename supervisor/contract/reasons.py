@@ -14,22 +14,22 @@ KINDS: dict[str, str] = {
     "closed_by_peer": "the peer closed the connection, with a close frame (`code`) or without one (1006)",
     "connect_failed": "no connection: name resolution, TCP, the proxy or TLS failed, or took too long",
     "handshake_rejected": "the peer answered the WebSocket handshake with something other than a valid 101 (`status`, `body`)",
-    "not_ready": "the word of the peer that its dialect waits for ([[ready]]) did not come within `timeouts.handshake`",
+    "not_ready": "the message of the peer that its dialect waits for ([[ready]]) did not come within `timeouts.handshake`",
     "login_failed": "the exchange refused the login or did not answer it in time, or a hook could not sign it",
     "protocol_error": "the peer broke RFC 6455; closed with `code` (1002, 1007, 1009), 0.2 s after the last message or later",
     "holder_lost": "the process that holds its TLS (`tls.holder`) ended, and the connection with it",
     "silence": "nothing was received for `watchdog.silence` seconds, or a stream that `Stalled` stayed silent",
     "heartbeat_missed": "a heartbeat was not answered in time, or the peer's own (`heartbeat.server_interval`) did not come",
-    "send_failed": "what was to be sent could not be written within `timeouts.send`",
+    "send_failed": "a frame could not be sent within `timeouts.send`",
     "hung": "the owner made no progress for `watchdog.progress` seconds and was killed",
     "start_failed": "the process ended, or was ended, before it was ready for its endpoint",
-    "crashed": "the process died of a signal (`signal`) or with an exit code other than 0 (`exit_code`)",
-    "exited": "the process ended with exit code 0 without a word, as when user code calls `sys.exit()`",
-    "corrupt": "what came through the pipe was not what an owner writes; the owner was killed",
-    "memory_limit": "the owner grew over `watchdog.memory`",
+    "crashed": "the process was ended by a signal (`signal`) or with an exit code other than 0 (`exit_code`)",
+    "exited": "the process ended with exit code 0 without a report, for example because user code called `sys.exit()`",
+    "corrupt": "the pipe contained something that no owner writes; the owner was killed",
+    "memory_limit": "the owner exceeded `watchdog.memory`",
     "recycled": "replaced as planned: `restart`, `watchdog.max_age`, a notice of the exchange, a changed configuration",
     "overflow": 'the consumer was too slow and `buffer.overflow` is "disconnect", or there was no memory for a message',
-    "config": "no retry can mend it: a decode hook that can't be imported, a file that is not there",
+    "config": "no retry can mend it: a decode hook cannot be imported, a file is missing",
     "stopped": "stopped as asked",
     "supervisor_gone": "the supervisor died or closed the control socket; seen only by the peer, as close code 1001",
 }
@@ -60,7 +60,7 @@ class Reason:
     kind: str
     """One of `KINDS`."""
     code: int | None = None
-    """WebSocket close code (RFC 6455 §7.4): the peer's, or ours where we closed first; 1006 when the connection broke."""
+    """WebSocket close code (RFC 6455 §7.4): the peer's, or ours if we closed first; 1006 if the connection was lost."""
     text: str = ""
     """The close reason, or the text of the last error."""
     status: int | None = None
@@ -68,9 +68,9 @@ class Reason:
     body: str = ""
     """The first 4 KiB of a refused handshake's body."""
     retry_after: float | None = None
-    """Seconds the peer asked us to wait (`Retry-After`), a year at most."""
+    """Seconds that the peer asked us to wait (`Retry-After`), a year at most."""
     exit_code: int | None = None
-    """Exit code of the process where it ended without a reason of its own."""
+    """Exit code of the process if it ended without a reason of its own."""
     signal: str | None = None
     """Name of the signal that ended the process, such as "SIGKILL"."""
 
