@@ -1,11 +1,11 @@
-"""Order books of Binance, KuCoin, OKX, Bybit and Coinbase that are right, or known not to be; ops/docs/ORDER_BOOK.md says why.
+"""Order books of Binance, KuCoin, OKX, Bybit and Coinbase that are correct, or known not to be: ops/docs/ORDER_BOOK.md.
 
     python ops/examples/order_book.py binance BTCUSDT ETHUSDT
     python ops/examples/order_book.py okx BTC-USDT
 
-A book is unknown or live. Changes come over the WebSocket. The whole book comes over REST (Binance, KuCoin) and is put into the
-same stream, so that one loop sees all in one order, or it comes in the stream, first of all (OKX, Bybit, Coinbase). Prices and
-sizes stay the exchange's own text: 0.1 is not 0.1 in binary.
+A book is unknown or live. Changes come over the WebSocket. The whole book comes over REST (Binance, KuCoin) and is inserted
+into the same stream, so that one loop sees everything in one order; or it is the first message of the stream (OKX, Bybit,
+Coinbase). Prices and sizes stay the exchange's own text, because 0.1 is not exact in binary.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from typing import Any, NamedTuple, Protocol
 from wsadapter import Dropped, Endpoint, Gap, Item, Message, Supervisor, SupervisorStopped, UnknownEndpoint
 
 MOST_WAITING = 10_000
-"""Changes that wait for a snapshot over REST; with more the fetch has taken too long, and it begins anew."""
+"""Most changes that wait for a snapshot over REST. With more, the fetch has taken too long and starts again."""
 TRIES = 5
-"""Of one fetch, each after twice the wait; then the next change asks again."""
+"""Tries of one fetch, each after twice the wait; then the next change requests a snapshot again."""
 PATIENCE = 5.0
 """Seconds between two requests for a fresh snapshot in the stream of one book."""
 
@@ -42,7 +42,7 @@ class Change(NamedTuple):
 
     symbol: str
     first: int | None
-    """None: the book's messages are not counted by themselves, so that only the dialect can tell that one is missing."""
+    """None: the messages of one book have no numbers of their own, so only the dialect can find that one is missing."""
     last: int
     bids: list[tuple[str, str]]
     asks: list[tuple[str, str]]
@@ -64,14 +64,14 @@ class Rules(Protocol):
 
     def stream(self, symbol: str) -> Stream: ...
     def symbol(self, stream: str) -> str:
-        """Of a stream, as `Gap.stream` names it."""
+        """The symbol of a stream, as `Gap.stream` names the stream."""
         ...
 
     def read(self, message: Any) -> Iterator[Change | Snapshot]: ...
 
 
 class RestRules(Rules, Protocol):
-    """Of an exchange whose whole books come over REST."""
+    """An exchange whose whole books come over REST."""
 
     rest: str
 
@@ -188,7 +188,7 @@ class Coinbase:
 
 @dataclass
 class Book:
-    """One product's book. `bids` and `asks` mean something only while it is live."""
+    """The book of one product. `bids` and `asks` are valid only while the book is live."""
 
     symbol: str
     live: bool = False
@@ -198,16 +198,16 @@ class Book:
     asks: Levels = field(default_factory=dict)
 
     def lost(self) -> None:
-        """Something is, or may be, missing: what is known of it is worth nothing."""
+        """Something is missing, or may be: the book is not valid any more."""
         self.live = False
 
     def begin(self, snapshot: Snapshot) -> None:
-        """It is live."""
+        """The book becomes live."""
         self.live, self.last = True, snapshot.last
         self.bids, self.asks = snapshot.bids, snapshot.asks
 
     def apply(self, change: Change) -> bool:
-        """The next change of a live book; whether it is live still."""
+        """Applies the next change of a live book. Returns whether the book is still live."""
         if change.first is not None and change.first != self.last + 1:
             if change.last <= self.last:
                 return True
@@ -241,7 +241,7 @@ class Books:
         return self._books[symbol]
 
     def close(self) -> None:
-        """Nothing is asked for any more."""
+        """No further snapshot is requested."""
 
     def take(self, item: Item) -> None:
         """Every item of the stream, whatever it is."""
@@ -279,25 +279,25 @@ class Books:
             self._unknown(book, part)
 
     def _lost(self, book: Book, why: Gap | Dropped | None) -> None:
-        """It was live, or on its way to be."""
+        """A live book, or one that waited for its snapshot, became unknown."""
 
     def _begun(self, book: Book) -> None:
-        """Its snapshot came in the stream."""
+        """The snapshot of a book came in the stream."""
 
     def _unknown(self, book: Book, change: Change) -> None:
         """A change of a book that is unknown."""
 
     def _inserted(self, record: Any) -> None:
-        """A record of our own."""
+        """A record that this program inserted."""
 
 
 class StreamBooks(Books):
-    """Books whose snapshots come in the stream, as the first message behind each subscription."""
+    """Books whose snapshots come in the stream, as the first message after each subscription."""
 
     def __init__(self, feed: Supervisor, endpoint: str, rules: Rules, symbols: Iterable[str]) -> None:
         super().__init__(feed, endpoint, rules, symbols)
         self._ask_at = dict.fromkeys(self._books, time.monotonic() + PATIENCE)
-        """The books that are unknown, and when a fresh snapshot of each is to be asked for."""
+        """The unknown books, and when a fresh snapshot of each is requested."""
         self._asked_at: dict[str, float] = {}
 
     def take(self, item: Item) -> None:
@@ -306,7 +306,7 @@ class StreamBooks(Books):
             self._ask(time.monotonic())
 
     def _lost(self, book: Book, why: Gap | Dropped | None) -> None:
-        """Snapshots of a new connection come by themselves; on the old one they have to be asked for."""
+        """Snapshots of a new connection come by themselves; on the old connection they have to be requested."""
         now = time.monotonic()
         if isinstance(why, Gap) and why.cause in ("reconnected", "replaced", "lead_changed"):
             self._ask_at[book.symbol] = now + PATIENCE
@@ -327,7 +327,7 @@ class StreamBooks(Books):
 
 
 class RestBooks(Books):
-    """Books whose snapshots are fetched, in a thread of its own, one by one."""
+    """Books whose snapshots a separate thread fetches, one by one."""
 
     _rules: RestRules
 
@@ -335,7 +335,7 @@ class RestBooks(Books):
         super().__init__(feed, endpoint, rules, symbols)
         self._rest = rest or rules.rest
         self._waiting: dict[str, list[Change]] = {symbol: [] for symbol in self._books}
-        """Per book what came while it is unknown."""
+        """For each unknown book, the changes that wait."""
         self._fetching: set[str] = set()
         self._fetches = ThreadPoolExecutor(1, thread_name_prefix="snapshots")
         self._closing = threading.Event()
@@ -359,7 +359,7 @@ class RestBooks(Books):
             self._fetches.submit(self._fetch, book.symbol)
 
     def _inserted(self, record: Any) -> None:
-        """A snapshot, or that there is none; both were put into the stream by `_fetch`."""
+        """A snapshot, or the report that there is none; `_fetch` inserted both into the stream."""
         if not isinstance(record, dict) or record.get("snapshot") not in self._books:
             return
         book = self._books[record["snapshot"]]
@@ -368,8 +368,8 @@ class RestBooks(Books):
             self._join(book, self._rules.snapshot(book.symbol, record["answer"]))
 
     def _join(self, book: Book, snapshot: Snapshot) -> None:
-        """Begins it, but for where a change between the snapshot and the first that waits is missing, or none waits that would
-        show it: then another snapshot is wanted."""
+        """Makes the book live and applies the waiting changes. Does nothing if no change waits, or if one between the snapshot and
+        the first waiting change is missing: the next change then requests another snapshot."""
         waiting = self._waiting[book.symbol]
         if not waiting or waiting[0].first is None or snapshot.last + 1 < waiting[0].first:
             return
@@ -397,7 +397,7 @@ class RestBooks(Books):
 
 
 def _patience(error: Exception, attempt: int) -> float:
-    """Seconds until the next try; an exchange that says how long is obeyed."""
+    """Seconds until the next try; `Retry-After` of the exchange is obeyed."""
     asked = error.headers.get("Retry-After", "") if isinstance(error, urllib.error.HTTPError) else ""
     return float(asked) if asked.isdecimal() else 0.5 * 2**attempt
 
@@ -407,7 +407,7 @@ IN_STREAM: dict[str, Callable[[], Rules]] = {"okx": Okx, "bybit": Bybit, "coinba
 
 
 def books_of(exchange: str, feed: Supervisor, endpoint: str, symbols: Iterable[str], *, rest: str = "") -> Books:
-    """The books of an endpoint of this exchange; `rest`: where whole books come from, if not from the exchange itself."""
+    """The books of an endpoint of this exchange. `rest`: the URL of whole books, if it is not the exchange's own."""
     if exchange in REST:
         return RestBooks(feed, endpoint, REST[exchange](), symbols, rest=rest)
     return StreamBooks(feed, endpoint, IN_STREAM[exchange](), symbols)

@@ -26,9 +26,7 @@ SIZE = 'expected a size (bytes, or text such as "4k", "10MB", "64MiB")'
 URL = "expected a URL such as wss://host:port/path"
 CIPHERS = "OpenSSL knows no cipher of this list (see `openssl ciphers`); those of TLS 1.3 can't be chosen"
 NO_HOST = "the host is not a host name: each part of it has 1 to 63 characters on the wire"
-NO_IDENTITY = (
-    'more than 1 needs an `identity`, what makes two messages the same, "bytes" or JSON fields: there is no dialect'
-)
+NO_IDENTITY = 'more than 1 needs an `identity`, what makes two messages the same, "bytes" or JSON fields: there is no dialect'
 NO_KEY = '"conflate" needs a `key`, the JSON field that tells messages apart'
 X = '[endpoints.x]\nurl = "wss://h"\n'
 MINE = """
@@ -127,6 +125,25 @@ def test_the_reference_names_every_setting_with_its_default() -> None:
         for step in path.replace("NAME", "example").split("."):
             assert step in table, path
             table = table[step]
+
+
+def explained(text: str) -> dict[str, str]:
+    """The comments above the keys of a configuration, by the keys with their sections."""
+    found, section, comment = {}, "", []
+    for line in text.splitlines():
+        if line.startswith("["):
+            section = line.strip("[]")
+        key = re.match(r"(?:# )?(\w+) = ", line)
+        if key is not None:
+            found[f"{section}.{key[1]}"] = " ".join(comment)
+        comment = [*comment, line.removeprefix("# ")] if line.startswith("# ") and key is None else []
+    return found
+
+
+def test_the_reference_explains_every_setting_in_the_words_of_the_code() -> None:
+    comments = explained((EXAMPLES / "reference.toml").read_text())
+    for described in describe_settings():
+        assert comments[described.path.replace("NAME", "example")] == described.meaning.replace("\\|", "|")
 
 
 def test_every_setting_has_a_type_a_default_and_a_meaning() -> None:
