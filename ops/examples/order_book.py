@@ -368,8 +368,8 @@ class RestBooks(Books):
             self._join(book, self._rules.snapshot(book.symbol, record["answer"]))
 
     def _join(self, book: Book, snapshot: Snapshot) -> None:
-        """Makes the book live and applies the waiting changes. Does nothing if no change waits, or if one between the snapshot and
-        the first waiting change is missing: the next change then requests another snapshot."""
+        """Makes the book live and applies the waiting changes. Does nothing if no change waits, or if one between the snapshot
+        and the first waiting change is missing: the next change then requests another snapshot."""
         waiting = self._waiting[book.symbol]
         if not waiting or waiting[0].first is None or snapshot.last + 1 < waiting[0].first:
             return
