@@ -305,6 +305,54 @@ def refused(args: list[str]) -> bytes:
     return orjson.dumps({"status": 400, "error": "no such stream", "request": {"op": "subscribe", "args": args}})
 
 
+def given_up(dialect: str, streams: list[str]) -> Subscriptions:
+    """What was asked twice, and not answered within 20 s."""
+    subscriptions = Subscriptions(bundled(dialect))
+    said(subscriptions.restore(streams, 0.0))
+    said(subscriptions.tick(10.0))
+    assert [step[0] for step in said(subscriptions.tick(20.0))] == ["rejected"] * len(streams) + ["restored"]
+    return subscriptions
+
+
+def test_a_late_refusal_of_a_frame_that_was_given_up_has_its_streams_asked_for_in_halves_once() -> None:
+    subscriptions = given_up("binance", ["a@trade", "bad@trade"])
+    halves = said(replied(subscriptions, b'{"code":2,"msg":"no","id":1}', 25.0))
+    assert [orjson.loads(frame)["params"] for frame in halves] == [["a@trade"], ["bad@trade"]]
+    assert said(replied(subscriptions, b'{"code":2,"msg":"no","id":2}', 25.1)) == []
+    assert said(replied(subscriptions, b'{"result":null,"id":3}', 25.2)) == [("subscribed", "a@trade")]
+    assert said(replied(subscriptions, b'{"code":2,"msg":"no","id":4}', 25.2)) == [("rejected", "bad@trade", "no")]
+    assert said(replied(subscriptions, b'{"code":2,"msg":"no","id":1}', 26.0)) == []
+
+
+def test_a_late_refusal_that_names_a_stream_is_about_that_stream_and_the_others_are_asked_for() -> None:
+    subscriptions = given_up("binance", ["a@trade", "bad@trade"])
+    first, other = said(replied(subscriptions, b'{"code":2,"msg":"no bad@trade","id":1}', 25.0))
+    assert first == ("rejected", "bad@trade", "no bad@trade")
+    assert orjson.loads(other)["params"] == ["a@trade"]
+
+
+def test_a_late_limit_has_what_was_given_up_asked_for_after_a_pause() -> None:
+    subscriptions = given_up("binance", ["a@trade", "b@trade"])
+    assert said(replied(subscriptions, b'{"code":3,"msg":"too many requests","id":1}', 25.0)) == []
+    (frame,) = said(subscriptions.tick(26.0))
+    assert orjson.loads(frame)["params"] == ["a@trade", "b@trade"]
+
+
+def test_a_late_refusal_is_about_nothing_that_was_taken_meanwhile() -> None:
+    subscriptions = given_up("binance", ["a@trade", "b@trade"])
+    assert said(subscriptions.heard("a@trade", 21.0)) == [("subscribed", "a@trade")]
+    assert said(replied(subscriptions, b'{"code":2,"msg":"no","id":1}', 25.0)) == [("rejected", "b@trade", "no")]
+
+
+def test_a_late_refusal_that_repeats_the_arguments_of_its_frame_has_them_asked_for_in_halves_once() -> None:
+    wanted = ["trade:A", "trade:NOPE"]
+    subscriptions = given_up("bitmex", wanted)
+    assert said(replied(subscriptions, refused(wanted), 25.0)) == []  # the yes to the others may follow
+    assert [orjson.loads(frame)["args"] for frame in said(subscriptions.tick(27.0))] == [["trade:A"], ["trade:NOPE"]]
+    assert said(replied(subscriptions, refused(wanted), 27.1)) == []
+    assert said(replied(subscriptions, refused(["trade:NOPE"]), 27.2)) == [("rejected", "trade:NOPE", "no such stream")]
+
+
 def test_an_answer_to_a_frame_of_a_predecessor_is_no_data_while_it_may_come() -> None:
     subscriptions = Subscriptions(bundled("binance"), number=1 << 16)
     subscriptions.inherit([], now=5.0)

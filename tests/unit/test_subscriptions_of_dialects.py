@@ -72,8 +72,9 @@ class Meeting:
     """An owner's subscriptions and an exchange, from the handshake to `END`."""
 
     def __init__(
-        self, name: str, market: Market, wanted: list[Subscription], orders: Orders, *, dies_after: float | None = None
-    ) -> None:
+        self, name: str, market: Market, wanted: list[Subscription], orders: Orders, *, dies_after: float | None = None,
+        end: float = END,
+    ) -> None:  # fmt: skip
         """`dies_after`: after so many seconds another owner goes on with the connection; nothing is answered yet."""
         dialect = {key: table for key, table in dialect_of(name).items() if key not in ("limits", "answer", "ready")}
         dialect["error"] = [{**rule, "closes": False} for rule in dialect.get("error", ())]  # there is but one connection
@@ -100,7 +101,7 @@ class Meeting:
             self.owner, self.streams = self._owner(number=1 << 16)
             self.owner.inherit([], now=self.now)
             self._owner_does(self.owner.restore(wanted, self.now))
-        self.run(END)
+        self.run(end)
 
     def _owner(self, number: int = 0) -> tuple[Subscriptions, Streams]:
         owner = Subscriptions(self._dialect, number=number, live_timeout=LIVE_TIMEOUT, wall=lambda: 1_700_000_000.0)
@@ -200,7 +201,9 @@ SCENARIOS: dict[str, tuple[Answering, Refusal]] = {
 """How subscriptions are answered, and how one of them is refused."""
 
 
-def meet(name: str, answering: Answering, refusal: Refusal, *, dies_after: float | None = None) -> tuple[Meeting, Market]:
+def meet(
+    name: str, answering: Answering, refusal: Refusal, *, dies_after: float | None = None, end: float = END
+) -> tuple[Meeting, Market]:
     market, speech = ALL[name], Speech(dialect_of(name))
     one, other = (stream.subscribe for stream in market.streams)
     orders = Orders(
@@ -208,7 +211,7 @@ def meet(name: str, answering: Answering, refusal: Refusal, *, dies_after: float
         silent={name_of(part) for part in speech.parts(market.mute)},
         answering=replace(answering),
     )
-    return Meeting(name, market, [one, market.bad, other, market.mute], orders, dies_after=dies_after), market
+    return Meeting(name, market, [one, market.bad, other, market.mute], orders, dies_after=dies_after, end=end), market
 
 
 _SAY_WHOSE = {"id", "args", "stream", "fields", "whole_set"}
@@ -265,6 +268,18 @@ def test_the_answers_to_the_frames_of_a_dead_owner_are_no_data(name: str) -> Non
         assert [event for event, _ in meeting.told(stream.subscribe)] == ["subscribed"], meeting.reports
     refuses = "error" in dialect_of(name)
     assert {event for event, _ in meeting.told(market.bad)} == {"rejected" if refuses else "stalled"}, meeting.reports
+
+
+@pytest.mark.parametrize("name", [name for name in sorted(ALL) if {"ack", "error"} <= dialect_of(name).keys()])
+def test_what_is_answered_after_it_was_given_up_ends_as_the_exchange_says_before_the_next_retry(name: str) -> None:
+    """The exchange answers each frame after 25 s; what was given up at 20 s is asked for again at 80 s."""
+    meeting, market = meet(name, Answering(after=25.0), Refusal(REFUSAL), end=10.0 + 79.9)
+    for stream in market.streams:
+        assert [event for event, _ in meeting.told(stream.subscribe)] == ["rejected", "subscribed"], meeting.reports
+    (_, error), (_, reason) = meeting.told(market.bad)
+    assert "not answered" in error
+    assert "not answered" not in reason
+    assert meeting.frames <= 14
 
 
 @pytest.mark.parametrize("name", [name for name in sorted(ALL) if "ack" in dialect_of(name)])

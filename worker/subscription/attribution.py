@@ -36,6 +36,8 @@ class Meant:
     """False: it may be about another frame."""
     late: bool = False
     """It comes after what it is about was answered, or is about a frame that names no stream."""
+    given_up: Question | None = None
+    """It is about this frame, which was given up because no answer came."""
 
 
 def whose(
@@ -58,7 +60,7 @@ def whose(
     pool = _pool(question, questions, rule, answer)
     if question is None and (repeated := _repeated(rule, value)):
         if not (echoed := _echoed(repeated, pool)):
-            return _settled(repeated, answer.error, lives)
+            return _settled(repeated, answer, frames, lives)
         question, pool = echoed[0][0], echoed
     if rule.whole_set:
         return Meant(_in_set(rule.set_in(value), pool), named=True, alone=True)
@@ -116,11 +118,13 @@ def _others(error: str, pool: Sequence[Open], lives: Mapping[str, Life]) -> list
 def _late(question: Question, answer: Answer) -> Meant:
     """An answer to what was answered, or given up, before: a yes counts, for those streams that it lists if it lists any, and a
     refusal of one stream gives the reason."""
+    if answer.says is not Says.YES and question.given_up:
+        return Meant(late=True, given_up=question)
     taken = answer.rule.taken(answer.value)
     if question.template != "frame" or (answer.says is not Says.YES and len(question.asked) > 1):
         return Meant(late=True)
     asked = [unit for unit in question.asked if taken is None or any(is_meant(unit.stream, one) for one in taken)]
-    return Meant(lives=lives_of(asked), late=True)
+    return Meant(lives=lives_of(asked), late=True, given_up=question if taken is not None else None)
 
 
 def _pool(question: Question | None, questions: Sequence[Question], rule: Rule, answer: Answer) -> list[Open]:
@@ -139,17 +143,19 @@ def _repeated(rule: Rule, value: Any) -> list[Any]:
     return said if isinstance(said, list) else [said]
 
 
-def _settled(repeated: Sequence[Any], error: str, lives: Mapping[str, Life]) -> Meant:
+def _settled(repeated: Sequence[Any], answer: Answer, frames: Frames, lives: Mapping[str, Life]) -> Meant:
     """An answer that repeats the arguments of a frame that is answered, or of none: it comes late, or twice, or is of a stream
     that was confirmed. The arguments of several streams say nothing of one: an error has to name it in its text."""
+    if answer.says is not Says.YES and (question := frames.given_up_with(repeated)) is not None:
+        return Meant(late=True, given_up=question)
     found = [
         life
         for life in lives.values()
         if any(is_meant(stream, one) for one in repeated for stream in (life.stream, *(unit.stream for unit in life.units)))
     ]
-    if not error or len(found) <= 1:
+    if not answer.error or len(found) <= 1:
         return Meant(lives=found)
-    whole, _ = named([life.words for life in found], error)
+    whole, _ = named([life.words for life in found], answer.error)
     return Meant(lives=[found[place] for place in whole], late=not whole)
 
 
@@ -158,7 +164,7 @@ def _echoed(repeated: Sequence[Any], pool: Sequence[Open]) -> list[Open]:
     frame: a predecessor's, or one that was divided since."""
     found = [(one, unit) for one, unit in pool if any(is_meant(one.form(unit), other) for other in repeated)]
     for question in {id(one): one for one, _ in found}.values():
-        if all(any(is_meant(form, other) for form in question.forms.values()) for other in repeated):
+        if question.names_all(repeated):
             return [(one, unit) for one, unit in found if one is question]
     return []
 

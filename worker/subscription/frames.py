@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 import orjson
 
 from wsadapter.contract.dialect.paths import look_up
-from wsadapter.contract.dialect.templates import BadStream, fill, fill_in, is_signed, merge, needs_login, stream_name
+from wsadapter.contract.dialect.templates import BadStream, fill, fill_in, is_meant, is_signed, merge, needs_login, stream_name
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.worker.subscription.answers import Answer
 from wsadapter.worker.subscription.life import State
@@ -134,12 +134,18 @@ class Question:
     """To be sent when everything before it is answered: the exchange may close the connection because of it."""
     errors: list[Answer] = field(default_factory=list)
     """Those that name none of its streams, where each is answered by itself."""
+    given_up: list[Unit] = field(default_factory=list)
+    """Those that nothing was said of when its time was over; empty again when a late refusal was acted on."""
     forms: dict[int, Subscription] = field(default_factory=dict)
     """The stream as the frame named it, by id() of its life."""
 
     def form(self, unit: Unit) -> Subscription:
         """The stream that the frame named for a unit."""
         return self.forms.get(id(unit.life), unit.life.stream)
+
+    def names_all(self, repeated: Sequence[Any]) -> bool:
+        """Whether its frame named each of these."""
+        return all(any(is_meant(form, other) for form in self.forms.values()) for other in repeated)
 
 
 def lives_of(units: Iterable[Unit]) -> list[Life]:
@@ -209,6 +215,13 @@ class Frames:
     def question(self, number: int) -> Question | None:
         """The frame that carried this number; None where it named no stream, was a predecessor's, or none of ours."""
         return self._questions.get(number)
+
+    def given_up_with(self, repeated: Sequence[Any]) -> Question | None:
+        """The last frame that was given up and that named all of these."""
+        for question in reversed(self._questions.values()):
+            if question is not None and question.given_up and question.names_all(repeated):
+                return question
+        return None
 
     def forget(self, number: int) -> None:
         """Somebody else uses this number from now on."""

@@ -334,7 +334,11 @@ class Subscriptions:
                 yield from self._assumed_before(now)
             yield from self._asking.send(question, now)
             return
+        question.given_up = [unit for unit in question.unanswered if question.again and unit.error]
+        refused = question.given_up if question.errors else ()
         for unit in [unit for unit in question.unanswered if unit.life.state is State.LIVE or question.again]:
+            if unit in refused:
+                continue
             unit.confirmed = unit.confirmed or not unit.error
             yield from self._verdicts.concluded(question, unit, now)  # it delivers, or it is as it was
         units = list(question.unanswered)
@@ -348,7 +352,7 @@ class Subscriptions:
             yield from self._verdicts.final(question.errors[0], question, units[0], now)
         elif units and question.tries < MOST_TRIES:
             yield from self._asking.send(question, now)
-        else:
+        elif units:
             text = f"not answered within {self._frames.timeout:g} s, asked {question.tries} times"
             yield from self._verdicts.unanswered(question, units, text, now)
 

@@ -22,6 +22,8 @@ MOST_TRIES: Final = 2
 _MOST_PAUSES: Final = 6
 """So often "later" is taken for later: with the pause doubled each time, a minute and more."""
 
+_NOT_AMONG: Final = "it is not among those that were accepted"
+
 
 class Verdicts:
     """The answers of one connection. Not thread-safe."""
@@ -40,8 +42,13 @@ class Verdicts:
         if not meant.units:
             if answer.says is Says.YES:
                 yield from self._yes_to(answer, meant.lives, now)
+                if meant.given_up is not None:
+                    missing = lives_of(unit for unit in meant.given_up.given_up if self._is_missing(unit))
+                    yield from self._explained(_NOT_AMONG, missing)
+            elif meant.given_up is not None:
+                yield from self._reopened(answer, meant.given_up, now)
             elif not meant.late:
-                yield from self._told(answer.error, meant.lives, now)
+                yield from self._told(answer, meant.lives, now)
             elif answer.says is Says.NO:
                 yield from self._explained(answer.error, meant.lives)
         elif answer.says is Says.LATER:
@@ -51,12 +58,15 @@ class Verdicts:
         else:
             yield from self._refused(answer, meant, now)
 
-    def _told(self, error: str, lives: Sequence[Life], now: float) -> Iterator[Step]:
-        """An error where nothing is unanswered: of what was confirmed, or of nothing of ours."""
+    def _told(self, answer: Answer, lives: Sequence[Life], now: float) -> Iterator[Step]:
+        """An error where nothing is unanswered: of what was confirmed, of what was given up, or of nothing of ours."""
+        error = answer.error
         had = [life for life in lives if life.state in HAD]
         if not had:
             if not lives:
                 yield PeerError(error)
+            elif answer.says is Says.NO:
+                yield from self._explained(error, lives)
             return
         newest = max(had, key=lambda life: life.since)
         for unit in newest.units:
@@ -73,6 +83,26 @@ class Verdicts:
                 yield rejected(life.name, error)
         if lives and all(life.state in HAD for life in lives):
             yield PeerError(error)
+
+    def _reopened(self, answer: Answer, question: Question, now: float) -> Iterator[Step]:
+        """A refusal of a frame that was given up: what is not refused is asked for again at once, not at the next retry."""
+        units = [unit for unit in question.given_up if self._is_missing(unit)]
+        question.given_up = []
+        if not units:
+            return
+        again = self._asking.question(question.template, units, again=True)
+        again.asked, again.forms, again.deadline = units, question.forms, now + GRACE
+        if answer.says is Says.LATER:
+            yield from self.put_off(again, units, answer.error, answer.rule.pause, now)
+            return
+        whole, _ = named([unit.words for unit in units], answer.error)
+        refused = [units[place] for place in whole] or units
+        yield from self._refused(answer, Meant([(again, unit) for unit in refused], named=bool(whole)), now)
+
+    def _is_missing(self, unit: Unit) -> bool:
+        """Whether it was refused or given up, and nothing is under way about it."""
+        gone = unit.life.state in (State.LEAVING, State.GONE)
+        return bool(unit.error) and not gone and not self._asking.waits_for(unit.life)
 
     def _yes_to(self, answer: Answer, lives: Sequence[Life], now: float) -> Iterator[Step]:
         """A yes that comes late, to streams that were given up or are to be asked for again."""
@@ -94,7 +124,7 @@ class Verdicts:
             if question.template == "unsubscribe":
                 yield from self.left(question, now, [unit])
             elif taken is not None and not any(is_meant(unit.stream, one) for one in taken):
-                yield from self.no(question, unit, "it is not among those that were accepted", now)
+                yield from self.no(question, unit, _NOT_AMONG, now)
             else:
                 yield from self._bound(unit.life, look_up(answer.value, answer.rule.channel))
                 yield from self._confirmed(question, unit, now)
@@ -128,6 +158,7 @@ class Verdicts:
 
     def unanswered(self, question: Question, units: Sequence[Unit], error: str, now: float) -> Iterator[Step]:
         """Nothing was said of these. A stream with all its parts is reported by its own name."""
+        question.given_up = list(units)
         for life in lives_of(units):
             own = [unit for unit in units if unit.life is life]
             if len(own) == len(life.units) > 1 and any(unit.error != error for unit in own):
