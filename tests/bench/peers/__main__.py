@@ -32,9 +32,9 @@ _HEAD: Final = ("peer", "version", "data", "compression", "pings (round trip)", 
 _EXPLAINED: Final = """Each came from a package registry and ran beside real owners: 18 messages of all frame lengths, text and
 binary, sent and received back; the same with permessage-deflate offered; pings both ways; the peer's close code and reason, and
 the code that the peer saw when we closed; `kill -9` of the owner under 1,000 numbered messages a second. On ws:// every
-connection outlived its owner and nothing was lost; where TLS ends in the owner, each kill costs a connection and a `Gap`.
-Nothing was lost in silence, nothing came twice. Tornado agrees to compression only with takeover, where a
-kill costs a connection. Hypercorn tells its application 1006 whatever code came. Daphne sends neither empty messages nor close
+connection outlived its owner and nothing was lost; if TLS ends in the owner, each kill costs a connection and a `Gap`.
+Nothing was lost silently, nothing came twice. Tornado agrees to compression only with takeover, so that a kill costs a
+connection. Hypercorn reports 1006 to its application whatever code it receives. Daphne sends neither empty messages nor close
 reasons."""
 
 
