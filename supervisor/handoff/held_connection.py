@@ -8,7 +8,7 @@ how many are in both. A frame is announced before it is sent, so the counters al
                           └──── owner left, peer gone, too late ──> closed
 
 What dies with an owner, of what it had to send, and what becomes of it. The connection is in custody from the moment on when
-the first two rows are out:
+the first two rows are out, so not before the dialect's [[ready]] and `settle` are over: only the owner knows how far these are.
 
     in its queues                        | known by                         | its successor
     frames of on_up and `send_on_up`     | -                                | sends none
@@ -18,12 +18,13 @@ the first two rows are out:
     changes of subscriptions             | no TAKEN                         | is told (endpoint/pending_changes.py)
     the user's messages and requests     | neither ANNOUNCE, BEGUN nor TAKEN| sends none: `NotConnected`, `NotSent`
     a frame that is half out             | ANNOUNCE and the kernel's counter| sends its rest
-    pongs                                | -                                | answers the pings that it reads itself
+    pongs and [[answer]]                 | -                                | answers the pings that it reads itself
     heartbeats                           | report "heartbeat"               | sends the next one when it is due
     a close frame                        | ANNOUNCE                         | there is none: the connection ends
 
-A subscription that was out and unanswered is asked for twice. The pace (`limits.sends`) goes on: CUSTODY and ANNOUNCE say when
-the next frame may be sent.
+A subscription that was out and unanswered is asked for twice. A ping is answered twice whose answer was out and whose bytes
+were not in the pipe yet: an owner sends an answer before it records what it read, so that no ping stays without an answer. The
+pace (`limits.sends`) goes on: CUSTODY and ANNOUNCE say when the next frame may be sent.
 """
 
 from __future__ import annotations
