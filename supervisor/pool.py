@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from time import monotonic
 from types import TracebackType
-from typing import Final, Literal, Self, cast
+from typing import Final, Literal, Self
 
 from wsadapter.arguments import check_kind
 from wsadapter.config import Dialects, checked
@@ -27,13 +27,12 @@ from wsadapter.contract.items import Answer, Down, Item, Up
 from wsadapter.contract.public import Public
 from wsadapter.delivery.inbox import RecentInbox
 from wsadapter.delivery.stream import Stream
-from wsadapter.endpoint.link import ManagedEndpoint
-from wsadapter.endpoint.replicas import Replicas
+from wsadapter.endpoint.endpoint import EndpointRuntime
 from wsadapter.endpoint.request_id import Payload
 from wsadapter.endpoint.requests import Pending
 from wsadapter.loop.foreign_loops import running_loop
 from wsadapter.pool_health import Health, PoolState, choose, state_of
-from wsadapter.status import EndpointState, PoolMemberStatus, PoolStatus
+from wsadapter.status import PoolMemberStatus, PoolStatus
 from wsadapter.supervisor import Supervisor
 
 logger = logging.getLogger("wsadapter.pool")
@@ -255,7 +254,7 @@ class Pool(Public):
 class _Member:
     """One endpoint of a pool, and what is known of it."""
 
-    def __init__(self, managed: ManagedEndpoint | Replicas, changed: Callable[[], None]) -> None:
+    def __init__(self, managed: EndpointRuntime, changed: Callable[[], None]) -> None:
         self.managed = managed
         self.health = Health(managed.name)
         self._changed = changed
@@ -280,7 +279,7 @@ class _Member:
             self.health.rtt = self.managed.rtt
 
     def request(self, attempt: Pending, payload: Payload, timeout: float) -> None:
-        """Pass a request on. Raises what `ManagedEndpoint.request` does."""
+        """Pass a request on. Raises what `EndpointRuntime.request` does."""
         self.managed.request(attempt, payload, timeout)
         self.health.pending += 1
         self.health.given += 1
@@ -299,7 +298,7 @@ class _Member:
         self.look()
         health, managed = self.health, self.managed
         return {
-            "state": cast("EndpointState", managed.state),
+            "state": managed.state,
             "pid": managed.pid,
             "epoch": managed.epoch,
             "pending": health.pending,

@@ -34,6 +34,7 @@ from wsadapter.control.quarantine_folder import INTERVAL as CLEANING_INTERVAL
 from wsadapter.control.quarantine_folder import Quarantine
 from wsadapter.delivery.inbox import Inbox
 from wsadapter.delivery.stream import Stream
+from wsadapter.endpoint.endpoint import EndpointRuntime
 from wsadapter.endpoint.rates import INTERVAL, Count
 from wsadapter.endpoint.restart_policy import ConnectBudget, Decision, Verdict
 from wsadapter.endpoint.samples import Samples
@@ -42,7 +43,7 @@ from wsadapter.import_path import for_hooks
 from wsadapter.loop import signal_guard
 from wsadapter.loop.reactor import Reactor
 from wsadapter.process.owners import OwnerSource
-from wsadapter.registry.registry import EndpointRegistry, Kept
+from wsadapter.registry.registry import EndpointRegistry
 from wsadapter.registry.shards import together
 from wsadapter.status import FORMAT, Status, SupervisorState
 from wsadapter.version import VERSION
@@ -200,7 +201,7 @@ class Runtime:
 
     # -- endpoints -------------------------------------------------------------------------------------------------------
 
-    def kept(self) -> list[Kept]:
+    def kept(self) -> list[EndpointRuntime]:
         """All its endpoints, in the order in which they were added."""
         return list(self.registry.endpoints.values())
 
@@ -260,7 +261,7 @@ class Runtime:
     def stream_of(self, inbox: Inbox) -> Stream:
         """The ordered items of the endpoints whose items go to `inbox`."""
 
-        def feeding() -> Iterator[Kept]:
+        def feeding() -> Iterator[EndpointRuntime]:
             return self.registry.with_inbox(inbox)
 
         def over() -> bool:
@@ -278,7 +279,7 @@ class Runtime:
 
     # -- start and end, in the loop --------------------------------------------------------------------------------------
 
-    def _entered(self, managed: Kept, *, waits: bool) -> None:
+    def _entered(self, managed: EndpointRuntime, *, waits: bool) -> None:
         """The registry has a new endpoint, which `waits` for the end of the one before it."""
         managed.quarantine = self.options.quarantine.folder(self.claim.runtime_dir, self.run)
         managed.sys_path = for_hooks(self.options.hook_folder)
@@ -318,7 +319,7 @@ class Runtime:
         self.owners.leave_owners()
         self.begin_stop()
 
-    def _busy(self) -> list[Kept]:
+    def _busy(self) -> list[EndpointRuntime]:
         return [managed for managed in self.registry.everybody() if managed.pid is not None or not managed.settled]
 
     def _check_stopped(self) -> None:
@@ -338,7 +339,7 @@ class Runtime:
 
     # -- what an endpoint needs ------------------------------------------------------------------------------------------
 
-    def on_verdict(self, managed: Kept, decision: Decision) -> None:
+    def on_verdict(self, managed: EndpointRuntime, decision: Decision) -> None:
         """An endpoint decided about its next owner; the strategy says which others are restarted too."""
         if decision.verdict is Verdict.STOP_SUPERVISOR:
             self._has_failed = True
@@ -347,7 +348,7 @@ class Runtime:
             for other in restarted_with(self.options.strategy, self.kept(), managed):
                 other.restart("strategy", at_once=True)
 
-    def on_settled(self, managed: Kept) -> None:
+    def on_settled(self, managed: EndpointRuntime) -> None:
         """An endpoint has no process any more and gets none by itself."""
         successor = self.registry.successor_of(managed)
         if successor is not None and self.state == "running":

@@ -354,7 +354,7 @@ class Supervisor(Public):
 
         def enter(registry: EndpointRegistry) -> Monitor:
             managed = registry.find(name)
-            monitor = Monitor(reactor, name, lambda gone: reactor.post(lambda: managed.monitors.discard(gone)))
+            monitor = Monitor(reactor, name, lambda gone: reactor.post(lambda: managed.stream.monitors.discard(gone)))
             managed.enter(monitor)
             return monitor
 

@@ -1,10 +1,10 @@
 """One connect of an endpoint: booked in the budget of its host, allowed when it is due, made when an owner opens a connection.
 
-    reserved ──nothing forbids it──────────────────────> allowed ──an owner opens a connection──> used
-        └────> booked ──due, and still nothing forbids it──^
-                 │ ^ └──due, but connects before it were late, or the host asked for a pause meanwhile──┐
-                 │ └────────────────────────────────────────────────────────────────────────────────────┘
-                 └──cancelled──> given back to the budget
+reserved ──nothing forbids it──────────────────────> allowed ──an owner opens a connection──> used
+    └────> booked ──due, and still nothing forbids it──^
+             │ ^ └──due, but connects before it were late, or the host asked for a pause meanwhile──┐
+             │ └────────────────────────────────────────────────────────────────────────────────────┘
+             └──cancelled──> given back to the budget
 """
 
 from __future__ import annotations

@@ -10,13 +10,13 @@ from wsadapter.contract.ipc import reports
 from wsadapter.contract.ipc.reports import ConnectionReport, MessageReport, OwnerReport, SubscriptionReport
 
 if TYPE_CHECKING:
-    from wsadapter.endpoint.link import ManagedEndpoint
+    from wsadapter.endpoint.link import Link
 
 _LONGEST_NOTICE: Final = 1000
 """Characters of what a peer says that are shown to the consumer."""
 
 
-def apply_report(link: ManagedEndpoint, report: OwnerReport) -> None:
+def apply_report(link: Link, report: OwnerReport) -> None:
     """Act on a report. Under the reactor's lock.
 
     Raises `ValueError` if the report contradicts what its owner was asked to do, or what its owner has reported before: such an
@@ -30,7 +30,7 @@ def apply_report(link: ManagedEndpoint, report: OwnerReport) -> None:
         _apply_connection_report(link, report)
 
 
-def _apply_connection_report(link: ManagedEndpoint, report: ConnectionReport) -> None:
+def _apply_connection_report(link: Link, report: ConnectionReport) -> None:
     match report:
         case reports.StageReached():
             link.at_stage(report.stage)
@@ -46,7 +46,9 @@ def _apply_connection_report(link: ManagedEndpoint, report: ConnectionReport) ->
             link.ledger.token = report.token
         case reports.PeerNotice():
             _put_notice(link, report.text)
-            link.asked_to_reconnect(report.text[:_LONGEST_NOTICE])
+            text = f"the peer asks for a new connection: {report.text[:_LONGEST_NOTICE]}"
+            link.narrate.said(link.epoch, "warning", text)
+            link.replace_connection("notice")
         case reports.PeerError():
             _put_notice(link, report.text)
             link.narrate.said(link.epoch, "warning", f"the peer says: {report.text[:_LONGEST_NOTICE]}")
@@ -58,11 +60,11 @@ def _apply_connection_report(link: ManagedEndpoint, report: ConnectionReport) ->
             assert_never(report)
 
 
-def _put_notice(link: ManagedEndpoint, text: str) -> None:
+def _put_notice(link: Link, text: str) -> None:
     link.put(items.Notice(link.name, link.epoch, time_ns(), text[:_LONGEST_NOTICE]))
 
 
-def _apply_subscription_report(link: ManagedEndpoint, report: SubscriptionReport) -> None:
+def _apply_subscription_report(link: Link, report: SubscriptionReport) -> None:
     ledger = link.ledger
     match report:
         case reports.SubscriptionConfirmed():
@@ -90,7 +92,7 @@ def _apply_subscription_report(link: ManagedEndpoint, report: SubscriptionReport
             assert_never(report)
 
 
-def _confirmed(link: ManagedEndpoint, report: reports.SubscriptionConfirmed) -> None:
+def _confirmed(link: Link, report: reports.SubscriptionConfirmed) -> None:
     link.ledger.rejected.pop(report.stream, None)
     link.ledger.blame.clear(report.of or report.stream)
     if report.of:
@@ -100,7 +102,7 @@ def _confirmed(link: ManagedEndpoint, report: reports.SubscriptionConfirmed) -> 
     link.put(items.Subscribed(link.name, link.epoch, time_ns(), report.stream))
 
 
-def _rejected(link: ManagedEndpoint, report: reports.SubscriptionRejected) -> None:
+def _rejected(link: Link, report: reports.SubscriptionRejected) -> None:
     link.ledger.rejected[report.stream] = report.error
     if report.of:
         link.ledger.parts[report.stream] = report.of
@@ -110,7 +112,7 @@ def _rejected(link: ManagedEndpoint, report: reports.SubscriptionRejected) -> No
     link.narrate.rejected(link.epoch, report.stream, report.error)
 
 
-def _blamed(link: ManagedEndpoint, report: reports.SubscriptionsBlamed) -> None:
+def _blamed(link: Link, report: reports.SubscriptionsBlamed) -> None:
     for name, error in report.streams.items():
         if error is None:
             link.ledger.blame.clear(name)
@@ -118,7 +120,7 @@ def _blamed(link: ManagedEndpoint, report: reports.SubscriptionsBlamed) -> None:
             link.ledger.blame.told(name, error, monotonic())
 
 
-def _closed_over(link: ManagedEndpoint, report: reports.ClosedOverSubscriptions) -> None:
+def _closed_over(link: Link, report: reports.ClosedOverSubscriptions) -> None:
     names = [name for name in report.streams if name in link.ledger.wanted]
     alone = report.alone and len(names) == 1
     suspects = link.ledger.blame.closed(names, alone=alone, within=report.within, now=monotonic())
@@ -127,7 +129,7 @@ def _closed_over(link: ManagedEndpoint, report: reports.ClosedOverSubscriptions)
         link.narrate.said(link.epoch, "warning", f"{text}: {', '.join(suspects)}")
 
 
-def _apply_message_report(link: ManagedEndpoint, report: MessageReport) -> None:
+def _apply_message_report(link: Link, report: MessageReport) -> None:
     match report:
         case reports.StreamNamed():
             if report.index != len(link.streams):
@@ -152,11 +154,12 @@ def _apply_message_report(link: ManagedEndpoint, report: MessageReport) -> None:
             assert_never(report)
 
 
-def _stalled(link: ManagedEndpoint, report: reports.StreamStalled) -> None:
+def _stalled(link: Link, report: reports.StreamStalled) -> None:
     if report.hopeless:
         # A pace that is known at the next connection too would end each one of them for the same stream.
         link.ledger.paces.pop(report.stream or "", None)
-        link.gave_up(report.stream, report.silence)
+        link.narrate.stalled(link.epoch, report.stream, report.silence, "it needs a new connection")
+        link.replace_connection("silence")
         return
     link.put(items.Stalled(link.name, link.epoch, time_ns(), report.stream, report.silence))
     link.narrate.stalled(link.epoch, report.stream, report.silence)

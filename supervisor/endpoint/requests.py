@@ -35,6 +35,7 @@ from wsadapter.contract.errors import (
 from wsadapter.contract.ipc import commands
 from wsadapter.contract.ipc.commands import RequestCommand
 from wsadapter.contract.ipc.record import ANSWER, Record
+from wsadapter.endpoint.futures import uncancellable_future
 from wsadapter.endpoint.request_id import Payload, with_id
 from wsadapter.handoff.held_connection import Resumption
 from wsadapter.loop.reactor import Reactor, Timer
@@ -161,8 +162,7 @@ class Requests:
     def send(self, data: bytes, *, binary: bool) -> Future[None]:
         """Done when the owner has handed all bytes to the kernel. Raises `NotConnected`."""
         ref = self._office.post(commands.SEND_BINARY if binary else commands.SEND_TEXT, data)
-        future: Future[None] = Future()
-        future.set_running_or_notify_cancel()
+        future: Future[None] = uncancellable_future()
         self._entries[ref] = _Entry(ref, future)
         return future
 

@@ -1,4 +1,4 @@
-"""A planned change of an endpoint's connection, from the wish to the last message that the new one could repeat.
+"""Planned changes of a link's connection, from the wish to the last message that the new connection could repeat.
 
     wish ──> old owner identifies its messages ──> successor gets ready (succession.py) ──> old owner asked to go
          ──> it is gone, all it had is delivered ──> adopted: what is held comes, without what was delivered ──> overlap ends
@@ -11,97 +11,118 @@ since the old owner identifies its messages, of which the peer then repeats to t
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from contextlib import suppress
-from time import monotonic, time_ns
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from wsadapter.contract.endpoint import Endpoint, Subscription
-from wsadapter.contract.errors import NotConnected
+from wsadapter.contract.errors import ConfigError, NotConnected
 from wsadapter.contract.ipc import commands
-from wsadapter.contract.ipc.record import NO_IDENTITY, SNAPSHOT, Record
+from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.record import Record
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.connect_slot import ConnectSlot
-from wsadapter.endpoint.dedup import Batch, FirstArrival, Part, selected
-from wsadapter.endpoint.identities import identity_rule, may_repeat, span_for
-from wsadapter.endpoint.overlap import Overlap, overlap
+from wsadapter.endpoint.dialer import Dialer
+from wsadapter.endpoint.identities import identity_rule
+from wsadapter.endpoint.log import Narrator
+from wsadapter.endpoint.overlap_merge import NOTHING_FOUND, OverlapMerge
+from wsadapter.endpoint.requests import Requests
+from wsadapter.endpoint.subscriptions import Ledger
 from wsadapter.endpoint.succession import Phase, Succession
 from wsadapter.loop.reactor import Reactor, Timer
-from wsadapter.process.owner_process import OwnerChild
+from wsadapter.process.owner_process import Listener, OwnerChild
 
-logger = logging.getLogger("wsadapter.supervisor")
-
-_OVERLAP = 30.0
+_OVERLAP: Final = 30.0
 """Seconds after the change during which the new connection may repeat what the old one had delivered."""
-_NOTHING_FOUND = Overlap(continues=False)
-_OLD, _NEW = 0, 1
-"""Members of the merge."""
+_INSISTENT: Final = ("max_age", "changed", "notice", "silence", "memory_limit")
+"""Changes of connection that are tried again until they succeed, or the old connection ends."""
+_LATER: Final = 1.0
+"""Seconds to the next look where a takeover is under way."""
 
 
-class Changing(Protocol):
-    """What a change needs of its endpoint."""
+class RollingLink(Protocol):
+    """What a change needs of its link."""
 
-    endpoint: Endpoint
-    dialect: dict[str, Any] | None
+    narrate: Narrator
+    requests: Requests
+    dialer: Dialer
 
-    def hire_successor(self, succession: Succession) -> OwnerChild: ...
-    def assign_successor(self, child: OwnerChild, slot: ConnectSlot, *, identify: bool) -> None: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def endpoint(self) -> Endpoint: ...
+    @property
+    def dialect(self) -> dict[str, Any] | None: ...
+    @property
+    def ledger(self) -> Ledger: ...
+    @property
+    def stays(self) -> bool:
+        """Whether its connection is open, and not on its way out."""
+        ...
+
+    @property
+    def can_overlap(self) -> bool:
+        """Whether another connection may be opened beside it."""
+        ...
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether a takeover is under way."""
+        ...
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether its connection has delivered something lately."""
+        ...
+
+    def hire(self, listener: Listener) -> OwnerChild:
+        """A process for an owner."""
+        ...
+
     def reserve_connect(self) -> ConnectSlot:
         """A connect, by the budget of its host."""
         ...
 
-    def tell_owner(self, kind: int, body: dict[str, Any]) -> int:
-        """Tell the owner something that it answers by TAKEN; the ref."""
+    def assignment(self, epoch: int, *, identify: bool) -> Assignment:
+        """For the owner of that epoch. Raises `ConfigError`."""
         ...
 
-    def let_owner_go(self, why: str) -> None:
-        """The successor is ready."""
+    def tell_owner(self, kind: int, body: dict[str, Any]) -> int:
+        """Tell the owner something that it answers by TAKEN; the ref. Raises `NotConnected`."""
+        ...
+
+    def leave(self, why: str, *, afresh: bool) -> None:
+        """End the owner as planned; the next one opens a new connection."""
         ...
 
     def accept(self, received: Record, streams: list[str | None] | None) -> None:
         """Number these messages, and put them into the stream."""
         ...
 
-    def leave_host_alone(self, reason: Reason) -> None:
-        """Where the peer said for how long."""
+    def fail_waiters(self, text: str) -> None:
+        """Those who wait for the next owner wait in vain."""
         ...
 
-    def change_failed(self, why: str, text: str) -> None:
-        """The old owner stays."""
-        ...
-
-    def successor_printed(self, child: OwnerChild, line: str) -> None: ...
-    def successor_gone(self) -> None:
-        """A successor that was dropped has ended."""
-        ...
-
-    @property
-    def is_receiving(self) -> bool: ...
-    @property
-    def confirmed(self) -> frozenset[str]:
-        """The streams that the connection has, by name."""
+    def on_process_gone(self) -> None:
+        """A process of its own that was no owner has ended."""
         ...
 
 
-class Changeover:
-    """The planned changes of one endpoint, one at a time. All methods under the reactor's lock."""
+class Rollover:
+    """The planned changes of one link, one at a time. All methods under the reactor's lock."""
 
-    def __init__(self, endpoint: Changing, reactor: Reactor) -> None:
-        self._endpoint = endpoint
+    def __init__(self, link: RollingLink, reactor: Reactor) -> None:
+        self._link = link
         self._reactor = reactor
         self._succession: Succession | None = None
-        self.merge: FirstArrival[Batch] | None = None
+        self.merge: OverlapMerge | None = None
         """Of the old connection with the new one; None but for the time in which both may show the same."""
-        self._member = _OLD
-        self._cut_at = 0
-        """Wall clock of the last message of the old connection; 0 but for while what is held is delivered."""
-        self._began_at = 0.0
-        """When identities were asked for, in monotonic seconds."""
-        self._found = _NOTHING_FOUND
-        """How the new connection continues the old one; while what is held is delivered."""
         self._identify_ref = -1
         self._overlap: Timer | None = None
+        self._retry: Timer | None = None
+        """Of a change that failed."""
         self.dropped = 0
         """Processes of successors on their way out."""
 
@@ -113,12 +134,7 @@ class Changeover:
     @property
     def interrupted(self) -> frozenset[str | None]:
         """While what is held is delivered: the streams that the new connection does not continue, though it does the others."""
-        return self._found.interrupted
-
-    @property
-    def overlaps(self) -> bool:
-        """Whether the new connection may still repeat what the old one had delivered."""
-        return self.merge is not None
+        return NOTHING_FOUND.interrupted if self.merge is None else self.merge.found.interrupted
 
     @property
     def phase(self) -> str | None:
@@ -126,42 +142,38 @@ class Changeover:
         return None if self._succession is None else self._succession.phase.name.lower()
 
     @property
-    def is_ready(self) -> bool:
-        """Whether the old owner may go."""
-        return self._succession is not None and self._succession.phase is Phase.READY
-
-    @property
     def can_follow(self) -> bool:
         """Whether there is a successor to go on with, should the old owner end now."""
         return self._succession is not None and self._succession.child is not None
 
+    # -- what the link wants ---------------------------------------------------------------------------------------------
+
     def begin(self, why: str, *, alike: bool = True) -> None:
-        """Get a successor, unless one is on its way. `alike`: it gets the messages that the old connection gets."""
+        """Get a successor; what is under way is wanted for this reason too, from `insist`. `alike`: the new connection gets the
+        messages that the old one gets."""
         if self._succession is not None:
             return
         self._end_overlap()
-        endpoint = self._endpoint
-        self._member = _OLD
-        self._began_at = monotonic()
-        if alike and identity_rule(endpoint.endpoint, endpoint.dialect):
-            settings = endpoint.endpoint, endpoint.dialect
-            self.merge = FirstArrival(span=span_for(*settings), repeats=may_repeat(*settings))
-            self.merge.join(_OLD, self._began_at)
+        link = self._link
+        if alike and identity_rule(link.endpoint, link.dialect):
+            self.merge = OverlapMerge(link.endpoint, link.dialect, link.accept)
             try:
-                self._identify_ref = endpoint.tell_owner(commands.IDENTIFY, {"on": True})
+                self._identify_ref = link.tell_owner(commands.IDENTIFY, {"on": True})
             except NotConnected:  # it is leaving: there will be no overlap
                 self.merge = None
-        succession = Succession(
-            self._reactor, endpoint.endpoint, self, why, endpoint.confirmed, endpoint.reserve_connect(),
-            identified=self.merge is None,
-        )  # fmt: skip
+        confirmed, slot = frozenset(link.ledger.confirmed), link.reserve_connect()
+        succession = Succession(self._reactor, link.endpoint, self, why, confirmed, slot, identified=self.merge is None)
         self._succession = succession
-        succession.slot.when_allowed(lambda: succession.begin(endpoint.hire_successor))
+        slot.when_allowed(lambda: succession.begin(link.hire))
 
     def insist(self, why: str) -> None:
         """What is under way is wanted for this reason too."""
         if self._succession is not None:
             self._succession.why = why
+
+    def call_again(self, delay: float, call: Callable[[], None]) -> None:
+        """Call it later, unless the owner is gone by then: a change can't begin now."""
+        self._retry = self._reactor.call_later(delay, call)
 
     def drop(self) -> None:
         """No change after all; what is held is thrown away, and the old connection lacks nothing."""
@@ -169,8 +181,14 @@ class Changeover:
             return
         self.dropped += self._succession.drop()
         self._succession = None
-        if self._member == _OLD:
+        if self.merge is not None and not self.merge.has_new:
             self._end_overlap()
+
+    def owner_gone(self) -> None:
+        """The owner is dead: a change that failed is not tried again."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
 
     def taken(self, ref: int) -> None:
         """The owner did what it was told."""
@@ -182,31 +200,6 @@ class Changeover:
         if self._succession is not None and streams:
             with suppress(NotConnected):  # it is leaving, which it tells
                 self._succession.change(kind, {"streams": streams})
-
-    def take(self, received: Record, streams: list[str | None] | None) -> None:
-        """Accept of a record the messages that were not delivered yet, while there is a `merge`."""
-        assert self.merge is not None
-        if received.identities is None and self._member == _OLD:  # it was read before identities were asked for
-            self._endpoint.accept(received, streams)
-            return
-        identities = received.identities or [NO_IDENTITY] * received.count
-        late = bool(self._cut_at) and received.received_at > self._cut_at
-        batch = (received, streams)
-        self._deliver(self.merge.take(self._member, batch, identities, streams, monotonic(), unidentified=late))
-
-    def _deliver(self, parts: list[Part[Batch]]) -> None:
-        for part in parts:
-            received, streams = part.shown
-            if received.received_at < self._found.due:
-                part.places = [place for place in part.places if self._is_due(received, streams, place)]
-            if part.places:
-                self._endpoint.accept(*selected(part))
-
-    def _is_due(self, received: Record, streams: list[str | None] | None, place: int) -> bool:
-        """Whether a message is to be delivered that the old connection had the time to bring, and that is not known from it."""
-        stream = None if streams is None else streams[place]
-        identified = received.identities is not None and received.identities[place] not in (NO_IDENTITY, SNAPSHOT)
-        return stream in self._found.interrupted or not identified
 
     def adopt(
         self,
@@ -221,43 +214,16 @@ class Changeover:
         succession, self._succession = self._succession, None
         assert succession is not None
         assert succession.child is not None
-        found = self._compare(succession, in_order=in_order)
-        if found.continues:
-            self._join(found)
+        merge = self.merge
+        found = NOTHING_FOUND if merge is None else merge.compare(succession, in_order=in_order)
+        if merge is not None and found.continues:
+            merge.join(found, last_received_at)
         else:
             self._end_overlap()
-        self._member = _NEW
-        self._cut_at = last_received_at or 1
-        self._found = found
-        held = succession.take()
-        deliver(succession.child, succession.slot, held, found.continues)
-        self._found = _NOTHING_FOUND
-        self._cut_at = 0
-        if self.merge is not None:
-            self._deliver(self.merge.settle(_NEW, monotonic()))
-            self.merge.leave(_OLD)
+        deliver(succession.child, succession.slot, succession.take(), found.continues)
+        if self.merge is not None and self.merge is merge:  # else the next change has begun by what was delivered
+            merge.settle()
             self._overlap = self._reactor.call_later(_OVERLAP, self._end_overlap)
-
-    def _compare(self, succession: Succession, *, in_order: bool) -> Overlap:
-        """How the successor continues the old connection."""
-        if self.merge is None or succession.subscribed_at is None:
-            return Overlap(continues=False)
-        shown = succession.shown()
-        if may_repeat(self._endpoint.endpoint, self._endpoint.dialect):  # that two messages are alike proves nothing
-            unidentified = frozenset(stream for stream, identity, _, _ in shown if identity == NO_IDENTITY)
-            return Overlap(continues=in_order, interrupted=unidentified - {None})
-        left_at = (succession.ready_at or time_ns()) if in_order else None
-        return overlap(self.merge.delivered, shown, subscribed_at=succession.subscribed_at, left_at=left_at)
-
-    def _join(self, found: Overlap) -> None:
-        """The successor's messages are merged with what the old connection brought since identities were asked for."""
-        assert self.merge is not None
-        self.merge.join(_NEW, self._began_at)
-        if may_repeat(self._endpoint.endpoint, self._endpoint.dialect):
-            self.merge.settle(_NEW, monotonic())
-        for stream in found.interrupted:
-            self.merge.begin_anew(stream, _NEW)
-        self.merge.align(_NEW, found.apart, monotonic())
 
     def _end_overlap(self) -> None:
         if self._overlap is not None:
@@ -267,35 +233,59 @@ class Changeover:
             self.merge = None
             self._identify_ref = -1
             with suppress(NotConnected):  # then nobody identifies anything any more
-                self._endpoint.tell_owner(commands.IDENTIFY, {"on": False})
+                self._link.tell_owner(commands.IDENTIFY, {"on": False})
 
-    # -- what the succession says ----------------------------------------------------------------------------------------
+    # -- what the succession says (succession.Office) --------------------------------------------------------------------
 
     def assign_successor(self, child: OwnerChild) -> None:
         assert self._succession is not None
-        self._endpoint.assign_successor(child, self._succession.slot, identify=self.merge is not None)
+        link = self._link
+        try:
+            assignment = link.assignment(link.epoch + 1, identify=self.merge is not None)
+        except ConfigError as error:
+            self.successor_failed("; ".join(map(str, error.problems)))
+        else:
+            link.dialer.connect(child, assignment, self._succession.slot)
 
     def successor_ready(self) -> None:
-        assert self._succession is not None
-        self._endpoint.let_owner_go(self._succession.why)
-
-    def successor_leaves(self, reason: Reason) -> None:
-        self._endpoint.leave_host_alone(reason)
-
-    def successor_failed(self, text: str) -> None:
+        """The old owner may go, when its requests are answered."""
         assert self._succession is not None
         why = self._succession.why
+        self._link.requests.when_idle(self._link.endpoint.timeouts.close, lambda: self._let_owner_go(why))
+
+    def _let_owner_go(self, why: str) -> None:
+        is_ready = self._succession is not None and self._succession.phase is Phase.READY
+        if is_ready and self._link.stays:
+            self._link.leave(why, afresh=True)
+
+    def successor_leaves(self, reason: Reason) -> None:
+        self._link.dialer.leave_host_alone(reason)
+
+    def successor_failed(self, text: str) -> None:
+        """It is of no use, and the old owner stays."""
+        assert self._succession is not None
+        link, why = self._link, self._succession.why
         self.drop()
-        self._endpoint.change_failed(why, text)
+        text = link.dialer.mask(text)
+        link.narrate.change_failed(link.epoch, why, text)
+        link.fail_waiters(f"{link.name}: the successor failed, the old connection stays: {text}")
+        if why in _INSISTENT and link.stays:
+            self.call_again(link.endpoint.restart.backoff_max, lambda: self._try_again(why))
+
+    def _try_again(self, why: str) -> None:
+        if self._link.is_frozen:
+            self.call_again(_LATER, lambda: self._try_again(why))
+        elif self._link.can_overlap:
+            self.begin(why)
 
     def successor_printed(self, child: OwnerChild, line: str) -> None:
-        self._endpoint.successor_printed(child, line)
+        self._link.narrate.printed(self._link.epoch + 1, child.pid, line)
 
     def successor_gone(self) -> None:
+        """The process of one that was dropped has ended."""
         self.dropped -= 1
-        self._endpoint.successor_gone()
+        self._link.on_process_gone()
 
     @property
     def is_receiving(self) -> bool:
-        """Whether the old connection is alive."""
-        return self._endpoint.is_receiving
+        return self._link.is_receiving

@@ -5,7 +5,7 @@
 
 Everything the successor says is held, in order and bounded: beyond the bound it is not read any more, and waits in its pipe
 and at the peer. READY means that the old owner may go. When it is gone, and all it had is delivered, the endpoint takes the
-successor with what is held (`ManagedEndpoint._adopt`). Until then nothing of the successor is seen by the consumer, and its
+successor with what is held (`Link._adopt`). Until then nothing of the successor is seen by the consumer, and its
 failure costs nothing.
 """
 

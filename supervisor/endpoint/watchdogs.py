@@ -22,13 +22,16 @@ _SLOTS: Final = 20
 class Watched(Protocol):
     """What the watchdogs need of an endpoint."""
 
-    endpoint: Endpoint
+    @property
+    def endpoint(self) -> Endpoint:
+        """Its settings."""
+        ...
 
     def too_large(self, child: OwnerChild, resident: int) -> None:
         """Its owner has more memory than `watchdog.memory` allows."""
         ...
 
-    def too_old(self) -> None:
+    def replace_connection(self, why: str) -> None:
         """Its connection has reached `watchdog.max_age`."""
         ...
 
@@ -60,7 +63,8 @@ class Watchdogs:
             return
         if not resumed:
             self.expires_at = now + max(1.0, watchdog.max_age - random() * watchdog.rollover_window)  # noqa: S311 - a dice
-        self._age = self._reactor.call_later(max(0.0, self.expires_at - now), self._watched.too_old)
+        expired = lambda: self._watched.replace_connection("max_age")  # noqa: E731
+        self._age = self._reactor.call_later(max(0.0, self.expires_at - now), expired)
 
     def end(self) -> None:
         """The owner is gone."""

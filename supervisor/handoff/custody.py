@@ -1,7 +1,7 @@
 """A connection that outlived its owner, on its way to the next one.
 
-    owner dies, connection alive ──> waits ──taken──> the next owner's
-                                       └── nobody in time, or not wanted ──> closed, so that the peer sees it
+owner dies, connection alive ──> waits ──taken──> the next owner's
+                                   └── nobody in time, or not wanted ──> closed, so that the peer sees it
 """
 
 from __future__ import annotations
@@ -67,9 +67,7 @@ class Custody:
         self.cut_out: list[int] = []
         """Bytes of each message that was cut out of the stream, to be reported behind the next `Up`."""
 
-    def keep(
-        self, owner: DeadOwner, reason: Reason, up: dict[str, Any], within: float, quarantine: Quarantine
-    ) -> str:
+    def keep(self, owner: DeadOwner, reason: Reason, up: dict[str, Any], within: float, quarantine: Quarantine) -> str:
         """Keep the connection of a dead owner for the next one, for `within` seconds. `up`: what was reported when it opened.
 
         Returns what is to be told of a message that was cut out of the stream because owners die of it; empty if none was.

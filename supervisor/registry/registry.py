@@ -14,8 +14,7 @@ from wsadapter.config.dialect import wrong_stream
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.errors import ConfigError, DuplicateEndpoint, NotConnected, Problem, UnknownEndpoint, UsageError
 from wsadapter.delivery.inbox import Inbox
-from wsadapter.endpoint.link import ManagedEndpoint, Office
-from wsadapter.endpoint.replicas import Replicas
+from wsadapter.endpoint.endpoint import EndpointHost, EndpointRuntime
 from wsadapter.endpoint.request_id import Payload
 from wsadapter.endpoint.requests import Pending
 from wsadapter.endpoint.subscriptions import Numbers, key_of
@@ -23,29 +22,27 @@ from wsadapter.registry.reload import reload, with_dialect
 from wsadapter.registry.shards import MARK, capacity, parts, spread, together
 from wsadapter.status import EndpointStatus
 
-Kept = ManagedEndpoint | Replicas
-
 
 class Entered(Protocol):
     """Told of each endpoint that is new; `waits`: the one before it under this name has not ended."""
 
-    def __call__(self, managed: Kept, *, waits: bool) -> None: ...
+    def __call__(self, managed: EndpointRuntime, *, waits: bool) -> None: ...
 
 
 class EndpointRegistry:
     """Not thread-safe: the reactor's lock is held."""
 
-    def __init__(self, office: Office, given: Mapping[str, Collection[str]], *, entered: Entered) -> None:
+    def __init__(self, office: EndpointHost, given: Mapping[str, Collection[str]], *, entered: Entered) -> None:
         """`given`: per endpoint the keys that a configuration file sets."""
         self._office = office
         self._given = given
         self._entered = entered
-        self.endpoints: dict[str, Kept] = {}
+        self.endpoints: dict[str, EndpointRuntime] = {}
         self.groups: dict[str, list[str]] = {}
         """The names of the shards of endpoints that one connection can't carry, see `shards`."""
-        self.awaiting: dict[Kept, Kept] = {}
+        self.awaiting: dict[EndpointRuntime, EndpointRuntime] = {}
         """Endpoints whose predecessor of the same name has not ended, by that."""
-        self._removed: dict[str, Kept] = {}
+        self._removed: dict[str, EndpointRuntime] = {}
         self._retired: dict[str, Numbers] = {}
         """How far endpoints came that another supervisor had and removed."""
         self._pooled: set[str] = set()
@@ -57,7 +54,7 @@ class EndpointRegistry:
 
     # -- who is meant ----------------------------------------------------------------------------------------------------
 
-    def find(self, name: str) -> Kept:
+    def find(self, name: str) -> EndpointRuntime:
         """The one of that name, be it a shard that its group has the name of. Raises `UsageError` where it is a group only,
         `UnknownEndpoint`."""
         as_name(name)
@@ -65,7 +62,7 @@ class EndpointRegistry:
             raise UsageError(f"{name} is spread over {', '.join(self.groups[name])}; say which of them is meant")
         return self.endpoints[name] if name in self.endpoints else self.members(name)[0]
 
-    def members(self, name: str) -> list[Kept]:
+    def members(self, name: str) -> list[EndpointRuntime]:
         """The shards of a group, or the one endpoint of that name. Raises `UnknownEndpoint`, `WrongType`."""
         as_name(name)
         try:
@@ -73,7 +70,7 @@ class EndpointRegistry:
         except KeyError:
             raise UnknownEndpoint(name, sorted(self.endpoints)) from None
 
-    def all_up(self, name: str) -> list[Kept]:
+    def all_up(self, name: str) -> list[EndpointRuntime]:
         """The shards of a group, or the one endpoint. Raises `NotConnected` where not all of a group are up: nothing may have
         been sent to one where another refuses it."""
         members = self.members(name)
@@ -82,12 +79,12 @@ class EndpointRegistry:
             raise NotConnected(f"{down.name} of {name} is {down.state}: nothing was sent")
         return members
 
-    def fit(self, name: str) -> Kept:
+    def fit(self, name: str) -> EndpointRuntime:
         """One that is up, where there is one."""
         members = self.members(name)
         return next((managed for managed in members if managed.state == "up"), members[0])
 
-    def everybody(self) -> Iterable[Kept]:
+    def everybody(self) -> Iterable[EndpointRuntime]:
         """Those that were removed, or are awaited to end, too."""
         return (*self.endpoints.values(), *self.removed())
 
@@ -101,7 +98,7 @@ class EndpointRegistry:
         what the endpoint raises."""
         self.fit(pending.endpoint).request(pending, payload, timeout)
 
-    def removed(self) -> Iterable[Kept]:
+    def removed(self) -> Iterable[EndpointRuntime]:
         """Those alone; some may have a process yet."""
         return (*self._removed.values(), *self.awaiting)
 
@@ -129,14 +126,14 @@ class EndpointRegistry:
         found = self._inboxes.get(name)
         return found if found is not None else self._inboxes.get(name.partition(MARK)[0], self.main)
 
-    def with_inbox(self, inbox: Inbox) -> Iterator[Kept]:
+    def with_inbox(self, inbox: Inbox) -> Iterator[EndpointRuntime]:
         """Those whose items go there."""
         return (managed for name, managed in self.endpoints.items() if self.inbox_of(name) is inbox)
 
     def redirect(self, names: Sequence[str], inbox: Inbox) -> None:
         """From now on their items go there, and what waits of them does."""
         for managed in [managed for name in names for managed in self.members(name)]:
-            self.inbox_of(managed.name).move(managed.account, inbox)
+            self.inbox_of(managed.name).move(managed.stream.account, inbox)
             self._inboxes[managed.name] = inbox
         self._inboxes.update(dict.fromkeys(names, inbox))
 
@@ -156,13 +153,13 @@ class EndpointRegistry:
         for member in members:
             self._add_part(member, dialects)
 
-    def add_member(self, endpoint: Endpoint, number: int, inbox: Inbox, dialects: Dialects) -> Kept:
+    def add_member(self, endpoint: Endpoint, number: int, inbox: Inbox, dialects: Dialects) -> EndpointRuntime:
         """For a pool: the endpoint NAME#`number`, which is checked, and whose items go to the pool's inbox."""
         name = f"{endpoint.name}{MARK}{number}"
         self._check_free([name])
         return self._add_part(replace(endpoint, name=name), dialects, pool=inbox)
 
-    def enter(self, managed: Kept) -> None:
+    def enter(self, managed: EndpointRuntime) -> None:
         """An endpoint that is made already, new or of another supervisor."""
         self.endpoints[managed.name] = managed
         self._entered(managed, waits=managed in self.awaiting.values())
@@ -172,7 +169,7 @@ class EndpointRegistry:
         if taken := next((name for name in names if name in self.endpoints), None):
             raise DuplicateEndpoint(taken)
 
-    def _add_part(self, endpoint: Endpoint, dialects: Dialects, pool: Inbox | None = None) -> Kept:
+    def _add_part(self, endpoint: Endpoint, dialects: Dialects, pool: Inbox | None = None) -> EndpointRuntime:
         """An endpoint of its own, which is checked. `pool`: where the items of a pool's member go."""
         if pool is not None:
             self._inboxes[endpoint.name] = pool
@@ -182,34 +179,34 @@ class EndpointRegistry:
             del self._inboxes[endpoint.name]
         endpoint, dialect = with_dialect(endpoint, self._given, dialects)
         before = self._removed.pop(endpoint.name, None)
-        kind = Replicas if endpoint.replicas > 1 else ManagedEndpoint
-        if before is not None and not before.settled and isinstance(before, kind):
-            managed: Kept = before  # its owner is still closing: the next one waits for that end
+        several = endpoint.replicas > 1
+        if before is not None and not before.settled and (before.replicas is not None) is several:
+            managed = before  # its owner is still closing: the next one waits for that end
             managed.replace_settings(endpoint, dialect)
         else:
             retired = self._retired.pop(endpoint.name, None)
-            managed = kind(self._office, endpoint, dialect, numbers=before.ledger.numbers if before else retired)
+            managed = EndpointRuntime(self._office, endpoint, dialect, numbers=before.ledger.numbers if before else retired)
             if (ending := self._ending(endpoint.name, before)) is not None:
                 self.awaiting[ending] = managed
         self.enter(managed)
         return managed
 
-    def _ending(self, name: str, before: Kept | None) -> Kept | None:
+    def _ending(self, name: str, before: EndpointRuntime | None) -> EndpointRuntime | None:
         """Who had that name and has not ended: `before`, or the one that it waited for itself."""
         if before is not None and not before.settled:
             return before
         return next((ending for ending in self.awaiting if ending.name == name and not ending.settled), None)
 
-    def successor_of(self, ended: Kept) -> Kept | None:
+    def successor_of(self, ended: EndpointRuntime) -> EndpointRuntime | None:
         """Who waited for its end, and was not removed meanwhile."""
         successor = self.awaiting.pop(ended, None)
         return successor if successor is not None and self.endpoints.get(successor.name) is successor else None
 
-    def remove(self, name: str) -> list[Kept]:
+    def remove(self, name: str) -> list[EndpointRuntime]:
         """A group, or one endpoint; those that are to end. Raises `UnknownEndpoint`."""
         return [self._remove_part(managed.name) for managed in self.members(name)]
 
-    def _remove_part(self, name: str) -> Kept:
+    def _remove_part(self, name: str) -> EndpointRuntime:
         managed = self.endpoints[name]
         managed.stop()
         del self.endpoints[name]
@@ -296,7 +293,7 @@ def _with_more(endpoint: Endpoint, wanted: Iterable[Mapping[str, Subscription]])
     return replace(endpoint, subscribe=tuple(streams.values()))
 
 
-def _as_it_is(member: Endpoint, running: Kept | None) -> Endpoint:
+def _as_it_is(member: Endpoint, running: EndpointRuntime | None) -> Endpoint:
     """A shard whose streams are those that it has is not changed by their order."""
     if running is None or {key_of(stream) for stream in member.subscribe} != set(running.ledger.wanted):
         return member

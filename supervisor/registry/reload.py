@@ -8,8 +8,7 @@ from typing import Any
 
 from wsadapter.config.dialect import Dialects, apply_dialect
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.endpoint.link import ManagedEndpoint
-from wsadapter.endpoint.replicas import Replicas
+from wsadapter.endpoint.endpoint import EndpointRuntime
 from wsadapter.endpoint.subscriptions import key_of
 from wsadapter.registry.shards import MARK
 
@@ -27,7 +26,7 @@ def with_dialect(endpoint: Endpoint, given: Given, dialects: Dialects) -> tuple[
 
 
 def reload(
-    running: Mapping[str, ManagedEndpoint | Replicas],
+    running: Mapping[str, EndpointRuntime],
     wanted: Mapping[str, Endpoint],
     given: Given,
     dialects: Dialects,
@@ -64,7 +63,7 @@ def reload(
     return changes
 
 
-def _resubscribe(managed: ManagedEndpoint | Replicas, new: Endpoint) -> None:
+def _resubscribe(managed: EndpointRuntime, new: Endpoint) -> None:
     wanted = {key_of(stream) for stream in new.subscribe}
     managed.unsubscribe([stream for key, stream in managed.ledger.wanted.items() if key not in wanted])
     managed.subscribe(new.subscribe)

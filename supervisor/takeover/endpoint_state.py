@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from itertools import count
 from typing import Any
@@ -13,11 +13,11 @@ from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.announced import Announced
 from wsadapter.endpoint.blame import Blame
 from wsadapter.endpoint.dedup import FirstArrival
+from wsadapter.endpoint.endpoint import EndpointHost, EndpointRuntime
 from wsadapter.endpoint.epoch import Counters, Epoch
 from wsadapter.endpoint.identities import may_repeat, span_for
-from wsadapter.endpoint.link import ManagedEndpoint, Office
+from wsadapter.endpoint.link import Link
 from wsadapter.endpoint.link_state import LinkEvent, LinkState
-from wsadapter.endpoint.replicas import Replicas
 from wsadapter.endpoint.subscriptions import Ledger, Numbers
 from wsadapter.handoff.custody import ConnectionHolder
 from wsadapter.process.owner_process import OwnerChild
@@ -26,55 +26,52 @@ from wsadapter.registry.shards import MARK
 from wsadapter.takeover.process_state import can_go, give_owner, take_owner
 
 
-def is_steady(managed: ManagedEndpoint | Replicas) -> bool:
-    """Whether its connection can go with its owner now: up, and no change of it is under way. Of replicas: all that have an
-    owner, aligned with each other; those that wait for their next owner wait for it there."""
-    if isinstance(managed, Replicas):
-        connected = [member for member in managed.members if member._child is not None]
-        aligned = all(_is_steady(member) and managed.is_settled(member) for member in connected)
-        whole = all(member._custody.resumption is None for member in managed.members)
-        return bool(connected) and aligned and whole and managed.is_at_rest
-    return _is_steady(managed)
+def is_steady(endpoint: EndpointRuntime) -> bool:
+    """Whether its connection can go with its owner now: up, and no change of it is under way. With replicas: the connections of
+    all links that have an owner, aligned with each other; links that wait for their next owner wait for it there."""
+    connected = [link for link in endpoint.links if link._child is not None]
+    aligned = endpoint.replicas is None or all(map(endpoint.replicas.is_settled, connected))
+    whole = all(link._custody.resumption is None for link in endpoint.links)
+    return bool(connected) and all(map(_is_steady, connected)) and aligned and whole and endpoint.is_at_rest
 
 
-def _is_steady(managed: ManagedEndpoint) -> bool:
-    return (
-        managed.stays
-        and managed._child is not None
-        and all(map(can_go, _processes(managed)))
-        and not managed.requests.waiting
-    )
+def _is_steady(link: Link) -> bool:
+    return link.stays and all(map(can_go, _processes(link))) and not link.requests.waiting
 
 
-def is_changing(managed: ManagedEndpoint | Replicas) -> bool:
+def is_changing(endpoint: EndpointRuntime) -> bool:
     """Whether its connection is being changed, or was a moment ago, so that the new one may repeat what the old one delivered,
     or is on its way from a dead owner to the next one: soon it is steady."""
-    if isinstance(managed, Replicas):
-        return managed.live > 0 and not is_steady(managed)
-    dead = any(process.has_ended for process in _processes(managed))  # and soon that is told
-    return dead or managed.is_handed_on or managed._change.under_way or managed._change.overlaps
+    if endpoint.replicas is not None:
+        return endpoint.replicas.live > 0 and not is_steady(endpoint)
+    link = endpoint.link
+    dead = any(process.has_ended for process in _processes(link))  # and soon that is told
+    return dead or link.is_handed_on or link.rollover.under_way or link.rollover.merge is not None
 
 
-def give_endpoint(managed: ManagedEndpoint | Replicas) -> tuple[dict[str, Any], list[int]]:
+def give_endpoint(endpoint: EndpointRuntime) -> tuple[dict[str, Any], list[int]]:
     """What travels of it, and its descriptors, which stay open here. One that is steady is to be frozen; of any other only its
     settings, what it wants and its numbers travel."""
-    plain: dict[str, Any] = {
-        "endpoint": to_plain(managed.endpoint),
-        "dialect": managed.dialect,
-        "numbers": asdict(managed.ledger.numbers),
-        "wanted": list(managed.ledger.wanted.values()),
-        "state": managed.state,
-        "dropped": managed.account.dropped,
-        "last_exit": managed.last_exit.to_json() if managed.last_exit else None,
-        "owner": None,
-        "members": [],
-    }
-    if isinstance(managed, Replicas):
-        return _give_replicas(managed, plain)
-    if managed._child is None:
-        return plain | _lasting(managed.ledger), []
-    connection, fds = _give_connection(managed, managed._child)
-    return plain | connection, fds
+    links, fds = [], list[int]()
+    for link in endpoint.links:
+        if link._child is not None:
+            connection, more = _give_connection(link, link._child)
+            links.append(connection)
+            fds += more
+    merge = endpoint.replicas.merge.to_plain() if endpoint.replicas is not None and links else None
+    return {
+        "endpoint": to_plain(endpoint.endpoint),
+        "dialect": endpoint.dialect,
+        "numbers": asdict(endpoint.stream.numbers),
+        "wanted": list(endpoint.ledger.wanted.values()),
+        "state": endpoint.state,
+        "dropped": endpoint.stream.account.dropped,
+        "last_exit": endpoint.last_exit.to_json() if endpoint.last_exit else None,
+        "links": links,
+        "merge": merge,
+        "announced": endpoint.replicas.announced.to_plain() if endpoint.replicas is not None else None,
+        **_lasting(endpoint.ledger),
+    }, fds
 
 
 def _lasting(ledger: Ledger) -> dict[str, Any]:
@@ -86,21 +83,11 @@ def _take_lasting(ledger: Ledger, plain: dict[str, Any]) -> None:
     ledger.paces, ledger.blame = dict(plain["paces"]), Blame(plain["blame"])
 
 
-def _give_replicas(managed: Replicas, plain: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
-    """Those that have an owner, and how far the merge of them is."""
-    members, fds = [], list[int]()
-    for member in managed.members:
-        if member._child is not None:
-            connection, more = _give_connection(member, member._child)
-            members.append({"number": member.number, "restored_at": member._restored_at, **connection})
-            fds += more
-    plain |= {"announced": managed.announced.to_plain(), "merge": managed.merge.to_plain() if members else None}
-    return plain | {"members": members}, fds
-
-
-def _give_connection(managed: ManagedEndpoint, child: OwnerChild) -> tuple[dict[str, Any], list[int]]:
+def _give_connection(managed: Link, child: OwnerChild) -> tuple[dict[str, Any], list[int]]:
     ledger = managed.ledger
     plain: dict[str, Any] = {
+        "number": managed.number,
+        "restored_at": managed.restored_at,
         "confirmed": sorted(ledger.confirmed),
         "asked": sorted(ledger.asked),
         "rejected": ledger.rejected,
@@ -113,13 +100,11 @@ def _give_connection(managed: ManagedEndpoint, child: OwnerChild) -> tuple[dict[
         "token": ledger.token,
         "restarts": managed._policy.total,
         "next_ref": next(managed._refs),
-        "told": list(managed._tellings._told.items()),
-        "untold": managed._tellings._untold,
+        "subscriptions": managed.subscriptions.to_plain(),
         "expires_at": managed._watchdogs.expires_at,
         "epoch": managed._epoch.to_plain(),
         "counters": asdict(managed.counters),
-        "url": managed._url,
-        "was_confirmed": managed._was_confirmed,
+        "attempt": managed.dialer.attempt,
         "holder": None,
         **_lasting(ledger),
     }
@@ -130,45 +115,38 @@ def _give_connection(managed: ManagedEndpoint, child: OwnerChild) -> tuple[dict[
     return plain, fds
 
 
-def take_endpoint(office: Office, plain: dict[str, Any], fds: Iterator[int]) -> ManagedEndpoint | Replicas:
+def take_endpoint(host: EndpointHost, plain: dict[str, Any], fds: Iterator[int]) -> EndpointRuntime:
     """The endpoint that was given. With an owner it is up, and to be thawed; without one it is to be started."""
     given = endpoint_from_plain(plain["endpoint"])
     dialect, numbers = plain["dialect"], Numbers(**plain["numbers"])
     known = Dialects() if dialect is None else Dialects({given.dialect: dialect})
-    endpoint = replace(checked(replace(given, name=given.name.partition(MARK)[0]), known), name=given.name)
-    kind = Replicas if endpoint.replicas > 1 else ManagedEndpoint
-    managed = kind(office, endpoint, dialect, numbers=numbers)
-    managed.account.dropped = plain["dropped"]
-    managed.last_exit = Reason.from_json(plain["last_exit"]) if plain["last_exit"] else None
-    managed.unsubscribe(list(managed.ledger.wanted.values()))
-    managed.subscribe(plain["wanted"])
-    if isinstance(managed, Replicas):
-        _take_replicas(managed, plain, fds)
-    elif plain["owner"] is not None:
-        _take_connection(office, managed, endpoint, plain, fds)
-    else:
-        _take_lasting(managed.ledger, plain)
+    settings = replace(checked(replace(given, name=given.name.partition(MARK)[0]), known), name=given.name)
+    endpoint = EndpointRuntime(host, settings, dialect, numbers=numbers)
+    endpoint.stream.account.dropped = plain["dropped"]
+    endpoint.last_exit = Reason.from_json(plain["last_exit"]) if plain["last_exit"] else None
+    endpoint.unsubscribe(list(endpoint.ledger.wanted.values()))
+    endpoint.subscribe(plain["wanted"])
+    if endpoint.replicas is not None and plain["merge"] is not None:
+        span, repeats = span_for(settings, dialect), may_repeat(settings, dialect)
+        endpoint.replicas.merge = FirstArrival.from_plain(plain["merge"], span=span, repeats=repeats)
+        endpoint.replicas.announced = Announced(plain["announced"])
+    for link in endpoint.links:
+        _take_lasting(link.ledger, plain)
+    for connection in plain["links"]:
+        _take_connection(host, endpoint.links[connection["number"] - 1], settings, connection, fds)
+    if endpoint.replicas is None:
+        endpoint.link.last_exit = endpoint.last_exit
         if plain["state"] == "fatal":
-            managed._life = LinkState.FATAL
-    return managed
-
-
-def _take_replicas(managed: Replicas, plain: dict[str, Any], fds: Iterator[int]) -> None:
-    if plain["members"]:
-        settings = managed.endpoint, managed.dialect
-        managed.announced = Announced(plain["announced"])
-        managed.merge = FirstArrival.from_plain(plain["merge"], span=span_for(*settings), repeats=may_repeat(*settings))
-    for connection in plain["members"]:
-        member = managed.member(connection["number"])
-        _take_connection(managed, member, managed.endpoint, connection, fds)
-        member._restored_at = connection["restored_at"]
+            endpoint.link._life = LinkState.FATAL
+    return endpoint
 
 
 def _take_connection(
-    office: Office, managed: ManagedEndpoint, endpoint: Endpoint, plain: dict[str, Any], fds: Iterator[int]
+    host: EndpointHost, managed: Link, endpoint: Endpoint, plain: dict[str, Any], fds: Iterator[int]
 ) -> None:
+    managed.restored_at = plain["restored_at"]
     managed._life, managed._epoch, managed.counters = LinkState.UP, Epoch(**plain["epoch"]), Counters(**plain["counters"])
-    managed._url, managed._was_confirmed = plain["url"], plain["was_confirmed"]
+    managed.dialer.attempt = plain["attempt"]
     managed.ledger.confirmed, managed.ledger.asked = set(plain["confirmed"]), set(plain["asked"])
     managed.ledger.rejected, managed.ledger.parts = dict(plain["rejected"]), dict(plain["parts"])
     _take_lasting(managed.ledger, plain)
@@ -179,61 +157,55 @@ def _take_connection(
     managed.ledger.heartbeat_at = plain["heartbeat_at"]
     managed._policy.total = plain["restarts"]
     managed._refs = count(plain["next_ref"])
-    managed._tellings.adopt(managed._refs, plain["told"], plain["untold"])
+    managed.subscriptions.take_plain(plain["subscriptions"], managed._refs)
     managed._watchdogs.expires_at = plain["expires_at"]
-    child = take_owner(office.reactor, managed, endpoint, plain["owner"], fds, lambda _: None)
+    child = take_owner(host.reactor, managed, endpoint, plain["owner"], fds, lambda _: None)
     managed._child = child
     if plain["holder"] is not None:
-        process = take_owner(office.reactor, managed, endpoint, plain["holder"], fds, lambda _: None)
-        child.holder = holder = TlsHolder(managed._holder_gone, managed._holder_said).of(process)
-        managed._holders.add(holder)
+        process = take_owner(host.reactor, managed, endpoint, plain["holder"], fds, lambda _: None)
+        child.holder = managed.dialer.take_holder(process)
 
 
-def freeze(managed: ManagedEndpoint | Replicas) -> None:
+def freeze(endpoint: EndpointRuntime) -> None:
     """Nothing of a steady endpoint is read, and nothing is done with it, until `thaw`."""
-    if isinstance(managed, Replicas):
-        managed.end_turns()
-    for each in _connections(managed):
-        each._cancel_waits()  # of a member that waits for its next owner
-        each._watchdogs.end()
-        for process in _processes(each):
+    if endpoint.replicas is not None:
+        endpoint.replicas.end_turns()
+    for link in endpoint.links:
+        link._cancel_waits()  # of a link that waits for its next owner
+        link._watchdogs.end()
+        for process in _processes(link):
             process.freeze()
 
 
-def thaw(managed: ManagedEndpoint | Replicas) -> None:
+def thaw(endpoint: EndpointRuntime) -> None:
     """It goes on."""
-    for each in _connections(managed):
-        if each._child is None:
-            if each.state in ("backoff", "cooling_down"):  # `freeze` cancelled its timer
-                each.step(LinkEvent.START)
+    for link in endpoint.links:
+        if link._child is None:
+            if link.state in ("backoff", "cooling_down"):  # `freeze` cancelled its timer
+                link.step(LinkEvent.START)
             continue
-        for process in _processes(each):
+        for process in _processes(link):
             process.thaw()
-        each._watchdogs.begin(each._child)
-        each._watchdogs.connection_up(resumed=True)
-    if isinstance(managed, Replicas):
-        managed.begin_turns()
+        link._watchdogs.begin(link._child)
+        link._watchdogs.connection_up(resumed=True)
+    if endpoint.replicas is not None:
+        endpoint.replicas.begin_turns()
 
 
-def relinquish(managed: ManagedEndpoint | Replicas) -> None:
+def relinquish(endpoint: EndpointRuntime) -> None:
     """It is another supervisor's now."""
-    for each in _connections(managed):
-        for process in _processes(each):
+    for link in endpoint.links:
+        for process in _processes(link):
             process.relinquish()
             process.holder = None
-        each._child = None
-        each._holders.clear()
-        each._life = LinkState.STOPPED
+        link._child = None
+        link.dialer.forget_holders()
+        link._life = LinkState.STOPPED
 
 
-def _connections(managed: ManagedEndpoint | Replicas) -> Sequence[ManagedEndpoint]:
-    """Its members, or itself."""
-    return managed.members if isinstance(managed, Replicas) else [managed]
-
-
-def _processes(managed: ManagedEndpoint) -> list[OwnerChild]:
+def _processes(link: Link) -> list[OwnerChild]:
     """Its owner, and who holds the TLS of its connection."""
-    child = managed._child
+    child = link._child
     if child is None:
         return []
     return [child] if child.holder is None else [_holder_of(child.holder), child]

@@ -32,7 +32,7 @@ from wsadapter.takeover.transfer import receive_line, send_line, send_state
 from wsadapter.version import VERSION
 
 if TYPE_CHECKING:
-    from wsadapter.registry.registry import Kept
+    from wsadapter.endpoint.endpoint import EndpointRuntime
     from wsadapter.runtime import Runtime
 
 logger = logging.getLogger("wsadapter.takeover")
@@ -117,8 +117,8 @@ class Giver:
         self._runtime = runtime
         self._peer = peer
         self._asked = asked
-        self._frozen: list[Kept] = []
-        self._halted: list[Kept] = []
+        self._frozen: list[EndpointRuntime] = []
+        self._halted: list[EndpointRuntime] = []
         self._is_over = False
         """All is given, or nothing is and nothing will be."""
         self._deadline = 0.0

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from wsadapter.contract.errors import TakeoverError
 from wsadapter.control.instance import Instance
-from wsadapter.endpoint.replicas import Replicas
 from wsadapter.endpoint.subscriptions import Numbers
 from wsadapter.takeover.endpoint_state import give_endpoint, relinquish, take_endpoint, thaw
 from wsadapter.takeover.transfer import close_all
@@ -65,7 +64,6 @@ def _begin(runtime: Runtime) -> None:
     for managed in runtime.kept():
         if managed.state == "up":
             thaw(managed)
-            if isinstance(managed, Replicas):
-                managed.start()  # those of its members that have no connection
+            managed.start()  # those of its links that have no connection
         elif managed.state != "fatal":
             managed.start()

@@ -410,7 +410,7 @@ class CommandTarget:
     def _hear(self, heard: Iterable[Command]) -> tuple[str, ...]:
         managed = connected(self._office)
         up(self._office, managed)
-        sent: Future[None] = managed.send(b"x", binary=False)
+        sent: Future[None] = managed.requests.send(b"x", binary=False)
         child = self._office.child
         for command in heard:
             managed.on_command(cast("OwnerChild", child), command)

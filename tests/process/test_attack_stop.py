@@ -151,7 +151,7 @@ def test_a_monitor_that_nobody_holds_costs_nothing_and_can_be_released_behind_th
         for _ in range(100):
             feed.monitor("one").wait_up(DEADLINE)
         gc.collect()
-        assert set(feed.runtime.registry.endpoints["one"].monitors) == {kept}
+        assert set(feed.runtime.registry.endpoints["one"].stream.monitors) == {kept}
         feed.stop()
         kept.release()
 

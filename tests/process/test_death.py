@@ -235,7 +235,7 @@ def test_row_07_a_kill_near_the_memory_limit_says_that_out_of_memory_is_likely(s
         items += collect(feed, is_event(Up, "victim", 2))
         victim = psutil.Process(pid_of(feed, "victim"))
         ex.send(f"!leak {(int(0.9 * limit) - victim.memory_info().rss) >> 20}")
-        child = feed.runtime.registry.endpoints["victim"]._child
+        child = feed.runtime.registry.endpoints["victim"].link._child
         wait_until(lambda: child.memory.resident > 0.85 * limit, 2 * DEADLINE, "the watchdog did not look")
         os.kill(victim.pid, signal.SIGKILL)
         items += collect(feed, is_event(Up, "victim", 3))
@@ -267,7 +267,7 @@ def test_what_a_dead_owner_left_behind_is_freed_at_once() -> None:
     items: list[Item] = []
     with Exchange() as ex, to_the_end(items, ex.endpoint("a", restart=SOON), start_method="forkserver") as feed:
         items += collect(feed, is_event(Up, "a"))
-        child = weakref.ref(feed.runtime.registry.endpoints["a"]._child)
+        child = weakref.ref(feed.runtime.registry.endpoints["a"].link._child)
         gc.disable()
         try:
             os.kill(pid_of(feed, "a"), signal.SIGKILL)

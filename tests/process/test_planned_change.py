@@ -122,7 +122,7 @@ def successor_of(feed: Supervisor) -> int:
     found: list[int] = []
 
     def there() -> bool:
-        succession = feed.runtime.registry.endpoints["a"]._change._succession
+        succession = feed.runtime.registry.endpoints["a"].link.rollover._succession
         if succession is not None and succession.child is not None and succession.child.pid is not None:
             found.append(succession.child.pid)
         return bool(found)
@@ -145,10 +145,11 @@ def test_row_48_a_successor_that_is_killed_costs_nothing() -> None:
 
 def overlaps(feed: Supervisor) -> bool:
     """Whether the successor has shown what the old owner delivered, or is the owner already."""
-    change = feed.runtime.registry.endpoints["a"]._change
+    change = feed.runtime.registry.endpoints["a"].link.rollover
 
     def look() -> bool:
-        return change._succession is None or change._compare(change._succession, in_order=False).continues
+        succession, merge = change._succession, change.merge
+        return succession is None or (merge is not None and merge.compare(succession, in_order=False).continues)
 
     return feed.runtime.reactor.call(look)
 
@@ -174,7 +175,7 @@ def test_an_owner_that_dies_when_its_successor_is_subscribed_is_not_missed(start
 
 def is_identified(feed: Supervisor) -> bool:
     """Whether the old owner has nothing left to do for the change."""
-    succession = feed.runtime.registry.endpoints["a"]._change._succession
+    succession = feed.runtime.registry.endpoints["a"].link.rollover._succession
     return succession is not None and succession._identified
 
 

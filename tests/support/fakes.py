@@ -10,7 +10,8 @@ from wsadapter.contract.ipc.record import REPORT, RecordReader, encode
 from wsadapter.contract.ipc.reports import ConnectionUp
 from wsadapter.contract.reasons import Reason
 from wsadapter.delivery.inbox import Inbox
-from wsadapter.endpoint.link import ManagedEndpoint
+from wsadapter.endpoint.endpoint import EndpointRuntime
+from wsadapter.endpoint.link import Link
 from wsadapter.endpoint.restart_policy import ConnectBudget, Decision
 from wsadapter.handoff.held_connection import Resumption
 from wsadapter.loop.reactor import Reactor
@@ -65,30 +66,30 @@ class FakeOffice:
         del name
         return self.inbox
 
-    def on_verdict(self, managed: ManagedEndpoint, decision: Decision) -> None:
+    def on_verdict(self, endpoint: EndpointRuntime, decision: Decision) -> None:
         """There are no others."""
 
-    def on_settled(self, managed: ManagedEndpoint) -> None:
+    def on_settled(self, endpoint: EndpointRuntime) -> None:
         """Nobody waits for it."""
 
 
-def connected(office: FakeOffice, **settings: Any) -> ManagedEndpoint:
-    """An endpoint whose owner has its assignment."""
+def connected(office: FakeOffice, **settings: Any) -> Link:
+    """A link whose owner has its assignment."""
     office.inbox, office.budget = Inbox(), ConnectBudget()
     office.reactor._timers.clear()
-    managed = ManagedEndpoint(office, Endpoint("a", url="ws://127.0.0.1/", subscribe=("s",), **settings), None)
-    managed.start()
-    return managed
+    endpoint = EndpointRuntime(office, Endpoint("a", url="ws://127.0.0.1/", subscribe=("s",), **settings), None)
+    endpoint.start()
+    return endpoint.link
 
 
-def say(office: FakeOffice, managed: ManagedEndpoint, body: bytes) -> None:
+def say(office: FakeOffice, link: Link, body: bytes) -> None:
     (record,) = RecordReader().feed(encode(body, kind=REPORT, sequence=1, received_at=1))
-    managed.on_record(cast("OwnerChild", office.child), record)
+    link.on_record(cast("OwnerChild", office.child), record)
 
 
-def up(office: FakeOffice, managed: ManagedEndpoint) -> None:
-    say(office, managed, ConnectionUp({}, None).encode())
+def up(office: FakeOffice, link: Link) -> None:
+    say(office, link, ConnectionUp({}, None).encode())
 
 
-def die(managed: ManagedEndpoint) -> None:
-    managed.on_dead(cast("OwnerChild", FakeChild()), Reason(kind="crashed"))
+def die(link: Link) -> None:
+    link.on_dead(cast("OwnerChild", FakeChild()), Reason(kind="crashed"))

@@ -137,7 +137,7 @@ def wait_streaming(feed: Supervisor, name: str) -> None:
 def half_a_record_in_the_pipe(feed: Supervisor, name: str, least: int = 64 * 1024) -> None:
     """Waits until the owner of a blocked endpoint has written as much of a record as its pipe takes."""
     feed.monitor(name).wait_up(DEADLINE)
-    child = feed.runtime.registry.endpoints[name]._child
+    child = feed.runtime.registry.endpoints[name].link._child
     assert child is not None
     assert child._started is not None
     fd = child._started.data.fileno()

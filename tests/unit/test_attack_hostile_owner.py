@@ -47,23 +47,23 @@ def downs(office: FakeOffice) -> list[Down]:
 @given(st.lists(owner_reports(), max_size=5))
 def test_no_report_of_an_owner_ends_the_loop(office: FakeOffice, said: list[OwnerReport]) -> None:
     """Reports that parse, in any order and with any values; what does not parse is test_reports.py's."""
-    managed = connected(office)
+    link = connected(office)
     for report in said:
-        say(office, managed, report.encode())
+        say(office, link, report.encode())
     for item in list(_items(office.inbox)):
         orjson.dumps(item.to_json())
-    die(managed)
-    orjson.dumps(managed.status())
-    managed.stop()
+    die(link)
+    orjson.dumps(link.status())
+    link.stop()
 
 
 @pytest.mark.parametrize("body", [b"nonsense", b'{"event":"up","fields":{}}', StreamNamed(2, "a").encode()])
 def test_a_report_that_is_invalid_or_contradicts_an_earlier_one_ends_its_owner(office: FakeOffice, body: bytes) -> None:
-    managed = connected(office)
-    say(office, managed, body)
+    link = connected(office)
+    say(office, link, body)
     assert [aborted.kind for aborted in office.child.aborted] == ["corrupt"]
-    die(managed)
-    managed.stop()
+    die(link)
+    link.stop()
 
 
 def _items(inbox: Inbox) -> Iterator[Any]:
@@ -79,12 +79,12 @@ def _items(inbox: Inbox) -> Iterator[Any]:
     ],
 )  # fmt: skip
 def test_last_words_that_are_no_reason_are_corrupt_and_their_epoch_has_one_down(office: FakeOffice, reason: Any) -> None:
-    managed = connected(office)
-    say(office, managed, orjson.dumps({"event": "down", "fields": {"reason": reason}}))
+    link = connected(office)
+    say(office, link, orjson.dumps({"event": "down", "fields": {"reason": reason}}))
     assert [aborted.kind for aborted in office.child.aborted] == ["corrupt"]
-    die(managed)
+    die(link)
     assert len(downs(office)) == 1
-    managed.stop()
+    link.stop()
 
 
 @pytest.mark.parametrize("kind", [commands.TAKEN, commands.REFUSED, commands.PROBED, 0, 255])
@@ -93,55 +93,55 @@ def test_last_words_that_are_no_reason_are_corrupt_and_their_epoch_has_one_down(
 def test_no_answer_of_an_owner_ends_the_loop_or_leaves_a_send_waiting(
     office: FakeOffice, kind: int, body: bytes, ref: int
 ) -> None:
-    managed = connected(office)
-    up(office, managed)
-    sent = managed.send(b"x", binary=False)
-    managed.on_command(cast("OwnerChild", office.child), Command(kind, ref, body))
-    die(managed)
+    link = connected(office)
+    up(office, link)
+    sent = link.requests.send(b"x", binary=False)
+    link.on_command(cast("OwnerChild", office.child), Command(kind, ref, body))
+    die(link)
     assert sent.done()
-    orjson.dumps(managed.status())
-    managed.stop()
+    orjson.dumps(link.status())
+    link.stop()
 
 
 def test_a_send_that_its_caller_gave_up_is_still_answered_without_harm(office: FakeOffice) -> None:
-    managed = connected(office)
-    up(office, managed)
-    taken, refused, lost = (managed.send(b"x", binary=False) for _ in range(3))
-    restarted = managed.restart()
+    link = connected(office)
+    up(office, link)
+    taken, refused, lost = (link.requests.send(b"x", binary=False) for _ in range(3))
+    restarted = link.restart()
     for future in (taken, refused, lost, restarted):
         future.cancel()
     child = cast("OwnerChild", office.child)
-    managed.on_command(child, Command(commands.TAKEN, 1, b""))
-    managed.on_command(child, Command(commands.REFUSED, 2, b"{}"))
-    die(managed)
-    up(office, managed)
-    managed.stop()
+    link.on_command(child, Command(commands.TAKEN, 1, b""))
+    link.on_command(child, Command(commands.REFUSED, 2, b"{}"))
+    die(link)
+    up(office, link)
+    link.stop()
 
 
 def test_a_send_that_was_refused_in_nonsense_has_an_unknown_fate(office: FakeOffice) -> None:
-    managed = connected(office)
-    up(office, managed)
-    sent: Future[None] = managed.send(b"x", binary=False)
-    managed.on_command(cast("OwnerChild", office.child), Command(commands.REFUSED, 1, b"[]"))
+    link = connected(office)
+    up(office, link)
+    sent: Future[None] = link.requests.send(b"x", binary=False)
+    link.on_command(cast("OwnerChild", office.child), Command(commands.REFUSED, 1, b"[]"))
     assert office.child.aborted
-    die(managed)
+    die(link)
     with pytest.raises(SendFailed):
         sent.result(0)
-    managed.stop()
+    link.stop()
 
 
 def test_a_restart_while_it_waits_for_the_connect_budget_skips_no_epoch(office: FakeOffice) -> None:
     office.budget = ConnectBudget()
-    managed = connected(office, limits={"connects": 1, "connects_period": 3600.0})
-    die(managed)
-    managed._cancel_waits()
-    managed.step(LinkEvent.START)  # the backoff is over
-    assert managed.state == "backoff"
-    managed.restart()
-    managed._cancel_waits()
-    managed.step(LinkEvent.DUE)
-    assert managed.epoch == 2
-    managed.stop()
+    link = connected(office, limits={"connects": 1, "connects_period": 3600.0})
+    die(link)
+    link._cancel_waits()
+    link.step(LinkEvent.START)  # the backoff is over
+    assert link.state == "backoff"
+    link.restart()
+    link._cancel_waits()
+    link.step(LinkEvent.DUE)
+    assert link.epoch == 2
+    link.stop()
 
 
 class Deaf:
@@ -172,9 +172,9 @@ def test_no_bytes_on_the_control_socket_end_the_loop(office: FakeOffice, garbage
 
 @pytest.mark.parametrize("handed", [True, False])
 def test_an_owner_that_goes_on_with_another_connection_than_its_own_is_not_believed(office: FakeOffice, handed: bool) -> None:
-    managed = connected(office)
-    managed._epoch.resuming = handed
-    say(office, managed, ConnectionUp({}, None, resumed=not handed).encode())
+    link = connected(office)
+    link._epoch.resuming = handed
+    say(office, link, ConnectionUp({}, None, resumed=not handed).encode())
     assert [reason.kind for reason in office.child.aborted] == ["corrupt"]
 
 

@@ -15,7 +15,7 @@ from wsadapter.contract.ipc.record import REPORT, RecordReader, encode
 from wsadapter.contract.items import Down, Up
 from wsadapter.contract.masking import Secrets
 from wsadapter.contract.reasons import Reason
-from wsadapter.endpoint.link import ManagedEndpoint
+from wsadapter.endpoint.endpoint import EndpointRuntime
 from wsadapter.process.owner_process import OwnerChild
 
 
@@ -45,16 +45,16 @@ def test_the_secrets_of_an_endpoint_are_what_stands_for_its_references_and_in_it
 
 
 def test_what_a_peer_echoes_is_masked_in_down_in_up_and_in_the_status(office: Office) -> None:
-    managed = ManagedEndpoint(office, endpoint(), None)
-    managed.start()
+    link = EndpointRuntime(office, endpoint(), None).link
+    link.start()
     (child,) = office.hired
     fields = {"headers": {"X-Path": "/ws/TOKEN/7f3a"}, "subprotocol": "KEY/7f3a"}
     body = orjson.dumps({"event": "up", "fields": fields})
     (record,) = RecordReader().feed(encode(body, kind=REPORT, sequence=1, received_at=1))
-    managed._secrets = None  # as behind a takeover
-    managed.on_record(cast("OwnerChild", child), record)
-    managed.on_dead(cast("OwnerChild", child), Reason(kind="closed_by_peer", code=4001, text="bad KEY/7f3a", body="TOKEN/7f3a"))
-    managed.stop()
+    link.dialer._secrets = None  # as behind a takeover
+    link.on_record(cast("OwnerChild", child), record)
+    link.on_dead(cast("OwnerChild", child), Reason(kind="closed_by_peer", code=4001, text="bad KEY/7f3a", body="TOKEN/7f3a"))
+    link.stop()
     found: list[object] = []
     while office.inbox.take(whole=False):
         found += office.inbox.in_hand
@@ -62,4 +62,4 @@ def test_what_a_peer_echoes_is_masked_in_down_in_up_and_in_the_status(office: Of
     (down,) = [item for item in found if isinstance(item, Down)]
     assert (up.headers, up.subprotocol) == ({"X-Path": "/ws/***"}, "***")
     assert (down.reason.text, down.reason.body) == ("bad ***", "***")
-    assert "7f3a" not in repr(managed.status())
+    assert "7f3a" not in repr(link.status())

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsadapter.endpoint.link import _ACTIONS
 from wsadapter.endpoint.link_state import (
     OF_A_DEATH,
     STATES,
@@ -121,7 +120,6 @@ def test_every_state_event_and_action_is_in_the_table() -> None:
     assert {state for state, _ in TABLE} == set(S)
     assert {event for _, event in TABLE} == set(E)
     assert {action for _, action in TABLE.values()} == set(A)
-    assert set(_ACTIONS) == set(A)
 
 
 def test_from_every_state_there_is_a_way_up_and_a_way_to_the_end() -> None:

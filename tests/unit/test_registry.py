@@ -11,9 +11,10 @@ from tests.unit.test_resubscribe import Office
 from wsadapter.config import Dialects
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.reasons import Reason
+from wsadapter.endpoint.endpoint import EndpointRuntime
 from wsadapter.endpoint.subscriptions import Numbers
 from wsadapter.process.owner_process import OwnerChild
-from wsadapter.registry.registry import EndpointRegistry, Kept
+from wsadapter.registry.registry import EndpointRegistry
 
 
 @pytest.fixture
@@ -26,14 +27,14 @@ def office() -> Iterator[Office]:
 def registry(office: Office) -> EndpointRegistry:
     """As a supervisor's: whoever enters and need not wait is started."""
 
-    def entered(managed: Kept, *, waits: bool) -> None:
+    def entered(managed: EndpointRuntime, *, waits: bool) -> None:
         if not waits:
             managed.start()
 
     return EndpointRegistry(office, {}, entered=entered)
 
 
-def add(registry: EndpointRegistry, **settings: Any) -> Kept:
+def add(registry: EndpointRegistry, **settings: Any) -> EndpointRuntime:
     registry.add(Endpoint("y", url="ws://127.0.0.1/", identity="n", **settings), Dialects())
     return registry.endpoints["y"]
 
@@ -45,7 +46,7 @@ def test_who_waits_for_a_name_and_is_removed_meanwhile_is_not_started(office: Of
     add(names, replicas=2)
     names.remove("y")
     (child,) = office.hired
-    first.on_dead(cast("OwnerChild", child), Reason(kind="stopped"))  # type: ignore[union-attr]
+    first.link.on_dead(cast("OwnerChild", child), Reason(kind="stopped"))
     assert first.settled
     assert names.successor_of(first) is None
     assert len(office.hired) == 1
@@ -59,7 +60,7 @@ def test_who_comes_after_one_that_waited_in_vain_waits_for_the_first_too(office:
     names.remove("y")
     third = add(names)
     assert len(office.hired) == 1
-    first.on_dead(cast("OwnerChild", office.hired[0]), Reason(kind="stopped"))  # type: ignore[union-attr]
+    first.link.on_dead(cast("OwnerChild", office.hired[0]), Reason(kind="stopped"))
     assert names.successor_of(first) is third
     third.stop()
 

@@ -11,7 +11,7 @@ from wsadapter import ConfigError, Endpoint, Supervisor
 from wsadapter.config import dialect as dialects_module
 from wsadapter.config import load
 from wsadapter.config.dialect import Dialects, bundled
-from wsadapter.endpoint.link import ManagedEndpoint
+from wsadapter.endpoint.link import Link
 from wsadapter.runtime import Runtime
 from wsadapter.supervise import main
 
@@ -35,7 +35,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 @pytest.fixture
 def _no_owners(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Runtime, "begin_if_new", lambda _: None)
-    monkeypatch.setattr(ManagedEndpoint, "restart", lambda *_, **__: None)
+    monkeypatch.setattr(Link, "restart", lambda *_, **__: None)
 
 
 @pytest.fixture

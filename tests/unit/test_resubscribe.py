@@ -16,8 +16,8 @@ from wsadapter.contract.ipc import commands
 from wsadapter.contract.ipc.record import BATCH, REPORT, SNAPSHOT, Record, RecordReader, encode, field
 from wsadapter.contract.ipc.reports import REPORTS
 from wsadapter.contract.reasons import Reason
-from wsadapter.endpoint.link import ManagedEndpoint
-from wsadapter.endpoint.replicas import Replicas
+from wsadapter.endpoint.endpoint import EndpointRuntime
+from wsadapter.endpoint.link import Link
 from wsadapter.endpoint.reports import apply_report
 from wsadapter.endpoint.subscriptions import key_of
 from wsadapter.process.owner_process import Listener, OwnerChild
@@ -67,81 +67,80 @@ def endpoint(**settings: Any) -> Endpoint:
     return Endpoint("a", url="ws://127.0.0.1/", subscribe=[BOOK, "b"], identity="n", **settings)
 
 
-def say_up(managed: ManagedEndpoint, child: Told) -> None:
+def say_up(link: Link, child: Told) -> None:
     body = orjson.dumps({"event": "up", "fields": {"headers": {}, "subprotocol": None}})
     (record,) = RecordReader().feed(encode(body, kind=REPORT, sequence=1, received_at=1))
-    managed.on_record(cast("OwnerChild", child), record)
+    link.on_record(cast("OwnerChild", child), record)
 
 
 def test_the_owner_is_told_of_streams_that_are_wanted_also_by_their_names(office: Office) -> None:
-    managed = ManagedEndpoint(office, endpoint(), None)
-    managed.resubscribe(["b"])  # there is no connection: the next one begins with a snapshot
-    managed.start()
-    say_up(managed, office.hired[0])
-    managed.resubscribe([BOOK, "unknown"])
-    managed.resubscribe(['{"channel":"books","instId":"BTC-USDT"}'])
+    link = EndpointRuntime(office, endpoint(), None).link
+    link.subscriptions.resubscribe(["b"])  # there is no connection: the next one begins with a snapshot
+    link.start()
+    say_up(link, office.hired[0])
+    link.subscriptions.resubscribe([BOOK, "unknown"])
+    link.subscriptions.resubscribe(['{"channel":"books","instId":"BTC-USDT"}'])
     assert office.hired[0].anew == [BOOK, BOOK]
-    assert list(managed.ledger.wanted.values()) == [BOOK, "b"]
-    managed.unsubscribe(["b"])
-    managed.resubscribe(["b"])
+    assert list(link.ledger.wanted.values()) == [BOOK, "b"]
+    link.subscriptions.unsubscribe(["b"])
+    link.subscriptions.resubscribe(["b"])
     assert office.hired[0].anew == [BOOK, BOOK]
-    managed.stop()
+    link.stop()
 
 
 def test_what_is_asked_for_while_nobody_owns_the_connection_is_put_off(office: Office) -> None:
-    managed = ManagedEndpoint(office, endpoint(), None)
-    managed.start()
-    say_up(managed, office.hired[0])
-    managed._custody.resumption = cast("Any", object())
-    managed.resubscribe(["b"])
+    link = EndpointRuntime(office, endpoint(), None).link
+    link.start()
+    say_up(link, office.hired[0])
+    link._custody.resumption = cast("Any", object())
+    link.subscriptions.resubscribe(["b"])
     assert office.hired[0].anew == []
-    managed.unsubscribe([BOOK])
-    managed._tellings.catch_up(managed.ledger)
+    link.subscriptions.unsubscribe([BOOK])
+    link.subscriptions.catch_up()
     assert office.hired[0].anew == ["b"]
-    managed._custody.resumption = None
-    managed.stop()
+    link._custody.resumption = None
+    link.stop()
 
 
 def test_of_what_is_subscribed_while_nobody_owns_the_connection_only_what_was_refused_is_told(office: Office) -> None:
-    managed = ManagedEndpoint(office, endpoint(), None)
-    managed.start()
-    say_up(managed, office.hired[0])
-    managed.ledger.asked = {key_of(BOOK), "b"}
-    managed.ledger.rejected["b"] = "unknown"
-    managed._custody.resumption = cast("Any", object())
-    managed.subscribe(["b", "new"])
-    assert [*managed._still_subscribed()] == [BOOK, "b"], "the next owner asks for what is new by itself"
-    managed._tellings.catch_up(managed.ledger)
+    link = EndpointRuntime(office, endpoint(), None).link
+    link.start()
+    say_up(link, office.hired[0])
+    link.ledger.asked = {key_of(BOOK), "b"}
+    link.ledger.rejected["b"] = "unknown"
+    link._custody.resumption = cast("Any", object())
+    link.subscriptions.subscribe(["b", "new"])
+    assert [*link.subscriptions.still_subscribed()] == [BOOK, "b"], "the next owner asks for what is new by itself"
+    link.subscriptions.catch_up()
     assert office.hired[0].more == ["b"]
-    managed._custody.resumption = None
-    managed.stop()
+    link._custody.resumption = None
+    link.stop()
 
 
-def say(managed: ManagedEndpoint, event: str, **fields: Any) -> None:
-    apply_report(managed, REPORTS[event](**fields))
+def say(link: Link, event: str, **fields: Any) -> None:
+    apply_report(link, REPORTS[event](**fields))
 
 
 def test_where_nothing_confirms_what_was_sent_counts_as_subscribed(office: Office) -> None:
-    managed = ManagedEndpoint(office, endpoint(), None)
-    managed.start()
-    say_up(managed, office.hired[0])
-    assert managed._still_subscribed() == []
-    say(managed, "asked", streams=["b", "not wanted any more"], gone=False)
-    assert managed._still_subscribed() == ["b"]
-    assert managed.ledger.asked == {"b"}
-    say(managed, "asked", streams=["b"], gone=True)
-    assert managed._still_subscribed() == []
-    managed.stop()
+    link = EndpointRuntime(office, endpoint(), None).link
+    link.start()
+    say_up(link, office.hired[0])
+    assert link.subscriptions.still_subscribed() == []
+    say(link, "asked", streams=["b", "not wanted any more"], gone=False)
+    assert link.subscriptions.still_subscribed() == ["b"]
+    assert link.ledger.asked == {"b"}
+    say(link, "asked", streams=["b"], gone=True)
+    assert link.subscriptions.still_subscribed() == []
+    link.stop()
 
 
 def test_known_paces_and_suspects_outlive_a_change_of_settings_and_a_takeover(office: Office) -> None:
-    managed = ManagedEndpoint(office, endpoint(), None)
-    managed.ledger.paces = {"b": 2.5, key_of(BOOK): 1.5}
-    managed.ledger.blame.told("b", "unknown", monotonic())
-    plain, fds = give_endpoint(managed)
+    running = EndpointRuntime(office, endpoint(), None)
+    running.ledger.paces = {"b": 2.5, key_of(BOOK): 1.5}
+    running.ledger.blame.told("b", "unknown", monotonic())
+    plain, fds = give_endpoint(running)
     assert fds == []
     taken = take_endpoint(office, orjson.loads(orjson.dumps(plain)), iter([]))
-    assert isinstance(taken, ManagedEndpoint)
     assert taken.ledger.paces == {"b": 2.5, key_of(BOOK): 1.5}
     assert taken.ledger.blame.for_owner(monotonic()) == {"b": "unknown"}
     taken.replace_settings(replace(endpoint(), subscribe=["b", "new"], send_on_up=["x"]), None)
@@ -158,28 +157,30 @@ def shown(identity: int, stream: int = 0) -> Record:
 
 
 def test_where_the_next_lead_was_not_known_to_have_everything_it_is_asked_for_snapshots(office: Office) -> None:
-    replicas = Replicas(office, endpoint(replicas=2), None)
+    replicas = EndpointRuntime(office, endpoint(replicas=2), None)
     replicas.start()
     one, other = office.hired
-    for member, child in zip(replicas.members, office.hired, strict=True):
-        say_up(member, child)
-        member.streams.append("b")
-    replicas.members[0].on_record(cast("OwnerChild", one), shown(SNAPSHOT, 1))
-    replicas.members[0].on_dead(cast("OwnerChild", one), Reason(kind="crashed"))
+    for link, child in zip(replicas.links, office.hired, strict=True):
+        say_up(link, child)
+        link.streams.append("b")
+    replicas.links[0].on_record(cast("OwnerChild", one), shown(SNAPSHOT, 1))
+    replicas.links[0].on_dead(cast("OwnerChild", one), Reason(kind="crashed"))
     assert other.anew == ["b"]
     replicas.stop()
-    replicas.end_turns()
+    assert replicas.replicas is not None
+    replicas.replicas.end_turns()
 
 
 def test_the_lead_of_replicas_is_told_and_whoever_leads_next(office: Office) -> None:
-    replicas = Replicas(office, endpoint(replicas=2), None)
+    replicas = EndpointRuntime(office, endpoint(replicas=2), None)
     replicas.start()
     one, other = office.hired
-    for member, child in zip(replicas.members, office.hired, strict=True):
-        say_up(member, child)
+    for link, child in zip(replicas.links, office.hired, strict=True):
+        say_up(link, child)
     replicas.resubscribe([BOOK])
     assert (one.anew, other.anew) == ([BOOK], [])
-    replicas.members[0].on_dead(cast("OwnerChild", one), Reason(kind="crashed"))
+    replicas.links[0].on_dead(cast("OwnerChild", one), Reason(kind="crashed"))
     assert other.anew == [BOOK]
     replicas.stop()
-    replicas.end_turns()
+    assert replicas.replicas is not None
+    replicas.replicas.end_turns()

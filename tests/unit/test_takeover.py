@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.unit.test_resubscribe import Office, endpoint, say_up
-from wsadapter.endpoint.link import ManagedEndpoint
+from wsadapter.endpoint.endpoint import EndpointRuntime
 from wsadapter.takeover.endpoint_state import is_changing, is_steady
 from wsadapter.takeover.old_side import Condition, Step, next_step
 from wsadapter.takeover.transfer import TakeoverError, receive_line, receive_state, send_line, send_state
@@ -46,16 +46,16 @@ def test_what_comes_next_before_a_takeover(conditions: list[Condition], leaving:
 
 def test_an_owner_that_is_dead_stays_here_until_that_is_told() -> None:
     office = Office()
-    managed = ManagedEndpoint(office, endpoint(), None)
-    managed.start()
+    running = EndpointRuntime(office, endpoint(), None)
+    running.start()
     (child,) = office.hired
-    say_up(managed, child)
+    say_up(running.link, child)
     owner: Any = child
     owner._started, owner.has_ended = SimpleNamespace(pidfd=3), False
-    assert (is_steady(managed), is_changing(managed)) == (True, False)
+    assert (is_steady(running), is_changing(running)) == (True, False)
     owner.has_ended = True  # and its exit status is awaited
-    assert (is_steady(managed), is_changing(managed)) == (False, True)
-    managed.stop()
+    assert (is_steady(running), is_changing(running)) == (False, True)
+    running.stop()
     office.reactor.close()
 
 

@@ -17,7 +17,8 @@ from wsadapter.contract.ipc.reports import REPORTS, StreamNamed, parse_report
 from wsadapter.endpoint.connect_slot import ConnectSlot, ConnectTarget
 from wsadapter.endpoint.overlap import LAG
 from wsadapter.endpoint.restart_policy import ConnectBudget
-from wsadapter.endpoint.rollover import Changeover, Changing
+from wsadapter.endpoint.rollover import RollingLink, Rollover
+from wsadapter.endpoint.subscriptions import Ledger
 from wsadapter.loop.reactor import Reactor
 from wsadapter.process.lifecycle import State
 
@@ -56,19 +57,28 @@ class Change:
     def __init__(self, reactor: Reactor, identity: Any = ("n",)) -> None:
         self.out: list[tuple[str | None, int | None] | str] = []
         self._said: list[Any] = []
-        endpoint = SimpleNamespace(
+        dialer = SimpleNamespace(
+            connect=lambda child, assignment, slot: self._said.append(("assign", assignment)),
+            mask=lambda text: text,
+        )
+        link = SimpleNamespace(
+            name="a",
+            epoch=1,
             endpoint=Endpoint("a", url="ws://localhost", identity=identity),
             dialect=None,
-            confirmed=frozenset(),
+            ledger=Ledger(),
+            dialer=dialer,
+            requests=SimpleNamespace(when_idle=lambda patience, call: None),
+            narrate=SimpleNamespace(change_failed=lambda epoch, why, text: self._said.append(text)),
+            stays=True,
             is_receiving=True,
             reserve_connect=lambda: ConnectSlot(ConnectBudget(), ConnectTarget("localhost", "localhost ", 0, 60.0), reactor),
+            assignment=lambda epoch, identify: identify,
             tell_owner=lambda kind, body: IDENTIFY_REF,
             accept=self._accept,
-            assign_successor=lambda child, slot, identify: self._said.append(("assign", identify)),
-            let_owner_go=lambda why: None,
-            change_failed=lambda why, text: self._said.append(text),
+            fail_waiters=lambda text: None,
         )
-        self.change = Changeover(cast("Changing", endpoint), reactor)
+        self.change = Rollover(cast("RollingLink", link), reactor)
         self.change.begin("recycled")
         assert self.change._succession is not None
         self.succession = self.change._succession
@@ -89,7 +99,8 @@ class Change:
 
     def old(self, identity: int | None, at: int, stream: str | None = None) -> None:
         """The old owner delivers a message."""
-        self.change.take(message(identity, at), None if stream is None else [stream])
+        assert self.change.merge is not None
+        self.change.merge.take(message(identity, at), None if stream is None else [stream])
 
     def new(self, *shown: Record) -> None:
         """The successor says this."""
@@ -117,7 +128,7 @@ class Change:
         if self.change.merge is None:
             self._accept(record, streams)
         else:
-            self.change.take(record, streams)
+            self.change.merge.take(record, streams)
 
     def close(self) -> None:
         self.change._end_overlap()
@@ -181,6 +192,20 @@ def test_a_stream_that_the_old_owner_was_silent_in_begins_anew_behind_a_gap(reac
     change.end(in_order=True, ready_at=READY_AT)
     change.close()
     assert change.out[1:] == ["b", ("b", 21), ("b", SNAPSHOT), ("b", 22), ("b", 23), ("a", 12)]
+
+
+def test_a_change_that_begins_while_what_is_held_is_delivered_keeps_its_own_merge(reactor: Reactor) -> None:
+    """A notice of the peer's may be in it, which asks for another connection."""
+    change = Change(reactor)
+    change.old(11, EARLY)
+    change.identified()
+    change.new(RESTORED, message(11, EARLY))
+    change._deliver = lambda *_: change.change.begin("notice")  # type: ignore[method-assign]
+    change.end(in_order=True, ready_at=READY_AT)
+    change.old(12, LATE)  # by the owner that is to go
+    assert change.change._overlap is None, "no timer ends what has just begun"
+    change.close()
+    assert change.out == [(None, 11), (None, 12)]
 
 
 def test_what_is_new_comes_in_the_order_in_which_the_successor_received_it(reactor: Reactor) -> None:

@@ -1,0 +1,66 @@
+"""What happens to an endpoint's connections when more waits for the consumer than may (`buffer.overflow`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from wsadapter.contract.reasons import Reason
+from wsadapter.endpoint.numbered_stream import NumberedStream
+from wsadapter.loop.reactor import Reactor
+
+
+class Readable(Protocol):
+    """A connection."""
+
+    def pause(self) -> None:
+        """Stop reading what its owner receives."""
+        ...
+
+    def read_on(self) -> None: ...
+    def end(self, reason: Reason) -> None:
+        """End its connection, whatever its owner does."""
+        ...
+
+
+class Backpressure:
+    """That of one endpoint. All methods under the reactor's lock."""
+
+    def __init__(
+        self, stream: NumberedStream, reactor: Reactor, links: Callable[[], Iterable[Readable]], relieved: Callable[[], None]
+    ) -> None:
+        """`links` returns the connections, `relieved` is called before they are read again."""
+        self._stream = stream
+        self._reactor = reactor
+        self._links = links
+        self._relieved = relieved
+        self._wait: object = None
+        """What is waited for; a relief that comes for an earlier wait changes nothing."""
+
+    def overflowed(self) -> None:
+        """More waits for the consumer than may."""
+        account = self._stream.account
+        match account.buffer.overflow:
+            case "disconnect" if account.has_overflowed:
+                self._stream.inbox.discard(account, "overflow")
+                text = f"more than {account.buffer.max_bytes} bytes waited for the consumer"
+                for link in self._links():
+                    link.end(Reason(kind="overflow", text=text))
+            case "block" if account.relieved is not None or self._await_relief():
+                for link in self._links():
+                    link.pause()
+
+    def _await_relief(self) -> bool:
+        self._wait = wait = object()
+        post = self._reactor.post
+        return self._stream.inbox.await_relief(self._stream.account, lambda: post(lambda: self._relieve(wait)))
+
+    def _relieve(self, wait: object) -> None:
+        if wait is self._wait:
+            self._relieved()
+            for link in self._links():
+                link.read_on()
+
+    def forget(self) -> None:
+        """The only connection is gone: nobody waits for a relief."""
+        self._stream.account.relieved = self._wait = None

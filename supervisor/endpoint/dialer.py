@@ -1,0 +1,139 @@
+"""How a link comes to a connection: which of its URLs, by the budget of which host, with which assignment, through which holder
+of the TLS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, Protocol
+
+from wsadapter import capabilities
+from wsadapter.config.interpolate import expand_endpoint, secrets_of
+from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.masking import Secrets, mask_url
+from wsadapter.contract.reasons import Reason
+from wsadapter.endpoint.connect_slot import ConnectSlot, connect_target
+from wsadapter.endpoint.restart_policy import ConnectBudget, asked_to_wait
+from wsadapter.import_path import with_dialect_folder
+from wsadapter.loop.reactor import Reactor
+from wsadapter.process.owner_process import Listener, OwnerChild
+from wsadapter.process.tls_holder import TlsHolder
+
+
+class DialerOffice(Protocol):
+    """What is needed of the supervisor."""
+
+    @property
+    def reactor(self) -> Reactor: ...
+    @property
+    def budget(self) -> ConnectBudget: ...
+    @property
+    def busy_poll(self) -> float: ...
+    def hire(self, listener: Listener, endpoint: Endpoint) -> OwnerChild:
+        """An owner, warm or on its way."""
+        ...
+
+
+class DialerHost(Protocol):
+    """The settings by which it connects."""
+
+    endpoint: Endpoint
+    dialect: dict[str, Any] | None
+    quarantine: str
+    sys_path: tuple[str, ...]
+
+
+class Dialer:
+    """That of one link. All methods under the reactor's lock."""
+
+    def __init__(
+        self, office: DialerOffice, host: DialerHost, holder_gone: Callable[[], None], holder_said: Callable[[str], None]
+    ) -> None:
+        """`holder_gone` is called when a process that held TLS has ended, `holder_said` with each line that one printed."""
+        self._office = office
+        self._host = host
+        self._holder_gone = holder_gone
+        self._holder_said = holder_said
+        self._holders: set[TlsHolder] = set()
+        """Processes that hold TLS, those on their way out included."""
+        self.attempt = 0
+        """How many times an address failed: the next one is tried, if there are several."""
+        self._secrets: Secrets | None = None
+        """What the owner sent that no text may show; None: another supervisor had that owner."""
+
+    @property
+    def _url(self) -> str:
+        urls = self._host.endpoint.urls
+        return urls[self.attempt % len(urls)] if urls else ""
+
+    @property
+    def url(self) -> str:
+        """Where it connects, masked."""
+        return mask_url(self._url)
+
+    @property
+    def has_holders(self) -> bool:
+        """Whether a process that held TLS is left."""
+        return bool(self._holders)
+
+    def mask(self, text: str) -> str:
+        """What a peer said, without the secrets that the peer was sent."""
+        if self._secrets is None:
+            self._secrets = secrets_of(self._host.endpoint)
+        return self._secrets.mask(text)
+
+    def reserve_connect(self) -> ConnectSlot:
+        """The next connect, by the budget of its host."""
+        return ConnectSlot(self._office.budget, connect_target(self._host.endpoint, self._url), self._office.reactor)
+
+    def leave_host_alone(self, reason: Reason) -> None:
+        """Apply Retry-After to every endpoint on this host, because the peer limits by host and address, not by endpoint."""
+        if wait := asked_to_wait(reason):
+            self._office.budget.hold(connect_target(self._host.endpoint, self._url).key, monotonic() + wait)
+
+    def assignment(self, epoch: int, **about: Any) -> Assignment:
+        """What an owner has to know. `about`: the fields that are the link's. Raises `ConfigError` if a reference in the
+        settings stands for nothing."""
+        host = self._host
+        endpoint = expand_endpoint(host.endpoint)
+        self._secrets = secrets_of(host.endpoint)
+        return Assignment(
+            endpoint=endpoint,
+            epoch=epoch,
+            url=endpoint.urls[self.attempt % len(endpoint.urls)],
+            dialect=host.dialect,
+            custody=capabilities.custody(),
+            busy_poll=self._office.busy_poll,
+            quarantine=host.quarantine,
+            sys_path=with_dialect_folder(host.sys_path, endpoint.dialect),
+            **about,
+        )
+
+    def connect(self, child: OwnerChild, assignment: Assignment, slot: ConnectSlot) -> None:
+        """Let a warm owner open a connection, which is what `slot` is for."""
+        slot.use()
+        if not (assignment.endpoint.tls.holder and assignment.url.startswith("wss:")):
+            child.assign(assignment)
+            return
+        try:
+            holder = TlsHolder(self._on_holder_gone, self._holder_said).hired(self._office.hire, assignment)
+        except OSError as error:
+            child.abort(Reason(kind="connect_failed", text=f"no loopback connection to a TLS holder: {error}"))
+            return
+        self._holders.add(holder)
+        child.assign(holder.for_owner(assignment), None, holder)
+
+    def take_holder(self, process: OwnerChild) -> TlsHolder:
+        """A process that holds TLS and was another supervisor's."""
+        holder = TlsHolder(self._on_holder_gone, self._holder_said).of(process)
+        self._holders.add(holder)
+        return holder
+
+    def forget_holders(self) -> None:
+        """They are another supervisor's now."""
+        self._holders.clear()
+
+    def _on_holder_gone(self, holder: TlsHolder) -> None:
+        self._holders.discard(holder)
+        self._holder_gone()

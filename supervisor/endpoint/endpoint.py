@@ -1,0 +1,304 @@
+"""An endpoint at run time: one numbered stream, fed by one link, or with `replicas` by several at the same time.
+
+EndpointRuntime ── settings, NumberedStream ── what users ask for
+    │
+    ├── Link 1 ── one connection over all its owners ──┐
+    ├── Link 2                                         ├──> Alone, or ReplicaSet ──> NumberedStream ──> inbox
+    └── Link 3 ────────────────────────────────────────┘    (each message once, in order)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import Future
+from dataclasses import replace
+from time import time_ns
+from typing import Any, Protocol
+
+from wsadapter.contract import items
+from wsadapter.contract.endpoint import Endpoint, Subscription
+from wsadapter.contract.ipc.record import Record
+from wsadapter.contract.reasons import Reason
+from wsadapter.endpoint.backpressure import Backpressure
+from wsadapter.endpoint.identities import are_alike
+from wsadapter.endpoint.link import Link, LinkGroup, Office
+from wsadapter.endpoint.monitor import Watcher
+from wsadapter.endpoint.numbered_stream import NumberedStream
+from wsadapter.endpoint.rates import Count
+from wsadapter.endpoint.replicas import ReplicaSet
+from wsadapter.endpoint.request_id import Payload
+from wsadapter.endpoint.requests import Pending
+from wsadapter.endpoint.restart_policy import Decision, Verdict
+from wsadapter.endpoint.subscriptions import Ledger, Numbers, key_of
+from wsadapter.loop.reactor import Reactor
+from wsadapter.status import SUMMED, EndpointState, EndpointStatus, exit_status
+
+
+class EndpointHost(Office, Protocol):
+    """What an endpoint needs of the supervisor."""
+
+    def on_verdict(self, endpoint: EndpointRuntime, decision: Decision) -> None:
+        """The endpoint decided about its next owner; for what concerns the others (strategy, the end of it all)."""
+        ...
+
+    def on_settled(self, endpoint: EndpointRuntime) -> None:
+        """The endpoint has no process any more and will get none by itself."""
+        ...
+
+
+class Alone:
+    """The only link of its endpoint."""
+
+    is_replicated = False
+
+    def __init__(self, stream: NumberedStream, reactor: Reactor, links: list[Link]) -> None:
+        self.last_exit: Reason | None = None
+        self._backpressure = Backpressure(stream, reactor, lambda: links, lambda: None)
+
+    def deliver(self, link: Link, received: Record, streams: list[str | None] | None) -> None:
+        link.accept(received, streams)
+
+    def link_up(self, _link: Link) -> bool:
+        return False
+
+    def link_down(self, _link: Link, reason: Reason, *, goes_on: bool) -> None:
+        del goes_on
+        self.last_exit = reason
+        self._backpressure.forget()
+
+    def connection_lost(self, link: Link) -> None:
+        """Nobody else has to know."""
+
+    def is_news(self, _link: Link, _event: items.Event) -> bool:
+        return True
+
+    def standing(self, _link: Link, *, closing: bool = False) -> tuple[int | None, int | None]:
+        del closing
+        return None, None
+
+    def may_hand_on(self, _link: Link) -> bool:
+        return True
+
+    def can_spare(self, _link: Link) -> bool:
+        return False
+
+    def overflowed(self) -> None:
+        self._backpressure.overflowed()
+
+
+class EndpointRuntime:
+    """One endpoint. All methods under the reactor's lock."""
+
+    def __init__(
+        self, host: EndpointHost, endpoint: Endpoint, dialect: dict[str, Any] | None, *, numbers: Numbers | None = None
+    ) -> None:
+        """`numbers` go on where an endpoint of this name was removed before: they are never reused."""
+        self.endpoint = endpoint
+        self.dialect = dialect
+        self.quarantine = ""
+        self.sys_path: tuple[str, ...] = ()
+        self.stream = NumberedStream(endpoint.name, endpoint.buffer, numbers or Numbers(), host.inbox_of)
+        self.links: list[Link] = []
+        """In the order of their numbers, from 1."""
+        self._host = host
+        self._leaving: list[Link] = []
+        """Links that are no more, but whose process may be."""
+        self.replicas = ReplicaSet(self, host.reactor) if endpoint.replicas > 1 else None
+        self._group: LinkGroup = self.replicas or Alone(self.stream, host.reactor, self.links)
+        self._add_links()
+
+    def _add_links(self) -> list[Link]:
+        new = [Link(self._host, self, self._group, 1 + at) for at in range(len(self.links), self.endpoint.replicas)]
+        self.links += new
+        return new
+
+    # -- what can be asked of it -----------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self.endpoint.name
+
+    @property
+    def link(self) -> Link:
+        """The link that sends what is to be sent: the lead of the replicas, or whichever is nearest to being up."""
+        return self.links[0] if self.replicas is None else self.replicas.primary
+
+    @property
+    def settled(self) -> bool:
+        """It has no process, and none will come by itself."""
+        return all(link.settled for link in (*self.links, *self._leaving))
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether no planned change is under way, nothing waits for its place in the stream, and no link is on its way out."""
+        return not self._leaving and (self.replicas is None or self.replicas.is_at_rest)
+
+    @property
+    def pid(self) -> int | None:
+        """Of its owner; with replicas, of the primary link's."""
+        return self.link.pid
+
+    @property
+    def epoch(self) -> int:
+        """Of its owner, or of the last one; with replicas, of the primary link's."""
+        return self.link.epoch
+
+    @property
+    def ledger(self) -> Ledger:
+        """What it wants and has; with replicas, the primary link's: all want the same."""
+        return self.link.ledger
+
+    @property
+    def state(self) -> EndpointState:
+        """With replicas, the best that a link has."""
+        return self.link.state
+
+    @property
+    def rtt(self) -> float | None:
+        """Seconds of the last heartbeat's round trip; with replicas, of the primary link's."""
+        return self.link.rtt
+
+    @property
+    def last_exit(self) -> Reason | None:
+        """Why its last connection ended; None: none has."""
+        return self._group.last_exit
+
+    @last_exit.setter
+    def last_exit(self, reason: Reason | None) -> None:
+        self._group.last_exit = reason
+
+    @property
+    def received(self) -> Count:
+        """What was received since it was added."""
+        counters = [link.counters for link in self.links]
+        return Count(sum(each.messages for each in counters), sum(each.bytes for each in counters))
+
+    def status(self) -> EndpointStatus:
+        """For the status. Its `group`, its rates and its processes' `memory` are added by those who know them."""
+        status = self.link.status()
+        if self.replicas is None:
+            return status
+        each = [link.status() for link in self.links]
+        for key in SUMMED:
+            status[key] = sum(member[key] for member in each)
+        heard = [member["silence"] for member in each if member["silence"] is not None]
+        status["silence"] = min(heard, default=None)
+        status["last_exit"] = exit_status(self.last_exit)
+        status["live"] = self.replicas.live
+        status["members"] = [self.replicas.status_of(link, member) for link, member in zip(self.links, each, strict=True)]
+        return status
+
+    # -- its life --------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Give each link its first owner."""
+        for link in self.links:
+            link.start()
+        if self.replicas is not None:
+            self.replicas.begin_turns()
+
+    def stop(self) -> None:
+        """Let all owners close their connections and go; no new ones come."""
+        if self.replicas is not None:
+            self.replicas.rolling.end()
+        for link in self.links:
+            link.stop()
+
+    def restart(self, why: str = "recycled", *, afresh: bool = False, at_once: bool = False) -> Future[None]:
+        """New owners, whatever the state; the future is done when all are up. A link goes on with its connection where that can
+        outlive the old owner, but not `afresh`. A connection that has to be replaced is left only when the next one is ready,
+        and with replicas one after the other, but for `at_once`."""
+        if self.replicas is None:
+            return self.link.restart(why, afresh=afresh, at_once=at_once)
+        future = self.replicas.rolling.wait()
+        together = at_once or self.replicas.live < 2
+        self.replicas.rolling.begin(self.links, lambda link: link.restart(why, afresh=afresh), together=together)
+        self.replicas.begin_turns()
+        self.replicas.rolling.go_on()
+        return future
+
+    def replace_settings(self, endpoint: Endpoint, dialect: dict[str, Any] | None) -> None:
+        """New settings from a reload; they hold from the next owners on. With replicas, one link after the other where the
+        connections get the same messages as before, else all at once, and a new stream begins."""
+        alike = are_alike(self.endpoint, self.dialect, endpoint, dialect)
+        same = alike and replace(self.endpoint, replicas=endpoint.replicas) == endpoint
+        self.endpoint, self.dialect = endpoint, dialect
+        self.stream.account.use(endpoint.buffer)
+        if self.replicas is None:
+            self.link.use_settings(alike=alike)
+            return
+        self.replicas.announced.keep(set(map(key_of, endpoint.subscribe)))
+        if not alike:
+            self.replicas.begin_anew()
+        for link in self.links[endpoint.replicas :]:
+            self._leaving.append(link)
+            self.replicas.dismiss(link)
+            link.stop()
+        del self.links[endpoint.replicas :]
+        together = not alike or self.replicas.live < 2
+        changed = [] if same else list(self.links)
+        self.replicas.rolling.begin(changed, lambda link: link.use_settings(alike=alike), together=together)
+        for link in self._add_links():
+            link.start()
+        self.replicas.begin_turns()
+        self.replicas.rolling.go_on()
+
+    def on_verdict(self, decision: Decision) -> None:
+        """For a link: it decided about its next owner. Others are concerned only where no link delivers any more."""
+        if self.replicas is None or not self.replicas.live or decision.verdict is Verdict.STOP_SUPERVISOR:
+            self._host.on_verdict(self, decision)
+
+    def on_settled(self) -> None:
+        """For a link: it has no process any more."""
+        self._leaving = [link for link in self._leaving if not link.settled]
+        if self.replicas is None:
+            self._host.on_settled(self)
+        elif self.settled:
+            self.replicas.rolling.end()
+            self._host.on_settled(self)
+
+    # -- what users ask for ----------------------------------------------------------------------------------------------
+
+    def send(self, data: bytes, *, binary: bool) -> Future[None]:
+        """By one link. Done when the owner has handed all bytes to the kernel."""
+        return self.link.requests.send(data, binary=binary)
+
+    def request(self, pending: Pending, payload: Payload, timeout: float | None) -> None:
+        """By one link. `pending` is done when the peer has answered; see `Requests.request`."""
+        self.link.requests.request(pending, payload, self.endpoint.request, timeout)
+
+    def subscribe(self, streams: Iterable[Subscription]) -> list[Subscription]:
+        """Want these too, on all links; returns those that are new or are asked for again because they were rejected."""
+        streams = list(streams)
+        changed = [link.subscriptions.subscribe(streams) for link in self.links]
+        if self.replicas is not None:
+            self.replicas.announced.forget(map(key_of, changed[0]))
+        return changed[0]
+
+    def unsubscribe(self, streams: Iterable[Subscription]) -> list[Subscription]:
+        """Want these no more, on any link; returns those that were wanted."""
+        streams = list(streams)
+        changed = [link.subscriptions.unsubscribe(streams) for link in self.links]
+        if self.replicas is not None:
+            self.replicas.announced.forget(map(key_of, changed[0]))
+        return changed[0]
+
+    def resubscribe(self, streams: Iterable[Subscription]) -> None:
+        """Ask anew for those of them that are wanted: with replicas by the lead, whose snapshots are the stream's."""
+        link = self.links[0] if self.replicas is None else self.replicas.lead
+        if link is not None:
+            link.subscriptions.resubscribe(streams)
+
+    def insert(self, data: bytes, *, binary: bool) -> int:
+        """Put the user's own record into the stream, in order; its number."""
+        return self.stream.insert(data, self.epoch, binary=binary)
+
+    def enter(self, monitor: Watcher) -> None:
+        """Let a monitor see what comes, and what is the case."""
+        self.stream.monitors.add(monitor)
+        live = None if self.replicas is None else self.replicas.live
+        is_up = self.state == "up" if live is None else live > 0
+        if is_up:
+            monitor.notify(items.Up(self.name, self.epoch, time_ns(), live=live))
+        elif self.last_exit is not None:
+            monitor.notify(items.Down(self.name, self.epoch, time_ns(), self.last_exit, live=live))

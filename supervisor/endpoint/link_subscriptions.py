@@ -1,0 +1,175 @@
+"""The subscriptions of one link: what is wanted, what its owner was sent, and what is to be sent when there is an owner again.
+
+No change gets lost with an owner. What an owner had not confirmed to have sent when it died, and what was changed while nobody
+owned the connection, is sent by the next owner of the same connection. Of new subscriptions the next owner is told only those
+that the peer had refused before: it asks by itself for what is wanted and was not asked for on its connection. A new connection
+asks for all that is wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from time import monotonic
+from typing import Any, Protocol
+
+from wsadapter.contract.endpoint import Subscription
+from wsadapter.contract.ipc import commands
+from wsadapter.endpoint.subscriptions import Ledger, Numbers, key_of
+from wsadapter.handoff.custody import Custody
+
+
+class SubscribingLink(Protocol):
+    """What the subscriptions need of their link."""
+
+    @property
+    def is_handed_on(self) -> bool:
+        """Whether its connection is on its way from a dead owner to the next one."""
+        ...
+
+    @property
+    def has_assignment(self) -> bool:
+        """Whether its owner has its assignment, and was not asked to stop: then it takes changes."""
+        ...
+
+    def tell_if_up(self, kind: int, ref: int, body: dict[str, Any]) -> None:
+        """Send a command to the owner, if there is one that takes commands."""
+        ...
+
+
+class LinkSubscriptions:
+    """Those of one link. All methods under the reactor's lock."""
+
+    def __init__(
+        self, link: SubscribingLink, custody: Custody, numbers: Numbers, refs: Iterator[int],
+        tell_successor: Callable[[int, list[Subscription]], None],
+    ) -> None:  # fmt: skip
+        """`refs`: numbers of the link's commands. `tell_successor` lets the successor of a planned change know, if there is
+        one: SUBSCRIBE or UNSUBSCRIBE, and the streams."""
+        self.ledger = Ledger(numbers=numbers)
+        self._link = link
+        self._custody = custody
+        self._refs = refs
+        self._tell_successor = tell_successor
+        self._was_confirmed: list[Subscription] = []
+        """What the connection before had confirmed."""
+        self._sent: dict[int, tuple[int, list[Subscription]]] = {}
+        """Changes that the owner has not confirmed to have sent, by their refs."""
+        self._deferred: list[tuple[int, list[Subscription]]] = []
+        """Changes that the next owner of the connection has to be told of."""
+
+    # -- what is wanted --------------------------------------------------------------------------------------------------
+
+    def replace(self, streams: Iterable[Subscription], *, alike: bool) -> None:
+        """Want these and no others, from the next owner on. `alike`: the peer is the same, so what is known of it holds."""
+        ledger = self.ledger
+        paces = dict(ledger.paces) if alike else {}
+        ledger.unwant(list(ledger.wanted.values()))
+        ledger.want(streams)
+        ledger.paces.update((name, longest) for name, longest in paces.items() if name in ledger.wanted)
+
+    def subscribe(self, streams: Iterable[Subscription]) -> list[Subscription]:
+        """Want these too; they are requested at once if there is an owner that can, else at the next `Up`. What was rejected is
+        requested again. Returns those that are new or requested again."""
+        streams = list(streams)
+        again = self.ledger.refused(streams)
+        self.ledger.forgive(again)
+        new = self.ledger.want(streams) + again
+        self._change(commands.SUBSCRIBE, new, deferred=self._custody.resumption is not None)
+        self._tell_successor(commands.SUBSCRIBE, new)
+        return new
+
+    def unsubscribe(self, streams: Iterable[Subscription]) -> list[Subscription]:
+        """Want these no more; returns those that were wanted."""
+        gone = self.ledger.unwant(streams)
+        # An owner that goes on with a connection and is not up would only forget what it was to ask for.
+        self._change(commands.UNSUBSCRIBE, gone, deferred=self._link.is_handed_on)
+        self._tell_successor(commands.UNSUBSCRIBE, gone)
+        return gone
+
+    def resubscribe(self, streams: Iterable[Subscription]) -> None:
+        """Ask anew for those of them that are wanted; a new connection does so by itself."""
+        anew = self.ledger.ask_anew(streams, monotonic())
+        self._change(commands.RESUBSCRIBE, anew, deferred=self._link.is_handed_on)
+
+    def _change(self, kind: int, streams: list[Subscription], *, deferred: bool) -> None:
+        if streams and deferred:
+            self._deferred.append((kind, streams))
+        elif streams and self._link.has_assignment:
+            self._send(kind, streams)
+
+    # -- owners and connections ------------------------------------------------------------------------------------------
+
+    def _send(self, kind: int, streams: list[Subscription]) -> None:
+        ref = next(self._refs)
+        self._sent[ref] = (kind, streams)
+        self._link.tell_if_up(kind, ref, {"streams": streams})
+
+    def taken(self, ref: int) -> None:
+        """The owner has sent what it was told with this ref."""
+        self._sent.pop(ref, None)
+
+    def owner_gone(self, *, goes_on: bool) -> None:
+        """`goes_on`: its connection is there, and has not seen what was not confirmed."""
+        if goes_on:
+            self._deferred += self._sent.values()
+        self._sent.clear()
+
+    def connection_gone(self) -> None:
+        """Nothing is subscribed any more; the next connection asks for all that is wanted."""
+        self._was_confirmed = self.ledger.connection_lost()
+        self._deferred.clear()
+
+    def catch_up(self) -> None:
+        """The next owner has the connection: tell it what was deferred, as far as it still holds."""
+        deferred, self._deferred = self._deferred, []
+        for kind, streams in deferred:
+            if kind == commands.SUBSCRIBE:
+                held = self.ledger.refused(streams)
+            else:
+                is_wanted = kind != commands.UNSUBSCRIBE
+                held = [stream for stream in streams if (key_of(stream) in self.ledger.wanted) is is_wanted]
+            if held:
+                self._send(kind, held)
+
+    def for_owner(self) -> dict[str, Any]:
+        """The fields of an `Assignment` that are about subscriptions. What holds for a connection is only told to an owner that
+        goes on with one."""
+        ledger, now = self.ledger, monotonic()
+        fields: dict[str, Any] = {
+            "wanted": tuple(ledger.wanted.values()),
+            "confirmed": tuple(self._was_confirmed),
+            "blamed": ledger.blame.for_owner(now),
+            "retry_at": ledger.blame.retries(now),
+            "paces": dict(ledger.paces),
+        }
+        if self._custody.resumption is not None:
+            fields |= {
+                "confirmed": tuple(self.still_subscribed()),
+                "channels": dict(ledger.channels),
+                "live": tuple(sorted(ledger.live)),
+                "rejected": dict(ledger.rejected),
+                "login_at": ledger.login_at,
+                "challenge": ledger.challenge,
+                "heartbeat_at": ledger.heartbeat_at,
+                "token": ledger.token,
+            }
+        return fields
+
+    def still_subscribed(self) -> list[Subscription]:
+        """What the next owner need not ask for on a connection that goes on: what the peer has answered, and, where nothing
+        confirms, what was sent."""
+        ledger = self.ledger
+        return [stream for key, stream in ledger.wanted.items() if ledger.is_answered(key) or key in ledger.asked]
+
+    # -- on the way to another supervisor --------------------------------------------------------------------------------
+
+    def to_plain(self) -> dict[str, Any]:
+        """What another supervisor needs to go on, besides the ledger."""
+        return {"sent": list(self._sent.items()), "deferred": self._deferred, "was_confirmed": self._was_confirmed}
+
+    def take_plain(self, plain: dict[str, Any], refs: Iterator[int]) -> None:
+        """Go on where another supervisor was."""
+        self._refs = refs
+        self._sent = {ref: (kind, streams) for ref, (kind, streams) in plain["sent"]}
+        self._deferred = [(kind, streams) for kind, streams in plain["deferred"]]
+        self._was_confirmed = plain["was_confirmed"]

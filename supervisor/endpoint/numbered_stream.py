@@ -1,0 +1,52 @@
+"""The one numbered stream of an endpoint, by whichever of its connections a message came."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import time_ns
+from weakref import WeakSet
+
+from wsadapter.contract import items
+from wsadapter.contract.endpoint import Buffer
+from wsadapter.contract.ipc.record import Record
+from wsadapter.delivery.inbox import Inbox
+from wsadapter.delivery.queued import Account, arrival_of, arrival_of_one
+from wsadapter.endpoint.monitor import Watcher
+from wsadapter.endpoint.subscriptions import Numbers
+
+
+class NumberedStream:
+    """What the consumer gets of one endpoint, in order, and who watches it. All methods under the reactor's lock."""
+
+    def __init__(self, name: str, buffer: Buffer, numbers: Numbers, inbox_of: Callable[[str], Inbox]) -> None:
+        """`inbox_of` returns the inbox of the endpoint of a name; which one that is may change at any time."""
+        self.numbers = numbers
+        self.account = Account(name, buffer)
+        self.monitors: WeakSet[Watcher] = WeakSet()
+        self._inbox_of = inbox_of
+
+    @property
+    def inbox(self) -> Inbox:
+        """Where the endpoint's items go now."""
+        return self._inbox_of(self.account.name)
+
+    def put(self, event: items.Event) -> None:
+        """Put an event behind all that was received."""
+        self.inbox.put_event(event, self.account)
+
+    def accept(self, received: Record, streams: list[str | None] | None, epoch: int) -> None:
+        """Number these messages, and put them into the stream."""
+        first = self.numbers.accept(received.count, received.received_at)
+        self.inbox.put(arrival_of(received, self.account, epoch=epoch, first=first, streams=streams))
+
+    def insert(self, data: bytes, epoch: int, *, binary: bool) -> int:
+        """Put the user's own record into the stream, in order; returns its number."""
+        at = time_ns()
+        number = self.numbers.accept(1, at)
+        self.inbox.put(arrival_of_one(data, self.account, epoch=epoch, number=number, received_at=at, binary=binary))
+        return number
+
+    def notify(self, event: items.Up | items.Down) -> None:
+        """Let the monitors see it."""
+        for monitor in self.monitors:
+            monitor.notify(event)

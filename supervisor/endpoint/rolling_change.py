@@ -1,0 +1,103 @@
+"""Planned changes of the replicas of one endpoint: one link at a time, the next when the one before has caught up."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from wsadapter.contract.errors import NotConnected
+from wsadapter.contract.reasons import Reason
+from wsadapter.endpoint.futures import Waiters
+
+if TYPE_CHECKING:
+    from wsadapter.endpoint.link import Link
+
+
+class Replicated(Protocol):
+    """What a change needs of the replicas."""
+
+    last_exit: Reason | None
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def live(self) -> int: ...
+    @property
+    def primary(self) -> Link: ...
+    def can_spare(self, link: Link) -> bool: ...
+    def is_settled(self, link: Link) -> bool: ...
+
+
+@dataclass(slots=True)
+class _Step:
+    """The change of one link, in its turn."""
+
+    link: Link
+    change: Callable[[Link], object]
+    together: bool
+    """It waits for no other link."""
+    begun: bool = False
+    _epoch: int = 0
+
+    def begin(self) -> None:
+        self.begun = True
+        self._epoch = self.link.epoch
+        self.change(self.link)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its new owner is."""
+        return self.link.state == "up" and self.link.epoch > self._epoch
+
+
+class RollingChange:
+    """The planned changes of one endpoint's links. All methods under the reactor's lock."""
+
+    def __init__(self, replicas: Replicated, links: Iterable[Link]) -> None:
+        """`links`: all of them, at any time."""
+        self._replicas = replicas
+        self._links = links
+        self._steps: deque[_Step] = deque()
+        """Of links whose change is due, or under way for the first of them."""
+        self._waiters = Waiters()
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a link is to be changed, or is being changed."""
+        return bool(self._steps)
+
+    def wait(self) -> Future[None]:
+        """Done when all links are up and none is to be changed."""
+        return self._waiters.add()
+
+    def begin(self, links: Iterable[Link], change: Callable[[Link], object], *, together: bool) -> None:
+        """Change these links, in place of what was to be changed; `together`: at once. Call `go_on` next."""
+        self._steps = deque(_Step(link, change, together) for link in links)
+
+    def go_on(self) -> None:
+        """The next link's change, when the one before has caught up."""
+        while self._steps:
+            step = self._steps[0]
+            if not step.begun:
+                if not step.together and not self._replicas.can_spare(step.link):
+                    return  # somebody has to deliver meanwhile
+                step.begin()
+            if not step.together and not (step.is_up and self._replicas.is_settled(step.link)):
+                return
+            self._steps.popleft()
+        if self._waiters and all(link.state == "up" or link.settled for link in self._links):
+            self.end()
+
+    def end(self) -> None:
+        """Change no more links; whoever waits learns whether a link is live."""
+        self._steps.clear()
+        replicas = self._replicas
+        if replicas.live:
+            self._waiters.resolve()
+        else:
+            why = replicas.last_exit.describe() if replicas.last_exit else "stopped"
+            text = f"{replicas.name} is {replicas.primary.state}: {why}"
+            self._waiters.fail(lambda: NotConnected(text))

@@ -1,0 +1,121 @@
+"""An endpoint at run time: what users ask for, and how its links share one stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from tests.unit.test_resubscribe import Office, endpoint, say_up, shown
+from wsadapter.contract.errors import NotConnected
+from wsadapter.contract.items import Down, Message, Up
+from wsadapter.contract.reasons import Reason
+from wsadapter.endpoint.endpoint import EndpointRuntime
+from wsadapter.process.owner_process import OwnerChild
+
+FIRST = 10
+"""Identities begin here: those below have a meaning of their own."""
+
+
+@pytest.fixture
+def office() -> Iterator[Office]:
+    office = Office()
+    yield office
+    office.reactor.close()
+
+
+def running(office: Office, **settings: Any) -> EndpointRuntime:
+    """All of its links are up."""
+    running = EndpointRuntime(office, endpoint(**settings), None)
+    running.start()
+    for link, child in zip(running.links, office.hired, strict=True):
+        say_up(link, child)
+        link.streams.append("b")
+    return running
+
+
+def receive(office: Office, running: EndpointRuntime, number: int, identity: int) -> None:
+    running.links[number - 1].on_record(cast("OwnerChild", office.hired[number - 1]), shown(identity, 1))
+
+
+def end(running: EndpointRuntime) -> None:
+    running.stop()
+    if running.replicas is not None:
+        running.replicas.end_turns()
+
+
+def items_of(office: Office, *kinds: type) -> list[Any]:
+    items: list[Any] = []
+    while office.inbox.take(whole=False):
+        items += office.inbox.in_hand
+    return [item for item in items if isinstance(item, kinds)]
+
+
+def test_an_endpoint_without_replicas_has_one_link_and_speaks_of_no_member(office: Office) -> None:
+    alone = running(office)
+    assert (len(alone.links), alone.replicas, alone.state) == (1, None, "up")
+    receive(office, alone, 1, FIRST)
+    up, message = items_of(office, Up, Message)
+    assert (up.member, up.live, message.number, message.epoch) == (None, None, 1, 1)
+    assert "members" not in alone.status()
+    end(alone)
+
+
+def test_what_one_of_several_links_showed_first_comes_once_with_one_numbering(office: Office) -> None:
+    several = running(office, replicas=2)
+    for identity in (FIRST, FIRST + 1):
+        receive(office, several, 1, identity)
+        receive(office, several, 2, identity)
+    messages = items_of(office, Message)
+    assert [message.number for message in messages] == [1, 2]
+    status = several.status()
+    assert (status["live"], status["messages"], [member["member"] for member in status["members"]]) == (2, 2, [1, 2])
+    end(several)
+
+
+def test_a_monitor_sees_the_end_of_the_last_connection_only(office: Office) -> None:
+    several = running(office, replicas=2)
+    seen: list[Any] = []
+    monitor = type("Monitor", (), {"notify": lambda self, event: seen.append(event)})()
+    several.enter(monitor)
+    for link, child in zip(several.links, list(office.hired), strict=True):
+        link.on_dead(cast("OwnerChild", child), Reason(kind="crashed"))
+    assert [(type(event), event.live) for event in seen] == [(Up, 2), (Down, 0)]
+    assert several.last_exit == Reason(kind="crashed")
+    end(several)
+
+
+def test_a_link_that_new_settings_dismissed_takes_no_part_until_it_is_gone(office: Office) -> None:
+    three = running(office, replicas=3)
+    for number in (1, 2, 3):
+        receive(office, three, number, FIRST)
+    third, child = three.links[2], cast("OwnerChild", office.hired[2])
+    three.replace_settings(replace(three.endpoint, replicas=2), None)
+    assert (len(three.links), three.status()["live"]) == (2, 2)
+    third.on_record(child, shown(FIRST + 1, 1))  # its connection is not closed yet
+    third.on_dead(child, Reason(kind="stopped"))
+    receive(office, three, 1, FIRST + 1)
+    assert [message.number for message in items_of(office, Message)] == [1, 2]
+    assert three.status()["live"] == 2
+    end(three)
+
+
+def test_a_link_that_comes_takes_up_the_stream_of_the_others(office: Office) -> None:
+    two = running(office, replicas=2)
+    two.replace_settings(replace(two.endpoint, replicas=3), None)
+    assert len(two.links) == 3
+    say_up(two.links[2], office.hired[2])
+    assert [up.resumed for up in items_of(office, Up)] == [False, True, True]
+    end(two)
+
+
+def test_who_waits_for_the_next_owner_of_an_endpoint_that_is_stopped_learns_that(office: Office) -> None:
+    alone = running(office)
+    future = alone.restart(at_once=True)
+    alone.stop()
+    alone.link.on_dead(cast("OwnerChild", office.hired[0]), Reason(kind="stopped"))
+    with pytest.raises(NotConnected, match="a is stopped: stopped"):
+        future.result(0)
+    assert alone.settled
