@@ -276,7 +276,7 @@ class _Member:
     def look(self) -> None:
         """Before its first answer, its heartbeat may tell how far the peer is."""
         if self.health.rtt is None:
-            self.health.rtt = self.managed.rtt
+            self.health.rtt = self.managed.link.rtt
 
     def request(self, attempt: Pending, payload: Payload, timeout: float) -> None:
         """Pass a request on. Raises what `EndpointRuntime.request` does."""
@@ -299,7 +299,7 @@ class _Member:
         health, managed = self.health, self.managed
         return {
             "state": managed.state,
-            "pid": managed.pid,
+            "pid": managed.link.pid,
             "epoch": managed.epoch,
             "pending": health.pending,
             "rtt": health.rtt,

@@ -320,7 +320,7 @@ class Runtime:
         self.begin_stop()
 
     def _busy(self) -> list[EndpointRuntime]:
-        return [managed for managed in self.registry.everybody() if managed.pid is not None or not managed.settled]
+        return [managed for managed in self.registry.everybody() if managed.link.pid is not None or not managed.settled]
 
     def _check_stopped(self) -> None:
         if self.state == "stopping" and not self._busy() and not self.owners.spares.alive:

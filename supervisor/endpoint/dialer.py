@@ -78,7 +78,7 @@ class Dialer:
         return bool(self._holders)
 
     def mask(self, text: str) -> str:
-        """What a peer said, without the secrets that the peer was sent."""
+        """A text of a peer, without the secrets that were sent to the peer."""
         if self._secrets is None:
             self._secrets = secrets_of(self._host.endpoint)
         return self._secrets.mask(text)

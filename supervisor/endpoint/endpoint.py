@@ -38,7 +38,7 @@ class EndpointHost(Office, Protocol):
     """What an endpoint needs of the supervisor."""
 
     def on_verdict(self, endpoint: EndpointRuntime, decision: Decision) -> None:
-        """The endpoint decided about its next owner; for what concerns the others (strategy, the end of it all)."""
+        """The endpoint decided about its next owner. The decision may concern others (strategy, stop of the supervisor)."""
         ...
 
     def on_settled(self, endpoint: EndpointRuntime) -> None:
@@ -101,8 +101,8 @@ class EndpointRuntime:
         self.links: list[Link] = []
         """In the order of their numbers, from 1."""
         self._host = host
-        self._leaving: list[Link] = []
-        """Links that are no more, but whose process may be."""
+        self.leaving: list[Link] = []
+        """Links that were dismissed; their processes may not have ended."""
         self.replicas = ReplicaSet(self, host.reactor) if endpoint.replicas > 1 else None
         self._group: LinkGroup = self.replicas or Alone(self.stream, host.reactor, self.links)
         self._add_links()
@@ -126,17 +126,7 @@ class EndpointRuntime:
     @property
     def settled(self) -> bool:
         """It has no process, and none will come by itself."""
-        return all(link.settled for link in (*self.links, *self._leaving))
-
-    @property
-    def is_at_rest(self) -> bool:
-        """Whether no planned change is under way, nothing waits for its place in the stream, and no link is on its way out."""
-        return not self._leaving and (self.replicas is None or self.replicas.is_at_rest)
-
-    @property
-    def pid(self) -> int | None:
-        """Of its owner; with replicas, of the primary link's."""
-        return self.link.pid
+        return all(link.settled for link in (*self.links, *self.leaving))
 
     @property
     def epoch(self) -> int:
@@ -152,11 +142,6 @@ class EndpointRuntime:
     def state(self) -> EndpointState:
         """With replicas, the best that a link has."""
         return self.link.state
-
-    @property
-    def rtt(self) -> float | None:
-        """Seconds of the last heartbeat's round trip; with replicas, of the primary link's."""
-        return self.link.rtt
 
     @property
     def last_exit(self) -> Reason | None:
@@ -231,7 +216,7 @@ class EndpointRuntime:
         if not alike:
             self.replicas.begin_anew()
         for link in self.links[endpoint.replicas :]:
-            self._leaving.append(link)
+            self.leaving.append(link)
             self.replicas.dismiss(link)
             link.stop()
         del self.links[endpoint.replicas :]
@@ -250,7 +235,7 @@ class EndpointRuntime:
 
     def on_settled(self) -> None:
         """For a link: it has no process any more."""
-        self._leaving = [link for link in self._leaving if not link.settled]
+        self.leaving = [link for link in self.leaving if not link.settled]
         if self.replicas is None:
             self._host.on_settled(self)
         elif self.settled:
@@ -284,7 +269,7 @@ class EndpointRuntime:
         return changed[0]
 
     def resubscribe(self, streams: Iterable[Subscription]) -> None:
-        """Ask anew for those of them that are wanted: with replicas by the lead, whose snapshots are the stream's."""
+        """Ask anew for those of them that are wanted: with replicas by the lead, because only its snapshots are delivered."""
         link = self.links[0] if self.replicas is None else self.replicas.lead
         if link is not None:
             link.subscriptions.resubscribe(streams)

@@ -1,9 +1,10 @@
-"""One connection over all its owners: who owns it now, what happens at each change of owner. `link_state` has its life.
+"""One connection over all its owners: who owns the connection now, and what happens at each change of owner.
 
-An owner dies; its pipe is drained; `Down` closes its epoch; the restart policy decides; the connect budget says when; a spare,
-or a new process, gets the ledger. Where the connection outlived its owner (handoff/held_connection.py), the next one gets it at
-once. The order of what the consumer sees is made here: complete records, `Down`, `Up`, and a `Gap` at once where anything may
-be missing.
+The states of a link, and what each event does, are the table in link_state.py. When an owner dies, its pipe is read to the end,
+`Down` closes its epoch, the restart policy decides what comes next, and the budget of the host decides when. A spare, or a new
+process, gets the subscriptions. If the connection outlived its owner (handoff/held_connection.py), the next owner gets the
+connection at once. The link makes the order in which the consumer sees this: complete records, `Down`, `Up`, and a `Gap`
+directly behind `Up` if anything may be missing.
 """
 
 from __future__ import annotations
@@ -53,9 +54,10 @@ from wsadapter.status import EndpointState, EndpointStatus, exit_status
 logger = logging.getLogger("wsadapter.supervisor")
 
 _OVERRULING = frozenset({"hung", "corrupt", "memory_limit", "overflow"})
-"""What the supervisor says of an owner it ended for these counts more than the owner's own last words."""
+"""If the supervisor ended an owner for one of these reasons, that reason is reported, whatever the owner itself reported."""
 _UNRESUMABLE = ("corrupt", "overflow")
-"""The connection of an owner that was ended for these is not gone on with: it can't be believed, or it is not wanted."""
+"""If an owner was ended for one of these reasons, no owner continues with its connection: what it reported can't be trusted, or
+the connection is not wanted."""
 _RECEIVING = 2.0
 """Seconds without a message after which a connection does not count as receiving."""
 _MEMORY_MARGIN = 1.25
@@ -82,7 +84,7 @@ class Office(Protocol):
 
 
 class LinkHost(Protocol):
-    """What a link needs of the endpoint whose connection it is."""
+    """What a link needs of its endpoint."""
 
     endpoint: Endpoint
     dialect: dict[str, Any] | None
@@ -94,7 +96,7 @@ class LinkHost(Protocol):
     @property
     def stream(self) -> NumberedStream: ...
     def on_verdict(self, decision: Decision) -> None:
-        """The link decided about its next owner; for what concerns other endpoints (strategy, the end of it all)."""
+        """The link decided about its next owner. That may concern other endpoints (strategy, stop of the supervisor)."""
         ...
 
     def on_settled(self) -> None:
@@ -453,10 +455,10 @@ class Link:
     def _on_holder_said(self, line: str) -> None:
         self.narrate.printed(self.epoch, None, f"TLS holder: {line}")
 
-    # -- what the owner says ---------------------------------------------------------------------------------------------
+    # -- what the owner sends --------------------------------------------------------------------------------------------
 
     def on_record(self, child: OwnerChild, received: Record) -> None:
-        """A batch of messages, or something said between them."""
+        """A batch of messages, or a report."""
         epoch, counters = self._epoch, self.counters
         counters.filtered += received.filtered
         if received.kind == record.REPORT:
@@ -611,7 +613,7 @@ class Link:
         self._group.link_down(self, reason, goes_on=goes_on)
 
     def _are_answers_to_come(self) -> bool:
-        """Whether the peer says what it has subscribed, and something is wanted."""
+        """Whether the peer confirms subscriptions, and something is wanted."""
         dialect = self.dialect
         return bool(dialect is not None and dialect.get("subscribe") and dialect.get("ack") and self.ledger.wanted)
 
@@ -649,7 +651,7 @@ class Link:
         self.narrate.stage(self.epoch, stage, self.dialer.url)
 
     def leaves(self, reason: Reason) -> None:
-        """Its owner has said its last word."""
+        """Its owner reported why it ends, and sends nothing more."""
         self._epoch.last_words = reason
         if self._child is not None:
             self._child.leaving()
@@ -765,7 +767,7 @@ class Link:
         return self._office.hire(listener, self.endpoint)
 
     def tell_owner(self, kind: int, body: dict[str, Any]) -> int:
-        """For a change: tell the owner something that it answers by TAKEN; the ref. Raises `NotConnected`."""
+        """For a change: send the owner a command that it confirms by TAKEN; returns the ref. Raises `NotConnected`."""
         ref = next(self._refs)
         if self._child is not None:
             self._child.tell(kind, ref, body)
@@ -778,7 +780,7 @@ class Link:
     def _adopt(
         self, child: OwnerChild, slot: ConnectSlot, held: list[Record], continues: bool, *, replaces: bool
     ) -> None:
-        """The successor is the owner: what it said so far happens now. `slot`: its connect, made or not. `replaces`: as
+        """The successor is the owner: what it sent so far is read now. `slot`: its connect, made or not. `replaces`: as
         planned."""
         self._epoch = Epoch(self.ledger.numbers.next_epoch(), continues=continues, replaces=replaces)
         self._child = child
@@ -825,9 +827,9 @@ class Link:
         return ref
 
     def tell_if_up(self, kind: int, ref: int, body: dict[str, Any]) -> None:
-        """For its requests: tell the owner something, where there is one that listens."""
+        """For its requests: send the owner a command, if there is an owner that takes commands."""
         if self._child is not None:
-            with suppress(NotConnected):  # it is leaving: nothing of it is sent any more
+            with suppress(NotConnected):  # the owner is leaving, and sends nothing more
                 self._child.tell(kind, ref, body)
 
 
@@ -835,5 +837,6 @@ _make_message: Callable[[type[items.Message], tuple[Any, ...]], items.Message] =
 
 
 def _read_all(reason: Reason) -> bool:
-    """Whether an owner that ended so had read all that its connection brought: it went on asked, or the peer said goodbye."""
+    """Whether an owner that ended for this reason had read all that its connection brought: it was asked to leave, or the peer
+    closed the connection in order."""
     return reason.kind in ("recycled", "stopped") or (reason.kind == "closed_by_peer" and not reason.broke_off)

@@ -116,7 +116,7 @@ class LinkAction(Enum):
 _S, _E, _A = LinkState, LinkEvent, LinkAction
 WITHOUT_OWNER: Final = (_S.STOPPED, _S.WAITING, _S.COOLING_DOWN, _S.FATAL)
 WITH_OWNER: Final = (_S.STARTING, _S.READY, _S.CONNECTING, _S.UP, _S.LEAVING)
-"""And STOPPING, whose owner is the last one."""
+"""STOPPING has one too, which is the last."""
 OF_A_DEATH: Final = (
     _E.RESUME, _E.RESUME_LATER, _E.FOLLOW, _E.RETRY, _E.BACK_OFF, _E.COOL_DOWN, _E.END, _E.GIVE_UP,
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """The subscriptions of one link: what is wanted, what its owner was sent, and what is to be sent when there is an owner again.
 
 No change gets lost with an owner. What an owner had not confirmed to have sent when it died, and what was changed while nobody
-owned the connection, is sent by the next owner of the same connection. Of new subscriptions the next owner is told only those
+owned the connection, is sent by the next owner of the same connection. Of new subscriptions the next owner is sent only those
 that the peer had refused before: it asks by itself for what is wanted and was not asked for on its connection. A new connection
 asks for all that is wanted.
 """
@@ -55,7 +55,7 @@ class LinkSubscriptions:
         self._sent: dict[int, tuple[int, list[Subscription]]] = {}
         """Changes that the owner has not confirmed to have sent, by their refs."""
         self._deferred: list[tuple[int, list[Subscription]]] = []
-        """Changes that the next owner of the connection has to be told of."""
+        """Changes that are to be sent to the next owner of the connection."""
 
     # -- what is wanted --------------------------------------------------------------------------------------------------
 
@@ -105,7 +105,7 @@ class LinkSubscriptions:
         self._link.tell_if_up(kind, ref, {"streams": streams})
 
     def taken(self, ref: int) -> None:
-        """The owner has sent what it was told with this ref."""
+        """The owner has sent the change with this ref."""
         self._sent.pop(ref, None)
 
     def owner_gone(self, *, goes_on: bool) -> None:
@@ -120,7 +120,7 @@ class LinkSubscriptions:
         self._deferred.clear()
 
     def catch_up(self) -> None:
-        """The next owner has the connection: tell it what was deferred, as far as it still holds."""
+        """The next owner has the connection: send it the deferred changes that still hold."""
         deferred, self._deferred = self._deferred, []
         for kind, streams in deferred:
             if kind == commands.SUBSCRIBE:
@@ -132,8 +132,8 @@ class LinkSubscriptions:
                 self._send(kind, held)
 
     def for_owner(self) -> dict[str, Any]:
-        """The fields of an `Assignment` that are about subscriptions. What holds for a connection is only told to an owner that
-        goes on with one."""
+        """The fields of an `Assignment` that are about subscriptions. What belongs to a connection is included only if the
+        owner continues with that connection."""
         ledger, now = self.ledger, monotonic()
         fields: dict[str, Any] = {
             "wanted": tuple(ledger.wanted.values()),

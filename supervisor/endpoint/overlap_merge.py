@@ -74,14 +74,15 @@ class OverlapMerge:
 
     def compare(self, succession: Succession, *, in_order: bool) -> Overlap:
         """How the successor's connection continues the old one. `in_order`: the old one was read to its end."""
-        if succession.subscribed_at is None:
+        held = succession.held
+        if held.subscribed_at is None:
             return NOTHING_FOUND
-        shown = succession.shown()
+        shown = held.shown()
         if self._repeats:  # that two messages are alike proves nothing
             unidentified = frozenset(stream for stream, identity, _, _ in shown if identity == NO_IDENTITY)
             return Overlap(continues=in_order, interrupted=unidentified - {None})
         left_at = (succession.ready_at or time_ns()) if in_order else None
-        return overlap(self._merge.delivered, shown, subscribed_at=succession.subscribed_at, left_at=left_at)
+        return overlap(self._merge.delivered, shown, subscribed_at=held.subscribed_at, left_at=left_at)
 
     def join(self, found: Overlap, last_received_at: int | None) -> None:
         """The successor's messages come next, merged with what the old connection brought since it identifies its messages.

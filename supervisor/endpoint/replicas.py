@@ -7,7 +7,7 @@
 One of them dies: nothing is missing, for the others show it all; it comes back: nothing is doubled. A `Gap` stands in the
 stream only where nobody was left, or nobody who was known to have everything. Planned changes go round: one link at a time, the
 next when the one before is up and has caught up. A link that shows nothing of a stream in which the others show something is
-replaced: that is how a feed that is quiet is told from one that is stalled.
+replaced: this distinguishes a quiet feed from a stalled one.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class ReplicaSet:
         self.rolling = RollingChange(self, host.links)
         self._host = host
         self._reactor = reactor
-        self._backpressure = Backpressure(host.stream, reactor, lambda: host.links, self._excuse)
+        self._backpressure = Backpressure(host.stream, reactor, lambda: host.links, lambda: self.merge.excuse())
         self._turn: Timer | None = None
         self.begin_anew()
 
@@ -163,7 +163,7 @@ class ReplicaSet:
     def link_down(self, link: Link, reason: Reason, *, goes_on: bool) -> None:
         """Its owner is dead."""
         if goes_on:
-            self.merge.let_go(link.number)  # what waited of it, another one shows
+            self.merge.let_go(link.number)  # another link shows what waited
         else:
             self._leave(link, reason)
 
@@ -220,9 +220,6 @@ class ReplicaSet:
         """More waits for the consumer than may."""
         self._backpressure.overflowed()
 
-    def _excuse(self) -> None:
-        self.merge.excuse()
-
     # -- what is due -----------------------------------------------------------------------------------------------------
 
     def begin_turns(self) -> None:
@@ -241,16 +238,13 @@ class ReplicaSet:
         now = monotonic()
         self._accept(self.merge.overdue(now - _BEHIND, now))
         for link in self._host.links:
-            self.merge.settle_by_time(link.number, self._restored_for(link, now), now)
+            if link.restored_at is not None and link.state == "up":
+                self.merge.settle_by_time(link.number, now - link.restored_at, now)
         for number, (stream, silence) in self.merge.lagging(now, _BEHIND).items():
             self._replace_stalled(self._host.links[number - 1], stream, silence)
         self.rolling.go_on()
         if not self._host.settled:
             self.begin_turns()
-
-    def _restored_for(self, link: Link, now: float) -> float:
-        """Seconds since all its subscriptions were answered; 0 where they are not."""
-        return 0.0 if link.restored_at is None or link.state != "up" else now - link.restored_at
 
     def _replace_stalled(self, link: Link, stream: str | None, silence: float) -> None:
         """It shows nothing where others do."""

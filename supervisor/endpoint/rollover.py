@@ -191,14 +191,14 @@ class Rollover:
             self._retry = None
 
     def taken(self, ref: int) -> None:
-        """The owner did what it was told."""
+        """The owner confirmed the command with this ref."""
         if ref == self._identify_ref and self._succession is not None:
             self._succession.identified()
 
     def subscriptions_changed(self, kind: int, streams: list[Subscription]) -> None:
-        """The old owner is told; so must be the successor."""
+        """The old owner was sent the change; the successor must be sent it too."""
         if self._succession is not None and streams:
-            with suppress(NotConnected):  # it is leaving, which it tells
+            with suppress(NotConnected):  # the successor is leaving, and reports that itself
                 self._succession.change(kind, {"streams": streams})
 
     def adopt(
@@ -208,7 +208,7 @@ class Rollover:
         *,
         in_order: bool,
     ) -> None:
-        """The old owner is gone: the successor is the owner. `deliver` gets its process, its connect, what it said so far, and
+        """The old owner is gone: the successor is the owner. `deliver` gets its process, its connect, what it sent so far, and
         whether its stream continues the old one without a loss, but for streams that are `interrupted`. `in_order`: the old one
         had read all that its connection brought."""
         succession, self._succession = self._succession, None
@@ -235,7 +235,7 @@ class Rollover:
             with suppress(NotConnected):  # then nobody identifies anything any more
                 self._link.tell_owner(commands.IDENTIFY, {"on": False})
 
-    # -- what the succession says (succession.Office) --------------------------------------------------------------------
+    # -- what a succession needs (succession.SuccessionHost) -------------------------------------------------------------
 
     def assign_successor(self, child: OwnerChild) -> None:
         assert self._succession is not None

@@ -11,7 +11,7 @@ failure costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import Enum, auto
 from time import monotonic, time_ns
 from typing import Protocol
@@ -23,7 +23,7 @@ from wsadapter.contract.ipc.record import Lone, Record
 from wsadapter.contract.ipc.reports import ConnectionDown, OwnerReport, StreamNamed, SubscriptionsRestored, parse_report
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.connect_slot import ConnectSlot
-from wsadapter.endpoint.overlap import Shown
+from wsadapter.endpoint.held_records import HeldRecords
 from wsadapter.loop.reactor import Reactor, Timer
 from wsadapter.process.lifecycle import State
 from wsadapter.process.owner_process import OwnerChild
@@ -52,7 +52,7 @@ class Phase(Enum):
     """Adopted, failed or dropped."""
 
 
-class Office(Protocol):
+class SuccessionHost(Protocol):
     """What a succession needs."""
 
     def assign_successor(self, child: OwnerChild) -> None:
@@ -86,8 +86,8 @@ class Succession:
     """One attempt. The listener of the successor's process until it is adopted. All methods under the reactor's lock."""
 
     def __init__(
-        self, reactor: Reactor, endpoint: Endpoint, office: Office, why: str, confirmed: frozenset[str], slot: ConnectSlot, *,
-        identified: bool,
+        self, reactor: Reactor, endpoint: Endpoint, host: SuccessionHost, why: str, confirmed: frozenset[str],
+        slot: ConnectSlot, *, identified: bool,
     ) -> None:  # fmt: skip
         """`confirmed`: the streams that the old connection has, by name; without them there is nothing to change to. `slot`:
         the connect that the successor is to make. `identified`: the successor need not wait for the old owner to identify its
@@ -96,15 +96,12 @@ class Succession:
         self.why = why
         self.phase = Phase.BOOKED
         self.child: OwnerChild | None = None
-        self.held: list[Record] = []
-        self._size = 0
+        self.held = HeldRecords(endpoint.buffer.max_bytes)
         self.slot = slot
-        self._limit = endpoint.buffer.max_bytes
         self._reactor = reactor
-        self._office = office
+        self._host = host
         self._confirmed = confirmed
         self._identified = identified
-        self._messages = 0
         self._patience = timeouts.resolve + timeouts.connect + timeouts.handshake + _PATIENCE
         self._deadline: Timer | None = None
         self._settled: Timer | None = None
@@ -112,23 +109,8 @@ class Succession:
         self._dropped = False
         self.ready_at: int | None = None
         """Wall clock, in ns, since when the old owner may go."""
-        self._streams: list[str | None] = [None]
-        """By the numbers that it gave them."""
-        self.subscribed_at: int | None = None
-        """Since when, in wall-clock ns, its subscriptions are confirmed: it has all that came since. None: they are not."""
-        self._subscribed_from = 0
-        """The place in `held` of what came since."""
 
-    def shown(self) -> Iterator[Shown]:
-        """The messages that it has got, but for snapshots."""
-        for at, received in enumerate(self.held):
-            subscribed = self.subscribed_at is not None and at >= self._subscribed_from
-            for place, identity in enumerate(received.identities or ()):
-                number = 0 if received.streams is None else received.streams[place]
-                if identity != record.SNAPSHOT and number < len(self._streams):
-                    yield Shown(self._streams[number], identity, received.received_at, subscribed)
-
-    # -- what the endpoint says ------------------------------------------------------------------------------------------
+    # -- what the link decides -------------------------------------------------------------------------------------------
 
     def begin(self, hire: Callable[[Succession], OwnerChild]) -> None:
         """The budget allows it: get a process."""
@@ -144,7 +126,7 @@ class Succession:
             self.on_ready(self.child)
 
     def change(self, kind: int, body: dict[str, object]) -> None:
-        """Subscriptions changed meanwhile; before it has its assignment there is nothing to tell."""
+        """Subscriptions changed meanwhile; a successor without an assignment gets them with the assignment."""
         if self.child is not None and self.child.state is State.SERVING:
             self.child.tell(kind, 0, body)
 
@@ -152,22 +134,21 @@ class Succession:
         """The endpoint adopts it, with what is held."""
         self.phase = Phase.OVER
         self._cancel()
-        held, self.held = self.held, []
-        return held
+        return self.held.take()
 
     def drop(self) -> bool:
-        """It is not wanted any more; whether a process is left that `successor_gone` will tell of."""
+        """It is not wanted any more. Returns whether a process is left, the end of which is reported by `successor_gone`."""
         self.phase = Phase.OVER
         self._dropped = True
         self.slot.cancel()
         self._cancel()
-        self.held.clear()
+        self.held.take()
         if self.child is None or self.child.state is State.DEAD:
             return False
         self.child.stop(kind="recycled")
         return True
 
-    # -- what its process says -------------------------------------------------------------------------------------------
+    # -- what its process sends ------------------------------------------------------------------------------------------
 
     def on_ready(self, child: OwnerChild) -> None:
         if self._deadline is None:  # until it is ready `watchdog.startup` bounds its start, without the time in a queue
@@ -175,22 +156,19 @@ class Succession:
             self._deadline = self._reactor.call_later(self._patience, lambda: self._fail(late))
         if self.phase is Phase.HIRED and self._identified:
             self.phase = Phase.CONNECTING
-            self._office.assign_successor(child)
+            self._host.assign_successor(child)
 
     def on_record(self, child: OwnerChild, received: Record) -> None:
         """Hold it, and see how far the successor is."""
         if self._dropped:
             return
-        self.held.append(received)
-        self._size += received.size
+        self.held.add(received)
         if received.kind == record.REPORT:
             try:
                 self._on_report(parse_report(received.report), received.received_at)
             except ValueError as error:
                 child.abort(Reason(kind="corrupt", text=f"a report that makes no sense: {error!r}"[:300]))
-        else:
-            self._messages += received.count
-        if self._size > self._limit:
+        if self.held.is_full:
             child.pause()
             if self.phase is Phase.SETTLING:
                 self._ready()
@@ -203,34 +181,34 @@ class Succession:
         """It has been asked nothing yet."""
 
     def on_log(self, child: OwnerChild, line: str) -> None:
-        self._office.successor_printed(child, line)
+        self._host.successor_printed(child, line)
 
     def on_dead(self, _child: OwnerChild, reason: Reason) -> None:
         if self._dropped:
-            self._office.successor_gone()
+            self._host.successor_gone()
         else:
             self._fail(reason.describe())
 
     def _on_report(self, report: OwnerReport, at: int) -> None:
         match report:
             case StreamNamed():
-                self._streams.append(report.name)
+                self.held.name_stream(report.name)
             case SubscriptionsRestored():
                 lost = self._confirmed.intersection(report.failed)
                 if lost:
                     self._fail(f"not subscribed: {', '.join(sorted(lost))}")
                 elif self.phase is Phase.CONNECTING:
-                    self.subscribed_at, self._subscribed_from = at, len(self.held)
+                    self.held.subscriptions_confirmed(at)
                     self.phase = Phase.SETTLING
                     self._quiet_since = monotonic()
                     self._settled = self._reactor.call_later(_SETTLE, self._settle)
             case ConnectionDown():
-                self._office.successor_leaves(report.reason)
+                self._host.successor_leaves(report.reason)
                 self._fail(report.reason.describe())
 
     def _settle(self) -> None:
         """The old owner may go once the successor has shown that its streams are alive, or that there is nothing to show."""
-        if self._messages or not self._office.is_receiving:
+        if self.held.messages or not self._host.is_receiving:
             self._ready()
         elif monotonic() - self._quiet_since >= _QUIET:
             self._fail(f"connected, and mute for {_QUIET:g} s while the old connection is not")
@@ -241,11 +219,11 @@ class Succession:
         self.phase = Phase.READY
         self.ready_at = time_ns()
         self._cancel()
-        self._office.successor_ready()
+        self._host.successor_ready()
 
     def _fail(self, text: str) -> None:
         if self.phase is not Phase.OVER:
-            self._office.successor_failed(text)
+            self._host.successor_failed(text)
 
     def _cancel(self) -> None:
         for timer in (self._deadline, self._settled):

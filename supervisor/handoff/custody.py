@@ -70,7 +70,7 @@ class Custody:
     def keep(self, owner: DeadOwner, reason: Reason, up: dict[str, Any], within: float, quarantine: Quarantine) -> str:
         """Keep the connection of a dead owner for the next one, for `within` seconds. `up`: what was reported when it opened.
 
-        Returns what is to be told of a message that was cut out of the stream because owners die of it; empty if none was.
+        Returns a text for the log about a message that was cut out of the stream because owners die of it; empty if none was.
         Raises `NotResumable` if nobody can go on with the connection; then it is closed.
         """
         resumption, text = owner.resumption(up), ""

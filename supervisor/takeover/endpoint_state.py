@@ -30,9 +30,10 @@ def is_steady(endpoint: EndpointRuntime) -> bool:
     """Whether its connection can go with its owner now: up, and no change of it is under way. With replicas: the connections of
     all links that have an owner, aligned with each other; links that wait for their next owner wait for it there."""
     connected = [link for link in endpoint.links if link._child is not None]
-    aligned = endpoint.replicas is None or all(map(endpoint.replicas.is_settled, connected))
+    replicas = endpoint.replicas
+    aligned = replicas is None or (replicas.is_at_rest and all(map(replicas.is_settled, connected)))
     whole = all(link._custody.resumption is None for link in endpoint.links)
-    return bool(connected) and all(map(_is_steady, connected)) and aligned and whole and endpoint.is_at_rest
+    return bool(connected) and all(map(_is_steady, connected)) and aligned and whole and not endpoint.leaving
 
 
 def _is_steady(link: Link) -> bool:
