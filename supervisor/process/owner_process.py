@@ -18,7 +18,7 @@ from dataclasses import replace
 from itertools import count
 from math import isfinite
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 
@@ -78,6 +78,20 @@ class Listener(Protocol):
     def on_dead(self, child: OwnerChild, reason: Reason) -> None:
         """The last call. `reason` is what the supervisor knows: why it ended the process, or the exit status."""
         ...
+
+
+class _Nobody:
+    """The listener of a process whose death was told."""
+
+    def on_ready(self, child: OwnerChild) -> None: ...
+    def on_record(self, child: OwnerChild, received: Record) -> None: ...
+    def on_lone(self, child: OwnerChild, lone: Lone) -> None: ...
+    def on_command(self, child: OwnerChild, command: Command) -> None: ...
+    def on_log(self, child: OwnerChild, line: str) -> None: ...
+    def on_dead(self, child: OwnerChild, reason: Reason) -> None: ...
+
+
+_NOBODY: Final = _Nobody()
 
 
 class OwnerChild:
@@ -440,6 +454,7 @@ class OwnerChild:
 
     def _tell_death(self) -> None:
         self.listener.on_dead(self, self._verdict or Reason(kind="start_failed", text="the process could not be started"))
+        self.listener = _NOBODY  # a listener that keeps us is garbage with us now: it must not wait for the collector either
         if self._held is not None:
             self._held.close()  # nobody wanted it
             self._held = None

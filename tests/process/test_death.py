@@ -275,3 +275,24 @@ def test_what_a_dead_owner_left_behind_is_freed_at_once() -> None:
             wait_until(lambda: child() is None, DEADLINE, "the owner that died is still referred to")
         finally:
             gc.enable()
+
+
+@pytest.mark.native
+def test_what_a_dead_tls_holder_left_behind_is_freed_at_once() -> None:
+    items: list[Item] = []
+    with (
+        Exchange(tls=True) as ex,
+        to_the_end(items, ex.endpoint("a", restart=SOON, tls={"holder": True}), start_method="forkserver") as feed,
+    ):
+        items += collect(feed, is_event(Up, "a"))
+        (holder,) = feed.runtime.registry.endpoints["a"]._holders
+        left = [weakref.ref(holder), weakref.ref(holder.child)]
+        pid = holder.pid
+        del holder
+        gc.disable()
+        try:
+            os.kill(pid, signal.SIGKILL)
+            items += collect(feed, is_event(Up, "a", 2))
+            wait_until(lambda: [each() for each in left] == [None, None], DEADLINE, "the holder that died is still referred to")
+        finally:
+            gc.enable()
