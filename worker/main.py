@@ -17,7 +17,7 @@ from wsadapter.worker.connect.tls import default_context
 from wsadapter.worker.connect.tls_holder import Holder
 from wsadapter.worker.loop.children import go_on_without_parent
 from wsadapter.worker.loop.wakeup import Wakeup
-from wsadapter.worker.owner.owner import Owner
+from wsadapter.worker.owner.loop import Owner
 
 
 @cache

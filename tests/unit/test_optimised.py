@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-_MODULES = "wsadapter.__main__, wsadapter.supervise, wsadapter.testing, wsadapter.worker.main, wsadapter.worker.owner.owner"
+_MODULES = "wsadapter.__main__, wsadapter.supervise, wsadapter.testing, wsadapter.worker.main, wsadapter.worker.owner.loop"
 
 
 def test_all_is_importable_without_docstrings() -> None:

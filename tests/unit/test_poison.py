@@ -11,7 +11,7 @@ from wsadapter.contract.framing import message_end
 from wsadapter.handoff.poison import FRUITLESS, Suspicion
 from wsadapter.testing.frames import encode_frame
 from wsadapter.worker.websocket.byte_stream import PlainChannel
-from wsadapter.worker.websocket.connection import Established, Wire
+from wsadapter.worker.websocket.connection import Connection, Established
 
 payloads = st.one_of(st.binary(max_size=200), st.integers(125, 127).map(bytes), st.just(bytes(70_000)))
 
@@ -67,19 +67,19 @@ def test_a_careful_owner_reads_no_further_than_to_the_end_of_a_message(stream: l
     peer, sock = socket.socketpair()
     with peer, sock:
         sock.setblocking(False)
-        wire = Wire(Established(PlainChannel(sock), None, {}, "", begun), max_message=1 << 20, pace=0.0)
-        wire.leave_in_kernel()
+        connection = Connection(Established(PlainChannel(sock), None, {}, "", begun), max_message=1 << 20, pace=0.0)
+        connection.leave_in_kernel()
         peer.sendall(b"".join(stream)[len(begun) :][:60_000])
         left = 60_000
         for whole in stream:
-            chunk = wire.receive_inherited(left, begun)
+            chunk = connection.receive_inherited(left, begun)
             expected = whole[len(begun) :]
             assert chunk == expected[:left]
             left -= len(chunk)
             if len(chunk) < len(expected) or not left:
                 return
-            wire.discard()
+            connection.channel.discard()
             begun = b""
-        assert wire.received == len(b"".join(stream))
+        assert connection.received == len(b"".join(stream))
         peer.sendall(b"12345")
-        assert wire.receive() == b"12345"  # what comes after it is read as usual
+        assert connection.channel.receive() == b"12345"  # what comes after it is read as usual

@@ -10,6 +10,11 @@ _OURS: Final = 1 << 63
 """Above all refs that a supervisor gives."""
 
 
+def is_ours(ref: int) -> bool:
+    """True if an owner gave this ref, this one or a previous owner of the connection, and not the supervisor."""
+    return ref >= _OURS
+
+
 class Receipts:
     """Those of one owner. Not thread-safe."""
 
@@ -23,10 +28,6 @@ class Receipts:
         self._due[self._last] = report
         return self._last
 
-    def is_ours(self, ref: int) -> bool:
-        """Whether an owner gave this ref, this one or a predecessor, and not the supervisor."""
-        return ref >= _OURS
-
     def taken(self, ref: int) -> Report | None:
-        """The kernel has all of the frame of one of our refs; None: a predecessor began it, and its report is not known."""
+        """The kernel has all of the frame of one of our refs; None: a previous owner began it, and its report is not known."""
         return self._due.pop(ref, None)

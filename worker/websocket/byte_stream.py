@@ -40,6 +40,9 @@ class Channel(Protocol):
     def goodbye(self) -> bytes:
         """What to put on the wire behind the last byte."""
 
+    def discard(self) -> None:
+        """What was received is no longer needed in the kernel, see `PlainChannel.peek`. Raises `OSError`."""
+
 
 class PlainChannel:
     """TCP.
@@ -75,13 +78,15 @@ class PlainChannel:
     def discard(self) -> None:
         """Takes what was peeked at off the socket; it is no longer needed there. Raises `OSError`."""
         if self._peeked:
-            self.skip(self._peeked)
+            left = self._peeked - self.sock.recv_into(self._buffer, self._peeked, socket.MSG_TRUNC)  # tcp(7): nothing is copied
+            if left:
+                self.skip(left)
             self._peeked = 0
 
     def skip(self, size: int) -> None:
         """Takes bytes off the socket that are known to have been received. Raises `OSError`."""
         while size:
-            taken = self.sock.recv_into(self._buffer, min(size, READ_SIZE), socket.MSG_TRUNC)  # tcp(7): nothing is copied
+            taken = self.sock.recv_into(self._buffer, min(size, READ_SIZE), socket.MSG_TRUNC)
             if not taken:
                 raise ConnectionError("what was received is gone")
             size -= taken
@@ -177,6 +182,9 @@ class TlsChannel:
         with suppress(ssl.SSLError):  # close_notify is in the outgoing bytes all the same; the peer's own is not waited for
             self.tls.unwrap()
         return self._outgoing.read()
+
+    def discard(self) -> None:
+        """Nothing is ever left in the kernel: a TLS connection ends with its process."""
 
 
 def _new_buffer() -> mmap.mmap:

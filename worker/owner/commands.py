@@ -1,0 +1,65 @@
+"""What each command of the supervisor demands of the current phase."""
+
+from __future__ import annotations
+
+import socket
+
+from wsadapter.contract.ipc.commands import (
+    ASSIGN,
+    FORGET,
+    HANDED,
+    HOLD,
+    IDENTIFY,
+    REQUEST,
+    RESUBSCRIBE,
+    SEND_BINARY,
+    SEND_TEXT,
+    STOP,
+    SUBSCRIBE,
+    UNSUBSCRIBE,
+    WITHDRAW,
+    Assignment,
+    Command,
+    RequestCommand,
+)
+from wsadapter.worker.connect.tls_holder import Hold
+from wsadapter.worker.owner.phase import Host, Phase, Stop
+from wsadapter.worker.websocket.frames import BINARY, TEXT
+
+
+def obey(command: Command, host: Host, now: float) -> None:
+    """Does what a command demands. Commands that are not known are ignored. Raises what a malformed body raises."""
+    phase: Phase = host.phase
+    match command.kind:
+        case k if k == HANDED:
+            fd = host.control.take_fd()
+            if fd is not None:  # else there were too many open files
+                phase.take_connection(socket.socket(fileno=fd), command.body)
+        case k if k == HOLD:
+            _become_holder(command, host)
+        case k if k == ASSIGN:
+            phase.assign(Assignment.from_body(command.json()))
+        case k if k in (SEND_TEXT, SEND_BINARY):
+            phase.sending.send(command.ref, TEXT if k == SEND_TEXT else BINARY, command.body)
+        case k if k == REQUEST:
+            phase.sending.request(command.ref, RequestCommand.decode(command.body))
+        case k if k == WITHDRAW:
+            phase.sending.withdraw(command.ref)
+        case k if k == FORGET:
+            phase.forget(map(str, command.json()["ids"]))
+        case k if k in (SUBSCRIBE, UNSUBSCRIBE, RESUBSCRIBE):
+            phase.change_subscriptions(k, command.json()["streams"], command.ref, now)
+        case k if k == IDENTIFY:
+            phase.identify(command.ref, on=bool(command.json()["on"]))
+        case k if k == STOP:
+            wish = command.json()
+            phase.stop(Stop(int(wish.get("code", 1000)), str(wish.get("kind", "stopped"))), now)
+
+
+def _become_holder(command: Command, host: Host) -> None:
+    """Ends the loop: what follows is a TLS holder's life, see worker/main.py."""
+    fd = host.control.take_fd()
+    if fd is not None:
+        assignment = Assignment.from_body(command.json())
+        host.hold = Hold(assignment, socket.socket(fileno=fd), host.control, host.alarm)
+    host.end.code = 0

@@ -1,0 +1,74 @@
+"""How a connection is made ready for the next owner, should this process die (supervisor/handoff/held_connection.py).
+
+Every byte that is read is in the pipe before it leaves the kernel, the supervisor gets a duplicate of the socket (custody), and
+from then on it is told of every frame before the first byte of the frame is sent (announced).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from wsadapter.contract.ipc.commands import ANNOUNCE, BEGUN, CUSTODY, AnnounceCommand, Resume
+from wsadapter.worker.command_socket import Control
+from wsadapter.worker.outbox import Outbox
+from wsadapter.worker.owner.receipts import is_ours
+from wsadapter.worker.session.session import Session
+from wsadapter.worker.websocket.connection import Connection
+from wsadapter.worker.websocket.sender import Frame
+
+_NOTHING: tuple[int, Frame] = (-1, b"")
+
+
+class Handoff:
+    """The handoff of one connection. Until `enable` is called the connection ends with its owner. Not thread-safe."""
+
+    def __init__(self, control: Control, connection: Connection, session: Session) -> None:
+        self._control = control
+        self._connection = connection
+        self._session = session
+        self.every_byte = False
+        """The connection can outlive this process: every byte is in the pipe before it leaves the kernel."""
+        self.due = False
+        """The socket is still to be given to the supervisor."""
+        self._in_custody = False
+        """The supervisor has a duplicate of the socket."""
+        self._announced = _NOTHING
+        """Position and bytes of the frame that was announced last."""
+
+    def enable(self, outbox: Outbox, resume: Resume | None, first: int) -> None:
+        """From now on the connection can outlive this process. `first`: bytes of the unfinished message that the supervisor has
+        already, with `resume`."""
+        self.every_byte = True
+        self._connection.leave_in_kernel()
+        if resume is None:
+            outbox.report_every_byte(0, 0)
+            self.due = True
+        else:
+            outbox.report_every_byte(resume.position, first)
+            self._in_custody = True
+
+    def announce(self, ref: int, position: int, frame: Frame, allowed_at: float) -> bool:
+        """True if the supervisor will know what is about to be sent, whatever happens now. Without custody the supervisor
+        needs to know only of frames that somebody waits for."""
+        if not self._in_custody and (not ref or is_ours(ref)):
+            return True
+        if self._announced[0] != position or self._announced[1] is not frame:  # else the sender asks again
+            self._announced = position, frame
+            if self._in_custody:
+                self._control.say_large(ANNOUNCE, ref, AnnounceCommand(position, allowed_at).head(), frame)
+            else:
+                self._control.say(BEGUN, ref)
+        return not self._control.backlog
+
+    def forget_announced(self) -> None:
+        """Nothing waits to be sent: lets go of the last announced frame, which may be large."""
+        self._announced = _NOTHING
+
+    def offer_if_due(self) -> None:
+        """Gives the socket to the supervisor as soon as everything that only this owner would send is out. Frames that
+        subscribe may still wait for their pace: the next owner sends them."""
+        if not self.due or self._session.ended or self._session.holds or not self._connection.sender.can_be_left:
+            return
+        custody = self._connection.custody()
+        self._in_custody = custody is not None and self._control.hand(CUSTODY, asdict(custody), self._connection.fileno())
+        self.due = custody is not None and not self._in_custody

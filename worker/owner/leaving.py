@@ -1,0 +1,105 @@
+"""The end of an owner: first the connection is taken down, then the reason is written, last of all."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any, Final
+
+from wsadapter.contract.ipc.reports import ConnectionDown
+from wsadapter.contract.reasons import Reason
+from wsadapter.worker.owner.phase import Host, Phase, Stop
+from wsadapter.worker.owner.sending import Sending
+from wsadapter.worker.session.actions import Leave
+from wsadapter.worker.websocket.connection import Connection
+
+_LINGER: Final = 1.0
+"""Seconds to wait for the peer to end the connection too, see `Leave.linger`."""
+
+
+class Leaving(Phase):
+    """The connection is over: what waits for it is sent if `Leave.flush` demands it, then the connection is closed."""
+
+    name = "leaving"
+
+    def __init__(
+        self, host: Host, leave: Leave, connection: Connection, sending: Sending, rtt: float | None, now: float
+    ) -> None:
+        super().__init__(host)
+        self.fd = connection.fileno()
+        self._leave = leave
+        self._connection = connection
+        self.sending = self._sending = sending
+        self._rtt = rtt
+        self._deadline = host.end.close_by(now)
+
+    def mask(self) -> int:
+        # Nothing is read until the connection is half closed; then reading only finds out that the peer has ended it too.
+        return self._connection.mask(reading=self._connection.half_closed)
+
+    def deadline(self) -> float:
+        return 0.0 if self._connection.sender.eager else self._deadline
+
+    def readable(self, now: float) -> None:  # noqa: ARG002
+        self.host.changed = True  # `tick` reads
+
+    def writable(self, now: float) -> None:
+        self._sending.flush(now)
+
+    def tick(self, now: float) -> None:
+        if not self.host.outbox.backlog:  # all that was read is in the pipe: it can leave the kernel
+            with suppress(OSError):  # the connection is over anyhow
+                self._connection.channel.discard()
+        if self._is_down(now):
+            self.host.enter(Draining(self.host, self._leave.reason, self._rtt))
+
+    def _is_down(self, now: float) -> bool:
+        """Takes the connection down as far as possible; true once it is closed."""
+        connection, sender = self._connection, self._connection.sender
+        if not sender.idle and now < self._deadline and self._leave.flush:
+            self._sending.flush(now)
+            if not sender.idle:
+                return False
+        if self._leave.linger and not connection.half_closed:
+            connection.half_close()
+            self._deadline = min(self._deadline, now + _LINGER)
+        if self._leave.linger and not connection.peer_left() and now < self._deadline:
+            return False
+        # The poller must forget the descriptor before it is closed: while the supervisor holds a duplicate of the socket,
+        # epoll would go on reporting it.
+        self.host.poller.watch(self.fd, 0)
+        self._sending.abandon()
+        connection.close()
+        return True
+
+    def probe_answer(self) -> dict[str, Any]:
+        return super().probe_answer() | {"rtt": self._rtt, "received": self._connection.received}
+
+    def stop(self, stop: Stop, now: float) -> None:
+        self._deadline = min(self._deadline, now + self.host.end.patience(stop, now))
+
+
+class Draining(Phase):
+    """There is no connection any more. The reason is reported; the process ends once everything is written."""
+
+    name = "leaving"
+
+    def __init__(self, host: Host, reason: Reason, rtt: float | None = None) -> None:
+        super().__init__(host)
+        self._rtt = rtt
+        host.output.report(ConnectionDown(reason))
+
+    def deadline(self) -> float:
+        return self.host.end.drain_until
+
+    def tick(self, now: float) -> None:
+        host = self.host
+        host.output.flush()
+        written = host.output.drained and not host.control.backlog
+        if written or host.outbox.closed or now >= host.end.drain_until:
+            host.end.code = 0 if host.output.drained else 1
+
+    def probe_answer(self) -> dict[str, Any]:
+        return super().probe_answer() | {"rtt": self._rtt}
+
+    def stop(self, stop: Stop, now: float) -> None:
+        self.host.end.patience(stop, now)

@@ -1,0 +1,194 @@
+"""What a phase of an owner's life is, and what all phases share.
+
+    Idle ──ASSIGN──> Connecting ──opened──> Serving ──Leave──> Leaving ──closed──> Draining ──written──> the process ends
+                          └────────────────── failed, STOP ────────────────────────────^
+
+A phase has all that it needs from its beginning on: what exists in one phase only (a connection, a session) is an attribute of
+that phase's class. The loop (loop.py) asks the current phase for its deadline, reports to it what is ready, and lets it tick.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Sequence
+from math import inf
+from typing import Any, NamedTuple, Protocol
+
+from wsadapter.contract.endpoint import Subscription
+from wsadapter.contract.ipc.commands import REFUSED, TAKEN, Assignment, RequestCommand
+from wsadapter.worker.command_socket import Control
+from wsadapter.worker.connect.tls_holder import Hold
+from wsadapter.worker.loop.alarm import Backstop
+from wsadapter.worker.loop.poller import Poller, make_poller
+from wsadapter.worker.loop.wakeup import Wakeup
+from wsadapter.worker.outbox import Outbox, Output
+
+NOT_UP = "the connection is not up"
+WITHOUT_SUPERVISOR = 1.0
+"""Seconds for everything that is left to do once the supervisor is gone."""
+
+
+class Stop(NamedTuple):
+    """Close the connection and end the process."""
+
+    code: int
+    kind: str
+    """Of the reason that is reported."""
+    text: str = ""
+    within: float | None = None
+    """Seconds for the connection; None: the endpoint's `timeouts.close`."""
+
+
+class End:
+    """How long the end of the process may take, and with which exit code the process ends."""
+
+    def __init__(self) -> None:
+        self.code: int | None = None
+        """None: the process goes on."""
+        self.drain_until = inf
+        """When the process ends even if not everything is written, monotonic seconds."""
+        self.close_timeout = 0.0
+        """Seconds for closing a connection."""
+        self.supervisor_gone = False
+        """Nobody is left to report to."""
+
+    def patience(self, stop: Stop, now: float) -> float:
+        """Seconds for closing the connection as `stop` demands; writing everything has as much time again."""
+        patience = self.close_timeout if stop.within is None else stop.within
+        self.drain_until = min(self.drain_until, now + 2 * patience)
+        return patience
+
+    def close_by(self, now: float) -> float:
+        """When a connection that is over must be closed."""
+        return now + (WITHOUT_SUPERVISOR if self.supervisor_gone else self.close_timeout)
+
+
+class Host:
+    """What all phases share: the ways to the supervisor, the poller, the current phase. Main thread only."""
+
+    def __init__(self, pipe_fd: int, control: socket.socket, wakeup: Wakeup) -> None:
+        """`pipe_fd` and `control` must be non-blocking."""
+        self.outbox = Outbox(pipe_fd)
+        self.output: Output = self.outbox
+        """Where reports go: the outbox, or the decode stage in front of it."""
+        self.control = Control(control)
+        self.wakeup = wakeup
+        self.poller: Poller = make_poller()
+        self.alarm = Backstop()
+        self.end = End()
+        self.phase = Phase(self)
+        self.changed = True
+        """Something happened besides messages: deadlines and what to watch for may have changed."""
+        self.hold: Hold | None = None
+        """The process is to become a TLS holder instead."""
+        self.busy_poll = 0.0
+        """Seconds to poll without sleep before waiting."""
+        self.progress = 0.0
+        """Seconds within which a probe is answered (`watchdog.progress`); 0: whenever it can be."""
+
+    def assigned(self, assignment: Assignment) -> None:
+        """Takes over what the loop needs to know of an assignment."""
+        self.busy_poll = assignment.busy_poll
+        self.progress = assignment.endpoint.watchdog.progress
+        self.end.close_timeout = assignment.endpoint.timeouts.close
+        self.alarm.follow(self.progress)
+
+    def enter(self, phase: Phase) -> None:
+        """From now on this is the current phase."""
+        self.phase = phase
+        self.changed = True
+
+    def refuse(self, ref: int, text: str, fate: str = "not_sent") -> None:
+        """Reports that a message or request of the supervisor is not sent, or may not be."""
+        self.control.say(REFUSED, ref, {"text": text, "fate": fate})
+
+
+class UserFrames(Protocol):
+    """The way of what the supervisor wants sent."""
+
+    def send(self, ref: int, opcode: int, payload: bytes) -> None:
+        """Sends a message of the user's, or refuses it."""
+
+    def request(self, ref: int, request: RequestCommand) -> None:
+        """Sends a request of the user's, whose answer is recognised by its id, or refuses it."""
+
+    def withdraw(self, ref: int) -> None:
+        """Takes a message or request back if it is not begun, and refuses it then."""
+
+
+class NoConnection:
+    """The `UserFrames` of a phase in which no connection is up: everything is refused."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def send(self, ref: int, opcode: int, payload: bytes) -> None:  # noqa: ARG002
+        """Refuses it."""
+        self._host.refuse(ref, NOT_UP)
+
+    def request(self, ref: int, request: RequestCommand) -> None:  # noqa: ARG002
+        """Refuses it."""
+        self._host.refuse(ref, NOT_UP)
+
+    def withdraw(self, ref: int) -> None:
+        """Does nothing: what this ref stands for was refused before."""
+
+
+class Phase:
+    """One phase of an owner's life. The answers here are those of an owner without a connection; a phase overrides the answers
+    that are different for it."""
+
+    name = "idle"
+    """As it is reported in the answer to a probe."""
+    fd = -1
+    """The descriptor of the connection; -1: none is to be watched. An attribute and not a property, because the loop compares
+    it with each descriptor that is ready."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.sending: UserFrames = NoConnection(host)
+
+    # --- what the loop calls
+
+    def mask(self) -> int:
+        """What to watch `fd` for: READ, WRITE, both, or 0."""
+        return 0
+
+    def deadline(self) -> float:
+        """When to call `tick` at the latest, monotonic seconds."""
+        return inf
+
+    def readable(self, now: float) -> None:
+        """`fd` can be read."""
+
+    def writable(self, now: float) -> None:
+        """`fd` can be written."""
+
+    def tick(self, now: float) -> None:
+        """Does what is due. Called after everything that happens but messages, and at the deadline."""
+
+    def probe_answer(self) -> dict[str, Any]:
+        """The answer to a probe."""
+        return {"rtt": None, "received": 0, "stage": self.name}
+
+    # --- what the supervisor demands
+
+    def take_connection(self, sock: socket.socket, body: bytes) -> None:  # noqa: ARG002
+        """HANDED: the connection to continue with, which the next ASSIGN is about; `body`: unsent and unparsed bytes."""
+        sock.close()
+
+    def assign(self, assignment: Assignment) -> None:
+        """ASSIGN: connect."""
+
+    def forget(self, ids: Iterable[str]) -> None:
+        """Nobody waits for the answers to these requests any more."""
+
+    def change_subscriptions(self, kind: int, streams: Sequence[Subscription], ref: int, now: float) -> None:
+        """SUBSCRIBE, UNSUBSCRIBE or RESUBSCRIBE. TAKEN is the answer once its frames are sent."""
+
+    def identify(self, ref: int, *, on: bool) -> None:  # noqa: ARG002
+        """Whether messages carry their identities from now on."""
+        self.host.control.say(TAKEN, ref)
+
+    def stop(self, stop: Stop, now: float) -> None:
+        """Close the connection, report and end."""

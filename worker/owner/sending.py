@@ -1,0 +1,117 @@
+"""Frames to the peer, and what the supervisor is told of each."""
+
+from __future__ import annotations
+
+import time
+from math import inf
+from typing import Final
+
+from wsadapter.contract.ipc.commands import TAKEN, RequestCommand
+from wsadapter.worker.owner.handoff import Handoff
+from wsadapter.worker.owner.phase import NOT_UP, Host
+from wsadapter.worker.owner.receipts import Receipts, is_ours
+from wsadapter.worker.session.actions import Send
+from wsadapter.worker.session.session import Session
+from wsadapter.worker.websocket.connection import Connection
+from wsadapter.worker.websocket.frames import TEXT
+
+_TOO_LATE: Final = "its time was over before it could be sent"
+
+
+class Sending:
+    """The outgoing frames of one connection. Not thread-safe."""
+
+    def __init__(
+        self, host: Host, connection: Connection, session: Session, handoff: Handoff, owed: list[int], timeout: float
+    ) -> None:
+        """`owed`: refs of changes of subscriptions that came before the connection was open. `timeout`: seconds for the kernel
+        to take a frame (`timeouts.send`)."""
+        self._host = host
+        self._connection = connection
+        self._session = session
+        self._handoff = handoff
+        self._receipts = Receipts()
+        self._owed = owed
+        """Refs of changes of subscriptions whose frames wait."""
+        self._timeout = timeout
+        connection.sender.announce = handoff.announce
+
+    def put(self, action: Send) -> None:
+        """Queues a frame of the session's; `flush` sends it."""
+        # Without a handoff nobody needs to know when the frame is out: the next owner starts from the beginning.
+        ref = self._receipts.ref(action.then) if action.then is not None and self._handoff.every_byte else 0
+        self._connection.sender.put(action.frame, ref=ref, urgent=action.urgent, once=action.once)
+
+    def send(self, ref: int, opcode: int, payload: bytes) -> None:
+        """Sends a message of the user's, or refuses it."""
+        if not self._possible:
+            self._host.refuse(ref, NOT_UP)
+            return
+        self._connection.put_message(opcode, payload, ref=ref)
+        self.flush(time.monotonic())
+
+    def request(self, ref: int, request: RequestCommand) -> None:
+        """Sends a request of the user's, or refuses it."""
+        now = time.monotonic()
+        if not self._possible or not self._session.open:
+            self._host.refuse(ref, NOT_UP)
+        elif now >= request.until:
+            self._host.refuse(ref, _TOO_LATE)
+        elif not self._session.expect(request.id):
+            self._host.refuse(ref, f"a frame that subscribes has the id {request.id!r} now")
+        else:
+            self._connection.put_message(TEXT, request.payload, ref=ref, until=request.until)
+            self.flush(now)
+
+    @property
+    def _possible(self) -> bool:
+        return self._session.answerable and not self._connection.sender.broken
+
+    def withdraw(self, ref: int) -> None:
+        """Takes a message or request back if it is not begun, and refuses it then."""
+        if self._connection.sender.withdraw(ref):
+            self._host.refuse(ref, "it was withdrawn")
+
+    def subscriptions_changed(self, ref: int, now: float) -> None:
+        """The frames of this change are queued: TAKEN is the answer once they are sent."""
+        self._owed.append(ref)
+        self.flush(now)
+
+    def flush(self, now: float) -> None:
+        """Sends as much as the kernel takes, and reports what was sent and what is too late."""
+        sender, control = self._connection.sender, self._host.control
+        sender.held = self._session.holds
+        for ref in sender.flush(now):
+            if not is_ours(ref):
+                control.say(TAKEN, ref)
+            elif (report := self._receipts.taken(ref)) is not None:
+                self._host.output.report(report)
+        for ref in sender.overdue():
+            self._host.refuse(ref, _TOO_LATE)
+        if sender.idle:
+            self._handoff.forget_announced()
+        if self._owed and not sender.waits and not self._session.signs:
+            for ref in self._owed:
+                control.say(TAKEN, ref)
+            self._owed.clear()
+
+    def deadline(self) -> float:
+        """When to call `flush`, or to look at `overdue`, monotonic seconds; 0: at once."""
+        sender = self._connection.sender
+        if sender.eager:
+            return 0.0
+        until = inf if sender.stuck_since is None else sender.stuck_since + self._timeout
+        return min(until, sender.paced_until() or inf)
+
+    def overdue(self, now: float) -> str:
+        """Why the connection can't be used for sending any more; empty: it can."""
+        sender = self._connection.sender
+        if sender.stuck_since is None or now < sender.stuck_since + self._timeout:
+            return ""
+        return sender.broken or f"not sent within {self._timeout:g} s"
+
+    def abandon(self) -> None:
+        """The connection is gone: refuses what is not sent."""
+        for ref, fate in self._connection.sender.abandon():
+            if not is_ours(ref):
+                self._host.refuse(ref, "the connection is gone", fate)
