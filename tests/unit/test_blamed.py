@@ -181,14 +181,14 @@ def confirms(owner: Subscriptions, name: str, now: float) -> list[Any]:
 def test_what_was_asked_for_just_before_a_close_and_not_answered_is_evidence() -> None:
     owner, _ = opened("a", "b", "c")
     confirms(owner, "a", 0.1)
-    assert asked(owner.closed(0.2)) == [("closed_over", ["b", "c"], False, 5.0)]
+    assert asked(owner.closed(0.2)) == [("closed_over", ("b", "c"), False, 5.0)]
     confirms(owner, "c", 0.3)
-    assert asked(owner.closed(0.4)) == [("closed_over", ["b"], True, 5.0)]
+    assert asked(owner.closed(0.4)) == [("closed_over", ("b",), True, 5.0)]
 
 
 def test_one_stream_is_evidence_alone_only_if_another_was_confirmed() -> None:
     owner, _ = opened("a")
-    assert asked(owner.closed(0.2)) == [("closed_over", ["a"], False, 5.0)]
+    assert asked(owner.closed(0.2)) == [("closed_over", ("a",), False, 5.0)]
 
 
 @pytest.mark.parametrize("dialect", [
@@ -206,7 +206,7 @@ def test_a_close_long_after_the_frame_is_no_evidence_nor_is_one_before_its_turn(
     assert asked(owner.closed(5.1)) == []
     slow = Subscriptions(CONFIRMING, pace=1.0)
     list(slow.restore(["a", "b", "c"], 0.0))
-    assert asked(slow.closed(1.5)) == [("closed_over", ["a", "b"], False, 5.0)]
+    assert asked(slow.closed(1.5)) == [("closed_over", ("a", "b"), False, 5.0)]
 
 
 def test_suspects_are_asked_for_in_groups_each_as_soon_as_the_one_before_is_answered() -> None:
@@ -221,7 +221,7 @@ def test_suspects_are_asked_for_in_groups_each_as_soon_as_the_one_before_is_answ
     assert owner.deadline() == 2.1
     assert ("blamed", {"s1": None}) in confirms(owner, "s1", 0.2)
     assert asked(owner.tick(0.2)) == ["s2", "s3"]
-    assert asked(owner.closed(0.3)) == [("closed_over", ["s2", "s3"], False, 5.0)]
+    assert asked(owner.closed(0.3)) == [("closed_over", ("s2", "s3"), False, 5.0)]
 
 
 def test_a_suspect_that_is_refused_with_words_is_a_rejected_stream_like_any_other() -> None:
@@ -240,7 +240,7 @@ def test_what_was_convicted_is_asked_for_again_when_its_time_has_come() -> None:
     confirms(owner, "a", 0.1)
     assert owner.deadline() == 3600.0
     assert asked(owner.tick(3600.0)) == ["b"]
-    assert asked(owner.closed(3600.1)) == [("closed_over", ["b"], True, 5.0)]
+    assert asked(owner.closed(3600.1)) == [("closed_over", ("b",), True, 5.0)]
 
 
 @pytest.mark.parametrize(("code", "evidence"), [(1000, True), (1008, True), (1001, False), (1012, False), (1013, False)])
