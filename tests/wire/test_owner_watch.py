@@ -200,7 +200,7 @@ def test_the_stacks_are_dumped_on_demand() -> None:
         peer.read_close()
         peer.send_frame(CLOSE, b"")
         owned.down()
-        assert "owner.py" in owned.printed()
+        assert "owner/loop.py" in owned.printed()
 
 
 def test_a_dialects_answers_become_reports_and_are_no_messages() -> None:
