@@ -19,6 +19,7 @@ from wsadapter.contract import items
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.ipc.record import Record
 from wsadapter.contract.reasons import Reason
+from wsadapter.delivery.inbox import Inbox
 from wsadapter.endpoint.backpressure import Backpressure
 from wsadapter.endpoint.identities import are_alike
 from wsadapter.endpoint.link import Link, LinkGroup, Office
@@ -36,6 +37,10 @@ from wsadapter.status import SUMMED, EndpointState, EndpointStatus, exit_status
 
 class EndpointHost(Office, Protocol):
     """What an endpoint needs of the supervisor."""
+
+    def inbox_of(self, name: str) -> Inbox:
+        """Where the items of the endpoint of that name go."""
+        ...
 
     def on_verdict(self, endpoint: EndpointRuntime, decision: Decision) -> None:
         """The endpoint decided about its next owner. The decision may concern others (strategy, stop of the supervisor)."""
@@ -97,7 +102,7 @@ class EndpointRuntime:
         self.dialect = dialect
         self.quarantine = ""
         self.sys_path: tuple[str, ...] = ()
-        self.stream = NumberedStream(endpoint.name, endpoint.buffer, numbers or Numbers(), host.inbox_of)
+        self.stream = NumberedStream(endpoint.name, endpoint.buffer, numbers or Numbers(), host.inbox_of(endpoint.name))
         self.links: list[Link] = []
         """In the order of their numbers, from 1."""
         self._host = host

@@ -29,7 +29,6 @@ from wsadapter.contract.ipc.record import ANSWER, Lone, Record
 from wsadapter.contract.ipc.reports import parse_report
 from wsadapter.contract.quarantine import Quarantine
 from wsadapter.contract.reasons import Reason
-from wsadapter.delivery.inbox import Inbox
 from wsadapter.endpoint.connect_slot import ConnectSlot
 from wsadapter.endpoint.dialer import Dialer
 from wsadapter.endpoint.epoch import Counters, Epoch
@@ -76,10 +75,6 @@ class Office(Protocol):
 
     def hire(self, listener: Listener, endpoint: Endpoint) -> OwnerChild:
         """An owner, warm or on its way."""
-        ...
-
-    def inbox_of(self, name: str) -> Inbox:
-        """Where the items of the endpoint of that name go now."""
         ...
 
 
@@ -503,11 +498,11 @@ class Link:
         counters.last_heard = monotonic()
         counters.messages += 1
         epoch.messages += 1
-        account, office = self.account, self._office
+        account = self.account
         number = self.ledger.numbers.accept(1, received_at)
         message = _make_message(items.Message, (account.name, data, epoch.number, number, received_at, None, False))
-        reactor = office.reactor
-        if office.inbox_of(account.name).put_one(message, account, reactor.serves):
+        reactor = self._office.reactor
+        if self.stream.inbox.put_one(message, account, reactor.serves):
             reactor.served = True
         elif account.waiting > account.buffer.max_bytes:
             self._group.overflowed()

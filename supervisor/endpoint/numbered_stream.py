@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import time_ns
 from weakref import WeakSet
 
@@ -18,17 +17,12 @@ from wsadapter.endpoint.subscriptions import Numbers
 class NumberedStream:
     """What the consumer gets of one endpoint, in order, and who watches it. All methods under the reactor's lock."""
 
-    def __init__(self, name: str, buffer: Buffer, numbers: Numbers, inbox_of: Callable[[str], Inbox]) -> None:
-        """`inbox_of` returns the inbox of the endpoint of a name; which one that is may change at any time."""
+    def __init__(self, name: str, buffer: Buffer, numbers: Numbers, inbox: Inbox) -> None:
         self.numbers = numbers
         self.account = Account(name, buffer)
+        self.inbox = inbox
+        """Where the endpoint's items go; another one is set when the items are redirected."""
         self.monitors: WeakSet[Watcher] = WeakSet()
-        self._inbox_of = inbox_of
-
-    @property
-    def inbox(self) -> Inbox:
-        """Where the endpoint's items go now."""
-        return self._inbox_of(self.account.name)
 
     def put(self, event: items.Event) -> None:
         """Put an event behind all that was received."""

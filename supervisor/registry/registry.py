@@ -134,7 +134,7 @@ class EndpointRegistry:
         """From now on their items go there, and what waits of them does."""
         for managed in [managed for name in names for managed in self.members(name)]:
             self.inbox_of(managed.name).move(managed.stream.account, inbox)
-            self._inboxes[managed.name] = inbox
+            self._inboxes[managed.name] = managed.stream.inbox = inbox
         self._inboxes.update(dict.fromkeys(names, inbox))
 
     # -- in and out ------------------------------------------------------------------------------------------------------
@@ -162,6 +162,7 @@ class EndpointRegistry:
     def enter(self, managed: EndpointRuntime) -> None:
         """An endpoint that is made already, new or of another supervisor."""
         self.endpoints[managed.name] = managed
+        managed.stream.inbox = self.inbox_of(managed.name)  # one that was removed from a pool may come back without it
         self._entered(managed, waits=managed in self.awaiting.values())
 
     def _check_free(self, names: Iterable[str]) -> None:

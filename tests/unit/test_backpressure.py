@@ -52,7 +52,7 @@ class Overflow:
     def __init__(self, overflow: Any) -> None:
         self.inbox, self.reactor, self.links, self.relieved = Inbox(), FakeReactor(), [Connection(), Connection()], 0
         buffer = Buffer(max_bytes=1000, overflow=overflow)
-        self.stream = NumberedStream("a", buffer, Numbers(), lambda _: self.inbox)
+        self.stream = NumberedStream("a", buffer, Numbers(), self.inbox)
         self.backpressure = Backpressure(self.stream, cast("Reactor", self.reactor), lambda: self.links, self._on_relieved)
 
     def _on_relieved(self) -> None:

@@ -29,7 +29,7 @@ def items_of(inbox: Inbox) -> list[Any]:
 
 def test_messages_of_all_connections_and_the_user_s_own_get_one_numbering() -> None:
     inbox = Inbox()
-    stream = NumberedStream("a", Buffer(), Numbers(epoch=2, last_number=7), lambda _: inbox)
+    stream = NumberedStream("a", Buffer(), Numbers(epoch=2, last_number=7), inbox)
     (received,) = RecordReader().feed(
         encode(b"onetwo", kind=BATCH, sequence=1, received_at=5, layout=field(0, 3) + field(0, 3), count=2)
     )
@@ -42,16 +42,16 @@ def test_messages_of_all_connections_and_the_user_s_own_get_one_numbering() -> N
 
 
 def test_items_go_where_the_endpoint_s_items_go_now() -> None:
-    inboxes = [Inbox()]
-    stream = NumberedStream("a", Buffer(), Numbers(), lambda _: inboxes[-1])
+    inboxes = [Inbox(), Inbox()]
+    stream = NumberedStream("a", Buffer(), Numbers(), inboxes[0])
     stream.put(Up("a", 1, 1))
-    inboxes.append(Inbox())
+    stream.inbox = inboxes[1]
     stream.put(Up("a", 2, 2))
     assert [[item.epoch for item in items_of(inbox)] for inbox in inboxes] == [[1], [2]]
 
 
 def test_a_monitor_that_nobody_holds_any_more_is_forgotten() -> None:
-    stream = NumberedStream("a", Buffer(), Numbers(), lambda _: Inbox())
+    stream = NumberedStream("a", Buffer(), Numbers(), Inbox())
     kept, dropped = Seen(), Seen()
     for monitor in (kept, dropped):
         stream.monitors.add(monitor)

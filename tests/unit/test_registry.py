@@ -11,6 +11,7 @@ from tests.unit.test_resubscribe import Office
 from wsadapter.config import Dialects
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.reasons import Reason
+from wsadapter.delivery.inbox import Inbox
 from wsadapter.endpoint.endpoint import EndpointRuntime
 from wsadapter.endpoint.subscriptions import Numbers
 from wsadapter.process.owner_process import OwnerChild
@@ -72,3 +73,19 @@ def test_the_numbers_of_what_was_removed_here_or_in_another_supervisor_go_on(off
     assert (managed.epoch, managed.ledger.numbers.last_number) == (4, 7)
     names.remove("y")
     assert names.retired() == {"y": managed.ledger.numbers, "z": Numbers(epoch=1)}
+
+
+def test_an_endpoint_s_items_go_where_it_was_redirected_and_one_that_left_a_pool_goes_back_to_the_main_stream(
+    office: Office,
+) -> None:
+    names, apart, pool = registry(office), Inbox(), Inbox()
+    managed = add(names)
+    assert managed.stream.inbox is names.main
+    names.redirect(["y"], apart)
+    assert managed.stream.inbox is apart
+    member = names.add_member(Endpoint("p", url="ws://127.0.0.1/"), 1, pool, Dialects())
+    assert member.stream.inbox is pool
+    names.remove("p#1")  # its owner is still closing
+    names.add(Endpoint("p#1", url="ws://127.0.0.1/"), Dialects())
+    assert names.endpoints["p#1"] is member
+    assert member.stream.inbox is names.main
