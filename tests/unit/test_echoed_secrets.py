@@ -8,7 +8,7 @@ from typing import cast
 import orjson
 import pytest
 
-from tests.unit.test_resubscribe import Office
+from tests.unit.test_link_subscriptions import Office
 from wsadapter.config.interpolate import secrets_of
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc.record import REPORT, RecordReader, encode

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.unit.test_resubscribe import Office, endpoint, say_up, shown
+from tests.unit.test_link_subscriptions import Office, endpoint, say_up, shown
 from wsadapter.contract.errors import NotConnected
 from wsadapter.contract.items import Down, Message, Up
 from wsadapter.contract.reasons import Reason

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.unit.test_resubscribe import Office
+from tests.unit.test_link_subscriptions import Office
 from wsadapter.config import Dialects
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.reasons import Reason

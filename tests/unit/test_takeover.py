@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.test_resubscribe import Office, endpoint, say_up
+from tests.unit.test_link_subscriptions import Office, endpoint, say_up
 from wsadapter.endpoint.endpoint import EndpointRuntime
 from wsadapter.takeover.endpoint_state import is_changing, is_steady
 from wsadapter.takeover.old_side import Condition, Step, next_step

@@ -1,4 +1,4 @@
-"""A fresh snapshot that is asked for: who is told, and who has to be told again."""
+"""The subscriptions of a link: who is sent a change, who has to be sent it again, and who is asked for a fresh snapshot."""
 
 from __future__ import annotations
 

@@ -1,0 +1,83 @@
+"""The merge of a link's old connection with the new one, in a planned change."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.ipc.record import BATCH, NO_IDENTITY, Record, RecordReader, encode, field
+from wsadapter.endpoint.held_records import HeldRecords
+from wsadapter.endpoint.overlap import LAG
+from wsadapter.endpoint.overlap_merge import OverlapMerge
+
+FIRST = 10
+"""Identities begin here: those below have a meaning of their own."""
+EARLY, READY_AT = 38 * LAG, 40 * LAG
+
+
+def message(identity: int | None, at: int = EARLY) -> Record:
+    tables: dict[str, Any] = {"identities": None if identity is None else [identity]}
+    (record,) = RecordReader().feed(encode(b"x", kind=BATCH, sequence=1, received_at=at, layout=field(0, 1), count=1, **tables))
+    return record
+
+
+class Merging:
+    """A merge, and the identities of what was accepted."""
+
+    def __init__(self, identity: Any = ("n",)) -> None:
+        self.accepted: list[int | None] = []
+        self.merge = OverlapMerge(Endpoint("a", url="ws://h.test/", identity=identity), None, self._accept)
+
+    def _accept(self, received: Record, streams: list[str | None] | None) -> None:
+        del streams
+        self.accepted.append(None if received.identities is None else received.identities[0])
+
+    def change(self, *new: Record, in_order: bool = True) -> bool:
+        """The old connection is gone, the new one brought these; whether it continues the stream."""
+        held = HeldRecords(1000)
+        held.subscriptions_confirmed(1)
+        for record in new:
+            held.add(record)
+        succession = cast("Any", SimpleNamespace(held=held, ready_at=READY_AT))
+        found = self.merge.compare(succession, in_order=in_order)
+        if found.continues:
+            self.merge.join(found, EARLY)
+            for record in held.take():
+                self.merge.take(record, None)
+            self.merge.settle()
+        return found.continues
+
+
+def test_what_came_before_identities_were_asked_for_is_accepted_as_it_is() -> None:
+    case = Merging()
+    case.merge.take(message(None), None)
+    assert (case.accepted, case.merge.has_new) == ([None], False)
+
+
+def test_the_new_connection_brings_what_is_new_once() -> None:
+    case = Merging()
+    case.merge.take(message(FIRST), None)
+    assert case.change(message(FIRST), message(FIRST + 1, READY_AT))
+    case.merge.take(message(FIRST + 2, READY_AT + 1), None)
+    assert case.accepted == [FIRST, FIRST + 1, FIRST + 2]
+    assert case.merge.has_new
+
+
+def test_a_connection_that_shares_nothing_with_an_old_one_that_was_not_read_to_its_end_does_not_continue_it() -> None:
+    case = Merging()
+    case.merge.take(message(FIRST), None)
+    assert not case.change(message(FIRST + 5), in_order=False)
+
+
+def test_without_confirmed_subscriptions_nothing_is_compared() -> None:
+    case = Merging()
+    succession = cast("Any", SimpleNamespace(held=HeldRecords(1000), ready_at=READY_AT))
+    assert not case.merge.compare(succession, in_order=True).continues
+
+
+def test_that_two_messages_have_the_same_bytes_proves_nothing() -> None:
+    case = Merging("bytes")
+    case.merge.take(message(FIRST), None)
+    assert not case.change(message(FIRST), in_order=False)
+    assert case.change(message(FIRST), message(NO_IDENTITY), in_order=True)
