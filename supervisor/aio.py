@@ -121,7 +121,7 @@ class AsyncSupervisor(Public):
         await asyncio.to_thread(self._supervisor.stop)
 
     def _bridge(self) -> AsyncBridge:
-        return self._runtime.reactor.bridge(running_loop())
+        return AsyncBridge.of(self._runtime.reactor, running_loop())
 
     async def _wait(self, future: Future[T]) -> T:
         await self._bridge().run_until(future.done)

@@ -194,7 +194,7 @@ class _AsyncIteration:
         stream._begin()
         loop = running_loop()  # first: under another library there is no current task either
         stream._claim(id(self), asyncio.current_task())
-        return stream._reactor.bridge(loop)
+        return AsyncBridge.of(stream._reactor, loop)
 
 
 def _is_active(consumer: Consumer) -> bool:

@@ -5,30 +5,39 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Final
+from weakref import WeakKeyDictionary, proxy
 
-if TYPE_CHECKING:
-    from wsadapter.loop.reactor import Reactor
+from wsadapter.loop.reactor import Reactor
+
+_bridges: Final[WeakKeyDictionary[Reactor, dict[asyncio.AbstractEventLoop, AsyncBridge]]] = WeakKeyDictionary()
 
 
 class AsyncBridge:
     """Lets coroutines of one event loop wait for the reactor; its descriptor is registered there while one does."""
 
     def __init__(self, reactor: Reactor, loop: asyncio.AbstractEventLoop) -> None:
-        self._reactor = reactor
+        self._reactor: Reactor = proxy(reactor)  # who waits holds the reactor; `_bridges` must not
         self._loop = loop
         self._waiters: set[asyncio.Future[None]] = set()
         self._fd = -1
         """A duplicate, so that a loop never polls a descriptor that the reactor has closed."""
 
+    @classmethod
+    def of(cls, reactor: Reactor, loop: asyncio.AbstractEventLoop) -> AsyncBridge:
+        """The bridge between these two: one for each pair, so that the descriptor is registered once."""
+        known = {alive: bridge for alive, bridge in _bridges.get(reactor, {}).items() if not alive.is_closed()}
+        _bridges[reactor] = known
+        return known.setdefault(loop, cls(reactor, loop))
+
     async def run_until(self, done: Callable[[], bool]) -> None:
         """As `Reactor.run_until`, without a timeout: that is the coroutine's own affair."""
         if done():
             return
-        self._reactor._check()
+        self._reactor.check()
         self._reactor.try_turn()
         while not done():
-            self._reactor._check()
+            self._reactor.check()
             waiter = self._loop.create_future()
             self._enter(waiter)
             try:
@@ -42,13 +51,13 @@ class AsyncBridge:
         if not self._waiters:
             self._fd = os.dup(self._reactor.fileno())
             self._loop.add_reader(self._fd, self._turn)
-            self._reactor.listen(self, self._wake_from_anywhere)
+            self._reactor.waiters.listen(self, self._wake_from_anywhere)
         self._waiters.add(waiter)
 
     def _leave(self, waiter: asyncio.Future[None]) -> None:
         self._waiters.discard(waiter)
         if not self._waiters:
-            self._reactor.listen(self, None)
+            self._reactor.waiters.listen(self, None)
             self._loop.remove_reader(self._fd)
             os.close(self._fd)
 

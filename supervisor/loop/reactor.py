@@ -18,77 +18,26 @@ whole or not begun.
 
 from __future__ import annotations
 
-import asyncio
-import heapq
 import os
-import select
-import signal
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from itertools import count
 from time import monotonic
 from typing import Any, TypeVar
 from weakref import WeakSet
 
 from wsadapter.contract.errors import SupervisorStopped, WrongProcess
 from wsadapter.loop import poller, signal_guard
-from wsadapter.loop.asyncio_bridge import AsyncBridge
 from wsadapter.loop.descriptors import blind
+from wsadapter.loop.keeper import GRACE, Keeper
+from wsadapter.loop.timers import Timer, Timers
+from wsadapter.loop.waiters import Waiters
+from wsadapter.loop.waker import Waker
 
 T = TypeVar("T")
-GRACE = 0.02
-"""Seconds without a turn after which the keeper takes over."""
-_FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
 
-
-class Timer:
-    """A call at a time on the monotonic clock; `cancel()` is idempotent."""
-
-    __slots__ = ("call", "when")
-
-    def __init__(self, when: float, call: Callable[[], None]) -> None:
-        self.when = when
-        self.call: Callable[[], None] | None = call
-
-    def cancel(self) -> None:
-        """It will not be called any more."""
-        self.call = None
-
-
-class Waker:
-    """A descriptor to poll that another thread, or a signal handler, makes readable."""
-
-    def __init__(self) -> None:
-        if hasattr(os, "eventfd"):
-            self._read = self._write = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        else:
-            self._read, self._write = os.pipe()
-            os.set_blocking(self._read, False)
-            os.set_blocking(self._write, False)
-
-    def fileno(self) -> int:
-        return self._read
-
-    def set(self) -> None:
-        try:
-            os.write(self._write, b"\x01\0\0\0\0\0\0\0")
-        except BlockingIOError:
-            return  # it is readable already
-
-    def clear(self) -> None:
-        try:
-            os.read(self._read, 4096)
-        except BlockingIOError:
-            return  # somebody else cleared it
-
-    def close(self) -> None:
-        os.close(self._read)
-        if self._write != self._read:
-            os.close(self._write)
-
+__all__ = ["GRACE", "Reactor", "Timer"]
 
 class Reactor:
     """The loop. Every method may be called from any thread unless it says otherwise."""
@@ -104,27 +53,26 @@ class Reactor:
         """The work that ends the turn under way, see `run_until`, where all that is ready is one descriptor."""
         self.served = False
         """That work is not needed any more: who waits for it has got something."""
-        self._gates: deque[Any] = deque()
         self._poller = poller.make()
         self._handlers: dict[int, Callable[[int], object]] = {}
-        self._timers: list[tuple[float, int, Timer]] = []
-        self._serial = count()
+        self.timers = Timers()
         self._posted: deque[Callable[[], None]] = deque()
         self._waker = Waker()
         self._poller.register(self._waker.fileno(), poller.READ)
         self._handlers[self._waker.fileno()] = lambda _events: self._waker.clear()
-        self._turns = 0
+        self.turns = 0
+        """How many turns were begun."""
         self._finished = 0
         self._ready_before: list[tuple[int, int]] = []
         """Of the last turn."""
-        self._listeners: dict[object, Callable[[], None]] = {}
+        self.waiters = Waiters()
         self.closers: set[Callable[[], None]] = set()
         """Called when the loop is closed: what nobody else lets go of then."""
-        self._bridges: dict[asyncio.AbstractEventLoop, AsyncBridge] = {}
-        self._failure: BaseException | None = None
+        self.failure: BaseException | None = None
+        """What a handler raised: that is a bug, and the loop does nothing more."""
         self._closed = False
         self._forked = False
-        self._keeper = _Keeper(self)
+        self._keeper = Keeper(self)
         _alive.add(self)
 
     # -- what handlers use: under the lock -------------------------------------------------------------------------------
@@ -149,8 +97,7 @@ class Reactor:
 
     def call_later(self, delay: float, call: Callable[[], None]) -> Timer:
         """Call it in `delay` seconds."""
-        timer = Timer(monotonic() + delay, call)
-        heapq.heappush(self._timers, (timer.when, next(self._serial), timer))
+        timer = self.timers.call_at(monotonic() + delay, call)
         self._keeper.heed(timer.when)
         return timer
 
@@ -172,7 +119,7 @@ class Reactor:
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
         """Have it called under the lock: at once where nobody runs the loop, else by the one who does."""
-        self._check()
+        self.check()
         future: Future[T] = Future()
 
         def run() -> None:
@@ -218,7 +165,7 @@ class Reactor:
             seen = self._finished
             if done():
                 return True
-            self._check()
+            self.check()
             if late:
                 return False
             if deadline is not None:
@@ -230,24 +177,11 @@ class Reactor:
                 case True:
                     return True
                 case None:
-                    self._await_turn(remaining)
+                    self.waiters.wait(remaining, self._is_running)
 
     def try_turn(self) -> bool:
         """One turn without waiting. False where somebody else runs the loop."""
         return self._run_turn(0.0) is not None
-
-    def listen(self, key: object, call: Callable[[], None] | None) -> None:
-        """Call it after each turn, in the thread that ran it; None to end that."""
-        if call is None:
-            self._listeners.pop(key, None)
-        else:
-            self._listeners[key] = call
-
-    def bridge(self, loop: asyncio.AbstractEventLoop) -> AsyncBridge:
-        """The bridge to an event loop: one for each, so that its descriptor is registered there once."""
-        known = {alive: bridge for alive, bridge in self._bridges.items() if not alive.is_closed()}
-        self._bridges = known
-        return known.setdefault(loop, AsyncBridge(self, loop))
 
     def abandon(self) -> None:
         """Let go of everything without waiting: our ends of all channels close, and owners leave when theirs end."""
@@ -271,7 +205,7 @@ class Reactor:
         for let_go in tuple(self.closers):
             let_go()
         self._release()
-        self._tell()
+        self.waiters.notify()
 
     @property
     def closed(self) -> bool:
@@ -286,12 +220,13 @@ class Reactor:
                 "this supervisor belongs to the process that made it, this is a fork of it; make a new Supervisor here"
             )
 
-    def _check(self) -> None:
-        if not self._closed and self._failure is None:
+    def check(self) -> None:
+        """Raises if nothing can be waited for any more: `SupervisorStopped`, `WrongProcess`, or `RuntimeError` for a bug."""
+        if not self._closed and self.failure is None:
             return
         self.check_process()
-        if self._failure is not None:
-            raise RuntimeError("the supervisor's loop failed; this is a bug in wsadapter") from self._failure
+        if self.failure is not None:
+            raise RuntimeError("the supervisor's loop failed; this is a bug in wsadapter") from self.failure
         if self._closed:
             raise SupervisorStopped("the supervisor was stopped; make a new one")
 
@@ -315,9 +250,14 @@ class Reactor:
             if self._runner == me:
                 self._finished += 1
                 self._runner = None
-        if self._gates or self._listeners:
-            self._tell()
+        waiters = self.waiters
+        if waiters.gates or waiters.listeners:
+            waiters.notify()
         return served
+
+    def _is_running(self) -> bool:
+        """Whether somebody runs a turn."""
+        return self._runner is not None
 
     def _is_working(self) -> bool:
         """Whether this thread is within a handler, a timer or a posted call."""
@@ -331,8 +271,8 @@ class Reactor:
         due = False  # timers that come due while descriptors become ready wait for the next turn: its look costs nothing more
         if self._posted:
             due, timeout = True, 0.0
-        elif self._timers:
-            until = self._timers[0][0] - monotonic()
+        elif self.timers.heap:
+            until = self.timers.heap[0][0] - monotonic()
             if until <= 0:
                 due, timeout = True, 0.0
             elif timeout is None or until < timeout:
@@ -346,7 +286,7 @@ class Reactor:
             if self._closed and isinstance(error, OSError | ValueError):  # by a signal handler, while we polled
                 return False
             raise
-        self._turns += 1
+        self.turns += 1
         return signal_guard.whole(self._work, ready, due or not ready, work)
 
     def _spin(self, timeout: float | None) -> list[tuple[int, int]]:
@@ -376,10 +316,10 @@ class Reactor:
             if self._posted:
                 self._run_posted()
             if due:
-                self._run_timers()
+                self.timers.run_due(monotonic())
             return work is not None and (self.served or bool(work()))
         except BaseException as error:
-            self._failure = error
+            self.failure = error
             raise
         finally:
             self._working = False
@@ -397,36 +337,11 @@ class Reactor:
                 return  # one of them called `submit` itself, which ran the rest
             self._posted.popleft()()
 
-    def _run_timers(self) -> None:
-        now = monotonic()
-        while self._timers and self._timers[0][0] <= now:
-            timer = heapq.heappop(self._timers)[2]
-            if timer.call is not None:
-                timer.call()
-
     def _try_posted(self) -> bool:
         if self._is_working():
             self._run_posted()
             return True
         return self.try_turn()
-
-    def _tell(self) -> None:
-        """Let those who wait look whether what they wait for is done."""
-        while self._gates:
-            try:
-                self._gates.popleft().release()
-            except IndexError:
-                break  # another turn was faster
-        for call in tuple(self._listeners.values()):
-            call()
-
-    def _await_turn(self, remaining: float | None) -> None:
-        # A plain lock for each who waits: an interrupt in the methods of a Condition could leave its lock taken for ever.
-        gate = threading.Lock()
-        gate.acquire()  # noqa: SIM115, RUF100 - released by who runs the turn
-        self._gates.append(gate)
-        if self._runner is not None:
-            gate.acquire(timeout=0.05 if remaining is None else min(remaining, 0.05))
 
     # -- the end ---------------------------------------------------------------------------------------------------------
 
@@ -434,11 +349,11 @@ class Reactor:
         """Wait until nobody runs a turn; none begins once it is closed."""
         while self._runner not in (None, threading.get_ident()):
             self._waker.set()
-            self._await_turn(None)
+            self.waiters.wait(None, self._is_running)
 
     def _release(self) -> None:
         self._handlers.clear()
-        self._timers.clear()
+        self.timers.clear()
         self._poller.close()
         self._waker.close()
 
@@ -452,86 +367,6 @@ class Reactor:
     def _blind(self) -> None:
         """Our ends of all channels close."""
         blind(fd for fd in self._handlers if fd != self._waker.fileno())
-
-
-class _Keeper:
-    """The thread that runs turns while nobody else does."""
-
-    def __init__(self, reactor: Reactor) -> None:
-        self._reactor = reactor
-        self._waker = Waker()
-        self._stopped = False
-        self._sleeps_until = 0.0
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="wsadapter-keeper", daemon=True)
-        self._thread.start()
-
-    def heed(self, when: float) -> None:
-        """A timer was set; it may be due before the keeper meant to wake."""
-        if when < self._sleeps_until:
-            self._sleeps_until = when
-            self._waker.set()
-
-    def stop(self) -> None:
-        self._stopped = True
-        self._waker.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
-        self._waker.close()
-
-    def disown(self) -> None:
-        self._stopped = True
-        self._waker.close()
-
-    def _run(self) -> None:
-        # Signals are the program's, in its own threads.
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _FAULTS)
-        reactor = self._reactor
-        idle = select.poll()
-        idle.register(self._waker.fileno(), select.POLLIN)
-        ready = select.poll()
-        ready.register(self._waker.fileno(), select.POLLIN)
-        ready.register(reactor.fileno(), select.POLLIN)
-        in_charge = False
-        seen = reactor._turns
-        while not self._stopped:
-            if not in_charge:
-                self._sleep(idle, GRACE)
-            if reactor._turns != seen:
-                in_charge = False
-            elif self._pending(ready):
-                if not reactor.try_turn():
-                    self._sleep(idle, GRACE)
-                in_charge = True
-                if reactor._failure is not None:
-                    return
-            else:
-                self._sleep_until_due(ready)
-            if not in_charge or reactor._turns != seen:
-                seen = reactor._turns
-
-    def _pending(self, ready: select.poll) -> bool:
-        return bool(ready.poll(0)) or self._next_due() <= monotonic()
-
-    def _next_due(self) -> float:
-        first = next(iter(self._reactor._timers), None)  # at one go: other threads push and pop
-        return first[0] if first is not None else sys.float_info.max
-
-    def _sleep(self, idle: select.poll, seconds: float) -> None:
-        if idle.poll(seconds * 1000):
-            self._waker.clear()
-
-    def _sleep_until_due(self, ready: select.poll) -> None:
-        if self._stopped:
-            return  # the sleep before took the wake-up that came with it
-        self._sleeps_until = sys.float_info.max  # before the look: who sets a timer after it must wake us
-        self._sleeps_until = self._next_due()
-        delay = max(0.0, self._sleeps_until - monotonic())
-        ready.poll(None if delay > 86400 else delay * 1000 + 1)
-        self._sleeps_until = 0.0
-        self._waker.clear()
 
 
 _alive: WeakSet[Any] = WeakSet()

@@ -1,0 +1,37 @@
+"""A descriptor to poll that another thread, or a signal handler, makes readable."""
+
+from __future__ import annotations
+
+import os
+
+
+class Waker:
+    """A descriptor to poll that another thread, or a signal handler, makes readable."""
+
+    def __init__(self) -> None:
+        if hasattr(os, "eventfd"):
+            self._read = self._write = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        else:
+            self._read, self._write = os.pipe()
+            os.set_blocking(self._read, False)
+            os.set_blocking(self._write, False)
+
+    def fileno(self) -> int:
+        return self._read
+
+    def set(self) -> None:
+        try:
+            os.write(self._write, b"\x01\0\0\0\0\0\0\0")
+        except BlockingIOError:
+            return  # it is readable already
+
+    def clear(self) -> None:
+        try:
+            os.read(self._read, 4096)
+        except BlockingIOError:
+            return  # somebody else cleared it
+
+    def close(self) -> None:
+        os.close(self._read)
+        if self._write != self._read:
+            os.close(self._write)
