@@ -458,7 +458,11 @@ class _Supervisor:
     def ask_to_stop(self) -> bool:
         return True
 
-    def begin_giving(self, peer: socket.socket, asked: dict[str, Any]) -> None:
+    @property
+    def takeover(self) -> _Supervisor:
+        return self
+
+    def accept(self, peer: socket.socket, asked: dict[str, Any]) -> None:
         raise WsAdapterError("no takeover here")
 
 
