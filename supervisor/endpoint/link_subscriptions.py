@@ -148,6 +148,7 @@ class LinkSubscriptions:
                 "channels": dict(ledger.channels),
                 "live": tuple(sorted(ledger.live)),
                 "rejected": dict(ledger.rejected),
+                "opening": ledger.opening,
                 "login_at": ledger.login_at,
                 "challenge": ledger.challenge,
                 "heartbeat_at": ledger.heartbeat_at,

@@ -36,6 +36,8 @@ def _apply_connection_report(link: Link, report: ConnectionReport) -> None:
             link.at_stage(report.stage)
         case reports.ConnectionUp():
             link.came_up(report.headers, report.subprotocol, report.peer, resumed=report.resumed)
+        case reports.ConnectionOpening():
+            link.ledger.opening = None if report.over else (report.since, report.listens)
         case reports.LoginDone():
             if link.ledger.login_at is None:
                 link.narrate.logged_in(link.epoch)

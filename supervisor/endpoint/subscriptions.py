@@ -64,6 +64,8 @@ class Ledger:
     """The longest pause of each stream whose pace is known, in seconds; it outlives the connection."""
     channels: dict[str, Subscription] = field(default_factory=dict)
     """What stands for a subscription on the current connection, as the peer said."""
+    opening: tuple[float, bool] | None = None
+    """Of the current connection, see `Assignment.opening`."""
     login_at: float | None = None
     """Monotonic seconds of the last login on the current connection; None: there was none."""
     challenge: Any = field(default=None, repr=False)
@@ -137,7 +139,7 @@ class Ledger:
         self.parts.clear()
         self.live.clear()
         self.channels.clear()
-        self.login_at = self.challenge = self.heartbeat_at = self.token = None
+        self.opening = self.login_at = self.challenge = self.heartbeat_at = self.token = None
         return confirmed
 
     def to_json(self) -> SubscriptionStatus:

@@ -8,7 +8,8 @@ how many are in both. A frame is announced before it is sent, so the counters al
                           └──── owner left, peer gone, too late ──> closed
 
 What dies with an owner, of what it had to send, and what becomes of it. The connection is in custody from the moment on when
-the first two rows are out, so not before the dialect's [[ready]] and `settle` are over: only the owner knows how far these are.
+the first two rows are out; if there are none of these, from the handshake on: the report "opening" says whether the dialect's
+[[ready]] and `settle` are over, and its successor waits for the rest.
 
     in its queues                        | known by                         | its successor
     frames of on_up and `send_on_up`     | -                                | sends none

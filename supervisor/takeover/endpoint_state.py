@@ -95,6 +95,7 @@ def _give_connection(managed: Link, child: OwnerChild) -> tuple[dict[str, Any], 
         "parts": ledger.parts,
         "live": sorted(ledger.live),
         "channels": ledger.channels,
+        "opening": ledger.opening,
         "login_at": ledger.login_at,
         "challenge": ledger.challenge,
         "heartbeat_at": ledger.heartbeat_at,
@@ -153,6 +154,8 @@ def _take_connection(
     _take_lasting(managed.ledger, plain)
     managed.ledger.live = set(plain["live"])
     managed.ledger.channels = dict(plain["channels"])
+    if (opening := plain.get("opening")) is not None:
+        managed.ledger.opening = opening[0], opening[1]
     managed.ledger.login_at, managed.ledger.token = plain["login_at"], plain["token"]
     managed.ledger.challenge = plain["challenge"]
     managed.ledger.heartbeat_at = plain["heartbeat_at"]

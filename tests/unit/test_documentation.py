@@ -52,14 +52,6 @@ def test_the_configuration_in_readme_is_one() -> None:
     assert len(parse(block, source="README.md", base_dir=ROOT).endpoints) == 3
 
 
-def test_the_guarantees_name_the_dialects_whose_connections_are_not_in_custody_at_once() -> None:
-    loaded = {file.stem: tomllib.loads(file.read_text()) for file in (ROOT / "worker/dialects").glob("*.toml")}
-    opening = {name for name, dialect in loaded.items() if "ready" in dialect or "settle" in dialect.get("connection", {})}
-    page = (ROOT / "ops/docs/GUARANTEES.md").read_text()
-    sentence = page.split("or before a pause (`settle`):")[1].split(". ")[0]
-    assert set(re.findall(r"`(\w+)`", sentence)) == opening
-
-
 PAGES = [
     ROOT / "README.md",
     *sorted((ROOT / "ops").glob("*.md")),

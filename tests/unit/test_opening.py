@@ -49,6 +49,17 @@ def test_with_both_the_later_one_counts() -> None:
     assert opening.ends(101.0)
 
 
+def test_a_predecessors_opening_goes_on_from_where_it_was() -> None:
+    dialect = {"ready": [{"match": {"type": "welcome"}}], "connection": {"settle": 1.0}}
+    waits, settles = Opening(dialect, within=5.0), Opening(dialect, within=5.0)
+    waits.inherit(100.0, listens=True)
+    assert (waits.listens, waits.deadline(), waits.over) == (True, 105.0, False)
+    settles.inherit(100.0, listens=False)
+    assert (settles.listens, settles.deadline(), settles.over) == (False, 101.0, False)
+    assert not settles.ends(100.9)
+    assert settles.ends(103.0)
+
+
 def test_the_peers_word_may_be_a_text_that_is_no_json() -> None:
     opening = opened({"ready": [{"is": "Welcome"}, {"match": {"type": "hello"}}]})
     for other in (b"Welcome!", b'"Welcome"', b"welcome", b'{"type":"x"}'):

@@ -7,7 +7,7 @@ from typing import Any
 from tests.support.rawserver import server_frame
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc.commands import Assignment, Custody, Resume
-from wsadapter.contract.ipc.reports import ConnectionUp, HeartbeatSent
+from wsadapter.contract.ipc.reports import ConnectionOpening, ConnectionUp, HeartbeatSent, SubscriptionsRestored
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.session.actions import Action, Deliver, Leave, Say, Send
 from wsadapter.worker.session.session import Session
@@ -70,6 +70,56 @@ def test_a_heartbeat_is_reported_behind_its_frame_for_who_may_have_to_go_on_with
     assert frame(beat)[0] == PING
     assert said == Say(HeartbeatSent(100.0))
     assert len(taken_over(100.0, None, custody=False).tick(100.0)) == 1
+
+
+OPENS = {"ready": [{"match": {"type": "welcome"}}], "connection": {"settle": 1.0}, "subscribe": {"frame": '["$stream"]'}}
+WELCOME = server_frame(TEXT, b'{"type":"welcome"}')
+
+
+def opening(
+    state: tuple[float, bool] | None = None, *, wanted: tuple[str, ...] = ("a",), custody: bool = True, **settings: Any
+) -> tuple[Session, list[Action]]:
+    """A connection whose frames wait for the peer's word and for a second, and what its owner does first; with a `state` a
+    predecessor waited before."""
+    endpoint = Endpoint("feed", url="ws://feed.example/", heartbeat={"kind": "none"}, **settings)
+    resume = None if state is None else RESUME
+    assignment = Assignment(
+        endpoint=endpoint, epoch=1, url="ws://x/", wanted=wanted, dialect=OPENS, custody=custody, resume=resume, opening=state
+    )
+    session = Session(assignment, salt=1)
+    return session, session.start(ConnectionUp({}, None), 100.0)
+
+
+def test_how_far_the_opening_is_is_reported_for_who_may_have_to_go_on_with_the_connection() -> None:
+    session, first = opening()
+    assert first[1:] == [Say(ConnectionOpening(100.0, listens=True, over=False))]
+    assert Say(ConnectionOpening(100.0, listens=False, over=False)) in received(session, WELCOME, 100.5)
+    over, asks = session.tick(101.0)[:2]
+    assert over == Say(ConnectionOpening(100.0, listens=False, over=True))
+    assert frame(asks) == (TEXT, b'["a"]')
+    session, first = opening(custody=False)
+    assert len(first) == 1
+    assert not any(isinstance(action, Say) for action in received(session, WELCOME, 100.5))
+
+
+def test_the_next_owner_of_an_opening_connection_waits_for_what_is_missing_and_then_asks() -> None:
+    session, first = opening((99.0, True))
+    assert (first[1:], session.holds) == ([], True)
+    frames = [action for action in received(session, WELCOME, 100.5) if isinstance(action, Send)]
+    assert [frame(action) for action in frames] == [(TEXT, b'["a"]')]
+    session, first = opening((99.5, False))
+    assert (first[1:], session.deadline()) == ([], 100.5)
+    assert [frame(action) for action in session.tick(100.5) if isinstance(action, Send)] == [(TEXT, b'["a"]')]
+
+
+def test_the_next_owner_of_an_opening_connection_that_wants_nothing_has_restored_it() -> None:
+    session, _ = opening((99.5, False), wanted=())
+    assert Say(SubscriptionsRestored(0, ())) in session.tick(100.5)
+
+
+def test_an_opening_connection_can_be_left_unless_frames_follow_of_which_nobody_else_would_know() -> None:
+    assert opening()[0].can_be_left
+    assert not opening(send_on_up=["hello"])[0].can_be_left
 
 
 def test_a_pong_comes_before_the_messages_of_the_same_read() -> None:

@@ -18,7 +18,8 @@ class Opening:
         self._words = list(dialect.get("ready", []))
         self._settle = float(dialect.get("connection", {}).get("settle", 0.0))
         self._within = within
-        self._started_at = 0.0
+        self.since = 0.0
+        """When the handshake was done."""
         self.over = not self._words and not self._settle
         """Whether frames may be sent."""
         self.listens = bool(self._words)
@@ -26,7 +27,14 @@ class Opening:
 
     def start(self, now: float) -> None:
         """The handshake is done."""
-        self._started_at = now
+        self.since = now
+
+    def inherit(self, since: float, *, listens: bool) -> None:
+        """A predecessor waited on this connection, from `since` on; `listens`: for the peer's word too."""
+        self.since = since
+        if not listens:
+            self._words = []
+            self.listens = False
 
     def skip(self) -> None:
         """The connection is an old one."""
@@ -44,14 +52,14 @@ class Opening:
 
     def ends(self, now: float) -> bool:
         """Whether it is over now, told once."""
-        if self.over or self._words or now < self._started_at + self._settle:
+        if self.over or self._words or now < self.since + self._settle:
             return False
         self.over = True
         return True
 
     def overdue(self, now: float) -> str:
         """What is missing; empty: nothing, or not yet."""
-        if self.over or not self._words or now < self._started_at + self._within:
+        if self.over or not self._words or now < self.since + self._within:
             return ""
         return f"the dialect's [[ready]] did not come within {self._within:g} s"
 
@@ -59,7 +67,7 @@ class Opening:
         """When to call `ends` and `overdue` next; None: never."""
         if self.over:
             return None
-        return self._started_at + (self._within if self._words else self._settle)
+        return self.since + (self._within if self._words else self._settle)
 
 
 def _is(word: Mapping[str, Any], text: Text) -> bool:

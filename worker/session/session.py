@@ -36,6 +36,7 @@ from wsadapter.contract.endpoint import Subscription
 from wsadapter.contract.ipc.commands import Assignment
 from wsadapter.contract.ipc.record import ANSWER
 from wsadapter.contract.ipc.reports import (
+    ConnectionOpening,
     ConnectionUp,
     GapFound,
     HeartbeatSent,
@@ -157,6 +158,16 @@ class Session:
         return not self._opening.over or self._login.due
 
     @property
+    def _sends_on_up(self) -> bool:
+        return bool(self._endpoint.send_on_up or (self._assignment.dialect or {}).get("on_up"))
+
+    @property
+    def can_be_left(self) -> bool:
+        """Whether a next owner of the connection would know what was sent: not while frames of which nobody else knows are due,
+        those of on_up and the login."""
+        return not self._login.due and (self._opening.over or not self._sends_on_up)
+
+    @property
     def signs(self) -> bool:
         """Whether a frame is at the hook `sign`, and so not on its way yet."""
         return bool(self._unsigned)
@@ -170,17 +181,27 @@ class Session:
         """The handshake is done; `up` is the report of it."""
         self._last_received = now
         actions: list[Action] = [Say(up)]
-        if self._assignment.resume is not None:
+        if self._assignment.resume is not None and self._assignment.opening is None:
             self._opening.skip()
             self.heartbeat.start(now)
             self.heartbeat.inherit(now, self._assignment.heartbeat_at)
             self._inherit(now)
             since = self._assignment.login_at
             return actions + list(self._login_steps(self._login.start(now, now if since is None else since), now))
-        if not self._opening.over:
-            self._opening.start(now)
+        if self._opening.over:
+            return actions + self._begin(now)
+        if self._assignment.opening is not None:
+            since, listens = self._assignment.opening
+            self._opening.inherit(since, listens=listens)
             return actions
-        return actions + self._begin(now)
+        self._opening.start(now)
+        return actions + self._opening_changed()
+
+    def _opening_changed(self) -> list[Action]:
+        """A next owner goes on where this one is."""
+        opening = self._opening
+        report = ConnectionOpening(opening.since, opening.listens, opening.over)
+        return [Say(report)] if self._assignment.custody else []
 
     def _inherit(self, now: float) -> None:
         """The connection is an old one: what was asked on it stays asked."""
@@ -220,7 +241,7 @@ class Session:
                 case LoggedIn(at, first):
                     if self._login.used:
                         yield Say(LoginDone(at, self._login.challenge))
-                    if first and (self._wanted or self._assignment.resume is None):
+                    if first and (self._wanted or self._assignment.resume is None or self._assignment.opening is not None):
                         retry_at = self._assignment.retry_at
                         yield from self._asking(self._subscriptions.restore(self._wanted, now, self._blamed, retry_at), now)
                 case Refused(text, first=True):
@@ -481,7 +502,8 @@ class Session:
     def _opened(self, text: Text, now: float) -> Iterable[Action] | None:
         """What to do where a message is the peer's word to begin, or its refusal; None: it is neither."""
         if self._opening.is_word(text):
-            return self._begin(now) if self._opening.ends(now) and self.open else ()
+            begins = self._opening.ends(now) and self.open
+            return [*self._opening_changed(), *(self._begin(now) if begins else ())]
         refusal = self._subscriptions.refusal(text)
         return self._not_ready(refusal) if refusal else None
 
@@ -625,7 +647,7 @@ class Session:
         silence = self._endpoint.watchdog.silence
         if silence and not self._paused and now >= self._last_received + silence:
             return self._leave(Reason(kind="silence", text=f"nothing received for {silence:g} s"))
-        actions = self._begin(now) if self._opening.ends(now) else []
+        actions = [*self._opening_changed(), *self._begin(now)] if self._opening.ends(now) else []
         if not (self._paused and self._login.waits):
             actions += self._login_steps(self._login.tick(now), now)
         if self.ended:

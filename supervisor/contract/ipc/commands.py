@@ -255,6 +255,9 @@ class Assignment:
     not."""
     paces: dict[str, float] = field(default_factory=dict)
     """The longest pause of each stream whose pace is known from this connection or earlier ones, in seconds, by its name."""
+    opening: tuple[float, bool] | None = None
+    """With `resume`, where nothing was sent on this connection yet: when its handshake was done, in monotonic seconds, and
+    whether the peer's [[ready]] is awaited still. None: its opening is over."""
     login_at: float | None = None
     """With `resume`: monotonic seconds of the last login on this connection; None: it has none."""
     challenge: Any = None

@@ -84,6 +84,19 @@ class LoginDone(Report):
 
 
 @dataclass(frozen=True, slots=True)
+class ConnectionOpening(Report):
+    """How far the opening of a connection that may outlive its owner is: the peer's [[ready]], and `settle`."""
+
+    event = "opening"
+    since: float
+    """When the handshake was done, in monotonic seconds."""
+    listens: bool
+    """The peer's [[ready]] is awaited."""
+    over: bool
+    """Frames are sent from now on."""
+
+
+@dataclass(frozen=True, slots=True)
 class HeartbeatSent(Report):
     """A heartbeat was sent on a connection that may outlive its owner."""
 
@@ -308,8 +321,9 @@ class AnswerFollows(Report):
 
 
 ConnectionReport: TypeAlias = (
-    StageReached | ConnectionUp | LoginDone | HeartbeatSent | TokenKept | PeerNotice | PeerError | LogLine | ConnectionDown
-)
+    StageReached | ConnectionUp | ConnectionOpening | LoginDone | HeartbeatSent | TokenKept | PeerNotice | PeerError | LogLine
+    | ConnectionDown
+)  # fmt: skip
 SubscriptionReport: TypeAlias = (
     SubscriptionConfirmed | SubscriptionRejected | SubscriptionRequested | SubscriptionsSent | SubscriptionsRestored
     | SubscriptionsBlamed | ClosedOverSubscriptions | ChannelAssigned | PacesLearned
