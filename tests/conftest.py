@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,9 @@ from wsadapter import capabilities
 _HERE = Path(__file__).parent
 
 # The time of one example says how busy the machine is, and nothing about the code.
-hypothesis.settings.register_profile("suite", deadline=None)
-hypothesis.settings.load_profile("suite")
+hypothesis.settings.register_profile("full", deadline=None)
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=20)
+hypothesis.settings.load_profile(os.environ.get("WSADAPTER_EXAMPLES", "full"))  # ops/check sets "quick"
 
 # Started in the background by a shell, or by nohup: whatever we start would inherit what is ignored.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

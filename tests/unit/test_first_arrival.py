@@ -412,6 +412,7 @@ def showings(draw: st.DrawFn) -> list[tuple[str, int, int]]:
     return happened
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(showings())
 def test_whatever_happens_each_message_comes_once_and_in_order(happened: list[tuple[str, int, int]]) -> None:

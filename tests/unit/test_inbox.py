@@ -308,6 +308,7 @@ def test_what_conflation_does_at_one_put_is_bounded(monkeypatch: pytest.MonkeyPa
     assert numbers(consume(inbox)) == list(range(1, feeder.number + 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", [1, 50, 100_000])
 def test_conflation_for_a_consumer_that_never_comes_costs_bounded_memory(keys: int) -> None:
     inbox = Inbox()
@@ -440,6 +441,7 @@ def put_large(feeder: Feeder) -> None:
     feeder.put(*[b"y"] * MANY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("put", [put_small, put_large])
 def test_an_interrupt_at_any_instruction_of_taking_loses_and_repeats_nothing(

@@ -110,6 +110,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(json_values, st.booleans())
 def test_any_json_value_is_spliced(value: object, ascii_only: bool) -> None:
     payload = json.dumps(value, ensure_ascii=ascii_only).encode(errors="surrogatepass")

@@ -52,6 +52,7 @@ def test_what_a_peer_said_is_neither_obeyed_nor_taken_for_a_line_of_ours(
     assert second == "    2026-01-01T00:00:00.000Z ERROR forged \\ud800"
 
 
+@pytest.mark.slow
 def test_who_logs_does_not_wait_for_a_blocked_standard_error_and_the_loss_is_told(pipe: tuple[int, int]) -> None:
     read, write = pipe
     with LogThread(write):
@@ -68,6 +69,7 @@ def test_who_logs_does_not_wait_for_a_blocked_standard_error_and_the_loss_is_tol
     assert len(lines) + sum(lost) == 40_000
 
 
+@pytest.mark.slow
 def test_the_end_does_not_wait_for_a_standard_error_that_takes_nothing(pipe: tuple[int, int]) -> None:
     read, write = pipe
     log = LogThread(write)

@@ -77,6 +77,7 @@ def messages(draw: st.DrawFn) -> bytes:
     return stream
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(st.lists(messages(), max_size=6).map(b"".join), st.data())
 def test_any_split_of_any_stream_gives_the_same_messages(stream: bytes, data: st.DataObject) -> None:
@@ -131,6 +132,7 @@ def test_a_message_of_endless_fragments_without_a_payload_is_refused(fragment: b
     assert "a message of 1 bytes in fragments with 1000" in batch.violation.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fragment", "times"), [(b"", 300_000), (b"x", 300_000), (b"x" * 64, 1 << 16)])
 def test_small_fragments_make_a_message_as_long_as_there_are_not_millions_of_them(fragment: bytes, times: int) -> None:
     reader, row = Reader(64 << 20), server_frame(0, fragment, fin=False) * 1000
@@ -142,6 +144,7 @@ def test_small_fragments_make_a_message_as_long_as_there_are_not_millions_of_the
     assert batch.payload(0) == b"a" + fragment * (times // 1000 * 1000) + b"b"
 
 
+@pytest.mark.slow
 def test_what_one_message_had_of_headers_is_not_held_against_the_next_one() -> None:
     reader, row = Reader(1000), EMPTY * 1000
     for _ in range(4):
@@ -168,6 +171,7 @@ def test_nothing_behind_a_close_frame_is_read() -> None:
     assert (seen, violation) == ([("t", b"a")], None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pieces", [1, 100_000])
 def test_a_large_message_is_read_in_linear_time(pieces: int) -> None:
     size = 32 * 1024 * 1024 // pieces

@@ -118,6 +118,7 @@ def add(seen: Decoded, batch: Batch) -> None:
 PARAMETERS = pytest.mark.parametrize(("deflate", "takeover"), [(False, False), (True, False), (True, True)])
 
 
+@pytest.mark.slow
 @PARAMETERS
 @pytest.mark.parametrize("max_message", [SMALL, LARGE])
 @pytest.mark.parametrize("wrong", [False, True])
@@ -137,6 +138,7 @@ def test_the_reader_sees_what_the_rfc_says(
     assert seen == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deflate", [False, True])
 @settings(deadline=None, max_examples=200)
 @given(data=st.data())

@@ -81,6 +81,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
 
 
+@pytest.mark.slow
 @given(st.lists(batches(), max_size=5), st.lists(st.integers(0, 2**20), max_size=20))
 def test_any_split_of_the_bytes_decodes_the_same(records: list[dict[str, Any]], places: list[int]) -> None:
     data = written(records)
@@ -89,6 +90,7 @@ def test_any_split_of_the_bytes_decodes_the_same(records: list[dict[str, Any]], 
     assert split.torn == whole.torn == 0
 
 
+@pytest.mark.slow
 @given(st.lists(batches(), min_size=1, max_size=4), st.integers(0, 2**20))
 def test_another_reader_goes_on_anywhere_in_the_bytes(records: list[dict[str, Any]], place: int) -> None:
     data = written(records)
@@ -101,6 +103,7 @@ def test_another_reader_goes_on_anywhere_in_the_bytes(records: list[dict[str, An
     assert (other.torn, other.position, other.tail()) == (0, alone.position, alone.tail())
 
 
+@pytest.mark.slow
 @given(st.lists(batches(), min_size=1, max_size=4))
 def test_what_comes_out_is_what_went_in(records: list[dict[str, Any]]) -> None:
     decoded = read_all(RecordReader(), [written(records)])
@@ -120,6 +123,7 @@ def test_what_comes_out_is_what_went_in(records: list[dict[str, Any]]) -> None:
             assert not places or record.only(places).payloads == record.payloads[::2]
 
 
+@pytest.mark.slow
 @given(st.lists(batches(), min_size=1, max_size=3), st.data())
 def test_any_changed_byte_of_header_or_tables_is_noticed(records: list[dict[str, Any]], data: st.DataObject) -> None:
     whole = bytearray(written(records))
@@ -188,6 +192,7 @@ def test_the_short_way_is_taken_by_what_has_the_size_of_one_before() -> None:
     assert reader.lone(len(other)) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["{gap}x{size}s", "0x" * 1000 + "{gap}x{size}s"], ids=["usual", "hostile"])
 def test_what_is_remembered_is_bounded_whatever_comes(layout: str) -> None:
     reader = RecordReader()

@@ -266,6 +266,7 @@ def test_each_bundled_recording_is_read() -> None:
     assert sorted(FEEDS) == sorted(bundled())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [taken_out, repeated, exchanged])
 @pytest.mark.parametrize("name", sorted(name for name, feed in FEEDS.items() if feed.numbered))
 def test_each_message_that_is_damaged_is_found(name: str, damage: Callable[[list[int], int, int], list[int]]) -> None:

@@ -60,6 +60,7 @@ def test_a_start_loads_each_dialect_once(config: Path, loads: Counter[str]) -> N
     assert loads == {"kraken": 1, "mine": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_owners")
 def test_a_reload_loads_each_dialect_once_and_none_under_the_loop_s_lock(
     config: Path, loads: Counter[str], monkeypatch: pytest.MonkeyPatch

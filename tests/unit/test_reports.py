@@ -73,6 +73,7 @@ def test_anything_else_is_a_report_error(body: bytes) -> None:
         parse_report(body)
 
 
+@pytest.mark.slow
 @given(st.sampled_from(sorted(REPORTS)), st.dictionaries(st.text(max_size=3), json_values), st.data())
 def test_any_fields_parse_or_are_a_report_error(event: str, more: dict[str, Any], data: st.DataObject) -> None:
     given = {f.name: data.draw(json_values) for f in fields(REPORTS[event])} | more

@@ -70,6 +70,7 @@ values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(values, min_size=1), st.sampled_from([(",", ":"), (" , ", ": ")]), st.booleans())
 def test_any_array_is_its_elements(items: list[Any], separators: tuple[str, str], ascii_only: bool) -> None:
     texts = [json.dumps(item, separators=separators, ensure_ascii=ascii_only) for item in items]

@@ -131,6 +131,7 @@ def test_a_table_that_stands_in_a_message_is_the_one_that_says_most_of_it() -> N
     assert name_of(streams, {"s": {"channel": "u", "instId": "A"}}) == '{"instId":"A"}'
 
 
+@pytest.mark.slow
 def test_ten_thousand_tables_are_found_without_comparing_each_with_each(monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[object] = []
     closeness = fields.closeness
@@ -265,6 +266,7 @@ def test_subscribing_again_keeps_the_stream() -> None:
     assert streams.find({"s": "a"}) is first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rule", "message", "remembered"),
     [
@@ -297,6 +299,7 @@ def test_globs_choose_streams_by_name_and_case_matters(filters: dict[str, tuple[
     assert [stream.name for stream in found if stream is not None and stream.wanted] == wanted
 
 
+@pytest.mark.slow
 def test_indexes_are_given_in_order_and_there_are_65534_of_them() -> None:
     streams = known(*map(str, range(65_536)))
     for number in range(65_534):

@@ -183,6 +183,7 @@ def live(venue: Venue, wanted: list[str]) -> list[tuple[float, Report]]:
     raise AssertionError("it never comes to rest")
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(
     st.sampled_from(("by id", "by stream")),

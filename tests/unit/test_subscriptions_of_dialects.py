@@ -230,6 +230,7 @@ def is_told_in_time(name: str, scenario: str) -> bool:
     return bool(acks) or not (answering.after > ACK_TIMEOUT or answering.reverse)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "scenario"),
     [(name, scenario) for name in sorted(ALL) for scenario in SCENARIOS if is_told_in_time(name, scenario)],
@@ -270,6 +271,7 @@ def test_the_answers_to_the_frames_of_a_dead_owner_are_no_data(name: str) -> Non
     assert {event for event, _ in meeting.told(market.bad)} == {"rejected" if refuses else "stalled"}, meeting.reports
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in sorted(ALL) if {"ack", "error"} <= dialect_of(name).keys()])
 def test_what_is_answered_after_it_was_given_up_ends_as_the_exchange_says_before_the_next_retry(name: str) -> None:
     """The exchange answers each frame after 25 s; what was given up at 20 s is asked for again at 80 s."""
@@ -297,6 +299,7 @@ def test_what_delivers_without_an_answer_is_live_and_what_does_not_is_given_up(n
         assert "not answered" in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in sorted(ALL) if "error" in dialect_of(name)])
 def test_a_stream_that_is_revoked_is_rejected_if_the_error_names_it_by_a_field_and_told_otherwise(name: str) -> None:
     meeting, market = meet(name, Answering(), NAMED)

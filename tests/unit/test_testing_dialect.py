@@ -55,6 +55,7 @@ TEMPLATES = {
 IDS = {"list": 7, "within": "sub-7", "one": "7", "array": 7, "composed": 7}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", TEMPLATES)
 @given(data=st.data())
 def test_reading_is_the_inverse_of_filling(form: str, data: st.DataObject) -> None:

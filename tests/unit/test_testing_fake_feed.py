@@ -136,6 +136,7 @@ def test_both_have_the_methods_of_the_protocol(protocol: type, real: type, fake:
     assert inspect.iscoroutinefunction(getattr(fake, name)) == inspect.iscoroutinefunction(getattr(protocol, name))
 
 
+@pytest.mark.slow
 def test_both_are_feeds() -> None:
     with Supervisor() as real:
         assert isinstance(real, Feed)

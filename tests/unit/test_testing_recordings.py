@@ -80,6 +80,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
         load_recording("nyse")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [200, 1000, 5_079_379])
 def test_the_big_message_is_json_of_exactly_that_size_and_always_the_same(size: int) -> None:
     message = big_message(size)

@@ -78,6 +78,7 @@ frames = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(frames, st.lists(st.integers(0, 1 << 14), max_size=6), st.booleans())
 def test_the_reader_gives_them_inflated_however_they_come(
     sent: list[tuple[int, bytes]], cuts: list[int], fragmented: bool

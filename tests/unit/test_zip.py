@@ -8,6 +8,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 import wsadapter
 from wsadapter.config.dialect import bundled
 
@@ -20,6 +22,7 @@ print(load_dialect("binance")["dialect"]["name"])
 """
 
 
+@pytest.mark.slow
 def test_the_dialects_of_a_package_in_an_archive_are_found_and_read(tmp_path: Path) -> None:
     archive = tmp_path / "app.zip"
     package = Path(wsadapter.__file__).parent
