@@ -285,7 +285,7 @@ def test_what_a_dead_tls_holder_left_behind_is_freed_at_once() -> None:
         to_the_end(items, ex.endpoint("a", restart=SOON, tls={"holder": True}), start_method="forkserver") as feed,
     ):
         items += collect(feed, is_event(Up, "a"))
-        (holder,) = feed.runtime.registry.endpoints["a"]._holders
+        (holder,) = feed.runtime.registry.endpoints["a"].link.dialer._holders
         left = [weakref.ref(holder), weakref.ref(holder.child)]
         pid = holder.pid
         del holder
