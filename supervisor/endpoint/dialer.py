@@ -17,7 +17,7 @@ from wsadapter.endpoint.connect_slot import ConnectSlot, connect_target
 from wsadapter.endpoint.restart_policy import ConnectBudget, asked_to_wait
 from wsadapter.import_path import with_dialect_folder
 from wsadapter.loop.reactor import Reactor
-from wsadapter.process.owner_process import Listener, OwnerChild
+from wsadapter.process.owner_process import OwnerListener, OwnerProcess
 from wsadapter.process.tls_holder import TlsHolder
 
 
@@ -30,7 +30,7 @@ class DialerOffice(Protocol):
     def budget(self) -> ConnectBudget: ...
     @property
     def busy_poll(self) -> float: ...
-    def hire(self, listener: Listener, endpoint: Endpoint) -> OwnerChild:
+    def hire(self, listener: OwnerListener, endpoint: Endpoint) -> OwnerProcess:
         """An owner, warm or on its way."""
         ...
 
@@ -110,7 +110,7 @@ class Dialer:
             **about,
         )
 
-    def connect(self, child: OwnerChild, assignment: Assignment, slot: ConnectSlot) -> None:
+    def connect(self, child: OwnerProcess, assignment: Assignment, slot: ConnectSlot) -> None:
         """Let a warm owner open a connection, which is what `slot` is for."""
         slot.use()
         if not (assignment.endpoint.tls.holder and assignment.url.startswith("wss:")):
@@ -124,7 +124,7 @@ class Dialer:
         self._holders.add(holder)
         child.assign(holder.for_owner(assignment), None, holder)
 
-    def take_holder(self, process: OwnerChild) -> TlsHolder:
+    def take_holder(self, process: OwnerProcess) -> TlsHolder:
         """A process that holds TLS and was another supervisor's."""
         holder = TlsHolder(self._on_holder_gone, self._holder_said).of(process)
         self._holders.add(holder)

@@ -46,8 +46,8 @@ from wsadapter.endpoint.watchdogs import Watchdogs
 from wsadapter.handoff.custody import Custody
 from wsadapter.handoff.held_connection import NotResumable
 from wsadapter.loop.reactor import Reactor, Timer
-from wsadapter.process.lifecycle import State
-from wsadapter.process.owner_process import Listener, OwnerChild
+from wsadapter.process.lifecycle import Event, State
+from wsadapter.process.owner_process import OwnerListener, OwnerProcess
 from wsadapter.status import EndpointState, EndpointStatus, exit_status
 
 logger = logging.getLogger("wsadapter.supervisor")
@@ -73,7 +73,7 @@ class Office(Protocol):
     @property
     def busy_poll(self) -> float: ...
 
-    def hire(self, listener: Listener, endpoint: Endpoint) -> OwnerChild:
+    def hire(self, listener: OwnerListener, endpoint: Endpoint) -> OwnerProcess:
         """An owner, warm or on its way."""
         ...
 
@@ -164,7 +164,7 @@ class Link:
         self.narrate = Narrator(endpoint.name)
         self._life = LinkState.STOPPED
         self._epoch = Epoch(stream.numbers.epoch)
-        self._child: OwnerChild | None = None
+        self._child: OwnerProcess | None = None
         self._timer: Timer | None = None
         self._slot: ConnectSlot | None = None
         """The connect that its owner is to make, until it is made."""
@@ -267,7 +267,7 @@ class Link:
         if self._child is None:
             self._cancel_waits()
             self.step(LinkEvent.START)
-        elif self._child.in_custody and not afresh:
+        elif self._child.connection.in_custody and not afresh:
             self._epoch.planned = why
             self.step(LinkEvent.HAND_OVER)
         elif self.can_overlap and not at_once:
@@ -305,6 +305,7 @@ class Link:
     def status(self) -> EndpointStatus:
         """For the status. Its `group`, its rates and its process's `memory` are added by those who know them."""
         now, epoch, counters = monotonic(), self._epoch, self.counters
+        holder = self._child.connection.holder if self._child is not None else None
         return {
             "state": self.state,
             "pid": self.pid,
@@ -317,9 +318,9 @@ class Link:
             "restarts": self._policy.total,
             "gaps": counters.gaps,
             "handoffs": counters.handoffs,
-            "in_custody": self._child is not None and self._child.in_custody,
+            "in_custody": self._child is not None and self._child.connection.in_custody,
             "successor": self.rollover.phase,
-            "holder": self._child.holder.pid if self._child is not None and self._child.holder is not None else None,
+            "holder": None if holder is None else holder.pid,
             "dropped": self.account.dropped,
             "filtered": counters.filtered,
             "torn": counters.torn,
@@ -394,7 +395,7 @@ class Link:
         if child.state is State.WARM:
             self.on_ready(child)
 
-    def on_ready(self, child: OwnerChild) -> None:
+    def on_ready(self, child: OwnerProcess) -> None:
         """The owner is warm: it gets the endpoint."""
         if self._custody.resumption is None and self._slot is None:
             # It was acquired to go on with a connection that was given up meanwhile.
@@ -417,7 +418,7 @@ class Link:
             self.dialer.connect(child, assignment, slot)
         else:
             child.assign(assignment, resumption, holder)
-            if child.in_custody:
+            if child.connection.in_custody:
                 resume = resumption.resume
                 # What was reported with the open connection is the connection's: this owner may die before it reports anything.
                 self._epoch.resuming, self._epoch.position, self._epoch.up_fields = True, resume.position, resume.up
@@ -452,7 +453,7 @@ class Link:
 
     # -- what the owner sends --------------------------------------------------------------------------------------------
 
-    def on_record(self, child: OwnerChild, received: Record) -> None:
+    def on_record(self, child: OwnerProcess, received: Record) -> None:
         """A batch of messages, or a report."""
         epoch, counters = self._epoch, self.counters
         counters.filtered += received.filtered
@@ -485,7 +486,7 @@ class Link:
         if self.account.waiting > self.account.buffer.max_bytes:
             self._group.overflowed()
 
-    def on_lone(self, child: OwnerChild, lone: Lone) -> None:
+    def on_lone(self, child: OwnerProcess, lone: Lone) -> None:
         """As `on_record`, by a shorter way: a lone message is what somebody waits for."""
         if self.rollover.merge is not None or self._group.is_replicated:
             self.on_record(child, Record.of_lone(lone))
@@ -513,7 +514,7 @@ class Link:
         self._epoch.messages += received.count
         self.stream.accept(received, streams, self._epoch.number)
 
-    def on_command(self, child: OwnerChild, command: Command) -> None:
+    def on_command(self, child: OwnerProcess, command: Command) -> None:
         """An answer on the control socket."""
         try:
             if command.kind == commands.PROBED:
@@ -531,27 +532,27 @@ class Link:
         except ValueError as error:
             child.abort(Reason(kind="corrupt", text=f"control socket: {error}"))
 
-    def on_log(self, child: OwnerChild, line: str) -> None:
+    def on_log(self, child: OwnerProcess, line: str) -> None:
         """Something user code printed in the owner."""
         self.narrate.printed(self.epoch, child.pid, line)
 
-    def on_dead(self, child: OwnerChild, reason: Reason) -> None:
+    def on_dead(self, child: OwnerProcess, reason: Reason) -> None:
         """The owner is gone and its pipe is drained."""
         self._cancel_waits()  # a warm owner may have waited for its connect
         epoch = self._epoch
-        if child.torn_bytes:
+        if child.data.torn:
             self.counters.torn += 1
-            logger.warning("%s/%d: a record of %d bytes was not finished; dropped", self.name, self.epoch, child.torn_bytes)
+            logger.warning("%s/%d: a record of %d bytes was not finished; dropped", self.name, self.epoch, child.data.torn)
         self._outlive(child, reason)
         if epoch.last_words is not None and reason.kind not in _OVERRULING:
             reason = epoch.last_words
-        if child.holder is not None and (lost := child.holder.lost(reason)) is not None:
+        if child.connection.holder is not None and (lost := child.connection.holder.lost(reason)) is not None:
             reason = Reason(kind="holder_lost", text=f"its TLS holder: {lost.describe()}")
         was_asked = self._life in (LinkState.LEAVING, LinkState.STOPPING)
         if reason.kind == "stopped" and not was_asked:  # somebody else sent it a SIGTERM
             reason = Reason(kind="crashed", signal="SIGTERM", code=reason.code)
         reason = replace(reason, text=self.dialer.mask(reason.text), body=self.dialer.mask(reason.body))
-        self.requests.owner_gone(self._custody.resumption, heard=child.heard_out and reason.kind != "corrupt")
+        self.requests.owner_gone(self._custody.resumption, heard=child.control.is_drained and reason.kind != "corrupt")
         self._child = None
         self.dialer.leave_host_alone(reason)
         uptime = monotonic() - epoch.up_since if epoch.up_since is not None else None
@@ -563,17 +564,18 @@ class Link:
         else:
             self._act_on(reason, uptime)
 
-    def _outlive(self, child: OwnerChild, reason: Reason) -> None:
+    def _outlive(self, child: OwnerProcess, reason: Reason) -> None:
         """See to it that the connection, if it is alive, goes on to the next owner."""
         epoch = self._epoch
-        if self._custody.resumption is not None or not child.in_custody:  # it died before it had got it, or it never had one
+        if self._custody.resumption is not None or not child.connection.in_custody:
+            # It died before it had got the connection, or it never had one.
             return
         is_last = self._life is LinkState.STOPPING or epoch.last_words is not None
         if is_last or epoch.unwanted or reason.kind in _UNRESUMABLE or not self._group.may_hand_on(self):
             return
         quarantine = Quarantine(self._host.quarantine, self.name)
         try:
-            cut_out = self._custody.keep(child, reason, epoch.up_fields, self.endpoint.timeouts.connect, quarantine)
+            cut_out = self._custody.keep(child.connection, reason, epoch.up_fields, self.endpoint.timeouts.connect, quarantine)
         except NotResumable as error:
             self.narrate.lost_connection(epoch.number, str(error))
             return
@@ -649,7 +651,7 @@ class Link:
         """Its owner reported why it ends, and sends nothing more."""
         self._epoch.last_words = reason
         if self._child is not None:
-            self._child.leaving()
+            self._child.step(Event.LEAVING)
 
     def came_up(self, headers: dict[str, str], subprotocol: str | None, peer: str, *, resumed: bool) -> None:
         """Its connection is open; `resumed`: the owner goes on with the one that it was handed."""
@@ -703,12 +705,12 @@ class Link:
     def pause(self) -> None:
         """Stop reading what its owner receives; one that was asked to leave is read to its last words."""
         if self._child is not None and self._life not in (LinkState.LEAVING, LinkState.STOPPING):
-            self._child.pause()
+            self._child.data.pause()
 
     def read_on(self) -> None:
         """Read again."""
         if self._child is not None:
-            self._child.resume()
+            self._child.data.resume()
 
     def end(self, reason: Reason) -> None:
         """End its connection, whatever its owner does."""
@@ -717,12 +719,12 @@ class Link:
             self._child.abort(reason)
         self._give_up_connection()
 
-    def too_large(self, child: OwnerChild, resident: int) -> None:
+    def too_large(self, child: OwnerProcess, resident: int) -> None:
         """For the watchdogs: its owner is over `watchdog.memory`."""
         allowed = self.endpoint.watchdog.memory
         if self.stays and self._group.can_spare(self):
             self.leave("memory_limit", afresh=False)
-        elif resident <= allowed * _MEMORY_MARGIN and self.can_overlap and not child.in_custody:
+        elif resident <= allowed * _MEMORY_MARGIN and self.can_overlap and not child.connection.in_custody:
             self.rollover.begin("memory_limit")
         else:
             child.abort(Reason(kind="memory_limit", text=f"{resident} bytes resident, {allowed} allowed"))
@@ -757,7 +759,7 @@ class Link:
         """Whether a takeover is under way."""
         return self._child is not None and self._child.is_frozen
 
-    def hire(self, listener: Listener) -> OwnerChild:
+    def hire(self, listener: OwnerListener) -> OwnerProcess:
         """For a change: a process."""
         return self._office.hire(listener, self.endpoint)
 
@@ -765,7 +767,7 @@ class Link:
         """For a change: send the owner a command that it confirms by TAKEN; returns the ref. Raises `NotConnected`."""
         ref = next(self._refs)
         if self._child is not None:
-            self._child.tell(kind, ref, body)
+            self._child.send(kind, ref, body)
         return ref
 
     def fail_waiters(self, text: str) -> None:
@@ -773,21 +775,21 @@ class Link:
         self._up_waiters.fail(lambda: NotConnected(text))
 
     def _adopt(
-        self, child: OwnerChild, slot: ConnectSlot, held: list[Record], continues: bool, *, replaces: bool
+        self, child: OwnerProcess, slot: ConnectSlot, held: list[Record], continues: bool, *, replaces: bool
     ) -> None:
         """The successor is the owner: what it sent so far is read now. `slot`: its connect, made or not. `replaces`: as
         planned."""
         self._epoch = Epoch(self.ledger.numbers.next_epoch(), continues=continues, replaces=replaces)
         self._child = child
         self._slot = slot if child.state is not State.SERVING else None
-        child.listener = self
+        child.report_to(self)
         if child.state is State.WARM:
             self.on_ready(child)
         elif child.state is State.SERVING:
             self._begin_assignment()
             for received in held:
                 self.on_record(child, received)
-            child.resume()
+            child.data.resume()
             self._watchdogs.begin(child)
             if continues:  # then its first snapshots were left out
                 self.subscriptions.resubscribe(self.ledger.still_asked(monotonic()))
@@ -816,7 +818,7 @@ class Link:
             raise NotConnected(f"{self.name} is {self.state}: nothing was sent; {remedy}")
         ref = next(self._refs)
         try:
-            self._child.tell(kind, ref, body)
+            self._child.send(kind, ref, body)
         except NotConnected as error:
             raise NotConnected(f"{self.name}: {error}; nothing was sent") from None
         return ref
@@ -825,7 +827,7 @@ class Link:
         """For its requests: send the owner a command, if there is an owner that takes commands."""
         if self._child is not None:
             with suppress(NotConnected):  # the owner is leaving, and sends nothing more
-                self._child.tell(kind, ref, body)
+                self._child.send(kind, ref, body)
 
 
 _make_message: Callable[[type[items.Message], tuple[Any, ...]], items.Message] = tuple.__new__

@@ -145,9 +145,7 @@ def _apply_message_report(link: Link, report: MessageReport) -> None:
             link.gap(report.cause, last, time_ns(), expected=report.expected, got=report.got, stream=report.stream)
         case reports.MessagesDropped():
             link.account.dropped += report.count
-            dropped = items.Dropped(
-                link.name, link.epoch, time_ns(), None, None, report.count, report.bytes, report.cause
-            )
+            dropped = items.Dropped(link.name, link.epoch, time_ns(), None, None, report.count, report.bytes, report.cause)
             link.put(dropped)
             link.narrate.dropped(link.epoch, report.count, report.cause, report.text)
         case reports.AnswerFollows():

@@ -30,7 +30,7 @@ from wsadapter.endpoint.requests import Requests
 from wsadapter.endpoint.subscriptions import Ledger
 from wsadapter.endpoint.succession import Phase, Succession
 from wsadapter.loop.reactor import Reactor, Timer
-from wsadapter.process.owner_process import Listener, OwnerChild
+from wsadapter.process.owner_process import OwnerListener, OwnerProcess
 
 _OVERLAP: Final = 30.0
 """Seconds after the change during which the new connection may repeat what the old one had delivered."""
@@ -77,7 +77,7 @@ class RollingLink(Protocol):
         """Whether its connection has delivered something lately."""
         ...
 
-    def hire(self, listener: Listener) -> OwnerChild:
+    def hire(self, listener: OwnerListener) -> OwnerProcess:
         """A process for an owner."""
         ...
 
@@ -204,7 +204,7 @@ class Rollover:
     def adopt(
         self,
         last_received_at: int | None,
-        deliver: Callable[[OwnerChild, ConnectSlot, list[Record], bool], None],
+        deliver: Callable[[OwnerProcess, ConnectSlot, list[Record], bool], None],
         *,
         in_order: bool,
     ) -> None:
@@ -237,7 +237,7 @@ class Rollover:
 
     # -- what a succession needs (succession.SuccessionHost) -------------------------------------------------------------
 
-    def assign_successor(self, child: OwnerChild) -> None:
+    def assign_successor(self, child: OwnerProcess) -> None:
         assert self._succession is not None
         link = self._link
         try:
@@ -278,7 +278,7 @@ class Rollover:
         elif self._link.can_overlap:
             self.begin(why)
 
-    def successor_printed(self, child: OwnerChild, line: str) -> None:
+    def successor_printed(self, child: OwnerProcess, line: str) -> None:
         self._link.narrate.printed(self._link.epoch + 1, child.pid, line)
 
     def successor_gone(self) -> None:

@@ -26,7 +26,7 @@ from wsadapter.endpoint.connect_slot import ConnectSlot
 from wsadapter.endpoint.held_records import HeldRecords
 from wsadapter.loop.reactor import Reactor, Timer
 from wsadapter.process.lifecycle import State
-from wsadapter.process.owner_process import OwnerChild
+from wsadapter.process.owner_process import OwnerProcess
 
 _SETTLE = 0.5
 """Seconds from the last confirmation to the change: snapshots come right behind it."""
@@ -55,7 +55,7 @@ class Phase(Enum):
 class SuccessionHost(Protocol):
     """What a succession needs."""
 
-    def assign_successor(self, child: OwnerChild) -> None:
+    def assign_successor(self, child: OwnerProcess) -> None:
         """Give it its assignment."""
         ...
 
@@ -71,7 +71,7 @@ class SuccessionHost(Protocol):
         """The old owner stays."""
         ...
 
-    def successor_printed(self, child: OwnerChild, line: str) -> None: ...
+    def successor_printed(self, child: OwnerProcess, line: str) -> None: ...
     def successor_gone(self) -> None:
         """The process of one that was dropped has ended."""
         ...
@@ -95,7 +95,7 @@ class Succession:
         timeouts = endpoint.timeouts
         self.why = why
         self.phase = Phase.BOOKED
-        self.child: OwnerChild | None = None
+        self.child: OwnerProcess | None = None
         self.held = HeldRecords(endpoint.buffer.max_bytes)
         self.slot = slot
         self._reactor = reactor
@@ -112,7 +112,7 @@ class Succession:
 
     # -- what the link decides -------------------------------------------------------------------------------------------
 
-    def begin(self, hire: Callable[[Succession], OwnerChild]) -> None:
+    def begin(self, hire: Callable[[Succession], OwnerProcess]) -> None:
         """The budget allows it: get a process."""
         self.phase = Phase.HIRED
         self.child = hire(self)
@@ -128,7 +128,7 @@ class Succession:
     def change(self, kind: int, body: dict[str, object]) -> None:
         """Subscriptions changed meanwhile; a successor without an assignment gets them with the assignment."""
         if self.child is not None and self.child.state is State.SERVING:
-            self.child.tell(kind, 0, body)
+            self.child.send(kind, 0, body)
 
     def take(self) -> list[Record]:
         """The endpoint adopts it, with what is held."""
@@ -150,7 +150,7 @@ class Succession:
 
     # -- what its process sends ------------------------------------------------------------------------------------------
 
-    def on_ready(self, child: OwnerChild) -> None:
+    def on_ready(self, child: OwnerProcess) -> None:
         if self._deadline is None:  # until it is ready `watchdog.startup` bounds its start, without the time in a queue
             late = f"not ready within {self._patience:g} s"
             self._deadline = self._reactor.call_later(self._patience, lambda: self._fail(late))
@@ -158,7 +158,7 @@ class Succession:
             self.phase = Phase.CONNECTING
             self._host.assign_successor(child)
 
-    def on_record(self, child: OwnerChild, received: Record) -> None:
+    def on_record(self, child: OwnerProcess, received: Record) -> None:
         """Hold it, and see how far the successor is."""
         if self._dropped:
             return
@@ -169,21 +169,21 @@ class Succession:
             except ValueError as error:
                 child.abort(Reason(kind="corrupt", text=f"a report that makes no sense: {error!r}"[:300]))
         if self.held.is_full:
-            child.pause()
+            child.data.pause()
             if self.phase is Phase.SETTLING:
                 self._ready()
 
-    def on_lone(self, child: OwnerChild, lone: Lone) -> None:
+    def on_lone(self, child: OwnerProcess, lone: Lone) -> None:
         """Hold it."""
         self.on_record(child, Record.of_lone(lone))
 
-    def on_command(self, child: OwnerChild, command: Command) -> None:
+    def on_command(self, child: OwnerProcess, command: Command) -> None:
         """It has been asked nothing yet."""
 
-    def on_log(self, child: OwnerChild, line: str) -> None:
+    def on_log(self, child: OwnerProcess, line: str) -> None:
         self._host.successor_printed(child, line)
 
-    def on_dead(self, _child: OwnerChild, reason: Reason) -> None:
+    def on_dead(self, _child: OwnerProcess, reason: Reason) -> None:
         if self._dropped:
             self._host.successor_gone()
         else:

@@ -11,7 +11,7 @@ import psutil
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.loop.reactor import Reactor, Timer
 from wsadapter.process.lifecycle import State
-from wsadapter.process.owner_process import OwnerChild
+from wsadapter.process.owner_process import OwnerProcess
 
 _INTERVAL_WITHOUT_PROBES: Final = 5.0
 """Seconds between looks at an owner whose progress is not watched."""
@@ -27,7 +27,7 @@ class Watched(Protocol):
         """Its settings."""
         ...
 
-    def too_large(self, child: OwnerChild, resident: int) -> None:
+    def too_large(self, child: OwnerProcess, resident: int) -> None:
         """Its owner has more memory than `watchdog.memory` allows."""
         ...
 
@@ -48,7 +48,7 @@ class Watchdogs:
         self.expires_at = 0.0
         """Monotonic seconds; of the connection, which is as old as it is, however many owners it had."""
 
-    def begin(self, child: OwnerChild) -> None:
+    def begin(self, child: OwnerProcess) -> None:
         """An owner serves."""
         watchdog = self._watched.endpoint.watchdog
         interval = watchdog.progress / 2 or _INTERVAL_WITHOUT_PROBES
@@ -72,17 +72,15 @@ class Watchdogs:
             if timer is not None:
                 timer.cancel()
 
-    def _look_at(self, child: OwnerChild) -> None:
+    def _look_at(self, child: OwnerProcess) -> None:
         watchdog = self._watched.endpoint.watchdog
         if child.state is not State.SERVING:
             return
         if watchdog.progress:
-            if monotonic() - self._due > watchdog.progress / 4:
-                child.excuse()  # it is we who are late
-            child.probe()
+            child.probe(late=monotonic() - self._due > watchdog.progress / 4)
         if watchdog.memory and child.pid is not None:
             resident = resident_bytes(child.pid)
-            child.memory.resident = resident or child.memory.resident
+            child.exit.memory.resident = resident or child.exit.memory.resident
             if resident is not None and resident > watchdog.memory:
                 self._watched.too_large(child, resident)
         self.begin(child)

@@ -56,7 +56,7 @@ class Reactor:
         self._poller = poller.make()
         self._handlers: dict[int, Callable[[int], object]] = {}
         self.timers = Timers()
-        self._posted: deque[Callable[[], None]] = deque()
+        self._posted: deque[Callable[[], object]] = deque()
         self._waker = Waker()
         self._poller.register(self._waker.fileno(), poller.READ)
         self._handlers[self._waker.fileno()] = lambda _events: self._waker.clear()
@@ -95,7 +95,7 @@ class Reactor:
         """Whether `fd` has a handler."""
         return fd in self._handlers
 
-    def call_later(self, delay: float, call: Callable[[], None]) -> Timer:
+    def call_later(self, delay: float, call: Callable[[], object]) -> Timer:
         """Call it in `delay` seconds."""
         timer = self.timers.call_at(monotonic() + delay, call)
         self._keeper.heed(timer.when)
@@ -111,7 +111,7 @@ class Reactor:
         """A descriptor that is readable while a turn has something to do (timers aside)."""
         return self._poller.fileno()
 
-    def post(self, call: Callable[[], None]) -> None:
+    def post(self, call: Callable[[], object]) -> None:
         """Have it called in the next turn. Safe in a signal handler."""
         self._posted.append(call)
         if not self._closed:

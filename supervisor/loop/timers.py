@@ -13,9 +13,9 @@ class Timer:
 
     __slots__ = ("call", "when")
 
-    def __init__(self, when: float, call: Callable[[], None]) -> None:
+    def __init__(self, when: float, call: Callable[[], object]) -> None:
         self.when = when
-        self.call: Callable[[], None] | None = call
+        self.call: Callable[[], object] | None = call
 
     def cancel(self) -> None:
         """It will not be called any more."""
@@ -30,7 +30,7 @@ class Timers:
         """The first entry is the next one due. Cancelled timers stay until their time."""
         self._serial = count()
 
-    def call_at(self, when: float, call: Callable[[], None]) -> Timer:
+    def call_at(self, when: float, call: Callable[[], object]) -> Timer:
         """Have `call` called at `when`."""
         timer = Timer(when, call)
         heapq.heappush(self.heap, (when, next(self._serial), timer))

@@ -54,17 +54,23 @@ _PIDFD_INFO_EXIT = 1 << 3
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class StartedOwner:
     """A process that was started, with our ends of its three channels."""
 
-    process: OwnerProcess | AdoptedProcess
+    process: LaunchedProcess | AdoptedProcess
     pid: int
     pidfd: int | None
     """None where the platform has none."""
-    sentinel: int
     data: Connection
     control: socket.socket
     log: Connection
+
+    def close(self) -> None:
+        """Close all of it. Nobody wants the process: it leaves at the end of its control socket."""
+        for end in (self.control, self.data, self.log):
+            end.close()
+        if self.pidfd is not None:
+            os.close(self.pidfd)
 
 
 class AdoptedProcess:
@@ -73,7 +79,7 @@ class AdoptedProcess:
     status_is_known = True
 
     def __init__(self, pidfd: int, lifeline: int | None) -> None:
-        """A duplicate of `pidfd` is kept, as `sentinel`. `lifeline`, ours from here on: as of an `OwnerProcess`."""
+        """A duplicate of `pidfd` is kept, as `sentinel`. `lifeline`, ours from here on: as of an `LaunchedProcess`."""
         self.sentinel = os.dup(pidfd)
         self.lifeline = lifeline
         if lifeline is not None:
@@ -108,14 +114,14 @@ def pidfd_exit_code(pidfd: int) -> int | None:
     return os.waitstatus_to_exitcode(int.from_bytes(info[60:64], "little"))
 
 
-class OwnerProcess(process.BaseProcess):
+class LaunchedProcess(process.BaseProcess):
     """A `multiprocessing` process that is started by the launcher's own means."""
 
-    def __init__(self, popen: Callable[[OwnerProcess], Any], **kwargs: Any) -> None:
+    def __init__(self, popen: Callable[[LaunchedProcess], Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._make_popen = popen
 
-    def _Popen(self, process_obj: OwnerProcess) -> Any:  # noqa: N802 - the name multiprocessing calls
+    def _Popen(self, process_obj: LaunchedProcess) -> Any:  # noqa: N802 - the name multiprocessing calls
         del process_obj
         return self._make_popen(self)
 
@@ -135,7 +141,7 @@ class OwnerProcess(process.BaseProcess):
         return not (self.exitcode == 255 and isinstance(self._popen, _ForkServerPopen) and self._popen.server_gone())  # type: ignore[attr-defined]
 
 
-def _parcel(popen: Any, process_obj: OwnerProcess) -> bytes:
+def _parcel(popen: Any, process_obj: LaunchedProcess) -> bytes:
     """What a new process reads first: how to prepare itself, and what to run."""
     buffer = io.BytesIO()
     set_spawning_popen(popen)
@@ -152,13 +158,13 @@ class _ForkServerPopen(popen_forkserver.Popen):
 
     _fds: list[int]
 
-    def __init__(self, process_obj: OwnerProcess, server: ForkServer) -> None:
+    def __init__(self, process_obj: LaunchedProcess, server: ForkServer) -> None:
         self._server = server
         self._server_pid: int | None = None
         self.lifeline: int | None = None
         super().__init__(process_obj)
 
-    def _launch(self, process_obj: OwnerProcess) -> None:
+    def _launch(self, process_obj: LaunchedProcess) -> None:
         parcel = _parcel(self, process_obj)
         self.sentinel, write_end = self._server.fork(self._fds)
         # The child takes the end of this pipe for its parent's death, so one write end stays open here.
@@ -182,7 +188,7 @@ class _SpawnPopen(popen_spawn_posix.Popen):
 
     _fds: list[int]
 
-    def _launch(self, process_obj: OwnerProcess) -> None:
+    def _launch(self, process_obj: LaunchedProcess) -> None:
         parcel = _parcel(self, process_obj)
         parcel_read, parcel_write = os.pipe()
         try:
@@ -229,7 +235,7 @@ class Order:
     """One process that a launcher is to start."""
 
     def __init__(
-        self, launcher: Launcher, name: str, done: Callable[[Started | OSError], None], begun: Callable[[], None]
+        self, launcher: Launcher, name: str, done: Callable[[StartedOwner | OSError], None], begun: Callable[[], None]
     ) -> None:
         self.launcher = launcher
         """Whose turn it waits for: another one's, where that one was stuck."""
@@ -253,7 +259,7 @@ class Launcher:
         self._thread.start()
 
     def start(
-        self, name: str, done: Callable[[Started | OSError], None], begun: Callable[[], None] = lambda: None
+        self, name: str, done: Callable[[StartedOwner | OSError], None], begun: Callable[[], None] = lambda: None
     ) -> Order:
         """Start one when its turn comes. Both are called in the launcher's thread: `begun` at its turn, `done` with what was
         started or why it could not be."""
@@ -312,11 +318,11 @@ class Launcher:
             order.done(error if isinstance(error, OSError) else OSError(f"the fork server died: {error}"))
             return
         if self._abandoned:
-            _discard(started)
+            started.close()
         else:
             order.done(started)
 
-    def _launch(self, name: str) -> Started:
+    def _launch(self, name: str) -> StartedOwner:
         _check_descriptors()
         bootstrap.hold_standard_descriptors()  # the program may have closed them since
         ends: list[Connection | socket.socket] = []
@@ -328,7 +334,7 @@ class Launcher:
             ends += (control, control_child)
             log, log_child = multiprocessing.Pipe(duplex=False)
             ends += (log, log_child)
-            owner = OwnerProcess(
+            owner = LaunchedProcess(
                 self._popen, target=bootstrap.run_owner, args=(data_child, control_child, log_child), name=name, daemon=True
             )
             self._start_process(owner)
@@ -342,9 +348,9 @@ class Launcher:
             raise
         for end in (data_child, control_child, log_child):
             end.close()  # at once: while we hold a write end, its pipe never ends
-        return Started(owner, pid, pidfd, owner.sentinel, data, control, log)
+        return StartedOwner(owner, pid, pidfd, data, control, log)
 
-    def _start_process(self, owner: OwnerProcess) -> None:
+    def _start_process(self, owner: LaunchedProcess) -> None:
         """A fork server that can't be reached, or that died, is replaced once: the folder of its socket was removed, somebody
         else's waitpid(-1) reaped it."""
         try:
@@ -356,7 +362,7 @@ class Launcher:
             self._server.renew()
             owner.start()
 
-    def _popen(self, owner: OwnerProcess) -> Any:
+    def _popen(self, owner: LaunchedProcess) -> Any:
         if self.start_method == "forkserver":
             return _ForkServerPopen(owner, self._server)
         return _SpawnPopen(owner)
@@ -367,13 +373,6 @@ def _pidfd(pid: int) -> int:
         return os.pidfd_open(pid)
     except ProcessLookupError as error:
         raise OSError(f"process {pid} died while it was started") from error
-
-
-def _discard(started: Started) -> None:
-    for end in (started.control, started.data, started.log):
-        end.close()  # it leaves on the end of its control socket
-    if started.pidfd is not None:
-        os.close(started.pidfd)
 
 
 _popens: WeakKeyDictionary[Any, tuple[int, ...]] = WeakKeyDictionary()

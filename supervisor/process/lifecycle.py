@@ -1,27 +1,36 @@
 """The life of an owner process as a table: (state, event) -> (state, action). No process, no clock in here.
 
-           stop
-        ┌──────── QUEUED
-        │           │ launching
-        │           v    started        ready         assign
-        │       SPAWNING ─────> STARTING ───> WARM ──────────> SERVING
-        │           │ stop         │            │ stop          │ stop   │ hung
-        │           v              │            v               v        v
-        └──────> UNWANTED          │          ASKED <───────────┘     DUMPING
-                    │ started      │ stop       │ deadline               │ deadline
-                    │              v            v                        │
-                    │          TERMINATED <─────┘                        │
-                    │              │ deadline                            │
-                    v              v                                     v
-                  KILLED <─────────┴─────── abort, from anywhere ────────┘
-                    │ deadline     death, from anywhere
-                    v                        │
-                ABANDONED ──death──> DEAD <──┘
+   stop
+┌──────── QUEUED
+│           │ launching
+│           v    started        ready         assign
+│       SPAWNING ─────> STARTING ───> WARM ──────────> SERVING
+│           │ stop         │            │ stop          │ stop   │ hung
+│           v              │            v               v        v
+└──────> UNWANTED          │          ASKED <───────────┘     DUMPING
+            │ started      │ stop       │ deadline               │ deadline
+            │              v            v                        │
+            │          TERMINATED <─────┘                        │
+            │              │ deadline                            │
+            v              v                                     v
+          KILLED <─────────┴─────── abort, from anywhere ────────┘
+            │ deadline     death, from anywhere
+            v                        │
+        ABANDONED ──death──> DEAD <──┘
 """
 
 from __future__ import annotations
 
+import signal
 from enum import Enum, auto
+from typing import Final
+
+from wsadapter.contract.endpoint import Timeouts, Watchdog
+
+_DUMP_PATIENCE: Final = 0.5
+"""Seconds a hung process gets to write down where it hangs."""
+_STUCK_INTERVAL: Final = 30.0
+"""Seconds between log lines about a process that SIGKILL does not end."""
 
 
 class State(Enum):
@@ -74,41 +83,48 @@ class Event(Enum):
 
 
 class Action(Enum):
-    """What is to be done on the way; `OwnerChild` has a method for each."""
+    """What is to be done on the way. Besides, an action may have a time limit (`time_limit`) and a signal (`SIGNALS`)."""
 
     NOTHING = auto()
     AWAIT_START = auto()
     WITHDRAW = auto()
-    WATCH = auto()
-    ANNOUNCE = auto()
+    """Take the order back."""
+    AWAIT_READY = auto()
+    REPORT_READY = auto()
     ASSIGN = auto()
+    """Send the endpoint; done by who brought the event, and knows the endpoint."""
     ASK = auto()
+    """Send a STOP; done by who brought the event, and knows why."""
     AWAIT_END = auto()
     DUMP = auto()
     TERMINATE = auto()
     KILL = auto()
-    RENOUNCE = auto()
-    ABANDON = auto()
+    GIVE_UP_START = auto()
+    """The launcher is stuck with it: replace the launcher."""
+    GIVE_UP_ON_STUCK = auto()
+    """Report it dead, though SIGKILL has not ended it."""
     REPORT_STUCK = auto()
-    BURY = auto()
-    FORGET = auto()
+    FINISH = auto()
+    """Close everything, and report its death."""
+    RELEASE_STUCK = auto()
+    """It has ended at last: close everything."""
 
 
 TABLE: dict[tuple[State, Event], tuple[State, Action]] = {
     (State.QUEUED, Event.LAUNCHING): (State.SPAWNING, Action.AWAIT_START),
-    (State.QUEUED, Event.FAILED): (State.DEAD, Action.BURY),
+    (State.QUEUED, Event.FAILED): (State.DEAD, Action.FINISH),
     (State.QUEUED, Event.STOP): (State.UNWANTED, Action.WITHDRAW),
     (State.QUEUED, Event.ABORT): (State.UNWANTED, Action.WITHDRAW),
-    (State.SPAWNING, Event.STARTED): (State.STARTING, Action.WATCH),
-    (State.SPAWNING, Event.FAILED): (State.DEAD, Action.BURY),
+    (State.SPAWNING, Event.STARTED): (State.STARTING, Action.AWAIT_READY),
+    (State.SPAWNING, Event.FAILED): (State.DEAD, Action.FINISH),
     (State.SPAWNING, Event.STOP): (State.UNWANTED, Action.AWAIT_END),
     (State.SPAWNING, Event.ABORT): (State.UNWANTED, Action.AWAIT_END),
-    (State.SPAWNING, Event.DEADLINE): (State.DEAD, Action.RENOUNCE),
+    (State.SPAWNING, Event.DEADLINE): (State.DEAD, Action.GIVE_UP_START),
     (State.UNWANTED, Event.LAUNCHING): (State.UNWANTED, Action.AWAIT_END),
     (State.UNWANTED, Event.STARTED): (State.KILLED, Action.KILL),
-    (State.UNWANTED, Event.FAILED): (State.DEAD, Action.BURY),
-    (State.UNWANTED, Event.DEADLINE): (State.DEAD, Action.RENOUNCE),
-    (State.STARTING, Event.READY): (State.WARM, Action.ANNOUNCE),
+    (State.UNWANTED, Event.FAILED): (State.DEAD, Action.FINISH),
+    (State.UNWANTED, Event.DEADLINE): (State.DEAD, Action.GIVE_UP_START),
+    (State.STARTING, Event.READY): (State.WARM, Action.REPORT_READY),
     (State.STARTING, Event.STOP): (State.TERMINATED, Action.TERMINATE),
     (State.STARTING, Event.DEADLINE): (State.KILLED, Action.KILL),
     (State.WARM, Event.ASSIGN): (State.SERVING, Action.ASSIGN),
@@ -119,21 +135,39 @@ TABLE: dict[tuple[State, Event], tuple[State, Action]] = {
     (State.DUMPING, Event.DEADLINE): (State.KILLED, Action.KILL),
     (State.ASKED, Event.DEADLINE): (State.TERMINATED, Action.TERMINATE),
     (State.TERMINATED, Event.DEADLINE): (State.KILLED, Action.KILL),
-    (State.KILLED, Event.DEADLINE): (State.ABANDONED, Action.ABANDON),
+    (State.KILLED, Event.DEADLINE): (State.ABANDONED, Action.GIVE_UP_ON_STUCK),
     (State.ABANDONED, Event.DEADLINE): (State.ABANDONED, Action.REPORT_STUCK),
     **{
         (state, Event.ABORT): (State.KILLED, Action.KILL)
         for state in (State.STARTING, State.WARM, State.SERVING, State.ASKED, State.DUMPING, State.TERMINATED)
     },
     **{
-        (state, Event.DEATH): (State.DEAD, Action.BURY)
+        (state, Event.DEATH): (State.DEAD, Action.FINISH)
         for state in State
         if state not in (State.QUEUED, State.SPAWNING, State.UNWANTED, State.ABANDONED, State.DEAD)
     },
-    (State.ABANDONED, Event.DEATH): (State.DEAD, Action.FORGET),
+    (State.ABANDONED, Event.DEATH): (State.DEAD, Action.RELEASE_STUCK),
 }
 
 
 def step(state: State, event: Event) -> tuple[State, Action]:
     """The next state and what to do. What is not in the table changes nothing: a second stop, a word from the dead."""
     return TABLE.get((state, event), (state, Action.NOTHING))
+
+
+SIGNALS: Final = {Action.DUMP: signal.SIGUSR2, Action.TERMINATE: signal.SIGTERM, Action.KILL: signal.SIGKILL}
+"""The signal that an action sends to the process."""
+
+
+def time_limit(action: Action, timeouts: Timeouts, watchdog: Watchdog) -> float:
+    """Seconds from the action to the event DEADLINE; 0: the state that it leads to has no limit."""
+    match action:
+        case Action.AWAIT_START | Action.AWAIT_READY:
+            return watchdog.startup  # each: those before it in the launcher's queue took their own time
+        case Action.ASK | Action.AWAIT_END | Action.TERMINATE | Action.KILL:
+            return timeouts.close
+        case Action.DUMP:
+            return _DUMP_PATIENCE
+        case Action.GIVE_UP_ON_STUCK | Action.REPORT_STUCK:
+            return _STUCK_INTERVAL
+    return 0.0

@@ -9,7 +9,7 @@ from wsadapter.config.settings import StartMethod
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.loop.reactor import Reactor
 from wsadapter.process.launcher import Launcher
-from wsadapter.process.owner_process import Listener, OwnerChild
+from wsadapter.process.owner_process import Limits, OwnerListener, OwnerProcess
 from wsadapter.process.spares import Spares
 
 _LARGEST_PIPE: Final = 1 << 20
@@ -32,7 +32,7 @@ class OwnerSource:
         """Make the launcher; no process is started yet."""
         self.launcher = Launcher(self.start_method)
 
-    def acquire(self, listener: Listener, endpoint: Endpoint) -> OwnerChild:
+    def acquire(self, listener: OwnerListener, endpoint: Endpoint) -> OwnerProcess:
         """An owner for an endpoint: ready, or starting."""
         return self.spares.take(listener) or self._start(listener, endpoint)
 
@@ -46,19 +46,18 @@ class OwnerSource:
         if self.launcher is not None:
             self.launcher.close()
 
-    def _start_spare(self, listener: Listener) -> OwnerChild:
+    def _start_spare(self, listener: OwnerListener) -> OwnerProcess:
         return self._start(listener, Endpoint("spare"))
 
-    def _start(self, listener: Listener, endpoint: Endpoint) -> OwnerChild:
+    def _start(self, listener: OwnerListener, endpoint: Endpoint) -> OwnerProcess:
         assert self.launcher is not None
-        return OwnerChild(
+        return OwnerProcess(
             self._reactor,
-            self.launcher,
             listener,
-            timeouts=endpoint.timeouts,
-            watchdog=endpoint.watchdog,
+            Limits(endpoint.timeouts, endpoint.watchdog),
+            launcher=self.launcher,
             pipe_bytes=min(_LARGEST_PIPE, _PIPES_TOGETHER // max(1, self._endpoints())),
-            renounced=self._replace_launcher,
+            replace_launcher=self._replace_launcher,
         )
 
     def _replace_launcher(self, stuck: Launcher) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from wsadapter.contract.ipc.commands import Command
-from wsadapter.contract.ipc.record import Lone, Record
 from wsadapter.contract.reasons import Reason
 from wsadapter.loop.reactor import Reactor, Timer
-from wsadapter.process.owner_process import Listener, OwnerChild
+from wsadapter.process.owner_process import IgnoreOwnerEvents, OwnerListener, OwnerProcess
 
 logger = logging.getLogger("wsadapter.supervisor")
 
@@ -17,15 +15,15 @@ _RETRY = (0.5, 30.0)
 """Seconds before a spare that could not be started is tried again: the first wait, and the longest."""
 
 
-class Spares:
+class Spares(IgnoreOwnerEvents):
     """Keeps `wanted` warm owners. All methods under the reactor's lock."""
 
-    def __init__(self, reactor: Reactor, wanted: int, order: Callable[[Listener], OwnerChild]) -> None:
+    def __init__(self, reactor: Reactor, wanted: int, order: Callable[[OwnerListener], OwnerProcess]) -> None:
         self._reactor = reactor
         self._wanted = wanted
         self._order = order
-        self._coming: set[OwnerChild] = set()
-        self._warm: list[OwnerChild] = []
+        self._coming: set[OwnerProcess] = set()
+        self._warm: list[OwnerProcess] = []
         self._wait = _RETRY[0]
         self._retry: Timer | None = None
         self._closed = False
@@ -46,12 +44,12 @@ class Spares:
         while not self._closed and self._retry is None and len(self._warm) + len(self._coming) < self._wanted:
             self._coming.add(self._order(self))
 
-    def take(self, listener: Listener) -> OwnerChild | None:
+    def take(self, listener: OwnerListener) -> OwnerProcess | None:
         """A warm owner for `listener`, or None; another is ordered in its place."""
         if not self._warm:
             return None
         child = self._warm.pop(0)
-        child.listener = listener
+        child.report_to(listener)
         self.fill()
         return child
 
@@ -65,12 +63,12 @@ class Spares:
             child.stop()
         self._check_empty()
 
-    def on_ready(self, child: OwnerChild) -> None:
+    def on_ready(self, child: OwnerProcess) -> None:
         self._coming.discard(child)
         self._warm.append(child)
         self._wait = _RETRY[0]
 
-    def on_dead(self, child: OwnerChild, reason: Reason) -> None:
+    def on_dead(self, child: OwnerProcess, reason: Reason) -> None:
         self._coming.discard(child)
         if child in self._warm:
             self._warm.remove(child)
@@ -82,16 +80,7 @@ class Spares:
             self._retry = self._reactor.call_later(self._wait, self._try_again)
         self._wait = min(_RETRY[1], self._wait * 2)
 
-    def on_record(self, child: OwnerChild, received: Record) -> None:
-        """A spare has nothing to report."""
-
-    def on_lone(self, child: OwnerChild, lone: Lone) -> None:
-        """Nor this."""
-
-    def on_command(self, child: OwnerChild, command: Command) -> None:
-        """Nor to answer."""
-
-    def on_log(self, child: OwnerChild, line: str) -> None:
+    def on_log(self, child: OwnerProcess, line: str) -> None:
         logger.info("spare owner %s printed: %s", child.pid, line)
 
     def _try_again(self) -> None:

@@ -17,10 +17,9 @@ from typing import Final
 
 from wsadapter.contract.endpoint import Endpoint, Tls
 from wsadapter.contract.ipc.commands import LEFT, Assignment, Command
-from wsadapter.contract.ipc.record import Lone, Record
 from wsadapter.contract.reasons import Reason
 from wsadapter.process.lifecycle import State
-from wsadapter.process.owner_process import Listener, OwnerChild
+from wsadapter.process.owner_process import IgnoreOwnerEvents, OwnerListener, OwnerProcess
 
 logger = logging.getLogger("wsadapter.supervisor")
 
@@ -52,10 +51,10 @@ def loopback_pair() -> tuple[socket.socket, socket.socket]:
         raise ConnectionError("strangers keep connecting to a port that was opened for one moment")
 
 
-class TlsHolder:
+class TlsHolder(IgnoreOwnerEvents):
     """One holder. All methods under the reactor's lock."""
 
-    child: OwnerChild
+    child: OwnerProcess
 
     def __init__(self, gone: Callable[[TlsHolder], None], said: Callable[[str], None]) -> None:
         """It gets its process by `hired` or `of`. `gone` is called when that has ended, `said` with what it prints."""
@@ -70,7 +69,7 @@ class TlsHolder:
         self._unwanted = False
         """Its connection is over."""
 
-    def hired(self, hire: Callable[[Listener, Endpoint], OwnerChild], assignment: Assignment) -> TlsHolder:
+    def hired(self, hire: Callable[[OwnerListener, Endpoint], OwnerProcess], assignment: Assignment) -> TlsHolder:
         """With a process that opens a connection. Raises `OSError`."""
         endpoint = assignment.endpoint
         only = Endpoint(
@@ -84,10 +83,10 @@ class TlsHolder:
             self.on_ready(self.child)
         return self
 
-    def of(self, child: OwnerChild) -> TlsHolder:
+    def of(self, child: OwnerProcess) -> TlsHolder:
         """With one that serves already, and comes from another supervisor."""
         self.child = child
-        child.listener = self
+        child.report_to(self)
         return self
 
     @property
@@ -101,10 +100,11 @@ class TlsHolder:
         `owners`: what the owner says that it ended of. The end of its stream may come before that of the process can be seen.
         """
         if not self._unwanted and self._lost is None:
-            self.child.hear()
+            self.child.control.read_all()
         if self._unwanted or owners.kind not in _OF_A_LOST_HOLDER:
             return None
-        if self._lost is None and (owners.broke_off or self.child.has_ended):  # one that lives says so before it breaks off
+        if self._lost is None and (owners.broke_off or self.child.exit.has_ended):
+            # A holder that lives reports the end before it breaks off.
             return Reason(kind="crashed", text="it ended")  # its exit status is on the way
         return self._lost
 
@@ -127,29 +127,23 @@ class TlsHolder:
 
     # -- what its process says -------------------------------------------------------------------------------------------
 
-    def on_ready(self, child: OwnerChild) -> None:
+    def on_ready(self, child: OwnerProcess) -> None:
         if self._far is not None and self._order is not None:
             child.hold(self._order, self._far)
             self._far.close()
             self._far = self._order = None
 
-    def on_record(self, child: OwnerChild, received: Record) -> None:
-        """It has none."""
-
-    def on_lone(self, child: OwnerChild, lone: Lone) -> None:
-        """Nor this."""
-
-    def on_command(self, child: OwnerChild, command: Command) -> None:
+    def on_command(self, child: OwnerProcess, command: Command) -> None:
         """Its last word."""
         del child
         if command.kind == LEFT:
             self._unwanted = True
 
-    def on_log(self, child: OwnerChild, line: str) -> None:
+    def on_log(self, child: OwnerProcess, line: str) -> None:
         del child
         self._said(line)
 
-    def on_dead(self, child: OwnerChild, reason: Reason) -> None:
+    def on_dead(self, child: OwnerProcess, reason: Reason) -> None:
         del child
         if not self._unwanted:
             self._lost = reason

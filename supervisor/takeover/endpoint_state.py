@@ -20,7 +20,7 @@ from wsadapter.endpoint.link import Link
 from wsadapter.endpoint.link_state import LinkEvent, LinkState
 from wsadapter.endpoint.subscriptions import Ledger, Numbers
 from wsadapter.handoff.custody import ConnectionHolder
-from wsadapter.process.owner_process import OwnerChild
+from wsadapter.process.owner_process import OwnerProcess
 from wsadapter.process.tls_holder import TlsHolder
 from wsadapter.registry.shards import MARK
 from wsadapter.takeover.process_state import can_go, give_owner, take_owner
@@ -46,7 +46,7 @@ def is_changing(endpoint: EndpointRuntime) -> bool:
     if endpoint.replicas is not None:
         return endpoint.replicas.live > 0 and not is_steady(endpoint)
     link = endpoint.link
-    dead = any(process.has_ended for process in _processes(link))  # and soon that is told
+    dead = any(process.exit.has_ended for process in _processes(link))  # and soon that is told
     return dead or link.is_handed_on or link.rollover.under_way or link.rollover.merge is not None
 
 
@@ -84,7 +84,7 @@ def _take_lasting(ledger: Ledger, plain: dict[str, Any]) -> None:
     ledger.paces, ledger.blame = dict(plain["paces"]), Blame(plain["blame"])
 
 
-def _give_connection(managed: Link, child: OwnerChild) -> tuple[dict[str, Any], list[int]]:
+def _give_connection(managed: Link, child: OwnerProcess) -> tuple[dict[str, Any], list[int]]:
     ledger = managed.ledger
     plain: dict[str, Any] = {
         "number": managed.number,
@@ -111,8 +111,8 @@ def _give_connection(managed: Link, child: OwnerChild) -> tuple[dict[str, Any], 
         **_lasting(ledger),
     }
     plain["owner"], fds = give_owner(child)
-    if child.holder is not None:
-        plain["holder"], more = give_owner(_holder_of(child.holder))
+    if child.connection.holder is not None:
+        plain["holder"], more = give_owner(_holder_of(child.connection.holder))
         fds = fds + more
     return plain, fds
 
@@ -163,11 +163,11 @@ def _take_connection(
     managed._refs = count(plain["next_ref"])
     managed.subscriptions.take_plain(plain["subscriptions"], managed._refs)
     managed._watchdogs.expires_at = plain["expires_at"]
-    child = take_owner(host.reactor, managed, endpoint, plain["owner"], fds, lambda _: None)
+    child = take_owner(host.reactor, managed, endpoint, plain["owner"], fds)
     managed._child = child
     if plain["holder"] is not None:
-        process = take_owner(host.reactor, managed, endpoint, plain["holder"], fds, lambda _: None)
-        child.holder = managed.dialer.take_holder(process)
+        process = take_owner(host.reactor, managed, endpoint, plain["holder"], fds)
+        child.connection.holder = managed.dialer.take_holder(process)
 
 
 def freeze(endpoint: EndpointRuntime) -> None:
@@ -200,21 +200,20 @@ def relinquish(endpoint: EndpointRuntime) -> None:
     """It is another supervisor's now."""
     for link in endpoint.links:
         for process in _processes(link):
-            process.relinquish()
-            process.holder = None
+            process.disown()
         link._child = None
         link.dialer.forget_holders()
         link._life = LinkState.STOPPED
 
 
-def _processes(link: Link) -> list[OwnerChild]:
+def _processes(link: Link) -> list[OwnerProcess]:
     """Its owner, and who holds the TLS of its connection."""
     child = link._child
     if child is None:
         return []
-    return [child] if child.holder is None else [_holder_of(child.holder), child]
+    return [child] if child.connection.holder is None else [_holder_of(child.connection.holder), child]
 
 
-def _holder_of(holder: ConnectionHolder) -> OwnerChild:
+def _holder_of(holder: ConnectionHolder) -> OwnerProcess:
     assert isinstance(holder, TlsHolder)
     return holder.child

@@ -11,6 +11,7 @@ from typing import Any, Final
 import orjson
 
 from wsadapter.contract.errors import TakeoverError
+from wsadapter.contract.ipc.descriptors import receive_descriptors
 
 _AT_ONCE: Final = 200
 """Descriptors with one message; the kernel takes 253 (unix(7), SCM_MAX_FD)."""
@@ -18,7 +19,6 @@ _CHUNK: Final = 1 << 18
 _MOST: Final = 1 << 30
 _LONGEST_LINE: Final = 1 << 16
 _HEAD: Final = struct.Struct("<QI")
-_CLOSE_ON_EXEC: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 def send_state(sock: socket.socket, state: dict[str, Any], fds: list[int], deadline: float) -> None:
@@ -41,7 +41,7 @@ def receive_state(sock: socket.socket, deadline: float) -> tuple[dict[str, Any],
     try:
         while len(fds) < count:
             _set_deadline(sock, deadline)
-            byte, some, flags, _ = socket.recv_fds(sock, 1, _AT_ONCE, _CLOSE_ON_EXEC)
+            byte, some, flags = receive_descriptors(sock, 1, _AT_ONCE)
             fds += some
             if not byte or not some or flags & socket.MSG_CTRUNC:
                 break

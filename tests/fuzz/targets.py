@@ -35,7 +35,7 @@ from wsadapter.contract.reasons import Reason
 from wsadapter.control.instance import Instance
 from wsadapter.control.server import ControlError, ControlServer, _converse
 from wsadapter.loop.reactor import Reactor
-from wsadapter.process.owner_process import OwnerChild
+from wsadapter.process.owner_process import OwnerProcess
 from wsadapter.status import Status
 from wsadapter.testing.recording import bundled as recordings
 from wsadapter.testing.recording import load_recording
@@ -413,7 +413,7 @@ class CommandTarget:
         sent: Future[None] = managed.requests.send(b"x", binary=False)
         child = self._office.child
         for command in heard:
-            managed.on_command(cast("OwnerChild", child), command)
+            managed.on_command(cast("OwnerProcess", child), command)
         die(managed)
         assert sent.done()
         orjson.dumps(managed.status())

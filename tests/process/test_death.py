@@ -236,7 +236,7 @@ def test_row_07_a_kill_near_the_memory_limit_says_that_out_of_memory_is_likely(s
         victim = psutil.Process(pid_of(feed, "victim"))
         ex.send(f"!leak {(int(0.9 * limit) - victim.memory_info().rss) >> 20}")
         child = feed.runtime.registry.endpoints["victim"].link._child
-        wait_until(lambda: child.memory.resident > 0.85 * limit, 2 * DEADLINE, "the watchdog did not look")
+        wait_until(lambda: child.exit.memory.resident > 0.85 * limit, 2 * DEADLINE, "the watchdog did not look")
         os.kill(victim.pid, signal.SIGKILL)
         items += collect(feed, is_event(Up, "victim", 3))
     small, large, *_ = events_of(items, "victim", Down)

@@ -54,7 +54,8 @@ from wsadapter import (
 from wsadapter.config.dialect import bundled
 from wsadapter.contract.endpoint import Compression
 from wsadapter.contract.ipc.tcp_info import counters
-from wsadapter.process.owner_process import OwnerChild
+from wsadapter.process.owner_connection import OwnerConnection
+from wsadapter.process.owner_process import OwnerProcess
 from wsadapter.testing import Exchange
 
 WITHOUT: Compression = "no_context_takeover"
@@ -92,7 +93,7 @@ def unsendable(feed: Supervisor, peer: RawPeer) -> Future[None]:
     peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
     child = feed.runtime.registry.endpoints["a"].link._child
     assert child is not None
-    held = child._held
+    held = child.connection.held
     assert held is not None
     before = sent_bytes(held.sock)
     sent = feed.begin_send("a", os.urandom(8 << 20))
@@ -198,7 +199,7 @@ def test_row_54_a_half_sent_frame_is_completed_by_the_next_owner(compression: Co
         peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         child = feed.runtime.registry.endpoints["a"].link._child
         assert child is not None
-        held = child._held
+        held = child.connection.held
         assert held is not None
         before = sent_bytes(held.sock)
         sent = feed.begin_send("a", large)
@@ -284,7 +285,7 @@ def test_nothing_is_sent_into_a_half_sent_frame() -> None:
         peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         child = feed.runtime.registry.endpoints["a"].link._child
         assert child is not None
-        held = child._held
+        held = child.connection.held
         assert held is not None
         before = sent_bytes(held.sock)
         sent = feed.begin_send("a", large)
@@ -434,8 +435,8 @@ def test_stopping_while_nobody_owns_the_connection_closes_it() -> None:
 def test_bytes_that_every_owner_dies_of_do_not_hold_the_endpoint_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """A message whose end has not come can't be cut out. Each owner seems to have died while it parsed what there is of it."""
     items: list[Item] = []
-    at_its_place = property(lambda child: child._records.position, lambda child, _: None)
-    monkeypatch.setattr(OwnerChild, "reading", at_its_place, raising=False)
+    at_its_place = property(lambda connection: connection._data.records.position, lambda connection, _: None)
+    monkeypatch.setattr(OwnerConnection, "reading", at_its_place, raising=False)
     with RawServer() as server:
         endpoint = Endpoint("a", url=server.url, restart=SOON, timeouts=IMPATIENT)
         with to_the_end(items, endpoint, start_method="forkserver") as feed:
@@ -507,7 +508,7 @@ def test_row_51_never_two_owners_have_one_socket() -> None:
             if epoch % 2:  # it is alive when it is asked to go, and stays so until it is killed
                 feed.begin_restart("a")
             items += collect(feed, is_message("a", epoch))
-            held = feed.runtime.registry.endpoints["a"].link._child._held
+            held = feed.runtime.registry.endpoints["a"].link._child.connection.held
             assert owners_of(os.readlink(f"/proc/self/fd/{held.sock.fileno()}")) == [pid_of(feed, "a")]
         assert ex.accepted == 1
     found = [message.json()["n"] for message in messages_of(items, "a")]
@@ -752,9 +753,9 @@ def test_a_message_that_owner_after_owner_dies_of_is_cut_out_and_kept(tmp_path: 
 
 def test_owners_that_are_killed_before_they_read_anything_did_not_die_of_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     items: list[Item] = []
-    assign, killed = OwnerChild.assign, []
+    assign, killed = OwnerProcess.assign, []
 
-    def assign_and_kill(child: OwnerChild, *order: Any) -> None:
+    def assign_and_kill(child: OwnerProcess, *order: Any) -> None:
         assign(child, *order)
         if len(killed) < 4:
             killed.append(child.pid)
@@ -764,7 +765,7 @@ def test_owners_that_are_killed_before_they_read_anything_did_not_die_of_a_messa
         os.kill(pid_of(feed, "a"), signal.SIGSTOP)
         peer.send_frame(1, b"one")
         wait_until(lambda: unread_of(feed) == 5, DEADLINE)
-        monkeypatch.setattr(OwnerChild, "assign", assign_and_kill)
+        monkeypatch.setattr(OwnerProcess, "assign", assign_and_kill)
         kill(feed)
         items += collect(feed, is_message("a"))
     assert len(killed) == 4
@@ -790,5 +791,5 @@ def test_kills_that_follow_each_up_at_once_lose_no_message_and_give_up_no_connec
 def unread_of(feed: Supervisor) -> int:
     """Bytes that have come and that its owner has not read; 0 where nobody has it."""
     child = feed.runtime.registry.endpoints["a"].link._child
-    kernel = counters(child._held.sock) if child is not None and child._held is not None else None
+    kernel = counters(child.connection.held.sock) if child is not None and child.connection.held is not None else None
     return 0 if kernel is None else kernel.waiting

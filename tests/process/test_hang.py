@@ -34,7 +34,7 @@ from tests.support.trees import lives
 from tests.support.waiting import wait_until
 from wsadapter import capabilities
 from wsadapter.contract.items import Down, Gap, Item, Message, Up
-from wsadapter.process.owner_process import OwnerChild
+from wsadapter.process.exit_status import ExitStatus
 from wsadapter.testing import Exchange
 
 PROGRESS = 1.0
@@ -121,14 +121,14 @@ def test_row_74_an_owner_that_sigkill_does_not_end_is_told_and_replaced(
 ) -> None:
     """An uninterruptible sleep can't be ordered; SIGKILL that does not arrive comes to the same."""
     items: list[Item] = []
-    send_signal = OwnerChild._signal
+    send_signal = ExitStatus.send_signal
     stuck: list[int] = []
 
-    def no_kill(child: OwnerChild, number: signal.Signals) -> None:
+    def no_kill(child: ExitStatus, number: signal.Signals) -> None:
         if child.pid not in stuck:
             send_signal(child, number)
 
-    monkeypatch.setattr(OwnerChild, "_signal", no_kill)
+    monkeypatch.setattr(ExitStatus, "send_signal", no_kill)
     caplog.set_level(logging.INFO, logger="wsadapter")
     with Exchange(messages=numbered, rate=200, tls=tls) as ex:
         soon = {"restart": SOON, "timeouts": {"close": 0.2}, "watchdog": {"progress": 0.5}}
@@ -154,9 +154,9 @@ def test_row_74_a_stop_does_not_wait_for_one_that_sigkill_does_not_end_and_keeps
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     items: list[Item] = []
-    send_signal = OwnerChild._signal
+    send_signal = ExitStatus.send_signal
     stuck: list[int] = []
-    monkeypatch.setattr(OwnerChild, "_signal", lambda child, number: child.pid in stuck or send_signal(child, number))
+    monkeypatch.setattr(ExitStatus, "send_signal", lambda child, number: child.pid in stuck or send_signal(child, number))
     with Exchange(messages=numbered, rate=200, tls=True) as ex:
         soon = {"restart": SOON, "timeouts": {"close": 0.2}, "watchdog": {"progress": 0.5}}
         with to_the_end(items, ex.endpoint("a", heartbeat={"kind": "none"}, **soon), start_method="forkserver") as feed:

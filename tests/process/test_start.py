@@ -35,7 +35,7 @@ from tests.support.waiting import wait_until
 from wsadapter import AllFatal, capabilities
 from wsadapter.contract.items import Down, Fatal, Item, Up
 from wsadapter.process.fork_server import ForkServer
-from wsadapter.process.launcher import Launcher, Started
+from wsadapter.process.launcher import Launcher, StartedOwner
 from wsadapter.testing import Exchange
 
 SCRIPTS = Path(__file__).parents[1] / "support" / "scripts"
@@ -155,7 +155,7 @@ def test_the_startup_deadline_does_not_count_the_time_in_the_launcher_s_queue(mo
     items: list[Item] = []
     launch = Launcher._launch
 
-    def slowly(launcher: Launcher, name: str) -> Started:
+    def slowly(launcher: Launcher, name: str) -> StartedOwner:
         time.sleep(0.35)
         return launch(launcher, name)
 
@@ -171,7 +171,7 @@ def test_a_launcher_that_is_stuck_hands_those_that_wait_for_their_turn_to_the_ne
     items: list[Item] = []
     launch, stuck, over = Launcher._launch, threading.Event(), threading.Event()
 
-    def once_stuck(launcher: Launcher, name: str) -> Started:
+    def once_stuck(launcher: Launcher, name: str) -> StartedOwner:
         if not stuck.is_set():
             stuck.set()
             over.wait(DEADLINE)
@@ -191,7 +191,7 @@ def test_owners_that_wait_for_their_turn_do_not_delay_a_stop(monkeypatch: pytest
     items: list[Item] = []
     launch, launched = Launcher._launch, []
 
-    def slowly(launcher: Launcher, name: str) -> Started:
+    def slowly(launcher: Launcher, name: str) -> StartedOwner:
         launched.append(name)
         time.sleep(0.5)
         return launch(launcher, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 from wsadapter.contract.endpoint import Endpoint
@@ -15,8 +16,8 @@ from wsadapter.endpoint.link import Link
 from wsadapter.endpoint.restart_policy import ConnectBudget, Decision
 from wsadapter.handoff.held_connection import Resumption
 from wsadapter.loop.reactor import Reactor
-from wsadapter.process.lifecycle import State
-from wsadapter.process.owner_process import Listener, OwnerChild
+from wsadapter.process.lifecycle import Event, State, step
+from wsadapter.process.owner_process import OwnerListener, OwnerProcess
 
 
 class FakeChild:
@@ -25,9 +26,10 @@ class FakeChild:
     def __init__(self) -> None:
         self.state = State.WARM
         self.pid = 1
-        self.torn_bytes = 0
-        self.in_custody = self.heard_out = False
-        self.holder = None
+        self.data = SimpleNamespace(torn=0, pause=lambda: None, resume=lambda: None)
+        self.control = SimpleNamespace(is_drained=False)
+        self.connection: Any = SimpleNamespace(in_custody=False, holder=None, reading=None)
+        self.exit = SimpleNamespace(pidfd=None, has_ended=False)
         self.aborted: list[Reason] = []
 
     def assign(self, assignment: Assignment, resumption: Resumption | None = None, holder: None = None) -> None:
@@ -37,13 +39,13 @@ class FakeChild:
     def abort(self, reason: Reason) -> None:
         self.aborted.append(reason)
 
-    def leaving(self) -> None:
-        self.state = State.ASKED
+    def step(self, event: Event) -> None:
+        self.state, _ = step(self.state, event)
 
     def stop(self, **_order: object) -> None:
         self.state = State.ASKED
 
-    def tell(self, kind: int, ref: int, body: bytes | dict[str, Any]) -> None:
+    def send(self, kind: int, ref: int, body: bytes | dict[str, Any]) -> None:
         """It takes everything."""
 
 
@@ -57,10 +59,10 @@ class FakeOffice:
         self.inbox = Inbox()
         self.child = FakeChild()
 
-    def hire(self, listener: Listener, endpoint: Endpoint) -> OwnerChild:
+    def hire(self, listener: OwnerListener, endpoint: Endpoint) -> OwnerProcess:
         del listener, endpoint
         self.child = FakeChild()
-        return cast("OwnerChild", self.child)
+        return cast("OwnerProcess", self.child)
 
     def inbox_of(self, name: str) -> Inbox:
         del name
@@ -84,7 +86,7 @@ def connected(office: FakeOffice, **settings: Any) -> Link:
 
 def say(office: FakeOffice, link: Link, body: bytes) -> None:
     (record,) = RecordReader().feed(encode(body, kind=REPORT, sequence=1, received_at=1))
-    link.on_record(cast("OwnerChild", office.child), record)
+    link.on_record(cast("OwnerProcess", office.child), record)
 
 
 def up(office: FakeOffice, link: Link) -> None:
@@ -92,4 +94,4 @@ def up(office: FakeOffice, link: Link) -> None:
 
 
 def die(link: Link) -> None:
-    link.on_dead(cast("OwnerChild", FakeChild()), Reason(kind="crashed"))
+    link.on_dead(cast("OwnerProcess", FakeChild()), Reason(kind="crashed"))

@@ -139,8 +139,7 @@ def half_a_record_in_the_pipe(feed: Supervisor, name: str, least: int = 64 * 102
     feed.monitor(name).wait_up(DEADLINE)
     child = feed.runtime.registry.endpoints[name].link._child
     assert child is not None
-    assert child._started is not None
-    fd = child._started.data.fileno()
+    fd = child.data.fileno()
     wait_until(lambda: _unread(fd) >= least, DEADLINE, lambda: f"{_unread(fd)} bytes in the pipe")
 
 

@@ -54,6 +54,4 @@ of_type: dict[str, st.SearchStrategy[object]] = {
 
 def owner_reports() -> st.SearchStrategy[OwnerReport]:
     """Every report, each with any values of the right types."""
-    return st.one_of(
-        [st.builds(kind, **{f.name: of_type[str(f.type)] for f in fields(kind)}) for kind in REPORTS.values()]
-    )
+    return st.one_of([st.builds(kind, **{f.name: of_type[str(f.type)] for f in fields(kind)}) for kind in REPORTS.values()])

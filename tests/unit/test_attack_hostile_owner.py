@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any, cast
@@ -18,15 +16,12 @@ from tests.support.reports import owner_reports
 from wsadapter.contract.errors import SendFailed
 from wsadapter.contract.ipc import commands
 from wsadapter.contract.ipc.commands import Command
-from wsadapter.contract.ipc.record import RecordReader
 from wsadapter.contract.ipc.reports import ConnectionUp, OwnerReport, StreamNamed
 from wsadapter.contract.items import Down
-from wsadapter.contract.reasons import Reason
 from wsadapter.delivery.inbox import Inbox
 from wsadapter.endpoint.link_state import LinkEvent
 from wsadapter.endpoint.restart_policy import ConnectBudget
-from wsadapter.process.lifecycle import State
-from wsadapter.process.owner_process import OwnerChild
+from wsadapter.process.owner_process import OwnerProcess
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +91,7 @@ def test_no_answer_of_an_owner_ends_the_loop_or_leaves_a_send_waiting(
     link = connected(office)
     up(office, link)
     sent = link.requests.send(b"x", binary=False)
-    link.on_command(cast("OwnerChild", office.child), Command(kind, ref, body))
+    link.on_command(cast("OwnerProcess", office.child), Command(kind, ref, body))
     die(link)
     assert sent.done()
     orjson.dumps(link.status())
@@ -110,7 +105,7 @@ def test_a_send_that_its_caller_gave_up_is_still_answered_without_harm(office: F
     restarted = link.restart()
     for future in (taken, refused, lost, restarted):
         future.cancel()
-    child = cast("OwnerChild", office.child)
+    child = cast("OwnerProcess", office.child)
     link.on_command(child, Command(commands.TAKEN, 1, b""))
     link.on_command(child, Command(commands.REFUSED, 2, b"{}"))
     die(link)
@@ -122,7 +117,7 @@ def test_a_send_that_was_refused_in_nonsense_has_an_unknown_fate(office: FakeOff
     link = connected(office)
     up(office, link)
     sent: Future[None] = link.requests.send(b"x", binary=False)
-    link.on_command(cast("OwnerChild", office.child), Command(commands.REFUSED, 1, b"[]"))
+    link.on_command(cast("OwnerProcess", office.child), Command(commands.REFUSED, 1, b"[]"))
     assert office.child.aborted
     die(link)
     with pytest.raises(SendFailed):
@@ -144,60 +139,9 @@ def test_a_restart_while_it_waits_for_the_connect_budget_skips_no_epoch(office: 
     link.stop()
 
 
-class Deaf:
-    """A listener without an opinion."""
-
-    def on_ready(self, child: OwnerChild) -> None: ...
-    def on_record(self, child: OwnerChild, received: object) -> None: ...
-    def on_command(self, child: OwnerChild, command: object) -> None: ...
-    def on_log(self, child: OwnerChild, line: str) -> None: ...
-    def on_dead(self, child: OwnerChild, reason: Reason) -> None: ...
-
-
-@settings(deadline=None)
-@given(st.binary(max_size=64))
-def test_no_bytes_on_the_control_socket_end_the_loop(office: FakeOffice, garbage: bytes) -> None:
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    child = OwnerChild.__new__(OwnerChild)
-    child.state, child.listener, child._commands = State.KILLED, Deaf(), commands.CommandReader()
-    child._reactor, child._control, child._outgoing, child._verdict = office.reactor, ours, bytearray(), None
-    child._deadline = child._started = child._probe_sent = None
-    with ours, theirs:
-        office.reactor.register(ours.fileno(), child._on_control)
-        theirs.sendall(garbage)
-        child._on_control(1)
-        office.reactor.unregister(ours.fileno())
-
-
 @pytest.mark.parametrize("handed", [True, False])
 def test_an_owner_that_goes_on_with_another_connection_than_its_own_is_not_believed(office: FakeOffice, handed: bool) -> None:
     link = connected(office)
     link._epoch.resuming = handed
     say(office, link, ConnectionUp({}, None, resumed=not handed).encode())
     assert [reason.kind for reason in office.child.aborted] == ["corrupt"]
-
-
-def test_a_message_that_there_is_no_memory_for_ends_its_owner_alone(
-    office: FakeOffice, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(size: int) -> None:
-        raise MemoryError
-
-    ours, theirs = os.pipe()
-    child = OwnerChild.__new__(OwnerChild)
-    child.state, child.listener, child._reactor, child._data_fd = State.KILLED, Deaf(), office.reactor, ours
-    child._records = records = RecordReader()
-    monkeypatch.setattr(records, "lone", fail)
-    office.reactor.register(ours, child._read_data)
-    try:
-        os.write(theirs, b"x" * 100)
-        child._read_data()
-        assert not office.reactor.is_registered(ours)
-    finally:
-        os.close(ours)
-        os.close(theirs)
-    assert child._verdict is not None
-    assert child._verdict.kind == "overflow"
-    assert "no memory" in child._verdict.text
-    assert child._records is not records  # what it had of the message is free

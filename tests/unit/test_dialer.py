@@ -15,7 +15,7 @@ from wsadapter.contract.errors import ConfigError
 from wsadapter.contract.ipc.commands import Assignment
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.dialer import Dialer
-from wsadapter.process.owner_process import OwnerChild
+from wsadapter.process.owner_process import OwnerProcess
 
 
 class Child(FakeChild):
@@ -93,7 +93,7 @@ def test_what_a_peer_repeats_of_the_secrets_is_masked_even_if_another_supervisor
 def test_a_connect_counts_for_the_host_from_the_moment_at_which_the_owner_is_told(office: FakeOffice) -> None:
     limited = dialer(office, limits={"connects": 1, "connects_period": 60.0})
     slot, child = limited.reserve_connect(), Child()
-    limited.connect(cast("OwnerChild", child), limited.assignment(1), slot)
+    limited.connect(cast("OwnerProcess", child), limited.assignment(1), slot)
     assert [assignment.url for assignment in child.assigned] == ["wss://h.test/"]
     assert 59 < limited.reserve_connect().wait <= 60
 
@@ -104,7 +104,7 @@ def test_the_tls_of_a_connection_is_held_by_a_process_of_its_own_and_the_owner_k
     process = Child()
     monkeypatch.setattr(office, "hire", lambda listener, endpoint: process)
     holding, child = dialer(office, tls={"holder": True, "verify": False}), Child()
-    holding.connect(cast("OwnerChild", child), holding.assignment(1), holding.reserve_connect())
+    holding.connect(cast("OwnerProcess", child), holding.assignment(1), holding.reserve_connect())
     (assignment,) = child.assigned
     assert process.holding == ["wss://h.test/"]
     assert (assignment.held, assignment.endpoint.tls.verify, holding.has_holders) == (True, True, True)
@@ -121,6 +121,6 @@ def test_without_a_loopback_connection_to_a_holder_the_owner_is_ended(
 
     monkeypatch.setattr("wsadapter.process.tls_holder.loopback_pair", fail)
     holding, child = dialer(office, tls={"holder": True}), Child()
-    holding.connect(cast("OwnerChild", child), holding.assignment(1), holding.reserve_connect())
+    holding.connect(cast("OwnerProcess", child), holding.assignment(1), holding.reserve_connect())
     assert [reason.text for reason in child.aborted] == ["no loopback connection to a TLS holder: no port"]
     assert child.assigned == []

@@ -16,7 +16,7 @@ from wsadapter.contract.items import Down, Up
 from wsadapter.contract.masking import Secrets
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.endpoint import EndpointRuntime
-from wsadapter.process.owner_process import OwnerChild
+from wsadapter.process.owner_process import OwnerProcess
 
 
 @pytest.fixture
@@ -52,8 +52,8 @@ def test_what_a_peer_echoes_is_masked_in_down_in_up_and_in_the_status(office: Of
     body = orjson.dumps({"event": "up", "fields": fields})
     (record,) = RecordReader().feed(encode(body, kind=REPORT, sequence=1, received_at=1))
     link.dialer._secrets = None  # as behind a takeover
-    link.on_record(cast("OwnerChild", child), record)
-    link.on_dead(cast("OwnerChild", child), Reason(kind="closed_by_peer", code=4001, text="bad KEY/7f3a", body="TOKEN/7f3a"))
+    link.on_record(cast("OwnerProcess", child), record)
+    link.on_dead(cast("OwnerProcess", child), Reason(kind="closed_by_peer", code=4001, text="bad KEY/7f3a", body="TOKEN/7f3a"))
     link.stop()
     found: list[object] = []
     while office.inbox.take(whole=False):

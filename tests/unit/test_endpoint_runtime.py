@@ -13,7 +13,7 @@ from wsadapter.contract.errors import NotConnected
 from wsadapter.contract.items import Down, Message, Up
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.endpoint import EndpointRuntime
-from wsadapter.process.owner_process import OwnerChild
+from wsadapter.process.owner_process import OwnerProcess
 
 FIRST = 10
 """Identities begin here: those below have a meaning of their own."""
@@ -37,7 +37,7 @@ def running(office: Office, **settings: Any) -> EndpointRuntime:
 
 
 def receive(office: Office, running: EndpointRuntime, number: int, identity: int) -> None:
-    running.links[number - 1].on_record(cast("OwnerChild", office.hired[number - 1]), shown(identity, 1))
+    running.links[number - 1].on_record(cast("OwnerProcess", office.hired[number - 1]), shown(identity, 1))
 
 
 def end(running: EndpointRuntime) -> None:
@@ -81,7 +81,7 @@ def test_a_monitor_sees_the_end_of_the_last_connection_only(office: Office) -> N
     monitor = type("Monitor", (), {"notify": lambda self, event: seen.append(event)})()
     several.enter(monitor)
     for link, child in zip(several.links, list(office.hired), strict=True):
-        link.on_dead(cast("OwnerChild", child), Reason(kind="crashed"))
+        link.on_dead(cast("OwnerProcess", child), Reason(kind="crashed"))
     assert [(type(event), event.live) for event in seen] == [(Up, 2), (Down, 0)]
     assert several.last_exit == Reason(kind="crashed")
     end(several)
@@ -91,7 +91,7 @@ def test_a_link_that_new_settings_dismissed_takes_no_part_until_it_is_gone(offic
     three = running(office, replicas=3)
     for number in (1, 2, 3):
         receive(office, three, number, FIRST)
-    third, child = three.links[2], cast("OwnerChild", office.hired[2])
+    third, child = three.links[2], cast("OwnerProcess", office.hired[2])
     three.replace_settings(replace(three.endpoint, replicas=2), None)
     assert (len(three.links), three.status()["live"]) == (2, 2)
     third.on_record(child, shown(FIRST + 1, 1))  # its connection is not closed yet
@@ -115,7 +115,7 @@ def test_who_waits_for_the_next_owner_of_an_endpoint_that_is_stopped_learns_that
     alone = running(office)
     future = alone.restart(at_once=True)
     alone.stop()
-    alone.link.on_dead(cast("OwnerChild", office.hired[0]), Reason(kind="stopped"))
+    alone.link.on_dead(cast("OwnerProcess", office.hired[0]), Reason(kind="stopped"))
     with pytest.raises(NotConnected, match="a is stopped: stopped"):
         future.result(0)
     assert alone.settled

@@ -20,7 +20,7 @@ from wsadapter.contract.ipc.commands import CUSTODY, AnnounceCommand, Command, C
 from wsadapter.contract.ipc.record import CONTINUES, CorruptRecord, RecordReader, encode
 from wsadapter.contract.ipc.tcp_info import CLOSE_WAIT, ESTABLISHED, Counters
 from wsadapter.handoff.held_connection import Announced, HeldConnection, NotResumable, Resumption
-from wsadapter.process.owner_process import _held_of
+from wsadapter.process.owner_connection import held_connection
 from wsadapter.worker import outbox
 from wsadapter.worker.outbox import Outbox
 from wsadapter.worker.session.actions import Deliver
@@ -276,14 +276,14 @@ def test_a_custody_that_makes_no_sense_is_refused_and_its_socket_closed(body: by
     ours, theirs = socket.socketpair()
     with theirs:
         with pytest.raises(ValueError, match="no sense"):
-            _held_of(Command(CUSTODY, 0, body), ours.detach())
+            held_connection(Command(CUSTODY, 0, body), ours.detach())
         assert theirs.recv(1) == b""
 
 
 def test_what_is_no_socket_is_not_taken_into_custody() -> None:
     reading, writing = os.pipe()
     with pytest.raises(ValueError, match="no sense"):
-        _held_of(Command(CUSTODY, 0, b'{"received":0,"sent":0}'), writing)
+        held_connection(Command(CUSTODY, 0, b'{"received":0,"sent":0}'), writing)
     assert os.read(reading, 1) == b""  # it was closed
     os.close(reading)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -13,7 +14,7 @@ from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc.commands import Custody, Resume
 from wsadapter.contract.reasons import Reason
 from wsadapter.handoff.held_connection import HeldConnection, Resumption
-from wsadapter.process.owner_process import Listener, OwnerChild
+from wsadapter.process.owner_process import OwnerListener, OwnerProcess
 
 CRASH = Reason(kind="crashed", signal="SIGKILL")
 
@@ -23,7 +24,7 @@ class Holding(FakeChild):
 
     def __init__(self, ours: socket.socket) -> None:
         super().__init__()
-        self.in_custody, self.reading = True, None
+        self.connection = SimpleNamespace(in_custody=True, holder=None, reading=None, resumption=self.resumption)
         self.handed: Any = None
         self._ours = ours
 
@@ -42,15 +43,15 @@ class Office(FakeOffice):
         super().__init__()
         self._ours = ours
 
-    def hire(self, listener: Listener, endpoint: Endpoint) -> OwnerChild:
+    def hire(self, listener: OwnerListener, endpoint: Endpoint) -> OwnerProcess:
         del listener, endpoint
         self.child = Holding(self._ours)
-        return cast("OwnerChild", self.child)
+        return cast("OwnerProcess", self.child)
 
     def die(self, link: Any) -> None:
         """The owner is killed; the next one has its place."""
         child = self.child
-        link.on_dead(cast("OwnerChild", child), CRASH)
+        link.on_dead(cast("OwnerProcess", child), CRASH)
         if child.handed is not None:
             child.handed.held.sock.close()
 

@@ -20,7 +20,7 @@ from wsadapter.endpoint.endpoint import EndpointRuntime
 from wsadapter.endpoint.link import Link
 from wsadapter.endpoint.reports import apply_report
 from wsadapter.endpoint.subscriptions import key_of
-from wsadapter.process.owner_process import Listener, OwnerChild
+from wsadapter.process.owner_process import OwnerListener, OwnerProcess
 from wsadapter.takeover.endpoint_state import give_endpoint, take_endpoint
 
 BOOK = {"channel": "books", "instId": "BTC-USDT"}
@@ -34,7 +34,7 @@ class Told(FakeChild):
         self.anew: list[Any] = []
         self.more: list[Any] = []
 
-    def tell(self, kind: int, ref: int, body: bytes | dict[str, Any]) -> None:
+    def send(self, kind: int, ref: int, body: bytes | dict[str, Any]) -> None:
         if kind == commands.SUBSCRIBE:
             assert isinstance(body, dict)
             self.more += body["streams"]
@@ -50,10 +50,10 @@ class Office(FakeOffice):
         super().__init__()
         self.hired: list[Told] = []
 
-    def hire(self, listener: Listener, endpoint: Endpoint) -> OwnerChild:
+    def hire(self, listener: OwnerListener, endpoint: Endpoint) -> OwnerProcess:
         del listener, endpoint
         self.hired.append(Told())
-        return cast("OwnerChild", self.hired[-1])
+        return cast("OwnerProcess", self.hired[-1])
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def endpoint(**settings: Any) -> Endpoint:
 def say_up(link: Link, child: Told) -> None:
     body = orjson.dumps({"event": "up", "fields": {"headers": {}, "subprotocol": None}})
     (record,) = RecordReader().feed(encode(body, kind=REPORT, sequence=1, received_at=1))
-    link.on_record(cast("OwnerChild", child), record)
+    link.on_record(cast("OwnerProcess", child), record)
 
 
 def test_the_owner_is_told_of_streams_that_are_wanted_also_by_their_names(office: Office) -> None:
@@ -163,8 +163,8 @@ def test_where_the_next_lead_was_not_known_to_have_everything_it_is_asked_for_sn
     for link, child in zip(replicas.links, office.hired, strict=True):
         say_up(link, child)
         link.streams.append("b")
-    replicas.links[0].on_record(cast("OwnerChild", one), shown(SNAPSHOT, 1))
-    replicas.links[0].on_dead(cast("OwnerChild", one), Reason(kind="crashed"))
+    replicas.links[0].on_record(cast("OwnerProcess", one), shown(SNAPSHOT, 1))
+    replicas.links[0].on_dead(cast("OwnerProcess", one), Reason(kind="crashed"))
     assert other.anew == ["b"]
     replicas.stop()
     assert replicas.replicas is not None
@@ -179,7 +179,7 @@ def test_the_lead_of_replicas_is_told_and_whoever_leads_next(office: Office) -> 
         say_up(link, child)
     replicas.resubscribe([BOOK])
     assert (one.anew, other.anew) == ([BOOK], [])
-    replicas.links[0].on_dead(cast("OwnerChild", one), Reason(kind="crashed"))
+    replicas.links[0].on_dead(cast("OwnerProcess", one), Reason(kind="crashed"))
     assert other.anew == [BOOK]
     replicas.stop()
     assert replicas.replicas is not None

@@ -10,6 +10,7 @@ import pytest
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.loop.reactor import Reactor
 from wsadapter.process import owners
+from wsadapter.process.owner_process import Limits
 from wsadapter.process.owners import OwnerSource
 
 
@@ -29,8 +30,11 @@ class FakeLauncher:
 
 
 class FakeOwner:
-    def __init__(self, _reactor: Reactor, launcher: FakeLauncher, listener: object, **settings: Any) -> None:
-        self.launcher, self.listener, self.settings = launcher, listener, settings
+    def __init__(self, _reactor: Reactor, listener: object, limits: Limits, **settings: Any) -> None:
+        self.listener, self.limits, self.settings = listener, limits, settings
+
+    def report_to(self, listener: object) -> None:
+        self.listener = listener
 
 
 @pytest.fixture
@@ -43,7 +47,7 @@ def reactor() -> Iterator[Reactor]:
 @pytest.fixture(autouse=True)
 def _fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(owners, "Launcher", FakeLauncher)
-    monkeypatch.setattr(owners, "OwnerChild", FakeOwner)
+    monkeypatch.setattr(owners, "OwnerProcess", FakeOwner)
 
 
 def source(reactor: Reactor, *, spares: int = 0, endpoints: int = 1) -> OwnerSource:
@@ -72,9 +76,9 @@ def test_a_stuck_launcher_is_replaced_once_however_many_owners_give_it_up(reacto
     first: Any = made.launcher
     one: Any = made.acquire("one", Endpoint("a"))  # type: ignore[arg-type]
     two: Any = made.acquire("two", Endpoint("b"))  # type: ignore[arg-type]
-    one.settings["renounced"](first)
+    one.settings["replace_launcher"](first)
     second: Any = made.launcher
-    two.settings["renounced"](first)
+    two.settings["replace_launcher"](first)
     assert made.launcher is second is not first
     assert first.calls == [("abandon", second)]
     assert second.start_method == "spawn"

@@ -14,7 +14,7 @@ from wsadapter.contract.reasons import Reason
 from wsadapter.delivery.inbox import Inbox
 from wsadapter.endpoint.endpoint import EndpointRuntime
 from wsadapter.endpoint.subscriptions import Numbers
-from wsadapter.process.owner_process import OwnerChild
+from wsadapter.process.owner_process import OwnerProcess
 from wsadapter.registry.registry import EndpointRegistry
 
 
@@ -47,7 +47,7 @@ def test_who_waits_for_a_name_and_is_removed_meanwhile_is_not_started(office: Of
     add(names, replicas=2)
     names.remove("y")
     (child,) = office.hired
-    first.link.on_dead(cast("OwnerChild", child), Reason(kind="stopped"))
+    first.link.on_dead(cast("OwnerProcess", child), Reason(kind="stopped"))
     assert first.settled
     assert names.successor_of(first) is None
     assert len(office.hired) == 1
@@ -61,7 +61,7 @@ def test_who_comes_after_one_that_waited_in_vain_waits_for_the_first_too(office:
     names.remove("y")
     third = add(names)
     assert len(office.hired) == 1
-    first.link.on_dead(cast("OwnerChild", office.hired[0]), Reason(kind="stopped"))
+    first.link.on_dead(cast("OwnerProcess", office.hired[0]), Reason(kind="stopped"))
     assert names.successor_of(first) is third
     third.stop()
 

@@ -83,7 +83,7 @@ class Change:
         assert self.change._succession is not None
         self.succession = self.change._succession
         self.succession.slot.cancel()
-        child = SimpleNamespace(state=State.WARM, pause=lambda: None)
+        child = SimpleNamespace(state=State.WARM, data=SimpleNamespace(pause=lambda: None))
         self.succession.begin(lambda _: cast("Any", child))
         self.streams: list[str | None] = [None]
         """Of the successor, by their numbers."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from time import monotonic
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -51,9 +51,9 @@ def test_an_owner_that_is_dead_stays_here_until_that_is_told() -> None:
     (child,) = office.hired
     say_up(running.link, child)
     owner: Any = child
-    owner._started, owner.has_ended = SimpleNamespace(pidfd=3), False
+    owner.exit.pidfd = 3
     assert (is_steady(running), is_changing(running)) == (True, False)
-    owner.has_ended = True  # and its exit status is awaited
+    owner.exit.has_ended = True  # and its exit status is awaited
     assert (is_steady(running), is_changing(running)) == (False, True)
     running.stop()
     office.reactor.close()
@@ -71,6 +71,17 @@ def test_a_line_that_is_none_is_one_kind_of_error(ends: tuple[socket.socket, soc
     ends[0].sendall(said)
     with pytest.raises(TakeoverError):
         receive_line(ends[1], monotonic() + 5)
+
+
+def test_descriptors_arrive_and_no_program_that_is_started_inherits_them(ends: tuple[socket.socket, socket.socket]) -> None:
+    with socket.socket() as one, socket.socket() as other:
+        send_state(ends[0], {"a": 1}, [one.fileno(), other.fileno()], monotonic() + 5)
+        state, fds = receive_state(ends[1], monotonic() + 5)
+    assert state == {"a": 1}
+    assert len(fds) == 2
+    assert not any(os.get_inheritable(fd) for fd in fds)
+    for fd in fds:
+        os.close(fd)
 
 
 @pytest.mark.parametrize("body", [b"\xff", b"[]", b"{", b"7"])

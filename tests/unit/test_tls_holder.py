@@ -9,7 +9,7 @@ import pytest
 
 from wsadapter.contract.ipc.commands import LEFT, Command
 from wsadapter.contract.reasons import Reason
-from wsadapter.process.owner_process import OwnerChild
+from wsadapter.process.owner_process import OwnerProcess
 from wsadapter.process.tls_holder import TlsHolder
 
 END_OF_STREAM = Reason(kind="closed_by_peer", code=1006)
@@ -20,12 +20,15 @@ def holder(*, waiting: tuple[Command, ...] = (), ended: bool = False) -> TlsHold
     """Its process has said `waiting`, which nobody has read yet."""
     found = TlsHolder(lambda _: None, lambda _: None)
 
-    def hear() -> bool:
+    def read_all() -> bool:
         for command in waiting:
             found.on_command(found.child, command)
         return True
 
-    return found.of(cast("OwnerChild", SimpleNamespace(hear=hear, has_ended=ended, listener=None)))
+    process = SimpleNamespace(
+        control=SimpleNamespace(read_all=read_all), exit=SimpleNamespace(has_ended=ended), report_to=lambda _: None
+    )
+    return found.of(cast("OwnerProcess", process))
 
 
 def test_an_end_that_the_holder_did_not_announce_is_its_own_though_it_is_not_seen_dead_yet() -> None:

@@ -23,9 +23,9 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from wsadapter.contract.ipc.command_socket import CommandSocket
 from wsadapter.contract.ipc.commands import LEFT, STOP, Assignment
 from wsadapter.contract.reasons import Reason
-from wsadapter.worker.command_socket import Control
 from wsadapter.worker.connect.dial import ConnectError, open_channel
 from wsadapter.worker.loop.alarm import Backstop
 from wsadapter.worker.loop.poller import READ, WRITE, make_poller
@@ -48,7 +48,7 @@ class Hold(NamedTuple):
     assignment: Assignment
     owner: socket.socket
     """It leads to the owner."""
-    control: Control
+    control: CommandSocket
     backstop: Backstop
 
 
@@ -188,7 +188,7 @@ class Holder:
 
     def _watch(self) -> None:
         watch = self._poller.watch
-        watch(self._control.fileno(), 0 if self._control.gone else READ)
+        watch(self._control.fileno(), 0 if self._control.peer_closed else READ)
         if self._channel is None:
             return
         watch(self._owner.fileno(), _mask(self._own, self._peer))
@@ -212,7 +212,7 @@ class Holder:
         for command in self._control.receive():
             if command.kind == STOP:  # the owner's side is gone, or will be at once
                 self._end_own()
-        if self._control.gone:
+        if self._control.peer_closed:
             self._limit(_WITHOUT_SUPERVISOR)
 
     def _serve_peer(self, channel: Channel, mask: int) -> None:
@@ -293,7 +293,7 @@ class Holder:
         """Before the owner can see the end: an end without this word is that of this process."""
         if not self._left:
             self._left = True
-            self._control.say(LEFT)
+            self._control.send(LEFT)
 
     def _take_down(self) -> None:
         self._say_left()

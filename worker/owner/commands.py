@@ -32,7 +32,7 @@ def obey(command: Command, host: Host, now: float) -> None:
     phase: Phase = host.phase
     match command.kind:
         case k if k == HANDED:
-            fd = host.control.take_fd()
+            fd = host.control.take_descriptor()
             if fd is not None:  # else there were too many open files
                 phase.take_connection(socket.socket(fileno=fd), command.body)
         case k if k == HOLD:
@@ -58,7 +58,7 @@ def obey(command: Command, host: Host, now: float) -> None:
 
 def _become_holder(command: Command, host: Host) -> None:
     """Ends the loop: what follows is a TLS holder's life, see worker/main.py."""
-    fd = host.control.take_fd()
+    fd = host.control.take_descriptor()
     if fd is not None:
         assignment = Assignment.from_body(command.json())
         host.hold = Hold(assignment, socket.socket(fileno=fd), host.control, host.alarm)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from wsadapter.contract.ipc.command_socket import CommandSocket
 from wsadapter.contract.ipc.commands import ANNOUNCE, BEGUN, CUSTODY, AnnounceCommand, Resume
-from wsadapter.worker.command_socket import Control
 from wsadapter.worker.outbox import Outbox
 from wsadapter.worker.owner.receipts import is_ours
 from wsadapter.worker.session.session import Session
@@ -22,7 +22,7 @@ _NOTHING: tuple[int, Frame] = (-1, b"")
 class Handoff:
     """The handoff of one connection. Until `enable` is called the connection ends with its owner. Not thread-safe."""
 
-    def __init__(self, control: Control, connection: Connection, session: Session) -> None:
+    def __init__(self, control: CommandSocket, connection: Connection, session: Session) -> None:
         self._control = control
         self._connection = connection
         self._session = session
@@ -55,9 +55,9 @@ class Handoff:
         if self._announced[0] != position or self._announced[1] is not frame:  # else the sender asks again
             self._announced = position, frame
             if self._in_custody:
-                self._control.say_large(ANNOUNCE, ref, AnnounceCommand(position, allowed_at).head(), frame)
+                self._control.send_large(ANNOUNCE, ref, AnnounceCommand(position, allowed_at).head(), frame)
             else:
-                self._control.say(BEGUN, ref)
+                self._control.send(BEGUN, ref)
         return not self._control.backlog
 
     def forget_announced(self) -> None:
@@ -70,5 +70,11 @@ class Handoff:
         if not self.due or self._session.ended or not (self._session.can_be_left and self._connection.sender.can_be_left):
             return
         custody = self._connection.custody()
-        self._in_custody = custody is not None and self._control.hand(CUSTODY, asdict(custody), self._connection.fileno())
-        self.due = custody is not None and not self._in_custody
+        if custody is None:
+            self.due = False
+            return
+        try:
+            self._control.send_descriptor(CUSTODY, asdict(custody), self._connection.fileno())
+        except OSError:  # the socket is full, or too many descriptors are in flight (unix(7)): tried again at the next turn
+            return
+        self.due, self._in_custody = False, True

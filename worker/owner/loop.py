@@ -40,7 +40,7 @@ class Owner:
     def run(self) -> int:
         """The whole life; the exit code: 0 if the reason of the end was written, or there was none to write."""
         host, wait = self._host, self._host.poller.wait
-        host.control.say(READY)
+        host.control.send(READY)
         host.poller.watch(host.wakeup.fd, READ)
         while True:
             now = time.monotonic()
@@ -75,7 +75,7 @@ class Owner:
         host = self._host
         host.changed = False
         host.alarm.put_off(now)
-        if host.control.gone or host.outbox.closed:
+        if host.control.peer_closed or host.outbox.closed:
             self._leave_without_supervisor(now)
         if self._terminate:
             self._terminate = False
@@ -93,7 +93,7 @@ class Owner:
 
     def _watch(self) -> None:
         host, watch = self._host, self._host.poller.watch
-        if host.control.gone:
+        if host.control.peer_closed:
             watch(host.control.fileno(), 0)
         else:
             watch(host.control.fileno(), READ | WRITE if host.control.backlog else READ)
@@ -122,13 +122,13 @@ class Owner:
             return
         self._probe = None
         host.outbox.report_filtered()
-        host.control.say(PROBED, ref, host.phase.probe_answer())
+        host.control.send(PROBED, ref, host.phase.probe_answer())
 
     def _leave_without_supervisor(self, now: float) -> None:
         """Nobody is left to report to: a close frame to the peer, and out."""
         host = self._host
         if host.end.supervisor_gone:
             return
-        host.end.supervisor_gone = host.control.gone = True
+        host.end.supervisor_gone = host.control.peer_closed = True
         host.outbox.close()
         host.phase.stop(Stop(1001, "supervisor_gone", within=WITHOUT_SUPERVISOR), now)

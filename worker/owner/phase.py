@@ -15,8 +15,8 @@ from math import inf
 from typing import Any, NamedTuple, Protocol
 
 from wsadapter.contract.endpoint import Subscription
+from wsadapter.contract.ipc.command_socket import CommandSocket
 from wsadapter.contract.ipc.commands import REFUSED, TAKEN, Assignment, RequestCommand
-from wsadapter.worker.command_socket import Control
 from wsadapter.worker.connect.tls_holder import Hold
 from wsadapter.worker.loop.alarm import Backstop
 from wsadapter.worker.loop.poller import Poller, make_poller
@@ -71,7 +71,7 @@ class Host:
         self.outbox = Outbox(pipe_fd)
         self.output: Output = self.outbox
         """Where reports go: the outbox, or the decode stage in front of it."""
-        self.control = Control(control)
+        self.control = CommandSocket(control)
         self.wakeup = wakeup
         self.poller: Poller = make_poller()
         self.alarm = Backstop()
@@ -100,7 +100,7 @@ class Host:
 
     def refuse(self, ref: int, text: str, fate: str = "not_sent") -> None:
         """Reports that a message or request of the supervisor is not sent, or may not be."""
-        self.control.say(REFUSED, ref, {"text": text, "fate": fate})
+        self.control.send(REFUSED, ref, {"text": text, "fate": fate})
 
 
 class UserFrames(Protocol):
@@ -188,7 +188,7 @@ class Phase:
 
     def identify(self, ref: int, *, on: bool) -> None:  # noqa: ARG002
         """Whether messages carry their identities from now on."""
-        self.host.control.say(TAKEN, ref)
+        self.host.control.send(TAKEN, ref)
 
     def stop(self, stop: Stop, now: float) -> None:
         """Close the connection, report and end."""

@@ -83,7 +83,7 @@ class Sending:
         sender.held = self._session.holds
         for ref in sender.flush(now):
             if not is_ours(ref):
-                control.say(TAKEN, ref)
+                control.send(TAKEN, ref)
             elif (report := self._receipts.taken(ref)) is not None:
                 self._host.output.report(report)
         for ref in sender.overdue():
@@ -92,7 +92,7 @@ class Sending:
             self._handoff.forget_announced()
         if self._owed and not sender.waits and not self._session.signs:
             for ref in self._owed:
-                control.say(TAKEN, ref)
+                control.send(TAKEN, ref)
             self._owed.clear()
 
     def deadline(self) -> float:

@@ -134,7 +134,7 @@ class Serving(Phase):
             if self._session.ended or self._reading_over:
                 break
             now = time.monotonic()
-            self.host.control.say(READING, 0, self._connection.received.to_bytes(8, "little"))
+            self.host.control.send(READING, 0, self._connection.received.to_bytes(8, "little"))
             try:
                 chunk = self._connection.receive_inherited(left, begun if resume.careful else None)
             except LOST as error:
@@ -150,7 +150,7 @@ class Serving(Phase):
         if corked:
             self._outbox.uncork()
         if resume.unread:
-            self.host.control.say(READING)
+            self.host.control.send(READING)
 
     # --- the loop
 

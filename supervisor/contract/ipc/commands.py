@@ -107,8 +107,14 @@ def command_head(kind: int, ref: int, size: int) -> bytes:
 class CommandReader:
     """Cuts the control socket's byte stream into commands. Not thread-safe."""
 
-    def __init__(self) -> None:
-        self._pending = bytearray()
+    def __init__(self, pending: bytes = b"") -> None:
+        """`pending`: the beginning of a command that another reader has read."""
+        self._pending = bytearray(pending)
+
+    @property
+    def pending(self) -> bytes:
+        """The beginning of a command, whose rest has not come."""
+        return bytes(self._pending)
 
     def feed(self, chunk: bytes) -> Iterator[Command]:
         """Yields the commands that `chunk` completes. Raises `ValueError` on a length no command has."""

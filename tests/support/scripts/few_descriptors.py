@@ -5,18 +5,18 @@ import resource
 import sys
 import threading
 
-from wsadapter.process.launcher import Launcher, Started
+from wsadapter.process.launcher import Launcher, StartedOwner
 
 
 def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def start(launcher: Launcher) -> Started | OSError:
+def start(launcher: Launcher) -> StartedOwner | OSError:
     done = threading.Event()
-    found: list[Started | OSError] = []
+    found: list[StartedOwner | OSError] = []
 
-    def take(result: Started | OSError) -> None:
+    def take(result: StartedOwner | OSError) -> None:
         found.append(result)
         done.set()
 
@@ -25,18 +25,15 @@ def start(launcher: Launcher) -> Started | OSError:
     return found[0]
 
 
-def end(started: Started) -> None:
-    for channel in (started.control, started.data, started.log):
-        channel.close()
-    if started.pidfd is not None:
-        os.close(started.pidfd)
+def end(started: StartedOwner) -> None:
+    started.close()
     started.process.join(20)
     started.process.close()
 
 
 launcher = Launcher(sys.argv[1])
 first = start(launcher)
-assert isinstance(first, Started), first
+assert isinstance(first, StartedOwner), first
 end(first)
 before = descriptors()
 _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -45,7 +42,7 @@ for free in range(26):
     resource.setrlimit(resource.RLIMIT_NOFILE, (before + free, hard))
     result = start(launcher)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if isinstance(result, Started):
+    if isinstance(result, StartedOwner):
         end(result)
     else:
         refused += 1

@@ -1,0 +1,156 @@
+"""The pipe that an owner writes its records into: messages, and reports between them (contract/ipc/record.py)."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Final, Generic, Protocol, TypeVar
+
+from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.ipc.record import MAX_RECORD, CorruptRecord, Lone, Record, RecordReader
+from wsadapter.contract.reasons import Reason
+from wsadapter.loop import poller
+from wsadapter.loop.reactor import Reactor
+
+logger = logging.getLogger("wsadapter.supervisor")
+
+_MOST_DRAINED: Final = 4 << 20
+"""Bytes that are read of what a dead owner left, at most: a grandchild may hold the pipe, and write on."""
+_RECORD_MARGIN: Final = 256 * 1024 * 1024
+"""Bytes a record may be longer than the longest messages of one read: tables, small messages, what a decode hook adds."""
+_SET_PIPE_SIZE: Final[int | None] = getattr(fcntl, "F_SETPIPE_SZ", None)
+
+P_contra = TypeVar("P_contra", contravariant=True)
+P = TypeVar("P")
+
+
+class RecordListener(Protocol[P_contra]):
+    """Who gets the records of a process of type `P`."""
+
+    def on_record(self, child: P_contra, received: Record) -> None: ...
+    def on_lone(self, child: P_contra, lone: Lone) -> None:
+        """As `on_record`, of a record that is one text message and nothing else."""
+        ...
+
+
+class DataPipe(Generic[P]):
+    """The read end of one pipe. All methods under the reactor's lock."""
+
+    def __init__(
+        self, reactor: Reactor, process: P, listener: RecordListener[P], abort: Callable[[Reason], None], size: int
+    ) -> None:
+        """`process`: the one at the other end, as the listener gets it. `abort` is called if what comes can't be used; nothing
+        more is read then. `size`: bytes that the pipe should hold, if the kernel allows it; 0: as many as it does."""
+        self.listener = listener
+        self.records = RecordReader()
+        self.torn = 0
+        """Bytes of a record that was not finished when the process died."""
+        self._reactor = reactor
+        self._process = process
+        self._abort = abort
+        self._size = size
+        self._end: Connection | None = None
+        self._fd = -1
+        self._paused = False
+
+    def open(self, end: Connection, records: RecordReader | None = None) -> None:
+        """Read from `end` once `watch` is called. `records`: what another supervisor has read of it."""
+        self._end, self._fd = end, end.fileno()
+        os.set_blocking(self._fd, False)
+        if records is not None:
+            self.records = records
+        if self._size:
+            _enlarge(self._fd, self._size)
+
+    def fileno(self) -> int:
+        """The descriptor, to be given to another supervisor; -1 if it is not open."""
+        return self._fd
+
+    def expect(self, endpoint: Endpoint) -> None:
+        """The process serves this endpoint from now on."""
+        # Without a limit, a length that is wrong would swallow in silence all that comes after it.
+        self.records = RecordReader(limit=min(MAX_RECORD, 2 * endpoint.max_message + _RECORD_MARGIN))
+
+    def continue_at(self, position: int, tail: bytes) -> None:
+        """The process goes on with the stream of a dead one; `tail`: the bytes of an unfinished message before `position`."""
+        self.records = RecordReader(limit=self.records.limit, position=position, tail=tail)
+
+    def watch(self) -> None:
+        """Read what comes, unless it is paused."""
+        if self._end is not None:
+            self._reactor.register(self._fd, self.read, 0 if self._paused else poller.READ)
+
+    def unwatch(self) -> None:
+        """Leave what comes unread."""
+        self._reactor.unregister(self._fd)
+
+    def pause(self) -> None:
+        """Read nothing more; the process stops reading its socket when the pipe is full."""
+        self._paused = True
+        self._wait_for(0)
+
+    def resume(self) -> None:
+        """Read on; no harm if it is not paused."""
+        if self._paused:
+            self._paused = False
+            self._wait_for(poller.READ)
+
+    def _wait_for(self, events: int) -> None:
+        if self._reactor.is_registered(self._fd):
+            self._reactor.modify(self._fd, events)
+
+    def read(self, _events: int = poller.READ) -> int:
+        """One read; how many bytes it brought."""
+        fd, records = self._fd, self.records
+        try:
+            size = os.readv(fd, (records.room,))
+        except BlockingIOError:
+            return 0
+        if not size:
+            self._reactor.unregister(fd)
+            return 0
+        try:
+            lone = records.lone(size)
+            if lone is not None:
+                self.listener.on_lone(self._process, lone)
+                return size
+            for received in records.advance(size):
+                self.listener.on_record(self._process, received)
+        except CorruptRecord as error:
+            self._reactor.unregister(fd)
+            self._abort(Reason(kind="corrupt", text=str(error)))
+        except MemoryError:  # of this message: the others' are smaller
+            self._reactor.unregister(fd)
+            self.records = RecordReader()  # what it had of the message goes
+            self._abort(Reason(kind="overflow", text="the supervisor has no memory for its message: lower `max_message`"))
+        return size
+
+    def drain(self) -> None:
+        """Read what a dead process has left, also if it is paused."""
+        left = _MOST_DRAINED
+        while left > 0 and self._reactor.is_registered(self._fd) and (size := self.read()):
+            left -= size
+        self.torn = self.records.torn
+
+    def close(self) -> None:
+        """Close the end, and let go of who is called. `records` stays as it is."""
+        self.unwatch()
+        if self._end is not None:
+            self._end.close()
+            self._end, self._fd = None, -1
+        if hasattr(self, "_process"):
+            # Else the pipe and its process would keep each other, and the buffer, until the garbage collector runs.
+            del self._process, self.listener, self._abort
+
+
+def _enlarge(pipe: int, size: int) -> None:
+    """The kernel bounds a user's pipes in total; a smaller pipe costs speed, nothing else."""
+    if _SET_PIPE_SIZE is None:
+        return
+    try:
+        fcntl.fcntl(pipe, _SET_PIPE_SIZE, size)
+    except OSError as error:
+        logger.debug("a pipe keeps its size: %s", error)
