@@ -677,16 +677,16 @@ def converse(dialect: dict[str, Any], wanted: Sequence[Any], said: Iterable[byte
     session = Session(Assignment(endpoint=endpoint, epoch=1, url="ws://x/", dialect=dialect, wanted=tuple(wanted)), salt=1)
     now, reader = 1.0, Reader(1 << 20)
     actions = [*session.start({}, now)]
-    session.identify(on=True)
+    session.inspector.identify(on=True)
     for text in said:
         now += 1.0
         batch = reader.feed(server_frame(TEXT, text))
         if batch.violation is not None:
             actions += session.received(batch, now)
             break
-        if not session.looks_into(text) or not session.passes(batch, now):
+        if not session.inspector.needs(text) or not session.passes(batch, now):
             actions += session.received(batch, now)
-        if session.ended:
+        if session.ending.ended:
             break
         actions += session.tick(now)
     return tuple(sorted({shape(repr(action))[:60] for action in actions}))[:6]

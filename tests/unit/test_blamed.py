@@ -137,7 +137,7 @@ def test_a_stream_that_the_user_asks_for_again_before_the_connection_is_ready_is
         salt=1,
     )
     session.start(ConnectionUp({}, None), 0.0)
-    assert session.subscribe([C], 0.1) == []
+    assert session.subscribing.subscribe([C], 0.1) == []
     actions = session.received(Reader(1 << 20).feed(server_frame(TEXT, b'{"hello":1}')), 0.2)
     frames = [apply_mask(action.frame[6:], action.frame[2:6]) for action in actions if isinstance(action, Send)]
     assert [len(orjson.loads(frame)[1:]) for frame in frames] == [2]

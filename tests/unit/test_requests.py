@@ -146,7 +146,7 @@ def received(session: Session, stream: bytes) -> list[Action]:
 
 def test_an_answer_stands_in_its_place_marked_and_announced() -> None:
     session = started()
-    assert session.expect("1")
+    assert session.inspector.expect("1")
     stream = b"".join(server_frame(TEXT, text) for text in (b"before", b'{"id":1}', b"behind"))
     before, announced, answer = received(session, stream)
     assert isinstance(before, Deliver)
@@ -160,7 +160,7 @@ def test_an_answer_stands_in_its_place_marked_and_announced() -> None:
 
 def test_a_binary_answer_is_one_too() -> None:
     session = started()
-    session.expect("1")
+    session.inspector.expect("1")
     announced, answer = received(session, server_frame(BINARY, b'{"id":1}'))
     assert isinstance(announced, Say)
     assert isinstance(answer, Deliver)
@@ -169,10 +169,10 @@ def test_a_binary_answer_is_one_too() -> None:
 def test_a_read_is_looked_into_only_while_an_answer_may_be_in_it() -> None:
     session, reader = started(), Reader(1 << 20)
     assert session.passes(reader.feed(server_frame(TEXT, b'{"id":1}')), 1.0)
-    session.expect("1")
+    session.inspector.expect("1")
     assert session.passes(reader.feed(server_frame(TEXT, b'{"trade":1}')), 1.0)
     assert not session.passes(reader.feed(server_frame(TEXT, b'{"id":2}')), 1.0)
-    session.forget(["1"])
+    session.inspector.forget(["1"])
     assert session.passes(reader.feed(server_frame(TEXT, b'{"id":1}')), 1.0)
 
 
@@ -181,9 +181,9 @@ def test_a_request_with_the_number_of_an_unanswered_subscription_is_refused() ->
     assignment = Assignment(endpoint=endpoint, epoch=1, url="ws://x/", dialect=load_dialect("binance"), wanted=("a@trade",))
     session = Session(assignment, salt=1)
     session.start(ConnectionUp({}, None), 0.0)
-    assert not session.expect("1")
+    assert not session.inspector.expect("1")
     received(session, server_frame(TEXT, b'{"result":null,"id":1}'))
-    assert session.expect("1")
+    assert session.inspector.expect("1")
 
 
 # -- in the sender: what is not sent any more ----------------------------------------------------------------------------

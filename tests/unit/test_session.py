@@ -147,12 +147,12 @@ def test_a_stop_waits_for_the_peers_close_and_its_reason_wins() -> None:
     session = started()
     (close,) = session.stop(1000, "recycled", 5.0, within=2.0)
     assert frame(close) == (CLOSE, (1000).to_bytes(2, "big"))
-    assert not session.open
+    assert not session.ending.open
     assert session.deadline() == 7.0
     assert isinstance(received(session, server_frame(TEXT, b"a"))[0], Deliver)
     assert received(session, server_frame(PING, b"")) == []  # nothing may follow our close frame
     assert left(received(session, server_frame(CLOSE, b"\x03\xe9"))[0]) == Reason(kind="recycled", code=1000)
-    assert session.ended
+    assert session.ending.ended
 
 
 def test_a_stop_ends_at_its_deadline_or_with_the_connection() -> None:
@@ -285,18 +285,18 @@ def test_a_heartbeat_of_a_streams_channel_is_a_sign_of_its_life() -> None:
 
 def test_a_fresh_snapshot_is_asked_for_by_unsubscribing_and_subscribing() -> None:
     session = steady()
-    requested, unsubscribe = session.resubscribe(["a"], 602.0)
+    requested, unsubscribe = session.subscribing.resubscribe(["a"], 602.0)
     assert said([requested], "requested") == [{"stream": "a"}]
     assert frame(unsubscribe)[1] == b'{"unsub":["a"]}'
     answered = received(session, server_frame(TEXT, b'{"ok":"a"}'), 602.5)
     assert [frame(action)[1] for action in answered if isinstance(action, Send)] == [b'{"sub":["a"]}']
     session.stop(1000, "stopped", 603.0, within=2.0)
-    assert session.resubscribe(["a"], 604.0) == []
+    assert session.subscribing.resubscribe(["a"], 604.0) == []
 
 
 def test_a_stream_that_is_unsubscribed_may_be_silent() -> None:
     session = steady()
-    session.unsubscribe(["a", "b"], 601.0)
+    session.subscribing.unsubscribe(["a", "b"], 601.0)
     assert said(session.tick(700.0), "stalled") == []
 
 

@@ -39,7 +39,7 @@ def started(dialect: dict[str, Any] = DIALECT) -> tuple[Session, list[Action]]:
 def logged_in(dialect: dict[str, Any] = DIALECT) -> Session:
     session, actions = started(dialect)
     if any(isinstance(action, Sign) for action in actions):
-        session.signed({"login": "S"}, 0.5)
+        session.subscribing.signed({"login": "S"}, 0.5)
     received(session, YES + server_frame(TEXT, b'{"ok":1}'))
     return session
 
@@ -97,17 +97,17 @@ def test_a_renewal_that_can_not_be_signed_or_is_refused_leaves_the_connection_up
     session = logged_in(SIGNED)
     assert any(isinstance(action, Sign) for action in session.tick(61.0))
     if signed:
-        session.signed({"login": "S"}, 61.5)
-    actions = received(session, NO, 62.0) if signed else session.not_signed("broken", 62.0)
+        session.subscribing.signed({"login": "S"}, 61.5)
+    actions = received(session, NO, 62.0) if signed else session.subscribing.not_signed("broken", 62.0)
     assert [action.report.event for action in actions if isinstance(action, Say)] == ["notice"]
-    assert session.open
+    assert session.ending.open
 
 
 def test_a_signature_that_comes_too_late_is_not_sent() -> None:
     session = logged_in(SIGNED)
     session.tick(61.0)
     session.tick(66.0)
-    assert session.signed({"login": "late"}, 70.0) == []
+    assert session.subscribing.signed({"login": "late"}, 70.0) == []
 
 
 def test_while_nothing_is_read_no_answer_is_missed() -> None:
@@ -150,16 +150,16 @@ PRIVATE: dict[str, Any] = {
 
 def test_frames_of_a_kind_carry_what_the_login_knows_and_the_others_do_not() -> None:
     session, actions = started(PRIVATE)
-    session.subscribe(["mine.1", "all"], 0.5)
+    session.subscribing.subscribe(["mine.1", "all"], 0.5)
     assert sent(actions) == [{"who": "K"}]
     actions = received(session, server_frame(TEXT, b'{"prove":"C"}'))
     assert sent(actions) == [{"sub": "a"}]
     unsigned = [action.frame for action in actions if isinstance(action, Sign)]
     assert unsigned == [{"sub": "mine.1", "by": "K", "of": "C", "so": "$sign"}, {"listen": True, "$sign": "*"}]
-    assert sent(session.signed({**unsigned[0], "so": "S"}, 1.5)) == [{**unsigned[0], "so": "S"}]
-    assert sent(session.signed({"listen": True, "s": "S"}, 1.5)) == [{"listen": True, "s": "S"}]
+    assert sent(session.subscribing.signed({**unsigned[0], "so": "S"}, 1.5)) == [{**unsigned[0], "so": "S"}]
+    assert sent(session.subscribing.signed({"listen": True, "s": "S"}, 1.5)) == [{"listen": True, "s": "S"}]
     received(session, server_frame(TEXT, b'{"ok":"mine.1"}'))
-    assert sent(session.unsubscribe(["mine.1"], 2.0)) == [{"unsub": "mine.1", "by": "K"}]
+    assert sent(session.subscribing.unsubscribe(["mine.1"], 2.0)) == [{"unsub": "mine.1", "by": "K"}]
 
 
 def test_what_only_a_login_can_have_is_rejected_without_one() -> None:
@@ -174,31 +174,32 @@ def test_what_only_a_login_can_have_is_rejected_without_one() -> None:
 def test_a_stream_is_no_signature_whatever_it_is_called() -> None:
     session, _ = started(PRIVATE)
     received(session, server_frame(TEXT, b'{"prove":"C"}'))
-    assert sent(session.subscribe(["$sign"], 2.0)) == [{"sub": "$sign"}]
+    assert sent(session.subscribing.subscribe(["$sign"], 2.0)) == [{"sub": "$sign"}]
 
 
 def test_a_frame_that_can_not_be_signed_for_the_moment_is_made_anew_after_a_pause() -> None:
     session, _ = started(PRIVATE)
     received(session, server_frame(TEXT, b'{"prove":"C"}') + server_frame(TEXT, b'{"ok":"a"}'))
-    session.subscribe(["mine.1"], 2.0)
+    session.subscribing.subscribe(["mine.1"], 2.0)
     now, pauses = 2.0, []
     for _ in range(6):
-        assert session.not_signed("HTTP 503", now, passing=True) == []
+        assert session.subscribing.not_signed("HTTP 503", now, passing=True) == []
         due = session.deadline()
         assert due is not None
         assert [action.frame["sub"] for action in session.tick(due) if isinstance(action, Sign)] == ["mine.1"]
         pauses.append(due - now)
         now = due
     assert pauses == pytest.approx([1.0, 2.0, 4.0, 8.0, 16.0, 32.0])
-    (said,) = [action.report for action in session.not_signed("HTTP 503", now, passing=True) if isinstance(action, Say)]
+    actions = session.subscribing.not_signed("HTTP 503", now, passing=True)
+    (said,) = [action.report for action in actions if isinstance(action, Say)]
     assert (said.event, said.fields) == ("rejected", {"stream": "mine.1", "error": "HTTP 503"})
-    assert session.open
+    assert session.ending.open
 
 
 def test_a_frame_whose_keys_are_refused_ends_the_connection() -> None:
     session, _ = started(PRIVATE)
     received(session, server_frame(TEXT, b'{"prove":"C"}'))
-    session.subscribe(["mine.1"], 2.0)
-    (_, leave) = session.not_signed("no such key", 2.5)
+    session.subscribing.subscribe(["mine.1"], 2.0)
+    (_, leave) = session.subscribing.not_signed("no such key", 2.5)
     assert isinstance(leave, Leave)
     assert (leave.reason.kind, leave.reason.text) == ("login_failed", "no such key")

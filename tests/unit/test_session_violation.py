@@ -70,14 +70,14 @@ def test_what_was_delivered_can_be_answered_before_the_close(stream: bytes, chop
     session = started()
     actions = fed(session, stream + server_frame(PING, b""), chop=chop)
     assert [type(action) for action in actions if not isinstance(action, Deliver)] == [StopReading]
-    assert (session.answerable, session.open, session.ended) == (True, False, False)
+    assert (session.ending.answerable, session.ending.open, session.ending.ended) == (True, False, False)
     deadline = session.deadline()
     assert deadline is not None
     assert BEGIN + MOMENT <= deadline <= BEGIN + len(stream) / 1000 + MOMENT
     assert session.tick(deadline - 0.001) == []
     code, reason = failed(session.tick(deadline))
     assert (code, reason.kind, reason.code) == (1002, "protocol_error", 1002)
-    assert (session.answerable, session.ended) == (False, True)
+    assert (session.ending.answerable, session.ending.ended) == (False, True)
 
 
 @pytest.mark.parametrize("stream", [b"\xf1\x00", server_frame(PING, b"") + b"\x85\x00"], ids=["alone", "behind a ping"])
@@ -85,7 +85,7 @@ def test_without_a_message_before_it_the_connection_is_failed_at_once(stream: by
     session = started()
     actions = fed(session, stream, chop=1 << 20)
     assert failed(actions[-2:])[0] == 1002
-    assert session.ended
+    assert session.ending.ended
 
 
 def test_what_was_delivered_long_ago_had_its_time() -> None:
@@ -116,8 +116,8 @@ def violated(**settings: Any) -> Session:
 
 def test_meanwhile_nothing_is_sent_but_the_users_messages_and_nothing_is_missed() -> None:
     session = violated(heartbeat={"interval": BEGIN, "timeout": 0.01}, watchdog={"silence": 0.01})
-    assert session.subscribe(["more"], BEGIN) == []
-    assert session.unsubscribe(["more"], BEGIN) == []
+    assert session.subscribing.subscribe(["more"], BEGIN) == []
+    assert session.subscribing.unsubscribe(["more"], BEGIN) == []
     assert session.tick(BEGIN + 0.1) == []
     assert session.deadline() == BEGIN + MOMENT
 
@@ -128,7 +128,7 @@ def test_a_stop_ends_the_wait() -> None:
 
 
 def test_the_end_of_the_connection_meanwhile_has_the_violation_as_its_reason() -> None:
-    for actions in (violated().lost("reset", 1.1), violated().overdue("not sent within 10 s")):
+    for actions in (violated().lost("reset", 1.1), violated().ending.overdue("not sent within 10 s")):
         (leave,) = actions
         assert isinstance(leave, Leave)
         assert leave.reason.kind == "protocol_error"

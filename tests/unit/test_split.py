@@ -175,7 +175,7 @@ def test_what_is_told_of_an_element_comes_before_the_frame_that_brought_it() -> 
 
 def test_an_element_can_be_the_answer_to_a_request() -> None:
     session = started()
-    assert session.expect("7")
+    assert session.inspector.expect("7")
     (say, deliver) = received(session, b'[{"id":1},{"id":7},{"id":2}]')
     assert isinstance(say, Say)
     assert isinstance(deliver, Deliver)

@@ -67,7 +67,9 @@ class Handoff:
     def offer_if_due(self) -> None:
         """Gives the socket to the supervisor as soon as everything that only this owner would send is out. Frames that
         subscribe may still wait for their pace: the next owner sends them."""
-        if not self.due or self._session.ended or not (self._session.can_be_left and self._connection.sender.can_be_left):
+        if not self.due or self._session.ending.ended:
+            return
+        if not (self._session.subscribing.can_be_left and self._connection.sender.can_be_left):
             return
         custody = self._connection.custody()
         if custody is None:

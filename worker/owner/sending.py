@@ -53,11 +53,11 @@ class Sending:
     def request(self, ref: int, request: RequestCommand) -> None:
         """Sends a request of the user's, or refuses it."""
         now = time.monotonic()
-        if not self._possible or not self._session.open:
+        if not self._possible or not self._session.ending.open:
             self._host.refuse(ref, NOT_UP)
         elif now >= request.until:
             self._host.refuse(ref, _TOO_LATE)
-        elif not self._session.expect(request.id):
+        elif not self._session.inspector.expect(request.id):
             self._host.refuse(ref, f"a frame that subscribes has the id {request.id!r} now")
         else:
             self._connection.put_message(TEXT, request.payload, ref=ref, until=request.until)
@@ -65,7 +65,7 @@ class Sending:
 
     @property
     def _possible(self) -> bool:
-        return self._session.answerable and not self._connection.sender.broken
+        return self._session.ending.answerable and not self._connection.sender.broken
 
     def withdraw(self, ref: int) -> None:
         """Takes a message or request back if it is not begun, and refuses it then."""
@@ -80,7 +80,7 @@ class Sending:
     def flush(self, now: float) -> None:
         """Sends as much as the kernel takes, and reports what was sent and what is too late."""
         sender, control = self._connection.sender, self._host.control
-        sender.held = self._session.holds
+        sender.held = self._session.subscribing.holds
         for ref in sender.flush(now):
             if not is_ours(ref):
                 control.send(TAKEN, ref)
@@ -90,7 +90,7 @@ class Sending:
             self._host.refuse(ref, _TOO_LATE)
         if sender.idle:
             self._handoff.forget_announced()
-        if self._owed and not sender.waits and not self._session.signs:
+        if self._owed and not sender.waits and not self._session.subscribing.signs:
             for ref in self._owed:
                 control.send(TAKEN, ref)
             self._owed.clear()

@@ -86,6 +86,7 @@ class Serving(Phase):
         self._single = self._direct and self._connection.split is None
         """A text message may go the fast path: it is one message, also for the dialect."""
         self._session = Session(assignment, salt=int.from_bytes(os.urandom(4), "big"))
+        self._inspector = self._session.inspector
         self._handoff = Handoff(host.control, self._connection, self._session)
         send_timeout = assignment.endpoint.timeouts.send
         self._sending = Sending(host, self._connection, self._session, self._handoff, owed, send_timeout)
@@ -131,7 +132,7 @@ class Serving(Phase):
         message. The supervisor is told while that is parsed, so it knows which deaths may come of it."""
         left, corked = min(resume.unread, READ_SIZE), True
         while left > 0 and (corked or not self.host.output.full):
-            if self._session.ended or self._reading_over:
+            if self._session.ending.ended or self._reading_over:
                 break
             now = time.monotonic()
             self.host.control.send(READING, 0, self._connection.received.to_bytes(8, "little"))
@@ -173,7 +174,7 @@ class Serving(Phase):
             return
         if chunk:
             connection.received += len(chunk)
-            single = self._single and len(chunk) < _SMALL and not session.looks_into(chunk)
+            single = self._single and len(chunk) < _SMALL and not self._inspector.needs(chunk)
             if single and (size := connection.reader.lone_text(chunk)) >= 0:
                 outbox.lone_text(chunk, size, time.time_ns(), connection.received - len(chunk))
                 session.passed(now)
@@ -190,14 +191,14 @@ class Serving(Phase):
     def tick(self, now: float) -> None:
         for step in (self._discard, self._take_outcomes, self._check_connection, self._pause_or_resume, self._do_due):
             step(now)
-            if self._session.ended:  # the next phase is entered
+            if self._session.ending.ended:  # the next phase is entered
                 return
 
     def _check_connection(self, now: float) -> None:
         if self._channel.ended:
             self.readable(now)  # TLS has decrypted the end already: the poller does not report it
         if text := self._sending.overdue(now):
-            self._perform(self._session.overdue(text), now)
+            self._perform(self._session.ending.overdue(text), now)
 
     def _pause_or_resume(self, now: float) -> None:
         if (self.host.output.full or self._reading_over) is not self._paused:
@@ -289,26 +290,27 @@ class Serving(Phase):
         for outcome in self._hooks.outcomes():
             match outcome:
                 case (error,):
-                    self._perform(self._session.renewed(error, now), now)
+                    self._perform(self._session.subscribing.renewed(error, now), now)
                 case (frame, "", _):
-                    self._perform(self._session.signed(frame, now), now)
+                    self._perform(self._session.subscribing.signed(frame, now), now)
                 case (_, error, passing):
-                    self._perform(self._session.not_signed(error, now, passing=passing), now)
+                    self._perform(self._session.subscribing.not_signed(error, now, passing=passing), now)
 
     # --- what the supervisor demands
 
     def forget(self, ids: Iterable[str]) -> None:
-        self._session.forget(ids)
+        self._inspector.forget(ids)
 
     def change_subscriptions(self, kind: int, streams: Sequence[Subscription], ref: int, now: float) -> None:
-        session = self._session
-        if session.open:
-            change = {SUBSCRIBE: session.subscribe, UNSUBSCRIBE: session.unsubscribe}.get(kind, session.resubscribe)
+        if self._session.ending.open:
+            subscribing = self._session.subscribing
+            changes = {SUBSCRIBE: subscribing.subscribe, UNSUBSCRIBE: subscribing.unsubscribe}
+            change = changes.get(kind, subscribing.resubscribe)
             self._perform(change(list(streams), now), now)
             self._sending.subscriptions_changed(ref, now)
 
     def identify(self, ref: int, *, on: bool) -> None:
-        self._session.identify(on=on)
+        self._inspector.identify(on=on)
         super().identify(ref, on=on)
 
     def stop(self, stop: Stop, now: float) -> None:

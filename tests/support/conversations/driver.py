@@ -88,7 +88,7 @@ class Conversation:
         self._until(self.now + self._case.get("wait", 0.0))
         if gone := self._case.get("unsubscribe"):
             sent = len(self.out.sent)
-            self._carry_out(self.session.unsubscribe(gone, self.now))
+            self._carry_out(self.session.subscribing.unsubscribe(gone, self.now))
             self._until_quiet()
             self.out.farewells = self.out.sent[sent:]
         return self.out
@@ -97,7 +97,8 @@ class Conversation:
         """Until nothing is unanswered, or a minute has gone."""
         self._until(self.now + 1.1)
         end = self.now + 60.0
-        while (self.session._subscriptions.waiting or self._coming) and self.now < end and not self.session.ended:
+        subscriptions, ending = self.session.subscribing.subscriptions, self.session.ending
+        while (subscriptions.waiting or self._coming) and self.now < end and not ending.ended:
             self._until(self.now + 1.0)
 
     def _until(self, end: float) -> None:
@@ -109,7 +110,7 @@ class Conversation:
                 self.now = max(self.now, comes[0])
                 self._say(comes[1])
                 continue
-            if due is None or due > end or self.session.ended:
+            if due is None or due > end or self.session.ending.ended:
                 self.now = max(self.now, end)
                 return
             self.now = max(self.now, due)
@@ -117,7 +118,7 @@ class Conversation:
         raise AssertionError("it never comes to rest")
 
     def _say(self, text: str) -> None:
-        if self.session.ended:
+        if self.session.ending.ended:
             return
         batch = self._reader.feed(self._script.frame(text))
         self._carry_out(self.session.received(split(batch) if self._packing.get("split") else batch, self.now))
@@ -137,7 +138,7 @@ class Conversation:
             case Send(frame):
                 self._sent(frame)
             case Sign(frame):
-                self._carry_out(self.session.signed(self._signature(frame), self.now))
+                self._carry_out(self.session.subscribing.signed(self._signature(frame), self.now))
             case Say(report):
                 self.out.events.append((report.event, report.fields))
                 if report.event == "stream":
