@@ -23,7 +23,7 @@ from wsadapter.worker.connect.dial import ConnectError
 from wsadapter.worker.hooks import Attempt, HookFailure, LoginRefused, Signing
 from wsadapter.worker.hooks.decode_thread import leave_as_asked
 from wsadapter.worker.loop.wakeup import Wakeup
-from wsadapter.worker.session.login import masked
+from wsadapter.worker.masking import masked
 from wsadapter.worker.websocket.deflate import BadDeflate, TooLong
 
 _REFUSED: Final = (401, 403)

@@ -14,8 +14,7 @@ none. When that fails the connection is logged in still: it is to be replaced be
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final
@@ -24,6 +23,7 @@ from wsadapter.contract.dialect.paths import MISSING, look_up, matches
 from wsadapter.contract.dialect.templates import fill_in, is_signed, number_in
 from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Endpoint
+from wsadapter.worker.masking import Secrets
 
 TIMEOUT: Final = 10.0
 """Seconds for an answer, where the dialect does not say."""
@@ -64,19 +64,6 @@ class Refused:
     first: bool
 
 
-_MOST_SIGNATURES: Final = 256
-_LEAST_SECRET: Final = 4
-"""Characters; what is shorter hides nothing, and would be found everywhere."""
-
-
-def masked(text: str, secrets: Iterable[str]) -> str:
-    """Without the secrets that it holds: exchanges, and exceptions, repeat what they were given."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= _LEAST_SECRET:
-            text = text.replace(secret, "***")
-    return text
-
-
 LoginStep = ToSign | ToSend | ToRenew | LoggedIn | Refused
 
 
@@ -88,6 +75,27 @@ class _State(Enum):
     RENEWING = auto()
     IN = auto()
     OVER = auto()
+
+
+class _Rules:
+    """The dialect's [login], with the endpoint's credentials; empty if the endpoint has no login."""
+
+    def __init__(self, rules: Mapping[str, Any], endpoint: Endpoint) -> None:
+        self.challenge = str(rules.get("challenge", ""))
+        """The frame that asks for a challenge; empty: there is none."""
+        self.answer: Mapping[str, Any] = rules.get("answer", {})
+        """How the challenge comes."""
+        self.frame = str(rules.get("frame", ""))
+        """The frame that logs in; empty: the challenge is all."""
+        self.asks = bool(self.frame or self.challenge)
+        self.acks = rules.get("ack", [])
+        self.errors = rules.get("error", [])
+        self.timeout = float(rules.get("timeout", TIMEOUT))
+        self.renew_after = float(rules.get("renew_after", 0.0))
+        self.renews_by_hook = bool(endpoint.hooks.get("renew"))
+        self.words = {f"${need}": endpoint.login[need] for need in rules.get("needs", [])}
+        self.fields = str(rules.get("subscribe", ""))
+        """What every frame that subscribes has besides, as a template."""
 
 
 class Login:
@@ -104,23 +112,13 @@ class Login:
     ) -> None:
         """`number`: the next "$id". `challenge`: the peer's to a predecessor on this connection; None: none is known."""
         rules: Mapping[str, Any] = (dialect or {}).get("login", {}) if endpoint.login else {}
-        self._challenge = str(rules.get("challenge", ""))
-        self._answer: Mapping[str, Any] = rules.get("answer", {})
+        self._rules = _Rules(rules, endpoint)
         self.challenge: Any = challenge
         """The peer's last one, as it came; None where there was none. "$challenge" stands for it."""
-        self._frame = str(rules.get("frame", ""))
-        self._acks = rules.get("ack", [])
-        self._errors = rules.get("error", [])
-        self._timeout = float(rules.get("timeout", TIMEOUT))
-        self._renew_after = float(rules.get("renew_after", 0.0))
-        self._renews_by_hook = bool(endpoint.hooks.get("renew"))
-        self._words = {f"${need}": endpoint.login[need] for need in rules.get("needs", [])}
-        self._secrets = tuple(endpoint.login.values())
-        self._signatures: deque[str] = deque(maxlen=_MOST_SIGNATURES)
-        self._fields = str(rules.get("subscribe", ""))
+        self.secrets = Secrets(endpoint.login.values())
         self.used = bool(rules)
         self._number, self._wall = number, wall
-        self._state = _State.NOT_YET if self._frame or self._challenge else _State.IN
+        self._state = _State.NOT_YET if self._rules.asks else _State.IN
         self._first = True
         self._asked_as = 0
         self._deadline: float | None = None
@@ -137,18 +135,18 @@ class Login:
 
     def fields(self) -> dict[str, Any]:
         """What every frame that subscribes has besides, "$sign" not filled in."""
-        return self._filled(self._fields) if self._fields else {}
+        return self._filled(self._rules.fields) if self._rules.fields else {}
 
     def words(self) -> dict[str, Any]:
         """What the placeholders of [login] but "$sign" stand for in a frame; none where the endpoint has no login."""
-        return {**self._words, "$challenge": self.challenge} if self.used else {}
+        return {**self._rules.words, "$challenge": self.challenge} if self.used else {}
 
     def _filled(self, template: str, number: int = 0) -> Any:
         return fill_in(template, number=number, wall=self._wall(), words=self.words())
 
     def start(self, now: float, since: float | None = None) -> Iterator[LoginStep]:
         """Frames may be sent. `since`: a predecessor on this connection has been logged in since then."""
-        known = not self._challenge or self.challenge is not None
+        known = not self._rules.challenge or self.challenge is not None
         if (since is not None and known) or self._state is _State.IN:
             yield self._in(now if since is None else since)
         else:
@@ -156,28 +154,28 @@ class Login:
 
     def _ask(self, now: float) -> Iterator[LoginStep]:
         """From the beginning, within one timeout."""
-        self._deadline = now + self._timeout
-        if not self._challenge:
+        self._deadline = now + self._rules.timeout
+        if not self._rules.challenge:
             yield from self._ask_to_log_in(now)
             return
         self._asked_as = self._number()
         self._state = _State.CHALLENGED
-        yield ToSend(self._filled(self._challenge, self._asked_as))
+        yield ToSend(self._filled(self._rules.challenge, self._asked_as))
 
     def _challenged(self, value: Any, now: float) -> Iterator[LoginStep]:
         """The peer has answered with this."""
-        self.challenge = look_up(value, self._answer["value"])
+        self.challenge = look_up(value, self._rules.answer["value"])
         if self.challenge is MISSING or self.challenge is None:
             self.challenge = None
-            yield self.failed(f"the answer to the challenge has nothing at {self._answer['value']!r}")
-        elif self._frame:
+            yield self.failed(f"the answer to the challenge has nothing at {self._rules.answer['value']!r}")
+        elif self._rules.frame:
             yield from self._ask_to_log_in(now)
         else:
             yield self._in(now)
 
     def _ask_to_log_in(self, now: float) -> Iterator[LoginStep]:
         self._asked_as = self._number()
-        frame = self._filled(self._frame, self._asked_as)
+        frame = self._filled(self._rules.frame, self._asked_as)
         if is_signed(frame):
             self._state = _State.SIGNING
             yield ToSign(frame)
@@ -192,12 +190,12 @@ class Login:
     def _sent(self, frame: Mapping[str, Any], now: float) -> Iterator[LoginStep]:
         yield ToSend(frame)
         self._state = _State.ASKED
-        if not self._acks:
+        if not self._rules.acks:
             yield self._in(now)
 
     def _in(self, since: float) -> LoggedIn:
         self._state = _State.IN
-        self._deadline = since + self._renew_after if self._renew_after else None
+        self._deadline = since + self._rules.renew_after if self._rules.renew_after else None
         first, self._first = self._first, False
         return LoggedIn(since, first)
 
@@ -215,25 +213,17 @@ class Login:
     def recognise(self, text: Text, now: float) -> list[LoginStep] | None:
         """What an answer leads to; None: it is none."""
         if self._state is not _State.CHALLENGED:
-            for rule in self._acks:
+            for rule in self._rules.acks:
                 if self._is(rule, text.value):
                     return [self._in(now)]
-        for rule in self._errors:
+        for rule in self._rules.errors:
             if self._is(rule, text.value):
                 said = look_up(text.value, rule.get("text", ""))
                 words = said if isinstance(said, str) and said else text.payload.decode()
-                return [self.failed(self.without_secrets(words))]
-        if self._state is _State.CHALLENGED and matches(text.value, self._answer["match"]):
+                return [self.failed(self.secrets.mask(words))]
+        if self._state is _State.CHALLENGED and matches(text.value, self._rules.answer["match"]):
             return list(self._challenged(text.value, now))
         return None
-
-    def learn(self, frame: Mapping[str, Any], signed: Mapping[str, Any]) -> None:
-        """What the hook `sign` made of a frame is a secret too."""
-        self._signatures.extend(set(_texts(signed)).difference(_texts(frame)))
-
-    def without_secrets(self, words: str) -> str:
-        """The peer's words, which may repeat what it was sent."""
-        return masked(words, (*self._secrets, *self._signatures))
 
     def _is(self, rule: Mapping[str, Any], value: Any) -> bool:
         number = number_in(look_up(value, rule.get("id", "")))
@@ -254,20 +244,12 @@ class Login:
             return
         if self._state is not _State.IN:
             what = "answered" if self.waits else "signed" if self._state is _State.SIGNING else "renewed"
-            yield self.failed(f"not {what} within {self._timeout:g} s")
-        elif self._renews_by_hook:
+            yield self.failed(f"not {what} within {self._rules.timeout:g} s")
+        elif self._rules.renews_by_hook:
             self._state = _State.RENEWING
-            self._deadline = now + self._timeout
+            self._deadline = now + self._rules.timeout
             yield ToRenew()
-        elif self._frame or self._challenge:
+        elif self._rules.asks:
             yield from self._ask(now)
         else:
             self._deadline = None
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping | list | tuple):
-        for inner in value.values() if isinstance(value, Mapping) else value:
-            yield from _texts(inner)
-    elif isinstance(value, str):
-        yield value

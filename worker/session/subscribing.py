@@ -173,7 +173,7 @@ class Subscribing:
     def signed(self, frame: Mapping[str, Any], now: float) -> list[Action]:
         """The hook `sign` has filled this in: the frame of the first `Sign` that has got no answer yet."""
         question, unsigned = self._unsigned.popleft()
-        self.login.learn(unsigned, frame)
+        self.login.secrets.learn(unsigned, frame)
         if question is None:
             return list(self.login_steps(self.login.signed(frame, now), now))
         if not self._ending.open:
@@ -188,7 +188,7 @@ class Subscribing:
         if not self._ending.open:
             return []
         if passing:
-            return list(self.steps(self.subscriptions.not_signed(question, self.login.without_secrets(text), now), now))
+            return list(self.steps(self.subscriptions.not_signed(question, self.login.secrets.mask(text), now), now))
         return self._not_logged_in(text)
 
     def renewed(self, text: str, now: float) -> list[Action]:
@@ -216,9 +216,9 @@ class Subscribing:
         """The report without what the login sent, if it quotes the peer."""
         match report:
             case SubscriptionRejected():
-                return replace(report, error=self.login.without_secrets(report.error))
+                return replace(report, error=self.login.secrets.mask(report.error))
             case PeerError() | LogLine():
-                return replace(report, text=self.login.without_secrets(report.text))
+                return replace(report, text=self.login.secrets.mask(report.text))
         return report
 
     def subscribe(self, streams: list[Subscription], now: float) -> list[Action]:
