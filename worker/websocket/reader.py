@@ -231,6 +231,23 @@ class _Pieces:
         return whole
 
 
+class _Message:
+    """The message whose frames are being received."""
+
+    __slots__ = ("at", "compressed", "opcode", "parts", "wire_size")
+
+    def __init__(self, opcode: int = 0, at: int = 0, *, compressed: bool = False) -> None:
+        self.opcode = opcode
+        """0: there is none."""
+        self.at = at
+        """Where in the stream it began."""
+        self.compressed = compressed
+        self.wire_size = 0
+        """Of its frames."""
+        self.parts = bytearray()
+        """Its payload so far."""
+
+
 class Reader:
     """Cuts a connection's byte stream into messages. Not thread-safe.
 
@@ -258,11 +275,7 @@ class Reader:
         self._pieces = _Pieces()  # instead of it, where the reads behind have not completed that frame
         self._wanted = 0  # so many bytes of it get the walk on
         self._frame_at = 0  # where in the stream it began
-        self._opened = 0  # opcode of the message whose frames are being received, 0 for none
-        self._opened_at = 0  # where in the stream it began
-        self._compressed = False  # it is
-        self._wire_size = 0  # of its frames
-        self._parts = bytearray()
+        self._message = _Message()
         self._utf8 = Utf8()
         self._checked = _NEVER  # bytes of the unfinished frame's payload that are known to be UTF-8; _NEVER: it need not be
         self._between = self._fast  # nothing is unfinished, and nothing was wrong
@@ -304,7 +317,7 @@ class Reader:
             batch = Batch(self._tail + chunk if self._tail else self._pieces.take(chunk), fresh)
             self._tail = b""
             self._parse(batch)
-        begun = self._opened_at if self._opened else self._frame_at
+        begun = self._message.at if self._message.opcode else self._frame_at
         batch.unfinished = begun - self._fed + len(batch.data)
         whole = batch.unfinished == len(batch.data) and batch.violation is None
         self._between = self._fast and whole and not self.closed
@@ -338,7 +351,7 @@ class Reader:
         data = batch.data
         last_header = len(data) - _SMALLEST_HEADER
         while batch.consumed <= last_header:
-            if self._fast and not self._opened and self._checked < 0:
+            if self._fast and not self._message.opcode and self._checked < 0:
                 if data[batch.consumed] == _FINAL_TEXT:
                     self._texts(batch)
                     if self._checked >= 0:
@@ -462,15 +475,15 @@ class Reader:
         self._take(batch, at, start, stop)
         if self.closed:
             return False
-        if self._opened:
+        if self._message.opcode:
             self._check_overhead(self._fed - len(data) + stop)
         batch.consumed = stop
         return True
 
     def _check_overhead(self, position: int) -> None:
         """Refuses an unfinished message that is little but frame headers; it is not complete at this place of the stream."""
-        size = self._wire_size
-        overhead = position - self._opened_at - size
+        size = self._message.wire_size
+        overhead = position - self._message.at - size
         if overhead > _MOST_OVERHEAD + size:
             raise _broken(1009, f"a message of {size} bytes in fragments with {overhead} bytes of headers and control frames")
 
@@ -492,11 +505,11 @@ class Reader:
             return
         if opcode > BINARY:
             raise _broken(1002, f"a frame with the reserved opcode {opcode}")
-        if opcode and self._opened:
+        if opcode and self._message.opcode:
             raise _broken(1002, "a new message before the fragmented one is complete")
-        if not opcode and not self._opened:
+        if not opcode and not self._message.opcode:
             raise _broken(1002, "a continuation frame without a message to continue")
-        if self._wire_size + size > self._max_message:
+        if self._message.wire_size + size > self._max_message:
             raise _broken(1009, f"a message of more than {self._max_message} bytes")
 
     def _take(self, batch: Batch, at: int, start: int, stop: int) -> None:
@@ -517,27 +530,24 @@ class Reader:
             batch.add(start, stop)
         else:
             if opcode:
-                self._opened = opcode
-                self._opened_at = self._fed - len(batch.data) + at
-                self._compressed = bool(first & RSV1)
-            self._wire_size += stop - start
+                self._message = _Message(opcode, self._fed - len(batch.data) + at, compressed=bool(first & RSV1))
+            self._message.wire_size += stop - start
             self._part(batch, start, stop, final=bool(first & _FINAL))
 
     def _part(self, batch: Batch, start: int, stop: int, *, final: bool) -> None:
         """A frame of a message that has to be put together."""
         payload = batch.data[start:stop]
-        if self._compressed:
+        if self._message.compressed:
             payload = self._inflated(payload, final=final)
-        if self._opened == TEXT:
+        if self._message.opcode == TEXT:
             self._continue_text(payload, final=final)
         if not final:
-            self._parts += payload
+            self._message.parts += payload
             return
-        whole = b"".join((self._parts, payload)) if self._parts else payload
-        batch.joined[batch.count] = self._unpacked(batch, whole) if self._opened == BINARY else whole
+        whole = b"".join((self._message.parts, payload)) if self._message.parts else payload
+        batch.joined[batch.count] = self._unpacked(batch, whole) if self._message.opcode == BINARY else whole
         batch.add(stop, stop)
-        self._opened = self._wire_size = 0
-        self._parts = bytearray()
+        self._message = _Message()
 
     def _unpacked(self, batch: Batch, payload: bytes) -> bytes:
         """A binary message, which is to be the next of the batch: a text, where what is in it is one."""
@@ -562,7 +572,7 @@ class Reader:
     def _inflated(self, payload: bytes, *, final: bool) -> bytes:
         assert self._inflater is not None
         try:
-            return self._inflater.inflate(payload, final=final, limit=self._max_message - len(self._parts))
+            return self._inflater.inflate(payload, final=final, limit=self._max_message - len(self._message.parts))
         except TooLong:
             raise _broken(1009, f"a compressed message of more than {self._max_message} bytes") from None
         except BadDeflate as bad:
@@ -580,7 +590,7 @@ class Reader:
         """Looks into a text before its frame is complete, for the peer may wait with the rest (RFC 6455 §8.1)."""
         opcode, compressed = first & 0x0F, first & RSV1
         if not opcode:
-            opcode, compressed = self._opened, self._compressed
+            opcode, compressed = self._message.opcode, self._message.compressed
         if opcode == TEXT and not compressed:
             self._continue_text(payload, final=False)
             self._checked = len(payload)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Final, Literal, Protocol
 
@@ -57,6 +57,23 @@ class _Outgoing:
         return self.frame
 
 
+@dataclass(slots=True)
+class _Current:
+    """What is being sent: a frame, or bytes of TLS's own."""
+
+    outgoing: _Outgoing | None = None
+    """None: none, or TLS's own."""
+    unsealed: memoryview = field(default_factory=lambda: memoryview(b""))
+    """The rest of the frame."""
+    rest: memoryview = field(default_factory=lambda: memoryview(b""))
+    """What of it is sealed."""
+
+    @property
+    def begun(self) -> bool:
+        """True if the kernel has not taken all of it."""
+        return bool(self.rest or self.unsealed)
+
+
 Announce = Callable[[int, int, Frame, float], bool]
 """Called with the ref, the position and the bytes of a frame before the first of them is sent, and with the time from which on
 the pace allows the next frame; false: not now, ask again."""
@@ -87,11 +104,7 @@ class Sender:
         self._urgent: deque[_Outgoing] = deque()
         self._waiting: deque[_Outgoing] = deque()
         self._overdue: list[int] = []
-        self._current: _Outgoing | None = None
-        self._unsealed = memoryview(b"")
-        """The rest of the current frame."""
-        self._rest = memoryview(b"")
-        """What of it is sealed."""
+        self._current = _Current()
         self._since: float | None = None
         self.broken = ""
         """Why nothing can be sent any more; empty: it can."""
@@ -133,8 +146,7 @@ class Sender:
     def complete(self, rest: bytes, ref: int, now: float) -> None:
         """Sends the rest of a frame first: a predecessor died in the middle of it."""
         if rest:
-            self._current = _Outgoing(rest, None, ref)
-            self._unsealed = memoryview(rest)
+            self._current = _Current(_Outgoing(rest, None, ref), memoryview(rest))
             self._since = now
 
     @property
@@ -145,16 +157,12 @@ class Sender:
     @property
     def blocked(self) -> bool:
         """Whether the kernel has not taken all of a frame: flush again when the socket is writable."""
-        return self._begun and not self.broken
-
-    @property
-    def _begun(self) -> bool:
-        return bool(self._rest or self._unsealed)
+        return self._current.begun and not self.broken
 
     @property
     def idle(self) -> bool:
         """Whether nothing waits for its turn, or can't be sent any more."""
-        if self.broken or self._begun:
+        if self.broken or self._current.begun:
             return bool(self.broken)
         return self._closed or not (self._urgent or (self._waiting and not self.held))
 
@@ -162,7 +170,7 @@ class Sender:
     def can_be_left(self) -> bool:
         """Whether another process could go on with the connection: no frame is begun or announced, none waits that only this
         process would send, and frames may follow."""
-        if self.broken or self._closed or self._begun or self._announced is not None or self._urgent:
+        if self.broken or self._closed or self._current.begun or self._announced is not None or self._urgent:
             return False
         return not any(outgoing.once for outgoing in self._waiting)
 
@@ -173,30 +181,30 @@ class Sender:
 
     def paced_until(self) -> float | None:
         """When the next frame may be sent; None: none waits for that."""
-        if not self._waiting or self._begun or self._announced is not None or self.broken or self.held or self._closed:
+        if not self._waiting or self._current.begun or self._announced is not None or self.broken or self.held or self._closed:
             return None
         return self.allowed_at
 
     def flush(self, now: float) -> Iterator[int]:
         """Sends as much as the kernel takes, up to `AT_ONCE`. Yields the ref of each frame that it now has all bytes of, before
         the next one is announced: of the frames before the last announced, the supervisor knows only what it was told."""
-        left = AT_ONCE
+        left, current = AT_ONCE, self._current
         self.eager = False
         try:
-            while not self.broken and (self._rest or self._seal() or self._next(now)):
+            while not self.broken and (current.rest or self._seal() or self._next(now)):
                 if not left:
                     self.eager = True
                     break
-                offered = self._rest[:left]
+                offered = current.rest[:left]
                 size = self._channel.send(offered)
-                self._rest = self._rest[size:]
+                current.rest = current.rest[size:]
                 self.position += size
                 left -= size
                 if size < len(offered):
                     break
-                if not self._begun:
+                if not current.begun:
                     self._since = None
-                    done, self._current = self._current, None
+                    done, current.outgoing = current.outgoing, None
                     if done is not None and done.ref:
                         yield done.ref
         except OSError as error:
@@ -205,22 +213,23 @@ class Sender:
             self._since = now
 
     def _seal(self) -> bool:
-        """Puts more of the current frame into `_rest`; false where there is no more of it."""
-        if not self._unsealed:
+        """Seals more of the current frame; false if there is no more of it."""
+        current = self._current
+        if not current.unsealed:
             return False
-        self._rest = memoryview(self._channel.seal(self._unsealed[:_SEALED]))
-        self._unsealed = self._unsealed[_SEALED:]
+        current.rest = memoryview(self._channel.seal(current.unsealed[:_SEALED]))
+        current.unsealed = current.unsealed[_SEALED:]
         return True
 
     def _next(self, now: float) -> bool:
-        """Begins the next frame, or puts what TLS itself has to say into `_rest`; false where there is nothing to send now."""
+        """Begins the next frame, or what TLS itself has to send; false if there is nothing to send now."""
         queue = self._queue(now)
         if queue and queue[0].until <= now:
             self._drop_overdue(queue, now)
         if not queue:
-            self._rest = memoryview(self._channel.seal(b""))
-            self._since = now if self._rest else None
-            return bool(self._rest)
+            self._current.rest = memoryview(self._channel.seal(b""))
+            self._since = now if self._current.rest else None
+            return bool(self._current.rest)
         frame = queue[0].made()
         if frame is None:
             self.eager = True
@@ -230,10 +239,10 @@ class Sender:
             self._announced = queue[0]
             return False
         self._announced = None
-        self._current = queue.popleft()
+        self._current.outgoing = queue.popleft()
         self.allowed_at = allowed_at
         self._closed = frame[0] & _OPCODE == CLOSE
-        self._unsealed = memoryview(frame)
+        self._current.unsealed = memoryview(frame)
         self._since = now
         return self._seal()
 
@@ -260,12 +269,12 @@ class Sender:
     def abandon(self) -> list[tuple[int, Fate]]:
         """Gives up all that is not sent; the refs of it and what became of them."""
         fates: list[tuple[int, Fate]] = []
-        if self._current is not None:
-            fates.append((self._current.ref, "unknown"))
+        if self._current.outgoing is not None:
+            fates.append((self._current.outgoing.ref, "unknown"))
         fates += [(outgoing.ref, "not_sent") for outgoing in (*self._urgent, *self._waiting)]
         self.eager = False
-        self._current = self._announced = None
-        self._rest = self._unsealed = memoryview(b"")
+        self._announced = None
+        self._current = _Current()
         self._urgent.clear()
         self._waiting.clear()
         return [(ref, fate) for ref, fate in fates if ref]
