@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -30,11 +29,12 @@ from wsadapter.contract.ipc.reports import (
     SubscriptionsSent,
 )
 from wsadapter.worker.subscription.answers import Rules, Says
-from wsadapter.worker.subscription.asking import GRACE, Asked, Asking, Step, asked
+from wsadapter.worker.subscription.asking import Asked, Asking, Step, asked
 from wsadapter.worker.subscription.attribution import whose
 from wsadapter.worker.subscription.frames import NO_LOGIN, Credentials, Frames, Life, Question, Unit, make_life
 from wsadapter.worker.subscription.life import Event, State
 from wsadapter.worker.subscription.lives import HAD, Lives
+from wsadapter.worker.subscription.unanswered import Unanswered
 from wsadapter.worker.subscription.verdicts import MOST_TRIES, Verdicts, log
 
 _TO_LEAVE: Final = 5.0
@@ -57,14 +57,27 @@ def forgiven(blamed: Mapping[str, str], streams: Iterable[Subscription]) -> dict
     return {name: error for name, error in blamed.items() if name not in names}
 
 
-@dataclass(slots=True)
 class _Restoring:
     """What was asked for at the beginning."""
 
-    names: dict[str, None]
-    """Of streams, in order; those before the first are answered."""
-    ok: int = 0
-    failed: list[str] = field(default_factory=list)
+    def __init__(self, lives: Iterable[Life]) -> None:
+        self.names = dict.fromkeys(life.name for life in lives)
+        """Of streams, in order; those before the first are answered."""
+        self._ok = 0
+        self._failed: list[str] = []
+
+    def finished(self, lives: Lives, asking: Asking) -> SubscriptionsRestored | None:
+        """The report once everything is answered; None: something is not."""
+        while self.names:  # answers come in the order of the frames, mostly
+            name = next(iter(self.names))
+            life = lives.all.get(name)
+            if life is not None and asking.waits_for(life):
+                return None
+            del self.names[name]
+            if life is not None:
+                self._ok += any(unit.confirmed for unit in life.units)
+                self._failed += [stream_name(unit.stream) for unit in life.refused]
+        return SubscriptionsRestored(self._ok, tuple(self._failed))
 
 
 class Subscriptions:
@@ -98,14 +111,15 @@ class Subscriptions:
         self._rules = Rules(dialect)
         self._frames = Frames(dialect, number=number, wall=wall, login=login, pace=pace, channel_of=channel_of)
         self._lives = Lives(self._frames, live_timeout=live_timeout if "stream" in dialect else 0.0)
+        self.unheard: Mapping[str, object] = self._lives.awaited
+        """The streams of which `heard` must be told that they deliver, by name. The mapping stays the same, and changes."""
         self._asking = Asking(self._frames, self._lives)
         self._asking.reports_sent = reports_sent and not (self._frames.settings and self._rules.confirm)
         each = self._rules.answer_each or self._frames.answers_parts
         self._verdicts = Verdicts(
             self._rules, self._asking, self._lives, each=each, channels=self.channels, channel_of=channel_of
         )
-        self._answered = False
-        """Whether the exchange has answered anything."""
+        self._unanswered = Unanswered(self._rules, self._frames, self._lives, self._asking, self._verdicts)
         self._restoring: _Restoring | None = None
         self._unwanted: dict[str, Life] = {}
         """Streams that are to be unsubscribed by what their answers will call them."""
@@ -141,11 +155,11 @@ class Subscriptions:
         earlier connection because of these, name = its error; "": or because of another one. The former are not asked for
         before `retry_at`, the latter in small groups, after all that is above suspicion."""
         if not self._frames.settings:
-            yield from self._raw(wanted)
+            yield from _raw(self._asking, wanted)
             yield SubscriptionsRestored(len(wanted), ())
             return
         lives = [self._lives.add(stream) for stream in wanted]
-        self._restoring = _Restoring({life.name: None for life in lives})
+        self._restoring = _Restoring(lives)
         for life in lives:
             life.blamed, life.asked = life.name in blamed, int(self._inherited_until < math.inf)
         yield from self._asking.ask([unit for life in lives if not life.blamed for unit in life.units], now)
@@ -158,7 +172,7 @@ class Subscriptions:
     def subscribe(self, streams: Sequence[Subscription], now: float) -> Iterator[Step]:
         """Asks for more, and again for what was rejected."""
         if not self._frames.settings:
-            yield from self._raw(streams)
+            yield from _raw(self._asking, streams)
             return
         units: list[Unit] = []
         for stream in streams:
@@ -200,7 +214,7 @@ class Subscriptions:
         """Asks anew for what is subscribed, so that the exchange begins it afresh (with a snapshot, where it sends one). Where
         there is a frame that unsubscribes, it goes first, and the subscription follows its answer."""
         if not self._frames.settings:
-            yield from self._raw(streams)
+            yield from _raw(self._asking, streams)
             return
         leaving: list[Life] = []
         units: list[Unit] = []
@@ -216,12 +230,6 @@ class Subscriptions:
                 units += life.units
         yield from self._leave(leaving, now)
         yield from self._asking.ask(units, now, again=True)
-
-    def _raw(self, streams: Iterable[Subscription]) -> Iterator[Step]:
-        """Where streams are frames of their own."""
-        for stream in streams:
-            frame = raw_frame(stream)
-            yield Asked(frame, asked([stream_name(stream)])) if self._asking.reports_sent else frame
 
     def once_out(self, question: Question) -> SubscriptionsSent | None:
         """What to report when the frame of this question, which was signed, is out."""
@@ -280,11 +288,6 @@ class Subscriptions:
         """Whether something is unanswered."""
         return bool(self._asking.open)
 
-    @property
-    def unheard(self) -> Mapping[str, object]:
-        """The streams of which `heard` must be told that they deliver, by name. It is always the same, and changes."""
-        return self._lives.awaited
-
     def may_hold(self, data: bytes) -> bool:
         """A cheap test on all that was read at once: whether it may hold an answer, also where none is waited for."""
         return self._rules.may_hold(data)
@@ -318,74 +321,15 @@ class Subscriptions:
 
     def _tick(self, now: float) -> Iterator[Step]:
         for question in self._asking.due(now):
-            yield from self._overdue(question, now)
+            yield from self._unanswered.overdue(question, now)
         for life in self._lives.due(now):
             if now >= life.due:
-                yield from self._silent(life, now)
+                yield from self._unanswered.silent(life, now)
             if now >= life.retry_at:
                 self._lives.plan_retry(life, now)
                 yield from self._asking.ask(life.refused, now, again=True)
                 break  # one at a time: there may be many
         yield from self._restored()
-
-    def _overdue(self, question: Question, now: float) -> Iterator[Step]:
-        if question.postponed:
-            if self._frames.replaces and not self._rules.confirm:
-                yield from self._assumed_before(now)
-            yield from self._asking.send(question, now)
-            return
-        question.given_up = [unit for unit in question.unanswered if question.again and unit.error]
-        refused = question.given_up if question.errors else ()
-        for unit in [unit for unit in question.unanswered if unit.life.state is State.LIVE or question.again]:
-            if unit in refused:
-                continue
-            unit.confirmed = unit.confirmed or not unit.error
-            yield from self._verdicts.concluded(question, unit, now)  # it delivers, or it is as it was
-        units = list(question.unanswered)
-        if question.template == "unsubscribe":
-            yield from self._not_left(question, now)
-        elif not self._rules.confirm:
-            yield from self._assumed(question, now)
-        elif len(units) > 1 and (question.errors or (question.tries >= MOST_TRIES and self._answered)):
-            yield from self._asking.halve(question, units, now)
-        elif units and question.errors:
-            yield from self._verdicts.final(question.errors[0], question, units[0], now)
-        elif units and question.tries < MOST_TRIES:
-            yield from self._asking.send(question, now)
-        elif units:
-            text = f"not answered within {self._frames.timeout:g} s, asked {question.tries} times"
-            yield from self._verdicts.unanswered(question, units, text, now)
-
-    def _assumed(self, question: Question, now: float) -> Iterator[Step]:
-        """Nothing confirms, and no refusal came."""
-        for unit in list(question.unanswered):
-            unit.confirmed = True
-            self._asking.settle(question, unit)
-            yield from self._lives.apply(unit.life, Event.ASSUME, now)
-
-    def _assumed_before(self, now: float) -> Iterator[Step]:
-        """Where nothing confirms, a frame that replaces the set and that was not refused till now was taken: what comes from
-        now on is about the next one."""
-        sent_before = now + self._frames.timeout - GRACE
-        for question in [one for one in self._asking.open if not one.postponed and one.deadline <= sent_before]:
-            yield from self._assumed(question, now)
-
-    def _not_left(self, question: Question, now: float) -> Iterator[Step]:
-        if question.tries < MOST_TRIES and not any(unit.life.wanted_again for unit in question.unanswered):
-            yield from self._asking.send(question, now)
-            return
-        names = ", ".join({unit.life.name: None for unit in question.unanswered})
-        yield log(f"unsubscribing was not answered within {self._frames.timeout:g} s: {names}")
-        yield from self._verdicts.left(question, now)
-
-    def _silent(self, life: Life, now: float) -> Iterator[Step]:
-        """Nothing came since it was confirmed: it is asked for once more, then that is reported."""
-        if not life.asked_again:
-            life.asked_again, life.due = True, life.since + self._lives.live_timeout
-            if not self._asking.waits_for(life):
-                yield from self._asking.ask([unit for unit in life.units if not unit.error], now, again=True)
-            return
-        yield from self._lives.apply(life, Event.SILENCE, now)
 
     def heard(self, name: str, now: float) -> Iterator[Step]:
         """A message of this stream came."""
@@ -411,7 +355,7 @@ class Subscriptions:
         meant = whose(answer, self._asking.open, self._frames, self._lives.all, self.channels)
         if meant is None:
             return None
-        self._answered = True
+        self._unanswered.answered = True
         steps = list(self._let_unwanted_go(self._verdicts.act(answer, meant, now), now))
         self._asking.hasten(now)
         return [*steps, *self._restored()], answer.rule.has_data(answer.value)
@@ -439,18 +383,15 @@ class Subscriptions:
         return "" if answer is None or answer.says is Says.YES else answer.error
 
     def _restored(self) -> Iterator[Step]:
-        """Told once everything that was asked for at the beginning is answered."""
-        restoring = self._restoring
-        if restoring is None:
-            return
-        while restoring.names:  # answers come in the order of the frames, mostly
-            name = next(iter(restoring.names))
-            life = self._lives.all.get(name)
-            if life is not None and self._asking.waits_for(life):
-                return
-            del restoring.names[name]
-            if life is not None:
-                restoring.ok += any(unit.confirmed for unit in life.units)
-                restoring.failed += [stream_name(unit.stream) for unit in life.refused]
-        self._restoring = None
-        yield SubscriptionsRestored(restoring.ok, tuple(restoring.failed))
+        """Reports once that everything that was asked for at the beginning is answered."""
+        report = None if self._restoring is None else self._restoring.finished(self._lives, self._asking)
+        if report is not None:
+            self._restoring = None
+            yield report
+
+
+def _raw(asking: Asking, streams: Iterable[Subscription]) -> Iterator[Step]:
+    """Where streams are frames of their own."""
+    for stream in streams:
+        frame = raw_frame(stream)
+        yield Asked(frame, asked([stream_name(stream)])) if asking.reports_sent else frame
