@@ -104,7 +104,7 @@ def test_how_far_the_opening_is_is_reported_for_who_may_have_to_go_on_with_the_c
 
 def test_the_next_owner_of_an_opening_connection_waits_for_what_is_missing_and_then_asks() -> None:
     session, first = opening((99.0, True))
-    assert (first[1:], session.holds) == ([], True)
+    assert (first[1:], session.subscribing.holds) == ([], True)
     frames = [action for action in received(session, WELCOME, 100.5) if isinstance(action, Send)]
     assert [frame(action) for action in frames] == [(TEXT, b'["a"]')]
     session, first = opening((99.5, False))
@@ -118,8 +118,8 @@ def test_the_next_owner_of_an_opening_connection_that_wants_nothing_has_restored
 
 
 def test_an_opening_connection_can_be_left_unless_frames_follow_of_which_nobody_else_would_know() -> None:
-    assert opening()[0].can_be_left
-    assert not opening(send_on_up=["hello"])[0].can_be_left
+    assert opening()[0].subscribing.can_be_left
+    assert not opening(send_on_up=["hello"])[0].subscribing.can_be_left
 
 
 def test_a_pong_comes_before_the_messages_of_the_same_read() -> None:
