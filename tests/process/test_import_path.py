@@ -122,7 +122,7 @@ def test_it_starts_in_a_working_folder_that_was_deleted(start_method: str, tmp_p
     working.mkdir()
     with Exchange(messages=["x"]) as ex:
         config = config_of(tmp_path, ex, start_method)
-        command = ["sh", "-c", f'rmdir "{working}" && exec "$@"', "sh", *MODULE, str(config), "--duration", "5"]
+        command = ["sh", "-c", f'rmdir "{working}" && exec "$@"', "sh", *MODULE, str(config), "--duration", "60"]
         with subprocess.Popen(
             command, cwd=working, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process:

@@ -96,14 +96,14 @@ def test_row_12_a_process_that_hangs_before_it_is_ready_is_ended_by_the_startup_
     sabotage = an_interpreter_that("import time; time.sleep(3600)", tmp_path, monkeypatch)
     items: list[Item] = []
     with Exchange() as ex:
-        endpoint = ex.endpoint("victim", restart=SOON, watchdog={"startup": 3.0})
+        endpoint = ex.endpoint("victim", restart=SOON, watchdog={"startup": 6.0})
         with to_the_end(items, endpoint, start_method=start_method, spares=0) as feed:
             began = time.monotonic()
             items += collect(feed, is_event(Down, "victim"))
             took = time.monotonic() - began
             sabotage.unlink()
             items += collect(feed, is_event(Up, "victim"))
-    assert 2.9 < took < 3.0 + 2.0
+    assert 5.9 < took < 6.0 + 3.0
     assert events_of(items, "victim", Down)[0].reason.kind == "start_failed"
 
 
