@@ -60,9 +60,11 @@ _STOP = 30.0
 
 STREAM_OF: Mapping[str, Callable[[Any], Any]] = {
     "binance": lambda message: message.get("stream"),
-    "coinbase": lambda message: {"channels": ["level2_batch"], "product_ids": [message.get("product_id")]}
-    if message["type"] in ("snapshot", "l2update")
-    else None,
+    "coinbase": lambda message: (
+        {"channels": ["level2_batch"], "product_ids": [message.get("product_id")]}
+        if message["type"] in ("snapshot", "l2update")
+        else None
+    ),
     "bybit": lambda message: message.get("topic"),
     "okx": lambda message: message["arg"] if "data" in message else None,
     "htx": lambda message: message.get("ch"),

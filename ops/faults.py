@@ -53,5 +53,3 @@ def _shifting(names: Sequence[str]) -> Iterator[str]:
     for number in itertools.count():
         cycle, place = divmod(number, len(FAULTS))
         yield names[(place + cycle) % len(names)]
-
-

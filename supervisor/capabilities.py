@@ -67,7 +67,7 @@ def temporary_folder() -> bool:
 
 
 def start_method(wanted: str) -> StartMethod:
-    """"forkserver" or "spawn", whichever of the wanted and the possible is to be used."""
+    """ "forkserver" or "spawn", whichever of the wanted and the possible is to be used."""
     return "forkserver" if wanted == "forkserver" and forkserver() else "spawn"
 
 

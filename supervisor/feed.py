@@ -132,7 +132,7 @@ class Feed(Protocol):
 
     @property
     def state(self) -> SupervisorState:
-        """"new", "running", "stopping" or "stopped"."""
+        """ "new", "running", "stopping" or "stopped"."""
         ...
 
     @property
@@ -150,9 +150,7 @@ class Feed(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
     async def __aenter__(self) -> Self: ...
 

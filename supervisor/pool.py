@@ -196,7 +196,7 @@ class Pool(Public):
 
     @property
     def state(self) -> PoolState:
-        """"operational", "degraded" or "down"."""
+        """ "operational", "degraded" or "down"."""
         return state_of([member.health for member in self._members], self.min_up)
 
     @property

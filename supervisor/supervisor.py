@@ -206,7 +206,7 @@ class Supervisor(Public):
 
     @property
     def state(self) -> SupervisorState:
-        """"new", "running", "stopping" or "stopped"."""
+        """ "new", "running", "stopping" or "stopped"."""
         return self.runtime.state
 
     # -- the stream ------------------------------------------------------------------------------------------------------

@@ -170,8 +170,7 @@ def configuration(urls: Mapping[str, str], ca_file: Path, name: str) -> str:
 def _endpoint(name: str, url: str) -> str:
     streams = "".join(f"    {_toml(stream)},\n" for stream in FEEDS[name].subscribe)
     return (
-        f"[endpoints.{name}]\nurl = {json.dumps(url)}\ndialect = {json.dumps(FEEDS[name].dialect)}\n"
-        f"subscribe = [\n{streams}]\n"
+        f"[endpoints.{name}]\nurl = {json.dumps(url)}\ndialect = {json.dumps(FEEDS[name].dialect)}\nsubscribe = [\n{streams}]\n"
     )
 
 

@@ -343,9 +343,7 @@ def _read_streams(endpoint: Endpoint, findings: list[_Finding]) -> list[tuple[in
     return streams
 
 
-def _between(
-    endpoint: Endpoint, dialect: Dialect | None, given: frozenset[str], around: Surroundings
-) -> Iterator[_Finding]:
+def _between(endpoint: Endpoint, dialect: Dialect | None, given: frozenset[str], around: Surroundings) -> Iterator[_Finding]:
     yield from _check_urls(endpoint, dialect, around)
     yield from _check_heartbeat(apply_dialect(endpoint, dialect, given=given))
     yield from _check_filter(endpoint, dialect)

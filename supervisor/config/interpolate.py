@@ -88,9 +88,7 @@ def anchor(value: str, base_dir: Path) -> str:
     return _TOKEN.sub(absolute, value)
 
 
-def expand_endpoint(
-    endpoint: Endpoint, *, environ: Mapping[str, str] = os.environ, base_dir: str | Path = ""
-) -> Endpoint:
+def expand_endpoint(endpoint: Endpoint, *, environ: Mapping[str, str] = os.environ, base_dir: str | Path = "") -> Endpoint:
     """`endpoint` with every reference filled in, the values read at this moment.
 
     Raises `UnresolvedReference` with all that is missing, and where a value would break out of its line in the

@@ -114,9 +114,7 @@ def _fits(path: Path) -> bool:
 class Instance:
     """The claim of one running supervisor to its name."""
 
-    def __init__(
-        self, name: str, listener: socket.socket, lock: int | None, path: Path | None, runtime_dir: str = ""
-    ) -> None:
+    def __init__(self, name: str, listener: socket.socket, lock: int | None, path: Path | None, runtime_dir: str = "") -> None:
         self.name = name
         self.listener = listener
         """The control socket, listening."""

@@ -291,7 +291,6 @@ class ControlServer:
         if self._supervisor.state == "running":
             self._supervisor.ask_to_stop()
 
-
     def _takeover(self, client: _Client, request: dict[str, Any]) -> None:
         """From here on the connection is the takeover's; where it is refused, it stays ours."""
         accept = self._supervisor.takeover.accept

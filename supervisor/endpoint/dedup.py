@@ -220,9 +220,7 @@ class FirstArrival(Generic[R]):
         }
 
     @classmethod
-    def from_plain(
-        cls, plain: dict[str, Any], *, span: float, repeats: bool = False, remembered: int = REMEMBERED
-    ) -> Self:
+    def from_plain(cls, plain: dict[str, Any], *, span: float, repeats: bool = False, remembered: int = REMEMBERED) -> Self:
         """The reverse of `to_plain`. What waited to be judged is not: nobody was listened to meanwhile."""
         merge = cls(span=span, repeats=repeats, remembered=remembered)
         merge._members = dict(plain["members"])
@@ -455,9 +453,7 @@ class FirstArrival(Generic[R]):
             window.held.setdefault(member, _Queue()).put(entry)
             self._holding[member] += 1
 
-    def _flush(
-        self, parts: list[Part[R]], member: int, held: _Queue[R], window: _Window[R], *, met: int | None = None
-    ) -> None:
+    def _flush(self, parts: list[Part[R]], member: int, held: _Queue[R], window: _Window[R], *, met: int | None = None) -> None:
         """`met`: what was delivered. What it held before that is older than the stream, or comes of the others."""
         self._holding[member] -= len(held)
         places = [place for place, entry in enumerate(held) if entry.identity == met]

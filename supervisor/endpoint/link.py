@@ -774,9 +774,7 @@ class Link:
         """Those who wait for its next owner wait in vain."""
         self._up_waiters.fail(lambda: NotConnected(text))
 
-    def _adopt(
-        self, child: OwnerProcess, slot: ConnectSlot, held: list[Record], continues: bool, *, replaces: bool
-    ) -> None:
+    def _adopt(self, child: OwnerProcess, slot: ConnectSlot, held: list[Record], continues: bool, *, replaces: bool) -> None:
         """The successor is the owner: what it sent so far is read now. `slot`: its connect, made or not. `replaces`: as
         planned."""
         self._epoch = Epoch(self.ledger.numbers.next_epoch(), continues=continues, replaces=replaces)

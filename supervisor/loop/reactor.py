@@ -39,6 +39,7 @@ T = TypeVar("T")
 
 __all__ = ["GRACE", "Reactor", "Timer"]
 
+
 class Reactor:
     """The loop. Every method may be called from any thread unless it says otherwise."""
 

@@ -73,9 +73,7 @@ class JsonLines:
         about = zip(count(batch.first_number), batch, batch.streams or repeat(None), binaries, strict=False)
         endpoint, epoch, at = batch.endpoint, batch.epoch, batch.received_at
         for number, payload, stream, binary in about:
-            one = Batch(
-                endpoint, [payload], epoch=epoch, first_number=number, received_at=at, binary=binary, streams=[stream]
-            )
+            one = Batch(endpoint, [payload], epoch=epoch, first_number=number, received_at=at, binary=binary, streams=[stream])
             try:
                 self._put(endpoint, at, batch_lines(one), 1)
             except MemoryError:

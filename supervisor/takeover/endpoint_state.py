@@ -143,9 +143,7 @@ def take_endpoint(host: EndpointHost, plain: dict[str, Any], fds: Iterator[int])
     return endpoint
 
 
-def _take_connection(
-    host: EndpointHost, managed: Link, endpoint: Endpoint, plain: dict[str, Any], fds: Iterator[int]
-) -> None:
+def _take_connection(host: EndpointHost, managed: Link, endpoint: Endpoint, plain: dict[str, Any], fds: Iterator[int]) -> None:
     managed.restored_at = plain["restored_at"]
     managed._life, managed._epoch, managed.counters = LinkState.UP, Epoch(**plain["epoch"]), Counters(**plain["counters"])
     managed.dialer.attempt = plain["attempt"]

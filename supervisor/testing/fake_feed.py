@@ -218,9 +218,7 @@ class FakeFeed(FakeStream):
     and a list of endpoints.
     """
 
-    def __init__(
-        self, items: Iterable[Item] = (), *, endpoints: Iterable[str] = (), answer: Answerer | None = None
-    ) -> None:
+    def __init__(self, items: Iterable[Item] = (), *, endpoints: Iterable[str] = (), answer: Answerer | None = None) -> None:
         """`endpoints`: names besides those in the items. `answer`: returns, or raises, what `request` does; without it a
         request times out at once (`OutcomeUnknown`)."""
         given = as_list("FakeFeed", items, Message, Event)

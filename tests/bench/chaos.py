@@ -285,9 +285,7 @@ class Chaos:
         yield from map(json.loads, whole.splitlines())
 
 
-def run(
-    folder: Path, *, faults: int, seconds: float, rate: float, seed: int, kinds: set[str]
-) -> dict[tuple[str, str], Tally]:
+def run(folder: Path, *, faults: int, seconds: float, rate: float, seed: int, kinds: set[str]) -> dict[tuple[str, str], Tally]:
     """So many faults, or for so long; whichever is over first."""
     until = time.monotonic() + seconds
     with Chaos(folder, rate=rate, seed=seed) as chaos:
@@ -327,9 +325,7 @@ def main() -> int:
     print(f"seed {asked.seed}, load {load_now():.2f}", file=sys.stderr)
     kinds = {kind for kind in asked.kinds.split(",") if kind}
     with tempfile.TemporaryDirectory() as folder:
-        results = run(
-            Path(folder), faults=asked.faults, seconds=asked.seconds, rate=asked.rate, seed=asked.seed, kinds=kinds
-        )
+        results = run(Path(folder), faults=asked.faults, seconds=asked.seconds, rate=asked.rate, seed=asked.seed, kinds=kinds)
     show(results)
     return int(any(tally.silent or tally.doubled or tally.disordered for tally in results.values()))
 

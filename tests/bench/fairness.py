@@ -1,6 +1,6 @@
 """Row 14: does an endpoint at 100 messages a second suffer from another that floods?
 
-    python -m tests.bench.fairness [--quick]
+python -m tests.bench.fairness [--quick]
 """
 
 from __future__ import annotations

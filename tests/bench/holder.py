@@ -1,6 +1,6 @@
 """What `tls.holder` costs: latency at 2,000 messages/s, CPU of owner and holder per message, memory; with and without, in turn.
 
-    python -m tests.bench.holder [--quick]
+python -m tests.bench.holder [--quick]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Rows 5 and 6: how old a message is when the consumer has it, at 2,000 a second on one connection, ws://.
 
-    python -m tests.bench.latency [--quick]
+python -m tests.bench.latency [--quick]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Row 9: what an idle owner weighs among 50, wss://.
 
-    python -m tests.bench.memory [--quick]
+python -m tests.bench.memory [--quick]
 """
 
 from __future__ import annotations

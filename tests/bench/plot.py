@@ -1,6 +1,6 @@
 """The figures of the last run as one picture for README.
 
-    python -m tests.bench.plot        writes ops/bench.svg
+python -m tests.bench.plot        writes ops/bench.svg
 """
 
 from __future__ import annotations

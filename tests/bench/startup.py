@@ -1,6 +1,6 @@
 """Row 13: from the start of the program to the first message on its standard output, wss://.
 
-    python -m tests.bench.startup [--quick]
+python -m tests.bench.startup [--quick]
 """
 
 from __future__ import annotations

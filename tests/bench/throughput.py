@@ -1,6 +1,6 @@
 """Rows 1-4: how much comes through from 4 endpoints, and what it costs the process that consumes it.
 
-    python -m tests.bench.throughput [--quick]
+python -m tests.bench.throughput [--quick]
 """
 
 from __future__ import annotations

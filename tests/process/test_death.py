@@ -194,9 +194,10 @@ def test_the_peer_ends_one_connection_and_only_that_is_replaced_and_resubscribed
 
 
 def test_a_lone_temporary_endpoint_that_ends_ends_the_stream(start_method: str) -> None:
-    with Exchange() as ex, supervise(
-        ex.endpoint("once", decode=HOOK, restart={"type": "temporary"}), start_method=start_method
-    ) as feed:
+    with (
+        Exchange() as ex,
+        supervise(ex.endpoint("once", decode=HOOK, restart={"type": "temporary"}), start_method=start_method) as feed,
+    ):
         collect(feed, is_event(Up, "once"))
         ex.send("!exit 0")
         with pytest.raises(AllFatal, match="once"):

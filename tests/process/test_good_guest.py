@@ -79,9 +79,7 @@ def said(*arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_row_71_a_script_without_a_guard_is_imported_by_no_owner(
-    exchange: Exchange, start_method: str, tmp_path: Path
-) -> None:
+def test_row_71_a_script_without_a_guard_is_imported_by_no_owner(exchange: Exchange, start_method: str, tmp_path: Path) -> None:
     notes = tmp_path / "imports"
     assert run(str(SCRIPTS / "without_a_guard.py"), exchange.url, str(notes), start_method) == EXPECTED
     assert len(notes.read_text().splitlines()) == 1
@@ -107,9 +105,7 @@ def test_a_program_with_processes_and_handlers_of_its_own_notices_nothing(exchan
 
 
 @pytest.mark.parametrize("way", ["os", "multiprocessing"])
-def test_row_72_a_fork_of_the_program_holds_nothing_and_does_no_harm(
-    exchange: Exchange, start_method: str, way: str
-) -> None:
+def test_row_72_a_fork_of_the_program_holds_nothing_and_does_no_harm(exchange: Exchange, start_method: str, way: str) -> None:
     found = said(str(SCRIPTS / "forking.py"), exchange.url, start_method, way)
     assert found["told"] == [True] * 7
     assert found["status"] == 0

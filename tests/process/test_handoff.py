@@ -569,9 +569,7 @@ def quick(dialect: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize(("dialect", "form"), [("binance", "s%d@trade"), ("lighter", "trade/%d")])
-def test_owners_that_die_while_subscriptions_wait_for_their_pace_cost_nothing(
-    dialect: str, form: str, tmp_path: Path
-) -> None:
+def test_owners_that_die_while_subscriptions_wait_for_their_pace_cost_nothing(dialect: str, form: str, tmp_path: Path) -> None:
     """Where the exchange answers, and where nothing confirms."""
     names = [form % number for number in range(40)]
     items: list[Item] = []

@@ -66,9 +66,7 @@ def test_a_program_is_run_once_whatever_it_is_called_and_wherever(name: str, sta
 
 
 @pytest.mark.parametrize("program", [MODULE, SCRIPT], ids=["module", "script"])
-def test_a_hook_is_found_beside_the_configuration_and_not_in_the_working_folder(
-    program: Sequence[str], tmp_path: Path
-) -> None:
+def test_a_hook_is_found_beside_the_configuration_and_not_in_the_working_folder(program: Sequence[str], tmp_path: Path) -> None:
     configured, working = tmp_path / "configured", tmp_path / "working"
     for folder in (configured, working):
         folder.mkdir()

@@ -43,9 +43,7 @@ def test_row_69_ctrl_c_to_the_whole_process_group_is_one_clean_stop(tmp_path: Pa
 
 
 @pytest.mark.parametrize("lines", [1, 2, 3])
-def test_row_69_ctrl_c_to_the_group_while_it_starts_is_a_clean_stop_too(
-    tmp_path: Path, start_method: str, lines: int
-) -> None:
+def test_row_69_ctrl_c_to_the_group_while_it_starts_is_a_clean_stop_too(tmp_path: Path, start_method: str, lines: int) -> None:
     with Exchange(messages=["x"] * 5) as ex:
         config = config_of(tmp_path, ex, start_method)
         with Running(tmp_path, str(config), start_new_session=True) as running:

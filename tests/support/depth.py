@@ -260,5 +260,3 @@ def served(book: TrueBook, rate: float, *, tls: bool = True) -> tuple[Exchange, 
         ack=book.acknowledge,
     )  # fmt: skip
     return exchange, Rest(book.rest)
-
-

@@ -167,9 +167,7 @@ def opened(*wanted: str, retry_at: dict[str, float] | None = None, **blamed: str
 
 def asked(steps: Any) -> list[Any]:
     """Reports by event and fields; of a frame its stream."""
-    return [
-        ((step.event, *step.fields.values()) if isinstance(step, Report) else orjson.loads(step)["sub"]) for step in steps
-    ]
+    return [((step.event, *step.fields.values()) if isinstance(step, Report) else orjson.loads(step)["sub"]) for step in steps]
 
 
 def confirms(owner: Subscriptions, name: str, now: float) -> list[Any]:

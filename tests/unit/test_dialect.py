@@ -207,7 +207,7 @@ def test_a_gap_rule_has_a_scope_and_one_form(rule: str, expected: list[str], tmp
 
 
 def test_login_names_its_words_and_its_answers(tmp_path: Path) -> None:
-    login = "[login]\nneeds = ['key']\nframe = '{\"args\":[\"$key\",\"$sign\",\"$time\"]}'\nsubscribe = '{\"jwt\":\"$sign\"}'\n"
+    login = '[login]\nneeds = [\'key\']\nframe = \'{"args":["$key","$sign","$time"]}\'\nsubscribe = \'{"jwt":"$sign"}\'\n'
     assert problems(SOUND + login + "[[login.ack]]\nmatch = { event = 'login' }", tmp_path) == []
     login = login.replace("'key'", "'api_key'").replace('{"jwt":"$sign"}', "[]")
     assert problems(SOUND + login + "timeout = 0\n[[login.error]]\ntext = 'msg'", tmp_path) == [
@@ -219,7 +219,7 @@ def test_login_names_its_words_and_its_answers(tmp_path: Path) -> None:
 
 
 def test_fields_of_the_signature_can_stand_among_others(tmp_path: Path) -> None:
-    login = "[login]\nframe = '{\"event\":\"auth\",\"$sign\":\"*\"}'\n"
+    login = '[login]\nframe = \'{"event":"auth","$sign":"*"}\'\n'
     assert problems(SOUND + login, tmp_path) == []
     assert problems(SOUND + login.replace('"*"', '"x"'), tmp_path) == ['login.frame: the value of the key "$sign" must be "*"']
     up = login.replace("[login]", "[[on_up]]")
@@ -227,7 +227,7 @@ def test_fields_of_the_signature_can_stand_among_others(tmp_path: Path) -> None:
 
 
 def test_what_an_ack_gave_a_stream_can_take_it_back(tmp_path: Path) -> None:
-    text = SOUND.replace('"$streams"', '"$stream"') + "unsubscribe = '{\"off\":\"$channel\"}'\n"
+    text = SOUND.replace('"$streams"', '"$stream"') + 'unsubscribe = \'{"off":"$channel"}\'\n'
     assert problems(text, tmp_path)[0] == 'subscribe.unsubscribe: unknown placeholder $channel in "$channel"'
     assert problems(text + "[[ack]]\nmatch = { on = '*' }\nchannel = 'chanId'", tmp_path) == []
 
@@ -498,7 +498,7 @@ def test_frames_of_a_kind_may_have_what_a_login_has(kind: str, expected: list[st
 def test_without_a_login_and_in_other_frames_there_is_nothing_of_it(tmp_path: Path) -> None:
     text = SOUND.replace('"$streams"', '"$streams","by":"$key"')
     assert problems(text, tmp_path) == ['subscribe.frame: unknown placeholder $key in "$key"']
-    kind = "[[subscribe.kind]]\nstreams = ['user']\nframe = '{\"s\":\"$stream\",\"by\":\"$sign\"}'\n"
+    kind = '[[subscribe.kind]]\nstreams = [\'user\']\nframe = \'{"s":"$stream","by":"$sign"}\'\n'
     assert problems(SOUND + kind, tmp_path) == ['subscribe.kind[0].frame: unknown placeholder $sign in "$sign"']
 
 
@@ -531,7 +531,7 @@ def test_who_logs_in_may_have_other_heartbeats(tmp_path: Path) -> None:
 
 
 def test_a_challenge_has_an_answer_and_a_use(tmp_path: Path) -> None:
-    login = "[login]\nneeds = ['key']\nchallenge = '{\"c\":\"$key\"}'\nsubscribe = '{\"o\":\"$challenge\",\"$sign\":\"*\"}'\n"
+    login = '[login]\nneeds = [\'key\']\nchallenge = \'{"c":"$key"}\'\nsubscribe = \'{"o":"$challenge","$sign":"*"}\'\n'
     answer = "[login.answer]\nmatch = { event = 'challenge' }\nvalue = 'message'\n"
     assert problems(SOUND + login + answer, tmp_path) == []
     assert problems(SOUND + login, tmp_path) == ["login: expected both challenge and [login.answer], or neither"]

@@ -31,9 +31,7 @@ MANY = 40
 def record_of(payloads: list[bytes]) -> Record:
     layout = "".join(field(0, len(payload)) for payload in payloads)
     body = b"".join(payloads)
-    (record,) = RecordReader().feed(
-        encode(body, kind=BATCH, sequence=1, received_at=1, layout=layout, count=len(payloads))
-    )
+    (record,) = RecordReader().feed(encode(body, kind=BATCH, sequence=1, received_at=1, layout=layout, count=len(payloads)))
     return record
 
 

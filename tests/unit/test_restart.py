@@ -118,9 +118,7 @@ def test_a_manual_start_clears_the_counters() -> None:
 
 
 @given(st.integers(1, 20), st.floats(0.1, 100), st.lists(st.floats(0, 10), min_size=1, max_size=100))
-def test_no_window_of_a_period_holds_more_connects_than_the_budget(
-    connects: int, period: float, pauses: list[float]
-) -> None:
+def test_no_window_of_a_period_holds_more_connects_than_the_budget(connects: int, period: float, pauses: list[float]) -> None:
     budget, now, slots = ConnectBudget(), 0.0, []
     for pause in pauses:
         now += pause

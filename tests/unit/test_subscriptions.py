@@ -486,9 +486,7 @@ COINBASE = {"channel": "level2", "product_ids": ["BTC-USD"]}
         (
             "okx",
             OKX,
-            [
-                b'{"op":"subscribe","args":[{"channel":"books","instId":"BTC-USDT"},{"channel":"trades","instId":"NONE-USDT"}]}'
-            ],
+            [b'{"op":"subscribe","args":[{"channel":"books","instId":"BTC-USDT"},{"channel":"trades","instId":"NONE-USDT"}]}'],
             [
                 b'{"event":"error","code":"60018","msg":"channel:trades,instId:NONE-USDT doesn\'t exist","connId":"a"}',
                 b'{"event":"subscribe","arg":{"channel":"books","instId":"BTC-USDT"},"connId":"a"}',
@@ -657,6 +655,7 @@ def test_a_stream_that_may_be_quiet_is_not_waited_for() -> None:
     said(subscriptions.restore(["btcusdt@forceOrder"], 0.0))
     assert replied(subscriptions, b'{"result":null,"id":1}', 1.0)
     assert subscriptions.deadline() is None
+
 
 FUTURES = {
     "subscribe": {"frame": '{"event":"subscribe","$stream":"*"}', "acks_per": "ids"},

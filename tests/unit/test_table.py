@@ -103,9 +103,7 @@ def test_durations_are_short(seconds: float | None, shown: str) -> None:
     assert table.duration(seconds) == shown
 
 
-@pytest.mark.parametrize(
-    ("octets", "shown"), [(None, "-"), (812, "812B"), (4_928_307, "4.7MiB"), (5 * 1024**4, "5120.0GiB")]
-)
+@pytest.mark.parametrize(("octets", "shown"), [(None, "-"), (812, "812B"), (4_928_307, "4.7MiB"), (5 * 1024**4, "5120.0GiB")])
 def test_sizes_are_short(octets: float | None, shown: str) -> None:
     assert table.size(octets) == shown
 

@@ -377,14 +377,17 @@ def test_logins_are_answered_and_may_be_required() -> None:
 
 
 def test_frames_of_a_kind_may_be_signed_and_one_may_be_for_one_stream_only() -> None:
-    client = Client(invented("""
+    client = Client(
+        invented("""
         subscribe = { frame = '{"sub":"$stream"}', kind = [
             { streams = ["mine.*"], frame = '{"sub":"$stream","by":"$key","so":"$sign"}' },
             { streams = ["all"], frame = '{"listen":true,"$sign":"*"}', unsubscribe = '{"listen":false}' },
         ] }
         ack = [{ match = { ok = "*" }, stream = "ok" }]
         login = { needs = ["key"] }
-    """), Orders(login_required=True))
+    """),
+        Orders(login_required=True),
+    )
     assert opened(client.says({"sub": "a"})) == ["a"]
     assert isinstance(client.says({"sub": "mine.1"})[0], Unknown)
     assert opened(client.says({"sub": "mine.1", "by": "K", "so": "S"})) == ["mine.1"]

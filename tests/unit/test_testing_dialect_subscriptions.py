@@ -138,7 +138,7 @@ match = { result = "ok" }
 
 def test_a_frame_that_unsubscribes_may_say_less_than_the_stream_has() -> None:
     book = {"channel": "book", "params": ["X"], "depth": 5}
-    client = Client(invented(COMPOSED.replace("frame = '{", "frame = '{\"depth\":\"{depth}\",", 1)))
+    client = Client(invented(COMPOSED.replace("frame = '{", 'frame = \'{"depth":"{depth}",', 1)))
     assert client.subscribes(book) == [Say({"result": "ok"}, answer=True), Open(name_of(book))]
     assert noted(client.says({"method": "trade.unsub", "params": ["X"]})) == [
         "unsubscribes {'params': ['X'], 'channel': 'trade'}, which it does not have"

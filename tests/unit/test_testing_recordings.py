@@ -110,9 +110,7 @@ def started() -> bytes:
 
 
 def lines(endpoint: str, *payloads: bytes, at: int = S, binary: bool = False, streams: list[str | None] | None = None) -> bytes:
-    return batch_lines(
-        items.Batch(endpoint, payloads, epoch=1, first_number=1, received_at=at, binary=binary, streams=streams)
-    )
+    return batch_lines(items.Batch(endpoint, payloads, epoch=1, first_number=1, received_at=at, binary=binary, streams=streams))
 
 
 def test_what_the_runner_writes_is_a_recording_byte_for_byte(tmp_path: Path) -> None:

@@ -78,7 +78,9 @@ def test_what_may_not_stand_in_a_request_is_refused_without_showing_it(path: str
         assert not rest.asked
 
 
-@pytest.mark.parametrize("url", [f"http://me:{SECRET}@127.0.0.1:1/t", f"http:///?{SECRET}", f"ftp://h/?{SECRET}", "http://a..b/"])
+@pytest.mark.parametrize(
+    "url", [f"http://me:{SECRET}@127.0.0.1:1/t", f"http:///?{SECRET}", f"ftp://h/?{SECRET}", "http://a..b/"]
+)
 def test_a_url_of_another_kind_is_refused_without_showing_what_is_secret_in_it(url: str) -> None:
     failure(url)
 

@@ -152,9 +152,7 @@ def test_a_server_that_ends_the_connection_in_the_handshake_is_a_failed_connect(
 def test_the_request_carries_what_the_user_set_and_nothing_else() -> None:
     with RawServer() as server, Owned() as owned:
         url = server.url.replace("ws://", "ws://joe:p%40ss@")
-        owned.assign(
-            Endpoint("feed", url=url, headers={"X-Key": "1", "Origin": "https://me"}, subprotocols=("v1", "v2"))
-        )
+        owned.assign(Endpoint("feed", url=url, headers={"X-Key": "1", "Origin": "https://me"}, subprotocols=("v1", "v2")))
         peer = server.accept()
         request = peer.read_request()
         assert peer.request_line == "GET /feed?secret=1 HTTP/1.1"

@@ -155,7 +155,7 @@ def _is_token(text: str) -> bool:
 def _tcp(endpoint: Endpoint, target: _Target, progress: Progress) -> socket.socket:
     proxy = _proxy(endpoint, target)
     if proxy is not None and endpoint.bind:
-        raise _config("`bind` and a proxy can't be used together: set proxy = \"none\" or leave `bind` out")
+        raise _config('`bind` and a proxy can\'t be used together: set proxy = "none" or leave `bind` out')
     progress("resolving")
     try:
         if proxy is not None:
@@ -274,9 +274,7 @@ def _secured(sock: socket.socket, endpoint: Endpoint, target: _Target, progress:
     return channel
 
 
-def _handshaken(
-    channel: Channel, endpoint: Endpoint, target: _Target, headers: dict[str, str], peer: str
-) -> Established:
+def _handshaken(channel: Channel, endpoint: Endpoint, target: _Target, headers: dict[str, str], peer: str) -> Established:
     reader = ResponseReader(channel)
     key, deflate = headers["Sec-WebSocket-Key"], bool(endpoint.compression)
     try:

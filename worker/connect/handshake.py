@@ -126,8 +126,10 @@ def _fault(headers: dict[str, str], key: str, offered: Sequence[str]) -> str:
     if "upgrade" not in {token.strip().lower() for token in headers.get("connection", "").split(",")}:
         return "no `Connection: Upgrade` in the response"
     if headers.get("sec-websocket-accept") != accept_key(key):
-        return "a wrong Sec-WebSocket-Accept in the response" if "sec-websocket-accept" in headers else (
-            "no Sec-WebSocket-Accept in the response"
+        return (
+            "a wrong Sec-WebSocket-Accept in the response"
+            if "sec-websocket-accept" in headers
+            else ("no Sec-WebSocket-Accept in the response")
         )
     chosen = headers.get("sec-websocket-protocol")
     if chosen is not None and chosen not in offered:

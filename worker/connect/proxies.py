@@ -122,7 +122,7 @@ def _excepts(entry: str, host: str, port: int) -> bool:
 
 
 def _split_port(entry: str) -> tuple[str, str]:
-    """"host:port", "[::1]:port", or one of them without a port; IPv6 addresses may stand without brackets."""
+    """ "host:port", "[::1]:port", or one of them without a port; IPv6 addresses may stand without brackets."""
     if entry.startswith("["):
         name, _, rest = entry[1:].partition("]")
         return name + (rest if rest.startswith("/") else ""), rest.removeprefix(":") if rest.startswith(":") else ""

@@ -1,8 +1,8 @@
 """The phase with an open connection: read, let the session decide, carry out its decisions.
 
-    socket ─receive─> one whole text message, nothing to inspect ──────────────────────────────> outbox       (the fast path)
-                 └──> reader ─Batch─> nothing to inspect ─────────────────────────────────────> outbox
-                                 └──> session ─Action─> deliver, send, report, sign, leave
+socket ─receive─> one whole text message, nothing to inspect ──────────────────────────────> outbox       (the fast path)
+             └──> reader ─Batch─> nothing to inspect ─────────────────────────────────────> outbox
+                             └──> session ─Action─> deliver, send, report, sign, leave
 """
 
 from __future__ import annotations

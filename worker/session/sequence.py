@@ -160,9 +160,7 @@ class Gaps:
     def __init__(self, rules: Sequence[Mapping[str, Any]]) -> None:
         """`rules`: the [[gap]] tables, checked."""
         shared: dict[str, dict[Hashable, _Count]] = {}
-        self.rules = [
-            Rule(rule, shared.setdefault(rule["count"], {})) if "count" in rule else Rule(rule) for rule in rules
-        ]
+        self.rules = [Rule(rule, shared.setdefault(rule["count"], {})) if "count" in rule else Rule(rule) for rule in rules]
         self._needles = tuple({rule.needle: None for rule in self.rules})
 
     def may_count(self, data: bytes) -> bool:

@@ -120,9 +120,7 @@ class Rules:
     """The rules of one dialect. Immutable once made."""
 
     def __init__(self, dialect: Mapping[str, Any]) -> None:
-        self._rules = [
-            Rule(says, table, confirms=name == "ack") for name, says in _TABLES for table in dialect.get(name, [])
-        ]
+        self._rules = [Rule(says, table, confirms=name == "ack") for name, says in _TABLES for table in dialect.get(name, [])]
         farewells = any(rule.confirms and rule.is_farewell for rule in self._rules)
         for rule in self._rules:
             if rule.confirms and farewells and not (rule.whole_set or rule.accepted):

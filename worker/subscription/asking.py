@@ -28,6 +28,7 @@ Step = bytes | Asked | Unsigned | Report
 _GROUPS: Final = 8
 """So that one bad stream of a thousand is alone in its group on the fourth connection."""
 
+
 def asked(names: Iterable[str], *, gone: bool = False) -> SubscriptionsSent:
     """The frame that asks for these streams is out; `gone`: that unsubscribes them."""
     return SubscriptionsSent(tuple(dict.fromkeys(names)), gone)

@@ -106,11 +106,7 @@ TABLE: dict[tuple[State, Event], tuple[State, Action]] = {
         (state, Event.DATA): _ON[Event.DATA]
         for state in (State.REQUESTED, State.RETRYING, State.CONFIRMED, State.SILENT, State.REJECTED)
     },
-    **{
-        (state, Event.LEAVE): (State.LEAVING, Action.NOTHING)
-        for state in State
-        if state not in (State.LEAVING, State.GONE)
-    },
+    **{(state, Event.LEAVE): (State.LEAVING, Action.NOTHING) for state in State if state not in (State.LEAVING, State.GONE)},
     (State.LEAVING, Event.LEFT): (State.GONE, Action.NOTHING),
     (State.LEAVING, Event.AGAIN): (State.WANTED, Action.NOTHING),
 }

@@ -109,9 +109,7 @@ class Sender:
         self.broken = ""
         """Why nothing can be sent any more; empty: it can."""
 
-    def put(
-        self, frame: Frame | Maker, *, ref: int = 0, urgent: bool = False, until: float = inf, once: bool = False
-    ) -> None:
+    def put(self, frame: Frame | Maker, *, ref: int = 0, urgent: bool = False, until: float = inf, once: bool = False) -> None:
         """Queues a frame, or what makes one when its turn comes; it is not begun after `until`. With a `ref` its fate is told
         by `flush`, `withdraw`, `overdue` or `abandon`. `once`: a successor on the connection would not send it again, see
         `can_be_left`.
