@@ -16,7 +16,7 @@
 
 Decided in pure code, with the clock passed in: `websocket/frames`, `websocket/reader`, all of `session/` and `subscription/`.
 Done by thin shells: `owner/`, `websocket/connection`, `websocket/byte_stream`, `websocket/sender`, `outbox`, `hooks/`,
-`command_socket`.
+`contract/ipc/command_socket`.
 
 Read in this order: `main`, `owner/phase`, `owner/loop`, `owner/serving`, `session/session`, `websocket/reader`,
 `websocket/byte_stream`, `outbox`; then `connect/dial`, `connect/handshake`, `session/heartbeat`, `subscription/subscriptions`
