@@ -39,6 +39,7 @@ from wsadapter.endpoint.rates import INTERVAL, Count
 from wsadapter.endpoint.restart_policy import ConnectBudget, Decision, Verdict
 from wsadapter.endpoint.samples import Samples
 from wsadapter.endpoint.strategy import restarted_with
+from wsadapter.endpoint.watchdogs import resident_bytes
 from wsadapter.import_path import for_hooks
 from wsadapter.loop import signal_guard
 from wsadapter.loop.reactor import Reactor
@@ -235,15 +236,15 @@ class Runtime:
         self.begin_if_new()
         return self.reactor.call(restart)
 
-    def status(self) -> Status:
-        """All of it as plain JSON values, without what the operating system must be asked for."""
+    def status(self, *, memory: bool = True) -> Status:
+        """All of it as plain JSON values. `memory`: with the memory of each owner, for which the kernel is asked."""
         endpoints = self.registry.status()
         if self.state in ("running", "stopping"):
             now = monotonic()
             for name, endpoint in endpoints.items():
                 rate = self._samples.rate(name, now, Count(endpoint["messages"], endpoint["bytes"]))
                 endpoint["rate"], endpoint["byte_rate"] = rate
-        return {
+        status: Status = {
             "format": FORMAT,
             "name": self.claim.name,
             "run": self.run,
@@ -257,6 +258,9 @@ class Runtime:
             "runtime": self.claim.describe(),
             "endpoints": endpoints,
         }
+        if memory and self.state != "stopped":
+            add_memory(status)
+        return status
 
     def stream_of(self, inbox: Inbox) -> Stream:
         """The ordered items of the endpoints whose items go to `inbox`."""
@@ -354,6 +358,13 @@ class Runtime:
         if successor is not None and self.state == "running":
             successor.start()
         self._check_stopped()
+
+
+def add_memory(status: Status) -> None:
+    """Ask the kernel for the memory of each owner. Not under the lock, if that can be avoided: it takes a moment for each."""
+    for endpoint in status["endpoints"].values():
+        for process in (endpoint, *endpoint.get("members", ())):
+            process["memory"] = resident_bytes(process["pid"]) if process["pid"] else None
 
 
 def _warn_of_slow_connects(endpoints: Iterable[Endpoint]) -> None:

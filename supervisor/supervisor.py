@@ -31,10 +31,9 @@ from wsadapter.delivery.stream import Stream
 from wsadapter.endpoint.monitor import Monitor
 from wsadapter.endpoint.request_id import Payload
 from wsadapter.endpoint.requests import Pending
-from wsadapter.endpoint.watchdogs import resident_bytes
 from wsadapter.loop.foreign_loops import check_not_patched
 from wsadapter.registry.registry import EndpointRegistry
-from wsadapter.runtime import Options, Runtime
+from wsadapter.runtime import Options, Runtime, add_memory
 from wsadapter.status import Status, SupervisorState
 
 if TYPE_CHECKING:
@@ -368,10 +367,8 @@ class Supervisor(Public):
         runtime = self.runtime
         if runtime.state == "stopped":
             return runtime.status()
-        status = runtime.reactor.call(runtime.status)
-        for endpoint in status["endpoints"].values():
-            for process in (endpoint, *endpoint.get("members", ())):
-                process["memory"] = resident_bytes(process["pid"]) if process["pid"] else None
+        status = runtime.reactor.call(lambda: runtime.status(memory=False))
+        add_memory(status)
         return status
 
     def reload(self, settings: Settings) -> dict[str, list[str]]:

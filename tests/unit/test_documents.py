@@ -12,6 +12,7 @@ import tarfile
 import zipfile
 from importlib.metadata import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -152,8 +153,9 @@ def test_a_wheel_made_from_the_source_distribution_is_the_same(tmp_path: Path) -
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     build(copy, "sdist", tmp_path)
     (archive,) = tmp_path.glob("wsadapter-*.tar.gz")
+    safely: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # since CPython 3.11.4
     with tarfile.open(archive) as packed:
-        packed.extractall(tmp_path / "unpacked", filter="data")
+        packed.extractall(tmp_path / "unpacked", **safely)
     (unpacked,) = (tmp_path / "unpacked").iterdir()
     build(unpacked, "wheel", tmp_path)
     (wheel,) = tmp_path.glob("wsadapter-*.whl")

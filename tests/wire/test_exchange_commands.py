@@ -149,7 +149,7 @@ COMMAND_LINES = [
     "silence a", "heed a b", 'gap {"channel":"books"}', "notice", "refuse_login wrong key", "refuse_login off",
     "require_login on", "reject_frame a b", "revoke a b", "refuse_later 2", "refuse_repeats on", "answer_after 0.1",
     "answer_times 2", "answer_reversed 2", "answer_with_data off", "data_first 1", "pad_answers 9", "refuse_welcome no",
-    "refuse_welcome off", "stray_answers 1",
+    "refuse_welcome off", "stray_answers 1", "hang_up a b",
 ]  # fmt: skip
 
 

@@ -81,7 +81,7 @@ def test_the_response_and_what_stands_behind_it_come_before_a_record_that_cannot
 def certificate_files(authority: Authority, folder: Path) -> tuple[str, str]:
     """A certificate and its key, in files of their own."""
     files = folder / "client.pem", folder / "client.key"
-    for file, text in zip(files, authority.issue(["a client"]), strict=True):
+    for file, text in zip(files, authority.issue(["client.example"]), strict=True):
         file.write_text(text)
     return str(files[0]), str(files[1])
 
