@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -32,6 +32,9 @@ def holder(url: str, method: str, way: str) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         process.kill()
+        for pid in of_session(process.pid):  # one that is left holds the ends of the pipes that are read here
+            with suppress(ProcessLookupError):  # it has ended since
+                os.kill(pid, signal.SIGKILL)
         process.communicate()
 
 
