@@ -195,7 +195,7 @@ def test_a_stop_is_not_held_up_for_ever_by_a_named_pipe_without_a_reader(tmp_pat
     with Exchange(messages=TICKS) as ex:
         config = write_config(tmp_path / "a.toml", {"a": ex.url}, output=str(tmp_path / "pipe"))
         with Running(tmp_path, str(config)) as running:
-            ex.wait_connections(1)
+            running.wait_for_log("a/1 up")  # a connection whose handshake is not over is left without a close frame
             running.wait_for_log("waiting for a reader")
             assert running.stop() == 0
         wait_until(lambda: ex.closes == {1: 1000}, 10)

@@ -246,6 +246,13 @@ def test_a_module_that_ends_or_blocks_the_process_of_the_check_does_not_hide_the
     assert "it takes (payload, kind)" in found["endpoints.d.decode"]
 
 
+@pytest.mark.parametrize("line", ["sys.stdout.close()", "sys.stdout = None"])
+def test_a_module_that_takes_standard_output_away_is_checked_all_the_same(tmp_path: Path, line: str) -> None:
+    hooks = {"a": 'decode = "quiet:f"', "b": 'decode = "quiet:nothing"'}
+    found = problems_of(tmp_path, hooks, {"quiet": f"import sys\n{line}\ndef f(data): return data\n"})
+    assert list(found) == ["endpoints.b.decode"]
+
+
 def test_the_check_runs_no_code_of_the_user_in_its_own_process(tmp_path: Path) -> None:
     problems_of(tmp_path, {"a": 'decode = "only_in_the_child:f"'}, {"only_in_the_child": "def f(data): return data\n"})
     assert "only_in_the_child" not in sys.modules

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 from wsadapter.contract.hooks import HookError, load_function
@@ -22,9 +23,11 @@ def main(request: dict[str, Any], answers: int) -> None:
     os.dup2(null, 0)  # as in an owner
     os.close(null)
     for hook in request["hooks"]:
-        os.write(answers, json.dumps(_wrong(hook["key"], hook["name"], hook["folders"])).encode() + b"\n")
-    sys.stdout.flush()
-    sys.stderr.flush()
+        wrong = _wrong(hook["key"], hook["name"], hook["folders"])
+        for stream in (sys.stdout, sys.stderr):  # before the answer: behind the last one this process may be killed
+            with suppress(AttributeError, OSError, ValueError):  # a module took it away, or closed it
+                stream.flush()
+        os.write(answers, json.dumps(wrong).encode() + b"\n")
     os._exit(0)
 
 
