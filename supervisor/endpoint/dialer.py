@@ -21,8 +21,8 @@ from wsadapter.process.owner_process import OwnerListener, OwnerProcess
 from wsadapter.process.tls_holder import TlsHolder
 
 
-class DialerOffice(Protocol):
-    """What is needed of the supervisor."""
+class Office(Protocol):
+    """What a link, and its dialer, need of the supervisor."""
 
     @property
     def reactor(self) -> Reactor: ...
@@ -30,6 +30,7 @@ class DialerOffice(Protocol):
     def budget(self) -> ConnectBudget: ...
     @property
     def busy_poll(self) -> float: ...
+
     def hire(self, listener: OwnerListener, endpoint: Endpoint) -> OwnerProcess:
         """An owner, warm or on its way."""
         ...
@@ -41,14 +42,16 @@ class DialerHost(Protocol):
     endpoint: Endpoint
     dialect: dict[str, Any] | None
     quarantine: str
+    """Folder for the messages that a hook fails on, or that owners die of; empty: they are not kept."""
     sys_path: tuple[str, ...]
+    """Where hooks are importable from."""
 
 
 class Dialer:
     """That of one link. All methods under the reactor's lock."""
 
     def __init__(
-        self, office: DialerOffice, host: DialerHost, holder_gone: Callable[[], None], holder_said: Callable[[str], None]
+        self, office: Office, host: DialerHost, holder_gone: Callable[[], None], holder_said: Callable[[str], None]
     ) -> None:
         """`holder_gone` is called when a process that held TLS has ended, `holder_said` with each line that one printed."""
         self._office = office

@@ -21,8 +21,9 @@ from wsadapter.contract.ipc.record import Record
 from wsadapter.contract.reasons import Reason
 from wsadapter.delivery.inbox import Inbox
 from wsadapter.endpoint.backpressure import Backpressure
+from wsadapter.endpoint.dialer import Office
 from wsadapter.endpoint.identities import are_alike
-from wsadapter.endpoint.link import Link, LinkGroup, Office
+from wsadapter.endpoint.link import Link, LinkGroup
 from wsadapter.endpoint.monitor import Watcher
 from wsadapter.endpoint.numbered_stream import NumberedStream
 from wsadapter.endpoint.rates import Count

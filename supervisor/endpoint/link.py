@@ -30,7 +30,7 @@ from wsadapter.contract.ipc.reports import parse_report
 from wsadapter.contract.quarantine import Quarantine
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.connect_slot import ConnectSlot
-from wsadapter.endpoint.dialer import Dialer
+from wsadapter.endpoint.dialer import Dialer, DialerHost, Office
 from wsadapter.endpoint.epoch import Counters, Epoch
 from wsadapter.endpoint.futures import Waiters
 from wsadapter.endpoint.link_state import LinkAction, LinkEvent, LinkState, after_death, shown, step
@@ -39,13 +39,13 @@ from wsadapter.endpoint.log import Narrator
 from wsadapter.endpoint.numbered_stream import NumberedStream
 from wsadapter.endpoint.reports import apply_report
 from wsadapter.endpoint.requests import Requests
-from wsadapter.endpoint.restart_policy import ConnectBudget, Decision, RestartPolicy, Verdict
+from wsadapter.endpoint.restart_policy import Decision, RestartPolicy, Verdict
 from wsadapter.endpoint.rollover import Rollover
 from wsadapter.endpoint.subscriptions import Ledger
 from wsadapter.endpoint.watchdogs import Watchdogs
 from wsadapter.handoff.custody import Custody
 from wsadapter.handoff.held_connection import NotResumable
-from wsadapter.loop.reactor import Reactor, Timer
+from wsadapter.loop.reactor import Timer
 from wsadapter.process.lifecycle import Event, State
 from wsadapter.process.owner_process import OwnerListener, OwnerProcess
 from wsadapter.status import EndpointState, EndpointStatus, exit_status
@@ -63,30 +63,8 @@ _MEMORY_MARGIN = 1.25
 """Over so many times `watchdog.memory` an owner is killed, whether its successor is ready or not."""
 
 
-class Office(Protocol):
-    """What a link needs of the supervisor."""
-
-    @property
-    def reactor(self) -> Reactor: ...
-    @property
-    def budget(self) -> ConnectBudget: ...
-    @property
-    def busy_poll(self) -> float: ...
-
-    def hire(self, listener: OwnerListener, endpoint: Endpoint) -> OwnerProcess:
-        """An owner, warm or on its way."""
-        ...
-
-
-class LinkHost(Protocol):
+class LinkHost(DialerHost, Protocol):
     """What a link needs of its endpoint."""
-
-    endpoint: Endpoint
-    dialect: dict[str, Any] | None
-    quarantine: str
-    """Folder for the messages that a hook fails on, or that owners die of; empty: they are not kept."""
-    sys_path: tuple[str, ...]
-    """Where hooks are importable from."""
 
     @property
     def stream(self) -> NumberedStream: ...
