@@ -13,8 +13,8 @@ Until it has heard `ready` the running one can go on as if nothing had been: wha
 from them. It does so whatever fails, and if it is stopped meanwhile; who asks during another takeover is refused. The two are
 never both reading. The new one, should it hear nothing after its `ready`, goes on only if the other is dead.
 
-`wire` is what goes through the control socket, `owners` and `endpoints` are what of an owner and an endpoint travels, `giver`
-and `taker` are the two ends.
+`transfer` is what goes through the control socket; `process_state`, `endpoint_state` and `supervisor_state` are what travels
+of an owner, an endpoint and a supervisor; `old_side` and `new_side` are the two ends.
 """
 
 from typing import Final

@@ -45,8 +45,6 @@ _TO_ANSWER: Final = 10.0
 """Seconds for the new supervisor to take what it is given, and to say that it is ready."""
 _TO_REFUSE: Final = 1.0
 """Seconds for the new supervisor to hear why it gets nothing."""
-AT_MOST: Final = _TO_FLUSH + 2 * _TO_ANSWER
-"""Seconds that endpoints are frozen, at most."""
 
 
 @dataclass(frozen=True, slots=True)
