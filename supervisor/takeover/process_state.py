@@ -38,7 +38,9 @@ def give_owner(child: OwnerProcess) -> tuple[dict[str, Any], list[int]]:
     custody = None
     if held is not None:
         fds.append(held.sock.fileno())
-        custody = {"counts": asdict(held._custody), "announced": _announced(held._announced)}
+        announced = held._announced
+        plain = None if announced is None else asdict(announced) | {"frame": _text(announced.frame)}
+        custody = {"counts": asdict(held._custody), "announced": plain}
     unfinished, lifeline = control.unfinished, child.exit.lifeline
     fds += [fd for fd in (unfinished.descriptor, lifeline) if fd is not None]
     return {
@@ -71,18 +73,10 @@ def take_owner(
     if plain["custody"] is not None:
         held = HeldConnection(socket.socket(fileno=mine[4]), Custody(**plain["custody"]["counts"]))
         if (announced := plain["custody"]["announced"]) is not None:
-            frame = b64decode(announced["frame"])
-            held.announce(Announced(announced["ref"], announced["position"], frame, announced["allowed_at"]))
+            held.announce(Announced(**announced | {"frame": b64decode(announced["frame"])}))
         child.connection.held = held
     child.adopt()
     return child
-
-
-def _announced(announced: Announced | None) -> dict[str, Any] | None:
-    if announced is None:
-        return None
-    frame = _text(announced.frame)
-    return {"ref": announced.ref, "position": announced.position, "frame": frame, "allowed_at": announced.allowed_at}
 
 
 def _text(data: bytes | bytearray) -> str:
