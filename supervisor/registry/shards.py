@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from wsadapter.contract.endpoint import Endpoint, Subscription
+from wsadapter.endpoint.futures import uncancellable_future
 from wsadapter.endpoint.subscriptions import key_of
 
 MARK: Final = "#"
@@ -68,8 +69,7 @@ def together(futures: Iterable[Future[None]]) -> Future[None]:
     every = list(futures)
     if len(every) == 1:
         return every[0]
-    whole: Future[None] = Future()
-    whole.set_running_or_notify_cancel()
+    whole: Future[None] = uncancellable_future()
     left = set(every)
 
     def ended(future: Future[None]) -> None:
