@@ -152,9 +152,7 @@ class Link:
         self.rollover = Rollover(self, office.reactor)
         self._refs = count(1)
         self.requests = Requests(self, office.reactor, self.put)
-        self.subscriptions = LinkSubscriptions(
-            self, self._custody, stream.numbers, self._refs, self.rollover.subscriptions_changed
-        )
+        self.subscriptions = LinkSubscriptions(self, self._custody, self._refs, self.rollover.subscriptions_changed)
         self._up_waiters = Waiters()
         self.ledger.want(endpoint.subscribe)
 
@@ -366,7 +364,7 @@ class Link:
         return slot
 
     def _acquire_owner(self) -> None:
-        self._epoch = Epoch(self.ledger.numbers.next_epoch())
+        self._epoch = Epoch(self.stream.numbers.next_epoch())
         self._timer = None
         child = self.hire(self)
         self._child = child
@@ -478,7 +476,7 @@ class Link:
         counters.messages += 1
         epoch.messages += 1
         account = self.account
-        number = self.ledger.numbers.accept(1, received_at)
+        number = self.stream.numbers.accept(1, received_at)
         message = _make_message(items.Message, (account.name, data, epoch.number, number, received_at, None, False))
         reactor = self._office.reactor
         if self.stream.inbox.put_one(message, account, reactor.serves):
@@ -575,7 +573,7 @@ class Link:
         self._watchdogs.end()
         self.rollover.owner_gone()
         self.last_exit = reason
-        self.counters.last_lost_at = self.ledger.numbers.last_received_at
+        self.counters.last_lost_at = self.stream.numbers.last_received_at
         goes_on = self._custody.resumption is not None
         self.subscriptions.owner_gone(goes_on=goes_on)
         if not goes_on:
@@ -657,12 +655,12 @@ class Link:
             self.subscriptions.catch_up()
         else:
             self._custody.connection_opened()
-            if self.ledger.numbers.ever_up:
+            if self.stream.numbers.ever_up:
                 self.ledger.connection_lost()
                 for stream in interrupted or (() if resumed else (None,)):
                     cause = "replaced" if epoch.replaces else "reconnected"
                     self.gap(cause, self.counters.last_lost_at, now, stream=stream)
-        self.ledger.numbers.ever_up = True
+        self.stream.numbers.ever_up = True
         self._watchdogs.connection_up(resumed=epoch.resuming)
         self._notify(up)
         if not epoch.planned and not self.rollover.under_way:  # else it is the old owner, which is to go
@@ -755,7 +753,7 @@ class Link:
     def _adopt(self, child: OwnerProcess, slot: ConnectSlot, held: list[Record], continues: bool, *, replaces: bool) -> None:
         """The successor is the owner: what it sent so far is read now. `slot`: its connect, made or not. `replaces`: as
         planned."""
-        self._epoch = Epoch(self.ledger.numbers.next_epoch(), continues=continues, replaces=replaces)
+        self._epoch = Epoch(self.stream.numbers.next_epoch(), continues=continues, replaces=replaces)
         self._child = child
         self._slot = slot if child.state is not State.SERVING else None
         child.report_to(self)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.contract.ipc import commands
-from wsadapter.endpoint.subscriptions import Ledger, Numbers, key_of
+from wsadapter.endpoint.subscriptions import Ledger, key_of
 from wsadapter.handoff.custody import Custody
 
 
@@ -40,12 +40,15 @@ class LinkSubscriptions:
     """Those of one link. All methods under the reactor's lock."""
 
     def __init__(
-        self, link: SubscribingLink, custody: Custody, numbers: Numbers, refs: Iterator[int],
+        self,
+        link: SubscribingLink,
+        custody: Custody,
+        refs: Iterator[int],
         tell_successor: Callable[[int, list[Subscription]], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """`refs`: numbers of the link's commands. `tell_successor` lets the successor of a planned change know, if there is
         one: SUBSCRIBE or UNSUBSCRIBE, and the streams."""
-        self.ledger = Ledger(numbers=numbers)
+        self.ledger = Ledger()
         self._link = link
         self._custody = custody
         self._refs = refs

@@ -141,7 +141,7 @@ def _apply_message_report(link: Link, report: MessageReport) -> None:
         case reports.StreamStalled():
             _stalled(link, report)
         case reports.GapFound():
-            last = link.ledger.numbers.last_received_at
+            last = link.stream.numbers.last_received_at
             link.gap(report.cause, last, time_ns(), expected=report.expected, got=report.got, stream=report.stream)
         case reports.MessagesDropped():
             link.account.dropped += report.count

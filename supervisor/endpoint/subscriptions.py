@@ -45,7 +45,7 @@ class Numbers:
 
 @dataclass(slots=True)
 class Ledger:
-    """What an endpoint wants, what was confirmed, and how far its stream has come."""
+    """What an endpoint wants, and what was confirmed."""
 
     wanted: dict[str, Subscription] = field(default_factory=dict)
     confirmed: set[str] = field(default_factory=set)
@@ -76,7 +76,6 @@ class Ledger:
     """What the hook `before_connect` kept for the current connection: a secret."""
     asked_anew: dict[str, float] = field(default_factory=dict)
     """When a fresh snapshot of a stream was asked for, in monotonic seconds."""
-    numbers: Numbers = field(default_factory=Numbers)
 
     def want(self, streams: Iterable[Subscription]) -> list[Subscription]:
         """Add to what is wanted; returns those that are new."""

@@ -104,7 +104,7 @@ class EndpointRegistry:
 
     def retired(self) -> dict[str, Numbers]:
         """How far the endpoints came that were removed: under their names the numbers go on."""
-        return self._retired | {name: managed.ledger.numbers for name, managed in self._removed.items()}
+        return self._retired | {name: managed.stream.numbers for name, managed in self._removed.items()}
 
     def retire(self, numbers: Mapping[str, Numbers]) -> None:
         """Endpoints of these names were removed, in another supervisor."""
@@ -186,7 +186,7 @@ class EndpointRegistry:
             managed.replace_settings(endpoint, dialect)
         else:
             retired = self._retired.pop(endpoint.name, None)
-            managed = EndpointRuntime(self._office, endpoint, dialect, numbers=before.ledger.numbers if before else retired)
+            managed = EndpointRuntime(self._office, endpoint, dialect, numbers=before.stream.numbers if before else retired)
             if (ending := self._ending(endpoint.name, before)) is not None:
                 self.awaiting[ending] = managed
         self.enter(managed)
