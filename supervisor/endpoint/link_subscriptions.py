@@ -146,24 +146,25 @@ class LinkSubscriptions:
             "paces": dict(ledger.paces),
         }
         if self._custody.resumption is not None:
+            connection = ledger.connection
             fields |= {
                 "confirmed": tuple(self.still_subscribed()),
-                "channels": dict(ledger.channels),
-                "live": tuple(sorted(ledger.live)),
-                "rejected": dict(ledger.rejected),
-                "opening": ledger.opening,
-                "login_at": ledger.login_at,
-                "challenge": ledger.challenge,
-                "heartbeat_at": ledger.heartbeat_at,
-                "token": ledger.token,
+                "channels": dict(connection.channels),
+                "live": tuple(sorted(connection.live)),
+                "rejected": dict(connection.rejected),
+                "opening": connection.opening,
+                "login_at": connection.login_at,
+                "challenge": connection.challenge,
+                "heartbeat_at": connection.heartbeat_at,
+                "token": connection.token,
             }
         return fields
 
     def still_subscribed(self) -> list[Subscription]:
         """What the next owner need not ask for on a connection that goes on: what the peer has answered, and, where nothing
         confirms, what was sent."""
-        ledger = self.ledger
-        return [stream for key, stream in ledger.wanted.items() if ledger.is_answered(key) or key in ledger.asked]
+        ledger, asked = self.ledger, self.ledger.connection.asked
+        return [stream for key, stream in ledger.wanted.items() if ledger.is_answered(key) or key in asked]
 
     # -- on the way to another supervisor --------------------------------------------------------------------------------
 

@@ -187,7 +187,8 @@ class ReplicaSet:
         if lead is None:
             self.announced.begin()
             return
-        for stream, error in lead.ledger.rejected.items():  # the links that stay may all have been refused what this one had
+        # The links that stay may all have been refused what this one had.
+        for stream, error in lead.ledger.connection.rejected.items():
             lead.put(items.Rejected(self.name, lead.epoch, time_ns(), stream, error))
         if led:
             lead.subscriptions.resubscribe(link.ledger.still_asked(monotonic()))
@@ -200,7 +201,7 @@ class ReplicaSet:
     def is_news(self, link: Link, event: items.Event) -> bool:
         """Whether an event of a link is to be put into the stream, because no other link has reported the same."""
         by_all = isinstance(event, items.Rejected) and all(
-            event.stream in other.ledger.rejected for other in self._host.links if other.number in self.merge.members
+            event.stream in other.ledger.connection.rejected for other in self._host.links if other.number in self.merge.members
         )
         return self.announced.is_news(event, link.number, by_all=by_all)
 

@@ -31,21 +31,22 @@ def apply_report(link: Link, report: OwnerReport) -> None:
 
 
 def _apply_connection_report(link: Link, report: ConnectionReport) -> None:
+    connection = link.ledger.connection
     match report:
         case reports.StageReached():
             link.at_stage(report.stage)
         case reports.ConnectionUp():
             link.came_up(report.headers, report.subprotocol, report.peer, resumed=report.resumed)
         case reports.ConnectionOpening():
-            link.ledger.opening = None if report.over else (report.since, report.listens)
+            connection.opening = None if report.over else (report.since, report.listens)
         case reports.LoginDone():
-            if link.ledger.login_at is None:
+            if connection.login_at is None:
                 link.narrate.logged_in(link.epoch)
-            link.ledger.login_at, link.ledger.challenge = report.at, report.challenge
+            connection.login_at, connection.challenge = report.at, report.challenge
         case reports.HeartbeatSent():
-            link.ledger.heartbeat_at = report.at
+            connection.heartbeat_at = report.at
         case reports.TokenKept():
-            link.ledger.token = report.token
+            connection.token = report.token
         case reports.PeerNotice():
             _put_notice(link, report.text)
             text = f"the peer asks for a new connection: {report.text[:_LONGEST_NOTICE]}"
@@ -67,18 +68,18 @@ def _put_notice(link: Link, text: str) -> None:
 
 
 def _apply_subscription_report(link: Link, report: SubscriptionReport) -> None:
-    ledger = link.ledger
+    ledger, connection = link.ledger, link.ledger.connection
     match report:
         case reports.SubscriptionConfirmed():
             _confirmed(link, report)
         case reports.SubscriptionRejected():
             _rejected(link, report)
         case reports.SubscriptionRequested():
-            ledger.confirmed.discard(report.stream)
+            connection.confirmed.discard(report.stream)
         case reports.SubscriptionsSent(gone=True):
-            ledger.asked.difference_update(report.streams)
+            connection.asked.difference_update(report.streams)
         case reports.SubscriptionsSent():
-            ledger.asked.update(ledger.wanted.keys() & report.streams)
+            connection.asked.update(ledger.wanted.keys() & report.streams)
         case reports.SubscriptionsRestored():
             link.put(items.Restored(link.name, link.epoch, time_ns(), report.ok, report.failed))
             link.narrate.restored(link.epoch, report.ok, report.failed)
@@ -87,7 +88,7 @@ def _apply_subscription_report(link: Link, report: SubscriptionReport) -> None:
         case reports.ClosedOverSubscriptions():
             _closed_over(link, report)
         case reports.ChannelAssigned():
-            ledger.channels[report.channel] = report.stream
+            connection.channels[report.channel] = report.stream
         case reports.PacesLearned():
             ledger.paces.update((name, longest) for name, longest in report.streams.items() if name in ledger.wanted)
         case _:
@@ -95,21 +96,23 @@ def _apply_subscription_report(link: Link, report: SubscriptionReport) -> None:
 
 
 def _confirmed(link: Link, report: reports.SubscriptionConfirmed) -> None:
-    link.ledger.rejected.pop(report.stream, None)
+    connection = link.ledger.connection
+    connection.rejected.pop(report.stream, None)
     link.ledger.blame.clear(report.of or report.stream)
     if report.of:
-        link.ledger.parts.pop(report.stream, None)
+        connection.parts.pop(report.stream, None)
     else:
-        link.ledger.confirmed.add(report.stream)
+        connection.confirmed.add(report.stream)
     link.put(items.Subscribed(link.name, link.epoch, time_ns(), report.stream))
 
 
 def _rejected(link: Link, report: reports.SubscriptionRejected) -> None:
-    link.ledger.rejected[report.stream] = report.error
+    connection = link.ledger.connection
+    connection.rejected[report.stream] = report.error
     if report.of:
-        link.ledger.parts[report.stream] = report.of
+        connection.parts[report.stream] = report.of
     else:
-        link.ledger.confirmed.discard(report.stream)
+        connection.confirmed.discard(report.stream)
     link.put(items.Rejected(link.name, link.epoch, time_ns(), report.stream, report.error))
     link.narrate.rejected(link.epoch, report.stream, report.error)
 
@@ -137,7 +140,7 @@ def _apply_message_report(link: Link, report: MessageReport) -> None:
             if report.index != len(link.streams):
                 raise ValueError(f"stream {report.index} announced after {len(link.streams) - 1}")
             link.streams.append(report.name)
-            link.ledger.live.add(report.name)
+            link.ledger.connection.live.add(report.name)
         case reports.StreamStalled():
             _stalled(link, report)
         case reports.GapFound():

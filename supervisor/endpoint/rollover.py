@@ -161,7 +161,7 @@ class Rollover:
                 self._identify_ref = link.tell_owner(commands.IDENTIFY, {"on": True})
             except NotConnected:  # it is leaving: there will be no overlap
                 self.merge = None
-        confirmed, slot = frozenset(link.ledger.confirmed), link.reserve_connect()
+        confirmed, slot = frozenset(link.ledger.connection.confirmed), link.reserve_connect()
         succession = Succession(self._reactor, link.endpoint, self, why, confirmed, slot, identified=self.merge is None)
         self._succession = succession
         slot.when_allowed(lambda: succession.begin(link.hire))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Final, Self
 
 from wsadapter.contract.dialect.templates import stream_name
 from wsadapter.contract.endpoint import Subscription
@@ -44,36 +44,56 @@ class Numbers:
 
 
 @dataclass(slots=True)
-class Ledger:
-    """What an endpoint wants, and what was confirmed."""
+class ConnectionLedger:
+    """What is known of one connection, over all its owners. It ends with the connection."""
 
-    wanted: dict[str, Subscription] = field(default_factory=dict)
     confirmed: set[str] = field(default_factory=set)
-    """Of the current connection."""
     asked: set[str] = field(default_factory=set)
-    """Of the current connection: whose frames are out, where nothing confirms."""
+    """Whose frames are out, where nothing confirms."""
     rejected: dict[str, str] = field(default_factory=dict)
     """With the peer's error; a part of a subscription by its own name."""
     live: set[str] = field(default_factory=set)
-    """Of which something has come on the current connection."""
+    """Of which something has come."""
     parts: dict[str, str] = field(default_factory=dict)
     """What was rejected of a subscription, not all of it: the part's name = the subscription's."""
+    channels: dict[str, Subscription] = field(default_factory=dict)
+    """What stands for a subscription, as the peer said."""
+    opening: tuple[float, bool] | None = None
+    """See `Assignment.opening`."""
+    login_at: float | None = None
+    """Monotonic seconds of the last login; None: there was none."""
+    challenge: Any = field(default=None, repr=False)
+    """The peer's challenge of that login, which frames that subscribe may have to hold; None: there was none."""
+    heartbeat_at: float | None = None
+    """Monotonic seconds of the last heartbeat sent; None: none is known."""
+    token: Any = field(default=None, repr=False)
+    """What the hook `before_connect` kept for the connection: a secret."""
+
+    def to_plain(self) -> dict[str, Any]:
+        """For a takeover."""
+        return {name: sorted(value) if isinstance(value, set) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Self:
+        """The reverse of `to_plain`. `plain` may hold more."""
+        own = {each.name: plain[each.name] for each in fields(cls)}
+        own |= {name: set(own[name]) for name in ("confirmed", "asked", "live")}
+        if own["opening"] is not None:
+            own["opening"] = tuple(own["opening"])
+        return cls(**own)
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What an endpoint wants, and what is known of its current connection and of those before."""
+
+    wanted: dict[str, Subscription] = field(default_factory=dict)
+    connection: ConnectionLedger = field(default_factory=ConnectionLedger)
+    """The current one."""
     blame: Blame = field(default_factory=Blame)
     """What the peer closed connections because of, by the names of subscriptions; it outlives the connection."""
     paces: dict[str, float] = field(default_factory=dict)
     """The longest pause of each stream whose pace is known, in seconds; it outlives the connection."""
-    channels: dict[str, Subscription] = field(default_factory=dict)
-    """What stands for a subscription on the current connection, as the peer said."""
-    opening: tuple[float, bool] | None = None
-    """Of the current connection, see `Assignment.opening`."""
-    login_at: float | None = None
-    """Monotonic seconds of the last login on the current connection; None: there was none."""
-    challenge: Any = field(default=None, repr=False)
-    """The peer's challenge of that login, which frames that subscribe may have to hold; None: there was none."""
-    heartbeat_at: float | None = None
-    """Monotonic seconds of the last heartbeat sent on the current connection; None: none is known."""
-    token: Any = field(default=None, repr=False)
-    """What the hook `before_connect` kept for the current connection: a secret."""
     asked_anew: dict[str, float] = field(default_factory=dict)
     """When a fresh snapshot of a stream was asked for, in monotonic seconds."""
 
@@ -87,10 +107,10 @@ class Ledger:
         """Take from what is wanted; returns those that were in it."""
         gone = [stream for stream in streams if self.wanted.pop(key_of(stream), None) is not None]
         for stream in gone:
-            self.confirmed.discard(key_of(stream))
-            self.asked.discard(key_of(stream))
+            self.connection.confirmed.discard(key_of(stream))
+            self.connection.asked.discard(key_of(stream))
             self.accept(key_of(stream))
-            self.live.discard(key_of(stream))
+            self.connection.live.discard(key_of(stream))
             self.paces.pop(key_of(stream), None)
             self.blame.clear(key_of(stream))
         return gone
@@ -98,16 +118,17 @@ class Ledger:
     def refused(self, streams: Iterable[Subscription]) -> list[Subscription]:
         """Those of `streams` that are wanted and were rejected, as a whole or in part, or would not be asked for because of an
         earlier connection."""
-        wholes = {*self.rejected, *self.parts.values()}
+        wholes = {*self.connection.rejected, *self.connection.parts.values()}
         names = {key_of(stream): stream for stream in streams}
         return [stream for name, stream in names.items() if (name in wholes or name in self.blame) and name in self.wanted]
 
     def accept(self, name: str) -> None:
         """Nothing of this subscription counts as rejected any more."""
-        self.rejected.pop(name, None)
-        for part in [part for part, whole in self.parts.items() if whole == name]:
-            self.rejected.pop(part, None)
-            del self.parts[part]
+        rejected, parts = self.connection.rejected, self.connection.parts
+        rejected.pop(name, None)
+        for part in [part for part, whole in parts.items() if whole == name]:
+            rejected.pop(part, None)
+            del parts[part]
 
     def forgive(self, streams: Iterable[Subscription]) -> None:
         """These are asked for like any other, although the peer closed a connection because of them."""
@@ -116,7 +137,8 @@ class Ledger:
 
     def is_answered(self, name: str) -> bool:
         """Whether the peer said yes or no to it."""
-        return name in self.confirmed or name in self.rejected or name in self.parts.values()
+        connection = self.connection
+        return name in connection.confirmed or name in connection.rejected or name in connection.parts.values()
 
     def ask_anew(self, streams: Iterable[Subscription], now: float) -> list[Subscription]:
         """A fresh snapshot of these is asked for; returns those that are wanted."""
@@ -131,21 +153,14 @@ class Ledger:
 
     def connection_lost(self) -> list[Subscription]:
         """Nothing is confirmed any more; returns what was."""
-        confirmed = [self.wanted[key] for key in sorted(self.confirmed) if key in self.wanted]
-        self.confirmed.clear()
-        self.asked.clear()
-        self.rejected.clear()
-        self.parts.clear()
-        self.live.clear()
-        self.channels.clear()
-        self.opening = self.login_at = self.challenge = self.heartbeat_at = self.token = None
-        return confirmed
+        lost, self.connection = self.connection, ConnectionLedger()
+        return [self.wanted[key] for key in sorted(lost.confirmed) if key in self.wanted]
 
     def to_json(self) -> SubscriptionStatus:
         """For the status."""
         return {
             "wanted": len(self.wanted),
-            "confirmed": len(self.confirmed),
-            "live": len(self.live),
-            "rejected": dict(self.rejected),
+            "confirmed": len(self.connection.confirmed),
+            "live": len(self.connection.live),
+            "rejected": dict(self.connection.rejected),
         }

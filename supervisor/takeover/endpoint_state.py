@@ -18,7 +18,7 @@ from wsadapter.endpoint.epoch import Counters, Epoch
 from wsadapter.endpoint.identities import may_repeat, span_for
 from wsadapter.endpoint.link import Link
 from wsadapter.endpoint.link_state import LinkEvent, LinkState
-from wsadapter.endpoint.subscriptions import Ledger, Numbers
+from wsadapter.endpoint.subscriptions import ConnectionLedger, Ledger, Numbers
 from wsadapter.handoff.custody import ConnectionHolder
 from wsadapter.process.owner_process import OwnerProcess
 from wsadapter.process.tls_holder import TlsHolder
@@ -85,21 +85,9 @@ def _take_lasting(ledger: Ledger, plain: dict[str, Any]) -> None:
 
 
 def _give_connection(managed: Link, child: OwnerProcess) -> tuple[dict[str, Any], list[int]]:
-    ledger = managed.ledger
     plain: dict[str, Any] = {
         "number": managed.number,
         "restored_at": managed.restored_at,
-        "confirmed": sorted(ledger.confirmed),
-        "asked": sorted(ledger.asked),
-        "rejected": ledger.rejected,
-        "parts": ledger.parts,
-        "live": sorted(ledger.live),
-        "channels": ledger.channels,
-        "opening": ledger.opening,
-        "login_at": ledger.login_at,
-        "challenge": ledger.challenge,
-        "heartbeat_at": ledger.heartbeat_at,
-        "token": ledger.token,
         "restarts": managed._policy.total,
         "next_ref": next(managed._refs),
         "subscriptions": managed.subscriptions.to_plain(),
@@ -108,7 +96,8 @@ def _give_connection(managed: Link, child: OwnerProcess) -> tuple[dict[str, Any]
         "counters": asdict(managed.counters),
         "attempt": managed.dialer.attempt,
         "holder": None,
-        **_lasting(ledger),
+        **managed.ledger.connection.to_plain(),
+        **_lasting(managed.ledger),
     }
     plain["owner"], fds = give_owner(child)
     if child.connection.holder is not None:
@@ -147,16 +136,8 @@ def _take_connection(host: EndpointHost, managed: Link, endpoint: Endpoint, plai
     managed.restored_at = plain["restored_at"]
     managed._life, managed._epoch, managed.counters = LinkState.UP, Epoch(**plain["epoch"]), Counters(**plain["counters"])
     managed.dialer.attempt = plain["attempt"]
-    managed.ledger.confirmed, managed.ledger.asked = set(plain["confirmed"]), set(plain["asked"])
-    managed.ledger.rejected, managed.ledger.parts = dict(plain["rejected"]), dict(plain["parts"])
+    managed.ledger.connection = ConnectionLedger.from_plain(plain)
     _take_lasting(managed.ledger, plain)
-    managed.ledger.live = set(plain["live"])
-    managed.ledger.channels = dict(plain["channels"])
-    if (opening := plain.get("opening")) is not None:
-        managed.ledger.opening = opening[0], opening[1]
-    managed.ledger.login_at, managed.ledger.token = plain["login_at"], plain["token"]
-    managed.ledger.challenge = plain["challenge"]
-    managed.ledger.heartbeat_at = plain["heartbeat_at"]
     managed._policy.total = plain["restarts"]
     managed._refs = count(plain["next_ref"])
     managed.subscriptions.take_plain(plain["subscriptions"], managed._refs)

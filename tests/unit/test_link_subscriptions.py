@@ -106,8 +106,8 @@ def test_of_what_is_subscribed_while_nobody_owns_the_connection_only_what_was_re
     link = EndpointRuntime(office, endpoint(), None).link
     link.start()
     say_up(link, office.hired[0])
-    link.ledger.asked = {key_of(BOOK), "b"}
-    link.ledger.rejected["b"] = "unknown"
+    link.ledger.connection.asked = {key_of(BOOK), "b"}
+    link.ledger.connection.rejected["b"] = "unknown"
     link._custody.resumption = cast("Any", object())
     link.subscriptions.subscribe(["b", "new"])
     assert [*link.subscriptions.still_subscribed()] == [BOOK, "b"], "the next owner asks for what is new by itself"
@@ -128,7 +128,7 @@ def test_where_nothing_confirms_what_was_sent_counts_as_subscribed(office: Offic
     assert link.subscriptions.still_subscribed() == []
     say(link, "asked", streams=["b", "not wanted any more"], gone=False)
     assert link.subscriptions.still_subscribed() == ["b"]
-    assert link.ledger.asked == {"b"}
+    assert link.ledger.connection.asked == {"b"}
     say(link, "asked", streams=["b"], gone=True)
     assert link.subscriptions.still_subscribed() == []
     link.stop()
