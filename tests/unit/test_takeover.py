@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import fields
 from time import monotonic
 from typing import Any
 
+import orjson
 import pytest
 
 from tests.unit.test_link_subscriptions import Office, endpoint, say_up
 from wsadapter.endpoint.endpoint import EndpointRuntime
+from wsadapter.endpoint.subscriptions import ConnectionLedger
 from wsadapter.takeover.endpoint_state import is_changing, is_steady
 from wsadapter.takeover.old_side import Condition, Step, next_step
 from wsadapter.takeover.transfer import TakeoverError, receive_line, receive_state, send_line, send_state
@@ -57,6 +60,18 @@ def test_an_owner_that_is_dead_stays_here_until_that_is_told() -> None:
     assert (is_steady(running), is_changing(running)) == (False, True)
     running.stop()
     office.reactor.close()
+
+
+def test_all_that_is_known_of_a_connection_travels() -> None:
+    known = ConnectionLedger(
+        confirmed={"b", "a"}, asked={"c"}, rejected={"d": "unknown"}, live={"a"}, parts={"e": "b"}, channels={"7": {"f": 1}},
+        opening=(1.5, True), login_at=2.5, challenge={"nonce": 1}, heartbeat_at=3.5, token=["t"],
+    )  # fmt: skip
+    unset = ConnectionLedger()
+    assert not [each.name for each in fields(known) if getattr(known, each.name) == getattr(unset, each.name)]
+    for ledger in (known, unset):
+        plain = orjson.loads(orjson.dumps({"number": 1, **ledger.to_plain()}))
+        assert ConnectionLedger.from_plain(plain) == ledger
 
 
 @pytest.fixture
