@@ -6,7 +6,6 @@ that the garbage collector tells when it was dropped without a `stop()`.
 
 from __future__ import annotations
 
-import logging
 import os
 import warnings
 import weakref
@@ -39,15 +38,7 @@ from wsadapter.status import Status, SupervisorState
 if TYPE_CHECKING:
     from types import TracebackType
 
-
-logger = logging.getLogger("wsadapter.supervisor")
-
 T = TypeVar("T")
-_PIPE_MOST = 1 << 20
-_PIPES_TOGETHER = 32 << 20
-"""Bytes of pipe that all owners share evenly: an ordinary user's total is bounded, and beyond it new pipes shrink to 8 KiB."""
-_CLOCK_STEP = 1.0
-"""Seconds the wall clock may move against the monotonic one before it is called a step."""
 
 
 class Supervisor(Public):
