@@ -6,6 +6,7 @@ Python accepts what nobody means: a string is a sequence of letters, `bytes(5)` 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -31,6 +32,11 @@ def as_outgoing(call: str, data: Data) -> Outgoing:
     if isinstance(data, str):
         return Outgoing(_encoded(call, data), binary=False)
     return Outgoing(_as_bytes(call, data, "str (a text message) or bytes (a binary one)"), binary=True)
+
+
+def path_text(path: str | os.PathLike[str]) -> str:
+    """A path as text. What is neither text nor a path stays as it is: it is judged with the other settings."""
+    return os.fspath(path) if isinstance(path, os.PathLike) else path
 
 
 def as_json_text(call: str, payload: Data | Mapping[str, Any]) -> bytes | Mapping[str, Any]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from wsadapter import capabilities
 from wsadapter.aio import AsyncSupervisor
-from wsadapter.arguments import Data, as_list, as_outgoing, as_streams, check_kind
+from wsadapter.arguments import Data, as_list, as_outgoing, as_streams, check_kind, path_text
 from wsadapter.config import Dialects, Settings, check_endpoint, check_supervisor, checked, load
 from wsadapter.config.settings import StartMethod, Strategy
 from wsadapter.contract.endpoint import Endpoint, Subscription
@@ -86,12 +86,7 @@ class Supervisor(Public):
         capabilities.check_platform()
         capabilities.check_frozen()
         check_not_patched()
-        if isinstance(runtime_dir, os.PathLike):  # what is neither text nor a path is judged with the other settings
-            runtime_dir = os.fspath(runtime_dir)
-        if isinstance(state_dir, os.PathLike):
-            state_dir = os.fspath(state_dir)
-        if isinstance(hook_folder, os.PathLike):
-            hook_folder = os.fspath(hook_folder)
+        runtime_dir, state_dir, hook_folder = path_text(runtime_dir), path_text(state_dir), path_text(hook_folder)
         endpoints = as_list("Supervisor", endpoints, Endpoint)
         problems = check_supervisor(
             {
