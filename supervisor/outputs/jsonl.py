@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Mapping
-from itertools import count, repeat
 from pathlib import Path
 from typing import Final
 
@@ -69,15 +68,12 @@ class JsonLines:
     def _write_apart(self, batch: Batch) -> None:
         """Each message by itself, and what there is no memory for becomes the line of a `Dropped`."""
         self.flush()
-        binaries = repeat(batch.binary) if isinstance(batch.binary, bool) else batch.binary
-        about = zip(count(batch.first_number), batch, batch.streams or repeat(None), binaries, strict=False)
-        endpoint, epoch, at = batch.endpoint, batch.epoch, batch.received_at
-        for number, payload, stream, binary in about:
-            one = Batch(endpoint, [payload], epoch=epoch, first_number=number, received_at=at, binary=binary, streams=[stream])
+        for endpoint, data, epoch, number, at, stream, binary in batch.around(iter(batch)):
+            one = Batch(endpoint, [data], epoch=epoch, first_number=number, received_at=at, binary=binary, streams=[stream])
             try:
                 self._put(endpoint, at, batch_lines(one), 1)
             except MemoryError:
-                dropped = Dropped(endpoint, epoch, at, number, number, 1, len(payload), "memory")
+                dropped = Dropped(endpoint, epoch, at, number, number, 1, len(data), "memory")
                 self._put(endpoint, at, event_line(dropped), 1)
 
     def write_event(self, event: Event) -> None:
