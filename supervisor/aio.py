@@ -21,7 +21,6 @@ from wsadapter.endpoint.request_id import Payload
 from wsadapter.endpoint.requests import Pending
 from wsadapter.feed import Feed
 from wsadapter.loop.asyncio_bridge import AsyncBridge
-from wsadapter.loop.foreign_loops import running_loop
 from wsadapter.runtime import Runtime
 from wsadapter.status import Status
 
@@ -121,7 +120,7 @@ class AsyncSupervisor(Public):
         await asyncio.to_thread(self._supervisor.stop)
 
     def _bridge(self) -> AsyncBridge:
-        return AsyncBridge.of(self._runtime.reactor, running_loop())
+        return AsyncBridge.of(self._runtime.reactor)
 
     async def _wait(self, future: Future[T]) -> T:
         await self._bridge().run_until(future.done)

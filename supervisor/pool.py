@@ -31,7 +31,6 @@ from wsadapter.endpoint.endpoint import EndpointRuntime
 from wsadapter.endpoint.request_id import Payload
 from wsadapter.endpoint.requests import Pending
 from wsadapter.loop.asyncio_bridge import AsyncBridge
-from wsadapter.loop.foreign_loops import running_loop
 from wsadapter.pool_health import Health, PoolState, choose, state_of
 from wsadapter.status import PoolMemberStatus, PoolStatus
 from wsadapter.supervisor import Supervisor
@@ -417,4 +416,4 @@ class AsyncPool(Public):
         await asyncio.to_thread(self._pool.stop)
 
     async def _run_until(self, done: Callable[[], bool]) -> None:
-        await AsyncBridge.of(self._pool.supervisor.runtime.reactor, running_loop()).run_until(done)
+        await AsyncBridge.of(self._pool.supervisor.runtime.reactor).run_until(done)

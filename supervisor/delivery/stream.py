@@ -24,7 +24,6 @@ from wsadapter.contract.public import Public
 from wsadapter.delivery.inbox import Inbox
 from wsadapter.loop import signal_guard
 from wsadapter.loop.asyncio_bridge import AsyncBridge
-from wsadapter.loop.foreign_loops import running_loop
 from wsadapter.loop.reactor import Reactor
 
 Consumer = threading.Thread | asyncio.Task[Any] | None
@@ -192,9 +191,9 @@ class _AsyncIteration:
     def _start(self) -> AsyncBridge:
         stream = self._stream
         stream._begin()
-        loop = running_loop()  # first: under another library there is no current task either
+        bridge = AsyncBridge.of(stream._reactor)  # first: under another library there is no current task either
         stream._claim(id(self), asyncio.current_task())
-        return AsyncBridge.of(stream._reactor, loop)
+        return bridge
 
 
 def _is_active(consumer: Consumer) -> bool:

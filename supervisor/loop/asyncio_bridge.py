@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 from weakref import WeakKeyDictionary, proxy
 
+from wsadapter.loop.foreign_loops import running_loop
 from wsadapter.loop.reactor import Reactor
 
 _bridges: Final[WeakKeyDictionary[Reactor, dict[asyncio.AbstractEventLoop, AsyncBridge]]] = WeakKeyDictionary()
@@ -24,8 +25,10 @@ class AsyncBridge:
         """A duplicate, so that a loop never polls a descriptor that the reactor has closed."""
 
     @classmethod
-    def of(cls, reactor: Reactor, loop: asyncio.AbstractEventLoop) -> AsyncBridge:
-        """The bridge between these two: one for each pair, so that the descriptor is registered once."""
+    def of(cls, reactor: Reactor) -> AsyncBridge:
+        """The bridge between the running event loop and the reactor: one for each pair, so that the descriptor is registered
+        once. Raises as `running_loop`."""
+        loop = running_loop()
         known = {alive: bridge for alive, bridge in _bridges.get(reactor, {}).items() if not alive.is_closed()}
         _bridges[reactor] = known
         return known.setdefault(loop, cls(reactor, loop))
