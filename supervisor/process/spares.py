@@ -41,7 +41,7 @@ class Spares(IgnoreOwnerEvents):
 
     def fill(self) -> None:
         """Order what is missing."""
-        while not self._closed and self._retry is None and len(self._warm) + len(self._coming) < self._wanted:
+        while not self._closed and self._retry is None and self.alive < self._wanted:
             self._coming.add(self._order(self))
 
     def take(self, listener: OwnerListener) -> OwnerProcess | None:
@@ -88,6 +88,6 @@ class Spares(IgnoreOwnerEvents):
         self.fill()
 
     def _check_empty(self) -> None:
-        if self._emptied is not None and not self._warm and not self._coming:
+        if self._emptied is not None and not self.alive:
             emptied, self._emptied = self._emptied, None
             emptied()
