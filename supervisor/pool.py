@@ -1,8 +1,8 @@
 """`Pool`: several owners to one endpoint, for requests and orders. A crash costs its own requests in flight, and nothing else.
 
-    request ──> routing.choose ──> a member ──┬── answer, rejection ────────────────────────────> the caller
-                     ^                        ├── NotSent: provably not on the wire ──┐
-                     └── the next member <────┴── OutcomeUnknown and `idempotent` ────┘ ... else ──> the caller
+    request ──> pool_health.choose ──> a member ──┬── answer, rejection ────────────────────────────> the caller
+                         ^                        ├── NotSent: provably not on the wire ──┐
+                         └── the next member <────┴── OutcomeUnknown and `idempotent` ────┘ ... else ──> the caller
 
 The members are endpoints NAME#1 ... NAME#N of a supervisor, the pool's own or one that is given: each has a process, a
 connection, a restart policy and a line in the status of its own. What is no answer (events, late answers, messages nobody asked

@@ -115,7 +115,7 @@ class Stream(Public):
         try:
             self._claim(claim, threading.current_thread())
             served, refill = partial(self._is_served, whole), self._refills[whole]
-            while True:  # no condition here: an interrupt on the way back to one would pass by the `finally` (see `shield`)
+            while True:  # no condition here: an interrupt on the way back to one would pass by the `finally` (see signal_guard)
                 self._reactor.run_until(served, work=refill)
                 hand = self._inbox.hand
                 if not hand.has_items() and self._over():

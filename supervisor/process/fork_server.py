@@ -183,7 +183,7 @@ def _new_server(address: Callable[[str], str]) -> Any:
     deleted, and needs no resource tracker. The program's own fork server stays as it is.
 
     A resource tracker would be one more process, which would import modules from the working folder; an owner has no use for it
-    (`entry.run_owner` lets go of the descriptor that takes its place here).
+    (`bootstrap.run_owner` lets go of the descriptor that takes its place here).
     """
     spec = find_spec("multiprocessing.forkserver")
     assert spec is not None

@@ -295,7 +295,7 @@ class Launcher:
 
     def _run(self) -> None:
         # Signals are the program's, in its own threads. What is started here inherits the mask, and lifts it when it is
-        # ready for them (entry.accept_signals).
+        # ready for them (bootstrap.accept_signals).
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while (order := self._orders.get()) is not None:
             self._start(order)
