@@ -103,12 +103,17 @@ class Quarantine:
 
     def clean(self, runtime_dir: str) -> None:
         """Remove the surplus of all runs, in a thread of its own, because a file system may hang."""
-        folder = quarantine_folder(self.state_dir, runtime_dir) if self.most_bytes else None
+        if not self.most_bytes:
+            return
+        try:
+            threading.Thread(target=self._clean, args=(runtime_dir,), name="wsadapter-quarantine", daemon=True).start()
+        except RuntimeError as error:
+            logger.warning("quarantine: no thread can be started to clean it: %s; next try in %g s", error, INTERVAL)
+
+    def _clean(self, runtime_dir: str) -> None:
+        folder = quarantine_folder(self.state_dir, runtime_dir)
         if folder is not None:
-            limits = {"most_bytes": self.most_bytes, "most_age": self.most_age}
-            thread = threading.Thread(target=remove_surplus, args=(folder,), kwargs=limits, name="wsadapter-quarantine")
-            thread.daemon = True
-            thread.start()
+            remove_surplus(folder, most_bytes=self.most_bytes, most_age=self.most_age)
 
 
 def _files(run: Path) -> Iterator[KeptFile]:

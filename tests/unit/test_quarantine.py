@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import wait_until
 from wsadapter.config import load
 from wsadapter.config.settings import Settings
 from wsadapter.contract.quarantine import Quarantine
+from wsadapter.control import quarantine_folder as module
 from wsadapter.control.quarantine_folder import KeptFile, quarantine_folder, remove_surplus, surplus
 
 
@@ -74,6 +77,34 @@ def test_of_the_folder_only_files_of_the_quarantine_are_removed_and_folders_that
     assert left == ["one/b.jsonl", "three/other"]
     assert not (tmp_path / "two").exists()
     remove_surplus(tmp_path / "nowhere", most_bytes=1000, most_age=DAY)
+
+
+def test_it_is_cleaned_in_a_thread_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "quarantine" / "run").mkdir(parents=True)
+    (tmp_path / "quarantine" / "run" / "a.jsonl").write_bytes(b"xx")
+    searched: list[threading.Thread] = []
+
+    def search(folder: Path) -> bool:
+        searched.append(threading.current_thread())
+        return folder == tmp_path
+
+    monkeypatch.setattr(module, "is_ours", search)
+    module.Quarantine(str(tmp_path), most_bytes=1, most_age=0.0).clean("")
+    wait_until(lambda: not (tmp_path / "quarantine" / "run").exists(), 5.0)
+    (thread,) = searched  # the file system of the folder may hang: the loop must not even search it
+    assert thread is not threading.current_thread()
+    thread.join(5.0)
+
+
+def test_without_a_thread_it_is_not_cleaned_this_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    module.Quarantine(str(tmp_path), most_bytes=1, most_age=0.0).clean("")
+    assert caplog.messages == ["quarantine: no thread can be started to clean it: can't start new thread; next try in 600 s"]
 
 
 VARIABLES = ("STATE_DIRECTORY", "XDG_STATE_HOME", "HOME", "WSADAPTER_RUNTIME_DIR")
