@@ -9,12 +9,12 @@ import threading
 from time import monotonic
 from typing import Final, Protocol
 
+from wsadapter.loop.signal_guard import FAULTS
 from wsadapter.loop.timers import Timers
 from wsadapter.loop.waker import Waker
 
 GRACE: Final = 0.02
 """Seconds without a turn after which the keeper takes over."""
-_FAULTS: Final = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
 
 
 class KeptLoop(Protocol):
@@ -63,7 +63,7 @@ class Keeper:
 
     def _run(self) -> None:
         # Signals are the program's, in its own threads.
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _FAULTS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - FAULTS)
         reactor = self._reactor
         idle = select.poll()
         idle.register(self._waker.fileno(), select.POLLIN)

@@ -23,8 +23,9 @@ from typing import Any, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-_FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
-_NUMBERS = tuple(int(n) for n in sorted(signal.valid_signals() - _FAULTS - {signal.SIGKILL, signal.SIGSTOP}) if n < 32)
+FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
+"""Those of the instruction that a thread is at: they are neither held back nor blocked."""
+_NUMBERS = tuple(int(n) for n in sorted(signal.valid_signals() - FAULTS - {signal.SIGKILL, signal.SIGSTOP}) if n < 32)
 """Those that a program may have a handler for; real-time signals are left out, nobody interrupts by them."""
 
 # `signal.signal` and `signal.getsignal` less their conversion to enums, which costs more than they do.
