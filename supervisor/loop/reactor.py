@@ -30,14 +30,14 @@ from weakref import WeakSet
 from wsadapter.contract.errors import SupervisorStopped, WrongProcess
 from wsadapter.loop import poller, signal_guard
 from wsadapter.loop.descriptors import blind
-from wsadapter.loop.keeper import GRACE, Keeper
+from wsadapter.loop.keeper import Keeper
 from wsadapter.loop.timers import Timer, Timers
 from wsadapter.loop.waiters import Waiters
 from wsadapter.loop.waker import Waker
 
 T = TypeVar("T")
 
-__all__ = ["GRACE", "Reactor", "Timer"]
+__all__ = ["Reactor", "Timer"]
 
 
 class Reactor:

@@ -16,7 +16,8 @@ import pytest
 
 from wsadapter.contract.errors import SupervisorStopped
 from wsadapter.loop import poller, signal_guard
-from wsadapter.loop.reactor import GRACE, Reactor
+from wsadapter.loop.keeper import GRACE
+from wsadapter.loop.reactor import Reactor
 
 pytestmark = [pytest.mark.version, pytest.mark.portable]
 
