@@ -49,7 +49,7 @@ def bundled() -> dict[str, Path | zipfile.Path]:
         files: list[Path | zipfile.Path] = [file for folder in inside if folder.exists() for file in folder.iterdir()]
     else:
         files = [file for folder in folders for file in (Path(folder) / "dialects").iterdir()]
-    return {file.name[:-5]: file for file in sorted(files, key=lambda file: file.name) if file.name.endswith(".toml")}
+    return {file.stem: file for file in sorted(files, key=lambda file: file.name) if file.suffix == ".toml"}
 
 
 def is_path(dialect: str) -> bool:
@@ -68,8 +68,7 @@ def load_dialect(dialect: str, *, base_dir: str | Path = "") -> Dialect:
         hint = f'did you mean "{near}"?' if near else f"there are {', '.join(bundled())}; a file of your own ends in .toml"
         raise ConfigError([Problem("", f'no dialect is called "{dialect}"; {hint}')])
     data = _parse(path)
-    stem = Path(path.name).stem
-    problems = [Problem(where, message) for where, message in check_dialect(data, stem=stem)]
+    problems = [Problem(where, message) for where, message in check_dialect(data, stem=path.stem)]
     if problems:
         raise ConfigError(problems, source=str(path))
     return data
