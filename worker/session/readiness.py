@@ -23,7 +23,7 @@ class Opening:
         self.over = not self._words and not self._settle
         """Whether frames may be sent."""
         self.listens = bool(self._words)
-        """Whether messages must be shown to `is_word`."""
+        """Whether the peer's word is still waited for: messages must be shown to `is_word`."""
 
     def start(self, now: float) -> None:
         """The handshake is done."""
@@ -32,34 +32,30 @@ class Opening:
     def inherit(self, since: float, *, listens: bool) -> None:
         """A predecessor waited on this connection, from `since` on; `listens`: for the peer's word too."""
         self.since = since
-        if not listens:
-            self._words = []
-            self.listens = False
+        self.listens = self.listens and listens
 
     def skip(self) -> None:
         """The connection is an old one."""
-        self._words = []
         self.over = True
         self.listens = False
 
     def is_word(self, text: Text) -> bool:
         """Whether a message is the one that is waited for, and so no data."""
-        if len(text.payload) >= LONGEST_ANSWER or not any(_is(word, text) for word in self._words):
+        if not self.listens or len(text.payload) >= LONGEST_ANSWER or not any(_is(word, text) for word in self._words):
             return False
-        self._words = []
         self.listens = False
         return True
 
     def ends(self, now: float) -> bool:
         """Whether it is over now, told once."""
-        if self.over or self._words or now < self.since + self._settle:
+        if self.over or self.listens or now < self.since + self._settle:
             return False
         self.over = True
         return True
 
     def overdue(self, now: float) -> str:
         """What is missing; empty: nothing, or not yet."""
-        if self.over or not self._words or now < self.since + self._within:
+        if self.over or not self.listens or now < self.since + self._within:
             return ""
         return f"the dialect's [[ready]] did not come within {self._within:g} s"
 
@@ -67,7 +63,7 @@ class Opening:
         """When to call `ends` and `overdue` next; None: never."""
         if self.over:
             return None
-        return self.since + (self._within if self._words else self._settle)
+        return self.since + (self._within if self.listens else self._settle)
 
 
 def _is(word: Mapping[str, Any], text: Text) -> bool:
