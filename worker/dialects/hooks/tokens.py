@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import hmac
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
+
+from wsadapter.worker.hooks import Attempt
 
 
 def token(header: Mapping[str, Any], claims: Mapping[str, Any], sign: Callable[[bytes], bytes]) -> str:
@@ -19,6 +22,15 @@ def token(header: Mapping[str, Any], claims: Mapping[str, Any], sign: Callable[[
 def hs256_token(claims: Mapping[str, Any], secret: str) -> str:
     """Signed with HMAC-SHA256; the secret is taken as it is written."""
     return token({"alg": "HS256", "typ": "JWT"}, claims, lambda text: hmac.digest(secret.encode(), text, "sha256"))
+
+
+def with_bearer(attempt: Attempt, **claims: Any) -> Attempt:
+    """With a token in the header `Authorization` that holds for this handshake alone, and these claims in it; as it is where
+    the endpoint has no login, for public streams need none."""
+    if not attempt.login:
+        return attempt
+    own = {"access_key": attempt.login["key"], "nonce": str(uuid.uuid4()), **claims}
+    return attempt.changed(headers={**attempt.headers, "Authorization": f"Bearer {hs256_token(own, attempt.login['secret'])}"})
 
 
 def _base64url(data: bytes) -> str:
