@@ -6,13 +6,11 @@ for the texts of all rules costs more.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from wsadapter.contract.dialect.paths import PRESENT
+from wsadapter.contract.dialect.paths import IN_BRACES, PRESENT
 
-_BRACES: Final = re.compile(r"\{([^{}]+)\}")
 _SCALARS: Final = frozenset({str, int, float, bool})
 _WORD: Final = 0
 _ANYTHING: Final = 1
@@ -95,4 +93,4 @@ def _paths(value: Any) -> Iterator[str]:
             yield from _paths(inner)
     elif isinstance(value, str):
         yield value
-        yield from _BRACES.findall(value)
+        yield from IN_BRACES.findall(value)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from wsadapter.config import values
 from wsadapter.config.schema import got
+from wsadapter.contract.dialect.paths import IN_BRACES
 
 Check = Callable[[Any], str]
-
-_IN_BRACES: Final = re.compile(r"\{([^{}]*)\}")
 
 
 def text(value: Any) -> str:
@@ -77,9 +75,9 @@ def _texts(value: Any, *, whole: bool) -> str:
 def _text(value: Any, *, whole: bool) -> str:
     if wrong := string(value):
         return wrong
-    if {"{", "}"}.intersection(_IN_BRACES.sub("", value)):
+    if {"{", "}"}.intersection(IN_BRACES.sub("", value)):
         return f"expected text with paths in braces, such as {{data.s}}, got {got(value)}"
-    found = _IN_BRACES.findall(value)
+    found = IN_BRACES.findall(value)
     return next((wrong for inner in found if (inner or not whole) and (wrong := values.field_path(inner))), "")
 
 

@@ -10,6 +10,8 @@ from typing import Any, Final
 MISSING: Final = object()
 """What `look_up` gives where there is nothing; None is a value (JSON null)."""
 PRESENT: Final = "*"
+IN_BRACES: Final = re.compile(r"\{([^{}]*)\}")
+"""A path in a text that is put together: "{data.s}"; empty where the value itself is meant."""
 
 _INDEX: Final = re.compile("-?[0-9]{1,9}")
 """More digits are no index of an array that can be, and CPython refuses to convert more than 4,300."""

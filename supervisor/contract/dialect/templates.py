@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from wsadapter.contract.dialect.paths import MISSING, getter
+from wsadapter.contract.dialect.paths import IN_BRACES, MISSING, getter
 from wsadapter.contract.endpoint import Subscription
 
 _OUR_NUMBER = re.compile(r"(?<![0-9])[0-9]{1,18}$")
@@ -20,8 +20,6 @@ _NUMBER = re.compile(r"0|[1-9][0-9]{0,19}")
 _OURS = re.compile(r"\$(?:id_text|id|time_ms|time)")
 _ELSEWHERE = re.compile(r"\$(?:stream|channel)")
 _GLOB = re.compile(r"[*?\[]")
-IN_BRACES = re.compile(r"\{([^{}]*)\}")
-"""A path into the stream, in a text of a frame that subscribes."""
 
 
 class BadStream(ValueError):

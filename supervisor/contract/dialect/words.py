@@ -7,12 +7,11 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from itertools import islice, product
 from typing import Any, Final, TypeVar
 
-from wsadapter.contract.dialect.paths import MISSING, getter
+from wsadapter.contract.dialect.paths import IN_BRACES, MISSING, getter
 
 _MOST_REMEMBERED: Final = 1 << 16
 _MOST_TEXTS: Final = 1 << 16
 """Of one subscription, whose lists may be long."""
-_BRACES: Final = re.compile(r"\{([^{}]*)\}")
 _ANYTHING: Final = "*"
 
 K = TypeVar("K", bound=Hashable)
@@ -89,7 +88,7 @@ class Composition:
     """A text with paths in braces: "{table}:{data.0.symbol}". Not thread-safe."""
 
     def __init__(self, text: str, vocabulary: Vocabulary) -> None:
-        parts = _BRACES.split(text)
+        parts = IN_BRACES.split(text)
         self._format = "%s".join(vocabulary.folded(part).replace("%", "%%") for part in parts[::2])
         self._paths = [(path, getter(path)) for path in parts[1::2]]
         self._getters = [get for _, get in self._paths]

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import orjson
 
-from wsadapter.contract.dialect.paths import look_up
-from wsadapter.contract.dialect.templates import IN_BRACES, merge, paths_of
+from wsadapter.contract.dialect.paths import IN_BRACES, look_up
+from wsadapter.contract.dialect.templates import merge, paths_of
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.testing.dialect.compose import put
 
