@@ -128,14 +128,14 @@ class Asking:
 
     def others(self, units: Sequence[Unit]) -> list[Unit]:
         """What a frame that replaces the whole set has to name besides these."""
-        postponed = {id(unit) for question in self.open if question.postponed for unit in question.unanswered}
-        postponed.update(map(id, units))
+        postponed = {unit for question in self.open if question.postponed for unit in question.unanswered}
+        postponed.update(units)
         return [
             unit
             for life in self._lives.all.values()
             if life.state in HAD or life.state is State.REQUESTED
             for unit in life.units
-            if not unit.error and id(unit) not in postponed
+            if not unit.error and unit not in postponed
         ]
 
     def later(self, question: Question, units: Sequence[Unit], pause: float, now: float) -> None:

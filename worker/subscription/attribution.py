@@ -104,13 +104,13 @@ def _asked_before(pool: Sequence[Open]) -> list[Question]:
     was refused is so only if it is nothing else."""
     asked = [(one, unit) for one, unit in pool if one.template == "frame" and unit.life.asked > 1]
     found = [one for one, unit in asked if not unit.error] or [one for one, _ in asked]
-    return list({id(one): one for one in found}.values())
+    return list(dict.fromkeys(found))
 
 
 def _others(error: str, pool: Sequence[Open], lives: Mapping[str, Life]) -> list[Life]:
     """The streams that an error names by their whole names, and that nothing is unanswered of: it comes late, or twice."""
-    waiting = {id(unit.life) for _, unit in pool}
-    settled = [life for life in lives.values() if id(life) not in waiting]
+    waiting = {unit.life for _, unit in pool}
+    settled = [life for life in lives.values() if life not in waiting]
     whole, _ = named([life.words for life in settled], error)
     return [settled[place] for place in whole]
 
@@ -163,7 +163,7 @@ def _echoed(repeated: Sequence[Any], pool: Sequence[Open]) -> list[Open]:
     """The units of the frame whose arguments the answer repeats. A list that has more than the frame named is that of another
     frame: a predecessor's, or one that was divided since."""
     found = [(one, unit) for one, unit in pool if any(is_meant(one.form(unit), other) for other in repeated)]
-    for question in {id(one): one for one, _ in found}.values():
+    for question in dict.fromkeys(one for one, _ in found):
         if question.names_all(repeated):
             return [(one, unit) for one, unit in found if one is question]
     return []

@@ -136,12 +136,12 @@ class Question:
     """Those that name none of its streams, where each is answered by itself."""
     given_up: list[Unit] = field(default_factory=list)
     """Those that nothing was said of when its time was over; empty again when a late refusal was acted on."""
-    forms: dict[int, Subscription] = field(default_factory=dict)
-    """The stream as the frame named it, by id() of its life."""
+    forms: dict[Life, Subscription] = field(default_factory=dict)
+    """Each stream as the frame named it."""
 
     def form(self, unit: Unit) -> Subscription:
         """The stream that the frame named for a unit."""
-        return self.forms.get(id(unit.life), unit.life.stream)
+        return self.forms.get(unit.life, unit.life.stream)
 
     def names_all(self, repeated: Sequence[Any]) -> bool:
         """Whether its frame named each of these."""
@@ -150,7 +150,7 @@ class Question:
 
 def lives_of(units: Iterable[Unit]) -> list[Life]:
     """The streams of these units, each once."""
-    return list({id(unit.life): unit.life for unit in units}.values())
+    return list(dict.fromkeys(unit.life for unit in units))
 
 
 class _Kind:
@@ -283,11 +283,11 @@ class Frames:
         if self.replaces:
             yield from [list(units)] if units else []
             return
-        kinds: dict[int, tuple[Mapping[str, Any], dict[int, list[Unit]]]] = {}
+        kinds: dict[int, tuple[Mapping[str, Any], dict[Life, list[Unit]]]] = {}
         for unit in units:
             settings = self._settings_of(unit.life.name)
             _, lives = kinds.setdefault(id(settings), (settings, {}))
-            lives.setdefault(id(unit.life), []).append(unit)
+            lives.setdefault(unit.life, []).append(unit)
         for settings, lives in kinds.values():
             size, most = int(settings.get("per_frame", 1)), settings.get("max_frame", 0)
             groups = list(lives.values())
@@ -308,12 +308,12 @@ class Frames:
 
     def encode(self, question: Question, now: float, others: Sequence[Unit] = ()) -> bytes | Unsigned:
         """The question's frame, to be sent now. `others`: what it has to name besides. Raises `BadStream`."""
-        lives: dict[int, list[Unit]] = {}
+        lives: dict[Life, list[Unit]] = {}
         leaving = self.replaces and question.template == "unsubscribe"
         for unit in (*(() if leaving else question.unanswered), *others):
-            lives.setdefault(id(unit.life), []).append(unit)
+            lives.setdefault(unit.life, []).append(unit)
         question.forms = {life: self._form(units) for life, units in lives.items()}
-        first = next(iter(lives.values()))[0].life.name
+        first = next(iter(lives)).name
         settings = self._settings_of(first)
         template = settings["frame" if self.replaces else question.template]
         private, words = needs_login(template, self._dialect), self._login.words()

@@ -190,8 +190,7 @@ class Verdicts:
 
     def _later(self, answer: Answer, meant: Meant, now: float) -> Iterator[Step]:
         """Asked again after a pause; of units of one question, together."""
-        questions = {id(question): question for question, _ in meant.units}
-        for question in questions.values():
+        for question in dict.fromkeys(question for question, _ in meant.units):
             units = [unit for other, unit in meant.units if other is question]
             yield from self.put_off(question, units, answer.error, answer.rule.pause, now)
 
