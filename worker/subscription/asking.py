@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from wsadapter.contract.dialect.templates import BadStream
+from wsadapter.contract.dialect.templates import BadStream, raw_frame, stream_name
+from wsadapter.contract.endpoint import Subscription
 from wsadapter.contract.ipc.reports import Report, SubscriptionsSent
 from wsadapter.worker.subscription.frames import Frames, Life, Question, Unit, Unsigned, lives_of
 from wsadapter.worker.subscription.life import Event, State
@@ -27,13 +28,6 @@ Step = bytes | Asked | Unsigned | Report
 
 _GROUPS: Final = 8
 """So that one bad stream of a thousand is alone in its group on the fourth connection."""
-
-
-def asked(names: Iterable[str], *, gone: bool = False) -> SubscriptionsSent:
-    """The frame that asks for these streams is out; `gone`: that unsubscribes them."""
-    return SubscriptionsSent(tuple(dict.fromkeys(names)), gone)
-
-
 GRACE: Final = 2.0
 """Seconds for the other streams of a frame of which one was refused, where each is answered by itself."""
 _BETWEEN_RETRIES: Final = 0.2
@@ -43,12 +37,11 @@ _BETWEEN_RETRIES: Final = 0.2
 class Asking:
     """The open questions of one connection, the one that waits longest first. Not thread-safe."""
 
-    def __init__(self, frames: Frames, lives: Lives) -> None:
-        self._frames, self._lives = frames, lives
+    def __init__(self, frames: Frames, lives: Lives, *, reports_sent: bool) -> None:
+        """`reports_sent`: each frame comes with what to report once it is out."""
+        self._frames, self._lives, self._reports_sent = frames, lives, reports_sent
         self.replaces = frames.replaces
         """Whether each frame names all streams of the connection."""
-        self.reports_sent = False
-        """Whether each frame is reported once it is out."""
         self.open: list[Question] = []
         self._unanswered: dict[str, int] = {}
         """How many units of a stream are in open questions, by its name."""
@@ -69,6 +62,12 @@ class Asking:
             return
         for some in self._frames.split("frame", units):
             yield from self.send(self.question("frame", some, again=again), now)
+
+    def ask_raw(self, streams: Iterable[Subscription]) -> Iterator[Step]:
+        """Where streams are frames of their own."""
+        for stream in streams:
+            frame = raw_frame(stream)
+            yield Asked(frame, SubscriptionsSent((stream_name(stream),), gone=False)) if self._reports_sent else frame
 
     def ask_apart(self, lives: Sequence[Life], now: float) -> None:
         """Asks for these in at most `_GROUPS` groups, each when the one before is answered or may be taken for granted."""
@@ -122,9 +121,10 @@ class Asking:
 
     def once_out(self, question: Question) -> SubscriptionsSent | None:
         """What to report when the question's frame is out; None: nothing."""
-        if not self.reports_sent:
+        if not self._reports_sent:
             return None
-        return asked((life.name for life in lives_of(question.unanswered)), gone=question.template == "unsubscribe")
+        names = dict.fromkeys(unit.life.name for unit in question.unanswered)
+        return SubscriptionsSent(tuple(names), gone=question.template == "unsubscribe")
 
     def others(self, units: Sequence[Unit]) -> list[Unit]:
         """What a frame that replaces the whole set has to name besides these."""

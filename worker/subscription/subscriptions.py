@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from types import MappingProxyType
 from typing import Any, Final
 
-from wsadapter.contract.dialect.templates import as_number, raw_frame, stream_name
+from wsadapter.contract.dialect.templates import as_number, stream_name
 from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.contract.ipc.reports import (
@@ -29,7 +29,7 @@ from wsadapter.contract.ipc.reports import (
     SubscriptionsSent,
 )
 from wsadapter.worker.subscription.answers import Rules, Says
-from wsadapter.worker.subscription.asking import Asked, Asking, Step, asked
+from wsadapter.worker.subscription.asking import Asking, Step
 from wsadapter.worker.subscription.attribution import whose
 from wsadapter.worker.subscription.frames import NO_LOGIN, Credentials, Frames, Life, Question, Unit, make_life
 from wsadapter.worker.subscription.life import Event, State
@@ -113,8 +113,8 @@ class Subscriptions:
         self._lives = Lives(self._frames, live_timeout=live_timeout if "stream" in dialect else 0.0)
         self.unheard: Mapping[str, object] = self._lives.awaited
         """The streams of which `heard` must be told that they deliver, by name. The mapping stays the same, and changes."""
-        self._asking = Asking(self._frames, self._lives)
-        self._asking.reports_sent = reports_sent and not (self._frames.settings and self._rules.confirm)
+        reports_sent = reports_sent and not (self._frames.settings and self._rules.confirm)
+        self._asking = Asking(self._frames, self._lives, reports_sent=reports_sent)
         each = self._rules.answer_each or self._frames.answers_parts
         self._verdicts = Verdicts(
             self._rules, self._asking, self._lives, each=each, channels=self.channels, channel_of=channel_of
@@ -155,7 +155,7 @@ class Subscriptions:
         earlier connection because of these, name = its error; "": or because of another one. The former are not asked for
         before `retry_at`, the latter in small groups, after all that is above suspicion."""
         if not self._frames.settings:
-            yield from _raw(self._asking, wanted)
+            yield from self._asking.ask_raw(wanted)
             yield SubscriptionsRestored(len(wanted), ())
             return
         lives = [self._lives.add(stream) for stream in wanted]
@@ -172,7 +172,7 @@ class Subscriptions:
     def subscribe(self, streams: Sequence[Subscription], now: float) -> Iterator[Step]:
         """Asks for more, and again for what was rejected."""
         if not self._frames.settings:
-            yield from _raw(self._asking, streams)
+            yield from self._asking.ask_raw(streams)
             return
         units: list[Unit] = []
         for stream in streams:
@@ -214,7 +214,7 @@ class Subscriptions:
         """Asks anew for what is subscribed, so that the exchange begins it afresh (with a snapshot, where it sends one). Where
         there is a frame that unsubscribes, it goes first, and the subscription follows its answer."""
         if not self._frames.settings:
-            yield from _raw(self._asking, streams)
+            yield from self._asking.ask_raw(streams)
             return
         leaving: list[Life] = []
         units: list[Unit] = []
@@ -388,10 +388,3 @@ class Subscriptions:
         if report is not None:
             self._restoring = None
             yield report
-
-
-def _raw(asking: Asking, streams: Iterable[Subscription]) -> Iterator[Step]:
-    """Where streams are frames of their own."""
-    for stream in streams:
-        frame = raw_frame(stream)
-        yield Asked(frame, asked([stream_name(stream)])) if asking.reports_sent else frame
