@@ -42,13 +42,6 @@ class Owner:
         self.theirs.close()
 
 
-@pytest.fixture(scope="module")
-def reactor() -> Iterator[Reactor]:
-    reactor = Reactor()
-    yield reactor
-    reactor.close()
-
-
 @pytest.fixture
 def owner(reactor: Reactor) -> Iterator[Owner]:
     owner = Owner(reactor)

@@ -42,13 +42,6 @@ class Owner:
 
 
 @pytest.fixture
-def reactor() -> Iterator[Reactor]:
-    reactor = Reactor()
-    yield reactor
-    reactor.close()
-
-
-@pytest.fixture
 def owner(reactor: Reactor) -> Iterator[Owner]:
     owner = Owner(reactor)
     yield owner

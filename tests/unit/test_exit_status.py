@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from time import monotonic
 
 import pytest
@@ -60,13 +59,6 @@ class Watched:
         begun = monotonic()
         assert self._reactor.run_until(lambda: "status" in self.calls, DEADLINE)
         return monotonic() - begun
-
-
-@pytest.fixture
-def reactor() -> Iterator[Reactor]:
-    reactor = Reactor()
-    yield reactor
-    reactor.close()
 
 
 @pytest.mark.parametrize("pidfd", [True, False] if capabilities.pidfd() else [False])

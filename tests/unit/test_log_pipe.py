@@ -36,13 +36,11 @@ def _write(end: Connection, data: bytes) -> None:
 
 
 @pytest.fixture
-def printed() -> Iterator[Printed]:
-    reactor = Reactor()
+def printed(reactor: Reactor) -> Iterator[Printed]:
     printed = Printed(reactor)
     yield printed
     printed.pipe.close()
     printed.theirs.close()
-    reactor.close()
 
 
 def test_lines_come_one_by_one_and_an_unfinished_one_waits_for_its_end(printed: Printed) -> None:

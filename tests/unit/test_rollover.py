@@ -29,13 +29,6 @@ CHANGES = 2_000
 """Random ones."""
 
 
-@pytest.fixture(scope="module")
-def reactor() -> Iterator[Reactor]:
-    reactor = Reactor()
-    yield reactor
-    reactor.close()
-
-
 def read(body: bytes, **fields: Any) -> Record:
     (record,) = RecordReader().feed(encode(body, sequence=1, **fields))
     return record

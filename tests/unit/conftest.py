@@ -1,0 +1,25 @@
+"""Fixtures of several unit tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.fakes import FakeOffice
+from wsadapter.loop.reactor import Reactor
+
+
+@pytest.fixture(scope="module")
+def reactor() -> Iterator[Reactor]:
+    """Not started. Of a module, because Hypothesis calls a test many times with one reactor."""
+    reactor = Reactor()
+    yield reactor
+    reactor.close()
+
+
+@pytest.fixture
+def office() -> Iterator[FakeOffice]:
+    office = FakeOffice()
+    yield office
+    office.reactor.close()
