@@ -409,7 +409,7 @@ class CommandTarget:
 
     def _hear(self, heard: Iterable[Command]) -> tuple[str, ...]:
         managed = connected(self._office)
-        up(self._office, managed)
+        up(managed, self._office.child)
         sent: Future[None] = managed.requests.send(b"x", binary=False)
         child = self._office.child
         for command in heard:

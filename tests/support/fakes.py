@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.commands import RESUBSCRIBE, SUBSCRIBE, Assignment
 from wsadapter.contract.ipc.record import REPORT, RecordReader, encode
 from wsadapter.contract.ipc.reports import ConnectionUp
 from wsadapter.contract.reasons import Reason
@@ -21,7 +21,7 @@ from wsadapter.process.owner_process import OwnerListener, OwnerProcess
 
 
 class FakeChild:
-    """As much of an owner process as an endpoint sees."""
+    """As much of an owner process as an endpoint sees. It keeps what it is told."""
 
     def __init__(self) -> None:
         self.state = State.WARM
@@ -31,6 +31,8 @@ class FakeChild:
         self.connection: Any = SimpleNamespace(in_custody=False, holder=None, reading=None)
         self.exit = SimpleNamespace(pidfd=None, has_ended=False)
         self.aborted: list[Reason] = []
+        self.subscribed: list[Any] = []
+        self.resubscribed: list[Any] = []
 
     def assign(self, assignment: Assignment, resumption: Resumption | None = None, holder: None = None) -> None:
         del assignment, resumption, holder
@@ -46,23 +48,34 @@ class FakeChild:
         self.state = State.ASKED
 
     def send(self, kind: int, ref: int, body: bytes | dict[str, Any]) -> None:
-        """It takes everything."""
+        del ref
+        if kind in (SUBSCRIBE, RESUBSCRIBE):
+            assert isinstance(body, dict)
+            (self.subscribed if kind == SUBSCRIBE else self.resubscribed).extend(body["streams"])
 
 
 class FakeOffice:
-    """A supervisor of one endpoint."""
+    """A supervisor of one endpoint; it keeps all owners that it hired."""
 
     def __init__(self) -> None:
         self.reactor = Reactor()
         self.budget = ConnectBudget()
         self.busy_poll = 0.0
         self.inbox = Inbox()
-        self.child = FakeChild()
+        self.hired: list[FakeChild] = []
 
     def hire(self, listener: OwnerListener, endpoint: Endpoint) -> OwnerProcess:
         del listener, endpoint
-        self.child = FakeChild()
-        return cast("OwnerProcess", self.child)
+        self.hired.append(self.new_child())
+        return cast("OwnerProcess", self.hired[-1])
+
+    def new_child(self) -> FakeChild:
+        return FakeChild()
+
+    @property
+    def child(self) -> FakeChild:
+        """The last that was hired."""
+        return self.hired[-1]
 
     def inbox_of(self, name: str) -> Inbox:
         del name
@@ -79,18 +92,20 @@ def connected(office: FakeOffice, **settings: Any) -> Link:
     """A link whose owner has its assignment."""
     office.inbox, office.budget = Inbox(), ConnectBudget()
     office.reactor.timers.clear()
+    office.hired.clear()
     endpoint = EndpointRuntime(office, Endpoint("a", url="ws://127.0.0.1/", subscribe=("s",), **settings), None)
     endpoint.start()
     return endpoint.link
 
 
-def say(office: FakeOffice, link: Link, body: bytes) -> None:
+def say(link: Link, child: FakeChild, body: bytes) -> None:
+    """The owner of the link reports this."""
     (record,) = RecordReader().feed(encode(body, kind=REPORT, sequence=1, received_at=1))
-    link.on_record(cast("OwnerProcess", office.child), record)
+    link.on_record(cast("OwnerProcess", child), record)
 
 
-def up(office: FakeOffice, link: Link) -> None:
-    say(office, link, ConnectionUp({}, None).encode())
+def up(link: Link, child: FakeChild) -> None:
+    say(link, child, ConnectionUp({}, None).encode())
 
 
 def die(link: Link) -> None:

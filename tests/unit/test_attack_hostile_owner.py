@@ -44,7 +44,7 @@ def test_no_report_of_an_owner_ends_the_loop(office: FakeOffice, said: list[Owne
     """Reports that parse, in any order and with any values; what does not parse is test_reports.py's."""
     link = connected(office)
     for report in said:
-        say(office, link, report.encode())
+        say(link, office.child, report.encode())
     for item in list(_items(office.inbox)):
         orjson.dumps(item.to_json())
     die(link)
@@ -55,7 +55,7 @@ def test_no_report_of_an_owner_ends_the_loop(office: FakeOffice, said: list[Owne
 @pytest.mark.parametrize("body", [b"nonsense", b'{"event":"up","fields":{}}', StreamNamed(2, "a").encode()])
 def test_a_report_that_is_invalid_or_contradicts_an_earlier_one_ends_its_owner(office: FakeOffice, body: bytes) -> None:
     link = connected(office)
-    say(office, link, body)
+    say(link, office.child, body)
     assert [aborted.kind for aborted in office.child.aborted] == ["corrupt"]
     die(link)
     link.stop()
@@ -75,7 +75,7 @@ def _items(inbox: Inbox) -> Iterator[Any]:
 )  # fmt: skip
 def test_last_words_that_are_no_reason_are_corrupt_and_their_epoch_has_one_down(office: FakeOffice, reason: Any) -> None:
     link = connected(office)
-    say(office, link, orjson.dumps({"event": "down", "fields": {"reason": reason}}))
+    say(link, office.child, orjson.dumps({"event": "down", "fields": {"reason": reason}}))
     assert [aborted.kind for aborted in office.child.aborted] == ["corrupt"]
     die(link)
     assert len(downs(office)) == 1
@@ -89,7 +89,7 @@ def test_no_answer_of_an_owner_ends_the_loop_or_leaves_a_send_waiting(
     office: FakeOffice, kind: int, body: bytes, ref: int
 ) -> None:
     link = connected(office)
-    up(office, link)
+    up(link, office.child)
     sent = link.requests.send(b"x", binary=False)
     link.on_command(cast("OwnerProcess", office.child), Command(kind, ref, body))
     die(link)
@@ -100,7 +100,7 @@ def test_no_answer_of_an_owner_ends_the_loop_or_leaves_a_send_waiting(
 
 def test_a_send_that_its_caller_gave_up_is_still_answered_without_harm(office: FakeOffice) -> None:
     link = connected(office)
-    up(office, link)
+    up(link, office.child)
     taken, refused, lost = (link.requests.send(b"x", binary=False) for _ in range(3))
     restarted = link.restart()
     for future in (taken, refused, lost, restarted):
@@ -109,13 +109,13 @@ def test_a_send_that_its_caller_gave_up_is_still_answered_without_harm(office: F
     link.on_command(child, Command(commands.TAKEN, 1, b""))
     link.on_command(child, Command(commands.REFUSED, 2, b"{}"))
     die(link)
-    up(office, link)
+    up(link, office.child)
     link.stop()
 
 
 def test_a_send_that_was_refused_in_nonsense_has_an_unknown_fate(office: FakeOffice) -> None:
     link = connected(office)
-    up(office, link)
+    up(link, office.child)
     sent: Future[None] = link.requests.send(b"x", binary=False)
     link.on_command(cast("OwnerProcess", office.child), Command(commands.REFUSED, 1, b"[]"))
     assert office.child.aborted
@@ -143,5 +143,5 @@ def test_a_restart_while_it_waits_for_the_connect_budget_skips_no_epoch(office: 
 def test_an_owner_that_goes_on_with_another_connection_than_its_own_is_not_believed(office: FakeOffice, handed: bool) -> None:
     link = connected(office)
     link._epoch.resuming = handed
-    say(office, link, ConnectionUp({}, None, resumed=not handed).encode())
+    say(link, office.child, ConnectionUp({}, None, resumed=not handed).encode())
     assert [reason.kind for reason in office.child.aborted] == ["corrupt"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -33,13 +32,6 @@ class Child(FakeChild):
 
     def hold(self, assignment: Assignment, sock: socket.socket) -> None:
         self.holding.append(assignment.url)
-
-
-@pytest.fixture
-def office() -> Iterator[FakeOffice]:
-    office = FakeOffice()
-    yield office
-    office.reactor.close()
 
 
 def dialer(office: FakeOffice, **settings: Any) -> Dialer:

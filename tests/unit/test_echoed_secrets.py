@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import cast
 
 import orjson
 import pytest
 
-from tests.unit.test_link_subscriptions import Office
+from tests.support.fakes import FakeOffice, say
 from wsadapter.config.interpolate import secrets_of
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.ipc.record import REPORT, RecordReader, encode
 from wsadapter.contract.items import Down, Up
 from wsadapter.contract.masking import Secrets
 from wsadapter.contract.reasons import Reason
@@ -19,13 +17,10 @@ from wsadapter.endpoint.endpoint import EndpointRuntime
 from wsadapter.process.owner_process import OwnerProcess
 
 
-@pytest.fixture
-def office(monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
+@pytest.fixture(autouse=True)
+def _secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TOKEN", "KEY", "QUERY", "PASSWORD"):
         monkeypatch.setenv(f"MY_{name}", f"{name}/7f3a")
-    office = Office()
-    yield office
-    office.reactor.close()
 
 
 def test_whole_values_and_their_encoded_forms_are_masked_and_short_ones_are_not() -> None:
@@ -39,20 +34,19 @@ def endpoint() -> Endpoint:
     return Endpoint("a", url=url, headers={"Authorization": "Bearer ${MY_KEY}"})
 
 
-def test_the_secrets_of_an_endpoint_are_what_stands_for_its_references_and_in_its_urls(office: Office) -> None:
+def test_the_secrets_of_an_endpoint_are_what_stands_for_its_references_and_in_its_urls() -> None:
     said = "TOKEN/7f3a KEY/7f3a QUERY/7f3a PASSWORD/7f3a LITERAL9 joe"
     assert secrets_of(endpoint()).mask(said) == "*** *** *** *** *** joe"
 
 
-def test_what_a_peer_echoes_is_masked_in_down_in_up_and_in_the_status(office: Office) -> None:
+def test_what_a_peer_echoes_is_masked_in_down_in_up_and_in_the_status(office: FakeOffice) -> None:
     link = EndpointRuntime(office, endpoint(), None).link
     link.start()
     (child,) = office.hired
     fields = {"headers": {"X-Path": "/ws/TOKEN/7f3a"}, "subprotocol": "KEY/7f3a"}
     body = orjson.dumps({"event": "up", "fields": fields})
-    (record,) = RecordReader().feed(encode(body, kind=REPORT, sequence=1, received_at=1))
     link.dialer._secrets = None  # as behind a takeover
-    link.on_record(cast("OwnerProcess", child), record)
+    say(link, child, body)
     link.on_dead(cast("OwnerProcess", child), Reason(kind="closed_by_peer", code=4001, text="bad KEY/7f3a", body="TOKEN/7f3a"))
     link.stop()
     found: list[object] = []

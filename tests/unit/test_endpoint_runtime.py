@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
-from tests.unit.test_link_subscriptions import Office, endpoint, say_up, shown
+from tests.support.fakes import FakeOffice, up
+from tests.unit.test_link_subscriptions import endpoint, shown
 from wsadapter.contract.errors import NotConnected
 from wsadapter.contract.items import Down, Message, Up
 from wsadapter.contract.reasons import Reason
@@ -19,24 +19,17 @@ FIRST = 10
 """Identities begin here: those below have a meaning of their own."""
 
 
-@pytest.fixture
-def office() -> Iterator[Office]:
-    office = Office()
-    yield office
-    office.reactor.close()
-
-
-def running(office: Office, **settings: Any) -> EndpointRuntime:
+def running(office: FakeOffice, **settings: Any) -> EndpointRuntime:
     """All of its links are up."""
     running = EndpointRuntime(office, endpoint(**settings), None)
     running.start()
     for link, child in zip(running.links, office.hired, strict=True):
-        say_up(link, child)
+        up(link, child)
         link.streams.append("b")
     return running
 
 
-def receive(office: Office, running: EndpointRuntime, number: int, identity: int) -> None:
+def receive(office: FakeOffice, running: EndpointRuntime, number: int, identity: int) -> None:
     running.links[number - 1].on_record(cast("OwnerProcess", office.hired[number - 1]), shown(identity, 1))
 
 
@@ -46,14 +39,14 @@ def end(running: EndpointRuntime) -> None:
         running.replicas.end_turns()
 
 
-def items_of(office: Office, *kinds: type) -> list[Any]:
+def items_of(office: FakeOffice, *kinds: type) -> list[Any]:
     items: list[Any] = []
     while office.inbox.take(whole=False):
         items += office.inbox.in_hand
     return [item for item in items if isinstance(item, kinds)]
 
 
-def test_an_endpoint_without_replicas_has_one_link_and_speaks_of_no_member(office: Office) -> None:
+def test_an_endpoint_without_replicas_has_one_link_and_speaks_of_no_member(office: FakeOffice) -> None:
     alone = running(office)
     assert (len(alone.links), alone.replicas, alone.state) == (1, None, "up")
     receive(office, alone, 1, FIRST)
@@ -63,7 +56,7 @@ def test_an_endpoint_without_replicas_has_one_link_and_speaks_of_no_member(offic
     end(alone)
 
 
-def test_what_one_of_several_links_showed_first_comes_once_with_one_numbering(office: Office) -> None:
+def test_what_one_of_several_links_showed_first_comes_once_with_one_numbering(office: FakeOffice) -> None:
     several = running(office, replicas=2)
     for identity in (FIRST, FIRST + 1):
         receive(office, several, 1, identity)
@@ -75,7 +68,7 @@ def test_what_one_of_several_links_showed_first_comes_once_with_one_numbering(of
     end(several)
 
 
-def test_a_monitor_sees_the_end_of_the_last_connection_only(office: Office) -> None:
+def test_a_monitor_sees_the_end_of_the_last_connection_only(office: FakeOffice) -> None:
     several = running(office, replicas=2)
     seen: list[Any] = []
     monitor = type("Monitor", (), {"notify": lambda self, event: seen.append(event)})()
@@ -87,7 +80,7 @@ def test_a_monitor_sees_the_end_of_the_last_connection_only(office: Office) -> N
     end(several)
 
 
-def test_a_link_that_new_settings_dismissed_takes_no_part_until_it_is_gone(office: Office) -> None:
+def test_a_link_that_new_settings_dismissed_takes_no_part_until_it_is_gone(office: FakeOffice) -> None:
     three = running(office, replicas=3)
     for number in (1, 2, 3):
         receive(office, three, number, FIRST)
@@ -102,16 +95,16 @@ def test_a_link_that_new_settings_dismissed_takes_no_part_until_it_is_gone(offic
     end(three)
 
 
-def test_a_link_that_comes_takes_up_the_stream_of_the_others(office: Office) -> None:
+def test_a_link_that_comes_takes_up_the_stream_of_the_others(office: FakeOffice) -> None:
     two = running(office, replicas=2)
     two.replace_settings(replace(two.endpoint, replicas=3), None)
     assert len(two.links) == 3
-    say_up(two.links[2], office.hired[2])
+    up(two.links[2], office.hired[2])
     assert [up.resumed for up in items_of(office, Up)] == [False, True, True]
     end(two)
 
 
-def test_who_waits_for_the_next_owner_of_an_endpoint_that_is_stopped_learns_that(office: Office) -> None:
+def test_who_waits_for_the_next_owner_of_an_endpoint_that_is_stopped_learns_that(office: FakeOffice) -> None:
     alone = running(office)
     future = alone.restart(at_once=True)
     alone.stop()

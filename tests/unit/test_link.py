@@ -10,11 +10,10 @@ from typing import Any, cast
 import pytest
 
 from tests.support.fakes import FakeChild, FakeOffice, connected, up
-from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc.commands import Custody, Resume
 from wsadapter.contract.reasons import Reason
 from wsadapter.handoff.held_connection import HeldConnection, Resumption
-from wsadapter.process.owner_process import OwnerListener, OwnerProcess
+from wsadapter.process.owner_process import OwnerProcess
 
 CRASH = Reason(kind="crashed", signal="SIGKILL")
 
@@ -43,10 +42,8 @@ class Office(FakeOffice):
         super().__init__()
         self._ours = ours
 
-    def hire(self, listener: OwnerListener, endpoint: Endpoint) -> OwnerProcess:
-        del listener, endpoint
-        self.child = Holding(self._ours)
-        return cast("OwnerProcess", self.child)
+    def new_child(self) -> Holding:
+        return Holding(self._ours)
 
     def die(self, link: Any) -> None:
         """The owner is killed; the next one has its place."""
@@ -72,7 +69,7 @@ def office() -> Iterator[Office]:
 
 def test_an_owner_that_dies_before_it_reports_anything_hands_on_what_its_predecessor_was_handed(office: Office) -> None:
     link = connected(office)
-    up(office, link)
+    up(link, office.child)
     for _ in range(3):
         office.die(link)
         assert office.handed.resume.up == {"headers": {}, "subprotocol": None, "peer": ""}

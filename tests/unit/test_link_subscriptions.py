@@ -2,117 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from time import monotonic
 from typing import Any, cast
 
 import orjson
-import pytest
 
-from tests.support.fakes import FakeChild, FakeOffice
+from tests.support.fakes import FakeOffice, up
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.ipc import commands
-from wsadapter.contract.ipc.record import BATCH, REPORT, SNAPSHOT, Record, RecordReader, encode, field
+from wsadapter.contract.ipc.record import BATCH, SNAPSHOT, Record, RecordReader, encode, field
 from wsadapter.contract.ipc.reports import REPORTS
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.endpoint import EndpointRuntime
 from wsadapter.endpoint.link import Link
 from wsadapter.endpoint.reports import apply_report
 from wsadapter.endpoint.subscriptions import key_of
-from wsadapter.process.owner_process import OwnerListener, OwnerProcess
+from wsadapter.process.owner_process import OwnerProcess
 from wsadapter.takeover.endpoint_state import give_endpoint, take_endpoint
 
 BOOK = {"channel": "books", "instId": "BTC-USDT"}
-
-
-class Told(FakeChild):
-    """An owner that keeps what it is told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.anew: list[Any] = []
-        self.more: list[Any] = []
-
-    def send(self, kind: int, ref: int, body: bytes | dict[str, Any]) -> None:
-        if kind == commands.SUBSCRIBE:
-            assert isinstance(body, dict)
-            self.more += body["streams"]
-        if kind == commands.RESUBSCRIBE:
-            assert isinstance(body, dict)
-            self.anew += body["streams"]
-
-
-class Office(FakeOffice):
-    """It keeps all owners that it hired."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hired: list[Told] = []
-
-    def hire(self, listener: OwnerListener, endpoint: Endpoint) -> OwnerProcess:
-        del listener, endpoint
-        self.hired.append(Told())
-        return cast("OwnerProcess", self.hired[-1])
-
-
-@pytest.fixture
-def office() -> Iterator[Office]:
-    office = Office()
-    yield office
-    office.reactor.close()
 
 
 def endpoint(**settings: Any) -> Endpoint:
     return Endpoint("a", url="ws://127.0.0.1/", subscribe=[BOOK, "b"], identity="n", **settings)
 
 
-def say_up(link: Link, child: Told) -> None:
-    body = orjson.dumps({"event": "up", "fields": {"headers": {}, "subprotocol": None}})
-    (record,) = RecordReader().feed(encode(body, kind=REPORT, sequence=1, received_at=1))
-    link.on_record(cast("OwnerProcess", child), record)
-
-
-def test_the_owner_is_told_of_streams_that_are_wanted_also_by_their_names(office: Office) -> None:
+def test_the_owner_is_told_of_streams_that_are_wanted_also_by_their_names(office: FakeOffice) -> None:
     link = EndpointRuntime(office, endpoint(), None).link
     link.subscriptions.resubscribe(["b"])  # there is no connection: the next one begins with a snapshot
     link.start()
-    say_up(link, office.hired[0])
+    up(link, office.hired[0])
     link.subscriptions.resubscribe([BOOK, "unknown"])
     link.subscriptions.resubscribe(['{"channel":"books","instId":"BTC-USDT"}'])
-    assert office.hired[0].anew == [BOOK, BOOK]
+    assert office.hired[0].resubscribed == [BOOK, BOOK]
     assert list(link.ledger.wanted.values()) == [BOOK, "b"]
     link.subscriptions.unsubscribe(["b"])
     link.subscriptions.resubscribe(["b"])
-    assert office.hired[0].anew == [BOOK, BOOK]
+    assert office.hired[0].resubscribed == [BOOK, BOOK]
     link.stop()
 
 
-def test_what_is_asked_for_while_nobody_owns_the_connection_is_put_off(office: Office) -> None:
+def test_what_is_asked_for_while_nobody_owns_the_connection_is_put_off(office: FakeOffice) -> None:
     link = EndpointRuntime(office, endpoint(), None).link
     link.start()
-    say_up(link, office.hired[0])
+    up(link, office.hired[0])
     link._custody.resumption = cast("Any", object())
     link.subscriptions.resubscribe(["b"])
-    assert office.hired[0].anew == []
+    assert office.hired[0].resubscribed == []
     link.subscriptions.unsubscribe([BOOK])
     link.subscriptions.catch_up()
-    assert office.hired[0].anew == ["b"]
+    assert office.hired[0].resubscribed == ["b"]
     link._custody.resumption = None
     link.stop()
 
 
-def test_of_what_is_subscribed_while_nobody_owns_the_connection_only_what_was_refused_is_told(office: Office) -> None:
+def test_of_what_is_subscribed_while_nobody_owns_the_connection_only_what_was_refused_is_told(office: FakeOffice) -> None:
     link = EndpointRuntime(office, endpoint(), None).link
     link.start()
-    say_up(link, office.hired[0])
+    up(link, office.hired[0])
     link.ledger.connection.asked = {key_of(BOOK), "b"}
     link.ledger.connection.rejected["b"] = "unknown"
     link._custody.resumption = cast("Any", object())
     link.subscriptions.subscribe(["b", "new"])
     assert [*link.subscriptions.still_subscribed()] == [BOOK, "b"], "the next owner asks for what is new by itself"
     link.subscriptions.catch_up()
-    assert office.hired[0].more == ["b"]
+    assert office.hired[0].subscribed == ["b"]
     link._custody.resumption = None
     link.stop()
 
@@ -121,10 +75,10 @@ def say(link: Link, event: str, **fields: Any) -> None:
     apply_report(link, REPORTS[event](**fields))
 
 
-def test_where_nothing_confirms_what_was_sent_counts_as_subscribed(office: Office) -> None:
+def test_where_nothing_confirms_what_was_sent_counts_as_subscribed(office: FakeOffice) -> None:
     link = EndpointRuntime(office, endpoint(), None).link
     link.start()
-    say_up(link, office.hired[0])
+    up(link, office.hired[0])
     assert link.subscriptions.still_subscribed() == []
     say(link, "asked", streams=["b", "not wanted any more"], gone=False)
     assert link.subscriptions.still_subscribed() == ["b"]
@@ -134,7 +88,7 @@ def test_where_nothing_confirms_what_was_sent_counts_as_subscribed(office: Offic
     link.stop()
 
 
-def test_known_paces_and_suspects_outlive_a_change_of_settings_and_a_takeover(office: Office) -> None:
+def test_known_paces_and_suspects_outlive_a_change_of_settings_and_a_takeover(office: FakeOffice) -> None:
     running = EndpointRuntime(office, endpoint(), None)
     running.ledger.paces = {"b": 2.5, key_of(BOOK): 1.5}
     running.ledger.blame.told("b", "unknown", monotonic())
@@ -156,31 +110,31 @@ def shown(identity: int, stream: int = 0) -> Record:
     return record
 
 
-def test_where_the_next_lead_was_not_known_to_have_everything_it_is_asked_for_snapshots(office: Office) -> None:
+def test_where_the_next_lead_was_not_known_to_have_everything_it_is_asked_for_snapshots(office: FakeOffice) -> None:
     replicas = EndpointRuntime(office, endpoint(replicas=2), None)
     replicas.start()
     one, other = office.hired
     for link, child in zip(replicas.links, office.hired, strict=True):
-        say_up(link, child)
+        up(link, child)
         link.streams.append("b")
     replicas.links[0].on_record(cast("OwnerProcess", one), shown(SNAPSHOT, 1))
     replicas.links[0].on_dead(cast("OwnerProcess", one), Reason(kind="crashed"))
-    assert other.anew == ["b"]
+    assert other.resubscribed == ["b"]
     replicas.stop()
     assert replicas.replicas is not None
     replicas.replicas.end_turns()
 
 
-def test_the_lead_of_replicas_is_told_and_whoever_leads_next(office: Office) -> None:
+def test_the_lead_of_replicas_is_told_and_whoever_leads_next(office: FakeOffice) -> None:
     replicas = EndpointRuntime(office, endpoint(replicas=2), None)
     replicas.start()
     one, other = office.hired
     for link, child in zip(replicas.links, office.hired, strict=True):
-        say_up(link, child)
+        up(link, child)
     replicas.resubscribe([BOOK])
-    assert (one.anew, other.anew) == ([BOOK], [])
+    assert (one.resubscribed, other.resubscribed) == ([BOOK], [])
     replicas.links[0].on_dead(cast("OwnerProcess", one), Reason(kind="crashed"))
-    assert other.anew == [BOOK]
+    assert other.resubscribed == [BOOK]
     replicas.stop()
     assert replicas.replicas is not None
     replicas.replicas.end_turns()

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, cast
 
-import pytest
-
-from tests.unit.test_link_subscriptions import Office
+from tests.support.fakes import FakeOffice
 from wsadapter.config import Dialects
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.reasons import Reason
@@ -18,14 +15,7 @@ from wsadapter.process.owner_process import OwnerProcess
 from wsadapter.registry.registry import EndpointRegistry
 
 
-@pytest.fixture
-def office() -> Iterator[Office]:
-    office = Office()
-    yield office
-    office.reactor.close()
-
-
-def registry(office: Office) -> EndpointRegistry:
+def registry(office: FakeOffice) -> EndpointRegistry:
     """As a supervisor's: whoever enters and need not wait is started."""
 
     def entered(managed: EndpointRuntime, *, waits: bool) -> None:
@@ -40,7 +30,7 @@ def add(registry: EndpointRegistry, **settings: Any) -> EndpointRuntime:
     return registry.endpoints["y"]
 
 
-def test_who_waits_for_a_name_and_is_removed_meanwhile_is_not_started(office: Office) -> None:
+def test_who_waits_for_a_name_and_is_removed_meanwhile_is_not_started(office: FakeOffice) -> None:
     names = registry(office)
     first = add(names)
     names.remove("y")
@@ -53,7 +43,7 @@ def test_who_waits_for_a_name_and_is_removed_meanwhile_is_not_started(office: Of
     assert len(office.hired) == 1
 
 
-def test_who_comes_after_one_that_waited_in_vain_waits_for_the_first_too(office: Office) -> None:
+def test_who_comes_after_one_that_waited_in_vain_waits_for_the_first_too(office: FakeOffice) -> None:
     names = registry(office)
     first = add(names)
     names.remove("y")
@@ -66,7 +56,7 @@ def test_who_comes_after_one_that_waited_in_vain_waits_for_the_first_too(office:
     third.stop()
 
 
-def test_the_numbers_of_what_was_removed_here_or_in_another_supervisor_go_on(office: Office) -> None:
+def test_the_numbers_of_what_was_removed_here_or_in_another_supervisor_go_on(office: FakeOffice) -> None:
     names = registry(office)
     names.retire({"y": Numbers(epoch=3, last_number=7), "z": Numbers(epoch=1)})
     managed = add(names)
@@ -76,7 +66,7 @@ def test_the_numbers_of_what_was_removed_here_or_in_another_supervisor_go_on(off
 
 
 def test_an_endpoint_s_items_go_where_it_was_redirected_and_one_that_left_a_pool_goes_back_to_the_main_stream(
-    office: Office,
+    office: FakeOffice,
 ) -> None:
     names, apart, pool = registry(office), Inbox(), Inbox()
     managed = add(names)

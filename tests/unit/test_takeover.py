@@ -12,7 +12,8 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.unit.test_link_subscriptions import Office, endpoint, say_up
+from tests.support.fakes import FakeOffice, up
+from tests.unit.test_link_subscriptions import endpoint
 from wsadapter.endpoint.endpoint import EndpointRuntime
 from wsadapter.endpoint.subscriptions import ConnectionLedger
 from wsadapter.takeover.endpoint_state import is_changing, is_steady
@@ -47,19 +48,17 @@ def test_what_comes_next_before_a_takeover(conditions: list[Condition], leaving:
     assert next_step(conditions, leaving=leaving) is step
 
 
-def test_an_owner_that_is_dead_stays_here_until_that_is_told() -> None:
-    office = Office()
+def test_an_owner_that_is_dead_stays_here_until_that_is_told(office: FakeOffice) -> None:
     running = EndpointRuntime(office, endpoint(), None)
     running.start()
     (child,) = office.hired
-    say_up(running.link, child)
+    up(running.link, child)
     owner: Any = child
     owner.exit.pidfd = 3
     assert (is_steady(running), is_changing(running)) == (True, False)
     owner.exit.has_ended = True  # and its exit status is awaited
     assert (is_steady(running), is_changing(running)) == (False, True)
     running.stop()
-    office.reactor.close()
 
 
 def test_all_that_is_known_of_a_connection_travels() -> None:
