@@ -5,9 +5,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
+from tests.support.records import read
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc.commands import RESUBSCRIBE, SUBSCRIBE, Assignment
-from wsadapter.contract.ipc.record import REPORT, RecordReader, encode
+from wsadapter.contract.ipc.record import REPORT
 from wsadapter.contract.ipc.reports import ConnectionUp
 from wsadapter.contract.reasons import Reason
 from wsadapter.delivery.inbox import Inbox
@@ -100,8 +101,7 @@ def connected(office: FakeOffice, **settings: Any) -> Link:
 
 def say(link: Link, child: FakeChild, body: bytes) -> None:
     """The owner of the link reports this."""
-    (record,) = RecordReader().feed(encode(body, kind=REPORT, sequence=1, received_at=1))
-    link.on_record(cast("OwnerProcess", child), record)
+    link.on_record(cast("OwnerProcess", child), read(body, kind=REPORT, received_at=1))
 
 
 def up(link: Link, child: FakeChild) -> None:

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.fakes import FakeOffice, connected, die, say, up
+from tests.support.records import consume
 from tests.support.reports import owner_reports
 from wsadapter.contract.errors import SendFailed
 from wsadapter.contract.ipc import commands
 from wsadapter.contract.ipc.commands import Command
 from wsadapter.contract.ipc.reports import ConnectionUp, OwnerReport, StreamNamed
 from wsadapter.contract.items import Down
-from wsadapter.delivery.inbox import Inbox
 from wsadapter.endpoint.link_state import LinkEvent
 from wsadapter.endpoint.restart_policy import ConnectBudget
 from wsadapter.process.owner_process import OwnerProcess
@@ -32,10 +32,7 @@ def office() -> Iterator[FakeOffice]:
 
 
 def downs(office: FakeOffice) -> list[Down]:
-    found = []
-    while office.inbox.take(whole=False):
-        found += [item for item in office.inbox.in_hand if isinstance(item, Down)]
-    return found
+    return [item for item in consume(office.inbox) if isinstance(item, Down)]
 
 
 @settings(deadline=None)
@@ -45,7 +42,7 @@ def test_no_report_of_an_owner_ends_the_loop(office: FakeOffice, said: list[Owne
     link = connected(office)
     for report in said:
         say(link, office.child, report.encode())
-    for item in list(_items(office.inbox)):
+    for item in consume(office.inbox):
         orjson.dumps(item.to_json())
     die(link)
     orjson.dumps(link.status())
@@ -59,11 +56,6 @@ def test_a_report_that_is_invalid_or_contradicts_an_earlier_one_ends_its_owner(o
     assert [aborted.kind for aborted in office.child.aborted] == ["corrupt"]
     die(link)
     link.stop()
-
-
-def _items(inbox: Inbox) -> Iterator[Any]:
-    while inbox.take(whole=False):
-        yield from inbox.in_hand
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.test_inbox import Feeder, consume, numbers
+from tests.support.records import consume
+from tests.unit.test_inbox import Feeder, numbers
 from wsadapter.contract.items import Batch, Dropped, Message
 from wsadapter.delivery.inbox import Inbox
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from tests.support.records import consume
 from wsadapter.contract.endpoint import Buffer
 from wsadapter.contract.items import Dropped
 from wsadapter.contract.reasons import Reason
@@ -63,10 +64,7 @@ class Overflow:
             self.stream.insert(b"x" * 400, 1, binary=False)
 
     def consume(self) -> list[Any]:
-        items: list[Any] = []
-        while self.inbox.take(whole=False):
-            items += self.inbox.in_hand
-        return items
+        return consume(self.inbox)
 
     @property
     def did(self) -> list[list[str]]:

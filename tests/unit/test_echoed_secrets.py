@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from tests.support.fakes import FakeOffice, say
+from tests.support.records import consume
 from wsadapter.config.interpolate import secrets_of
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.items import Down, Up
@@ -49,9 +50,7 @@ def test_what_a_peer_echoes_is_masked_in_down_in_up_and_in_the_status(office: Fa
     say(link, child, body)
     link.on_dead(cast("OwnerProcess", child), Reason(kind="closed_by_peer", code=4001, text="bad KEY/7f3a", body="TOKEN/7f3a"))
     link.stop()
-    found: list[object] = []
-    while office.inbox.take(whole=False):
-        found += office.inbox.in_hand
+    found = consume(office.inbox)
     (up,) = [item for item in found if isinstance(item, Up)]
     (down,) = [item for item in found if isinstance(item, Down)]
     assert (up.headers, up.subprotocol) == ({"X-Path": "/ws/***"}, "***")

@@ -8,15 +8,13 @@ from typing import Any, cast
 import pytest
 
 from tests.support.fakes import FakeOffice, up
-from tests.unit.test_link_subscriptions import endpoint, shown
+from tests.support.records import FIRST, consume, message
+from tests.unit.test_link_subscriptions import endpoint
 from wsadapter.contract.errors import NotConnected
 from wsadapter.contract.items import Down, Message, Up
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.endpoint import EndpointRuntime
 from wsadapter.process.owner_process import OwnerProcess
-
-FIRST = 10
-"""Identities begin here: those below have a meaning of their own."""
 
 
 def running(office: FakeOffice, **settings: Any) -> EndpointRuntime:
@@ -30,7 +28,7 @@ def running(office: FakeOffice, **settings: Any) -> EndpointRuntime:
 
 
 def receive(office: FakeOffice, running: EndpointRuntime, number: int, identity: int) -> None:
-    running.links[number - 1].on_record(cast("OwnerProcess", office.hired[number - 1]), shown(identity, 1))
+    running.links[number - 1].on_record(cast("OwnerProcess", office.hired[number - 1]), message(identity, 1, 1))
 
 
 def end(running: EndpointRuntime) -> None:
@@ -40,10 +38,7 @@ def end(running: EndpointRuntime) -> None:
 
 
 def items_of(office: FakeOffice, *kinds: type) -> list[Any]:
-    items: list[Any] = []
-    while office.inbox.take(whole=False):
-        items += office.inbox.in_hand
-    return [item for item in items if isinstance(item, kinds)]
+    return [item for item in consume(office.inbox) if isinstance(item, kinds)]
 
 
 def test_an_endpoint_without_replicas_has_one_link_and_speaks_of_no_member(office: FakeOffice) -> None:
@@ -87,7 +82,7 @@ def test_a_link_that_new_settings_dismissed_takes_no_part_until_it_is_gone(offic
     third, child = three.links[2], cast("OwnerProcess", office.hired[2])
     three.replace_settings(replace(three.endpoint, replicas=2), None)
     assert (len(three.links), three.status()["live"]) == (2, 2)
-    third.on_record(child, shown(FIRST + 1, 1))  # its connection is not closed yet
+    third.on_record(child, message(FIRST + 1, 1, 1))  # its connection is not closed yet
     third.on_dead(child, Reason(kind="stopped"))
     receive(office, three, 1, FIRST + 1)
     assert [message.number for message in items_of(office, Message)] == [1, 2]

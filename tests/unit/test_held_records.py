@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from wsadapter.contract.ipc.record import BATCH, REPORT, SNAPSHOT, Record, RecordReader, encode, field
+from tests.support.records import FIRST, message, read
+from wsadapter.contract.ipc.record import REPORT, SNAPSHOT, Record
 from wsadapter.endpoint.held_records import HeldRecords
 from wsadapter.endpoint.overlap import Shown
 
-FIRST = 10
-"""Identities begin here: those below have a meaning of their own."""
-
-
-def message(identity: int | None, at: int, stream: int = 0) -> Record:
-    tables: dict[str, Any] = {"identities": None if identity is None else [identity], "streams": [stream] if stream else None}
-    (record,) = RecordReader().feed(encode(b"x", kind=BATCH, sequence=1, received_at=at, layout=field(0, 1), count=1, **tables))
-    return record
-
 
 def report() -> Record:
-    (record,) = RecordReader().feed(encode(b"{}", kind=REPORT, sequence=1, received_at=1))
-    return record
+    return read(b"{}", kind=REPORT, received_at=1)
 
 
 def test_records_are_taken_once_and_in_their_order() -> None:

@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.records import consume, read
 from wsadapter.contract.endpoint import Buffer
-from wsadapter.contract.ipc.record import BATCH, Record, RecordReader, encode, field
-from wsadapter.contract.items import Batch, Dropped, Event, Message, Up
+from wsadapter.contract.ipc.record import BATCH, Record, field
+from wsadapter.contract.items import Batch, Dropped, Message, Up
 from wsadapter.delivery.inbox import Account, Inbox, RecentInbox, arrival_of
 from wsadapter.delivery.queued import Arrival
 
@@ -31,8 +32,7 @@ MANY = 40
 def record_of(payloads: list[bytes]) -> Record:
     layout = "".join(field(0, len(payload)) for payload in payloads)
     body = b"".join(payloads)
-    (record,) = RecordReader().feed(encode(body, kind=BATCH, sequence=1, received_at=1, layout=layout, count=len(payloads)))
-    return record
+    return read(body, kind=BATCH, received_at=1, layout=layout, count=len(payloads))
 
 
 class Feeder:
@@ -54,13 +54,6 @@ class Feeder:
 
     def event(self) -> None:
         self.inbox.put_event(Up(self.account.name, 1, 0), self.account)
-
-
-def consume(inbox: Inbox, *, whole: bool = False) -> list[Message | Batch | Event]:
-    found = list(inbox.in_hand)
-    while inbox.take(whole=whole):
-        found += inbox.in_hand
-    return found
 
 
 def singly(items: list[Any]) -> list[Any]:

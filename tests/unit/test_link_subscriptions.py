@@ -9,8 +9,9 @@ from typing import Any, cast
 import orjson
 
 from tests.support.fakes import FakeOffice, up
+from tests.support.records import message
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.ipc.record import BATCH, SNAPSHOT, Record, RecordReader, encode, field
+from wsadapter.contract.ipc.record import SNAPSHOT
 from wsadapter.contract.ipc.reports import REPORTS
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.endpoint import EndpointRuntime
@@ -104,12 +105,6 @@ def test_known_paces_and_suspects_outlive_a_change_of_settings_and_a_takeover(of
     taken.stop()
 
 
-def shown(identity: int, stream: int = 0) -> Record:
-    tables: dict[str, Any] = {"identities": [identity], "streams": [stream]}
-    (record,) = RecordReader().feed(encode(b"x", kind=BATCH, sequence=1, received_at=1, layout=field(0, 1), count=1, **tables))
-    return record
-
-
 def test_where_the_next_lead_was_not_known_to_have_everything_it_is_asked_for_snapshots(office: FakeOffice) -> None:
     replicas = EndpointRuntime(office, endpoint(replicas=2), None)
     replicas.start()
@@ -117,7 +112,7 @@ def test_where_the_next_lead_was_not_known_to_have_everything_it_is_asked_for_sn
     for link, child in zip(replicas.links, office.hired, strict=True):
         up(link, child)
         link.streams.append("b")
-    replicas.links[0].on_record(cast("OwnerProcess", one), shown(SNAPSHOT, 1))
+    replicas.links[0].on_record(cast("OwnerProcess", one), message(SNAPSHOT, 1, 1))
     replicas.links[0].on_dead(cast("OwnerProcess", one), Reason(kind="crashed"))
     assert other.resubscribed == ["b"]
     replicas.stop()

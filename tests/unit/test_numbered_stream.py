@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.support.records import consume, read
 from wsadapter.contract.endpoint import Buffer
-from wsadapter.contract.ipc.record import BATCH, RecordReader, encode, field
+from wsadapter.contract.ipc.record import BATCH, field
 from wsadapter.contract.items import Message, Up
 from wsadapter.delivery.inbox import Inbox
 from wsadapter.endpoint.numbered_stream import NumberedStream
@@ -20,22 +21,13 @@ class Seen:
         self.events.append(event)
 
 
-def items_of(inbox: Inbox) -> list[Any]:
-    items: list[Any] = []
-    while inbox.take(whole=False):
-        items += inbox.in_hand
-    return items
-
-
 def test_messages_of_all_connections_and_the_user_s_own_get_one_numbering() -> None:
     inbox = Inbox()
     stream = NumberedStream("a", Buffer(), Numbers(epoch=2, last_number=7), inbox)
-    (received,) = RecordReader().feed(
-        encode(b"onetwo", kind=BATCH, sequence=1, received_at=5, layout=field(0, 3) + field(0, 3), count=2)
-    )
+    received = read(b"onetwo", kind=BATCH, received_at=5, layout=field(0, 3) * 2, count=2)
     stream.accept(received, None, 2)
     assert stream.insert(b"own", 3, binary=True) == 10
-    assert [(item.number, item.epoch, item.data) for item in items_of(inbox) if isinstance(item, Message)] == [
+    assert [(item.number, item.epoch, item.data) for item in consume(inbox) if isinstance(item, Message)] == [
         (8, 2, b"one"), (9, 2, b"two"), (10, 3, b"own"),
     ]  # fmt: skip
     assert stream.numbers.last_number == 10
@@ -47,7 +39,7 @@ def test_items_go_where_the_endpoint_s_items_go_now() -> None:
     stream.put(Up("a", 1, 1))
     stream.inbox = inboxes[1]
     stream.put(Up("a", 2, 2))
-    assert [[item.epoch for item in items_of(inbox)] for inbox in inboxes] == [[1], [2]]
+    assert [[item.epoch for item in consume(inbox)] for inbox in inboxes] == [[1], [2]]
 
 
 def test_a_monitor_that_nobody_holds_any_more_is_forgotten() -> None:

@@ -5,21 +5,19 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
+from tests.support import records
+from tests.support.records import FIRST
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.ipc.record import BATCH, NO_IDENTITY, Record, RecordReader, encode, field
+from wsadapter.contract.ipc.record import NO_IDENTITY, Record
 from wsadapter.endpoint.held_records import HeldRecords
 from wsadapter.endpoint.overlap import LAG
 from wsadapter.endpoint.overlap_merge import OverlapMerge
 
-FIRST = 10
-"""Identities begin here: those below have a meaning of their own."""
 EARLY, READY_AT = 38 * LAG, 40 * LAG
 
 
 def message(identity: int | None, at: int = EARLY) -> Record:
-    tables: dict[str, Any] = {"identities": None if identity is None else [identity]}
-    (record,) = RecordReader().feed(encode(b"x", kind=BATCH, sequence=1, received_at=at, layout=field(0, 1), count=1, **tables))
-    return record
+    return records.message(identity, at)
 
 
 class Merging:

@@ -11,8 +11,9 @@ from typing import Any, cast
 
 import pytest
 
+from tests.support.records import FIRST, message, read
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.ipc.record import BATCH, NO_IDENTITY, REPORT, SNAPSHOT, Record, RecordReader, encode, field
+from wsadapter.contract.ipc.record import NO_IDENTITY, REPORT, SNAPSHOT, Record
 from wsadapter.contract.ipc.reports import REPORTS, StreamNamed, parse_report
 from wsadapter.endpoint.connect_slot import ConnectSlot, ConnectTarget
 from wsadapter.endpoint.overlap import LAG
@@ -22,26 +23,13 @@ from wsadapter.endpoint.subscriptions import Ledger
 from wsadapter.loop.reactor import Reactor
 from wsadapter.process.lifecycle import State
 
-FIRST = 10
-"""Identities begin here: those below have a meaning of their own."""
 IDENTIFY_REF = 5
 CHANGES = 2_000
 """Random ones."""
 
 
-def read(body: bytes, **fields: Any) -> Record:
-    (record,) = RecordReader().feed(encode(body, sequence=1, **fields))
-    return record
-
-
 def said(event: str, at: int, **fields: Any) -> Record:
     return read(REPORTS[event](**fields).encode(), kind=REPORT, received_at=at)
-
-
-def message(identity: int | None, at: int, stream: int = 0) -> Record:
-    """`identity`: None as long as nobody asked for it."""
-    tables: dict[str, Any] = {"identities": None if identity is None else [identity], "streams": [stream] if stream else None}
-    return read(b"x", kind=BATCH, received_at=at, layout=field(0, 1), count=1, **tables)
 
 
 class Change:
