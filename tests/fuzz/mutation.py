@@ -6,8 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Final
 
-_EDGES: Final = (1 << bits for bits in (7, 8, 15, 16, 31, 32, 63, 64))
-_NUMBERS: Final = (0, 1, 2, 125, *(edge + by for edge in _EDGES for by in (-1, 0)))
+_NUMBERS: Final = (0, 1, 2, 125, *((1 << bits) + by for bits in (7, 8, 15, 16, 31, 32, 63, 64) for by in (-1, 0)))
 _WIDTHS: Final = (1, 2, 4, 8)
 _MOST_CHANGES: Final = 6
 _LONGEST_BLOCK: Final = 64

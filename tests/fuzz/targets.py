@@ -18,11 +18,13 @@ from typing import Any, Final, cast
 import orjson
 
 from tests.fuzz.run import Target
+from tests.support.conversation import DIALECTS
+from tests.support.conversations.script import cases_of, dialects
 from tests.support.fakes import FakeOffice, connected, die, up
 from tests.support.rawserver import server_frame
 from tests.support.reference_reader import decode
 from wsadapter.config import load, parse, show
-from wsadapter.config.dialect import apply_dialect, bundled, check_dialect, load_dialect
+from wsadapter.config.dialect import apply_dialect, bundled, check_dialect
 from wsadapter.config.files import parse_toml
 from wsadapter.config.schema import ENDPOINT, OUTPUT, SUPERVISOR
 from wsadapter.contract.endpoint import Endpoint
@@ -48,7 +50,6 @@ from wsadapter.worker.websocket.frames import BINARY, CLOSE, PING, PONG, RSV1, T
 from wsadapter.worker.websocket.payload_codec import Unpacker
 from wsadapter.worker.websocket.reader import Reader
 
-_SUPPORT: Final = Path(__file__).parent.parent / "support"
 _EXAMPLES: Final = Path(__file__).parent.parent.parent / "ops" / "examples"
 _DIGITS: Final = re.compile(r"[0-9]+|'[^']*'|\"[^\"]*\"")
 
@@ -655,20 +656,13 @@ class MessageTarget:
         if cases is None or not re.fullmatch(rb"[0-9]{1,2}", number):
             return "no dialect"
         streams = cases[int(number) % len(cases)].get("subscribe", [])
-        return name, converse(dialects()[name], streams, said.split(b"\n"))
+        return name, converse(DIALECTS[name], streams, said.split(b"\n"))
 
 
 @cache
 def conversations() -> dict[str, list[dict[str, Any]]]:
     """Those of the suite, by dialect."""
-    files = sorted((_SUPPORT / "conversations").glob("*.toml"))
-    return {file.stem: tomllib.loads(file.read_text())["case"] for file in files}
-
-
-@cache
-def dialects() -> dict[str, dict[str, Any]]:
-    """The bundled ones."""
-    return {name: load_dialect(name) for name in bundled()}
+    return {name: cases_of(name) for name in dialects()}
 
 
 def converse(dialect: dict[str, Any], wanted: Sequence[Any], said: Iterable[bytes]) -> Hashable:
