@@ -24,6 +24,19 @@ def server_frame(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
     return bytes((first, 127)) + size.to_bytes(8, "big") + payload
 
 
+def head_of(head: bytes) -> tuple[str, dict[str, str]]:
+    """The first line of an HTTP head, and its headers, names in lower case."""
+    first, *lines = head.decode().removesuffix("\r\n\r\n").split("\r\n")
+    return first, {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def upgraded(headers: dict[str, str], *extra: str) -> bytes:
+    """The valid response to a request with these headers; `extra`: header lines."""
+    accept = base64.b64encode(hashlib.sha1((headers["sec-websocket-key"] + GUID).encode()).digest()).decode()
+    lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"]
+    return "\r\n".join([*lines, f"Sec-WebSocket-Accept: {accept}", *extra, "", ""]).encode()
+
+
 class TlsByHand:
     """The server's end of a TLS connection whose records the test can see and add to."""
 
@@ -139,15 +152,11 @@ class RawPeer:
         while b"\r\n\r\n" not in self._received:
             self._received += self._receive()
         head, _, self._received = self._received.partition(b"\r\n\r\n")
-        self.request_line, *lines = head.decode().split("\r\n")
-        self.request = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        self.request_line, self.request = head_of(head)
         return self.request
 
     def valid_response(self, *extra: str) -> bytes:
-        digest = hashlib.sha1((self.request["sec-websocket-key"] + GUID).encode()).digest()
-        accept = base64.b64encode(digest).decode()
-        lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"]
-        return "\r\n".join([*lines, f"Sec-WebSocket-Accept: {accept}", *extra, "", ""]).encode()
+        return upgraded(self.request, *extra)
 
     def read_frame(self) -> tuple[int, bytes]:
         """The next frame of the client: opcode and unmasked payload. `EOFError` at the end of the connection."""

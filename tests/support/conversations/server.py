@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import threading
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from tests.support.conversations.script import Script
-from tests.support.rawserver import GUID, server_frame
+from tests.support.rawserver import head_of, server_frame, upgraded
 from wsadapter.config.dialect import load_dialect
 from wsadapter.worker.websocket.frames import BINARY, CLOSE, PING, PONG, TEXT, apply_mask
 
@@ -111,12 +109,12 @@ class Server:
             self.errors.append(repr(error))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        played = self.played[head[0].split()[1].strip("/").partition("?")[0]]
+        request, headers = head_of(await reader.readuntil(b"\r\n\r\n"))
+        played = self.played[request.split()[1].strip("/").partition("?")[0]]
         connection = Connection(Script(played.case, played.dialect), writer)
         played.connections.append(connection)
         try:
-            writer.write(_upgraded(head))
+            writer.write(upgraded(headers))
             for text in played.case.get("welcome", ()):
                 connection.say(text)
             await self._read(reader, connection)
@@ -165,13 +163,6 @@ class Server:
             else:
                 await asyncio.sleep(what)
         played.first.say_raw(PING, SAID)
-
-
-def _upgraded(head: list[str]) -> bytes:
-    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
-    accept = base64.b64encode(hashlib.sha1((headers["sec-websocket-key"] + GUID).encode()).digest()).decode()
-    lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"]
-    return "\r\n".join([*lines, f"Sec-WebSocket-Accept: {accept}", "", ""]).encode()
 
 
 async def _frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
