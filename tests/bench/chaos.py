@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-from tests.bench.table import load_now, machine, percentile
+from tests.bench.table import load_now, machine, percentile, print_columns
 from tests.support.command_line import Running
 from wsadapter.control.server import ControlError, ask
 from wsadapter.testing import Exchange
@@ -303,14 +303,12 @@ def show(results: dict[tuple[str, str], Tally]) -> None:
     """As a table."""
     print(f"{machine()}\n")
     head = ("endpoint", "fault", "count", "lost", "silent", "doubled", "out of order", "gaps", "recovery p50, p99, ms")
-    rows = [head]
+    rows: list[tuple[str, ...]] = [head]
     for (lane, kind), tally in sorted(results.items()):
         times = f"{percentile(tally.times, 0.5):.0f}, {percentile(tally.times, 0.99):.0f}" if tally.times else ""
         counts = (tally.faults, tally.lost, tally.silent, tally.doubled, tally.disordered, tally.gaps)
         rows.append((lane, kind, *(str(number) for number in counts), times))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print_columns(rows)
 
 
 def main() -> int:

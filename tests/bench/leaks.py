@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -72,7 +72,7 @@ class Subject:
         while time.monotonic() < end:
             time.sleep(0.05)
             seen.append(self._count())
-        return Inventory(*(min(column) for column in zip(*(astuple_of(one) for one in seen), strict=True)))
+        return Inventory(*(min(column) for column in zip(*map(astuple, seen), strict=True)))
 
     def memory(self) -> int:
         """Resident bytes."""
@@ -134,11 +134,6 @@ class Subject:
         self.feed.remove("guest", timeout=PATIENCE)
 
 
-def astuple_of(inventory: Inventory) -> tuple[int, ...]:
-    """Its numbers, in order."""
-    return tuple(asdict(inventory).values())
-
-
 def settings(exchanges: dict[str, Exchange], *, progress: int) -> Settings:
     """A configuration of both endpoints; another `progress` is another setting of both."""
     tables = [
@@ -187,7 +182,7 @@ class Outcome:
     @property
     def leaks(self) -> bool:
         """Whether something but memory stayed behind."""
-        return any(after > before for before, after in zip(astuple_of(self.before), astuple_of(self.after), strict=True))
+        return any(after > before for before, after in zip(astuple(self.before), astuple(self.after), strict=True))
 
     @property
     def grows(self) -> bool:

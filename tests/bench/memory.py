@@ -10,7 +10,7 @@ import sys
 from tests.bench.cluster import Cluster
 from tests.bench.generator import Generator
 from tests.bench.table import Figure, Outcome, Row, load_now, show, write
-from tests.bench.usage import pss
+from tests.bench.usage import memory_of
 
 _OWNERS = 50
 
@@ -20,8 +20,8 @@ def measure(*, quick: bool = False) -> Outcome:
     del quick
     outcome = Outcome(load={"memory": load_now()})
     with Generator(tls=True) as generator, Cluster(generator, _OWNERS) as cluster:
-        owners = Figure.of(pss(pid) for pid in cluster.owners)
-        outcome.figures["supervisor of 50, PSS, MB"] = Figure.of([pss(cluster.pid)])
+        owners = Figure.of(memory_of(pid).pss for pid in cluster.owners)
+        outcome.figures["supervisor of 50, PSS, MB"] = Figure.of([memory_of(cluster.pid).pss])
     outcome.figures["idle owner, PSS, MB"] = owners
     outcome.rows.append(Row("9", "memory per idle owner (PSS), 50 owners, wss://", owners, "MB", 7, 5))
     return outcome

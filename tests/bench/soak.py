@@ -36,7 +36,7 @@ import psutil
 from tests.bench.accounts import KEY, Account, summed
 from tests.bench.soak_picture import draw, judge, read_samples
 from tests.bench.table import load_now, machine, percentile
-from tests.bench.usage import cpu_seconds
+from tests.bench.usage import Memory, cpu_seconds, memory_of
 from tests.support.command_line import MODULE, environment
 from wsadapter.cli.demo import FEEDS
 from wsadapter.control.server import ControlError, ask
@@ -491,9 +491,9 @@ class Soak:
             for lane in self._lanes:
                 lane.account.latencies.clear()
         family = family_of(pid, self._runner.status())
-        rss, pss, private = memory_of(pid)
+        memory = memory_now(pid)
         owners = [*family.owners, *family.spares]
-        weights = [memory_of(owner) for owner in owners]
+        weights = [memory_now(owner) for owner in owners]
         handles = [handles_of(owner) for owner in owners]
         fds, threads = handles_of(pid)
         return Sample(
@@ -501,10 +501,10 @@ class Soak:
             received=total.received, covered=total.covered, silent=total.silent, doubled=total.doubled,
             repeated=total.repeated, misnumbered=total.misnumbered,
             faults=self._chaos.done.total(), downs=total.downs,
-            rss=rss, pss=pss, private=private, fds=fds, threads=threads, cpu=cpu_seconds([pid]),
-            template_private=memory_of(family.template)[2] if family.template else 0.0,
+            rss=memory.rss, pss=memory.pss, private=memory.private, fds=fds, threads=threads, cpu=cpu_seconds([pid]),
+            template_private=memory_now(family.template).private if family.template else 0.0,
             owners=len(owners),
-            owners_pss=sum(weight[1] for weight in weights), owners_private=sum(weight[2] for weight in weights),
+            owners_pss=sum(weight.pss for weight in weights), owners_private=sum(weight.private for weight in weights),
             owners_fds=max((fds for fds, _ in handles), default=0),
             owners_threads=max((threads for _, threads in handles), default=0),
             p50=percentile(delays, 0.5) if delays else 0.0, p99=percentile(delays, 0.99) if delays else 0.0,
@@ -555,15 +555,11 @@ class Soak:
             time.sleep(0.1)
 
 
-def memory_of(pid: int) -> tuple[float, float, float]:
-    """RSS, PSS and private memory in MB; 0 of a process that is gone."""
-    found = {"Rss": 0, "Pss": 0, "Private_Clean": 0, "Private_Dirty": 0}
+def memory_now(pid: int) -> Memory:
+    """0 of a process that is gone."""
     with suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            name, _, rest = line.partition(":")
-            if name in found:
-                found[name] = int(rest.split()[0])
-    return found["Rss"] / 1024, found["Pss"] / 1024, (found["Private_Clean"] + found["Private_Dirty"]) / 1024
+        return memory_of(pid)
+    return Memory()
 
 
 def handles_of(pid: int) -> tuple[int, int]:

@@ -87,7 +87,7 @@ def show(outcome: Outcome) -> None:
     print(machine())
     print("load average when it began:", ", ".join(f"{name} {load:.2f}" for name, load in outcome.load.items()))
     print()
-    _columns(
+    print_columns(
         [("row", "measure", "median (min..max)", "must reach", "aim", "verdict")]
         + [
             (row.row, row.measure, f"{row.value.show()} {row.unit}" if row.value else "-", _limit(row, row.must),
@@ -96,7 +96,7 @@ def show(outcome: Outcome) -> None:
         ]
     )  # fmt: skip
     print()
-    _columns([("figure", "median (min..max)", "runs")] + [(n, f.show(), str(f.runs)) for n, f in outcome.figures.items()])
+    print_columns([("figure", "median (min..max)", "runs")] + [(n, f.show(), str(f.runs)) for n, f in outcome.figures.items()])
 
 
 def write(outcome: Outcome) -> None:
@@ -159,7 +159,8 @@ def _rounded(value: Any) -> Any:
     return [_rounded(item) for item in value] if isinstance(value, list) else value
 
 
-def _columns(lines: Sequence[tuple[str, ...]]) -> None:
+def print_columns(lines: Sequence[tuple[str, ...]]) -> None:
+    """Each column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -19,10 +20,20 @@ def tree_of(pid: int) -> list[int]:
     return [pid, *(child.pid for child in process.children(recursive=True))]
 
 
-def pss(pid: int) -> float:
-    """Its proportional share of memory (each shared page divided by its sharers), MB."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+class Memory(NamedTuple):
+    """MB."""
+
+    rss: float = 0.0
+    pss: float = 0.0
+    """The proportional share: each shared page divided by its sharers."""
+    private: float = 0.0
+
+
+def memory_of(pid: int) -> Memory:
+    """Raises `OSError` of a process that is gone."""
+    lines = (line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines())
+    kib = {words[0]: int(words[1]) for words in lines if words[-1] == "kB"}
+    return Memory(kib["Rss:"] / 1024, kib["Pss:"] / 1024, (kib["Private_Clean:"] + kib["Private_Dirty:"]) / 1024)
 
 
 def _thread_ns(task: Path) -> int:

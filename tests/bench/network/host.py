@@ -31,10 +31,16 @@ _LONG_EVERY: Final = 20
 """Messages; one in so many is longer than a packet."""
 
 
+def ip(*words: str) -> None:
+    """Raises `CalledProcessError`."""
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
 def configure(name: str, address: str) -> None:
-    """An address for a device of this namespace. Raises `CalledProcessError`."""
-    for words in (("addr", "add", f"{address}/24", "dev", name), ("link", "set", name, "up", "mtu", "1500")):
-        subprocess.run(["ip", *words], check=True, capture_output=True)
+    """An address for a device of this namespace, and the loopback device up. Raises `CalledProcessError`."""
+    ip("addr", "add", f"{address}/24", "dev", name)
+    ip("link", "set", name, "up", "mtu", "1500")
+    ip("link", "set", "lo", "up")
 
 
 def messages(first: int) -> Iterator[str]:
@@ -51,7 +57,6 @@ def main() -> None:
     channel, folder, first = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     tun = open_tun("host0")
     configure("host0", ADDRESS)
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     with socket.socket(fileno=channel) as parent:
         socket.send_fds(parent, [b"t"], [tun])
     authority = Authority.shared(folder)

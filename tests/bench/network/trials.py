@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from tests.bench.accounts import Account, Totals
-from tests.bench.network.host import ADDRESS, PORTS, configure
+from tests.bench.network.host import ADDRESS, PORTS, configure, ip
 from tests.bench.network.link import FAIR, Link, Weather, open_tun
 from wsadapter import Endpoint, Message, Supervisor
 from wsadapter.contract.items import Item
@@ -48,7 +48,6 @@ class Scene:
         self._downs: dict[str, list[str]] = {name: [] for name in PORTS}
         self._tun = open_tun("client0")
         configure("client0", _CLIENT)
-        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         self.link = Link(self._tun, seed=seed)
         self._host: subprocess.Popen[str] | None = None
         self._host_tun = -1
@@ -236,21 +235,21 @@ def _short_hole(scene: Scene) -> None:
 
 def _new_address(scene: Scene) -> None:
     """The client's address changes, as by DHCP or from one network to another."""
-    _ip("addr", "del", f"{_CLIENT}/24", "dev", "client0")
-    _ip("addr", "add", f"{_OTHER_CLIENT}/24", "dev", "client0")
+    ip("addr", "del", f"{_CLIENT}/24", "dev", "client0")
+    ip("addr", "add", f"{_OTHER_CLIENT}/24", "dev", "client0")
     scene.lost("ws", "wss")
     scene.flow("with the new address")
-    _ip("addr", "del", f"{_OTHER_CLIENT}/24", "dev", "client0")
-    _ip("addr", "add", f"{_CLIENT}/24", "dev", "client0")
+    ip("addr", "del", f"{_OTHER_CLIENT}/24", "dev", "client0")
+    ip("addr", "add", f"{_CLIENT}/24", "dev", "client0")
     scene.lost("ws", "wss")
     scene.flow("afterwards")
 
 
 def _link_down(scene: Scene) -> None:
     """The interface goes down, and up again."""
-    _ip("link", "set", "client0", "down")
+    ip("link", "set", "client0", "down")
     scene.lost("ws", "wss")
-    _ip("link", "set", "client0", "up")
+    ip("link", "set", "client0", "up")
     scene.flow("afterwards")
 
 
@@ -283,10 +282,6 @@ def _reboot(scene: Scene) -> None:
     scene.take(1.0)
     scene.boot()
     scene.flow("after the reboot")
-
-
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True)
 
 
 KEPT: Final = "kept"

@@ -24,7 +24,7 @@ from typing import Final
 from tests.bench.peers.cache import DEFAULT, Cache, Unavailable
 from tests.bench.peers.catalogue import PEERS, Peer, workshop
 from tests.bench.peers.ordeal import Findings, ordeal
-from tests.bench.table import machine
+from tests.bench.table import machine, print_columns
 
 _DOCUMENT: Final = Path(__file__).parents[3] / "ops" / "docs" / "GUARANTEES.md"
 _BEGIN: Final = "## Peers that others wrote\n"
@@ -97,10 +97,7 @@ def main() -> int:
     peers = [peer for peer in PEERS if not wanted or any(peer.name.lower().startswith(name) for name in wanted)]
     found, missing = run(peers, Cache(asked.cache), asked.kills)
     print(machine())
-    rows = rows_of(found)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print_columns(rows_of(found))
     for name, reason in missing.items():
         print(f"left out: {name}: {reason}")
     if asked.write:
