@@ -9,13 +9,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape
 
+from tests.bench.svg import GREY, page, text
 from tests.bench.table import RESULTS
 
 _PICTURE = Path(__file__).parents[2] / "ops" / "bench.svg"
 _OURS, _OTHERS, _RANGE, _SHORT = "#0b6e4f", "#9aa5b1", "#1f2933", "#b44d12"
-_FONT = 'font-family="system-ui, sans-serif" font-size="12"'
 _WIDTH, _PANEL, _NAME, _BAR, _STEP, _TOP = 960, 480, 150, 15, 21, 60
 _MEASURE, _LIMIT, _MOST_SHARE = 440, 170, 1.6
 """Of the rows: where their bars begin, how long one is that just reaches its goal, and the longest one."""
@@ -59,36 +58,34 @@ def draw(found: dict[str, Any]) -> str:
     y += 40 + _STEP * len(rows)
     note = f"{found['machine']}, {found['at']}. Medians; lines span all runs. 200-byte messages, a TLS record each."
     head = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{y}" viewBox="0 0 {_WIDTH} {y}" {_FONT}>',
-        f'<rect width="{_WIDTH}" height="{y}" fill="#ffffff"/>',
-        _text(12, 24, "wsadapter beside its peers, on the same load in the same run", size=16, weight="bold"),
-        _text(12, 42, note, colour="#52606d", size=11),
+        text(12, 24, "wsadapter beside its peers, on the same load in the same run", size=16, weight="bold"),
+        text(12, 42, note, colour=GREY, size=11),
     ]
-    return "\n".join([*head, *body, "</svg>", ""])
+    return page(_WIDTH, y, [*head, *body])
 
 
 def _panel(panel: Panel, figures: dict[str, Any], x: int, y: int) -> list[str]:
     shown = {name: figures[panel.key.format(name)] for name in panel.contestants if panel.key.format(name) in figures}
-    lines = [_text(x, y + 12, panel.title, weight="bold")]
+    lines = [text(x, y + 12, panel.title, weight="bold")]
     room = _PANEL - _NAME - 70
     most = max((figure["median"] for figure in shown.values()), default=1)
     for n, (name, figure) in enumerate(shown.items()):
         top = y + 22 + n * _STEP
         width = room * figure["median"] / most
         colour = _OURS if name.startswith("wsadapter") else _OTHERS
-        lines.append(_text(x + _NAME - 8, top + 12, name, anchor="end"))
+        lines.append(text(x + _NAME - 8, top + 12, name, anchor="end"))
         lines.append(f'<rect x="{x + _NAME}" y="{top}" width="{width:.1f}" height="{_BAR}" fill="{colour}"/>')
         low, high = (x + _NAME + min(room * 1.08, room * figure[end] / most) for end in ("least", "most"))
         middle = top + _BAR / 2
         lines.append(f'<path d="M{low:.1f} {middle}H{high:.1f}" stroke="{_RANGE}" stroke-width="1.5"/>')
-        lines.append(_text(max(x + _NAME + width, high) + 6, top + 12, _value(figure["median"] / panel.scale)))
+        lines.append(text(max(x + _NAME + width, high) + 6, top + 12, _value(figure["median"] / panel.scale)))
     return lines
 
 
 def _goals(rows: list[dict[str, Any]], x: int, y: int) -> list[str]:
     """Each row of the goals: how much of what it may be it is."""
     title = "All goals, each on a scale of its own: up to the line is reached; the dot is what is aimed for"
-    lines = [_text(x, y + 12, title, weight="bold")]
+    lines = [text(x, y + 12, title, weight="bold")]
     for n, row in enumerate(rows):
         lines += _goal(row, x, y + 22 + n * _STEP)
     limit, bottom = x + _MEASURE + _LIMIT, y + 20 + len(rows) * _STEP
@@ -104,10 +101,10 @@ def _goal(row: dict[str, Any], x: int, top: int) -> list[str]:
     says = f"{_value(median)} {row['unit']} ({sign} {must:g})"
     aim = begin + _LIMIT * min(_MOST_SHARE, _share(row, row["aim"]))
     return [
-        _text(begin - 8, top + 12, f"{row['row']}: {row['measure']}", anchor="end", size=11),
+        text(begin - 8, top + 12, f"{row['row']}: {row['measure']}", anchor="end", size=11),
         f'<rect x="{begin}" y="{top}" width="{_LIMIT * share:.1f}" height="{_BAR}" fill="{_OURS if reached else _SHORT}"/>',
         f'<circle cx="{aim:.1f}" cy="{middle}" r="3" fill="#ffffff" stroke="{_RANGE}"/>',
-        _text(begin + _LIMIT * _MOST_SHARE + 10, top + 12, says),
+        text(begin + _LIMIT * _MOST_SHARE + 10, top + 12, says),
     ]
 
 
@@ -122,15 +119,6 @@ def _share(row: dict[str, Any], value: float) -> float:
 
 def _value(value: float) -> str:
     return f"{value:,.0f}" if value >= 20 or not value else f"{value:.2f}"
-
-
-def _text(
-    x: float, y: float, text: str, *, anchor: str = "start", weight: str = "normal", colour: str = "#1f2933", size: int = 12
-) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}" fill="{colour}" font-size="{size}">'
-        f"{escape(text)}</text>"
-    )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from math import log10
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from xml.sax.saxutils import escape
+
+from tests.bench.svg import GREY, page, text
 
 Rows = Sequence[Mapping[str, float]]
 
@@ -101,16 +102,10 @@ def draw(rows: Rows, machine: str) -> str:
     height = _TOP + len(PANELS) * (_HEIGHT + _GAP)
     last = rows[-1]
     head = f"Soak: {last['seconds'] / 3600:.1f} hours, {last['faults']:.0f} faults, {last['received'] / 1e6:.2f} M messages"
-    size = f'width="{_WIDTH}" height="{height}" viewBox="0 0 {_WIDTH} {height}"'
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="system-ui, sans-serif" font-size="12">',
-        f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
-        _text(12, 20, head, "font-size='16' font-weight='bold'"),
-        _text(12, 38, machine, "fill='#52606d' font-size='11'"),
-    ]
+    parts = [text(12, 20, head, size=16, weight="bold"), text(12, 38, machine, colour=GREY, size=11)]
     for number, panel in enumerate(PANELS):
         parts += _panel(panel, thinned, _TOP + number * (_HEIGHT + _GAP))
-    return "\n".join([*parts, "</svg>", ""])
+    return page(_WIDTH, height, parts)
 
 
 def _thinned(rows: Rows) -> Rows:
@@ -130,22 +125,16 @@ def _panel(panel: Panel, rows: Rows, y: float) -> list[str]:
     end = rows[-1]["seconds"] or 1.0
     width, floor = _WIDTH - _LEFT - 20, y + 22 + _HEIGHT - 30
     room = _HEIGHT - 30
-    parts = [_text(12, y + 12, panel.title, "font-weight='bold'")]
+    parts = [text(12, y + 12, panel.title, weight="bold")]
     for share in (0.0, 0.5, 1.0):
         level = floor - room * share
         value = 10 ** (most * share - 1) if logarithmic else most * share
         parts.append(f'<path d="M{_LEFT} {level:.1f}H{_LEFT + width}" stroke="#d9dee3"/>')
-        parts.append(_text(_LEFT - 6, level + 4, f"{value:.3g}", "text-anchor='end' fill='#52606d' font-size='10'"))
+        parts.append(text(_LEFT - 6, level + 4, f"{value:.3g}", anchor="end", colour=GREY, size=10))
     for number, column in enumerate(panel.columns):
         points = " ".join(
             f"{_LEFT + width * row['seconds'] / end:.1f},{floor - room * scale(row[column]) / most:.1f}" for row in rows
         )
         parts.append(f'<polyline points="{points}" fill="none" stroke="{_COLOURS[number]}" stroke-width="1.2"/>')
-        parts.append(_text(_LEFT + 420 + number * 120, y + 12, column, f"fill='{_COLOURS[number]}'"))
-    minutes = end / 60
-    parts.append(_text(_LEFT + width, floor + 14, f"{minutes:.0f} min", "text-anchor='end' fill='#52606d' font-size='10'"))
-    return parts
-
-
-def _text(x: float, y: float, text: str, more: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" {more}>{escape(text)}</text>'
+        parts.append(text(_LEFT + 420 + number * 120, y + 12, column, colour=_COLOURS[number]))
+    return [*parts, text(_LEFT + width, floor + 14, f"{end / 60:.0f} min", anchor="end", colour=GREY, size=10)]
