@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs a command of the checkout in ten odd surroundings, one after the other; each must end with 0.
+# Runs a command of the checkout in eleven odd surroundings, one after the other; each must end with 0.
 #
 #   sh tests/odd_shells.sh                                  sh ops/demo --duration 5, in each
 #   sh tests/odd_shells.sh folder bare                      only in these

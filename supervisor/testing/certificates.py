@@ -24,6 +24,7 @@ CertificateKind = Literal["valid", "expired", "not_yet_valid", "wrong_host", "se
 """What a test exchange shows its clients; all but the first must be refused by them."""
 
 LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
+_NAME: Final = "wsadapter throw-away test CA"
 _CLOCK_SKEW = timedelta(hours=1)
 
 
@@ -41,7 +42,7 @@ def _trustme() -> Any:
 class Authority:
     """A certificate authority that lives in memory; not for anything but tests. Thread-safe: it never changes."""
 
-    def __init__(self, name: str = "wsadapter throw-away test CA", *, ca: trustme.CA | None = None) -> None:
+    def __init__(self, name: str = _NAME, *, ca: trustme.CA | None = None) -> None:
         """`name` is shown as the organization of the issuer. `ca`: one that exists."""
         self._ca = ca or _trustme().CA(organization_name=name)
         self.pem: str = self._ca.cert_pem.bytes().decode()
@@ -96,7 +97,7 @@ class Authority:
         folder.mkdir(parents=True, exist_ok=True)
         kept = folder / "ca.key"
         if not kept.exists():
-            ca = _trustme().CA(organization_name="wsadapter throw-away test CA")
+            ca = _trustme().CA(organization_name=_NAME)
             with tempfile.NamedTemporaryFile("wb", dir=folder, prefix=".ca-") as draft:  # 0600
                 draft.write(ca.private_key_pem.bytes() + ca.cert_pem.bytes())
                 draft.flush()
