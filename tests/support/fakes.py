@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from tests.support.records import read
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.ipc.commands import RESUBSCRIBE, SUBSCRIBE, Assignment
+from wsadapter.contract.ipc.commands import RESUBSCRIBE, SUBSCRIBE, Assignment, Custody, Resume
 from wsadapter.contract.ipc.record import REPORT
 from wsadapter.contract.ipc.reports import ConnectionUp
 from wsadapter.contract.reasons import Reason
@@ -19,6 +19,9 @@ from wsadapter.handoff.held_connection import Resumption
 from wsadapter.loop.reactor import Reactor
 from wsadapter.process.lifecycle import Event, State, step
 from wsadapter.process.owner_process import OwnerListener, OwnerProcess
+
+RESUME: Final = Resume(custody=Custody(received=0, sent=0), position=0, skip=0, sent=0, rest=0, ref=0, up={})
+"""A connection on which nothing was received or sent before its owner died."""
 
 
 class FakeChild:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from wsadapter.contract.ipc.commands import Custody as Counts
-from wsadapter.contract.ipc.commands import Resume
+from tests.support.fakes import RESUME
 from wsadapter.contract.quarantine import Quarantine
 from wsadapter.contract.reasons import Reason
 from wsadapter.handoff.custody import Custody
@@ -64,9 +63,8 @@ class Owner:
     position: int = 0
 
     def resumption(self, up: dict[str, Any]) -> Resumption:
-        counts = Counts(received=0, sent=0)
-        resume = Resume(custody=counts, position=self.position, skip=0, sent=0, rest=0, ref=0, up=up)
-        return Resumption(HeldConnection(self.ours.dup(), counts), resume, b"", b"", 0, len(FRAME))
+        resume = replace(RESUME, position=self.position, up=up)
+        return Resumption(HeldConnection(self.ours.dup(), resume.custody), resume, b"", b"", 0, len(FRAME))
 
 
 class Setup:

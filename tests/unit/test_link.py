@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from tests.support.fakes import FakeChild, FakeOffice, connected, up
-from wsadapter.contract.ipc.commands import Custody, Resume
+from tests.support.fakes import RESUME, FakeChild, FakeOffice, connected, up
 from wsadapter.contract.reasons import Reason
 from wsadapter.handoff.held_connection import HeldConnection, Resumption
 from wsadapter.process.owner_process import OwnerProcess
@@ -32,9 +32,8 @@ class Holding(FakeChild):
         self.handed = resumption
 
     def resumption(self, up: dict[str, Any]) -> Resumption:
-        counts = Custody(received=0, sent=0)
-        resume = Resume(custody=counts, position=7, skip=0, sent=0, rest=0, ref=0, up=up)
-        return Resumption(HeldConnection(self._ours.dup(), counts), resume, b"", b"", 0, 0)
+        resume = replace(RESUME, position=7, up=up)
+        return Resumption(HeldConnection(self._ours.dup(), resume.custody), resume, b"", b"", 0, 0)
 
 
 class Office(FakeOffice):

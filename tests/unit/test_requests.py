@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from tests.support.fakes import RESUME
 from tests.support.rawserver import server_frame
 from wsadapter.config.dialect import apply_dialect, load_dialect
 from wsadapter.contract.dialect.text import Text
@@ -22,7 +24,7 @@ from wsadapter.contract.errors import (
     UsageError,
 )
 from wsadapter.contract.ipc import commands
-from wsadapter.contract.ipc.commands import Assignment, RequestCommand, Resume
+from wsadapter.contract.ipc.commands import Assignment, RequestCommand
 from wsadapter.contract.ipc.record import ANSWER, BATCH, Record
 from wsadapter.contract.ipc.reports import AnswerFollows, ConnectionUp
 from wsadapter.contract.items import Event, LateAnswer
@@ -266,9 +268,7 @@ def record(*payloads: bytes, streams: list[int]) -> Record:
 
 
 def resumption(*, sent: int = 0, completing: int = 0) -> Resumption:
-    custody = commands.Custody(received=0, sent=0)
-    resume = Resume(custody=custody, position=0, skip=0, sent=0, rest=0, ref=completing, up={})
-    return Resumption(None, resume, b"", b"", sent, 0)  # type: ignore[arg-type]
+    return Resumption(None, replace(RESUME, ref=completing), b"", b"", sent, 0)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.support.fakes import RESUME
 from tests.support.rawserver import server_frame
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.ipc.commands import Assignment, Custody, Resume
+from wsadapter.contract.ipc.commands import Assignment
 from wsadapter.contract.ipc.reports import ConnectionOpening, ConnectionUp, HeartbeatSent, SubscriptionsRestored
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.session.actions import Action, Deliver, Leave, Say, Send
@@ -42,9 +43,6 @@ def frame(action: Action) -> tuple[int, bytes]:
 def left(action: Action) -> Reason:
     assert isinstance(action, Leave)
     return action.reason
-
-
-RESUME = Resume(custody=Custody(received=0, sent=0), position=0, skip=0, sent=0, rest=0, ref=0, up={})
 
 
 def taken_over(at: float, heartbeat_at: float | None, *, custody: bool = True) -> Session:
