@@ -168,11 +168,8 @@ class Conversation:
             return
         text = payload_of(frame).decode()
         self.out.sent.append(text)
-        later = 0.0
-        for answer in self._script.answers(text):
-            if isinstance(answer, int | float):
-                later += answer
-            elif later:
+        for later, answer in self._script.answers(text):
+            if later:
                 self._coming.append((self.now + later, answer))
             else:
                 self._due.append(answer)

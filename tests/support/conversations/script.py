@@ -7,7 +7,7 @@ import re
 import tomllib
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,8 @@ class Script:
         self._compression = dialect.get("payload", {}).get("compression", "")
         self._said: Counter[int] = Counter()
 
-    def answers(self, text: str) -> list[str | float]:
-        """What the exchange says to this frame of the client; a number: so many seconds before the next one."""
+    def answers(self, text: str) -> list[tuple[float, str]]:
+        """What the exchange says to this frame of the client, each with the seconds after which it comes."""
         try:
             value = orjson.loads(text)
         except orjson.JSONDecodeError:
@@ -61,7 +61,7 @@ class Script:
                 continue
             if matches(value, rule.get("when", {})) and rule.get("has", "") in text and rule.get("lacks", "\0") not in text:
                 self._said[place] += 1
-                return [_filled(one, value) if isinstance(one, str) else one for one in rule.get("say", ())]
+                return list(_timed(rule.get("say", ()), value))
         return []
 
     def frame(self, text: str) -> bytes:
@@ -78,6 +78,15 @@ class Script:
             case "deflate":
                 return server_frame(BINARY, zlib.compress(text.encode(), wbits=-zlib.MAX_WBITS))
         return server_frame(BINARY, text.encode())
+
+
+def _timed(says: Sequence[str | float], value: Any) -> Iterator[tuple[float, str]]:
+    later = 0.0
+    for one in says:
+        if isinstance(one, str):
+            yield later, _filled(one, value)
+        else:
+            later += one
 
 
 def _filled(text: str, value: Any) -> str:

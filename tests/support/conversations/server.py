@@ -138,11 +138,8 @@ class Server:
                 return
 
     def _answer(self, connection: Connection, text: str) -> None:
-        later = 0.0
-        for answer in connection.script.answers(text):
-            if isinstance(answer, int | float):
-                later += answer
-            elif later:
+        for later, answer in connection.script.answers(text):
+            if later:
                 task = self._spawn(self._say_late(connection, answer, later))
                 connection.late.add(task)
                 task.add_done_callback(connection.late.discard)
