@@ -4,25 +4,23 @@ is reported of them; a message that is taken out, repeated or exchanged with the
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import orjson
 import pytest
 
 from tests.support.conversation import Client
-from tests.support.conversations.driver import payload_of
+from tests.support.conversations.driver import SessionDriver
 from tests.support.rawserver import server_frame
 from wsadapter.config.dialect import apply_dialect, load_dialect
 from wsadapter.contract.dialect.templates import stream_name
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.ipc.commands import Assignment
-from wsadapter.contract.ipc.reports import ConnectionUp
 from wsadapter.contract.tables import WatchdogTable
 from wsadapter.testing import bundled, load_recording
 from wsadapter.testing.dialect.steps import Say as Answer
 from wsadapter.worker.session.actions import Action, Deliver, Say, Send
-from wsadapter.worker.session.session import Session
 from wsadapter.worker.websocket.frames import BINARY, TEXT
 from wsadapter.worker.websocket.payload_codec import Unpacker
 from wsadapter.worker.websocket.reader import Reader
@@ -152,7 +150,7 @@ FEEDS = {
 }
 
 
-class Run:
+class Run(SessionDriver):
     """One recording through one session."""
 
     def __init__(self, name: str, arranged: Callable[[list[int]], list[int]] = list) -> None:
@@ -172,22 +170,21 @@ class Run:
         plain = Endpoint("x", dialect=self.feed.dialect, watchdog=watchdog, heartbeat={"kind": "none"})
         endpoint = apply_dialect(plain, dialect)
         assignment = Assignment(endpoint=endpoint, epoch=1, url="wss://x/", dialect=dialect, wanted=tuple(wanted.values()))
-        self._session = Session(assignment, salt=1)
         compression = dialect.get("payload", {}).get("compression")
-        self._reader = Reader(endpoint.max_message, unpacker=Unpacker(compression) if compression else None)
-        self._names = [""]
-        self.delivered: list[tuple[bytes, str]] = []
-        self.alarms: list[tuple[str, dict[str, Any]]] = []
-        self._now = 0.0
-        self._do(self._session.start(ConnectionUp({}, None), 0.0))
+        super().__init__(assignment, Reader(endpoint.max_message, unpacker=Unpacker(compression) if compression else None))
+        self.start()
         latest = 0.0
         played = [place for place, _, _ in self.data]
         if self.feed.played is not None:
             played = [place for place, value in enumerate(self.values) if self.feed.played(value)]
         for place in arranged(played):
             latest = max(latest, recorded[place].offset)
-            self._until(BEGINS + latest)
-            self._gets(recorded[place].payload, binary=recorded[place].binary)
+            self.until(BEGINS + latest)
+            self.receive(server_frame(BINARY if recorded[place].binary else TEXT, recorded[place].payload))
+
+    @property
+    def alarms(self) -> list[tuple[str, dict[str, Any]]]:
+        return [(report.event, report.fields) for report in self.reports if report.event in ALARMS]
 
     def _recorded_answers(self) -> dict[Any, tuple[Any, Any]]:
         """By the number that it gives: the stream, and the answer."""
@@ -202,42 +199,16 @@ class Run:
             return found  # type: ignore[no-any-return]
         return self._answers[found][0]  # type: ignore[no-any-return]
 
-    def _gets(self, payload: bytes, *, binary: bool = False) -> None:
-        frame = server_frame(BINARY if binary else TEXT, payload)
-        self._do(self._session.received(self._reader.feed(frame), self._now))
+    def carry_out_one(self, action: Action) -> None:
+        assert isinstance(action, Say | Deliver | Send), action
+        super().carry_out_one(action)
 
-    def _until(self, end: float) -> None:
-        while (due := self._session.deadline()) is not None and due <= end:
-            self._now = max(self._now, due)
-            self._do(self._session.tick(self._now))
-        self._now = end
-
-    def _do(self, actions: Iterable[Action]) -> None:
-        for action in list(actions):
-            match action:
-                case Say(report) if report.event == "stream":
-                    self._names.append(str(report.fields["name"]))
-                case Say(report) if report.event in ALARMS:
-                    self.alarms.append((report.event, report.fields))
-                case Deliver():
-                    assert action.streams is not None
-                    self.delivered += [
-                        (action.batch.payload(place), self._names[action.streams[place]])
-                        for place in range(action.first, action.last) if place not in action.skipped
-                    ]  # fmt: skip
-                case Send(frame) if frame[0] & 0x0F == TEXT:
-                    for answer in self._said_to(payload_of(frame)):
-                        self._gets(orjson.dumps(answer))
-                case Send() | Say():
-                    pass
-                case _:
-                    raise AssertionError(action)
-
-    def _said_to(self, text: bytes) -> list[Any]:
+    def answers(self, text: str) -> list[tuple[float, bytes]]:
         asked = orjson.loads(text)
         recorded = [answer for stream, answer in self._answers.values() if stream.items() <= asked.items()]
-        steps = list(self._exchange.talk.message(text.decode(), self._now))
-        return recorded or [step.frame for step in steps if isinstance(step, Answer)]
+        steps = list(self._exchange.talk.message(text, self.now))
+        said = recorded or [step.frame for step in steps if isinstance(step, Answer)]
+        return [(0.0, server_frame(TEXT, orjson.dumps(answer))) for answer in said]
 
 
 def taken_out(places: list[int], at: int, _after: int) -> list[int]:

@@ -1,10 +1,11 @@
-"""Drives a session through a conversation, see the package."""
+"""Drives a session by hand, and through a conversation, see the package."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from tests.support.conversations.script import Script
@@ -14,7 +15,7 @@ from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.hooks import load_function
 from wsadapter.contract.ipc.commands import Assignment
 from wsadapter.contract.ipc.record import ANSWER
-from wsadapter.contract.ipc.reports import ConnectionUp
+from wsadapter.contract.ipc.reports import ConnectionUp, Report
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.hooks import Signing
 from wsadapter.worker.hooks.sign_thread import Decoding
@@ -30,24 +31,128 @@ _WALL = 1_700_000_000.0
 """When a case's frames are signed."""
 
 
+class SessionDriver:
+    """A session with the clock in the caller's hand: what it does is carried out, what its peer says comes from `answers`."""
+
+    def __init__(self, assignment: Assignment, reader: Reader, *, splits: bool = False) -> None:
+        """`splits`: a message of the peer is an array of several."""
+        self.session = Session(assignment, salt=1)
+        self.now = 0.0
+        self.delivered: list[tuple[bytes, str]] = []
+        """Each message with the name of its stream."""
+        self.sent: list[str] = []
+        self.reports: list[Report] = []
+        self.down: Reason | None = None
+        self._reader = reader
+        self._splits = splits
+        self._streams: list[str] = [""]
+        self._coming: list[tuple[float, bytes]] = []
+        """Answers that come later, with their times."""
+        self._due: deque[bytes] = deque()
+        """Answers that come when all that is sent now was sent."""
+        self._carrying = False
+
+    def answers(self, text: str) -> Iterable[tuple[float, bytes]]:
+        """The peer's frames in answer to a frame of the session, each with the seconds after which it comes."""
+        raise NotImplementedError
+
+    def signature(self, frame: Mapping[str, Any]) -> Any:
+        """What is filled into a login's frame."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        self.carry_out(self.session.start(ConnectionUp({}, None), self.now))
+
+    def receive(self, frame: bytes) -> None:
+        if self.session.ending.ended:
+            return
+        batch = self._reader.feed(frame)
+        self.carry_out(self.session.received(split(batch) if self._splits else batch, self.now))
+
+    def until(self, end: float) -> None:
+        """Everything that is due up to then."""
+        for _ in range(_MOST_TURNS):
+            due = self.session.deadline()
+            comes = min(self._coming, default=None, key=itemgetter(0))
+            if comes is not None and comes[0] <= min(end, end if due is None else due):
+                self._coming.remove(comes)
+                self.now = max(self.now, comes[0])
+                self.receive(comes[1])
+                continue
+            if due is None or due > end or self.session.ending.ended:
+                self.now = max(self.now, end)
+                return
+            self.now = max(self.now, due)
+            self.carry_out(self.session.tick(self.now))
+        raise AssertionError("it never comes to rest")
+
+    @property
+    def awaits_answers(self) -> bool:
+        """Whether the peer has not said everything yet."""
+        return bool(self._coming)
+
+    def carry_out(self, actions: Iterable[Action]) -> None:
+        nested, self._carrying = self._carrying, True
+        for action in list(actions):
+            self.carry_out_one(action)
+        if nested:
+            return
+        while self._due:
+            self.receive(self._due.popleft())
+        self._carrying = False
+
+    def carry_out_one(self, action: Action) -> None:
+        match action:
+            case Send(frame):
+                self._send(frame)
+            case Sign(frame):
+                signed: dict[str, Any] = sign(dict(frame), self.signature(frame))
+                self.carry_out(self.session.subscribing.signed(signed, self.now))
+            case Say(report):
+                self.reports.append(report)
+                if report.event == "stream":
+                    self._streams.append(str(report.fields["name"]))
+            case Deliver():
+                self._deliver(action)
+            case Leave(reason):
+                self.down = reason
+
+    def _deliver(self, action: Deliver) -> None:
+        for at in range(action.first, action.last):
+            index = action.streams[at] if action.streams is not None else 0
+            if at not in action.skipped and index != ANSWER:
+                self.delivered.append((action.batch.payload(at), self._streams[index]))
+
+    def _send(self, frame: bytes) -> None:
+        if frame[0] & 0x0F != TEXT:
+            return
+        text = payload_of(frame).decode()
+        self.sent.append(text)
+        for later, answer in self.answers(text):
+            if later:
+                self._coming.append((self.now + later, answer))
+            else:
+                self._due.append(answer)
+
+
 @dataclass
 class Outcome:
     """What came out."""
 
-    delivered: list[tuple[str, str]] = field(default_factory=list)
+    delivered: list[tuple[str, str]]
     """Text and stream of each message."""
-    sent: list[str] = field(default_factory=list)
-    events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    down: Reason | None = None
-    farewells: list[str] = field(default_factory=list)
+    sent: list[str]
+    reports: list[Report]
+    down: Reason | None
+    farewells: list[str]
     """What was sent from the moment on at which streams were not wanted any more."""
 
     def of(self, event: str, key: str) -> list[Any]:
         """What the reports of this kind say."""
-        return [fields[key] for kind, fields in self.events if kind == event]
+        return [report.fields[key] for report in self.reports if report.event == event]
 
 
-class Conversation:
+class Conversation(SessionDriver):
     """One connection. `login` fills the dialect's [login]; what it signs is a made-up table or text, or, with `hooks`, what the
     dialect's own hook makes of it."""
 
@@ -59,120 +164,47 @@ class Conversation:
         assignment = Assignment(
             endpoint=self.endpoint, epoch=1, url="wss://x/", dialect=dialect, wanted=tuple(case.get("subscribe", ()))
         )
-        self.session = Session(assignment, salt=1)
-        self._packing = dialect.get("payload", {})
-        self._reader = Reader(
-            self.endpoint.max_message, unpacker=_unpacker(dialect), text_in_binary=bool(self._packing.get("text"))
-        )
-        self._streams: list[str] = [""]
+        packing = dialect.get("payload", {})
+        reader = Reader(self.endpoint.max_message, unpacker=_unpacker(dialect), text_in_binary=bool(packing.get("text")))
+        super().__init__(assignment, reader, splits=bool(packing.get("split")))
         self._script = Script(case, dialect)
-        self._coming: list[tuple[float, str]] = []
-        """Answers that come later, with their times."""
-        self._due: deque[str] = deque()
-        """Answers that come when all that is sent now was sent."""
-        self._carrying = False
-        self.now = 0.0
-        self.out = Outcome()
 
     def run(self) -> Outcome:
         """The whole of it."""
-        self._carry_out(self.session.start(ConnectionUp({}, None), self.now))
+        self.start()
         for text in self._case.get("welcome", ()):
-            self._say(text)
+            self.receive(self._script.frame(text))
         self._until_quiet()
         for what in self._case.get("sends", ()):
             if isinstance(what, int | float):
-                self._until(self.now + what)
+                self.until(self.now + what)
             else:
-                self._say(what)
-        self._until(self.now + self._case.get("wait", 0.0))
+                self.receive(self._script.frame(what))
+        self.until(self.now + self._case.get("wait", 0.0))
+        sent = len(self.sent)
         if gone := self._case.get("unsubscribe"):
-            sent = len(self.out.sent)
-            self._carry_out(self.session.subscribing.unsubscribe(gone, self.now))
+            self.carry_out(self.session.subscribing.unsubscribe(gone, self.now))
             self._until_quiet()
-            self.out.farewells = self.out.sent[sent:]
-        return self.out
+        delivered = [(data.decode(), stream) for data, stream in self.delivered]
+        return Outcome(delivered, self.sent, self.reports, self.down, self.sent[sent:])
+
+    def answers(self, text: str) -> Iterable[tuple[float, bytes]]:
+        return ((later, self._script.frame(answer)) for later, answer in self._script.answers(text))
+
+    def signature(self, frame: Mapping[str, Any]) -> Any:
+        if not self._case.get("hooks"):
+            return self._case.get("signature", {"sign": "made up"})
+        hook = load_function(self.endpoint.hooks["sign"], (), "hooks.sign")
+        login, url = self.endpoint.login, self.endpoint.urls[0]
+        return hook(Signing(endpoint="x", url=url, login=login, frame=frame, now=_WALL))
 
     def _until_quiet(self) -> None:
         """Until nothing is unanswered, or a minute has gone."""
-        self._until(self.now + 1.1)
+        self.until(self.now + 1.1)
         end = self.now + 60.0
         subscriptions, ending = self.session.subscribing.subscriptions, self.session.ending
-        while (subscriptions.waiting or self._coming) and self.now < end and not ending.ended:
-            self._until(self.now + 1.0)
-
-    def _until(self, end: float) -> None:
-        for _ in range(_MOST_TURNS):
-            due = self.session.deadline()
-            comes = min(self._coming, default=None)
-            if comes is not None and comes[0] <= min(end, end if due is None else due):
-                self._coming.remove(comes)
-                self.now = max(self.now, comes[0])
-                self._say(comes[1])
-                continue
-            if due is None or due > end or self.session.ending.ended:
-                self.now = max(self.now, end)
-                return
-            self.now = max(self.now, due)
-            self._carry_out(self.session.tick(self.now))
-        raise AssertionError("it never comes to rest")
-
-    def _say(self, text: str) -> None:
-        if self.session.ending.ended:
-            return
-        batch = self._reader.feed(self._script.frame(text))
-        self._carry_out(self.session.received(split(batch) if self._packing.get("split") else batch, self.now))
-
-    def _carry_out(self, actions: Iterable[Action]) -> None:
-        nested, self._carrying = self._carrying, True
-        for action in list(actions):
-            self._carry_out_one(action)
-        if nested:
-            return
-        while self._due:
-            self._say(self._due.popleft())
-        self._carrying = False
-
-    def _carry_out_one(self, action: Action) -> None:
-        match action:
-            case Send(frame):
-                self._sent(frame)
-            case Sign(frame):
-                self._carry_out(self.session.subscribing.signed(self._signature(frame), self.now))
-            case Say(report):
-                self.out.events.append((report.event, report.fields))
-                if report.event == "stream":
-                    self._streams.append(str(report.fields["name"]))
-            case Deliver():
-                self._delivered(action)
-            case Leave(reason):
-                self.out.down = reason
-
-    def _signature(self, frame: Mapping[str, Any]) -> dict[str, Any]:
-        signature = self._case.get("signature", {"sign": "made up"})
-        if self._case.get("hooks"):
-            hook = load_function(self.endpoint.hooks["sign"], (), "hooks.sign")
-            login, url = self.endpoint.login, self.endpoint.urls[0]
-            signature = hook(Signing(endpoint="x", url=url, login=login, frame=frame, now=_WALL))
-        signed: dict[str, Any] = sign(dict(frame), signature)
-        return signed
-
-    def _delivered(self, action: Deliver) -> None:
-        for at in range(action.first, action.last):
-            index = action.streams[at] if action.streams is not None else 0
-            if at not in action.skipped and index != ANSWER:
-                self.out.delivered.append((action.batch.payload(at).decode(), self._streams[index]))
-
-    def _sent(self, frame: bytes) -> None:
-        if frame[0] & 0x0F != TEXT:
-            return
-        text = payload_of(frame).decode()
-        self.out.sent.append(text)
-        for later, answer in self._script.answers(text):
-            if later:
-                self._coming.append((self.now + later, answer))
-            else:
-                self._due.append(answer)
+        while (subscriptions.waiting or self.awaits_answers) and self.now < end and not ending.ended:
+            self.until(self.now + 1.0)
 
 
 def _unpacker(dialect: Mapping[str, Any]) -> Unpacks | None:
