@@ -31,7 +31,7 @@ def played(dialect: str, **case: Any) -> Outcome:
 
 
 def reports(out: Outcome) -> list[str]:
-    return [event for event, _ in out.events if event not in ("up", "restored", "stream", "channel")]
+    return [report.event for report in out.reports if report.event not in ("up", "restored", "stream", "channel")]
 
 
 @pytest.mark.parametrize(
