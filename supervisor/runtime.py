@@ -18,7 +18,7 @@ import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from time import monotonic, time, time_ns
+from time import time_ns
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -28,21 +28,20 @@ from wsadapter.config.connect_time import slow_connects
 from wsadapter.config.settings import StartMethod, Strategy
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import AllFatal, SupervisorStopped, TakeoverError, UsageError
-from wsadapter.contract.items import ClockStep, Started
+from wsadapter.contract.items import Started
 from wsadapter.control.claim import NameClaim
-from wsadapter.control.quarantine_folder import INTERVAL as CLEANING_INTERVAL
 from wsadapter.control.quarantine_folder import Quarantine
 from wsadapter.delivery.inbox import Inbox
 from wsadapter.delivery.stream import Stream
 from wsadapter.endpoint.endpoint import EndpointRuntime
-from wsadapter.endpoint.rates import INTERVAL, Count
+from wsadapter.endpoint.rates import Count
 from wsadapter.endpoint.restart_policy import ConnectBudget, Decision, Verdict
-from wsadapter.endpoint.samples import Samples
 from wsadapter.endpoint.strategy import restarted_with
 from wsadapter.endpoint.watchdogs import resident_bytes
 from wsadapter.import_path import for_hooks
 from wsadapter.loop import signal_guard
 from wsadapter.loop.reactor import Reactor
+from wsadapter.periodic import PeriodicWork
 from wsadapter.process.owners import OwnerSource
 from wsadapter.registry.registry import EndpointRegistry
 from wsadapter.registry.shards import together
@@ -103,7 +102,7 @@ class Runtime:
         self.run = uuid4().hex
         """Unique in the world; (run, endpoint, number) names one message."""
         self.reactor = Reactor()
-        self.reactor.busy_poll = self.busy_poll = options.busy_poll
+        self.reactor.dispatcher.busy_poll = options.busy_poll
         self.budget = ConnectBudget()
         self.registry = EndpointRegistry(self, given, entered=self._entered)
         self.owners = OwnerSource(self.reactor, options.start_method, options.spares, lambda: len(self.registry.endpoints))
@@ -114,14 +113,19 @@ class Runtime:
         self.takeover = TakeoverHooks()
         self._has_failed = False
         self._lock = threading.Lock()
-        self._samples = Samples(monotonic(), time())
+        self._periodic = PeriodicWork(
+            self.reactor,
+            lambda: {endpoint.name: endpoint.received for endpoint in self.kept()},
+            self.registry.main.put_event,
+            lambda: options.quarantine.clean(runtime_dir),
+        )
         self._abandon: weakref.finalize[..., Any] | None = None
 
     # -- life, from any thread -------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the owners; returns at once. Idempotent. Raises `AlreadyRunning`, `SupervisorStopped` after a stop."""
-        if signal_guard.whole(self._start):
+        if signal_guard.run_guarded(self._start):
             self.reactor.call(self._begin)
 
     def begin_if_new(self) -> None:
@@ -135,13 +139,13 @@ class Runtime:
         self.ask_to_stop()
         if not self.reactor.run_until(lambda: self.state == "stopped", timeout):
             raise TimeoutError(f"{len(self._busy())} owners are still closing; call stop() again to wait on")
-        signal_guard.whole(self._close)
+        signal_guard.run_guarded(self._close)
 
     def ask_to_stop(self) -> bool:
         """Begin to stop and return at once. Safe in a signal handler. False if there is nothing to wait for."""
         self.reactor.check_process()
         if self.state == "new":
-            signal_guard.whole(self._end_unstarted)
+            signal_guard.run_guarded(self._end_unstarted)
         if self.state == "stopped":
             return False
         self.reactor.post(self.begin_stop)
@@ -154,7 +158,7 @@ class Runtime:
             self.state = "stopped"
             self.reactor.close()
             self._lock.release()
-        if self.reactor.closed:
+        if self.reactor.dispatcher.closed:
             return False
         # In a thread of its own, because it waits for the thread that runs the loop. The loop starts that thread, because
         # `Thread.start` waits too.
@@ -190,7 +194,7 @@ class Runtime:
         # Not in a signal handler while another thread is at it: that one waits for the poll which the handler interrupted.
         if self._lock.acquire(blocking=not self.reactor.is_interrupted()):
             try:
-                if not self.reactor.closed:
+                if not self.reactor.dispatcher.closed:
                     self.claim.close()
                     self.owners.close()
                     self.reactor.close()
@@ -240,9 +244,8 @@ class Runtime:
         """All of it as plain JSON values. `memory`: with the memory of each owner, for which the kernel is asked."""
         endpoints = self.registry.status()
         if self.state in ("running", "stopping"):
-            now = monotonic()
             for name, endpoint in endpoints.items():
-                rate = self._samples.rate(name, now, Count(endpoint["messages"], endpoint["bytes"]))
+                rate = self._periodic.rate(name, Count(endpoint["messages"], endpoint["bytes"]))
                 endpoint["rate"], endpoint["byte_rate"] = rate
         status: Status = {
             "format": FORMAT,
@@ -251,7 +254,7 @@ class Runtime:
             "pid": os.getpid(),
             "version": VERSION,
             "state": self.state,
-            "uptime": round(monotonic() - self._samples.started_at, 3),
+            "uptime": round(self._periodic.uptime, 3),
             "strategy": self.options.strategy,
             "spares": self.owners.spares.warm,
             "capabilities": capabilities.summary(self.options.start_method),
@@ -291,7 +294,6 @@ class Runtime:
             managed.start()
 
     def _begin(self) -> None:
-        self._samples.started_at = monotonic()
         self.registry.main.put_event(Started("", 0, time_ns(), self.run, self.claim.name, VERSION))
         _warn_of_slow_connects(managed.endpoint for managed in self.kept() if managed.state != "up")
         if self.takeover.begin is not None:
@@ -300,8 +302,7 @@ class Runtime:
             for managed in self.kept():
                 managed.start()
         self.owners.spares.fill()
-        self._sample()
-        self._clean()
+        self._periodic.start()
 
     def begin_stop(self) -> None:
         """Every owner is asked, then told, then killed."""
@@ -330,18 +331,12 @@ class Runtime:
         if self.state == "stopping" and not self._busy() and not self.owners.spares.alive:
             self.state = "stopped"
 
-    def _sample(self) -> None:
-        step = self._samples.take(monotonic(), time(), {managed.name: managed.received for managed in self.kept()})
-        if step is not None:
-            logger.warning("the wall clock jumped by %+.1f s; stamps before and after do not compare", step)
-            self.registry.main.put_event(ClockStep("", 0, time_ns(), round(step, 6)))
-        self.reactor.call_later(INTERVAL, self._sample)
-
-    def _clean(self) -> None:
-        self.options.quarantine.clean(self.claim.runtime_dir)
-        self.reactor.call_later(CLEANING_INTERVAL, self._clean)
-
     # -- what an endpoint needs ------------------------------------------------------------------------------------------
+
+    @property
+    def busy_poll(self) -> float:
+        """Seconds that an owner polls without sleeping before it waits."""
+        return self.options.busy_poll
 
     def on_verdict(self, managed: EndpointRuntime, decision: Decision) -> None:
         """An endpoint decided about its next owner; the strategy says which others are restarted too."""

@@ -117,13 +117,13 @@ class ControlServer:
 
     def _begin(self) -> None:
         for listener in self._listeners():
-            self._reactor.register(listener.fileno(), partial(self._accept, listener is self._instance.beacon))
+            self._reactor.dispatcher.register(listener.fileno(), partial(self._accept, listener is self._instance.beacon))
         self._upkeep = self._reactor.call_later(_UPKEEP, self._maintain)
 
     def _maintain(self) -> None:
         """What somebody has removed of the runtime folder is put back."""
         for listener in self._listeners():
-            self._reactor.unregister(listener.fileno())
+            self._reactor.dispatcher.unregister(listener.fileno())
         if (replaced := self._instance.restore()) is not None:
             replaced.close()
         self._begin()
@@ -135,16 +135,16 @@ class ControlServer:
         if self._upkeep is not None:
             self._upkeep.cancel()
         for listener in self._listeners():
-            self._reactor.unregister(listener.fileno())
+            self._reactor.dispatcher.unregister(listener.fileno())
         for client in list(self._clients):
-            self._reactor.unregister(client.socket.fileno())
+            self._reactor.dispatcher.unregister(client.socket.fileno())
             self._dismissed.append(client.socket)
         self._clients.clear()
 
     def _listen(self) -> None:
         for listener in self._listeners():
-            if self._reactor.is_registered(listener.fileno()):
-                self._reactor.modify(listener.fileno(), READ)
+            if self._reactor.dispatcher.is_registered(listener.fileno()):
+                self._reactor.dispatcher.modify(listener.fileno(), READ)
 
     # -- clients ---------------------------------------------------------------------------------------------------------
 
@@ -158,7 +158,7 @@ class ControlServer:
                 return
             except OSError as error:  # no descriptors left, or the peer is gone already
                 logger.warning("control socket: %s; listening again in %g s", error, _ACCEPT_AGAIN)
-                self._reactor.modify(listener.fileno(), 0)  # it stays readable: the loop would spin
+                self._reactor.dispatcher.modify(listener.fileno(), 0)  # it stays readable: the loop would spin
                 self._reactor.call_later(_ACCEPT_AGAIN, self._listen)
                 return
             self._welcome(peer)
@@ -174,7 +174,7 @@ class ControlServer:
             self._drop(min(self._clients, key=lambda client: client.heard_at))
         client = _Client(peer)
         self._clients.append(client)
-        self._reactor.register(peer.fileno(), partial(self._serve, client))
+        self._reactor.dispatcher.register(peer.fileno(), partial(self._serve, client))
 
     def _serve(self, client: _Client, events: int) -> None:
         try:
@@ -235,12 +235,12 @@ class ControlServer:
                 break
         _check_unread(client)
         events = (0 if client.waits else READ) | (WRITE if client.outgoing else 0)
-        self._reactor.modify(client.socket.fileno(), events)
+        self._reactor.dispatcher.modify(client.socket.fileno(), events)
 
     def _drop(self, client: _Client) -> None:
         if client in self._clients:
             self._clients.remove(client)
-            self._reactor.unregister(client.socket.fileno())
+            self._reactor.dispatcher.unregister(client.socket.fileno())
             client.socket.close()
 
     # -- commands --------------------------------------------------------------------------------------------------------
@@ -299,7 +299,7 @@ class ControlServer:
             raise TakeoverError(text)
         accept(client.socket, request)
         self._clients.remove(client)
-        self._reactor.unregister(client.socket.fileno())
+        self._reactor.dispatcher.unregister(client.socket.fileno())
 
 
 class _Client:

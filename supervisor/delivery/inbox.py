@@ -19,6 +19,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from operator import length_hint
 from typing import Any
@@ -27,6 +28,7 @@ from wsadapter.contract.items import Event, Message
 from wsadapter.delivery.cursor import Hand, hand_of
 from wsadapter.delivery.overflow import Conflation
 from wsadapter.delivery.queued import PER_MESSAGE, Account, Arrival, arrival_of, arrival_of_one
+from wsadapter.loop.sink import Sink
 
 __all__ = ["Account", "Inbox", "RecentInbox", "arrival_of"]
 
@@ -49,8 +51,10 @@ class Inbox:
         self.hand = hand_of((), [], whole=False)
         """What the consumer took and has not used up. Its own: no other thread touches it."""
         self._empty = 0
-        self.consumer: object = None
-        """What a turn of the loop `serves` when the consumer of messages runs it, see `put_one`."""
+        self.messages = Sink(partial(self.refill, whole=False))
+        """For a consumer of messages that runs the loop. Only this sink takes a message directly, see `put_one`."""
+        self.batches = Sink(partial(self.refill, whole=True))
+        """For a consumer of batches that runs the loop."""
 
     def __bool__(self) -> bool:
         return bool(self._queue)
@@ -82,13 +86,14 @@ class Inbox:
                 self._let_go()
                 self._make_room(account, arrival.count)
 
-    def put_one(self, message: Message, account: Account, serves: object) -> bool:
-        """The same of one message; into the consumer's hand at once, where the turn that brings it `serves` the consumer of
-        messages, and nothing is in hand, nor waiting. Whether it is there."""
-        hand = self.hand
-        if serves is self.consumer is not None and not (self._queue or hand.entries or hand.whole or length_hint(hand.left)):
+    def put_one(self, message: Message, account: Account) -> bool:
+        """As `put`, for a single message. The message is delivered directly, into the consumer's hand, if the sink accepts that
+        and nothing else is in hand or waits. Returns whether it was."""
+        hand, sink = self.hand, self.messages
+        if sink.accepting and not (self._queue or hand.entries or hand.whole or length_hint(hand.left)):
             left = iter((message,))
             self.hand = Hand(left, left, False, ())
+            sink.delivered = True
             return True
         _, data, epoch, number, received_at, _, binary = message
         self.put(arrival_of_one(data, account, epoch=epoch, number=number, received_at=received_at, binary=binary))

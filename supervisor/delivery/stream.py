@@ -44,9 +44,7 @@ class Stream(Public):
         self._begin = begin
         self._over = over
         self._claims: dict[object, Consumer] = {}
-        self._refills = tuple(partial(inbox.refill, whole=whole) for whole in (False, True))
-        """Made once: one for messages, one for batches."""
-        inbox.consumer = self._refills[False]
+        self._sinks = inbox.messages, inbox.batches
         self._holder: object = None
 
     def held_by(self, holder: object) -> Stream:
@@ -88,7 +86,7 @@ class Stream(Public):
         claim = object()
         try:
             self._claim(claim, threading.current_thread())
-            return self._reactor.run_until(partial(self._is_served, False), timeout, work=self._refills[False])
+            return self._reactor.run_until(partial(self._is_served, False), timeout, sink=self._sinks[False])
         finally:
             self._claims.pop(claim, None)
 
@@ -114,9 +112,9 @@ class Stream(Public):
         claim = object()
         try:
             self._claim(claim, threading.current_thread())
-            served, refill = partial(self._is_served, whole), self._refills[whole]
+            served, sink = partial(self._is_served, whole), self._sinks[whole]
             while True:  # no condition here: an interrupt on the way back to one would pass by the `finally` (see signal_guard)
-                self._reactor.run_until(served, work=refill)
+                self._reactor.run_until(served, sink=sink)
                 hand = self._inbox.hand
                 if not hand.has_items() and self._over():
                     return
@@ -134,8 +132,8 @@ class Stream(Public):
         self._reactor.check_process()
         hand = self._inbox.hand
         if hand.has_items():
-            return hand.whole == whole or signal_guard.whole(self._refills[whole])
-        return bool(self._inbox) and signal_guard.whole(self._refills[whole])
+            return hand.whole == whole or signal_guard.run_guarded(self._sinks[whole].finish)
+        return bool(self._inbox) and signal_guard.run_guarded(self._sinks[whole].finish)
 
     def _has_more(self) -> bool:
         return bool(self._inbox) or self._over()

@@ -478,10 +478,7 @@ class Link:
         account = self.account
         number = self.stream.numbers.accept(1, received_at)
         message = _make_message(items.Message, (account.name, data, epoch.number, number, received_at, None, False))
-        reactor = self._office.reactor
-        if self.stream.inbox.put_one(message, account, reactor.serves):
-            reactor.served = True
-        elif account.waiting > account.buffer.max_bytes:
+        if not self.stream.inbox.put_one(message, account) and account.waiting > account.buffer.max_bytes:
             self._group.overflowed()
 
     def accept(self, received: Record, streams: list[str | None] | None) -> None:

@@ -1,1 +1,1 @@
-"""The reactor: one thread that waits for all descriptors, and what ties it to signals and to asyncio."""
+"""The reactor: one loop for all descriptors, timers and calls, and what connects it to threads, signals and asyncio."""

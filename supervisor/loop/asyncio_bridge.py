@@ -1,4 +1,4 @@
-"""Between the reactor and asyncio: coroutines wait for it, and the event loop runs its turns."""
+"""Between the reactor and asyncio: coroutines wait for the reactor, and asyncio's event loop runs the reactor's turns."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ _bridges: Final[WeakKeyDictionary[Reactor, dict[asyncio.AbstractEventLoop, Async
 
 
 class AsyncBridge:
-    """Lets coroutines of one event loop wait for the reactor; its descriptor is registered there while one does."""
+    """Lets coroutines of one event loop wait for the reactor. The reactor's descriptor is registered in the event loop while at
+    least one coroutine waits."""
 
     def __init__(self, reactor: Reactor, loop: asyncio.AbstractEventLoop) -> None:
-        self._reactor: Reactor = proxy(reactor)  # who waits holds the reactor; `_bridges` must not
+        self._reactor: Reactor = proxy(reactor)  # a coroutine that waits holds the reactor; `_bridges` must not keep it alive
         self._loop = loop
         self._waiters: set[asyncio.Future[None]] = set()
         self._fd = -1
-        """A duplicate, so that a loop never polls a descriptor that the reactor has closed."""
+        """A duplicate of the reactor's descriptor, so that the event loop never polls a descriptor that the reactor has
+        closed."""
 
     @classmethod
     def of(cls, reactor: Reactor) -> AsyncBridge:
-        """The bridge between the running event loop and the reactor: one for each pair, so that the descriptor is registered
-        once. Raises as `running_loop`."""
+        """The bridge between the reactor and the running event loop. There is one for each pair, so that the descriptor is
+        registered once. Raises what `running_loop` raises."""
         loop = running_loop()
         known = {alive: bridge for alive, bridge in _bridges.get(reactor, {}).items() if not alive.is_closed()}
         _bridges[reactor] = known
         return known.setdefault(loop, cls(reactor, loop))
 
     async def run_until(self, done: Callable[[], bool]) -> None:
-        """As `Reactor.run_until`, without a timeout: that is the coroutine's own affair."""
+        """As `Reactor.run_until`, without a timeout: the caller uses `asyncio.timeout`."""
         if done():
             return
         self._reactor.check()
@@ -44,7 +46,7 @@ class AsyncBridge:
             waiter = self._loop.create_future()
             self._enter(waiter)
             try:
-                if done():  # another thread's turn may have come between the first look and the listening
+                if done():  # another thread may have run a turn after `done` was asked and before `_enter`
                     return
                 await waiter
             finally:
@@ -52,9 +54,9 @@ class AsyncBridge:
 
     def _enter(self, waiter: asyncio.Future[None]) -> None:
         if not self._waiters:
-            self._fd = os.dup(self._reactor.fileno())
+            self._fd = os.dup(self._reactor.dispatcher.fileno())
             self._loop.add_reader(self._fd, self._turn)
-            self._reactor.waiters.listen(self, self._wake_from_anywhere)
+            self._reactor.waiters.listen(self, self._wake_from_any_thread)
         self._waiters.add(waiter)
 
     def _leave(self, waiter: asyncio.Future[None]) -> None:
@@ -65,10 +67,10 @@ class AsyncBridge:
             os.close(self._fd)
 
     def _turn(self) -> None:
-        if not self._reactor.closed:
+        if not self._reactor.dispatcher.closed:
             self._reactor.try_turn()
 
-    def _wake_from_anywhere(self) -> None:
+    def _wake_from_any_thread(self) -> None:
         if _running_loop() is self._loop:
             self._wake()
         elif not self._loop.is_closed():

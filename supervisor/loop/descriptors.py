@@ -1,4 +1,4 @@
-"""Letting go of descriptors that other code still holds by number."""
+"""Closing what descriptors lead to while other code still holds their numbers."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterable
 
 
-def blind(fds: Iterable[int]) -> None:
-    """What they led to closes. Their numbers stay taken until those who hold them close them: a number that was free could
-    have become somebody else's by then."""
+def redirect_to_null(fds: Iterable[int]) -> None:
+    """Let `fds` lead to /dev/null: what they led to closes, and their numbers stay taken until their holders close them. If the
+    numbers became free now, the holders would later close descriptors that somebody else has opened in the meantime."""
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for fd in fds:
         os.dup2(null, fd, inheritable=False)

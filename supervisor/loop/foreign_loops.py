@@ -1,4 +1,4 @@
-"""Other event loops in the user's program: those that this package can't work under are refused with a clear error."""
+"""Event loops and patches of the user's program that this package can't work with: they are refused with a clear error."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ _PATCHERS: Final = {
     "gevent": ("gevent.monkey", "is_module_patched", ("threading", "select", "socket", "signal")),
     "eventlet": ("eventlet.patcher", "is_monkey_patched", ("thread", "select", "socket")),
 }
-"""The module that patches, its question whether a module of Python's is patched, and the modules that are used here."""
+"""For each library: its module that patches, the function of that module which says whether a module of Python is patched, and
+the modules of Python that this package uses."""
 
 
 def patcher(modules: Mapping[str, Any]) -> str:
-    """Which of them has replaced threads, sockets, `select` or signals of Python, with what it replaced; "": none has.
-    `modules`: those that are loaded, by name."""
-    for name, (module, question, used) in _PATCHERS.items():
-        asked = getattr(modules.get(module), question, None)
-        if asked is not None and (patched := [one for one in used if asked(one)]):
+    """The library that has replaced threads, sockets, `select` or signals of Python, and the modules it replaced; "": none.
+    `modules`: the loaded modules by name."""
+    for name, (module, function, used) in _PATCHERS.items():
+        is_patched = getattr(modules.get(module), function, None)
+        if is_patched is not None and (patched := [one for one in used if is_patched(one)]):
             return f"{name} ({', '.join(patched)})"
     return ""
 
 
 def check_not_patched() -> None:
-    """Raises `UsageError` where threads and sockets of this program are not Python's own."""
+    """Raises `UsageError` if threads or sockets of this program are not those of Python."""
     if found := patcher(sys.modules):
         raise UsageError(
             f"this program is patched by {found}: a Supervisor needs threads, sockets, select and signals of Python itself. "
@@ -36,15 +37,14 @@ def check_not_patched() -> None:
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
-    """The running asyncio loop. Raises `UsageError` in a coroutine of another library (trio, curio), `RuntimeError` outside of
-    coroutines."""
+    """The running asyncio loop. Raises `UsageError` in a coroutine under trio, and `RuntimeError` outside of coroutines."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
         if not _runs_trio():
             raise
         raise UsageError(
-            "a Supervisor's coroutines run under asyncio, and this one runs under trio: call the blocking methods in a thread "
+            "the coroutines of a Supervisor need asyncio, and this one runs under trio: call the blocking methods in a thread "
             "(`await trio.to_thread.run_sync(feed.get)`), or use asyncio"
         ) from None
 

@@ -1,4 +1,4 @@
-"""Waiting for descriptors: a kept epoll where there is one, else what `selectors` finds (kqueue on macOS)."""
+"""Waiting for descriptors: epoll if the platform has it, otherwise what `selectors` chooses (kqueue on macOS)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from wsadapter import capabilities
 
 READ = 1
 WRITE = 4
-"""The values of EPOLLIN and EPOLLOUT; errors and hang-ups count as readable."""
+"""The values of EPOLLIN and EPOLLOUT. Errors and hang-ups count as readable."""
 
 
 class Poller(Protocol):
-    """What the reactor needs of the operating system."""
+    """What the loop needs of the operating system."""
 
     def register(self, fd: int, events: int) -> None: ...
     def modify(self, fd: int, events: int) -> None: ...
     def unregister(self, fd: int) -> None: ...
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
-        """Ready descriptors with their events; `timeout` in seconds, None for ever."""
+        """The ready descriptors with their events. `timeout` in seconds; None: without a limit."""
         ...
 
     def fileno(self) -> int: ...
@@ -28,7 +28,7 @@ class Poller(Protocol):
 
 
 class SelectorsPoller:
-    """The portable one."""
+    """For platforms without epoll."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -72,5 +72,5 @@ def _from_selectors(events: int) -> int:
 
 
 def make() -> Poller:
-    """The best one here."""
+    """The best poller of this platform."""
     return select.epoll() if capabilities.epoll() else SelectorsPoller()

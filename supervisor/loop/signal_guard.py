@@ -1,14 +1,14 @@
-"""Work that the program's signal handlers must not cut in two.
+"""Work that the program's signal handlers must not interrupt.
 
-A handler written in Python runs in the main thread between any two instructions, and may raise there: KeyboardInterrupt does.
-Blocking signals in that thread does not help where the program has others: the kernel gives the signal to one of those, and
-the interpreter runs the handler in the main thread all the same. So, for the moment of the work, a stand-in is in the
-handlers' place, which takes note of the signal; behind the work the handlers are back, and those that are due are called.
+A handler written in Python runs in the main thread between any two instructions, and may raise an exception there:
+KeyboardInterrupt does. Blocking signals in that thread does not help if the program has other threads: the kernel delivers the
+signal to one of those, and the interpreter still runs the handler in the main thread. So, while the work runs, each handler is
+replaced by a stand-in that records the signal. After the work the handlers are put back, and those whose signals were recorded
+are called.
 
-The exchange costs some microseconds. Who waits for something to work on raises the shield before that: until the work begins,
-a stand-in calls the program's handler at once. So does one that was left behind, should an interrupt cut the exchange in two;
-the next work puts it right.
-"""
+Replacing the handlers costs some microseconds. A caller that waits for something to work on calls `arm` before it waits: until
+the work begins, a stand-in calls the program's handler at once. If an interrupt leaves only some handlers replaced, each
+stand-in calls the original handler too; the next guarded call replaces and restores all of them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from typing import Any, TypeVar, TypeVarTuple
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
-"""Those of the instruction that a thread is at: they are neither held back nor blocked."""
+"""Signals that are caused by the instruction a thread is at: they are neither deferred nor blocked."""
 _NUMBERS = tuple(int(n) for n in sorted(signal.valid_signals() - FAULTS - {signal.SIGKILL, signal.SIGSTOP}) if n < 32)
-"""Those that a program may have a handler for; real-time signals are left out, nobody interrupts by them."""
+"""The signals that a program may have a handler for. Real-time signals are left out, because nobody interrupts with them."""
 
-# `signal.signal` and `signal.getsignal` less their conversion to enums, which costs more than they do.
+# `signal.signal` and `signal.getsignal` without their conversion to enums, which costs more than the calls themselves.
 _get: Callable[[int], Any] = import_module("_signal").getsignal
 _set: Callable[[int, Any], Any] = import_module("_signal").signal
 
@@ -36,88 +36,89 @@ _main_thread = threading.main_thread().ident
 _replaced: dict[int, Any] = {}
 _handlers: list[Any] = []
 _callable: list[tuple[int, Any]] = []
-"""Of `_handlers` those written in Python, with their numbers."""
-_noted: list[tuple[int, FrameType | None]] = []
-_raised = False
-"""Every handler has its stand-in. What is in `_replaced` does not say so: an interrupt may have left something there."""
+"""Those of `_handlers` that are written in Python, with their numbers."""
+_recorded: list[tuple[int, FrameType | None]] = []
+_armed = False
+"""Whether every handler is replaced. `_replaced` does not say so: an interrupt may have left something there."""
 _working = False
-_passed = False
-"""A handler was called while the shield was raised, and may have set others."""
+_called_while_armed = False
+"""A handler was called between `arm` and the work, and may have set other handlers."""
 
 
-def raise_up() -> None:
-    """For `whole`, which follows; else `lower` is to be called. Signals are the program's until then."""
-    if threading.get_ident() == _main_thread and not _working and not _raised:
-        _step_in()
+def arm() -> None:
+    """Replace the handlers now, for `run_guarded`, which must follow; if there is no work, `disarm` must follow. Until then a
+    signal still reaches the program's handler."""
+    if threading.get_ident() == _main_thread and not _working and not _armed:
+        _replace_handlers()
 
 
-def lower() -> None:
-    """No work after all."""
+def disarm() -> None:
+    """Put the handlers back, because there is no work."""
     if threading.get_ident() == _main_thread and not _working:
-        _step_out()
+        _restore_handlers()
 
 
-def whole(work: Callable[[*Ts], T], *args: *Ts) -> T:
-    """`work(*args)`, done whole: in the main thread, signal handlers of the program run behind it instead of within it."""
+def run_guarded(work: Callable[[*Ts], T], *args: *Ts) -> T:
+    """Return `work(*args)`. In the main thread, signal handlers of the program run after the work instead of within it."""
     global _working
     if _working or get_ident() != _main_thread:
         return work(*args)
     try:
-        if _passed or not _raised:
-            _step_in()
+        if _called_while_armed or not _armed:
+            _replace_handlers()
         _working = True
         return work(*args)
     finally:
         try:
-            _step_out()
+            _restore_handlers()
         finally:
             _working = False
-            if _noted:
-                _call_noted()
+            if _recorded:
+                _call_recorded()
 
 
-# The loops are functions of their own: from CPython 3.12 on, an interrupt that strikes on a loop's way back passes by the
-# `try` around the loop, and its `finally` is never run. A call within the `try` is safe.
+# Each loop is a function of its own: from CPython 3.12 on, an interrupt at a loop's jump back isn't covered by the `try` around
+# the loop, and the `finally` never runs. A call within the `try` is safe.
 
 
-def _step_in() -> None:
-    global _handlers, _callable, _passed, _raised
-    _passed = False
+def _replace_handlers() -> None:
+    global _handlers, _callable, _called_while_armed, _armed
+    _called_while_armed = False
     handlers = list(map(_get, _NUMBERS))
-    if handlers != _handlers:  # else they are as they were the last time
+    if handlers != _handlers:  # the program has changed a handler since the last time
         _handlers = handlers
         _callable = [(n, h) for n, h in zip(_NUMBERS, handlers, strict=True) if callable(h) and h is not _stand_in]
     for number, handler in _callable:
         _replaced[number] = handler
         _set(number, _stand_in)
-    _raised = True
+    _armed = True
 
 
-def _step_out() -> None:
-    global _raised
-    _raised = False
+def _restore_handlers() -> None:
+    global _armed
+    _armed = False
     while _replaced:
         number = next(iter(_replaced))
-        if _get(number) is _stand_in:  # else somebody's work set a handler of its own
+        if _get(number) is _stand_in:  # otherwise the work has set another handler, which stays
             _set(number, _replaced[number])
         del _replaced[number]
 
 
-def _call_noted() -> None:
-    while _noted:
-        number, frame = _noted[0]
-        del _noted[0]
+def _call_recorded() -> None:
+    while _recorded:
+        number, frame = _recorded[0]
+        del _recorded[0]
         handler = _get(number)
         if callable(handler):
             handler(number, frame)
 
 
 def _stand_in(number: int, frame: FrameType | None) -> None:
-    global _passed
+    global _called_while_armed
     if _working:
-        _noted.append((number, frame))
+        _recorded.append((number, frame))
     elif number in _replaced:
-        _passed = True
+        _called_while_armed = True
         _replaced[number](number, frame)
 
 

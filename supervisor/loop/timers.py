@@ -18,7 +18,7 @@ class Timer:
         self.call: Callable[[], object] | None = call
 
     def cancel(self) -> None:
-        """It will not be called any more."""
+        """Prevent the call."""
         self.call = None
 
 
@@ -31,18 +31,18 @@ class Timers:
         self._serial = count()
 
     def call_at(self, when: float, call: Callable[[], object]) -> Timer:
-        """Have `call` called at `when`."""
+        """Set a timer: `call` is called at `when`."""
         timer = Timer(when, call)
         heapq.heappush(self.heap, (when, next(self._serial), timer))
         return timer
 
     def next_due(self) -> float:
-        """When the next one is due; far in the future if there is none."""
-        first = next(iter(self.heap), None)  # in one step, because other threads push and pop
+        """When the next timer is due; far in the future if there is none."""
+        first = next(iter(self.heap), None)  # one step, because other threads push and pop meanwhile
         return first[0] if first is not None else sys.float_info.max
 
     def run_due(self, now: float) -> None:
-        """Call those that are due, in the order of their times, then in the order in which they were set."""
+        """Call the timers that are due, in the order of their times; timers of one time in the order in which they were set."""
         heap = self.heap
         while heap and heap[0][0] <= now:
             timer = heapq.heappop(heap)[2]
@@ -50,5 +50,5 @@ class Timers:
                 timer.call()
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all timers."""
         self.heap.clear()

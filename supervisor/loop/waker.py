@@ -1,4 +1,4 @@
-"""A descriptor to poll that another thread, or a signal handler, makes readable."""
+"""A descriptor that another thread or a signal handler makes readable, to end a poll."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 class Waker:
-    """A descriptor to poll that another thread, or a signal handler, makes readable."""
+    """An eventfd, or a pipe if the platform has no eventfd. `set` is safe in any thread and in a signal handler."""
 
     def __init__(self) -> None:
         if hasattr(os, "eventfd"):
@@ -23,13 +23,13 @@ class Waker:
         try:
             os.write(self._write, b"\x01\0\0\0\0\0\0\0")
         except BlockingIOError:
-            return  # it is readable already
+            return  # the descriptor is readable already
 
     def clear(self) -> None:
         try:
             os.read(self._read, 4096)
         except BlockingIOError:
-            return  # somebody else cleared it
+            return  # another thread has cleared it
 
     def close(self) -> None:
         os.close(self._read)

@@ -48,14 +48,14 @@ class ControlChannel:
     def watch(self) -> None:
         """Read what comes, and write what waits."""
         if self._socket is not None:
-            self._reactor.register(self._socket.fileno(), self._on_ready)
+            self._reactor.dispatcher.register(self._socket.fileno(), self._on_ready)
             self._writes = False
             self.flush()
 
     def unwatch(self) -> None:
         """Leave what comes unread, and what waits unwritten."""
         if self._socket is not None:
-            self._reactor.unregister(self._socket.fileno())
+            self._reactor.dispatcher.unregister(self._socket.fileno())
 
     @property
     def unsent(self) -> int:
@@ -65,7 +65,7 @@ class ControlChannel:
     @property
     def is_watched(self) -> bool:
         """Whether the loop reads it: it is open, not at its end, and not left to another supervisor."""
-        return self._socket is not None and self._reactor.is_registered(self._socket.fileno())
+        return self._socket is not None and self._reactor.dispatcher.is_registered(self._socket.fileno())
 
     def send(self, kind: int, ref: int, body: bytes | dict[str, Any]) -> None:
         """Send a command, now or when the socket takes it. The socket must be open."""
@@ -129,7 +129,7 @@ class ControlChannel:
         backlog = self.sock.backlog
         if backlog is not self._writes and self.is_watched:
             self._writes = backlog
-            self._reactor.modify(self.sock.fileno(), poller.READ | (poller.WRITE if backlog else 0))
+            self._reactor.dispatcher.modify(self.sock.fileno(), poller.READ | (poller.WRITE if backlog else 0))
 
 
 def _ignore(_what: object) -> None:

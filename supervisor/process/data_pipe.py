@@ -81,11 +81,11 @@ class DataPipe(Generic[P]):
     def watch(self) -> None:
         """Read what comes, unless it is paused."""
         if self._end is not None:
-            self._reactor.register(self._fd, self.read, 0 if self._paused else poller.READ)
+            self._reactor.dispatcher.register(self._fd, self.read, 0 if self._paused else poller.READ)
 
     def unwatch(self) -> None:
         """Leave what comes unread."""
-        self._reactor.unregister(self._fd)
+        self._reactor.dispatcher.unregister(self._fd)
 
     def pause(self) -> None:
         """Read nothing more; the process stops reading its socket when the pipe is full."""
@@ -99,8 +99,8 @@ class DataPipe(Generic[P]):
             self._wait_for(poller.READ)
 
     def _wait_for(self, events: int) -> None:
-        if self._reactor.is_registered(self._fd):
-            self._reactor.modify(self._fd, events)
+        if self._reactor.dispatcher.is_registered(self._fd):
+            self._reactor.dispatcher.modify(self._fd, events)
 
     def read(self, _events: int = poller.READ) -> int:
         """One read; how many bytes it brought."""
@@ -110,7 +110,7 @@ class DataPipe(Generic[P]):
         except BlockingIOError:
             return 0
         if not size:
-            self._reactor.unregister(fd)
+            self._reactor.dispatcher.unregister(fd)
             return 0
         try:
             lone = records.lone(size)
@@ -120,10 +120,10 @@ class DataPipe(Generic[P]):
             for received in records.advance(size):
                 self.listener.on_record(self._process, received)
         except CorruptRecord as error:
-            self._reactor.unregister(fd)
+            self._reactor.dispatcher.unregister(fd)
             self._abort(Reason(kind="corrupt", text=str(error)))
         except MemoryError:  # of this message: the others' are smaller
-            self._reactor.unregister(fd)
+            self._reactor.dispatcher.unregister(fd)
             self.records = RecordReader()  # what it had of the message goes
             self._abort(Reason(kind="overflow", text="the supervisor has no memory for its message: lower `max_message`"))
         return size
@@ -131,7 +131,7 @@ class DataPipe(Generic[P]):
     def drain(self) -> None:
         """Read what a dead process has left, also if it is paused."""
         left = _MOST_DRAINED
-        while left > 0 and self._reactor.is_registered(self._fd) and (size := self.read()):
+        while left > 0 and self._reactor.dispatcher.is_registered(self._fd) and (size := self.read()):
             left -= size
         self.torn = self.records.torn
 

@@ -85,14 +85,14 @@ class ExitStatus:
     def watch(self) -> None:
         """Wait for the end."""
         if self._pidfd is not None:
-            self._reactor.register(self._pidfd, self._on_pidfd)
+            self._reactor.dispatcher.register(self._pidfd, self._on_pidfd)
         elif self._process is not None:
             self._look_at_process()
 
     def unwatch(self) -> None:
         """Leave the process to another supervisor. It must have a pidfd."""
         if self._pidfd is not None:
-            self._reactor.unregister(self._pidfd)
+            self._reactor.dispatcher.unregister(self._pidfd)
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to the process, if there is one."""
@@ -110,7 +110,7 @@ class ExitStatus:
         """Wait for nothing more, and let go of who is called."""
         self._cancel_look()
         if self._process is not None:
-            self._reactor.unregister(self._process.sentinel)
+            self._reactor.dispatcher.unregister(self._process.sentinel)
             self.unwatch()
             if self._pidfd is not None:
                 os.close(self._pidfd)
@@ -137,8 +137,10 @@ class ExitStatus:
     def _end(self) -> None:
         assert self._process is not None
         self._on_end()
-        if self._process.exitcode is None and not self._reactor.is_registered(self._process.sentinel):
-            self._reactor.register(self._process.sentinel, self._on_sentinel)  # the fork server's word comes that way
+        if self._process.exitcode is None and not self._reactor.dispatcher.is_registered(self._process.sentinel):
+            self._reactor.dispatcher.register(
+                self._process.sentinel, self._on_sentinel
+            )  # the fork server's word comes that way
         self._await_status(monotonic() + self._patience)
 
     @property
@@ -147,7 +149,7 @@ class ExitStatus:
 
     def _on_sentinel(self, _events: int) -> None:
         assert self._process is not None
-        self._reactor.unregister(self._process.sentinel)
+        self._reactor.dispatcher.unregister(self._process.sentinel)
         self._await_status(0.0 if self._process.exitcode is not None else monotonic() + self._patience)
 
     def _await_status(self, deadline: float) -> None:
@@ -156,7 +158,7 @@ class ExitStatus:
         if self._process.exitcode is None and monotonic() < deadline:
             self._next_look = self._reactor.call_later(_INTERVAL, lambda: self._await_status(deadline))
             return
-        self._reactor.unregister(self._process.sentinel)
+        self._reactor.dispatcher.unregister(self._process.sentinel)
         self._on_status()
 
     def _cancel_look(self) -> None:

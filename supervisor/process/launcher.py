@@ -40,7 +40,7 @@ import psutil
 
 from wsadapter import capabilities
 from wsadapter.contract.ipc import bootstrap
-from wsadapter.loop.descriptors import blind
+from wsadapter.loop.descriptors import redirect_to_null
 from wsadapter.process.fork_server import SAFE_PATH, ForkServer, preparation
 
 logger = logging.getLogger("wsadapter.supervisor")
@@ -386,7 +386,7 @@ def _disown() -> None:
     """In a forked child: the processes are the parent's. Were a lifeline open here too, the parent's death would go unseen."""
     fds = [fd for popen, fds in _popens.items() if popen.finalizer.still_active() for fd in fds]
     servers = [*(launcher.lifeline for launcher in _launchers), *(adopted.lifeline for adopted in _adopted)]
-    blind([*fds, *(fd for fd in servers if fd is not None)])
+    redirect_to_null([*fds, *(fd for fd in servers if fd is not None)])
     _popens.clear()
     _adopted.clear()
     _launchers.clear()

@@ -41,16 +41,16 @@ class LogPipe:
     def watch(self) -> None:
         """Read what comes."""
         if self._end is not None:
-            self._reactor.register(self._end.fileno(), self.read)
+            self._reactor.dispatcher.register(self._end.fileno(), self.read)
 
     def unwatch(self) -> None:
         """Leave what comes unread."""
         if self._end is not None:
-            self._reactor.unregister(self._end.fileno())
+            self._reactor.dispatcher.unregister(self._end.fileno())
 
     def read(self, _events: int = 0) -> None:
         """One read, if the pipe is watched."""
-        if self._end is None or not self._reactor.is_registered(self._end.fileno()):
+        if self._end is None or not self._reactor.dispatcher.is_registered(self._end.fileno()):
             return
         try:
             chunk = os.read(self._end.fileno(), _READ_SIZE)

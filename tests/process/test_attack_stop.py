@@ -85,7 +85,7 @@ def test_signal_handlers_that_stop_it_may_come_at_any_time(stopper: list[Supervi
                 thread.join()
                 stopper.clear()
             assert feed.state == "stopped"
-            assert feed.runtime.reactor.closed
+            assert feed.runtime.reactor.dispatcher.closed
             assert isinstance(items[-1], Down)
 
 
@@ -105,7 +105,7 @@ def test_a_signal_handler_and_another_thread_may_stop_it_together(stopper: list[
             assert not thread.is_alive()
             feed.stop()
             stopper.clear()
-            assert feed.runtime.reactor.closed
+            assert feed.runtime.reactor.dispatcher.closed
             assert isinstance(items[-1], Down)
 
 
@@ -129,7 +129,7 @@ def test_a_start_and_a_stop_from_two_threads_end_stopped() -> None:
         assert not thread.is_alive()
         feed.stop()
         assert feed.state == "stopped"
-        assert feed.runtime.reactor.closed
+        assert feed.runtime.reactor.dispatcher.closed
 
 
 def test_nothing_is_added_or_restarted_while_it_stops(start_method: str) -> None:

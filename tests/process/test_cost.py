@@ -15,7 +15,6 @@ import threading
 import tracemalloc
 from collections import Counter, deque
 from collections.abc import Callable
-from functools import partial
 from itertools import repeat
 from pathlib import Path
 from types import FrameType
@@ -140,7 +139,7 @@ def test_the_parent_calls_no_function_per_message() -> None:
 
 def test_a_lone_message_has_a_short_way_through_the_parent() -> None:
     reader, inbox, account = RecordReader(), Inbox(), Account("a", Buffer())
-    inbox.consumer = serves = partial(inbox.refill, whole=False)
+    inbox.messages.accepting = True
     data = FRAME[-SIZE:]
     first, head = (
         encode_lone_head(sequence=n, received_at=1, position=n * len(FRAME), size=SIZE, frame=len(FRAME), filtered=0)
@@ -153,8 +152,7 @@ def test_a_lone_message_has_a_short_way_through_the_parent() -> None:
     def take() -> None:
         lone = reader.lone(came)
         assert lone is not None
-        inbox.put_one(Message("a", lone.data, 1, 1, lone.received_at), account, serves)
-        assert serves()
+        assert inbox.put_one(Message("a", lone.data, 1, 1, lone.received_at), account)
 
     spent = calls(take)
     assert [item.data for item in inbox.in_hand] == [data]

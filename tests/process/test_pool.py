@@ -239,6 +239,6 @@ def test_coroutines() -> None:
 
 
 @pytest.mark.parametrize(("size", "min_up"), [(0, 1), (2, 0), (2, 3), (-1, None)])
-def test_numbers_that_can_not_be_meant(size: int, min_up: int | None) -> None:
+def test_impossible_sizes_are_refused(size: int, min_up: int | None) -> None:
     with pytest.raises(UsageError):
         Pool(Endpoint("p", url="ws://127.0.0.1:1"), size, min_up)

@@ -95,7 +95,7 @@ class FakeOffice:
 def connected(office: FakeOffice, **settings: Any) -> Link:
     """A link whose owner has its assignment."""
     office.inbox, office.budget = Inbox(), ConnectBudget()
-    office.reactor.timers.clear()
+    office.reactor.dispatcher.timers.clear()
     office.hired.clear()
     endpoint = EndpointRuntime(office, Endpoint("a", url="ws://127.0.0.1/", subscribe=("s",), **settings), None)
     endpoint.start()

@@ -19,6 +19,7 @@ import pytest
 
 import wsadapter.delivery.inbox
 import wsadapter.delivery.stream
+import wsadapter.loop.dispatcher
 import wsadapter.loop.reactor
 from tests.unit.test_inbox import Feeder, Interrupt
 from wsadapter.contract.items import Message
@@ -62,7 +63,9 @@ def on_signal() -> Iterator[Callable[[Callable[[], object]], None]]:
     signal.signal(signal.SIGUSR1, before)
 
 
-def test_what_a_signal_handler_does_while_the_loop_waits_is_seen_by_who_waits(reactor: Reactor, on_signal: Any) -> None:
+def test_what_a_signal_handler_does_while_the_loop_waits_is_seen_by_the_thread_that_waits(
+    reactor: Reactor, on_signal: Any
+) -> None:
     done: list[bool] = []
     on_signal(lambda: reactor.call(lambda: done.append(True)))
     began = time.monotonic()
@@ -92,9 +95,9 @@ def test_a_timer_that_another_thread_sets_while_the_loop_waits_is_on_time(reacto
 
 def test_waiting_costs_no_turns(reactor: Reactor) -> None:
     reactor.call(lambda: reactor.call_later(3600, lambda: None))
-    before = reactor.turns
+    before = reactor.dispatcher.turns
     assert not reactor.run_until(lambda: False, 0.3)
-    assert reactor.turns - before < 5
+    assert reactor.dispatcher.turns - before < 5
 
 
 # -- interrupts ----------------------------------------------------------------------------------------------------------
@@ -102,7 +105,7 @@ def test_waiting_costs_no_turns(reactor: Reactor) -> None:
 
 def interrupt_at(step: int, call: Callable[[], None]) -> bool:
     """Run `call` and raise an Interrupt at the `step`-th place in its Python code where a signal handler may run."""
-    modules = (wsadapter.delivery.stream, wsadapter.loop.reactor, wsadapter.delivery.inbox, typing)
+    modules = (wsadapter.delivery.stream, wsadapter.loop.reactor, wsadapter.loop.dispatcher, wsadapter.delivery.inbox, typing)
     files = {module.__file__ for module in modules}
     steps = count(1)
     before: dict[FrameType, str] = {}
@@ -151,7 +154,7 @@ def batches_some(stream: Stream, seen: list[Any]) -> None:
 def test_an_interrupt_in_a_consumer_loses_and_repeats_nothing(
     consume: Callable[[Stream, list[Any]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wsadapter.loop.signal_guard.whole", lambda work, *args: _untraced(partial(work, *args)))
+    monkeypatch.setattr("wsadapter.loop.signal_guard.run_guarded", lambda work, *args: _untraced(partial(work, *args)))
     reactor = Reactor()
     try:
         for step in count(1):
@@ -175,7 +178,7 @@ def test_an_interrupt_in_a_consumer_loses_and_repeats_nothing(
 
 
 def _untraced(work: Callable[[], Any]) -> Any:
-    """What the shield is for: no handler runs within."""
+    """What `signal_guard` guarantees: no signal handler runs within the work."""
     trace = sys.gettrace()
     sys.settrace(None)
     try:

@@ -82,7 +82,7 @@ def test_what_is_no_record_ends_the_reading_and_its_owner(owner: Owner, reactor:
     owner.write(b"\xff" * 200)
     owner.pipe.read()
     assert [reason.kind for reason in owner.aborted] == ["corrupt"]
-    assert not reactor.is_registered(owner.pipe.fileno())
+    assert not reactor.dispatcher.is_registered(owner.pipe.fileno())
 
 
 def test_a_message_that_there_is_no_memory_for_ends_its_owner_alone(
@@ -95,7 +95,7 @@ def test_a_message_that_there_is_no_memory_for_ends_its_owner_alone(
     monkeypatch.setattr(before, "lone", fail)
     owner.write(b"x" * 100)
     owner.pipe.read()
-    assert not reactor.is_registered(owner.pipe.fileno())
+    assert not reactor.dispatcher.is_registered(owner.pipe.fileno())
     (reason,) = owner.aborted
     assert reason.kind == "overflow"
     assert "no memory" in reason.text

@@ -29,9 +29,9 @@ from wsadapter.control.server import ControlError, _judged
 from wsadapter.endpoint.request_id import with_id
 from wsadapter.takeover.transfer import TakeoverError, receive_line, receive_state
 from wsadapter.worker.connect.dial import _Refused, _through
+from wsadapter.worker.connect.holder_events import read_event
 from wsadapter.worker.connect.proxies import BadProxy, Proxy, is_excepted, proxy_for
 from wsadapter.worker.connect.response import BadResponse, parse_body, parse_head, retry_after
-from wsadapter.worker.connect.tls_holder import hear
 from wsadapter.worker.websocket.byte_stream import EndOfStream
 
 ENDPOINT = Endpoint("a", url="ws://h")
@@ -117,8 +117,8 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], tuple[type[Exception], ...]]
     "SOCKS proxy": (through("socks5"), (_Refused,)),
     "proxy variable": (lambda data: proxy_for(ENDPOINT, {"http_proxy": text(data)}, "ws", "h", 1), (BadProxy,)),
     "no_proxy": (lambda data: is_excepted(text(data), "example.test", 80), ()),
-    "TLS holder": (with_peer(hear), (EndOfStream, OSError)),
-    "TLS holder, a frame": (lambda data: with_peer(hear)(struct.pack("<I", len(data)) + data), (EndOfStream, OSError)),
+    "TLS holder": (with_peer(read_event), (EndOfStream, OSError)),
+    "TLS holder, a frame": (lambda data: with_peer(read_event)(struct.pack("<I", len(data)) + data), (EndOfStream, OSError)),
     "control answer": (lambda data: _judged("x", data), (ControlError,)),
     "command pipe": (lambda data: CommandReader().feed(data), (ValueError,)),
     "command": (lambda data: [command.json() for command in CommandReader().feed(encode_command(1, 0, data))], (ValueError,)),

@@ -48,9 +48,14 @@ class Feeder:
         self.number += len(payloads)
         self.inbox.put(arrival)
 
-    def put_one(self, payload: bytes, *, serves: object) -> None:
+    def put_one(self, payload: bytes, *, accepting: bool) -> None:
+        """As in a turn of the loop that the consumer of messages runs, or, if not `accepting`, in any other turn."""
         self.number += 1
-        self.inbox.put_one(Message(self.account.name, payload, 1, self.number, 1), self.account, serves)
+        sink = self.inbox.messages
+        sink.accepting, sink.delivered = accepting, False
+        delivered = self.inbox.put_one(Message(self.account.name, payload, 1, self.number, 1), self.account)
+        assert sink.delivered == delivered
+        sink.accepting = False
 
     def event(self) -> None:
         self.inbox.put_event(Up(self.account.name, 1, 0), self.account)
@@ -359,11 +364,10 @@ def test_every_number_comes_out_once_in_order_delivered_or_dropped(
             inbox.put_event(Up("a", feeder.number, 0), feeder.account)
         elif sizes:
             found += inbox.in_hand  # nobody waits for a turn with something in hand
-            serves = object() if "turn" in what else None
-            inbox.consumer = None if whole else serves
+            consumer_runs = "turn" in what
             for size in sizes:
-                feeder.put_one(b'{"k":%d,"p":"%s"}' % (size % 3, b"x" * size), serves=serves)
-            if serves is not None:
+                feeder.put_one(b'{"k":%d,"p":"%s"}' % (size % 3, b"x" * size), accepting=consumer_runs and not whole)
+            if consumer_runs:
                 assert inbox.refill(whole=whole)
                 found += inbox.in_hand
         elif inbox.take(whole=whole):
@@ -379,22 +383,20 @@ def test_every_number_comes_out_once_in_order_delivered_or_dropped(
     assert feeder.account.dropped == sum(item.count for item in single if isinstance(item, Dropped))
 
 
-def test_a_lone_message_goes_to_the_hand_of_who_waits_for_it_and_nobody_elses() -> None:
+def test_a_single_message_is_delivered_directly_only_if_the_consumer_of_messages_accepts_it_and_nothing_else_waits() -> None:
     inbox = Inbox()
     feeder = Feeder(inbox)
-    for serves in (None, object()):
-        feeder.put_one(b"", serves=serves)
-        assert not inbox.hand.has_items()
-    inbox.consumer = consumer = object()
-    for serves in (None, object()):
-        feeder.put_one(b"", serves=serves)
-        assert not inbox.hand.has_items()
+    inbox.batches.accepting = True  # a consumer of batches takes no message
+    feeder.put_one(b"", accepting=False)
+    assert not inbox.hand.has_items()
+    feeder.put_one(b"", accepting=True)  # one waits
+    assert not inbox.hand.has_items()
     assert inbox.refill(whole=False)
-    assert numbers(list(inbox.in_hand)) == [1, 2, 3, 4]
-    feeder.put_one(b"", serves=consumer)
-    feeder.put_one(b"", serves=consumer)  # another one in the same turn
-    assert numbers(list(inbox.in_hand)) == [5]
-    assert numbers(consume(inbox)) == [6]
+    assert numbers(list(inbox.in_hand)) == [1, 2]
+    feeder.put_one(b"", accepting=True)
+    feeder.put_one(b"", accepting=True)  # another one in the same turn
+    assert numbers(list(inbox.in_hand)) == [3]
+    assert numbers(consume(inbox)) == [4]
 
 
 class Interrupt(BaseException):

@@ -21,6 +21,7 @@ UNSHIELDED = [
     "delivery.stream",
     "endpoint.monitor",
     "endpoint.requests",
+    "loop.dispatcher",
     "loop.reactor",
     "loop.signal_guard",
     "pool",

@@ -1,4 +1,4 @@
-"""The loop by itself: timers, posted calls, who runs it, and that it rests when there is nothing to do."""
+"""The reactor without a supervisor: timers, posted calls, which thread runs it, signals, and no CPU use without work."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ import pytest
 
 from wsadapter.contract.errors import SupervisorStopped
 from wsadapter.loop import poller, signal_guard
-from wsadapter.loop.keeper import GRACE
+from wsadapter.loop.background import GRACE
 from wsadapter.loop.reactor import Reactor
+from wsadapter.loop.sink import Sink
 
 pytestmark = [pytest.mark.version, pytest.mark.portable]
 
@@ -83,7 +84,7 @@ def test_calls_from_many_threads_run_one_at_a_time(reactor: Reactor) -> None:
     assert (total, most) == (1800, 1)
 
 
-def test_a_call_raises_what_the_called_raises_and_the_loop_lives_on(reactor: Reactor) -> None:
+def test_a_call_raises_what_the_called_function_raises_and_the_loop_goes_on(reactor: Reactor) -> None:
     with pytest.raises(ZeroDivisionError):
         reactor.call(lambda: 1 // 0)
     assert reactor.call(lambda: "alive") == "alive"
@@ -101,7 +102,7 @@ def test_waiting_within_the_loop_is_refused(reactor: Reactor) -> None:
 def test_each_of_several_waiting_threads_sees_its_own_condition_come_true(reactor: Reactor, pipe: tuple[int, int]) -> None:
     read, write = pipe
     got: list[bytes] = []
-    reactor.call(lambda: reactor.register(read, lambda _: got.append(os.read(read, 1))))
+    reactor.call(lambda: reactor.dispatcher.register(read, lambda _: got.append(os.read(read, 1))))
     with ThreadPoolExecutor(5) as pool:
         waiting = [pool.submit(reactor.run_until, lambda n=n: len(got) >= n, PATIENCE) for n in range(1, 6)]
         for _ in range(5):
@@ -120,7 +121,7 @@ def test_a_thread_that_waits_without_end_sees_what_another_ones_turn_did(reactor
             assert time.monotonic() - began < 1
 
 
-def test_the_keeper_takes_over_when_nobody_runs_the_loop(reactor: Reactor, pipe: tuple[int, int]) -> None:
+def test_the_background_thread_runs_the_loop_if_no_other_thread_does(reactor: Reactor, pipe: tuple[int, int]) -> None:
     read, write = pipe
     handled = threading.Event()
     by: list[str] = []
@@ -130,18 +131,18 @@ def test_the_keeper_takes_over_when_nobody_runs_the_loop(reactor: Reactor, pipe:
         by.append(threading.current_thread().name)
         handled.set()
 
-    reactor.call(lambda: reactor.register(read, handle))
+    reactor.call(lambda: reactor.dispatcher.register(read, handle))
     began = time.monotonic()
     os.write(write, b"x")
     assert handled.wait(PATIENCE)
     assert time.monotonic() - began < GRACE * 25
-    assert by == ["wsadapter-keeper"]
+    assert by == ["wsadapter-background"]
     fired = threading.Event()
     reactor.call(lambda: reactor.call_later(0.05, fired.set))
     assert fired.wait(PATIENCE), "timers too"
 
 
-def test_it_rests_while_there_is_nothing_to_do(reactor: Reactor) -> None:
+def test_the_loop_uses_no_cpu_while_there_is_nothing_to_do(reactor: Reactor) -> None:
     reactor.call_later(3600, lambda: None)
 
     def cost() -> float:
@@ -149,15 +150,15 @@ def test_it_rests_while_there_is_nothing_to_do(reactor: Reactor) -> None:
         return used.ru_utime + used.ru_stime
 
     reactor.run_until(lambda: False, 0.1)
-    turns, before = reactor.turns, cost()
+    turns, before = reactor.dispatcher.turns, cost()
     time.sleep(0.5)  # the idle time is what is measured
-    assert reactor.turns - turns <= 2
+    assert reactor.dispatcher.turns - turns <= 2
     reactor.run_until(lambda: False, 0.5)
-    assert reactor.turns - turns <= 6
+    assert reactor.dispatcher.turns - turns <= 6
     assert cost() - before < 0.2
 
 
-def test_closing_wakes_who_waits() -> None:
+def test_closing_wakes_the_threads_that_wait() -> None:
     reactor = Reactor()
     reactor.start()
     with ThreadPoolExecutor(2) as pool:
@@ -190,11 +191,11 @@ def test_a_handler_may_unregister_itself_and_the_others(reactor: Reactor) -> Non
     def handle(fd: int) -> None:
         called.append(fd)
         for read, _ in pipes:
-            reactor.unregister(read)
+            reactor.dispatcher.unregister(read)
 
     def register() -> None:
         for read, write in pipes:
-            reactor.register(read, lambda _, fd=read: handle(fd))
+            reactor.dispatcher.register(read, lambda _, fd=read: handle(fd))
             os.write(write, b"x")
 
     reactor.call(register)
@@ -206,7 +207,7 @@ def test_a_handler_may_unregister_itself_and_the_others(reactor: Reactor) -> Non
         os.close(write)
 
 
-def test_who_was_silent_in_the_last_turn_is_heard_before_who_floods(reactor: Reactor) -> None:
+def test_a_descriptor_that_was_quiet_in_the_last_turn_goes_before_those_that_flood(reactor: Reactor) -> None:
     floods, quiet = [os.pipe() for _ in range(3)], os.pipe()
     heard: list[int] = []
 
@@ -217,7 +218,7 @@ def test_who_was_silent_in_the_last_turn_is_heard_before_who_floods(reactor: Rea
 
     def prepare() -> None:
         for read, _ in (*floods, quiet):
-            reactor.register(read, lambda _, fd=read: hear(fd))
+            reactor.dispatcher.register(read, lambda _, fd=read: hear(fd))
         for _, write in floods:
             os.write(write, b"x")
 
@@ -232,7 +233,7 @@ def test_who_was_silent_in_the_last_turn_is_heard_before_who_floods(reactor: Rea
         os.write(quiet[1], b"q")
         assert one_turn()[0] == quiet[0]
     for read, write in (*floods, quiet):
-        reactor.call(lambda fd=read: reactor.unregister(fd))  # type: ignore[misc]
+        reactor.call(lambda fd=read: reactor.dispatcher.unregister(fd))  # type: ignore[misc]
         os.close(read)
         os.close(write)
 
@@ -244,7 +245,7 @@ def test_a_timer_runs_on_time_beside_descriptors_that_are_always_ready(reactor: 
     began = time.monotonic()
 
     def prepare() -> None:
-        reactor.register(read, lambda _: None)  # never reads it
+        reactor.dispatcher.register(read, lambda _: None)  # never reads it
         reactor.call_later(0.05, lambda: ran.append(time.monotonic()))
 
     reactor.call(prepare)
@@ -252,10 +253,10 @@ def test_a_timer_runs_on_time_beside_descriptors_that_are_always_ready(reactor: 
     assert 0.05 <= ran[0] - began < 1
 
 
-# -- the work of who waits, and busy polling -----------------------------------------------------------------------------
+# -- sinks, and busy polling -----------------------------------------------------------------------------
 
 
-def test_the_work_of_who_waits_is_the_last_of_its_turns_and_its_word_ends_the_wait(
+def test_a_sink_finishes_each_turn_of_its_consumer_and_ends_the_wait_if_it_delivered(
     reactor: Reactor, pipe: tuple[int, int]
 ) -> None:
     read, write = pipe
@@ -274,15 +275,49 @@ def test_the_work_of_who_waits_is_the_last_of_its_turns_and_its_word_ends_the_wa
         asked.append(len(order))
         return False
 
-    reactor.call(lambda: reactor.register(read, handle))
+    reactor.call(lambda: reactor.dispatcher.register(read, handle))
     os.write(write, b"x")
-    assert reactor.run_until(done, PATIENCE, work=work)
+    assert reactor.run_until(done, PATIENCE, sink=Sink(work))
     assert order[-2:] == ["handler", "work"]
-    assert asked[-1] < len(order), "after the work's word nothing is asked any more"
-    reactor.call(lambda: reactor.unregister(read))
+    assert asked[-1] < len(order), "`done` is not asked after the sink has delivered"
+    reactor.call(lambda: reactor.dispatcher.unregister(read))
 
 
-def test_work_of_who_waits_is_shielded_from_interrupts(reactor: Reactor) -> None:
+@pytest.mark.parametrize("ready", [1, 2])
+def test_a_sink_accepts_a_single_message_only_in_a_turn_with_one_ready_descriptor(ready: int) -> None:
+    reactor = Reactor()  # not started, so that no other thread runs the turn
+    pipes = [os.pipe() for _ in range(ready)]
+    accepted: list[bool] = []
+    finished: list[bool] = []
+
+    def finish() -> bool:
+        finished.append(True)
+        return bool(accepted)
+
+    sink = Sink(finish)
+
+    def handle(fd: int) -> None:
+        os.read(fd, 1)
+        accepted.append(sink.accepting)
+        sink.delivered = sink.accepting
+
+    def prepare() -> None:
+        for read, write in pipes:
+            reactor.dispatcher.register(read, lambda _, fd=read: handle(fd))
+            os.write(write, b"x")
+
+    reactor.call(prepare)
+    assert reactor.run_until(lambda: False, PATIENCE, sink=sink)
+    assert accepted == [ready == 1] * ready
+    assert bool(finished) == (ready == 2), "a message that was delivered directly ends the turn"
+    assert not sink.accepting, "outside of its turns"
+    reactor.close()
+    for read, write in pipes:
+        os.close(read)
+        os.close(write)
+
+
+def test_a_sink_is_guarded_from_interrupts(reactor: Reactor) -> None:
     finished: list[bool] = []
 
     def work() -> bool:
@@ -292,7 +327,7 @@ def test_work_of_who_waits_is_shielded_from_interrupts(reactor: Reactor) -> None
 
     reactor.post(lambda: None)
     with pytest.raises(KeyboardInterrupt):
-        reactor.run_until(lambda: False, PATIENCE, work=work)
+        reactor.run_until(lambda: False, PATIENCE, sink=Sink(work))
     assert finished == [True]
     assert reactor.call(lambda: "alive") == "alive"
 
@@ -314,9 +349,9 @@ class CountingPoller:
 
 def test_a_busy_poll_asks_without_sleep_before_it_waits() -> None:
     reactor = Reactor()
-    reactor._poller = polls = CountingPoller(reactor._poller)  # type: ignore[assignment]
-    reactor.busy_poll = 0.02
-    assert not reactor.run_until(lambda: False, 0.1, work=lambda: False)
+    reactor.dispatcher._poller = polls = CountingPoller(reactor.dispatcher._poller)  # type: ignore[assignment]
+    reactor.dispatcher.busy_poll = 0.02
+    assert not reactor.run_until(lambda: False, 0.1, sink=Sink(lambda: False))
     assert polls.waits[0] == 0
     slept = [wait for wait in polls.waits if wait]
     assert polls.waits.count(0) > 10 * len(slept)
@@ -329,31 +364,31 @@ def test_a_busy_poll_asks_without_sleep_before_it_waits() -> None:
 
 def test_a_busy_poll_is_off_by_default() -> None:
     reactor = Reactor()
-    reactor._poller = polls = CountingPoller(reactor._poller)  # type: ignore[assignment]
-    assert reactor.busy_poll == 0
-    assert not reactor.run_until(lambda: False, 0.05, work=lambda: False)
+    reactor.dispatcher._poller = polls = CountingPoller(reactor.dispatcher._poller)  # type: ignore[assignment]
+    assert reactor.dispatcher.busy_poll == 0
+    assert not reactor.run_until(lambda: False, 0.05, sink=Sink(lambda: False))
     assert polls.waits.count(0) <= 1
     reactor.close()
 
 
 @pytest.mark.parametrize("busy_poll", [0.0, 0.05, 60.0])
-def test_a_busy_poll_is_in_nobodys_way(reactor: Reactor, busy_poll: float) -> None:
-    """Neither of timers, nor of other threads' calls, nor of timeouts, nor of interrupts."""
-    reactor.busy_poll = busy_poll
+def test_a_busy_poll_delays_nothing(reactor: Reactor, busy_poll: float) -> None:
+    """Neither timers, nor calls of other threads, nor timeouts, nor interrupts."""
+    reactor.dispatcher.busy_poll = busy_poll
     ran: list[float] = []
     began = time.monotonic()
     reactor.call(lambda: reactor.call_later(0.03, lambda: ran.append(time.monotonic())))
-    assert reactor.run_until(lambda: bool(ran), PATIENCE, work=lambda: False)
+    assert reactor.run_until(lambda: bool(ran), PATIENCE, sink=Sink(lambda: False))
     assert 0.03 <= ran[0] - began < 1
-    assert not reactor.run_until(lambda: False, 0.05, work=lambda: False)
+    assert not reactor.run_until(lambda: False, 0.05, sink=Sink(lambda: False))
     with ThreadPoolExecutor(1) as pool:
         found = pool.submit(reactor.call, lambda: "alive", PATIENCE)
-        found.add_done_callback(lambda _: reactor.post(lambda: None))  # it ends behind the turn that it waited for
-        assert reactor.run_until(found.done, PATIENCE, work=lambda: False)
+        found.add_done_callback(lambda _: reactor.post(lambda: None))  # it ends after the turn that it waited for
+        assert reactor.run_until(found.done, PATIENCE, sink=Sink(lambda: False))
     interrupter = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
-    interrupter.start()
     with pytest.raises(KeyboardInterrupt):
-        reactor.run_until(lambda: False, PATIENCE, work=lambda: False)
+        interrupter.start()  # inside, because the interrupt may come before `run_until` on a busy machine
+        reactor.run_until(lambda: False, PATIENCE, sink=Sink(lambda: False))
     interrupter.join()
     assert time.monotonic() - began < PATIENCE
 
@@ -376,8 +411,8 @@ def test_post_is_safe_in_a_signal_handler(reactor: Reactor) -> None:
 # -- interrupts ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_interrupt_within_the_work_is_raised_behind_it(reactor: Reactor) -> None:
-    """Also where another thread of the program takes the signal; so a mask is of no use."""
+def test_an_interrupt_within_the_work_is_raised_after_it(reactor: Reactor) -> None:
+    """Also if another thread of the program takes the signal, so that a mask would not help."""
     threading.Thread(target=threading.Event().wait, args=(5,), daemon=True).start()
     finished: list[bool] = []
 
@@ -395,7 +430,7 @@ def test_an_interrupt_within_the_work_is_raised_behind_it(reactor: Reactor) -> N
     assert reactor.call(lambda: "alive") == "alive"
 
 
-def test_work_is_whole_and_the_programs_handlers_are_back_behind_it() -> None:
+def test_work_is_not_interrupted_and_the_programs_handlers_are_back_after_it() -> None:
     seen: list[tuple[int, bool]] = []
 
     def handler(number: int, frame: FrameType | None) -> None:
@@ -410,7 +445,7 @@ def test_work_is_whole_and_the_programs_handlers_are_back_behind_it() -> None:
             assert seen == []
             return "done"
 
-        assert signal_guard.whole(work) == "done"
+        assert signal_guard.run_guarded(work) == "done"
         assert sorted(seen) == [(signal.SIGUSR1, True), (signal.SIGUSR2, True)]
         assert all(signal.getsignal(n) is handler for n in before)
     finally:
@@ -418,7 +453,7 @@ def test_work_is_whole_and_the_programs_handlers_are_back_behind_it() -> None:
             signal.signal(number, old)
 
 
-def test_between_raising_the_shield_and_the_work_signals_are_the_programs() -> None:
+def test_between_arming_the_guard_and_the_work_signals_are_the_programs() -> None:
     seen: list[int] = []
 
     def handler(number: int, _frame: FrameType | None) -> None:
@@ -434,22 +469,22 @@ def test_between_raising_the_shield_and_the_work_signals_are_the_programs() -> N
     before = {n: signal.getsignal(n) for n in (signal.SIGUSR1, signal.SIGUSR2)}
     signal.signal(signal.SIGUSR1, handler)
     try:
-        signal_guard.raise_up()
+        signal_guard.arm()
         os.kill(os.getpid(), signal.SIGUSR1)
         assert seen == [signal.SIGUSR1]
-        assert signal_guard.whole(work) == [signal.SIGUSR1]
+        assert signal_guard.run_guarded(work) == [signal.SIGUSR1]
         assert seen == [signal.SIGUSR1, signal.SIGUSR2]
         assert [signal.getsignal(n) for n in before] == [signal.SIG_IGN, handler]
-        signal_guard.raise_up()
-        signal_guard.lower()
+        signal_guard.arm()
+        signal_guard.disarm()
         assert [signal.getsignal(n) for n in before] == [signal.SIG_IGN, handler]
     finally:
         for number, old in before.items():
             signal.signal(number, old)
 
 
-def test_a_turn_within_a_handler_that_is_called_while_the_loop_polls_leaves_the_next_work_whole(reactor: Reactor) -> None:
-    """The inner turn takes the shield down."""
+def test_a_turn_within_a_handler_that_is_called_while_the_loop_polls_leaves_the_next_work_guarded(reactor: Reactor) -> None:
+    """The inner turn disarms the guard."""
     seen: list[str] = []
 
     def handler(_number: int, _frame: FrameType | None) -> None:
@@ -457,22 +492,22 @@ def test_a_turn_within_a_handler_that_is_called_while_the_loop_polls_leaves_the_
 
     def work() -> bool:
         os.kill(os.getpid(), signal.SIGUSR1)
-        seen.append("whole")
+        seen.append("work")
         return seen[0] == "inner"
 
     before = signal.signal(signal.SIGUSR1, handler)
     kicker = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1))
     kicker.start()
     try:
-        assert reactor.run_until(lambda: False, PATIENCE, work=work)  # it polls when the first one comes
+        assert reactor.run_until(lambda: False, PATIENCE, sink=Sink(work))  # it polls when the first one comes
         assert signal.getsignal(signal.SIGUSR1) is handler
     finally:
         kicker.join()
         signal.signal(signal.SIGUSR1, before)
-    assert seen == ["inner", "whole", "inner"]
+    assert seen == ["inner", "work", "inner"]
 
 
-def test_an_interrupt_while_the_handlers_are_put_back_leaves_the_next_work_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_while_the_handlers_are_put_back_leaves_the_next_work_guarded(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
 
     def handler(number: int, _frame: FrameType | None) -> None:
@@ -495,8 +530,8 @@ def test_an_interrupt_while_the_handlers_are_put_back_leaves_the_next_work_whole
     try:
         monkeypatch.setattr(signal_guard, "_set", put_back_and_interrupt)
         with pytest.raises(KeyboardInterrupt):
-            signal_guard.whole(lambda: None)
-        assert signal_guard.whole(work) == [signal.SIGUSR1]  # the first one only
+            signal_guard.run_guarded(lambda: None)
+        assert signal_guard.run_guarded(work) == [signal.SIGUSR1]  # the first one only
         assert seen == [signal.SIGUSR1] * 2
         assert signal.getsignal(signal.SIGUSR1) is handler
     finally:
@@ -505,12 +540,12 @@ def test_an_interrupt_while_the_handlers_are_put_back_leaves_the_next_work_whole
 
 def test_work_that_raises_puts_the_handlers_back_too() -> None:
     with pytest.raises(LookupError):
-        signal_guard.whole(lambda: {}["no such thing"])
+        signal_guard.run_guarded(lambda: {}["no such thing"])
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_interrupts_at_any_moment_leave_no_lock_taken(reactor: Reactor) -> None:
-    """Each is raised somewhere in `run_until`; the keeper, and the next call, must be able to go on."""
+    """Each is raised somewhere in `run_until`; the background thread, and the next call, must be able to go on."""
     stop = threading.Event()
     ready = threading.Event()
     armed = False

@@ -1,4 +1,4 @@
-"""What the loop's threads may not miss of each other."""
+"""Wake-ups between the threads of the loop that must not be lost."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from wsadapter.loop.reactor import Reactor
 pytestmark = [pytest.mark.version, pytest.mark.portable]
 
 FAR = 5.0
-"""Seconds to a timer that nobody may sleep until."""
+"""Seconds to a timer that no thread may sleep until."""
 
 
 def _nothing() -> None:
     """Of the timer."""
 
 
-def test_what_another_thread_finishes_between_the_look_and_the_wait_is_not_slept_over() -> None:
+def test_what_another_thread_finishes_between_the_question_and_the_wait_is_seen_at_once() -> None:
     reactor = Reactor()
     reactor.call_later(FAR, _nothing)
     happened: list[str] = []
@@ -43,7 +43,7 @@ def test_what_another_thread_finishes_between_the_look_and_the_wait_is_not_slept
     reactor.close()
 
 
-def test_a_keeper_that_is_told_to_stop_while_it_naps_does_not_sleep_on() -> None:
+def test_the_background_thread_that_is_stopped_in_its_short_sleep_does_not_begin_a_long_one() -> None:
     reactor = Reactor()
     reactor.call_later(FAR, _nothing)
     reactor.start()

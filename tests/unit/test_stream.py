@@ -34,7 +34,7 @@ def test_what_a_signal_handler_takes_does_not_end_the_stream_for_the_one_that_it
     def brings_one(_events: int) -> None:
         number = next(numbers)
         message = Message("a", os.read(reading, 1), 1, number, 1, None, False)
-        reactor.served = inbox.put_one(message, account, reactor.serves)
+        inbox.put_one(message, account)
         if number == 1:
             os.kill(os.getpid(), signal.SIGUSR1)
             os.write(writing, b"x")
@@ -43,7 +43,7 @@ def test_what_a_signal_handler_takes_does_not_end_the_stream_for_the_one_that_it
         taken.append(number_of(stream.get(timeout=0)))
 
     before = signal.signal(signal.SIGUSR1, handler)
-    reactor.register(reading, brings_one)
+    reactor.dispatcher.register(reading, brings_one)
     os.write(writing, b"x")
     try:
         item = stream.get(timeout=30) if way == "get" else next(iter(stream))

@@ -16,7 +16,7 @@ from wsadapter.contract.hooks import HookError, words
 from wsadapter.contract.ipc.commands import Assignment
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.connect.dial import ConnectError, connect, shake_hands
-from wsadapter.worker.connect.tls_holder import hear
+from wsadapter.worker.connect.holder_events import read_event
 from wsadapter.worker.hooks.decode_thread import Hook, leave_as_asked, load_hook
 from wsadapter.worker.loop.wakeup import Wakeup
 from wsadapter.worker.websocket.byte_stream import EndOfStream, PlainChannel
@@ -99,11 +99,11 @@ class Connector:
         """A holder opens it, and says how far it is; the WebSocket over it is ours."""
         self._tell_step("resolving")
         try:
-            while "opened" not in (word := hear(sock)):
-                if "failed" in word:
-                    raise ConnectError(Reason.from_json(word["failed"]))
-                self._tell_step(str(word["step"]))
-            peer = str(word["opened"]["peer"])
+            while "opened" not in (event := read_event(sock)):
+                if "failed" in event:
+                    raise ConnectError(Reason.from_json(event["failed"]))
+                self._tell_step(str(event["step"]))
+            peer = str(event["opened"]["peer"])
         except (EndOfStream, OSError) as error:
             sock.close()
             raise ConnectError(Reason(kind="holder_lost", text="the TLS holder ended while it connected")) from error
