@@ -15,7 +15,7 @@ from collections.abc import Collection, Sequence
 from itertools import islice
 from typing import Final, NamedTuple, Protocol
 
-from wsadapter.contract.ipc.record import BATCH, REPORT, encode_head, encode_lone_head, field
+from wsadapter.contract.ipc.record import BATCH, REPORT, encode_head, encode_single_head, field
 from wsadapter.contract.ipc.reports import Report
 from wsadapter.worker.session.actions import Deliver
 from wsadapter.worker.websocket.reader import Batch
@@ -178,12 +178,12 @@ class Outbox:
             what.batch, received_at, position, what.first, what.last, what.skipped, what.streams, what.identities
         )  # fmt: skip
 
-    def lone_text(self, frame: bytes, size: int, received_at: int, position: int) -> None:
+    def single_text(self, frame: bytes, size: int, received_at: int, position: int) -> None:
         """Writes a read that was one whole text message of `size` bytes and nothing else, as `messages` would."""
         self._sequence += 1
         filtered, self._filtered = self._filtered, 0
         self._position, self._tail = position + len(frame), 0
-        head = encode_lone_head(
+        head = encode_single_head(
             sequence=self._sequence, received_at=received_at, position=self._position, size=size, frame=len(frame),
             filtered=filtered,
         )  # fmt: skip

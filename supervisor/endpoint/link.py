@@ -25,7 +25,7 @@ from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import ConfigError, NotConnected
 from wsadapter.contract.ipc import commands, record
 from wsadapter.contract.ipc.commands import Assignment, Command
-from wsadapter.contract.ipc.record import ANSWER, Lone, Record
+from wsadapter.contract.ipc.record import ANSWER, Record, SingleMessage
 from wsadapter.contract.ipc.reports import parse_report
 from wsadapter.contract.quarantine import Quarantine
 from wsadapter.contract.reasons import Reason
@@ -462,10 +462,10 @@ class Link:
         if self.account.waiting > self.account.buffer.max_bytes:
             self._group.overflowed()
 
-    def on_lone(self, child: OwnerProcess, lone: Lone) -> None:
+    def on_lone(self, child: OwnerProcess, lone: SingleMessage) -> None:
         """As `on_record`, by a shorter way: a lone message is what somebody waits for."""
         if self.rollover.merge is not None or self._group.is_replicated:
-            self.on_record(child, Record.of_lone(lone))
+            self.on_record(child, Record.of_single(lone))
             return
         data, _, received_at, position, _ = lone
         epoch, counters = self._epoch, self.counters

@@ -19,7 +19,7 @@ from typing import Protocol
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc import record
 from wsadapter.contract.ipc.commands import Command
-from wsadapter.contract.ipc.record import Lone, Record
+from wsadapter.contract.ipc.record import Record, SingleMessage
 from wsadapter.contract.ipc.reports import ConnectionDown, OwnerReport, StreamNamed, SubscriptionsRestored, parse_report
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.connect_slot import ConnectSlot
@@ -173,9 +173,9 @@ class Succession:
             if self.phase is Phase.SETTLING:
                 self._ready()
 
-    def on_lone(self, child: OwnerProcess, lone: Lone) -> None:
+    def on_lone(self, child: OwnerProcess, lone: SingleMessage) -> None:
         """Hold it."""
-        self.on_record(child, Record.of_lone(lone))
+        self.on_record(child, Record.of_single(lone))
 
     def on_command(self, child: OwnerProcess, command: Command) -> None:
         """It has been asked nothing yet."""

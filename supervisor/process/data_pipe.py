@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from typing import Final, Generic, Protocol, TypeVar
 
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.ipc.record import MAX_RECORD, CorruptRecord, Lone, Record, RecordReader
+from wsadapter.contract.ipc.record import MAX_RECORD, CorruptRecord, Record, RecordReader, SingleMessage
 from wsadapter.contract.reasons import Reason
 from wsadapter.loop import poller
 from wsadapter.loop.reactor import Reactor
@@ -31,7 +31,7 @@ class RecordListener(Protocol[P_contra]):
     """Who gets the records of a process of type `P`."""
 
     def on_record(self, child: P_contra, received: Record) -> None: ...
-    def on_lone(self, child: P_contra, lone: Lone) -> None:
+    def on_lone(self, child: P_contra, lone: SingleMessage) -> None:
         """As `on_record`, of a record that is one text message and nothing else."""
         ...
 
@@ -113,7 +113,7 @@ class DataPipe(Generic[P]):
             self._reactor.dispatcher.unregister(fd)
             return 0
         try:
-            lone = records.lone(size)
+            lone = records.single(size)
             if lone is not None:
                 self.listener.on_lone(self._process, lone)
                 return size

@@ -25,7 +25,7 @@ from wsadapter.contract.endpoint import Timeouts, Watchdog
 from wsadapter.contract.errors import NotConnected
 from wsadapter.contract.ipc import commands
 from wsadapter.contract.ipc.commands import Assignment, Command
-from wsadapter.contract.ipc.record import Lone, Record
+from wsadapter.contract.ipc.record import Record, SingleMessage
 from wsadapter.contract.reasons import Reason
 from wsadapter.handoff.custody import ConnectionHolder
 from wsadapter.handoff.held_connection import Resumption
@@ -52,7 +52,7 @@ class OwnerListener(Protocol):
 
     def on_ready(self, child: OwnerProcess) -> None: ...
     def on_record(self, child: OwnerProcess, received: Record) -> None: ...
-    def on_lone(self, child: OwnerProcess, lone: Lone) -> None:
+    def on_lone(self, child: OwnerProcess, lone: SingleMessage) -> None:
         """As `on_record`, of a record that is one text message and nothing else."""
         ...
 
@@ -72,7 +72,7 @@ class IgnoreOwnerEvents:
     def on_record(self, child: OwnerProcess, received: Record) -> None:
         """Ignored."""
 
-    def on_lone(self, child: OwnerProcess, lone: Lone) -> None:
+    def on_lone(self, child: OwnerProcess, lone: SingleMessage) -> None:
         """Ignored."""
 
     def on_command(self, child: OwnerProcess, command: Command) -> None:

@@ -239,7 +239,7 @@ def _timeless(answer: object) -> object:
 
 class RecordTarget:
     """`RecordReader`: records of an owner. `CorruptRecord` alone may be raised. Cut anywhere, a stream gives the same records,
-    and the short way for lone messages gives what the long one gives. A stream whose first byte is odd gets right checksums,
+    and the short way for single messages gives what the long one gives. A stream whose first byte is odd gets right checksums,
     so that what stands behind them is reached."""
 
     name = "record"
@@ -252,7 +252,7 @@ class RecordTarget:
     _LIMIT = 1 << 20
 
     def seeds(self) -> list[bytes]:
-        """Batches with each table, lone messages, tails that go on, reports."""
+        """Batches with each table, single messages, tails that go on, reports."""
         head, found = bytes([1]) + bytes(8), []
         for number, (payload, binary) in enumerate(recorded()):
             frame = server_frame(BINARY if binary else TEXT, payload)
@@ -301,9 +301,9 @@ def _taken(reader: RecordReader, chunk: bytes) -> Iterator[Record]:
         size = min(len(chunk), len(reader.room))
         reader.room[:size] = chunk[:size]
         chunk = chunk[size:]
-        lone = reader.lone(size)
+        lone = reader.single(size)
         if lone is not None:
-            yield Record.of_lone(lone)
+            yield Record.of_single(lone)
         else:
             yield from reader.advance(size)
 

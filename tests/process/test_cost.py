@@ -25,7 +25,7 @@ from tests.support.feeds import DEADLINE, collect
 from wsadapter import Batch, Message, Supervisor, Up
 from wsadapter.contract.endpoint import Buffer, Endpoint, Heartbeat
 from wsadapter.contract.ipc.commands import ASSIGN, HANDED, Assignment, Custody, Resume, encode_command
-from wsadapter.contract.ipc.record import BATCH, REPORT, RecordReader, encode, encode_lone_head, field
+from wsadapter.contract.ipc.record import BATCH, REPORT, RecordReader, encode, encode_single_head, field
 from wsadapter.contract.ipc.reports import parse_report
 from wsadapter.delivery.inbox import Account, Inbox, arrival_of
 from wsadapter.testing import Exchange
@@ -137,12 +137,12 @@ def test_the_parent_calls_no_function_per_message() -> None:
     assert lot["c_call"] <= few["c_call"] + 32  # messages are made by iterators written in C
 
 
-def test_a_lone_message_has_a_short_way_through_the_parent() -> None:
+def test_a_single_message_has_a_short_way_through_the_parent() -> None:
     reader, inbox, account = RecordReader(), Inbox(), Account("a", Buffer())
     inbox.messages.accepting = True
     data = FRAME[-SIZE:]
     first, head = (
-        encode_lone_head(sequence=n, received_at=1, position=n * len(FRAME), size=SIZE, frame=len(FRAME), filtered=0)
+        encode_single_head(sequence=n, received_at=1, position=n * len(FRAME), size=SIZE, frame=len(FRAME), filtered=0)
         for n in (1, 2)
     )
     list(reader.feed(first + FRAME))
@@ -150,9 +150,9 @@ def test_a_lone_message_has_a_short_way_through_the_parent() -> None:
     reader.room[:came] = head + FRAME
 
     def take() -> None:
-        lone = reader.lone(came)
-        assert lone is not None
-        assert inbox.put_one(Message("a", lone.data, 1, 1, lone.received_at), account)
+        single = reader.single(came)
+        assert single is not None
+        assert inbox.put_one(Message("a", single.data, 1, 1, single.received_at), account)
 
     spent = calls(take)
     assert [item.data for item in inbox.in_hand] == [data]
@@ -160,15 +160,15 @@ def test_a_lone_message_has_a_short_way_through_the_parent() -> None:
     assert spent["c_call"] <= 16
 
 
-def test_a_lone_message_has_a_short_way_through_the_owner(pipe: tuple[int, int]) -> None:
+def test_a_single_message_has_a_short_way_through_the_owner(pipe: tuple[int, int]) -> None:
     reader, outbox = Reader(1 << 20), Outbox(pipe[1])
-    spent = calls(lambda: outbox.lone_text(FRAME, reader.lone_text(FRAME), 1, 0))
+    spent = calls(lambda: outbox.single_text(FRAME, reader.single_text(FRAME), 1, 0))
     assert spent["call"] <= 6
     assert spent["c_call"] <= 22
     assert os.read(pipe[0], 1 << 16).endswith(FRAME)
 
 
-class LoneMessages:
+class SingleMessages:
     """An owner's whole loop in this process, on a connection that outlived another owner, and its supervisor and exchange: each
     message is sent when the record of the one before it has come."""
 
@@ -223,9 +223,9 @@ class LoneMessages:
         self._exchange.shutdown(socket.SHUT_RDWR)
 
 
-def test_a_lone_message_takes_thirteen_calls_in_the_whole_loop_of_an_owner() -> None:
-    LoneMessages(1).calls()  # what is imported, and what dataclasses find out, at the first use
-    few, lot = (LoneMessages(count).calls() for count in (10, 510))
+def test_a_single_message_takes_thirteen_calls_in_the_whole_loop_of_an_owner() -> None:
+    SingleMessages(1).calls()  # what is imported, and what dataclasses find out, at the first use
+    few, lot = (SingleMessages(count).calls() for count in (10, 510))
     assert (lot - few) / 500 < 13.5  # a loop that waits long looks around in between
 
 

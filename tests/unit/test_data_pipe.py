@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.ipc.record import BATCH, REPORT, Lone, Record, RecordReader, encode, encode_lone_head, field
+from wsadapter.contract.ipc.record import BATCH, REPORT, Record, RecordReader, SingleMessage, encode, encode_single_head, field
 from wsadapter.contract.reasons import Reason
 from wsadapter.loop.reactor import Reactor
 from wsadapter.process.data_pipe import DataPipe
@@ -33,7 +33,7 @@ class Owner:
         assert child is self
         self.came.append(received.report if received.kind == REPORT else list(received.payloads))
 
-    def on_lone(self, child: Owner, lone: Lone) -> None:
+    def on_lone(self, child: Owner, lone: SingleMessage) -> None:
         assert child is self
         self.came.append(bytes(lone[0]))
 
@@ -50,7 +50,7 @@ def owner(reactor: Reactor) -> Iterator[Owner]:
 
 
 def single(sequence: int, text: bytes) -> bytes:
-    head = encode_lone_head(sequence=sequence, received_at=1, position=10, size=len(text), frame=len(text) + 2, filtered=0)
+    head = encode_single_head(sequence=sequence, received_at=1, position=10, size=len(text), frame=len(text) + 2, filtered=0)
     return head + b"\x81" + bytes([len(text)]) + text
 
 
@@ -92,7 +92,7 @@ def test_a_message_that_there_is_no_memory_for_ends_its_owner_alone(
         raise MemoryError
 
     before = owner.pipe.records
-    monkeypatch.setattr(before, "lone", fail)
+    monkeypatch.setattr(before, "single", fail)
     owner.write(b"x" * 100)
     owner.pipe.read()
     assert not reactor.dispatcher.is_registered(owner.pipe.fileno())

@@ -183,9 +183,9 @@ def written(chunks: list[bytes], *, all_told: bool, short: bool) -> bytes:
     outbox.filtered(3)
     try:
         for chunk in chunks:
-            size = reader.lone_text(chunk) if short else -1
+            size = reader.single_text(chunk) if short else -1
             if size >= 0:
-                outbox.lone_text(chunk, size, 7, position)
+                outbox.single_text(chunk, size, 7, position)
             else:
                 batch = reader.feed(chunk)
                 before = position + len(chunk) - len(batch.data)
@@ -217,7 +217,7 @@ frames = st.one_of(
 
 
 @given(st.lists(frames, min_size=1, max_size=8), st.data(), st.booleans())
-def test_a_lone_text_goes_a_shorter_way_to_the_same_bytes(each: list[bytes], data: st.DataObject, all_told: bool) -> None:
+def test_a_single_text_goes_a_shorter_way_to_the_same_bytes(each: list[bytes], data: st.DataObject, all_told: bool) -> None:
     chunks = list(each)
     for _ in range(data.draw(st.integers(0, 3))):  # some reads are not what one frame is
         at = data.draw(st.integers(0, len(chunks) - 1))
@@ -229,5 +229,5 @@ def test_a_lone_text_goes_a_shorter_way_to_the_same_bytes(each: list[bytes], dat
 
 def test_the_shorter_way_is_taken() -> None:
     reader = Reader(1 << 20)
-    assert [reader.lone_text(server_frame(1, bytes(size))) for size in (2, 125, 126, 4000)] == [2, 125, 126, 4000]
-    assert reader.lone_text(server_frame(2, b"binary")) == -1
+    assert [reader.single_text(server_frame(1, bytes(size))) for size in (2, 125, 126, 4000)] == [2, 125, 126, 4000]
+    assert reader.single_text(server_frame(2, b"binary")) == -1

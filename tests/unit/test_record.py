@@ -15,9 +15,9 @@ from wsadapter.contract.ipc.record import (
     HEADER_SIZE,
     REPORT,
     CorruptRecord,
-    Lone,
     Record,
     RecordReader,
+    SingleMessage,
     encode,
     encode_head,
     field,
@@ -151,16 +151,16 @@ def test_a_torn_record_is_told_from_a_complete_one(records: list[dict[str, Any]]
 
 
 def read_one_by_one(reader: RecordReader, records: list[bytes]) -> list[Record]:
-    """As the supervisor reads a connection without flood: a record each time, those that are a lone text by the short way."""
+    """As the supervisor reads a connection without flood: a record each time, those that are a single text by the short way."""
     found = []
     for data in records:
         reader.room[: len(data)] = data
-        lone = reader.lone(len(data))
-        found += reader.advance(len(data)) if lone is None else [Record.of_lone(lone)]
+        single = reader.single(len(data))
+        found += reader.advance(len(data)) if single is None else [Record.of_single(single)]
     return found
 
 
-lone_texts = st.builds(
+single_texts = st.builds(
     lambda gap, text, position, filtered: (gap + text, {
         "kind": BATCH, "received_at": 7, "position": position, "layout": field(len(gap), len(text)), "count": 1,
         "filtered": filtered,
@@ -170,8 +170,8 @@ lone_texts = st.builds(
 others = batches().map(lambda batch: (batch["body"], {k: v for k, v in batch.items() if k not in ("body", "payloads")}))
 
 
-@given(st.lists(lone_texts | others, max_size=6))
-def test_a_lone_text_is_read_by_a_shorter_way_to_the_same(records: list[tuple[bytes, dict[str, Any]]]) -> None:
+@given(st.lists(single_texts | others, max_size=6))
+def test_a_single_text_is_read_by_a_shorter_way_to_the_same(records: list[tuple[bytes, dict[str, Any]]]) -> None:
     encoded = [encode(body, sequence=n, **fields) for n, (body, fields) in enumerate(records, 1)]
     short, long = RecordReader(), RecordReader()
     assert list(map(said, read_one_by_one(short, encoded))) == list(map(said, read_all(long, encoded)))
@@ -187,9 +187,9 @@ def test_the_short_way_is_taken_by_what_has_the_size_of_one_before() -> None:
     (record,) = reader.feed(first)
     assert record.payloads == (b"ab",)
     reader.room[: len(second)] = second
-    assert reader.lone(len(second)) == Lone(b"cd", 2, 7, 8, 4)
+    assert reader.single(len(second)) == SingleMessage(b"cd", 2, 7, 8, 4)
     reader.room[: len(other)] = other
-    assert reader.lone(len(other)) is None
+    assert reader.single(len(other)) is None
 
 
 @pytest.mark.slow
@@ -217,10 +217,10 @@ def test_a_reader_gets_the_short_way_whatever_another_one_was_sent() -> None:
         if n == 1:
             list(mine.advance(len(plain)))
         else:
-            assert mine.lone(len(plain)) is not None
+            assert mine.single(len(plain)) is not None
 
 
-@given(lone_texts, st.data())
+@given(single_texts, st.data())
 def test_no_changed_byte_passes_by_the_short_way(text: tuple[bytes, dict[str, Any]], data: st.DataObject) -> None:
     body, fields = text
     reader = RecordReader()
@@ -228,7 +228,7 @@ def test_no_changed_byte_passes_by_the_short_way(text: tuple[bytes, dict[str, An
     damaged = bytearray(encode(body, sequence=2, **fields))
     damaged[data.draw(st.integers(0, len(damaged) - len(body) - 1))] ^= data.draw(st.integers(1, 255))
     reader.room[: len(damaged)] = damaged
-    assert reader.lone(len(damaged)) is None
+    assert reader.single(len(damaged)) is None
     with pytest.raises(CorruptRecord):
         list(reader.feed(bytes(damaged)))
 

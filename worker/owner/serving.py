@@ -175,8 +175,8 @@ class Serving(Phase):
         if chunk:
             connection.received += len(chunk)
             single = self._single and len(chunk) < _SMALL and not self._inspector.needs(chunk)
-            if single and (size := connection.reader.lone_text(chunk)) >= 0:
-                outbox.lone_text(chunk, size, time.time_ns(), connection.received - len(chunk))
+            if single and (size := connection.reader.single_text(chunk)) >= 0:
+                outbox.single_text(chunk, size, time.time_ns(), connection.received - len(chunk))
                 session.passed(now)
             else:
                 self._take(connection.parse(chunk), now)

@@ -282,7 +282,7 @@ class Reader:
         self.closed = False
         """A close frame was received; what follows it is ignored (RFC 6455 §5.5.1)."""
 
-    def lone_text(self, chunk: bytes) -> int:
+    def single_text(self, chunk: bytes) -> int:
         """Where `chunk` is one whole text message, and nothing before it is unfinished, it is taken: the size of its payload.
         Else -1, and it is to be fed. `feed` finds the same, by a longer way."""
         if not self._between or len(chunk) < _SHORT_HEADER.size:

@@ -80,9 +80,9 @@ _unpack_cached: Final = struct.unpack_from
 """It remembers some layouts: of worth where they are short and come again."""
 _KIND: Final = slice(32, _CHECKED)
 """Of the header: what comes behind the position."""
-_LONE: Final = "<4sIQQQ28sI"
+_SINGLE: Final = "<4sIQQQ28sI"
 """A header, with that in one piece."""
-_LONGEST_LONE: Final = 1 << 14
+_LONGEST_SINGLE: Final = 1 << 14
 """Bytes of a record above which the short way does not pay."""
 _LONGEST_LAYOUT: Final = 16
 """Bytes of the layout of such a record: more than an owner writes."""
@@ -126,10 +126,10 @@ class Record:
     were not asked for."""
 
     @classmethod
-    def of_lone(cls, lone: Lone) -> Record:
-        """The same of a lone message."""
+    def of_single(cls, single: SingleMessage) -> Record:
+        """The same of a single message."""
         return cls(
-            BATCH, lone.sequence, lone.received_at, lone.position, 0, 0, 1, (lone.data,), lone.size, False,
+            BATCH, single.sequence, single.received_at, single.position, 0, 0, 1, (single.data,), single.size, False,
             None, b"",
         )  # fmt: skip
 
@@ -148,7 +148,7 @@ class Record:
         )
 
 
-class Lone(NamedTuple):
+class SingleMessage(NamedTuple):
     """A record of one short text message and nothing else, as usual where no flood is: what a `Record` would say of it."""
 
     data: bytes
@@ -206,7 +206,7 @@ def encode_head(
     return head + crc32(head).to_bytes(4, "little") + tables
 
 
-def encode_lone_head(*, sequence: int, received_at: int, position: int, size: int, frame: int, filtered: int) -> bytes:
+def encode_single_head(*, sequence: int, received_at: int, position: int, size: int, frame: int, filtered: int) -> bytes:
     """The same, as short as can be, for the usual record of a connection without flood: one text message of `size` bytes at
     the end of a body of `frame` bytes."""
     layout = b"%dx%ds" % (frame - size, size)
@@ -241,7 +241,7 @@ class RecordReader:
         self._kept = [tail] if tail else []
         self._kept_size = len(tail)
         self._shapes: dict[int, _Shape] = {}
-        """Of lone messages, by the size of their records."""
+        """Of single messages, by the size of their records."""
         self.position = position
         """Of the last record."""
 
@@ -306,7 +306,7 @@ class RecordReader:
         self._filled = end - position
         self._keep_room(view, view[position:end], needed)
 
-    def lone(self, size: int) -> Lone | None:
+    def single(self, size: int) -> SingleMessage | None:
         """Where `size` more bytes are one record of one text message, of a shape that was seen before, that, and it is taken.
         None for anything else, be it wrong: then they are for `advance`, which finds the same by a longer way."""
         shape = self._shapes.get(size)
@@ -320,14 +320,14 @@ class RecordReader:
         if magic != _MAGIC or length != size or kind != its_kind or layout != its_layout:
             return None
         self._sequence, self.position = sequence, position
-        return tuple.__new__(Lone, (data, sequence, received_at, position, body))
+        return tuple.__new__(SingleMessage, (data, sequence, received_at, position, body))
 
     def _remember(self, header: tuple[Any, ...], record: memoryview) -> None:
-        """That records of this size may be lone messages of this shape."""
+        """That records of this size may be single messages of this shape."""
         _, length, _, _, _, count, layout_size, tail, filtered, kind, flags, _, _ = header
         if kind != BATCH or count != 1 or flags or tail or filtered:
             return
-        if length <= _LONGEST_LONE and layout_size <= _LONGEST_LAYOUT:
+        if length <= _LONGEST_SINGLE and layout_size <= _LONGEST_LAYOUT:
             head = bytes(record[: HEADER_SIZE + layout_size])
             if len(self._shapes) >= _MOST_SHAPES:
                 self._shapes.clear()
@@ -399,7 +399,7 @@ class RecordReader:
 
 
 class _Shape(NamedTuple):
-    """How the records of lone messages of one size are taken apart at one go."""
+    """How the records of single messages of one size are taken apart at one go."""
 
     unpack_from: Callable[[bytearray], tuple[Any, ...]]
     kind: bytes
@@ -412,7 +412,7 @@ class _Shape(NamedTuple):
 @lru_cache(4096)
 def _shape(kind: bytes, layout: bytes, body: int) -> _Shape:
     """Of a record that was found to be right."""
-    form = struct.Struct(f"{_LONE}{len(layout)}s{layout.decode('ascii')}")
+    form = struct.Struct(f"{_SINGLE}{len(layout)}s{layout.decode('ascii')}")
     return _Shape(form.unpack_from, kind, layout, body)
 
 
