@@ -15,7 +15,7 @@ from typing import NoReturn
 from wsadapter.contract.endpoint import Endpoint, endpoint_from_plain, to_plain
 from wsadapter.worker.connect.tls import default_context
 from wsadapter.worker.connect.tls_holder import Holder
-from wsadapter.worker.loop.children import go_on_without_parent
+from wsadapter.worker.loop.children import continue_without_parent
 from wsadapter.worker.loop.wakeup import Wakeup
 from wsadapter.worker.owner.loop import Owner
 
@@ -38,7 +38,7 @@ def main(data: Connection, control: Connection, log: Connection) -> NoReturn:
     `data`: the write end of a pipe, for records. `control`: one end of a socket pair, for commands. `log`: the write end of a
     pipe that takes what user code prints. The exit code is 0 where the reason of the end was written to `data`.
     """
-    go_on_without_parent()
+    continue_without_parent()
     pipe_fd, control_socket = _take_over(data, control, log)
     warm_up()
     wakeup = Wakeup()

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, Protocol
 from wsadapter.contract.ipc.record import BATCH, REPORT, encode_head, encode_single_head, field
 from wsadapter.contract.ipc.reports import Report
 from wsadapter.worker.session.actions import Deliver
-from wsadapter.worker.websocket.reader import Batch
+from wsadapter.worker.websocket.reader import ReadResult
 
 _REPEATED: Final = 64 * 1024
 """Bytes of an unfinished message that are rather written again in front of what is new than put together by the reader."""
@@ -30,7 +30,7 @@ _MOST_VECTORS: Final = 1024
 
 
 class _Place(NamedTuple):
-    """Which bytes of a batch's data a record carries."""
+    """Which bytes of a read's data a record carries."""
 
     begin: int
     end: int
@@ -55,7 +55,7 @@ class Output(Protocol):
         """Writes a report at this place in the stream."""
 
     def deliver(self, what: Deliver, received_at: int, position: int) -> None:
-        """Writes messages at this place in the stream; `position`: the stream position at the beginning of the batch's data."""
+        """Writes messages at this place in the stream; `position`: the stream position at the beginning of the read's data."""
 
     def flush(self) -> bool:
         """Writes what waits, as far as the pipe takes it; true if nothing is left for the pipe."""
@@ -137,7 +137,7 @@ class Outbox:
 
     def messages(
         self,
-        batch: Batch,
+        read: ReadResult,
         received_at: int,
         position: int,
         first: int,
@@ -148,34 +148,34 @@ class Outbox:
     ) -> None:
         """Writes the messages `first` to `last` (exclusive) of a read, but those `skipped`.
 
-        `position` is the stream position at the beginning of the batch's data. `streams` has an index, or 0, for each message
-        of the whole batch, `identities` an identity.
+        `position` is the stream position at the beginning of the read's data. `streams` has an index, or 0, for each message
+        of the whole read, `identities` an identity.
         """
-        place = self._place(batch, position, first, last)
-        if not skipped and not batch.joined and first == 0 and last == batch.count and not place.shift:
-            self._whole(batch, place, received_at, position, streams, identities)
+        place = self._place(read, position, first, last)
+        if not skipped and not read.joined and first == 0 and last == read.count and not place.shift:
+            self._whole(read, place, received_at, position, streams, identities)
             return
         kept = [i for i in range(first, last) if i not in skipped]
         if not kept:
             return
-        binary = set(batch.binary)
+        binary = set(read.binary)
         kinds = _kinds([i in binary for i in kept])
         indexes = None if streams is None else _indexes([streams[i] for i in kept])
         identities = None if identities is None else [identities[i] for i in kept]
-        if batch.joined and not self._every_byte:
+        if read.joined and not self._every_byte:
             # What came compressed or in fragments would be written twice, as it came and put together.
-            self._stacked([batch.payload(i) for i in kept], kinds, received_at, position + place.end, indexes, identities)
+            self._stacked([read.payload(i) for i in kept], kinds, received_at, position + place.end, indexes, identities)
             return
         self._carry(
-            place, _pieces(batch, place, kept), received_at=received_at, position=position, count=len(kept),
-            layout=_layout(batch, place, first, last, skipped), binary=kinds, streams=indexes, identities=identities,
+            place, _pieces(read, place, kept), received_at=received_at, position=position, count=len(kept),
+            layout=_layout(read, place, first, last, skipped), binary=kinds, streams=indexes, identities=identities,
         )  # fmt: skip
 
     def deliver(self, what: Deliver, received_at: int, position: int) -> None:
-        """Writes what a session delivers; `position` is the stream position at the beginning of the batch's data."""
+        """Writes what a session delivers; `position` is the stream position at the beginning of the read's data."""
         self._filtered += what.filtered
         self.messages(
-            what.batch, received_at, position, what.first, what.last, what.skipped, what.streams, what.identities
+            what.read, received_at, position, what.first, what.last, what.skipped, what.streams, what.identities
         )  # fmt: skip
 
     def single_text(self, frame: bytes, size: int, received_at: int, position: int) -> None:
@@ -191,7 +191,7 @@ class Outbox:
 
     def _whole(
         self,
-        batch: Batch,
+        read: ReadResult,
         place: _Place,
         received_at: int,
         position: int,
@@ -199,20 +199,20 @@ class Outbox:
         identities: Sequence[int] | None,
     ) -> None:
         binary: bool | Sequence[bool] = False
-        if batch.binary:
-            marked = set(batch.binary)
-            binary = _kinds([i in marked for i in range(batch.count)])
+        if read.binary:
+            marked = set(read.binary)
+            binary = _kinds([i in marked for i in range(read.count)])
         self._carry(
-            place, _pieces(batch, place), received_at=received_at, position=position,
-            layout=batch.layout(), count=batch.count, binary=binary, streams=_indexes(streams), identities=identities,
+            place, _pieces(read, place), received_at=received_at, position=position,
+            layout=read.layout(), count=read.count, binary=binary, streams=_indexes(streams), identities=identities,
         )  # fmt: skip
 
-    def cover_rest(self, batch: Batch, received_at: int, position: int) -> None:
+    def cover_rest(self, read: ReadResult, received_at: int, position: int) -> None:
         """Writes those bytes of a read that no record of a message carried, if every byte is reported. Call it behind the last
         message of the read."""
-        if self._every_byte and self._position < position + len(batch.data):
-            place = self._place(batch, position, batch.count, batch.count)
-            self._carry(place, _pieces(batch, place), received_at=received_at, position=position)
+        if self._every_byte and self._position < position + len(read.data):
+            place = self._place(read, position, read.count, read.count)
+            self._carry(place, _pieces(read, place), received_at=received_at, position=position)
 
     def _carry(self, place: _Place, pieces: Sequence[bytes | memoryview], *, position: int, **fields: object) -> None:
         self._position, self._tail = position + place.end, place.tail
@@ -222,20 +222,20 @@ class Outbox:
         )  # fmt: skip
         self._write(head, *pieces)
 
-    def _place(self, batch: Batch, position: int, first: int, last: int) -> _Place:
-        all_told = last == batch.count
+    def _place(self, read: ReadResult, position: int, first: int, last: int) -> _Place:
+        all_told = last == read.count
         if not self._every_byte:
-            begin = batch.end_of(first - 1) if first else 0
-            return _Place(begin, batch.consumed if all_told else batch.end_of(last - 1), shift=-begin)
-        end, tail = batch.end_of(last - 1) if not all_told else len(batch.data), 0
+            begin = read.end_of(first - 1) if first else 0
+            return _Place(begin, read.consumed if all_told else read.end_of(last - 1), shift=-begin)
+        end, tail = read.end_of(last - 1) if not all_told else len(read.data), 0
         if all_told:
-            tail = end - batch.unfinished
+            tail = end - read.unfinished
         told = self._position - position
-        if told > batch.fresh:  # a second record of the same read
+        if told > read.fresh:  # a second record of the same read
             return _Place(told, end, tail, -told)
-        if told <= _REPEATED and batch.unfinished >= 0:
+        if told <= _REPEATED and read.unfinished >= 0:
             return _Place(0, end, tail)
-        if batch.unfinished < told or (first < last and first not in batch.joined and batch.starts[first] < told):
+        if read.unfinished < told or (first < last and first not in read.joined and read.starts[first] < told):
             return _Place(told, end, tail, self._tail - told, continues=True)
         return _Place(told, end, tail, -told)
 
@@ -311,30 +311,30 @@ class Outbox:
             written = max(0, written - size)
 
 
-def _layout(batch: Batch, place: _Place, first: int, last: int, skipped: Collection[int]) -> str:
+def _layout(read: ReadResult, place: _Place, first: int, last: int, skipped: Collection[int]) -> str:
     """Of the messages `first` to `last` (exclusive): what is `skipped` are bytes of no interest."""
-    fields = batch.fields(first, last)
-    for i in (first, *batch.joined):
+    fields = read.fields(first, last)
+    for i in (first, *read.joined):
         if first <= i < last:
-            before = batch.ends[i - 1] if i > first else -place.shift
-            payload = batch.joined.get(i) if i not in skipped else None
-            size = batch.ends[i] - batch.starts[i] if payload is None else len(payload)
-            fields[i - first] = field(batch.starts[i] - before, size)
+            before = read.ends[i - 1] if i > first else -place.shift
+            payload = read.joined.get(i) if i not in skipped else None
+            size = read.ends[i] - read.starts[i] if payload is None else len(payload)
+            fields[i - first] = field(read.starts[i] - before, size)
     for i in skipped:
         if first <= i < last:
             fields[i - first] = fields[i - first].replace("s", "x")
     return "".join(fields)
 
 
-def _pieces(batch: Batch, place: _Place, kept: Sequence[int] = ()) -> list[bytes | memoryview]:
+def _pieces(read: ReadResult, place: _Place, kept: Sequence[int] = ()) -> list[bytes | memoryview]:
     """The bytes that a record carries: those of the read, and in them, behind its last frame, each joined message of `kept`."""
     pieces: list[bytes | memoryview] = []
     begin = place.begin
-    for i in kept if batch.joined else ():
-        if i in batch.joined:
-            pieces += (_piece(batch.data, begin, batch.ends[i]), batch.joined[i])
-            begin = batch.ends[i]
-    pieces.append(_piece(batch.data, begin, place.end))
+    for i in kept if read.joined else ():
+        if i in read.joined:
+            pieces += (_piece(read.data, begin, read.ends[i]), read.joined[i])
+            begin = read.ends[i]
+    pieces.append(_piece(read.data, begin, place.end))
     return pieces
 
 

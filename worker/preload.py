@@ -13,7 +13,7 @@ import multiprocessing.popen_forkserver  # noqa: E402, F401 - an owner's argumen
 import wsadapter.worker.main  # noqa: E402
 from wsadapter.worker.loop import children  # noqa: E402
 
-children.go_on_without_parent()
+children.continue_without_parent()
 atexit.register(children.wait_for_children)  # of the fork server alone: owners end without it (os._exit)
 
 wsadapter.worker.main.warm_up()

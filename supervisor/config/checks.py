@@ -23,7 +23,7 @@ from wsadapter.config.files import parse_json, read_file
 from wsadapter.config.interpolate import EXPANDED, anchor_value, expand_value, places_with_references
 from wsadapter.config.quantities import show_duration, show_size
 from wsadapter.config.schema import ENDPOINT, Mismatch, Setting, assemble, convert, got, unknown_key
-from wsadapter.contract.dialect.templates import is_private, signs, stream_name
+from wsadapter.contract.dialect.templates import is_private, needs_sign_hook, stream_name
 from wsadapter.contract.endpoint import SECTIONS, Endpoint, Subscription
 from wsadapter.contract.errors import ConfigError, Problem
 
@@ -448,7 +448,7 @@ def _check_login(endpoint: Endpoint, dialect: Dialect | None) -> Iterator[_Findi
         message = f'{stream_name(private[0])} needs [login], says the dialect "{name}"'
         yield _Finding(("subscribe", "login"), message)
     hooks = {**dialect.get("hooks", {}), **endpoint.hooks}
-    if endpoint.login and not hooks.get("sign") and signs(dialect):
+    if endpoint.login and not hooks.get("sign") and needs_sign_hook(dialect):
         yield _Finding(("hooks",), f'the dialect "{name}" has frames with "$sign": name a hook `sign`')
     if endpoint.tls.holder and hooks.get("before_connect"):
         message = "not together with a hook before_connect: the holder connects before the owner can ask for a URL"

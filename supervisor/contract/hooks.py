@@ -38,7 +38,7 @@ class HookError(Exception):
     """The hook can't be imported, or can't be called as one. The text names the key, the cause and the remedy."""
 
 
-def words(error: BaseException) -> str:
+def describe_exception(error: BaseException) -> str:
     """What an exception of the user's says, as a report can carry it: it may hold half a character, or have no text at all."""
     try:
         text = str(error)
@@ -64,7 +64,7 @@ def load_function(name: str, sys_path: Sequence[str], key: str) -> Callable[...,
     except BaseException as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{module_name}.".startswith(f"{error.name}."):
             raise HookError(f"{setting} can't be imported: there is no module {error.name!r}; {_REMEDY}") from error
-        raise HookError(f"{setting} can't be imported: {words(error)}{_place(error)}") from error
+        raise HookError(f"{setting} can't be imported: {describe_exception(error)}{_place(error)}") from error
     if not callable(hook):
         raise HookError(f"{key} = {name!r} is not a function but of type {type(hook).__name__}")
     if wrong := _unfit(key, hook):

@@ -4,7 +4,7 @@ The duplicate keeps the connection open: the peer sees neither FIN nor RST. The 
 they are in its pipe, so every byte is in one of the two; the kernel's counters, read when nobody reads the socket any more, say
 how many are in both. A frame is announced before it is sent, so the counters also say how much of it is out.
 
-    owner's CUSTODY ──> held ── owner dead, connection alive ──> Resumption ── HANDED ──> held, by its successor
+    owner's CUSTODY ──> held ── owner dead, connection alive ──> Resumption ── HANDOFF ──> held, by its successor
                           └──── owner left, peer gone, too late ──> closed
 
 What dies with an owner, of what it had to send, and what becomes of it. The connection is in custody from the moment on when
@@ -79,7 +79,7 @@ class Resumption:
     held: HeldConnection
     resume: Resume
     body: bytes
-    """Of HANDED."""
+    """Of HANDOFF."""
     tail: bytes
     """The bytes of an unfinished message, which are the end of `body`."""
     sent: int
@@ -113,14 +113,14 @@ class HeldConnection:
 
     def _planned(self, kernel: Counters, position: int, tail: bytes, up: dict[str, Any]) -> Resumption:
         custody, announced = self._custody, self._announced
-        if kernel.state != ESTABLISHED and not (kernel.state == CLOSE_WAIT and kernel.waiting):
+        if kernel.state != ESTABLISHED and not (kernel.state == CLOSE_WAIT and kernel.unread):
             raise NotResumable("the connection is closed, or being closed")
         if announced is not None and announced.closes:
             raise NotResumable("the owner was about to close it")
-        skip = custody.received + position - kernel.taken
-        if not 0 <= skip <= kernel.waiting:
+        skip = custody.received + position - kernel.read
+        if not 0 <= skip <= kernel.unread:
             raise NotResumable(f"{-skip} bytes were taken off the socket that never came through the pipe")
-        sent = kernel.given - custody.sent
+        sent = kernel.written - custody.sent
         if sent < 0:
             raise NotResumable("the owner counted more bytes than the kernel was given")
         rest, done, ref = b"", 0, 0
@@ -132,9 +132,9 @@ class HeldConnection:
                 done = announced.ref
         resume = Resume(
             custody=custody, position=position, skip=skip, sent=sent, rest=len(rest), ref=ref, up=up,
-            unread=kernel.waiting - skip, allowed_at=custody.allowed_at if announced is None else announced.allowed_at,
+            unread=kernel.unread - skip, allowed_at=custody.allowed_at if announced is None else announced.allowed_at,
         )  # fmt: skip
-        return Resumption(self, resume, rest + tail, tail, done, kernel.waiting)
+        return Resumption(self, resume, rest + tail, tail, done, kernel.unread)
 
     def close(self) -> None:
         """Ends the connection, whoever else holds it: with a duplicate open the peer would see nothing."""

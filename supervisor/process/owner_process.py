@@ -174,14 +174,14 @@ class OwnerProcess:
         if self.step(Event.ASSIGN) is not Action.ASSIGN:
             return
         if resumption is not None:
-            if self.control.send_descriptor(commands.HANDED, resumption.body, resumption.held.sock):
+            if self.control.send_descriptor(commands.HANDOFF, resumption.body, resumption.held.sock):
                 self.connection.held = resumption.held
                 self.data.continue_at(resumption.resume.position, resumption.tail)
                 assignment = replace(assignment, resume=resumption.resume)
             else:
                 resumption.held.close()  # it opens a connection of its own
         elif assignment.held and holder is not None and (end := holder.owners_end) is not None:
-            self.control.send_descriptor(commands.HANDED, b"", end)  # if it does not arrive, the owner reports that
+            self.control.send_descriptor(commands.HANDOFF, b"", end)  # if it does not arrive, the owner reports that
             end.close()
             holder.owners_end = None
         self.control.send(commands.ASSIGN, 0, assignment.to_body())

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 from wsadapter.config.dialect import bundled, load_dialect
 from wsadapter.contract.dialect.text import Text
 from wsadapter.testing.recording import load_recording
-from wsadapter.worker.session.sequence import Gaps
+from wsadapter.worker.session.sequence import SequenceChecker
 
 OLDER_HOSTS = {
     "ws-feed.pro.coinbase.com": "coinbase_exchange", "ws.okex.com": "okx", "ws.kraken.com": "kraken_v1",
@@ -122,7 +122,7 @@ def tally_of(rules: list[dict[str, Any]], place: int, feed: Feed, every: int) ->
     """What the rule at `place` does over the messages that are its own, each count by itself."""
     tally = Tally()
     for payloads in feed.connections:
-        for rows in counts(Gaps(rules), place, payloads).values():
+        for rows in counts(SequenceChecker(rules), place, payloads).values():
             tally.messages += len(rows)
             tally.compared += sum(row.compared for row in rows)
             tally.breaks += len(breaks(rules[place], [row.text for row in rows]))
@@ -130,7 +130,7 @@ def tally_of(rules: list[dict[str, Any]], place: int, feed: Feed, every: int) ->
     return tally
 
 
-def counts(gaps: Gaps, place: int, payloads: Sequence[bytes]) -> dict[Hashable, list[Row]]:
+def counts(gaps: SequenceChecker, place: int, payloads: Sequence[bytes]) -> dict[Hashable, list[Row]]:
     """The messages of each count of the rule at `place`, in order."""
     rule = gaps.rules[place]
     found: dict[Hashable, list[Row]] = defaultdict(list)
@@ -148,7 +148,7 @@ def counts(gaps: Gaps, place: int, payloads: Sequence[bytes]) -> dict[Hashable, 
 
 def breaks(rule: dict[str, Any], texts: Sequence[Text]) -> list[int]:
     """The positions of the messages that do not follow."""
-    gaps = Gaps([rule])
+    gaps = SequenceChecker([rule])
     return [at for at, text in enumerate(texts) if gaps.check(text, no_stream) is not None]
 
 

@@ -44,7 +44,7 @@ from wsadapter.testing.recording import load_recording
 from wsadapter.worker.connect.handshake import ResponseReader, accept_key, read_response
 from wsadapter.worker.connect.response import retry_after
 from wsadapter.worker.session.session import Session
-from wsadapter.worker.websocket.byte_stream import Channel, EndOfStream
+from wsadapter.worker.websocket.byte_stream import ByteStream, EndOfStream
 from wsadapter.worker.websocket.deflate import Agreement, Inflater
 from wsadapter.worker.websocket.frames import BINARY, CLOSE, PING, PONG, RSV1, TEXT
 from wsadapter.worker.websocket.payload_codec import Unpacker
@@ -222,7 +222,7 @@ class ResponseTarget:
         return type(whole).__name__
 
     def _judged(self, kind: int, chunks: Sequence[bytes]) -> object:
-        reader = ResponseReader(cast("Channel", _Chunks(chunks)))
+        reader = ResponseReader(cast("ByteStream", _Chunks(chunks)))
         try:
             return read_response(reader, key=self._KEY, offered=("a", "b"), deflate=not kind & 1)
         except EndOfStream:
@@ -678,7 +678,7 @@ def converse(dialect: dict[str, Any], wanted: Sequence[Any], said: Iterable[byte
         if batch.violation is not None:
             actions += session.received(batch, now)
             break
-        if not session.inspector.needs(text) or not session.passes(batch, now):
+        if not session.inspector.needs_inspection(text) or not session.try_fast_path(batch, now):
             actions += session.received(batch, now)
         if session.ending.ended:
             break

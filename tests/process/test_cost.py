@@ -24,7 +24,7 @@ import pytest
 from tests.support.feeds import DEADLINE, collect
 from wsadapter import Batch, Message, Supervisor, Up
 from wsadapter.contract.endpoint import Buffer, Endpoint, Heartbeat
-from wsadapter.contract.ipc.commands import ASSIGN, HANDED, Assignment, Custody, Resume, encode_command
+from wsadapter.contract.ipc.commands import ASSIGN, HANDOFF, Assignment, Custody, Resume, encode_command
 from wsadapter.contract.ipc.record import BATCH, REPORT, RecordReader, encode, encode_single_head, field
 from wsadapter.contract.ipc.reports import parse_report
 from wsadapter.delivery.inbox import Account, Inbox, arrival_of
@@ -192,7 +192,7 @@ class SingleMessages:
         )  # fmt: skip
         endpoint = Endpoint("a", url="ws://127.0.0.1:1", heartbeat=Heartbeat(kind="none"))
         assignment = Assignment(endpoint=endpoint, epoch=2, url=endpoint.url, custody=True, resume=resume)
-        socket.send_fds(self._control, [encode_command(HANDED)], [self._connection.fileno()])
+        socket.send_fds(self._control, [encode_command(HANDOFF)], [self._connection.fileno()])
         self._connection.close()
         self._control.sendall(encode_command(ASSIGN, 0, assignment.to_body()))
         owner = Owner(self._owner_pipe, self._owner_control, self._wakeup)

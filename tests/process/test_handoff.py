@@ -104,7 +104,7 @@ def unsendable(feed: Supervisor, peer: RawPeer) -> Future[None]:
 def sent_bytes(sock: socket.socket) -> int:
     kernel = counters(sock)
     assert kernel is not None
-    return kernel.given
+    return kernel.written
 
 
 def inflated(payload: bytes) -> bytes:
@@ -790,4 +790,4 @@ def unread_of(feed: Supervisor) -> int:
     """Bytes that have come and that its owner has not read; 0 where nobody has it."""
     child = feed.runtime.registry.endpoints["a"].link._child
     kernel = counters(child.connection.held.sock) if child is not None and child.connection.held is not None else None
-    return 0 if kernel is None else kernel.waiting
+    return 0 if kernel is None else kernel.unread

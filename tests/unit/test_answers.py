@@ -12,7 +12,7 @@ RULES = Rules({"error": [{"match": {"event": "error"}, "text": "msg"}]})
 
 
 def meaning(error: str) -> Says:
-    answer = RULES.judge(Text(orjson.dumps({"event": "error", "msg": error})))
+    answer = RULES.match_rule(Text(orjson.dumps({"event": "error", "msg": error})))
     assert answer is not None
     assert answer.error == error
     return answer.says

@@ -13,7 +13,7 @@ from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc.commands import Assignment
 from wsadapter.contract.ipc.reports import ConnectionUp, Report
 from wsadapter.endpoint.subscriptions import Ledger
-from wsadapter.worker.session.actions import Say, Send
+from wsadapter.worker.session.actions import Notify, Send
 from wsadapter.worker.session.session import Session
 from wsadapter.worker.subscription.subscriptions import Subscriptions
 from wsadapter.worker.websocket.frames import CLOSE, TEXT, apply_mask
@@ -70,7 +70,7 @@ def test_if_it_names_none_all_of_the_frame_are_suspected() -> None:
 def test_one_that_is_asked_for_alone_is_the_one() -> None:
     owner, steps = begun(A)
     assert steps == ["A"]
-    list(owner.heard(NAMES["A"], 0.1))
+    list(owner.on_data(NAMES["A"], 0.1))
     assert told(owner.subscribe([C], 1.0)) == ["AC"]
     assert refused(owner, VAGUE, 1.2) == [("blamed", {NAMES["C"]: VAGUE.decode()}), ("rejected", NAMES["C"], VAGUE.decode())]
 
@@ -78,10 +78,10 @@ def test_one_that_is_asked_for_alone_is_the_one() -> None:
 def test_what_was_refused_is_told_and_not_asked_for_until_the_user_does() -> None:
     owner, steps = begun(A, C, C="unknown")
     assert steps == ["A", ("rejected", NAMES["C"], "unknown")]
-    assert told(owner.heard(NAMES["A"], 0.3)) == [("subscribed", NAMES["A"]), ("restored", 1, [NAMES["C"]])]
+    assert told(owner.on_data(NAMES["A"], 0.3)) == [("subscribed", NAMES["A"]), ("restored", 1, [NAMES["C"]])]
     assert owner.deadline() is None
     assert told(owner.subscribe([C], 9.0)) == ["AC"]
-    assert told(owner.heard(NAMES["C"], 9.3)) == [("blamed", {NAMES["C"]: None}), ("subscribed", NAMES["C"])]
+    assert told(owner.on_data(NAMES["C"], 9.3)) == [("blamed", {NAMES["C"]: None}), ("subscribed", NAMES["C"])]
 
 
 def test_suspects_are_asked_for_one_after_the_other_after_all_others() -> None:
@@ -89,7 +89,7 @@ def test_suspects_are_asked_for_one_after_the_other_after_all_others() -> None:
     assert steps == ["A"]
     assert owner.deadline() == 2.0
     assert told(owner.tick(2.0)) == ["AB"]
-    assert told(owner.heard(NAMES["B"], 2.3)) == [("blamed", {NAMES["B"]: None}), ("subscribed", NAMES["B"])]
+    assert told(owner.on_data(NAMES["B"], 2.3)) == [("blamed", {NAMES["B"]: None}), ("subscribed", NAMES["B"])]
     assert told(owner.tick(4.0)) == ["ABC"]
     assert refused(owner, VAGUE, 4.2) == [
         ("blamed", {NAMES["C"]: VAGUE.decode()}), ("rejected", NAMES["C"], VAGUE.decode()), ("restored", 2, [NAMES["C"]]),
@@ -147,7 +147,7 @@ def test_a_suspect_that_was_not_asked_for_yet_is_left_without_a_frame() -> None:
     owner, steps = begun(A, B, B="")
     assert steps == ["A"]
     assert told(owner.unsubscribe([B], 1.0)) == []
-    list(owner.heard(NAMES["A"], 1.1))
+    list(owner.on_data(NAMES["A"], 1.1))
     assert told(owner.tick(2.0)) == []
 
 
@@ -247,7 +247,7 @@ def test_a_close_that_is_about_the_peer_is_no_evidence(code: int, evidence: bool
     session = Session(Assignment(endpoint=endpoint, epoch=1, url="ws://x/", wanted=("a",), dialect=CONFIRMING), salt=1)
     session.start({}, 0.0)
     actions = session.received(Reader(1 << 20).feed(server_frame(CLOSE, code.to_bytes(2, "big"))), 0.1)
-    events = [action.report.event for action in actions if isinstance(action, Say)]
+    events = [action.report.event for action in actions if isinstance(action, Notify)]
     assert events == ["closed_over"] * evidence
 
 
@@ -258,5 +258,5 @@ def test_a_connection_that_breaks_is_evidence_and_one_that_we_close_is_none() ->
         session.start({}, 0.0)
         if stopped:
             session.stop(1000, "stopped", 0.1, within=2.0)
-        events = [action.report.event for action in session.lost("reset", 0.2) if isinstance(action, Say)]
+        events = [action.report.event for action in session.lost("reset", 0.2) if isinstance(action, Notify)]
         assert events == [] if stopped else ["closed_over"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from wsadapter.contract.ipc.commands import (
     CUSTODY,
-    HANDED,
+    HANDOFF,
     READY,
     SEND_TEXT,
     STOP,
@@ -117,14 +117,14 @@ def test_what_the_socket_does_not_take_is_written_by_the_loop_when_it_does(owner
 def test_a_socket_travels_with_its_command_or_not_at_all(owner: Owner, caplog: pytest.LogCaptureFixture) -> None:
     one, other = socket.socketpair()
     with one, other:
-        assert owner.channel.send_descriptor(HANDED, b"rest", one)
+        assert owner.channel.send_descriptor(HANDOFF, b"rest", one)
         data, fds, _, _ = socket.recv_fds(owner.theirs, 1000, 1)
-        assert data == encode_command(HANDED, 0, b"rest")
+        assert data == encode_command(HANDOFF, 0, b"rest")
         with socket.socket(fileno=fds[0]) as arrived:
             arrived.send(b"x")
             assert other.recv(1) == b"x"
         owner.channel.send(SEND_TEXT, 1, bytes(2 << 20))
-        assert not owner.channel.send_descriptor(HANDED, b"", one)  # it would overtake what waits
+        assert not owner.channel.send_descriptor(HANDOFF, b"", one)  # it would overtake what waits
     assert "could not be handed on" in caplog.text
 
 

@@ -16,7 +16,7 @@ from wsadapter.worker.hooks.decode_stage import DecodeStage
 from wsadapter.worker.hooks.decode_thread import Payloads
 from wsadapter.worker.outbox import Outbox
 from wsadapter.worker.session.actions import Deliver
-from wsadapter.worker.websocket.reader import Batch, Reader
+from wsadapter.worker.websocket.reader import Reader, ReadResult
 
 
 class Decoder:
@@ -81,7 +81,7 @@ def behind(pipe: Pipe, decoder: Decoder) -> DecodeStage:
     return DecodeStage(decoder, pipe.outbox)  # type: ignore[arg-type]
 
 
-def batch(*texts: bytes) -> Batch:
+def batch(*texts: bytes) -> ReadResult:
     return Reader(1 << 20).feed(b"".join(server_frame(1, text) for text in texts))
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.fuzz.run import CASES, Unbounded, cases_of, check, reduced, run
 from tests.fuzz.targets import TARGETS, ReaderTarget, RecordTarget, sealed
 from wsadapter.contract.ipc.record import BATCH, CorruptRecord, RecordReader, encode
-from wsadapter.worker.websocket.reader import Batch, Reader
+from wsadapter.worker.websocket.reader import Reader, ReadResult
 
 _INPUTS = 300
 """Of each target, besides the corpus and the cases."""
@@ -87,7 +87,7 @@ def test_an_input_is_not_reduced_to_one_that_fails_elsewhere() -> None:
 def test_a_reader_that_depends_on_the_cuts_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     feed = Reader.feed
 
-    def forgetful(self: Reader, chunk: bytes) -> Batch:
+    def forgetful(self: Reader, chunk: bytes) -> ReadResult:
         return feed(self, chunk if len(chunk) != 1 or chunk != b"\x7e" else b"")
 
     monkeypatch.setattr(Reader, "feed", forgetful)

@@ -12,7 +12,7 @@ from tests.bench.gaps import Feed, check, dialect_of, feeds
 from wsadapter.config.dialect import load_dialect
 from wsadapter.contract.dialect.text import Text
 from wsadapter.testing import bundled
-from wsadapter.worker.session.sequence import Gaps
+from wsadapter.worker.session.sequence import SequenceChecker
 
 TRACKED = {
     "binance": 2, "binance_usdm": 2, "bitfinex": 1, "coinbase": 1, "deribit": 1, "gate": 1, "kraken_futures": 1, "kucoin": 1,
@@ -38,7 +38,7 @@ def test_over_a_recording_nothing_false_is_told_and_every_damage_is_found(name: 
 
 
 def told(dialect: str, *messages: bytes) -> list[tuple[int, int] | None]:
-    gaps = Gaps(load_dialect(dialect)["gap"])
+    gaps = SequenceChecker(load_dialect(dialect)["gap"])
     found = [gaps.check(Text(message), lambda _: None) for message in messages]
     return [None if one is None else (one.expected, one.got) for one in found]
 

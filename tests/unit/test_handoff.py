@@ -24,10 +24,10 @@ from wsadapter.process.owner_connection import held_connection
 from wsadapter.worker import outbox
 from wsadapter.worker.outbox import Outbox
 from wsadapter.worker.session.actions import Deliver
-from wsadapter.worker.session.batch_splitter import Sieve
 from wsadapter.worker.session.json_array import split
-from wsadapter.worker.websocket.byte_stream import PlainChannel
-from wsadapter.worker.websocket.reader import Batch, Reader
+from wsadapter.worker.session.read_splitter import ReadSplitter
+from wsadapter.worker.websocket.byte_stream import PlainByteStream
+from wsadapter.worker.websocket.reader import Reader, ReadResult
 from wsadapter.worker.websocket.sender import Sender
 
 LIMIT = 1 << 20
@@ -75,7 +75,7 @@ class World:
         self.bury(bytes(pipe.written[:death]))
         return self.position == len(self.stream)
 
-    def _apart(self, batch: Batch) -> Batch:
+    def _apart(self, batch: ReadResult) -> ReadResult:
         return split(batch) if self.splits else batch
 
     def bury(self, written: bytes) -> None:
@@ -87,17 +87,17 @@ class World:
         assert self.stream[: self.position].endswith(self.tail)
 
 
-def hand_over(pipe: Pipe, batch: Batch, position: int, parts: list[int]) -> None:
+def hand_over(pipe: Pipe, batch: ReadResult, position: int, parts: list[int]) -> None:
     """As an owner does: in records of some messages each, those that begin with an "s" left out, then the rest of the read."""
-    sieve = Sieve(batch, streams=False, identities=False)
+    splitter = ReadSplitter(batch, streams=False, identities=False)
     pieces: list[Deliver] = []
     ends = set(accumulate(parts))
     for at in range(batch.count):
         if at in ends:
-            pieces += sieve.cut(at)
+            pieces += splitter.emit_up_to(at)
         if batch.payload(at).startswith((b"s", b'"s')):
-            sieve.leave_out(at)
-    for piece in [*pieces, *sieve.cut(batch.count)]:
+            splitter.skip(at)
+    for piece in [*pieces, *splitter.emit_up_to(batch.count)]:
         pipe.messages(batch, 1, position, piece.first, piece.last, piece.skipped)
     pipe.cover_rest(batch, 1, position)
 
@@ -205,26 +205,26 @@ def plan(held: HeldConnection, kernel: Counters, position: int = 200, tail: byte
 
 
 def test_what_is_in_pipe_and_kernel_is_skipped(held: HeldConnection) -> None:
-    found = plan(held, Counters(ESTABLISHED, taken=1150, waiting=80, given=500))
+    found = plan(held, Counters(ESTABLISHED, read=1150, unread=80, written=500))
     assert (found.resume.skip, found.resume.position, found.body, found.resume.unread) == (50, 200, b"tail", 30)
 
 
 @pytest.mark.parametrize("taken", [1201, 1119])
 def test_counts_that_contradict_each_other_are_not_trusted(held: HeldConnection, taken: int) -> None:
     with pytest.raises(NotResumable, match="bytes"):
-        plan(held, Counters(ESTABLISHED, taken=taken, waiting=80, given=500))
+        plan(held, Counters(ESTABLISHED, read=taken, unread=80, written=500))
 
 
 @pytest.mark.parametrize("state", [2, 4, 5, 7, 9, 10, 11])
 def test_a_dead_connection_is_not_handed_on(held: HeldConnection, state: int) -> None:
     with pytest.raises(NotResumable, match="closed"):
-        plan(held, Counters(state, taken=1200, waiting=0, given=500))
+        plan(held, Counters(state, read=1200, unread=0, written=500))
 
 
 def test_what_the_peer_sent_before_its_end_is_still_delivered(held: HeldConnection) -> None:
-    assert plan(held, Counters(CLOSE_WAIT, taken=1200, waiting=5, given=500)).resume.skip == 0
+    assert plan(held, Counters(CLOSE_WAIT, read=1200, unread=5, written=500)).resume.skip == 0
     with pytest.raises(NotResumable, match="closed"):
-        plan(held, Counters(CLOSE_WAIT, taken=1200, waiting=0, given=500))
+        plan(held, Counters(CLOSE_WAIT, read=1200, unread=0, written=500))
 
 
 @pytest.mark.parametrize(
@@ -233,14 +233,14 @@ def test_what_the_peer_sent_before_its_end_is_still_delivered(held: HeldConnecti
 )
 def test_an_announced_frame_is_completed_exactly(held: HeldConnection, given: int, rest: bytes, ref: int, sent: int) -> None:
     held.announce(Announced.from_body(7, AnnounceCommand(10, 5.5).head() + FRAME))
-    found = plan(held, Counters(ESTABLISHED, taken=1200, waiting=0, given=given))
+    found = plan(held, Counters(ESTABLISHED, read=1200, unread=0, written=given))
     assert (found.body, found.resume.rest, found.resume.ref, found.sent) == (rest + b"tail", len(rest), ref, sent)
     assert found.resume.sent == given - 500
 
 
 def test_the_next_owner_knows_when_the_pace_allows_the_next_frame() -> None:
     held = HeldConnection(NoSocket(), Custody(received=1000, sent=500, allowed_at=3.5))  # type: ignore[arg-type]
-    kernel = Counters(ESTABLISHED, taken=1200, waiting=0, given=510)
+    kernel = Counters(ESTABLISHED, read=1200, unread=0, written=510)
     assert plan(held, kernel).resume.allowed_at == 3.5
     held.announce(Announced.from_body(7, AnnounceCommand(10, 5.5).head() + FRAME))
     assert plan(held, kernel).resume.allowed_at == 5.5
@@ -255,12 +255,12 @@ def test_an_announcement_that_makes_no_sense_is_refused(body: bytes) -> None:
 def test_a_connection_that_was_being_closed_is_not_handed_on(held: HeldConnection) -> None:
     held.announce(Announced.from_body(0, AnnounceCommand(0, 0.0).head() + CLOSE))
     with pytest.raises(NotResumable, match="close"):
-        plan(held, Counters(ESTABLISHED, taken=1200, waiting=0, given=500))
+        plan(held, Counters(ESTABLISHED, read=1200, unread=0, written=500))
 
 
 def test_an_owner_that_counted_what_was_never_sent_is_not_trusted(held: HeldConnection) -> None:
     with pytest.raises(NotResumable, match="counted"):
-        plan(held, Counters(ESTABLISHED, taken=1200, waiting=0, given=499))
+        plan(held, Counters(ESTABLISHED, read=1200, unread=0, written=499))
 
 
 # -- an owner that may say anything --------------------------------------------------------------------------------------
@@ -306,7 +306,7 @@ def test_an_owner_can_not_make_the_supervisor_wait_for_the_peer() -> None:
 # -- what is sent --------------------------------------------------------------------------------------------------------
 
 
-class Wire(PlainChannel):
+class Wire(PlainByteStream):
     """Takes everything, and notes it."""
 
     def __init__(self, told: list[object]) -> None:
@@ -334,7 +334,7 @@ def test_a_frame_whose_announcement_waits_has_no_time_at_which_to_try_again() ->
     sender.announce = lambda *_: hears
     sender.put(b"one")
     assert list(sender.flush(5.0)) == []
-    assert sender.waits
+    assert sender.has_waiting
     assert sender.paced_until() is None
     hears = True
     assert list(sender.flush(6.0)) == []

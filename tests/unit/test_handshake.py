@@ -15,7 +15,7 @@ from wsadapter.contract.reasons import Reason
 from wsadapter.worker.connect import handshake
 from wsadapter.worker.connect.handshake import Response, ResponseReader, accept_key, read_response
 from wsadapter.worker.connect.tls import describe_tls_error
-from wsadapter.worker.websocket.byte_stream import Channel, EndOfStream
+from wsadapter.worker.websocket.byte_stream import ByteStream, EndOfStream
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 UPGRADE = "HTTP/1.1 101 OK\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -41,7 +41,7 @@ class Scripted:
 
 
 def answered(*pieces: bytes) -> tuple[Response | Reason, bytes]:
-    reader = ResponseReader(cast("Channel", Scripted(pieces)))
+    reader = ResponseReader(cast("ByteStream", Scripted(pieces)))
     return read_response(reader, key=KEY, offered=(), deflate=False), reader.rest()
 
 
@@ -49,7 +49,7 @@ def answered(*pieces: bytes) -> tuple[Response | Reason, bytes]:
 def test_a_response_is_the_same_wherever_it_is_cut(hints: int, cuts: set[int], behind: bytes) -> None:
     whole = HINTS * hints + ACCEPTED + behind
     places = [0, *sorted(cut for cut in cuts if cut < len(whole)), len(whole)]
-    reader = ResponseReader(cast("Channel", Scripted([whole[a:b] for a, b in zip(places, places[1:], strict=False)])))
+    reader = ResponseReader(cast("ByteStream", Scripted([whole[a:b] for a, b in zip(places, places[1:], strict=False)])))
     found = read_response(reader, key=KEY, offered=(), deflate=False)
     assert isinstance(found, Response)
     assert behind.startswith(reader.rest())
@@ -76,7 +76,7 @@ def test_the_heads_of_interim_responses_count_for_the_limit_too() -> None:
 
 def test_a_head_without_an_end_is_not_kept_for_ever() -> None:
     endless = (b"x" * 1000 for _ in range(1_000_000))
-    found = read_response(ResponseReader(cast("Channel", Scripted(endless))), key=KEY, offered=(), deflate=False)
+    found = read_response(ResponseReader(cast("ByteStream", Scripted(endless))), key=KEY, offered=(), deflate=False)
     assert isinstance(found, Reason)
     assert sum(1 for _ in endless) > 999_900
 

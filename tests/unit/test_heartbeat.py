@@ -93,12 +93,12 @@ def test_nothing_is_missed_while_nothing_is_read_and_it_gets_its_full_time_after
 
 def test_a_text_heartbeat_is_answered_by_exactly_its_reply() -> None:
     heartbeat = started(kind="text", payload="ping", reply="pong")
-    assert not heartbeat.listens
+    assert not heartbeat.awaits_reply
     assert sent(heartbeat, 10.0) == b"ping"
-    assert heartbeat.listens
+    assert heartbeat.awaits_reply
     assert not heartbeat.answer(b"pong!", 11.0)
     assert heartbeat.answer(b"pong", 11.0)
-    assert not heartbeat.listens
+    assert not heartbeat.awaits_reply
 
 
 def test_a_json_heartbeat_is_answered_by_an_object_with_the_replys_fields() -> None:
@@ -112,7 +112,7 @@ def test_a_json_heartbeat_is_answered_by_an_object_with_the_replys_fields() -> N
 def test_where_there_is_no_reply_any_message_is_the_answer_and_stays_a_message() -> None:
     heartbeat = started(kind="text", payload="ping")
     sent(heartbeat, 10.0)
-    assert not heartbeat.listens
+    assert not heartbeat.awaits_reply
     heartbeat.any_message(11.0)
     assert heartbeat.rtt == 1.0
     assert not heartbeat.missed(1000.0)
@@ -126,12 +126,12 @@ def test_none_means_none() -> None:
 
 def test_where_it_is_for_idle_connections_it_waits_for_an_interval_of_silence() -> None:
     heartbeat = started(kind="text", payload="ping", reply="pong", when="idle")
-    heartbeat.heard_at = 8.0
+    heartbeat.last_received = 8.0
     assert heartbeat.deadline() == 18.0
     assert heartbeat.due(17.9) is None
     assert sent(heartbeat, 18.0) == b"ping"
     assert heartbeat.deadline() == 23.0  # for its answer
-    heartbeat.heard_at = 19.0
+    heartbeat.last_received = 19.0
     assert heartbeat.answer(b"pong", 19.0)
     assert heartbeat.deadline() == 29.0
 
@@ -139,17 +139,17 @@ def test_where_it_is_for_idle_connections_it_waits_for_an_interval_of_silence() 
 def test_data_are_no_answer_to_an_idle_one() -> None:
     heartbeat = started(kind="text", payload="ping", reply="pong", when="idle")
     sent(heartbeat, 10.0)
-    heartbeat.heard_at = 11.0
+    heartbeat.last_received = 11.0
     heartbeat.any_message(11.0)
     assert heartbeat.missed(15.0)
 
 
 def test_the_peers_own_heartbeats_are_missed_when_so_many_did_not_come() -> None:
     heartbeat = started(kind="none", server_interval=5.0, server_missed=3)
-    heartbeat.heard_at = 14.0  # data are no heartbeat
+    heartbeat.last_received = 14.0  # data are no heartbeat
     assert heartbeat.deadline() == 15.0
-    assert heartbeat.missed(15.0) == "3 heartbeats of the peer's missed, one is due every 5 s"
-    heartbeat.beaten(14.0)
+    assert heartbeat.missed(15.0) == "the peer missed 3 of its own heartbeats, which are due every 5 s"
+    heartbeat.peer_beat(14.0)
     assert not heartbeat.missed(28.9)
     assert heartbeat.missed(29.0)
 
@@ -168,10 +168,10 @@ def test_a_peer_that_answers_no_pings_is_judged_by_its_own_heartbeats() -> None:
     for now in (10.0, 20.0, 30.0, 40.0, 50.0):
         assert sent(heartbeat, now)
         assert not heartbeat.missed(now + 9.9)
-    heartbeat.beaten(59.0)
+    heartbeat.peer_beat(59.0)
     assert sent(heartbeat, 60.0)
     assert not heartbeat.missed(118.9)
-    assert heartbeat.missed(119.0) == "2 heartbeats of the peer's missed, one is due every 30 s"
+    assert heartbeat.missed(119.0) == "the peer missed 2 of its own heartbeats, which are due every 30 s"
 
 
 def test_a_peer_that_has_answered_a_ping_must_answer_the_next_ones_too() -> None:
@@ -179,7 +179,7 @@ def test_a_peer_that_has_answered_a_ping_must_answer_the_next_ones_too() -> None
     heartbeat.pong(sent(heartbeat, 10.0), 10.5)
     assert heartbeat.rtt == 0.5
     sent(heartbeat, 20.0)
-    heartbeat.beaten(21.0)
+    heartbeat.peer_beat(21.0)
     assert heartbeat.deadline() == 25.0
     assert heartbeat.missed(25.0) == "no answer to a heartbeat within 5 s"
 
@@ -187,7 +187,7 @@ def test_a_peer_that_has_answered_a_ping_must_answer_the_next_ones_too() -> None
 def test_a_pong_that_comes_behind_the_peers_own_heartbeat_shows_that_it_answers_pings() -> None:
     heartbeat = started(server_interval=30.0)
     token = sent(heartbeat, 10.0)
-    heartbeat.beaten(10.1)
+    heartbeat.peer_beat(10.1)
     heartbeat.pong(token, 10.2)
     sent(heartbeat, 20.0)
     assert heartbeat.missed(25.0)
@@ -204,17 +204,17 @@ def test_a_foreign_pong_shows_nothing() -> None:
 def test_without_a_server_interval_a_heartbeat_of_the_peers_stands_for_the_pong_that_it_never_sent() -> None:
     heartbeat = started()
     sent(heartbeat, 10.0)
-    heartbeat.beaten(14.0)
+    heartbeat.peer_beat(14.0)
     assert not heartbeat.missed(15.0)
     sent(heartbeat, 20.0)
-    heartbeat.heard_at = 24.0  # data do not
+    heartbeat.last_received = 24.0  # data do not
     assert heartbeat.missed(25.0)
 
 
 def test_the_peers_own_heartbeats_are_no_answer_to_a_text() -> None:
     heartbeat = started(kind="text", payload="ping", reply="pong", server_interval=30.0)
     sent(heartbeat, 10.0)
-    heartbeat.beaten(11.0)
+    heartbeat.peer_beat(11.0)
     assert heartbeat.missed(15.0)
 
 
@@ -258,7 +258,7 @@ def test_a_clock_that_was_handed_over_wrong_delays_no_heartbeat_by_more_than_an_
 
 def test_an_idle_one_waits_again_for_silence_once_the_next_owner_has_heard_something() -> None:
     heartbeat = inherited(93.0, kind="text", payload="ping", reply="pong", when="idle")
-    heartbeat.heard_at = 101.0
+    heartbeat.last_received = 101.0
     assert heartbeat.due(110.9) is None
     assert heartbeat.due(111.0) is not None
 
@@ -292,9 +292,9 @@ def test_ours_is_missed_where_no_answer_comes_at_all() -> None:
 
 def test_the_answer_to_a_predecessors_text_is_not_waited_for_longer_than_it_may_take() -> None:
     heartbeat = inherited(99.0, kind="text", payload="ping", reply="pong")
-    assert heartbeat.listens
+    assert heartbeat.awaits_reply
     assert heartbeat.due(105.0) is None
-    assert not heartbeat.listens
+    assert not heartbeat.awaits_reply
 
 
 class Life(RuleBasedStateMachine):

@@ -9,7 +9,7 @@ import pytest
 
 from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.worker.session.login import LoggedIn, Login, Refused, ToRenew, ToSend, ToSign
+from wsadapter.worker.session.login import LoggedIn, Login, LoginFailed, ToRenew, ToSend, ToSign
 
 RULES: dict[str, Any] = {
     "needs": ["key"],
@@ -29,7 +29,7 @@ def made(hooks: dict[str, str] | None = None, *, known: Any = None, **changed: A
 def test_without_keys_or_without_a_table_there_is_nothing_to_wait_for() -> None:
     for dialect, keys in ((None, {"key": "K"}), ({}, {"key": "K"}), ({"login": RULES}, {})):
         login = Login(dialect, Endpoint("x", url="ws://127.0.0.1/", login=keys), number=lambda: 1)
-        assert not login.due
+        assert not login.pending
         assert list(login.start(1.0)) == [LoggedIn(1.0, first=True)]
         assert login.fields() == {}
         assert login.deadline() is None
@@ -37,16 +37,16 @@ def test_without_keys_or_without_a_table_there_is_nothing_to_wait_for() -> None:
 
 def test_the_frame_is_sent_and_its_answer_ends_the_waiting() -> None:
     login = made()
-    assert login.due
+    assert login.pending
     assert list(login.start(1.0)) == [ToSend({"id": 1, "op": "login", "key": "K"})]
-    assert login.due
-    assert login.waits
+    assert login.pending
+    assert login.awaits_answer
     assert login.deadline() == 6.0
     assert login.recognise(Text(b'{"event":"other"}'), 2.0) is None
     assert login.recognise(Text(b'{"event":"login","id":2}'), 2.0) is None  # another frame's
     assert login.recognise(Text(b'{"event":"login","id":1}'), 2.0) == [LoggedIn(2.0, first=True)]
-    assert not login.due
-    assert not login.waits
+    assert not login.pending
+    assert not login.awaits_answer
     assert login.deadline() is None
 
 
@@ -57,8 +57,8 @@ def test_the_frame_is_sent_and_its_answer_ends_the_waiting() -> None:
 def test_a_refusal_is_told_in_the_peers_words(answer: bytes, text: str) -> None:
     login = made()
     list(login.start(1.0))
-    assert login.recognise(Text(answer), 2.0) == [Refused(text, first=True)]
-    assert login.due  # nothing is ever subscribed on this connection
+    assert login.recognise(Text(answer), 2.0) == [LoginFailed(text, first=True)]
+    assert login.pending  # nothing is ever subscribed on this connection
     assert login.deadline() is None
     assert list(login.tick(1000.0)) == []
 
@@ -66,9 +66,9 @@ def test_a_refusal_is_told_in_the_peers_words(answer: bytes, text: str) -> None:
 def test_what_has_to_be_signed_is_sent_when_it_is() -> None:
     login = made(frame='{"id":"$id","t":"$time","args":["$sign"],"more":{"$sign":"*"}}')
     assert list(login.start(1.0)) == [ToSign({"id": 1, "t": 12, "args": ["$sign"], "more": {"$sign": "*"}})]
-    assert not login.waits
+    assert not login.awaits_answer
     assert list(login.signed({"id": 1}, 2.0)) == [ToSend({"id": 1})]
-    assert login.waits
+    assert login.awaits_answer
 
 
 @pytest.mark.parametrize(("frame", "what"), [('{"s":"$sign"}', "signed"), ('{"s":1}', "answered")])
@@ -76,7 +76,7 @@ def test_what_takes_too_long_is_a_refusal(frame: str, what: str) -> None:
     login = made(frame=frame)
     list(login.start(1.0))
     assert list(login.tick(5.9)) == []
-    assert list(login.tick(6.0)) == [Refused(f"not {what} within 5 s", first=True)]
+    assert list(login.tick(6.0)) == [LoginFailed(f"not {what} within 5 s", first=True)]
 
 
 def test_without_an_ack_nothing_is_waited_for() -> None:
@@ -90,10 +90,10 @@ def test_it_is_renewed_by_its_frame_and_a_failure_is_no_end() -> None:
     login.recognise(Text(b'{"event":"login"}'), 2.0)
     assert login.deadline() == 62.0
     assert list(login.tick(62.0)) == [ToSend({"id": 2, "op": "login", "key": "K"})]
-    assert not login.due  # subscriptions go on
+    assert not login.pending  # subscriptions go on
     assert login.recognise(Text(b'{"event":"login","id":2}'), 63.0) == [LoggedIn(63.0, first=False)]
     assert list(login.tick(123.0)) == [ToSend({"id": 3, "op": "login", "key": "K"})]
-    assert list(login.tick(128.0)) == [Refused("not answered within 5 s", first=False)]
+    assert list(login.tick(128.0)) == [LoginFailed("not answered within 5 s", first=False)]
     assert login.deadline() is None
 
 
@@ -105,7 +105,7 @@ def test_it_is_renewed_by_the_hook_where_there_is_one() -> None:
     assert list(login.renewed(62.0)) == [LoggedIn(62.0, first=False)]
     assert login.deadline() == 122.0
     list(login.tick(122.0))
-    assert list(login.tick(127.0)) == [Refused("not renewed within 5 s", first=False)]
+    assert list(login.tick(127.0)) == [LoginFailed("not renewed within 5 s", first=False)]
     assert list(login.renewed(128.0)) == []  # too late
 
 
@@ -117,7 +117,7 @@ def test_who_goes_on_with_a_connection_does_not_log_in_and_renews_when_it_is_due
 
 def test_fields_of_frames_that_subscribe() -> None:
     login = made(frame=None, subscribe='{"jwt":"$sign","who":"$key","at":"$time"}')
-    assert not login.due
+    assert not login.pending
     assert login.fields() == {"jwt": "$sign", "who": "K", "at": 12}
 
 
@@ -133,12 +133,12 @@ ASKED, ANSWER = ToSend({"id": 1, "event": "challenge", "key": "K"}), Text(b'{"ev
 
 def test_a_challenge_is_asked_for_first_and_stands_in_the_frames() -> None:
     login = made(**CHALLENGE)
-    assert login.due
+    assert login.pending
     assert list(login.start(1.0)) == [ASKED]
-    assert login.waits
+    assert login.awaits_answer
     assert login.recognise(Text(b'{"event":"login"}'), 2.0) is None  # nobody has asked for that yet
     assert login.recognise(ANSWER, 2.0) == [ToSend({"id": 2, "is": "c-1", "key": "K"})]
-    assert login.due
+    assert login.pending
     assert login.deadline() == 6.0  # one timeout for both
     assert login.recognise(Text(b'{"event":"login","id":2}'), 3.0) == [LoggedIn(3.0, first=True)]
     assert (login.challenge, login.fields()) == ("c-1", {"of": "c-1"})
@@ -150,7 +150,7 @@ def test_a_challenge_can_be_all_of_a_login_and_is_asked_for_anew() -> None:
     assert login.recognise(ANSWER, 2.0) == [LoggedIn(2.0, first=True)]
     assert login.fields() == {"of": "c-1"}
     assert list(login.tick(62.0)) == [ToSend({"id": 2, "event": "challenge", "key": "K"})]
-    assert (login.due, login.fields()) == (False, {"of": "c-1"})
+    assert (login.pending, login.fields()) == (False, {"of": "c-1"})
     assert login.recognise(Text(b'{"event":"challenge","message":{"n":2}}'), 63.0) == [LoggedIn(63.0, first=False)]
     assert login.fields() == {"of": {"n": 2}}
 
@@ -176,8 +176,8 @@ def test_a_challenge_that_is_refused_empty_or_not_answered_is_no_login(answer: b
     login = made(**CHALLENGE)
     list(login.start(1.0))
     steps = login.recognise(Text(answer), 2.0) if answer else list(login.tick(6.0))
-    assert steps == [Refused(text, first=True)]
-    assert login.due
+    assert steps == [LoginFailed(text, first=True)]
+    assert login.pending
 
 
 def test_who_goes_on_with_a_connection_knows_its_challenge_or_asks_for_one() -> None:
@@ -186,4 +186,4 @@ def test_who_goes_on_with_a_connection_knows_its_challenge_or_asks_for_one() -> 
     assert login.fields() == {"of": "c-0"}
     login = made(**CHALLENGE)
     assert list(login.start(50.0, since=10.0)) == [ASKED]
-    assert login.due
+    assert login.pending

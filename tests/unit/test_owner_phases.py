@@ -14,7 +14,7 @@ import pytest
 from wsadapter.contract.endpoint import Endpoint, Timeouts
 from wsadapter.contract.ipc.commands import (
     ASSIGN,
-    HANDED,
+    HANDOFF,
     IDENTIFY,
     REFUSED,
     REQUEST,
@@ -32,7 +32,7 @@ from wsadapter.contract.ipc.record import RecordReader
 from wsadapter.contract.ipc.reports import ConnectionDown, Report, parse_report
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.loop.wakeup import Wakeup
-from wsadapter.worker.owner.commands import obey
+from wsadapter.worker.owner.commands import execute
 from wsadapter.worker.owner.idle import Idle
 from wsadapter.worker.owner.leaving import Draining
 from wsadapter.worker.owner.phase import End, Host, Stop
@@ -57,7 +57,7 @@ class Supervisor:
         self._commands, self._records = CommandReader(), RecordReader()
 
     def obeyed(self, kind: int, ref: int = 0, body: bytes = b"") -> None:
-        obey(Command(kind, ref, body), self.host, 100.0)
+        execute(Command(kind, ref, body), self.host, 100.0)
 
     def answers(self) -> list[tuple[int, int, dict[str, Any]]]:
         try:
@@ -128,7 +128,7 @@ def test_a_connection_that_did_not_arrive_is_the_reason_of_the_end(supervisor: S
 
 def test_a_descriptor_that_did_not_arrive_is_no_connection(supervisor: Supervisor) -> None:
     before = supervisor.host.phase
-    supervisor.obeyed(HANDED)
+    supervisor.obeyed(HANDOFF)
     assert supervisor.host.phase is before
 
 
@@ -165,11 +165,11 @@ def test_a_supervisor_that_is_gone_delays_no_end(supervisor: Supervisor) -> None
 def test_a_stop_limits_the_end_and_a_later_one_only_shortens_it() -> None:
     end = End()
     end.close_timeout = 5.0
-    assert end.patience(Stop(1000, "stopped"), 100.0) == 5.0
+    assert end.closing_time(Stop(1000, "stopped"), 100.0) == 5.0
     assert end.drain_until == 110.0
-    assert end.patience(Stop(1001, "supervisor_gone", within=1.0), 101.0) == 1.0
+    assert end.closing_time(Stop(1001, "supervisor_gone", within=1.0), 101.0) == 1.0
     assert end.drain_until == 103.0
-    assert end.patience(Stop(1000, "stopped"), 102.0) == 5.0
+    assert end.closing_time(Stop(1000, "stopped"), 102.0) == 5.0
     assert end.drain_until == 103.0
 
 

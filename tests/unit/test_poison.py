@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from wsadapter.contract.framing import message_end
 from wsadapter.handoff.poison import FRUITLESS, Suspicion
 from wsadapter.testing.frames import encode_frame
-from wsadapter.worker.websocket.byte_stream import PlainChannel
+from wsadapter.worker.websocket.byte_stream import PlainByteStream
 from wsadapter.worker.websocket.connection import Connection, Established
 
 payloads = st.one_of(st.binary(max_size=200), st.integers(125, 127).map(bytes), st.just(bytes(70_000)))
@@ -67,7 +67,7 @@ def test_a_careful_owner_reads_no_further_than_to_the_end_of_a_message(stream: l
     peer, sock = socket.socketpair()
     with peer, sock:
         sock.setblocking(False)
-        connection = Connection(Established(PlainChannel(sock), None, {}, "", begun), max_message=1 << 20, pace=0.0)
+        connection = Connection(Established(PlainByteStream(sock), None, {}, "", begun), max_message=1 << 20, pace=0.0)
         connection.leave_in_kernel()
         peer.sendall(b"".join(stream)[len(begun) :][:60_000])
         left = 60_000
@@ -78,8 +78,8 @@ def test_a_careful_owner_reads_no_further_than_to_the_end_of_a_message(stream: l
             left -= len(chunk)
             if len(chunk) < len(expected) or not left:
                 return
-            connection.channel.discard()
+            connection.byte_stream.discard()
             begun = b""
         assert connection.received == len(b"".join(stream))
         peer.sendall(b"12345")
-        assert connection.channel.receive() == b"12345"  # what comes after it is read as usual
+        assert connection.byte_stream.receive() == b"12345"  # what comes after it is read as usual

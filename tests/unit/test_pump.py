@@ -11,7 +11,7 @@ import pytest
 
 from wsadapter.process.tls_holder import loopback_pair
 from wsadapter.worker.connect.pump import Pump
-from wsadapter.worker.websocket.byte_stream import PlainChannel
+from wsadapter.worker.websocket.byte_stream import PlainByteStream
 
 DEADLINE = 10_000
 """Milliseconds for something to become ready."""
@@ -25,7 +25,7 @@ class Setup:
         self.peer, near_peer = loopback_pair()
         self.reports: list[bytes] = []
         """What the owner could see of the end at each report that the connection is over."""
-        self.pump = Pump(PlainChannel(near_peer), near_owner, self._note_report)
+        self.pump = Pump(PlainByteStream(near_peer), near_owner, self._note_report)
         self._near = near_owner, near_peer
 
     def _note_report(self) -> None:

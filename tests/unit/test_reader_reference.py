@@ -13,7 +13,7 @@ from tests.support.rawserver import server_frame
 from tests.support.reference_reader import Decoded, decode
 from wsadapter.worker.websocket.deflate import Agreement, Inflater
 from wsadapter.worker.websocket.frames import BINARY, CLOSE, PING, PONG, RSV1, TEXT
-from wsadapter.worker.websocket.reader import Batch, Reader
+from wsadapter.worker.websocket.reader import Reader, ReadResult
 
 SMALL, LARGE = 300, 1 << 20
 
@@ -108,7 +108,7 @@ def reader(max_message: int, *, deflate: bool, takeover: bool) -> Reader:
     return Reader(max_message, Inflater(agreement) if deflate else None)
 
 
-def add(seen: Decoded, batch: Batch) -> None:
+def add(seen: Decoded, batch: ReadResult) -> None:
     binary = set(batch.binary)
     seen.messages += [(BINARY if i in binary else TEXT, batch.payload(i)) for i in range(batch.count)]
     seen.controls += batch.controls

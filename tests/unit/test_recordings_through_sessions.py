@@ -20,7 +20,7 @@ from wsadapter.contract.ipc.commands import Assignment
 from wsadapter.contract.tables import WatchdogTable
 from wsadapter.testing import bundled, load_recording
 from wsadapter.testing.dialect.steps import Say as Answer
-from wsadapter.worker.session.actions import Action, Deliver, Say, Send
+from wsadapter.worker.session.actions import Action, Deliver, Notify, Send
 from wsadapter.worker.websocket.frames import BINARY, TEXT
 from wsadapter.worker.websocket.payload_codec import Unpacker
 from wsadapter.worker.websocket.reader import Reader
@@ -200,7 +200,7 @@ class Run(SessionDriver):
         return self._answers[found][0]  # type: ignore[no-any-return]
 
     def carry_out_one(self, action: Action) -> None:
-        assert isinstance(action, Say | Deliver | Send), action
+        assert isinstance(action, Notify | Deliver | Send), action
         super().carry_out_one(action)
 
     def answers(self, text: str) -> list[tuple[float, bytes]]:

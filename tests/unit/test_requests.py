@@ -32,10 +32,10 @@ from wsadapter.endpoint.requests import Pending
 from wsadapter.endpoint.requests import Requests as Book
 from wsadapter.handoff.held_connection import Resumption
 from wsadapter.loop.reactor import Reactor
-from wsadapter.worker.session.actions import Action, Deliver, Say
+from wsadapter.worker.session.actions import Action, Deliver, Notify
 from wsadapter.worker.session.requests import Requests
 from wsadapter.worker.session.session import Session
-from wsadapter.worker.websocket.byte_stream import PlainChannel
+from wsadapter.worker.websocket.byte_stream import PlainByteStream
 from wsadapter.worker.websocket.frames import BINARY, TEXT
 from wsadapter.worker.websocket.reader import Reader
 from wsadapter.worker.websocket.sender import Sender
@@ -153,7 +153,7 @@ def test_an_answer_stands_in_its_place_marked_and_announced() -> None:
     before, announced, answer = received(session, stream)
     assert isinstance(before, Deliver)
     assert (before.first, before.last) == (0, 1)
-    assert isinstance(announced, Say)
+    assert isinstance(announced, Notify)
     assert announced.report == AnswerFollows("1", rejected=False)
     assert isinstance(answer, Deliver)
     assert (answer.first, answer.last) == (1, 3)
@@ -164,18 +164,18 @@ def test_a_binary_answer_is_one_too() -> None:
     session = started()
     session.inspector.expect("1")
     announced, answer = received(session, server_frame(BINARY, b'{"id":1}'))
-    assert isinstance(announced, Say)
+    assert isinstance(announced, Notify)
     assert isinstance(answer, Deliver)
 
 
 def test_a_read_is_looked_into_only_while_an_answer_may_be_in_it() -> None:
     session, reader = started(), Reader(1 << 20)
-    assert session.passes(reader.feed(server_frame(TEXT, b'{"id":1}')), 1.0)
+    assert session.try_fast_path(reader.feed(server_frame(TEXT, b'{"id":1}')), 1.0)
     session.inspector.expect("1")
-    assert session.passes(reader.feed(server_frame(TEXT, b'{"trade":1}')), 1.0)
-    assert not session.passes(reader.feed(server_frame(TEXT, b'{"id":2}')), 1.0)
+    assert session.try_fast_path(reader.feed(server_frame(TEXT, b'{"trade":1}')), 1.0)
+    assert not session.try_fast_path(reader.feed(server_frame(TEXT, b'{"id":2}')), 1.0)
     session.inspector.forget(["1"])
-    assert session.passes(reader.feed(server_frame(TEXT, b'{"id":1}')), 1.0)
+    assert session.try_fast_path(reader.feed(server_frame(TEXT, b'{"id":1}')), 1.0)
 
 
 def test_a_request_with_the_number_of_an_unanswered_subscription_is_refused() -> None:
@@ -191,7 +191,7 @@ def test_a_request_with_the_number_of_an_unanswered_subscription_is_refused() ->
 # -- in the sender: what is not sent any more ----------------------------------------------------------------------------
 
 
-class Taking(PlainChannel):
+class Taking(PlainByteStream):
     """Takes everything, and notes it."""
 
     def __init__(self) -> None:

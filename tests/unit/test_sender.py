@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import socket
 
-from wsadapter.worker.websocket.byte_stream import PlainChannel
+from wsadapter.worker.websocket.byte_stream import PlainByteStream
 from wsadapter.worker.websocket.frames import PONG, TEXT, encode_close, encode_frame
 from wsadapter.worker.websocket.sender import AT_ONCE, Frame, Sender
 
 
-class Slow(PlainChannel):
+class Slow(PlainByteStream):
     """Takes no more than it has room for."""
 
     def __init__(self, room: int = 1 << 40) -> None:
@@ -59,7 +59,7 @@ def test_no_frame_follows_a_close_frame() -> None:
     assert list(sender.flush(0.0)) == [1]
     assert channel.taken == begun + close
     assert sender.idle
-    assert not sender.waits
+    assert not sender.has_waiting
     assert sender.paced_until() is None
     assert sender.abandon() == [(2, "not_sent")]
 
@@ -73,11 +73,11 @@ def test_a_frame_is_made_in_its_turn_one_step_at_a_time_and_pongs_are_sent_in_be
     pongs = [encode_frame(PONG, b"%d" % n) for n in range(2)]
     for pong in pongs:
         assert list(sender.flush(0.0)) == []
-        assert (sender.eager, sender.idle, makers[1].left) == (True, False, 1)
+        assert (sender.wants_flush, sender.idle, makers[1].left) == (True, False, 1)
         sender.put(pong, urgent=True)
     assert list(sender.flush(0.0)) == [1, 2]
     assert channel.taken == b"".join(pongs) + b"firstsecond"
-    assert not sender.eager
+    assert not sender.wants_flush
 
 
 def test_a_frame_that_was_begun_to_be_made_can_be_withdrawn_or_be_too_late_and_its_maker_is_told() -> None:
@@ -100,7 +100,7 @@ def test_a_made_frame_whose_announcement_waits_can_be_withdrawn() -> None:
     sender.announce = lambda *_: False
     sender.put(maker, ref=1)
     assert list(sender.flush(0.0)) == []
-    assert (maker.left, maker.dropped, sender.eager) == (0, False, False)
+    assert (maker.left, maker.dropped, sender.wants_flush) == (0, False, False)
     assert sender.withdraw(1)
     assert maker.dropped
     assert sender.idle
@@ -144,7 +144,7 @@ def test_no_flush_gives_the_kernel_more_than_its_share_or_seals_much_at_once() -
         before = len(channel.taken)
         done = list(sender.flush(0.0))
         sizes.append(len(channel.taken) - before)
-        assert sender.eager is (not done)
+        assert sender.wants_flush is (not done)
     assert sizes == [AT_ONCE, AT_ONCE, AT_ONCE, 5]
     assert channel.taken == frame
     assert max(channel.sealed) <= AT_ONCE / 4
@@ -156,9 +156,9 @@ def test_a_flush_that_ends_with_a_frame_goes_on_with_the_next_one_soon() -> None
     sender.put(bytes(AT_ONCE), ref=1)
     sender.put(b"next", ref=2)
     assert list(sender.flush(0.0)) == [1]
-    assert sender.eager
+    assert sender.wants_flush
     assert list(sender.flush(0.0)) == [2]
-    assert not sender.eager
+    assert not sender.wants_flush
 
 
 def test_a_kernel_that_is_full_is_waited_for() -> None:
@@ -166,7 +166,7 @@ def test_a_kernel_that_is_full_is_waited_for() -> None:
     sender = Sender(channel)
     sender.put(bytes(100), ref=1)
     assert list(sender.flush(3.0)) == []
-    assert (sender.eager, sender.blocked, sender.stuck_since) == (False, True, 3.0)
+    assert (sender.wants_flush, sender.blocked, sender.stuck_since) == (False, True, 3.0)
     assert sender.position == 10
     assert sender.abandon() == [(1, "unknown")]
 
@@ -177,12 +177,12 @@ def test_a_successor_can_go_on_while_frames_that_it_would_send_itself_wait() -> 
     sender.put(b"on_up 1", once=True)
     sender.put(b"on_up 2", once=True)
     sender.put(b"subscribe")
-    assert not sender.can_be_left
+    assert not sender.can_hand_off
     assert list(sender.flush(0.0)) == []
-    assert not sender.can_be_left
+    assert not sender.can_hand_off
     assert list(sender.flush(1.0)) == []
     assert channel.taken == b"on_up 1on_up 2"
-    assert sender.can_be_left
+    assert sender.can_hand_off
     assert not sender.idle
 
 
@@ -191,23 +191,23 @@ def test_a_successor_can_not_go_on_in_the_middle_of_something() -> None:
     sender = Sender(channel)
     sender.put(b"partly out")
     assert list(sender.flush(0.0)) == []
-    assert not sender.can_be_left
+    assert not sender.can_hand_off
     channel.room = 1000
     assert list(sender.flush(0.0)) == []
-    assert sender.can_be_left
+    assert sender.can_hand_off
     sender.announce = lambda *_: False
     sender.put(b"announced")
     assert list(sender.flush(0.0)) == []
-    assert not sender.can_be_left
+    assert not sender.can_hand_off
     sender.announce = None
     assert list(sender.flush(0.0)) == []
     sender.put(b"login", urgent=True)
-    assert not sender.can_be_left
+    assert not sender.can_hand_off
     assert list(sender.flush(0.0)) == []
-    assert sender.can_be_left
+    assert sender.can_hand_off
     sender.put(encode_close(1000))
     assert list(sender.flush(0.0)) == []
-    assert not sender.can_be_left
+    assert not sender.can_hand_off
 
 
 def test_the_pace_goes_on_where_each_sender_is_followed_by_the_next_one() -> None:

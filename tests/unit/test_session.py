@@ -10,7 +10,7 @@ from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc.commands import Assignment
 from wsadapter.contract.ipc.reports import ConnectionOpening, ConnectionUp, HeartbeatSent, SubscriptionsRestored
 from wsadapter.contract.reasons import Reason
-from wsadapter.worker.session.actions import Action, Deliver, Leave, Say, Send
+from wsadapter.worker.session.actions import Action, Deliver, Disconnect, Notify, Send
 from wsadapter.worker.session.session import Session
 from wsadapter.worker.websocket.frames import CLOSE, PING, PONG, TEXT, apply_mask
 from wsadapter.worker.websocket.reader import Reader
@@ -41,7 +41,7 @@ def frame(action: Action) -> tuple[int, bytes]:
 
 
 def left(action: Action) -> Reason:
-    assert isinstance(action, Leave)
+    assert isinstance(action, Disconnect)
     return action.reason
 
 
@@ -66,7 +66,7 @@ def test_the_next_owner_goes_on_with_the_clock_of_the_heartbeats() -> None:
 def test_a_heartbeat_is_reported_behind_its_frame_for_who_may_have_to_go_on_with_the_connection() -> None:
     beat, said = taken_over(100.0, None).tick(100.0)
     assert frame(beat)[0] == PING
-    assert said == Say(HeartbeatSent(100.0))
+    assert said == Notify(HeartbeatSent(100.0))
     assert len(taken_over(100.0, None, custody=False).tick(100.0)) == 1
 
 
@@ -90,19 +90,19 @@ def opening(
 
 def test_how_far_the_opening_is_is_reported_for_who_may_have_to_go_on_with_the_connection() -> None:
     session, first = opening()
-    assert first[1:] == [Say(ConnectionOpening(100.0, listens=True, over=False))]
-    assert Say(ConnectionOpening(100.0, listens=False, over=False)) in received(session, WELCOME, 100.5)
+    assert first[1:] == [Notify(ConnectionOpening(100.0, listens=True, over=False))]
+    assert Notify(ConnectionOpening(100.0, listens=False, over=False)) in received(session, WELCOME, 100.5)
     over, asks = session.tick(101.0)[:2]
-    assert over == Say(ConnectionOpening(100.0, listens=False, over=True))
+    assert over == Notify(ConnectionOpening(100.0, listens=False, over=True))
     assert frame(asks) == (TEXT, b'["a"]')
     session, first = opening(custody=False)
     assert len(first) == 1
-    assert not any(isinstance(action, Say) for action in received(session, WELCOME, 100.5))
+    assert not any(isinstance(action, Notify) for action in received(session, WELCOME, 100.5))
 
 
 def test_the_next_owner_of_an_opening_connection_waits_for_what_is_missing_and_then_asks() -> None:
     session, first = opening((99.0, True))
-    assert (first[1:], session.subscribing.holds) == ([], True)
+    assert (first[1:], session.subscribing.not_ready) == ([], True)
     frames = [action for action in received(session, WELCOME, 100.5) if isinstance(action, Send)]
     assert [frame(action) for action in frames] == [(TEXT, b'["a"]')]
     session, first = opening((99.5, False))
@@ -112,12 +112,12 @@ def test_the_next_owner_of_an_opening_connection_waits_for_what_is_missing_and_t
 
 def test_the_next_owner_of_an_opening_connection_that_wants_nothing_has_restored_it() -> None:
     session, _ = opening((99.5, False), wanted=())
-    assert Say(SubscriptionsRestored(0, ())) in session.tick(100.5)
+    assert Notify(SubscriptionsRestored(0, ())) in session.tick(100.5)
 
 
 def test_an_opening_connection_can_be_left_unless_frames_follow_of_which_nobody_else_would_know() -> None:
-    assert opening()[0].subscribing.can_be_left
-    assert not opening(send_on_up=["hello"])[0].subscribing.can_be_left
+    assert opening()[0].subscribing.can_hand_off
+    assert not opening(send_on_up=["hello"])[0].subscribing.can_hand_off
 
 
 def test_a_pong_comes_before_the_messages_of_the_same_read() -> None:
@@ -136,7 +136,7 @@ def test_messages_before_a_close_are_delivered_and_the_close_is_answered_with_it
 def test_a_violation_is_answered_with_its_code_and_the_peer_gets_time_to_read_it() -> None:
     close, leave = received(started(), b"\xf1\x00")
     assert frame(close)[1][:2] == (1002).to_bytes(2, "big")
-    assert isinstance(leave, Leave)
+    assert isinstance(leave, Disconnect)
     assert leave.linger
     assert leave.flush
 
@@ -208,9 +208,9 @@ def test_reports_stand_between_the_messages_where_their_answers_stood() -> None:
     before, subscribed, restored, after = received(session, stream)
     assert isinstance(before, Deliver)
     assert (before.first, before.last, before.skipped) == (0, 2, {1})
-    assert isinstance(subscribed, Say)
+    assert isinstance(subscribed, Notify)
     assert (subscribed.report.event, subscribed.report.fields) == ("subscribed", {"stream": "s"})
-    assert isinstance(restored, Say)
+    assert isinstance(restored, Notify)
     assert isinstance(after, Deliver)
     assert (after.first, after.last) == (2, 3)
 
@@ -244,7 +244,7 @@ def steady(**settings: Any) -> Session:
 
 
 def said(actions: list[Action], event: str) -> list[dict[str, Any]]:
-    return [action.report.fields for action in actions if isinstance(action, Say) and action.report.event == event]
+    return [action.report.fields for action in actions if isinstance(action, Notify) and action.report.event == event]
 
 
 def test_a_stream_that_stalls_is_told_and_subscribed_anew() -> None:

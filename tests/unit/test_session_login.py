@@ -12,7 +12,7 @@ from wsadapter.contract.endpoint import Endpoint, Heartbeat
 from wsadapter.contract.ipc.commands import Assignment
 from wsadapter.contract.ipc.reports import ConnectionUp
 from wsadapter.contract.reasons import Reason
-from wsadapter.worker.session.actions import Action, Deliver, Leave, Say, Send, Sign
+from wsadapter.worker.session.actions import Action, Deliver, Disconnect, Notify, Send, Sign
 from wsadapter.worker.session.session import Session
 from wsadapter.worker.websocket.frames import CLOSE, TEXT, apply_mask
 from wsadapter.worker.websocket.reader import Reader
@@ -60,7 +60,7 @@ def sent(actions: list[Action]) -> list[Any]:
 
 def delivered(actions: list[Action]) -> list[bytes]:
     return [
-        action.batch.payload(at) for action in actions if isinstance(action, Deliver)
+        action.read.payload(at) for action in actions if isinstance(action, Deliver)
         for at in range(action.first, action.last) if at not in action.skipped
     ]  # fmt: skip
 
@@ -70,7 +70,7 @@ def test_an_answer_among_data_and_a_close_counts() -> None:
     actions = received(session, DATA + YES + DATA + BYE)
     assert sent(actions) == [{"sub": ["a"], "n": 2}, 1000]
     assert delivered(actions) == [b"data", b"data"]
-    assert isinstance(actions[-1], Leave)
+    assert isinstance(actions[-1], Disconnect)
     assert actions[-1].reason.kind == "closed_by_peer"
 
 
@@ -79,8 +79,8 @@ def test_a_refusal_with_a_close_behind_it_is_one_end() -> None:
     actions = received(session, DATA + NO + DATA + BYE)
     assert sent(actions) == [1000]
     assert delivered(actions) == [b"data", b"data"]
-    assert [action.reason for action in actions if isinstance(action, Leave)] == [Reason(kind="login_failed", text="no")]
-    assert isinstance(actions[-1], Leave)
+    assert [action.reason for action in actions if isinstance(action, Disconnect)] == [Reason(kind="login_failed", text="no")]
+    assert isinstance(actions[-1], Disconnect)
 
 
 @pytest.mark.parametrize("answer", [YES, NO])
@@ -88,7 +88,7 @@ def test_while_it_is_being_closed_no_answer_changes_that(answer: bytes) -> None:
     session, _ = started()
     session.stop(1000, "stopped", 0.5, within=5.0)
     assert sent(received(session, answer)) == []
-    (leave,) = [action for action in received(session, BYE) if isinstance(action, Leave)]
+    (leave,) = [action for action in received(session, BYE) if isinstance(action, Disconnect)]
     assert leave.reason.kind == "stopped"
 
 
@@ -99,7 +99,7 @@ def test_a_renewal_that_can_not_be_signed_or_is_refused_leaves_the_connection_up
     if signed:
         session.subscribing.signed({"login": "S"}, 61.5)
     actions = received(session, NO, 62.0) if signed else session.subscribing.not_signed("broken", 62.0)
-    assert [action.report.event for action in actions if isinstance(action, Say)] == ["notice"]
+    assert [action.report.event for action in actions if isinstance(action, Notify)] == ["notice"]
     assert session.ending.open
 
 
@@ -116,7 +116,7 @@ def test_while_nothing_is_read_no_answer_is_missed() -> None:
     assert session.tick(100.0) == []
     session.resume(101.0)
     assert session.tick(104.9) == []
-    (leave,) = [action for action in session.tick(105.0) if isinstance(action, Leave)]
+    (leave,) = [action for action in session.tick(105.0) if isinstance(action, Disconnect)]
     assert leave.reason.kind == "login_failed"
 
 
@@ -167,7 +167,9 @@ def test_what_only_a_login_can_have_is_rejected_without_one() -> None:
     session = Session(Assignment(endpoint=endpoint, epoch=1, url="ws://x/", wanted=("mine.1", "a"), dialect=PRIVATE), salt=1)
     actions = session.start(ConnectionUp({}, None), 0.0)
     assert sent(actions) == [{"sub": "a"}]
-    (rejected,) = [action.report.fields for action in actions if isinstance(action, Say) and action.report.event == "rejected"]
+    (rejected,) = [
+        action.report.fields for action in actions if isinstance(action, Notify) and action.report.event == "rejected"
+    ]
     assert rejected == {"stream": "mine.1", "error": "needs a login, and the endpoint has no [login]"}
 
 
@@ -191,7 +193,7 @@ def test_a_frame_that_can_not_be_signed_for_the_moment_is_made_anew_after_a_paus
         now = due
     assert pauses == pytest.approx([1.0, 2.0, 4.0, 8.0, 16.0, 32.0])
     actions = session.subscribing.not_signed("HTTP 503", now, passing=True)
-    (said,) = [action.report for action in actions if isinstance(action, Say)]
+    (said,) = [action.report for action in actions if isinstance(action, Notify)]
     assert (said.event, said.fields) == ("rejected", {"stream": "mine.1", "error": "HTTP 503"})
     assert session.ending.open
 
@@ -201,5 +203,5 @@ def test_a_frame_whose_keys_are_refused_ends_the_connection() -> None:
     received(session, server_frame(TEXT, b'{"prove":"C"}'))
     session.subscribing.subscribe(["mine.1"], 2.0)
     (_, leave) = session.subscribing.not_signed("no such key", 2.5)
-    assert isinstance(leave, Leave)
+    assert isinstance(leave, Disconnect)
     assert (leave.reason.kind, leave.reason.text) == ("login_failed", "no such key")

@@ -11,7 +11,7 @@ from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc.commands import Assignment
 from wsadapter.contract.ipc.reports import ConnectionUp
 from wsadapter.contract.reasons import Reason
-from wsadapter.worker.session.actions import Action, Deliver, Leave, Send, StopReading
+from wsadapter.worker.session.actions import Action, Deliver, Disconnect, Send, StopReading
 from wsadapter.worker.session.session import Session
 from wsadapter.worker.websocket.frames import CLOSE, PING, TEXT, apply_mask
 from wsadapter.worker.websocket.reader import Reader
@@ -47,7 +47,7 @@ def fed(session: Session, stream: bytes, *, chop: int, at: float = BEGIN) -> lis
     reader, actions = Reader(1 << 20), []
     for n, begin in enumerate(range(0, len(stream), chop)):
         batch, now = reader.feed(stream[begin : begin + chop]), at + n / 1000
-        if not session.passes(batch, now):
+        if not session.try_fast_path(batch, now):
             actions += session.received(batch, now)
         if batch.violation is not None:
             break
@@ -58,7 +58,7 @@ def failed(actions: list[Action]) -> tuple[int, Reason]:
     """The code of the close frame that is sent, and the reason of the end behind it."""
     close, leave = actions
     assert isinstance(close, Send)
-    assert isinstance(leave, Leave)
+    assert isinstance(leave, Disconnect)
     assert close.frame[0] & 0x0F == CLOSE
     assert (close.urgent, leave.flush, leave.linger) == (True, True, True)
     return int.from_bytes(apply_mask(close.frame[6:8], close.frame[2:6]), "big"), leave.reason
@@ -130,7 +130,7 @@ def test_a_stop_ends_the_wait() -> None:
 def test_the_end_of_the_connection_meanwhile_has_the_violation_as_its_reason() -> None:
     for actions in (violated().lost("reset", 1.1), violated().ending.overdue("not sent within 10 s")):
         (leave,) = actions
-        assert isinstance(leave, Leave)
+        assert isinstance(leave, Disconnect)
         assert leave.reason.kind == "protocol_error"
 
 
@@ -139,5 +139,5 @@ def test_while_closing_a_violation_ends_the_connection_without_another_close_fra
     session.stop(1000, "stopped", BEGIN, within=5.0)
     deliver, leave = fed(session, CASES["3.2"], chop=1 << 20)
     assert isinstance(deliver, Deliver)
-    assert isinstance(leave, Leave)
+    assert isinstance(leave, Disconnect)
     assert leave.reason.kind == "protocol_error"

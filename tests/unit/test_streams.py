@@ -18,7 +18,7 @@ from wsadapter.contract.endpoint import Endpoint, Filter
 from wsadapter.contract.ipc.commands import Assignment
 from wsadapter.contract.ipc.reports import ConnectionUp
 from wsadapter.testing.recording import load_recording
-from wsadapter.worker.session.actions import Action, Deliver, Say
+from wsadapter.worker.session.actions import Action, Deliver, Notify
 from wsadapter.worker.session.session import Session
 from wsadapter.worker.websocket.frames import BINARY, TEXT
 from wsadapter.worker.websocket.reader import Reader
@@ -32,7 +32,7 @@ def key_of(stream: dict[str, Any]) -> str:
 
 def known(*subscriptions: Any, path: str = "s", **filters: tuple[str, ...]) -> Streams:
     streams = Streams({"path": path}, Filter(**filters))
-    streams.know(subscriptions)
+    streams.add(subscriptions)
     return streams
 
 
@@ -58,7 +58,7 @@ def test_a_table_is_found_where_all_its_fields_are_equal_and_is_named_with_sorte
 
 def by_rules(rules: Any, *subscriptions: Any, channels: dict[str, Any] | None = None) -> Streams:
     streams = Streams(rules, Filter(), {} if channels is None else channels)
-    streams.know(subscriptions)
+    streams.add(subscriptions)
     return streams
 
 
@@ -119,7 +119,7 @@ def test_of_several_tables_that_fit_the_one_that_is_named_exactly_goes_first() -
 def test_of_equal_ones_the_first_subscribed_counts_also_when_others_follow() -> None:
     streams = by_rules({"fields": {"channel": "c"}}, {"channel": "t", "depth": 1}, {"channel": "t", "depth": 2})
     assert name_of(streams, {"c": "t"}) == '{"channel":"t","depth":1}'
-    streams.know([{"channel": "t", "depth": 3}, {"channel": "u"}])
+    streams.add([{"channel": "t", "depth": 3}, {"channel": "u"}])
     assert name_of(streams, {"c": "t"}) == '{"channel":"t","depth":1}'
     assert name_of(streams, {"c": "u"}) == '{"channel":"u"}'
 
@@ -254,7 +254,7 @@ def test_a_message_may_name_the_channel_that_an_ack_gave() -> None:
 def test_what_is_subscribed_later_is_found_from_then_on() -> None:
     streams = known({"channel": "a"})
     assert name_of(streams, {"s": {"channel": "b"}}) is None
-    streams.know([{"channel": "b"}, "c"])
+    streams.add([{"channel": "b"}, "c"])
     assert name_of(streams, {"s": {"channel": "b"}}) == '{"channel":"b"}'
     assert name_of(streams, {"s": "c"}) == "c"
 
@@ -262,7 +262,7 @@ def test_what_is_subscribed_later_is_found_from_then_on() -> None:
 def test_subscribing_again_keeps_the_stream() -> None:
     streams = known("a", {"b": 1})
     first = streams.find({"s": "a"})
-    streams.know(["a", {"b": 1}])
+    streams.add(["a", {"b": 1}])
     assert streams.find({"s": "a"}) is first
 
 
@@ -338,8 +338,8 @@ def received(session: Session, *payloads: bytes, opcode: int = TEXT) -> list[Act
 def test_a_stream_is_announced_once_and_before_its_first_messages() -> None:
     session = confirmed("a", "b")
     first, second, deliver = received(session, b'{"s":"b"}', b'{"s":"a"}', b'{"s":"b"}', b'{"s":"?"}', b"no json")
-    assert isinstance(first, Say)
-    assert isinstance(second, Say)
+    assert isinstance(first, Notify)
+    assert isinstance(second, Notify)
     assert isinstance(deliver, Deliver)
     assert first.report.fields == {"index": 1, "name": "b"}
     assert second.report.fields == {"index": 2, "name": "a"}
@@ -352,7 +352,7 @@ def test_a_stream_is_announced_once_and_before_its_first_messages() -> None:
 def test_what_the_filter_removes_is_skipped_and_counted_and_what_is_unknown_stays() -> None:
     session = confirmed("a", "b", filter={"exclude": ("b",)})
     say, deliver = received(session, b'{"s":"b"}', b'{"s":"a"}', b'{"s":"b"}', b'{"s":"?"}', b"\xc3\xbc")
-    assert isinstance(say, Say)
+    assert isinstance(say, Notify)
     assert isinstance(deliver, Deliver)
     assert (deliver.skipped, deliver.filtered, deliver.streams) == (frozenset({0, 2}), 2, [0, 1, 0, 0, 0])
 
@@ -361,8 +361,8 @@ def test_the_text_of_a_rule_is_looked_for_in_the_message_itself() -> None:
     rules = [{"contains": '"s": ', "text": "spaced.{s}"}, {"path": "s"}]
     session = confirmed("a", "spaced.a", dialect={**STREAM, "stream": rules})
     first, second, deliver = received(session, b'{"s": "a"}', b'{"s":"a"}')
-    assert isinstance(first, Say)
-    assert isinstance(second, Say)
+    assert isinstance(first, Notify)
+    assert isinstance(second, Notify)
     assert isinstance(deliver, Deliver)
     assert (first.report.fields["name"], second.report.fields["name"], deliver.streams) == ("spaced.a", "a", [1, 2])
 
@@ -378,7 +378,7 @@ def test_an_answer_between_messages_splits_them_and_no_count_is_told_twice() -> 
     session = started("a", "b", dialect=dialect, filter={"include": ("a",)})
     actions = received(session, b'{"s":"b"}', b'{"ok":true}', b'{"s":"b"}', b'{"s":"a"}')
     delivers = [action for action in actions if isinstance(action, Deliver)]
-    said = [action.report.event for action in actions if isinstance(action, Say)]
+    said = [action.report.event for action in actions if isinstance(action, Notify)]
     assert said == ["subscribed", "subscribed", "restored", "stream"]
     assert [(d.first, d.last, d.skipped, d.filtered) for d in delivers] == [
         (0, 2, frozenset({0, 1}), 1),
@@ -416,7 +416,7 @@ def test_every_data_message_of_a_recording_has_its_stream(name: str) -> None:
     subscriptions = list({orjson.dumps(value[path]): value[path] for value in data}.values())
     assert len(subscriptions) > 1
     streams = Streams(rules, Filter())
-    streams.know(subscriptions)
+    streams.add(subscriptions)
     for value in data:
         named = value[path]
         assert name_of(streams, value) == (named if isinstance(named, str) else orjson.dumps(named).decode())
@@ -479,7 +479,7 @@ def test_what_a_real_exchange_sends_has_the_channel_of_its_ack() -> None:
         value = orjson.loads(payload)
         if isinstance(value, dict) and value["event"] == "subscribed":
             stream = {"channel": value["channel"], "symbol": value["symbol"]}
-            streams.know([stream])
+            streams.add([stream])
             channels[str(value["chanId"])] = stream
         elif isinstance(value, list):
             assert name_of(streams, value) == key_of(channels[str(value[0])])

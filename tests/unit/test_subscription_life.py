@@ -176,8 +176,8 @@ def live(venue: Venue, wanted: list[str]) -> list[tuple[float, Report]]:
             recognised = subscriptions.recognise(Text(payload), now)
             if recognised is not None:
                 carry_out(recognised[0], now)
-            elif subscriptions.unheard:
-                carry_out(subscriptions.heard(orjson.loads(payload)["s"], now), now)
+            elif subscriptions.awaiting_data:
+                carry_out(subscriptions.on_data(orjson.loads(payload)["s"], now), now)
         else:
             carry_out(subscriptions.tick(now), now)
     raise AssertionError("it never comes to rest")

@@ -237,12 +237,12 @@ def test_a_stream_that_is_unwanted_and_wanted_again_before_its_answer_stays() ->
 def test_a_stream_is_reported_as_subscribed_once_whichever_owner_gets_its_first_message() -> None:
     owner = Subscriptions(bundled("lighter"))
     owner.inherit(["trade/0", "trade/1"], live=["trade/0"])
-    assert said(owner.heard("trade/0", 1.0)) == []
-    assert said(owner.heard("trade/1", 1.0)) == [("subscribed", "trade/1")]
-    assert said(owner.heard("trade/1", 2.0)) == []
+    assert said(owner.on_data("trade/0", 1.0)) == []
+    assert said(owner.on_data("trade/1", 1.0)) == [("subscribed", "trade/1")]
+    assert said(owner.on_data("trade/1", 2.0)) == []
     where_it_confirms = Subscriptions(bundled("binance"))
     where_it_confirms.inherit(["a"])
-    assert said(where_it_confirms.heard("a", 1.0)) == []
+    assert said(where_it_confirms.on_data("a", 1.0)) == []
 
 
 def test_a_yes_to_a_frame_of_a_predecessor_counts_if_it_names_its_stream() -> None:
@@ -340,7 +340,7 @@ def test_a_late_limit_has_what_was_given_up_asked_for_after_a_pause() -> None:
 
 def test_a_late_refusal_is_about_nothing_that_was_taken_meanwhile() -> None:
     subscriptions = given_up("binance", ["a@trade", "b@trade"])
-    assert said(subscriptions.heard("a@trade", 21.0)) == [("subscribed", "a@trade")]
+    assert said(subscriptions.on_data("a@trade", 21.0)) == [("subscribed", "a@trade")]
     assert said(replied(subscriptions, b'{"code":2,"msg":"no","id":1}', 25.0)) == [("rejected", "b@trade", "no")]
 
 
@@ -392,7 +392,7 @@ def test_a_rejected_stream_that_delivers_is_asked_for_no_more() -> None:
     said(subscriptions.restore(["a"], 0.0))
     said(subscriptions.tick(10.0))
     assert said(subscriptions.tick(20.0))[0][0] == "rejected"
-    assert said(subscriptions.heard("a", 21.0)) == [("subscribed", "a")]
+    assert said(subscriptions.on_data("a", 21.0)) == [("subscribed", "a")]
     assert subscriptions.deadline() is None
 
 
@@ -565,7 +565,7 @@ def test_row_68_a_channel_whose_id_changed_still_leads_to_its_stream() -> None:
     for channel in (17, 4711):  # before a reconnection, and behind it
         subscriptions = Subscriptions(bundled("bitfinex"))
         streams = Streams(rules, Filter(), subscriptions.channels)
-        streams.know([BITFINEX])
+        streams.add([BITFINEX])
         said(subscriptions.restore([BITFINEX], 0.0))
         assert streams.find([channel, [1, 2, 3]]) is None
         assert replied(subscriptions, (BITFINEX_ACK % channel))
@@ -619,7 +619,7 @@ def test_a_stream_that_was_confirmed_and_shows_nothing_is_asked_for_anew_and_the
     subscriptions = live(30.0)
     said(subscriptions.restore(["a", "b"], 0.0))
     assert replied(subscriptions, b'{"result":null,"id":1}', 1.0)
-    assert said(subscriptions.heard("a", 2.0)) == []
+    assert said(subscriptions.on_data("a", 2.0)) == []
     assert subscriptions.deadline() == 16.0
     assert said(subscriptions.tick(15.9)) == []
     assert said(subscriptions.tick(16.0)) == [b'{"method":"SUBSCRIBE","params":["b"],"id":2}']
@@ -642,9 +642,9 @@ def test_a_stream_that_shows_something_in_time_is_left_alone() -> None:
     subscriptions = live(30.0)
     said(subscriptions.restore(["a"], 0.0))
     assert replied(subscriptions, b'{"result":null,"id":1}', 1.0)
-    assert subscriptions.unheard
-    assert said(subscriptions.heard("a", 5.0)) == []
-    assert not subscriptions.unheard
+    assert subscriptions.awaiting_data
+    assert said(subscriptions.on_data("a", 5.0)) == []
+    assert not subscriptions.awaiting_data
     assert subscriptions.deadline() is None
 
 

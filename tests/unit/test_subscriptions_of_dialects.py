@@ -28,7 +28,7 @@ from wsadapter.testing.dialect.overrides import Answering, Orders, Refusal, name
 from wsadapter.testing.dialect.rules import Speech
 from wsadapter.testing.dialect.steps import Data, Leave, Note, Open, Ping, Say, Step
 from wsadapter.testing.frames import PONG
-from wsadapter.worker.session.housekeeping import Upkeep
+from wsadapter.worker.session.housekeeping import Housekeeping
 from wsadapter.worker.subscription.subscriptions import Subscriptions
 
 ACK_TIMEOUT = 10.0
@@ -81,7 +81,7 @@ class Meeting:
         dialect |= {"heartbeat": {"kind": "none"}, "subscribe": {**dialect["subscribe"], "ack_timeout": ACK_TIMEOUT}}
         self.exchange = Client(dialect, orders, market.messages())
         self._dialect = dialect
-        self._upkeep = Upkeep(dialect, lambda: 1)
+        self._upkeep = Housekeeping(dialect, lambda: 1)
         self._wanted = wanted
         self.owner, self.streams = self._owner()
         self.now = 10.0
@@ -106,7 +106,7 @@ class Meeting:
     def _owner(self, number: int = 0) -> tuple[Subscriptions, Streams]:
         owner = Subscriptions(self._dialect, number=number, live_timeout=LIVE_TIMEOUT, wall=lambda: 1_700_000_000.0)
         streams = Streams(self._dialect["stream"], Filter(), owner.channels)
-        streams.know(self._wanted)
+        streams.add(self._wanted)
         return owner, streams
 
     def run(self, until: float) -> None:
@@ -160,7 +160,7 @@ class Meeting:
 
     def _owner_gets(self, payload: bytes, *, data: bool) -> None:
         text = Text(self.exchange.market.text(payload))
-        if not data and self._upkeep.judge(text) is not None:
+        if not data and self._upkeep.match_rule(text) is not None:
             return
         recognised = self.owner.recognise(text, self.now)
         if recognised is not None:
@@ -173,7 +173,7 @@ class Meeting:
                 (self.undelivered if data else self.unknown).append(payload)
                 return
             self.delivered[stream.name] += 1
-            self._owner_does(self.owner.heard(stream.name, self.now))
+            self._owner_does(self.owner.on_data(stream.name, self.now))
 
     def told(self, stream: Subscription) -> list[tuple[str, str]]:
         """What was reported of a stream, in order."""

@@ -26,7 +26,7 @@ from wsadapter.worker.connect.proxies import BadProxy, Proxy, proxy_for
 from wsadapter.worker.connect.response import BadResponse
 from wsadapter.worker.connect.tcp import NoConnection, UnknownHost, ascii_host, describe_failures, open_tcp, resolve
 from wsadapter.worker.connect.tls import BadTlsSettings, check_pin, describe_tls_error, make_context, name_in_certificates
-from wsadapter.worker.websocket.byte_stream import Channel, EndOfStream, PlainChannel, TlsChannel
+from wsadapter.worker.websocket.byte_stream import ByteStream, EndOfStream, PlainByteStream, TlsByteStream
 from wsadapter.worker.websocket.connection import Established
 from wsadapter.worker.websocket.deflate import OFFER, OFFER_WITHOUT_TAKEOVER
 
@@ -72,11 +72,11 @@ class _Target:
 def connect(assignment: Assignment, progress: Progress) -> Established:
     """Opens the connection. Raises `ConnectError`, nothing else. The steps have no deadline here: the owner's loop has."""
     _request_headers(assignment.endpoint, _parse(assignment.url))
-    channel, peer = open_channel(assignment, progress)
-    return shake_hands(assignment, channel, peer, progress)
+    byte_stream, peer = open_byte_stream(assignment, progress)
+    return shake_hands(assignment, byte_stream, peer, progress)
 
 
-def open_channel(assignment: Assignment, progress: Progress) -> tuple[Channel, str]:
+def open_byte_stream(assignment: Assignment, progress: Progress) -> tuple[ByteStream, str]:
     """Everything below the WebSocket, and the peer's address. Raises `ConnectError`."""
     endpoint, target = assignment.endpoint, _parse(assignment.url)
     sock = _tcp(endpoint, target, progress)
@@ -91,14 +91,14 @@ def open_channel(assignment: Assignment, progress: Progress) -> tuple[Channel, s
         raise
 
 
-def shake_hands(assignment: Assignment, channel: Channel, peer: str, progress: Progress) -> Established:
-    """The WebSocket over it. Raises `ConnectError`; the channel is closed then."""
+def shake_hands(assignment: Assignment, byte_stream: ByteStream, peer: str, progress: Progress) -> Established:
+    """The WebSocket over it. Raises `ConnectError`; the byte stream is closed then."""
     target = _parse(assignment.url)
     try:
         progress("handshake")
-        return _handshaken(channel, assignment.endpoint, target, _request_headers(assignment.endpoint, target), peer)
+        return _handshaken(byte_stream, assignment.endpoint, target, _request_headers(assignment.endpoint, target), peer)
     except BaseException:
-        channel.sock.close()
+        byte_stream.sock.close()
         raise
 
 
@@ -222,7 +222,7 @@ def _speak_connect(sock: socket.socket, target: str, auth: tuple[str, str] | Non
     if auth is not None:
         lines.append("Proxy-Authorization: Basic " + base64.b64encode(":".join(auth).encode()).decode())
     sock.sendall("\r\n".join([*lines, "", ""]).encode())
-    reader = ResponseReader(PlainChannel(sock))
+    reader = ResponseReader(PlainByteStream(sock))
     head = reader.read_head()
     if not 200 <= head.status < 300:
         raise BadResponse(f"it answered {head.status} {head.phrase}".rstrip())
@@ -251,34 +251,36 @@ def _prepared(sock: socket.socket, endpoint: Endpoint) -> socket.socket:
     return sock
 
 
-def _secured(sock: socket.socket, endpoint: Endpoint, target: _Target, progress: Progress) -> Channel:
+def _secured(sock: socket.socket, endpoint: Endpoint, target: _Target, progress: Progress) -> ByteStream:
     if not target.secure:
-        return PlainChannel(sock)
+        return PlainByteStream(sock)
     progress("tls")
     try:
         context = make_context(endpoint.tls)
-        channel = TlsChannel(sock, context, name_in_certificates(endpoint.tls.server_name or target.host))
+        byte_stream = TlsByteStream(sock, context, name_in_certificates(endpoint.tls.server_name or target.host))
     except BadTlsSettings as error:
         raise _config(str(error)) from error
     except (ValueError, TypeError) as error:
         raise _config(f"tls.server_name, or the URL's host, can't be the name in a certificate: {error}") from error
     try:
-        channel.start_tls()
-        check_pin(channel.tls, endpoint.tls)
+        byte_stream.start_tls()
+        check_pin(byte_stream.tls, endpoint.tls)
     except EndOfStream as error:
         raise _failed(f"TLS: the server ended the connection (endpoint {endpoint.name})") from error
     except ssl.SSLError as error:
         raise _failed(f"TLS: {describe_tls_error(error)} (endpoint {endpoint.name})") from error
     except OSError as error:
         raise _failed(f"TLS: {_words(error)} (endpoint {endpoint.name})") from error
-    return channel
+    return byte_stream
 
 
-def _handshaken(channel: Channel, endpoint: Endpoint, target: _Target, headers: dict[str, str], peer: str) -> Established:
-    reader = ResponseReader(channel)
+def _handshaken(
+    byte_stream: ByteStream, endpoint: Endpoint, target: _Target, headers: dict[str, str], peer: str
+) -> Established:
+    reader = ResponseReader(byte_stream)
     key, deflate = headers["Sec-WebSocket-Key"], bool(endpoint.compression)
     try:
-        channel.sock.sendall(channel.seal(_request(target, headers)))
+        byte_stream.sock.sendall(byte_stream.seal(_request(target, headers)))
         response = read_response(reader, key=key, offered=endpoint.subprotocols, deflate=deflate)
     except ssl.SSLError as error:  # TLS 1.3: only now the server says what it thinks of our certificate
         raise _failed(f"TLS: {describe_tls_error(error)} (endpoint {endpoint.name})") from error
@@ -286,8 +288,8 @@ def _handshaken(channel: Channel, endpoint: Endpoint, target: _Target, headers: 
         raise _failed(f"WebSocket handshake: {_words(error)}") from error
     if isinstance(response, Reason):
         raise ConnectError(response)
-    channel.sock.setblocking(False)
-    return Established(channel, response.subprotocol, response.headers, peer, reader.rest(), response.deflate)
+    byte_stream.sock.setblocking(False)
+    return Established(byte_stream, response.subprotocol, response.headers, peer, reader.rest(), response.deflate)
 
 
 def _request(target: _Target, headers: dict[str, str]) -> bytes:

@@ -11,7 +11,7 @@ from typing import Final
 
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.connect.response import BadResponse, Head, not_http_1_1, parse_body, parse_head, retry_after
-from wsadapter.worker.websocket.byte_stream import Channel, EndOfStream
+from wsadapter.worker.websocket.byte_stream import ByteStream, EndOfStream
 from wsadapter.worker.websocket.deflate import Agreement, BadAnswer, parse_answer
 
 _MAX_HEADERS: Final = 64 * 1024
@@ -36,10 +36,10 @@ class Response:
 
 
 class ResponseReader:
-    """Reads an HTTP response from a channel that blocks. What comes behind it is kept."""
+    """Reads an HTTP response from a byte stream that blocks. What comes behind it is kept."""
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
+    def __init__(self, byte_stream: ByteStream) -> None:
+        self._byte_stream = byte_stream
         self._received = bytearray()
         self._read_to = 0
 
@@ -58,7 +58,7 @@ class ResponseReader:
             if len(self._received) >= _MAX_HEADERS:
                 raise BadResponse(f"more than {_MAX_HEADERS // 1024} KiB of response headers")
             searched = max(start, len(self._received) - len(_END) + 1)
-            self._received += self._channel.receive()
+            self._received += self._byte_stream.receive()
         self._read_to = end + len(_END)
         return bytes(self._received[start:end])
 
@@ -68,8 +68,8 @@ class ResponseReader:
         content, over = parse_body(head, self.rest(), _MAX_BODY)
         try:
             while not over and len(self.rest()) < _MAX_RAW_BODY and (left := deadline - time.monotonic()) > 0:
-                self._channel.sock.settimeout(left)
-                self._received += self._channel.receive()
+                self._byte_stream.sock.settimeout(left)
+                self._received += self._byte_stream.receive()
                 content, over = parse_body(head, self.rest(), _MAX_BODY)
         except (EndOfStream, OSError):
             pass  # whatever has come is the body

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Final
 
 from wsadapter.worker.loop.poller import READ, WRITE
-from wsadapter.worker.websocket.byte_stream import Channel, EndOfStream
+from wsadapter.worker.websocket.byte_stream import ByteStream, EndOfStream
 
 _CHUNK: Final = 64 * 1024
 _MOST_WAITING: Final = 1 << 20
@@ -81,7 +81,7 @@ class _Side:
 class Pump:
     """The pump of one connection, from the end of the TLS handshake on."""
 
-    def __init__(self, channel: Channel, owner: socket.socket, report_left: Callable[[], None]) -> None:
+    def __init__(self, channel: ByteStream, owner: socket.socket, report_left: Callable[[], None]) -> None:
         """`report_left` reports that the connection is over. It is called before the owner can see the end of its stream: an
         end without this report means that the holder's process has ended."""
         channel.sock.setblocking(False)

@@ -19,13 +19,13 @@ from typing import Final, NamedTuple
 from wsadapter.contract.ipc.command_socket import CommandSocket
 from wsadapter.contract.ipc.commands import LEFT, STOP, Assignment
 from wsadapter.contract.reasons import Reason
-from wsadapter.worker.connect.dial import ConnectError, open_channel
+from wsadapter.worker.connect.dial import ConnectError, open_byte_stream
 from wsadapter.worker.connect.holder_events import send_event
 from wsadapter.worker.connect.pump import Pump
-from wsadapter.worker.loop.alarm import Backstop
+from wsadapter.worker.loop.alarm import Alarm
 from wsadapter.worker.loop.poller import READ, make_poller
 from wsadapter.worker.loop.wakeup import Wakeup
-from wsadapter.worker.websocket.byte_stream import Channel
+from wsadapter.worker.websocket.byte_stream import ByteStream
 
 _WITHOUT_SUPERVISOR: Final = 2.0
 """Seconds that the holder goes on after the supervisor is gone: its owner closes within one second."""
@@ -38,7 +38,7 @@ class Hold(NamedTuple):
     owner: socket.socket
     """The loopback connection to the owner."""
     control: CommandSocket
-    backstop: Backstop
+    backstop: Alarm
 
 
 class _Connecting:
@@ -49,7 +49,7 @@ class _Connecting:
         self._assignment, self._owner = hold.assignment, hold.owner
         self._wakeup = wakeup
         self._thread = threading.Thread(target=self._run, name="connect", daemon=True)
-        self.channel: Channel | None = None
+        self.channel: ByteStream | None = None
         """The connection, once TLS is up."""
         self.failed = False
 
@@ -60,7 +60,7 @@ class _Connecting:
     def _run(self) -> None:
         owner = self._owner
         try:
-            channel, peer = open_channel(self._assignment, lambda step: send_event(owner, {"step": step}))
+            channel, peer = open_byte_stream(self._assignment, lambda step: send_event(owner, {"step": step}))
         except ConnectError as error:
             self._fail(error.reason)
         except OSError:  # the owner is gone
@@ -105,7 +105,7 @@ class Holder:
         self._poller.watch(self._wakeup.fd, READ)
         backstop = self._hold.backstop
         while not self._is_over(now := time.monotonic()):
-            backstop.put_off(now)
+            backstop.postpone(now)
             self._watch()
             for fd, mask in self._poller.wait(max(0.0, min(backstop.due, self._until) - now)):
                 self._serve(fd, mask)

@@ -35,13 +35,13 @@ class DecodeStage:
         self._decoder.put(report)
 
     def deliver(self, what: Deliver, received_at: int, position: int) -> None:
-        """Queues messages at this place in the stream; `position`: the stream position at the beginning of the batch's data."""
-        batch = what.batch
+        """Queues messages at this place in the stream; `position`: the stream position at the beginning of the read's data."""
+        read = what.read
         self._outbox.filtered(what.filtered)
         kept = [i for i in range(what.first, what.last) if i not in what.skipped]
-        binary = set(batch.binary)
-        payloads = [batch.payload(i) for i in kept]
-        end = batch.consumed if what.last == batch.count else batch.ends[what.last - 1]
+        binary = set(read.binary)
+        payloads = [read.payload(i) for i in kept]
+        end = read.consumed if what.last == read.count else read.ends[what.last - 1]
         streams = [0] * len(kept) if what.streams is None else [what.streams[i] for i in kept]
         identities = None if what.identities is None else [what.identities[i] for i in kept]
         self._decoder.put(Payloads(received_at, position + end, payloads, [i in binary for i in kept], streams, identities))

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Final, NoReturn, Protocol
 
-from wsadapter.contract.hooks import keywords_of, load_function, words
+from wsadapter.contract.hooks import describe_exception, keywords_of, load_function
 from wsadapter.contract.ipc.record import ANSWER
 from wsadapter.contract.ipc.reports import MessagesDropped, Report, StreamNamed
 from wsadapter.contract.quarantine import Quarantine
@@ -66,7 +66,7 @@ def load_hook(name: str, sys_path: Sequence[str]) -> Hook:
             return lambda data, *, binary, stream: function(data)  # noqa: ARG005
 
 
-def leave_as_asked(wish: SystemExit) -> NoReturn:
+def exit_as_requested(wish: SystemExit) -> NoReturn:
     """User code called `sys.exit()`: the process ends so, whatever thread it was in."""
     if isinstance(wish.code, str):
         print(wish.code, file=sys.stderr)  # noqa: T201  what the interpreter does
@@ -138,11 +138,11 @@ class Decoder:
                 answers = stream == ANSWER  # it is no data
                 result = [payload] if answers else self._called(payload, binary=binary, stream=self._names.get(stream))
             except SystemExit as wish:
-                leave_as_asked(wish)
+                exit_as_requested(wish)
             except BaseException as error:  # noqa: BLE001  the user's function may raise anything
                 yield out
                 out = self._empty(item)
-                yield self._dropped(payload, binary=binary, error=words(error))
+                yield self._dropped(payload, binary=binary, error=describe_exception(error))
             else:
                 out.payloads += result
                 out.binary += [binary] * len(result)

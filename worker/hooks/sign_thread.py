@@ -14,14 +14,14 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from wsadapter.contract.dialect.templates import BadStream, sign, signs
+from wsadapter.contract.dialect.templates import BadStream, needs_sign_hook, sign
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.hooks import HookError, load_function, words
+from wsadapter.contract.hooks import HookError, describe_exception, load_function
 from wsadapter.contract.ipc.commands import Assignment
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.connect.dial import ConnectError
 from wsadapter.worker.hooks import Attempt, HookFailure, LoginRefused, Signing
-from wsadapter.worker.hooks.decode_thread import leave_as_asked
+from wsadapter.worker.hooks.decode_thread import exit_as_requested
 from wsadapter.worker.loop.wakeup import Wakeup
 from wsadapter.worker.masking import masked
 from wsadapter.worker.websocket.deflate import BadDeflate, TooLong
@@ -65,7 +65,7 @@ class Hooks:
         except HookFailure as failure:
             raise ConnectError(_reason(failure, self.attempt)) from failure
         except SystemExit as wish:
-            leave_as_asked(wish)
+            exit_as_requested(wish)
         except BaseException as error:
             raise ConnectError(Reason(kind="connect_failed", text=f"before_connect: {_words(error, self.attempt)}")) from error
         self.attempt = attempt
@@ -90,7 +90,7 @@ def load_hooks(assignment: Assignment) -> Hooks:
     login = (assignment.dialect or {}).get("login", {}) if endpoint.login else {}
     needed = {
         "before_connect": assignment.resume is None,
-        "sign": bool(login) and signs(assignment.dialect or {}),
+        "sign": bool(login) and needs_sign_hook(assignment.dialect or {}),
         "renew": bool(login.get("renew_after")),
         "decode": True,
     }
@@ -135,7 +135,7 @@ def _reason(failure: HookFailure, attempt: Attempt) -> Reason:
 
 
 def _words(error: BaseException, attempt: Attempt) -> str:
-    text = words(error)
+    text = describe_exception(error)
     if isinstance(error, HookFailure):
         text = text.partition(": ")[2]
     return masked(text, attempt.login.values())[:_MOST_TEXT]
@@ -152,9 +152,9 @@ class Decoding:
         try:
             result = self._hook(payload)
         except SystemExit as wish:
-            leave_as_asked(wish)
+            exit_as_requested(wish)
         except BaseException as error:
-            raise BadDeflate(f"the hook decode: {words(error)[:_MOST_TEXT]}") from error
+            raise BadDeflate(f"the hook decode: {describe_exception(error)[:_MOST_TEXT]}") from error
         if not isinstance(result, bytes):
             raise BadDeflate(f"the hook decode returned {type(result).__name__}, not bytes")
         if len(result) > limit:
@@ -207,7 +207,7 @@ class HookThread:
             complete = sign(frame, signature)
             orjson.dumps(complete)
         except SystemExit as wish:
-            leave_as_asked(wish)
+            exit_as_requested(wish)
         except BadStream as error:
             return Signed(frame, str(error))
         except BaseException as error:  # noqa: BLE001  the user's function may raise anything
@@ -220,7 +220,7 @@ class HookThread:
         try:
             self._hooks.renew(self._hooks.attempt)
         except SystemExit as wish:
-            leave_as_asked(wish)
+            exit_as_requested(wish)
         except BaseException as error:  # noqa: BLE001  the same
             return Renewed(f"the hook renew: {_words(error, self._hooks.attempt)}")
         return Renewed()

@@ -13,7 +13,7 @@ _SHORTEST: Final = 15.0
 _WITHOUT_WATCHDOG: Final = 60.0
 
 
-class Backstop:
+class Alarm:
     """`setitimer(ITIMER_REAL)`, armed from the beginning. Main thread only; times are monotonic seconds."""
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Backstop:
         self._delay = max(_SHORTEST, 3 * progress) if progress else _WITHOUT_WATCHDOG
         self._stale = self.due = 0.0
 
-    def put_off(self, now: float) -> None:
+    def postpone(self, now: float) -> None:
         """The loop is alive. Done where it turns anyway, so that an idle owner need not wake for this alone."""
         if now >= self._stale:
             signal.setitimer(signal.ITIMER_REAL, self._delay)

@@ -52,7 +52,7 @@ def _children() -> list[int]:
     return found
 
 
-def go_on_without_parent() -> None:
+def continue_without_parent() -> None:
     """Should this process be stopped (SIGSTOP) when its parent ends, it goes on then, and sees that end; SIGCONT does nothing
     to one that runs. Linux; no harm elsewhere (prctl(2), PR_SET_PDEATHSIG)."""
     with suppress(AttributeError, OSError):

@@ -7,7 +7,7 @@ import socket
 from wsadapter.contract.ipc.commands import (
     ASSIGN,
     FORGET,
-    HANDED,
+    HANDOFF,
     HOLD,
     IDENTIFY,
     REQUEST,
@@ -27,11 +27,11 @@ from wsadapter.worker.owner.phase import Host, Phase, Stop
 from wsadapter.worker.websocket.frames import BINARY, TEXT
 
 
-def obey(command: Command, host: Host, now: float) -> None:
+def execute(command: Command, host: Host, now: float) -> None:
     """Does what a command demands. Commands that are not known are ignored. Raises what a malformed body raises."""
     phase: Phase = host.phase
     match command.kind:
-        case k if k == HANDED:
+        case k if k == HANDOFF:
             fd = host.control.take_descriptor()
             if fd is not None:  # else there were too many open files
                 phase.take_connection(socket.socket(fileno=fd), command.body)

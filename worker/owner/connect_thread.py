@@ -12,14 +12,14 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from wsadapter.contract.hooks import HookError, words
+from wsadapter.contract.hooks import HookError, describe_exception
 from wsadapter.contract.ipc.commands import Assignment
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.connect.dial import ConnectError, connect, shake_hands
 from wsadapter.worker.connect.holder_events import read_event
-from wsadapter.worker.hooks.decode_thread import Hook, leave_as_asked, load_hook
+from wsadapter.worker.hooks.decode_thread import Hook, exit_as_requested, load_hook
 from wsadapter.worker.loop.wakeup import Wakeup
-from wsadapter.worker.websocket.byte_stream import EndOfStream, PlainChannel
+from wsadapter.worker.websocket.byte_stream import EndOfStream, PlainByteStream
 from wsadapter.worker.websocket.connection import Established
 from wsadapter.worker.websocket.deflate import parse_answer
 
@@ -57,16 +57,16 @@ class Connector:
         self._handed = handed
         self._tail = tail
         self._wakeup = wakeup
-        self._news: deque[Step | Opened | Failed] = deque()
+        self._events: deque[Step | Opened | Failed] = deque()
         self._thread = threading.Thread(target=self._run, name="connect", daemon=True)
 
     def start(self) -> None:
-        """Begins; `wakeup` is woken at every piece of news."""
+        """Begins; `wakeup` is woken at every event."""
         self._thread.start()
 
-    def news(self) -> list[Step | Opened | Failed]:
+    def events(self) -> list[Step | Opened | Failed]:
         """What has happened since the last call; `Opened` or `Failed` is the last."""
-        return [self._news.popleft() for _ in range(len(self._news))]
+        return [self._events.popleft() for _ in range(len(self._events))]
 
     def _run(self) -> None:
         try:
@@ -75,34 +75,34 @@ class Connector:
                 self._prepare(hooks)
             connection = self._connection()
         except ConnectError as error:
-            self._tell(Failed(error.reason))
+            self._post(Failed(error.reason))
         except HookError as error:
-            self._tell(Failed(Reason(kind="config", text=str(error))))
+            self._post(Failed(Reason(kind="config", text=str(error))))
         except BaseException as error:  # noqa: BLE001  our own fault; it must not look like a hang
             traceback.print_exc()
-            self._tell(Failed(Reason(kind="connect_failed", text=f"internal error: {words(error)}")))
+            self._post(Failed(Reason(kind="connect_failed", text=f"internal error: {describe_exception(error)}")))
         else:
-            self._tell(Opened(connection, hook, hooks))
+            self._post(Opened(connection, hook, hooks))
 
     def _connection(self) -> Established:
         resume = self._assignment.resume
         if self._handed is not None and self._assignment.held:
             return self._held_connection(self._handed)
         if self._handed is None or resume is None:
-            return connect(self._assignment, self._tell_step)
+            return connect(self._assignment, self._post_step)
         self._handed.setblocking(False)
         answer = resume.up["headers"].get("sec-websocket-extensions")
         deflate = parse_answer(answer) if answer else None
-        return Established(PlainChannel(self._handed), first=self._tail, deflate=deflate, **resume.up)
+        return Established(PlainByteStream(self._handed), first=self._tail, deflate=deflate, **resume.up)
 
     def _held_connection(self, sock: socket.socket) -> Established:
         """A holder opens it, and says how far it is; the WebSocket over it is ours."""
-        self._tell_step("resolving")
+        self._post_step("resolving")
         try:
             while "opened" not in (event := read_event(sock)):
                 if "failed" in event:
                     raise ConnectError(Reason.from_json(event["failed"]))
-                self._tell_step(str(event["step"]))
+                self._post_step(str(event["step"]))
             peer = str(event["opened"]["peer"])
         except (EndOfStream, OSError) as error:
             sock.close()
@@ -111,21 +111,21 @@ class Connector:
             sock.close()
             text = f"the TLS holder wrote what makes no sense: {error!r:.200}"
             raise ConnectError(Reason(kind="holder_lost", text=text)) from error
-        return shake_hands(self._assignment, PlainChannel(sock), peer, self._tell_step)
+        return shake_hands(self._assignment, PlainByteStream(sock), peer, self._post_step)
 
-    def _tell_step(self, name: str) -> None:
-        self._tell(Step(name))
+    def _post_step(self, name: str) -> None:
+        self._post(Step(name))
 
     def _load(self) -> tuple[Hook | None, Hooks | None]:
         endpoint = self._assignment.endpoint
         if not endpoint.decode and not any(endpoint.hooks.values()):
             return None, None
-        self._tell_step("importing")
+        self._post_step("importing")
         try:
             decode = load_hook(endpoint.decode, self._assignment.sys_path) if endpoint.decode else None
             return decode, self._load_hooks() if any(endpoint.hooks.values()) else None
         except SystemExit as wish:
-            leave_as_asked(wish)
+            exit_as_requested(wish)
 
     def _load_hooks(self) -> Hooks:
         from wsadapter.worker.hooks.sign_thread import load_hooks  # most owners never need it
@@ -136,11 +136,11 @@ class Connector:
         """What the hook makes of URL and headers is what is connected with."""
         if hooks.before_connect is None:
             return
-        self._tell_step("preparing")
+        self._post_step("preparing")
         hooks.prepare()
         endpoint = replace(self._assignment.endpoint, headers=dict(hooks.attempt.headers))
         self._assignment = replace(self._assignment, url=hooks.attempt.url, endpoint=endpoint)
 
-    def _tell(self, news: Step | Opened | Failed) -> None:
-        self._news.append(news)
+    def _post(self, events: Step | Opened | Failed) -> None:
+        self._events.append(events)
         self._wakeup.wake()

@@ -17,7 +17,7 @@ from wsadapter.worker.owner.connect_thread import Connector, Failed, Opened, Ste
 from wsadapter.worker.owner.leaving import Draining
 from wsadapter.worker.owner.phase import Host, Phase, Stop
 from wsadapter.worker.owner.serving import Serving
-from wsadapter.worker.subscription.subscriptions import forgiven, without
+from wsadapter.worker.subscription.subscriptions import without, without_blame
 
 
 class Steps:
@@ -59,7 +59,7 @@ def with_change(assignment: Assignment, kind: int, streams: Sequence[Subscriptio
         return assignment
     wanted = without(assignment.wanted, streams)
     wanted = (*wanted, *streams) if kind == SUBSCRIBE else wanted
-    return replace(assignment, wanted=wanted, blamed=forgiven(assignment.blamed, streams))
+    return replace(assignment, wanted=wanted, blamed=without_blame(assignment.blamed, streams))
 
 
 class Connecting(Phase):
@@ -82,7 +82,7 @@ class Connecting(Phase):
         return self._steps.deadline
 
     def tick(self, now: float) -> None:
-        for event in self._connector.news():
+        for event in self._connector.events():
             match event:
                 case Step(name):
                     self._steps.begin(name, now)
@@ -113,6 +113,6 @@ class Connecting(Phase):
         super().identify(ref, on=on)
 
     def stop(self, stop: Stop, now: float) -> None:
-        self.host.end.patience(stop, now)
+        self.host.end.closing_time(stop, now)
         reason = Reason(kind=stop.kind, code=stop.code, text=stop.text or "while connecting")
         self.host.enter(Draining(self.host, reason))

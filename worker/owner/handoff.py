@@ -69,7 +69,7 @@ class Handoff:
         subscribe may still wait for their pace: the next owner sends them."""
         if not self.due or self._session.ending.ended:
             return
-        if not (self._session.subscribing.can_be_left and self._connection.sender.can_be_left):
+        if not (self._session.subscribing.can_hand_off and self._connection.sender.can_hand_off):
             return
         custody = self._connection.custody()
         if custody is None:

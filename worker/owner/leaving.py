@@ -9,20 +9,20 @@ from wsadapter.contract.ipc.reports import ConnectionDown
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.owner.phase import Host, Phase, Stop
 from wsadapter.worker.owner.sending import Sending
-from wsadapter.worker.session.actions import Leave
+from wsadapter.worker.session.actions import Disconnect
 from wsadapter.worker.websocket.connection import Connection
 
 _LINGER: Final = 1.0
-"""Seconds to wait for the peer to end the connection too, see `Leave.linger`."""
+"""Seconds to wait for the peer to end the connection too, see `Disconnect.linger`."""
 
 
 class Leaving(Phase):
-    """The connection is over: what waits for it is sent if `Leave.flush` demands it, then the connection is closed."""
+    """The connection is over: what waits for it is sent if `Disconnect.flush` demands it, then the connection is closed."""
 
     name = "leaving"
 
     def __init__(
-        self, host: Host, leave: Leave, connection: Connection, sending: Sending, rtt: float | None, now: float
+        self, host: Host, leave: Disconnect, connection: Connection, sending: Sending, rtt: float | None, now: float
     ) -> None:
         super().__init__(host)
         self.fd = connection.fileno()
@@ -37,7 +37,7 @@ class Leaving(Phase):
         return self._connection.mask(reading=self._connection.half_closed)
 
     def deadline(self) -> float:
-        return 0.0 if self._connection.sender.eager else self._deadline
+        return 0.0 if self._connection.sender.wants_flush else self._deadline
 
     def readable(self, now: float) -> None:  # noqa: ARG002
         self.host.changed = True  # `tick` reads
@@ -48,7 +48,7 @@ class Leaving(Phase):
     def tick(self, now: float) -> None:
         if not self.host.outbox.backlog:  # all that was read is in the pipe: it can leave the kernel
             with suppress(OSError):  # the connection is over anyhow
-                self._connection.channel.discard()
+                self._connection.byte_stream.discard()
         if self._is_down(now):
             self.host.enter(Draining(self.host, self._leave.reason, self._rtt))
 
@@ -75,7 +75,7 @@ class Leaving(Phase):
         return super().probe_answer() | {"rtt": self._rtt, "received": self._connection.received}
 
     def stop(self, stop: Stop, now: float) -> None:
-        self._deadline = min(self._deadline, now + self.host.end.patience(stop, now))
+        self._deadline = min(self._deadline, now + self.host.end.closing_time(stop, now))
 
 
 class Draining(Phase):
@@ -102,4 +102,4 @@ class Draining(Phase):
         return super().probe_answer() | {"rtt": self._rtt}
 
     def stop(self, stop: Stop, now: float) -> None:
-        self.host.end.patience(stop, now)
+        self.host.end.closing_time(stop, now)

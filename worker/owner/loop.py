@@ -9,7 +9,7 @@ from wsadapter.contract.ipc.commands import PROBE, PROBED, READY
 from wsadapter.worker.connect.tls_holder import Hold
 from wsadapter.worker.loop.poller import READ, WRITE
 from wsadapter.worker.loop.wakeup import Wakeup
-from wsadapter.worker.owner.commands import obey
+from wsadapter.worker.owner.commands import execute
 from wsadapter.worker.owner.idle import Idle
 from wsadapter.worker.owner.phase import WITHOUT_SUPERVISOR, Host, Stop
 
@@ -45,7 +45,7 @@ class Owner:
         while True:
             now = time.monotonic()
             if host.changed or now >= self._look_at:
-                self._look_around(now)
+                self._tick(now)
                 if host.end.code is not None:
                     return host.end.code
             timeout = max(0.0, self._look_at - now)
@@ -70,11 +70,11 @@ class Owner:
             if time.monotonic() >= end:
                 return wait(timeout - patience)
 
-    def _look_around(self, now: float) -> None:
+    def _tick(self, now: float) -> None:
         """All that may be due. It is skipped after reads that gave nothing but messages: they make no deadline earlier."""
         host = self._host
         host.changed = False
-        host.alarm.put_off(now)
+        host.alarm.postpone(now)
         if host.control.peer_closed or host.outbox.closed:
             self._leave_without_supervisor(now)
         if self._terminate:
@@ -111,7 +111,7 @@ class Owner:
                 if command.kind == PROBE:
                     self._probe = command.ref
                 else:
-                    obey(command, host, now)
+                    execute(command, host, now)
         elif fd == host.wakeup.fd:
             host.wakeup.drain()
 

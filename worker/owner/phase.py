@@ -1,6 +1,6 @@
 """What a phase of an owner's life is, and what all phases share.
 
-    Idle ──ASSIGN──> Connecting ──opened──> Serving ──Leave──> Leaving ──closed──> Draining ──written──> the process ends
+    Idle ──ASSIGN──> Connecting ──opened──> Serving ──Disconnect──> Leaving ──closed──> Draining ──written──> the process ends
                           └────────────────── failed, STOP ────────────────────────────^
 
 A phase has all that it needs from its beginning on: what exists in one phase only (a connection, a session) is an attribute of
@@ -18,7 +18,7 @@ from wsadapter.contract.endpoint import Subscription
 from wsadapter.contract.ipc.command_socket import CommandSocket
 from wsadapter.contract.ipc.commands import REFUSED, TAKEN, Assignment, RequestCommand
 from wsadapter.worker.connect.tls_holder import Hold
-from wsadapter.worker.loop.alarm import Backstop
+from wsadapter.worker.loop.alarm import Alarm
 from wsadapter.worker.loop.poller import Poller, make_poller
 from wsadapter.worker.loop.wakeup import Wakeup
 from wsadapter.worker.outbox import Outbox, Output
@@ -52,11 +52,11 @@ class End:
         self.supervisor_gone = False
         """Nobody is left to report to."""
 
-    def patience(self, stop: Stop, now: float) -> float:
+    def closing_time(self, stop: Stop, now: float) -> float:
         """Seconds for closing the connection as `stop` demands; writing everything has as much time again."""
-        patience = self.close_timeout if stop.within is None else stop.within
-        self.drain_until = min(self.drain_until, now + 2 * patience)
-        return patience
+        closing_time = self.close_timeout if stop.within is None else stop.within
+        self.drain_until = min(self.drain_until, now + 2 * closing_time)
+        return closing_time
 
     def close_by(self, now: float) -> float:
         """When a connection that is over must be closed."""
@@ -74,7 +74,7 @@ class Host:
         self.control = CommandSocket(control)
         self.wakeup = wakeup
         self.poller: Poller = make_poller()
-        self.alarm = Backstop()
+        self.alarm = Alarm()
         self.end = End()
         self.phase = Phase(self)
         self.changed = True
@@ -174,7 +174,7 @@ class Phase:
     # --- what the supervisor demands
 
     def take_connection(self, sock: socket.socket, body: bytes) -> None:  # noqa: ARG002
-        """HANDED: the connection to continue with, which the next ASSIGN is about; `body`: unsent and unparsed bytes."""
+        """HANDOFF: the connection to continue with, which the next ASSIGN is about; `body`: unsent and unparsed bytes."""
         sock.close()
 
     def assign(self, assignment: Assignment) -> None:

@@ -80,7 +80,7 @@ class Sending:
     def flush(self, now: float) -> None:
         """Sends as much as the kernel takes, and reports what was sent and what is too late."""
         sender, control = self._connection.sender, self._host.control
-        sender.held = self._session.subscribing.holds
+        sender.urgent_only = self._session.subscribing.not_ready
         for ref in sender.flush(now):
             if not is_ours(ref):
                 control.send(TAKEN, ref)
@@ -90,7 +90,7 @@ class Sending:
             self._host.refuse(ref, _TOO_LATE)
         if sender.idle:
             self._handoff.forget_announced()
-        if self._owed and not sender.waits and not self._session.subscribing.signs:
+        if self._owed and not sender.has_waiting and not self._session.subscribing.awaits_signature:
             for ref in self._owed:
                 control.send(TAKEN, ref)
             self._owed.clear()
@@ -98,7 +98,7 @@ class Sending:
     def deadline(self) -> float:
         """When to call `flush`, or to look at `overdue`, monotonic seconds; 0: at once."""
         sender = self._connection.sender
-        if sender.eager:
+        if sender.wants_flush:
             return 0.0
         until = inf if sender.stuck_since is None else sender.stuck_since + self._timeout
         return min(until, sender.paced_until() or inf)

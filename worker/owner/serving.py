@@ -1,7 +1,7 @@
 """The phase with an open connection: read, let the session decide, carry out its decisions.
 
 socket ─receive─> one whole text message, nothing to inspect ──────────────────────────────> outbox       (the fast path)
-             └──> reader ─Batch─> nothing to inspect ─────────────────────────────────────> outbox
+             └──> reader ─ReadResult─> nothing to inspect ─────────────────────────────────────> outbox
                              └──> session ─Action─> deliver, send, report, sign, leave
 """
 
@@ -24,12 +24,12 @@ from wsadapter.worker.owner.handoff import Handoff
 from wsadapter.worker.owner.leaving import Leaving
 from wsadapter.worker.owner.phase import Host, Phase, Stop
 from wsadapter.worker.owner.sending import Sending
-from wsadapter.worker.session.actions import Action, Deliver, Leave, Renew, Say, Send, Sign, StopReading
+from wsadapter.worker.session.actions import Action, Deliver, Disconnect, Notify, Renew, Send, Sign, StopReading
 from wsadapter.worker.session.session import Session
 from wsadapter.worker.websocket.byte_stream import READ_SIZE
 from wsadapter.worker.websocket.connection import LOST, Connection, describe_loss
 from wsadapter.worker.websocket.payload_codec import Unpacker, Unpacks
-from wsadapter.worker.websocket.reader import Batch
+from wsadapter.worker.websocket.reader import ReadResult
 
 _SMALL: Final = 4096
 """Bytes of a read that may be a single message."""
@@ -79,7 +79,7 @@ class Serving(Phase):
             host.output = DecodeStage(Decoder(opened.hook, quarantine, host.wakeup), host.outbox)
         self._hooks = _signing_hooks(host, opened)
         self._connection = make_connection(assignment, opened)
-        self._channel = self._connection.channel
+        self._byte_stream = self._connection.byte_stream
         self.fd = self._connection.fileno()
         self._direct = host.output is host.outbox
         """What needs no inspection goes into the pipe as it is: no decode hook sees it first."""
@@ -159,7 +159,7 @@ class Serving(Phase):
         return self._connection.mask(reading=not self._paused)
 
     def deadline(self) -> float:
-        if self._channel.ended and not self._paused:
+        if self._byte_stream.ended and not self._paused:
             return 0.0  # the rest of it is read without the poller
         return min(self._session.deadline() or inf, self._sending.deadline())
 
@@ -168,21 +168,21 @@ class Serving(Phase):
             return
         connection, session, outbox = self._connection, self._session, self._outbox
         try:
-            chunk = self._channel.receive()
+            chunk = self._byte_stream.receive()
         except LOST as error:
             self._lose(error, now)
             return
         if chunk:
             connection.received += len(chunk)
-            single = self._single and len(chunk) < _SMALL and not self._inspector.needs(chunk)
+            single = self._single and len(chunk) < _SMALL and not self._inspector.needs_inspection(chunk)
             if single and (size := connection.reader.single_text(chunk)) >= 0:
                 outbox.single_text(chunk, size, time.time_ns(), connection.received - len(chunk))
-                session.passed(now)
+                session.note_activity(now)
             else:
                 self._take(connection.parse(chunk), now)
             if self._handoff.every_byte:
                 self._discard(now)
-        if outbox.backlog or outbox.closed or self._channel.ended or (not self._direct and self.host.output.full):
+        if outbox.backlog or outbox.closed or self._byte_stream.ended or (not self._direct and self.host.output.full):
             self.host.changed = True
 
     def writable(self, now: float) -> None:
@@ -195,7 +195,7 @@ class Serving(Phase):
                 return
 
     def _check_connection(self, now: float) -> None:
-        if self._channel.ended:
+        if self._byte_stream.ended:
             self.readable(now)  # TLS has decrypted the end already: the poller does not report it
         if text := self._sending.overdue(now):
             self._perform(self._session.ending.overdue(text), now)
@@ -212,7 +212,7 @@ class Serving(Phase):
         deadline, sender = self._session.deadline(), self._connection.sender
         if deadline is not None and now >= deadline:
             self._perform(self._session.tick(now), now)
-        if sender.eager or (sender.waits and not sender.blocked):
+        if sender.wants_flush or (sender.has_waiting and not sender.blocked):
             self._sending.flush(now)
         if not self._outbox.backlog:
             self._handoff.offer_if_due()
@@ -223,32 +223,32 @@ class Serving(Phase):
 
     # --- what was read
 
-    def _take(self, batch: Batch, now: float) -> None:
-        if self._direct and batch.count and self._session.passes(batch, now):
-            self._outbox.messages(batch, time.time_ns(), self._connection.received - len(batch.data), 0, batch.count)
+    def _take(self, read: ReadResult, now: float) -> None:
+        if self._direct and read.count and self._session.try_fast_path(read, now):
+            self._outbox.messages(read, time.time_ns(), self._connection.received - len(read.data), 0, read.count)
             if self._handoff.every_byte:
-                self._cover_rest(batch)
+                self._cover_rest(read)
         else:
-            self._inspect(batch, now)
+            self._inspect(read, now)
 
-    def _inspect(self, batch: Batch, now: float) -> None:
+    def _inspect(self, read: ReadResult, now: float) -> None:
         if not self._handoff.every_byte:
-            self._perform(self._session.received(batch, now), now)
+            self._perform(self._session.received(read, now), now)
             return
         self._outbox.cork()  # a report on an answer and the answer's bytes: a next owner is told of both or of neither
-        self._perform(self._session.received(batch, now), now)
-        self._cover_rest(batch)
+        self._perform(self._session.received(read, now), now)
+        self._cover_rest(read)
         self._outbox.uncork()
 
-    def _cover_rest(self, batch: Batch) -> None:
+    def _cover_rest(self, read: ReadResult) -> None:
         """What of a read is in no message's record yet must not be lost either."""
-        self._outbox.cover_rest(batch, time.time_ns(), self._connection.received - len(batch.data))
+        self._outbox.cover_rest(read, time.time_ns(), self._connection.received - len(read.data))
 
     def _discard(self, now: float) -> None:
         """What was read leaves the kernel when all of it is in the pipe."""
         if not self._outbox.backlog:
             try:
-                self._channel.discard()
+                self._byte_stream.discard()
             except OSError as error:
                 self._lose(error, now)
 
@@ -266,12 +266,12 @@ class Serving(Phase):
                 self._sending.flush(now)  # an answer to a ping is on the wire before anything else is done
                 sent = False
             match action:
-                case Deliver(batch=batch):
-                    host.output.deliver(action, time.time_ns(), self._connection.received - len(batch.data))
+                case Deliver(read=read):
+                    host.output.deliver(action, time.time_ns(), self._connection.received - len(read.data))
                 case Send():
                     self._sending.put(action)
                     sent = True
-                case Say(report):
+                case Notify(report):
                     host.output.report(report)
                 case Sign(frame):
                     self._hooks.sign(frame)
@@ -279,7 +279,7 @@ class Serving(Phase):
                     self._hooks.renew()
                 case StopReading():
                     self._reading_over = True
-                case Leave():
+                case Disconnect():
                     rtt = self._session.heartbeat.rtt
                     host.enter(Leaving(host, action, self._connection, self._sending, rtt, now))
         if sent:
@@ -314,8 +314,8 @@ class Serving(Phase):
         super().identify(ref, on=on)
 
     def stop(self, stop: Stop, now: float) -> None:
-        patience = self.host.end.patience(stop, now)
-        self._perform(self._session.stop(stop.code, stop.kind, now, within=patience, text=stop.text), now)
+        closing_time = self.host.end.closing_time(stop, now)
+        self._perform(self._session.stop(stop.code, stop.kind, now, within=closing_time, text=stop.text), now)
 
 
 def make_connection(assignment: Assignment, opened: Opened) -> Connection:
@@ -342,7 +342,7 @@ def _signing_hooks(host: Host, opened: Opened) -> SigningHooks:
     return HookThread(opened.hooks, host.wakeup)
 
 
-def _json_split() -> Callable[[Batch], Batch]:
+def _json_split() -> Callable[[ReadResult], ReadResult]:
     from wsadapter.worker.session.json_array import split  # most owners never need it
 
     return split

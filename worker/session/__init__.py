@@ -1,1 +1,1 @@
-"""What is said on an open connection, without I/O: login, heartbeats, requests, gaps, readiness."""
+"""The conversation on an open connection, without I/O: readiness, login, heartbeats, requests, gaps."""

@@ -1,6 +1,6 @@
-"""What a peer says that is no data, by the dialect's rules: [[notice]], [[answer]], [[housekeeping]]. Pure.
+"""Messages of a peer that are no data, by the dialect's rules [[notice]], [[answer]] and [[housekeeping]]. Pure.
 
-Nothing is parsed but what holds the text of a rule.
+A message is parsed only if it contains the text of a rule.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from wsadapter.contract.dialect.text import LONGEST_ANSWER, Text
 _PATH: Final = "$."
 
 
-class Found(NamedTuple):
-    """A message that is no data."""
+class HousekeepingMatch(NamedTuple):
+    """What a message that is no data demands."""
 
     heartbeat: bool = False
-    """It shows that the peer is there."""
+    """The message shows that the peer is alive."""
     reply: bytes | None = None
-    """The text to answer with, at once."""
+    """The text to send back at once; None: no reply."""
     notice: str | None = None
-    """The peer says this to people."""
+    """A text of the peer for people; None: there is none."""
     reconnects: bool = False
-    """With `notice`: it asks us to reconnect."""
+    """With `notice`: the peer asks for a new connection."""
 
 
 class _Rule(NamedTuple):
     needle: bytes
     match: Mapping[str, Any] | None
-    """None: the needle is the whole message."""
-    found: Found
+    """None: the message must be equal to the needle."""
+    found: HousekeepingMatch
     frame: str = ""
     text: str | None = None
 
@@ -45,35 +45,35 @@ class _Rule(NamedTuple):
         return self.needle in text.payload and matches(text.value, self.match)
 
 
-class Upkeep:
+class Housekeeping:
     """The rules of one connection. Not thread-safe."""
 
     def __init__(
         self, dialect: Mapping[str, Any] | None, number: Callable[[], int], wall: Callable[[], float] = time.time
     ) -> None:
-        """`dialect` as in dialects/README.md, already checked. `number` gives the next "$id"."""
+        """`dialect` as in dialects/README.md, already checked. `number` returns the next "$id". `wall`: the wall clock."""
         self._rules = list(_rules(dialect or {}))
         self._needles = tuple({rule.needle: None for rule in self._rules})
         self._number = number
         self._wall = wall
 
-    def may_hold(self, data: bytes) -> bool:
-        """A cheap test on all that was read at once: whether `judge` has to look at its messages."""
-        for needle in self._needles:  # noqa: SIM110 - as a loop it costs half
+    def may_match(self, data: bytes) -> bool:
+        """A cheap test on the bytes of a read: false if `match_rule` would match none of its messages."""
+        for needle in self._needles:  # noqa: SIM110 - `any` costs twice as much
             if needle in data:
                 return True
         return False
 
-    def judge(self, text: Text) -> Found | None:
-        """What a text message is; None where it is data. To be called once for each: it counts the answers."""
+    def match_rule(self, text: Text) -> HousekeepingMatch | None:
+        """What a text message demands; None: it is data. Call it once for each message, because a reply takes a new "$id"."""
         if len(text.payload) >= LONGEST_ANSWER:
             return None
         for rule in self._rules:
             if rule.fits(text):
-                return self._judged(rule, text)
+                return self._filled_in(rule, text)
         return None
 
-    def _judged(self, rule: _Rule, text: Text) -> Found:
+    def _filled_in(self, rule: _Rule, text: Text) -> HousekeepingMatch:
         if rule.frame:
             return rule.found._replace(reply=answer(rule.frame, text.value, self._number(), self._wall()))
         if rule.text is not None:
@@ -83,14 +83,14 @@ class Upkeep:
 
 
 def _rules(dialect: Mapping[str, Any]) -> Iterator[_Rule]:
-    """The first that fits counts: what asks for something before what is only left out."""
+    """The rules in the order in which they are tried: rules that demand something come before rules that only skip messages."""
     for rule in dialect.get("notice", []):
-        yield _Rule(*_fits(rule), Found(reconnects=bool(rule.get("reconnect", True))), text=rule.get("text", ""))
+        yield _Rule(*_fits(rule), HousekeepingMatch(reconnects=bool(rule.get("reconnect", True))), text=rule.get("text", ""))
     for rule in dialect.get("answer", []):
         said = rule["say"].encode() if "say" in rule else None
-        yield _Rule(*_fits(rule), Found(heartbeat=True, reply=said), frame=rule.get("frame", ""))
+        yield _Rule(*_fits(rule), HousekeepingMatch(heartbeat=True, reply=said), frame=rule.get("frame", ""))
     for rule in dialect.get("housekeeping", []):
-        yield _Rule(*_fits(rule), Found(heartbeat=bool(rule.get("heartbeat"))))
+        yield _Rule(*_fits(rule), HousekeepingMatch(heartbeat=bool(rule.get("heartbeat"))))
 
 
 def _fits(rule: Mapping[str, Any]) -> tuple[bytes, Mapping[str, Any] | None]:
@@ -99,7 +99,7 @@ def _fits(rule: Mapping[str, Any]) -> tuple[bytes, Mapping[str, Any] | None]:
 
 
 def answer(template: str, value: Any, number: int, wall: float) -> bytes:
-    """The frame of [[answer]] to a message: "$.path" is what stands there, null where nothing does."""
+    """The frame of [[answer]] to a message: "$.path" becomes the value at the path, or null if there is none."""
     ours = orjson.loads(fill(template, (), number, wall))
     return orjson.dumps(_answered(ours, value))
 

@@ -1,7 +1,7 @@
-"""What makes a message of one connection the same as one of another: a number that both give it. Pure.
+"""The identity of a message: a number that is equal on two connections if both deliver the same message. Pure.
 
-The endpoint says it ("bytes", or JSON fields), else the dialect: by kind of message, for what tells two trades apart is not
-what tells two changes of a book apart. Numbers are compared by their digits, so those above 2^53 survive.
+The rule comes from the endpoint ("bytes", or JSON fields), otherwise from the dialect. Dialect rules are per kind of message,
+because trades and book updates have different keys. Numbers are compared by their digits, so numbers above 2^53 stay different.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Identity:
     """The rules of one endpoint. Not thread-safe."""
 
     def __init__(self, rules: Sequence[Mapping[str, Any]], snapshots: Sequence[Mapping[str, Any]] = ()) -> None:
-        """`rules` as the [[identity]] tables of dialects/README.md, the first that fits a message holds; `snapshots` as its
-        [[snapshot]] tables, which go first."""
+        """`rules`: the [[identity]] tables of dialects/README.md; the first that matches a message applies. `snapshots`: the
+        [[snapshot]] tables, which are tried before the rules."""
         self._rules = rules
         self._snapshots = snapshots
 
@@ -44,7 +44,7 @@ class Identity:
 
 
 def make_identity(dialect: Mapping[str, Any] | None, endpoint: Endpoint) -> Identity | None:
-    """The endpoint's own rule, else the dialect's; None where there is neither."""
+    """The endpoint's own rule, otherwise the dialect's; None: neither has one."""
     snapshots = (dialect or {}).get("snapshot", ())
     if endpoint.identity == "bytes":
         return Identity([{"bytes": True}], snapshots)

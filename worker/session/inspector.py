@@ -1,8 +1,8 @@
-"""Messages that may be more than data: told apart, taken out, marked, with what they lead to in its place between the others.
+"""Inspects messages that may be more than data, and turns them into actions at their place between the other messages.
 
-These questions are asked of each message, in this order: Is there a gap in the exchange's numbers in front of it? Is it the
-answer to a request? Binary, and so data? The peer's word to begin? Housekeeping? An answer to the login, to a heartbeat, to a
-frame that subscribes? Else it is data of a stream.
+For each message these questions are asked, in this order. Is there a gap in the exchange's numbers before it? Is it the answer
+to a request? Is it binary, and therefore data? Is it the peer's [[ready]]? Is it housekeeping? Is it an answer to the login,
+to a heartbeat, or to a frame that subscribes? Otherwise the message is data of a stream.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from wsadapter.contract.ipc.commands import Assignment
 from wsadapter.contract.ipc.record import ANSWER
 from wsadapter.contract.ipc.reports import PeerError
 from wsadapter.contract.reasons import Reason
-from wsadapter.worker.session.actions import Action, Deliver, Leave, Say, Send
-from wsadapter.worker.session.batch_splitter import Sieve
+from wsadapter.worker.session.actions import Action, Deliver, Disconnect, Notify, Send
 from wsadapter.worker.session.ending import Ending
 from wsadapter.worker.session.heartbeat import Heartbeat
-from wsadapter.worker.session.housekeeping import Found, Upkeep
+from wsadapter.worker.session.housekeeping import Housekeeping, HousekeepingMatch
 from wsadapter.worker.session.login import LoginStep
+from wsadapter.worker.session.read_splitter import ReadSplitter
 from wsadapter.worker.session.subscribing import Subscribing
 from wsadapter.worker.websocket.frames import TEXT, encode_frame
-from wsadapter.worker.websocket.reader import Batch
+from wsadapter.worker.websocket.reader import ReadResult
 
 if TYPE_CHECKING:
     from wsadapter.worker.session.identity import Identity
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Inspector:
-    """Of one connection. Times are monotonic seconds. Not thread-safe."""
+    """The inspection of one connection's messages. Times are monotonic seconds. Not thread-safe."""
 
     def __init__(self, assignment: Assignment, ending: Ending, heartbeat: Heartbeat, subscribing: Subscribing) -> None:
         self._assignment = assignment
@@ -41,7 +41,7 @@ class Inspector:
         self._subscribing = subscribing
         self._subscriptions = subscribing.subscriptions
         self._streams = subscribing.streams
-        self._upkeep = Upkeep(assignment.dialect, subscribing.subscriptions.number)
+        self._housekeeping = Housekeeping(assignment.dialect, subscribing.subscriptions.number)
         self._requests: Requests | None = None
         if assignment.requests:
             self._requests = _requests(assignment, assignment.requests)
@@ -49,7 +49,8 @@ class Inspector:
         self.identify(on=assignment.identify)
 
     def expect(self, request: str) -> bool:
-        """A request of this id is about to be sent; false if it would be mistaken for a frame that subscribes."""
+        """A request of this id is about to be sent; false if its answer could be mistaken for that to a frame that
+        subscribes."""
         if self._subscriptions.uses(request):
             return False
         if self._requests is None:
@@ -58,89 +59,89 @@ class Inspector:
         return True
 
     def forget(self, requests: Iterable[str]) -> None:
-        """Answers to these requests are not looked for any more."""
+        """Answers to these requests are no longer recognised."""
         if self._requests is not None:
             self._requests.forget(requests)
 
     def identify(self, *, on: bool) -> None:
-        """Whether messages are to carry their identities from now on."""
+        """Messages carry their identities from now on, or no longer."""
         self._identity = _identity(self._assignment) if on else None
 
-    def needs(self, data: bytes) -> bool:
-        """True if the messages in `data` may have to be taken out, or told apart. False: they are delivered as they are."""
+    def needs_inspection(self, data: bytes) -> bool:
+        """True if a message in `data` may be more than data. False: the messages are delivered as they are."""
         return (
             self._identity is not None
-            or self._heartbeat.listens
-            or (self._requests is not None and self._requests.may_hold(data))
-            or (self._assignment.dialect is not None and self._dialect_needs(data))
+            or self._heartbeat.awaits_reply
+            or (self._requests is not None and self._requests.may_match(data))
+            or (self._assignment.dialect is not None and self._dialect_needs_inspection(data))
         )
 
-    def _dialect_needs(self, data: bytes) -> bool:
+    def _dialect_needs_inspection(self, data: bytes) -> bool:
         return (
-            self._streams.tells
+            self._streams.has_rules
             or self._subscriptions.waiting
-            or self._subscriptions.may_hold(data)
-            or self._subscribing.opening.listens
-            or self._subscribing.login.waits
-            or self._upkeep.may_hold(data)
+            or self._subscriptions.may_match(data)
+            or self._subscribing.readiness.awaits_ready
+            or self._subscribing.login.awaits_answer
+            or self._housekeeping.may_match(data)
             or self._streams.may_count(data)
         )
 
-    def messages(self, batch: Batch, now: float) -> Iterable[Action]:
-        """What the messages of a read lead to, delivering them included."""
-        if batch.joined or self.needs(batch.data):
-            return urgent_first(self._inspected(batch, now))
-        return (Deliver(batch, 0, batch.count),)
+    def messages(self, read: ReadResult, now: float) -> Iterable[Action]:
+        """The actions that the messages of a read lead to, with their delivery."""
+        if read.joined or self.needs_inspection(read.data):
+            return urgent_first(self._inspected(read, now))
+        return (Deliver(read, 0, read.count),)
 
-    def _inspected(self, batch: Batch, now: float) -> Iterator[Action]:
-        """Takes out what is not data or not wanted, and puts what it leads to in its place between the messages. An answer to a
-        request goes with the messages, marked: its bytes and the word that it has come are then one.
+    def _inspected(self, read: ReadResult, now: float) -> Iterator[Action]:
+        """Skips messages that are no data or not wanted, and yields what they lead to at their place. An answer to a request
+        is delivered with the messages, marked as `ANSWER`: so the owner's death can't separate the answer from its report.
 
-        One function, because a chain of recognisers would cost calls for each message of a dialect."""
-        binary = set(batch.binary)
+        This is one function because a chain of recognisers would cost several calls per message."""
+        binary = set(read.binary)
         heard: set[Stream] = set()
-        joined, data = bool(batch.joined), batch.data
-        attend = joined or self._upkeep.may_hold(data)
-        answers = joined or self._subscriptions.may_hold(data)
+        joined, data = bool(read.joined), read.data
+        housekeeping = joined or self._housekeeping.may_match(data)
+        answers = joined or self._subscriptions.may_match(data)
         gaps = joined or self._streams.may_count(data)
-        unheard = self._subscriptions.unheard
+        awaiting_data = self._subscriptions.awaiting_data
         watchful = self._watchful
-        sieve = Sieve(batch, streams=self._streams.tells, identities=self._identity is not None)
-        count = batch.count
+        splitter = ReadSplitter(read, streams=self._streams.has_rules, identities=self._identity is not None)
+        count = read.count
         for at in range(count):
-            text = Text(batch.payload(at))
+            text = Text(read.payload(at))
             gap = self._streams.gap(text) if gaps and at not in binary else None
             if gap is not None:
-                yield from sieve.cut(at)
-                yield Say(gap)
+                yield from splitter.emit_up_to(at)
+                yield Notify(gap)
             answer = self._requests.recognise(text) if self._requests is not None else None
             if answer is not None:
-                yield from sieve.cut(at)
-                yield Say(answer)
-                sieve.mark(at, ANSWER)
+                yield from splitter.emit_up_to(at)
+                yield Notify(answer)
+                splitter.mark(at, ANSWER)
                 continue
-            if self._identity is not None and sieve.identities is not None:
-                sieve.identities[at] = self._identity.of(text)
+            if self._identity is not None and splitter.identities is not None:
+                splitter.identities[at] = self._identity.of(text)
             if at in binary:
                 continue
-            if watchful and (said := self._opened(text, now)) is not None:
-                sieve.leave_out(at)
+            if watchful and (said := self._ready_or_refused(text, now)) is not None:
+                splitter.skip(at)
                 yield from said
                 watchful = self._watchful
                 continue
-            found = self._upkeep.judge(text) if attend else None
+            found = self._housekeeping.match_rule(text) if housekeeping else None
             if found is not None:
-                yield from self._attend(found, now)
+                yield from self._handle(found, now)
                 if found.heartbeat and (stream := self._streams.of(text)) is not None:
-                    yield from self._subscribing.steps(self._subscriptions.heard(stream.name, now), now)
+                    yield from self._subscribing.steps(self._subscriptions.on_data(stream.name, now), now)
                     heard.add(stream)
                 if not self._assignment.endpoint.deliver_heartbeats:
-                    sieve.leave_out(at)
+                    splitter.skip(at)
                 continue
-            if watchful and (steps := self._awaited(text, now)) is not None:
-                sieve.leave_out(at)
+            if watchful and (steps := self._awaited_answer(text, now)) is not None:
+                splitter.skip(at)
                 if steps:
-                    yield from sieve.cut(at + 1)
+                    yield from splitter.emit_up_to(at + 1)
                     yield from self._subscribing.login_steps(steps, now)
                 watchful = self._watchful
                 continue
@@ -148,71 +149,72 @@ class Inspector:
             if answered is not None:
                 asked, is_data = answered
                 if not is_data:
-                    sieve.leave_out(at)
+                    splitter.skip(at)
                 if asked:
-                    yield from sieve.cut(at if is_data else at + 1)
+                    yield from splitter.emit_up_to(at if is_data else at + 1)
                     yield from self._subscribing.steps(asked, now)
                 if not is_data:
                     continue
             stream = self._streams.of(text)
             if stream is None:
                 continue
-            if unheard and (asked := list(self._subscriptions.heard(stream.name, now))):
-                yield from sieve.cut(at)
+            if awaiting_data and (asked := list(self._subscriptions.on_data(stream.name, now))):
+                yield from splitter.emit_up_to(at)
                 yield from self._subscribing.steps(asked, now)
             if not stream.wanted:
-                sieve.leave_out(at, filtered=True)
+                splitter.skip(at, filtered=True)
                 continue
             heard.add(stream)
             if not stream.index and (report := self._streams.named(stream)) is not None:
-                yield Say(report)
-            sieve.mark(at, stream.index)
-        self._streams.heard(heard, now)
-        yield from sieve.cut(count)
+                yield Notify(report)
+            splitter.mark(at, stream.index)
+        self._streams.on_messages(heard, now)
+        yield from splitter.emit_up_to(count)
 
     @property
     def _watchful(self) -> bool:
-        """True if a message may be the peer's word to begin, or an answer to the login or to a heartbeat."""
-        return self._subscribing.opening.listens or self._subscribing.login.waits or self._heartbeat.listens
+        """True if a message may be the peer's [[ready]], or an answer to the login or to a heartbeat."""
+        return self._subscribing.readiness.awaits_ready or self._subscribing.login.awaits_answer or self._heartbeat.awaits_reply
 
-    def _opened(self, text: Text, now: float) -> Iterable[Action] | None:
-        """What to do if a message is the peer's word to begin, or its refusal; None: it is neither."""
-        opening = self._subscribing.opening
-        if not opening.listens:
+    def _ready_or_refused(self, text: Text, now: float) -> Iterable[Action] | None:
+        """What to do if a message is the peer's [[ready]], or a refusal instead; None: it is neither."""
+        opening = self._subscribing.readiness
+        if not opening.awaits_ready:
             return None
-        if opening.is_word(text):
+        if opening.is_ready_message(text):
             return self._subscribing.peer_is_ready(now)
         refusal = self._subscriptions.refusal(text)
-        # The peer refused the connection instead of saying the dialect's [[ready]].
+        # The peer refused the connection instead of sending [[ready]].
         return self._ending.refused(Reason(kind="not_ready", text=refusal)) if refusal else None
 
-    def _awaited(self, text: Text, now: float) -> list[LoginStep] | None:
-        """What an answer to the login leads to; empty: it is an answer to a heartbeat; None: it is neither."""
+    def _awaited_answer(self, text: Text, now: float) -> list[LoginStep] | None:
+        """What an answer to the login leads to; empty: the message answers a heartbeat; None: it is neither."""
         login = self._subscribing.login
-        steps = login.recognise(text, now) if login.waits else None
+        steps = login.recognise(text, now) if login.awaits_answer else None
         if steps is not None:
             return steps
         return [] if self._is_heartbeat(text.payload, now) else None
 
     def _is_heartbeat(self, payload: bytes, now: float) -> bool:
-        if not self._heartbeat.listens or len(payload) >= LONGEST_ANSWER:
+        if not self._heartbeat.awaits_reply or len(payload) >= LONGEST_ANSWER:
             return False
         return self._heartbeat.answer(payload, now) and not self._assignment.endpoint.deliver_heartbeats
 
-    def _attend(self, found: Found, now: float) -> Iterator[Action]:
-        """Does what a message demands that is no data."""
+    def _handle(self, found: HousekeepingMatch, now: float) -> Iterator[Action]:
+        """Does what a housekeeping message demands."""
         if found.heartbeat:
-            self._heartbeat.beaten(now)
+            self._heartbeat.peer_beat(now)
         if found.reply is not None and self._ending.open:
             yield Send(encode_frame(TEXT, found.reply), urgent=True)
         if found.notice is not None and found.reconnects:
             yield from self._subscribing.demand_reconnect(found.notice)
         elif found.notice is not None:
-            yield Say(self._subscribing.without_secrets(PeerError(found.notice)))
+            yield Notify(self._subscribing.without_secrets(PeerError(found.notice)))
 
 
 def urgent_first(actions: Iterable[Action]) -> list[Action]:
-    """What the peer waits for does not wait for the messages that came with it, and the end comes behind them."""
+    """The actions with urgent frames first and `Disconnect` last: the peer waits for an answer to its heartbeat, and messages
+    that came before the end are delivered before the process ends."""
     actions = list(actions)
     if len(actions) < 2:
         return actions
@@ -220,7 +222,7 @@ def urgent_first(actions: Iterable[Action]) -> list[Action]:
     others: list[Action] = []
     ends: list[Action] = []
     for action in actions:
-        if isinstance(action, Leave):
+        if isinstance(action, Disconnect):
             ends.append(action)
         else:
             (urgent if isinstance(action, Send) and action.urgent else others).append(action)

@@ -1,7 +1,8 @@
-"""A text message that is a JSON array as the messages that are its elements ([payload] split). Pure.
+"""Splits a text message that is a JSON array into one message per element ([payload] split). Pure.
 
-The bytes of each element are delivered as they came, so where an element begins and ends is found without making anything of
-it. The elements stay where they are in the bytes of the read: a record tells them as parts of the one frame that brought them.
+The bytes of each element are delivered as they came, so only the begin and the end of each element are searched, without
+building a value of the element. The elements stay in their places in the bytes of the read, and belong together to the frame
+that brought them.
 """
 
 from __future__ import annotations
@@ -10,18 +11,18 @@ import re
 from json import JSONDecoder
 from typing import Final
 
-from wsadapter.worker.websocket.reader import Batch
+from wsadapter.worker.websocket.reader import ReadResult
 
 MOST_ELEMENTS: Final = 1 << 16
-"""An array of more is one message: each element costs more than its bytes."""
+"""A longer array stays one message, because each element costs more memory than its bytes."""
 
-# Numbers are looked at for their length alone: to convert them costs more, and fails for those of thousands of digits.
+# Numbers are not converted: that costs more, and CPython refuses to convert thousands of digits.
 _value_at: Final = JSONDecoder(parse_float=len, parse_int=len).raw_decode
 _spaces: Final = re.compile("[ \t\n\r]*").match
 
 
 def elements(payload: bytes) -> list[tuple[int, int]]:
-    """Where the elements of an array begin and end; none where it is empty, has too many, or is no array."""
+    """Begin and end of each element of an array; empty if the array is empty or too long, or the text is no array."""
     text = payload.decode("latin-1")  # one character for each byte
     at = _behind_spaces(text, 0)
     if text[at : at + 1] != "[":
@@ -48,35 +49,35 @@ def _behind_spaces(text: str, at: int) -> int:
     return at if found is None else found.end()
 
 
-def split(batch: Batch) -> Batch:
-    """The read with the elements of each array as messages of their own; the same where there is no array."""
-    binary = set(batch.binary)
-    arrays = {at: found for at in range(batch.count) if at not in binary and (found := elements(batch.payload(at)))}
+def split(read: ReadResult) -> ReadResult:
+    """The read with each element of an array as a message of its own; the same read if it has no array."""
+    binary = set(read.binary)
+    arrays = {at: found for at in range(read.count) if at not in binary and (found := elements(read.payload(at)))}
     if not arrays:
-        return batch
-    apart = Batch(batch.data, batch.fresh)
-    apart.controls, apart.consumed, apart.unfinished = batch.controls, batch.consumed, batch.unfinished
-    apart.violation = batch.violation
-    for at in range(batch.count):
+        return read
+    apart = ReadResult(read.data, read.fresh)
+    apart.controls, apart.consumed, apart.unfinished = read.controls, read.consumed, read.unfinished
+    apart.violation = read.violation
+    for at in range(read.count):
         if at in arrays:
-            _add_elements(apart, batch, at, arrays[at])
+            _add_elements(apart, read, at, arrays[at])
             continue
         if at in binary:
             apart.binary.append(apart.count)
-        if at in batch.joined:
-            apart.joined[apart.count] = batch.joined[at]
-        apart.add(batch.starts[at], batch.ends[at])
+        if at in read.joined:
+            apart.joined[apart.count] = read.joined[at]
+        apart.add(read.starts[at], read.ends[at])
     return apart
 
 
-def _add_elements(apart: Batch, batch: Batch, at: int, found: list[tuple[int, int]]) -> None:
-    begin, end = batch.starts[at], batch.ends[at]
+def _add_elements(apart: ReadResult, read: ReadResult, at: int, found: list[tuple[int, int]]) -> None:
+    begin, end = read.starts[at], read.ends[at]
     first = apart.count
     for start, stop in found:
         if apart.count > first:
             apart.first_of[apart.count] = first
-        if at in batch.joined:
-            apart.joined[apart.count] = batch.joined[at][start:stop]
+        if at in read.joined:
+            apart.joined[apart.count] = read.joined[at][start:stop]
             apart.add(end, end)
         else:
             apart.add(begin + start, begin + stop)

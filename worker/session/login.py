@@ -5,10 +5,11 @@
                             |                            |                  |             `--> as from the start |
                             `-------------- no, a hook that fails, nothing in time ------------------------------'--> OVER
 
-Subscriptions wait for the first IN; OVER is told as `Refused`. CHALLENGED is for exchanges that want a challenge of their own
-signed; without a frame that is all. Where the frame holds no "$sign" there is no SIGNING, where no [[login.ack]] says what a
-yes looks like there is no ASKED. At `renew_after` the hook `renew` is called, or all of it is done once more where there is
-none. When that fails the connection is logged in still: it is to be replaced before it is not.
+Subscriptions wait for the first IN. FAILED is reported as `LoginFailed`. CHALLENGED is for exchanges whose challenge must be
+signed; if the dialect has no frame after the challenge, the answer to the challenge completes the login. SIGNING is skipped if
+the frame has no "$sign", and ASKED is skipped if the dialect has no [[login.ack]]. At `renew_after` the hook `renew` is
+called; if there is no such hook, the whole login is repeated. If a renewal fails, the connection is still logged in, and is to
+be replaced before the login expires.
 """
 
 from __future__ import annotations
@@ -20,51 +21,52 @@ from enum import Enum, auto
 from typing import Any, Final
 
 from wsadapter.contract.dialect.paths import MISSING, look_up, matches
-from wsadapter.contract.dialect.templates import fill_in, is_signed, number_in
+from wsadapter.contract.dialect.templates import fill_in, needs_signature, number_in
 from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.worker.masking import Secrets
 
 TIMEOUT: Final = 10.0
-"""Seconds for an answer, where the dialect does not say."""
+"""Seconds for an answer if the dialect does not say."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToSign:
-    """A frame for the hook `sign`; with what it gives it goes to `signed`."""
+    """A frame for the hook `sign`; the completed frame goes to `signed`."""
 
     frame: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class ToSend:
-    """A frame to put on the wire."""
+    """A frame to send."""
 
     frame: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class ToRenew:
-    """The hook `renew` is to be called; then `renewed`, or `failed`."""
+    """The hook `renew` is to be called; its outcome goes to `renewed` or `failed`."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedIn:
-    """`first`: subscriptions may be asked for. The login counts from `at` on."""
+    """The peer accepted the login, which counts from `at` on. `first`: the first login of the connection, so subscriptions may
+    be requested now."""
 
     at: float
     first: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """No login; `text` says why. `first`: the connection never was logged in."""
+class LoginFailed:
+    """There is no login; `text` says why. `first`: the connection was never logged in."""
 
     text: str
     first: bool
 
 
-LoginStep = ToSign | ToSend | ToRenew | LoggedIn | Refused
+LoginStep = ToSign | ToSend | ToRenew | LoggedIn | LoginFailed
 
 
 class _State(Enum):
@@ -74,7 +76,7 @@ class _State(Enum):
     ASKED = auto()
     RENEWING = auto()
     IN = auto()
-    OVER = auto()
+    FAILED = auto()
 
 
 class _Rules:
@@ -82,11 +84,11 @@ class _Rules:
 
     def __init__(self, rules: Mapping[str, Any], endpoint: Endpoint) -> None:
         self.challenge = str(rules.get("challenge", ""))
-        """The frame that asks for a challenge; empty: there is none."""
+        """The frame that asks for a challenge; empty: there is no challenge."""
         self.answer: Mapping[str, Any] = rules.get("answer", {})
-        """How the challenge comes."""
+        """`match`: the message with the challenge; `value`: the path of the challenge."""
         self.frame = str(rules.get("frame", ""))
-        """The frame that logs in; empty: the challenge is all."""
+        """The frame that logs in; empty: the challenge completes the login."""
         self.asks = bool(self.frame or self.challenge)
         self.acks = rules.get("ack", [])
         self.errors = rules.get("error", [])
@@ -95,11 +97,11 @@ class _Rules:
         self.renews_by_hook = bool(endpoint.hooks.get("renew"))
         self.words = {f"${need}": endpoint.login[need] for need in rules.get("needs", [])}
         self.fields = str(rules.get("subscribe", ""))
-        """What every frame that subscribes has besides, as a template."""
+        """A template of fields that are added to every frame that subscribes."""
 
 
 class Login:
-    """Times are monotonic seconds, but `wall`. Not thread-safe."""
+    """Times are monotonic seconds, except `wall`. Not thread-safe."""
 
     def __init__(
         self,
@@ -110,11 +112,12 @@ class Login:
         wall: Callable[[], float] = time.time,
         challenge: Any = None,
     ) -> None:
-        """`number`: the next "$id". `challenge`: the peer's to a predecessor on this connection; None: none is known."""
+        """`number` returns the next "$id". `challenge`: the challenge that the peer sent to a previous owner on this
+        connection; None: none is known."""
         rules: Mapping[str, Any] = (dialect or {}).get("login", {}) if endpoint.login else {}
         self._rules = _Rules(rules, endpoint)
         self.challenge: Any = challenge
-        """The peer's last one, as it came; None where there was none. "$challenge" stands for it."""
+        """The peer's last challenge, as it came; None: there was none. The placeholder "$challenge" stands for it."""
         self.secrets = Secrets(endpoint.login.values())
         self.used = bool(rules)
         self._number, self._wall = number, wall
@@ -124,28 +127,28 @@ class Login:
         self._deadline: float | None = None
 
     @property
-    def due(self) -> bool:
-        """Whether nothing may be subscribed yet."""
+    def pending(self) -> bool:
+        """True if nothing may be subscribed yet."""
         return self._first and self._state is not _State.IN
 
     @property
-    def waits(self) -> bool:
-        """Whether a message may be the answer."""
+    def awaits_answer(self) -> bool:
+        """True if a message may be the answer to the login."""
         return self._state in (_State.ASKED, _State.CHALLENGED)
 
     def fields(self) -> dict[str, Any]:
-        """What every frame that subscribes has besides, "$sign" not filled in."""
+        """The fields that are added to every frame that subscribes, with "$sign" not filled in."""
         return self._filled(self._rules.fields) if self._rules.fields else {}
 
-    def words(self) -> dict[str, Any]:
-        """What the placeholders of [login] but "$sign" stand for in a frame; none where the endpoint has no login."""
+    def placeholders(self) -> dict[str, Any]:
+        """The values of the placeholders of [login], except "$sign"; empty if the endpoint has no login."""
         return {**self._rules.words, "$challenge": self.challenge} if self.used else {}
 
     def _filled(self, template: str, number: int = 0) -> Any:
-        return fill_in(template, number=number, wall=self._wall(), words=self.words())
+        return fill_in(template, number=number, wall=self._wall(), words=self.placeholders())
 
     def start(self, now: float, since: float | None = None) -> Iterator[LoginStep]:
-        """Frames may be sent. `since`: a predecessor on this connection has been logged in since then."""
+        """Frames may be sent. `since`: a previous owner has been logged in on this connection since then."""
         known = not self._rules.challenge or self.challenge is not None
         if (since is not None and known) or self._state is _State.IN:
             yield self._in(now if since is None else since)
@@ -153,7 +156,7 @@ class Login:
             yield from self._ask(now)
 
     def _ask(self, now: float) -> Iterator[LoginStep]:
-        """From the beginning, within one timeout."""
+        """Begins the login; the whole login has one timeout."""
         self._deadline = now + self._rules.timeout
         if not self._rules.challenge:
             yield from self._ask_to_log_in(now)
@@ -163,7 +166,7 @@ class Login:
         yield ToSend(self._filled(self._rules.challenge, self._asked_as))
 
     def _challenged(self, value: Any, now: float) -> Iterator[LoginStep]:
-        """The peer has answered with this."""
+        """The peer sent the challenge in `value`."""
         self.challenge = look_up(value, self._rules.answer["value"])
         if self.challenge is MISSING or self.challenge is None:
             self.challenge = None
@@ -176,7 +179,7 @@ class Login:
     def _ask_to_log_in(self, now: float) -> Iterator[LoginStep]:
         self._asked_as = self._number()
         frame = self._filled(self._rules.frame, self._asked_as)
-        if is_signed(frame):
+        if needs_signature(frame):
             self._state = _State.SIGNING
             yield ToSign(frame)
         else:
@@ -184,7 +187,7 @@ class Login:
 
     def signed(self, frame: Mapping[str, Any], now: float) -> Iterator[LoginStep]:
         """The frame of the last `ToSign` is complete."""
-        if self._state is _State.SIGNING:  # else it took too long
+        if self._state is _State.SIGNING:  # otherwise the timeout is over, and the login has failed
             yield from self._sent(frame, now)
 
     def _sent(self, frame: Mapping[str, Any], now: float) -> Iterator[LoginStep]:
@@ -199,11 +202,12 @@ class Login:
         first, self._first = self._first, False
         return LoggedIn(since, first)
 
-    def failed(self, text: str) -> Refused:
-        """The exchange, or a hook, said no, or nothing in time. There is no second try on this connection."""
-        self._state = _State.OVER
+    def failed(self, text: str) -> LoginFailed:
+        """The exchange or a hook refused the login, or did not answer in time. There is no second attempt on this
+        connection."""
+        self._state = _State.FAILED
         self._deadline = None
-        return Refused(text, self._first)
+        return LoginFailed(text, self._first)
 
     def renewed(self, now: float) -> Iterator[LoginStep]:
         """The hook `renew` has returned."""
@@ -211,7 +215,7 @@ class Login:
             yield self._in(now)
 
     def recognise(self, text: Text, now: float) -> list[LoginStep] | None:
-        """What an answer leads to; None: it is none."""
+        """What the answer to the login leads to; None: the message is not that answer."""
         if self._state is not _State.CHALLENGED:
             for rule in self._rules.acks:
                 if self._is(rule, text.value):
@@ -230,12 +234,12 @@ class Login:
         return matches(value, rule["match"]) and number in (None, self._asked_as)
 
     def deadline(self) -> float | None:
-        """When to call `tick` next; None: not before something happens."""
+        """When to call `tick` next; None: not before another method was called."""
         return self._deadline
 
     def postpone(self, pause: float) -> None:
-        """For so long nothing was read, and with it perhaps the answer."""
-        if self.waits and self._deadline is not None:
+        """Nothing was read for `pause` seconds, so the answer may be among the unread bytes."""
+        if self.awaits_answer and self._deadline is not None:
             self._deadline += pause
 
     def tick(self, now: float) -> Iterator[LoginStep]:
@@ -243,7 +247,7 @@ class Login:
         if self._deadline is None or now < self._deadline:
             return
         if self._state is not _State.IN:
-            what = "answered" if self.waits else "signed" if self._state is _State.SIGNING else "renewed"
+            what = "answered" if self.awaits_answer else "signed" if self._state is _State.SIGNING else "renewed"
             yield self.failed(f"not {what} within {self._rules.timeout:g} s")
         elif self._rules.renews_by_hook:
             self._state = _State.RENEWING

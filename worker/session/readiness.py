@@ -1,4 +1,5 @@
-"""What must be before anything is sent: the peer's word ([[ready]]), and some time ([connection] settle). Pure."""
+"""What is awaited before the first frame is sent: the peer's message [[ready]], and the time [connection] settle. Pure; the
+clock is passed in."""
 
 from __future__ import annotations
 
@@ -9,63 +10,63 @@ from wsadapter.contract.dialect.paths import matches
 from wsadapter.contract.dialect.text import LONGEST_ANSWER, Text
 
 
-class Opening:
-    """The beginning of one connection, or nothing of it where the dialect asks for nothing. Times are monotonic seconds."""
+class Readiness:
+    """The readiness of one connection; `done` from the start if the dialect asks for nothing. Times are monotonic seconds."""
 
     def __init__(self, dialect: Mapping[str, Any] | None, *, within: float) -> None:
-        """`within`: seconds from the handshake to the peer's word."""
+        """`within`: seconds from the handshake to the peer's [[ready]]."""
         dialect = dialect or {}
         self._words = list(dialect.get("ready", []))
         self._settle = float(dialect.get("connection", {}).get("settle", 0.0))
         self._within = within
         self.since = 0.0
         """When the handshake was done."""
-        self.over = not self._words and not self._settle
-        """Whether frames may be sent."""
-        self.listens = bool(self._words)
-        """Whether the peer's word is still waited for: messages must be shown to `is_word`."""
+        self.done = not self._words and not self._settle
+        """Frames may be sent."""
+        self.awaits_ready = bool(self._words)
+        """The peer's [[ready]] has not come: each message must be passed to `is_ready_message`."""
 
     def start(self, now: float) -> None:
         """The handshake is done."""
         self.since = now
 
-    def inherit(self, since: float, *, listens: bool) -> None:
-        """A predecessor waited on this connection, from `since` on; `listens`: for the peer's word too."""
+    def inherit(self, since: float, *, awaits_ready: bool) -> None:
+        """A previous owner has waited on this connection since `since`. `awaits_ready`: the peer's [[ready]] had not come."""
         self.since = since
-        self.listens = self.listens and listens
+        self.awaits_ready = self.awaits_ready and awaits_ready
 
     def skip(self) -> None:
-        """The connection is an old one."""
-        self.over = True
-        self.listens = False
+        """The connection is a previous owner's, and frames were sent on it."""
+        self.done = True
+        self.awaits_ready = False
 
-    def is_word(self, text: Text) -> bool:
-        """Whether a message is the one that is waited for, and so no data."""
-        if not self.listens or len(text.payload) >= LONGEST_ANSWER or not any(_is(word, text) for word in self._words):
+    def is_ready_message(self, text: Text) -> bool:
+        """True if a message is the awaited [[ready]], and therefore no data."""
+        if not self.awaits_ready or len(text.payload) >= LONGEST_ANSWER or not any(_is(word, text) for word in self._words):
             return False
-        self.listens = False
+        self.awaits_ready = False
         return True
 
-    def ends(self, now: float) -> bool:
-        """Whether it is over now, told once."""
-        if self.over or self.listens or now < self.since + self._settle:
+    def finish_if_due(self, now: float) -> bool:
+        """True, once, if nothing is awaited any more; `done` is then true."""
+        if self.done or self.awaits_ready or now < self.since + self._settle:
             return False
-        self.over = True
+        self.done = True
         return True
 
     def overdue(self, now: float) -> str:
-        """What is missing; empty: nothing, or not yet."""
-        if self.over or not self.listens or now < self.since + self._within:
+        """What has not come in time; empty: nothing is overdue."""
+        if self.done or not self.awaits_ready or now < self.since + self._within:
             return ""
         return f"the dialect's [[ready]] did not come within {self._within:g} s"
 
     def deadline(self) -> float | None:
-        """When to call `ends` and `overdue` next; None: never."""
-        if self.over:
+        """When to call `finish_if_due` and `overdue` next; None: never."""
+        if self.done:
             return None
-        return self.since + (self._within if self.listens else self._settle)
+        return self.since + (self._within if self.awaits_ready else self._settle)
 
 
 def _is(word: Mapping[str, Any], text: Text) -> bool:
-    """Whether a message is what a [[ready]] says: the text itself, or JSON that matches."""
+    """True if a message matches a [[ready]] table: `is`, the whole text, or `match`, fields of JSON."""
     return text.payload == word["is"].encode() if "is" in word else matches(text.value, word["match"])

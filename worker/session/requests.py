@@ -1,7 +1,7 @@
-"""Requests: which message is the answer to one, and whether it says no. Pure.
+"""Recognises the answers to requests, and whether they are rejections. Pure.
 
-Nothing is parsed while no answer is waited for, and a message is only where it holds the key of the id with an id that is
-waited for. Whether somebody still waits is the supervisor's to know: an answer to what had timed out is recognised like any.
+No message is parsed while no request is open. A message is parsed only if it contains the key of the id followed by an open id.
+Only the supervisor knows whether a caller still waits: an answer to a request that has timed out is recognised like any other.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from wsadapter.contract.ipc.commands import id_text
 from wsadapter.contract.ipc.reports import AnswerFollows
 
 _VALUE: Final = rb'\s*:\s*(?:"((?:[^"\\]|\\.)*)"|(-?\d+))'
-"""Behind a key: a string or a whole number."""
+"""After a key: a string or an integer."""
 
 
 class Requests:
     """The requests of one connection that have no answer yet. Not thread-safe."""
 
     def __init__(self, rules: Rules, ids: Iterable[str] = ()) -> None:
-        """`ids`: of those that a predecessor sent on the same connection."""
+        """`ids`: the ids of open requests that a previous owner sent on the same connection."""
         self._rules = rules
         self._path = rules.answer_id or rules.id
         self._key = orjson.dumps(self._path.rpartition(".")[2])
         self._candidates = re.compile(re.escape(self._key) + _VALUE)
         self._open = set(ids)
 
-    def expect(self, id: str) -> None:  # noqa: A002 - what it is called everywhere
+    def expect(self, id: str) -> None:  # noqa: A002 - its name in the settings
         """A request of this id is about to be sent."""
         self._open.add(id)
 
     def forget(self, ids: Iterable[str]) -> None:
-        """No answer to these is waited for any more."""
+        """Answers to these requests are no longer recognised."""
         self._open.difference_update(ids)
 
-    def may_hold(self, data: bytes) -> bool:
-        """A cheap test on all that was read at once: whether `recognise` has to look at its messages."""
+    def may_match(self, data: bytes) -> bool:
+        """A cheap test on the bytes of a read: false if `recognise` would find nothing in its messages."""
         return bool(self._open) and self._key in data
 
     def recognise(self, text: Text) -> AnswerFollows | None:
-        """What to report in front of a message that is an answer; None where it is none to a request of ours."""
+        """The report to write in front of a message that is the answer to an open request; None: the message is not one."""
         if not self._open or not self._may_be_answer(text.payload):
             return None
         found = id_text(look_up(text.value, self._path))
@@ -56,7 +56,7 @@ class Requests:
         return AnswerFollows(found, self._is_rejection(text))
 
     def _may_be_answer(self, payload: bytes) -> bool:
-        """Whether the key stands in it with an id that is waited for, at whatever place."""
+        """True if the payload contains the key followed by an open id, at any depth."""
         if self._key not in payload:
             return False
         return any(_read(*found.groups()) in self._open for found in self._candidates.finditer(payload))
@@ -67,10 +67,10 @@ class Requests:
 
 
 def _read(string: bytes | None, number: bytes | None) -> str | None:
-    """The text of a JSON string's inside, or of a number."""
+    """The id as text: `string` is the inside of a JSON string, `number` an integer."""
     if string is None:
         return None if number is None else number.decode()
     try:
         return str(orjson.loads(b'"' + string + b'"')) if b"\\" in string else string.decode()
-    except ValueError:  # no JSON, or no UTF-8: a binary message can hold anything
+    except ValueError:  # not JSON or not UTF-8: a binary message can contain any bytes
         return None

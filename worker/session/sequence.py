@@ -1,20 +1,20 @@
-"""Whether an exchange's own numbers run on: the [[gap]] rules of dialects/README.md. Pure.
+"""Checks an exchange's own sequence numbers: the [[gap]] rules of dialects/README.md. Pure.
 
-Each rule keeps one count for each combination of values at the paths of its scope. What follows and what does not:
+Each rule keeps one count for each combination of values at the paths of its scope. A message follows the message before if:
 
     first, last        first == last of the message before + step
-    value              the same, with first and last in one
+    value              the same, with first == last == value
     previous, value    previous == value of the message before
 
-A number that does not follow is told, once, and the count goes on from the higher one: behind a hole from the new number,
-behind a message that came twice or late from where it was. Should the exchange itself have gone back, the next message
-follows the lower number, and so the count goes on from there.
+A number that does not follow is reported once, and the count continues from the higher of the two numbers: after missing
+messages from the new number, after a message that came twice or late from the old number. If the exchange itself has gone back,
+the next message follows the lower number; then the count continues from there.
 
-Opaque numbers are strings that are only compared for equality, so nothing tells a hole from a message that comes late: the next
-message may follow the number before as well as the new one, and what was expected is not told.
+Opaque numbers are strings that are only compared for equality, so missing messages look like a message that comes late. The
+next message may therefore follow the old number as well as the new one, and the report does not say which number was expected.
 
-A message is looked into where it holds the rule's text. Numbers are whole, in JSON or as a string of digits, so none above
-2^53 is ever rounded.
+A message is parsed only if it contains the rule's text. Numbers are integers, in JSON or as a string of digits, so no number
+above 2^53 is rounded.
 """
 
 from __future__ import annotations
@@ -40,34 +40,34 @@ _LONGEST_OPAQUE: Final = 256
 StreamOf = Callable[[Text], str | None]
 
 
-class Break(NamedTuple):
+class SequenceBreak(NamedTuple):
     """A message whose number does not follow."""
 
     expected: int | None
     got: int | None
-    """More than `expected`: messages are missing. Less: one came twice, or late. Both are None where numbers are opaque."""
-    whole: bool
-    """Whether the count is the connection's: then it is not known of which stream something is missing."""
+    """More than `expected`: messages are missing. Less: one came twice, or late. Both are None if numbers are opaque."""
+    of_connection: bool
+    """The count is of the whole connection, so the stream of the missing messages is unknown."""
 
 
 class _Count:
-    """How far one scope has come."""
+    """The last number of one scope."""
 
     __slots__ = ("last", "other")
 
     def __init__(self, last: Any) -> None:
         self.last = last
-        """A number, or a string where numbers are opaque."""
+        """A number; a string if numbers are opaque."""
         self.other: Any = None
-        """Another one that the next message may follow: a number below it that came since; the one before it where numbers are
-        opaque."""
+        """Another number that the next message may follow: a lower number that came later; if numbers are opaque, the number
+        before `last`."""
 
 
 class Rule:
     """One [[gap]] table, and its counts. Not thread-safe."""
 
     def __init__(self, rule: Mapping[str, Any], counts: dict[Hashable, _Count] | None = None) -> None:
-        """`rule` is checked. `counts`: those of other rules that count the same."""
+        """`rule`: the [[gap]] table, checked. `counts`: shared with other rules that have the same `count`."""
         self.needle: bytes = rule.get("contains", "").encode()
         self.match: Mapping[str, Any] = rule.get("match", {})
         self._scope = [None if path == STREAM else getter(path) for path in rule["scope"]]
@@ -81,8 +81,8 @@ class Rule:
         self._read: Callable[[Any], Any] = _opaque if self._opaque else _number
         self._counts: dict[Hashable, _Count] = {} if counts is None else counts
 
-    def check(self, text: Text, stream_of: StreamOf) -> Break | None:
-        """Counts a message that it is for."""
+    def check(self, text: Text, stream_of: StreamOf) -> SequenceBreak | None:
+        """Counts a message that the rule matches; returns what is wrong with its number."""
         key = self.scope_of(text, stream_of)
         if key is None:
             return None
@@ -100,16 +100,17 @@ class Rule:
         return self._compare(count, first, last)
 
     def begins(self, value: Any) -> bool:
-        """Whether a message that fits is a snapshot or a reset."""
+        """True if a message that the rule matches is a snapshot or a reset."""
         return any(matches(value, beginning) for beginning in self._beginnings)
 
     def numbers(self, value: Any) -> tuple[Any, Any]:
-        """What must follow the message before, and what the next one must follow; None where it is not there."""
+        """The number that must follow the message before, and the number that the next message must follow; None for a number
+        that the message does not have."""
         last = self._read(self._last(value))
         return last if self._first is self._last else self._read(self._first(value)), last
 
     def last(self, scope: Hashable) -> Any:
-        """The number that the next one of a scope must follow; None where any may come."""
+        """The number that the next message of a scope must follow; None: any number may come."""
         count = self._counts.get(scope)
         return None if count is None else count.last
 
@@ -117,11 +118,11 @@ class Rule:
         if last is None:
             self._counts.pop(key, None)
             return
-        if len(self._counts) >= _MOST_COUNTS and key not in self._counts:  # the peer chooses what it names
-            self._counts.clear()
+        if len(self._counts) >= _MOST_COUNTS and key not in self._counts:
+            self._counts.clear()  # the peer chooses the keys: without a bound it could fill the memory
         self._counts[key] = _Count(last)
 
-    def _compare(self, count: _Count, first: Any, last: Any) -> Break | None:
+    def _compare(self, count: _Count, first: Any, last: Any) -> SequenceBreak | None:
         if first == self._due(count.last):
             count.last, count.other = last, None
             return None
@@ -132,8 +133,8 @@ class Rule:
             return None
         if self._opaque:
             count.last, count.other = last, count.last
-            return Break(None, None, not self._scope)
-        found = Break(self._due(count.last), first, not self._scope)
+            return SequenceBreak(None, None, not self._scope)
+        found = SequenceBreak(self._due(count.last), first, not self._scope)
         if last > count.last:
             count.last, count.other = last, None
         else:
@@ -141,11 +142,11 @@ class Rule:
         return found
 
     def _due(self, last: Any) -> Any:
-        """What follows a number."""
+        """The number that follows `last`."""
         return last + self._step if self._step else last
 
     def scope_of(self, text: Text, stream_of: StreamOf) -> Hashable | None:
-        """Which count a message belongs to; None where it belongs to none."""
+        """The key of the count that a message belongs to; None: no count."""
         value = text.value
         parts = [stream_of(text) if get is None else get(value) for get in self._scope]
         if len(parts) == 1:
@@ -154,8 +155,8 @@ class Rule:
         return None if None in key else key
 
 
-class Gaps:
-    """The rules of one connection and how far each count has come. Not thread-safe."""
+class SequenceChecker:
+    """The rules of one connection and their counts. Not thread-safe."""
 
     def __init__(self, rules: Sequence[Mapping[str, Any]]) -> None:
         """`rules`: the [[gap]] tables, checked."""
@@ -164,19 +165,20 @@ class Gaps:
         self._needles = tuple({rule.needle: None for rule in self.rules})
 
     def may_count(self, data: bytes) -> bool:
-        """A cheap test on all that was read at once: whether `check` has to look at its messages."""
-        for needle in self._needles:  # noqa: SIM110 - as a loop it costs half
+        """A cheap test on the bytes of a read: false if `check` would find nothing in its messages."""
+        for needle in self._needles:  # noqa: SIM110 - `any` costs twice as much
             if needle in data:
                 return True
         return False
 
-    def check(self, text: Text, stream_of: StreamOf) -> Break | None:
-        """To be called for each message, in order; what is wrong with its number. `stream_of` gives the message's stream."""
+    def check(self, text: Text, stream_of: StreamOf) -> SequenceBreak | None:
+        """What is wrong with the number of a message; None: nothing. Call it once for each message, in order. `stream_of`
+        returns the stream of a message."""
         rule = self.rule_of(text)
         return None if rule is None else rule.check(text, stream_of)
 
     def rule_of(self, text: Text) -> Rule | None:
-        """The first rule that is for a message."""
+        """The first rule that matches a message."""
         payload = text.payload
         for rule in self.rules:
             if rule.needle in payload and (not rule.match or matches(text.value, rule.match)):
@@ -185,7 +187,7 @@ class Gaps:
 
 
 def _number(found: Any) -> int | None:
-    """A whole number, or a string of digits, of at most 63 bits; None where it is neither."""
+    """An integer of at most 63 bits, also if it is written as a string of digits; None for any other value."""
     if type(found) is int:
         return found if -_LIMIT < found < _LIMIT else None
     if isinstance(found, str) and _DIGITS.fullmatch(found):
@@ -194,12 +196,12 @@ def _number(found: Any) -> int | None:
 
 
 def _opaque(found: Any) -> str | None:
-    """A string; None where it is none, or too long to be kept."""
+    """The value if it is a string and short enough to be kept, otherwise None."""
     return found if isinstance(found, str) and len(found) <= _LONGEST_OPAQUE else None
 
 
 def _hashable(found: Any) -> Hashable | None:
-    """As a part of a key; None where there is nothing."""
+    """A value as a part of a key; None if the message has no such value."""
     if isinstance(found, dict | list):
         return orjson.dumps(found)
     return None if found is MISSING else found

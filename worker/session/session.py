@@ -1,11 +1,11 @@
-"""The connection's state machine: what happened goes in, what to do comes out. No socket, no clock.
+"""The state machine of an open connection: reads and times go in, actions come out. No socket, no clock.
 
     reads ──> received ──> Inspector ──┬── Subscribing (readiness, login, subscriptions, StreamWatch)
     time  ──> tick                     ├── Heartbeat
     stop, lost, overdue ──> Ending     └──> actions
 
-How a connection ends is decided in ending.py; the states of a connection are drawn there. Every method returns actions in the
-order in which they must be carried out. After a `Leave` there are none any more.
+ending.py decides how a connection ends, and draws the states of a connection. Every method returns actions in the order in
+which they must be performed. After a `Disconnect` there are no more actions.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from __future__ import annotations
 from wsadapter.contract.ipc.commands import Assignment
 from wsadapter.contract.ipc.reports import ConnectionUp, HeartbeatSent
 from wsadapter.contract.reasons import Reason
-from wsadapter.worker.session.actions import Action, Say, Send
+from wsadapter.worker.session.actions import Action, Notify, Send
 from wsadapter.worker.session.ending import Ending
 from wsadapter.worker.session.heartbeat import Heartbeat
 from wsadapter.worker.session.inspector import Inspector
 from wsadapter.worker.session.subscribing import Subscribing
 from wsadapter.worker.websocket.frames import CLOSE, PING, PONG, encode_frame
-from wsadapter.worker.websocket.reader import Batch
+from wsadapter.worker.websocket.reader import ReadResult
 
 
 class Session:
@@ -40,51 +40,51 @@ class Session:
     def start(self, up: ConnectionUp, now: float) -> list[Action]:
         """The handshake is done; `up` is the report of it."""
         self._last_received = now
-        actions: list[Action] = [Say(up)]
+        actions: list[Action] = [Notify(up)]
         if self._assignment.resume is not None and self._assignment.opening is None:
             self.heartbeat.start(now)
             self.heartbeat.inherit(now, self._assignment.heartbeat_at)
             return actions + list(self.subscribing.inherit(now))
-        if self.subscribing.opening.over:
+        if self.subscribing.readiness.done:
             return actions + self.subscribing.begin(now)
         return actions + self.subscribing.wait_for_peer(now)
 
-    # --- what was read
+    # --- reads
 
-    def passes(self, batch: Batch, now: float) -> bool:
-        """The fast path. If the read holds only messages that need no inspection, notes the activity and returns true: the
-        caller delivers them as they are. Otherwise returns false: the caller must call `received`."""
-        if batch.controls or batch.joined or batch.violation is not None or self.inspector.needs(batch.data):
+    def try_fast_path(self, read: ReadResult, now: float) -> bool:
+        """The fast path. If the read contains only messages that need no inspection, notes the activity and returns true: the
+        caller delivers the messages as they are. Otherwise returns false: the caller must call `received`."""
+        if read.controls or read.joined or read.violation is not None or self.inspector.needs_inspection(read.data):
             return False
-        self.passed(now)
+        self.note_activity(now)
         return True
 
-    def passed(self, now: float) -> None:
+    def note_activity(self, now: float) -> None:
         """Messages were delivered as they are."""
-        self._last_received = self.ending.last_message = self.heartbeat.heard_at = now
+        self._last_received = self.ending.last_message = self.heartbeat.last_received = now
         self.heartbeat.any_message(now)
 
-    def received(self, batch: Batch, now: float) -> list[Action]:
+    def received(self, read: ReadResult, now: float) -> list[Action]:
         """A read was parsed."""
-        self._last_received = self.heartbeat.heard_at = now
+        self._last_received = self.heartbeat.last_received = now
         actions: list[Action] = []
         closes = None
-        for control in batch.controls:
+        for control in read.controls:
             if control.opcode == PING and self.ending.open:
-                self.heartbeat.beaten(now)
+                self.heartbeat.peer_beat(now)
                 actions.append(Send(encode_frame(PONG, control.payload), urgent=True))
             elif control.opcode == PONG:
                 self.heartbeat.pong(control.payload, now)
             elif control.opcode == CLOSE:
                 closes = control
-        if batch.count:
+        if read.count:
             self.ending.last_message = now
             self.heartbeat.any_message(now)
-            actions += self.inspector.messages(batch, now)
-        if self.ending.ended:  # by one of these
+            actions += self.inspector.messages(read, now)
+        if self.ending.ended:  # one of these messages ended the connection
             return actions
-        if batch.violation is not None:
-            return actions + self.ending.violated(batch.violation, now)
+        if read.violation is not None:
+            return actions + self.ending.violated(read.violation, now)
         if closes is not None:
             return actions + self._with_suspects(*self.ending.peer_closed(closes), now)
         return actions
@@ -93,26 +93,28 @@ class Session:
         """The connection ended or broke without a close frame."""
         return self._with_suspects(*self.ending.lost(text), now)
 
-    def _with_suspects(self, actions: list[Action], blames: bool, now: float) -> list[Action]:
-        """With a report, in front of the `Leave`, of what the peer may have ended the connection because of, if it did."""
-        suspects = self.subscribing.closed(now) if blames else []
+    def _with_suspects(self, actions: list[Action], suspicious: bool, now: float) -> list[Action]:
+        """Adds, in front of the `Disconnect`, a report on the subscriptions because of which the peer may have ended the
+        connection, if it is `suspicious`."""
+        suspects = self.subscribing.closed(now) if suspicious else []
         return actions[:-1] + suspects + actions[-1:]
 
-    # --- what the supervisor demands
+    # --- demands of the supervisor
 
     def stop(self, code: int, kind: str, now: float, *, within: float, text: str = "") -> list[Action]:
-        """Closes as demanded, within so many seconds; data are delivered until the peer's close."""
+        """Closes as the supervisor demands, within `within` seconds; data are delivered until the peer's close frame."""
         reason = Reason(kind=kind, code=code, text=text)
-        return self.ending.stop(code, reason, now, within=within, urgent=self.subscribing.holds)
+        return self.ending.stop(code, reason, now, within=within, urgent=self.subscribing.not_ready)
 
     def pause(self, now: float) -> None:
-        """Reading stops for a while, because the supervisor is behind: what is not read can't be missed."""
+        """Reading stops for a while because the supervisor is slower than the peer. Answers may be among the unread bytes, so
+        no deadline that waits for the peer may pass meanwhile."""
         self._paused, self._paused_at = True, now
         self.heartbeat.pause()
         self.subscribing.streams.pause()
 
     def resume(self, now: float) -> None:
-        """Reading goes on."""
+        """Reading continues."""
         self._paused = False
         self._last_received = now
         self.heartbeat.resume(now)
@@ -123,30 +125,32 @@ class Session:
     # --- time
 
     def tick(self, now: float) -> list[Action]:
-        """Time has passed. Call it not later than `deadline`."""
+        """Time has passed. Call `tick` not later than `deadline`."""
         if not self.ending.open:
             return self.ending.tick(now)
         reason = self._overdue(now)
         if reason is not None:
-            return self.ending.leave(reason)
+            return self.ending.disconnect(reason)
         subscribing = self.subscribing
         actions = subscribing.begin_if_settled(now)
-        if not (self._paused and subscribing.login.waits):
+        if not (self._paused and subscribing.login.awaits_answer):
             actions += subscribing.login_steps(subscribing.login.tick(now), now)
         if self.ending.ended:
             return actions
         beat = self.heartbeat.due(now)
         if beat is not None:
             actions.append(Send(beat, urgent=True))
-            if self._assignment.custody:  # sent first: what is not on the wire must not count for the next owner
-                actions.append(Say(HeartbeatSent(now)))
+            if self._assignment.custody:
+                # Reported after the frame is sent. If the owner died between the two in the other order, the next owner would
+                # count a heartbeat that was never sent, and the peer might close the connection.
+                actions.append(Notify(HeartbeatSent(now)))
         if not self._paused:
             actions += subscribing.steps(subscribing.subscriptions.tick(now), now)
-        return actions + subscribing.check_paces(now)
+        return actions + subscribing.check_stalls(now)
 
     def _overdue(self, now: float) -> Reason | None:
-        """Why the peer counts as gone; None: it does not."""
-        if text := self.subscribing.opening.overdue(now):
+        """Why the connection is given up; None: nothing is overdue."""
+        if text := self.subscribing.readiness.overdue(now):
             return Reason(kind="not_ready", text=text)
         if text := self.heartbeat.missed(now):
             return Reason(kind="heartbeat_missed", text=text)
@@ -155,14 +159,14 @@ class Session:
         return None
 
     def deadline(self) -> float | None:
-        """When to call `tick`; None: not before something happens."""
+        """When to call `tick`; None: not before another method was called."""
         if not self.ending.open:
             return self.ending.deadline()
         subscribing = self.subscribing
-        times = [self.heartbeat.deadline(), subscribing.opening.deadline(), subscribing.streams.deadline()]
+        times = [self.heartbeat.deadline(), subscribing.readiness.deadline(), subscribing.streams.deadline()]
         if not self._paused:
             times.append(subscribing.subscriptions.deadline())
-        if not (self._paused and subscribing.login.waits):
+        if not (self._paused and subscribing.login.awaits_answer):
             times.append(subscribing.login.deadline())
         if self._silence and not self._paused:
             times.append(self._last_received + self._silence)

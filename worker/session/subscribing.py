@@ -1,8 +1,9 @@
-"""What is demanded of the peer, and what its answers lead to: when frames may be sent, the login, the subscriptions.
+"""The requests to the peer and what its answers lead to: readiness, the login, the subscriptions.
 
-    up ──> [[ready]], settle ──> frames of the user's, login ──> subscriptions   (readiness.py, login.py, worker/subscription/)
+    up ──> [[ready]], settle ──> the user's frames, login ──> subscriptions   (readiness.py, login.py, worker/subscription/)
 
-Decides nothing about messages: turns the steps of the login and of the subscriptions into actions, in their order.
+This module decides nothing about messages. It turns the steps of the login and of the subscriptions into actions, in their
+order.
 """
 
 from __future__ import annotations
@@ -29,19 +30,19 @@ from wsadapter.contract.ipc.reports import (
     SubscriptionRejected,
 )
 from wsadapter.contract.reasons import Reason
-from wsadapter.worker.session.actions import Action, Renew, Say, Send, Sign
+from wsadapter.worker.session.actions import Action, Notify, Renew, Send, Sign
 from wsadapter.worker.session.ending import Ending
 from wsadapter.worker.session.heartbeat import Heartbeat
-from wsadapter.worker.session.login import LoggedIn, Login, LoginStep, Refused, ToRenew, ToSend, ToSign
-from wsadapter.worker.session.readiness import Opening
+from wsadapter.worker.session.login import LoggedIn, Login, LoginFailed, LoginStep, ToRenew, ToSend, ToSign
+from wsadapter.worker.session.readiness import Readiness
 from wsadapter.worker.session.stream_watch import StreamWatch
 from wsadapter.worker.subscription.asking import Asked, Step
 from wsadapter.worker.subscription.frames import Question, Unsigned
-from wsadapter.worker.subscription.subscriptions import Subscriptions, forgiven, without
+from wsadapter.worker.subscription.subscriptions import Subscriptions, without, without_blame
 from wsadapter.worker.websocket.frames import TEXT, encode_frame
 
 _NUMBERS: Final = 1 << 16
-"""More frames than one owner asks with."""
+"""More frames than one owner sends: the "$id" of each owner of a connection starts above those of the owners before."""
 
 
 class Subscribing:
@@ -62,39 +63,39 @@ class Subscribing:
             reports_sent=assignment.custody,
         )  # fmt: skip
         self.streams = StreamWatch(assignment, self.subscriptions.channels)
-        self.opening = Opening(assignment.dialect, within=assignment.endpoint.timeouts.handshake)
+        self.readiness = Readiness(assignment.dialect, within=assignment.endpoint.timeouts.handshake)
         self._unsigned: deque[tuple[Question | None, Mapping[str, Any]]] = deque()
-        """Each frame that is at the hook `sign`, and the question that it asks; None: it is the login's frame."""
+        """Each frame that is at the hook `sign`, with its question; None: it is the login's frame."""
         self._wanted: Sequence[Subscription] = assignment.wanted
-        """What to ask for at the beginning."""
+        """The subscriptions to request once frames may be sent."""
         self._blamed: Mapping[str, str] = assignment.blamed
-        """What of that not, or last: see `Assignment.blamed`."""
+        """The subscriptions to request last, or not at all: see `Assignment.blamed`."""
         self._sends_on_up = bool(assignment.endpoint.send_on_up or (assignment.dialect or {}).get("on_up"))
         self._noticed = False
-        """The supervisor knows that this connection is to be replaced."""
+        """It was reported that this connection is to be replaced."""
 
     @property
-    def holds(self) -> bool:
-        """True if nothing but urgent frames may be sent yet."""
-        return not self.opening.over or self.login.due
+    def not_ready(self) -> bool:
+        """True if only urgent frames may be sent yet."""
+        return not self.readiness.done or self.login.pending
 
     @property
-    def can_be_left(self) -> bool:
-        """True if the next owner of the connection would know what was sent: not while frames of which nobody else knows are
-        due, those of on_up and the login."""
-        return not self.login.due and (self.opening.over or not self._sends_on_up)
+    def can_hand_off(self) -> bool:
+        """True if the next owner of the connection would know what was sent. False while frames are due that only this owner
+        knows of: those of on_up, and the login."""
+        return not self.login.pending and (self.readiness.done or not self._sends_on_up)
 
     @property
-    def signs(self) -> bool:
+    def awaits_signature(self) -> bool:
         """True if a frame is at the hook `sign`, and so not queued yet."""
         return bool(self._unsigned)
 
     # --- the beginning
 
     def inherit(self, now: float) -> Iterator[Action]:
-        """The connection is a previous owner's: what was asked on it stays asked."""
+        """The connection is a previous owner's: what that owner has requested is not requested again."""
         assignment = self._assignment
-        self.opening.skip()
+        self.readiness.skip()
         self._wanted = without(self._wanted, assignment.confirmed)
         self.subscriptions.inherit(
             assignment.confirmed, live=assignment.live, rejected=assignment.rejected, blamed=self._blamed,
@@ -105,19 +106,19 @@ class Subscribing:
         yield from self.login_steps(self.login.start(now, now if since is None else since), now)
 
     def wait_for_peer(self, now: float) -> list[Action]:
-        """Frames may not be sent yet: the peer's word or the time to settle is waited for, perhaps since a previous owner."""
+        """Frames may not be sent yet: the peer's [[ready]] or the time to settle is awaited, perhaps since a previous owner."""
         if self._assignment.opening is not None:
             since, listens = self._assignment.opening
-            self.opening.inherit(since, listens=listens)
+            self.readiness.inherit(since, awaits_ready=listens)
             return []
-        self.opening.start(now)
+        self.readiness.start(now)
         return self._opening_changed()
 
     def _opening_changed(self) -> list[Action]:
-        """Reports where this owner is, so that the next one continues there."""
-        opening = self.opening
-        report = ConnectionOpening(opening.since, opening.listens, opening.over)
-        return [Say(report)] if self._assignment.custody else []
+        """Reports how far the readiness is, so that the next owner continues there."""
+        opening = self.readiness
+        report = ConnectionOpening(opening.since, opening.awaits_ready, opening.done)
+        return [Notify(report)] if self._assignment.custody else []
 
     def begin(self, now: float) -> list[Action]:
         """Frames may be sent from now on."""
@@ -125,23 +126,23 @@ class Subscribing:
         rules = (self._assignment.dialect or {}).get("on_up", [])
         texts = [fill(rule["frame"], (), self.subscriptions.number(), time.time()) for rule in rules]
         texts += [text.encode() for text in self._assignment.endpoint.send_on_up]
-        frames: list[Action] = [Send(encode_frame(TEXT, text), urgent=self.holds, once=True) for text in texts]
+        frames: list[Action] = [Send(encode_frame(TEXT, text), urgent=self.not_ready, once=True) for text in texts]
         return frames + list(self.login_steps(self.login.start(now), now))
 
     def peer_is_ready(self, now: float) -> list[Action]:
-        """The peer's word to begin has come: begins if no time to settle is left."""
-        begins = self.opening.ends(now) and self._ending.open
+        """The peer's [[ready]] has come: begins if no time to settle is left."""
+        begins = self.readiness.finish_if_due(now) and self._ending.open
         return [*self._opening_changed(), *(self.begin(now) if begins else ())]
 
     def begin_if_settled(self, now: float) -> list[Action]:
         """Time has passed: begins once the time to settle is over."""
-        return [*self._opening_changed(), *self.begin(now)] if self.opening.ends(now) else []
+        return [*self._opening_changed(), *self.begin(now)] if self.readiness.finish_if_due(now) else []
 
     # --- the login
 
     def login_steps(self, steps: Iterable[LoginStep], now: float) -> Iterator[Action]:
         """What the login leads to."""
-        for step in steps if self._ending.open else ():  # whatever the answer: the connection is being closed
+        for step in steps if self._ending.open else ():  # a connection that is being closed needs no login
             match step:
                 case ToSign(frame):
                     self._unsigned.append((None, frame))
@@ -152,36 +153,36 @@ class Subscribing:
                     yield Renew()
                 case LoggedIn(at, first):
                     if self.login.used:
-                        yield Say(LoginDone(at, self.login.challenge))
+                        yield Notify(LoginDone(at, self.login.challenge))
                     if first and (self._wanted or self._assignment.resume is None or self._assignment.opening is not None):
                         retry_at = self._assignment.retry_at
                         yield from self.steps(self.subscriptions.restore(self._wanted, now, self._blamed, retry_at), now)
-                case Refused(text, first=True):
+                case LoginFailed(text, first=True):
                     yield from self._not_logged_in(text)
-                case Refused(text):
+                case LoginFailed(text):
                     yield from self.demand_reconnect(f"the login could not be renewed: {text}")
 
     def _not_logged_in(self, text: str) -> list[Action]:
         return self._ending.refused(Reason(kind="login_failed", text=text))
 
     def demand_reconnect(self, text: str) -> Iterator[Action]:
-        """The connection is to be replaced; once for each connection."""
+        """Reports that the connection is to be replaced; once per connection."""
         if not self._noticed:
             self._noticed = True
-            yield Say(PeerNotice(text))
+            yield Notify(PeerNotice(text))
 
     def signed(self, frame: Mapping[str, Any], now: float) -> list[Action]:
-        """The hook `sign` has filled this in: the frame of the first `Sign` that has got no answer yet."""
+        """The hook `sign` has completed a frame: that of the first `Sign` that has no result yet."""
         question, unsigned = self._unsigned.popleft()
         self.login.secrets.learn(unsigned, frame)
         if question is None:
             return list(self.login_steps(self.login.signed(frame, now), now))
         if not self._ending.open:
             return []
-        return [Send(encode_frame(TEXT, orjson.dumps(frame)), then=self.subscriptions.once_out(question))]
+        return [Send(encode_frame(TEXT, orjson.dumps(frame)), then=self.subscriptions.when_sent(question))]
 
     def not_signed(self, text: str, now: float, *, passing: bool = False) -> list[Action]:
-        """The hook `sign` raised instead. `passing`: a frame that subscribes may be signed later."""
+        """The hook `sign` raised instead. `passing`: the cause may pass, so a frame that subscribes is signed again later."""
         question, _ = self._unsigned.popleft()
         if question is None:
             return list(self.login_steps([self.login.failed(text)], now))
@@ -192,13 +193,13 @@ class Subscribing:
         return self._not_logged_in(text)
 
     def renewed(self, text: str, now: float) -> list[Action]:
-        """The hook `renew` has returned, or, with a `text`, raised."""
+        """The hook `renew` has returned; if `text` is not empty, it raised."""
         return list(self.login_steps([self.login.failed(text)] if text else self.login.renewed(now), now))
 
     # --- subscriptions
 
     def steps(self, steps: Iterable[Step], now: float) -> Iterator[Action]:
-        """Frames that subscribe, each with what the login adds to it, and what is reported of them."""
+        """The actions of subscription steps: frames, frames to sign, and reports."""
         for step in steps:
             if isinstance(step, Unsigned):
                 self._unsigned.append((step.question, step.frame))
@@ -206,14 +207,14 @@ class Subscribing:
             elif isinstance(step, Report):
                 if isinstance(step, SubscriptionConfirmed):
                     self.streams.expect([step.stream], now)
-                yield Say(self.without_secrets(step) if self.login.used else step)
+                yield Notify(self.without_secrets(step) if self.login.used else step)
             elif isinstance(step, Asked):
                 yield Send(encode_frame(TEXT, step.text), then=step.report)
             else:
                 yield Send(encode_frame(TEXT, step))
 
     def without_secrets(self, report: Report) -> Report:
-        """The report without what the login sent, if it quotes the peer."""
+        """The report with secrets of the login masked, if it quotes the peer: a peer may repeat what it was sent."""
         match report:
             case SubscriptionRejected():
                 return replace(report, error=self.login.secrets.mask(report.error))
@@ -223,39 +224,39 @@ class Subscribing:
 
     def subscribe(self, streams: list[Subscription], now: float) -> list[Action]:
         """More streams are wanted."""
-        self.streams.want(streams)
-        if self.holds:
+        self.streams.add(streams)
+        if self.not_ready:
             self._wanted = (*without(self._wanted, streams), *streams)
-            self._blamed = forgiven(self._blamed, streams)
+            self._blamed = without_blame(self._blamed, streams)
             return []
         return list(self.steps(self.subscriptions.subscribe(streams, now), now)) if self._ending.open else []
 
     def unsubscribe(self, streams: list[Subscription], now: float) -> list[Action]:
         """Fewer streams are wanted."""
-        self.streams.unwant(streams)
-        if self.holds:
+        self.streams.remove(streams)
+        if self.not_ready:
             self._wanted = without(self._wanted, streams)
             return []
         return list(self.steps(self.subscriptions.unsubscribe(streams, now), now)) if self._ending.open else []
 
     def resubscribe(self, streams: list[Subscription], now: float) -> list[Action]:
-        """These streams are wanted from their beginning: a fresh snapshot, if the peer sends one to a new subscriber."""
-        if self.holds or not self._ending.open:  # they are not asked for yet, and will be
+        """Subscribes these streams again, for a fresh snapshot if the peer sends one to a new subscriber."""
+        if self.not_ready or not self._ending.open:  # they are not requested yet: the first request brings the snapshot
             return []
         return list(self.steps(self.subscriptions.resubscribe(streams, now), now))
 
-    def check_paces(self, now: float) -> list[Action]:
-        """Reports streams that are silent for longer than their own pace explains, and subscribes them anew."""
+    def check_stalls(self, now: float) -> list[Action]:
+        """Reports streams that are silent for longer than their own pace explains, and subscribes them again."""
         if not self.streams.is_due(now):
             return []
         reports, again = self.streams.stalled(now)
-        actions: list[Action] = [Say(report) for report in reports]
+        actions: list[Action] = [Notify(report) for report in reports]
         if again:
             actions += self.steps(self.subscriptions.resubscribe(again, now), now)
         if (learned := self.streams.learned()) is not None:
-            actions.append(Say(learned))
+            actions.append(Notify(learned))
         return actions
 
     def closed(self, now: float) -> list[Action]:
-        """The peer closed the connection without a word: what it may have closed the connection because of."""
-        return [Say(report) for report in self.subscriptions.closed(now)]
+        """The peer closed the connection without a reason: reports the subscriptions that may be the cause."""
+        return [Notify(report) for report in self.subscriptions.closed(now)]

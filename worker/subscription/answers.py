@@ -1,6 +1,6 @@
-"""Which messages are answers to frames that subscribe, and what they say: yes, no, later. Pure.
+"""Recognises answers to frames that subscribe, and what they say: yes, no, or later. Pure.
 
-The rules are [[already]], [[later]], [[error]] and [[ack]] of dialects/README.md, tried in this order. A message that holds
+The rules are [[already]], [[later]], [[error]] and [[ack]] of dialects/README.md, tried in this order. A message that contains
 none of the rules' texts is never parsed for them.
 """
 
@@ -15,7 +15,7 @@ from wsadapter.contract.dialect.fields import Fields
 from wsadapter.contract.dialect.paths import MISSING, PRESENT, getter, look_up, matches
 from wsadapter.contract.dialect.text import Text
 from wsadapter.worker.subscription.names import WholeSet
-from wsadapter.worker.subscription.prefilter import Screen, data_keys
+from wsadapter.worker.subscription.prefilter import Prefilter, data_keys
 
 THE_ANSWER: Final = "{}"
 """`whole_set`: the answer itself is the set."""
@@ -27,8 +27,8 @@ _LATER: Final = (
     "too fast", "rate limit", "ratelimit", "rate exceeded", "msg rate", "message rate", "frequency limit", "throttled",
     "try again later", "retry later", "system busy", "server busy", "service busy", "temporarily unavailable",
 )  # fmt: skip
-"""What exchanges write, in the form of `_plain`. An [[error]] with such a text is no refusal, also if the dialect has no rule
-for it."""
+"""Texts of exchanges that mean "later", in the form of `_plain`. An [[error]] with such a text is no refusal, also if the
+dialect has no rule for it."""
 _HUMP: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _BETWEEN_WORDS: Final = re.compile(r"[\s_.-]+")
 
@@ -48,7 +48,7 @@ class Rule:
     """One rule of a dialect. Immutable."""
 
     def __init__(self, says: Says, table: Mapping[str, Any], *, confirms: bool) -> None:
-        """`confirms`: an [[ack]]; the others are errors by their form."""
+        """`confirms`: an [[ack]]; the other tables have the form of errors."""
         self.says, self.confirms = says, confirms
         self.match: Mapping[str, Any] = table["match"]
         self._texts = tuple(text.lower() for text in table.get("says", ()))
@@ -64,55 +64,55 @@ class Rule:
         self.fields = Fields(table["fields"]) if "fields" in table else None
         self._data: str = table.get("data", "")
         self.closes = bool(table.get("closes"))
-        """Whether the peer closes the connection after such an answer."""
+        """The peer closes the connection after such an answer."""
         self.template = ""
-        """The template whose frames it answers, "frame" or "unsubscribe"; empty: either."""
+        """The template whose frames the answer is for, "frame" or "unsubscribe"; empty: either."""
 
     @property
-    def is_farewell(self) -> bool:
-        """Whether it is the answer to a frame that unsubscribes, by what it asks for."""
+    def confirms_unsubscribe(self) -> bool:
+        """True if `match` shows that the rule is for answers to frames that unsubscribe."""
         return any("unsub" in f"{path} {value}".lower() for path, value in self.match.items())
 
     @property
-    def names(self) -> bool:
-        """Whether such an answer says by itself which streams it is about; the arguments that it echoes are a frame's."""
+    def names_streams(self) -> bool:
+        """True if such an answer names the streams it is about. Echoed arguments do not count: they are those of a frame."""
         return bool(self.stream or self.whole_set or self.fields is not None)
 
     def fits(self, value: Any) -> bool:
-        """Whether a parsed message has what the rule asks for, but for `says`."""
+        """True if a parsed message matches the rule, apart from `says`."""
         return matches(value, self.match)
 
     def error(self, text: Text) -> str:
-        """What to report of an error: its own text, or the whole message."""
+        """The text to report for an error: the text in the message, or the whole message."""
         said = self._text(text.value)
         return said if isinstance(said, str) and said else text.payload.decode(errors="replace")
 
-    def is_said(self, error: str) -> bool:
-        """Whether one of `says` occurs, or there are none."""
+    def has_expected_text(self, error: str) -> bool:
+        """True if `error` contains one of the texts `says`, or the rule has none."""
         folded = error.lower() if self._texts else ""
         return not self._texts or any(one in folded for one in self._texts)
 
-    def set_in(self, value: Any) -> WholeSet:
-        """All that is subscribed now, by an answer with `whole_set`."""
+    def whole_set_in(self, value: Any) -> WholeSet:
+        """Everything that is subscribed now, as an answer with `whole_set` lists it."""
         return WholeSet(value if self.whole_set == THE_ANSWER else look_up(value, self.whole_set))
 
-    def taken(self, value: Any) -> list[Any] | None:
-        """The streams that an answer with `accepted` lists; None: it lists none, and so is about all."""
+    def accepted_streams(self, value: Any) -> list[Any] | None:
+        """The streams that an answer with `accepted` lists; None: there is no list, so the answer is about all streams."""
         listed = look_up(value, self.accepted) if self.accepted else None
         return listed if isinstance(listed, list) else None
 
     def has_data(self, value: Any) -> bool:
-        """Whether the answer is to be delivered too."""
+        """True if the answer is to be delivered too, because it contains data."""
         return bool(self._data) and look_up(value, self._data) is not MISSING
 
 
 class Answer(NamedTuple):
-    """A message that a rule fits."""
+    """A message that matches a rule."""
 
     rule: Rule
     says: Says
     error: str
-    """Empty for what an [[ack]] fits."""
+    """Empty if an [[ack]] matched."""
     value: Any
 
 
@@ -121,29 +121,29 @@ class Rules:
 
     def __init__(self, dialect: Mapping[str, Any]) -> None:
         self._rules = [Rule(says, table, confirms=name == "ack") for name, says in _TABLES for table in dialect.get(name, [])]
-        farewells = any(rule.confirms and rule.is_farewell for rule in self._rules)
+        tells_apart = any(rule.confirms and rule.confirms_unsubscribe for rule in self._rules)
         for rule in self._rules:
-            if rule.confirms and farewells and not (rule.whole_set or rule.accepted):
-                rule.template = "unsubscribe" if rule.is_farewell else "frame"
+            if rule.confirms and tells_apart and not (rule.whole_set or rule.accepted):
+                rule.template = "unsubscribe" if rule.confirms_unsubscribe else "frame"
         self._needles = tuple({rule.needle for rule in self._rules})
-        self._screen = Screen([rule.match for rule in self._rules], data_keys(dialect)) if "stream" in dialect else None
-        """None: messages are not parsed anyway."""
+        self._prefilter = Prefilter([rule.match for rule in self._rules], data_keys(dialect)) if "stream" in dialect else None
+        """None: without [stream] messages are not parsed anyway, so the texts of the rules are searched in the bytes."""
         self.confirm = any(rule.confirms for rule in self._rules)
-        """Whether the exchange says yes at all."""
+        """The exchange confirms subscriptions."""
         self.closes = any(rule.closes for rule in self._rules)
-        """Whether the exchange says why it closes a connection, where that is because of a stream."""
-        self.answer_each = any(rule.confirms and rule.names and not rule.whole_set for rule in self._rules)
-        """Whether the exchange answers each stream of a frame by itself."""
+        """The exchange says why, if it closes a connection because of a stream."""
+        self.answer_each = any(rule.confirms and rule.names_streams and not rule.whole_set for rule in self._rules)
+        """The exchange answers each stream of a frame separately."""
 
-    def may_hold(self, data: bytes) -> bool:
-        """A cheap test on all that was read at once: whether `judge` has to look at its messages."""
-        if self._screen is not None:
+    def may_match(self, data: bytes) -> bool:
+        """A cheap test on the bytes of a read: false if `match_rule` would match none of its messages."""
+        if self._prefilter is not None:
             return bool(self._rules)
         return any(needle in data for needle in self._needles)
 
-    def judge(self, text: Text) -> Answer | None:
-        """What a text message says; None where no rule fits."""
-        if self._screen is not None and not self._screen.passes(text.value):
+    def match_rule(self, text: Text) -> Answer | None:
+        """What a text message says; None: it matches no rule."""
+        if self._prefilter is not None and not self._prefilter.may_match(text.value):
             return None
         for rule in self._rules:
             if rule.needle not in text.payload or not rule.fits(text.value):
@@ -151,7 +151,7 @@ class Rules:
             if rule.confirms:
                 return Answer(rule, rule.says, "", text.value)
             error = rule.error(text)
-            if rule.is_said(error):
+            if rule.has_expected_text(error):
                 return Answer(rule, _meaning(rule.says, error), error, text.value)
         return None
 
@@ -166,13 +166,13 @@ def _meaning(says: Says, error: str) -> Says:
 
 
 def _plain(text: str) -> str:
-    """In lower case with one space between words: exchanges write "Too many requests", TOO_MANY_REQUESTS, too-many-requests,
-    too.many.requests and TooManyRequests."""
+    """The text in lower case with one space between words: exchanges write "Too many requests", TOO_MANY_REQUESTS,
+    too-many-requests, too.many.requests and TooManyRequests."""
     return _BETWEEN_WORDS.sub(" ", _HUMP.sub(" ", text)).lower()
 
 
 def _needle(match: Mapping[str, Any]) -> bytes:
-    """A piece of text that every message which `match` fits has in it: its longest plain string, else its longest key."""
+    """A text that every message contains which matches `match`: the longest plain string, otherwise the longest key."""
     texts = [value for value in match.values() if isinstance(value, str) and value != PRESENT and _PLAIN.fullmatch(value)]
     keys = [key for path in match if _PLAIN.fullmatch(key := path.rpartition(".")[2]) and not key.lstrip("-").isdecimal()]
     chosen = max(texts or keys, key=len, default="")

@@ -1,5 +1,7 @@
-"""Whose answer a message is: by the number of a frame, else by the arguments that it echoes, else by the stream that it names,
-else by whole words of its text; what names nothing is about the frame that has waited longest. Pure.
+"""Finds the frame and the units that an answer is about. Pure.
+
+An answer is attributed by the number of a frame, otherwise by the arguments that it echoes, otherwise by the stream that it
+names, otherwise by whole words of its text. An answer that names nothing is about the frame that has waited longest.
 """
 
 from __future__ import annotations
@@ -8,43 +10,43 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from wsadapter.contract.dialect.fields import Fields, Said, as_text
+from wsadapter.contract.dialect.fields import Fields, FieldWords, as_text
 from wsadapter.contract.dialect.paths import MISSING, look_up
-from wsadapter.contract.dialect.templates import is_meant, number_in, stream_name
+from wsadapter.contract.dialect.templates import is_same_stream, number_in, stream_name
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.worker.subscription.answers import Answer, Rule, Says
 from wsadapter.worker.subscription.frames import Frames, Life, Question, Unit, lives_of
 from wsadapter.worker.subscription.names import WholeSet, named
 
 Open = tuple[Question, Unit]
-"""A unit that is unanswered, and the question it is in."""
+"""An unanswered unit and its question."""
 
 
 @dataclass(slots=True)
-class Meant:
+class Target:
     """What an answer is about."""
 
     units: list[Open] = field(default_factory=list)
-    """Those that are unanswered."""
+    """The unanswered units that the answer is about."""
     lives: list[Life] = field(default_factory=list)
-    """Streams of no open question that it names."""
+    """The streams that the answer names and that are in no open question."""
     named: bool = False
-    """It says itself which units, of those of its frame."""
+    """The answer itself says which units of its frame it is about."""
     alone: bool = False
-    """It is about these units alone: the others of the frame are answered by themselves."""
+    """The answer is about these units only: the other units of the frame are answered separately."""
     sure: bool = True
-    """False: it may be about another frame."""
+    """False: the answer may be about another frame."""
     late: bool = False
-    """It comes after what it is about was answered, or is about a frame that names no stream."""
+    """What the answer is about was answered before, or the answer is about a frame that names no stream."""
     given_up: Question | None = None
-    """It is about this frame, which was given up because no answer came."""
+    """The answer is about this frame, which was given up because no answer came in time."""
 
 
-def whose(
+def find_target(
     answer: Answer, questions: Sequence[Question], frames: Frames, lives: Mapping[str, Life],
     channels: Mapping[str, Subscription],
-) -> Meant | None:  # fmt: skip
-    """What an answer is about; None: it carries a number that is none of ours."""
+) -> Target | None:  # fmt: skip
+    """What an answer is about; None: it carries a number that none of our frames carried."""
     rule, value = answer.rule, answer.value
     number = number_in(look_up(value, rule.id)) if rule.id else None
     question: Question | None = None
@@ -53,8 +55,8 @@ def whose(
             return None
         question = frames.question(number)
         inherited, yes = frames.is_inherited(number), answer.says is Says.YES
-        if question is None and not (inherited and yes):  # such a yes is as good as ours, if it says of which stream
-            return Meant(late=inherited or yes)
+        if question is None and not (inherited and yes):  # a yes to a previous owner's frame counts if it names its stream
+            return Target(late=inherited or yes)
         if question is not None and not question.unanswered:
             return _late(question, answer)
     pool = _pool(question, questions, rule, answer)
@@ -63,14 +65,14 @@ def whose(
             return _settled(repeated, answer, frames, lives)
         question, pool = echoed[0][0], echoed
     if rule.whole_set:
-        return Meant(_in_set(rule.set_in(value), pool), named=True, alone=True)
+        return Target(_in_set(rule.whole_set_in(value), pool), named=True, alone=True)
     if (found := _by_name(rule, value, pool, channels)) is not None:
         if found:
-            return Meant(found, named=True, alone=True)
+            return Target(found, named=True, alone=True)
         if question is None:
-            return Meant(late=True) if rule.template == "unsubscribe" else Meant(lives=_lives(rule, value, lives, channels))
-    if number is not None and question is None:  # a predecessor's frame, and which streams it named is not known
-        return Meant(late=True)
+            return Target(late=True) if rule.template == "unsubscribe" else Target(lives=_lives(rule, value, lives, channels))
+    if number is not None and question is None:  # a previous owner's frame: the streams that it named are not known
+        return Target(late=True)
     sure = question is not None
     if answer.error:
         whole, partly = named([unit.words for _, unit in pool], answer.error)
@@ -79,56 +81,57 @@ def whose(
             question = pool[places[0]][0]
             sure = sure or all(pool[place][0] is question for place in places)
         if whole:
-            return Meant([pool[place] for place in whole if pool[place][0] is question], named=True)
+            return Target([pool[place] for place in whole if pool[place][0] is question], named=True)
         if others := _others(answer.error, pool, lives):
-            return Meant(lives=others, late=True)
+            return Target(lives=others, late=True)
     if not pool:
-        return Meant()
+        return Target()
     if question is None and answer.error and answer.says is Says.YES and (before := _asked_before(pool)):
         question, sure = before[0], len(before) == 1
     question = question or _listed(rule, value, pool) or pool[0][0]
     units = [(question, unit) for unit in question.unanswered]
-    if frames.answers_parts and not answer.error and question.template == "frame":  # a farewell may be answered once for all
+    if frames.answers_parts and not answer.error and question.template == "frame":
+        # Each part is answered separately. A frame that unsubscribes may be answered once for all parts.
         units = units[:1]
-    return Meant(units, sure=sure)
+    return Target(units, sure=sure)
 
 
 def _listed(rule: Rule, value: Any, pool: Sequence[Open]) -> Question | None:
-    """The first question that has a stream of those that the answer lists as taken."""
-    listed = rule.taken(value) or ()
-    return next((one for one, unit in pool if any(is_meant(unit.stream, other) for other in listed)), None)
+    """The first question with a stream that the answer lists as accepted."""
+    listed = rule.accepted_streams(value) or ()
+    return next((one for one, unit in pool if any(is_same_stream(unit.stream, other) for other in listed)), None)
 
 
 def _asked_before(pool: Sequence[Open]) -> list[Question]:
-    """The frames that ask for a stream which was asked for on this connection before: only that can be subscribed already. What
-    was refused is so only if it is nothing else."""
+    """The frames that request a stream which was requested on this connection before: only such a stream can be subscribed
+    already. A stream that was refused counts only if there is no other."""
     asked = [(one, unit) for one, unit in pool if one.template == "frame" and unit.life.asked > 1]
     found = [one for one, unit in asked if not unit.error] or [one for one, _ in asked]
     return list(dict.fromkeys(found))
 
 
 def _others(error: str, pool: Sequence[Open], lives: Mapping[str, Life]) -> list[Life]:
-    """The streams that an error names by their whole names, and that nothing is unanswered of: it comes late, or twice."""
+    """The streams without an open question that an error names by their whole names: the error comes late, or twice."""
     waiting = {unit.life for _, unit in pool}
     settled = [life for life in lives.values() if life not in waiting]
     whole, _ = named([life.words for life in settled], error)
     return [settled[place] for place in whole]
 
 
-def _late(question: Question, answer: Answer) -> Meant:
-    """An answer to what was answered, or given up, before: a yes counts, for those streams that it lists if it lists any, and a
-    refusal of one stream gives the reason."""
+def _late(question: Question, answer: Answer) -> Target:
+    """An answer to a frame that was answered or given up before. A yes counts, for the streams that it lists if there is a
+    list. A refusal of a frame with one stream gives the reason."""
     if answer.says is not Says.YES and question.given_up:
-        return Meant(late=True, given_up=question)
-    taken = answer.rule.taken(answer.value)
+        return Target(late=True, given_up=question)
+    taken = answer.rule.accepted_streams(answer.value)
     if question.template != "frame" or (answer.says is not Says.YES and len(question.asked) > 1):
-        return Meant(late=True)
-    asked = [unit for unit in question.asked if taken is None or any(is_meant(unit.stream, one) for one in taken)]
-    return Meant(lives=lives_of(asked), late=True, given_up=question if taken is not None else None)
+        return Target(late=True)
+    asked = [unit for unit in question.asked if taken is None or any(is_same_stream(unit.stream, one) for one in taken)]
+    return Target(lives=lives_of(asked), late=True, given_up=question if taken is not None else None)
 
 
 def _pool(question: Question | None, questions: Sequence[Question], rule: Rule, answer: Answer) -> list[Open]:
-    """The units that it may be about."""
+    """The units that the answer may be about."""
     some: Iterable[Question] = [question] if question is not None else [one for one in questions if not one.postponed]
     if question is None and not answer.error and rule.template:
         some = [one for one in some if one.template == rule.template]
@@ -136,33 +139,35 @@ def _pool(question: Question | None, questions: Sequence[Question], rule: Rule, 
 
 
 def _repeated(rule: Rule, value: Any) -> list[Any]:
-    """The arguments of a frame that the answer repeats; empty: none."""
+    """The arguments of a frame that the answer repeats; empty: it repeats none."""
     said = look_up(value, rule.args) if rule.args else MISSING
     if said is MISSING or said is None:
         return []
     return said if isinstance(said, list) else [said]
 
 
-def _settled(repeated: Sequence[Any], answer: Answer, frames: Frames, lives: Mapping[str, Life]) -> Meant:
-    """An answer that repeats the arguments of a frame that is answered, or of none: it comes late, or twice, or is of a stream
-    that was confirmed. The arguments of several streams say nothing of one: an error has to name it in its text."""
+def _settled(repeated: Sequence[Any], answer: Answer, frames: Frames, lives: Mapping[str, Life]) -> Target:
+    """An answer that repeats the arguments of no open question: it comes late, or twice, or revokes a confirmed stream. If the
+    arguments name several streams, an error must name its stream in its text."""
     if answer.says is not Says.YES and (question := frames.given_up_with(repeated)) is not None:
-        return Meant(late=True, given_up=question)
+        return Target(late=True, given_up=question)
     found = [
         life
         for life in lives.values()
-        if any(is_meant(stream, one) for one in repeated for stream in (life.stream, *(unit.stream for unit in life.units)))
+        if any(
+            is_same_stream(stream, one) for one in repeated for stream in (life.stream, *(unit.stream for unit in life.units))
+        )
     ]
     if not answer.error or len(found) <= 1:
-        return Meant(lives=found)
+        return Target(lives=found)
     whole, _ = named([life.words for life in found], answer.error)
-    return Meant(lives=[found[place] for place in whole], late=not whole)
+    return Target(lives=[found[place] for place in whole], late=not whole)
 
 
 def _echoed(repeated: Sequence[Any], pool: Sequence[Open]) -> list[Open]:
-    """The units of the frame whose arguments the answer repeats. A list that has more than the frame named is that of another
-    frame: a predecessor's, or one that was divided since."""
-    found = [(one, unit) for one, unit in pool if any(is_meant(one.form(unit), other) for other in repeated)]
+    """The units of the frame whose arguments the answer repeats. A list with more than the frame named belongs to another
+    frame: a previous owner's, or one that was divided since."""
+    found = [(one, unit) for one, unit in pool if any(is_same_stream(one.form(unit), other) for other in repeated)]
     for question in dict.fromkeys(one for one, _ in found):
         if question.names_all(repeated):
             return [(one, unit) for one, unit in found if one is question]
@@ -174,7 +179,7 @@ def _in_set(whole: WholeSet, pool: Sequence[Open]) -> list[Open]:
 
 
 def _by_name(rule: Rule, value: Any, pool: Sequence[Open], channels: Mapping[str, Subscription]) -> list[Open] | None:
-    """The units that the rule's `channel`, `stream` or `fields` name; None: the answer names nothing by them."""
+    """The units that the answer names by the rule's `channel`, `stream` or `fields`; None: it names nothing by these."""
     if rule.channel and (bound := channels.get(as_text(look_up(value, rule.channel)))) is not None:
         found = [(one, unit) for one, unit in pool if one.template == "unsubscribe" and unit.life.stream == bound]
         if found:
@@ -189,17 +194,17 @@ def _by_name(rule: Rule, value: Any, pool: Sequence[Open], channels: Mapping[str
         found = [
             (one, unit)
             for one, unit in pool
-            if any(is_meant(unit.stream, other) or is_meant(one.form(unit), other) for other in wanted)
+            if any(is_same_stream(unit.stream, other) or is_same_stream(one.form(unit), other) for other in wanted)
         ]
         return found if isinstance(said, list) else _of_one_stream(found)
-    if rule.fields is not None and (words := rule.fields.said(value)) is not None:
+    if rule.fields is not None and (words := rule.fields.words_in(value)) is not None:
         return _by_fields(rule.fields, words, pool)
     return None
 
 
-def _by_fields(fields: Fields, words: Said, pool: Sequence[Open]) -> list[Open]:
-    """Those that have the words. An error may leave out some fields of what was asked for: then it is about the first frame
-    that has those which it does not."""
+def _by_fields(fields: Fields, words: FieldWords, pool: Sequence[Open]) -> list[Open]:
+    """The units that have the words. An error may leave out some fields of the request: then it is about the first frame whose
+    units have the other fields."""
     if found := [(one, unit) for one, unit in pool if fields.fits(unit.stream, words)]:
         return found
     partly = [(one, unit) for one, unit in pool if fields.fits(unit.stream, words, partly=True)]
@@ -207,20 +212,20 @@ def _by_fields(fields: Fields, words: Said, pool: Sequence[Open]) -> list[Open]:
 
 
 def _of_one_stream(found: list[Open]) -> list[Open]:
-    """The first stream's: what is named is one."""
+    """The units of the first stream only, because the answer names one stream."""
     return [(one, unit) for one, unit in found if unit.life is found[0][1].life]
 
 
 def _lives(rule: Rule, value: Any, lives: Mapping[str, Life], channels: Mapping[str, Subscription]) -> list[Life]:
-    """Streams that nothing is unanswered of, and that it names."""
+    """The streams that the answer names and that have no open question."""
     if rule.channel and (bound := channels.get(as_text(look_up(value, rule.channel)))) is not None:
         life = lives.get(stream_name(bound))
         return [] if life is None else [life]
     said = look_up(value, rule.stream) if rule.stream else MISSING
     if said is not MISSING:
         wanted = said if isinstance(said, list) else [said]
-        return [life for life in lives.values() if any(is_meant(life.stream, other) for other in wanted)]
-    if rule.fields is not None and (words := rule.fields.said(value)) is not None:
+        return [life for life in lives.values() if any(is_same_stream(life.stream, other) for other in wanted)]
+    if rule.fields is not None and (words := rule.fields.words_in(value)) is not None:
         if found := [life for life in lives.values() if rule.fields.fits(life.stream, words)]:
             return found
         partly = [life for life in lives.values() if rule.fields.fits(life.stream, words, partly=True)]

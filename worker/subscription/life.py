@@ -1,4 +1,4 @@
-"""The life of one subscription on one connection as a table: (state, event) -> (state, action). No frame, no clock in here.
+"""The life of one subscription on one connection as a table: (state, event) -> (state, action). No frames and no clock here.
 
                   ask               yes                data
     WANTED ────────────> REQUESTED ──────> CONFIRMED ────────> LIVE
@@ -14,8 +14,8 @@
 
     from anywhere: leave ──> LEAVING ──left──> GONE; and LEAVING ──left, wanted again──> WANTED
 
-A stream that delivers is LIVE, whether an answer has come or not. A refusal is final only for the moment: a REJECTED stream is
-asked for again, slowly, and a late yes makes it CONFIRMED.
+A stream that delivers is LIVE, whether an answer has come or not. No refusal is final: a REJECTED stream is requested again, at
+growing intervals, and a late yes makes it CONFIRMED.
 """
 
 from __future__ import annotations
@@ -27,60 +27,62 @@ class State(Enum):
     """Where a subscription is in its life."""
 
     WANTED = auto()
-    """To be asked for."""
+    """To be requested."""
     REQUESTED = auto()
-    """Asked for, unanswered."""
+    """Requested, unanswered."""
     RETRYING = auto()
-    """Refused for the moment (a rate or capacity limit); it is asked for again after a pause."""
+    """Put off by the exchange (a rate or capacity limit); requested again after a pause."""
     CONFIRMED = auto()
-    """The exchange said yes, and nothing was delivered yet."""
+    """Confirmed by the exchange; no message has come yet."""
     LIVE = auto()
-    """It delivers."""
+    """A message has come."""
     SILENT = auto()
-    """Confirmed, asked for once more, and still nothing was delivered: that was reported."""
+    """Confirmed and requested again, but no message has come; this was reported."""
     REJECTED = auto()
-    """The exchange said no, or nothing at all."""
+    """Refused by the exchange, or never answered."""
     LEAVING = auto()
     """The frame that unsubscribes is unanswered."""
     GONE = auto()
-    """Not wanted any more."""
+    """No longer wanted."""
 
 
 class Event(Enum):
-    """What can happen to it."""
+    """What can happen to a subscription."""
 
     ASK = auto()
-    """A frame asks for it."""
+    """A frame requests it."""
     YES = auto()
+    """The exchange confirmed it."""
     NO = auto()
-    """Refused, or unanswered for good."""
+    """The exchange refused it, or it was given up because no answer came."""
     LATER = auto()
-    """Refused for the moment."""
+    """The exchange put it off."""
     REVOKED = auto()
-    """An error after the yes."""
+    """An error came after the yes."""
     ASSUME = auto()
-    """The time for an answer is over where the exchange does not answer."""
+    """The time for a refusal is over, and the exchange confirms nothing."""
     DATA = auto()
-    """A message of it came."""
+    """A message of the stream came."""
     SILENCE = auto()
     """The time for a first message is over."""
     LEAVE = auto()
+    """It is to be unsubscribed."""
     LEFT = auto()
     """The frame that unsubscribes was answered, or its time is over."""
     AGAIN = auto()
-    """The same, of a stream that is wanted again."""
+    """As LEFT, and the stream is wanted again."""
 
 
 class Action(Enum):
-    """What is to be done on the way."""
+    """What to do at a transition."""
 
     NOTHING = auto()
     CONFIRM = auto()
-    """Report it as subscribed, unless that was done, and wait for a first message."""
+    """Report the stream as subscribed if it was not reported yet, and wait for a first message."""
     LIVE = auto()
-    """Report it as subscribed, unless that was done; nothing is waited for any more."""
+    """Report the stream as subscribed if it was not reported yet."""
     REJECT = auto()
-    """Report the refusal, unless this one was reported already; ask again later."""
+    """The refusal was reported; request the stream again later."""
     STALL = auto()
     """Report the silence."""
 
@@ -91,7 +93,7 @@ _ON: dict[Event, tuple[State, Action]] = {
     Event.REVOKED: (State.REJECTED, Action.REJECT),
     Event.DATA: (State.LIVE, Action.LIVE),
 }
-"""What most events do wherever they have an effect."""
+"""What these events do in every state in which they have an effect."""
 
 TABLE: dict[tuple[State, Event], tuple[State, Action]] = {
     (State.WANTED, Event.ASK): (State.REQUESTED, Action.NOTHING),
@@ -113,6 +115,6 @@ TABLE: dict[tuple[State, Event], tuple[State, Action]] = {
 
 
 def step(state: State, event: Event) -> tuple[State, Action]:
-    """The next state and what to do. What is not in the table changes nothing: a second yes, a refusal of what is confirmed
-    and was only asked for once more."""
+    """The next state and what to do. A pair that is not in the table changes nothing: a second yes, or a refusal of a confirmed
+    stream that was only requested again."""
     return TABLE.get((state, event), (state, Action.NOTHING))

@@ -1,4 +1,4 @@
-"""The subscriptions of one connection, each in its state, with what is due of it. Pure; the clock is passed in."""
+"""The subscriptions of one connection, their states and deadlines. Pure; the clock is passed in."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ from wsadapter.worker.subscription.life import Action, Event, State, step
 
 _FIRST_RETRY: Final = 60.0
 _LAST_RETRY: Final = 3600.0
-"""Seconds until a rejected stream is asked for again: the pause doubles from the first to the last."""
-_HEARS: Final = frozenset({State.REQUESTED, State.RETRYING, State.CONFIRMED, State.SILENT, State.REJECTED})
-"""Where a message of the stream makes a difference."""
-HAD: Final = frozenset({State.CONFIRMED, State.LIVE, State.SILENT})
-"""What the exchange has subscribed."""
+"""Seconds until a rejected stream is requested again: the pause doubles from the first to the last."""
+_DATA_MATTERS: Final = frozenset({State.REQUESTED, State.RETRYING, State.CONFIRMED, State.SILENT, State.REJECTED})
+"""The states in which a message of the stream changes something."""
+SUBSCRIBED: Final = frozenset({State.CONFIRMED, State.LIVE, State.SILENT})
+"""The states in which the exchange has the subscription."""
 
 
 class Lives:
-    """Not thread-safe."""
+    """Times are monotonic seconds. Not thread-safe."""
 
     def __init__(self, frames: Frames, *, live_timeout: float) -> None:
-        """`frames` divides streams into units. `live_timeout`: seconds from a yes to the first message; 0: none is awaited."""
+        """`frames` divides streams into units. `live_timeout`: seconds from a yes to the first message; 0: no limit."""
         self._frames = frames
         self.live_timeout = live_timeout
         self._quiet: Sequence[str] = frames.settings.get("quiet", ())
         self.all: dict[str, Life] = {}
-        """By the streams' names."""
+        """Every subscription, by the name of its stream."""
         self.awaited: dict[str, Life] = {}
-        """Those to which a message makes a difference."""
+        """The subscriptions of which a message would change something."""
         self.timed: dict[str, Life] = {}
-        """Those with something due."""
+        """The subscriptions that have a deadline."""
 
     def add(self, stream: Subscription) -> Life:
+        """The subscription of this stream, made if there is none."""
         life = make_life(stream, self._frames)
         return self.all.setdefault(life.name, life)
 
@@ -52,14 +53,14 @@ class Lives:
         *,
         confirms: bool,
     ) -> None:
-        """What predecessors had asked on this connection. `confirmed`: with those that were rejected; `live`: the names of
-        those that have delivered; `rejected`: name = error; `blamed`: see `Life.blamed`; `retry_at`: see there;
-        `confirms`: whether the exchange says yes, so that the others were reported as subscribed without a message."""
+        """The subscriptions that previous owners requested on this connection. `confirmed`: with those that were rejected.
+        `live`: the names of those that have delivered. `rejected`: name = error. `blamed`: see `Life.blamed`. `retry_at`: see
+        there. `confirms`: the exchange confirms subscriptions, so the others were reported as subscribed without a message."""
         for stream in confirmed:
             life = self.add(stream)
             life.blamed, life.asked = life.name in blamed, 1
             for unit in life.units:
-                unit.told = stream_name(unit.stream) in rejected
+                unit.reported = stream_name(unit.stream) in rejected
                 unit.error = rejected.get(stream_name(unit.stream), "") or rejected.get(life.name, "")
                 unit.confirmed = not unit.error
             if all(unit.error for unit in life.units):
@@ -71,8 +72,9 @@ class Lives:
         self.retry_at(retry_at)
 
     def apply(self, life: Life, event: Event, now: float) -> Iterator[Report]:
+        """Applies an event; yields what to report."""
         action = self.move(life, event, now)
-        if life.blamed and life.state in HAD:
+        if life.blamed and life.state in SUBSCRIBED:
             life.blamed = False
             yield blame({life.name: None})
         if action in (Action.CONFIRM, Action.LIVE):
@@ -85,6 +87,7 @@ class Lives:
             yield StreamStalled(life.name, now - life.since, hopeless=False)
 
     def move(self, life: Life, event: Event, now: float = 0.0) -> Action:
+        """Applies an event that leads to no report; returns the action of the table."""
         state, action = step(life.state, event)
         if state is not life.state:
             self._enter(life, state, now)
@@ -98,7 +101,7 @@ class Lives:
             life.asked_again = False
             if self.live_timeout and not any(fnmatchcase(life.name, glob) for glob in self._quiet):
                 life.due = now + self.live_timeout / 2
-        if state in _HEARS:
+        if state in _DATA_MATTERS:
             self.awaited[life.name] = life
         else:
             self.awaited.pop(life.name, None)
@@ -111,7 +114,7 @@ class Lives:
             self.timed.pop(life.name, None)
 
     def plan_retry(self, life: Life, now: float, *, afresh: bool = False) -> None:
-        """What was refused is asked for again, ever more slowly."""
+        """Plans when refused units are requested again, at growing intervals; `afresh`: from the first interval."""
         if afresh:
             life.retries = 0
         if life.refused and life.state is not State.LEAVING and not life.blamed:
@@ -122,7 +125,7 @@ class Lives:
         self._keep_time(life)
 
     def retry_at(self, times: Mapping[str, float]) -> None:
-        """When these are asked for again, by name, if they were refused."""
+        """Sets when refused subscriptions are requested again, by name."""
         for name, at in times.items():
             life = self.all.get(name)
             if life is not None and life.refused:
@@ -130,32 +133,33 @@ class Lives:
                 self._keep_time(life)
 
     def drop(self, life: Life) -> None:
+        """Forgets a subscription that is no longer wanted."""
         life.state = State.GONE
         self.all.pop(life.name, None)
         self.awaited.pop(life.name, None)
         self.timed.pop(life.name, None)
 
     def forget_times(self, life: Life) -> None:
-        """Nothing of it is due."""
+        """Removes the deadlines of a subscription."""
         life.due = life.retry_at = math.inf
         self._keep_time(life)
 
     def deadline(self) -> float:
-        """When something is due next; infinite: nothing is."""
+        """When a subscription is due next; infinite: there is none."""
         return min((min(life.due, life.retry_at) for life in self.timed.values()), default=math.inf)
 
     def due(self, now: float) -> list[Life]:
-        """Those with something due now."""
+        """The subscriptions that are due now."""
         return [life for life in self.timed.values() if now >= min(life.due, life.retry_at)]
 
     def postpone(self, pause: float) -> None:
-        """For so long nothing was read, and with it perhaps what is waited for."""
+        """Nothing was read for `pause` seconds, so messages and answers may be among the unread bytes."""
         for life in self.timed.values():
             life.due += pause
             life.retry_at += pause
 
 
 def blame(streams: Mapping[str, str | None]) -> SubscriptionsBlamed:
-    """What the peer closes the connection because of: name of a stream = its error, "" where it may be another, None where it
-    is none."""
+    """The report of the streams because of which the peer closes the connection: name = error; "" if it may be another stream;
+    None if the stream is no longer suspected."""
     return SubscriptionsBlamed(dict(streams))

@@ -1,4 +1,4 @@
-"""The words of streams: which streams an error's text names, and which stand in a set that an answer lists. Pure."""
+"""The words of streams: which streams an error's text names, and which are in a set that an answer lists. Pure."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from wsadapter.contract.dialect.paths import MISSING
 
 _WORD: Final = re.compile(r"[\w-]+")
 _LEAST_TOKEN: Final = 3
-"""A shorter word of a stream's name occurs in any text."""
+"""A shorter word could occur in any text, so it names nothing."""
 _JOINTS: Final = "-.:/@|_"
 _ALIKE: Final = str.maketrans("/|", "::")
 _MOST_JOINED: Final = 3
-"""So many words of a stream are looked for as one: "v4_trades-BTC-USD" of a channel and an id."""
+"""A stream with at most this many words may be named by all words joined: "v4_trades-BTC-USD" of a channel and an id."""
 _MOST_COMBINATIONS: Final = 100_000
 
 
 class Words:
-    """What one stream may be called by, found out when it is needed first: a thousand errors may come, and each could be about
-    each of a thousand streams."""
+    """The words that name one stream. They are computed at the first use, because a thousand errors may come, and each could be
+    about each of a thousand streams."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
 
     @cached_property
     def _names(self) -> tuple[str, ...]:
-        """What a text may name it by, in lower case: a flag is no such word."""
+        """The words in lower case. A boolean is no such word: every text could contain "true"."""
         stream = self._stream
         if isinstance(stream, Mapping):
             stream = [value for value in stream.values() if not isinstance(value, bool)]
@@ -49,26 +49,26 @@ class Words:
         return tuple(name.translate(_ALIKE) for name in self._names)
 
     def stand_in(self, text: str) -> bool:
-        """Whether a text in lower case names the stream: by all of its words, or by all of them as one."""
+        """True if a text in lower case names the stream, by all of its words, separately or joined."""
         return _stand_in(text, self._names)
 
     def stand_alike_in(self, text: str) -> bool:
-        """The same of a text in which the joints are made alike: "ticker/3" may be called "ticker:3"."""
+        """As `stand_in`, for a text in which the joints are replaced by one character: "ticker/3" may be called "ticker:3"."""
         return _stand_in(text, self._alike)
 
     def common(self, words: frozenset[str]) -> int:
-        """How many of the parts of its words are among these."""
+        """How many parts of the stream's words are in `words`."""
         return len(self._tokens & words)
 
     def are_in(self, entries: Sequence[frozenset[str]]) -> bool:
-        """Whether each combination of its values (of a list, one) stands in one entry."""
+        """True if each combination of the stream's values (one value of each list) is in one of the entries."""
         return all(any(one <= entry for entry in entries) for one in self._combinations)
 
 
 def named(streams: Sequence[Words], error: str) -> tuple[list[int], list[int]]:
-    """Which of `streams` an error's text names, by their places: wholly (every word of it stands there as a word of its own,
-    or all of them as one), and those of which it names more than of others. Both are empty where the text says nothing that
-    tells them apart."""
+    """The places of the streams that an error's text names: those that it names completely (every word stands in the text as a
+    word of its own, or all words joined), and those of which it contains more words than of the others. Both are empty if the
+    text does not tell the streams apart."""
     text = error.lower()
     whole = [place for place, words in enumerate(streams) if words.stand_in(text)]
     if not whole:
@@ -100,12 +100,13 @@ def _stands_in(text: str, word: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _as_word(word: str) -> re.Pattern[str]:
-    """The word where it is no part of a longer one: "BTC-USDT" is not in "BTC-USDT-SWAP", "a@trade" not in "aa@trade"."""
+    """Matches the word if it is not a part of a longer one: "BTC-USDT" is not in "BTC-USDT-SWAP", "a@trade" not in
+    "aa@trade"."""
     return re.compile(r"(?<![\w-])(?<![\w-][@/.])" + re.escape(word) + r"(?![\w-]|[@/.:~][\w-])")
 
 
 def words_of(value: Any, *, keys: bool = False) -> Iterator[str]:
-    """All scalars in a value as text; with `keys` the keys of tables too."""
+    """All scalars in a value as text; with `keys` also the keys of tables."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             if keys:
@@ -119,7 +120,7 @@ def words_of(value: Any, *, keys: bool = False) -> Iterator[str]:
 
 
 class WholeSet:
-    """All that is subscribed now, as an answer lists it: `whole_set` of dialects/README.md. Immutable."""
+    """Everything that is subscribed now, as an answer lists it: `whole_set` of dialects/README.md. Immutable."""
 
     def __init__(self, value: Any) -> None:
         """`value`: a table whose keys are channels, or an array of entries."""
@@ -130,12 +131,13 @@ class WholeSet:
         self._entries = [frozenset(words_of(entry, keys=True)) for entry in entries]
 
     def has(self, stream: Words) -> bool:
-        """Whether a stream is in the set."""
+        """True if a stream is in the set."""
         return stream.are_in(self._entries)
 
 
 def _combinations(stream: Any) -> Iterator[frozenset[str]]:
-    """One of each value of a stream, where that is a list; all there are. Where these are too many, each word by itself."""
+    """All combinations of one word of each value of a stream, whose values may be lists. If there are too many combinations,
+    each word alone."""
     values = list(stream.values()) if isinstance(stream, Mapping) else [stream]
     lists = [list(words_of(value)) if isinstance(value, list | tuple) else [as_text(value)] for value in values]
     sizes = 1

@@ -1,7 +1,7 @@
-"""A cheap test on messages that are parsed anyway: whether one of a dialect's rules may fit. Pure.
+"""A cheap test on parsed messages: whether one of a dialect's rules may match. Pure.
 
-Of each rule one key is looked for, one that data do not have where there is such a key. To search the bytes of all messages
-for the texts of all rules costs more.
+The test looks for one key of each rule, if possible a key that data do not have. To search the bytes of all messages for the
+texts of all rules would cost more.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ _OF_DATA: Final = ("stream", "gap", "identity", "snapshot")
 
 
 class _Mark(NamedTuple):
-    """What every message that a rule fits has."""
+    """A key that every message has which a rule matches."""
 
     key: str
     word: Any
-    """What stands there; None: anything."""
+    """The value at the key; None: any value."""
 
 
-class Screen:
-    """Lets through every parsed message that one of the rules fits, and few others. Immutable."""
+class Prefilter:
+    """Lets through every parsed message that one of the rules matches, and few others. Immutable."""
 
     def __init__(self, rules: Iterable[Mapping[str, Any]], common: frozenset[str]) -> None:
-        """`rules`: the `match` of each. `common`: keys that data have, too."""
+        """`rules`: the `match` of each rule. `common`: keys that data have too."""
         words: dict[str, set[Any] | None] = {}
         self._all = self._arrays = False
         for match in rules:
@@ -45,8 +45,8 @@ class Screen:
         self._keys = frozenset(words)
         self._words = tuple((key, None if known is None else frozenset(known)) for key, known in words.items())
 
-    def passes(self, value: Any) -> bool:
-        """Whether a rule may fit a parsed message; None is one that is no JSON."""
+    def may_match(self, value: Any) -> bool:
+        """True if a rule may match a parsed message; `value` is None if the message is no JSON."""
         if value.__class__ is not dict:
             return self._all or (self._arrays and value.__class__ is list)
         if self._keys.isdisjoint(value):
@@ -60,8 +60,9 @@ class Screen:
 
 
 def _marks(match: Mapping[str, Any], common: frozenset[str]) -> Iterator[_Mark]:
-    """One of a rule's paths: a key that data do not have rather than another; one with a word, else one with anything, else one
-    with a number, which data often have too. Of a dotted path the first step, and the path, which may be a key itself."""
+    """The mark of one of the rule's paths. A key that data do not have is preferred; then a key with a word, then a key with
+    any value, then a key with a number, which data often have too. A dotted path gives its first step, and the whole path,
+    which may itself be a key."""
     if not match:
         return
     path = min(match, key=lambda path: (path.partition(".")[0] in common, _rank(path, match[path]), path))
@@ -78,12 +79,12 @@ def _rank(path: str, wanted: Any) -> int:
 
 
 def data_keys(dialect: Mapping[str, Any]) -> frozenset[str]:
-    """The keys that a dialect looks for in data, at the top of a message."""
+    """The keys at the top of a message that the dialect reads in data."""
     return frozenset(path.partition(".")[0] for name in _OF_DATA for path in _paths(dialect.get(name, ())))
 
 
 def _paths(value: Any) -> Iterator[str]:
-    """All texts in a table that may be paths, and the keys of its tables."""
+    """All texts in a value that may be paths, and the keys of its tables."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield key

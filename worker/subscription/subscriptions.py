@@ -1,12 +1,13 @@
-"""The subscriptions of one connection: what to ask, whose answer a message is, what to report. Pure; the clock is passed in.
+"""The subscriptions of one connection: what to request, what an answer is about, what to report. Pure; the clock is passed in.
 
-    wanted ──> Life (subscription_life.TABLE) ──> Question ──frame──> exchange
+    wanted ──> Life (life.TABLE) ──> Question ──frame──> exchange
                  ^                                   │
-                 └──── yes, no, later ───────────────┴── answers.Rules.judge <── message
+                 └──── yes, no, later ───────────────┴── answers.Rules.match_rule <── message
 
-An answer may come late, twice, never, or about something else. So a frame is sent once more if it is not answered, a refused
-frame is sent again without what was refused, a rejected stream is asked for again slowly, and a late yes counts. An answer
-proves nothing about data: a confirmed stream that delivers nothing is asked for anew and then reported.
+An answer may come late, twice, never, or may be about something else. Therefore a frame is sent again if it is not answered, a
+refused frame is sent again without the units that were refused, a rejected stream is requested again at growing intervals, and
+a late yes counts. An answer proves nothing about data: a confirmed stream that delivers nothing is requested again and then
+reported.
 """
 
 from __future__ import annotations
@@ -30,48 +31,48 @@ from wsadapter.contract.ipc.reports import (
 )
 from wsadapter.worker.subscription.answers import Rules, Says
 from wsadapter.worker.subscription.asking import Asking, Step
-from wsadapter.worker.subscription.attribution import whose
+from wsadapter.worker.subscription.attribution import find_target
 from wsadapter.worker.subscription.frames import NO_LOGIN, Credentials, Frames, Life, Question, Unit, make_life
 from wsadapter.worker.subscription.life import Event, State
-from wsadapter.worker.subscription.lives import HAD, Lives
+from wsadapter.worker.subscription.lives import SUBSCRIBED, Lives
 from wsadapter.worker.subscription.unanswered import Unanswered
 from wsadapter.worker.subscription.verdicts import MOST_TRIES, Verdicts, log
 
 _TO_LEAVE: Final = 5.0
-"""Seconds for the answer to an `unsubscribe` that makes room for a fresh subscription."""
+"""Seconds for the answer to an `unsubscribe` if the stream is to be subscribed again afterwards."""
 _SOON: Final = 5.0
 """Seconds from a frame to a close that may be because of the frame."""
 _UNTIL_SIGNED: Final = 1.0
-"""Seconds until a frame that could not be signed is made anew; doubled each time."""
+"""Seconds until a frame that could not be signed is made again; doubled each time."""
 
 
 def without(streams: Iterable[Subscription], gone: Iterable[Subscription]) -> tuple[Subscription, ...]:
-    """Those that are not among `gone`; there may be ten thousands of both."""
+    """The streams that are not among `gone`, in time linear in both: there may be ten thousands."""
     names = set(map(stream_name, gone))
     return tuple(stream for stream in streams if stream_name(stream) not in names)
 
 
-def forgiven(blamed: Mapping[str, str], streams: Iterable[Subscription]) -> dict[str, str]:
-    """`Assignment.blamed` without these streams, which the user asked for again."""
+def without_blame(blamed: Mapping[str, str], streams: Iterable[Subscription]) -> dict[str, str]:
+    """`Assignment.blamed` without these streams, because the user has requested them again."""
     names = set(map(stream_name, streams))
     return {name: error for name, error in blamed.items() if name not in names}
 
 
 class _Restoring:
-    """What was asked for at the beginning."""
+    """The subscriptions that were requested at the beginning of the connection, until all are answered."""
 
     def __init__(self, lives: Iterable[Life]) -> None:
         self.names = dict.fromkeys(life.name for life in lives)
-        """Of streams, in order; those before the first are answered."""
+        """The names of the streams that are not known to be answered, in order."""
         self._ok = 0
         self._failed: list[str] = []
 
     def finished(self, lives: Lives, asking: Asking) -> SubscriptionsRestored | None:
-        """The report once everything is answered; None: something is not."""
-        while self.names:  # answers come in the order of the frames, mostly
+        """The report, once everything is answered; None: something is unanswered."""
+        while self.names:  # answers mostly come in the order of the frames, so the first unanswered name ends the search
             name = next(iter(self.names))
             life = lives.all.get(name)
-            if life is not None and asking.waits_for(life):
+            if life is not None and asking.awaits_answer(life):
                 return None
             del self.names[name]
             if life is not None:
@@ -95,15 +96,15 @@ class Subscriptions:
         live_timeout: float = 0.0,
         reports_sent: bool = False,
     ) -> None:
-        """`dialect` as in dialects/README.md, already checked; None: streams are frames of their own. `number`: above all that
-        predecessors on the same connection gave their frames, for answers to those may still come. `wall`: the wall clock.
-        `channels`: what the peer had said to the predecessors, see there. `login`: what frames have besides the templates'.
-        `pace`: seconds from one frame to the next, so that the time for an answer begins when its frame's turn has come.
-        `live_timeout`: seconds from a yes to the first message; 0: none is waited for. `reports_sent`: where nothing confirms,
-        each frame comes with what to report once it is out."""
+        """`dialect` as in dialects/README.md, already checked; None: each stream is a frame of its own. `number`: at least
+        every number of the frames of previous owners of the connection, because answers to these may still come. `wall`: the
+        wall clock. `channels`: the channels that the peer assigned to previous owners. `login`: what it adds to frames.
+        `pace`: seconds from one frame to the next, so that the time for an answer begins when the frame is sent.
+        `live_timeout`: seconds from a yes to the first message; 0: no limit. `reports_sent`: if the exchange confirms nothing,
+        each frame comes with the report to write when the kernel has it."""
         dialect = dialect or {}
         self.channels: dict[str, Subscription] = dict(channels)
-        """What stands for a stream on this connection, as text, by what acks said."""
+        """The subscription of each channel on this connection, by the channel as text, as acks assigned them."""
         channel_of: dict[str, int | str] = {
             stream_name(stream): channel if (known := as_number(channel)) is None else known
             for channel, stream in channels.items()
@@ -111,8 +112,9 @@ class Subscriptions:
         self._rules = Rules(dialect)
         self._frames = Frames(dialect, number=number, wall=wall, login=login, pace=pace, channel_of=channel_of)
         self._lives = Lives(self._frames, live_timeout=live_timeout if "stream" in dialect else 0.0)
-        self.unheard: Mapping[str, object] = self._lives.awaited
-        """The streams of which `heard` must be told that they deliver, by name. The mapping stays the same, and changes."""
+        self.awaiting_data: Mapping[str, object] = self._lives.awaited
+        """The streams whose first message must be passed to `on_data`, by name: always the same object, with changing
+        content."""
         reports_sent = reports_sent and not (self._frames.settings and self._rules.confirm)
         self._asking = Asking(self._frames, self._lives, reports_sent=reports_sent)
         each = self._rules.answer_each or self._frames.answers_parts
@@ -122,11 +124,11 @@ class Subscriptions:
         self._unanswered = Unanswered(self._rules, self._frames, self._lives, self._asking, self._verdicts)
         self._restoring: _Restoring | None = None
         self._unwanted: dict[str, Life] = {}
-        """Streams that are to be unsubscribed by what their answers will call them."""
+        """Streams to unsubscribe once their answers have assigned their channels, without which the frame can't be made."""
         self._inherited_until = math.inf
-        """So long answers to frames of predecessors may come."""
+        """Until when answers to frames of previous owners may come."""
 
-    # --- what is wanted
+    # --- requests
 
     def inherit(
         self,
@@ -138,8 +140,8 @@ class Subscriptions:
         retry_at: Mapping[str, float] = MappingProxyType({}),
         now: float = 0.0,
     ) -> None:
-        """What predecessors had asked on this connection, see `Lives.inherit`. What they had asked and was not answered yet is
-        asked for again; the answers to them are no data, and say nothing that the answers to that do not say."""
+        """The subscriptions that previous owners requested on this connection, see `Lives.inherit`. What was unanswered is
+        requested again. The answers to the old frames are no data, and add nothing to the answers to the new frames."""
         self._inherited_until = now + MOST_TRIES * self._frames.timeout
         confirms = self._rules.confirm
         self._lives.inherit(confirmed, frozenset(live), rejected, blamed, retry_at, now, confirms=confirms)
@@ -151,9 +153,9 @@ class Subscriptions:
         blamed: Mapping[str, str] = MappingProxyType({}),
         retry_at: Mapping[str, float] = MappingProxyType({}),
     ) -> Iterator[Step]:
-        """After an `up`: asks for all that is wanted. "restored" follows when all is answered. `blamed`: the peer closed an
-        earlier connection because of these, name = its error; "": or because of another one. The former are not asked for
-        before `retry_at`, the latter in small groups, after all that is above suspicion."""
+        """Requests everything that is wanted, after an `up`; "restored" follows when everything is answered. `blamed`: the
+        subscriptions because of which the peer closed an earlier connection, name = error; "": it may have been another one.
+        Those with an error are not requested before `retry_at`; the others in small groups, after everything else."""
         if not self._frames.settings:
             yield from self._asking.ask_raw(wanted)
             yield SubscriptionsRestored(len(wanted), ())
@@ -166,11 +168,11 @@ class Subscriptions:
         yield from self._verdicts.refused_before({life: blamed[life.name] for life in lives if blamed.get(life.name)}, now)
         self._lives.retry_at(retry_at)
         own = {life.name: life for life in lives}
-        self._asking.ask_apart([own[name] for name, error in blamed.items() if not error and name in own], now)
+        self._asking.ask_in_groups([own[name] for name, error in blamed.items() if not error and name in own], now)
         yield from self._restored()
 
     def subscribe(self, streams: Sequence[Subscription], now: float) -> Iterator[Step]:
-        """Asks for more, and again for what was rejected."""
+        """Requests more streams, and rejected ones again."""
         if not self._frames.settings:
             yield from self._asking.ask_raw(streams)
             return
@@ -181,7 +183,7 @@ class Subscriptions:
                 units += self._lives.add(stream).units
             elif life.state is State.LEAVING:
                 life.wanted_again = True
-            elif self._unwanted.pop(life.name, None) is None and not self._asking.waits_for(life):
+            elif self._unwanted.pop(life.name, None) is None and not self._asking.awaits_answer(life):
                 units += life.refused
                 for unit in life.refused:
                     unit.error = ""
@@ -189,20 +191,20 @@ class Subscriptions:
         yield from self._asking.ask(units, now)
 
     def unsubscribe(self, streams: Sequence[Subscription], now: float) -> Iterator[Step]:
-        """Asks for less. Where there is no frame for it, that is logged."""
+        """Unsubscribes streams. If the dialect has no frame for that, this is logged."""
         lives = [self._lives.all.get(stream_name(stream)) or make_life(stream, self._frames) for stream in streams]
         without_frame = [life for life in lives if not self._frames.settings or not self._frames.can_unsubscribe(life.name)]
         if without_frame:
             names = ", ".join(life.name for life in without_frame)
-            yield log(f"there is no frame that unsubscribes; the peer goes on sending: {names}")
+            yield log(f"the dialect has no frame that unsubscribes; the peer continues to send: {names}")
         leaving: list[Life] = []
         for life in lives:
             if life not in without_frame and life.state is State.REQUESTED and not self._frames.knows_channel(life):
                 self._unwanted[life.name] = life
                 self._forget(life)
                 continue
-            never_asked = life.state is State.WANTED and self._asking.waits_for(life)
-            self._let_go(life)
+            never_asked = life.state is State.WANTED and self._asking.awaits_answer(life)
+            self._stop_waiting(life)
             if life in without_frame or never_asked or life.state in (State.REJECTED, State.RETRYING):
                 self._lives.drop(life)
             else:
@@ -211,8 +213,8 @@ class Subscriptions:
         yield from self._restored()
 
     def resubscribe(self, streams: Sequence[Subscription], now: float) -> Iterator[Step]:
-        """Asks anew for what is subscribed, so that the exchange begins it afresh (with a snapshot, where it sends one). Where
-        there is a frame that unsubscribes, it goes first, and the subscription follows its answer."""
+        """Subscribes streams again, so that the exchange begins anew, with a snapshot if it sends one. If the dialect has a
+        frame that unsubscribes, that frame is sent first, and the subscription follows its answer."""
         if not self._frames.settings:
             yield from self._asking.ask_raw(streams)
             return
@@ -222,26 +224,26 @@ class Subscriptions:
             life = self._lives.all.get(stream_name(stream))
             if life is None or life.state is State.LEAVING:
                 continue
-            if life.state in HAD and self._frames.can_unsubscribe(life.name) and not self._frames.replaces:
-                self._let_go(life)
+            if life.state in SUBSCRIBED and self._frames.can_unsubscribe(life.name) and not self._frames.replaces:
+                self._stop_waiting(life)
                 life.wanted_again = True
                 leaving.append(life)
-            elif not self._asking.waits_for(life):
+            elif not self._asking.awaits_answer(life):
                 units += life.units
         yield from self._leave(leaving, now)
         yield from self._asking.ask(units, now, again=True)
 
-    def once_out(self, question: Question) -> SubscriptionsSent | None:
-        """What to report when the frame of this question, which was signed, is out."""
-        return self._asking.once_out(question)
+    def when_sent(self, question: Question) -> SubscriptionsSent | None:
+        """The report to write when the kernel has the signed frame of this question; None: there is none."""
+        return self._asking.when_sent(question)
 
-    def _let_go(self, life: Life) -> None:
-        """No answer about it is waited for any more, and nothing is due."""
+    def _stop_waiting(self, life: Life) -> None:
+        """No answer about the subscription is awaited any more, and it has no deadline."""
         self._asking.drop(life)
         self._forget(life)
 
-    def _let_unwanted_go(self, steps: Iterable[Step], now: float) -> Iterator[Step]:
-        """The steps, without what is reported of unwanted streams. Those that are answered by then are unsubscribed."""
+    def _leave_unwanted(self, steps: Iterable[Step], now: float) -> Iterator[Step]:
+        """The steps without reports about unwanted streams. Unwanted streams that are answered now are unsubscribed."""
         if not self._unwanted:
             yield from steps
             return
@@ -249,10 +251,10 @@ class Subscriptions:
             about = step.of or step.stream if isinstance(step, SubscriptionConfirmed | SubscriptionRejected) else ""
             if about not in self._unwanted:
                 yield step
-        for life in [life for life in self._unwanted.values() if not self._asking.waits_for(life)]:
+        for life in [life for life in self._unwanted.values() if not self._asking.awaits_answer(life)]:
             del self._unwanted[life.name]
-            if life.state in HAD:
-                self._let_go(life)
+            if life.state in SUBSCRIBED:
+                self._stop_waiting(life)
                 yield from self._leave([life], now)
             else:
                 self._lives.drop(life)
@@ -271,7 +273,7 @@ class Subscriptions:
                 yield SubscriptionRequested(life.name)
         if self._frames.replaces and not self._asking.others(()):
             for life in lives:
-                yield log(f"the last stream can't be unsubscribed; the peer goes on sending: {life.name}")
+                yield log(f"the last stream can't be unsubscribed; the peer continues to send: {life.name}")
                 self._lives.drop(life)
             return
         units = [unit for life in lives for unit in self._frames.to_leave(life)]
@@ -281,19 +283,20 @@ class Subscriptions:
             if any(unit.life.wanted_again for unit in some):
                 question.deadline = min(question.deadline, now + _TO_LEAVE)
             if not self._rules.confirm:
-                yield from self._verdicts.left(question, now)
+                yield from self._verdicts.unsubscribed(question, now)
 
     @property
     def waiting(self) -> bool:
-        """Whether something is unanswered."""
+        """True if something is unanswered."""
         return bool(self._asking.open)
 
-    def may_hold(self, data: bytes) -> bool:
-        """A cheap test on all that was read at once: whether it may hold an answer, also where none is waited for."""
-        return self._rules.may_hold(data)
+    def may_match(self, data: bytes) -> bool:
+        """A cheap test on the bytes of a read: true if they may contain an answer, also if none is awaited."""
+        return self._rules.may_match(data)
 
     def uses(self, number: str) -> bool:
-        """Whether an unanswered frame carries this number. Where it does not, answers to it are somebody else's from now on."""
+        """True if an unanswered frame carries this number. If not, answers with it belong to a request of the user from now
+        on."""
         if self._asking.uses(number):
             return True
         if (ours := as_number(number)) is not None:
@@ -301,23 +304,23 @@ class Subscriptions:
         return False
 
     def number(self) -> int:
-        """The next "$id", of whatever frame: none may be mistaken for that of a frame that subscribes."""
+        """The next "$id", for any frame: no other frame may carry the number of a frame that subscribes."""
         return self._frames.number()
 
     def deadline(self) -> float | None:
-        """When to call `tick` next; None: not before something is asked."""
+        """When to call `tick` next; None: not before a request."""
         soonest = min(self._asking.deadline(), self._lives.deadline())
         return soonest if soonest < math.inf else None
 
     def postpone(self, pause: float) -> None:
-        """For so long nothing was read, and with it perhaps what is waited for."""
+        """Nothing was read for `pause` seconds, so messages and answers may be among the unread bytes."""
         self._asking.postpone(pause)
         self._lives.postpone(pause)
         self._inherited_until += pause
 
     def tick(self, now: float) -> Iterator[Step]:
-        """Asks once more for what was not answered in time, then gives it up."""
-        yield from self._let_unwanted_go(self._tick(now), now)
+        """Time has passed: requests again what was not answered in time, and then gives it up."""
+        yield from self._leave_unwanted(self._tick(now), now)
 
     def _tick(self, now: float) -> Iterator[Step]:
         for question in self._asking.due(now):
@@ -328,10 +331,10 @@ class Subscriptions:
             if now >= life.retry_at:
                 self._lives.plan_retry(life, now)
                 yield from self._asking.ask(life.refused, now, again=True)
-                break  # one at a time: there may be many
+                break  # one stream per tick: many at once would be refused for the rate
         yield from self._restored()
 
-    def heard(self, name: str, now: float) -> Iterator[Step]:
+    def on_data(self, name: str, now: float) -> Iterator[Step]:
         """A message of this stream came."""
         life = self._lives.awaited.get(name)
         if life is None or name in self._unwanted:
@@ -340,50 +343,50 @@ class Subscriptions:
             for unit in self._asking.drop(life):
                 unit.confirmed = True
         yield from self._lives.apply(life, Event.DATA, now)
-        if len(life.units) == 1 and life.refused:  # it delivers all the same
+        if len(life.units) == 1 and life.refused:  # it delivers although it was refused
             life.units[0].error, life.units[0].confirmed = "", True
             self._lives.plan_retry(life, now, afresh=True)
         yield from self._restored()
 
     def recognise(self, text: Text, now: float) -> tuple[list[Step], bool] | None:
-        """What an answer leads to, and whether it is to be delivered too; None where the message is no answer of ours."""
-        answer = self._rules.judge(text)
+        """What an answer leads to, and whether it is to be delivered too; None: the message is no answer to our frames."""
+        answer = self._rules.match_rule(text)
         if answer is None:
             return None
         if now >= self._inherited_until:
             self._frames.forget_predecessors()
-        meant = whose(answer, self._asking.open, self._frames, self._lives.all, self.channels)
-        if meant is None:
+        target = find_target(answer, self._asking.open, self._frames, self._lives.all, self.channels)
+        if target is None:
             return None
         self._unanswered.answered = True
-        steps = list(self._let_unwanted_go(self._verdicts.act(answer, meant, now), now))
-        self._asking.hasten(now)
+        steps = list(self._leave_unwanted(self._verdicts.handle(answer, target, now), now))
+        self._asking.advance_groups(now)
         return [*steps, *self._restored()], answer.rule.has_data(answer.value)
 
     def not_signed(self, question: Question, error: str, now: float) -> list[Step]:
-        """A frame could not be signed for the moment: another one is made after a pause."""
+        """A frame could not be signed, and the cause may pass: a new frame is made after a pause."""
         units = list(question.unanswered)
-        steps = list(self._verdicts.put_off(question, units, error, _UNTIL_SIGNED, now)) if units else []
+        steps = list(self._verdicts.postpone(question, units, error, _UNTIL_SIGNED, now)) if units else []
         return [*steps, *self._restored()]
 
     def closed(self, now: float) -> Iterator[ClosedOverSubscriptions]:
-        """The peer closed the connection without a word: what it may have been because of, where an exchange confirms what it
-        takes and does not say why it closes."""
+        """The peer closed the connection without a reason: reports the subscriptions that may be the cause, if the exchange
+        confirms subscriptions and does not say why it closes."""
         if not self._rules.confirm or self._rules.closes:
             return
         lives = self._asking.sent_within(_SOON, now)
         if lives:
-            alone = len(lives) == 1 and any(life.state in HAD for life in self._lives.all.values())
+            alone = len(lives) == 1 and any(life.state in SUBSCRIBED for life in self._lives.all.values())
             names = [life.name for life in lives]
             yield ClosedOverSubscriptions(tuple(names), alone, _SOON)
 
     def refusal(self, text: Text) -> str:
-        """The text of an error, whatever it is about; empty where the message is none."""
-        answer = self._rules.judge(text)
+        """The text of an error, whatever it is about; empty: the message is no error."""
+        answer = self._rules.match_rule(text)
         return "" if answer is None or answer.says is Says.YES else answer.error
 
     def _restored(self) -> Iterator[Step]:
-        """Reports once that everything that was asked for at the beginning is answered."""
+        """Reports, once, that everything that was requested at the beginning is answered."""
         report = None if self._restoring is None else self._restoring.finished(self._lives, self._asking)
         if report is not None:
             self._restoring = None

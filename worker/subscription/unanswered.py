@@ -1,9 +1,8 @@
-"""What is done about frames that are not answered in time, and about streams that are confirmed and silent. Pure; the clock is
-passed in.
+"""Frames that are not answered in time, and streams that are confirmed but silent. Pure; the clock is passed in.
 
-    not answered ──> sent once more ──> in halves, if the peer answers other frames ──> rejected, or to be asked for again later
+    not answered ──> sent again ──> in halves, if the peer answers other frames ──> rejected, and requested again later
 
-Where nothing confirms, no answer in time is a yes.
+If the exchange confirms nothing, no answer in time is a yes.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from wsadapter.worker.subscription.verdicts import MOST_TRIES, Verdicts, log
 
 
 class Unanswered:
-    """Of one connection. Times are monotonic seconds. Not thread-safe."""
+    """The deadlines of one connection's questions. Times are monotonic seconds. Not thread-safe."""
 
     def __init__(self, rules: Rules, frames: Frames, lives: Lives, asking: Asking, verdicts: Verdicts) -> None:
         self._rules = rules
@@ -31,7 +30,7 @@ class Unanswered:
         """The exchange has answered something on this connection."""
 
     def overdue(self, question: Question, now: float) -> Iterator[Step]:
-        """The time for the answer to a frame is over, or a frame that had to wait may be sent."""
+        """The time for the answer to a frame is over, or a postponed frame is to be sent."""
         if question.postponed:
             if self._frames.replaces and not self._rules.confirm:
                 yield from self._assumed_before(now)
@@ -43,7 +42,8 @@ class Unanswered:
             if unit in refused:
                 continue
             unit.confirmed = unit.confirmed or not unit.error
-            yield from self._verdicts.concluded(question, unit, now)  # it delivers, or it is as it was
+            # A LIVE stream needs no answer. A stream that was only requested again keeps the state that it had.
+            yield from self._verdicts.conclude(question, unit, now)
         units = list(question.unanswered)
         if question.template == "unsubscribe":
             yield from self._not_left(question, now)
@@ -60,15 +60,15 @@ class Unanswered:
             yield from self._verdicts.unanswered(question, units, text, now)
 
     def _assumed(self, question: Question, now: float) -> Iterator[Step]:
-        """Nothing confirms, and no refusal came."""
+        """The exchange confirms nothing, and no refusal came in time: the units count as confirmed."""
         for unit in list(question.unanswered):
             unit.confirmed = True
             self._asking.settle(question, unit)
             yield from self._lives.apply(unit.life, Event.ASSUME, now)
 
     def _assumed_before(self, now: float) -> Iterator[Step]:
-        """Where nothing confirms, a frame that replaces the set and that was not refused till now was taken: what comes from
-        now on is about the next one."""
+        """If the exchange confirms nothing, a frame that replaces the set and that was not refused until now was accepted: an
+        answer that comes from now on is about the next frame."""
         sent_before = now + self._frames.timeout - GRACE
         for question in [one for one in self._asking.open if not one.postponed and one.deadline <= sent_before]:
             yield from self._assumed(question, now)
@@ -79,13 +79,13 @@ class Unanswered:
             return
         names = ", ".join({unit.life.name: None for unit in question.unanswered})
         yield log(f"unsubscribing was not answered within {self._frames.timeout:g} s: {names}")
-        yield from self._verdicts.left(question, now)
+        yield from self._verdicts.unsubscribed(question, now)
 
     def silent(self, life: Life, now: float) -> Iterator[Step]:
-        """Nothing came since it was confirmed: it is asked for once more, then that is reported."""
+        """No message came since the stream was confirmed: it is requested again; after that, the silence is reported."""
         if not life.asked_again:
             life.asked_again, life.due = True, life.since + self._lives.live_timeout
-            if not self._asking.waits_for(life):
+            if not self._asking.awaits_answer(life):
                 yield from self._asking.ask([unit for unit in life.units if not unit.error], now, again=True)
             return
         yield from self._lives.apply(life, Event.SILENCE, now)

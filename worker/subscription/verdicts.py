@@ -1,4 +1,4 @@
-"""What an answer leads to: yes, no, later, of which streams. Pure; the clock is passed in."""
+"""What an answer leads to: a yes, a no or a later, for which streams. Pure; the clock is passed in."""
 
 from __future__ import annotations
 
@@ -7,61 +7,63 @@ from typing import Any, Final
 
 from wsadapter.contract.dialect.fields import as_text
 from wsadapter.contract.dialect.paths import look_up
-from wsadapter.contract.dialect.templates import is_meant, stream_name
+from wsadapter.contract.dialect.templates import is_same_stream, stream_name
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.contract.ipc.reports import ChannelAssigned, LogLine, PeerError, SubscriptionConfirmed, SubscriptionRejected
 from wsadapter.worker.subscription.answers import Answer, Rules, Says
 from wsadapter.worker.subscription.asking import GRACE, Asking, Step
-from wsadapter.worker.subscription.attribution import Meant
+from wsadapter.worker.subscription.attribution import Target
 from wsadapter.worker.subscription.frames import Life, Question, Unit, lives_of
 from wsadapter.worker.subscription.life import Event, State
-from wsadapter.worker.subscription.lives import HAD, Lives, blame
+from wsadapter.worker.subscription.lives import SUBSCRIBED, Lives, blame
 from wsadapter.worker.subscription.names import named
 
 MOST_TRIES: Final = 2
 _MOST_PAUSES: Final = 6
-"""So often "later" is taken for later: with the pause doubled each time, a minute and more."""
+"""How often a "later" leads to another attempt; the pause doubles each time, so all attempts take more than a minute."""
 
 _NOT_AMONG: Final = "it is not among those that were accepted"
 
 
 class Verdicts:
-    """The answers of one connection. Not thread-safe."""
+    """Handles the answers of one connection. Not thread-safe."""
 
     def __init__(
         self, rules: Rules, asking: Asking, lives: Lives, *, each: bool, channels: dict[str, Subscription],
         channel_of: dict[str, int | str],
     ) -> None:  # fmt: skip
-        """`each`: each stream of a frame is answered by itself. `channels`, `channel_of`: what stands for a stream on this
-        connection, as acks say; both grow."""
+        """`each`: each stream of a frame is answered separately. `channels`, `channel_of`: the subscription of a channel, and
+        the channel of a stream; this class adds to both."""
         self._rules, self._asking, self._lives, self._each = rules, asking, lives, each
         self._channels, self._channel_of = channels, channel_of
-        asking.refuse = self.no
+        asking.refuse = self.refuse
 
-    def act(self, answer: Answer, meant: Meant, now: float) -> Iterator[Step]:
-        if not meant.units:
+    def handle(self, answer: Answer, target: Target, now: float) -> Iterator[Step]:
+        """What an answer about `target` leads to."""
+        if not target.units:
             if answer.says is Says.YES:
-                yield from self._yes_to(answer, meant.lives, now)
-                if meant.given_up is not None:
-                    missing = lives_of(unit for unit in meant.given_up.given_up if self._is_missing(unit))
+                yield from self._yes_to(answer, target.lives, now)
+                if target.given_up is not None:
+                    missing = lives_of(unit for unit in target.given_up.given_up if self._is_missing(unit))
                     yield from self._explained(_NOT_AMONG, missing)
-            elif meant.given_up is not None:
-                yield from self._reopened(answer, meant.given_up, now)
-            elif not meant.late:
-                yield from self._told(answer, meant.lives, now)
+            elif target.given_up is not None:
+                yield from self._reopened(answer, target.given_up, now)
+            elif not target.late:
+                yield from self._unrequested_error(answer, target.lives, now)
             elif answer.says is Says.NO:
-                yield from self._explained(answer.error, meant.lives)
+                yield from self._explained(answer.error, target.lives)
         elif answer.says is Says.LATER:
-            yield from self._later(answer, meant, now)
+            yield from self._later(answer, target, now)
         elif answer.rule.confirms:
-            yield from self._yes(answer, meant, now)
+            yield from self._yes(answer, target, now)
         else:
-            yield from self._refused(answer, meant, now)
+            yield from self._refused(answer, target, now)
 
-    def _told(self, answer: Answer, lives: Sequence[Life], now: float) -> Iterator[Step]:
-        """An error where nothing is unanswered: of what was confirmed, of what was given up, or of nothing of ours."""
+    def _unrequested_error(self, answer: Answer, lives: Sequence[Life], now: float) -> Iterator[Step]:
+        """An error that answers no open question: about confirmed streams, about streams that were given up, or about nothing
+        of ours."""
         error = answer.error
-        had = [life for life in lives if life.state in HAD]
+        had = [life for life in lives if life.state in SUBSCRIBED]
         if not had:
             if not lives:
                 yield PeerError(error)
@@ -70,22 +72,23 @@ class Verdicts:
             return
         newest = max(had, key=lambda life: life.since)
         for unit in newest.units:
-            unit.error, unit.confirmed, unit.told = error, False, False
+            unit.error, unit.confirmed, unit.reported = error, False, False
         yield rejected(newest.name, error)
         yield from self._lives.apply(newest, Event.REVOKED, now)
 
     def _explained(self, error: str, lives: Sequence[Life]) -> Iterator[Step]:
-        """A refusal that comes when it is not waited for any more: the reason why a stream was given up, or what the exchange
-        says of one that it had confirmed."""
+        """A refusal that comes after its question was closed: the reason why a stream was given up, or an error about a stream
+        that was confirmed."""
         for life in lives:
             if life.state is State.REJECTED and len(life.units) == 1 and life.units[0].error != error:
                 life.units[0].error = error
                 yield rejected(life.name, error)
-        if lives and all(life.state in HAD for life in lives):
+        if lives and all(life.state in SUBSCRIBED for life in lives):
             yield PeerError(error)
 
     def _reopened(self, answer: Answer, question: Question, now: float) -> Iterator[Step]:
-        """A refusal of a frame that was given up: what is not refused is asked for again at once, not at the next retry."""
+        """A refusal of a frame that was given up: the units that are not refused are requested again at once, not at the next
+        retry."""
         units = [unit for unit in question.given_up if self._is_missing(unit)]
         question.given_up = []
         if not units:
@@ -93,23 +96,23 @@ class Verdicts:
         again = self._asking.question(question.template, units, again=True)
         again.asked, again.forms, again.deadline = units, question.forms, now + GRACE
         if answer.says is Says.LATER:
-            yield from self.put_off(again, units, answer.error, answer.rule.pause, now)
+            yield from self.postpone(again, units, answer.error, answer.rule.pause, now)
             return
         whole, _ = named([unit.words for unit in units], answer.error)
         refused = [units[place] for place in whole] or units
-        yield from self._refused(answer, Meant([(again, unit) for unit in refused], named=bool(whole)), now)
+        yield from self._refused(answer, Target([(again, unit) for unit in refused], named=bool(whole)), now)
 
     def _is_missing(self, unit: Unit) -> bool:
-        """Whether it was refused or given up, and nothing is under way about it."""
+        """True if the unit was refused or given up, and no question about its stream is open."""
         gone = unit.life.state in (State.LEAVING, State.GONE)
-        return bool(unit.error) and not gone and not self._asking.waits_for(unit.life)
+        return bool(unit.error) and not gone and not self._asking.awaits_answer(unit.life)
 
     def _yes_to(self, answer: Answer, lives: Sequence[Life], now: float) -> Iterator[Step]:
-        """A yes that comes late, to streams that were given up or are to be asked for again."""
+        """A late yes, to streams that were given up or are to be requested again."""
         if len(lives) == 1:
             yield from self._bound(lives[0], look_up(answer.value, answer.rule.channel))
         for life in lives:
-            if life.state is State.LEAVING or (life.state in HAD and not life.refused):
+            if life.state is State.LEAVING or (life.state in SUBSCRIBED and not life.refused):
                 continue
             self._asking.drop(life)
             self._lives.forget_times(life)
@@ -118,32 +121,32 @@ class Verdicts:
             yield from self._lives.apply(life, Event.YES, now)
             self._lives.plan_retry(life, now, afresh=True)
 
-    def _yes(self, answer: Answer, meant: Meant, now: float) -> Iterator[Step]:
-        taken = answer.rule.taken(answer.value)
-        for question, unit in meant.units:
+    def _yes(self, answer: Answer, target: Target, now: float) -> Iterator[Step]:
+        taken = answer.rule.accepted_streams(answer.value)
+        for question, unit in target.units:
             if question.template == "unsubscribe":
-                yield from self.left(question, now, [unit])
-            elif taken is not None and not any(is_meant(unit.stream, one) for one in taken):
-                yield from self.no(question, unit, _NOT_AMONG, now)
+                yield from self.unsubscribed(question, now, [unit])
+            elif taken is not None and not any(is_same_stream(unit.stream, one) for one in taken):
+                yield from self.refuse(question, unit, _NOT_AMONG, now)
             else:
                 yield from self._bound(unit.life, look_up(answer.value, answer.rule.channel))
                 yield from self._confirmed(question, unit, now)
 
     def _confirmed(self, question: Question, unit: Unit, now: float) -> Iterator[Step]:
         yield from self._accepted(unit)
-        yield from self.concluded(question, unit, now)
+        yield from self.conclude(question, unit, now)
 
     def _accepted(self, unit: Unit) -> Iterator[Step]:
-        """It is subscribed. Where its refusal was reported by its own name, so is that."""
-        was_told, unit.error, unit.confirmed, unit.told = unit.told, "", True, False
-        if was_told and len(unit.life.units) > 1:
+        """The unit is subscribed. If its refusal was reported by its own name, the yes is reported too."""
+        was_reported, unit.error, unit.confirmed, unit.reported = unit.reported, "", True, False
+        if was_reported and len(unit.life.units) > 1:
             yield SubscriptionConfirmed(stream_name(unit.stream), unit.life.name)
 
-    def no(self, question: Question, unit: Unit, error: str, now: float, *, sure: bool = True) -> Iterator[Step]:
-        """A refusal that is final for now. `sure`: it is about this unit, and not perhaps about another frame."""
+    def refuse(self, question: Question, unit: Unit, error: str, now: float, *, sure: bool = True) -> Iterator[Step]:
+        """A refusal. `sure`: it is about this unit; False: it may be about another frame."""
         if question.template == "unsubscribe":
             yield log(f"unsubscribing {unit.life.name} was refused: {error}")
-            yield from self.left(question, now, [unit])
+            yield from self.unsubscribed(question, now, [unit])
             return
         one = len(unit.life.units) == 1
         delivers = one and unit.life.state is State.LIVE
@@ -154,106 +157,106 @@ class Verdicts:
             unit.error, unit.confirmed = error, False
             if delivers or assumed:
                 yield from self._lives.apply(unit.life, Event.REVOKED, now)
-        yield from self.concluded(question, unit, now)
+        yield from self.conclude(question, unit, now)
 
     def unanswered(self, question: Question, units: Sequence[Unit], error: str, now: float) -> Iterator[Step]:
-        """Nothing was said of these. A stream with all its parts is reported by its own name."""
+        """No answer came about these units. If all parts of a stream are unanswered, the stream is reported by its own name."""
         question.given_up = list(units)
         for life in lives_of(units):
             own = [unit for unit in units if unit.life is life]
             if len(own) == len(life.units) > 1 and any(unit.error != error for unit in own):
                 yield rejected(life.name, error)
                 for unit in own:
-                    unit.error, unit.told = error, False
+                    unit.error, unit.reported = error, False
             for unit in own:
-                yield from self.no(question, unit, error, now)
+                yield from self.refuse(question, unit, error, now)
 
     def _rejected(self, unit: Unit, error: str) -> SubscriptionRejected:
-        unit.told = True
+        unit.reported = True
         return rejected(stream_name(unit.stream), error, unit.life.name)
 
-    def concluded(self, question: Question, unit: Unit, now: float) -> Iterator[Step]:
-        """One unit is answered; with the last one the stream is."""
+    def conclude(self, question: Question, unit: Unit, now: float) -> Iterator[Step]:
+        """One unit is answered; with its last unit the stream is answered."""
         self._asking.settle(question, unit)
         life = unit.life
-        if self._asking.waits_for(life):
+        if self._asking.awaits_answer(life):
             return
-        if life.blamed and not self._rules.closes:  # whatever the answer was, the connection is still there
+        if life.blamed and not self._rules.closes:  # the peer answered and did not close: the stream is not the cause
             life.blamed = False
             yield blame({life.name: None})
         has = life.state is State.LIVE or any(unit.confirmed for unit in life.units)
         yield from self._lives.apply(life, Event.YES if has else Event.NO, now)
-        if has:  # of a stream that was refused as a whole, some parts still are
-            yield from [self._rejected(unit, unit.error) for unit in life.refused if not unit.told]
+        if has:  # the whole stream was reported as refused; now only some parts are, so they are reported by their names
+            yield from [self._rejected(unit, unit.error) for unit in life.refused if not unit.reported]
         if not question.again or not life.refused:
             self._lives.plan_retry(life, now, afresh=True)
 
-    def _later(self, answer: Answer, meant: Meant, now: float) -> Iterator[Step]:
-        """Asked again after a pause; of units of one question, together."""
-        for question in dict.fromkeys(question for question, _ in meant.units):
-            units = [unit for other, unit in meant.units if other is question]
-            yield from self.put_off(question, units, answer.error, answer.rule.pause, now)
+    def _later(self, answer: Answer, target: Target, now: float) -> Iterator[Step]:
+        """The units are requested again after a pause; the units of one question together."""
+        for question in dict.fromkeys(question for question, _ in target.units):
+            units = [unit for other, unit in target.units if other is question]
+            yield from self.postpone(question, units, answer.error, answer.rule.pause, now)
 
-    def put_off(self, question: Question, units: Sequence[Unit], error: str, pause: float, now: float) -> Iterator[Step]:
-        """These are asked for again after the pause, longer each time; they are refused if that was often enough."""
+    def postpone(self, question: Question, units: Sequence[Unit], error: str, pause: float, now: float) -> Iterator[Step]:
+        """Requests these units again after a pause that doubles each time; after `_MOST_PAUSES` times they are refused."""
         if question.pauses >= _MOST_PAUSES:
             for unit in units:
-                yield from self.no(question, unit, error, now)
+                yield from self.refuse(question, unit, error, now)
             return
         for life in lives_of(units):
             self._lives.move(life, Event.LATER)
-        self._asking.later(question, units, pause * 2**question.pauses, now)
+        self._asking.ask_later(question, units, pause * 2**question.pauses, now)
 
-    def _refused(self, answer: Answer, meant: Meant, now: float) -> Iterator[Step]:
-        """A frame, or some of its streams, got an error: a no, or "already", which is a yes."""
-        question = meant.units[0][0]
+    def _refused(self, answer: Answer, target: Target, now: float) -> Iterator[Step]:
+        """An error about a frame or some of its streams: a no, or "already subscribed", which is a yes."""
+        question = target.units[0][0]
         everything = list(question.unanswered)
         if answer.rule.closes and answer.says is Says.NO and question.template == "frame":
-            yield from self._blamed(answer, meant, now)
+            yield from self._blamed(answer, target, now)
             return
-        if not meant.named or (len(meant.units) == len(everything) > 1 and not meant.alone):
-            yield from self._at_fault(answer, question, everything, sure=meant.sure, now=now)
+        if not target.named or (len(target.units) == len(everything) > 1 and not target.alone):
+            yield from self._at_fault(answer, question, everything, sure=target.sure, now=now)
             return
-        for other, unit in meant.units:
+        for other, unit in target.units:
             yield from self.final(answer, other, unit, now)
-        if question.unanswered and not (meant.alone and self._each):
+        if question.unanswered and not (target.alone and self._each):
             yield from self._rest(question, now)
 
     def refused_before(self, lives: Mapping[Life, str], now: float) -> Iterator[Step]:
-        """These were refused on an earlier connection, with these errors, and are not asked for."""
+        """Reports streams that were refused on an earlier connection with these errors, and that are not requested yet."""
         for life, error in lives.items():
             for unit in life.units:
                 unit.error = error
             yield from self._lives.apply(life, Event.NO, now)
             yield rejected(life.name, error)
 
-    def _blamed(self, answer: Answer, meant: Meant, now: float) -> Iterator[Step]:
-        """The peer closes the connection because of one of these, so that nothing can be found out on this one any more."""
-        _, partly = named([unit.words for _, unit in meant.units], answer.error)
-        suspects = [meant.units[place] for place in partly] if not meant.named and partly else meant.units
+    def _blamed(self, answer: Answer, target: Target, now: float) -> Iterator[Step]:
+        """The peer closes the connection because of one of these streams, so the search continues on the next connection."""
+        _, partly = named([unit.words for _, unit in target.units], answer.error)
+        suspects = [target.units[place] for place in partly] if not target.named and partly else target.units
         lives = {unit.life.name: unit.life for _, unit in suspects}
         for life in lives.values():
             life.blamed = True
-        if meant.named or len(lives) == 1:
+        if target.named or len(lives) == 1:
             yield blame(dict.fromkeys(lives, answer.error))
             for question, unit in suspects:
-                yield from self.no(question, unit, answer.error, now)
+                yield from self.refuse(question, unit, answer.error, now)
         else:
             yield blame(dict.fromkeys(lives, ""))
-            yield log(f"one of these is refused, and is looked for on the next connection: {', '.join(lives)}: {answer.error}")
+            yield log(f"one of these is refused; the next connection will find out which: {', '.join(lives)}: {answer.error}")
 
     def final(self, answer: Answer, question: Question, unit: Unit, now: float, *, sure: bool = True) -> Iterator[Step]:
-        """An error is about this unit, and no other."""
+        """An error is about this unit and no other."""
         if answer.says is Says.NO:
-            yield from self.no(question, unit, answer.error, now, sure=sure)
+            yield from self.refuse(question, unit, answer.error, now, sure=sure)
         elif question.template == "unsubscribe":
-            yield from self.left(question, now, [unit])
+            yield from self.unsubscribed(question, now, [unit])
         else:
             yield from self._confirmed(question, unit, now)
 
     def _rest(self, question: Question, now: float) -> Iterator[Step]:
-        """The streams of a frame that was refused because of another one: where each is answered by itself, the answers come;
-        elsewhere the exchange took none of them."""
+        """The other streams of a frame that was refused because of one stream: if each stream is answered separately, their
+        answers come; otherwise the exchange accepted none of them, and they are requested again."""
         if self._each:
             question.deadline = min(question.deadline, now + GRACE)
         else:
@@ -261,15 +264,17 @@ class Verdicts:
             yield from self._asking.send(question, now)
 
     def _at_fault(self, answer: Answer, question: Question, units: list[Unit], *, sure: bool, now: float) -> Iterator[Step]:
-        """An error that does not name the streams it is about by their whole names."""
+        """An error that does not name its streams by their whole names: finds the stream by asking in smaller frames."""
         _, partly = named([unit.words for unit in units], answer.error)
         suspects = [units[place] for place in partly]
         if len(units) == 1:
             if not sure and question.tries < MOST_TRIES and len(self._asking.open) > 1:
-                yield from self._asking.send(question, now)  # it may be about another frame: this one gets the last place
+                # The error may be about another frame. Sent again, this question is last, so the same error would now go to the
+                # other frame.
+                yield from self._asking.send(question, now)
             else:
                 yield from self.final(answer, question, units[0], now, sure=sure)
-        elif suspects and self._asking.replaces:  # a frame with one of them would be refused again
+        elif suspects and self._asking.replaces:  # every frame names all streams: one with a suspect would be refused again
             yield from self._asking.divide(question, [unit for unit in units if unit not in suspects], suspects, now)
         elif suspects:
             for unit in suspects:
@@ -281,7 +286,7 @@ class Verdicts:
             question.deadline = min(question.deadline, now + GRACE)
             if len(question.errors) < len(units):
                 return
-            if len({one.says for one in question.errors}) > 1:  # some are subscribed already, and nothing says which
+            if len({one.says for one in question.errors}) > 1:  # some are subscribed already, and no error says which
                 yield from self._asking.halve(question, units, now)
                 return
             for unit in units:
@@ -289,12 +294,12 @@ class Verdicts:
         else:
             yield from self._asking.halve(question, units, now)
 
-    def left(self, question: Question, now: float, units: Sequence[Unit] | None = None) -> Iterator[Step]:
-        """These are unsubscribed, as far as can be known."""
+    def unsubscribed(self, question: Question, now: float, units: Sequence[Unit] | None = None) -> Iterator[Step]:
+        """These units are unsubscribed, or their frame was not answered in time."""
         for unit in list(question.unanswered if units is None else units):
             self._asking.settle(question, unit)
             life = unit.life
-            if life.state is not State.LEAVING or self._asking.waits_for(life):
+            if life.state is not State.LEAVING or self._asking.awaits_answer(life):
                 continue
             if life.wanted_again:
                 life.wanted_again = life.asked_again = False
@@ -307,7 +312,7 @@ class Verdicts:
                 self._lives.drop(life)
 
     def _bound(self, life: Life, channel: Any) -> Iterator[Step]:
-        """From now on the channel stands for the stream."""
+        """The peer assigned a channel to the stream."""
         if not isinstance(channel, int | str) or isinstance(channel, bool):
             return
         text = as_text(channel)
@@ -319,10 +324,10 @@ class Verdicts:
 
 
 def rejected(name: str, error: str, of: str = "") -> SubscriptionRejected:
-    """A stream, or a part of the stream `of`, is refused."""
+    """The report that a stream, or a part of the stream `of`, is refused."""
     return SubscriptionRejected(name, error, of if of != name else "")
 
 
 def log(text: str) -> LogLine:
-    """A line of the log."""
+    """A warning for the supervisor's log."""
     return LogLine("warning", text)

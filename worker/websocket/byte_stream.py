@@ -1,7 +1,7 @@
 """The bytes of an open connection, without blocking: plain TCP, or TLS over it.
 
 TLS is driven by hand (`ssl.MemoryBIO`): one large `recv`, then every record in it is decrypted. `SSLSocket.recv` gives one
-record at a time, exchanges send one message per record, and so each message would cost a system call and a batch of its own.
+record at a time, exchanges send one message per record, and so each message would cost a system call and a read of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class EndOfStream(Exception):
     """The peer ended the connection (FIN, or TLS close_notify)."""
 
 
-class Channel(Protocol):
+class ByteStream(Protocol):
     """Bytes in, bytes out. Not thread-safe. Errors of the socket come as `OSError` (`ssl.SSLError` is one)."""
 
     sock: socket.socket
@@ -41,10 +41,10 @@ class Channel(Protocol):
         """What to put on the wire behind the last byte."""
 
     def discard(self) -> None:
-        """What was received is no longer needed in the kernel, see `PlainChannel.peek`. Raises `OSError`."""
+        """What was received is no longer needed in the kernel, see `PlainByteStream.peek`. Raises `OSError`."""
 
 
-class PlainChannel:
+class PlainByteStream:
     """TCP.
 
     Where it is told to `peek`, what was received stays in the kernel until `discard`: should the owner die between the two, its
@@ -101,7 +101,7 @@ class PlainChannel:
         return b""
 
 
-class TlsChannel:
+class TlsByteStream:
     """TLS over TCP. Until `start_tls` has returned it may block, as long as the socket's timeout says."""
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, server_name: str | None) -> None:

@@ -12,12 +12,12 @@ from wsadapter.contract.framing import message_end
 from wsadapter.contract.ipc.commands import Custody, Resume
 from wsadapter.contract.ipc.tcp_info import counters
 from wsadapter.worker.loop.poller import READ, WRITE
-from wsadapter.worker.websocket.byte_stream import Channel, EndOfStream, PlainChannel
+from wsadapter.worker.websocket.byte_stream import ByteStream, EndOfStream, PlainByteStream
 from wsadapter.worker.websocket.deflate import Agreement, Deflater, Inflater
 from wsadapter.worker.websocket.frame_maker import SLICE, FrameMaker
 from wsadapter.worker.websocket.frames import encode_frame
 from wsadapter.worker.websocket.payload_codec import Unpacks
-from wsadapter.worker.websocket.reader import Batch, Reader
+from wsadapter.worker.websocket.reader import Reader, ReadResult
 from wsadapter.worker.websocket.sender import Sender
 
 LOST = (OSError, EndOfStream)
@@ -35,7 +35,7 @@ def describe_loss(error: BaseException) -> str:
 class Established:
     """A connection whose opening handshake is done. Its socket is non-blocking."""
 
-    channel: Channel
+    byte_stream: ByteStream
     subprotocol: str | None
     headers: dict[str, str]
     """Of the response, names in lower case."""
@@ -47,7 +47,7 @@ class Established:
 
 
 class Connection:
-    """The owner reads from `channel` and parses with `reader` itself; what is decided about both together is here. Not
+    """The owner reads from `byte_stream` and parses with `reader` itself; what is decided about both together is here. Not
     thread-safe."""
 
     def __init__(
@@ -59,12 +59,12 @@ class Connection:
         resume: Resume | None = None,
         unpacker: Unpacks | None = None,
         text_in_binary: bool = False,
-        split: Callable[[Batch], Batch] | None = None,
+        split: Callable[[ReadResult], ReadResult] | None = None,
     ) -> None:
         """`resume`: what the previous owner had done with the connection; `established.first` is then what the previous owner
         left unfinished. `unpacker`: if the peer packs binary payloads itself. `text_in_binary`: see `Reader`. `split`: makes
         several messages of one, see worker/session/json_array.py."""
-        self.channel = established.channel
+        self.byte_stream = established.byte_stream
         agreed = established.deflate
         inflater = None if agreed is None else Inflater(agreed)
         self.reader = Reader(max_message, inflater, unpacker, text_in_binary=text_in_binary)
@@ -73,17 +73,17 @@ class Connection:
         self.refers_back = agreed is not None and not agreed.server_no_context_takeover
         """The peer's compressed messages may refer to earlier ones, which only this process has inflated. What we send needs
         no such state: a new compressor refers to nothing that another process has sent."""
-        self._plain = established.channel if isinstance(established.channel, PlainChannel) else None
+        self._plain = established.byte_stream if isinstance(established.byte_stream, PlainByteStream) else None
         position, allowed_at = (resume.sent, resume.allowed_at) if resume else (0, 0.0)
-        self.sender = Sender(established.channel, pace=pace, position=position, allowed_at=allowed_at)
+        self.sender = Sender(established.byte_stream, pace=pace, position=position, allowed_at=allowed_at)
         self.received = resume.position if resume else len(established.first)
-        """Bytes received since the handshake. The owner adds what it reads from `channel`."""
+        """Bytes received since the handshake. The owner adds what it reads from `byte_stream`."""
         self.half_closed = False
         """The peer was told that nothing more comes."""
 
     def fileno(self) -> int:
         """The socket's descriptor; -1 after `close`."""
-        return self.channel.sock.fileno()
+        return self.byte_stream.sock.fileno()
 
     def put_message(self, opcode: int, payload: bytes, *, ref: int, until: float = inf) -> None:
         """Queues a message of the user's, which is not begun after `until`, monotonic seconds. A compressed message, which
@@ -110,10 +110,10 @@ class Connection:
         self.received += len(chunk)
         return chunk
 
-    def parse(self, chunk: bytes) -> Batch:
+    def parse(self, chunk: bytes) -> ReadResult:
         """The messages and control frames that `chunk` completes."""
-        batch = self.reader.feed(chunk)
-        return batch if self.split is None else self.split(batch)
+        read = self.reader.feed(chunk)
+        return read if self.split is None else self.split(read)
 
     @property
     def can_outlive(self) -> bool:
@@ -121,7 +121,7 @@ class Connection:
         return self._plain is not None and not self.refers_back
 
     def leave_in_kernel(self) -> None:
-        """From now on what is read stays in the kernel until `channel.discard`."""
+        """From now on what is read stays in the kernel until `byte_stream.discard`."""
         if self._plain is not None:
             self._plain.peek()
 
@@ -132,10 +132,10 @@ class Connection:
 
     def custody(self) -> Custody | None:
         """How to count its streams; None if the kernel does not report it. All that was read must be discarded."""
-        kernel = counters(self.channel.sock)
+        kernel = counters(self.byte_stream.sock)
         if kernel is None:
             return None
-        received, sent = kernel.taken - self.received, kernel.given - self.sender.position
+        received, sent = kernel.read - self.received, kernel.written - self.sender.position
         return Custody(received=received, sent=sent, allowed_at=self.sender.allowed_at)
 
     def mask(self, *, reading: bool) -> int:
@@ -148,15 +148,15 @@ class Connection:
             return
         self.half_closed = True
         with suppress(OSError):
-            self.channel.discard()  # unread bytes would make the kernel send an RST instead of a FIN
+            self.byte_stream.discard()  # unread bytes would make the kernel send an RST instead of a FIN
         with suppress(OSError):  # the connection goes away anyhow
-            self.channel.sock.send(self.channel.goodbye())
-            self.channel.sock.shutdown(socket.SHUT_WR)
+            self.byte_stream.sock.send(self.byte_stream.goodbye())
+            self.byte_stream.sock.shutdown(socket.SHUT_WR)
 
     def peer_left(self) -> bool:
         """Reads and discards; true if the peer has ended the connection too."""
         try:
-            while self.channel.sock.recv(65536):
+            while self.byte_stream.sock.recv(65536):
                 pass
         except BlockingIOError:
             return False
@@ -168,5 +168,5 @@ class Connection:
         """Ends the connection, also if another process holds a duplicate of the socket."""
         self.half_close()
         with suppress(OSError):  # the peer was faster
-            self.channel.sock.shutdown(socket.SHUT_RDWR)
-        self.channel.sock.close()
+            self.byte_stream.sock.shutdown(socket.SHUT_RDWR)
+        self.byte_stream.sock.close()

@@ -1,7 +1,7 @@
 """Bytes of the connection in, messages and control frames out: RFC 6455 §5, without I/O.
 
-One `feed` per read from the socket, one `Batch` per feed. A batch says where in the bytes its messages stand; it copies
-nothing. Only a message that came in fragments or compressed is put together, in `Batch.joined`.
+One `feed` per read from the socket, one `ReadResult` per feed. A read says where in the bytes its messages stand; it copies
+nothing. Only a message that came in fragments or compressed is put together, in `ReadResult.joined`.
 
 The walk over the frame headers is the hottest loop of an owner. Its fast path is an unmasked, final text frame; everything
 else is told apart only after that test has failed.
@@ -56,7 +56,7 @@ class Violation(NamedTuple):
 _NOT_UTF8: Final = Violation(1007, "a text message that is not UTF-8")
 
 
-class Control(NamedTuple):
+class ControlFrame(NamedTuple):
     """A ping, pong or close frame."""
 
     opcode: int
@@ -83,7 +83,7 @@ class _Fields(dict[int, str]):
 _field_of: Final = _Fields().__getitem__
 
 
-class Batch:
+class ReadResult:
     """What one read completed. Offsets count from the beginning of `data`."""
 
     __slots__ = (
@@ -108,7 +108,7 @@ class Batch:
         """Which of the messages are binary, by index."""
         self.joined: dict[int, bytes] = {}
         """Payloads of the messages that came in fragments or compressed, by index."""
-        self.controls: list[Control] = []
+        self.controls: list[ControlFrame] = []
         self.consumed = 0
         """Where the last complete frame ends."""
         self.unfinished = 0
@@ -192,7 +192,7 @@ class Batch:
         return every
 
 
-class _Break(Exception):
+class _Violated(Exception):
     """The walk can't go on."""
 
     def __init__(self, violation: Violation) -> None:
@@ -200,8 +200,8 @@ class _Break(Exception):
         self.violation = violation
 
 
-def _broken(code: int, text: str) -> _Break:
-    return _Break(Violation(code, text))
+def _violated(code: int, text: str) -> _Violated:
+    return _Violated(Violation(code, text))
 
 
 class _Pieces:
@@ -300,78 +300,78 @@ class Reader:
         self._frame_at = self._fed
         return size
 
-    def feed(self, chunk: bytes) -> Batch:
+    def feed(self, chunk: bytes) -> ReadResult:
         """What `chunk` completes. Nothing may be fed after a `violation`."""
         self._fed += len(chunk)
         fresh = len(self._tail) or self._pieces.size
         if self.closed:
-            batch = Batch(chunk)
-            batch.consumed = len(chunk)
+            read = ReadResult(chunk)
+            read.consumed = len(chunk)
         elif not fresh:
-            batch = Batch(chunk)
-            self._parse(batch)
+            read = ReadResult(chunk)
+            self._parse(read)
         elif fresh + len(chunk) < self._wanted:
-            batch = Batch(chunk)
-            self._grow(batch)
+            read = ReadResult(chunk)
+            self._grow(read)
         else:
-            batch = Batch(self._tail + chunk if self._tail else self._pieces.take(chunk), fresh)
+            read = ReadResult(self._tail + chunk if self._tail else self._pieces.take(chunk), fresh)
             self._tail = b""
-            self._parse(batch)
+            self._parse(read)
         begun = self._message.at if self._message.opcode else self._frame_at
-        batch.unfinished = begun - self._fed + len(batch.data)
-        whole = batch.unfinished == len(batch.data) and batch.violation is None
+        read.unfinished = begun - self._fed + len(read.data)
+        whole = read.unfinished == len(read.data) and read.violation is None
         self._between = self._fast and whole and not self.closed
-        return batch
+        return read
 
-    def _grow(self, batch: Batch) -> None:
+    def _grow(self, read: ReadResult) -> None:
         """The unfinished frame still is."""
         if self._tail:
             self._pieces.add(self._tail)
             self._tail = b""
-        self._pieces.add(batch.data)
+        self._pieces.add(read.data)
         if self._checked >= 0:
-            self._checked += len(batch.data)
-            if not self._utf8.accepts(batch.data, final=False):
-                batch.violation = _NOT_UTF8
+            self._checked += len(read.data)
+            if not self._utf8.accepts(read.data, final=False):
+                read.violation = _NOT_UTF8
 
-    def _parse(self, batch: Batch) -> None:
-        data = batch.data
+    def _parse(self, read: ReadResult) -> None:
+        data = read.data
         try:
-            self._walk(batch)
-        except _Break as broken:
-            batch.violation = broken.violation
-        self._frame_at = self._fed - len(data) + batch.consumed
+            self._walk(read)
+        except _Violated as broken:
+            read.violation = broken.violation
+        self._frame_at = self._fed - len(data) + read.consumed
         if self.closed:
-            batch.consumed = len(data)
-        elif batch.violation is None and batch.consumed < len(data):
-            self._tail = data[batch.consumed :]
+            read.consumed = len(data)
+        elif read.violation is None and read.consumed < len(data):
+            self._tail = data[read.consumed :]
 
-    def _walk(self, batch: Batch) -> None:
-        """Frame by frame; `consumed` says how far it has come, also where it raises `_Break`."""
-        data = batch.data
+    def _walk(self, read: ReadResult) -> None:
+        """Frame by frame; `consumed` says how far it has come, also where it raises `_Violated`."""
+        data = read.data
         last_header = len(data) - _SMALLEST_HEADER
-        while batch.consumed <= last_header:
+        while read.consumed <= last_header:
             if self._fast and not self._message.opcode and self._checked < 0:
-                if data[batch.consumed] == _FINAL_TEXT:
-                    self._texts(batch)
+                if data[read.consumed] == _FINAL_TEXT:
+                    self._texts(read)
                     if self._checked >= 0:
                         return
-                elif data[batch.consumed] == _FINAL_BINARY and self._unpacker is None:
-                    self._binaries(batch)
-                elif data[batch.consumed] in _FINAL_COMPRESSED and self._inflater is not None:
-                    self._compressed_messages(batch)
-                if batch.consumed > last_header:
+                elif data[read.consumed] == _FINAL_BINARY and self._unpacker is None:
+                    self._binaries(read)
+                elif data[read.consumed] in _FINAL_COMPRESSED and self._inflater is not None:
+                    self._compressed_messages(read)
+                if read.consumed > last_header:
                     break
-            if not self._frame(batch, batch.consumed):
+            if not self._frame(read, read.consumed):
                 return
         self._wanted = _SMALLEST_HEADER
 
-    def _texts(self, batch: Batch) -> None:
+    def _texts(self, read: ReadResult) -> None:
         """A row of unfragmented text frames with short headers: the hottest loop of an owner."""
-        data, codes = batch.data, batch.codes
+        data, codes = read.data, read.codes
         count, end = len(codes), len(data)
         last_header = end - _SHORT_HEADER.size
-        at = batch.consumed
+        at = read.consumed
         while at <= last_header:
             # One `unpack_from` for two lengths, only one of which is there, costs less than two or four subscripts.
             first, short, size = _unpack_short_header(data, at)
@@ -390,22 +390,22 @@ class Reader:
                 if stop > end:
                     break
                 if not is_utf8(payload):
-                    _settle(batch, count, at)
-                    raise _Break(_NOT_UTF8)
+                    _settle(read, count, at)
+                    raise _Violated(_NOT_UTF8)
             codes.append(size)
             at = stop
         if at > end:
             self._checked = end - start  # it is ASCII so far
-        _settle(batch, count, at)
+        _settle(read, count, at)
         if at > end:
-            self._wanted = at - batch.consumed
+            self._wanted = at - read.consumed
 
-    def _binaries(self, batch: Batch) -> None:
+    def _binaries(self, read: ReadResult) -> None:
         """A row of unfragmented binary frames with short headers."""
-        data, codes = batch.data, batch.codes
+        data, codes = read.data, read.codes
         count = len(codes)
         last_header = len(data) - _SHORT_HEADER.size
-        begin = at = batch.consumed
+        begin = at = read.consumed
         while at <= last_header:
             first, short, size = _unpack_short_header(data, at)
             if first != _FINAL_BINARY:
@@ -418,22 +418,22 @@ class Reader:
                 at += 4 + size
             else:
                 break
-        _settle(batch, count, at)
+        _settle(read, count, at)
         row = range(count, len(codes))
         if self._text_in_binary:
             for index in row:
                 size = codes[index] & _SIZE
                 begin += _header_size(size) + size
-                self._note_kind(batch, index, data[begin - size : begin])
+                self._note_kind(read, index, data[begin - size : begin])
         else:
-            batch.binary.extend(row)
+            read.binary.extend(row)
 
-    def _compressed_messages(self, batch: Batch) -> None:
+    def _compressed_messages(self, read: ReadResult) -> None:
         """A row of unfragmented compressed messages with short headers."""
-        data, codes = batch.data, batch.codes
+        data, codes = read.data, read.codes
         end = len(data)
         last_header = end - _SHORT_HEADER.size
-        at = batch.consumed
+        at = read.consumed
         while at <= last_header:
             first, short, size = _unpack_short_header(data, at)
             if first not in _FINAL_COMPRESSED or short > 126:
@@ -445,23 +445,23 @@ class Reader:
             payload = self._inflated(data[start:at], final=True)
             if first == _FINAL_COMPRESSED_TEXT:
                 if not payload.isascii() and not is_utf8(payload):
-                    raise _Break(_NOT_UTF8)
+                    raise _Violated(_NOT_UTF8)
             else:
-                payload = self._unpacked(batch, payload)
-            batch.joined[len(codes)] = payload
-            codes.append((at - batch.end) << _GAP)
-            batch.end = batch.consumed = at
+                payload = self._unpacked(read, payload)
+            read.joined[len(codes)] = payload
+            codes.append((at - read.end) << _GAP)
+            read.end = read.consumed = at
 
-    def _frame(self, batch: Batch, at: int) -> bool:
+    def _frame(self, read: ReadResult, at: int) -> bool:
         """Any frame; whether it was complete and something can follow it."""
-        data = batch.data
+        data = read.data
         end = len(data)
         first, size = data[at], data[at + 1]
         start = at + 2
         if size >= 126:
             start += 2 if size == 126 else 8
             if size > 127:
-                raise _broken(1002, "the server's frame is masked")
+                raise _violated(1002, "the server's frame is masked")
             if start > end:
                 self._wanted = start - at
                 return False
@@ -472,12 +472,12 @@ class Reader:
             self._wanted = stop - at
             self._check_early(first, data[start:])
             return False
-        self._take(batch, at, start, stop)
+        self._take(read, at, start, stop)
         if self.closed:
             return False
         if self._message.opcode:
             self._check_overhead(self._fed - len(data) + stop)
-        batch.consumed = stop
+        read.consumed = stop
         return True
 
     def _check_overhead(self, position: int) -> None:
@@ -485,58 +485,58 @@ class Reader:
         size = self._message.wire_size
         overhead = position - self._message.at - size
         if overhead > _MOST_OVERHEAD + size:
-            raise _broken(1009, f"a message of {size} bytes in fragments with {overhead} bytes of headers and control frames")
+            raise _violated(1009, f"a message of {size} bytes in fragments with {overhead} bytes of headers and control frames")
 
     def _check_header(self, first: int, size: int) -> None:
         """Refuses what can be refused on the header alone, before anything is buffered for it."""
         if size >> 63:
-            raise _broken(1002, "a frame length with its highest bit set")
+            raise _violated(1002, "a frame length with its highest bit set")
         opcode = first & 0x0F
         reserved = first & _RESERVED
         if reserved and (reserved != RSV1 or self._inflater is None or opcode not in (TEXT, BINARY)):
-            raise _broken(1002, "a frame with reserved bits set")
+            raise _violated(1002, "a frame with reserved bits set")
         if opcode >= CLOSE:
             if opcode > PONG:
-                raise _broken(1002, f"a frame with the reserved opcode {opcode}")
+                raise _violated(1002, f"a frame with the reserved opcode {opcode}")
             if not first & _FINAL:
-                raise _broken(1002, "a fragmented control frame")
+                raise _violated(1002, "a fragmented control frame")
             if size > _MAX_CONTROL:
-                raise _broken(1002, f"a control frame of {size} bytes")
+                raise _violated(1002, f"a control frame of {size} bytes")
             return
         if opcode > BINARY:
-            raise _broken(1002, f"a frame with the reserved opcode {opcode}")
+            raise _violated(1002, f"a frame with the reserved opcode {opcode}")
         if opcode and self._message.opcode:
-            raise _broken(1002, "a new message before the fragmented one is complete")
+            raise _violated(1002, "a new message before the fragmented one is complete")
         if not opcode and not self._message.opcode:
-            raise _broken(1002, "a continuation frame without a message to continue")
+            raise _violated(1002, "a continuation frame without a message to continue")
         if self._message.wire_size + size > self._max_message:
-            raise _broken(1009, f"a message of more than {self._max_message} bytes")
+            raise _violated(1009, f"a message of more than {self._max_message} bytes")
 
-    def _take(self, batch: Batch, at: int, start: int, stop: int) -> None:
+    def _take(self, read: ReadResult, at: int, start: int, stop: int) -> None:
         """A complete frame, whose header was found to be right."""
-        first = batch.data[at]
+        first = read.data[at]
         opcode = first & 0x0F
         if opcode >= CLOSE:
-            batch.controls.append(Control(opcode, batch.data[start:stop]))
+            read.controls.append(ControlFrame(opcode, read.data[start:stop]))
             self.closed = opcode == CLOSE
         elif first == _FINAL_BINARY and self._unpacker is not None:
-            batch.joined[batch.count] = self._unpacked(batch, batch.data[start:stop])
-            batch.add(stop, stop)
+            read.joined[read.count] = self._unpacked(read, read.data[start:stop])
+            read.add(stop, stop)
         elif first == _FINAL_BINARY:
-            self._note_kind(batch, batch.count, batch.data[start:stop])
-            batch.add(start, stop)
+            self._note_kind(read, read.count, read.data[start:stop])
+            read.add(start, stop)
         elif first == _FINAL_TEXT:
-            self._continue_text(batch.data[start:stop], final=True)
-            batch.add(start, stop)
+            self._continue_text(read.data[start:stop], final=True)
+            read.add(start, stop)
         else:
             if opcode:
-                self._message = _Message(opcode, self._fed - len(batch.data) + at, compressed=bool(first & RSV1))
+                self._message = _Message(opcode, self._fed - len(read.data) + at, compressed=bool(first & RSV1))
             self._message.wire_size += stop - start
-            self._part(batch, start, stop, final=bool(first & _FINAL))
+            self._part(read, start, stop, final=bool(first & _FINAL))
 
-    def _part(self, batch: Batch, start: int, stop: int, *, final: bool) -> None:
+    def _part(self, read: ReadResult, start: int, stop: int, *, final: bool) -> None:
         """A frame of a message that has to be put together."""
-        payload = batch.data[start:stop]
+        payload = read.data[start:stop]
         if self._message.compressed:
             payload = self._inflated(payload, final=final)
         if self._message.opcode == TEXT:
@@ -545,38 +545,38 @@ class Reader:
             self._message.parts += payload
             return
         whole = b"".join((self._message.parts, payload)) if self._message.parts else payload
-        batch.joined[batch.count] = self._unpacked(batch, whole) if self._message.opcode == BINARY else whole
-        batch.add(stop, stop)
+        read.joined[read.count] = self._unpacked(read, whole) if self._message.opcode == BINARY else whole
+        read.add(stop, stop)
         self._message = _Message()
 
-    def _unpacked(self, batch: Batch, payload: bytes) -> bytes:
-        """A binary message, which is to be the next of the batch: a text, where what is in it is one."""
+    def _unpacked(self, read: ReadResult, payload: bytes) -> bytes:
+        """A binary message, which is to be the next of the read: a text, where what is in it is one."""
         if not payload:
-            batch.binary.append(batch.count)
+            read.binary.append(read.count)
             return payload
         try:
             unpacked = payload if self._unpacker is None else self._unpacker.unpack(payload, self._max_message)
         except TooLong:
-            raise _broken(1009, f"a compressed payload of more than {self._max_message} bytes") from None
+            raise _violated(1009, f"a compressed payload of more than {self._max_message} bytes") from None
         except BadDeflate as bad:
-            raise _broken(1007, f"a payload that can't be inflated: {bad}") from None
+            raise _violated(1007, f"a payload that can't be inflated: {bad}") from None
         if not self._text_in_binary or not is_utf8(unpacked):
-            batch.binary.append(batch.count)
+            read.binary.append(read.count)
         return unpacked
 
-    def _note_kind(self, batch: Batch, index: int, payload: bytes) -> None:
+    def _note_kind(self, read: ReadResult, index: int, payload: bytes) -> None:
         """A binary message as it came is a text where it is one, and that is asked for."""
         if not self._text_in_binary or not payload or not is_utf8(payload):
-            batch.binary.append(index)
+            read.binary.append(index)
 
     def _inflated(self, payload: bytes, *, final: bool) -> bytes:
         assert self._inflater is not None
         try:
             return self._inflater.inflate(payload, final=final, limit=self._max_message - len(self._message.parts))
         except TooLong:
-            raise _broken(1009, f"a compressed message of more than {self._max_message} bytes") from None
+            raise _violated(1009, f"a compressed message of more than {self._max_message} bytes") from None
         except BadDeflate as bad:
-            raise _broken(1007, f"a compressed message that can't be inflated: {bad}") from None
+            raise _violated(1007, f"a compressed message that can't be inflated: {bad}") from None
 
     def _continue_text(self, payload: bytes, *, final: bool) -> None:
         """Checks a text's next bytes, but those at the beginning of the frame that were checked early."""
@@ -584,7 +584,7 @@ class Reader:
             payload = payload[self._checked :]
             self._checked = _NEVER
         if not self._utf8.accepts(payload, final=final):
-            raise _Break(_NOT_UTF8)
+            raise _Violated(_NOT_UTF8)
 
     def _check_early(self, first: int, payload: bytes) -> None:
         """Looks into a text before its frame is complete, for the peer may wait with the rest (RFC 6455 §8.1)."""
@@ -596,18 +596,18 @@ class Reader:
             self._checked = len(payload)
 
 
-def _settle(batch: Batch, count: int, at: int) -> None:
+def _settle(read: ReadResult, count: int, at: int) -> None:
     """Ends a row of frames that began with the message `count`: the last one may not be complete."""
-    codes, begin = batch.codes, batch.consumed
-    if at > len(batch.data):
+    codes, begin = read.codes, read.consumed
+    if at > len(read.data):
         size = codes.pop()
         at -= _header_size(size) + size
     if len(codes) > count:
-        if begin != batch.end:
+        if begin != read.end:
             size = codes[count]
-            codes[count] = (begin - batch.end + _header_size(size)) << _GAP | size
-        batch.end = at
-    batch.consumed = at
+            codes[count] = (begin - read.end + _header_size(size)) << _GAP | size
+        read.end = at
+    read.consumed = at
 
 
-__all__ = ["CLOSE", "PING", "PONG", "Batch", "Control", "Reader", "Violation"]
+__all__ = ["CLOSE", "PING", "PONG", "ReadResult", "ControlFrame", "Reader", "Violation"]

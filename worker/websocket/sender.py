@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Final, Literal, Protocol
 
-from wsadapter.worker.websocket.byte_stream import Channel
+from wsadapter.worker.websocket.byte_stream import ByteStream
 from wsadapter.worker.websocket.frames import CLOSE
 
 AT_ONCE: Final = 1 << 20
@@ -82,19 +82,19 @@ the pace allows the next frame; false: not now, ask again."""
 class Sender:
     """The way out of one connection. Times are monotonic seconds. Not thread-safe."""
 
-    def __init__(self, channel: Channel, *, pace: float = 0.0, position: int = 0, allowed_at: float = 0.0) -> None:
+    def __init__(self, byte_stream: ByteStream, *, pace: float = 0.0, position: int = 0, allowed_at: float = 0.0) -> None:
         """`pace`: seconds between two frames. Urgent ones don't wait for it, but count. `position`: where the stream is.
         `allowed_at`: when a predecessor on the same connection could have sent its next frame."""
-        self._channel = channel
+        self._byte_stream = byte_stream
         self._pace = pace
         self.position = position
         """How many bytes the kernel was given."""
         self.announce: Announce | None = None
-        self.held = False
+        self.urgent_only = False
         """Only urgent frames may be begun."""
         self._closed = False
         """A close frame was begun: no frame may follow it (RFC 6455 §5.5.1)."""
-        self.eager = False
+        self.wants_flush = False
         """`flush` stopped to leave time for others, and waits for nothing: call it again soon."""
         self.allowed_at = allowed_at
         """From when on the pace allows the next frame."""
@@ -112,7 +112,7 @@ class Sender:
     def put(self, frame: Frame | Maker, *, ref: int = 0, urgent: bool = False, until: float = inf, once: bool = False) -> None:
         """Queues a frame, or what makes one when its turn comes; it is not begun after `until`. With a `ref` its fate is told
         by `flush`, `withdraw`, `overdue` or `abandon`. `once`: a successor on the connection would not send it again, see
-        `can_be_left`.
+        `can_hand_off`.
 
         A peer that sends pings without end and reads nothing gets answers to the newest ones (RFC 6455 §5.5.3).
         """
@@ -148,7 +148,7 @@ class Sender:
             self._since = now
 
     @property
-    def waits(self) -> bool:
+    def has_waiting(self) -> bool:
         """Whether frames wait that are not begun."""
         return bool(self._urgent or self._waiting) and not self.broken and not self._closed
 
@@ -162,10 +162,10 @@ class Sender:
         """Whether nothing waits for its turn, or can't be sent any more."""
         if self.broken or self._current.begun:
             return bool(self.broken)
-        return self._closed or not (self._urgent or (self._waiting and not self.held))
+        return self._closed or not (self._urgent or (self._waiting and not self.urgent_only))
 
     @property
-    def can_be_left(self) -> bool:
+    def can_hand_off(self) -> bool:
         """Whether another process could go on with the connection: no frame is begun or announced, none waits that only this
         process would send, and frames may follow."""
         if self.broken or self._closed or self._current.begun or self._announced is not None or self._urgent:
@@ -179,7 +179,14 @@ class Sender:
 
     def paced_until(self) -> float | None:
         """When the next frame may be sent; None: none waits for that."""
-        if not self._waiting or self._current.begun or self._announced is not None or self.broken or self.held or self._closed:
+        if (
+            not self._waiting
+            or self._current.begun
+            or self._announced is not None
+            or self.broken
+            or self.urgent_only
+            or self._closed
+        ):
             return None
         return self.allowed_at
 
@@ -187,14 +194,14 @@ class Sender:
         """Sends as much as the kernel takes, up to `AT_ONCE`. Yields the ref of each frame that it now has all bytes of, before
         the next one is announced: of the frames before the last announced, the supervisor knows only what it was told."""
         left, current = AT_ONCE, self._current
-        self.eager = False
+        self.wants_flush = False
         try:
             while not self.broken and (current.rest or self._seal() or self._next(now)):
                 if not left:
-                    self.eager = True
+                    self.wants_flush = True
                     break
                 offered = current.rest[:left]
-                size = self._channel.send(offered)
+                size = self._byte_stream.send(offered)
                 current.rest = current.rest[size:]
                 self.position += size
                 left -= size
@@ -215,7 +222,7 @@ class Sender:
         current = self._current
         if not current.unsealed:
             return False
-        current.rest = memoryview(self._channel.seal(current.unsealed[:_SEALED]))
+        current.rest = memoryview(self._byte_stream.seal(current.unsealed[:_SEALED]))
         current.unsealed = current.unsealed[_SEALED:]
         return True
 
@@ -225,12 +232,12 @@ class Sender:
         if queue and queue[0].until <= now:
             self._drop_overdue(queue, now)
         if not queue:
-            self._current.rest = memoryview(self._channel.seal(b""))
+            self._current.rest = memoryview(self._byte_stream.seal(b""))
             self._since = now if self._current.rest else None
             return bool(self._current.rest)
         frame = queue[0].made()
         if frame is None:
-            self.eager = True
+            self.wants_flush = True
             return False
         allowed_at = max(self.allowed_at, now) + self._pace
         if self.announce is not None and not self.announce(queue[0].ref, self.position, frame, allowed_at):
@@ -250,7 +257,7 @@ class Sender:
             return None
         if self._announced is not None:
             return self._urgent if self._urgent and self._urgent[0] is self._announced else self._waiting
-        return self._urgent or (self._waiting if now >= self.allowed_at and not self.held else None)
+        return self._urgent or (self._waiting if now >= self.allowed_at and not self.urgent_only else None)
 
     def _drop_overdue(self, queue: deque[_Outgoing], now: float) -> None:
         while queue and queue[0].until <= now:
@@ -270,7 +277,7 @@ class Sender:
         if self._current.outgoing is not None:
             fates.append((self._current.outgoing.ref, "unknown"))
         fates += [(outgoing.ref, "not_sent") for outgoing in (*self._urgent, *self._waiting)]
-        self.eager = False
+        self.wants_flush = False
         self._announced = None
         self._current = _Current()
         self._urgent.clear()

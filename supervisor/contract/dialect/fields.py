@@ -8,10 +8,10 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from wsadapter.contract.dialect.paths import MISSING, getter
 from wsadapter.contract.dialect.words import Vocabulary, as_text, listed
 
-__all__ = ["Closeness", "Fields", "Said", "Tables", "as_text", "closeness"]
+__all__ = ["Closeness", "Fields", "FieldWords", "Tables", "as_text", "closeness"]
 
 Words = tuple[str, ...]
-Said = tuple[Words, ...]
+FieldWords = tuple[Words, ...]
 """What a message says of each field; () where it says nothing."""
 
 _MOST_WORDS: Final = 1000
@@ -35,7 +35,7 @@ class Fields:
         self._getters = [[getter(path) for path in listed(paths)] for paths in fields.values()]
         self._vocabulary = Vocabulary(aliases, fold=fold)
 
-    def said(self, value: Any) -> Said | None:
+    def words_in(self, value: Any) -> FieldWords | None:
         """What a parsed message says of each field; None where it says nothing of any."""
         found = tuple([self._words(value, getters) for getters in self._getters])
         return found if any(found) else None
@@ -60,15 +60,15 @@ class Fields:
             for key in self.keys
         ]
 
-    def fits(self, subscription: Any, said: Said, *, partly: bool = False) -> bool:
+    def fits(self, subscription: Any, found: FieldWords, *, partly: bool = False) -> bool:
         """Whether a subscription is meant: a table, of which each field that is named here has a word in common. `partly`: a
-        field of which nothing is said is not compared."""
+        field of which nothing is found is not compared."""
         if not isinstance(subscription, Mapping):
             return False
         fold = self._vocabulary.folded
         return all(
             not {fold(as_text(word)) for word in listed(subscription[key])}.isdisjoint(words)
-            for key, words in zip(self.keys, said, strict=True)
+            for key, words in zip(self.keys, found, strict=True)
             if key in subscription and (words or not partly)
         )
 
@@ -79,15 +79,15 @@ class Closeness(NamedTuple):
     exact: int
     """In so many fields the message says every word that the subscription has."""
     common: int
-    """So many words are said by both."""
+    """So many words are found by both."""
     early: int
     """How far at the end of the message's words the first of these stands, below 0: the likeliest meaning comes first."""
 
 
-def closeness(named: Sequence[frozenset[str] | None], said: Said) -> Closeness | None:
-    """None where it does not fit: a field that it names has no word in common with what is said."""
+def closeness(named: Sequence[frozenset[str] | None], found: FieldWords) -> Closeness | None:
+    """None where it does not fit: a field that it names has no word in common with the message says."""
     exact = common = early = 0
-    for words, heard in zip(named, said, strict=True):
+    for words, heard in zip(named, found, strict=True):
         if words is None:
             continue
         shared = words.intersection(heard)
@@ -126,16 +126,16 @@ class Tables(Generic[T]):
             if words is None:
                 without.append(entry)
 
-    def find(self, said: Said) -> T | None:
+    def find(self, found: FieldWords) -> T | None:
         """The one that fits best, of equals the first; None where none fits."""
-        fitting = ((closeness(entry.named, said), -entry.number, entry.meant) for entry in self._candidates(said))
+        fitting = ((closeness(entry.named, found), -entry.number, entry.meant) for entry in self._candidates(found))
         best = max(((close, number, meant) for close, number, meant in fitting if close), key=lambda one: one[:2], default=None)
         return None if best is None else best[2]
 
-    def _candidates(self, said: Said) -> Sequence[Entry[T]]:
+    def _candidates(self, found: FieldWords) -> Sequence[Entry[T]]:
         """Those with a word of one field, the field that leaves the fewest."""
         groups = [
             [without, *(by_word[word] for word in heard if word in by_word)]
-            for by_word, without, heard in zip(self._by_word, self._without, said, strict=True)
+            for by_word, without, heard in zip(self._by_word, self._without, found, strict=True)
         ]
         return [entry for group in min(groups, key=lambda group: sum(map(len, group))) for entry in group]

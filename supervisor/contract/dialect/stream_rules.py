@@ -12,7 +12,7 @@ import orjson
 
 from wsadapter.contract.dialect.fields import Fields, Tables
 from wsadapter.contract.dialect.paths import MISSING, PRESENT, getter
-from wsadapter.contract.dialect.templates import is_meant, stream_name
+from wsadapter.contract.dialect.templates import is_same_stream, stream_name
 from wsadapter.contract.dialect.words import Composition, Vocabulary, as_text, listed
 from wsadapter.contract.endpoint import Subscription
 
@@ -33,7 +33,7 @@ class Stream:
 class Form(Protocol):
     """One way to find the stream of a message. Not thread-safe."""
 
-    def know(self, subscription: Subscription, stream: Stream) -> None:
+    def add(self, subscription: Subscription, stream: Stream) -> None:
         """One more subscription."""
         ...
 
@@ -63,7 +63,7 @@ class ByPath:
         self._tables: dict[str, tuple[Mapping[str, Any], Stream]] = {}
         self._seen = _Seen()
 
-    def know(self, subscription: Subscription, stream: Stream) -> None:
+    def add(self, subscription: Subscription, stream: Stream) -> None:
         self._seen.clear()
         if isinstance(subscription, str):
             self._strings[stream.name] = stream
@@ -85,7 +85,7 @@ class ByPath:
 
     def _table(self, named: Mapping[str, Any]) -> Stream | None:
         """The one of which most is said, of equals the first."""
-        fitting = [(table, stream) for table, stream in self._tables.values() if is_meant(table, named)]
+        fitting = [(table, stream) for table, stream in self._tables.values() if is_same_stream(table, named)]
         return max(fitting, key=lambda one: len(one[0]))[1] if fitting else None
 
     def _by_channel(self, channel: str) -> Stream | None:
@@ -118,7 +118,7 @@ class ByText(_Composed):
         super().__init__(texts, vocabulary)
         self._vocabulary = vocabulary
 
-    def know(self, subscription: Subscription, stream: Stream) -> None:
+    def add(self, subscription: Subscription, stream: Stream) -> None:
         if isinstance(subscription, str):
             self._streams.setdefault(self._vocabulary.folded(subscription), stream)
 
@@ -130,7 +130,7 @@ class ByKey(_Composed):
         super().__init__(keys, vocabulary)
         self._of = [Composition(text or "{}", vocabulary) for text in listed(of)]
 
-    def know(self, subscription: Subscription, stream: Stream) -> None:
+    def add(self, subscription: Subscription, stream: Stream) -> None:
         for composition in self._of:
             for text in composition.of_subscription(subscription):
                 self._streams.setdefault(text, stream)
@@ -140,11 +140,11 @@ class ByFields:
     """`fields`: the fields of a stream that is a table stand in several places."""
 
     def __init__(self, fields: Fields) -> None:
-        self._said = fields.said
+        self._said = fields.words_in
         self._tables: Tables[Stream] = Tables(fields)
         self._seen = _Seen()
 
-    def know(self, subscription: Subscription, stream: Stream) -> None:
+    def add(self, subscription: Subscription, stream: Stream) -> None:
         self._seen.clear()
         if not isinstance(subscription, str):
             self._tables.add(subscription, stream)

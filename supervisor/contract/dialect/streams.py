@@ -41,7 +41,7 @@ class Streams:
         self._choice = Choice(self._rules)
         self._find_by_the_only_rule = None if len(self._rules) > 1 or self._rules[0].selects else self._rules[0].form.find
 
-    def know(self, subscriptions: Iterable[Subscription]) -> None:
+    def add(self, subscriptions: Iterable[Subscription]) -> None:
         """Subscriptions that messages may belong to. They are not forgotten: a peer may go on after an unsubscribe."""
         for subscription in subscriptions:
             name = stream_name(subscription)
@@ -50,7 +50,7 @@ class Streams:
             stream = self._stream(name)
             self._known[name] = subscription, stream
             for rule in self._rules:
-                rule.form.know(subscription, stream)
+                rule.form.add(subscription, stream)
 
     def _stream(self, name: str) -> Stream:
         include, exclude = self._filters.include, self._filters.exclude

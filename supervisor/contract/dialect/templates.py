@@ -98,7 +98,7 @@ def _part(stream: Subscription, path: str) -> Any:
     return found
 
 
-def signs(dialect: Mapping[str, Any]) -> bool:
+def needs_sign_hook(dialect: Mapping[str, Any]) -> bool:
     """Whether an endpoint that logs in needs the hook `sign`."""
     tables = [dialect.get("login", {}), *dialect.get("subscribe", {}).get("kind", [])]
     return any("$sign" in table.get(key, "") for table in tables for key in ("frame", "subscribe", "unsubscribe"))
@@ -126,11 +126,11 @@ def is_private(stream: Subscription, dialect: Mapping[str, Any]) -> bool:
     return kind is not None and needs_login(kind["frame"], dialect)
 
 
-def is_signed(frame: Any) -> bool:
+def needs_signature(frame: Any) -> bool:
     """Whether a frame that is filled in waits for a signature."""
     if isinstance(frame, dict):
-        return "$sign" in frame or any(map(is_signed, frame.values()))
-    return any(map(is_signed, frame)) if isinstance(frame, list) else bool(frame == "$sign")
+        return "$sign" in frame or any(map(needs_signature, frame.values()))
+    return any(map(needs_signature, frame)) if isinstance(frame, list) else bool(frame == "$sign")
 
 
 def sign(frame: Any, signature: Any) -> Any:
@@ -213,7 +213,7 @@ def stream_name(stream: Subscription) -> str:
     return stream if isinstance(stream, str) else orjson.dumps(stream, option=orjson.OPT_SORT_KEYS).decode()
 
 
-def is_meant(stream: Subscription, named: Any) -> bool:
+def is_same_stream(stream: Subscription, named: Any) -> bool:
     """Whether what a message names is this stream: the same string, or an object with all fields of the table."""
     if isinstance(stream, str) or not isinstance(named, dict):
         return bool(stream == named)

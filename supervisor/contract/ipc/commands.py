@@ -5,7 +5,7 @@
     +-----------+---------+---------+------+
 
 `length` counts what follows it. `ref` pairs an answer with its question; 0 where there is none. Bodies are JSON objects,
-except for SEND_TEXT and SEND_BINARY, whose body is the payload, REQUEST, ANNOUNCE, READING and HANDED. Only the socket's two
+except for SEND_TEXT and SEND_BINARY, whose body is the payload, REQUEST, ANNOUNCE, READING and HANDOFF. Only the socket's two
 ends ever read it: it carries secrets (login, headers), which therefore stand in no command line, no environment and no log.
 
 Supervisor to owner                              Owner to supervisor
@@ -17,7 +17,7 @@ Supervisor to owner                              Owner to supervisor
     RESUBSCRIBE  {"streams": [...]}, of which each is unsubscribed and subscribed again
     PROBE        answer from the receive loop itself ANNOUNCE   ref, `AnnounceCommand`: it is to be sent now
     STOP         {"code": 1000, "kind": "stopped"}   BEGUN      ref: as ANNOUNCE, where the connection is not in custody
-    HANDED       a live connection's socket, before its ASSIGN, see `Resume`
+    HANDOFF       a live connection's socket, before its ASSIGN, see `Resume`
                                                      LEFT       of a TLS holder: its connection is over, nothing is wrong
     IDENTIFY     {"on": ...}: messages carry their identities from now on, or no more; its ref is answered by TAKEN
     REQUEST      see `RequestCommand`: as a SEND_TEXT, and its answer is looked for
@@ -28,7 +28,7 @@ Supervisor to owner                              Owner to supervisor
                                                      READING    u64 position: parses what the last owner left unread, from
                                                                 there on; an empty body: that is over
 
-CUSTODY, HANDED and HOLD carry a file descriptor (SCM_RIGHTS, unix(7)) with their first byte.
+CUSTODY, HANDOFF and HOLD carry a file descriptor (SCM_RIGHTS, unix(7)) with their first byte.
 
 The owner's other words (Up, Down, Subscribed ...) must stand at their place between the messages, so they travel through the
 pipe as REPORT records, see reports.py.
@@ -53,7 +53,7 @@ SUBSCRIBE: Final = 4
 UNSUBSCRIBE: Final = 5
 PROBE: Final = 6
 STOP: Final = 7
-HANDED: Final = 8
+HANDOFF: Final = 8
 IDENTIFY: Final = 9
 REQUEST: Final = 10
 WITHDRAW: Final = 11
@@ -200,7 +200,7 @@ class Custody:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resume:
-    """A connection that outlived its owner. The body of the HANDED that carries its socket is `rest` bytes that complete a
+    """A connection that outlived its owner. The body of the HANDOFF that carries its socket is `rest` bytes that complete a
     frame which was half sent, then the bytes of an unfinished message."""
 
     custody: Custody
@@ -245,7 +245,7 @@ class Assignment:
     resume: Resume | None = None
     """Go on with this connection instead of opening one."""
     held: bool = False
-    """TLS is a holder's: the socket of the HANDED before it leads there, see `worker/connect/tls_holder.py`."""
+    """TLS is a holder's: the socket of the HANDOFF before it leads there, see `worker/connect/tls_holder.py`."""
     channels: dict[str, Any] = field(default_factory=dict)
     """With `resume`: the subscriptions by what stands for them on this connection, as the peer said."""
     live: tuple[str, ...] = ()

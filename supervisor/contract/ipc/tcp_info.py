@@ -29,11 +29,11 @@ class Counters(NamedTuple):
 
     state: int
     """`ESTABLISHED`, `CLOSE_WAIT`, or another number of the kernel's."""
-    taken: int
+    read: int
     """Of the peer's bytes: how many were read from the socket."""
-    waiting: int
+    unread: int
     """... and how many were received and not read."""
-    given: int
+    written: int
     """Of ours: how many the kernel was given."""
 
 

@@ -72,7 +72,7 @@ class Outlet:
         self._feeds.update(dict.fromkeys(fresh, feed))
         if self._streams is None:
             return feed
-        self._streams.know(parts.values())
+        self._streams.add(parts.values())
         for unit in units if channels else ():
             for channel in self._market.recorded_channels(unit):
                 self._recorded[channel] = unit
@@ -91,7 +91,7 @@ class Outlet:
             self._feeds.pop(name, None)
         self._streams = self._streams_anew()
         if self._streams is not None:
-            self._streams.know(self.current.values())
+            self._streams.add(self.current.values())
         return sorted(before - self.feeds)
 
     def stream_of(self, payload: bytes) -> str | None:

@@ -101,7 +101,7 @@ class Market:
         rule = self._speech.replies.ack or {}
         if "fields" in rule:
             fields = Fields(rule["fields"])
-            said = fields.said(answer)
+            said = fields.words_in(answer)
             return said is not None and fields.fits(part, said)
         return _words(part) <= _words(answer)
 

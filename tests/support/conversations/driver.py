@@ -19,7 +19,7 @@ from wsadapter.contract.ipc.reports import ConnectionUp, Report
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.hooks import Signing
 from wsadapter.worker.hooks.sign_thread import Decoding
-from wsadapter.worker.session.actions import Action, Deliver, Leave, Say, Send, Sign
+from wsadapter.worker.session.actions import Action, Deliver, Disconnect, Notify, Send, Sign
 from wsadapter.worker.session.json_array import split
 from wsadapter.worker.session.session import Session
 from wsadapter.worker.websocket.frames import TEXT, apply_mask
@@ -108,20 +108,20 @@ class SessionDriver:
             case Sign(frame):
                 signed: dict[str, Any] = sign(dict(frame), self.signature(frame))
                 self.carry_out(self.session.subscribing.signed(signed, self.now))
-            case Say(report):
+            case Notify(report):
                 self.reports.append(report)
                 if report.event == "stream":
                     self._streams.append(str(report.fields["name"]))
             case Deliver():
                 self._deliver(action)
-            case Leave(reason):
+            case Disconnect(reason):
                 self.down = reason
 
     def _deliver(self, action: Deliver) -> None:
         for at in range(action.first, action.last):
             index = action.streams[at] if action.streams is not None else 0
             if at not in action.skipped and index != ANSWER:
-                self.delivered.append((action.batch.payload(at), self._streams[index]))
+                self.delivered.append((action.read.payload(at), self._streams[index]))
 
     def _send(self, frame: bytes) -> None:
         if frame[0] & 0x0F != TEXT:

@@ -14,8 +14,8 @@ from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Endpoint, Filter
 from wsadapter.contract.ipc.commands import Assignment
 from wsadapter.contract.ipc.reports import ConnectionUp
-from wsadapter.worker.session.actions import Action, Deliver, Say
-from wsadapter.worker.session.sequence import Break, Gaps
+from wsadapter.worker.session.actions import Action, Deliver, Notify
+from wsadapter.worker.session.sequence import SequenceBreak, SequenceChecker
 from wsadapter.worker.session.session import Session
 from wsadapter.worker.websocket.frames import TEXT
 from wsadapter.worker.websocket.reader import Reader
@@ -31,7 +31,7 @@ def no_stream(_text: Text) -> str | None:
 
 def told(rules: Any, *messages: Any) -> list[tuple[int | None, int | None] | None]:
     """(expected, got) or None for each message."""
-    gaps = Gaps(rules if isinstance(rules, list) else [rules])
+    gaps = SequenceChecker(rules if isinstance(rules, list) else [rules])
     found = [gaps.check(Text(orjson.dumps(message)), no_stream) for message in messages]
     return [None if one is None else (one.expected, one.got) for one in found]
 
@@ -114,10 +114,10 @@ def test_each_scope_has_a_count_of_its_own() -> None:
 
 
 def test_the_stream_can_be_the_scope() -> None:
-    gaps = Gaps([{"scope": ["$stream"], "value": "n"}])
+    gaps = SequenceChecker([{"scope": ["$stream"], "value": "n"}])
     steps = [("one", 1), ("two", 5), (None, 9), ("one", 2), (None, 4), ("two", 7)]
     found = [gaps.check(Text(orjson.dumps({"n": number})), lambda _, name=name: name) for name, number in steps]  # type: ignore[misc]
-    assert found == [None] * 5 + [Break(6, 7, whole=False)]
+    assert found == [None] * 5 + [SequenceBreak(6, 7, of_connection=False)]
 
 
 def test_a_snapshot_and_a_reset_are_not_compared_and_set_the_count() -> None:
@@ -150,7 +150,7 @@ def test_whole_numbers_beyond_2_to_the_53_and_strings_of_digits_keep_every_digit
 
 def test_the_first_rule_that_fits_counts() -> None:
     rules = [{"contains": '"depth"', "match": {"e": "depth"}, "scope": [], "value": "u"}, {"contains": "trade", **ALL}]
-    gaps = Gaps(rules)
+    gaps = SequenceChecker(rules)
     assert gaps.may_count(b'{"e":"depth"}')
     assert gaps.may_count(b"trade")
     assert not gaps.may_count(b'{"e":"ticker","n":1}')
@@ -159,7 +159,7 @@ def test_the_first_rule_that_fits_counts() -> None:
 
 
 def test_a_peer_that_names_ever_new_scopes_costs_no_memory() -> None:
-    gaps = Gaps([BY_SYMBOL])
+    gaps = SequenceChecker([BY_SYMBOL])
     for number in range(70_000):
         assert gaps.check(Text(b'{"s":%d,"U":1,"u":1}' % number), no_stream) is None
     assert len(gaps.rules[0]._counts) <= 1 << 16
@@ -225,7 +225,7 @@ def read(started: Session, *messages: Any) -> list[Any]:
     """What a read of these messages becomes: the numbers of messages, and the fields of gaps."""
     reader = Reader(max_message=1 << 20)
     batch = reader.feed(b"".join(server_frame(TEXT, orjson.dumps(message)) for message in messages))
-    if started.passes(batch, 1.0):
+    if started.try_fast_path(batch, 1.0):
         return ["passed"]
     return [part for action in started.received(batch, 1.0) for part in story(action)]
 
@@ -234,7 +234,7 @@ def story(action: Action) -> list[Any]:
     match action:
         case Deliver(batch, first, last, skipped):
             return [orjson.loads(batch.payload(at))["n"] for at in range(first, last) if at not in skipped]
-        case Say(report) if report.event == "gap":
+        case Notify(report) if report.event == "gap":
             return [report.fields]
         case _:
             return []

@@ -11,12 +11,12 @@ import pytest
 
 from wsadapter.config.dialect import bundled, load_dialect
 from wsadapter.contract.dialect.text import Text
-from wsadapter.worker.session.housekeeping import Found, Upkeep, answer
+from wsadapter.worker.session.housekeeping import Housekeeping, HousekeepingMatch, answer
 
 
-def of(dialect: str | dict[str, Any]) -> Upkeep:
+def of(dialect: str | dict[str, Any]) -> Housekeeping:
     numbers: Iterator[int] = count(1)
-    return Upkeep(load_dialect(dialect) if isinstance(dialect, str) else dialect, lambda: next(numbers), lambda: 7.5)
+    return Housekeeping(load_dialect(dialect) if isinstance(dialect, str) else dialect, lambda: next(numbers), lambda: 7.5)
 
 
 HEARTBEATS = {
@@ -50,13 +50,13 @@ NOTICES = {
 
 @pytest.mark.parametrize("dialect", HEARTBEATS)
 def test_the_heartbeats_of_an_exchange_are_known(dialect: str) -> None:
-    assert of(dialect).judge(Text(HEARTBEATS[dialect])) == Found(heartbeat=True)
+    assert of(dialect).match_rule(Text(HEARTBEATS[dialect])) == HousekeepingMatch(heartbeat=True)
 
 
 @pytest.mark.parametrize("dialect", ANSWERED)
 def test_what_an_exchange_asks_is_answered(dialect: str) -> None:
     asked, expected = ANSWERED[dialect]
-    found = of(dialect).judge(Text(asked))
+    found = of(dialect).match_rule(Text(asked))
     assert found is not None
     assert found.heartbeat
     assert said(found.reply or b"") == said(expected)
@@ -69,7 +69,7 @@ def said(text: bytes) -> Any:
 @pytest.mark.parametrize("dialect", NOTICES)
 def test_a_notice_is_known_with_its_words(dialect: str) -> None:
     said, words = NOTICES[dialect]
-    assert of(dialect).judge(Text(said)) == Found(notice=words, reconnects=True)
+    assert of(dialect).match_rule(Text(said)) == HousekeepingMatch(notice=words, reconnects=True)
 
 
 def test_each_rule_of_a_bundled_dialect_is_covered_here() -> None:
@@ -82,10 +82,10 @@ def test_each_rule_of_a_bundled_dialect_is_covered_here() -> None:
 def test_data_that_only_hold_the_text_of_a_rule_are_data() -> None:
     kraken = of("kraken")
     data = b'{"channel":"book","note":{"channel":"heartbeat"}}'
-    assert kraken.may_hold(data)
-    assert kraken.judge(Text(data)) is None
-    assert not kraken.may_hold(b'{"channel":"book"}')
-    assert kraken.judge(Text(b'{"channel":"heartbeat"}'.ljust(16 * 1024))) is None
+    assert kraken.may_match(data)
+    assert kraken.match_rule(Text(data)) is None
+    assert not kraken.may_match(b'{"channel":"book"}')
+    assert kraken.match_rule(Text(b'{"channel":"heartbeat"}'.ljust(16 * 1024))) is None
 
 
 def test_a_text_that_is_no_json_is_known_and_answered_as_a_whole() -> None:
@@ -94,14 +94,14 @@ def test_a_text_that_is_no_json_is_known_and_answered_as_a_whole() -> None:
         "housekeeping": [{"is": "hello", "heartbeat": True}, {"is": '{"a":1}'}],
         "notice": [{"is": "bye", "text": "a"}],
     })  # fmt: skip
-    assert upkeep.judge(Text(b"Ping")) == Found(heartbeat=True, reply=b"Pong")
-    assert upkeep.judge(Text(b'{"ask":1}')) == Found(heartbeat=True, reply="as é text".encode())
-    assert upkeep.judge(Text(b"hello")) == Found(heartbeat=True)
-    assert upkeep.judge(Text(b'{"a":1}')) == Found()
-    assert upkeep.judge(Text(b"bye")) == Found(notice="bye", reconnects=True)
-    assert upkeep.may_hold(b"\x81\x04Ping")
+    assert upkeep.match_rule(Text(b"Ping")) == HousekeepingMatch(heartbeat=True, reply=b"Pong")
+    assert upkeep.match_rule(Text(b'{"ask":1}')) == HousekeepingMatch(heartbeat=True, reply="as é text".encode())
+    assert upkeep.match_rule(Text(b"hello")) == HousekeepingMatch(heartbeat=True)
+    assert upkeep.match_rule(Text(b'{"a":1}')) == HousekeepingMatch()
+    assert upkeep.match_rule(Text(b"bye")) == HousekeepingMatch(notice="bye", reconnects=True)
+    assert upkeep.may_match(b"\x81\x04Ping")
     for data in (b"Ping ", b"Pings", b"ping", b'"Ping"', b'{"a": 1}', b'{"x":"hello"}', b"", b"goodbye"):
-        assert upkeep.judge(Text(data)) is None
+        assert upkeep.match_rule(Text(data)) is None
 
 
 def test_an_answer_keeps_types_and_has_null_for_what_is_not_there() -> None:

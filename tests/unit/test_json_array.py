@@ -15,13 +15,13 @@ from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc.commands import Assignment
 from wsadapter.contract.ipc.record import ANSWER
 from wsadapter.contract.ipc.reports import ConnectionUp
-from wsadapter.worker.session.actions import Action, Deliver, Say
+from wsadapter.worker.session.actions import Action, Deliver, Notify
 from wsadapter.worker.session.json_array import MOST_ELEMENTS, elements, split
 from wsadapter.worker.session.session import Session
 from wsadapter.worker.websocket.deflate import Agreement, Inflater
 from wsadapter.worker.websocket.frames import BINARY, PING, RSV1, TEXT
 from wsadapter.worker.websocket.payload_codec import Unpacker
-from wsadapter.worker.websocket.reader import Batch, Reader
+from wsadapter.worker.websocket.reader import Reader, ReadResult
 
 LIMIT = 1 << 20
 
@@ -81,7 +81,7 @@ def test_any_array_is_its_elements(items: list[Any], separators: tuple[str, str]
     assert parts(payload) == [text.encode() for text in texts]
 
 
-def messages(batch: Batch) -> list[tuple[bytes, bool]]:
+def messages(batch: ReadResult) -> list[tuple[bytes, bool]]:
     return [(batch.payload(index), index in batch.binary) for index in range(batch.count)]
 
 
@@ -144,7 +144,7 @@ def received(session: Session, *payloads: bytes) -> list[Action]:
 
 
 def said(actions: list[Action]) -> list[str]:
-    return [action.report.event for action in actions if isinstance(action, Say)]
+    return [action.report.event for action in actions if isinstance(action, Notify)]
 
 
 def test_each_element_has_its_own_stream_identity_and_number() -> None:
@@ -165,8 +165,8 @@ def test_what_is_told_of_an_element_comes_before_the_frame_that_brought_it() -> 
     actions = received(session, b'{"S":"a","n":2}', b'[{"S":"a","n":3},{"T":"hb"},{"S":"a","n":9},{"S":"a","n":12}]', b"{}")
     before, first, second, behind = actions
     assert isinstance(before, Deliver)
-    assert isinstance(first, Say)
-    assert isinstance(second, Say)
+    assert isinstance(first, Notify)
+    assert isinstance(second, Notify)
     assert isinstance(behind, Deliver)
     assert (before.first, before.last) == (0, 1)
     assert [(say.report.fields["expected"], say.report.fields["got"]) for say in (first, second)] == [(4, 9), (10, 12)]
@@ -177,7 +177,7 @@ def test_an_element_can_be_the_answer_to_a_request() -> None:
     session = started()
     assert session.inspector.expect("7")
     (say, deliver) = received(session, b'[{"id":1},{"id":7},{"id":2}]')
-    assert isinstance(say, Say)
+    assert isinstance(say, Notify)
     assert isinstance(deliver, Deliver)
     assert say.report.fields == {"id": "7", "rejected": False}
     assert deliver.streams == [0, ANSWER, 0]

@@ -14,7 +14,7 @@ from wsadapter.testing.recording import load_recording
 from wsadapter.worker.websocket.deflate import BadDeflate, TooLong
 from wsadapter.worker.websocket.frames import BINARY, PING, TEXT
 from wsadapter.worker.websocket.payload_codec import Unpacker
-from wsadapter.worker.websocket.reader import Batch, Reader
+from wsadapter.worker.websocket.reader import Reader, ReadResult
 
 LIMIT = 1 << 20
 
@@ -100,7 +100,7 @@ def test_the_reader_gives_them_inflated_however_they_come(
     assert not any(batch.violation for batch in batches)
 
 
-def messages(batch: Batch) -> list[tuple[bytes, bool]]:
+def messages(batch: ReadResult) -> list[tuple[bytes, bool]]:
     return [(batch.payload(index), index in batch.binary) for index in range(batch.count)]
 
 
