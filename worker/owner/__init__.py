@@ -1,1 +1,1 @@
-"""The owner's loop, and the thread that connects."""
+"""The owner's loop, the phases of its life, and the thread that connects."""

@@ -1,4 +1,4 @@
-"""What each command of the supervisor demands of the current phase."""
+"""Executes the commands of the supervisor on the current phase."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ from wsadapter.worker.websocket.frames import BINARY, TEXT
 
 
 def execute(command: Command, host: Host, now: float) -> None:
-    """Does what a command demands. Commands that are not known are ignored. Raises what a malformed body raises."""
+    """Executes one command. Unknown commands are ignored, because a newer supervisor may send them (takeover). Raises
+    `ValueError`, `KeyError` or `TypeError` if the body is malformed."""
     phase: Phase = host.phase
     match command.kind:
         case k if k == HANDOFF:
             fd = host.control.take_descriptor()
-            if fd is not None:  # else there were too many open files
+            if fd is not None:  # otherwise there were too many open files, and `assign` reports that
                 phase.take_connection(socket.socket(fileno=fd), command.body)
         case k if k == HOLD:
             _become_holder(command, host)
@@ -57,7 +58,7 @@ def execute(command: Command, host: Host, now: float) -> None:
 
 
 def _become_holder(command: Command, host: Host) -> None:
-    """Ends the loop: what follows is a TLS holder's life, see worker/main.py."""
+    """Ends the loop: the process becomes a TLS holder, see worker/main.py."""
     fd = host.control.take_descriptor()
     if fd is not None:
         assignment = Assignment.from_body(command.json())

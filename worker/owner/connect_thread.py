@@ -1,6 +1,6 @@
-"""Connecting in a thread of its own, so that the owner's loop goes on answering its supervisor meanwhile.
+"""Connects in a thread, so that the owner's loop continues to answer its supervisor.
 
-The loop holds the deadlines. A thread that is stuck (`getaddrinfo` knows no timeout) is left behind: the process ends.
+The loop has the deadlines. A thread that is stuck (`getaddrinfo` has no timeout) is left behind: the process ends.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Step(NamedTuple):
-    """A step has begun: importing, preparing, resolving, connecting, tls or handshake."""
+    """This step has begun: importing, preparing, resolving, connecting, tls or handshake."""
 
     name: str
 
@@ -39,11 +39,11 @@ class Opened(NamedTuple):
     connection: Established
     hook: Hook | None
     hooks: Hooks | None
-    """None: the endpoint has none."""
+    """None: the endpoint has no hooks."""
 
 
 class Failed(NamedTuple):
-    """It could not be opened."""
+    """The connection could not be opened."""
 
     reason: Reason
 
@@ -52,7 +52,8 @@ class Connector:
     """One attempt to connect."""
 
     def __init__(self, assignment: Assignment, wakeup: Wakeup, handed: socket.socket | None, tail: bytes) -> None:
-        """`handed`: the connection to go on with, `tail` what of it is unfinished; None: one is to be opened."""
+        """`handed`: the connection to continue with, and `tail` the bytes of its unfinished message; None: a new connection is
+        to be opened."""
         self._assignment = assignment
         self._handed = handed
         self._tail = tail
@@ -61,11 +62,11 @@ class Connector:
         self._thread = threading.Thread(target=self._run, name="connect", daemon=True)
 
     def start(self) -> None:
-        """Begins; `wakeup` is woken at every event."""
+        """Starts the thread, which wakes `wakeup` at every event."""
         self._thread.start()
 
     def events(self) -> list[Step | Opened | Failed]:
-        """What has happened since the last call; `Opened` or `Failed` is the last."""
+        """The events since the last call; the last of all events is `Opened` or `Failed`."""
         return [self._events.popleft() for _ in range(len(self._events))]
 
     def _run(self) -> None:
@@ -78,7 +79,7 @@ class Connector:
             self._post(Failed(error.reason))
         except HookError as error:
             self._post(Failed(Reason(kind="config", text=str(error))))
-        except BaseException as error:  # noqa: BLE001  our own fault; it must not look like a hang
+        except BaseException as error:  # noqa: BLE001  a fault of ours: without a report it would look like a hang
             traceback.print_exc()
             self._post(Failed(Reason(kind="connect_failed", text=f"internal error: {describe_exception(error)}")))
         else:
@@ -133,7 +134,7 @@ class Connector:
         return load_hooks(self._assignment)
 
     def _prepare(self, hooks: Hooks) -> None:
-        """What the hook makes of URL and headers is what is connected with."""
+        """Calls `before_connect`, and connects with the URL and the headers that the hook returns."""
         if hooks.before_connect is None:
             return
         self._post_step("preparing")
@@ -141,6 +142,6 @@ class Connector:
         endpoint = replace(self._assignment.endpoint, headers=dict(hooks.attempt.headers))
         self._assignment = replace(self._assignment, url=hooks.attempt.url, endpoint=endpoint)
 
-    def _post(self, events: Step | Opened | Failed) -> None:
-        self._events.append(events)
+    def _post(self, event: Step | Opened | Failed) -> None:
+        self._events.append(event)
         self._wakeup.wake()

@@ -1,5 +1,5 @@
-"""The phase between the assignment and an open connection. A thread connects (connect_thread.py); here are the deadlines of its
-steps, and what is demanded meanwhile."""
+"""The phase between the assignment and an open connection. A thread connects (connect_thread.py). This module has the
+deadlines of its steps, and handles commands that come meanwhile."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from wsadapter.worker.subscription.subscriptions import without, without_blame
 
 
 class Steps:
-    """How long each step of the connecting may take. Times are monotonic seconds. Pure."""
+    """The deadlines of the steps of a connect. Times are monotonic seconds. Pure."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         timeouts = endpoint.timeouts
@@ -53,8 +53,8 @@ class Steps:
 
 
 def with_change(assignment: Assignment, kind: int, streams: Sequence[Subscription]) -> Assignment:
-    """The assignment after a SUBSCRIBE, UNSUBSCRIBE or RESUBSCRIBE that came before the connection is open: all that is wanted
-    is asked for then."""
+    """The assignment after a SUBSCRIBE, UNSUBSCRIBE or RESUBSCRIBE that came before the connection is open: once it is open,
+    everything that is wanted is requested."""
     if kind == RESUBSCRIBE:
         return assignment
     wanted = without(assignment.wanted, streams)
@@ -66,15 +66,15 @@ class Connecting(Phase):
     """A thread opens the connection."""
 
     def __init__(self, host: Host, assignment: Assignment, sock: socket.socket | None, body: bytes) -> None:
-        """`sock`: the connection to continue with, or the way to the TLS holder; None: a new connection is opened. `body`: the
-        unsent rest of a frame, `assignment.resume.rest` bytes, then the bytes of an unfinished message."""
+        """`sock`: the connection to continue with, or the socket of the TLS holder; None: a new connection is opened. `body`:
+        the unsent rest of a frame, `assignment.resume.rest` bytes, then the bytes of an unfinished message."""
         super().__init__(host)
         self._assignment = assignment
         self._steps = Steps(assignment.endpoint)
         rest = assignment.resume.rest if assignment.resume is not None else len(body)
         self._unsent = body[:rest]
         self._owed: list[int] = []
-        """Refs of the changes of subscriptions that came meanwhile."""
+        """Refs of the changes of subscriptions that came while connecting."""
         self._connector = Connector(assignment, host.wakeup, sock, body[rest:])
         self._connector.start()
 

@@ -1,7 +1,7 @@
-"""How a connection is made ready for the next owner, should this process die (supervisor/handoff/held_connection.py).
+"""Prepares a connection for the next owner, in case this process dies (supervisor/handoff/held_connection.py).
 
-Every byte that is read is in the pipe before it leaves the kernel, the supervisor gets a duplicate of the socket (custody), and
-from then on it is told of every frame before the first byte of the frame is sent (announced).
+Every byte that is read is in the pipe before it leaves the kernel. The supervisor gets a duplicate of the socket (custody).
+From then on each frame is announced to the supervisor before the first byte of the frame is sent.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NOTHING: tuple[int, Frame] = (-1, b"")
 
 
 class Handoff:
-    """The handoff of one connection. Until `enable` is called the connection ends with its owner. Not thread-safe."""
+    """The handoff of one connection. Until `enable` is called, the connection ends with its owner. Not thread-safe."""
 
     def __init__(self, control: CommandSocket, connection: Connection, session: Session) -> None:
         self._control = control
@@ -36,8 +36,8 @@ class Handoff:
         """Position and bytes of the frame that was announced last."""
 
     def enable(self, outbox: Outbox, resume: Resume | None, first: int) -> None:
-        """From now on the connection can outlive this process. `first`: bytes of the unfinished message that the supervisor has
-        already, with `resume`."""
+        """From now on the connection can outlive this process. `first`: with `resume`, the bytes of the unfinished message that
+        the supervisor has already."""
         self.every_byte = True
         self._connection.leave_in_kernel()
         if resume is None:
@@ -48,11 +48,11 @@ class Handoff:
             self._in_custody = True
 
     def announce(self, ref: int, position: int, frame: Frame, allowed_at: float) -> bool:
-        """True if the supervisor will know what is about to be sent, whatever happens now. Without custody the supervisor
-        needs to know only of frames that somebody waits for."""
+        """True if the supervisor will know of the frame even if this process dies now; False: ask again when the control socket
+        has taken the announcement. Without custody the supervisor needs to know only of frames that somebody waits for."""
         if not self._in_custody and (not ref or is_ours(ref)):
             return True
-        if self._announced[0] != position or self._announced[1] is not frame:  # else the sender asks again
+        if self._announced[0] != position or self._announced[1] is not frame:  # otherwise it is announced already
             self._announced = position, frame
             if self._in_custody:
                 self._control.send_large(ANNOUNCE, ref, AnnounceCommand(position, allowed_at).head(), frame)
@@ -61,12 +61,12 @@ class Handoff:
         return not self._control.backlog
 
     def forget_announced(self) -> None:
-        """Nothing waits to be sent: lets go of the last announced frame, which may be large."""
+        """Nothing waits to be sent: drops the last announced frame, which may be large."""
         self._announced = _NOTHING
 
     def offer_if_due(self) -> None:
-        """Gives the socket to the supervisor as soon as everything that only this owner would send is out. Frames that
-        subscribe may still wait for their pace: the next owner sends them."""
+        """Sends a duplicate of the socket to the supervisor as soon as all frames are out that only this owner would send.
+        Frames that subscribe may still wait for their pace: the next owner sends them."""
         if not self.due or self._session.ending.ended:
             return
         if not (self._session.subscribing.can_hand_off and self._connection.sender.can_hand_off):
@@ -77,6 +77,8 @@ class Handoff:
             return
         try:
             self._control.send_descriptor(CUSTODY, asdict(custody), self._connection.fileno())
-        except OSError:  # the socket is full, or too many descriptors are in flight (unix(7)): tried again at the next turn
+        except (
+            OSError
+        ):  # the socket is full, or too many descriptors are in flight (unix(7)): the next turn of the loop tries again
             return
         self.due, self._in_custody = False, True

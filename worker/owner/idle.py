@@ -1,4 +1,4 @@
-"""The phase before the assignment: the process is warm and waits for an endpoint."""
+"""The phase before the assignment: the process is started and waits for an endpoint."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wsadapter.worker.owner.connecting import Connecting
 from wsadapter.worker.owner.leaving import Draining
 from wsadapter.worker.owner.phase import Host, Phase, Stop
 
-_NOT_ARRIVED = "the connection to go on with did not arrive (too many open files?)"
+_NOT_ARRIVED = "the connection to continue with did not arrive; the process may have too many open files"
 
 
 class Idle(Phase):
@@ -19,7 +19,7 @@ class Idle(Phase):
     def __init__(self, host: Host) -> None:
         super().__init__(host)
         self._handed: tuple[socket.socket | None, bytes] = (None, b"")
-        """The connection of a previous owner, or of a TLS holder, for the assignment that follows; None: there is none."""
+        """The connection of a previous owner, or to a TLS holder, for the assignment that follows; None: there is none."""
 
     def take_connection(self, sock: socket.socket, body: bytes) -> None:
         self._handed = sock, body

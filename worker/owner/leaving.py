@@ -1,4 +1,4 @@
-"""The end of an owner: first the connection is taken down, then the reason is written, last of all."""
+"""The end of an owner: the connection is closed, then the reason is written; it is the last report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LINGER: Final = 1.0
 
 
 class Leaving(Phase):
-    """The connection is over: what waits for it is sent if `Disconnect.flush` demands it, then the connection is closed."""
+    """The connection is over: waiting frames are sent if `Disconnect.flush` is set, then the connection is closed."""
 
     name = "leaving"
 
@@ -33,7 +33,7 @@ class Leaving(Phase):
         self._deadline = host.end.close_by(now)
 
     def mask(self) -> int:
-        # Nothing is read until the connection is half closed; then reading only finds out that the peer has ended it too.
+        # Until the connection is half closed nothing is read; then reading only detects that the peer has ended it too.
         return self._connection.mask(reading=self._connection.half_closed)
 
     def deadline(self) -> float:
@@ -46,14 +46,14 @@ class Leaving(Phase):
         self._sending.flush(now)
 
     def tick(self, now: float) -> None:
-        if not self.host.outbox.backlog:  # all that was read is in the pipe: it can leave the kernel
-            with suppress(OSError):  # the connection is over anyhow
+        if not self.host.outbox.backlog:  # everything that was read is in the pipe, so it may leave the kernel
+            with suppress(OSError):  # the connection is over in any case
                 self._connection.byte_stream.discard()
         if self._is_down(now):
             self.host.enter(Draining(self.host, self._leave.reason, self._rtt))
 
     def _is_down(self, now: float) -> bool:
-        """Takes the connection down as far as possible; true once it is closed."""
+        """Closes the connection as far as possible now; true once it is closed."""
         connection, sender = self._connection, self._connection.sender
         if not sender.idle and now < self._deadline and self._leave.flush:
             self._sending.flush(now)
@@ -64,8 +64,8 @@ class Leaving(Phase):
             self._deadline = min(self._deadline, now + _LINGER)
         if self._leave.linger and not connection.peer_left() and now < self._deadline:
             return False
-        # The poller must forget the descriptor before it is closed: while the supervisor holds a duplicate of the socket,
-        # epoll would go on reporting it.
+        # The poller must forget the descriptor before it is closed: while the supervisor holds a duplicate of the socket, epoll
+        # would still report a closed descriptor.
         self.host.poller.watch(self.fd, 0)
         self._sending.abandon()
         connection.close()
@@ -79,7 +79,7 @@ class Leaving(Phase):
 
 
 class Draining(Phase):
-    """There is no connection any more. The reason is reported; the process ends once everything is written."""
+    """The connection is closed. The reason is reported; the process ends once everything is written."""
 
     name = "leaving"
 

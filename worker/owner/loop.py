@@ -15,7 +15,7 @@ from wsadapter.worker.owner.phase import WITHOUT_SUPERVISOR, Host, Stop
 
 
 class Owner:
-    """One owner process. Main thread only, but for `ask_to_terminate`, which a signal handler calls."""
+    """One owner process. Main thread only, except `ask_to_terminate`, which a signal handler calls."""
 
     def __init__(self, pipe_fd: int, control: socket.socket, wakeup: Wakeup) -> None:
         """`pipe_fd` and `control` must be non-blocking."""
@@ -23,7 +23,7 @@ class Owner:
         self._host = Host(pipe_fd, control, wakeup)
         self._host.enter(Idle(self._host))
         self._look_at = 0.0
-        """When to look for what is due, monotonic seconds."""
+        """When to call `_tick`, monotonic seconds."""
         self._terminate = False
         self._probe: int | None = None
         """The ref of the probe that is not answered yet."""
@@ -34,11 +34,11 @@ class Owner:
         return self._host.hold
 
     def ask_to_terminate(self) -> None:
-        """SIGTERM: close with 1001 and leave."""
+        """SIGTERM: closes the connection with 1001 and ends the process."""
         self._terminate = self._host.changed = True
 
     def run(self) -> int:
-        """The whole life; the exit code: 0 if the reason of the end was written, or there was none to write."""
+        """Runs until the owner's end; returns the exit code: 0 if the reason of the end was written, or there was none."""
         host, wait = self._host, self._host.poller.wait
         host.control.send(READY)
         host.poller.watch(host.wakeup.fd, READ)
@@ -60,7 +60,7 @@ class Owner:
                     host.phase.readable(time.monotonic())
 
     def _spin(self, timeout: float) -> list[tuple[int, int]]:
-        """Polls without sleep for a while, and only then waits."""
+        """Polls without sleep for up to `busy_poll` seconds, then waits."""
         patience = min(self._host.busy_poll, timeout)
         wait, end = self._host.poller.wait, time.monotonic() + patience
         while True:
@@ -71,7 +71,8 @@ class Owner:
                 return wait(timeout - patience)
 
     def _tick(self, now: float) -> None:
-        """All that may be due. It is skipped after reads that gave nothing but messages: they make no deadline earlier."""
+        """Does everything that may be due. It is skipped after reads that brought only messages, because these make no deadline
+        earlier."""
         host = self._host
         host.changed = False
         host.alarm.postpone(now)
@@ -85,7 +86,7 @@ class Owner:
             phase = host.phase
             phase.tick(now)
             if host.phase is phase:
-                break  # else the phase that was entered may have something to do at once
+                break  # otherwise a new phase was entered, which may have something to do at once
         if self._probe is not None:
             self._answer_probe(self._probe, now)
         self._watch()
@@ -102,7 +103,7 @@ class Owner:
             watch(host.phase.fd, host.phase.mask())
 
     def _serve(self, fd: int, mask: int, now: float) -> None:
-        """Anything but the connection is ready."""
+        """A descriptor other than the connection's is ready."""
         host = self._host
         host.changed = True
         if fd == host.control.fileno():
@@ -116,7 +117,7 @@ class Owner:
             host.wakeup.drain()
 
     def _answer_probe(self, ref: int, now: float) -> None:
-        """A decode hook that does not return is no progress either: the answer waits for it."""
+        """Answers a probe. While a decode hook does not return there is no progress, so the answer waits."""
         host = self._host
         if host.progress and host.output.stuck_for(now) > host.progress / 2:
             return
@@ -125,7 +126,7 @@ class Owner:
         host.control.send(PROBED, ref, host.phase.probe_answer())
 
     def _leave_without_supervisor(self, now: float) -> None:
-        """Nobody is left to report to: a close frame to the peer, and out."""
+        """The supervisor is gone: sends a close frame to the peer, and ends."""
         host = self._host
         if host.end.supervisor_gone:
             return

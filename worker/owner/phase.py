@@ -3,8 +3,9 @@
     Idle ──ASSIGN──> Connecting ──opened──> Serving ──Disconnect──> Leaving ──closed──> Draining ──written──> the process ends
                           └────────────────── failed, STOP ────────────────────────────^
 
-A phase has all that it needs from its beginning on: what exists in one phase only (a connection, a session) is an attribute of
-that phase's class. The loop (loop.py) asks the current phase for its deadline, reports to it what is ready, and lets it tick.
+A phase has everything that it needs from its beginning on: an object that exists in one phase only (a connection, a session)
+is an attribute of that phase's class. The loop (loop.py) asks the current phase for its deadline, calls it when its descriptor
+is ready, and calls `tick`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from wsadapter.worker.outbox import Outbox, Output
 
 NOT_UP = "the connection is not up"
 WITHOUT_SUPERVISOR = 1.0
-"""Seconds for everything that is left to do once the supervisor is gone."""
+"""Seconds for closing the connection once the supervisor is gone."""
 
 
 class Stop(NamedTuple):
@@ -33,27 +34,27 @@ class Stop(NamedTuple):
 
     code: int
     kind: str
-    """Of the reason that is reported."""
+    """The kind of the reason that is reported."""
     text: str = ""
     within: float | None = None
     """Seconds for the connection; None: the endpoint's `timeouts.close`."""
 
 
 class End:
-    """How long the end of the process may take, and with which exit code the process ends."""
+    """How long the end of the process may take, and its exit code."""
 
     def __init__(self) -> None:
         self.code: int | None = None
-        """None: the process goes on."""
+        """The exit code; None: the process continues."""
         self.drain_until = inf
         """When the process ends even if not everything is written, monotonic seconds."""
         self.close_timeout = 0.0
         """Seconds for closing a connection."""
         self.supervisor_gone = False
-        """Nobody is left to report to."""
+        """The supervisor closed its ends, or died: there is nobody to report to."""
 
     def closing_time(self, stop: Stop, now: float) -> float:
-        """Seconds for closing the connection as `stop` demands; writing everything has as much time again."""
+        """Seconds for closing the connection as `stop` demands; writing the rest to the pipe may take as long again."""
         closing_time = self.close_timeout if stop.within is None else stop.within
         self.drain_until = min(self.drain_until, now + 2 * closing_time)
         return closing_time
@@ -64,7 +65,8 @@ class End:
 
 
 class Host:
-    """What all phases share: the ways to the supervisor, the poller, the current phase. Main thread only."""
+    """What all phases share: the pipe and the control socket to the supervisor, the poller, the current phase. Main thread
+    only."""
 
     def __init__(self, pipe_fd: int, control: socket.socket, wakeup: Wakeup) -> None:
         """`pipe_fd` and `control` must be non-blocking."""
@@ -78,16 +80,16 @@ class Host:
         self.end = End()
         self.phase = Phase(self)
         self.changed = True
-        """Something happened besides messages: deadlines and what to watch for may have changed."""
+        """Something other than messages has happened: deadlines and the descriptors to watch may have changed."""
         self.hold: Hold | None = None
-        """The process is to become a TLS holder instead."""
+        """Set if the process is to become a TLS holder instead."""
         self.busy_poll = 0.0
         """Seconds to poll without sleep before waiting."""
         self.progress = 0.0
         """Seconds within which a probe is answered (`watchdog.progress`); 0: whenever it can be."""
 
     def assigned(self, assignment: Assignment) -> None:
-        """Takes over what the loop needs to know of an assignment."""
+        """Copies what the loop needs from an assignment."""
         self.busy_poll = assignment.busy_poll
         self.progress = assignment.endpoint.watchdog.progress
         self.end.close_timeout = assignment.endpoint.timeouts.close
@@ -104,7 +106,7 @@ class Host:
 
 
 class UserFrames(Protocol):
-    """The way of what the supervisor wants sent."""
+    """Sends what the supervisor wants sent."""
 
     def send(self, ref: int, opcode: int, payload: bytes) -> None:
         """Sends a message of the user's, or refuses it."""
@@ -113,7 +115,7 @@ class UserFrames(Protocol):
         """Sends a request of the user's, whose answer is recognised by its id, or refuses it."""
 
     def withdraw(self, ref: int) -> None:
-        """Takes a message or request back if it is not begun, and refuses it then."""
+        """Withdraws a message or request whose first byte is not sent, and refuses it."""
 
 
 class NoConnection:
@@ -131,12 +133,12 @@ class NoConnection:
         self._host.refuse(ref, NOT_UP)
 
     def withdraw(self, ref: int) -> None:
-        """Does nothing: what this ref stands for was refused before."""
+        """Does nothing: the message with this ref was refused before."""
 
 
 class Phase:
-    """One phase of an owner's life. The answers here are those of an owner without a connection; a phase overrides the answers
-    that are different for it."""
+    """One phase of an owner's life. The methods here are those of an owner without a connection; a phase overrides those that
+    are different for it."""
 
     name = "idle"
     """As it is reported in the answer to a probe."""
@@ -165,7 +167,7 @@ class Phase:
         """`fd` can be written."""
 
     def tick(self, now: float) -> None:
-        """Does what is due. Called after everything that happens but messages, and at the deadline."""
+        """Does what is due. Called at the deadline, and after everything that happens except messages."""
 
     def probe_answer(self) -> dict[str, Any]:
         """The answer to a probe."""
@@ -181,14 +183,14 @@ class Phase:
         """ASSIGN: connect."""
 
     def forget(self, ids: Iterable[str]) -> None:
-        """Nobody waits for the answers to these requests any more."""
+        """FORGET: nobody waits for the answers to these requests any more."""
 
     def change_subscriptions(self, kind: int, streams: Sequence[Subscription], ref: int, now: float) -> None:
-        """SUBSCRIBE, UNSUBSCRIBE or RESUBSCRIBE. TAKEN is the answer once its frames are sent."""
+        """SUBSCRIBE, UNSUBSCRIBE or RESUBSCRIBE. The answer is TAKEN once the frames are sent."""
 
     def identify(self, ref: int, *, on: bool) -> None:  # noqa: ARG002
-        """Whether messages carry their identities from now on."""
+        """IDENTIFY: messages carry their identities from now on, or no longer."""
         self.host.control.send(TAKEN, ref)
 
     def stop(self, stop: Stop, now: float) -> None:
-        """Close the connection, report and end."""
+        """STOP: close the connection, report the reason, and end the process."""

@@ -1,4 +1,4 @@
-"""What is to be reported of frames once the kernel has all of them. Pure."""
+"""The reports to write about frames once the kernel has them. Pure."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Final
 from wsadapter.contract.ipc.reports import Report
 
 _OURS: Final = 1 << 63
-"""Above all refs that a supervisor gives."""
+"""Larger than every ref of a supervisor."""
 
 
 def is_ours(ref: int) -> bool:
-    """True if an owner gave this ref, this one or a previous owner of the connection, and not the supervisor."""
+    """True if the ref was made by an owner, this one or a previous owner of the connection, and not by the supervisor."""
     return ref >= _OURS
 
 
 class Receipts:
-    """Those of one owner. Not thread-safe."""
+    """The receipts of one owner. Not thread-safe."""
 
     def __init__(self) -> None:
         self._last = _OURS
@@ -29,5 +29,6 @@ class Receipts:
         return self._last
 
     def taken(self, ref: int) -> Report | None:
-        """The kernel has all of the frame of one of our refs; None: a previous owner began it, and its report is not known."""
+        """The report of a frame that the kernel has now; None: a previous owner began the frame, and its report is not
+        known."""
         return self._due.pop(ref, None)

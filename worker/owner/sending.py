@@ -1,4 +1,4 @@
-"""Frames to the peer, and what the supervisor is told of each."""
+"""Sends frames to the peer, and reports to the supervisor what became of each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wsadapter.worker.session.session import Session
 from wsadapter.worker.websocket.connection import Connection
 from wsadapter.worker.websocket.frames import TEXT
 
-_TOO_LATE: Final = "its time was over before it could be sent"
+_TOO_LATE: Final = "its deadline passed before it could be sent"
 
 
 class Sending:
@@ -32,13 +32,13 @@ class Sending:
         self._handoff = handoff
         self._receipts = Receipts()
         self._owed = owed
-        """Refs of changes of subscriptions whose frames wait."""
+        """Refs of changes of subscriptions whose frames still wait."""
         self._timeout = timeout
         connection.sender.announce = handoff.announce
 
     def put(self, action: Send) -> None:
-        """Queues a frame of the session's; `flush` sends it."""
-        # Without a handoff nobody needs to know when the frame is out: the next owner starts from the beginning.
+        """Queues a frame of the session; `flush` sends it."""
+        # Without a handoff nobody needs to know when the frame is out, because the next owner opens a new connection.
         ref = self._receipts.ref(action.then) if action.then is not None and self._handoff.every_byte else 0
         self._connection.sender.put(action.frame, ref=ref, urgent=action.urgent, once=action.once)
 
@@ -68,12 +68,12 @@ class Sending:
         return self._session.ending.answerable and not self._connection.sender.broken
 
     def withdraw(self, ref: int) -> None:
-        """Takes a message or request back if it is not begun, and refuses it then."""
+        """Withdraws a message or request whose first byte is not sent, and refuses it."""
         if self._connection.sender.withdraw(ref):
             self._host.refuse(ref, "it was withdrawn")
 
     def subscriptions_changed(self, ref: int, now: float) -> None:
-        """The frames of this change are queued: TAKEN is the answer once they are sent."""
+        """The frames of this change are queued: the answer is TAKEN once they are sent."""
         self._owed.append(ref)
         self.flush(now)
 
@@ -96,7 +96,7 @@ class Sending:
             self._owed.clear()
 
     def deadline(self) -> float:
-        """When to call `flush`, or to look at `overdue`, monotonic seconds; 0: at once."""
+        """When to call `flush` and `overdue`, monotonic seconds; 0: at once."""
         sender = self._connection.sender
         if sender.wants_flush:
             return 0.0
@@ -104,14 +104,14 @@ class Sending:
         return min(until, sender.paced_until() or inf)
 
     def overdue(self, now: float) -> str:
-        """Why the connection can't be used for sending any more; empty: it can."""
+        """Why nothing can be sent on the connection any more; empty: frames can be sent."""
         sender = self._connection.sender
         if sender.stuck_since is None or now < sender.stuck_since + self._timeout:
             return ""
         return sender.broken or f"not sent within {self._timeout:g} s"
 
     def abandon(self) -> None:
-        """The connection is gone: refuses what is not sent."""
+        """The connection is gone: refuses everything that is not sent."""
         for ref, fate in self._connection.sender.abandon():
             if not is_ours(ref):
                 self._host.refuse(ref, "the connection is gone", fate)

@@ -1,4 +1,4 @@
-"""The phase with an open connection: read, let the session decide, carry out its decisions.
+"""The phase with an open connection: read, let the session decide, perform its actions.
 
 socket ─receive─> one whole text message, nothing to inspect ──────────────────────────────> outbox       (the fast path)
              └──> reader ─ReadResult─> nothing to inspect ─────────────────────────────────────> outbox
@@ -32,7 +32,7 @@ from wsadapter.worker.websocket.payload_codec import Unpacker, Unpacks
 from wsadapter.worker.websocket.reader import ReadResult
 
 _SMALL: Final = 4096
-"""Bytes of a read that may be a single message."""
+"""Bytes of a read that is tried as a single message: a larger one rarely is, and a failed attempt costs."""
 _REFERS_BACK: Final = "the server did not agree to server_no_context_takeover: this connection ends with its owner"
 
 
@@ -40,17 +40,17 @@ class SigningHooks(Protocol):
     """The hooks `sign` and `renew`, in a thread of their own."""
 
     def sign(self, frame: Mapping[str, Any]) -> None:
-        """An outcome follows."""
+        """Begins a call of `sign`; `outcomes` returns its outcome later."""
 
     def renew(self) -> None:
-        """An outcome follows."""
+        """Begins a call of `renew`; `outcomes` returns its outcome later."""
 
     def outcomes(self) -> Sequence[tuple[Any, ...]]:
-        """(error,) of `renew`, or (frame, error, passing) of `sign`; those since the last call."""
+        """The outcomes since the last call: (error,) of `renew`, (frame, error, passing) of `sign`."""
 
 
 class NoHooks:
-    """The hooks of an endpoint that has none."""
+    """The `SigningHooks` of an endpoint without hooks."""
 
     def sign(self, frame: Mapping[str, Any]) -> None:
         """Never called: a frame is signed only if there is a hook that signs (`load_hooks` refuses the endpoint otherwise)."""
@@ -82,9 +82,9 @@ class Serving(Phase):
         self._byte_stream = self._connection.byte_stream
         self.fd = self._connection.fileno()
         self._direct = host.output is host.outbox
-        """What needs no inspection goes into the pipe as it is: no decode hook sees it first."""
+        """Messages that need no inspection go into the pipe as they are, because there is no decode hook."""
         self._single = self._direct and self._connection.split is None
-        """A text message may go the fast path: it is one message, also for the dialect."""
+        """A read of one text message may take the fast path: no decode hook, and the dialect does not split messages."""
         self._session = Session(assignment, salt=int.from_bytes(os.urandom(4), "big"))
         self._inspector = self._session.inspector
         self._handoff = Handoff(host.control, self._connection, self._session)
@@ -92,22 +92,22 @@ class Serving(Phase):
         self._sending = Sending(host, self._connection, self._session, self._handoff, owed, send_timeout)
         self.sending = self._sending
         self._paused = False
-        """Nothing is read."""
+        """Nothing is read at present."""
         self._reading_over = False
-        """It stays so: the session demanded it."""
+        """Nothing is read any more, because the session demanded it."""
 
     def start(self, assignment: Assignment, opened: Opened, unsent: bytes, now: float) -> None:
-        """Reports the connection, and sends and reads what can be sent and read at once. `unsent`: the rest of a frame that the
-        previous owner began."""
+        """Reports the connection, and sends and reads what is possible at once. `unsent`: the rest of a frame that the previous
+        owner began."""
         established, resume, output = opened.connection, assignment.resume, self.host.output
         if assignment.custody and self._direct and self._connection.can_outlive:
             self._handoff.enable(self._outbox, resume, len(established.first))
         if self._connection.refers_back and assignment.endpoint.compression == "no_context_takeover":
             output.report(LogLine("warning", _REFERS_BACK))
-        if resume is not None:  # before anything else is sent
+        if resume is not None:  # first of all: another frame in the middle of a begun one would break the stream
             self._connection.sender.complete(unsent, resume.ref, now)
-        # "up" and the first messages go up in one write, so a kill that answers the "up" comes too late to look like a death
-        # that came of these messages.
+        # "up" and the first messages are written together. If somebody kills the owner as a reaction to the "up", the
+        # messages are then in the pipe already, and the death does not look as if these messages had caused it.
         self._outbox.cork()
         up = ConnectionUp(established.headers, established.subprotocol, established.peer, resumed=resume is not None)
         self._perform(self._session.start(up, now), now)
@@ -124,12 +124,12 @@ class Serving(Phase):
         if resume is not None:
             self._read_inherited(resume, established.first)
         else:
-            self._handoff.offer_if_due()  # in time for a kill that follows on the "up"
+            self._handoff.offer_if_due()  # before the "up" is written: a kill that follows the "up" then loses nothing
             self._outbox.uncork()
 
     def _read_inherited(self, resume: Resume, begun: bytes) -> None:
-        """Reads what the previous owner left unread, of which it may have died; `begun` is what was received of its first
-        message. The supervisor is told while that is parsed, so it knows which deaths may come of it."""
+        """Reads what the previous owner left unread, and of which it may have died; `begun` is the received part of the first
+        message. READING is sent before each part is parsed, so that the supervisor knows which bytes a death may come of."""
         left, corked = min(resume.unread, READ_SIZE), True
         while left > 0 and (corked or not self.host.output.full):
             if self._session.ending.ended or self._reading_over:
@@ -160,7 +160,7 @@ class Serving(Phase):
 
     def deadline(self) -> float:
         if self._byte_stream.ended and not self._paused:
-            return 0.0  # the rest of it is read without the poller
+            return 0.0  # TLS has decrypted the end already, so the poller will not report it
         return min(self._session.deadline() or inf, self._sending.deadline())
 
     def readable(self, now: float) -> None:
@@ -196,7 +196,7 @@ class Serving(Phase):
 
     def _check_connection(self, now: float) -> None:
         if self._byte_stream.ended:
-            self.readable(now)  # TLS has decrypted the end already: the poller does not report it
+            self.readable(now)  # see `deadline`: the poller does not report the end
         if text := self._sending.overdue(now):
             self._perform(self._session.ending.overdue(text), now)
 
@@ -221,7 +221,7 @@ class Serving(Phase):
         rtt, received = self._session.heartbeat.rtt, self._connection.received
         return super().probe_answer() | {"rtt": rtt, "received": received}
 
-    # --- what was read
+    # --- reads
 
     def _take(self, read: ReadResult, now: float) -> None:
         if self._direct and read.count and self._session.try_fast_path(read, now):
@@ -235,17 +235,20 @@ class Serving(Phase):
         if not self._handoff.every_byte:
             self._perform(self._session.received(read, now), now)
             return
-        self._outbox.cork()  # a report on an answer and the answer's bytes: a next owner is told of both or of neither
+        # A report of an answer and the bytes of the answer are written together: if the owner dies, the supervisor has both or
+        # neither, and the next owner recognises the answer or does not see it again.
+        self._outbox.cork()
         self._perform(self._session.received(read, now), now)
         self._cover_rest(read)
         self._outbox.uncork()
 
     def _cover_rest(self, read: ReadResult) -> None:
-        """What of a read is in no message's record yet must not be lost either."""
+        """Writes the bytes of a read that are in no record of a message: they must not be lost either."""
         self._outbox.cover_rest(read, time.time_ns(), self._connection.received - len(read.data))
 
     def _discard(self, now: float) -> None:
-        """What was read leaves the kernel when all of it is in the pipe."""
+        """Removes the bytes that were read from the kernel, once all of them are in the pipe. In the other order a death
+        between the two would lose them."""
         if not self._outbox.backlog:
             try:
                 self._byte_stream.discard()
@@ -255,7 +258,7 @@ class Serving(Phase):
     def _lose(self, error: BaseException, now: float) -> None:
         self._perform(self._session.lost(describe_loss(error), now), now)
 
-    # --- what the session decides
+    # --- actions of the session
 
     def _perform(self, actions: Iterable[Action], now: float) -> None:
         host, sent = self.host, False
@@ -263,7 +266,7 @@ class Serving(Phase):
             if not isinstance(action, Deliver):
                 host.changed = True
             if sent and not isinstance(action, Send):
-                self._sending.flush(now)  # an answer to a ping is on the wire before anything else is done
+                self._sending.flush(now)  # the answer to a ping is sent before anything slower is done
                 sent = False
             match action:
                 case Deliver(read=read):
@@ -286,7 +289,7 @@ class Serving(Phase):
             self._sending.flush(now)
 
     def _take_outcomes(self, now: float) -> None:
-        """What the hooks have returned."""
+        """Passes the outcomes of the hooks to the session."""
         for outcome in self._hooks.outcomes():
             match outcome:
                 case (error,):
@@ -296,7 +299,7 @@ class Serving(Phase):
                 case (_, error, passing):
                     self._perform(self._session.subscribing.not_signed(error, now, passing=passing), now)
 
-    # --- what the supervisor demands
+    # --- commands of the supervisor
 
     def forget(self, ids: Iterable[str]) -> None:
         self._inspector.forget(ids)
@@ -319,7 +322,7 @@ class Serving(Phase):
 
 
 def make_connection(assignment: Assignment, opened: Opened) -> Connection:
-    """The connection with all that the endpoint and its dialect demand of the reader."""
+    """The connection, with the reader that the endpoint and its dialect need."""
     packing = (assignment.dialect or {}).get("payload", {})
     compression = packing.get("compression", "")
     unpacker: Unpacks | None = Unpacker(compression) if compression else None
