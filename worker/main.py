@@ -62,9 +62,7 @@ def _take_over(data: Connection, control: Connection, log: Connection) -> tuple[
     os.set_blocking(pipe_fd, False)
     control_socket.setblocking(False)
     null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)  # these three are inheritable: a program that user code runs prints into the log too
-    for fd in (1, 2):
-        os.dup2(log.fileno(), fd)
+    os.dup2(null, 0)
     os.close(null)
     for connection in (data, control, log):
         connection.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wsadapter.contract.ipc.bootstrap import accept_signals, hold_standard_descriptors
+from wsadapter.contract.ipc.bootstrap import accept_signals, hold_standard_descriptors, leave_standard_descriptors
 
 hold_standard_descriptors()
 accept_signals()  # first: the fork server must hear of its children's ends, and not of Ctrl-C
@@ -17,3 +17,4 @@ children.continue_without_parent()
 atexit.register(children.wait_for_children)  # of the fork server alone: owners end without it (os._exit)
 
 wsadapter.worker.main.warm_up()
+leave_standard_descriptors()  # last: what fails before is said on the supervisor's standard error

@@ -77,6 +77,9 @@ class Running:
         code = self.process.wait(PATIENCE)
         for reader in self._readers:
             reader.join(PATIENCE)
+            assert not reader.is_alive(), (
+                f"{self.process.pid} has ended, and another process holds its standard output or error"
+            )
         return code
 
     def stop(self, number: int = signal.SIGTERM) -> int:

@@ -25,6 +25,8 @@ def plain_process(target: Callable[..., None], args: tuple[Any, ...], name: str)
 def run_owner(data: Connection, control: Connection, log: Connection) -> None:
     """The target of an owner's `Process`: the write end of its data pipe, its control socket, the write end of its log pipe."""
     hold_standard_descriptors()
+    for fd in (1, 2):  # inheritable: a program that user code runs prints into the log too
+        os.dup2(log.fileno(), fd)
     accept_signals()
     _leave_the_tracker()
     _leave_the_fork_server()
@@ -57,6 +59,15 @@ def hold_standard_descriptors() -> None:
             os.fstat(fd)
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number is this one
+
+
+def leave_standard_descriptors() -> None:
+    """Lead the descriptors 0 to 2 to the null device. A fork server may outlive the program that started it (takeover); whoever
+    reads that program's output is to see its end, when it ends."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in range(3):
+        os.dup2(null, fd)
+    os.close(null)
 
 
 def accept_signals() -> None:
