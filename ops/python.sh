@@ -1,4 +1,6 @@
-# Finds a CPython >= 3.11 and makes the environment of the tests. Sourced by ops/check, ops/test and ops/demo.
+# Finds a CPython >= 3.11 and makes the environment of the tests. Sourced by ops/check and ops/test.
+
+unset PYTHONDONTWRITEBYTECODE # each of pytest's processes would compile every test again
 
 good_python() { # PYTHON -> true where it runs, is CPython >= 3.11 and can make environments
     "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11) or sys.implementation.name != "cpython")' 2>/dev/null
