@@ -56,8 +56,9 @@ class Member:
 
     def measure(self) -> None:
         """Before the first answer, use the round trip time that the heartbeat has measured."""
-        if self.health.rtt is None:
-            self.health.rtt = self.endpoint.link.rtt
+        owner = self.endpoint.link.owner
+        if self.health.rtt is None and owner is not None:
+            self.health.rtt = owner.epoch.rtt
 
     def request(self, attempt: Pending, payload: Payload, timeout: float) -> None:
         """Send a request. Raises what `EndpointRuntime.request` raises."""
@@ -77,10 +78,10 @@ class Member:
     def status(self, now: float) -> PoolMemberStatus:
         """For the status of the pool."""
         self.measure()
-        health, endpoint = self.health, self.endpoint
+        health, endpoint, owner = self.health, self.endpoint, self.endpoint.link.owner
         return {
             "state": endpoint.state,
-            "pid": endpoint.link.pid,
+            "pid": None if owner is None else owner.process.pid,
             "epoch": endpoint.epoch,
             "pending": health.pending,
             "rtt": health.rtt,

@@ -106,7 +106,7 @@ class Runtime:
         self.budget = ConnectBudget()
         self.registry = EndpointRegistry(self, given, entered=self._entered)
         self.owners = OwnerSource(self.reactor, options.start_method, options.spares, lambda: len(self.registry.endpoints))
-        self.inbox_of, self.hire = self.registry.inbox_of, self.owners.acquire
+        self.inbox_of, self.acquire_owner = self.registry.inbox_of, self.owners.acquire
         """What endpoints need of both."""
         self.claim = NameClaim(self.reactor, name, runtime_dir, self)
         self.state: SupervisorState = "new"
@@ -325,7 +325,7 @@ class Runtime:
         self.begin_stop()
 
     def _busy(self) -> list[EndpointRuntime]:
-        return [managed for managed in self.registry.everybody() if managed.link.pid is not None or not managed.settled]
+        return [managed for managed in self.registry.everybody() if not managed.settled]
 
     def _check_stopped(self) -> None:
         if self.state == "stopping" and not self._busy() and not self.owners.spares.alive:

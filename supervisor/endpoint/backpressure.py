@@ -11,15 +11,22 @@ from wsadapter.loop.reactor import Reactor
 
 
 class Readable(Protocol):
-    """A connection."""
+    """An owner."""
 
     def pause(self) -> None:
-        """Stop reading what its owner receives."""
+        """Stop reading what it receives."""
         ...
 
     def read_on(self) -> None: ...
-    def end(self, reason: Reason) -> None:
-        """End its connection, whatever its owner does."""
+
+
+class Connected(Protocol):
+    """A link."""
+
+    @property
+    def owner(self) -> Readable | None: ...
+    def kill(self, reason: Reason, *, with_connection: bool) -> None:
+        """End the owner at once; `with_connection`: and its connection."""
         ...
 
 
@@ -27,9 +34,9 @@ class Backpressure:
     """That of one endpoint. All methods under the reactor's lock."""
 
     def __init__(
-        self, stream: NumberedStream, reactor: Reactor, links: Callable[[], Iterable[Readable]], relieved: Callable[[], None]
+        self, stream: NumberedStream, reactor: Reactor, links: Callable[[], Iterable[Connected]], relieved: Callable[[], None]
     ) -> None:
-        """`links` returns the connections, `relieved` is called before they are read again."""
+        """`links` returns all links, `relieved` is called before they are read again."""
         self._stream = stream
         self._reactor = reactor
         self._links = links
@@ -45,10 +52,10 @@ class Backpressure:
                 self._stream.inbox.discard(account, "overflow")
                 text = f"more than {account.buffer.max_bytes} bytes waited for the consumer"
                 for link in self._links():
-                    link.end(Reason(kind="overflow", text=text))
+                    link.kill(Reason(kind="overflow", text=text), with_connection=True)
             case "block" if account.relieved is not None or self._await_relief():
-                for link in self._links():
-                    link.pause()
+                for owner in self._owners():
+                    owner.pause()
 
     def _await_relief(self) -> bool:
         self._wait = wait = object()
@@ -58,8 +65,11 @@ class Backpressure:
     def _relieve(self, wait: object) -> None:
         if wait is self._wait:
             self._relieved()
-            for link in self._links():
-                link.read_on()
+            for owner in self._owners():
+                owner.read_on()
+
+    def _owners(self) -> list[Readable]:
+        return [link.owner for link in self._links() if link.owner is not None]
 
     def forget(self) -> None:
         """The only connection is gone: nobody waits for a relief."""

@@ -31,7 +31,7 @@ class Office(Protocol):
     @property
     def busy_poll(self) -> float: ...
 
-    def hire(self, listener: OwnerListener, endpoint: Endpoint) -> OwnerProcess:
+    def acquire_owner(self, listener: OwnerListener, endpoint: Endpoint) -> OwnerProcess:
         """An owner, warm or on its way."""
         ...
 
@@ -120,7 +120,7 @@ class Dialer:
             child.assign(assignment)
             return
         try:
-            holder = TlsHolder(self._on_holder_gone, self._holder_said).hired(self._office.hire, assignment)
+            holder = TlsHolder(self._on_holder_gone, self._holder_said).hired(self._office.acquire_owner, assignment)
         except OSError as error:
             child.abort(Reason(kind="connect_failed", text=f"no loopback connection to a TLS holder: {error}"))
             return

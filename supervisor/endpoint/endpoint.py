@@ -24,6 +24,8 @@ from wsadapter.endpoint.backpressure import Backpressure
 from wsadapter.endpoint.dialer import Office
 from wsadapter.endpoint.identities import are_alike
 from wsadapter.endpoint.link import Link, LinkGroup
+from wsadapter.endpoint.link_output import LinkOutput
+from wsadapter.endpoint.link_status import status_of
 from wsadapter.endpoint.monitor import Watcher
 from wsadapter.endpoint.numbered_stream import NumberedStream
 from wsadapter.endpoint.rates import Count
@@ -61,10 +63,10 @@ class Alone:
         self.last_exit: Reason | None = None
         self._backpressure = Backpressure(stream, reactor, lambda: links, lambda: None)
 
-    def deliver(self, link: Link, received: Record, streams: list[str | None] | None) -> None:
-        link.accept(received, streams)
+    def deliver(self, output: LinkOutput, received: Record, streams: list[str | None] | None) -> None:
+        output.accept(received, streams)
 
-    def link_up(self, _link: Link) -> bool:
+    def link_up(self, _output: LinkOutput) -> bool:
         return False
 
     def link_down(self, _link: Link, reason: Reason, *, goes_on: bool) -> None:
@@ -75,10 +77,10 @@ class Alone:
     def connection_lost(self, link: Link) -> None:
         """Nobody else has to know."""
 
-    def is_news(self, _link: Link, _event: items.Event) -> bool:
+    def is_news(self, _output: LinkOutput, _event: items.Event) -> bool:
         return True
 
-    def standing(self, _link: Link, *, closing: bool = False) -> tuple[int | None, int | None]:
+    def standing(self, _output: LinkOutput, *, closing: bool = False) -> tuple[int | None, int | None]:
         del closing
         return None, None
 
@@ -110,11 +112,11 @@ class EndpointRuntime:
         self.leaving: list[Link] = []
         """Links that were dismissed; their processes may not have ended."""
         self.replicas = ReplicaSet(self, host.reactor) if endpoint.replicas > 1 else None
-        self._group: LinkGroup = self.replicas or Alone(self.stream, host.reactor, self.links)
+        self.group: LinkGroup = self.replicas or Alone(self.stream, host.reactor, self.links)
         self._add_links()
 
     def _add_links(self) -> list[Link]:
-        new = [Link(self._host, self, self._group, 1 + at) for at in range(len(self.links), self.endpoint.replicas)]
+        new = [Link(self._host, self, 1 + at) for at in range(len(self.links), self.endpoint.replicas)]
         self.links += new
         return new
 
@@ -142,7 +144,7 @@ class EndpointRuntime:
     @property
     def ledger(self) -> Ledger:
         """What it wants and has; with replicas, the primary link's: all want the same."""
-        return self.link.ledger
+        return self.link.connection.ledger
 
     @property
     def state(self) -> EndpointState:
@@ -152,24 +154,24 @@ class EndpointRuntime:
     @property
     def last_exit(self) -> Reason | None:
         """Why its last connection ended; None: none has."""
-        return self._group.last_exit
+        return self.group.last_exit
 
     @last_exit.setter
     def last_exit(self, reason: Reason | None) -> None:
-        self._group.last_exit = reason
+        self.group.last_exit = reason
 
     @property
     def received(self) -> Count:
         """What was received since it was added."""
-        counters = [link.counters for link in self.links]
+        counters = [link.output.counters for link in self.links]
         return Count(sum(each.messages for each in counters), sum(each.bytes for each in counters))
 
     def status(self) -> EndpointStatus:
         """For the status. Its `group`, its rates and its processes' `memory` are added by those who know them."""
-        status = self.link.status()
+        status = status_of(self.link)
         if self.replicas is None:
             return status
-        each = [link.status() for link in self.links]
+        each = [status_of(link) for link in self.links]
         for key in SUMMED:
             status[key] = sum(member[key] for member in each)
         heard = [member["silence"] for member in each if member["silence"] is not None]
@@ -252,16 +254,16 @@ class EndpointRuntime:
 
     def send(self, data: bytes, *, binary: bool) -> Future[None]:
         """By one link. Done when the owner has handed all bytes to the kernel."""
-        return self.link.requests.send(data, binary=binary)
+        return self.link.connection.requests.send(data, binary=binary)
 
     def request(self, pending: Pending, payload: Payload, timeout: float | None) -> None:
         """By one link. `pending` is done when the peer has answered; see `Requests.request`."""
-        self.link.requests.request(pending, payload, self.endpoint.request, timeout)
+        self.link.connection.requests.request(pending, payload, self.endpoint.request, timeout)
 
     def subscribe(self, streams: Iterable[Subscription]) -> list[Subscription]:
         """Want these too, on all links; returns those that are new or are asked for again because they were rejected."""
         streams = list(streams)
-        changed = [link.subscriptions.subscribe(streams) for link in self.links]
+        changed = [link.connection.subscriptions.subscribe(streams) for link in self.links]
         if self.replicas is not None:
             self.replicas.announced.forget(map(key_of, changed[0]))
         return changed[0]
@@ -269,7 +271,7 @@ class EndpointRuntime:
     def unsubscribe(self, streams: Iterable[Subscription]) -> list[Subscription]:
         """Want these no more, on any link; returns those that were wanted."""
         streams = list(streams)
-        changed = [link.subscriptions.unsubscribe(streams) for link in self.links]
+        changed = [link.connection.subscriptions.unsubscribe(streams) for link in self.links]
         if self.replicas is not None:
             self.replicas.announced.forget(map(key_of, changed[0]))
         return changed[0]
@@ -278,7 +280,7 @@ class EndpointRuntime:
         """Ask anew for those of them that are wanted: with replicas by the lead, because only its snapshots are delivered."""
         link = self.links[0] if self.replicas is None else self.replicas.lead
         if link is not None:
-            link.subscriptions.resubscribe(streams)
+            link.connection.subscriptions.resubscribe(streams)
 
     def insert(self, data: bytes, *, binary: bool) -> int:
         """Put the user's own record into the stream, in order; its number."""

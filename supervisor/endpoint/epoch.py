@@ -33,8 +33,8 @@ class Epoch:
     """What was reported with the open connection, for an owner that goes on with it."""
     up_since: float | None = None
     """Monotonic seconds; None: its connection is not open."""
-    messages: int = 0
-    """Messages that were delivered in this epoch."""
+    messages_before: int = 0
+    """Messages that were delivered by the link before this epoch."""
     position: int = 0
     """Bytes of the connection that came through the owner's pipe, or that its predecessors had read."""
     streams: list[str | None] = field(default_factory=lambda: [None])

@@ -8,14 +8,20 @@ asks for all that is wanted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from functools import partial
 from time import monotonic
 from typing import Any, Protocol
 
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.contract.ipc import commands
+from wsadapter.endpoint.owner_commands import OwnerCommands, Reply
 from wsadapter.endpoint.subscriptions import Ledger, key_of
 from wsadapter.handoff.custody import Custody
+from wsadapter.status import EndpointState
+
+TellSuccessor = Callable[[int, list[Subscription]], None]
+"""Sends SUBSCRIBE or UNSUBSCRIBE with these streams to the successor of a rollover, if there is one."""
 
 
 class SubscribingLink(Protocol):
@@ -27,31 +33,19 @@ class SubscribingLink(Protocol):
         ...
 
     @property
-    def has_assignment(self) -> bool:
-        """Whether its owner has its assignment, and was not asked to stop: then it takes changes."""
-        ...
-
-    def tell_if_up(self, kind: int, ref: int, body: dict[str, Any]) -> None:
-        """Send a command to the owner, if there is one that takes commands."""
+    def state(self) -> EndpointState:
+        """For users. If the state is "connecting" or "up", the owner has its assignment, and acts on changes."""
         ...
 
 
 class LinkSubscriptions:
     """Those of one link. All methods under the reactor's lock."""
 
-    def __init__(
-        self,
-        link: SubscribingLink,
-        custody: Custody,
-        refs: Iterator[int],
-        tell_successor: Callable[[int, list[Subscription]], None],
-    ) -> None:
-        """`refs`: numbers of the link's commands. `tell_successor` lets the successor of a planned change know, if there is
-        one: SUBSCRIBE or UNSUBSCRIBE, and the streams."""
+    def __init__(self, link: SubscribingLink, custody: Custody, commands: OwnerCommands, tell_successor: TellSuccessor) -> None:
         self.ledger = Ledger()
         self._link = link
         self._custody = custody
-        self._refs = refs
+        self._commands = commands
         self._tell_successor = tell_successor
         self._was_confirmed: list[Subscription] = []
         """What the connection before had confirmed."""
@@ -97,19 +91,18 @@ class LinkSubscriptions:
     def _change(self, kind: int, streams: list[Subscription], *, deferred: bool) -> None:
         if streams and deferred:
             self._deferred.append((kind, streams))
-        elif streams and self._link.has_assignment:
+        elif streams and self._link.state in ("connecting", "up"):
             self._send(kind, streams)
 
     # -- owners and connections ------------------------------------------------------------------------------------------
 
     def _send(self, kind: int, streams: list[Subscription]) -> None:
-        ref = next(self._refs)
+        ref = self._commands.try_send(kind, {"streams": streams}, lambda reply, text: self._on_reply(ref, reply, text))
         self._sent[ref] = (kind, streams)
-        self._link.tell_if_up(kind, ref, {"streams": streams})
 
-    def taken(self, ref: int) -> None:
-        """The owner has sent the change with this ref."""
-        self._sent.pop(ref, None)
+    def _on_reply(self, ref: int, reply: Reply, _text: str) -> None:
+        if reply is Reply.TAKEN:
+            del self._sent[ref]
 
     def owner_gone(self, *, goes_on: bool) -> None:
         """`goes_on`: its connection is there, and has not seen what was not confirmed."""
@@ -172,9 +165,10 @@ class LinkSubscriptions:
         """What another supervisor needs to go on, besides the ledger."""
         return {"sent": list(self._sent.items()), "deferred": self._deferred, "was_confirmed": self._was_confirmed}
 
-    def take_plain(self, plain: dict[str, Any], refs: Iterator[int]) -> None:
+    def take_plain(self, plain: dict[str, Any]) -> None:
         """Go on where another supervisor was."""
-        self._refs = refs
         self._sent = {ref: (kind, streams) for ref, (kind, streams) in plain["sent"]}
+        for ref in self._sent:
+            self._commands.expect(ref, partial(self._on_reply, ref))
         self._deferred = [(kind, streams) for kind, streams in plain["deferred"]]
         self._was_confirmed = plain["was_confirmed"]

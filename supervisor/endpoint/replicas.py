@@ -24,6 +24,7 @@ from wsadapter.endpoint.announced import Announced
 from wsadapter.endpoint.backpressure import Backpressure
 from wsadapter.endpoint.dedup import Batch, FirstArrival, Part, selected
 from wsadapter.endpoint.identities import may_repeat, span_for
+from wsadapter.endpoint.link_output import LinkOutput
 from wsadapter.endpoint.numbered_stream import NumberedStream
 from wsadapter.endpoint.rolling_change import RollingChange
 from wsadapter.loop.reactor import Reactor, Timer
@@ -110,11 +111,11 @@ class ReplicaSet:
 
     def is_settled(self, link: Link) -> bool:
         """Whether it is known to be where the others are."""
-        return self.merge.is_settled(link.number)
+        return self.merge.is_settled(link.output.number)
 
     def status_of(self, link: Link, status: EndpointStatus) -> MemberStatus:
         """One link, as a member. `status`: its own."""
-        number = link.number
+        number = link.output.number
         return {
             "member": number,
             "lead": number == self.merge.lead,
@@ -136,10 +137,10 @@ class ReplicaSet:
 
     # -- what its links need (link.LinkGroup) ----------------------------------------------------------------------------
 
-    def deliver(self, link: Link, received: Record, streams: list[str | None] | None) -> None:
+    def deliver(self, output: LinkOutput, received: Record, streams: list[str | None] | None) -> None:
         """A link received these: deliver what no other link has delivered."""
-        number = link.number
-        if number not in self.merge.members or link not in self._host.links:  # it is left behind by new settings
+        number = output.number
+        if number not in self.merge.members or _is_dismissed(output, self._host.links):
             return
         identities = received.identities or [NO_IDENTITY] * received.count
         now = monotonic()
@@ -149,21 +150,21 @@ class ReplicaSet:
 
     def _accept(self, parts: Iterable[Part[Batch]]) -> None:
         for part in parts:
-            self._host.links[part.member - 1].accept(*selected(part))
+            self._host.links[part.member - 1].output.accept(*selected(part))
 
-    def link_up(self, link: Link) -> bool:
+    def link_up(self, output: LinkOutput) -> bool:
         """Its connection is open; whether it takes up the stream without a loss."""
-        if link not in self._host.links:  # it was dismissed
+        if _is_dismissed(output, self._host.links):
             return False
-        link.counters.last_lost_at = self._host.stream.numbers.last_received_at  # others delivered meanwhile
-        takes_up = self.merge.join(link.number, monotonic())
+        output.counters.last_lost_at = self._host.stream.numbers.last_received_at  # others delivered meanwhile
+        takes_up = self.merge.join(output.number, monotonic())
         self.begin_turns()
         return takes_up
 
     def link_down(self, link: Link, reason: Reason, *, goes_on: bool) -> None:
         """Its owner is dead."""
         if goes_on:
-            self.merge.let_go(link.number)  # another link shows what waited
+            self.merge.let_go(link.output.number)  # another link shows what waited
         else:
             self._leave(link, reason)
 
@@ -174,40 +175,42 @@ class ReplicaSet:
 
     def dismiss(self, link: Link) -> None:
         """Fewer links are wanted: what this one receives from here on is left out. To be called while it is among the links."""
-        if link.number in self.merge.members:
+        if link.output.number in self.merge.members:
             self._leave(link, Reason(kind="stopped"))
 
     def _leave(self, link: Link, reason: Reason) -> None:
         if link not in self._host.links:  # it was dismissed, and its number may be another link's now
             return
         self.last_exit = reason
-        led = self.merge.lead == link.number
-        unsure = self.merge.leave(link.number)
+        led = self.merge.lead == link.output.number
+        unsure = self.merge.leave(link.output.number)
         lead = self.lead
         if lead is None:
             self.announced.begin()
             return
         # The links that stay may all have been refused what this one had.
-        for stream, error in lead.ledger.connection.rejected.items():
-            lead.put(items.Rejected(self.name, lead.epoch, time_ns(), stream, error))
+        for stream, error in lead.connection.ledger.connection.rejected.items():
+            lead.output.put(items.Rejected(self.name, lead.epoch, time_ns(), stream, error))
         if led:
-            lead.subscriptions.resubscribe(link.ledger.still_asked(monotonic()))
-        if not unsure or lead.is_stopping:  # all are stopping: the stream ends with what is known to be in order
-            return
-        lead.gap("lead_changed", self._host.stream.numbers.last_received_at, time_ns())
-        lead.subscriptions.resubscribe(filter(None, self.merge.begun_by_snapshot))  # its own were left out
-        self._accept(self.merge.settle(lead.number, monotonic()))
+            lead.connection.subscriptions.resubscribe(link.connection.ledger.still_asked(monotonic()))
+        if not unsure or lead.state in ("stopping", "stopped"):
+            return  # if all are stopping, the stream ends with what is known to be in order
+        lead.output.gap("lead_changed", self._host.stream.numbers.last_received_at, time_ns())
+        lead.connection.subscriptions.resubscribe(filter(None, self.merge.begun_by_snapshot))  # its own were left out
+        self._accept(self.merge.settle(lead.output.number, monotonic()))
 
-    def is_news(self, link: Link, event: items.Event) -> bool:
+    def is_news(self, output: LinkOutput, event: items.Event) -> bool:
         """Whether an event of a link is to be put into the stream, because no other link has reported the same."""
         by_all = isinstance(event, items.Rejected) and all(
-            event.stream in other.ledger.connection.rejected for other in self._host.links if other.number in self.merge.members
+            event.stream in other.connection.ledger.connection.rejected
+            for other in self._host.links
+            if other.output.number in self.merge.members
         )
-        return self.announced.is_news(event, link.number, by_all=by_all)
+        return self.announced.is_news(event, output.number, by_all=by_all)
 
-    def standing(self, link: Link, *, closing: bool = False) -> tuple[int | None, int | None]:
+    def standing(self, output: LinkOutput, *, closing: bool = False) -> tuple[int | None, int | None]:
         """Its number, and how many are live."""
-        return link.number, self.live - (closing and link.number in self.merge.members)
+        return output.number, self.live - (closing and output.number in self.merge.members)
 
     def may_hand_on(self, link: Link) -> bool:
         """Whether others have what it waits with; else it begins again."""
@@ -239,8 +242,8 @@ class ReplicaSet:
         now = monotonic()
         self._accept(self.merge.overdue(now - _BEHIND, now))
         for link in self._host.links:
-            if link.restored_at is not None and link.state == "up":
-                self.merge.settle_by_time(link.number, now - link.restored_at, now)
+            if link.output.restored_at is not None and link.state == "up":
+                self.merge.settle_by_time(link.output.number, now - link.output.restored_at, now)
         for number, (stream, silence) in self.merge.lagging(now, _BEHIND).items():
             self._replace_stalled(self._host.links[number - 1], stream, silence)
         self.rolling.go_on()
@@ -252,4 +255,9 @@ class ReplicaSet:
         if link.stays:
             where = "" if stream is None else f" of {stream}"
             text = f"nothing{where} for {silence:.0f} s, while another replica gets messages"
-            link.end(Reason(kind="silence", text=text))
+            link.kill(Reason(kind="silence", text=text), with_connection=True)
+
+
+def _is_dismissed(output: LinkOutput, links: list[Link]) -> bool:
+    """Whether new settings left this link out; its number may be another link's by now."""
+    return output.number > len(links) or links[output.number - 1].output is not output

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import partial
 from itertools import count
 from time import monotonic, time_ns
 from typing import Any, Final, Protocol
@@ -36,9 +37,11 @@ from wsadapter.contract.ipc import commands
 from wsadapter.contract.ipc.commands import RequestCommand
 from wsadapter.contract.ipc.record import ANSWER, Record
 from wsadapter.endpoint.futures import uncancellable_future
+from wsadapter.endpoint.owner_commands import OwnerCommands, Reply
 from wsadapter.endpoint.request_id import Payload, with_id
 from wsadapter.handoff.held_connection import Resumption
 from wsadapter.loop.reactor import Reactor, Timer
+from wsadapter.status import EndpointState
 
 _FIRST_ID: Final = 1_000_000_000
 """Of our own ids, above those that subscriptions use on the same connection; a 32-bit integer holds a billion of them."""
@@ -93,10 +96,11 @@ class Stage(IntEnum):
 class _Entry:
     """One send or request that has not ended."""
 
-    ref: int
     future: Future[Any]
     id: str = ""
     """Of a request; a send has none."""
+    ref: int = 0
+    """Of the command to the owner."""
     stage: Stage = Stage.HANDED
     timer: Timer | None = None
     given_up: str = ""
@@ -104,29 +108,26 @@ class _Entry:
     since: float = field(default_factory=monotonic)
 
 
-class Office(Protocol):
-    """What the requests need of their endpoint."""
+class RequestHost(Protocol):
+    """What requests need of their link."""
 
     @property
     def name(self) -> str: ...
     @property
     def epoch(self) -> int: ...
-
-    def post(self, kind: int, body: bytes) -> int:
-        """Hand the owner something to send; the ref. Raises `NotConnected` where the connection is not up."""
-        ...
-
-    def tell_if_up(self, kind: int, ref: int, body: dict[str, Any]) -> None:
-        """Tell the owner something, where there is one that listens."""
-        ...
+    @property
+    def state(self) -> EndpointState: ...
 
 
 class Requests:
     """The sends and requests of one endpoint. All methods under the reactor's lock."""
 
-    def __init__(self, office: Office, reactor: Reactor, put: Callable[[items.Event], None]) -> None:
-        """`put` lets an event stand in the endpoint's stream."""
-        self._office = office
+    def __init__(
+        self, host: RequestHost, commands: OwnerCommands, reactor: Reactor, put: Callable[[items.Event], None]
+    ) -> None:
+        """`put` puts an event into the endpoint's stream."""
+        self._host = host
+        self._commands = commands
         self._reactor = reactor
         self._put = put
         self._entries: dict[int, _Entry] = {}
@@ -161,14 +162,13 @@ class Requests:
 
     def send(self, data: bytes, *, binary: bool) -> Future[None]:
         """Done when the owner has handed all bytes to the kernel. Raises `NotConnected`."""
-        ref = self._office.post(commands.SEND_BINARY if binary else commands.SEND_TEXT, data)
-        future: Future[None] = uncancellable_future()
-        self._entries[ref] = _Entry(ref, future)
-        return future
+        entry = _Entry(uncancellable_future())
+        self._post(entry, commands.SEND_BINARY if binary else commands.SEND_TEXT, data)
+        return entry.future
 
     def request(self, pending: Pending, payload: Payload, rules: Rules, timeout: float | None) -> None:
         """`pending` is done when it is answered. Raises `NotSent`, `DuplicateRequest`, `UsageError`."""
-        name, timeout = self._office.name, rules.timeout if timeout is None else timeout
+        name, timeout = self._host.name, rules.timeout if timeout is None else timeout
         if not timeout > 0:
             raise UsageError(f"{name}: a request's timeout is more than 0 seconds, not {timeout!r}")
         known, text = with_id(payload, rules.id, lambda: self._make_id(rules))
@@ -176,15 +176,27 @@ class Requests:
             raise DuplicateRequest(name, known)
         if len(self._waiting) >= _MOST_WAITING:
             raise NotSent(f"{name}: {len(self._waiting)} requests wait for their answers already; nothing was sent")
+        entry = _Entry(pending, known)
         try:
-            ref = self._office.post(commands.REQUEST, RequestCommand(monotonic() + timeout, known, text).encode())
+            self._post(entry, commands.REQUEST, RequestCommand(monotonic() + timeout, known, text).encode())
         except NotConnected as error:
             raise NotSent(str(error)) from None
-        entry = _Entry(ref, pending, known)
         pending.id, pending._entry, pending._book = known, entry, self
-        self._entries[ref] = self._waiting[known] = entry
+        self._waiting[known] = entry
         why = f"no answer within {round(timeout, 2):g} s"
         entry.timer = self._reactor.call_later(timeout, lambda: self.time_out(entry, why))
+
+    def _post(self, entry: _Entry, kind: int, body: bytes) -> None:
+        """Send it to the owner. Raises `NotConnected` if the connection is not up."""
+        name, state = self._host.name, self._host.state
+        if state != "up":
+            remedy = f"wait for its Up (feed.monitor({name!r}).wait_up())"
+            raise NotConnected(f"{name} is {state}: nothing was sent; {remedy}")
+        try:
+            entry.ref = self._commands.send(kind, body, partial(self._on_reply, entry))
+        except NotConnected as error:
+            raise NotConnected(f"{name}: {error}; nothing was sent") from None
+        self._entries[entry.ref] = entry
 
     def _make_id(self, rules: Rules) -> int | str:
         number = next(self._fresh)
@@ -200,51 +212,39 @@ class Requests:
             self._give_up(entry, why)
             return
         entry.given_up = why
-        self._office.tell_if_up(commands.WITHDRAW, entry.ref, {})
+        self._commands.notify(commands.WITHDRAW, entry.ref, {})
         if entry.timer is not None:
             entry.timer.cancel()
         entry.timer = self._reactor.call_later(_VERDICT, lambda: self._give_up(entry, why))
 
     def _give_up(self, entry: _Entry, why: str) -> None:
-        self._end(entry, OutcomeUnknown(self._office.name, entry.id, why, timed_out=True))
+        self._end(entry, OutcomeUnknown(self._host.name, entry.id, why, timed_out=True))
         self._late[entry.id] = None
         if len(self._late) > _MOST_LATE:
             oldest = next(iter(self._late))
             del self._late[oldest]
-            self._office.tell_if_up(commands.FORGET, 0, {"ids": [oldest]})
+            self._commands.notify(commands.FORGET, 0, {"ids": [oldest]})
 
-    # -- what the owner says ---------------------------------------------------------------------------------------------
+    # -- what the owner replies ------------------------------------------------------------------------------------------
 
-    def begun(self, ref: int) -> None:
-        """Its first byte is about to leave."""
-        entry = self._entries.get(ref)
-        if entry is not None and entry.stage is Stage.HANDED:
-            entry.stage = Stage.BEGUN
-            if entry.given_up:
-                self._give_up(entry, entry.given_up)
-
-    def taken(self, ref: int) -> None:
-        """The kernel has all of it."""
-        entry = self._entries.get(ref)
-        if entry is None:
-            return
-        entry.stage = Stage.TAKEN
-        if not entry.id:
-            self._end(entry, None)
-        elif entry.given_up:
-            self._give_up(entry, entry.given_up)
-
-    def refused(self, ref: int, fate: object, text: str) -> None:
-        """The owner could not send it."""
-        entry = self._entries.get(ref)
-        if entry is None:
-            return
-        if fate == "not_sent":
-            if entry.id:  # before anybody can use the id again
-                self._office.tell_if_up(commands.FORGET, 0, {"ids": [entry.id]})
-            self._not_sent(entry, entry.given_up or text)
-        else:
-            self._unknown(entry, text)
+    def _on_reply(self, entry: _Entry, reply: Reply, text: str = "") -> None:
+        match reply:
+            case Reply.BEGUN if entry.stage is Stage.HANDED:
+                entry.stage = Stage.BEGUN
+                if entry.given_up:
+                    self._give_up(entry, entry.given_up)
+            case Reply.TAKEN:
+                entry.stage = Stage.TAKEN
+                if not entry.id:
+                    self._end(entry, None)
+                elif entry.given_up:
+                    self._give_up(entry, entry.given_up)
+            case Reply.NOT_SENT:
+                if entry.id:  # before anybody can use the id again
+                    self._commands.notify(commands.FORGET, 0, {"ids": [entry.id]})
+                self._not_sent(entry, entry.given_up or text)
+            case Reply.UNKNOWN:
+                self._unknown(entry, text)
 
     def announce(self, id: str, *, rejected: bool) -> None:  # noqa: A002 - what it is called everywhere
         """The next message of the stream `record.ANSWER` is the answer to this request. Raises `ValueError` where another one
@@ -271,7 +271,7 @@ class Requests:
         return received.only(rest) if rest else None
 
     def _answered(self, known: str, rejected: bool, data: bytes, received_at: int) -> None:
-        name, epoch = self._office.name, self._office.epoch
+        name, epoch = self._host.name, self._host.epoch
         entry = self._waiting.get(known)
         if entry is None:
             self._late.pop(known, None)
@@ -297,9 +297,11 @@ class Requests:
             return
         for entry in list(self._entries.values()):
             if entry.ref == resumption.sent:
-                self.taken(entry.ref)
+                self._on_reply(entry, Reply.TAKEN)
             elif entry.ref == resumption.resume.ref:
-                self.begun(entry.ref)
+                self._on_reply(entry, Reply.BEGUN)
+                if entry.ref in self._entries:  # the next owner sends the rest, and replies TAKEN
+                    self._commands.expect(entry.ref, partial(self._on_reply, entry))
             elif entry.stage is not Stage.TAKEN:
                 self._not_sent(entry, "its owner died before it was sent")
 
@@ -316,10 +318,10 @@ class Requests:
 
     def _not_sent(self, entry: _Entry, why: str) -> None:
         kind = NotSent if entry.id else NotConnected
-        self._end(entry, kind(f"{self._office.name}: {why}; nothing was sent, and it may be sent again"))
+        self._end(entry, kind(f"{self._host.name}: {why}; nothing was sent, and it may be sent again"))
 
     def _unknown(self, entry: _Entry, why: str) -> None:
-        name = self._office.name
+        name = self._host.name
         if entry.id:
             self._end(entry, OutcomeUnknown(name, entry.id, why))
         else:
@@ -327,6 +329,7 @@ class Requests:
 
     def _end(self, entry: _Entry, error: Exception | None, result: object = None) -> None:
         del self._entries[entry.ref]
+        self._commands.forget(entry.ref)
         if entry.id:
             del self._waiting[entry.id]
             if not self._waiting and self._on_idle is not None:

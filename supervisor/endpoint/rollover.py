@@ -13,24 +13,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.errors import ConfigError, NotConnected
 from wsadapter.contract.ipc import commands
-from wsadapter.contract.ipc.commands import Assignment
 from wsadapter.contract.ipc.record import Record
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.connect_slot import ConnectSlot
-from wsadapter.endpoint.dialer import Dialer
+from wsadapter.endpoint.dialer import DialerHost, Office
+from wsadapter.endpoint.futures import Waiters
 from wsadapter.endpoint.identities import identity_rule
-from wsadapter.endpoint.log import Narrator
+from wsadapter.endpoint.link_connection import LinkConnection
+from wsadapter.endpoint.link_output import LinkOutput
 from wsadapter.endpoint.overlap_merge import NOTHING_FOUND, OverlapMerge
-from wsadapter.endpoint.requests import Requests
-from wsadapter.endpoint.subscriptions import Ledger
+from wsadapter.endpoint.replacement import Replacement, Situation, for_memory, for_new_connection
 from wsadapter.endpoint.succession import Phase, Succession
-from wsadapter.loop.reactor import Reactor, Timer
-from wsadapter.process.owner_process import OwnerListener, OwnerProcess
+from wsadapter.loop.reactor import Timer
+from wsadapter.process.owner_process import OwnerProcess
 
 _OVERLAP: Final = 30.0
 """Seconds after the change during which the new connection may repeat what the old one had delivered."""
@@ -41,68 +41,26 @@ _LATER: Final = 1.0
 
 
 class RollingLink(Protocol):
-    """What a change needs of its link."""
+    """What a rollover needs of its link."""
 
-    narrate: Narrator
-    requests: Requests
-    dialer: Dialer
+    office: Office
+    output: LinkOutput
+    connection: LinkConnection
+    waiters: Waiters
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def epoch(self) -> int: ...
-    @property
-    def endpoint(self) -> Endpoint: ...
-    @property
-    def dialect(self) -> dict[str, Any] | None: ...
-    @property
-    def ledger(self) -> Ledger: ...
     @property
     def stays(self) -> bool:
         """Whether its connection is open, and not on its way out."""
         ...
 
     @property
-    def can_overlap(self) -> bool:
-        """Whether another connection may be opened beside it."""
-        ...
-
-    @property
-    def is_frozen(self) -> bool:
-        """Whether a takeover is under way."""
-        ...
-
-    @property
-    def is_receiving(self) -> bool:
-        """Whether its connection has delivered something lately."""
-        ...
-
-    def hire(self, listener: OwnerListener) -> OwnerProcess:
-        """A process for an owner."""
-        ...
-
-    def reserve_connect(self) -> ConnectSlot:
-        """A connect, by the budget of its host."""
-        ...
-
-    def assignment(self, epoch: int, *, identify: bool) -> Assignment:
-        """For the owner of that epoch. Raises `ConfigError`."""
-        ...
-
-    def tell_owner(self, kind: int, body: dict[str, Any]) -> int:
-        """Tell the owner something that it answers by TAKEN; the ref. Raises `NotConnected`."""
-        ...
-
+    def situation(self) -> Situation: ...
     def leave(self, why: str, *, afresh: bool) -> None:
         """End the owner as planned; the next one opens a new connection."""
         ...
 
-    def accept(self, received: Record, streams: list[str | None] | None) -> None:
-        """Number these messages, and put them into the stream."""
-        ...
-
-    def fail_waiters(self, text: str) -> None:
-        """Those who wait for the next owner wait in vain."""
+    def kill(self, reason: Reason, *, with_connection: bool) -> None:
+        """End the owner at once; `with_connection`: and its connection, which otherwise may outlive the owner."""
         ...
 
     def on_process_gone(self) -> None:
@@ -113,18 +71,26 @@ class RollingLink(Protocol):
 class Rollover:
     """The planned changes of one link, one at a time. All methods under the reactor's lock."""
 
-    def __init__(self, link: RollingLink, reactor: Reactor) -> None:
-        self._link = link
-        self._reactor = reactor
-        self._succession: Succession | None = None
+    def __init__(self, link: RollingLink, host: DialerHost) -> None:
+        self.output = link.output
+        self.dialer = link.connection.dialer
         self.merge: OverlapMerge | None = None
         """Of the old connection with the new one; None but for the time in which both may show the same."""
-        self._identify_ref = -1
-        self._overlap: Timer | None = None
-        self._retry: Timer | None = None
-        """Of a change that failed."""
         self.dropped = 0
         """Processes of successors on their way out."""
+        self._link = link
+        self._host = host
+        self._connection = link.connection
+        self._reactor = link.office.reactor
+        self._succession: Succession | None = None
+        self._overlap: Timer | None = None
+        self._retry: Timer | None = None
+        """Of a change that can't begin now, or that failed."""
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The settings of now."""
+        return self._host.endpoint
 
     @property
     def under_way(self) -> bool:
@@ -146,33 +112,58 @@ class Rollover:
         """Whether there is a successor to go on with, should the old owner end now."""
         return self._succession is not None and self._succession.child is not None
 
-    # -- what the link wants ---------------------------------------------------------------------------------------------
+    # -- what is wanted --------------------------------------------------------------------------------------------------
+
+    def replace_connection(self, why: str) -> None:
+        """Another connection is wanted, for one of the reasons of a planned change."""
+        match for_new_connection(self._link.situation):
+            case Replacement.LATER:
+                self._call_again(self.endpoint.restart.backoff_max, lambda: self.replace_connection(why))
+            case Replacement.INSIST:
+                assert self._succession is not None
+                self._succession.why = why
+            case Replacement.ROLL_OVER:
+                self.begin(why)
+            case Replacement.LEAVE:
+                self._link.leave(why, afresh=True)
+
+    def too_large(self, resident: int) -> None:
+        """The owner has more memory than `watchdog.memory` allows."""
+        allowed = self.endpoint.watchdog.memory
+        match for_memory(self._link.situation, resident, allowed):
+            case Replacement.LEAVE:
+                self._link.leave("memory_limit", afresh=False)
+            case Replacement.ROLL_OVER:
+                self.begin("memory_limit")
+            case Replacement.KILL:
+                reason = Reason(kind="memory_limit", text=f"{resident} bytes resident, {allowed} allowed")
+                self._link.kill(reason, with_connection=False)
 
     def begin(self, why: str, *, alike: bool = True) -> None:
-        """Get a successor; what is under way is wanted for this reason too, from `insist`. `alike`: the new connection gets the
-        messages that the old one gets."""
+        """Get a successor, unless one is under way. `alike`: the new connection gets the messages that the old one gets."""
         if self._succession is not None:
             return
         self._end_overlap()
-        link = self._link
-        if alike and identity_rule(link.endpoint, link.dialect):
-            self.merge = OverlapMerge(link.endpoint, link.dialect, link.accept)
+        connection, endpoint = self._connection, self.endpoint
+        if alike and identity_rule(endpoint, self._host.dialect):
+            merge = self.merge = OverlapMerge(endpoint, self._host.dialect, self.output.accept)
             try:
-                self._identify_ref = link.tell_owner(commands.IDENTIFY, {"on": True})
+                connection.commands.send(commands.IDENTIFY, {"on": True}, lambda _reply, _text: self._on_identified(merge))
             except NotConnected:  # it is leaving: there will be no overlap
                 self.merge = None
-        confirmed, slot = frozenset(link.ledger.connection.confirmed), link.reserve_connect()
-        succession = Succession(self._reactor, link.endpoint, self, why, confirmed, slot, identified=self.merge is None)
+        confirmed, slot = frozenset(connection.ledger.connection.confirmed), connection.reserve_connect()
+        succession = Succession(self._reactor, endpoint, self, why, confirmed, slot, identified=self.merge is None)
         self._succession = succession
-        slot.when_allowed(lambda: succession.begin(link.hire))
+        acquire = self._link.office.acquire_owner
+        slot.when_allowed(lambda: succession.begin(lambda listener: acquire(listener, endpoint)))
 
-    def insist(self, why: str) -> None:
-        """What is under way is wanted for this reason too."""
-        if self._succession is not None:
-            self._succession.why = why
+    def _on_identified(self, merge: OverlapMerge) -> None:
+        """The owner's messages carry their identities from here on, as it was asked for `merge`."""
+        if self.merge is merge and self._succession is not None:
+            self._succession.identified()
 
-    def call_again(self, delay: float, call: Callable[[], None]) -> None:
-        """Call it later, unless the owner is gone by then: a change can't begin now."""
+    def _call_again(self, delay: float, call: Callable[[], None]) -> None:
+        """Call it later, unless the owner is gone by then."""
         self._retry = self._reactor.call_later(delay, call)
 
     def drop(self) -> None:
@@ -189,11 +180,6 @@ class Rollover:
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
-
-    def taken(self, ref: int) -> None:
-        """The owner confirmed the command with this ref."""
-        if ref == self._identify_ref and self._succession is not None:
-            self._succession.identified()
 
     def subscriptions_changed(self, kind: int, streams: list[Subscription]) -> None:
         """The old owner was sent the change; the successor must be sent it too."""
@@ -231,61 +217,50 @@ class Rollover:
             self._overlap = None
         if self.merge is not None:
             self.merge = None
-            self._identify_ref = -1
-            with suppress(NotConnected):  # then nobody identifies anything any more
-                self._link.tell_owner(commands.IDENTIFY, {"on": False})
+            self._connection.commands.notify(commands.IDENTIFY, 0, {"on": False})
 
     # -- what a succession needs (succession.SuccessionHost) -------------------------------------------------------------
 
     def assign_successor(self, child: OwnerProcess) -> None:
+        """Give it its assignment."""
         assert self._succession is not None
-        link = self._link
         try:
-            assignment = link.assignment(link.epoch + 1, identify=self.merge is not None)
+            assignment = self._connection.assignment(self.output.epoch + 1, identify=self.merge is not None)
         except ConfigError as error:
             self.successor_failed("; ".join(map(str, error.problems)))
         else:
-            link.dialer.connect(child, assignment, self._succession.slot)
+            self.dialer.connect(child, assignment, self._succession.slot)
 
     def successor_ready(self) -> None:
         """The old owner may go, when its requests are answered."""
         assert self._succession is not None
         why = self._succession.why
-        self._link.requests.when_idle(self._link.endpoint.timeouts.close, lambda: self._let_owner_go(why))
+        self._connection.requests.when_idle(self.endpoint.timeouts.close, lambda: self._let_owner_go(why))
 
     def _let_owner_go(self, why: str) -> None:
         is_ready = self._succession is not None and self._succession.phase is Phase.READY
         if is_ready and self._link.stays:
             self._link.leave(why, afresh=True)
 
-    def successor_leaves(self, reason: Reason) -> None:
-        self._link.dialer.leave_host_alone(reason)
-
     def successor_failed(self, text: str) -> None:
         """It is of no use, and the old owner stays."""
         assert self._succession is not None
-        link, why = self._link, self._succession.why
+        output, why = self.output, self._succession.why
         self.drop()
-        text = link.dialer.mask(text)
-        link.narrate.change_failed(link.epoch, why, text)
-        link.fail_waiters(f"{link.name}: the successor failed, the old connection stays: {text}")
-        if why in _INSISTENT and link.stays:
-            self.call_again(link.endpoint.restart.backoff_max, lambda: self._try_again(why))
+        text = self.dialer.mask(text)
+        output.log.change_failed(output.epoch, why, text)
+        failure = f"{output.name}: the successor failed, the old connection stays: {text}"
+        self._link.waiters.fail(lambda: NotConnected(failure))
+        if why in _INSISTENT and self._link.stays:
+            self._call_again(self.endpoint.restart.backoff_max, lambda: self._try_again(why))
 
     def _try_again(self, why: str) -> None:
-        if self._link.is_frozen:
-            self.call_again(_LATER, lambda: self._try_again(why))
-        elif self._link.can_overlap:
+        if self._connection.commands.is_frozen:
+            self._call_again(_LATER, lambda: self._try_again(why))
+        elif self._link.situation.can_overlap:
             self.begin(why)
-
-    def successor_printed(self, child: OwnerProcess, line: str) -> None:
-        self._link.narrate.printed(self._link.epoch + 1, child.pid, line)
 
     def successor_gone(self) -> None:
         """The process of one that was dropped has ended."""
         self.dropped -= 1
         self._link.on_process_gone()
-
-    @property
-    def is_receiving(self) -> bool:
-        return self._link.is_receiving

@@ -68,6 +68,8 @@ class ConnectionLedger:
     """Monotonic seconds of the last heartbeat sent; None: none is known."""
     token: Any = field(default=None, repr=False)
     """What the hook `before_connect` kept for the connection: a secret."""
+    expires_at: float | None = None
+    """Monotonic seconds at which the connection reaches `watchdog.max_age`; None: it never does."""
 
     def to_plain(self) -> dict[str, Any]:
         """For a takeover."""

@@ -23,7 +23,9 @@ from wsadapter.contract.ipc.record import Record, SingleMessage
 from wsadapter.contract.ipc.reports import ConnectionDown, OwnerReport, StreamNamed, SubscriptionsRestored, parse_report
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.connect_slot import ConnectSlot
+from wsadapter.endpoint.dialer import Dialer
 from wsadapter.endpoint.held_records import HeldRecords
+from wsadapter.endpoint.link_output import LinkOutput
 from wsadapter.loop.reactor import Reactor, Timer
 from wsadapter.process.lifecycle import State
 from wsadapter.process.owner_process import OwnerProcess
@@ -55,6 +57,10 @@ class Phase(Enum):
 class SuccessionHost(Protocol):
     """What a succession needs."""
 
+    output: LinkOutput
+    """Of the old owner."""
+    dialer: Dialer
+
     def assign_successor(self, child: OwnerProcess) -> None:
         """Give it its assignment."""
         ...
@@ -63,22 +69,12 @@ class SuccessionHost(Protocol):
         """The old owner may go."""
         ...
 
-    def successor_leaves(self, reason: Reason) -> None:
-        """In its own words."""
-        ...
-
     def successor_failed(self, text: str) -> None:
         """The old owner stays."""
         ...
 
-    def successor_printed(self, child: OwnerProcess, line: str) -> None: ...
     def successor_gone(self) -> None:
         """The process of one that was dropped has ended."""
-        ...
-
-    @property
-    def is_receiving(self) -> bool:
-        """Whether the old owner has delivered something within the last seconds."""
         ...
 
 
@@ -181,7 +177,7 @@ class Succession:
         """It has been asked nothing yet."""
 
     def on_log(self, child: OwnerProcess, line: str) -> None:
-        self._host.successor_printed(child, line)
+        self._host.output.log.printed(self._host.output.epoch + 1, child.pid, line)
 
     def on_dead(self, _child: OwnerProcess, reason: Reason) -> None:
         if self._dropped:
@@ -203,12 +199,12 @@ class Succession:
                     self._quiet_since = monotonic()
                     self._settled = self._reactor.call_later(_SETTLE, self._settle)
             case ConnectionDown():
-                self._host.successor_leaves(report.reason)
+                self._host.dialer.leave_host_alone(report.reason)
                 self._fail(report.reason.describe())
 
     def _settle(self) -> None:
         """The old owner may go once the successor has shown that its streams are alive, or that there is nothing to show."""
-        if self.held.messages or not self._host.is_receiving:
+        if self.held.messages or not self._host.output.is_receiving:
             self._ready()
         elif monotonic() - self._quiet_since >= _QUIET:
             self._fail(f"connected, and mute for {_QUIET:g} s while the old connection is not")

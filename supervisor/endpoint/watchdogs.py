@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 import psutil
 
-from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.endpoint import Endpoint, Watchdog
 from wsadapter.loop.reactor import Reactor, Timer
 from wsadapter.process.lifecycle import State
 from wsadapter.process.owner_process import OwnerProcess
@@ -20,14 +20,14 @@ _SLOTS: Final = 20
 
 
 class Watched(Protocol):
-    """What the watchdogs need of an endpoint."""
+    """What the watchdogs need of the link of their owner."""
 
     @property
     def endpoint(self) -> Endpoint:
         """Its settings."""
         ...
 
-    def too_large(self, child: OwnerProcess, resident: int) -> None:
+    def too_large(self, resident: int) -> None:
         """Its owner has more memory than `watchdog.memory` allows."""
         ...
 
@@ -36,8 +36,15 @@ class Watched(Protocol):
         ...
 
 
+def expiry(watchdog: Watchdog, now: float) -> float | None:
+    """When a connection that is opened `now` reaches `watchdog.max_age`, both in monotonic seconds; None: it never does."""
+    if not watchdog.max_age:
+        return None
+    return now + max(1.0, watchdog.max_age - random() * watchdog.rollover_window)  # noqa: S311 - spreads the changes
+
+
 class Watchdogs:
-    """Those of one endpoint. All methods under the reactor's lock."""
+    """Those of one owner. All methods under the reactor's lock."""
 
     def __init__(self, watched: Watched, reactor: Reactor) -> None:
         self._watched = watched
@@ -45,26 +52,21 @@ class Watchdogs:
         self._look: Timer | None = None
         self._due = 0.0
         self._age: Timer | None = None
-        self.expires_at = 0.0
-        """Monotonic seconds; of the connection, which is as old as it is, however many owners it had."""
 
     def begin(self, child: OwnerProcess) -> None:
-        """An owner serves."""
+        """The owner serves."""
         watchdog = self._watched.endpoint.watchdog
         interval = watchdog.progress / 2 or _INTERVAL_WITHOUT_PROBES
         now, slot = monotonic(), interval / _SLOTS
         self._due = (now + interval) // slot * slot + slot
         self._look = self._reactor.call_later(self._due - now, lambda: self._look_at(child))
 
-    def connection_up(self, *, resumed: bool) -> None:
-        """A connection is there; `resumed`: it was before, with another owner."""
-        watchdog, now = self._watched.endpoint.watchdog, monotonic()
-        if not watchdog.max_age:
-            return
-        if not resumed:
-            self.expires_at = now + max(1.0, watchdog.max_age - random() * watchdog.rollover_window)  # noqa: S311 - a dice
-        expired = lambda: self._watched.replace_connection("max_age")  # noqa: E731
-        self._age = self._reactor.call_later(max(0.0, self.expires_at - now), expired)
+    def await_max_age(self, expires_at: float | None) -> None:
+        """The owner has a connection, which reaches `watchdog.max_age` at this time; see `expiry`. The age is the connection's,
+        however many owners it had."""
+        if expires_at is not None:
+            expired = lambda: self._watched.replace_connection("max_age")  # noqa: E731
+            self._age = self._reactor.call_later(max(0.0, expires_at - monotonic()), expired)
 
     def end(self) -> None:
         """The owner is gone."""
@@ -82,7 +84,7 @@ class Watchdogs:
             resident = resident_bytes(child.pid)
             child.exit.memory.resident = resident or child.exit.memory.resident
             if resident is not None and resident > watchdog.memory:
-                self._watched.too_large(child, resident)
+                self._watched.too_large(resident)
         self.begin(child)
 
 

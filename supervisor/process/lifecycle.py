@@ -61,6 +61,10 @@ class State(Enum):
     DEAD = auto()
 
 
+BEFORE_ITS_END: Final = frozenset({State.QUEUED, State.SPAWNING, State.STARTING, State.WARM, State.SERVING})
+"""The states of a process that neither leaves nor is to be ended."""
+
+
 class Event(Enum):
     """What can happen to it."""
 

@@ -1,7 +1,7 @@
 """Owners change supervisors: a new one receives every connection from the running one, without closing any.
 
     new                                             running
-    {"command": "takeover", "contract": 6}  ──>     what is not up is stopped; what is up is left unread (frozen);
+    {"command": "takeover", "contract": 7}  ──>     what is not up is stopped; what is up is left unread (frozen);
                                                     all that was read goes to the output, and that is flushed
                                 <── state, then the descriptors: pipes, control sockets, pidfds, duplicates, lock, listener
     builds all of it, reads nothing
@@ -19,5 +19,5 @@ of an owner, an endpoint and a supervisor; `old_side` and `new_side` are the two
 
 from typing import Final
 
-CONTRACT: Final = 6
+CONTRACT: Final = 7
 """Of all that two supervisors must agree on: what travels here, records in the pipes, commands on the control sockets."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from itertools import count
 from typing import Any
 
 from wsadapter.config import Dialects, checked
@@ -17,10 +16,11 @@ from wsadapter.endpoint.endpoint import EndpointHost, EndpointRuntime
 from wsadapter.endpoint.epoch import Counters, Epoch
 from wsadapter.endpoint.identities import may_repeat, span_for
 from wsadapter.endpoint.link import Link
+from wsadapter.endpoint.link_owner import LinkOwner
 from wsadapter.endpoint.link_state import LinkEvent, LinkState
 from wsadapter.endpoint.subscriptions import ConnectionLedger, Ledger, Numbers
 from wsadapter.handoff.custody import ConnectionHolder
-from wsadapter.process.owner_process import OwnerProcess
+from wsadapter.process.owner_process import IgnoreOwnerEvents, OwnerProcess
 from wsadapter.process.tls_holder import TlsHolder
 from wsadapter.registry.shards import MARK
 from wsadapter.takeover.process_state import can_go, give_owner, take_owner
@@ -29,15 +29,15 @@ from wsadapter.takeover.process_state import can_go, give_owner, take_owner
 def is_steady(endpoint: EndpointRuntime) -> bool:
     """Whether its connection can go with its owner now: up, and no change of it is under way. With replicas: the connections of
     all links that have an owner, aligned with each other; links that wait for their next owner wait for it there."""
-    connected = [link for link in endpoint.links if link._child is not None]
+    connected = [link for link in endpoint.links if link.owner is not None]
     replicas = endpoint.replicas
     aligned = replicas is None or (replicas.is_at_rest and all(map(replicas.is_settled, connected)))
-    whole = all(link._custody.resumption is None for link in endpoint.links)
+    whole = all(link.connection.custody.resumption is None for link in endpoint.links)
     return bool(connected) and all(map(_is_steady, connected)) and aligned and whole and not endpoint.leaving
 
 
 def _is_steady(link: Link) -> bool:
-    return link.stays and all(map(can_go, _processes(link))) and not link.requests.waiting
+    return link.stays and all(map(can_go, _processes(link))) and not link.connection.requests.waiting
 
 
 def is_changing(endpoint: EndpointRuntime) -> bool:
@@ -55,8 +55,8 @@ def give_endpoint(endpoint: EndpointRuntime) -> tuple[dict[str, Any], list[int]]
     settings, what it wants and its numbers travel."""
     links, fds = [], list[int]()
     for link in endpoint.links:
-        if link._child is not None:
-            connection, more = _give_connection(link, link._child)
+        if link.owner is not None:
+            connection, more = _give_connection(link, link.owner)
             links.append(connection)
             fds += more
     merge = endpoint.replicas.merge.to_plain() if endpoint.replicas is not None and links else None
@@ -84,24 +84,24 @@ def _take_lasting(ledger: Ledger, plain: dict[str, Any]) -> None:
     ledger.paces, ledger.blame = dict(plain["paces"]), Blame(plain["blame"])
 
 
-def _give_connection(managed: Link, child: OwnerProcess) -> tuple[dict[str, Any], list[int]]:
+def _give_connection(link: Link, owner: LinkOwner) -> tuple[dict[str, Any], list[int]]:
     plain: dict[str, Any] = {
-        "number": managed.number,
-        "restored_at": managed.restored_at,
-        "restarts": managed._policy.total,
-        "next_ref": next(managed._refs),
-        "subscriptions": managed.subscriptions.to_plain(),
-        "expires_at": managed._watchdogs.expires_at,
-        "epoch": managed._epoch.to_plain(),
-        "counters": asdict(managed.counters),
-        "attempt": managed.dialer.attempt,
+        "number": link.output.number,
+        "restored_at": link.output.restored_at,
+        "restarts": link.policy.total,
+        "last_ref": link.connection.commands.last_ref,
+        "subscriptions": link.connection.subscriptions.to_plain(),
+        "epoch": owner.epoch.to_plain(),
+        "counters": asdict(link.output.counters),
+        "attempt": link.connection.dialer.attempt,
         "holder": None,
-        **managed.ledger.connection.to_plain(),
-        **_lasting(managed.ledger),
+        **link.connection.ledger.connection.to_plain(),
+        **_lasting(link.connection.ledger),
     }
-    plain["owner"], fds = give_owner(child)
-    if child.connection.holder is not None:
-        plain["holder"], more = give_owner(_holder_of(child.connection.holder))
+    process = owner.process
+    plain["owner"], fds = give_owner(process)
+    if process.connection.holder is not None:
+        plain["holder"], more = give_owner(_holder_of(process.connection.holder))
         fds = fds + more
     return plain, fds
 
@@ -122,7 +122,7 @@ def take_endpoint(host: EndpointHost, plain: dict[str, Any], fds: Iterator[int])
         endpoint.replicas.merge = FirstArrival.from_plain(plain["merge"], span=span, repeats=repeats)
         endpoint.replicas.announced = Announced(plain["announced"])
     for link in endpoint.links:
-        _take_lasting(link.ledger, plain)
+        _take_lasting(link.connection.ledger, plain)
     for connection in plain["links"]:
         _take_connection(host, endpoint.links[connection["number"] - 1], settings, connection, fds)
     if endpoint.replicas is None:
@@ -132,21 +132,22 @@ def take_endpoint(host: EndpointHost, plain: dict[str, Any], fds: Iterator[int])
     return endpoint
 
 
-def _take_connection(host: EndpointHost, managed: Link, endpoint: Endpoint, plain: dict[str, Any], fds: Iterator[int]) -> None:
-    managed.restored_at = plain["restored_at"]
-    managed._life, managed._epoch, managed.counters = LinkState.UP, Epoch(**plain["epoch"]), Counters(**plain["counters"])
-    managed.dialer.attempt = plain["attempt"]
-    managed.ledger.connection = ConnectionLedger.from_plain(plain)
-    _take_lasting(managed.ledger, plain)
-    managed._policy.total = plain["restarts"]
-    managed._refs = count(plain["next_ref"])
-    managed.subscriptions.take_plain(plain["subscriptions"], managed._refs)
-    managed._watchdogs.expires_at = plain["expires_at"]
-    child = take_owner(host.reactor, managed, endpoint, plain["owner"], fds)
-    managed._child = child
+def _take_connection(host: EndpointHost, link: Link, endpoint: Endpoint, plain: dict[str, Any], fds: Iterator[int]) -> None:
+    link._life, link.policy.total = LinkState.UP, plain["restarts"]
+    output, connection = link.output, link.connection
+    output.restored_at = plain["restored_at"]
+    output.counters = Counters(**plain["counters"])
+    connection.dialer.attempt = plain["attempt"]
+    connection.ledger.connection = ConnectionLedger.from_plain(plain)
+    _take_lasting(connection.ledger, plain)
+    connection.commands.last_ref = plain["last_ref"]
+    connection.subscriptions.take_plain(plain["subscriptions"])
+    epoch = Epoch(**plain["epoch"])
+    owner = LinkOwner(link, epoch, lambda listener: take_owner(host.reactor, listener, endpoint, plain["owner"], fds))
+    link.owner = owner
     if plain["holder"] is not None:
-        process = take_owner(host.reactor, managed, endpoint, plain["holder"], fds)
-        child.connection.holder = managed.dialer.take_holder(process)
+        process = take_owner(host.reactor, IgnoreOwnerEvents(), endpoint, plain["holder"], fds)
+        owner.process.connection.holder = connection.dialer.take_holder(process)
 
 
 def freeze(endpoint: EndpointRuntime) -> None:
@@ -154,8 +155,9 @@ def freeze(endpoint: EndpointRuntime) -> None:
     if endpoint.replicas is not None:
         endpoint.replicas.end_turns()
     for link in endpoint.links:
-        link._cancel_waits()  # of a link that waits for its next owner
-        link._watchdogs.end()
+        link.wait.cancel()  # of a link that waits for its next owner
+        if link.owner is not None:
+            link.owner.watchdogs.end()
         for process in _processes(link):
             process.freeze()
 
@@ -163,14 +165,14 @@ def freeze(endpoint: EndpointRuntime) -> None:
 def thaw(endpoint: EndpointRuntime) -> None:
     """It goes on."""
     for link in endpoint.links:
-        if link._child is None:
+        if link.owner is None:
             if link.state in ("backoff", "cooling_down"):  # `freeze` cancelled its timer
                 link.step(LinkEvent.START)
             continue
         for process in _processes(link):
             process.thaw()
-        link._watchdogs.begin(link._child)
-        link._watchdogs.connection_up(resumed=True)
+        link.owner.watchdogs.begin(link.owner.process)
+        link.owner.watchdogs.await_max_age(link.connection.ledger.connection.expires_at)
     if endpoint.replicas is not None:
         endpoint.replicas.begin_turns()
 
@@ -180,16 +182,16 @@ def relinquish(endpoint: EndpointRuntime) -> None:
     for link in endpoint.links:
         for process in _processes(link):
             process.disown()
-        link._child = None
-        link.dialer.forget_holders()
+        link.owner = None
+        link.connection.dialer.forget_holders()
         link._life = LinkState.STOPPED
 
 
 def _processes(link: Link) -> list[OwnerProcess]:
     """Its owner, and who holds the TLS of its connection."""
-    child = link._child
-    if child is None:
+    if link.owner is None:
         return []
+    child = link.owner.process
     return [child] if child.connection.holder is None else [_holder_of(child.connection.holder), child]
 
 

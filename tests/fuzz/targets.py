@@ -36,8 +36,8 @@ from wsadapter.contract.ipc.reports import ConnectionDown, ConnectionUp, parse_r
 from wsadapter.contract.reasons import Reason
 from wsadapter.control.instance import Instance
 from wsadapter.control.server import ControlError, ControlServer, _converse
+from wsadapter.endpoint.link_status import status_of
 from wsadapter.loop.reactor import Reactor
-from wsadapter.process.owner_process import OwnerProcess
 from wsadapter.status import Status
 from wsadapter.testing.recording import bundled as recordings
 from wsadapter.testing.recording import load_recording
@@ -409,16 +409,16 @@ class CommandTarget:
         return found, ""
 
     def _hear(self, heard: Iterable[Command]) -> tuple[str, ...]:
-        managed = connected(self._office)
-        up(managed, self._office.child)
-        sent: Future[None] = managed.requests.send(b"x", binary=False)
+        link = connected(self._office)
         child = self._office.child
+        up(child)
+        sent: Future[None] = link.connection.requests.send(b"x", binary=False)
         for command in heard:
-            managed.on_command(cast("OwnerProcess", child), command)
-        die(managed)
+            child.listener.on_command(child, command)
+        die(child)
         assert sent.done()
-        orjson.dumps(managed.status())
-        managed.stop()
+        orjson.dumps(status_of(link))
+        link.stop()
         return tuple({reason.kind for reason in child.aborted})
 
 

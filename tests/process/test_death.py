@@ -32,6 +32,7 @@ from tests.support.feeds import (
     messages_of,
     numbered,
     pid_of,
+    process_of,
     steady,
     supervise,
     to_the_end,
@@ -236,7 +237,7 @@ def test_row_07_a_kill_near_the_memory_limit_says_that_out_of_memory_is_likely(s
         items += collect(feed, is_event(Up, "victim", 2))
         victim = psutil.Process(pid_of(feed, "victim"))
         ex.send(f"!leak {(int(0.9 * limit) - victim.memory_info().rss) >> 20}")
-        child = feed.runtime.registry.endpoints["victim"].link._child
+        child = process_of(feed, "victim")
         wait_until(lambda: child.exit.memory.resident > 0.85 * limit, 2 * DEADLINE, "the watchdog did not look")
         os.kill(victim.pid, signal.SIGKILL)
         items += collect(feed, is_event(Up, "victim", 3))
@@ -268,7 +269,7 @@ def test_what_a_dead_owner_left_behind_is_freed_at_once() -> None:
     items: list[Item] = []
     with Exchange() as ex, to_the_end(items, ex.endpoint("a", restart=SOON), start_method="forkserver") as feed:
         items += collect(feed, is_event(Up, "a"))
-        child = weakref.ref(feed.runtime.registry.endpoints["a"].link._child)
+        child = weakref.ref(process_of(feed, "a"))
         gc.disable()
         try:
             os.kill(pid_of(feed, "a"), signal.SIGKILL)
@@ -286,7 +287,7 @@ def test_what_a_dead_tls_holder_left_behind_is_freed_at_once() -> None:
         to_the_end(items, ex.endpoint("a", restart=SOON, tls={"holder": True}), start_method="forkserver") as feed,
     ):
         items += collect(feed, is_event(Up, "a"))
-        (holder,) = feed.runtime.registry.endpoints["a"].link.dialer._holders
+        (holder,) = feed.runtime.registry.endpoints["a"].link.connection.dialer._holders
         left = [weakref.ref(holder), weakref.ref(holder.child)]
         pid = holder.pid
         del holder

@@ -31,6 +31,7 @@ from tests.support.feeds import (
     messages_of,
     numbered,
     pid_of,
+    process_of,
     to_the_end,
 )
 from tests.support.rawserver import RawPeer, RawServer, server_frame
@@ -91,7 +92,7 @@ def connected(
 def unsendable(feed: Supervisor, peer: RawPeer) -> Future[None]:
     """A send of which a part is out, and the peer reads nothing."""
     peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-    child = feed.runtime.registry.endpoints["a"].link._child
+    child = process_of(feed, "a")
     assert child is not None
     held = child.connection.held
     assert held is not None
@@ -197,7 +198,7 @@ def test_row_54_a_half_sent_frame_is_completed_by_the_next_owner(compression: Co
     agreed = ["Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover"] if compression else []
     with connected(items, "forkserver", *agreed, compression=compression) as (feed, peer):
         peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        child = feed.runtime.registry.endpoints["a"].link._child
+        child = process_of(feed, "a")
         assert child is not None
         held = child.connection.held
         assert held is not None
@@ -283,7 +284,7 @@ def test_nothing_is_sent_into_a_half_sent_frame() -> None:
     large = os.urandom(8 << 20)
     with connected(items, heartbeat={"kind": "none"}) as (feed, peer):
         peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        child = feed.runtime.registry.endpoints["a"].link._child
+        child = process_of(feed, "a")
         assert child is not None
         held = child.connection.held
         assert held is not None
@@ -508,7 +509,7 @@ def test_row_51_never_two_owners_have_one_socket() -> None:
             if epoch % 2:  # it is alive when it is asked to go, and stays so until it is killed
                 feed.begin_restart("a")
             items += collect(feed, is_message("a", epoch))
-            held = feed.runtime.registry.endpoints["a"].link._child.connection.held
+            held = process_of(feed, "a").connection.held
             assert owners_of(os.readlink(f"/proc/self/fd/{held.sock.fileno()}")) == [pid_of(feed, "a")]
         assert ex.accepted == 1
     found = [message.json()["n"] for message in messages_of(items, "a")]
@@ -695,10 +696,10 @@ def test_a_connection_grows_old_however_many_owners_it_has() -> None:
             server.accept_websocket()
             items += collect(feed, is_event(Up, "a"))
             managed = feed.runtime.registry.endpoints["a"]
-            expires_at = managed.link._watchdogs.expires_at
+            expires_at = managed.ledger.connection.expires_at
             kill(feed)
             items += collect(feed, is_event(Up, "a", 2))
-            assert managed.link._watchdogs.expires_at == expires_at
+            assert managed.ledger.connection.expires_at == expires_at
             server.accept_websocket()
             items += collect(feed, is_event(Down, "a", 2))
             items += collect(feed, is_event(Gap, "a"))
@@ -788,6 +789,6 @@ def test_kills_that_follow_each_up_at_once_lose_no_message_and_give_up_no_connec
 
 def unread_of(feed: Supervisor) -> int:
     """Bytes that have come and that its owner has not read; 0 where nobody has it."""
-    child = feed.runtime.registry.endpoints["a"].link._child
+    child = process_of(feed, "a")
     kernel = counters(child.connection.held.sock) if child is not None and child.connection.held is not None else None
     return 0 if kernel is None else kernel.unread

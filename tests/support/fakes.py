@@ -30,10 +30,15 @@ class FakeChild:
     def __init__(self) -> None:
         self.state = State.WARM
         self.pid = 1
+        self.is_frozen = False
+        self.listener: Any = None
+        """The owner of the link, to which it reports."""
         self.data = SimpleNamespace(torn=0, pause=lambda: None, resume=lambda: None)
         self.control = SimpleNamespace(is_drained=False)
         self.connection: Any = SimpleNamespace(in_custody=False, holder=None, reading=None)
         self.exit = SimpleNamespace(pidfd=None, has_ended=False)
+        self.sent: list[tuple[int, int, bytes | dict[str, Any]]] = []
+        """Commands: kind, ref, body."""
         self.aborted: list[Reason] = []
         self.subscribed: list[Any] = []
         self.resubscribed: list[Any] = []
@@ -52,7 +57,7 @@ class FakeChild:
         self.state = State.ASKED
 
     def send(self, kind: int, ref: int, body: bytes | dict[str, Any]) -> None:
-        del ref
+        self.sent.append((kind, ref, body))
         if kind in (SUBSCRIBE, RESUBSCRIBE):
             assert isinstance(body, dict)
             (self.subscribed if kind == SUBSCRIBE else self.resubscribed).extend(body["streams"])
@@ -68,10 +73,11 @@ class FakeOffice:
         self.inbox = Inbox()
         self.hired: list[FakeChild] = []
 
-    def hire(self, listener: OwnerListener, endpoint: Endpoint) -> OwnerProcess:
-        del listener, endpoint
+    def acquire_owner(self, listener: OwnerListener, endpoint: Endpoint) -> OwnerProcess:
+        del endpoint
         self.hired.append(self.new_child())
-        return cast("OwnerProcess", self.hired[-1])
+        self.child.listener = listener
+        return cast("OwnerProcess", self.child)
 
     def new_child(self) -> FakeChild:
         return FakeChild()
@@ -102,14 +108,14 @@ def connected(office: FakeOffice, **settings: Any) -> Link:
     return endpoint.link
 
 
-def say(link: Link, child: FakeChild, body: bytes) -> None:
-    """The owner of the link reports this."""
-    link.on_record(cast("OwnerProcess", child), read(body, kind=REPORT, received_at=1))
+def say(child: FakeChild, body: bytes) -> None:
+    """The owner reports this."""
+    child.listener.on_record(child, read(body, kind=REPORT, received_at=1))
 
 
-def up(link: Link, child: FakeChild) -> None:
-    say(link, child, ConnectionUp({}, None).encode())
+def up(child: FakeChild) -> None:
+    say(child, ConnectionUp({}, None).encode())
 
 
-def die(link: Link) -> None:
-    link.on_dead(cast("OwnerProcess", FakeChild()), Reason(kind="crashed"))
+def die(child: FakeChild, reason: Reason = Reason(kind="crashed")) -> None:  # noqa: B008 - immutable
+    child.listener.on_dead(child, reason)

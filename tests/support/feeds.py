@@ -16,6 +16,7 @@ from tests.support.waiting import wait_until
 from wsadapter import Supervisor
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.items import Down, Dropped, Event, Gap, Item, Message, Up
+from wsadapter.process.owner_process import OwnerProcess
 from wsadapter.testing import Exchange
 
 DEADLINE = 20.0
@@ -134,12 +135,17 @@ def wait_streaming(feed: Supervisor, name: str) -> None:
     wait_until(lambda: feed.status()["endpoints"][name]["messages"], DEADLINE, f"nothing from {name}")
 
 
+def process_of(feed: Supervisor, name: str) -> OwnerProcess:
+    """The process of the current owner of an endpoint."""
+    owner = feed.runtime.registry.endpoints[name].link.owner
+    assert owner is not None
+    return owner.process
+
+
 def half_a_record_in_the_pipe(feed: Supervisor, name: str, least: int = 64 * 1024) -> None:
     """Waits until the owner of a blocked endpoint has written as much of a record as its pipe takes."""
     feed.monitor(name).wait_up(DEADLINE)
-    child = feed.runtime.registry.endpoints[name].link._child
-    assert child is not None
-    fd = child.data.fileno()
+    fd = process_of(feed, name).data.fileno()
     wait_until(lambda: _unread(fd) >= least, DEADLINE, lambda: f"{_unread(fd)} bytes in the pipe")
 
 

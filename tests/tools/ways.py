@@ -86,7 +86,7 @@ def between(calls: list[Call], begin: int, end: int) -> list[str]:
 
 
 def short(name: str) -> str:
-    """As INTERNALS writes it: "endpoint/link.py: Link.on_dead"."""
+    """As INTERNALS writes it: "endpoint/link_owner.py: LinkOwner.on_dead"."""
     path, _, function = name.removeprefix(PACKAGE).rpartition(":")
     return f"{path}: {function.replace('<locals>.', '')}"
 

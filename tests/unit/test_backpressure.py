@@ -33,9 +33,12 @@ class FakeReactor:
             call()
 
 
-class Connection:
+class FakeLink:
+    """It is its owner too."""
+
     def __init__(self) -> None:
         self.did: list[str] = []
+        self.owner = self
 
     def pause(self) -> None:
         self.did.append("pause")
@@ -43,7 +46,8 @@ class Connection:
     def read_on(self) -> None:
         self.did.append("read on")
 
-    def end(self, reason: Reason) -> None:
+    def kill(self, reason: Reason, *, with_connection: bool) -> None:
+        assert with_connection
         self.did.append(reason.kind)
 
 
@@ -51,7 +55,7 @@ class Overflow:
     """An endpoint with two connections, and what waits of it."""
 
     def __init__(self, overflow: Any) -> None:
-        self.inbox, self.reactor, self.links, self.relieved = Inbox(), FakeReactor(), [Connection(), Connection()], 0
+        self.inbox, self.reactor, self.links, self.relieved = Inbox(), FakeReactor(), [FakeLink(), FakeLink()], 0
         buffer = Buffer(max_bytes=1000, overflow=overflow)
         self.stream = NumberedStream("a", buffer, Numbers(), self.inbox)
         self.backpressure = Backpressure(self.stream, cast("Reactor", self.reactor), lambda: self.links, self._on_relieved)
@@ -86,7 +90,7 @@ def test_a_connection_that_overflows_while_relief_is_awaited_pauses_too() -> Non
     case = Overflow("block")
     case.fill()
     case.backpressure.overflowed()
-    case.links.append(Connection())
+    case.links.append(FakeLink())
     case.backpressure.overflowed()
     assert case.did[2] == ["pause"]
 

@@ -94,7 +94,7 @@ def test_the_tls_of_a_connection_is_held_by_a_process_of_its_own_and_the_owner_k
     office: FakeOffice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = Child()
-    monkeypatch.setattr(office, "hire", lambda listener, endpoint: process)
+    monkeypatch.setattr(office, "acquire_owner", lambda listener, endpoint: process)
     holding, child = dialer(office, tls={"holder": True, "verify": False}), Child()
     holding.connect(cast("OwnerProcess", child), holding.assignment(1), holding.reserve_connect())
     (assignment,) = child.assigned

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import orjson
 import pytest
 
-from tests.support.fakes import FakeOffice, say
+from tests.support.fakes import FakeOffice, die, say
 from tests.support.records import consume
 from wsadapter.config.interpolate import secrets_of
 from wsadapter.contract.endpoint import Endpoint
@@ -15,7 +13,7 @@ from wsadapter.contract.items import Down, Up
 from wsadapter.contract.masking import Secrets
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.endpoint import EndpointRuntime
-from wsadapter.process.owner_process import OwnerProcess
+from wsadapter.endpoint.link_status import status_of
 
 
 @pytest.fixture(autouse=True)
@@ -46,13 +44,13 @@ def test_what_a_peer_echoes_is_masked_in_down_in_up_and_in_the_status(office: Fa
     (child,) = office.hired
     fields = {"headers": {"X-Path": "/ws/TOKEN/7f3a"}, "subprotocol": "KEY/7f3a"}
     body = orjson.dumps({"event": "up", "fields": fields})
-    link.dialer._secrets = None  # as behind a takeover
-    say(link, child, body)
-    link.on_dead(cast("OwnerProcess", child), Reason(kind="closed_by_peer", code=4001, text="bad KEY/7f3a", body="TOKEN/7f3a"))
+    link.connection.dialer._secrets = None  # as behind a takeover
+    say(child, body)
+    die(child, Reason(kind="closed_by_peer", code=4001, text="bad KEY/7f3a", body="TOKEN/7f3a"))
     link.stop()
     found = consume(office.inbox)
     (up,) = [item for item in found if isinstance(item, Up)]
     (down,) = [item for item in found if isinstance(item, Down)]
     assert (up.headers, up.subprotocol) == ({"X-Path": "/ws/***"}, "***")
     assert (down.reason.text, down.reason.body) == ("bad ***", "***")
-    assert "7f3a" not in repr(link.status())
+    assert "7f3a" not in repr(status_of(link))

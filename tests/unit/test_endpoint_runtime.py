@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from tests.support.fakes import FakeOffice, up
+from tests.support.fakes import FakeOffice, die, up
 from tests.support.records import FIRST, consume, message
 from tests.unit.test_link_subscriptions import endpoint
 from wsadapter.contract.errors import NotConnected
 from wsadapter.contract.items import Down, Message, Up
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.endpoint import EndpointRuntime
-from wsadapter.process.owner_process import OwnerProcess
 
 
 def running(office: FakeOffice, **settings: Any) -> EndpointRuntime:
     """All of its links are up."""
     running = EndpointRuntime(office, endpoint(**settings), None)
     running.start()
-    for link, child in zip(running.links, office.hired, strict=True):
-        up(link, child)
-        link.streams.append("b")
+    assert len(running.links) == len(office.hired)
+    for child in office.hired:
+        up(child)
+        child.listener.streams.append("b")
     return running
 
 
-def receive(office: FakeOffice, running: EndpointRuntime, number: int, identity: int) -> None:
-    running.links[number - 1].on_record(cast("OwnerProcess", office.hired[number - 1]), message(identity, 1, 1))
+def receive(office: FakeOffice, number: int, identity: int) -> None:
+    child = office.hired[number - 1]
+    child.listener.on_record(child, message(identity, 1, 1))
 
 
 def end(running: EndpointRuntime) -> None:
@@ -44,7 +45,7 @@ def items_of(office: FakeOffice, *kinds: type) -> list[Any]:
 def test_an_endpoint_without_replicas_has_one_link_and_speaks_of_no_member(office: FakeOffice) -> None:
     alone = running(office)
     assert (len(alone.links), alone.replicas, alone.state) == (1, None, "up")
-    receive(office, alone, 1, FIRST)
+    receive(office, 1, FIRST)
     up, message = items_of(office, Up, Message)
     assert (up.member, up.live, message.number, message.epoch) == (None, None, 1, 1)
     assert "members" not in alone.status()
@@ -54,8 +55,8 @@ def test_an_endpoint_without_replicas_has_one_link_and_speaks_of_no_member(offic
 def test_what_one_of_several_links_showed_first_comes_once_with_one_numbering(office: FakeOffice) -> None:
     several = running(office, replicas=2)
     for identity in (FIRST, FIRST + 1):
-        receive(office, several, 1, identity)
-        receive(office, several, 2, identity)
+        receive(office, 1, identity)
+        receive(office, 2, identity)
     messages = items_of(office, Message)
     assert [message.number for message in messages] == [1, 2]
     status = several.status()
@@ -68,8 +69,8 @@ def test_a_monitor_sees_the_end_of_the_last_connection_only(office: FakeOffice) 
     seen: list[Any] = []
     monitor = type("Monitor", (), {"notify": lambda self, event: seen.append(event)})()
     several.enter(monitor)
-    for link, child in zip(several.links, list(office.hired), strict=True):
-        link.on_dead(cast("OwnerProcess", child), Reason(kind="crashed"))
+    for child in list(office.hired):
+        die(child)
     assert [(type(event), event.live) for event in seen] == [(Up, 2), (Down, 0)]
     assert several.last_exit == Reason(kind="crashed")
     end(several)
@@ -78,13 +79,13 @@ def test_a_monitor_sees_the_end_of_the_last_connection_only(office: FakeOffice) 
 def test_a_link_that_new_settings_dismissed_takes_no_part_until_it_is_gone(office: FakeOffice) -> None:
     three = running(office, replicas=3)
     for number in (1, 2, 3):
-        receive(office, three, number, FIRST)
-    third, child = three.links[2], cast("OwnerProcess", office.hired[2])
+        receive(office, number, FIRST)
+    third = office.hired[2]
     three.replace_settings(replace(three.endpoint, replicas=2), None)
     assert (len(three.links), three.status()["live"]) == (2, 2)
-    third.on_record(child, message(FIRST + 1, 1, 1))  # its connection is not closed yet
-    third.on_dead(child, Reason(kind="stopped"))
-    receive(office, three, 1, FIRST + 1)
+    third.listener.on_record(third, message(FIRST + 1, 1, 1))  # its connection is not closed yet
+    die(third, Reason(kind="stopped"))
+    receive(office, 1, FIRST + 1)
     assert [message.number for message in items_of(office, Message)] == [1, 2]
     assert three.status()["live"] == 2
     end(three)
@@ -94,7 +95,7 @@ def test_a_link_that_comes_takes_up_the_stream_of_the_others(office: FakeOffice)
     two = running(office, replicas=2)
     two.replace_settings(replace(two.endpoint, replicas=3), None)
     assert len(two.links) == 3
-    up(two.links[2], office.hired[2])
+    up(office.hired[2])
     assert [up.resumed for up in items_of(office, Up)] == [False, True, True]
     end(two)
 
@@ -103,7 +104,7 @@ def test_who_waits_for_the_next_owner_of_an_endpoint_that_is_stopped_learns_that
     alone = running(office)
     future = alone.restart(at_once=True)
     alone.stop()
-    alone.link.on_dead(cast("OwnerProcess", office.hired[0]), Reason(kind="stopped"))
+    die(office.hired[0], Reason(kind="stopped"))
     with pytest.raises(NotConnected, match="a is stopped: stopped"):
         future.result(0)
     assert alone.settled

@@ -15,7 +15,7 @@ def test_an_epoch_shares_nothing_with_the_one_before() -> None:
 
 
 def test_an_epoch_survives_the_way_to_another_supervisor() -> None:
-    epoch = Epoch(7, continues=True, assigned=True, up_since=12.5, messages=3, position=99, rtt=0.01)
+    epoch = Epoch(7, continues=True, assigned=True, up_since=12.5, messages_before=3, position=99, rtt=0.01)
     epoch.streams.append("book")
     assert Epoch(**json.loads(json.dumps(epoch.to_plain()))) == epoch
 

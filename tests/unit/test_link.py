@@ -10,10 +10,9 @@ from typing import Any, cast
 
 import pytest
 
-from tests.support.fakes import RESUME, FakeChild, FakeOffice, connected, up
+from tests.support.fakes import RESUME, FakeChild, FakeOffice, connected, die, up
 from wsadapter.contract.reasons import Reason
 from wsadapter.handoff.held_connection import HeldConnection, Resumption
-from wsadapter.process.owner_process import OwnerProcess
 
 CRASH = Reason(kind="crashed", signal="SIGKILL")
 
@@ -44,10 +43,10 @@ class Office(FakeOffice):
     def new_child(self) -> Holding:
         return Holding(self._ours)
 
-    def die(self, link: Any) -> None:
+    def kill_owner(self) -> None:
         """The owner is killed; the next one has its place."""
         child = self.child
-        link.on_dead(cast("OwnerProcess", child), CRASH)
+        die(child, CRASH)
         if child.handed is not None:
             child.handed.held.sock.close()
 
@@ -68,9 +67,9 @@ def office() -> Iterator[Office]:
 
 def test_an_owner_that_dies_before_it_reports_anything_hands_on_what_its_predecessor_was_handed(office: Office) -> None:
     link = connected(office)
-    up(link, office.child)
+    up(office.child)
     for _ in range(3):
-        office.die(link)
+        office.kill_owner()
         assert office.handed.resume.up == {"headers": {}, "subprotocol": None, "peer": ""}
         assert (link.state, link.is_handed_on) == ("connecting", True)
     office.handed.held.sock.close()

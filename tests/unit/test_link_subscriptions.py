@@ -8,17 +8,15 @@ from typing import Any, cast
 
 import orjson
 
-from tests.support.fakes import FakeOffice, up
+from tests.support.fakes import FakeOffice, die, up
 from tests.support.records import message
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc.record import SNAPSHOT
 from wsadapter.contract.ipc.reports import REPORTS
-from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.endpoint import EndpointRuntime
 from wsadapter.endpoint.link import Link
 from wsadapter.endpoint.reports import apply_report
 from wsadapter.endpoint.subscriptions import key_of
-from wsadapter.process.owner_process import OwnerProcess
 from wsadapter.takeover.endpoint_state import give_endpoint, take_endpoint
 
 BOOK = {"channel": "books", "instId": "BTC-USDT"}
@@ -30,15 +28,15 @@ def endpoint(**settings: Any) -> Endpoint:
 
 def test_the_owner_is_told_of_streams_that_are_wanted_also_by_their_names(office: FakeOffice) -> None:
     link = EndpointRuntime(office, endpoint(), None).link
-    link.subscriptions.resubscribe(["b"])  # there is no connection: the next one begins with a snapshot
+    link.connection.subscriptions.resubscribe(["b"])  # there is no connection: the next one begins with a snapshot
     link.start()
-    up(link, office.hired[0])
-    link.subscriptions.resubscribe([BOOK, "unknown"])
-    link.subscriptions.resubscribe(['{"channel":"books","instId":"BTC-USDT"}'])
+    up(office.hired[0])
+    link.connection.subscriptions.resubscribe([BOOK, "unknown"])
+    link.connection.subscriptions.resubscribe(['{"channel":"books","instId":"BTC-USDT"}'])
     assert office.hired[0].resubscribed == [BOOK, BOOK]
-    assert list(link.ledger.wanted.values()) == [BOOK, "b"]
-    link.subscriptions.unsubscribe(["b"])
-    link.subscriptions.resubscribe(["b"])
+    assert list(link.connection.ledger.wanted.values()) == [BOOK, "b"]
+    link.connection.subscriptions.unsubscribe(["b"])
+    link.connection.subscriptions.resubscribe(["b"])
     assert office.hired[0].resubscribed == [BOOK, BOOK]
     link.stop()
 
@@ -46,46 +44,47 @@ def test_the_owner_is_told_of_streams_that_are_wanted_also_by_their_names(office
 def test_what_is_asked_for_while_nobody_owns_the_connection_is_put_off(office: FakeOffice) -> None:
     link = EndpointRuntime(office, endpoint(), None).link
     link.start()
-    up(link, office.hired[0])
-    link._custody.resumption = cast("Any", object())
-    link.subscriptions.resubscribe(["b"])
+    up(office.hired[0])
+    link.connection.custody.resumption = cast("Any", object())
+    link.connection.subscriptions.resubscribe(["b"])
     assert office.hired[0].resubscribed == []
-    link.subscriptions.unsubscribe([BOOK])
-    link.subscriptions.catch_up()
+    link.connection.subscriptions.unsubscribe([BOOK])
+    link.connection.subscriptions.catch_up()
     assert office.hired[0].resubscribed == ["b"]
-    link._custody.resumption = None
+    link.connection.custody.resumption = None
     link.stop()
 
 
 def test_of_what_is_subscribed_while_nobody_owns_the_connection_only_what_was_refused_is_told(office: FakeOffice) -> None:
     link = EndpointRuntime(office, endpoint(), None).link
     link.start()
-    up(link, office.hired[0])
-    link.ledger.connection.asked = {key_of(BOOK), "b"}
-    link.ledger.connection.rejected["b"] = "unknown"
-    link._custody.resumption = cast("Any", object())
-    link.subscriptions.subscribe(["b", "new"])
-    assert [*link.subscriptions.still_subscribed()] == [BOOK, "b"], "the next owner asks for what is new by itself"
-    link.subscriptions.catch_up()
+    up(office.hired[0])
+    link.connection.ledger.connection.asked = {key_of(BOOK), "b"}
+    link.connection.ledger.connection.rejected["b"] = "unknown"
+    link.connection.custody.resumption = cast("Any", object())
+    link.connection.subscriptions.subscribe(["b", "new"])
+    assert [*link.connection.subscriptions.still_subscribed()] == [BOOK, "b"], "the next owner asks for what is new by itself"
+    link.connection.subscriptions.catch_up()
     assert office.hired[0].subscribed == ["b"]
-    link._custody.resumption = None
+    link.connection.custody.resumption = None
     link.stop()
 
 
 def say(link: Link, event: str, **fields: Any) -> None:
-    apply_report(link, REPORTS[event](**fields))
+    assert link.owner is not None
+    apply_report(link.owner, REPORTS[event](**fields))
 
 
 def test_where_nothing_confirms_what_was_sent_counts_as_subscribed(office: FakeOffice) -> None:
     link = EndpointRuntime(office, endpoint(), None).link
     link.start()
-    up(link, office.hired[0])
-    assert link.subscriptions.still_subscribed() == []
+    up(office.hired[0])
+    assert link.connection.subscriptions.still_subscribed() == []
     say(link, "asked", streams=["b", "not wanted any more"], gone=False)
-    assert link.subscriptions.still_subscribed() == ["b"]
-    assert link.ledger.connection.asked == {"b"}
+    assert link.connection.subscriptions.still_subscribed() == ["b"]
+    assert link.connection.ledger.connection.asked == {"b"}
     say(link, "asked", streams=["b"], gone=True)
-    assert link.subscriptions.still_subscribed() == []
+    assert link.connection.subscriptions.still_subscribed() == []
     link.stop()
 
 
@@ -109,11 +108,11 @@ def test_where_the_next_lead_was_not_known_to_have_everything_it_is_asked_for_sn
     replicas = EndpointRuntime(office, endpoint(replicas=2), None)
     replicas.start()
     one, other = office.hired
-    for link, child in zip(replicas.links, office.hired, strict=True):
-        up(link, child)
-        link.streams.append("b")
-    replicas.links[0].on_record(cast("OwnerProcess", one), message(SNAPSHOT, 1, 1))
-    replicas.links[0].on_dead(cast("OwnerProcess", one), Reason(kind="crashed"))
+    for child in office.hired:
+        up(child)
+        child.listener.streams.append("b")
+    one.listener.on_record(one, message(SNAPSHOT, 1, 1))
+    die(one)
     assert other.resubscribed == ["b"]
     replicas.stop()
     assert replicas.replicas is not None
@@ -124,11 +123,11 @@ def test_the_lead_of_replicas_is_told_and_whoever_leads_next(office: FakeOffice)
     replicas = EndpointRuntime(office, endpoint(replicas=2), None)
     replicas.start()
     one, other = office.hired
-    for link, child in zip(replicas.links, office.hired, strict=True):
-        up(link, child)
+    for child in office.hired:
+        up(child)
     replicas.resubscribe([BOOK])
     assert (one.resubscribed, other.resubscribed) == ([BOOK], [])
-    replicas.links[0].on_dead(cast("OwnerProcess", one), Reason(kind="crashed"))
+    die(one)
     assert other.resubscribed == [BOOK]
     replicas.stop()
     assert replicas.replicas is not None

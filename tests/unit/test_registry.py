@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
-from tests.support.fakes import FakeOffice
+from tests.support.fakes import FakeOffice, die
 from wsadapter.config import Dialects
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.reasons import Reason
 from wsadapter.delivery.inbox import Inbox
 from wsadapter.endpoint.endpoint import EndpointRuntime
 from wsadapter.endpoint.subscriptions import Numbers
-from wsadapter.process.owner_process import OwnerProcess
 from wsadapter.registry.registry import EndpointRegistry
 
 
@@ -37,7 +36,7 @@ def test_who_waits_for_a_name_and_is_removed_meanwhile_is_not_started(office: Fa
     add(names, replicas=2)
     names.remove("y")
     (child,) = office.hired
-    first.link.on_dead(cast("OwnerProcess", child), Reason(kind="stopped"))
+    die(child, Reason(kind="stopped"))
     assert first.settled
     assert names.successor_of(first) is None
     assert len(office.hired) == 1
@@ -51,7 +50,7 @@ def test_who_comes_after_one_that_waited_in_vain_waits_for_the_first_too(office:
     names.remove("y")
     third = add(names)
     assert len(office.hired) == 1
-    first.link.on_dead(cast("OwnerProcess", office.hired[0]), Reason(kind="stopped"))
+    die(office.hired[0], Reason(kind="stopped"))
     assert names.successor_of(first) is third
     third.stop()
 

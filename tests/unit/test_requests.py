@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
+import orjson
 import pytest
 
-from tests.support.fakes import RESUME
+from tests.support.fakes import RESUME, FakeChild
 from tests.support.rawserver import server_frame
 from wsadapter.config.dialect import apply_dialect, load_dialect
 from wsadapter.contract.dialect.text import Text
@@ -24,14 +25,17 @@ from wsadapter.contract.errors import (
     UsageError,
 )
 from wsadapter.contract.ipc import commands
-from wsadapter.contract.ipc.commands import Assignment, RequestCommand
+from wsadapter.contract.ipc.commands import Assignment, Command, RequestCommand
 from wsadapter.contract.ipc.record import ANSWER, BATCH, Record
 from wsadapter.contract.ipc.reports import AnswerFollows, ConnectionUp
 from wsadapter.contract.items import Event, LateAnswer
+from wsadapter.endpoint.owner_commands import OwnerCommands
 from wsadapter.endpoint.requests import Pending
 from wsadapter.endpoint.requests import Requests as Book
 from wsadapter.handoff.held_connection import Resumption
 from wsadapter.loop.reactor import Reactor
+from wsadapter.process.owner_process import OwnerProcess
+from wsadapter.status import EndpointState
 from wsadapter.worker.session.actions import Action, Deliver, Notify
 from wsadapter.worker.session.requests import Requests
 from wsadapter.worker.session.session import Session
@@ -228,27 +232,49 @@ def test_what_is_too_late_is_not_begun() -> None:
 
 
 class Desk:
-    """An endpoint, as far as its requests see one."""
+    """A link and its owner, as far as requests see them."""
 
     name = "a"
     epoch = 1
+    state: EndpointState = "up"
 
     def __init__(self, reactor: Reactor) -> None:
-        self.up = True
-        self.posted: list[RequestCommand] = []
-        self.told: list[tuple[int, int, dict[str, Any]]] = []
+        self.owner = FakeChild()
         self.events: list[Event] = []
-        self.book = Book(self, reactor, self.events.append)
+        self.commands = OwnerCommands()
+        self.commands.send_to(cast("OwnerProcess", self.owner))
+        self.book = Book(self, self.commands, reactor, self.events.append)
         self._reactor = reactor
 
-    def post(self, kind: int, body: bytes) -> int:
-        if not self.up:
-            raise NotConnected("a is down")
-        self.posted.append(RequestCommand.decode(body) if kind == commands.REQUEST else RequestCommand(0.0, "", body))
-        return len(self.posted)
+    @property
+    def posted(self) -> list[RequestCommand]:
+        """The requests that the owner was sent."""
+        bodies = [body for kind, _, body in self.owner.sent if kind == commands.REQUEST]
+        return [RequestCommand.decode(cast("bytes", body)) for body in bodies]
 
-    def tell_if_up(self, kind: int, ref: int, body: dict[str, Any]) -> None:
-        self.told.append((kind, ref, body))
+    @property
+    def told(self) -> list[tuple[int, int, Any]]:
+        """The commands about requests that the owner was sent."""
+        return [sent for sent in self.owner.sent if sent[0] in (commands.WITHDRAW, commands.FORGET)]
+
+    def reply(self, kind: int, ref: int, **body: Any) -> None:
+        self.commands.on_command(Command(kind, ref, orjson.dumps(body)))
+
+    def begun(self, ref: int) -> None:
+        self.reply(commands.BEGUN, ref)
+
+    def taken(self, ref: int) -> None:
+        self.reply(commands.TAKEN, ref)
+
+    def nothing(self, ref: int) -> None:
+        """It is silent."""
+
+    def refused(self, ref: int, fate: str, text: str) -> None:
+        self.reply(commands.REFUSED, ref, fate=fate, text=text)
+
+    def owner_gone(self, resumption: Resumption | None, *, heard: bool) -> None:
+        self.commands.owner_gone()
+        self.book.owner_gone(resumption, heard=heard)
 
     def request(self, payload: Any = None, timeout: float | None = 60.0, **rules: Any) -> Pending:
         pending = Pending(self._reactor, "a")
@@ -323,15 +349,15 @@ def test_what_is_refused_before_anything_is_sent(desk: Desk) -> None:
     for timeout in (0, -1, float("nan")):
         with pytest.raises(UsageError, match="more than 0"):
             desk.request({"id": 6}, timeout)
-    desk.up = False
-    with pytest.raises(NotSent, match="is down"):
+    desk.state = "backoff"
+    with pytest.raises(NotSent, match="a is backoff: nothing was sent; wait for its Up"):
         desk.request({"id": 6})
     assert len(desk.posted) == 1
 
 
 def test_a_timeout_after_sending_is_unknown_and_its_answer_is_late(desk: Desk) -> None:
     pending = desk.request({"id": 5}, 0.01)
-    desk.book.taken(1)
+    desk.taken(1)
     desk.run_until(pending)
     with pytest.raises(OutcomeUnknown, match=r"request 5: no answer within 0\.01 s") as unknown:
         pending.result()
@@ -350,7 +376,7 @@ def test_a_timeout_before_sending_withdraws_it(desk: Desk) -> None:
     assert desk._reactor.run_until(lambda: bool(desk.told), 5.0)
     assert desk.told == [(commands.WITHDRAW, 1, {})]
     assert not pending.done()
-    desk.book.refused(1, "not_sent", "it was withdrawn")
+    desk.refused(1, "not_sent", "it was withdrawn")
     assert failed(pending) is NotSent
     assert desk.told[1:] == [(commands.FORGET, 0, {"ids": ["5"]})]
     desk.request({"id": 5})
@@ -361,7 +387,7 @@ def test_what_can_not_be_withdrawn_any_more_is_unknown(desk: Desk, word: str) ->
     pending = desk.request({"id": 5}, 0.01)
     assert desk._reactor.run_until(lambda: bool(desk.told), 5.0)
     if word != "nothing":
-        getattr(desk.book, word)(1)
+        getattr(desk, word)(1)
         assert pending.done()
     desk.run_until(pending)
     assert failed(pending) is OutcomeUnknown
@@ -376,11 +402,11 @@ def test_an_answer_that_comes_while_it_is_withdrawn_is_one(desk: Desk) -> None:
 
 def test_who_gives_up_is_told_what_became_of_it(desk: Desk) -> None:
     waiting, sent = desk.request({"id": 1}), desk.request({"id": 2})
-    desk.book.begun(2)
+    desk.begun(2)
     waiting.give_up()
     sent.give_up()
     desk.run_until(sent)
-    desk.book.refused(1, "not_sent", "it was withdrawn")
+    desk.refused(1, "not_sent", "it was withdrawn")
     assert [failed(pending) for pending in (waiting, sent)] == [NotSent, OutcomeUnknown]
     sent.give_up()
     desk.answer("2", b"late")
@@ -393,21 +419,23 @@ def test_who_gives_up_is_told_what_became_of_it(desk: Desk) -> None:
 )
 def test_when_the_connection_goes_all_end_at_once(desk: Desk, heard: bool, ends: list[type[Exception]]) -> None:
     pending = [desk.request() for _ in range(3)]
-    desk.book.begun(2)
-    desk.book.taken(3)
-    desk.book.owner_gone(None, heard=heard)
+    desk.begun(2)
+    desk.taken(3)
+    desk.owner_gone(None, heard=heard)
     assert [failed(one) for one in pending] == ends
     assert desk.book.ids == ()
 
 
 def test_what_is_on_the_wire_survives_its_owner(desk: Desk) -> None:
     answered, out, completed, begun, waiting = (desk.request({"id": n}) for n in range(1, 6))
-    desk.book.taken(1)
-    desk.book.begun(4)
+    desk.taken(1)
+    desk.begun(4)
     desk.book.announce("1", rejected=False)  # its bytes did not come: the next owner finds it again
-    desk.book.owner_gone(resumption(sent=2, completing=3), heard=True)
+    desk.owner_gone(resumption(sent=2, completing=3), heard=True)
     assert [failed(one) for one in (begun, waiting)] == [NotSent, NotSent]
     assert desk.book.ids == ("1", "2", "3")
+    desk.commands.send_to(cast("OwnerProcess", FakeChild()))
+    desk.taken(3)  # the next owner has sent the rest
     for known in ("3", "2", "1"):
         desk.answer(known)
     assert [one.result().data for one in (answered, out, completed)] == [b"yes"] * 3
@@ -415,9 +443,9 @@ def test_what_is_on_the_wire_survives_its_owner(desk: Desk) -> None:
 
 def test_a_late_id_survives_its_owner_too_and_not_its_connection(desk: Desk) -> None:
     pending = desk.request({"id": 5}, 0.01)
-    desk.book.taken(1)
+    desk.taken(1)
     desk.run_until(pending)
-    desk.book.owner_gone(resumption(), heard=True)
+    desk.owner_gone(resumption(), heard=True)
     assert desk.book.ids == ("5",)
     desk.book.connection_lost(heard=True)
     assert desk.book.ids == ()
@@ -427,7 +455,7 @@ def test_late_ids_are_forgotten_where_there_are_too_many(desk: Desk, monkeypatch
     monkeypatch.setattr("wsadapter.endpoint.requests._MOST_LATE", 1)
     for number in (1, 2):
         pending = desk.request({"id": number}, 0.01)
-        desk.book.taken(number)
+        desk.taken(number)
         desk.run_until(pending)
     assert desk.book.ids == ("2",)
     assert desk.told == [(commands.FORGET, 0, {"ids": ["1"]})]
@@ -435,9 +463,24 @@ def test_late_ids_are_forgotten_where_there_are_too_many(desk: Desk, monkeypatch
 
 def test_sends_end_as_they_did(desk: Desk) -> None:
     taken, refused, waiting, begun = (desk.book.send(b"x", binary=False) for _ in range(4))
-    desk.book.taken(1)
-    desk.book.refused(2, "unknown", "half of it is out")
-    desk.book.begun(4)
-    desk.book.owner_gone(None, heard=True)
+    desk.taken(1)
+    desk.refused(2, "unknown", "half of it is out")
+    desk.begun(4)
+    desk.owner_gone(None, heard=True)
     assert taken.result() is None
     assert [failed(one) for one in (refused, waiting, begun)] == [SendFailed, NotConnected, SendFailed]
+
+
+def test_what_a_dead_owner_had_begun_is_taken_when_the_next_one_has_sent_the_rest(desk: Desk) -> None:
+    half = desk.book.send(b"x", binary=False)
+    desk.begun(1)
+    desk.owner_gone(resumption(completing=1), heard=True)
+    assert not half.done()
+    desk.taken(1)
+    assert half.result(0) is None
+
+
+def test_requests_are_refused_while_no_owner_accepts_commands(desk: Desk) -> None:
+    desk.commands.owner_gone()
+    with pytest.raises(NotConnected, match="a: there is no owner; nothing was sent"):
+        desk.book.send(b"x", binary=False)

@@ -11,19 +11,22 @@ from typing import Any, cast
 
 import pytest
 
+from tests.support.fakes import FakeChild
 from tests.support.records import FIRST, message, read
 from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.ipc.commands import IDENTIFY, TAKEN, Command
 from wsadapter.contract.ipc.record import NO_IDENTITY, REPORT, SNAPSHOT, Record
 from wsadapter.contract.ipc.reports import REPORTS, StreamNamed, parse_report
 from wsadapter.endpoint.connect_slot import ConnectSlot, ConnectTarget
+from wsadapter.endpoint.futures import Waiters
 from wsadapter.endpoint.overlap import LAG
+from wsadapter.endpoint.owner_commands import OwnerCommands
 from wsadapter.endpoint.restart_policy import ConnectBudget
 from wsadapter.endpoint.rollover import RollingLink, Rollover
 from wsadapter.endpoint.subscriptions import Ledger
 from wsadapter.loop.reactor import Reactor
 from wsadapter.process.lifecycle import State
 
-IDENTIFY_REF = 5
 CHANGES = 2_000
 """Random ones."""
 
@@ -41,25 +44,35 @@ class Change:
         dialer = SimpleNamespace(
             connect=lambda child, assignment, slot: self._said.append(("assign", assignment)),
             mask=lambda text: text,
+            leave_host_alone=lambda reason: None,
         )
-        link = SimpleNamespace(
-            name="a",
-            epoch=1,
-            endpoint=Endpoint("a", url="ws://localhost", identity=identity),
-            dialect=None,
+        self.commands = OwnerCommands()
+        self.owner = FakeChild()
+        self.commands.send_to(cast("Any", self.owner))
+        connection = SimpleNamespace(
+            commands=self.commands,
             ledger=Ledger(),
             dialer=dialer,
             requests=SimpleNamespace(when_idle=lambda patience, call: None),
-            narrate=SimpleNamespace(change_failed=lambda epoch, why, text: self._said.append(text)),
-            stays=True,
-            is_receiving=True,
             reserve_connect=lambda: ConnectSlot(ConnectBudget(), ConnectTarget("localhost", "localhost ", 0, 60.0), reactor),
             assignment=lambda epoch, identify: identify,
-            tell_owner=lambda kind, body: IDENTIFY_REF,
-            accept=self._accept,
-            fail_waiters=lambda text: None,
         )
-        self.change = Rollover(cast("RollingLink", link), reactor)
+        output = SimpleNamespace(
+            name="a",
+            epoch=1,
+            log=SimpleNamespace(change_failed=lambda epoch, why, text: self._said.append(text)),
+            is_receiving=True,
+            accept=self._accept,
+        )
+        link = SimpleNamespace(
+            office=SimpleNamespace(reactor=reactor, acquire_owner=None),
+            output=output,
+            connection=connection,
+            waiters=Waiters(),
+            stays=True,
+        )
+        host = SimpleNamespace(endpoint=Endpoint("a", url="ws://localhost", identity=identity), dialect=None)
+        self.change = Rollover(cast("RollingLink", link), cast("Any", host))
         self.change.begin("recycled")
         assert self.change._succession is not None
         self.succession = self.change._succession
@@ -75,7 +88,9 @@ class Change:
             self.out.append((None if streams is None else streams[place], identity))
 
     def identified(self) -> None:
-        self.change.taken(IDENTIFY_REF)
+        ((kind, ref, body),) = self.owner.sent
+        assert (kind, body) == (IDENTIFY, {"on": True})
+        self.commands.on_command(Command(TAKEN, ref, b""))
         assert ("assign", True) in self._said
 
     def old(self, identity: int | None, at: int, stream: str | None = None) -> None:

@@ -52,7 +52,7 @@ def test_an_owner_that_is_dead_stays_here_until_that_is_told(office: FakeOffice)
     running = EndpointRuntime(office, endpoint(), None)
     running.start()
     (child,) = office.hired
-    up(running.link, child)
+    up(child)
     owner: Any = child
     owner.exit.pidfd = 3
     assert (is_steady(running), is_changing(running)) == (True, False)
@@ -65,6 +65,7 @@ def test_all_that_is_known_of_a_connection_travels() -> None:
     known = ConnectionLedger(
         confirmed={"b", "a"}, asked={"c"}, rejected={"d": "unknown"}, live={"a"}, parts={"e": "b"}, channels={"7": {"f": 1}},
         opening=(1.5, True), login_at=2.5, challenge={"nonce": 1}, heartbeat_at=3.5, token=["t"],
+        expires_at=4.5,
     )  # fmt: skip
     unset = ConnectionLedger()
     assert not [each.name for each in fields(known) if getattr(known, each.name) == getattr(unset, each.name)]

@@ -1,0 +1,158 @@
+"""What outlives the owners of a link: how its connection is opened, what is subscribed and requested on it, and the connection
+itself, while no owner has it.
+
+    owner dies ──> owner_gone ──alive──> custody ──> give_to(the next owner) ──> continued
+                        └──not alive, or not wanted──> lost ──> give_to(the next owner) ──> opened
+"""
+
+from __future__ import annotations
+
+from time import time_ns
+from typing import Protocol
+
+from wsadapter.contract import items
+from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.quarantine import Quarantine
+from wsadapter.contract.reasons import Reason
+from wsadapter.endpoint.connect_slot import ConnectSlot
+from wsadapter.endpoint.dialer import Dialer, DialerHost, Office
+from wsadapter.endpoint.epoch import Epoch
+from wsadapter.endpoint.link_output import LinkOutput
+from wsadapter.endpoint.link_subscriptions import LinkSubscriptions, SubscribingLink, TellSuccessor
+from wsadapter.endpoint.owner_commands import OwnerCommands
+from wsadapter.endpoint.requests import RequestHost, Requests
+from wsadapter.endpoint.subscriptions import Ledger
+from wsadapter.handoff.custody import Custody
+from wsadapter.handoff.held_connection import NotResumable
+from wsadapter.process.owner_process import OwnerProcess
+
+
+class ConnectionHost(SubscribingLink, RequestHost, Protocol):
+    """What a connection needs of its link."""
+
+    def on_connection_lost(self) -> None:
+        """The connection, which had no owner, is over."""
+        ...
+
+    def on_process_gone(self) -> None:
+        """A process of the link that was no owner has ended."""
+        ...
+
+
+class LinkConnection:
+    """That of one link. All methods under the reactor's lock."""
+
+    def __init__(
+        self, link: ConnectionHost, office: Office, host: DialerHost, output: LinkOutput, tell_successor: TellSuccessor
+    ) -> None:
+        self._link = link
+        self._host = host
+        self._output = output
+        self.commands = OwnerCommands()
+        self.custody = Custody(office.reactor, self.give_up)
+        self.dialer = Dialer(office, host, link.on_process_gone, self._on_holder_printed)
+        self.requests = Requests(link, self.commands, office.reactor, output.put)
+        self.subscriptions = LinkSubscriptions(link, self.custody, self.commands, tell_successor)
+
+    @property
+    def ledger(self) -> Ledger:
+        """What is wanted, and what the connection has."""
+        return self.subscriptions.ledger
+
+    @property
+    def awaits_answers(self) -> bool:
+        """Whether something is wanted that the peer confirms."""
+        dialect = self._host.dialect
+        return bool(dialect is not None and dialect.get("subscribe") and dialect.get("ack") and self.ledger.wanted)
+
+    def reserve_connect(self) -> ConnectSlot:
+        """A connect of the next owner, in the budget of the host."""
+        slot = self.dialer.reserve_connect()
+        if slot.wait > 0:
+            self._output.log.budget(self._output.epoch + 1, slot.target.host, slot.wait)
+        return slot
+
+    def assignment(self, epoch: int, *, identify: bool = False) -> Assignment:
+        """For the owner of that epoch; `identify`: messages carry their identities. Raises `ConfigError`."""
+        continues, numbers = self.custody.resumption is not None, self._output.stream.numbers
+        return self.dialer.assignment(
+            epoch,
+            identify=identify or self._output.group.is_replicated,
+            requests=self.requests.ids if continues else (),
+            last_number=numbers.last_number,
+            last_received_at=numbers.last_received_at,
+            **self.subscriptions.for_owner(),
+        )
+
+    def give_to(self, process: OwnerProcess, epoch: Epoch, assignment: Assignment, slot: ConnectSlot | None) -> None:
+        """Let a warm owner continue with the connection, or open one, which is what `slot` is for."""
+        resumption, holder = self.custody.take()
+        if resumption is None:
+            assert slot is not None
+            self.dialer.connect(process, assignment, slot)
+            return
+        process.assign(assignment, resumption, holder)
+        if process.connection.in_custody:
+            # What was reported with the open connection is the connection's: this owner may die before it reports anything.
+            epoch.resuming, epoch.position, epoch.up_fields = True, resumption.resume.position, resumption.resume.up
+        else:
+            self.lost()
+            self._link.on_connection_lost()
+
+    def opened(self) -> None:
+        """The owner has opened a new connection."""
+        self.custody.connection_opened()
+        if self._output.stream.numbers.ever_up:
+            self.ledger.connection_lost()
+
+    def continued(self) -> None:
+        """The owner continues with the connection: report what was cut out of its stream, and send what was deferred."""
+        output = self._output
+        output.counters.handoffs += 1
+        cut_out, self.custody.cut_out = self.custody.cut_out, []
+        for size in cut_out:
+            output.account.dropped += 1
+            output.put(items.Dropped(output.name, output.epoch, time_ns(), None, None, 1, size, "poison"))
+        self.subscriptions.catch_up()
+
+    def keep(self, process: OwnerProcess, epoch: Epoch, reason: Reason) -> None:
+        """Keep the connection of a dead owner for the next one, if it is alive."""
+        if self.custody.resumption is not None or not process.connection.in_custody:
+            return  # the owner died before it had got the connection, or it never had one
+        output, host = self._output, self._host
+        quarantine = Quarantine(host.quarantine, output.name)
+        try:
+            cut_out = self.custody.keep(process.connection, reason, epoch.up_fields, host.endpoint.timeouts.connect, quarantine)
+        except NotResumable as error:
+            output.log.lost_connection(epoch.number, str(error))
+            return
+        if cut_out:
+            output.log.dropped(epoch.number, 1, "poison", cut_out)
+
+    def owner_gone(self, reason: Reason, *, was_up: bool, drained: bool) -> bool:
+        """The owner is dead, and what it had is kept or not. `drained`: all replies of the owner were read. Returns whether the
+        connection goes on."""
+        self.commands.owner_gone()
+        self.requests.owner_gone(self.custody.resumption, heard=drained and reason.kind != "corrupt")
+        self.dialer.leave_host_alone(reason)
+        goes_on = self.custody.resumption is not None
+        if not was_up and not goes_on:
+            self.dialer.attempt += 1  # the next address, if there are several
+        self.subscriptions.owner_gone(goes_on=goes_on)
+        if not goes_on:
+            self.lost()
+        return goes_on
+
+    def give_up(self) -> None:
+        """Close the connection if it has no owner, so that the peer sees its end."""
+        if self.custody.give_up():
+            self.lost()
+            self._link.on_connection_lost()
+
+    def lost(self) -> None:
+        """The connection is over: nothing is subscribed any more, and nobody completes what was partly sent."""
+        self.subscriptions.connection_gone()
+        self.requests.connection_lost(heard=True)
+
+    def _on_holder_printed(self, line: str) -> None:
+        self._output.log.printed(self._output.epoch, None, f"TLS holder: {line}")

@@ -1,0 +1,245 @@
+"""One owner of a link: the listener of its process, and all that begins and ends with it. A new `LinkOwner` is made when a
+process is acquired, and dropped as a whole when the process is dead: nothing in it is ever set back.
+
+    process ──ready──────────────> link.on_owner_ready     the link gives the assignment
+        │ ──record, single──────> LinkOutput              messages, numbered (after the merge, if there is one)
+        │ ──record with report──> apply_report            came_up, leaves, ...
+        │ ──command────────────> OwnerCommands            replies, to whoever sent the command
+        │ ──log line───────────> log
+        └──dead────────────────> link.on_owner_dead       the link decides what follows
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from time import monotonic, time_ns
+from typing import Any, Protocol
+
+from wsadapter.contract import items
+from wsadapter.contract.ipc import commands, record
+from wsadapter.contract.ipc.commands import Command
+from wsadapter.contract.ipc.record import ANSWER, Record, SingleMessage
+from wsadapter.contract.ipc.reports import ConnectionUp, parse_report
+from wsadapter.contract.reasons import Reason
+from wsadapter.endpoint.dialer import Office
+from wsadapter.endpoint.epoch import Epoch
+from wsadapter.endpoint.futures import Waiters
+from wsadapter.endpoint.link_connection import LinkConnection
+from wsadapter.endpoint.link_output import LinkOutput
+from wsadapter.endpoint.link_state import LinkEvent
+from wsadapter.endpoint.owner_end import gaps_behind_up
+from wsadapter.endpoint.reports import apply_report
+from wsadapter.endpoint.requests import Requests
+from wsadapter.endpoint.rollover import Rollover
+from wsadapter.endpoint.subscriptions import Ledger
+from wsadapter.endpoint.watchdogs import Watchdogs, expiry
+from wsadapter.process.lifecycle import BEFORE_ITS_END, Event
+from wsadapter.process.owner_process import OwnerListener, OwnerProcess
+
+logger = logging.getLogger("wsadapter.supervisor")
+
+
+class OwnerHost(Protocol):
+    """What an owner needs of its link."""
+
+    office: Office
+    output: LinkOutput
+    connection: LinkConnection
+    rollover: Rollover
+    waiters: Waiters
+
+    def step(self, event: LinkEvent) -> None:
+        """Let `event` happen to the link."""
+        ...
+
+    def on_owner_ready(self) -> None:
+        """The process of the owner is warm."""
+        ...
+
+    def on_owner_dead(self, reason: Reason) -> None:
+        """The owner is dead, and its pipe is drained. `reason`: what the supervisor knows."""
+        ...
+
+
+class LinkOwner:
+    """One owner. All methods under the reactor's lock."""
+
+    def __init__(self, link: OwnerHost, epoch: Epoch, acquire: Callable[[OwnerListener], OwnerProcess]) -> None:
+        """`acquire` returns the process, which reports to its argument from then on."""
+        self.epoch = epoch
+        self.output = link.output
+        self.connection = link.connection
+        self.rollover = link.rollover
+        self.watchdogs = Watchdogs(link.rollover, link.office.reactor)
+        self._link = link
+        # Those of each single message, without a detour:
+        self._stream, self._account, self._counters = link.output.stream, link.output.account, link.output.counters
+        self.output.epoch = epoch.number
+        self.process = acquire(self)
+        self.connection.commands.send_to(self.process)
+
+    # -- what the process does (owner_process.OwnerListener) -------------------------------------------------------------
+
+    def on_ready(self, child: OwnerProcess) -> None:  # noqa: ARG002 - the protocol's
+        """It is warm."""
+        self._link.on_owner_ready()
+
+    def on_record(self, child: OwnerProcess, received: Record) -> None:
+        """A batch of messages, or a report."""
+        epoch, counters = self.epoch, self._counters
+        counters.filtered += received.filtered
+        if received.kind == record.REPORT:
+            try:
+                apply_report(self, parse_report(received.report))
+            except ValueError as error:
+                child.abort(Reason(kind="corrupt", text=f"a report that makes no sense: {error!r}"[:300]))
+            return
+        counters.bytes += max(0, received.position - epoch.position)
+        epoch.position = received.position
+        if not received.count:
+            return
+        try:
+            if received.streams is not None and ANSWER in received.streams:
+                rest = self.requests.take_answers(received)
+                if rest is None:
+                    return
+                received = rest
+            streams = None if received.streams is None else [epoch.streams[index] for index in received.streams]
+        except (IndexError, ValueError):
+            child.abort(Reason(kind="corrupt", text="a message of a stream that was not announced"))
+            return
+        counters.last_heard = monotonic()
+        merge, group = self.rollover.merge, self.output.group
+        if merge is None:
+            group.deliver(self.output, received, streams)
+        else:
+            merge.take(received, streams)
+        if self._account.waiting > self._account.buffer.max_bytes:
+            group.overflowed()
+
+    def on_lone(self, child: OwnerProcess, lone: SingleMessage) -> None:
+        """As `on_record`, with fewer steps, because a consumer may wait for this message."""
+        if self.rollover.merge is not None or self.output.group.is_replicated:
+            self.on_record(child, Record.of_single(lone))
+            return
+        data, _, received_at, position, _ = lone
+        epoch, counters, account = self.epoch, self._counters, self._account
+        if position > epoch.position:
+            counters.bytes += position - epoch.position
+        epoch.position = position
+        counters.last_heard = monotonic()
+        counters.messages += 1
+        number = self._stream.numbers.accept(1, received_at)
+        message = _make_message(items.Message, (account.name, data, epoch.number, number, received_at, None, False))
+        if not self._stream.inbox.put_one(message, account) and account.waiting > account.buffer.max_bytes:
+            self.output.group.overflowed()
+
+    def on_command(self, child: OwnerProcess, command: Command) -> None:
+        """A reply, or another command of the owner."""
+        try:
+            if command.kind == commands.PROBED:
+                rtt = command.json().get("rtt")
+                self.epoch.rtt = rtt if isinstance(rtt, int | float) else None
+            else:
+                self.connection.commands.on_command(command)
+        except ValueError as error:
+            child.abort(Reason(kind="corrupt", text=f"control socket: {error}"))
+
+    def on_log(self, child: OwnerProcess, line: str) -> None:
+        """User code printed this in the process."""
+        self.output.log.printed(self.epoch.number, child.pid, line)
+
+    def on_dead(self, child: OwnerProcess, reason: Reason) -> None:
+        """The process is dead and its pipe is drained."""
+        self.watchdogs.end()
+        if torn := child.data.torn:
+            self._counters.torn += 1
+            name, epoch = self.output.name, self.epoch.number
+            logger.warning("%s/%d: a record of %d bytes was not finished; dropped", name, epoch, torn)
+        self._link.on_owner_dead(reason)
+
+    # -- what it reports (reports.ReportingOwner) ------------------------------------------------------------------------
+
+    @property
+    def streams(self) -> list[str | None]:
+        return self.epoch.streams
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.connection.ledger
+
+    @property
+    def requests(self) -> Requests:
+        return self.connection.requests
+
+    def reached(self, stage: str) -> None:
+        """It is at this step of the way to a connection."""
+        self.output.log.stage(self.epoch.number, stage, self.connection.dialer.url)
+
+    def leaves(self, reason: Reason) -> None:
+        """It ends for this reason, and sends nothing more."""
+        self.epoch.last_words = reason
+        self.process.step(Event.LEAVING)
+
+    def came_up(self, report: ConnectionUp) -> None:
+        """Its connection is open. Raises `ValueError` if the owner did not do what it was asked to do."""
+        epoch, output, now = self.epoch, self.output, time_ns()
+        self._link.step(LinkEvent.UP)
+        epoch.up_since = self._counters.last_heard = monotonic()
+        if report.resumed is not epoch.resuming:
+            raise ValueError(
+                "nothing was resumed" if report.resumed else "it did not go on with the connection that it was handed"
+            )
+        epoch.up_fields = {"headers": report.headers, "subprotocol": report.subprotocol, "peer": report.peer}
+        if epoch.resuming:
+            up = self._put_up(report, now, resumed=True)
+            self.connection.continued()
+        else:
+            interrupted = tuple(sorted(map(str, self.rollover.interrupted))) if epoch.continues else ()
+            output.restored_at = None if self.connection.awaits_answers else monotonic()
+            continues = output.group.link_up(output) or epoch.continues
+            up = self._put_up(report, now, resumed=continues and not interrupted)
+            self.connection.opened()
+            if self._stream.numbers.ever_up:
+                for cause, stream in gaps_behind_up(resumed=up.resumed, interrupted=interrupted, replaces=epoch.replaces):
+                    output.gap(cause, self._counters.last_lost_at, now, stream=stream)
+            self.ledger.connection.expires_at = expiry(self.rollover.endpoint.watchdog, monotonic())
+        self._stream.numbers.ever_up = True
+        self.watchdogs.await_max_age(self.ledger.connection.expires_at)
+        self._stream.notify(up)
+        if not epoch.planned and not self.rollover.under_way:  # else it is the old owner, which is to go
+            self._link.waiters.resolve()
+        output.log.up(epoch.number, self.connection.dialer.url, report.peer, resumed=up.resumed)
+
+    def _put_up(self, report: ConnectionUp, now: int, *, resumed: bool) -> items.Up:
+        output, mask = self.output, self.connection.dialer.mask
+        masked = {name: mask(value) for name, value in report.headers.items()}
+        agreed = report.subprotocol and mask(report.subprotocol)
+        up = items.Up(output.name, self.epoch.number, now, agreed, masked, resumed, *output.group.standing(output))
+        output.put(up)
+        return up
+
+    # -- what its link wants ---------------------------------------------------------------------------------------------
+
+    @property
+    def messages(self) -> int:
+        """How many were delivered in its epoch."""
+        return self._counters.messages - self.epoch.messages_before
+
+    @property
+    def uptime(self) -> float | None:
+        """Seconds since its connection is open; None: it was not open."""
+        return monotonic() - self.epoch.up_since if self.epoch.up_since is not None else None
+
+    def pause(self) -> None:
+        """Stop reading what it receives, unless it is on its way out: then it is read to its end."""
+        if self.process.state in BEFORE_ITS_END:
+            self.process.data.pause()
+
+    def read_on(self) -> None:
+        """Read again."""
+        self.process.data.resume()
+
+
+_make_message: Callable[[type[items.Message], tuple[Any, ...]], items.Message] = tuple.__new__
