@@ -39,10 +39,10 @@ ALIGNED_AFTER = "wsadapter.endpoint.dedup.ALIGNED_AFTER"
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """So long each new member waits until it counts as aligned."""
-    monkeypatch.setattr(ALIGNED_AFTER, 2.0)
+    monkeypatch.setattr(ALIGNED_AFTER, 1.0)
 
 
-def live(rate: float = 5_000.0, **settings: Any) -> Exchange:
+def live(rate: float = 2_000.0, **settings: Any) -> Exchange:
     """One feed for all who listen, whose clock runs."""
     return Exchange(messages=numbered, rate=rate, resume="continue", tls=True, **settings)
 
