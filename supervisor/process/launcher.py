@@ -131,9 +131,10 @@ class LaunchedProcess(process.BaseProcess):
 
     @property
     def lifeline(self) -> int | None:
-        """A descriptor that its fork server lives by; when the last is closed, the fork server ends the owner, unless it
-        leaves by itself. None where it was started without."""
-        return self._popen.lifeline if isinstance(self._popen, _ForkServerPopen) else None  # type: ignore[attr-defined]
+        """A descriptor. When the last of its duplicates is closed, the owner is ended, unless it leaves by itself: by its fork
+        server (worker/loop/children.py), or by the kernel (contract/ipc/bootstrap.py). None before the start."""
+        lifeline: int | None = getattr(self._popen, "lifeline", None)  # type: ignore[attr-defined]
+        return lifeline
 
     @property
     def status_is_known(self) -> bool:
@@ -187,6 +188,7 @@ class _SpawnPopen(popen_spawn_posix.Popen):
     """Starts a fresh interpreter."""
 
     _fds: list[int]
+    lifeline: int | None = None
 
     def _launch(self, process_obj: LaunchedProcess) -> None:
         parcel = _parcel(self, process_obj)
@@ -194,6 +196,7 @@ class _SpawnPopen(popen_spawn_posix.Popen):
         try:
             self.sentinel, child_alive = os.pipe()
             self.finalizer = util.Finalize(self, _close_fds, (self.sentinel, parcel_write))
+            self.lifeline = parcel_write
             _popens[self] = (self.sentinel, parcel_write)
             try:
                 executable, *arguments = spawn.get_command_line(pipe_handle=parcel_read)

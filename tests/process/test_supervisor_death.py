@@ -94,9 +94,8 @@ def test_row_37_kill_9_leaves_no_process_where_all_of_them_are_stopped(start_met
         ex.wait_connections(0)
 
 
-@pytest.mark.native
-def test_row_37_kill_9_leaves_no_process_where_an_owner_is_in_c_code_that_never_returns() -> None:
-    with Exchange(messages=["x"]) as ex, holder(ex.url, "forkserver", "obey") as process:
+def test_row_37_kill_9_leaves_no_process_where_an_owner_is_in_c_code_that_never_returns(start_method: str) -> None:
+    with Exchange(messages=["x"]) as ex, holder(ex.url, start_method, "obey") as process:
         assert line_of(process) == "up"
         ex.send("!spin_in_c")
         wait_until(lambda: any(cpu_seconds(pid) > 1 for pid in of_session(process.pid) if pid != process.pid), 20)

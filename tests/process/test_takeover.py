@@ -445,6 +445,25 @@ def test_standard_output_is_the_new_ones(tmp_path: Path) -> None:
     assert numbers == list(range(1, len(numbers) + 1))
 
 
+def test_owners_that_were_started_by_spawn_outlive_the_first_one_too(line: Line) -> None:
+    line.config.write_text("[supervisor]\nstart_method = 'spawn'\n" + line.config.read_text())
+    with line.first() as first:
+        line.grows(first)
+        owners = pids(first)
+        with line.next() as second:
+            second.wait_for_log("took over from pid")
+            assert first.wait() == 0
+            ended = time.monotonic()
+            wait_until(lambda: time.monotonic() > ended + 4, PATIENCE)  # without a supervisor an owner ends within 3 s
+            line.grows(second)
+            assert pids(second) == owners
+            for pid in owners.values():
+                os.kill(pid, signal.SIGSTOP)
+            second.process.kill()
+            wait_until(lambda: not processes(line), 5, lambda: f"left: {processes(line)}")
+    line.assert_whole()
+
+
 def test_a_connection_whose_tls_is_held_goes_along_with_its_holder(tmp_path: Path) -> None:
     with Exchange(messages=numbered, rate=1_000, resume="continue", tls=True) as ex:
         tls = f"[defaults.tls]\nholder = true\nca_file = {json.dumps(str(ex.ca_file))}\n"

@@ -23,7 +23,8 @@ OPTIONAL = {"msgspec", "psutil", "pytest", "asyncio"}
 
 
 def loaded(statement: str) -> set[str]:
-    code = f"import sys\n{statement}\nimport json\nprint(json.dumps(sorted(sys.modules)))"
+    # Printed into a duplicate: the fork server's module leads standard output to the null device.
+    code = f"import os, sys\nout = os.dup(1)\n{statement}\nimport json\nos.write(out, json.dumps(sorted(sys.modules)).encode())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     return set(json.loads(done.stdout))
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from multiprocessing.process import BaseProcess
+from multiprocessing.process import BaseProcess, parent_process
 from typing import Any
 
 WORKER = "wsadapter.worker.main"
@@ -29,7 +32,8 @@ def run_owner(data: Connection, control: Connection, log: Connection) -> None:
         os.dup2(log.fileno(), fd)
     accept_signals()
     _leave_the_tracker()
-    _leave_the_fork_server()
+    if not _leave_the_fork_server():
+        _end_with_the_supervisor()
     import_module(WORKER).main(data, control, log)
 
 
@@ -42,13 +46,41 @@ def _leave_the_tracker() -> None:
         tracker._fd = None
 
 
-def _leave_the_fork_server() -> None:
+def _leave_the_fork_server() -> bool:
     """Let go of the descriptor that keeps the fork server alive: it is to end when the supervisor is gone, and to end the
-    owners that do not leave by themselves then."""
+    owners that do not leave by themselves then. False if no fork server has made this process."""
     server: Any = forkserver._forkserver
-    if server._forkserver_alive_fd is not None:
-        os.close(server._forkserver_alive_fd)
-        server._forkserver_alive_fd = None
+    if server._forkserver_alive_fd is None:
+        return False
+    os.close(server._forkserver_alive_fd)
+    server._forkserver_alive_fd = None
+    return True
+
+
+def _end_with_the_supervisor() -> None:
+    """Linux, without a fork server: end three seconds after the last supervisor that has the lifeline of this process, also if
+    the process is stopped, or in C code that never returns, where no signal handler of Python and no thread can run.
+
+    The kernel sends two signals when the last write end of the pipe closes (fcntl(2), F_SETSIG; one for each open file).
+    SIGCONT continues a stopped process. The handler of SIGQUIT is alarm(2) of the C library itself: a handler gets the number
+    of the signal, which is 3. SIGALRM then ends the process. An owner whose loop turns has left by then.
+    """
+    parent = parent_process()
+    if parent is None or not hasattr(fcntl, "F_SETSIG"):
+        return
+    library = ctypes.CDLL(None)
+    library.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
+    library.signal(signal.SIGQUIT, ctypes.cast(library.alarm, ctypes.c_void_p))
+    with suppress(OSError):  # a sandbox forbids it; the alarm of the loop ends the process later (worker/loop/alarm.py)
+        _signal_at_end(parent.sentinel, signal.SIGQUIT)
+        again = os.open(f"/proc/self/fd/{parent.sentinel}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        _signal_at_end(again, signal.SIGCONT)  # stays open for as long as the process lives
+
+
+def _signal_at_end(pipe: int, number: signal.Signals) -> None:
+    fcntl.fcntl(pipe, fcntl.F_SETSIG, number)
+    fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
 
 
 def hold_standard_descriptors() -> None:
