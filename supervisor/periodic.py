@@ -1,4 +1,5 @@
-"""What a running supervisor does periodically: counts for the rates, the check of the clock, cleaning of the quarantine."""
+"""What a running supervisor does periodically: counts for the rates, the check of the clock, cleaning of the quarantine,
+how late the reactor is."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from wsadapter.contract.items import ClockStep, Event
 from wsadapter.control.quarantine_folder import INTERVAL as CLEANING_INTERVAL
 from wsadapter.endpoint.rates import INTERVAL, Count, Rate
 from wsadapter.endpoint.samples import Samples
+from wsadapter.loop.lag import LagMeter
 from wsadapter.loop.reactor import Reactor
 
 logger = logging.getLogger("wsadapter.supervisor")
@@ -32,12 +34,14 @@ class PeriodicWork:
         self._put_event = put_event
         self._clean = clean
         self._samples = Samples(monotonic(), time())
+        self.lag = LagMeter(reactor)
 
     def start(self) -> None:
         """The supervisor starts now."""
         self._samples.started_at = monotonic()
         self._sample()
         self._clean_and_repeat()
+        self.lag.begin()
 
     @property
     def uptime(self) -> float:

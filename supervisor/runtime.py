@@ -18,7 +18,7 @@ import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from time import time_ns
+from time import monotonic, time_ns
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -258,6 +258,9 @@ class Runtime:
             "strategy": self.options.strategy,
             "spares": self.owners.spares.warm,
             "capabilities": capabilities.summary(self.options.start_method),
+            "lag": round(self._periodic.lag.last, 6),
+            "lag_worst": round(self._periodic.lag.worst, 6) if self.state in ("running", "stopping") else 0.0,
+            "connect_budget": self.budget.left(monotonic()),
             "runtime": self.claim.describe(),
             "endpoints": endpoints,
         }

@@ -64,6 +64,22 @@ class SubscriptionStatus(TypedDict):
     """The streams that the peer refused, with its error."""
 
 
+class EventCounts(TypedDict):
+    """How often what happened to an endpoint since it was added; what never happened is left out."""
+
+    downs: dict[str, int]
+    """Epochs that ended, by the kind of the `down` reason."""
+    gaps: dict[str, int]
+    """`Gap` events, by their cause."""
+    dropped: dict[str, int]
+    """Dropped messages, by the cause."""
+    stalled: int
+    """`Stalled` events."""
+    handoff: float | None
+    """Seconds of the last handoff: from the end of an owner until the next one went on with its connection; null if there was
+    none, and with `replicas`."""
+
+
 class MemberStatus(TypedDict):
     """One of the replicas of an endpoint. The keys that an endpoint has too mean the same, for this connection alone."""
 
@@ -157,6 +173,8 @@ class EndpointStatus(TypedDict):
     """Where it connects, user info and query masked."""
     subscriptions: SubscriptionStatus
     """State of its subscriptions."""
+    counts: EventCounts
+    """What happened to it, by kinds and causes."""
     group: str | None
     """Of a shard: the endpoint that it is a part of; null otherwise."""
     live: NotRequired[int]
@@ -188,6 +206,13 @@ class Status(TypedDict):
     """Warm owners that wait for work."""
     capabilities: Capabilities
     """What is used of what the platform could offer."""
+    lag: float
+    """Seconds by which the supervisor's loop was late when that was last looked at, once a second."""
+    lag_worst: float
+    """The most of the last minute."""
+    connect_budget: dict[str, int]
+    """For each host with a limit of connects (`limits.connects`): how many it would allow now. With `bind`, for each host and
+    source address."""
     runtime: str | None
     """Path of the control socket, or its abstract name; null without a name."""
     endpoints: dict[str, EndpointStatus]
@@ -237,7 +262,8 @@ SUMMED: Final[tuple[Literal["messages", "bytes", "restarts", "gaps", "handoffs",
 )  # fmt: skip
 """The keys of an endpoint with `replicas` that are the sums of those of all its connections."""
 SCHEMA: Final[tuple[type, ...]] = (
-    Status, Capabilities, EndpointStatus, MemberStatus, SubscriptionStatus, ExitStatus, PoolStatus, PoolMemberStatus,
+    Status, Capabilities, EndpointStatus, MemberStatus, SubscriptionStatus, EventCounts, ExitStatus, PoolStatus,
+    PoolMemberStatus,
 )  # fmt: skip
 """All of it, in the order of the documentation."""
 

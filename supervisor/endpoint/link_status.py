@@ -14,6 +14,7 @@ def status_of(link: Link) -> EndpointStatus:
     now, counters = monotonic(), output.counters
     uptime = None if owner is None else owner.uptime
     holder = None if owner is None else owner.process.connection.holder
+    overflow = "conflated" if output.account.buffer.overflow == "conflate" else "overflow"
     return {
         "state": link.state,
         "pid": None if owner is None else owner.process.pid,
@@ -40,5 +41,6 @@ def status_of(link: Link) -> EndpointStatus:
         "last_exit": exit_status(link.last_exit),
         "url": connection.dialer.url,
         "subscriptions": connection.ledger.to_json(),
+        "counts": output.stream.tally.counts(output.account.dropped, overflow),
         "group": None,
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import time_ns
+from time import monotonic, time_ns
 from weakref import WeakSet
 
 from wsadapter.contract import items
@@ -12,6 +12,7 @@ from wsadapter.delivery.inbox import Inbox
 from wsadapter.delivery.queued import Account, arrival_of, arrival_of_one
 from wsadapter.endpoint.monitor import Watcher
 from wsadapter.endpoint.subscriptions import Numbers
+from wsadapter.endpoint.tally import Tally
 
 
 class NumberedStream:
@@ -22,10 +23,12 @@ class NumberedStream:
         self.account = Account(name, buffer)
         self.inbox = inbox
         """Where the endpoint's items go; another one is set when the items are redirected."""
+        self.tally = Tally()
         self.monitors: WeakSet[Watcher] = WeakSet()
 
     def put(self, event: items.Event) -> None:
         """Put an event behind all that was received."""
+        self.tally.note(event, monotonic())
         self.inbox.put_event(event, self.account)
 
     def accept(self, received: Record, streams: list[str | None] | None, epoch: int) -> None:

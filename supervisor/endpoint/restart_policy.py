@@ -125,6 +125,8 @@ class ConnectBudget:
         self._booked: dict[str, list[float]] = {}
         self._made: dict[str, list[float]] = {}
         self._held: dict[str, float] = {}
+        self._limits: dict[str, tuple[int, float]] = {}
+        """Of each host that has one: the limit of the last booking."""
 
     def reserve(self, host: str, now: float, connects: int, period: float) -> float:
         """Book the next free connect to `host`; when it is: where that is now it is made. `connects` 0: no limit.
@@ -132,6 +134,8 @@ class ConnectBudget:
         Every endpoint counts all connects to the host against its own limit, so the strictest holds for its owner.
         """
         made, booked = self._made.setdefault(host, []), self._booked.setdefault(host, [])
+        if connects:
+            self._limits[host] = (connects, period)
         while made and made[0] <= now - max(period, 3600.0):
             made.pop(0)
         at = self._earliest(host, now, sorted((*made, *booked)), connects, period)
@@ -150,6 +154,16 @@ class ConnectBudget:
     def _earliest(self, host: str, now: float, others: list[float], connects: int, period: float) -> float:
         at = max(now, self._held.get(host, now))
         return max(at, others[-connects] + period) if 0 < connects <= len(others) else at
+
+    def left(self, now: float) -> dict[str, int]:
+        """How many connects each host with a limit would allow now, by the limit of its last booking."""
+        return {host: self._left(host, now, *limit) for host, limit in self._limits.items()}
+
+    def _left(self, host: str, now: float, connects: int, period: float) -> int:
+        if self._held.get(host, now) > now:
+            return 0
+        recent = sum(at > now - period for at in self._made.get(host, ()))
+        return max(0, connects - recent - len(self._booked.get(host, ())))
 
     def came(self, host: str, at: float, now: float) -> None:
         """What was made at `at` is so only now."""

@@ -19,6 +19,7 @@ from wsadapter.endpoint.link import Link
 from wsadapter.endpoint.link_owner import LinkOwner
 from wsadapter.endpoint.link_state import LinkEvent, LinkState
 from wsadapter.endpoint.subscriptions import ConnectionLedger, Ledger, Numbers
+from wsadapter.endpoint.tally import Tally
 from wsadapter.handoff.custody import ConnectionHolder
 from wsadapter.process.owner_process import IgnoreOwnerEvents, OwnerProcess
 from wsadapter.process.tls_holder import TlsHolder
@@ -67,6 +68,7 @@ def give_endpoint(endpoint: EndpointRuntime) -> tuple[dict[str, Any], list[int]]
         "wanted": list(endpoint.ledger.wanted.values()),
         "state": endpoint.state,
         "dropped": endpoint.stream.account.dropped,
+        "tally": endpoint.stream.tally.to_plain(),
         "last_exit": endpoint.last_exit.to_json() if endpoint.last_exit else None,
         "links": links,
         "merge": merge,
@@ -114,6 +116,7 @@ def take_endpoint(host: EndpointHost, plain: dict[str, Any], fds: Iterator[int])
     settings = replace(checked(replace(given, name=given.name.partition(MARK)[0]), known), name=given.name)
     endpoint = EndpointRuntime(host, settings, dialect, numbers=numbers)
     endpoint.stream.account.dropped = plain["dropped"]
+    endpoint.stream.tally = Tally(plain.get("tally"))  # a version that does not count them gives none
     endpoint.last_exit = Reason.from_json(plain["last_exit"]) if plain["last_exit"] else None
     endpoint.unsubscribe(list(endpoint.ledger.wanted.values()))
     endpoint.subscribe(plain["wanted"])

@@ -25,6 +25,9 @@ def fake_status(state: SupervisorState, endpoints: dict[str, EndpointStatus]) ->
         "capabilities": {
             "death": "pidfd", "poll": "epoll", "start_method": "forkserver", "handoff": "ws:// without loss",
         },
+        "lag": 0.0,
+        "lag_worst": 0.0,
+        "connect_budget": {},
         "runtime": None,
         "endpoints": endpoints,
     }  # fmt: skip
@@ -66,5 +69,6 @@ def fake_endpoint_status(
         "last_exit": exit_status(last_exit),
         "url": "",
         "subscriptions": {"wanted": wanted, "confirmed": wanted, "live": 0, "rejected": {}},
+        "counts": {"downs": {}, "gaps": {}, "dropped": {}, "stalled": 0, "handoff": None},
         "group": None,
     }

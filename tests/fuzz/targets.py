@@ -442,7 +442,7 @@ class _Supervisor:
     def __init__(self) -> None:
         self._asked = 0
 
-    def status(self) -> Status:
+    def status(self, *, memory: bool = True) -> Status:
         return cast("Status", {"endpoints": {"a": {"epoch": 1, "pid": 7}}})
 
     def begin_restart(self, name: str) -> Future[None]:

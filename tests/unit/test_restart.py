@@ -187,3 +187,23 @@ def test_a_refusal_is_asked_again_at_the_slowest_pace_from_the_first_on(reason: 
 def test_without_a_limit_there_is_no_wait() -> None:
     budget = ConnectBudget()
     assert {budget.reserve("a", 0.0, 0, 60) for _ in range(1000)} == {0.0}
+
+
+def test_the_budget_that_is_left_is_the_limit_less_what_was_made_and_booked() -> None:
+    budget = ConnectBudget()
+    assert budget.left(0.0) == {}
+    for _ in range(3):
+        budget.reserve("h", 10.0, 2, 60.0)  # two are made, one is booked for later
+    budget.reserve("unlimited", 10.0, 0, 60.0)
+    assert budget.left(10.0) == {"h": 0}
+    budget.cancel("h", 70.0)
+    assert budget.left(10.0) == {"h": 0}
+    assert budget.left(71.0) == {"h": 2}
+
+
+def test_a_host_that_asked_for_a_pause_allows_no_connect_until_then() -> None:
+    budget = ConnectBudget()
+    budget.reserve("h", 0.0, 5, 60.0)
+    budget.hold("h", 30.0)
+    assert budget.left(29.0) == {"h": 0}
+    assert budget.left(30.0) == {"h": 4}

@@ -1,4 +1,4 @@
-"""What the connections of a test exchange share, and the callbacks that they call."""
+"""What the connections of a test exchange share, and whom they tell of what happens."""
 
 from __future__ import annotations
 
@@ -7,53 +7,53 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from wsadapter.testing.handshake import Misbehaviour
-from wsadapter.testing.journal import Journal
+from wsadapter.testing.handshake import Manners
+from wsadapter.testing.journal import Ledger
 from wsadapter.testing.script import Answer, Frame
 
 if TYPE_CHECKING:
     from wsadapter.testing.connection import Connection
 
 
-class ClientHandler(Protocol):
-    """Handles one client in the dialect of the exchange. Times are those of the event loop."""
+class Attendant(Protocol):
+    """Who converses with one client in its exchange's dialect. Times are the event loop's."""
 
     def opened(self) -> None:
         """The handshake is done."""
 
     def message(self, message: Frame) -> None:
-        """The client sent a message."""
+        """A client's message."""
 
     def control(self, opcode: int, payload: bytes) -> None:
-        """The client sent a ping, which is answered already, or a pong."""
+        """A client's ping or pong; the ping is answered."""
 
     def sent(self) -> None:
-        """Data were sent."""
+        """Data went out."""
 
     def gone(self) -> None:
         """The connection has ended."""
 
 
 def _nothing(connection: Connection) -> None:
-    """Default of the callbacks, which the server replaces."""
+    """Until the server says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
-class ExchangeContext:
+class House:
     """What all connections of an exchange share."""
 
-    misbehaviour: Misbehaviour
-    journal: Journal
+    manners: Manners
+    ledger: Ledger
     answer: Callable[[Frame], Answer]
     welcome: tuple[bytes, ...]
     """Encoded frames."""
     subprotocol: str | None
     tls_context: ssl.SSLContext | None
     coalesce: bool
-    make_handler: Callable[[Connection], ClientHandler] | None = None
-    """Makes the handler of a client if there is a dialect. The script then answers only what the dialect does not know."""
+    attend: Callable[[Connection], Attendant] | None = None
+    """Where there is a dialect; the script answers only what that does not know."""
     on_connected: Callable[[Connection], None] = _nothing
-    """TCP is connected."""
+    """TCP is there."""
     on_open: Callable[[Connection], None] = _nothing
     on_subscribed: Callable[[Connection], None] = _nothing
     """At the first accepted subscription."""
