@@ -12,6 +12,7 @@ import argparse
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -53,6 +54,8 @@ CALM = 6.0
 COME_BACK = 20.0
 """Seconds after the end that an endpoint may take to be up again."""
 TICK = 0.25
+PAGE = re.compile(r"status page: (http://\S+)")
+"""What the exporter logs."""
 ALL_HEARD = 12.0
 """Seconds after which each of the recordings has said something, at its real pace."""
 _STOP = 30.0
@@ -92,6 +95,8 @@ class Runner:
         self.judge = Continuity({name: sent_by(name) for name in FEEDS})
         self.lines: deque[str] = deque()
         """Log lines nobody has taken yet."""
+        self.page = ""
+        """Where a browser can watch; "" until that is known."""
         self._environment = {
             **os.environ,
             "DEMO_NAME": self.name,
@@ -147,6 +152,8 @@ class Runner:
     def _keep_log(self, pipe: IO[bytes]) -> None:
         for line in pipe:
             self.lines.append(line.decode(errors="replace").rstrip())
+            if found := PAGE.search(self.lines[-1]):
+                self.page = found[1]
         pipe.close()
 
 
@@ -229,8 +236,9 @@ class Demonstration:
     def _title(self, status: Mapping[str, Any]) -> str:
         left = f", {max(0.0, self._began + self._duration - monotonic()):.0f} s left" if self._duration is not None else ""
         wrong = len(self._runner.judge.problems)
+        where = f"; in a browser: {self._runner.page}" if self._runner.page else ""
         who = f"wsadapter {status['version']}, pid {status['pid']}"
-        return f"{who}: {self.struck} faults so far, {wrong} problems{left}; Ctrl-C ends it"
+        return f"{who}: {self.struck} faults so far, {wrong} problems{left}{where}; Ctrl-C ends it"
 
 
 def summarise(runner: Runner, endpoints: Mapping[str, Mapping[str, Any]], faults: int) -> None:

@@ -18,6 +18,8 @@ from wsadapter.contract import items, reasons
 from wsadapter.contract.items import DROP_CAUSES, EVENT_NAMES, GAP_CAUSES, Event, Message
 from wsadapter.contract.meanings import meanings_of, types_of
 from wsadapter.endpoint.link_state import STATES
+from wsadapter.exporter.metrics import METRICS
+from wsadapter.exporter.server import PATHS
 
 _HEAD = """\
 # Reference
@@ -92,6 +94,7 @@ def reference() -> Iterator[str]:
     yield "\n## States of an endpoint\n"
     yield from _table(("state", "meaning"), [(f"`{state}`", meaning) for state, meaning in STATES.items()])
     yield from _status()
+    yield from _exporter()
     yield "\n## Commands\n"
     yield from _table(("command", "what it does"), [(f"`{command}`", meaning) for command, meaning in _COMMANDS])
     yield "\n## Signals of the runner\n"
@@ -103,6 +106,20 @@ def reference() -> Iterator[str]:
     operator = {DONE: "done; `status`: all that were asked for are up", NOT_DONE: "not done; `status`: some are not up"}
     operator |= {USAGE: "wrong arguments", NOTHING_RUNS: "nothing runs under that name"}
     yield from _table(("code", "meaning"), [(str(code), meaning) for code, meaning in operator.items()])
+
+
+def _exporter() -> Iterator[str]:
+    yield "\n## Exporter\n"
+    yield "With `[exporter] listen` the runner has a process beside it that serves these paths:\n"
+    yield from _table(("path", "what it is"), [(f"`{path}`", meaning) for path, meaning in PATHS.items()])
+    yield "\n### Metrics\n"
+    yield "What is not known has no value: it is absent, and not 0. Counts begin when the endpoint is added, and continue over"
+    yield "a takeover.\n"
+    rows = [
+        (f"`{name}`", metric.kind, ", ".join(f"`{label}`" for label in metric.labels), metric.help)
+        for name, metric in METRICS.items()
+    ]
+    yield from _table(("metric", "type", "labels", "meaning"), rows)
 
 
 def _settings() -> list[tuple[str, ...]]:

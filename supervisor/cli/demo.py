@@ -160,6 +160,7 @@ def configuration(urls: Mapping[str, str], ca_file: Path, name: str) -> str:
     tls = f"[defaults.tls]\nca_file = {json.dumps(str(ca_file))}\n\n" if secure else ""
     return (
         f"[supervisor]\nname = {json.dumps(name)}\n\n"
+        f'[exporter]\nlisten = "127.0.0.1:0"\n\n'
         f'[defaults]\nproxy = "none" # the exchanges are on this machine, whatever the environment says of proxies\n'
         f"gap_check = false # the recordings start over, and the numbers in them\n\n"
         f"{tls}[defaults.restart]\nbackoff_max = 2\n\n"

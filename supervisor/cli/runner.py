@@ -24,6 +24,7 @@ from typing import Final, cast
 import orjson
 
 from wsadapter.cli.backstop import Backstop
+from wsadapter.cli.exporter_process import ExporterProcess
 from wsadapter.cli.logs import LogThread
 from wsadapter.cli.memory import Trimming
 from wsadapter.cli.signals import SignalThread
@@ -120,14 +121,15 @@ class Runner:
             self._take_over()
         allow_takeover(self._feed.runtime)
         self._feed.start()  # first of all: where another one runs, its output must not be touched
-        try:
-            if self._taken:
-                self._apply()
-            self._after_start()
-            self._carry()
-        finally:
-            self._feed.stop()
-            self._summarise()
+        with ExporterProcess(self._settings):  # it shows the stop too
+            try:
+                if self._taken:
+                    self._apply()
+                self._after_start()
+                self._carry()
+            finally:
+                self._feed.stop()
+                self._summarise()
         return STOPPED
 
     def _take_over(self) -> None:
@@ -262,7 +264,7 @@ class Runner:
         said = [f"{kind} {', '.join(names)}" for kind, names in changes.items() if names]
         logger.info("reloaded %s: %s", self._path, "; ".join(said) or "nothing changed")
         if _apart_from_endpoints(settings) != _apart_from_endpoints(self._settings):
-            logger.warning("[supervisor] and [output] hold from the next start on")
+            logger.warning("[supervisor], [output] and [exporter] hold from the next start on")
 
     def _dump(self) -> None:
         logger.warning("stacks, as asked by SIGUSR1:\n%s", _stacks())
@@ -296,6 +298,7 @@ def _apart_from_endpoints(settings: Settings) -> tuple[object, ...]:
     return (
         settings.runtime_dir, settings.state_dir, settings.quarantine_max_bytes, settings.quarantine_max_age,
         settings.strategy, settings.spares, settings.start_method, settings.busy_poll, settings.output,
+        settings.exporter,
     )  # fmt: skip
 
 

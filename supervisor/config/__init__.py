@@ -23,24 +23,25 @@ from wsadapter.config import values
 from wsadapter.config.checks import Combined, Layer, Surroundings, combine, read_layer
 from wsadapter.config.dialect import Dialects
 from wsadapter.config.files import parse_toml, read_file
+from wsadapter.config.listen_address import check_listen
 from wsadapter.config.output_path import check_path
-from wsadapter.config.schema import OUTPUT, SUPERVISOR, Mismatch, Setting, as_table, convert, got, unknown_key
-from wsadapter.config.settings import OutputSettings, Settings
+from wsadapter.config.schema import EXPORTER, OUTPUT, SUPERVISOR, Mismatch, Setting, as_table, convert, got, unknown_key
+from wsadapter.config.settings import ExporterSettings, OutputSettings, Settings
 from wsadapter.config.show import describe_settings, effective, show
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import ConfigError, Problem
 from wsadapter.import_path import working_folder
 
 __all__ = [
-    "Dialects", "OutputSettings", "Settings", "check_endpoint", "check_supervisor", "checked", "describe_settings", "effective",
-    "load", "parse", "show",
+    "Dialects", "ExporterSettings", "OutputSettings", "Settings", "check_endpoint", "check_supervisor", "checked",
+    "describe_settings", "effective", "load", "parse", "show",
 ]  # fmt: skip
 
 _LARGEST: Final = 64 * 1024 * 1024
 """Bytes of a configuration, at most."""
 _PATIENCE: Final = 5.0
 """Seconds in which it must have been read."""
-_TABLES: Final = ("supervisor", "output", "defaults", "endpoints")
+_TABLES: Final = ("supervisor", "output", "exporter", "defaults", "endpoints")
 _MOST_SPARES: Final = 64
 _NO_WORKING_FOLDER: Final = "/(the working folder, which was deleted)"
 """Relative paths start there, so that the errors about them say why no file is there."""
@@ -92,15 +93,18 @@ def _read_tables(
     sections = {name: _table(table, name, problems) for name in _TABLES}
     own = _read_flat(sections["supervisor"], "supervisor", SUPERVISOR, around, problems)
     output = _read_flat(sections["output"], "output", OUTPUT, around, problems)
+    exporter = _read_flat(sections["exporter"], "exporter", EXPORTER, around, problems)
     own["name"] = own.get("name") or Path(source).stem
     _judge_supervisor(own, problems)
     _judge_output(output, problems)
+    if wrong := check_listen(exporter.get("listen", "")):
+        problems.append(Problem("exporter.listen", wrong))
     endpoints, given = _read_endpoints(sections, around, problems)
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)), source=source)
     return Settings(
-        **own, output=OutputSettings(**output), endpoints=endpoints, given=given, source=source,
-        dialects=around.dialects.known,
+        **own, output=OutputSettings(**output), exporter=ExporterSettings(**exporter), endpoints=endpoints, given=given,
+        source=source, dialects=around.dialects.known,
     )  # fmt: skip
 
 

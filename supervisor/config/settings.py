@@ -25,6 +25,15 @@ class OutputSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExporterSettings:
+    """What shows the runner to browsers, Prometheus and orchestrators: a process of its own."""
+
+    listen: str = ""
+    """Address and port of metrics, probes and the status page, such as "127.0.0.1:9464"; port 0 is one that is free. Nothing
+    needs a password there, so choose an address that only this machine or trusted ones reach. Default: no exporter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """A whole configuration file."""
 
@@ -51,6 +60,7 @@ class Settings:
     busy_poll: float = 0.0
     """For the lowest latency: seconds that owners and the consumer poll before they sleep. It costs a core for each of them."""
     output: OutputSettings = OutputSettings()
+    exporter: ExporterSettings = ExporterSettings()
     endpoints: tuple[Endpoint, ...] = ()
     """With `[defaults]` and the lines of `subscribe_file` merged in, paths absolute, `${...}` as written, no dialects."""
     given: Mapping[str, frozenset[str]] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ DEMO = Path(__file__).parents[2] / "ops" / "demo.py"
 def test_the_runners_demonstration_needs_no_file_and_no_network(tmp_path: Path) -> None:
     ended = supervise(tmp_path, "--demo", "--duration", "6")
     assert ended.returncode == 0, ended.stderr
+    assert re.search(r"status page: http://127\.0\.0\.1:\d+/", ended.stderr)
     lines = [json.loads(line) for line in ended.stdout.splitlines()]
     assert {line["endpoint"] for line in lines if "number" in line} == set(FEEDS)
     for feed in FEEDS:
@@ -32,6 +34,7 @@ def test_what_breaks_in_the_demonstration_comes_back_and_no_number_is_missing(tm
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "no number is missing" in ended.stdout
     assert ended.stdout.count(">>>") >= 2
+    assert re.search(r"in a browser: http://127\.0\.0\.1:\d+/", ended.stdout)
     assert "\x1b" not in ended.stdout
 
 

@@ -15,6 +15,8 @@ from wsadapter.cli.runner import EXIT_CODES
 from wsadapter.config import parse
 from wsadapter.contract import items, reasons
 from wsadapter.endpoint.link_state import STATES
+from wsadapter.exporter.metrics import METRICS
+from wsadapter.exporter.server import PATHS
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = (ROOT / "ops/docs/REFERENCE.md").read_text()
@@ -38,6 +40,8 @@ def test_every_entry_has_a_meaning() -> None:
         *items.DROP_CAUSES,
         *reasons.KINDS,
         *STATES,
+        *METRICS,
+        *PATHS,
         *(f"| {code} |" for code in EXIT_CODES),
     ],
 )
