@@ -178,6 +178,40 @@ class _Window(Generic[R]):
                 _count_down(lacking, identity)
 
 
+class LagDetector(Generic[R]):
+    """Finds members that show nothing of what others show. What was delivered is judged once, some seconds later."""
+
+    def __init__(self) -> None:
+        self._unjudged: deque[tuple[float, _Window[R], int]] = deque()
+        self.missed: Counter[int] = Counter()
+        """Per member the messages that the others showed and it did not."""
+
+    def add(self, at: float, window: _Window[R], identity: int) -> None:
+        """This was delivered just now."""
+        self._unjudged.append((at, window, identity))
+
+    def clear(self) -> None:
+        """Judge none of what was delivered so far, because a new stream begins, or because no member was read."""
+        self._unjudged.clear()
+
+    def lagging(self, now: float, after: float) -> dict[int, tuple[str | None, float]]:
+        """Members that have shown nothing of a stream for `after` seconds in which others did, with the stream and the seconds.
+
+        What was delivered is judged once, `after` seconds later.
+        """
+        found: dict[int, tuple[str | None, float]] = {}
+        unjudged = self._unjudged
+        while unjudged and unjudged[0][0] <= now - after:
+            at, window, identity = unjudged.popleft()
+            for member, lacking in window.lacking.items():
+                if window.last_shown.get(member, _NEVER) >= at:
+                    window.silent_since.pop(member, None)
+                    self.missed[member] += 0 < window.delivered[identity] <= lacking[identity]
+                elif at - window.silent_since.setdefault(member, at) >= after:
+                    found[member] = (window.stream, now - window.silent_since[member])
+        return found
+
+
 class FirstArrival(Generic[R]):
     """The merge of one endpoint's live connections. `R` is whatever the messages come in. Not thread-safe."""
 
@@ -190,7 +224,6 @@ class FirstArrival(Generic[R]):
         self._remembered = remembered
         self._windows: dict[str | None, _Window[R]] = {}
         self._order: deque[tuple[float, _Window[R], int]] = deque()
-        self._unjudged: deque[tuple[float, _Window[R], int]] = deque()
         self._members: dict[int, float] = {}
         """With the time they joined."""
         self._settled: set[int] = set()
@@ -201,8 +234,8 @@ class FirstArrival(Generic[R]):
         """The member whose snapshots and messages without identity are delivered."""
         self.unidentified = 0
         """Messages without an identity that were delivered since the lead took over."""
-        self.missed: Counter[int] = Counter()
-        """Per member the messages that the others showed and it did not."""
+        self.lags: LagDetector[R] = LagDetector()
+        """Which members show less than the others."""
 
     # -- on its way to another supervisor --------------------------------------------------------------------------------
 
@@ -214,7 +247,7 @@ class FirstArrival(Generic[R]):
             "settled": sorted(self._settled),
             "lead": self.lead,
             "unidentified": self.unidentified,
-            "missed": _pairs(self.missed),
+            "missed": _pairs(self.lags.missed),
             "windows": [window.to_plain() for window in self._windows.values()],
             "order": [(at, places[id(window)], identity) for at, window, identity in self._order],
         }
@@ -226,7 +259,7 @@ class FirstArrival(Generic[R]):
         merge._members = dict(plain["members"])
         merge._settled = set(plain["settled"])
         merge.lead, merge.unidentified = plain["lead"], plain["unidentified"]
-        merge.missed = Counter(dict(plain["missed"]))
+        merge.lags.missed = Counter(dict(plain["missed"]))
         windows: list[_Window[R]] = [_Window.from_plain(each) for each in plain["windows"]]
         merge._windows = {window.stream: window for window in windows}
         merge._order = deque((at, windows[place], identity) for at, place, identity in plain["order"])
@@ -255,7 +288,7 @@ class FirstArrival(Generic[R]):
         self._windows.clear()
         self._led.clear()
         self._order.clear()
-        self._unjudged.clear()
+        self.lags.clear()
         self._settled = {member}
         self.lead, self.unidentified = member, 0
         return False
@@ -384,27 +417,6 @@ class FirstArrival(Generic[R]):
                 self._waits(member, _Shown(shown, place, identity, now), window)
         return parts
 
-    def lagging(self, now: float, after: float) -> dict[int, tuple[str | None, float]]:
-        """Members that have shown nothing of a stream for `after` seconds in which others did, with the stream and the seconds.
-
-        What was delivered is judged once, `after` seconds later.
-        """
-        found: dict[int, tuple[str | None, float]] = {}
-        unjudged = self._unjudged
-        while unjudged and unjudged[0][0] <= now - after:
-            at, window, identity = unjudged.popleft()
-            for member, lacking in window.lacking.items():
-                if window.last_shown.get(member, _NEVER) >= at:
-                    window.silent_since.pop(member, None)
-                    self.missed[member] += 0 < window.delivered[identity] <= lacking[identity]
-                elif at - window.silent_since.setdefault(member, at) >= after:
-                    found[member] = (window.stream, now - window.silent_since[member])
-        return found
-
-    def excuse(self) -> None:
-        """They were not listened to: none of them lags."""
-        self._unjudged.clear()
-
     # -- inside ----------------------------------------------------------------------------------------------------------
 
     def _drop_held(self, window: _Window[R]) -> None:
@@ -433,7 +445,7 @@ class FirstArrival(Generic[R]):
         window.log.append((identity, entry.at))
         self._order.append((entry.at, window, identity))
         if len(self._members) > 1:
-            self._unjudged.append((entry.at, window, identity))
+            self.lags.add(entry.at, window, identity)
         _add(parts, member, entry.shown, entry.place)
         if window.held:
             self._met(parts, identity, entry.at, window)

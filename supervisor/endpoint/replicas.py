@@ -71,7 +71,7 @@ class ReplicaSet:
         self.rolling = RollingChange(self, host.links)
         self._host = host
         self._reactor = reactor
-        self._backpressure = Backpressure(host.stream, reactor, lambda: host.links, lambda: self.merge.excuse())
+        self._backpressure = Backpressure(host.stream, reactor, lambda: host.links, lambda: self.merge.lags.clear())
         self._turn: Timer | None = None
         self.begin_anew()
 
@@ -121,7 +121,7 @@ class ReplicaSet:
             "lead": number == self.merge.lead,
             "aligned": self.merge.is_settled(number),
             "held": self.merge.holds(number),
-            "missed": self.merge.missed[number],
+            "missed": self.merge.lags.missed[number],
             "state": status["state"],
             "pid": status["pid"],
             "epoch": status["epoch"],
@@ -244,7 +244,7 @@ class ReplicaSet:
         for link in self._host.links:
             if link.output.restored_at is not None and link.state == "up":
                 self.merge.settle_by_time(link.output.number, now - link.output.restored_at, now)
-        for number, (stream, silence) in self.merge.lagging(now, _BEHIND).items():
+        for number, (stream, silence) in self.merge.lags.lagging(now, _BEHIND).items():
             self._replace_stalled(self._host.links[number - 1], stream, silence)
         self.rolling.go_on()
         if not self._host.settled:

@@ -17,8 +17,9 @@ from wsadapter.delivery.inbox import Inbox
 from wsadapter.endpoint.endpoint import EndpointHost, EndpointRuntime
 from wsadapter.endpoint.request_id import Payload
 from wsadapter.endpoint.requests import Pending
-from wsadapter.endpoint.subscriptions import Numbers, key_of
+from wsadapter.endpoint.subscriptions import key_of
 from wsadapter.registry.reload import reload, with_dialect
+from wsadapter.registry.removed import RemovedEndpoints
 from wsadapter.registry.shards import MARK, capacity, parts, spread, together
 from wsadapter.status import EndpointStatus
 
@@ -40,11 +41,7 @@ class EndpointRegistry:
         self.endpoints: dict[str, EndpointRuntime] = {}
         self.groups: dict[str, list[str]] = {}
         """The names of the shards of endpoints that one connection can't carry, see `shards`."""
-        self.awaiting: dict[EndpointRuntime, EndpointRuntime] = {}
-        """Endpoints whose predecessor of the same name has not ended, by that."""
-        self._removed: dict[str, EndpointRuntime] = {}
-        self._retired: dict[str, Numbers] = {}
-        """How far endpoints came that another supervisor had and removed."""
+        self.removed = RemovedEndpoints()
         self._pooled: set[str] = set()
         """Members of a pool, be it gone: no configuration names them."""
         self._whole: dict[str, Endpoint] = {}
@@ -86,7 +83,7 @@ class EndpointRegistry:
 
     def everybody(self) -> Iterable[EndpointRuntime]:
         """Those that were removed, or are awaited to end, too."""
-        return (*self.endpoints.values(), *self.removed())
+        return (*self.endpoints.values(), *self.removed)
 
     def send(self, name: str, payload: bytes, *, binary: bool) -> Future[None]:
         """Send to an endpoint, or to each shard of a group; the future is done when all owners have sent it. Raises as
@@ -97,18 +94,6 @@ class EndpointRegistry:
         """Send a request by the endpoint that `pending` names, or of a group by the first that is up. Raises as `find`, and
         what the endpoint raises."""
         self.fit(pending.endpoint).request(pending, payload, timeout)
-
-    def removed(self) -> Iterable[EndpointRuntime]:
-        """Those alone; some may have a process yet."""
-        return (*self._removed.values(), *self.awaiting)
-
-    def retired(self) -> dict[str, Numbers]:
-        """How far the endpoints came that were removed: under their names the numbers go on."""
-        return self._retired | {name: managed.stream.numbers for name, managed in self._removed.items()}
-
-    def retire(self, numbers: Mapping[str, Numbers]) -> None:
-        """Endpoints of these names were removed, in another supervisor."""
-        self._retired.update(numbers)
 
     def status(self) -> dict[str, EndpointStatus]:
         """Of each endpoint."""
@@ -163,7 +148,7 @@ class EndpointRegistry:
         """An endpoint that is made already, new or of another supervisor."""
         self.endpoints[managed.name] = managed
         managed.stream.inbox = self.inbox_of(managed.name)  # one that was removed from a pool may come back without it
-        self._entered(managed, waits=managed in self.awaiting.values())
+        self._entered(managed, waits=self.removed.waits(managed))
 
     def _check_free(self, names: Iterable[str]) -> None:
         """Before anything is changed for them. Raises `DuplicateEndpoint`."""
@@ -179,28 +164,23 @@ class EndpointRegistry:
             self._pooled.discard(endpoint.name)
             del self._inboxes[endpoint.name]
         endpoint, dialect = with_dialect(endpoint, self._given, dialects)
-        before = self._removed.pop(endpoint.name, None)
+        before = self.removed.take(endpoint.name)
         several = endpoint.replicas > 1
         if before is not None and not before.settled and (before.replicas is not None) is several:
             managed = before  # its owner is still closing: the next one waits for that end
             managed.replace_settings(endpoint, dialect)
         else:
-            retired = self._retired.pop(endpoint.name, None)
-            managed = EndpointRuntime(self._office, endpoint, dialect, numbers=before.stream.numbers if before else retired)
-            if (ending := self._ending(endpoint.name, before)) is not None:
-                self.awaiting[ending] = managed
+            of_another = self.removed.take_numbers(endpoint.name)
+            numbers = before.stream.numbers if before is not None else of_another
+            managed = EndpointRuntime(self._office, endpoint, dialect, numbers=numbers)
+            if (ending := self.removed.ending(endpoint.name, before)) is not None:
+                self.removed.await_end(ending, managed)
         self.enter(managed)
         return managed
 
-    def _ending(self, name: str, before: EndpointRuntime | None) -> EndpointRuntime | None:
-        """Who had that name and has not ended: `before`, or the one that it waited for itself."""
-        if before is not None and not before.settled:
-            return before
-        return next((ending for ending in self.awaiting if ending.name == name and not ending.settled), None)
-
     def successor_of(self, ended: EndpointRuntime) -> EndpointRuntime | None:
         """Who waited for its end, and was not removed meanwhile."""
-        successor = self.awaiting.pop(ended, None)
+        successor = self.removed.take_successor(ended)
         return successor if successor is not None and self.endpoints.get(successor.name) is successor else None
 
     def remove(self, name: str) -> list[EndpointRuntime]:
@@ -211,7 +191,7 @@ class EndpointRegistry:
         managed = self.endpoints[name]
         managed.stop()
         del self.endpoints[name]
-        self._removed[name] = managed
+        self.removed.add(managed)
         group = self._group_of(name)
         if group is not None:
             self.groups[group].remove(name)

@@ -186,7 +186,7 @@ class Giver:
         roster = self._runtime.registry
         kept = self._runtime.kept()
         conditions = [Condition(m.settled, is_steady(m), is_changing(m), m in self._halted) for m in kept]
-        return next_step(conditions, leaving=any(not removed.settled for removed in roster.removed()))
+        return next_step(conditions, leaving=any(not removed.settled for removed in roster.removed))
 
     # -- under the reactor's lock ----------------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ def give(runtime: Runtime) -> tuple[dict[str, Any], list[int]]:
         endpoints.append(plain)
         fds = fds + more
     registry = runtime.registry
-    retired = {name: asdict(numbers) for name, numbers in registry.retired().items()}
+    retired = {name: asdict(numbers) for name, numbers in registry.removed.numbers.items()}
     whole = {"run": runtime.run, "name": runtime.claim.name, "groups": registry.groups, "retired": retired}
     return {**whole, "instance": named, "endpoints": endpoints}, fds
 
@@ -40,7 +40,7 @@ def adopt(runtime: Runtime, takeover: Takeover) -> None:
     ours: list[int] = []
     try:
         runtime.registry.groups = state["groups"]
-        runtime.registry.retire({name: Numbers(**numbers) for name, numbers in state["retired"].items()})
+        runtime.registry.removed.add_numbers({name: Numbers(**numbers) for name, numbers in state["retired"].items()})
         runtime.run = state["run"]  # before its endpoints: the folder of their quarantine has its name
         ours += [next(fds) for _ in range(1 + state["instance"]["locked"])]
         for plain in state["endpoints"]:

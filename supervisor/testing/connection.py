@@ -1,8 +1,8 @@
-"""One client of a test exchange: handshake, frames, answers, and what it does wrong by order.
+"""One client of a test exchange: handshake, frames, answers, and the misbehaviour that a test asked for.
 
-    TCP ──> [TLS] ──> HTTP request ──> open: frames both ways ──> closing: our close frame is out ──> gone
+    TCP ──> [TLS] ──> HTTP request ──> open: frames both ways ──> closing: our close frame is sent ──> gone
 
-Runs in the exchange's event loop. What is sent passes one gate: nothing when muted, drop by drop when slowed.
+Runs in the exchange's event loop. Everything that is sent goes through `Outgoing`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from enum import Enum
 
 from wsadapter.testing import frames as ws
+from wsadapter.testing.context import ClientHandler, ExchangeContext
 from wsadapter.testing.deflate import Deflate
 from wsadapter.testing.feed import Timed
 from wsadapter.testing.frames import ClientFrame, ClientFrames, ProtocolViolation
@@ -28,13 +29,12 @@ from wsadapter.testing.handshake import (
     parse_request,
     refusal_response,
 )
-from wsadapter.testing.house import Attendant, House
 from wsadapter.testing.journal import Received
+from wsadapter.testing.outgoing import Outgoing
 from wsadapter.testing.script import Frame
 from wsadapter.testing.tls import ServerTls
 
 _CLOSE_WAIT = 5.0
-_DRIP_BACKLOG = 64 * 1024
 _TRANSPORT_BACKLOG = 512 * 1024
 _LIVE_BACKLOG = 64 * 1024 * 1024
 
@@ -51,53 +51,76 @@ class Stage(Enum):
     GONE = "gone"
 
 
+class ScriptedAnswers:
+    """The answers to one client: by the script of the exchange, at once, late, or held back."""
+
+    def __init__(self, connection: Connection, context: ExchangeContext) -> None:
+        self._connection, self._context = connection, context
+        self._has_subscribed = False
+        self._held: list[bytes] = []
+
+    def answer(self, message: Frame) -> bool:
+        """Answer a client's message by the script. Returns whether the script knows the message."""
+        answer = self._context.answer(message)
+        self.reply([ws.encode_message(frame) for frame in answer.frames], answer.delay)
+        if answer.accepted and not self._has_subscribed:
+            self._has_subscribed = True
+            self._context.on_subscribed(self._connection)
+        return answer.accepted or bool(answer.frames)
+
+    def reply(self, frames: Sequence[bytes], delay: float = 0.0) -> None:
+        """Send encoded answers after `delay` seconds, or hold them back if a test asked for that."""
+        if self._context.misbehaviour.hold_answers:
+            self._held += frames
+        elif delay:
+            asyncio.get_running_loop().call_later(delay, self._connection.send_answers, frames)
+        else:
+            self._connection.send_answers(frames)
+
+    def release(self) -> None:
+        """Send the answers that were held back."""
+        frames, self._held = self._held, []
+        self._connection.send_answers(frames)
+
+
 class Connection(asyncio.Protocol):
     """See the module."""
 
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, context: ExchangeContext) -> None:
+        self._context = context
         self._transport: asyncio.Transport
-        self._tls = ServerTls(house.tls_context) if house.tls_context else None
+        self.outgoing: Outgoing
+        """The sending side, once TCP is connected."""
+        self.answers = ScriptedAnswers(self, context)
+        self._tls = ServerTls(context.tls_context) if context.tls_context else None
         self._stage = Stage.TLS if self._tls else Stage.REQUEST
         self._request = bytearray()
         self._frames = ClientFrames()
-        self._deflate: Deflate | None = None
-        self._attendant: Attendant | None = None
-        self._muted = False
-        self._rest = b""
-        """Of the frame in whose middle it was muted."""
-        self._congested = False
-        self._subscribed = False
-        self._held_answers: list[bytes] = []
-        self._dripping: asyncio.TimerHandle | None = None
-        self._drops = bytearray()
+        self._handler: ClientHandler | None = None
         self._close_timer: asyncio.TimerHandle | None = None
         self.id = 0
         self.ready = asyncio.Event()
+        """Set while the feed may send; also set after the end, so that a feed that waits notices the end."""
 
     @property
     def is_open(self) -> bool:
         """From the end of the handshake to the first close frame."""
         return self._stage is Stage.OPEN
 
-    @property
-    def muted(self) -> bool:
-        """Whether nothing is sent."""
-        return self._muted
-
-    # what asyncio tells
+    # called by asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self.outgoing = Outgoing(transport, self._tls, self._context, self._update_ready)
         transport.set_write_buffer_limits(high=_TRANSPORT_BACKLOG)
-        self.id = self._house.ledger.note_accepted()
-        self._house.on_connected(self)
-        if self._house.manners.accept_and_drop:
+        self.id = self._context.journal.note_accepted()
+        self._context.on_connected(self)
+        if self._context.misbehaviour.accept_and_drop:
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self._stage is Stage.TLS and self._house.manners.half_handshake == "tls":
+        if self._stage is Stage.TLS and self._context.misbehaviour.half_handshake == "tls":
             self._answer_half_of_tls(data)
         elif self._tls is None:
             self._receive(data)
@@ -105,35 +128,35 @@ class Connection(asyncio.Protocol):
             self._receive_tls(self._tls, data)
 
     def pause_writing(self) -> None:
-        self._congested = True
+        self.outgoing.congested = True
         self._update_ready()
 
     def resume_writing(self) -> None:
-        self._congested = False
+        self.outgoing.congested = False
         self._update_ready()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - how TCP ended is the client's affair
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - how TCP ended matters to the client only
         self._stage = Stage.GONE
-        for timer in (self._dripping, self._close_timer):
-            if timer:
-                timer.cancel()
-        self.ready.set()  # who waits for it must see that it is gone
-        if self._attendant:
-            self._attendant.gone()
-        self._house.on_gone(self)
-        self._house.ledger.note_gone(self.id)
+        self.outgoing.stop()
+        if self._close_timer:
+            self._close_timer.cancel()
+        self.ready.set()
+        if self._handler:
+            self._handler.gone()
+        self._context.on_gone(self)
+        self._context.journal.note_gone(self.id)
 
-    # what comes in
+    # receiving
 
     def _receive_tls(self, tls: ServerTls, data: bytes) -> None:
         try:
             plain = tls.receive(data)
-        except ssl.SSLError:  # the client does not trust us, or speaks no TLS: its right, and tests want it
+        except ssl.SSLError:  # the client doesn't trust this certificate, or doesn't use TLS; tests do that on purpose
             self._transport.write(tls.take_output())
             self._transport.close()
             return
         if output := tls.take_output():
-            self._emit(output)
+            self.outgoing.write(output)
         if tls.established and self._stage is Stage.TLS:
             self._stage = Stage.REQUEST
         if plain:
@@ -155,231 +178,144 @@ class Connection(asyncio.Protocol):
             self._shake_hands(head)
             data = rest
         if self._stage in (Stage.OPEN, Stage.CLOSING) and data:
-            self._take_frames(data)
+            self._receive_frames(data)
 
     def _shake_hands(self, head: bytes) -> None:
-        manners = self._house.manners
         try:
             request = parse_request(head)
         except BadRequest as error:
-            self._refuse(Refusal(400, body=str(error).encode()))
+            self._close_tcp(refusal_response(Refusal(400, body=str(error).encode())))
             return
-        self._house.ledger.note_request(request)
-        refusal = manners.refusal
-        if refusal:
-            if refusal.times is not None:
-                refusal.times -= 1
-                if refusal.times <= 0:
-                    manners.refusal = None
-            self._refuse(refusal)
-        else:
+        self._context.journal.note_request(request)
+        refusal = self._context.misbehaviour.next_refusal()
+        if refusal is None:
             self._accept(request)
-
-    def _refuse(self, refusal: Refusal) -> None:
-        self._put([refusal_response(refusal)])
-        self._stage = Stage.CLOSING
-        self._hang_up()
+        else:
+            self._close_tcp(refusal_response(refusal))
 
     def _accept(self, request: Request) -> None:
-        response = accept_response(request, self._house.manners, self._house.subprotocol)
-        if self._house.manners.half_handshake == "http":
-            self._put([response[: len(response) // 2]])
+        response = accept_response(request, self._context.misbehaviour, self._context.subprotocol)
+        if self._context.misbehaviour.half_handshake == "http":
+            self.outgoing.put([response[: len(response) // 2]])
             self._stage = Stage.SILENT
             return
-        if agreed := agreed_deflate(request, self._house.manners):
-            self._deflate = Deflate(agreed)
-            self._frames = ClientFrames(self._deflate.decompress)
-        self._house.ledger.note_open(self.id)  # before the client can know
-        self._put([response])
+        if agreed := agreed_deflate(request, self._context.misbehaviour):
+            self.outgoing.deflate = Deflate(agreed)
+            self._frames = ClientFrames(self.outgoing.deflate.decompress)
+        self._context.journal.note_open(self.id)  # before the client can know
+        self.outgoing.put([response])
         self._stage = Stage.OPEN
         self._update_ready()
-        self.send_answers(self._house.welcome)
-        self._house.on_open(self)
-        if self._house.attend:
-            self._attendant = self._house.attend(self)
-            self._attendant.opened()
+        self.send_answers(self._context.welcome)
+        self._context.on_open(self)
+        if self._context.make_handler:
+            self._handler = self._context.make_handler(self)
+            self._handler.opened()
 
-    def _take_frames(self, data: bytes) -> None:
+    def _receive_frames(self, data: bytes) -> None:
         try:
             for frame in self._frames.feed(data):
-                self._house.ledger.note_received(Received(self.id, *frame))
-                self._take_frame(frame)
+                self._context.journal.note_received(Received(self.id, *frame))
+                self._on_frame(frame)
         except ProtocolViolation as violation:
             self.close(violation.code, str(violation)[:100])
 
-    def _take_frame(self, frame: ClientFrame) -> None:
+    def _on_frame(self, frame: ClientFrame) -> None:
         if frame.opcode == ws.CLOSE:
-            self._take_close(frame.payload)
+            self._on_close(frame.payload)
         elif self._stage is not Stage.OPEN:
-            return  # what a client says after our close frame is kept, not answered
+            return  # a frame after our close frame is recorded and not answered
         elif frame.opcode in (ws.PING, ws.PONG):
-            if frame.opcode == ws.PING and not self._house.manners.ignore_pings:
+            if frame.opcode == ws.PING and not self._context.misbehaviour.ignore_pings:
                 self.send_frames([ws.encode_frame(ws.PONG, frame.payload)])
-            if self._attendant:
-                self._attendant.control(*frame)
+            if self._handler:
+                self._handler.control(*frame)
         else:
             message: Frame = frame.payload.decode() if frame.opcode == ws.TEXT else frame.payload
-            if self._attendant:
-                self._attendant.message(message)
+            if self._handler:
+                self._handler.message(message)
             else:
-                self.answer(message)
+                self.answers.answer(message)
 
-    def answer(self, message: Frame) -> bool:
-        """By the script; whether that knows the message."""
-        answer = self._house.answer(message)
-        self.reply([ws.encode_message(frame) for frame in answer.frames], answer.delay)
-        if answer.accepted and not self._subscribed:
-            self._subscribed = True
-            self._house.on_subscribed(self)
-        return answer.accepted or bool(answer.frames)
-
-    def reply(self, frames: Sequence[bytes], delay: float = 0.0) -> None:
-        """Sends answers, encoded, after so many seconds; or holds them back, where that was asked for."""
-        if self._house.manners.hold_answers:
-            self._held_answers += frames
-        elif delay:
-            asyncio.get_running_loop().call_later(delay, self.send_answers, frames)
-        else:
-            self.send_answers(frames)
-
-    def _take_close(self, payload: bytes) -> None:
-        self._house.ledger.note_close_code(self.id, ws.close_code(payload))
-        if self._muted:
+    def _on_close(self, payload: bytes) -> None:
+        self._context.journal.note_close_code(self.id, ws.close_code(payload))
+        if self.outgoing.muted:
             return
-        if self._stage is Stage.OPEN:
-            self._put([ws.encode_frame(ws.CLOSE, payload)])
-        self._hang_up()  # the server closes TCP first (RFC 6455 §7.1.1)
+        # The server closes TCP first (RFC 6455 §7.1.1).
+        self._close_tcp(ws.encode_frame(ws.CLOSE, payload) if self._stage is Stage.OPEN else b"")
 
-    # what goes out
+    # sending
 
     def send_messages(self, frames: list[bytes], count: int | None = None) -> None:
-        """Data messages, encoded; `count`: how many they hold, where one may hold several. Lost when muted or no longer open.
+        """Send encoded data messages. `count`: how many messages they hold, if a frame may hold several. They are lost if the
+        client is muted or the connection is not open.
 
-        One that has let 64 MiB pile up is closed with 1008, as exchanges do.
+        A client that has let 64 MiB pile up is closed with 1008, as exchanges do.
         """
-        if self._muted or self._stage is not Stage.OPEN:
+        if self.outgoing.muted or self._stage is not Stage.OPEN:
             return
-        if self._transport.get_write_buffer_size() + len(self._drops) > _LIVE_BACKLOG:
+        if self.outgoing.size > _LIVE_BACKLOG:
             self.close(1008, "slow consumer")
             return
-        self._house.ledger.note_sent(self.id, len(frames) if count is None else count)
-        if self._attendant:
-            self._attendant.sent()
-        self._put(self._encoded(frames))
+        self._context.journal.note_sent(self.id, len(frames) if count is None else count)
+        if self._handler:
+            self._handler.sent()
+        self.outgoing.put_messages(frames)
 
     def send_frames(self, frames: list[bytes]) -> None:
-        """Control frames, raw bytes. Lost when muted."""
-        if not self._muted and frames and self._stage in (Stage.OPEN, Stage.CLOSING):
-            self._put(frames)
-
-    def release_answers(self) -> None:
-        """Sends the answers that were held back."""
-        frames, self._held_answers = self._held_answers, []
-        self.send_answers(frames)
+        """Send control frames or raw bytes. They are lost if the client is muted."""
+        if not self.outgoing.muted and frames and self._stage in (Stage.OPEN, Stage.CLOSING):
+            self.outgoing.put(frames)
 
     def send_answers(self, frames: Sequence[bytes]) -> None:
-        """What is no data, encoded, at once. Lost when muted or no longer open."""
-        if not self._muted and frames and self._stage is Stage.OPEN:
-            self._put(self._encoded(frames))
+        """Send encoded messages that are no data. They are lost if the client is muted or the connection is not open."""
+        if not self.outgoing.muted and frames and self._stage is Stage.OPEN:
+            self.outgoing.put_messages(frames)
 
-    def _encoded(self, messages: Sequence[bytes]) -> list[bytes]:
-        """Messages as they go on the wire. All that is compressed must be sent: what follows refers to it."""
-        return list(messages) if self._deflate is None else [self._deflate.compress(frame) for frame in messages]
-
-    def mute(self) -> None:
-        """Nothing is sent any more, no pongs either; TCP stays up."""
-        self._muted = True
-        self._update_ready()
-
-    def mute_in(self, message: Timed | None) -> None:
-        """Sends the first half of a message and falls mute."""
-        if self._muted or self._stage is not Stage.OPEN:
-            return
-        frame = message.frame if message else ws.encode_message('{"note":"cut in the middle"}')
-        cut = max(1, len(frame) // 2)
-        self._put([frame[:cut]])
-        self._rest = frame[cut:]
-        self.mute()
+    def mute_within(self, message: Timed | None) -> None:
+        """Send the first half of a message and mute the client. None: of a made-up message."""
+        if not self.outgoing.muted and self._stage is Stage.OPEN:
+            self.outgoing.mute_within(message.frame if message else ws.encode_message('{"note":"cut in the middle"}'))
 
     def unmute(self) -> None:
-        """Goes on, first with the rest of a frame that was cut."""
-        if not self._muted:
+        """Send again. If a frame was cut in the middle, its rest is sent first."""
+        if not self.outgoing.muted:
             return
-        self._muted = False
-        if self._rest and self._stage is Stage.OPEN:
-            self._house.ledger.note_sent(self.id, 1)
-            self._put([self._rest])
-        self._rest = b""
-        self._drip()
-        self._update_ready()
+        if self.outgoing.is_cut and self._stage is Stage.OPEN:
+            self._context.journal.note_sent(self.id, 1)  # before the client can know
+        self.outgoing.unmute(complete=self._stage is Stage.OPEN)
+
+    # the end
 
     def close(self, code: int | None, reason: str = "") -> None:
-        """Sends a close frame, waits 5 s for the client's, then closes TCP."""
+        """Send a close frame, wait 5 s for the client's, then close TCP."""
         if self._stage is not Stage.OPEN:
             return
-        self._put([ws.encode_close(code, reason)])
+        self.outgoing.put([ws.encode_close(code, reason)])
         self._stage = Stage.CLOSING
         self._update_ready()
         self._close_timer = asyncio.get_running_loop().call_later(_CLOSE_WAIT, self._transport.abort)
 
     def drop(self) -> None:
-        """Closes TCP at once, without a close frame."""
+        """Close TCP at once, without a close frame."""
         self._transport.abort()
 
     def reset(self) -> None:
-        """Ends TCP with a RST instead of a FIN."""
+        """End TCP with a RST instead of a FIN."""
         linger = struct.pack("ii", 1, 0)
         self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self._transport.abort()
 
-    def pace_changed(self) -> None:
-        """`bytes_per_second` is another: what waited for the old pace goes on at the new."""
-        if self._dripping:
-            self._dripping.cancel()
-            self._dripping = None
-        self._drip()
-        self._update_ready()
-
-    def _put(self, pieces: list[bytes]) -> None:
-        if self._tls is None:
-            self._emit(b"".join(pieces))
-        else:
-            self._emit(self._tls.encrypt([b"".join(pieces)] if self._house.coalesce else pieces))
-
-    def _emit(self, data: bytes) -> None:
-        if self._house.manners.bytes_per_second or self._drops:
-            self._drops += data
-            if self._dripping is None:
-                self._drip()
-            self._update_ready()
-        else:
-            self._transport.write(data)
-
-    def _drip(self) -> None:
-        """Sends as much of what waits as is allowed now, and comes again for the rest."""
-        self._dripping = None
-        if self._muted or not self._drops:
-            return
-        rate = self._house.manners.bytes_per_second
-        tick = max(0.02, 1 / rate) if rate else 0.0
-        allowed = round(rate * tick) if rate else len(self._drops)
-        self._transport.write(bytes(self._drops[:allowed]))
-        del self._drops[:allowed]
-        if self._drops:
-            self._dripping = asyncio.get_running_loop().call_later(tick, self._drip)
-        self._update_ready()
-
-    def _hang_up(self) -> None:
-        """Closes TCP behind what was sent."""
-        if self._drops:
-            self._transport.write(bytes(self._drops))
-            self._drops.clear()
+    def _close_tcp(self, last: bytes) -> None:
+        """Send the last bytes, and close TCP after them."""
+        if last:
+            self.outgoing.put([last])
+        self.outgoing.flush()
         self._stage = Stage.CLOSING
         self._transport.close()
 
     def _update_ready(self) -> None:
-        backlog = self._congested or len(self._drops) > _DRIP_BACKLOG
-        if self._stage is Stage.OPEN and not self._muted and not backlog:
+        if self._stage is Stage.OPEN and not self.outgoing.is_blocked:
             self.ready.set()
         elif self._stage is not Stage.GONE:
             self.ready.clear()

@@ -1,4 +1,4 @@
-"""The opening handshake as a server does it (RFC 6455 §4.2), right and, when told to, wrong. No I/O."""
+"""The opening handshake of a server (RFC 6455 §4.2), correct or, if a test asks for that, with faults. No I/O."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Refusal:
 
 
 @dataclass
-class Manners:
-    """How the exchange treats its clients. Changed and read in the exchange's event loop only."""
+class Misbehaviour:
+    """What the exchange does wrong from now on. Used in the exchange's event loop only."""
 
     refusal: Refusal | None = None
     accept_and_drop: bool = False
@@ -55,6 +55,15 @@ class Manners:
     bytes_per_second: float | None = None
     deflate: str | bool = False
     """The Sec-WebSocket-Extensions for clients that offer permessage-deflate; True: all that they ask for; False: none."""
+
+    def next_refusal(self) -> Refusal | None:
+        """How the next handshake is refused; None: it is not. Counts down `Refusal.times`."""
+        refusal = self.refusal
+        if refusal is not None and refusal.times is not None:
+            refusal.times -= 1
+            if refusal.times <= 0:
+                self.refusal = None
+        return refusal
 
 
 class BadRequest(Exception):
@@ -76,26 +85,26 @@ def parse_request(head: bytes) -> Request:
     return Request(parts[1], headers)
 
 
-def accept_response(request: Request, manners: Manners, subprotocol: str | None) -> bytes:
-    """101, with whatever is wrong with it by order."""
+def accept_response(request: Request, misbehaviour: Misbehaviour, subprotocol: str | None) -> bytes:
+    """The 101 response, with the faults that a test asked for."""
     digest = hashlib.sha1((request.headers["sec-websocket-key"] + _GUID).encode(), usedforsecurity=False).digest()
-    accept = base64.b64encode(digest[::-1] if manners.wrong_accept else digest).decode()
+    accept = base64.b64encode(digest[::-1] if misbehaviour.wrong_accept else digest).decode()
     headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": accept}
-    if manners.missing_upgrade:
+    if misbehaviour.missing_upgrade:
         del headers["Upgrade"]
-    if agreed := agreed_deflate(request, manners):
+    if agreed := agreed_deflate(request, misbehaviour):
         headers["Sec-WebSocket-Extensions"] = agreed
     if subprotocol and subprotocol in _offered(request):
         headers["Sec-WebSocket-Protocol"] = subprotocol
-    if manners.huge_headers:
+    if misbehaviour.huge_headers:
         headers["X-Huge"] = "x" * _HUGE
-    return _response("HTTP/1.0" if manners.http10 else "HTTP/1.1", 101, headers, b"")
+    return _response("HTTP/1.0" if misbehaviour.http10 else "HTTP/1.1", 101, headers, b"")
 
 
-def agreed_deflate(request: Request, manners: Manners) -> str | None:
+def agreed_deflate(request: Request, misbehaviour: Misbehaviour) -> str | None:
     """The Sec-WebSocket-Extensions of the answer; None: none."""
     agreed = negotiate(request.headers.get("sec-websocket-extensions", ""))
-    return agreed if agreed is None or manners.deflate is True else manners.deflate or None
+    return agreed if agreed is None or misbehaviour.deflate is True else misbehaviour.deflate or None
 
 
 def refusal_response(refusal: Refusal) -> bytes:

@@ -25,7 +25,7 @@ class Received(NamedTuple):
     payload: bytes
 
 
-class Ledger:
+class Journal:
     """The counts and lists behind `Exchange`'s properties. Thread-safe.
 
     Frames and requests are kept up to the last 100,000, so that an exchange may run for weeks.

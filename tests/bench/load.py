@@ -24,7 +24,7 @@ from typing import Any
 
 from wsadapter.testing import frames as ws
 from wsadapter.testing.certificates import ca_file, process_authority, server_context
-from wsadapter.testing.handshake import Manners, accept_response, parse_request
+from wsadapter.testing.handshake import Misbehaviour, accept_response, parse_request
 from wsadapter.testing.tls import ServerTls
 
 STAMP = 19
@@ -86,7 +86,7 @@ class Peer:
             if b"\r\n\r\n" not in self._head:
                 return
             request = parse_request(self._head.partition(b"\r\n\r\n")[0])
-            self.put([accept_response(request, Manners(), None)])
+            self.put([accept_response(request, Misbehaviour(), None)])
             self.path, data = request.path, b""
         for frame in self._frames.feed(data):
             if frame.opcode == ws.PING:
@@ -248,8 +248,8 @@ class Load:
         self._ended = not chunk
         *lines, self._line = (self._line + chunk).split(b"\n")
         for line in lines:
-            order = json.loads(line)
-            _ORDERS[order.pop("do")](self, **order)
+            change = json.loads(line)
+            _ORDERS[change.pop("do")](self, **change)
 
     def _chosen(self, paths: list[str]) -> list[Peer]:
         """The clients of these paths in this order, or all."""

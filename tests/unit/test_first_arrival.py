@@ -330,7 +330,7 @@ def test_silence_of_one_where_the_other_is_not_is_noticed() -> None:
         fan.now = float(second)
         fan.show(0, 100 + second)
     fan.now = 11.0
-    assert fan.merge.lagging(11.0, 5.0) == {1: (None, 11.0)}
+    assert fan.merge.lags.lagging(11.0, 5.0) == {1: (None, 11.0)}
 
 
 def test_one_message_that_the_other_lacks_is_no_silence_and_is_counted() -> None:
@@ -339,12 +339,12 @@ def test_one_message_that_the_other_lacks_is_no_silence_and_is_counted() -> None
     fan.now = 100.0
     fan.show(0, 12)
     fan.show(1, 12)
-    assert fan.merge.lagging(200.0, 5.0) == {}
+    assert fan.merge.lags.lagging(200.0, 5.0) == {}
     fan.now = 201.0
     fan.show(0, 13, 14)
     fan.show(1, 14)
-    assert fan.merge.lagging(300.0, 5.0) == {}
-    assert fan.merge.missed == Counter({1: 2, 0: 0})
+    assert fan.merge.lags.lagging(300.0, 5.0) == {}
+    assert fan.merge.lags.missed == Counter({1: 2, 0: 0})
 
 
 def test_what_moves_to_another_supervisor_goes_on_there_with_its_streams_and_snapshots() -> None:

@@ -19,7 +19,7 @@ from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.ipc.commands import Assignment
 from wsadapter.contract.tables import WatchdogTable
 from wsadapter.testing import bundled, load_recording
-from wsadapter.testing.dialect.steps import Say as Answer
+from wsadapter.testing.dialect.steps import SendFrame
 from wsadapter.worker.session.actions import Action, Deliver, Notify, Send
 from wsadapter.worker.websocket.frames import BINARY, TEXT
 from wsadapter.worker.websocket.payload_codec import Unpacker
@@ -206,8 +206,8 @@ class Run(SessionDriver):
     def answers(self, text: str) -> list[tuple[float, bytes]]:
         asked = orjson.loads(text)
         recorded = [answer for stream, answer in self._answers.values() if stream.items() <= asked.items()]
-        steps = list(self._exchange.talk.message(text, self.now))
-        said = recorded or [step.frame for step in steps if isinstance(step, Answer)]
+        steps = list(self._exchange.conversation.message(text, self.now))
+        said = recorded or [step.frame for step in steps if isinstance(step, SendFrame)]
         return [(0.0, server_frame(TEXT, orjson.dumps(answer))) for answer in said]
 
 

@@ -57,11 +57,11 @@ def test_who_comes_after_one_that_waited_in_vain_waits_for_the_first_too(office:
 
 def test_the_numbers_of_what_was_removed_here_or_in_another_supervisor_go_on(office: FakeOffice) -> None:
     names = registry(office)
-    names.retire({"y": Numbers(epoch=3, last_number=7), "z": Numbers(epoch=1)})
+    names.removed.add_numbers({"y": Numbers(epoch=3, last_number=7), "z": Numbers(epoch=1)})
     managed = add(names)
     assert (managed.epoch, managed.stream.numbers.last_number) == (4, 7)
     names.remove("y")
-    assert names.retired() == {"y": managed.stream.numbers, "z": Numbers(epoch=1)}
+    assert names.removed.numbers == {"y": managed.stream.numbers, "z": Numbers(epoch=1)}
 
 
 def test_an_endpoint_s_items_go_where_it_was_redirected_and_one_that_left_a_pool_goes_back_to_the_main_stream(

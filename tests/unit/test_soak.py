@@ -107,7 +107,7 @@ def test_a_fault_that_finds_no_connection_changes_nothing(fault: str) -> None:
     lane = Lane("a", 10.0)
     chaos = Chaos(random.Random(1), [lane], None, lambda: None, {"a"})  # type: ignore[arg-type]
     with lane.exchange as exchange:
-        before = vars(exchange._server.manners).copy()
+        before = vars(exchange._run.call(lambda server: server.misbehaviour)).copy()
         with pytest.raises(LookupError):
             getattr(chaos, fault)(lane)
-        assert vars(exchange._server.manners) == before
+        assert vars(exchange._run.call(lambda server: server.misbehaviour)) == before

@@ -24,9 +24,9 @@ from wsadapter.contract.dialect.streams import Streams
 from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Filter, Subscription
 from wsadapter.contract.ipc.reports import Report
-from wsadapter.testing.dialect.overrides import Answering, Orders, Refusal, name_of
-from wsadapter.testing.dialect.rules import Speech
-from wsadapter.testing.dialect.steps import Data, Leave, Note, Open, Ping, Say, Step
+from wsadapter.testing.dialect.dialect_rules import DialectRules
+from wsadapter.testing.dialect.overrides import Answering, Overrides, Refusal, name_of
+from wsadapter.testing.dialect.steps import Data, Disconnect, OpenFeed, Ping, SendFrame, Step, Violation
 from wsadapter.testing.frames import PONG
 from wsadapter.worker.session.housekeeping import Housekeeping
 from wsadapter.worker.subscription.subscriptions import Subscriptions
@@ -72,14 +72,14 @@ class Meeting:
     """An owner's subscriptions and an exchange, from the handshake to `END`."""
 
     def __init__(
-        self, name: str, market: Market, wanted: list[Subscription], orders: Orders, *, dies_after: float | None = None,
+        self, name: str, market: Market, wanted: list[Subscription], overrides: Overrides, *, dies_after: float | None = None,
         end: float = END,
     ) -> None:  # fmt: skip
         """`dies_after`: after so many seconds another owner goes on with the connection; nothing is answered yet."""
         dialect = {key: table for key, table in dialect_of(name).items() if key not in ("limits", "answer", "ready")}
         dialect["error"] = [{**rule, "closes": False} for rule in dialect.get("error", ())]  # there is but one connection
         dialect |= {"heartbeat": {"kind": "none"}, "subscribe": {**dialect["subscribe"], "ack_timeout": ACK_TIMEOUT}}
-        self.exchange = Client(dialect, orders, market.messages())
+        self.exchange = Client(dialect, overrides, market.messages())
         self._dialect = dialect
         self._upkeep = Housekeeping(dialect, lambda: 1)
         self._wanted = wanted
@@ -113,14 +113,17 @@ class Meeting:
         """Till then."""
         for _ in range(10_000):
             arrives = self._coming[0][0] if self._coming else until
-            times = [arrives, *(time for time in (self.owner.deadline(), self.exchange.talk.deadline()) if time is not None)]
+            times = [
+                arrives,
+                *(time for time in (self.owner.deadline(), self.exchange.conversation.deadline()) if time is not None),
+            ]
             self.now = max(self.now, min(times))
             if self.now >= until:
                 return
             if arrives <= self.now:
                 _, _, payload, data = heapq.heappop(self._coming)
                 self._owner_gets(payload, data=data)
-            self.exchange_does(self.exchange.talk.tick(self.now))
+            self.exchange_does(self.exchange.conversation.tick(self.now))
             self._owner_does(self.owner.tick(self.now))
         raise AssertionError("it never comes to rest")
 
@@ -131,29 +134,29 @@ class Meeting:
             else:
                 assert isinstance(step, bytes)
                 self.frames += 1
-                self.exchange_does(self.exchange.talk.message(step.decode(), self.now))
+                self.exchange_does(self.exchange.conversation.message(step.decode(), self.now))
 
     def exchange_does(self, steps: Iterable[Step]) -> None:
         for step in steps:
             match step:
-                case Say(frame):
+                case SendFrame(frame):
                     self._send(orjson.dumps(frame), data=False)
                 case Data(payload):
                     self._send(payload, data=True)
-                case Open(feed, sent):
+                case OpenFeed(feed, sent):
                     for place, payload in enumerate(self._feed(feed, sent)):
                         self._send(payload, data=True, after=LAST_AFTER if place == FEW - 1 else 0.0)
-                case Note(text):
+                case Violation(text):
                     self.notes.append(text)
                 case Ping(payload):
-                    self.exchange_does(self.exchange.talk.control(PONG, payload, self.now))
-                case Leave(_, reason):
+                    self.exchange_does(self.exchange.conversation.control(PONG, payload, self.now))
+                case Disconnect(_, reason):
                     raise AssertionError(reason)
 
     def _feed(self, feed: str, sent: Iterable[bytes]) -> list[bytes]:
-        outlet = self.exchange.outlet
-        own = [payload for payload in self.exchange.market.listed if outlet.feed_of(payload) == feed and payload not in sent]
-        return [taken for payload in own[:FEW] if (taken := outlet.take(payload, feed)) is not None]
+        view = self.exchange.view
+        own = [payload for payload in self.exchange.market.listed if view.feed_of(payload) == feed and payload not in sent]
+        return [taken for payload in own[:FEW] if (taken := view.take(payload, feed)) is not None]
 
     def _send(self, payload: bytes, *, data: bool, after: float = 0.0) -> None:
         heapq.heappush(self._coming, (self.now + after, next(self._order), payload, data))
@@ -204,14 +207,14 @@ SCENARIOS: dict[str, tuple[Answering, Refusal]] = {
 def meet(
     name: str, answering: Answering, refusal: Refusal, *, dies_after: float | None = None, end: float = END
 ) -> tuple[Meeting, Market]:
-    market, speech = ALL[name], Speech(dialect_of(name))
+    market, dialect_rules = ALL[name], DialectRules(dialect_of(name))
     one, other = (stream.subscribe for stream in market.streams)
-    orders = Orders(
-        rejected={name_of(part): refusal for part in speech.parts(market.bad)},
-        silent={name_of(part) for part in speech.parts(market.mute)},
+    overrides = Overrides(
+        rejected={name_of(part): refusal for part in dialect_rules.parts(market.bad)},
+        silent={name_of(part) for part in dialect_rules.parts(market.mute)},
         answering=replace(answering),
     )
-    return Meeting(name, market, [one, market.bad, other, market.mute], orders, dies_after=dies_after, end=end), market
+    return Meeting(name, market, [one, market.bad, other, market.mute], overrides, dies_after=dies_after, end=end), market
 
 
 _SAY_WHOSE = {"id", "args", "stream", "fields", "whole_set"}
@@ -256,7 +259,7 @@ def test_every_stream_ends_as_the_exchange_says(name: str, scenario: str) -> Non
     else:  # what is asked for twice may be confirmed, and what is not refused in time is taken for granted
         assert told_of_mute in (["stalled"], ["subscribed", "stalled"])
         assert restored in ([wanted], [{"ok": 4, "failed": []}])
-    early = SCENARIOS[scenario][0].data_first + FEW - 1 if meeting.exchange.speech.replies.gives_channels else 0
+    early = SCENARIOS[scenario][0].data_first + FEW - 1 if meeting.exchange.dialect_rules.replies.gives_channels else 0
     assert len(meeting.undelivered) <= 2 * early  # what a channel stands for is in the answer
 
 
@@ -289,7 +292,7 @@ def test_what_delivers_without_an_answer_is_live_and_what_does_not_is_given_up(n
     meeting, market = meet(name, Answering(times=0), NAMED)
     for stream in market.streams:
         told = [event for event, _ in meeting.told(stream.subscribe)]
-        if meeting.exchange.speech.replies.gives_channels:  # which channel is its own would be in the answer
+        if meeting.exchange.dialect_rules.replies.gives_channels:  # which channel is its own would be in the answer
             assert told == ["rejected"]
         else:  # a frame that is refused as a whole, because of one stream, is not taken
             assert told in (["subscribed"], ["rejected", "subscribed"])
@@ -304,9 +307,9 @@ def test_what_delivers_without_an_answer_is_live_and_what_does_not_is_given_up(n
 def test_a_stream_that_is_revoked_is_rejected_if_the_error_names_it_by_a_field_and_told_otherwise(name: str) -> None:
     meeting, market = meet(name, Answering(), NAMED)
     before = len(meeting.reports)
-    meeting.exchange_does(meeting.exchange.talk.revoke(market.streams[0].subscribe, "delisted"))
+    meeting.exchange_does(meeting.exchange.conversation.revoke(market.streams[0].subscribe, "delisted"))
     meeting.run(END + 1.0)
     (report,) = meeting.reports[before:]
-    names = meeting.exchange.speech.dialect["error"][0].keys() & {"stream", "fields", "args"}
+    names = meeting.exchange.dialect_rules.dialect["error"][0].keys() & {"stream", "fields", "args"}
     assert report.event == ("rejected" if names else "peer_error")
     assert "delisted" in report.fields["error" if names else "text"]

@@ -16,14 +16,14 @@ from tests.support.markets import MARKETS
 from wsadapter.contract.dialect.paths import look_up, matches
 from wsadapter.contract.dialect.templates import fill, fill_in, sign
 from wsadapter.contract.endpoint import Heartbeat
-from wsadapter.testing.dialect.client_view import Outlet
+from wsadapter.testing.dialect.client_view import ClientView
 from wsadapter.testing.dialect.compose import entries, fits, put, written
-from wsadapter.testing.dialect.heartbeats import SECOND_LOOK, Beats, terms
-from wsadapter.testing.dialect.overrides import Orders, Refusal
+from wsadapter.testing.dialect.dialect_rules import DialectRules
+from wsadapter.testing.dialect.heartbeats import SECOND_LOOK, Heartbeats, terms
+from wsadapter.testing.dialect.overrides import Overrides, Refusal
 from wsadapter.testing.dialect.parse_request import Asked, Template
-from wsadapter.testing.dialect.recorded_market import Market, payload_of
-from wsadapter.testing.dialect.rules import Speech
-from wsadapter.testing.dialect.steps import Beat, Leave, Note, Open, Ping, Say, Shut, Unknown
+from wsadapter.testing.dialect.recorded_market import RecordedMarket, payload_of
+from wsadapter.testing.dialect.steps import CloseFeed, Disconnect, HeartbeatSeen, OpenFeed, Ping, SendFrame, Unknown, Violation
 from wsadapter.testing.dialect.understanding import Meaning
 from wsadapter.testing.dialect.window import Window
 from wsadapter.testing.recording import Recorded
@@ -82,7 +82,7 @@ def test_what_an_owner_sends_is_understood_in_every_dialect(name: str) -> None:
             assert asked == Asked(None, None, 17)
         else:
             assert asked.is_of(stream) if asked.parts else asked.streams == [stream]
-        understood = Client(name).speech.understanding.read("", orjson.loads(fill(text, [stream], 7, 1.0, 17)))
+        understood = Client(name).dialect_rules.understanding.read("", orjson.loads(fill(text, [stream], 7, 1.0, 17)))
         assert understood.meaning is (Meaning.SUBSCRIBE if key == "frame" else Meaning.UNSUBSCRIBE)
 
 
@@ -175,12 +175,12 @@ def test_a_stream_in_its_parts() -> None:
 
 @pytest.mark.parametrize("name", DIALECTS)
 def test_what_is_composed_fits_its_rule(name: str) -> None:
-    dialect, speech = DIALECTS[name], Speech(DIALECTS[name])
-    composed = [(dialect["ready"][0], speech.welcome())] if "ready" in dialect else []
+    dialect, dialect_rules = DIALECTS[name], DialectRules(DIALECTS[name])
+    composed = [(dialect["ready"][0], dialect_rules.welcome())] if "ready" in dialect else []
     notices = [rule for rule in dialect.get("notice", []) if rule.get("reconnect", True)]
-    composed += [(notices[0], speech.notice())] if notices else []
-    composed += [(rule, speech.question(rule, 1_700_000_000_000)) for rule, _ in speech.answers]
-    composed += list(zip(speech.beats, speech.heartbeats(), strict=True))
+    composed += [(notices[0], dialect_rules.notice())] if notices else []
+    composed += [(rule, dialect_rules.question(rule, 1_700_000_000_000)) for rule, _ in dialect_rules.answers]
+    composed += list(zip(dialect_rules.beats, dialect_rules.heartbeats(), strict=True))
     for rule, frame in composed:
         assert fits(rule, written(frame), frame)
 
@@ -188,8 +188,8 @@ def test_what_is_composed_fits_its_rule(name: str) -> None:
 # -- what a client owes --------------------------------------------------------------------------------------------------
 
 
-def beats(now: float = 0.0, *, questions: bool = False, beats: bool = False, **heartbeat: Any) -> Beats:
-    return Beats(terms(Heartbeat(**heartbeat), questions=questions, beats=beats, pace=0.1, grace=1.0), now)
+def beats(now: float = 0.0, *, questions: bool = False, beats: bool = False, **heartbeat: Any) -> Heartbeats:
+    return Heartbeats(terms(Heartbeat(**heartbeat), questions=questions, beats=beats, pace=0.1, grace=1.0), now)
 
 
 def test_a_heartbeat_is_owed_in_each_interval_and_the_grace() -> None:
@@ -268,34 +268,37 @@ def test_answers_are_in_the_exchanges_own_words() -> None:
 
 
 def test_refusals_too() -> None:
-    orders = Orders(rejected={"bad": Refusal("no such stream")})
-    assert said(Client("binance", orders).subscribes("bad")) == [{"code": 1, "msg": "no such stream", "id": 7}]
-    refused = Say({"code": 1, "msg": "no such stream", "id": 7}, answer=True)
-    assert Client("binance", orders).subscribes("good", "bad") == [refused]  # its answers name frames
-    taken = Say({"result": ["good"], "id": 7}, answer=True)
-    assert Client("deribit", orders).subscribes("good", "bad") == [taken, Open("good")]
+    overrides = Overrides(rejected={"bad": Refusal("no such stream")})
+    assert said(Client("binance", overrides).subscribes("bad")) == [{"code": 1, "msg": "no such stream", "id": 7}]
+    refused = SendFrame({"code": 1, "msg": "no such stream", "id": 7}, answer=True)
+    assert Client("binance", overrides).subscribes("good", "bad") == [refused]  # its answers name frames
+    taken = SendFrame({"result": ["good"], "id": 7}, answer=True)
+    assert Client("deribit", overrides).subscribes("good", "bad") == [taken, OpenFeed("good")]
     repeated = {"request": {"args": ["bad", "good"]}}  # which names the frame
-    assert said(Client("bitmex", orders).subscribes("bad", "good")) == [{"status": 1, "error": "no such stream", **repeated}]
+    assert said(Client("bitmex", overrides).subscribes("bad", "good")) == [{"status": 1, "error": "no such stream", **repeated}]
 
 
 def test_who_is_ignored_hears_nothing() -> None:
-    orders = Orders(ignored={"mute"})
-    assert Client("binance", orders).subscribes("mute", "other") == []
-    assert said(Client("bitmex", orders).subscribes("mute", "other")) == [{"success": True, "subscribe": "other"}]
+    overrides = Overrides(ignored={"mute"})
+    assert Client("binance", overrides).subscribes("mute", "other") == []
+    assert said(Client("bitmex", overrides).subscribes("mute", "other")) == [{"success": True, "subscribe": "other"}]
 
 
 def test_who_subscribes_what_the_exchange_hangs_up_over_is_left_without_an_answer() -> None:
-    orders = Orders(fatal={"bad"})
-    assert Client("binance", orders).subscribes("good", "bad") == [Leave(1000, "")]
-    assert said(Client("binance", orders).subscribes("good")) != []
+    overrides = Overrides(fatal={"bad"})
+    assert Client("binance", overrides).subscribes("good", "bad") == [Disconnect(1000, "")]
+    assert said(Client("binance", overrides).subscribes("good")) != []
 
 
 def test_an_unsubscribed_stream_ends() -> None:
     client = Client("bitfinex")
     client.subscribes({"channel": "book", "symbol": "tBTCUSD"})
     steps = client.subscribes({"channel": "book", "symbol": "tBTCUSD"}, key="unsubscribe")
-    assert steps == [Shut('{"channel":"book","symbol":"tBTCUSD"}'), Say({"event": "unsubscribed", "chanId": 1}, answer=True)]
-    assert client.subscribes("x", key="unsubscribe") == [Note("unsubscribes the channel 1, which it does not have")]
+    assert steps == [
+        CloseFeed('{"channel":"book","symbol":"tBTCUSD"}'),
+        SendFrame({"event": "unsubscribed", "chanId": 1}, answer=True),
+    ]
+    assert client.subscribes("x", key="unsubscribe") == [Violation("unsubscribes the channel 1, which it does not have")]
 
 
 @pytest.mark.parametrize(
@@ -307,73 +310,73 @@ def test_an_unsubscribed_stream_ends() -> None:
 )
 def test_limits_of_a_frame_are_noted_and_refused(name: str, streams: list[str], text: str) -> None:
     steps = Client(name).subscribes(*streams)
-    assert steps[0] == Note(text)
+    assert steps[0] == Violation(text)
     assert said(steps)
-    assert not any(isinstance(step, Open) for step in steps)
+    assert not any(isinstance(step, OpenFeed) for step in steps)
 
 
 def test_limits_of_a_connection_are_noted_and_refused() -> None:
     client = Client("bitfinex")
     for number in range(25):
-        assert not any(isinstance(step, Note) for step in client.subscribes({"channel": "book", "symbol": f"t{number}"}))
-    assert client.subscribes({"channel": "book", "symbol": "t25"})[0] == Note("more than 25 streams on one connection")
+        assert not any(isinstance(step, Violation) for step in client.subscribes({"channel": "book", "symbol": f"t{number}"}))
+    assert client.subscribes({"channel": "book", "symbol": "t25"})[0] == Violation("more than 25 streams on one connection")
 
 
 def test_who_sends_too_fast_is_closed() -> None:
     client = Client("binance")
     client.now -= 6.0
-    steps = [step for _ in range(6) for step in client.talk.message('{"method":"LIST_SUBSCRIPTIONS","id":1}', 20.0)]
-    assert steps[-2:] == [Note("more than 4 frames in 1 s"), Leave(1008, "Too many requests")]
+    steps = [step for _ in range(6) for step in client.conversation.message('{"method":"LIST_SUBSCRIPTIONS","id":1}', 20.0)]
+    assert steps[-2:] == [Violation("more than 4 frames in 1 s"), Disconnect(1008, "Too many requests")]
 
 
 def test_nothing_may_be_said_before_the_welcome_and_while_it_settles() -> None:
     client = Client("kucoin")
     early = client.opened()
-    text = fill(client.speech.settings["frame"], ["/market/ticker:X"], 7).decode()
-    assert next(iter(early.message(text, 0.05))) == Note("something was sent before the exchange's [[ready]]")
+    text = fill(client.dialect_rules.settings["frame"], ["/market/ticker:X"], 7).decode()
+    assert next(iter(early.message(text, 0.05))) == Violation("something was sent before the exchange's [[ready]]")
     assert said(list(early.tick(0.2))) == [{"type": "welcome"}]
-    assert not any(isinstance(step, Note) for step in early.message(text, 0.3))
+    assert not any(isinstance(step, Violation) for step in early.message(text, 0.3))
     client = Client("crypto_com")
     early = client.opened()
-    assert next(early.control(9, b"", 0.5)) == Note("something was sent 0.50 s after the handshake, settle is 1 s")
+    assert next(early.control(9, b"", 0.5)) == Violation("something was sent 0.50 s after the handshake, settle is 1 s")
     asked = said(early._question(0.5))[0]
     answer = {"id": asked["id"], "method": "public/respond-heartbeat"}
-    assert list(early.message(json.dumps(answer), 0.6)) == [Beat("answer")]  # that is allowed
-    assert list(early.control(9, b"", 1.0)) == [Beat("heartbeat")]
+    assert list(early.message(json.dumps(answer), 0.6)) == [HeartbeatSeen("answer")]  # that is allowed
+    assert list(early.control(9, b"", 1.0)) == [HeartbeatSeen("heartbeat")]
 
 
 def test_a_client_without_heartbeats_is_dropped_and_one_that_answers_nothing_closed() -> None:
     mute = Client("bitget").waits(40.0)
-    assert [type(step) for step in mute if not isinstance(step, Ping)] == [Note, Leave]
-    assert mute[-1] == Leave(None, "heartbeat")
+    assert [type(step) for step in mute if not isinstance(step, Ping)] == [Violation, Disconnect]
+    assert mute[-1] == Disconnect(None, "heartbeat")
     deaf = Client("htx").waits(40.0)
-    assert deaf[-2:] == [Note("no answer to a heartbeat of the exchange's within 21 s"), Leave(4000, "heartbeat")]
+    assert deaf[-2:] == [Violation("no answer to a heartbeat of the exchange's within 21 s"), Disconnect(4000, "heartbeat")]
 
 
 def test_heartbeats_are_answered_and_answers_recognised() -> None:
-    assert Client("bitget").says("ping") == [Beat("heartbeat"), Say("pong")]
-    assert Client("bybit").says({"op": "ping"}) == [Beat("heartbeat"), Say({"ret_msg": "pong"})]
+    assert Client("bitget").says("ping") == [HeartbeatSeen("heartbeat"), SendFrame("pong")]
+    assert Client("bybit").says({"op": "ping"}) == [HeartbeatSeen("heartbeat"), SendFrame({"ret_msg": "pong"})]
     client = Client("htx")
     (asked,) = said(client.waits(5.0))[:1]
-    assert client.says({"pong": asked["ping"]}) == [Beat("answer")]
+    assert client.says({"pong": asked["ping"]}) == [HeartbeatSeen("answer")]
     assert client.says({"pong": asked["ping"]}) == [Unknown(f'{{"pong": {asked["ping"]}}}')]
 
 
 def test_logins_are_answered_and_may_be_required() -> None:
-    orders = Orders(login_required=True)
-    client = Client("okx", orders)
+    overrides = Overrides(login_required=True)
+    client = Client("okx", overrides)
     stream = {"channel": "orders", "instType": "ANY"}
-    assert client.subscribes(stream)[0] == Note("log in first")
-    orders.login_refusal = "Invalid apiKey"
+    assert client.subscribes(stream)[0] == Violation("log in first")
+    overrides.login_refusal = "Invalid apiKey"
     login = {"op": "login", "args": [{"apiKey": "K", "sign": "s"}]}
     assert said(client.says(login)) == [{"event": "error", "msg": "Invalid apiKey"}]
-    orders.login_refusal = ""
+    overrides.login_refusal = ""
     assert said(client.says(login)) == [{"event": "login", "code": "0"}]
     assert said(client.subscribes(stream)) == [{"event": "subscribe", "arg": stream}]
     signed = {"time": 1, "id": 1, "event": "subscribe", "channel": "spot.orders", "payload": ["X"]}
-    gate = Client("gate", Orders(login_required=True))
-    assert gate.says(signed)[0] == Note("log in first")
-    assert Open('{"channel":"spot.orders","payload":["X"]}') in gate.says({**signed, "auth": {"KEY": "k"}})
+    gate = Client("gate", Overrides(login_required=True))
+    assert gate.says(signed)[0] == Violation("log in first")
+    assert OpenFeed('{"channel":"spot.orders","payload":["X"]}') in gate.says({**signed, "auth": {"KEY": "k"}})
 
 
 def test_frames_of_a_kind_may_be_signed_and_one_may_be_for_one_stream_only() -> None:
@@ -386,14 +389,14 @@ def test_frames_of_a_kind_may_be_signed_and_one_may_be_for_one_stream_only() -> 
         ack = [{ match = { ok = "*" }, stream = "ok" }]
         login = { needs = ["key"] }
     """),
-        Orders(login_required=True),
+        Overrides(login_required=True),
     )
     assert opened(client.says({"sub": "a"})) == ["a"]
     assert isinstance(client.says({"sub": "mine.1"})[0], Unknown)
     assert opened(client.says({"sub": "mine.1", "by": "K", "so": "S"})) == ["mine.1"]
     steps = client.says({"listen": True, "key": "K", "sig": "S"})
     assert (opened(steps), said(steps)) == (["all"], [{"ok": "all"}])
-    assert [step for step in client.says({"listen": False}) if isinstance(step, Shut)] == [Shut("all")]
+    assert [step for step in client.says({"listen": False}) if isinstance(step, CloseFeed)] == [CloseFeed("all")]
 
 
 @pytest.mark.parametrize("name", [name for name, dialect in DIALECTS.items() if "login" in dialect])
@@ -403,7 +406,7 @@ def test_the_login_of_every_dialect_is_understood(name: str) -> None:
         return
     frame = sign(fill_in(login["frame"], number=7, wall=1.0), {"key": "K"})
     for refusal, rules in (("", "ack"), ("no", "error")):
-        (answer,) = said(Client(name, Orders(login_refusal=refusal)).says(frame))
+        (answer,) = said(Client(name, Overrides(login_refusal=refusal)).says(frame))
         assert matches(answer, login[rules][0]["match"])
 
 
@@ -419,9 +422,9 @@ def test_a_recording_loses_all_that_is_no_data() -> None:
     ]  # fmt: skip
     client = Client("bitfinex", messages=messages)
     client.subscribes({"channel": "book", "symbol": "tA"})
-    taken = [client.outlet.take(message.encode(), None) for message in messages]
+    taken = [client.view.take(message.encode(), None) for message in messages]
     assert [t for t in taken if t] == [b"[1,[1],1]", b"[1,[3],2]"]
-    (beat,) = said(list(client.talk._heartbeats()))
+    (beat,) = said(list(client.conversation._heartbeats()))
     assert beat == [1, "hb", 3]
 
 
@@ -431,10 +434,10 @@ def test_binary_messages_that_a_hook_decodes_are_told_apart_and_sent_as_they_are
     messages = [Recorded(0.0, text.encode()[::-1], True) for text in ('{"s":"a"}', '{"s":"b"}')]
     plain = b'{"s":"a","n":1}'
     client = Client(invented(tables))
-    client.market = Market(client.speech, [*messages, plain], folder=str(tmp_path))
-    client.outlet = Outlet(client.speech, client.market, client.orders)
-    client.outlet.open("a", ["a"], {})
-    taken = [client.outlet.take(payload_of(message), None) for message in (*messages, plain, b"neither")]
+    client.market = RecordedMarket(client.dialect_rules, [*messages, plain], folder=str(tmp_path))
+    client.view = ClientView(client.dialect_rules, client.market, client.overrides)
+    client.view.open("a", ["a"], {})
+    taken = [client.view.take(payload_of(message), None) for message in (*messages, plain, b"neither")]
     assert taken == [messages[0].payload, None, plain, None]
 
 
@@ -442,16 +445,16 @@ def test_without_the_recorded_answers_messages_tell_by_themselves_what_their_cha
     messages = ['[320,{"b":[]},"book-1000","XBT/USD"]', '[17,{"b":[]},"book-100","XBT/USD"]', '{"event":"heartbeat"}']
     client = Client("kraken_v1", messages=messages)
     client.subscribes({"pair": ["XBT/USD"], "subscription": {"name": "book", "depth": 100}})
-    taken = [client.outlet.take(message.encode(), None) for message in messages]
+    taken = [client.view.take(message.encode(), None) for message in messages]
     assert taken == [None, b'[1,{"b":[]},"book-100","XBT/USD"]', None]
 
 
 def test_one_message_is_left_out_where_the_next_one_shows_it() -> None:
     messages = [f'{{"stream":"x@depth","data":{{"e":"depthUpdate","U":{n},"u":{n}}}}}'.encode() for n in range(5)]
-    client = Client("binance", Orders(left_out=[frozenset(["x@depth"])]))
-    assert client.outlet.take(messages[0], None) is None
+    client = Client("binance", Overrides(left_out=[frozenset(["x@depth"])]))
+    assert client.view.take(messages[0], None) is None
     client.subscribes("x@depth")
-    assert [client.outlet.take(message, "x@depth") for message in messages] == [messages[0], None, *messages[2:]]
-    assert client.outlet.take(messages[0], "y@depth") is None
-    client.orders.silent.add("x@depth")
-    assert client.outlet.take(messages[0], None) is None
+    assert [client.view.take(message, "x@depth") for message in messages] == [messages[0], None, *messages[2:]]
+    assert client.view.take(messages[0], "y@depth") is None
+    client.overrides.silent.add("x@depth")
+    assert client.view.take(messages[0], None) is None

@@ -13,9 +13,9 @@ from tests.support.conversation import Client, invented, noted, opened, said, se
 from wsadapter.contract.dialect.paths import look_up
 from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.ipc.reports import Report
-from wsadapter.testing.dialect.overrides import Answering, Orders, Refusal, name_of
+from wsadapter.testing.dialect.overrides import Answering, Overrides, Refusal, name_of
 from wsadapter.testing.dialect.recorded_market import NO_DATA
-from wsadapter.testing.dialect.steps import Beat, Data, Note, Open, Say, Shut, Unknown
+from wsadapter.testing.dialect.steps import CloseFeed, Data, HeartbeatSeen, OpenFeed, SendFrame, Unknown, Violation
 from wsadapter.worker.subscription.subscriptions import Subscriptions
 
 LISTS = """
@@ -77,13 +77,13 @@ text = "error.message"
 """
 
 
-def told(text: str, **orders: Any) -> Client:
+def told(text: str, **overrides: Any) -> Client:
     """A client of an invented exchange with these orders about answers."""
-    return Client(invented(text), Orders(answering=Answering(**orders)))
+    return Client(invented(text), Overrides(answering=Answering(**overrides)))
 
 
 def rejecting(text: str, refusal: Refusal, *names: str) -> Client:
-    return Client(invented(text), Orders(rejected=dict.fromkeys(names, refusal)))
+    return Client(invented(text), Overrides(rejected=dict.fromkeys(names, refusal)))
 
 
 # -- the keys of the language --------------------------------------------------------------------------------------------
@@ -95,16 +95,16 @@ def the_set(*streams: Any) -> list[Any]:
 
 def test_each_frame_replaces_the_set() -> None:
     client = Client(invented(SET), messages=['{"code":"a","n":1}'])
-    assert client.says(the_set("a", "b")) == [Open("a"), Open("b")]  # nothing confirms
-    assert client.says(the_set("b", "c")) == [Shut("a"), Open("c")]
+    assert client.says(the_set("a", "b")) == [OpenFeed("a"), OpenFeed("b")]  # nothing confirms
+    assert client.says(the_set("b", "c")) == [CloseFeed("a"), OpenFeed("c")]
     assert client.gets('{"code":"a"}', '{"code":"b"}', '{"code":"c"}') == [b'{"code":"b"}', b'{"code":"c"}']
-    assert client.says(the_set()) == [Shut("b"), Shut("c")]
+    assert client.says(the_set()) == [CloseFeed("b"), CloseFeed("c")]
 
 
 def test_a_set_that_is_confirmed_is_confirmed_also_if_nothing_is_in_it() -> None:
     client = Client(invented(SET + '[[ack]]\nmatch = { set = "*" }\nwhole_set = "set"\n'))
     assert said(client.says(the_set("a"))) == [{"set": ["a"]}]
-    assert client.says(the_set()) == [Shut("a"), Say({"set": []}, answer=True)]
+    assert client.says(the_set()) == [CloseFeed("a"), SendFrame({"set": []}, answer=True)]
 
 
 def test_a_set_may_be_the_whole_answer() -> None:
@@ -139,18 +139,18 @@ match = { result = "ok" }
 def test_a_frame_that_unsubscribes_may_say_less_than_the_stream_has() -> None:
     book = {"channel": "book", "params": ["X"], "depth": 5}
     client = Client(invented(COMPOSED.replace("frame = '{", 'frame = \'{"depth":"{depth}",', 1)))
-    assert client.subscribes(book) == [Say({"result": "ok"}, answer=True), Open(name_of(book))]
+    assert client.subscribes(book) == [SendFrame({"result": "ok"}, answer=True), OpenFeed(name_of(book))]
     assert noted(client.says({"method": "trade.unsub", "params": ["X"]})) == [
         "unsubscribes {'params': ['X'], 'channel': 'trade'}, which it does not have"
     ]
-    assert client.subscribes(book, key="unsubscribe") == [Shut(name_of(book)), Say({"result": "ok"}, answer=True)]
-    assert isinstance(client.subscribes(book, key="unsubscribe")[0], Note)
+    assert client.subscribes(book, key="unsubscribe") == [CloseFeed(name_of(book)), SendFrame({"result": "ok"}, answer=True)]
+    assert isinstance(client.subscribes(book, key="unsubscribe")[0], Violation)
 
 
 def test_a_set_that_is_refused_leaves_the_one_before() -> None:
     client = rejecting(SET, Refusal("no such code", whole=True), "bad")
     client.says(the_set("a"))
-    assert client.says(the_set("a", "bad")) == [Say({"error": {"name": 1, "message": "no such code: bad"}}, answer=True)]
+    assert client.says(the_set("a", "bad")) == [SendFrame({"error": {"name": 1, "message": "no such code: bad"}}, answer=True)]
     assert client.gets('{"code":"a"}') == [b'{"code":"a"}']
 
 
@@ -172,7 +172,7 @@ per_frame = 1
     for wrong in ({"op": "watch", "args": ["book"]}, {"op": "sub", "id": 1, "args": ["book", "user.a"]}):
         assert not opened(client.says(wrong))
         assert not said(client.says(wrong))
-    assert client.says({"op": "unsub", "id": 2, "args": ["user.orders"]})[0] == Shut("user.orders")
+    assert client.says({"op": "unsub", "id": 2, "args": ["user.orders"]})[0] == CloseFeed("user.orders")
 
 
 KEYS = """
@@ -204,9 +204,9 @@ def test_what_a_client_gets_is_what_the_owner_takes_for_its_streams() -> None:
         '{"candle": "candle","name":"1m_b"}',
     ]  # fmt: skip
     packed = [zlib.compress(message.encode()) for message in messages]
-    assert [client.outlet.take(message, None) is not None for message in packed] == [True] + [False] * 2 + [True] + [False] * 3
+    assert [client.view.take(message, None) is not None for message in packed] == [True] + [False] * 2 + [True] + [False] * 3
     client.says({"op": "sub", "interval": "5m", "symbols": ["B"]})
-    assert client.outlet.take(packed[1], None) is packed[1]
+    assert client.view.take(packed[1], None) is packed[1]
 
 
 def test_each_kind_of_frame_is_confirmed_in_its_own_words() -> None:
@@ -222,8 +222,8 @@ frame = '{"op":"watch","id":"$id","of":"$stream"}'
 
 def test_where_nothing_confirms_the_data_follow_the_frame() -> None:
     silent = invented(LISTS.replace('[[ack]]\nmatch = { ok = true }\nid = "id"\n', ""))
-    client = Client(silent, Orders(ignored={"deaf"}, rejected={"bad": Refusal("no such topic")}))
-    assert client.subscribes("a", "deaf") == [Open("a")]
+    client = Client(silent, Overrides(ignored={"deaf"}, rejected={"bad": Refusal("no such topic")}))
+    assert client.subscribes("a", "deaf") == [OpenFeed("a")]
     assert said(client.subscribes("bad")) == [{"ok": False, "id": 7, "why": "no such topic"}]
 
 
@@ -233,14 +233,14 @@ def test_a_table_may_be_asked_for_and_left_in_parts() -> None:
     steps = client.subscribes(both)
     assert said(steps) == [{"type": "all", "set": [both]}]
     assert opened(steps) == ['{"channel":"book","products":["a","b"]}']
-    assert client.subscribes(one) == [Say({"type": "all", "set": [both]}, answer=True)]
-    assert client.subscribes(one, key="unsubscribe") == [Say({"type": "all", "set": [other]}, answer=True)]
+    assert client.subscribes(one) == [SendFrame({"type": "all", "set": [both]}, answer=True)]
+    assert client.subscribes(one, key="unsubscribe") == [SendFrame({"type": "all", "set": [other]}, answer=True)]
     messages = ['{"channel":"book","product":"a"}', '{"channel":"book","product":"b"}']
     assert client.gets(*messages) == [messages[1].encode()]
     assert opened(client.subscribes(both)) == ['{"channel":"book","products":["a","b"]}#2']  # one feed of this name runs
     assert client.gets(*messages) == [message.encode() for message in messages]
     steps = client.subscribes(both, key="unsubscribe")
-    assert [step.feed for step in steps if isinstance(step, Shut)] == [
+    assert [step.feed for step in steps if isinstance(step, CloseFeed)] == [
         '{"channel":"book","products":["a","b"]}', '{"channel":"book","products":["a","b"]}#2',
     ]  # fmt: skip
     assert said(steps) == [{"type": "all", "set": []}]
@@ -256,7 +256,7 @@ def test_a_message_that_does_not_tell_parts_apart_is_of_one_that_is_left() -> No
 
 
 def test_a_table_with_a_new_part_is_no_repetition() -> None:
-    client = Client(invented(PARTS), Orders(answering=Answering(repeats=True)))
+    client = Client(invented(PARTS), Overrides(answering=Answering(repeats=True)))
     a, both = ({"channel": "book", "products": list(names)} for names in ("a", "ab"))
     client.subscribes(a)
     assert said(client.subscribes(both)) == [{"type": "all", "set": [both]}]
@@ -276,7 +276,7 @@ def test_each_part_is_answered_where_answers_are_per_part() -> None:
         'match = { type = "yes" }\nfields = { channel = "channel", products = "product" }'
     ))  # fmt: skip
     client = rejecting(each, Refusal("no such product"), '{"channel":"book","products":["b"]}')
-    client.orders.ignored.add('{"channel":"book","products":["c"]}')
+    client.overrides.ignored.add('{"channel":"book","products":["c"]}')
     steps = client.subscribes({"channel": "book", "products": ["a", "b", "c"]})
     assert said(steps) == [
         {"type": "error", "why": "no such product: book b"},
@@ -301,10 +301,10 @@ def test_what_is_subscribed_already_is_told_so() -> None:
     client = Client(invented(already))
     assert opened(client.subscribes("a")) == ["a"]
     (answer,) = client.subscribes("a")
-    assert answer == Say({"ok": False, "id": 7, "why": "Already there: already subscribed: a"}, answer=True)
+    assert answer == SendFrame({"ok": False, "id": 7, "why": "Already there: already subscribed: a"}, answer=True)
     assert not opened(client.subscribes("a", "b"))  # an answer that names frames is about all of the frame
     assert opened(client.subscribes("b")) == ["b"]
-    client.orders.answering.repeats = False
+    client.overrides.answering.repeats = False
     assert said(client.subscribes("a", "b")) == [{"ok": True, "id": 7}]
 
 
@@ -331,7 +331,7 @@ def test_what_is_there_already_is_named_if_nothing_else_says_what_is_meant() -> 
 def test_what_is_to_come_again_later_is_told_so_and_taken_then() -> None:
     later = LISTS + '[[later]]\nmatch = { ok = false }\nid = "id"\ntext = "why"\nsays = ["slow down"]\npause = 2.0\n'
     client = told(later, later=1)
-    assert client.subscribes("a") == [Say({"ok": False, "id": 7, "why": "slow down: too many requests"}, answer=True)]
+    assert client.subscribes("a") == [SendFrame({"ok": False, "id": 7, "why": "slow down: too many requests"}, answer=True)]
     assert opened(client.subscribes("a")) == ["a"]
     assert said(told(LISTS, later=1).subscribes("a", "b")) == [{"ok": False, "id": 7, "why": "too many requests"}]
     assert [answer["arg"] for answer in said(told(EACH, later=1).subscribes("a", "b"))] == ["a", "b"]
@@ -355,7 +355,7 @@ def test_an_error_is_told_by_the_rule_that_says_so() -> None:
 def test_unsubscribing_is_answered_by_the_rule_that_speaks_of_it(text: str, frame: Any) -> None:
     client = Client(invented(text))
     client.subscribes("a")
-    assert client.subscribes("a", key="unsubscribe") == [Shut("a"), Say(frame, answer=True)]
+    assert client.subscribes("a", key="unsubscribe") == [CloseFeed("a"), SendFrame(frame, answer=True)]
 
 
 # -- refusals ------------------------------------------------------------------------------------------------------------
@@ -373,8 +373,8 @@ def test_unsubscribing_is_answered_by_the_rule_that_speaks_of_it(text: str, fram
 )
 def test_one_bad_stream_refuses_its_frame(text: str, refusal: Refusal, answer: Any) -> None:
     client = rejecting(text, refusal, "bad", "worse")
-    assert client.subscribes("a", "bad", "worse") == [Say(answer, answer=True)]
-    assert client.subscribes("a")[-1] == Open("a")
+    assert client.subscribes("a", "bad", "worse") == [SendFrame(answer, answer=True)]
+    assert client.subscribes("a")[-1] == OpenFeed("a")
 
 
 def test_one_bad_stream_is_refused_alone_where_answers_name_streams() -> None:
@@ -394,23 +394,25 @@ def test_an_exchange_that_lists_what_it_took_leaves_the_others_out() -> None:
 def test_a_confirmed_stream_can_be_revoked() -> None:
     client = Client(invented(EACH))
     client.subscribes("a", "b")
-    assert list(client.talk.revoke("a", "delisted")) == [
-        Say({"event": "error", "arg": "a", "why": "delisted"}), Shut("a"),
+    assert list(client.conversation.revoke("a", "delisted")) == [
+        SendFrame({"event": "error", "arg": "a", "why": "delisted"}), CloseFeed("a"),
     ]  # fmt: skip
     assert client.gets('{"topic":"a"}', '{"topic":"b"}') == [b'{"topic":"b"}']
-    assert list(client.talk.revoke("a", "delisted")) == []
+    assert list(client.conversation.revoke("a", "delisted")) == []
     unnamed = Client(invented(LISTS.replace("match = { ok = false }", 'match = { ok = false, id = "*" }')))
     unnamed.subscribes("a")
-    assert said(unnamed.talk.revoke("a", "delisted")) == [{"ok": False, "id": -1, "why": "delisted: a"}]  # no frame's id
+    assert said(unnamed.conversation.revoke("a", "delisted")) == [
+        {"ok": False, "id": -1, "why": "delisted: a"}
+    ]  # no frame's id
 
 
 def test_what_a_revoked_stream_was_called_is_said_no_more() -> None:
     client = Client("bitfinex")
     stream = {"channel": "book", "symbol": "tBTCUSD"}
     client.subscribes(stream)
-    assert list(client.talk._heartbeats()) == [Say([1, "hb", 1])]
-    list(client.talk.revoke(stream, "delisted"))
-    assert list(client.talk._heartbeats()) == []
+    assert list(client.conversation._heartbeats()) == [SendFrame([1, "hb", 1])]
+    list(client.conversation.revoke(stream, "delisted"))
+    assert list(client.conversation._heartbeats()) == []
 
 
 def test_a_revoked_stream_stands_among_the_arguments_if_errors_have_such() -> None:
@@ -418,19 +420,19 @@ def test_a_revoked_stream_stands_among_the_arguments_if_errors_have_such() -> No
         invented(EACH.replace('match = { event = "error" }\nstream = "arg"', 'match = { event = "error" }\nargs = "r.args"'))
     )
     client.subscribes("a")
-    assert said(client.talk.revoke("a", "delisted")) == [{"event": "error", "r": {"args": ["a"]}, "why": "delisted"}]
+    assert said(client.conversation.revoke("a", "delisted")) == [{"event": "error", "r": {"args": ["a"]}, "why": "delisted"}]
 
 
 def test_nothing_can_be_revoked_without_an_error_to_say() -> None:
     with pytest.raises(LookupError, match=r"no \[\[error\]\]"):
-        Client(invented(EACH.partition("[[error]]")[0])).speech.replies.complain("delisted")
+        Client(invented(EACH.partition("[[error]]")[0])).dialect_rules.replies.complain("delisted")
 
 
 def test_a_part_of_a_table_can_be_revoked() -> None:
     client = Client(invented(PARTS))
     client.subscribes({"channel": "book", "products": ["a", "b"]})
-    steps = list(client.talk.revoke({"channel": "book", "products": ["a"]}, "delisted"))
-    assert steps == [Say({"type": "error", "why": "delisted: book a"})]
+    steps = list(client.conversation.revoke({"channel": "book", "products": ["a"]}, "delisted"))
+    assert steps == [SendFrame({"type": "error", "why": "delisted: book a"})]
     assert client.gets('{"channel":"book","product":"a"}') == []
     assert len(client.gets('{"channel":"book","product":"b"}')) == 1
 
@@ -443,21 +445,21 @@ def test_a_late_answer_comes_late_and_so_do_the_data() -> None:
     assert client.subscribes("a") == []
     assert client.gets('{"topic":"a"}') == []
     assert client.waits(2.9) == []
-    assert client.waits(0.2) == [Say({"ok": True, "id": 7}, answer=True), Open("a")]
+    assert client.waits(0.2) == [SendFrame({"ok": True, "id": 7}, answer=True), OpenFeed("a")]
     assert client.subscribes("a", key="unsubscribe") == []
-    assert client.waits(3.1) == [Shut("a"), Say({"ok": True, "id": 7}, answer=True)]
+    assert client.waits(3.1) == [CloseFeed("a"), SendFrame({"ok": True, "id": 7}, answer=True)]
 
 
 def test_data_may_come_first() -> None:
     messages = [f'{{"topic":"{topic}","n":{number}}}' for number in range(3) for topic in "ab"]
-    client = Client(invented(LISTS), Orders(answering=Answering(data_first=2)), messages)
+    client = Client(invented(LISTS), Overrides(answering=Answering(data_first=2)), messages)
     first = (b'{"topic":"a","n":0}', b'{"topic":"a","n":1}')
-    assert client.subscribes("a") == [*map(Data, first), Say({"ok": True, "id": 7}, answer=True), Open("a", first)]
-    client.orders.silent.add("b")
+    assert client.subscribes("a") == [*map(Data, first), SendFrame({"ok": True, "id": 7}, answer=True), OpenFeed("a", first)]
+    client.overrides.silent.add("b")
     assert sent(client.subscribes("b")) == []
-    client.orders.silent.clear()
+    client.overrides.silent.clear()
     client.subscribes("b", key="unsubscribe")
-    client.orders.answering.after = 3.0
+    client.overrides.answering.after = 3.0
     steps = client.subscribes("b")
     assert [message["n"] for message in sent(steps)] == [0, 1]
     assert opened(steps) == ["b"]
@@ -466,12 +468,12 @@ def test_data_may_come_first() -> None:
 
 
 def test_an_answer_may_come_twice_or_never() -> None:
-    answer = Say({"ok": True, "id": 7}, answer=True)
-    assert told(LISTS, times=2).subscribes("a") == [answer, answer, Open("a")]
-    assert told(LISTS, times=0).subscribes("a") == [Open("a")]
+    answer = SendFrame({"ok": True, "id": 7}, answer=True)
+    assert told(LISTS, times=2).subscribes("a") == [answer, answer, OpenFeed("a")]
+    assert told(LISTS, times=0).subscribes("a") == [OpenFeed("a")]
     late = told(LISTS, times=2, after=1.0)
     late.subscribes("a")
-    assert late.waits(1.1) == [answer, answer, Open("a")]
+    assert late.waits(1.1) == [answer, answer, OpenFeed("a")]
 
 
 def test_frames_may_be_answered_in_reverse_order() -> None:
@@ -481,7 +483,7 @@ def test_frames_may_be_answered_in_reverse_order() -> None:
     assert [answer["arg"] for answer in said(steps)] == ["c", "b", "a"]
     assert opened(steps) == ["a", "b", "c"]
     assert client.subscribes("d") == []
-    client.orders.answering.reverse = 0
+    client.overrides.answering.reverse = 0
     assert [answer["arg"] for answer in said(client.subscribes("e"))] == ["e", "d"]
     assert opened(client.subscribes("f")) == ["f"]
 
@@ -513,25 +515,25 @@ WITH_DATA = EACH.replace('stream = "arg"', 'stream = "arg"\ndata = "result.rows"
 
 def test_an_answer_may_carry_the_first_message() -> None:
     messages = ['{"event":"change","arg":"a","result":{"rows":[1]}}', '{"event":"change","arg":"a","result":{"rows":[2]}}']
-    client = Client(invented(WITH_DATA), Orders(answering=Answering(with_data=True)), messages)
+    client = Client(invented(WITH_DATA), Overrides(answering=Answering(with_data=True)), messages)
     steps = client.subscribes("a", "b")
     assert said(steps) == [
         {"event": "subscribed", "arg": "a", "result": {"rows": [1]}},
         {"event": "subscribed", "arg": "b"},  # of which nothing is known
     ]
-    assert [step for step in steps if isinstance(step, Open)] == [Open("a", (messages[0].encode(),)), Open("b")]
+    assert [step for step in steps if isinstance(step, OpenFeed)] == [OpenFeed("a", (messages[0].encode(),)), OpenFeed("b")]
     plain = Client(invented(WITH_DATA), messages=messages).subscribes("a")
     assert said(plain) == [{"event": "subscribed", "arg": "a"}]
-    silent = Client(invented(WITH_DATA), Orders(answering=Answering(with_data=True), silent={"a"}), messages)
+    silent = Client(invented(WITH_DATA), Overrides(answering=Answering(with_data=True), silent={"a"}), messages)
     assert said(silent.subscribes("a")) == [{"event": "subscribed", "arg": "a"}]
 
 
 def test_an_answer_that_was_recorded_with_data_is_that_of_its_stream() -> None:
     messages = ['{"event":"subscribed","arg":"a","result":{"rows":["all"]},"of":"old"}', '{"event":"change","arg":"a"}']
-    client = Client(invented(WITH_DATA), Orders(answering=Answering(with_data=True)), messages)
+    client = Client(invented(WITH_DATA), Overrides(answering=Answering(with_data=True)), messages)
     steps = client.subscribes("a")
     assert said(steps) == [{"event": "subscribed", "arg": "a", "result": {"rows": ["all"]}, "of": "old"}]
-    assert steps[-1] == Open("a")
+    assert steps[-1] == OpenFeed("a")
     assert client.gets(*messages) == [messages[1].encode()]
 
 
@@ -561,13 +563,13 @@ is = "bye"
 
 def test_texts_that_are_not_json_are_said_and_understood() -> None:
     client = Client(invented(TEXTS))
-    assert [client.speech.welcome(), client.speech.notice()] == ["hello", "bye"]
+    assert [client.dialect_rules.welcome(), client.dialect_rules.notice()] == ["hello", "bye"]
     asked = said(client.waits(5.0))
     assert asked[0] == "Ping"
     assert list(asked[1]) == ["ask"]
     assert asked[2] == "."
-    assert [client.says("Pong") for _ in range(asked.count("Ping") + 1)][-2:] == [[Beat("answer")], [Unknown("Pong")]]
-    assert client.says({"told": asked[-2]["ask"]}) == [Beat("answer")]
+    assert [client.says("Pong") for _ in range(asked.count("Ping") + 1)][-2:] == [[HeartbeatSeen("answer")], [Unknown("Pong")]]
+    assert client.says({"told": asked[-2]["ask"]}) == [HeartbeatSeen("answer")]
     assert [client.market.value(text) is NO_DATA for text in (b"Ping", b".", b"hello", b"bye", b"1")] == [True] * 4 + [False]
 
 
@@ -596,7 +598,7 @@ text = "message"
 
 
 def test_a_challenge_is_given_and_has_to_come_back() -> None:
-    client = Client(invented(CHALLENGE), Orders(login_required=True))
+    client = Client(invented(CHALLENGE), Overrides(login_required=True))
     (answer,) = said(client.says({"event": "challenge", "api_key": "K"}))
     assert answer == {"event": "challenge", "message": "challenge-0"}
     frame = {"event": "subscribe", "feed": "fills", "api_key": "K", "signed": "s"}
@@ -609,11 +611,11 @@ def test_a_challenge_is_given_and_has_to_come_back() -> None:
 
 def test_a_challenge_without_a_frame_is_all_of_the_login_and_may_be_refused() -> None:
     text = CHALLENGE.replace('subscribe = \'{"api_key":"$key","original":"$challenge","signed":"$sign"}\'\n', "")
-    client = Client(invented(text), Orders(login_required=True, login_refusal="wrong key"))
+    client = Client(invented(text), Overrides(login_required=True, login_refusal="wrong key"))
     ask = {"event": "challenge", "api_key": "K"}
     assert said(client.says(ask)) == [{"event": "alert", "message": "wrong key"}]
     assert noted(client.subscribes({"feed": "fills"})) == ["log in first"]
-    client.orders.login_refusal = ""
+    client.overrides.login_refusal = ""
     client.says(ask)
     assert opened(client.subscribes({"feed": "fills"})) == ['{"feed":"fills"}']
 
@@ -635,17 +637,20 @@ def test_numbers_without_an_order_are_a_chain_of_the_connections_own() -> None:
     client = Client(invented(text))
     messages = [f'{{"topic":"a","before":"x{number}","id":"x{number + 1}"}}' for number in (5, 6)]
     answer, begun = client.subscribes("a")
-    assert (answer, begun) == (Say({"event": "subscribed", "arg": "a", "before": "n0", "id": "n1"}, answer=True), Open("a"))
+    assert (answer, begun) == (
+        SendFrame({"event": "subscribed", "arg": "a", "before": "n0", "id": "n1"}, answer=True),
+        OpenFeed("a"),
+    )
     taken = [json.loads(message) for message in client.gets(*messages)]
     assert [(message["before"], message["id"]) for message in taken] == [("n1", "n2"), ("n2", "n3")]
-    scoped = Client(invented(text.replace("scope = []", 'scope = ["topic"]')), Orders(left_out=[frozenset(["a"])]))
+    scoped = Client(invented(text.replace("scope = []", 'scope = ["topic"]')), Overrides(left_out=[frozenset(["a"])]))
     scoped.subscribes("a")
     assert scoped.gets(*messages) == [messages[0].encode()]  # as recorded, but for the one that is left out
 
 
 def test_an_error_may_come_instead_of_the_greeting() -> None:
     text = EACH + '[[ready]]\nmatch = { hello = "*" }\n'
-    client = Client(invented(text), Orders(welcome_refusal="token is invalid"))
+    client = Client(invented(text), Overrides(welcome_refusal="token is invalid"))
     assert said(client.opened().tick(0.2)) == [{"event": "error", "why": "token is invalid"}]
 
 

@@ -13,9 +13,9 @@ from wsadapter.contract.dialect.streams import Streams
 from wsadapter.contract.endpoint import Filter, Subscription
 from wsadapter.testing.dialect.answers import Channels
 from wsadapter.testing.dialect.compose import put
-from wsadapter.testing.dialect.overrides import Orders, name_of
-from wsadapter.testing.dialect.recorded_market import NO_DATA, Market
-from wsadapter.testing.dialect.rules import Speech
+from wsadapter.testing.dialect.dialect_rules import DialectRules
+from wsadapter.testing.dialect.overrides import Overrides, name_of
+from wsadapter.testing.dialect.recorded_market import NO_DATA, RecordedMarket
 from wsadapter.testing.dialect.understanding import stream_rules
 
 _LAST: Final = "-1"
@@ -29,18 +29,18 @@ class Carried(NamedTuple):
     """Those that are sent by it."""
 
 
-class Outlet:
+class ClientView:
     """One connection's share. Not thread-safe.
 
     What is subscribed is kept in parts, for a table may be asked for in parts and unsubscribed in others.
     """
 
-    def __init__(self, speech: Speech, market: Market, orders: Orders) -> None:
+    def __init__(self, dialect_rules: DialectRules, market: RecordedMarket, overrides: Overrides) -> None:
         self._market = market
-        self._orders = orders
-        self._speech = speech
-        self._rules = speech.dialect.get("stream")
-        self._contain = any("contains" in rule for rule in stream_rules(speech.dialect))
+        self._overrides = overrides
+        self._dialect_rules = dialect_rules
+        self._rules = dialect_rules.dialect.get("stream")
+        self._contain = any("contains" in rule for rule in stream_rules(dialect_rules.dialect))
         self._recorded: dict[str, Subscription] = {}
         """What the recording calls a stream."""
         self._own: dict[str, int] = {}
@@ -50,7 +50,7 @@ class Outlet:
         """The parts that are subscribed, by name."""
         self._feeds: dict[str, str] = {}
         """A part's name = the feed that it is sent with."""
-        self._numbering = _Numbering(speech.dialect.get("gap", []))
+        self._numbering = _Numbering(dialect_rules.dialect.get("gap", []))
         self._counted: set[Hashable] = set()
         """The counts of which something was sent."""
 
@@ -65,7 +65,7 @@ class Outlet:
     def open(self, stream: Subscription, units: Sequence[Subscription], channels: Channels) -> str:
         """Units of a stream are subscribed; gives the feed that they are sent with, "" where all parts of them were subscribed
         before. `channels`: what units are called, where the dialect gives them a channel."""
-        parts = {name_of(part): part for unit in units for part in self._speech.parts(unit)}
+        parts = {name_of(part): part for unit in units for part in self._dialect_rules.parts(unit)}
         fresh = [name for name in parts if name not in self.current]
         feed = self._unused(name_of(stream)) if fresh else ""
         self.current.update(parts)
@@ -117,7 +117,7 @@ class Outlet:
     def carried(self, parts: Collection[str]) -> Carried:
         """What an answer says of the data of some parts: a recorded answer's, else their first message; nothing of a silent
         one."""
-        if not self._orders.silent.isdisjoint(parts):
+        if not self._overrides.silent.isdisjoint(parts):
             return Carried()
         for payload, value in self._market.told.items():
             if self._part_of(payload, value) in parts:
@@ -128,26 +128,26 @@ class Outlet:
     def take(self, payload: bytes, only: str | None) -> bytes | None:
         """A message as this client gets it; None where it does not. `only`: it must be of this feed."""
         name = self.stream_of(payload)
-        if name is None or (only is not None and self._feeds.get(name) != only) or name in self._orders.silent:
+        if name is None or (only is not None and self._feeds.get(name) != only) or name in self._overrides.silent:
             return None
         value = self._market.value(payload)
         sent = self.numbered(self._called(value))
-        order = next((order for order in self._orders.left_out if name in order), None)
-        if order is not None and self._may_be_missed(payload, value):
-            self._orders.left_out.remove(order)
+        change = next((change for change in self._overrides.left_out if name in change), None)
+        if change is not None and self._may_be_missed(payload, value):
+            self._overrides.left_out.remove(change)
             return None
         return payload if sent is value else orjson.dumps(sent)
 
     def _called(self, value: Any) -> Any:
         """With this connection's channel in it."""
-        path = self._speech.channel_path
+        path = self._dialect_rules.channel_path
         own = self._own.get(str(look_up(value, path))) if self._own else None
         return value if own is None else put(value, path, own)
 
     def _may_be_missed(self, payload: bytes, value: Any) -> bool:
         """Whether its lack can be told by a number, and one before it was sent; so it is where nothing is counted."""
         text = self._market.text(payload)
-        rules = self._speech.dialect.get("gap", [])
+        rules = self._dialect_rules.dialect.get("gap", [])
         fitting = (rule for rule in rules if rule["scope"] and rule.get("contains", "").encode() in text)
         rule = next((rule for rule in fitting if matches(value, rule.get("match", {}))), None)
         if rule is None:
@@ -167,7 +167,7 @@ class Outlet:
         if isinstance(frame, list):  # of a channel
             if not channels:
                 return None
-            frame = put(frame, self._speech.channel_path, next(iter(channels.values())))
+            frame = put(frame, self._dialect_rules.channel_path, next(iter(channels.values())))
         return self.numbered(frame, composed=True)
 
 

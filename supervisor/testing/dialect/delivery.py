@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from wsadapter.testing.dialect.overrides import Orders
-from wsadapter.testing.dialect.steps import Data, Note, Say, Step
+from wsadapter.testing.dialect.overrides import Overrides
+from wsadapter.testing.dialect.steps import Data, SendFrame, Step, Violation
 
 Judge = Callable[[], Iterable[Step]]
 """What a frame leads to, at the time when it is answered."""
@@ -18,8 +18,8 @@ class Delivery:
     A late exchange looks late at a frame: its data come late as well, unless they are ordered to come before the answer.
     """
 
-    def __init__(self, orders: Orders) -> None:
-        self._orders = orders
+    def __init__(self, overrides: Overrides) -> None:
+        self._overrides = overrides
         self._waiting: list[tuple[float, Judge]] = []
         """Frames and answers, and when their time has come."""
         self._gathered: list[Judge] = []
@@ -27,7 +27,7 @@ class Delivery:
 
     def frame(self, judge: Judge, now: float) -> Iterator[Step]:
         """A client's frame came."""
-        answering = self._orders.answering
+        answering = self._overrides.answering
         if answering.reverse > 1 or self._gathered:
             self._gathered.append(judge)
             if len(self._gathered) >= answering.reverse:
@@ -52,18 +52,18 @@ class Delivery:
         """The answers in reverse order, and then the data."""
         frames, self._gathered = self._gathered, []
         steps = [step for judge in frames for step in judge()]
-        yield from (step for step in steps if isinstance(step, Data | Note))
-        yield from self._timed([step for step in reversed(steps) if isinstance(step, Say)], now)
-        yield from (step for step in steps if not isinstance(step, Data | Note | Say))
+        yield from (step for step in steps if isinstance(step, Data | Violation))
+        yield from self._timed([step for step in reversed(steps) if isinstance(step, SendFrame)], now)
+        yield from (step for step in steps if not isinstance(step, Data | Violation | SendFrame))
 
     def _timed(self, steps: Iterable[Step], now: float) -> Iterator[Step]:
-        after = self._orders.answering.after
+        after = self._overrides.answering.after
         for step in self._repeated(lambda: steps):
-            if after and isinstance(step, Say):
+            if after and isinstance(step, SendFrame):
                 self._waiting.append((now + after, partial(iter, [step])))
             else:
                 yield step
 
     def _repeated(self, judge: Judge) -> Iterator[Step]:
         for step in judge():
-            yield from [step] * (self._orders.answering.times if isinstance(step, Say) else 1)
+            yield from [step] * (self._overrides.answering.times if isinstance(step, SendFrame) else 1)

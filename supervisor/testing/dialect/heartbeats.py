@@ -1,4 +1,4 @@
-"""What a client owes an exchange: heartbeats of its own, answers to the exchange's, pongs. Pure; the clock is passed in."""
+"""What a client must send: heartbeats of its own, answers to the exchange's heartbeats, pongs. Pure; the clock is passed in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wsadapter.contract.endpoint import Heartbeat
 
 Due = Literal["question", "beat", "ping"]
 SECOND_LOOK: Final = 0.1
-"""Seconds: what is overdue may be in the socket still, unread."""
+"""Seconds: what is overdue may be in the socket, unread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Terms:
     owed_every: float
     """The client's own heartbeats; 0: none."""
     when_idle: bool
-    """They are owed only where the exchange says nothing."""
+    """They are required only if the exchange sends nothing."""
     owed: str
     """What they are."""
     ask_every: float
@@ -56,7 +56,7 @@ def terms(heartbeat: Heartbeat, *, questions: bool, beats: bool, pace: float, gr
     )
 
 
-class Beats:
+class Heartbeats:
     """The heartbeats of one connection. Times are monotonic seconds. Not thread-safe."""
 
     def __init__(self, terms: Terms, now: float) -> None:
@@ -72,7 +72,7 @@ class Beats:
         self._heard_at = now
 
     def said(self, now: float) -> None:
-        """The client was sent something."""
+        """Something was sent to the client."""
         self._said_at = now
 
     def due(self, now: float) -> tuple[Due, ...]:

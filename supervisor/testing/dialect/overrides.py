@@ -1,4 +1,4 @@
-"""What a test has told an exchange to do to streams, answers and logins. Changed and read in the exchange's event loop only."""
+"""What a test has asked an exchange to do with streams, answers and logins. Used in the exchange's event loop only."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Refusal:
 
     text: str
     whole: bool = False
-    """The frame that names it is refused as a whole, also where the dialect's answers could refuse it alone."""
+    """The frame that names the stream is refused as a whole, even if the dialect's answers could refuse the stream alone."""
     named: bool | None = None
-    """Whether the answer says which stream is refused. None: where nothing else says what the answer is about."""
+    """Whether the answer names the stream. None: only if nothing else says what the answer is about."""
 
 
 @dataclass(slots=True)
@@ -27,25 +27,25 @@ class Answering:
     after: float = 0.0
     """Seconds from the frame to its answer."""
     times: int = 1
-    """How often each answer is sent; 0: not at all."""
+    """How many times each answer is sent; 0: never."""
     reverse: int = 0
-    """So many frames are awaited and then answered, the last first; below 2: each frame is answered at once."""
+    """The number of frames that are collected and then answered, the last first; below 2: each frame is answered at once."""
     strays: int = 0
-    """So many answers to frames that no client sent come before each answer."""
+    """The number of answers to frames that no client sent before each answer."""
     padding: int = 0
-    """Bytes that each answer has at least."""
+    """The least number of bytes of an answer."""
     data_first: int = 0
-    """So many messages of each stream are sent before the answer."""
+    """The number of messages of each stream that are sent before the answer."""
     with_data: bool = False
     """An answer carries the stream's first message, where the dialect's [[ack]] has `data`."""
     repeats: bool | None = None
     """Whether a stream that is subscribed already is refused as such. None: where the dialect has [[already]]."""
     later: int = 0
-    """So many frames that subscribe are still to be told: later."""
+    """The number of frames that subscribe which are still to be refused with [[later]]."""
 
 
 @dataclass(slots=True)
-class Orders:
+class Overrides:
     """Streams by name: a string as it is, a table as JSON with sorted keys. Of a table that may be asked for in parts: each of
     them."""
 
@@ -55,15 +55,15 @@ class Orders:
     ignored: set[str] = field(default_factory=set)
     silent: set[str] = field(default_factory=set)
     left_out: list[frozenset[str]] = field(default_factory=list)
-    """Each: one message of one of these streams is still to be left out."""
+    """For each set, one message of one of its streams is still to be left out."""
     answering: Answering = field(default_factory=Answering)
     login_required: bool = False
     login_refusal: str = ""
-    """What to say to a login; empty: yes."""
+    """The text that a login is refused with; empty: the login succeeds."""
     welcome_refusal: str = ""
-    """What to say instead of the dialect's [[ready]]; empty: the [[ready]]."""
+    """The error that is sent instead of the dialect's [[ready]]; empty: the [[ready]]."""
 
 
 def name_of(stream: Subscription) -> str:
-    """As messages and events name it."""
+    """The name that messages and events have for the stream."""
     return stream_name(dict(stream) if isinstance(stream, Mapping) else stream)

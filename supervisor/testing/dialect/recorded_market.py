@@ -15,7 +15,7 @@ from wsadapter.contract.dialect.fields import Fields, as_text
 from wsadapter.contract.dialect.paths import look_up
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.contract.hooks import load_function
-from wsadapter.testing.dialect.rules import Speech
+from wsadapter.testing.dialect.dialect_rules import DialectRules
 from wsadapter.testing.recording import Recorded
 
 NO_DATA: Final = object()
@@ -25,17 +25,17 @@ _DECODER: Final = json.JSONDecoder()
 Payload = str | bytes | Recorded
 
 
-class Market:
+class RecordedMarket:
     """All messages of one exchange. Not thread-safe."""
 
-    def __init__(self, speech: Speech, messages: Iterable[Payload] = (), *, folder: str = "") -> None:
+    def __init__(self, dialect_rules: DialectRules, messages: Iterable[Payload] = (), *, folder: str = "") -> None:
         """`messages`: those that are sent again and again, to be parsed once; others may be asked for too. `folder`: of the
         dialect's file, where a hook's module may be."""
-        self._speech = speech
-        rules = speech.dialect.get("payload", {})
+        self._dialect_rules = dialect_rules
+        rules = dialect_rules.dialect.get("payload", {})
         self._compression = str(rules.get("compression", ""))
         self._in_binary = bool(rules.get("text"))
-        self._hook: str = speech.dialect.get("hooks", {}).get("decode", "")
+        self._hook: str = dialect_rules.dialect.get("hooks", {}).get("decode", "")
         self._folders = (folder,) if folder else ()
         self._decoded: dict[bytes, bytes] = {}
         """By the hook `decode`."""
@@ -80,11 +80,11 @@ class Market:
             value = orjson.loads(text)
         except orjson.JSONDecodeError:
             return NO_DATA
-        if (channel := self._speech.bound(value)) is not None:
+        if (channel := self._dialect_rules.bound(value)) is not None:
             self._bindings[as_text(channel)] = value
-        if self._speech.is_data(text, value):
+        if self._dialect_rules.is_data(text, value):
             return value
-        if self._speech.carries_data(value):
+        if self._dialect_rules.carries_data(value):
             self.told[payload] = value
         return NO_DATA
 
@@ -93,12 +93,12 @@ class Market:
         has no such answers: what messages are called that themselves say all that the stream says ("book-1000", "XBT/USD")."""
         if self._bindings:
             return [channel for channel, answer in self._bindings.items() if self._is_about(answer, part)]
-        path, words = self._speech.channel_path, _words(part)
+        path, words = self._dialect_rules.channel_path, _words(part)
         data = (value for value in self._known.values() if value is not NO_DATA)
         return sorted({as_text(look_up(value, path)) for value in data if words <= _said(value)})
 
     def _is_about(self, answer: Any, part: Subscription) -> bool:
-        rule = self._speech.replies.ack or {}
+        rule = self._dialect_rules.replies.ack or {}
         if "fields" in rule:
             fields = Fields(rule["fields"])
             said = fields.words_in(answer)

@@ -1,4 +1,4 @@
-"""What an exchange does to one client, as values: a conversation decides, a `Line` carries out. Pure."""
+"""What an exchange does to one client, as values: a `Conversation` decides, a `ClientDriver` carries the steps out. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Say:
+class SendFrame:
     """Send a frame, JSON or a text as it is. `answer`: it answers a client's frame, so a test may hold it back."""
 
     frame: Any
@@ -29,48 +29,48 @@ class Ping:
 
 
 @dataclass(frozen=True, slots=True)
-class Leave:
-    """End the connection; without a code, that of TCP alone."""
+class Disconnect:
+    """End the connection, with a close frame; without a code only TCP is closed."""
 
     code: int | None
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class Violation:
     """The client did something wrong."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
-    """The client showed that it is there: by a "heartbeat" of its own, an "answer" or a "pong"."""
+class HeartbeatSeen:
+    """A sign of life of the client: a "heartbeat" of its own, an "answer" to the exchange's, or a "pong"."""
 
     kind: str
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
-    """A feed begins: the messages of the streams that one table or string of the client named."""
+class OpenFeed:
+    """Begin a feed: the messages of the streams that one table or string of the client's frame named."""
 
     feed: str
     sent: tuple[bytes, ...] = ()
-    """Messages of it that were sent already."""
+    """Messages of the feed that were sent already."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shut:
-    """A feed ends."""
+class CloseFeed:
+    """End a feed."""
 
     feed: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """The dialect does not know this frame."""
+    """The dialect has no rule for this frame."""
 
     text: str
 
 
-Step = Say | Data | Ping | Leave | Note | Beat | Open | Shut | Unknown
+Step = SendFrame | Data | Ping | Disconnect | Violation | HeartbeatSeen | OpenFeed | CloseFeed | Unknown

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.testing.dialect.answers import Answers
-from wsadapter.testing.dialect.overrides import Orders, Refusal, name_of
-from wsadapter.testing.dialect.rules import Speech
+from wsadapter.testing.dialect.dialect_rules import DialectRules
+from wsadapter.testing.dialect.overrides import Overrides, Refusal, name_of
 from wsadapter.testing.dialect.understanding import Understood
 
 
@@ -51,10 +51,10 @@ def units_of(frame: Understood, replies: Answers) -> list[Unit]:
     return [Unit(stream, unit) for stream in streams for unit in replies.units(stream)]
 
 
-def judge(frame: Understood, speech: Speech, orders: Orders, current: Collection[str]) -> Verdict:
+def judge(frame: Understood, dialect_rules: DialectRules, overrides: Overrides, current: Collection[str]) -> Verdict:
     """`current`: the parts that the client has, by name."""
-    verdict = _sorted(frame, speech, orders, current)
-    replies = speech.replies
+    verdict = _sorted(frame, dialect_rules, overrides, current)
+    replies = dialect_rules.replies
     verdict.unanswered = bool(verdict.ignored) and not replies.each_confirmed
     forced = any(refused.refusal.whole for refused in verdict.refused)
     if replies.lists_accepted and verdict.taken and not forced:
@@ -67,26 +67,26 @@ def judge(frame: Understood, speech: Speech, orders: Orders, current: Collection
     return verdict
 
 
-def _sorted(frame: Understood, speech: Speech, orders: Orders, current: Collection[str]) -> Verdict:
+def _sorted(frame: Understood, dialect_rules: DialectRules, overrides: Overrides, current: Collection[str]) -> Verdict:
     verdict = Verdict()
-    for unit in units_of(frame, speech.replies):
-        parts = {name_of(part): part for part in speech.parts(unit.unit)}
-        bad = next((name for name in parts if name in orders.rejected), None)
+    for unit in units_of(frame, dialect_rules.replies):
+        parts = {name_of(part): part for part in dialect_rules.parts(unit.unit)}
+        bad = next((name for name in parts if name in overrides.rejected), None)
         if bad is not None:
-            verdict.refused.append(Refused(unit.unit, parts[bad], orders.rejected[bad]))
-        elif not orders.ignored.isdisjoint(parts):
+            verdict.refused.append(Refused(unit.unit, parts[bad], overrides.rejected[bad]))
+        elif not overrides.ignored.isdisjoint(parts):
             verdict.ignored.append(unit.unit)
-        elif _tells_repeats(speech, orders) and all(name in current for name in parts):
+        elif _tells_repeats(dialect_rules, overrides) and all(name in current for name in parts):
             verdict.repeated.append(unit.unit)
         else:
             verdict.taken.append(unit)
     return verdict
 
 
-def _tells_repeats(speech: Speech, orders: Orders) -> bool:
-    if speech.settings.get("replaces"):
+def _tells_repeats(dialect_rules: DialectRules, overrides: Overrides) -> bool:
+    if dialect_rules.settings.get("replaces"):
         return False
-    return speech.replies.has_already if orders.answering.repeats is None else orders.answering.repeats
+    return dialect_rules.replies.has_already if overrides.answering.repeats is None else overrides.answering.repeats
 
 
 def refusals(frame: Understood, verdict: Verdict, replies: Answers) -> Iterator[Any]:

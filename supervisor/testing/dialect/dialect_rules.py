@@ -1,4 +1,4 @@
-"""What a dialect says, read from the exchange's side: what a client's frame asks for, and the frames to say. Pure."""
+"""The rules of a dialect, read from the exchange's side: what a client's frame asks for, and the frames to send. Pure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Expected:
         return self._template.read(value, asked) is not None
 
 
-class Speech:
+class DialectRules:
     """One dialect. Immutable."""
 
     def __init__(self, dialect: Mapping[str, Any]) -> None:
@@ -50,12 +50,12 @@ class Speech:
         self.beats = [rule for rule in dialect.get("housekeeping", []) if rule.get("heartbeat")]
 
     def welcome(self) -> Any | None:
-        """A frame for the first [[ready]]; None where there is none."""
+        """A frame for the first [[ready]]; None: there is none."""
         rules = self.dialect.get("ready", [])
         return compose(rules[0], {}) if rules else None
 
     def notice(self) -> Any:
-        """A frame for the first [[notice]] that asks for a new connection. Raises `LookupError` where there is none."""
+        """A frame for the first [[notice]] that asks for a new connection. Raises `LookupError` if there is none."""
         rules = [rule for rule in self.dialect.get("notice", []) if rule.get("reconnect", True)]
         if not rules:
             raise LookupError(f"the dialect {self.dialect['dialect']['name']} has no [[notice]]")
@@ -66,7 +66,7 @@ class Speech:
         return question(rule, number)
 
     def challenged(self, challenge: str) -> Any:
-        """The answer to who asks for a challenge."""
+        """The answer to a client that asks for a challenge."""
         rule = self.dialect["login"]["answer"]
         return compose(rule, {rule["value"]: challenge})
 
@@ -86,15 +86,15 @@ class Speech:
         return (compose(rule, {}) for rule in self.beats)
 
     def parts(self, stream: Subscription) -> list[Subscription]:
-        """A stream as what may be asked for by itself. What an answer gives one channel is one part."""
+        """The parts of a stream that can be asked for by themselves. What an answer gives one channel is one part."""
         if self.replies.gives_channels:
             return self.replies.units(stream)
         return entries(stream, self.settings.get("parts", self.settings.get("acks_per", "")))
 
-    # what an exchange said in a recording
+    # messages of a recording
 
     def is_data(self, text: bytes, value: Any) -> bool:
-        """Whether a recorded message is data, not something said to that client alone, nor a heartbeat."""
+        """Whether a recorded message is data, not something for that client alone, nor a heartbeat."""
         dialect = self.dialect
         told = [rule for table in ("notice", "answer", "housekeeping", "ready") for rule in dialect.get(table, [])]
         if any(fits(rule, text, value) for rule in told):
@@ -110,7 +110,7 @@ class Speech:
         return any(look_up(value, rule["data"]) is not MISSING for rule in rules)
 
     def bound(self, value: Any) -> int | str | None:
-        """The channel that a recorded answer gave a stream; None where it is no such answer."""
+        """The channel that a recorded answer gave a stream; None: it is no such answer."""
         rule = self.replies.ack
         if rule is None or "channel" not in rule or not matches(value, rule["match"]):
             return None
@@ -119,7 +119,7 @@ class Speech:
 
 
 def _is_answer(rule: Mapping[str, Any], value: Any) -> bool:
-    """A number below 0 is nobody's: data may look like answers but for that."""
+    """Whether it may be an answer: a number below 0 belongs to no request, and some data differ from answers in that only."""
     found = look_up(value, rule.get("id", ""))
     number = None if found is MISSING else number_in(found)
     return number is None or number >= 0

@@ -1,4 +1,4 @@
-"""What the connections of a test exchange share, and whom they tell of what happens."""
+"""What the connections of a test exchange share, and the callbacks that they call."""
 
 from __future__ import annotations
 
@@ -7,53 +7,53 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from wsadapter.testing.handshake import Manners
-from wsadapter.testing.journal import Ledger
+from wsadapter.testing.handshake import Misbehaviour
+from wsadapter.testing.journal import Journal
 from wsadapter.testing.script import Answer, Frame
 
 if TYPE_CHECKING:
     from wsadapter.testing.connection import Connection
 
 
-class Attendant(Protocol):
-    """Who converses with one client in its exchange's dialect. Times are the event loop's."""
+class ClientHandler(Protocol):
+    """Handles one client in the dialect of the exchange. Times are those of the event loop."""
 
     def opened(self) -> None:
         """The handshake is done."""
 
     def message(self, message: Frame) -> None:
-        """A client's message."""
+        """The client sent a message."""
 
     def control(self, opcode: int, payload: bytes) -> None:
-        """A client's ping or pong; the ping is answered."""
+        """The client sent a ping, which is answered already, or a pong."""
 
     def sent(self) -> None:
-        """Data went out."""
+        """Data were sent."""
 
     def gone(self) -> None:
         """The connection has ended."""
 
 
 def _nothing(connection: Connection) -> None:
-    """Until the server says what to do."""
+    """Default of the callbacks, which the server replaces."""
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class ExchangeContext:
     """What all connections of an exchange share."""
 
-    manners: Manners
-    ledger: Ledger
+    misbehaviour: Misbehaviour
+    journal: Journal
     answer: Callable[[Frame], Answer]
     welcome: tuple[bytes, ...]
     """Encoded frames."""
     subprotocol: str | None
     tls_context: ssl.SSLContext | None
     coalesce: bool
-    attend: Callable[[Connection], Attendant] | None = None
-    """Where there is a dialect; the script answers only what that does not know."""
+    make_handler: Callable[[Connection], ClientHandler] | None = None
+    """Makes the handler of a client if there is a dialect. The script then answers only what the dialect does not know."""
     on_connected: Callable[[Connection], None] = _nothing
-    """TCP is there."""
+    """TCP is connected."""
     on_open: Callable[[Connection], None] = _nothing
     on_subscribed: Callable[[Connection], None] = _nothing
     """At the first accepted subscription."""
