@@ -18,6 +18,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
+_EXAMPLES: Final = (".toml", ".py", ".yaml", ".json", ".service")
 _LINK: Final = re.compile(r"\[([^\]]+)\]\(([^)]+)\)")
 
 
@@ -26,7 +27,7 @@ def documents() -> dict[str, str]:
     pages = {"README.md": "README.md", "worker/dialects/README.md": "DIALECTS.md"}
     for folder in ("ops", "ops/docs"):
         pages |= {f"{folder}/{page.name}": page.name for page in sorted((_ROOT / folder).glob("*.md"))}
-    examples = [path for path in sorted((_ROOT / "ops/examples").iterdir()) if path.suffix in (".toml", ".py")]
+    examples = [path for path in sorted((_ROOT / "ops/examples").iterdir()) if path.suffix in _EXAMPLES]
     return {**pages, **{f"ops/examples/{path.name}": f"examples/{path.name}" for path in examples}}
 
 

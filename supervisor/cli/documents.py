@@ -6,6 +6,7 @@ none: they are in its repository.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -21,7 +22,7 @@ from typing import Final
 from wsadapter.contract.errors import UsageError
 
 FOLDER: Final = Path(__file__).parents[1] / "documents"
-_SUFFIXES: Final = (".md", ".toml", ".py")
+_SUFFIXES: Final = (".md", ".toml", ".py", ".yaml", ".json", ".service")
 _WIDEST: Final = 47
 """Columns of a title: a line of the list fits 80 then."""
 _END: Final = re.compile(r"[.:;] ")
@@ -76,8 +77,9 @@ def listing(folder: Path = FOLDER) -> str:
 
 
 def _title(text: str) -> str:
-    """The first sentence, without what makes it a heading, a comment or a docstring."""
-    return textwrap.shorten(_END.split(text.partition("\n")[0].strip('#" '), maxsplit=1)[0], _WIDEST, placeholder=" ...")
+    """The first sentence, without what makes it a heading, a comment or a docstring; of JSON, its description."""
+    first = str(json.loads(text)["description"]) if text.startswith("{") else text.partition("\n")[0].strip('#" ')
+    return textwrap.shorten(_END.split(first, maxsplit=1)[0], _WIDEST, placeholder=" ...")
 
 
 def show(text: str, environ: Mapping[str, str] = os.environ) -> None:

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from wsadapter.contract.errors import WsAdapterError
+from wsadapter.contract.items import DROP_CAUSES, GAP_CAUSES
 from wsadapter.exporter.processes import Usage
 from wsadapter.exporter.reading import Reading
 from wsadapter.status import EndpointState, EndpointStatus, Status
@@ -59,6 +60,11 @@ def _each(counts: Mapping[str, int]) -> Iterator[Value]:
         yield (word,), count
 
 
+def _each_cause(counts: Mapping[str, int], causes: Iterable[str]) -> Iterator[Value]:
+    """Also those that never happened: if a count appeared with its first event, Prometheus would see no increase."""
+    return _each({**dict.fromkeys(causes, 0), **counts})
+
+
 def _states(endpoint: EndpointStatus) -> Iterator[Value]:
     for state in get_args(EndpointState):
         yield (state,), endpoint["state"] == state
@@ -103,11 +109,11 @@ _ENDPOINT: Final[dict[str, tuple[Metric, _OfEndpoint]]] = {
     ),
     "wsadapter_endpoint_gaps_total": (
         Metric("counter", "`gap` events, by their cause.", ("endpoint", "cause")),
-        lambda _, e: _each(e["counts"]["gaps"]),
+        lambda _, e: _each_cause(e["counts"]["gaps"], GAP_CAUSES),
     ),
     "wsadapter_endpoint_dropped_total": (
         Metric("counter", "Messages that were dropped, by the cause.", ("endpoint", "cause")),
-        lambda _, e: _each(e["counts"]["dropped"]),
+        lambda _, e: _each_cause(e["counts"]["dropped"], DROP_CAUSES),
     ),
     "wsadapter_endpoint_stalled_total": (
         Metric("counter", "`stalled` events: streams that were silent for far longer than usual.", ("endpoint",)),
