@@ -24,9 +24,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from wsadapter import capabilities
 from wsadapter.contract.errors import AlreadyRunning, UsageError
@@ -109,6 +110,15 @@ def _fits(path: Path) -> bool:
         return True
     logger.warning("%s is too long for a socket; choose a shorter name or runtime_dir", path)
     return False
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceSnapshot:
+    """The claim of a name, for another supervisor. Its descriptors: the socket, and the lock if it is `locked`."""
+
+    path: str | None
+    """Of the control socket; None: it has only an abstract address."""
+    locked: bool
 
 
 class Instance:
@@ -216,10 +226,10 @@ class Instance:
         sock.setblocking(False)
         return cls(name, sock, lock, Path(path) if path is not None else None, runtime_dir)
 
-    def to_plain(self) -> tuple[dict[str, Any], list[int]]:
+    def snapshot(self) -> tuple[InstanceSnapshot, list[int]]:
         """What `inherit` needs, and the descriptors, which stay open here."""
-        plain = {"path": str(self._path) if self._path else None, "locked": self._lock is not None}
-        return plain, [self.listener.fileno(), *([self._lock] if self._lock is not None else [])]
+        snapshot = InstanceSnapshot(str(self._path) if self._path else None, self._lock is not None)
+        return snapshot, [self.listener.fileno(), *([self._lock] if self._lock is not None else [])]
 
     def hand_over(self) -> None:
         """It is another process's now: forget it. The lock belongs to the open file, so it goes on."""

@@ -6,13 +6,14 @@ restored when the first member has its answers. When no member has a connection 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from wsadapter.contract import items
 
 
-class _Told(NamedTuple):
+class Word(NamedTuple):
     """The last word on one stream."""
 
     member: int
@@ -20,14 +21,21 @@ class _Told(NamedTuple):
     """None: it is subscribed."""
 
 
+@dataclass(frozen=True, slots=True)
+class AnnouncedSnapshot:
+    """For another supervisor."""
+
+    streams: dict[str, Word]
+    restored: bool
+
+
 class Announced:
     """Of one endpoint. Not thread-safe."""
 
-    def __init__(self, plain: Mapping[str, Any] | None = None) -> None:
-        """`plain`: what `to_plain` returned."""
-        plain = plain or {"streams": {}, "restored": False}
-        self._streams = {name: _Told(*told) for name, told in plain["streams"].items()}
-        self._restored = bool(plain["restored"])
+    def __init__(self, snapshot: AnnouncedSnapshot | None = None) -> None:
+        """`snapshot`: of the same endpoint in another supervisor."""
+        self._streams = {} if snapshot is None else dict(snapshot.streams)
+        self._restored = snapshot is not None and snapshot.restored
 
     def begin(self) -> None:
         """No member has a connection."""
@@ -48,16 +56,16 @@ class Announced:
         refused what the event, a `Rejected`, is about."""
         match event:
             case items.Subscribed(stream=stream):
-                return self._tell(stream, _Told(member, None))
+                return self._tell(stream, Word(member, None))
             case items.Rejected(stream=stream, error=error):
-                return by_all and self._tell(stream, _Told(member, error))
+                return by_all and self._tell(stream, Word(member, error))
             case items.Restored():
                 first, self._restored = not self._restored, True
                 return first
             case _:
                 return True
 
-    def _tell(self, stream: str, told: _Told) -> bool:
+    def _tell(self, stream: str, told: Word) -> bool:
         known = self._streams.get(stream)
         if known is not None and (known.error is None) is (told.error is None):
             better = told.error != known.error and told.member == known.member  # the reason, which came late
@@ -66,6 +74,6 @@ class Announced:
         self._streams[stream] = told
         return True
 
-    def to_plain(self) -> dict[str, Any]:
-        """For a takeover."""
-        return {"streams": {name: list(told) for name, told in self._streams.items()}, "restored": self._restored}
+    def snapshot(self) -> AnnouncedSnapshot:
+        """For another supervisor."""
+        return AnnouncedSnapshot(dict(self._streams), self._restored)

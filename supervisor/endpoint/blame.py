@@ -9,8 +9,8 @@ groups, until one closing after the other is about the same single stream, on co
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Final
 
 SUSPECT_AFTER: Final = 2
 """So many connections are closed without an answer to a stream, and none with one, until others are asked for first."""
@@ -22,7 +22,7 @@ _LAST_RETRY: Final = 86400.0
 
 
 @dataclass(slots=True)
-class _Record:
+class BlameRecord:
     """What is known of one stream."""
 
     error: str = ""
@@ -45,9 +45,9 @@ class _Record:
 class Blame:
     """Of one endpoint, over its connections. Not thread-safe."""
 
-    def __init__(self, plain: Mapping[str, Mapping[str, Any]] | None = None) -> None:
-        """`plain`: what `to_plain` returned."""
-        self._records = {name: _Record(**record) for name, record in (plain or {}).items()}
+    def __init__(self, snapshot: Mapping[str, BlameRecord] | None = None) -> None:
+        """`snapshot`: of the same endpoint in another supervisor."""
+        self._records = {name: replace(record) for name, record in (snapshot or {}).items()}
 
     def __contains__(self, name: str) -> bool:
         """Whether the stream would not be asked for like any other."""
@@ -60,7 +60,7 @@ class Blame:
 
     def told(self, name: str, error: str, now: float) -> None:
         """The peer closes a connection because of this stream, as its error says; without an error: or because of another."""
-        record = self._records.setdefault(name, _Record())
+        record = self._records.setdefault(name, BlameRecord())
         record.suspected = True
         if error:
             self._convict(record, error, now)
@@ -71,7 +71,7 @@ class Blame:
         from now on."""
         new: list[str] = []
         for name in names:
-            record = self._records.setdefault(name, _Record())
+            record = self._records.setdefault(name, BlameRecord())
             record.closes += 1
             record.alone += alone
             if record.closes >= SUSPECT_AFTER and not record.suspected:
@@ -82,7 +82,7 @@ class Blame:
                 self._convict(record, f"no answer: {closed}, and had confirmed others on them", now)
         return new
 
-    def _convict(self, record: _Record, error: str, now: float) -> None:
+    def _convict(self, record: BlameRecord, error: str, now: float) -> None:
         record.error = error
         record.retry_at = now + min(_FIRST_RETRY * 2**record.verdicts, _LAST_RETRY)
         record.verdicts = min(record.verdicts + 1, 16)
@@ -97,6 +97,6 @@ class Blame:
         """`Assignment.retry_at` of an owner: only what the peer refused with words is left alone until the next connection."""
         return {name: record.retry_at for name, record in self._records.items() if record.guessed and now < record.retry_at}
 
-    def to_plain(self) -> dict[str, dict[str, Any]]:
-        """For a takeover."""
-        return {name: asdict(record) for name, record in self._records.items()}
+    def snapshot(self) -> dict[str, BlameRecord]:
+        """For another supervisor, by the names of the streams."""
+        return dict(self._records)

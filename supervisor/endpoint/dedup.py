@@ -20,9 +20,9 @@ Pure; the clock is passed in. What is remembered is bounded: so far may one conn
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, Self, TypeVar
+from typing import Final, Generic, Self, TypeVar
 
 from wsadapter.contract.ipc.record import NO_IDENTITY, SNAPSHOT, Record
 
@@ -79,6 +79,34 @@ class _Queue(list[_Shown[R]]):
         self.identities.add(entry.identity)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowSnapshot:
+    """One stream of a merge; see `_Window`."""
+
+    stream: str | None
+    log: list[tuple[int, float]]
+    before: dict[int, int]
+    lacking: dict[int, dict[int, int]]
+    last_shown: dict[int, float]
+    silent_since: dict[int, float]
+    snapshots: list[int | None]
+    outlived: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeSnapshot:
+    """A merge of which nothing is held, for another supervisor; see `FirstArrival`."""
+
+    members: dict[int, float]
+    settled: list[int]
+    lead: int | None
+    unidentified: int
+    missed: dict[int, int]
+    windows: list[WindowSnapshot]
+    order: list[tuple[float, int, int]]
+    """Of each delivery that is remembered: the time, the place of its window, the identity."""
+
+
 @dataclass(slots=True)
 class _Window(Generic[R]):
     """One stream."""
@@ -105,33 +133,33 @@ class _Window(Generic[R]):
     outlived: bool = False
     """All of `log` is one message that would have been forgotten if another one had followed."""
 
-    def to_plain(self) -> dict[str, Any]:
-        """Without what is held. What each member has shown is told by how it differs from what was delivered."""
-        return {
-            "stream": self.stream,
-            "log": list(self.log),
-            "before": _pairs(self.before),
-            "shown": [(member, _negative(lacking)) for member, lacking in self.lacking.items()],
-            "last_shown": _pairs(self.last_shown),
-            "silent_since": _pairs(self.silent_since),
-            "snapshots": list(self.snapshots),
-            "outlived": self.outlived,
-        }
+    def snapshot(self) -> WindowSnapshot:
+        """Without what is held."""
+        return WindowSnapshot(
+            stream=self.stream,
+            log=list(self.log),
+            before=self.before,
+            lacking={member: dict(lacking) for member, lacking in self.lacking.items()},
+            last_shown=self.last_shown,
+            silent_since=self.silent_since,
+            snapshots=list(self.snapshots),
+            outlived=self.outlived,
+        )
 
     @classmethod
-    def from_plain(cls, plain: dict[str, Any]) -> Self:
-        """The reverse of `to_plain`."""
-        window = cls(plain["stream"])
-        window.log = deque((identity, at) for identity, at in plain["log"])
-        window.delivered = Counter(identity for identity, _ in window.log)
-        window.before = Counter(dict(plain["before"]))
-        for member, differences in plain["shown"]:
-            window.lacking[member] = Counter(dict(_negative(dict(differences))))
-        window.last_shown = dict(plain["last_shown"])
-        window.silent_since = dict(plain["silent_since"])
-        window.snapshots = set(plain["snapshots"])
-        window.outlived = plain["outlived"]
-        return window
+    def from_snapshot(cls, snapshot: WindowSnapshot) -> Self:
+        """One that goes on where the other one was."""
+        return cls(
+            snapshot.stream,
+            delivered=Counter(identity for identity, _ in snapshot.log),
+            log=deque(snapshot.log),
+            before=Counter(snapshot.before),
+            lacking={member: Counter(lacking) for member, lacking in snapshot.lacking.items()},
+            last_shown=dict(snapshot.last_shown),
+            silent_since=dict(snapshot.silent_since),
+            snapshots=set(snapshot.snapshots),
+            outlived=snapshot.outlived,
+        )
 
     def align(self, member: int, now: float, *, met: int | None = None, joined: float = _NEVER) -> _Queue[R]:
         """From here on the member's copies are known. It is at the last delivery of `met`; without, it has shown nothing of
@@ -239,34 +267,31 @@ class FirstArrival(Generic[R]):
 
     # -- on its way to another supervisor --------------------------------------------------------------------------------
 
-    def to_plain(self) -> dict[str, Any]:
-        """All that another merge needs to go on where this one is, see `from_plain`. Nothing may be held."""
+    def snapshot(self) -> MergeSnapshot:
+        """Nothing may be held."""
         places = {id(window): at for at, window in enumerate(self._windows.values())}
-        return {
-            "members": _pairs(self._members),
-            "settled": sorted(self._settled),
-            "lead": self.lead,
-            "unidentified": self.unidentified,
-            "missed": _pairs(self.lags.missed),
-            "windows": [window.to_plain() for window in self._windows.values()],
-            "order": [(at, places[id(window)], identity) for at, window, identity in self._order],
-        }
+        return MergeSnapshot(
+            members=dict(self._members),
+            settled=sorted(self._settled),
+            lead=self.lead,
+            unidentified=self.unidentified,
+            missed=dict(self.lags.missed),
+            windows=[window.snapshot() for window in self._windows.values()],
+            order=[(at, places[id(window)], identity) for at, window, identity in self._order],
+        )
 
-    @classmethod
-    def from_plain(cls, plain: dict[str, Any], *, span: float, repeats: bool = False, remembered: int = REMEMBERED) -> Self:
-        """The reverse of `to_plain`. What waited to be judged is not: nobody was listened to meanwhile."""
-        merge = cls(span=span, repeats=repeats, remembered=remembered)
-        merge._members = dict(plain["members"])
-        merge._settled = set(plain["settled"])
-        merge.lead, merge.unidentified = plain["lead"], plain["unidentified"]
-        merge.lags.missed = Counter(dict(plain["missed"]))
-        windows: list[_Window[R]] = [_Window.from_plain(each) for each in plain["windows"]]
-        merge._windows = {window.stream: window for window in windows}
-        merge._order = deque((at, windows[place], identity) for at, place, identity in plain["order"])
-        waiting = Counter(place for _, place, _ in plain["order"])
+    def restore(self, snapshot: MergeSnapshot) -> None:
+        """Go on where another merge was. What was to be judged there is not judged: no member was read meanwhile."""
+        self._members = dict(snapshot.members)
+        self._settled = set(snapshot.settled)
+        self.lead, self.unidentified = snapshot.lead, snapshot.unidentified
+        self.lags.missed = Counter(snapshot.missed)
+        windows: list[_Window[R]] = [_Window.from_snapshot(each) for each in snapshot.windows]
+        self._windows = {window.stream: window for window in windows}
+        self._order = deque((at, windows[place], identity) for at, place, identity in snapshot.order)
+        waiting = Counter(place for _, place, _ in snapshot.order)
         for place, window in enumerate(windows):
             window.stale = max(0, waiting[place] + window.outlived - len(window.log))
-        return merge
 
     # -- who is there ----------------------------------------------------------------------------------------------------
 
@@ -477,15 +502,6 @@ class FirstArrival(Generic[R]):
         while order and (len(order) > self._remembered or order[0][0] < now - self._span):
             _, window, identity = order.popleft()
             window.forget(identity, keep_last=not self._repeats)
-
-
-def _pairs(table: Mapping[int, Any]) -> list[tuple[int, Any]]:
-    """A table that JSON can carry though its keys are numbers."""
-    return list(table.items())
-
-
-def _negative(table: Mapping[int, int]) -> list[tuple[int, int]]:
-    return [(identity, -count) for identity, count in table.items()]
 
 
 def _count_down(counts: Counter[int], identity: int) -> None:

@@ -127,9 +127,9 @@ class Dialer:
         self._holders.add(holder)
         child.assign(holder.for_owner(assignment), None, holder)
 
-    def take_holder(self, process: OwnerProcess) -> TlsHolder:
-        """A process that holds TLS and was another supervisor's."""
-        holder = TlsHolder(self._on_holder_gone, self._holder_said).of(process)
+    def receive_holder(self, take: Callable[[OwnerListener], OwnerProcess]) -> TlsHolder:
+        """A process that holds TLS and was another supervisor's; `take` returns the process."""
+        holder = TlsHolder(self._on_holder_gone, self._holder_said).of(take)
         self._holders.add(holder)
         return holder
 

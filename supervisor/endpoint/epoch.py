@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from wsadapter.contract.reasons import Reason
@@ -41,12 +41,6 @@ class Epoch:
     """The names of its streams, by the index that the owner gave them."""
     rtt: float | None = None
     """Seconds of the last heartbeat's round trip; None: not measured yet."""
-
-    def to_plain(self) -> dict[str, Any]:
-        """For another supervisor, while the owner serves."""
-        plain = asdict(self)
-        del plain["last_words"]
-        return plain
 
 
 @dataclass(slots=True)

@@ -23,8 +23,9 @@ budget of the host decides when. A spare, or a new process, gets the subscriptio
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from random import random
 from time import monotonic, time_ns
@@ -39,9 +40,9 @@ from wsadapter.endpoint.connect_wait import ConnectWait
 from wsadapter.endpoint.dialer import DialerHost, Office
 from wsadapter.endpoint.epoch import Epoch
 from wsadapter.endpoint.futures import Waiters
-from wsadapter.endpoint.link_connection import LinkConnection
-from wsadapter.endpoint.link_output import LinkOutput, OutputGroup
-from wsadapter.endpoint.link_owner import LinkOwner
+from wsadapter.endpoint.link_connection import ConnectionSnapshot, LinkConnection
+from wsadapter.endpoint.link_output import LinkOutput, OutputGroup, OutputSnapshot
+from wsadapter.endpoint.link_owner import LinkOwner, OwnerSnapshot
 from wsadapter.endpoint.link_state import LinkAction, LinkEvent, LinkState, after_death, shown, step
 from wsadapter.endpoint.numbered_stream import NumberedStream
 from wsadapter.endpoint.owner_end import end_reason, may_continue, read_all
@@ -51,6 +52,19 @@ from wsadapter.endpoint.rollover import Rollover
 from wsadapter.process.lifecycle import State
 from wsadapter.process.owner_process import OwnerListener, OwnerProcess
 from wsadapter.status import EndpointState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkSnapshot:
+    """A link whose connection is up, for another supervisor. Whoever receives an owner, from whatever side, does it by this
+    value and the descriptors of the owner: see `Link.receive`."""
+
+    number: int
+    """Among the links of its endpoint."""
+    restarts: int
+    output: OutputSnapshot
+    connection: ConnectionSnapshot
+    owner: OwnerSnapshot
 
 
 class LinkGroup(OutputGroup, Protocol):
@@ -267,6 +281,12 @@ class Link:
                 self.wait.back_off(decision.delay, lambda: self.step(LinkEvent.START))
             case LinkAction.AWAIT_RESUMPTION:
                 self.wait.back_off(decision.delay, lambda: self.step(LinkEvent.DUE))
+            case LinkAction.DISOWN:
+                if owner is not None:
+                    owner.disown()
+                self.owner = None
+                self.connection.commands.owner_gone()
+                self.connection.dialer.forget_holders()
             case LinkAction.SETTLE:
                 self._settle()
             case LinkAction.SETTLE_FATAL:
@@ -279,6 +299,29 @@ class Link:
         text = f"{self.name} is {self.state}: {why}"
         self.waiters.fail(lambda: NotConnected(text))
         self._host.on_settled()
+
+    # -- on its way to another supervisor --------------------------------------------------------------------------------
+
+    def snapshot(self) -> tuple[LinkSnapshot, list[int]]:
+        """With the descriptors of its owner, which stay open here. The owner must be frozen."""
+        assert self.owner is not None
+        owner, fds = self.owner.snapshot()
+        snapshot = LinkSnapshot(
+            number=self.output.number,
+            restarts=self.policy.total,
+            output=self.output.snapshot(),
+            connection=self.connection.snapshot(),
+            owner=owner,
+        )
+        return snapshot, fds
+
+    def receive(self, snapshot: LinkSnapshot, fds: Iterator[int]) -> None:
+        """Go on where another supervisor was; the owner is frozen until `thaw`. It takes its own descriptors from `fds`."""
+        self.policy.total = snapshot.restarts
+        self.output.restore(snapshot.output)
+        self.connection.restore(snapshot.connection)
+        self.owner = LinkOwner.receive(self, snapshot.owner, fds)
+        self.step(LinkEvent.RECEIVE)
 
     # -- its owner (link_owner.OwnerHost) --------------------------------------------------------------------------------
 

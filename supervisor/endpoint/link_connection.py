@@ -7,6 +7,7 @@ itself, while no owner has it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from time import time_ns
 from typing import Protocol
 
@@ -18,7 +19,7 @@ from wsadapter.endpoint.connect_slot import ConnectSlot
 from wsadapter.endpoint.dialer import Dialer, DialerHost, Office
 from wsadapter.endpoint.epoch import Epoch
 from wsadapter.endpoint.link_output import LinkOutput
-from wsadapter.endpoint.link_subscriptions import LinkSubscriptions, SubscribingLink, TellSuccessor
+from wsadapter.endpoint.link_subscriptions import LinkSubscriptions, SubscribingLink, SubscriptionsSnapshot, TellSuccessor
 from wsadapter.endpoint.owner_commands import OwnerCommands
 from wsadapter.endpoint.requests import RequestHost, Requests
 from wsadapter.endpoint.subscriptions import Ledger
@@ -37,6 +38,17 @@ class ConnectionHost(SubscribingLink, RequestHost, Protocol):
     def on_process_gone(self) -> None:
         """A process of the link that was no owner has ended."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionSnapshot:
+    """Of a connection that has an owner, for another supervisor."""
+
+    attempt: int
+    """As `Dialer.attempt`."""
+    last_ref: int
+    """As `OwnerCommands.last_ref`."""
+    subscriptions: SubscriptionsSnapshot
 
 
 class LinkConnection:
@@ -64,6 +76,15 @@ class LinkConnection:
         """Whether something is wanted that the peer confirms."""
         dialect = self._host.dialect
         return bool(dialect is not None and dialect.get("subscribe") and dialect.get("ack") and self.ledger.wanted)
+
+    def snapshot(self) -> ConnectionSnapshot:
+        """For another supervisor. No request may wait for its answer."""
+        return ConnectionSnapshot(self.dialer.attempt, self.commands.last_ref, self.subscriptions.snapshot())
+
+    def restore(self, snapshot: ConnectionSnapshot) -> None:
+        """Go on where another supervisor was."""
+        self.dialer.attempt, self.commands.last_ref = snapshot.attempt, snapshot.last_ref
+        self.subscriptions.restore(snapshot.subscriptions)
 
     def reserve_connect(self) -> ConnectSlot:
         """A connect of the next owner, in the budget of the host."""

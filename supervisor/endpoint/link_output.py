@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from time import monotonic, time_ns
 from typing import Any, Final, Protocol
 
@@ -44,6 +45,14 @@ class OutputGroup(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class OutputSnapshot:
+    """For another supervisor."""
+
+    counters: Counters
+    restored_at: float | None
+
+
 class LinkOutput:
     """That of one link, over all its owners. All methods under the reactor's lock."""
 
@@ -70,6 +79,14 @@ class LinkOutput:
         """Whether the connection has delivered something lately."""
         heard = self.counters.last_heard
         return heard is not None and monotonic() - heard < _RECEIVING
+
+    def snapshot(self) -> OutputSnapshot:
+        """For another supervisor."""
+        return OutputSnapshot(self.counters, self.restored_at)
+
+    def restore(self, snapshot: OutputSnapshot) -> None:
+        """Go on where another supervisor was. No owner may be there yet."""
+        self.counters, self.restored_at = snapshot.counters, snapshot.restored_at
 
     def accept(self, received: Record, streams: list[str | None] | None) -> None:
         """Number these messages, and put them into the stream."""

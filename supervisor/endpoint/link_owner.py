@@ -12,7 +12,8 @@ process is acquired, and dropped as a whole when the process is dead: nothing in
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from time import monotonic, time_ns
 from typing import Any, Protocol
 
@@ -35,9 +36,21 @@ from wsadapter.endpoint.rollover import Rollover
 from wsadapter.endpoint.subscriptions import Ledger
 from wsadapter.endpoint.watchdogs import Watchdogs, expiry
 from wsadapter.process.lifecycle import BEFORE_ITS_END, Event
-from wsadapter.process.owner_process import OwnerListener, OwnerProcess
+from wsadapter.process.owner_process import Limits, OwnerListener, OwnerProcess
+from wsadapter.process.process_snapshot import ProcessSnapshot, receive, snapshot_of
+from wsadapter.process.tls_holder import TlsHolder
 
 logger = logging.getLogger("wsadapter.supervisor")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerSnapshot:
+    """Of an owner whose connection is up, for another supervisor."""
+
+    epoch: Epoch
+    process: ProcessSnapshot
+    holder: ProcessSnapshot | None
+    """The process that holds the TLS of the connection; None: the owner does."""
 
 
 class OwnerHost(Protocol):
@@ -64,6 +77,17 @@ class OwnerHost(Protocol):
 
 class LinkOwner:
     """One owner. All methods under the reactor's lock."""
+
+    @classmethod
+    def receive(cls, link: OwnerHost, snapshot: OwnerSnapshot, fds: Iterator[int]) -> LinkOwner:
+        """The owner that another supervisor had, frozen. It takes its own descriptors from `fds`."""
+        reactor, endpoint = link.office.reactor, link.rollover.endpoint
+        limits = Limits(endpoint.timeouts, endpoint.watchdog)
+        owner = cls(link, snapshot.epoch, lambda listener: receive(reactor, listener, limits, snapshot.process, fds))
+        if (holder := snapshot.holder) is not None:
+            take = lambda listener: receive(reactor, listener, limits, holder, fds)  # noqa: E731
+            owner.process.connection.holder = link.connection.dialer.receive_holder(take)
+        return owner
 
     def __init__(self, link: OwnerHost, epoch: Epoch, acquire: Callable[[OwnerListener], OwnerProcess]) -> None:
         """`acquire` returns the process, which reports to its argument from then on."""
@@ -232,6 +256,15 @@ class LinkOwner:
         """Seconds since its connection is open; None: it was not open."""
         return monotonic() - self.epoch.up_since if self.epoch.up_since is not None else None
 
+    @property
+    def processes(self) -> list[OwnerProcess]:
+        """Its own, behind the one that holds the TLS of its connection, if there is one."""
+        holder = self.process.connection.holder
+        if holder is None:
+            return [self.process]
+        assert isinstance(holder, TlsHolder)
+        return [holder.child, self.process]
+
     def pause(self) -> None:
         """Stop reading what it receives, unless it is on its way out: then it is read to its end."""
         if self.process.state in BEFORE_ITS_END:
@@ -240,6 +273,35 @@ class LinkOwner:
     def read_on(self) -> None:
         """Read again."""
         self.process.data.resume()
+
+    # -- on its way to another supervisor --------------------------------------------------------------------------------
+
+    def freeze(self) -> None:
+        """Another supervisor may get it: read nothing of it and do nothing with it, until `thaw`. Its connection must be up."""
+        self.watchdogs.end()
+        for process in self.processes:
+            process.freeze()
+
+    def thaw(self) -> None:
+        """It goes on here."""
+        for process in self.processes:
+            process.thaw()
+        self.watchdogs.begin(self.process)
+        self.watchdogs.await_max_age(self.ledger.connection.expires_at)
+
+    def snapshot(self) -> tuple[OwnerSnapshot, list[int]]:
+        """With the descriptors of its processes, which stay open here. It must be frozen."""
+        process, fds = snapshot_of(self.process)
+        holder = None
+        for other in self.processes[:-1]:
+            holder, more = snapshot_of(other)
+            fds = fds + more
+        return OwnerSnapshot(self.epoch, process, holder), fds
+
+    def disown(self) -> None:
+        """It is another supervisor's now. It must be frozen."""
+        for process in self.processes:
+            process.disown()
 
 
 _make_message: Callable[[type[items.Message], tuple[Any, ...]], items.Message] = tuple.__new__

@@ -12,6 +12,7 @@
                   *with an owner* ── REPLACE, HAND_OVER ──> LEAVING ────┘ │
                   *with an owner* ── STOP ──> STOPPING ── any of these ──> STOPPED
                   *without one*   ── STOP ──> STOPPED
+        STOPPED ── RECEIVE ──> UP          STOPPED ── RECEIVE_FATAL ──> FATAL          *any* ── DISOWN ──> STOPPED
 
 The events of a dead owner are what the restart policy decided; `after_death` makes the event of the decision.
 """
@@ -79,6 +80,12 @@ class LinkEvent(Enum):
     HAND_OVER = auto()
     """Another owner is wanted, which goes on with the same connection."""
     STOP = auto()
+    RECEIVE = auto()
+    """Another supervisor passed its owner, whose connection is up."""
+    RECEIVE_FATAL = auto()
+    """In another supervisor it had given up."""
+    DISOWN = auto()
+    """Its owner, if it has one, is another supervisor's now."""
     # Its owner is dead, and the policy decided:
     RESUME = auto()
     """The next owner goes on with the connection at once."""
@@ -109,6 +116,7 @@ class LinkAction(Enum):
     ADOPT_SUCCESSOR = auto()
     AWAIT_RETRY = auto()
     AWAIT_RESUMPTION = auto()
+    DISOWN = auto()
     SETTLE = auto()
     SETTLE_FATAL = auto()
 
@@ -125,6 +133,9 @@ OF_A_DEATH: Final = (
 TABLE: Final[dict[tuple[LinkState, LinkEvent], tuple[LinkState, LinkAction]]] = {
     **{(state, _E.START): (_S.WAITING, _A.RESERVE_CONNECT) for state in WITHOUT_OWNER},
     **{(state, _E.STOP): (_S.STOPPED, _A.SETTLE) for state in WITHOUT_OWNER},
+    (_S.STOPPED, _E.RECEIVE): (_S.UP, _A.NOTHING),
+    (_S.STOPPED, _E.RECEIVE_FATAL): (_S.FATAL, _A.NOTHING),
+    **{(state, _E.DISOWN): (_S.STOPPED, _A.DISOWN) for state in _S},
     (_S.WAITING, _E.DUE): (_S.STARTING, _A.ACQUIRE_OWNER),
     (_S.STARTING, _E.POSTPONE): (_S.READY, _A.NOTHING),
     (_S.STARTING, _E.ASSIGN): (_S.CONNECTING, _A.NOTHING),

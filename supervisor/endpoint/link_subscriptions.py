@@ -9,6 +9,7 @@ asks for all that is wanted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 from typing import Any, Protocol
@@ -16,7 +17,7 @@ from typing import Any, Protocol
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.contract.ipc import commands
 from wsadapter.endpoint.owner_commands import OwnerCommands, Reply
-from wsadapter.endpoint.subscriptions import Ledger, key_of
+from wsadapter.endpoint.subscriptions import ConnectionLedger, Lasting, Ledger, key_of
 from wsadapter.handoff.custody import Custody
 from wsadapter.status import EndpointState
 
@@ -38,6 +39,23 @@ class SubscribingLink(Protocol):
         ...
 
 
+Change = tuple[int, list[Subscription]]
+"""SUBSCRIBE, UNSUBSCRIBE or RESUBSCRIBE, and the streams."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionsSnapshot:
+    """The subscriptions of a link that has an owner, besides what is wanted."""
+
+    connection: ConnectionLedger
+    lasting: Lasting
+    sent: dict[int, Change]
+    """Changes that the owner has not confirmed to have sent, by their refs."""
+    deferred: list[Change]
+    was_confirmed: list[Subscription]
+    """What the connection before had confirmed."""
+
+
 class LinkSubscriptions:
     """Those of one link. All methods under the reactor's lock."""
 
@@ -49,9 +67,9 @@ class LinkSubscriptions:
         self._tell_successor = tell_successor
         self._was_confirmed: list[Subscription] = []
         """What the connection before had confirmed."""
-        self._sent: dict[int, tuple[int, list[Subscription]]] = {}
+        self._sent: dict[int, Change] = {}
         """Changes that the owner has not confirmed to have sent, by their refs."""
-        self._deferred: list[tuple[int, list[Subscription]]] = []
+        self._deferred: list[Change] = []
         """Changes that are to be sent to the next owner of the connection."""
 
     # -- what is wanted --------------------------------------------------------------------------------------------------
@@ -161,14 +179,21 @@ class LinkSubscriptions:
 
     # -- on the way to another supervisor --------------------------------------------------------------------------------
 
-    def to_plain(self) -> dict[str, Any]:
-        """What another supervisor needs to go on, besides the ledger."""
-        return {"sent": list(self._sent.items()), "deferred": self._deferred, "was_confirmed": self._was_confirmed}
+    def snapshot(self) -> SubscriptionsSnapshot:
+        """For another supervisor, while an owner has the connection."""
+        ledger = self.ledger
+        return SubscriptionsSnapshot(
+            connection=ledger.connection,
+            lasting=ledger.lasting,
+            sent=dict(self._sent),
+            deferred=list(self._deferred),
+            was_confirmed=list(self._was_confirmed),
+        )
 
-    def take_plain(self, plain: dict[str, Any]) -> None:
-        """Go on where another supervisor was."""
-        self._sent = {ref: (kind, streams) for ref, (kind, streams) in plain["sent"]}
+    def restore(self, snapshot: SubscriptionsSnapshot) -> None:
+        """Go on where another supervisor was; what is wanted is known already."""
+        self.ledger.connection, self.ledger.lasting = snapshot.connection, snapshot.lasting
+        self._deferred, self._was_confirmed = list(snapshot.deferred), list(snapshot.was_confirmed)
+        self._sent = dict(snapshot.sent)
         for ref in self._sent:
             self._commands.expect(ref, partial(self._on_reply, ref))
-        self._deferred = [(kind, streams) for kind, streams in plain["deferred"]]
-        self._was_confirmed = plain["was_confirmed"]

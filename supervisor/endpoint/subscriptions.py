@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Final, Self
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from wsadapter.contract.dialect.templates import stream_name
 from wsadapter.contract.endpoint import Subscription
-from wsadapter.endpoint.blame import Blame
+from wsadapter.endpoint.blame import Blame, BlameRecord
 from wsadapter.status import SubscriptionStatus
 
 _SNAPSHOT_WITHIN: Final = 10.0
@@ -71,18 +71,14 @@ class ConnectionLedger:
     expires_at: float | None = None
     """Monotonic seconds at which the connection reaches `watchdog.max_age`; None: it never does."""
 
-    def to_plain(self) -> dict[str, Any]:
-        """For a takeover."""
-        return {name: sorted(value) if isinstance(value, set) else value for name, value in asdict(self).items()}
 
-    @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> Self:
-        """The reverse of `to_plain`. `plain` may hold more."""
-        own = {each.name: plain[each.name] for each in fields(cls)}
-        own |= {name: set(own[name]) for name in ("confirmed", "asked", "live")}
-        if own["opening"] is not None:
-            own["opening"] = tuple(own["opening"])
-        return cls(**own)
+@dataclass(frozen=True, slots=True)
+class Lasting:
+    """What is known of an endpoint's streams over its connections."""
+
+    paces: dict[str, float]
+    """As `Ledger.paces`."""
+    blame: dict[str, BlameRecord]
 
 
 @dataclass(slots=True)
@@ -157,6 +153,15 @@ class Ledger:
         """Nothing is confirmed any more; returns what was."""
         lost, self.connection = self.connection, ConnectionLedger()
         return [self.wanted[key] for key in sorted(lost.confirmed) if key in self.wanted]
+
+    @property
+    def lasting(self) -> Lasting:
+        """For another supervisor."""
+        return Lasting(dict(self.paces), self.blame.snapshot())
+
+    @lasting.setter
+    def lasting(self, lasting: Lasting) -> None:
+        self.paces, self.blame = dict(lasting.paces), Blame(lasting.blame)
 
     def to_json(self) -> SubscriptionStatus:
         """For the status."""

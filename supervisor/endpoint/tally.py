@@ -6,25 +6,33 @@ Only events are counted here, so a message costs nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 from wsadapter.contract.items import Down, Dropped, Event, Gap, Stalled, Up
 from wsadapter.status import EventCounts
 
 
+@dataclass(frozen=True, slots=True)
+class TallySnapshot:
+    """See the fields of `Tally`."""
+
+    downs: dict[str, int]
+    gaps: dict[str, int]
+    dropped: dict[str, int]
+    stalled: int
+    handoff: float | None
+
+
 class Tally:
     """The events of one endpoint since it was added."""
 
-    def __init__(self, plain: Mapping[str, Any] | None = None) -> None:
-        """`plain`: what another supervisor has counted (`to_plain`)."""
-        before = plain or {}
-        self.downs = Counter[str](before.get("downs"))
-        self.gaps = Counter[str](before.get("gaps"))
-        self.dropped = Counter[str](before.get("dropped"))
-        """Messages without a number, by the cause; those with a number are counted where they are dropped."""
-        self.stalled: int = before.get("stalled", 0)
-        self.handoff: float | None = before.get("handoff")
+    def __init__(self, before: TallySnapshot | None = None) -> None:
+        """`before`: what another supervisor has counted."""
+        before = before or TallySnapshot({}, {}, {}, 0, None)
+        self.downs, self.gaps, self.dropped = Counter(before.downs), Counter(before.gaps), Counter(before.dropped)
+        """By kinds of reasons, by causes, by causes. Of `dropped` only messages without a number; those with a number are
+        counted where they are dropped."""
+        self.stalled, self.handoff = before.stalled, before.handoff
         """Seconds of the last handoff: from the end of an owner until the next one went on with the connection."""
         self._down_at: float | None = None
 
@@ -58,12 +66,6 @@ class Tally:
             "handoff": self.handoff,
         }
 
-    def to_plain(self) -> dict[str, Any]:
-        """What another supervisor needs in order to count on."""
-        return {
-            "downs": dict(self.downs),
-            "gaps": dict(self.gaps),
-            "dropped": dict(self.dropped),
-            "stalled": self.stalled,
-            "handoff": self.handoff,
-        }
+    def snapshot(self) -> TallySnapshot:
+        """For another supervisor."""
+        return TallySnapshot(dict(self.downs), dict(self.gaps), dict(self.dropped), self.stalled, self.handoff)

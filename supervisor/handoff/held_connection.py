@@ -88,14 +88,32 @@ class Resumption:
     """Bytes that the kernel holds."""
 
 
+@dataclass(frozen=True, slots=True)
+class HeldSnapshot:
+    """What goes with a connection in custody to another supervisor, besides its socket."""
+
+    custody: Custody
+    announced: Announced | None
+
+
 class HeldConnection:
     """A connection in custody. Used under the reactor's lock."""
 
-    def __init__(self, sock: socket.socket, custody: Custody) -> None:
+    def __init__(self, sock: socket.socket, custody: Custody, announced: Announced | None = None) -> None:
+        """`announced`: the last frame that the owner was about to send, None if it has announced none."""
         self.sock = sock
         self._custody = custody
-        self._announced: Announced | None = None
+        self._announced = announced
         _alive.add(self)
+
+    def snapshot(self) -> HeldSnapshot:
+        """For another supervisor."""
+        return HeldSnapshot(self._custody, self._announced)
+
+    @classmethod
+    def from_snapshot(cls, sock: socket.socket, snapshot: HeldSnapshot) -> HeldConnection:
+        """The connection that another supervisor held."""
+        return cls(sock, snapshot.custody, snapshot.announced)
 
     def announce(self, announced: Announced) -> None:
         """A frame is about to be sent; all frames before it are out."""

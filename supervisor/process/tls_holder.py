@@ -83,10 +83,9 @@ class TlsHolder(IgnoreOwnerEvents):
             self.on_ready(self.child)
         return self
 
-    def of(self, child: OwnerProcess) -> TlsHolder:
-        """With one that serves already, and comes from another supervisor."""
-        self.child = child
-        child.report_to(self)
+    def of(self, take: Callable[[OwnerListener], OwnerProcess]) -> TlsHolder:
+        """With one that serves already, and comes from another supervisor; `take` returns the process."""
+        self.child = take(self)
         return self
 
     @property

@@ -1,7 +1,7 @@
 """Owners change supervisors: a new one receives every connection from the running one, without closing any.
 
     new                                             running
-    {"command": "takeover", "contract": 7}  ──>     what is not up is stopped; what is up is left unread (frozen);
+    {"command": "takeover", "contract": 8}  ──>     what is not up is stopped; what is up is left unread (frozen);
                                                     all that was read goes to the output, and that is flushed
                                 <── state, then the descriptors: pipes, control sockets, pidfds, duplicates, lock, listener
     builds all of it, reads nothing
@@ -13,11 +13,12 @@ Until it has heard `ready` the running one can go on as if nothing had been: wha
 from them. It does so whatever fails, and if it is stopped meanwhile; who asks during another takeover is refused. The two are
 never both reading. The new one, should it hear nothing after its `ready`, goes on only if the other is dead.
 
-`transfer` is what goes through the control socket; `process_state`, `endpoint_state` and `supervisor_state` are what travels
-of an owner, an endpoint and a supervisor; `old_side` and `new_side` are the two ends.
+`old_side` and `new_side` are the two ends, and `transfer` is what goes through the control socket between them. The state is
+a `SupervisorSnapshot` (`supervisor_state`), which has an `EndpointSnapshot` (`endpoint_state`) for each endpoint, a
+`LinkSnapshot` for each link that has an owner, and a `ProcessSnapshot` for each process. Each class makes its own snapshot.
 """
 
 from typing import Final
 
-CONTRACT: Final = 7
+CONTRACT: Final = 8
 """Of all that two supervisors must agree on: what travels here, records in the pipes, commands on the control sockets."""

@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 from wsadapter.contract.errors import TakeoverError
 from wsadapter.control.instance import connect, credentials_of
@@ -30,8 +30,9 @@ class OtherContract(TakeoverError):
 class Takeover:
     """What a running supervisor offers; nothing of it may be read before `seal` has returned."""
 
-    def __init__(self, peer: socket.socket, pid: int, state: dict[str, Any], fds: list[int]) -> None:
+    def __init__(self, peer: socket.socket, pid: int, state: bytes, fds: list[int]) -> None:
         self.state = state
+        """A `SupervisorSnapshot`, encoded."""
         self.fds = fds
         """Its descriptors, ours from here on."""
         self.pid = pid

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from wsadapter.contract.errors import SupervisorStopped, TakeoverError, WsAdapterError
 from wsadapter.contract.items import Event
 from wsadapter.takeover import CONTRACT
-from wsadapter.takeover.endpoint_state import freeze, is_changing, is_steady, relinquish, thaw
-from wsadapter.takeover.supervisor_state import give
+from wsadapter.takeover.endpoint_state import disown, freeze, is_changing, is_steady, thaw
+from wsadapter.takeover.supervisor_state import SupervisorSnapshot, give
 from wsadapter.takeover.transfer import receive_line, send_line, send_state
 from wsadapter.version import VERSION
 
@@ -164,10 +164,10 @@ class Giver:
             raise TakeoverError(f"contract {CONTRACT} is spoken here ({VERSION}), not {self._asked.get('contract')!r:.100}")
         logger.info("a new supervisor (%.40s) takes over", self._asked.get("version"))
         self._prepare().result(_TO_FLUSH)
-        state, fds = self._runtime.reactor.call(self._offer)
+        snapshot, fds = self._runtime.reactor.call(self._offer)
         self._deadline = monotonic() + _TO_ANSWER
         send_line(self._peer, {"ok": True, "contract": CONTRACT, "version": VERSION, "pid": os.getpid()}, self._deadline)
-        send_state(self._peer, state, fds, self._deadline)
+        send_state(self._peer, snapshot.encode(), fds, self._deadline)
         said = receive_line(self._peer, self._deadline)
         self._check()  # `take_back` ends the waiting
         if not said or not said.get("ready"):
@@ -217,7 +217,7 @@ class Giver:
         self._runtime.registry.main.put_event(cast("Event", flush))
         return flush.written
 
-    def _offer(self) -> tuple[dict[str, Any], list[int]]:
+    def _offer(self) -> tuple[SupervisorSnapshot, list[int]]:
         self._check()
         return give(self._runtime)
 
@@ -232,7 +232,7 @@ class Giver:
             raise TakeoverError("the new supervisor was ready too late")
         self._is_over = True
         for managed in self._frozen:
-            relinquish(managed)
+            disown(managed)
         self._runtime.given_away(f"pid {self._asked.get('pid')}")
 
     def _is_there(self) -> bool:

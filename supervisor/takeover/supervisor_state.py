@@ -1,15 +1,23 @@
-"""A whole supervisor on its way: its run, its name, its endpoints."""
+"""A whole supervisor on its way: its run, its name, its endpoints.
+
+    old: freeze, snapshot_of ──> SupervisorSnapshot, descriptors ──(transfer.py)──> new: receive, seal, begin
+
+This is the one way in which a supervisor receives owners that live: each link by its `LinkSnapshot` and the descriptors of its
+owner (`Link.receive`), wherever both come from.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from wsadapter.contract.errors import TakeoverError
-from wsadapter.control.instance import Instance
+from wsadapter.control.instance import Instance, InstanceSnapshot
 from wsadapter.endpoint.subscriptions import Numbers
-from wsadapter.takeover.endpoint_state import give_endpoint, relinquish, take_endpoint, thaw
+from wsadapter.takeover.endpoint_state import EndpointSnapshot, disown, receive, snapshot_of, thaw
 from wsadapter.takeover.transfer import close_all
 
 if TYPE_CHECKING:
@@ -17,45 +25,69 @@ if TYPE_CHECKING:
     from wsadapter.takeover.new_side import Takeover
 
 
-def give(runtime: Runtime) -> tuple[dict[str, Any], list[int]]:
-    """What travels of it, and its descriptors. All its steady endpoints are frozen."""
-    instance = runtime.claim.instance
-    assert instance is not None
-    named, fds = instance.to_plain()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupervisorSnapshot:
+    """A supervisor. Its descriptors are those of the instance, then those of each endpoint."""
+
+    run: str
+    instance: InstanceSnapshot
+    groups: dict[str, list[str]]
+    removed: dict[str, Numbers]
+    """How far endpoints came that were removed."""
+    endpoints: list[EndpointSnapshot]
+
+    def encode(self) -> bytes:
+        """As JSON."""
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def parse(cls, body: bytes) -> SupervisorSnapshot:
+        """The reverse of `encode`. Raises `TakeoverError`."""
+        try:
+            return msgspec.json.decode(body, type=cls)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:  # ValidationError is one
+            raise TakeoverError(f"the state of the running supervisor cannot be read here: {error}") from error
+
+
+def give(runtime: Runtime) -> tuple[SupervisorSnapshot, list[int]]:
+    """All of it, with its descriptors, which stay open here. All its steady endpoints are frozen."""
+    assert runtime.claim.instance is not None
+    instance, fds = runtime.claim.instance.snapshot()
     endpoints = []
-    for managed in runtime.kept():
-        plain, more = give_endpoint(managed)
-        endpoints.append(plain)
+    for endpoint in runtime.kept():
+        snapshot, more = snapshot_of(endpoint)
+        endpoints.append(snapshot)
         fds = fds + more
     registry = runtime.registry
-    retired = {name: asdict(numbers) for name, numbers in registry.removed.numbers.items()}
-    whole = {"run": runtime.run, "name": runtime.claim.name, "groups": registry.groups, "retired": retired}
-    return {**whole, "instance": named, "endpoints": endpoints}, fds
+    whole = SupervisorSnapshot(
+        run=runtime.run, instance=instance, groups=registry.groups, removed=registry.removed.numbers, endpoints=endpoints
+    )
+    return whole, fds
 
 
 def adopt(runtime: Runtime, takeover: Takeover) -> None:
     """Make all that was taken the new supervisor's, and let the old one go. Raises `TakeoverError`; nothing was read then."""
     fds = iter(takeover.fds)
-    state = takeover.state
     ours: list[int] = []
     try:
-        runtime.registry.groups = state["groups"]
-        runtime.registry.removed.add_numbers({name: Numbers(**numbers) for name, numbers in state["retired"].items()})
-        runtime.run = state["run"]  # before its endpoints: the folder of their quarantine has its name
-        ours += [next(fds) for _ in range(1 + state["instance"]["locked"])]
-        for plain in state["endpoints"]:
-            runtime.registry.enter(take_endpoint(runtime, plain, fds))
+        snapshot = SupervisorSnapshot.parse(takeover.state)
+        runtime.registry.groups = snapshot.groups
+        runtime.registry.removed.add_numbers(snapshot.removed)
+        runtime.run = snapshot.run  # before its endpoints: the folder of their quarantine has its name
+        ours += [next(fds) for _ in range(1 + snapshot.instance.locked)]
+        for endpoint in snapshot.endpoints:
+            runtime.registry.enter(receive(runtime, endpoint, fds))
         takeover.seal()
     except Exception as error:
         for managed in runtime.kept():
-            relinquish(managed)
+            disown(managed)
         close_all([*ours, *fds])
         if isinstance(error, TakeoverError):
             raise
-        raise TakeoverError(f"what the running supervisor gave makes no sense here: {error!r}") from error
+        raise TakeoverError(f"what the running supervisor passed cannot be used here: {error!r}") from error
     listener, lock = ours[0], ours[1] if len(ours) > 1 else None
     claim = runtime.claim
-    claim.inherit(Instance.inherit(claim.name, listener, lock, state["instance"]["path"], claim.runtime_dir))
+    claim.inherit(Instance.inherit(claim.name, listener, lock, snapshot.instance.path, claim.runtime_dir))
     runtime.takeover.begin = partial(_begin, runtime)
 
 

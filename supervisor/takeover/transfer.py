@@ -21,9 +21,8 @@ _LONGEST_LINE: Final = 1 << 16
 _HEAD: Final = struct.Struct("<QI")
 
 
-def send_state(sock: socket.socket, state: dict[str, Any], fds: list[int], deadline: float) -> None:
-    """A state and its descriptors. Raises `OSError`, `TimeoutError`."""
-    body = orjson.dumps(state)
+def send_state(sock: socket.socket, body: bytes, fds: list[int], deadline: float) -> None:
+    """A state, encoded, and its descriptors. Raises `OSError`, `TimeoutError`."""
     _set_deadline(sock, deadline)
     sock.sendall(_HEAD.pack(len(body), len(fds)) + body)
     for at in range(0, len(fds), _AT_ONCE):
@@ -31,12 +30,12 @@ def send_state(sock: socket.socket, state: dict[str, Any], fds: list[int], deadl
         socket.send_fds(sock, [b"\0"], fds[at : at + _AT_ONCE])
 
 
-def receive_state(sock: socket.socket, deadline: float) -> tuple[dict[str, Any], list[int]]:
+def receive_state(sock: socket.socket, deadline: float) -> tuple[bytes, list[int]]:
     """The same, from the other end; the descriptors belong to the caller. Raises `TakeoverError`, `OSError`."""
     size, count = _HEAD.unpack(_exactly(sock, _HEAD.size, deadline))
     if size > _MOST:
         raise TakeoverError(f"a state of {size} bytes was announced")
-    state = _object(_exactly(sock, size, deadline))
+    state = _exactly(sock, size, deadline)
     fds: list[int] = []
     try:
         while len(fds) < count:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.support.snapshots import transferred
 from wsadapter import Down, Rejected, Restored, Subscribed
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.announced import Announced
@@ -72,6 +73,6 @@ def test_a_takeover_hands_over_what_was_told() -> None:
     announced = Announced()
     for event in (YES, ALL, Rejected("a", 1, 0, "t", "unknown")):
         assert announced.is_news(event, 1, by_all=True)
-    copy = Announced(announced.to_plain())
+    copy = Announced(transferred(announced.snapshot()))
     for event in (YES, ALL, Rejected("a", 1, 0, "t", "unknown")):
         assert not copy.is_news(event, 2, by_all=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.snapshots import transferred
 from wsadapter.endpoint.blame import GUILTY_AFTER, SUSPECT_AFTER, Blame
 
 
@@ -82,5 +83,5 @@ def test_what_the_peer_refuses_with_words_is_not_tried_again_on_the_same_connect
 
 @pytest.mark.parametrize("blame", [Blame(), guilty()])
 def test_a_takeover_hands_the_record_over_as_it_is(blame: Blame) -> None:
-    copy = Blame(blame.to_plain())
+    copy = Blame({name: transferred(record) for name, record in blame.snapshot().items()})
     assert (copy.for_owner(1.0), copy.retries(1.0)) == (blame.for_owner(1.0), blame.retries(1.0))

@@ -142,9 +142,9 @@ def test_another_reader_goes_on_in_the_middle_of_a_record(owner: Owner, reactor:
     record = pair(1)
     owner.write(record[:20])
     owner.pipe.read()
-    plain = owner.pipe.records.to_plain()
+    snapshot = owner.pipe.records.snapshot()
     successor = Owner(reactor)
-    successor.pipe.records = RecordReader.from_plain(plain)
+    successor.pipe.records = RecordReader.from_snapshot(snapshot)
     successor.write(record[20:])
     successor.pipe.read()
     assert successor.came == [[b"ab", b"cd"]]

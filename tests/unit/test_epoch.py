@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+from tests.support.snapshots import transferred
 from wsadapter.endpoint.epoch import Counters, Epoch
 
 
@@ -17,7 +16,7 @@ def test_an_epoch_shares_nothing_with_the_one_before() -> None:
 def test_an_epoch_survives_the_way_to_another_supervisor() -> None:
     epoch = Epoch(7, continues=True, assigned=True, up_since=12.5, messages_before=3, position=99, rtt=0.01)
     epoch.streams.append("book")
-    assert Epoch(**json.loads(json.dumps(epoch.to_plain()))) == epoch
+    assert transferred(epoch) == epoch
 
 
 def test_what_is_counted_begins_at_nothing() -> None:

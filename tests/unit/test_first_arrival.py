@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.snapshots import transferred
 from wsadapter.contract.ipc.record import NO_IDENTITY, SNAPSHOT
 from wsadapter.endpoint.dedup import FirstArrival, Part
 
@@ -32,9 +32,10 @@ class Fan:
     def move(self) -> None:
         """As a takeover does, which waits until nothing is held."""
         if not self.merge.holding:
-            plain = orjson.loads(orjson.dumps(self.merge.to_plain()))
-            self.merge = FirstArrival.from_plain(plain, span=300.0, remembered=1000)
-            assert orjson.loads(orjson.dumps(self.merge.to_plain())) == plain
+            snapshot = transferred(self.merge.snapshot())
+            self.merge = merged()
+            self.merge.restore(snapshot)
+            assert transferred(self.merge.snapshot()) == snapshot
 
     def keep(self, parts: list[Part[Sequence[int]]]) -> None:
         self.out += [part.shown[place] for part in parts for place in part.places]

@@ -110,6 +110,20 @@ def test_with_an_owner_each_death_has_its_answer(state: LinkState) -> None:
     }
 
 
+def test_what_another_supervisor_passes_is_up_or_fatal_at_once() -> None:
+    assert run(E.RECEIVE) == [(S.UP, A.NOTHING)]
+    assert run(E.RECEIVE_FATAL) == [(S.FATAL, A.NOTHING)]
+    for event in (E.RECEIVE, E.RECEIVE_FATAL):
+        assert {step(state, event) for state in S if state is not S.STOPPED} == {
+            (state, A.NOTHING) for state in S if state is not S.STOPPED
+        }
+
+
+@pytest.mark.parametrize("state", list(S))
+def test_what_another_supervisor_received_is_stopped_without_settling(state: LinkState) -> None:
+    assert step(state, E.DISOWN) == (S.STOPPED, A.DISOWN)
+
+
 def test_a_timer_that_fires_after_a_stop_starts_nothing() -> None:
     for event in (E.DUE, E.ASSIGN, E.POSTPONE):
         assert step(S.STOPPED, event) == (S.STOPPED, A.NOTHING)
@@ -143,6 +157,7 @@ def test_an_owner_is_acquired_only_when_there_is_none_and_asked_to_go_only_when_
             if not owner:
                 continue  # nobody can die
             owner = False
+        owner = owner or (event is E.RECEIVE and state is S.STOPPED)
         state, action = step(state, event)
         match action:
             case A.ACQUIRE_OWNER | A.ADOPT_SUCCESSOR:
@@ -152,6 +167,8 @@ def test_an_owner_is_acquired_only_when_there_is_none_and_asked_to_go_only_when_
                 assert owner
             case A.SETTLE | A.SETTLE_FATAL | A.RESERVE_CONNECT | A.AWAIT_RETRY | A.AWAIT_RESUMPTION:
                 assert not owner
+            case A.DISOWN:
+                owner = False
             case A.NOTHING:
                 pass
         assert owner is (state not in WITHOUT_OWNER)

@@ -6,10 +6,9 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any, cast
 
-import orjson
-
 from tests.support.fakes import FakeOffice, die, up
 from tests.support.records import message
+from tests.support.snapshots import transferred
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc.record import SNAPSHOT
 from wsadapter.contract.ipc.reports import REPORTS
@@ -17,7 +16,7 @@ from wsadapter.endpoint.endpoint import EndpointRuntime
 from wsadapter.endpoint.link import Link
 from wsadapter.endpoint.reports import apply_report
 from wsadapter.endpoint.subscriptions import key_of
-from wsadapter.takeover.endpoint_state import give_endpoint, take_endpoint
+from wsadapter.takeover.endpoint_state import receive, snapshot_of
 
 BOOK = {"channel": "books", "instId": "BTC-USDT"}
 
@@ -92,9 +91,9 @@ def test_known_paces_and_suspects_outlive_a_change_of_settings_and_a_takeover(of
     running = EndpointRuntime(office, endpoint(), None)
     running.ledger.paces = {"b": 2.5, key_of(BOOK): 1.5}
     running.ledger.blame.told("b", "unknown", monotonic())
-    plain, fds = give_endpoint(running)
+    snapshot, fds = snapshot_of(running)
     assert fds == []
-    taken = take_endpoint(office, orjson.loads(orjson.dumps(plain)), iter([]))
+    taken = receive(office, transferred(snapshot), iter([]))
     assert taken.ledger.paces == {"b": 2.5, key_of(BOOK): 1.5}
     assert taken.ledger.blame.for_owner(monotonic()) == {"b": "unknown"}
     taken.replace_settings(replace(endpoint(), subscribe=["b", "new"], send_on_up=["x"]), None)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import tracemalloc
 from typing import Any
 
-import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.snapshots import transferred
 from wsadapter.contract.ipc.record import (
     BATCH,
     HEADER_SIZE,
@@ -97,7 +97,7 @@ def test_another_reader_goes_on_anywhere_in_the_bytes(records: list[dict[str, An
     place %= len(data) + 1
     first, alone = RecordReader(), RecordReader()
     before = [said(record) for record in first.feed(data[:place])]
-    other = RecordReader.from_plain(orjson.loads(orjson.dumps(first.to_plain())))
+    other = RecordReader.from_snapshot(transferred(first.snapshot()))
     assert (other.torn, other.position, other.tail()) == (first.torn, first.position, first.tail())
     assert before + [said(record) for record in other.feed(data[place:])] == [said(record) for record in alone.feed(data)]
     assert (other.torn, other.position, other.tail()) == (0, alone.position, alone.tail())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.support.snapshots import transferred
 from wsadapter.contract import items
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.tally import Tally
@@ -63,7 +64,7 @@ def test_the_counts_go_on_in_another_supervisor_and_start_at_zero_if_none_came()
     tally = Tally()
     tally.note(down("hung"), 1.0)
     tally.note(up(resumed=True), 1.5)
-    other = Tally(tally.to_plain())
+    other = Tally(transferred(tally.snapshot()))
     other.note(down("hung"), 0.0)
     assert other.counts(0, "overflow")["downs"] == {"hung": 2}
     assert other.handoff == 0.5

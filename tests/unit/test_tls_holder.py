@@ -25,10 +25,8 @@ def holder(*, waiting: tuple[Command, ...] = (), ended: bool = False) -> TlsHold
             found.on_command(found.child, command)
         return True
 
-    process = SimpleNamespace(
-        control=SimpleNamespace(read_all=read_all), exit=SimpleNamespace(has_ended=ended), report_to=lambda _: None
-    )
-    return found.of(cast("OwnerProcess", process))
+    process = SimpleNamespace(control=SimpleNamespace(read_all=read_all), exit=SimpleNamespace(has_ended=ended))
+    return found.of(lambda _: cast("OwnerProcess", process))
 
 
 def test_an_end_that_the_holder_did_not_announce_is_its_own_though_it_is_not_seen_dead_yet() -> None:

@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import struct
 from array import array
-from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -223,6 +222,21 @@ def encode(body: bytes, **fields: object) -> bytes:
     return encode_head(**fields) + body  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderSnapshot:
+    """Where a `RecordReader` is, maybe in the middle of a record."""
+
+    limit: int
+    sequence: int
+    """Of the last record."""
+    position: int
+    """Of the last record."""
+    unfinished: bytes
+    """The beginning of the next record."""
+    tail: bytes
+    """As `RecordReader.tail`."""
+
+
 class RecordReader:
     """Cuts a byte stream into records. It never blocks and never reads by itself: whoever reads the pipe feeds it.
 
@@ -230,13 +244,17 @@ class RecordReader:
     `position` and `tail()` then tell a next owner where to go on. Not thread-safe.
     """
 
-    def __init__(self, *, limit: int = MAX_RECORD, position: int = 0, tail: bytes = b"") -> None:
-        """`limit`: bytes that no record, and no tail, is longer than. `position` and `tail`: what the predecessor left."""
+    def __init__(
+        self, *, limit: int = MAX_RECORD, position: int = 0, tail: bytes = b"", sequence: int = 0, unfinished: bytes = b""
+    ) -> None:
+        """`limit`: bytes that no record, and no tail, is longer than. `position` and `tail`: what the predecessor left.
+        `sequence` and `unfinished`: of the same pipe, what another reader has read."""
         self.limit = limit
-        self._sequence = 0
-        self._buffer = bytearray(_ROOM_LEAST)
-        self._filled = 0
-        self.room = memoryview(self._buffer)
+        self._sequence = sequence
+        self._buffer = bytearray(max(_ROOM_LEAST, 2 * len(unfinished)))
+        self._buffer[: len(unfinished)] = unfinished
+        self._filled = len(unfinished)
+        self.room = memoryview(self._buffer)[self._filled :]
         """Where the next bytes of the pipe belong; `advance` tells how many came."""
         self._kept = [tail] if tail else []
         self._kept_size = len(tail)
@@ -250,27 +268,23 @@ class RecordReader:
         """Bytes of an unfinished record."""
         return self._filled
 
-    def to_plain(self) -> dict[str, Any]:
-        """All that another reader needs to go on in the middle of a record; see `from_plain`."""
-        return {
-            "limit": self.limit,
-            "sequence": self._sequence,
-            "position": self.position,
-            "unfinished": b64encode(self._buffer[: self._filled]).decode(),
-            "tail": b64encode(self.tail()).decode(),
-        }
+    def snapshot(self) -> ReaderSnapshot:
+        """For another reader of the same pipe, see `from_snapshot`."""
+        unfinished = bytes(self._buffer[: self._filled])
+        return ReaderSnapshot(
+            limit=self.limit, sequence=self._sequence, position=self.position, unfinished=unfinished, tail=self.tail()
+        )
 
     @classmethod
-    def from_plain(cls, plain: dict[str, Any]) -> RecordReader:
-        """The reverse of `to_plain`."""
-        reader = cls(limit=plain["limit"], position=plain["position"], tail=b64decode(plain["tail"]))
-        reader._sequence = plain["sequence"]
-        rest = b64decode(plain["unfinished"])
-        reader._buffer = bytearray(max(_ROOM_LEAST, 2 * len(rest)))
-        reader._buffer[: len(rest)] = rest
-        reader._filled = len(rest)
-        reader.room = memoryview(reader._buffer)[len(rest) :]
-        return reader
+    def from_snapshot(cls, snapshot: ReaderSnapshot) -> RecordReader:
+        """A reader that goes on where the other one was."""
+        return cls(
+            limit=snapshot.limit,
+            position=snapshot.position,
+            tail=snapshot.tail,
+            sequence=snapshot.sequence,
+            unfinished=snapshot.unfinished,
+        )
 
     def tail(self) -> bytes:
         """The bytes before `position` that belong to an unfinished message."""
