@@ -27,6 +27,7 @@ from wsadapter.cli.backstop import Backstop
 from wsadapter.cli.exporter_process import ExporterProcess
 from wsadapter.cli.logs import LogThread
 from wsadapter.cli.memory import Trimming
+from wsadapter.cli.service_manager import ServiceManager
 from wsadapter.cli.signals import SignalThread
 from wsadapter.config import load
 from wsadapter.config.settings import Settings
@@ -87,6 +88,7 @@ class Runner:
         self._log = log
         self._duration = duration
         self._takeover = takeover
+        self._manager = ServiceManager(os.environ)
         self._feed = Supervisor.from_settings(settings)
         self._taken: frozenset[str] = frozenset()
         """Endpoints that came from another supervisor."""
@@ -128,6 +130,7 @@ class Runner:
                 self._after_start()
                 self._carry()
             finally:
+                self._manager.stopping()
                 self._feed.stop()
                 self._summarise()
         return STOPPED
@@ -171,6 +174,10 @@ class Runner:
 
     def _after_start(self) -> None:
         self._started.set()
+        runtime = self._feed.runtime
+        runtime.reactor.call(
+            lambda: self._manager.begin(runtime.reactor, lambda: {kept.name: kept.state for kept in runtime.kept()})
+        )
         if self._is_beside:
             threading.Thread(target=self._succeed, name="wsadapter-succeed", daemon=True).start()
         if self._stop_wanted:
@@ -222,6 +229,7 @@ class Runner:
     def _stop(self, why: str) -> None:
         logger.info("stopping: %s", why)
         self._stop_wanted = True
+        self._manager.stopping()
         self._backstop.stop_wanted()
         if self._started.is_set():
             self._feed.ask_to_stop()
@@ -250,6 +258,11 @@ class Runner:
         os._exit(128 + number)
 
     def _reload(self) -> None:
+        self._manager.reloading()
+        self._reload_settings()
+        self._manager.reloaded()
+
+    def _reload_settings(self) -> None:
         try:
             settings = load(self._path)
             changes = self._feed.reload(settings)

@@ -20,7 +20,7 @@ from wsadapter.cli import documents
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "wsadapter", "docs"]
-NAMED = re.compile(r"wsadapter docs ([\w./-]+)")
+NAMED = re.compile(r"wsadapter docs ([\w./@-]+)")
 RELATIVE = re.compile(r"\[[^\]]+\]\((?!https?://|#)[^)]*\)")
 
 
