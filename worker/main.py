@@ -22,21 +22,19 @@ from wsadapter.worker.owner.loop import Owner
 
 @cache
 def warm_up() -> None:
-    """Everything that is slow and the same for all owners. In a forkserver's template it is done once for all of them.
-
-    What was done there is done in no owner: its memory stays shared.
-    """
+    """Does everything that is slow and the same for all owners. The fork server does it once; owners forked from it skip it,
+    and share its memory."""
     default_context()
-    "localhost".encode("idna")  # as name resolution does; the codec and its tables are loaded at the first use
+    "localhost".encode("idna")  # name resolution needs the codec, whose tables are loaded at the first use
     endpoint_from_plain(to_plain(Endpoint("")))
-    gc.freeze()  # what is there now lives as long as the process: never look at it again, and keep its pages shared
+    gc.freeze()  # these objects live as long as the process: a collection would write to their pages, and so unshare them
 
 
 def main(data: Connection, control: Connection, log: Connection) -> NoReturn:
     """Lives one owner's life and ends the process.
 
     `data`: the write end of a pipe, for records. `control`: one end of a socket pair, for commands. `log`: the write end of a
-    pipe that takes what user code prints. The exit code is 0 where the reason of the end was written to `data`.
+    pipe for what user code prints. The exit code is 0 if the reason of the end was written to `data`.
     """
     continue_without_parent()
     pipe_fd, control_socket = _take_over(data, control, log)
@@ -51,12 +49,12 @@ def main(data: Connection, control: Connection, log: Connection) -> NoReturn:
         code = holder.run()
     sys.stdout.flush()
     sys.stderr.flush()
-    # Threads may be stuck in name resolution or in user code, and nobody may wait for them.
+    # `sys.exit` would wait for threads, and these may be stuck in name resolution or in user code.
     os._exit(code)
 
 
 def _take_over(data: Connection, control: Connection, log: Connection) -> tuple[int, socket.socket]:
-    """Duplicates that belong to no `Connection`: none of its blocking reads and writes may ever touch them."""
+    """Duplicates of the descriptors that belong to no `Connection`, because its reads and writes block."""
     pipe_fd = os.dup(data.fileno())
     control_socket = socket.socket(fileno=os.dup(control.fileno()))
     os.set_blocking(pipe_fd, False)
@@ -73,7 +71,7 @@ def _take_over(data: Connection, control: Connection, log: Connection) -> tuple[
 
 
 def _set_signals(owner: Owner, wakeup: Wakeup) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; it is the supervisor's alone
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group, but only the supervisor handles it
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda _number, _frame: owner.ask_to_terminate())
     wakeup.also_on_signals()

@@ -1,9 +1,9 @@
-"""Messages and reports into the pipe to the supervisor: sequence numbers, records, writes that never block.
+"""Writes messages and reports into the pipe to the supervisor, as records with sequence numbers. No write blocks.
 
 A record is written with one `os.writev`: header and tables, then the bytes of the read as they are; messages that came
-compressed or in fragments are written put together. What the pipe does not take at once waits here, and while something waits
-(`backlog`) the owner reads no more data from its connection: an owner never drops. If the endpoint has a decode hook, the stage
-in worker/hooks/decode_stage.py stands in front of the outbox.
+compressed or in fragments are written put together. Bytes that the pipe does not take at once wait here. While bytes wait
+(`backlog`), the owner reads no more data from its connection, because an owner never drops a message. If the endpoint has a
+decode hook, the stage in worker/hooks/decode_stage.py stands in front of the outbox.
 """
 
 from __future__ import annotations
@@ -21,27 +21,29 @@ from wsadapter.worker.session.actions import Deliver
 from wsadapter.worker.websocket.reader import ReadResult
 
 _REPEATED: Final = 64 * 1024
-"""Bytes of an unfinished message that are rather written again in front of what is new than put together by the reader."""
+"""Up to so many bytes of an unfinished message are written again in front of the new bytes; a longer beginning is not
+repeated, and the reader of the record joins it."""
 
 _MOST_PARTS: Final = 16
-"""Pieces of a record above which they are rather joined."""
+"""A record with more pieces is joined before it is written: that costs less than many vectors."""
 _MOST_VECTORS: Final = 1024
-"""What `writev` takes at once (IOV_MAX)."""
+"""The most pieces that `writev` takes (IOV_MAX)."""
 
 
 class _Place(NamedTuple):
-    """Which bytes of a read's data a record carries."""
+    """The bytes of a read's data that a record carries."""
 
     begin: int
     end: int
     tail: int = 0
     shift: int = 0
-    """What to add to an offset in the data to get the one in the record."""
+    """The number to add to an offset in the data to get the offset in the record."""
     continues: bool = False
+    """The record continues the tail that the supervisor has kept."""
 
 
 class Output(Protocol):
-    """Where messages and reports go, in order: the outbox, or the decode stage in front of the outbox."""
+    """The destination of messages and reports, in order: the outbox, or the decode stage in front of the outbox."""
 
     @property
     def full(self) -> bool:
@@ -58,7 +60,7 @@ class Output(Protocol):
         """Writes messages at this place in the stream; `position`: the stream position at the beginning of the read's data."""
 
     def flush(self) -> bool:
-        """Writes what waits, as far as the pipe takes it; true if nothing is left for the pipe."""
+        """Writes what waits, as much as the pipe takes; true if nothing is left for the pipe."""
 
     def stuck_for(self, now: float) -> float:
         """Seconds since the decode hook was called with the message that it has not returned yet; 0 if there is none."""
@@ -72,9 +74,9 @@ class Outbox:
         self._fd = fd
         self._sequence = 0
         self.backlog: deque[memoryview] = deque()
-        """What the pipe has not taken yet. Public and not a property, because the loop looks at it after every read."""
+        """The bytes that the pipe has not taken yet. Public and not a property, because the loop tests it after every read."""
         self.closed = False
-        """The supervisor no longer reads. Everything that is written is discarded."""
+        """The supervisor no longer reads. Everything that is written is ignored."""
         self._filtered = 0
         self._corks = 0
         self._every_byte = False
@@ -82,8 +84,8 @@ class Outbox:
         self._tail = 0
 
     def report_every_byte(self, position: int, tail: int) -> None:
-        """From stream `position` on every byte goes through the pipe, so that a next owner can go on at any of them; the
-        supervisor has got `tail` bytes of an unfinished message before it."""
+        """From stream `position` on every byte goes through the pipe, so that the next owner can continue at any byte. The
+        supervisor has `tail` bytes of an unfinished message before `position`."""
         self._every_byte, self._position, self._tail = True, position, tail
 
     @property
@@ -101,13 +103,13 @@ class Outbox:
         return 0.0
 
     def close(self) -> None:
-        """From now on everything is discarded, also what waits."""
+        """From now on everything is ignored, also bytes that wait."""
         self.closed = True
         self.backlog.clear()
 
     def cork(self) -> None:
-        """Holds back what is written until it was uncorked as often, and then writes it at once: who dies in between has said
-        nothing of it, who dies after it all."""
+        """Holds back everything that is written until `uncork` was called as often, and then writes it at once. An owner that
+        dies in between has written nothing of it; an owner that dies later has written all of it."""
         self._corks += 1
 
     def uncork(self) -> None:
@@ -117,11 +119,11 @@ class Outbox:
             self.flush()
 
     def filtered(self, count: int) -> None:
-        """Counts messages that were removed; the next record carries the number."""
+        """Counts messages that a filter or hook removed; the next record carries the number."""
         self._filtered += count
 
     def report_filtered(self) -> None:
-        """Writes the number of removed messages if no record has told it yet."""
+        """Writes the number of removed messages if no record has carried it yet."""
         if self._filtered:
             self._write(
                 self._head(
@@ -146,7 +148,7 @@ class Outbox:
         streams: Sequence[int] | None = None,
         identities: Sequence[int] | None = None,
     ) -> None:
-        """Writes the messages `first` to `last` (exclusive) of a read, but those `skipped`.
+        """Writes the messages `first` to `last` (exclusive) of a read, except `skipped`.
 
         `position` is the stream position at the beginning of the read's data. `streams` has an index, or 0, for each message
         of the whole read, `identities` an identity.
@@ -163,7 +165,7 @@ class Outbox:
         indexes = None if streams is None else _indexes([streams[i] for i in kept])
         identities = None if identities is None else [identities[i] for i in kept]
         if read.joined and not self._every_byte:
-            # What came compressed or in fragments would be written twice, as it came and put together.
+            # Otherwise a message that came compressed or in fragments would be written twice, as it came and put together.
             self._stacked([read.payload(i) for i in kept], kinds, received_at, position + place.end, indexes, identities)
             return
         self._carry(
@@ -179,7 +181,7 @@ class Outbox:
         )  # fmt: skip
 
     def single_text(self, frame: bytes, size: int, received_at: int, position: int) -> None:
-        """Writes a read that was one whole text message of `size` bytes and nothing else, as `messages` would."""
+        """Writes a read that is exactly one text message of `size` bytes, as `messages` would, with fewer calls."""
         self._sequence += 1
         filtered, self._filtered = self._filtered, 0
         self._position, self._tail = position + len(frame), 0
@@ -208,7 +210,7 @@ class Outbox:
         )  # fmt: skip
 
     def cover_rest(self, read: ReadResult, received_at: int, position: int) -> None:
-        """Writes those bytes of a read that no record of a message carried, if every byte is reported. Call it behind the last
+        """Writes the bytes of a read that no record of a message has carried, if every byte is reported. Call it after the last
         message of the read."""
         if self._every_byte and self._position < position + len(read.data):
             place = self._place(read, position, read.count, read.count)
@@ -269,7 +271,7 @@ class Outbox:
         self._write(head, *payloads)
 
     def flush(self) -> bool:
-        """Writes what waits, as far as the pipe takes it; true when nothing is left."""
+        """Writes what waits, as much as the pipe takes; true if nothing is left."""
         while self.backlog:
             try:
                 written = os.writev(self._fd, list(islice(self.backlog, _MOST_VECTORS)))
@@ -312,7 +314,7 @@ class Outbox:
 
 
 def _layout(read: ReadResult, place: _Place, first: int, last: int, skipped: Collection[int]) -> str:
-    """Of the messages `first` to `last` (exclusive): what is `skipped` are bytes of no interest."""
+    """The layout of the messages `first` to `last` (exclusive); those in `skipped` are bytes that belong to no message."""
     fields = read.fields(first, last)
     for i in (first, *read.joined):
         if first <= i < last:
@@ -327,7 +329,7 @@ def _layout(read: ReadResult, place: _Place, first: int, last: int, skipped: Col
 
 
 def _pieces(read: ReadResult, place: _Place, kept: Sequence[int] = ()) -> list[bytes | memoryview]:
-    """The bytes that a record carries: those of the read, and in them, behind its last frame, each joined message of `kept`."""
+    """The bytes that a record carries: the bytes of the read and, after its last frame, each joined message of `kept`."""
     pieces: list[bytes | memoryview] = []
     begin = place.begin
     for i in kept if read.joined else ():
@@ -343,12 +345,12 @@ def _piece(data: bytes, begin: int, end: int) -> bytes | memoryview:
 
 
 def _kinds(binary: Sequence[bool]) -> bool | Sequence[bool]:
-    """One flag for all, where all are the same."""
+    """One flag for all messages if all are the same, otherwise one per message."""
     if all(binary):
         return True
     return binary if any(binary) else False
 
 
 def _indexes(streams: Sequence[int] | None) -> Sequence[int] | None:
-    """None where no message has a stream: then the record needs no table."""
+    """None if no message has a stream: then the record needs no table."""
     return streams if streams is not None and any(streams) else None

@@ -1,11 +1,8 @@
-"""What the supervisor and its owners agree on. It imports nothing else of wsadapter, and only the standard library and orjson.
+"""Definitions that the supervisor and its owners share. They import nothing else of wsadapter, and only the standard library
+and orjson.
 
-`endpoint`   what a user asks for: one endpoint and its settings
-`items`      what a user gets: messages, batches of them, and events
-`reasons`    why an epoch ended
-`errors`     what goes wrong, as one tree
-`record`     the batch record that travels through the pipe, owner to supervisor
-`commands`   the frames of the control socket, both ways
-`dialect`    the language that dialects are written in
-`tcp`        where the kernel says that a connection's streams are
+`endpoint`   the settings of one endpoint `items`      what a user receives: messages, batches and events `reasons`    why an
+epoch ended `errors`     the tree of errors `hooks`      the import of a user's functions `dialect`    the language that
+dialects are written in `ipc`        the pipe (`record`, `reports`) and the control socket (`commands`, `assignment`,
+`command_socket`) between both sides
 """

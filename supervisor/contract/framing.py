@@ -1,4 +1,4 @@
-"""Where messages end in a server's byte stream, by the headers of its frames alone (RFC 6455 §5.2)."""
+"""Finds the ends of messages in a server's byte stream, by the headers of its frames (RFC 6455 §5.2)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ _SHORT: Final = 126
 
 
 def message_end(data: bytes) -> int | None:
-    """Where the first message in `data` ends, control frames within it included; None where it does not, or is no message."""
+    """Where the first message in `data` ends, with control frames between its fragments; None if it is not complete, or the
+    bytes are no frames of a server."""
     at = 0
     while at + 2 <= len(data):
         first, second = data[at], data[at + 1]

@@ -1,6 +1,6 @@
-"""A user's function named in the configuration: imported, and checked for how it can be called.
+"""Imports a user's function that the configuration names, and checks how it can be called.
 
-The same code for `--check` and for the owner: what the one accepts the other can call.
+`--check` and the owner use the same code, so that the owner can call what `--check` accepts.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ SIGNATURES: Final = {
     "hooks.renew": "renew(attempt: Attempt) -> None",
     "hooks.decode": "decode(payload: bytes) -> bytes",
 }
-"""By the key of the configuration. Of `decode`, a function may leave out `binary`, `stream` or both."""
+"""The signature of each hook, by its key in the configuration. A function for `decode` may leave out `binary`, `stream` or
+both."""
 _OPTIONAL: Final = {"decode": ("binary", "stream")}
-"""The keywords with which a hook is called only if it takes them."""
+"""The keywords that are passed to a hook only if it takes them."""
 
 _REMARK: Final = {
     "decode": " (`binary` and `stream` may be left out)",
     "hooks.decode": " (the endpoint's own `decode` is another hook, with `binary` and `stream`)",
 }
-"""Behind the signature in the text of an error."""
+"""Follows the signature in the text of an error."""
 _REMEDY: Final = (
     "modules of hooks are searched on sys.path, then in the folder of the configuration and in that of the dialect: "
     "put it there, install it, or set PYTHONPATH"
@@ -35,15 +36,16 @@ _REMEDY: Final = (
 
 
 class HookError(Exception):
-    """The hook can't be imported, or can't be called as one. The text names the key, the cause and the remedy."""
+    """The hook can't be imported, or can't be called as a hook. The text names the key, the cause and the remedy."""
 
 
 def describe_exception(error: BaseException) -> str:
-    """What an exception of the user's says, as a report can carry it: it may hold half a character, or have no text at all."""
+    """Type and text of a user's exception, as valid Unicode: its text may contain a lone surrogate, and `str` of it may
+    raise."""
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001  it is the user's too
-        text = "without words"
+    except Exception:  # noqa: BLE001  a user's `__str__` may raise anything
+        text = "its text can't be read"
     return f"{type(error).__name__}: {text}".encode(errors="replace").decode()
 
 
@@ -86,15 +88,15 @@ def _attribute(module: ModuleType, path: str, setting: str) -> object:
 
 
 def _near(name: str, known: Sequence[str]) -> str:
-    import difflib  # an owner needs it for nothing else
+    import difflib  # not needed unless there is an error
 
     near = difflib.get_close_matches(name, known, 1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _place(error: BaseException) -> str:
-    """Where the user's code raised it; "" if its text says so already, or nothing does."""
-    import traceback  # an owner needs it for nothing else
+    """Where the user's code raised the error; "" if the text contains the place already, or it is unknown."""
+    import traceback  # not needed unless there is an error
 
     importing = (__file__, importlib.__file__)
     traced = traceback.extract_tb(error.__traceback__)
@@ -103,11 +105,11 @@ def _place(error: BaseException) -> str:
 
 
 def keywords_of(key: str, hook: Callable[..., Any]) -> tuple[str, ...] | None:
-    """With which of its optional keywords a hook can be called besides its one argument; None if it can't be called."""
+    """The optional keywords that a hook takes in addition to its one argument; None if it can't be called."""
     try:
         signature = inspect.signature(hook)
     except (TypeError, ValueError):
-        return ()  # many functions written in C don't tell; they take one argument
+        return ()  # many functions written in C have no signature; they are called with one argument
     optional = _OPTIONAL.get(key, ())
     for taken in (optional, *((keyword,) for keyword in optional), ()):
         try:
@@ -119,7 +121,7 @@ def keywords_of(key: str, hook: Callable[..., Any]) -> tuple[str, ...] | None:
 
 
 def _unfit(key: str, hook: Callable[..., Any]) -> str:
-    """Why it is no hook; "" if it is one."""
+    """Why the function can't be called as this hook; "" if it can."""
     called = hook if inspect.isroutine(hook) or isinstance(hook, type) else getattr(hook, "func", type(hook).__call__)
     if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
         return "it is a coroutine function, and a hook is called without an event loop"

@@ -4,8 +4,8 @@
     2001:db8::1    (delay) ──SYN── refused
     192.0.2.2                            ──SYN── open: this one is used, the others are closed
 
-An address that swallows SYNs costs one delay, not the whole deadline. An address that refuses costs nothing: the next one is
-tried at once.
+An address that never answers costs one delay, not the whole deadline. An address that refuses costs nothing: the next address
+is tried at once.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def delay_for(count: int, within: float) -> float:
 
 
 class Attempts:
-    """The schedule of `count` attempts, which are known by their numbers from 0. Not thread-safe."""
+    """The schedule of `count` attempts, which are numbered from 0. Not thread-safe."""
 
     def __init__(self, count: int, delay: float, now: float) -> None:
         """`delay`: seconds from one attempt to the next. The first is due at once."""

@@ -1,7 +1,8 @@
-"""Connecting, step by step: names and TCP (tcp.py), proxy, TLS, the WebSocket handshake. Blocking, in the connector's thread.
+"""Connects, step by step: names and TCP (tcp.py), proxy, TLS, the WebSocket handshake. Blocking; called in the connector's
+thread.
 
-The only file that imports websocket-client, which speaks to proxies and words the opening handshake. What it leaves open is
-done here: limits, strictness, TLS (see websocket/byte_stream.py), and errors that say what to do about them.
+This is the only file that imports websocket-client, which builds the request of the opening handshake and detects python-socks.
+Everything else is done here: limits, strict checks, TLS (see websocket/byte_stream.py), and errors that name the remedy.
 """
 
 from __future__ import annotations
@@ -31,21 +32,22 @@ from wsadapter.worker.websocket.connection import Established
 from wsadapter.worker.websocket.deflate import OFFER, OFFER_WITHOUT_TAKEOVER
 
 Progress = Callable[[str], None]
-"""Told the name of each step as it begins: resolving, connecting, tls, handshake."""
+"""Called with the name of each step that begins: resolving, connecting, tls, handshake."""
 
 _SOCKS: Final = ("socks5", "socks5h")
 _SHARE_OF_ATTEMPTS: Final = 0.95
-"""Of `timeouts.connect`: the error that names the addresses comes before the owner's loop gives up without naming them."""
+"""The share of `timeouts.connect` for the attempts: the error that names the addresses then comes before the owner's loop
+gives up, which can't name them."""
 _LONGEST_WORDS: Final = 300
 _OURS: Final = frozenset({"upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions"})
 
 
 class _Refused(Exception):
-    """A proxy does not lead to where it should."""
+    """A proxy refused or failed to connect to the target."""
 
 
 class ConnectError(Exception):
-    """No connection; `reason` is what to report."""
+    """There is no connection; `reason` is to be reported."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.describe())
@@ -54,10 +56,10 @@ class ConnectError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """A URL, taken apart."""
+    """The parts of a URL."""
 
     host: str
-    """ASCII: an international name as its A-labels (RFC 5890 §2.3.2.1)."""
+    """In ASCII; an international name as its A-labels (RFC 5890 §2.3.2.1)."""
     port: int
     resource: str
     secure: bool
@@ -70,20 +72,20 @@ class _Target:
 
 
 def connect(assignment: Assignment, progress: Progress) -> Established:
-    """Opens the connection. Raises `ConnectError`, nothing else. The steps have no deadline here: the owner's loop has."""
+    """Opens the connection. Raises only `ConnectError`. The steps have no deadlines here, because the owner's loop has them."""
     _request_headers(assignment.endpoint, _parse(assignment.url))
     byte_stream, peer = open_byte_stream(assignment, progress)
     return shake_hands(assignment, byte_stream, peer, progress)
 
 
 def open_byte_stream(assignment: Assignment, progress: Progress) -> tuple[ByteStream, str]:
-    """Everything below the WebSocket, and the peer's address. Raises `ConnectError`."""
+    """The byte stream below the WebSocket, and the peer's address. Raises `ConnectError`."""
     endpoint, target = assignment.endpoint, _parse(assignment.url)
     sock = _tcp(endpoint, target, progress)
     try:
         peer = _address(sock.getpeername())
         return _secured(sock, endpoint, target, progress), peer
-    except OSError as error:  # it was reset at once
+    except OSError as error:  # the peer has reset the connection
         sock.close()
         raise _failed(f"connecting to {target.host}:{target.port}: {_words(error)}") from error
     except BaseException:
@@ -92,7 +94,7 @@ def open_byte_stream(assignment: Assignment, progress: Progress) -> tuple[ByteSt
 
 
 def shake_hands(assignment: Assignment, byte_stream: ByteStream, peer: str, progress: Progress) -> Established:
-    """The WebSocket over it. Raises `ConnectError`; the byte stream is closed then."""
+    """Does the WebSocket handshake over a byte stream. Raises `ConnectError` and then closes the byte stream."""
     target = _parse(assignment.url)
     try:
         progress("handshake")
@@ -181,8 +183,8 @@ def _proxy(endpoint: Endpoint, target: _Target) -> Proxy | None:
 
 
 def _tunnel(proxy: Proxy, endpoint: Endpoint, target: _Target, progress: Progress) -> socket.socket:
-    """A connection to the target through the proxy; any address of the proxy will do, and any of the target's where we look
-    them up ourselves (socks5). Raises `ConnectError`, `UnknownHost`."""
+    """A connection to the target through the proxy. All addresses of the proxy are tried, and with socks5 all addresses of the
+    target, which we resolve. Raises `ConnectError`, `UnknownHost`."""
     ways = resolve(proxy.host, proxy.port)
     hosts = [address.host for address in resolve(target.host, target.port)] if proxy.protocol == "socks5" else [target.host]
     progress("connecting")
@@ -200,8 +202,8 @@ def _tunnel(proxy: Proxy, endpoint: Endpoint, target: _Target, progress: Progres
 
 
 def _through(proxy: Proxy, sock: socket.socket, host: str, port: int) -> socket.socket:
-    """The same socket, which leads to host and port now. Raises `_Refused`, and closes it then: whatever the proxy answers, and
-    whatever its parsers make of it."""
+    """The same socket, connected to host and port by the proxy. Raises `_Refused`, whatever the proxy answers and whatever a
+    parser raises for it, and then closes the socket."""
     try:
         if proxy.protocol == "http":
             _speak_connect(sock, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", proxy.auth)
@@ -227,11 +229,11 @@ def _speak_connect(sock: socket.socket, target: str, auth: tuple[str, str] | Non
     if not 200 <= head.status < 300:
         raise BadResponse(f"it answered {head.status} {head.phrase}".rstrip())
     if reader.rest():
-        raise BadResponse("it sent data behind its answer, before it was sent any")
+        raise BadResponse("it sent data after its answer, before the handshake")
 
 
 def _speak_socks5(sock: socket.socket, host: str, port: int, auth: tuple[str, str] | tuple[None, None]) -> None:
-    """python-socks' part of RFC 1928 and RFC 1929, without its way to connect, which tries one address only."""
+    """Negotiates with python-socks (RFC 1928, RFC 1929). Its own connect is not used, because it tries one address only."""
     from python_socks import ProxyType
     from python_socks._connectors.factory_sync import create_connector
     from python_socks.sync._resolver import SyncResolver
@@ -246,7 +248,7 @@ def _prepared(sock: socket.socket, endpoint: Endpoint) -> socket.socket:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
-        # A half-open peer shows when what we sent is not acknowledged, not after the kernel's fifteen minutes.
+        # Without the option the kernel would detect a half-open peer only after fifteen minutes of unacknowledged bytes.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, int(endpoint.timeouts.send * 1000)))
     return sock
 
@@ -282,7 +284,7 @@ def _handshaken(
     try:
         byte_stream.sock.sendall(byte_stream.seal(_request(target, headers)))
         response = read_response(reader, key=key, offered=endpoint.subprotocols, deflate=deflate)
-    except ssl.SSLError as error:  # TLS 1.3: only now the server says what it thinks of our certificate
+    except ssl.SSLError as error:  # with TLS 1.3 the server refuses our certificate only now
         raise _failed(f"TLS: {describe_tls_error(error)} (endpoint {endpoint.name})") from error
     except (OSError, EndOfStream) as error:
         raise _failed(f"WebSocket handshake: {_words(error)}") from error
@@ -293,7 +295,7 @@ def _handshaken(
 
 
 def _request(target: _Target, headers: dict[str, str]) -> bytes:
-    """The opening handshake's request, as websocket-client words it."""
+    """The request of the opening handshake, built by websocket-client."""
     host = next((value for name, value in headers.items() if name.lower() == "host"), target.host_header)
     sent = {name: value for name, value in headers.items() if name.lower() != "host"}
     options = {"header": sent, "host": host, "suppress_origin": True}
@@ -302,7 +304,7 @@ def _request(target: _Target, headers: dict[str, str]) -> bytes:
 
 
 def _address(peer: tuple[Any, ...]) -> str:
-    """Host and port as in a URL; IPv6's brackets included."""
+    """Host and port as in a URL, with brackets around an IPv6 address."""
     return f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
 
 

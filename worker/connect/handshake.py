@@ -1,4 +1,4 @@
-"""The server's answer to the opening handshake: read within limits, judged strictly (RFC 6455 §4.1)."""
+"""The server's response to the opening handshake: read within limits, checked strictly (RFC 6455 §4.1)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MAX_HEADERS: Final = 64 * 1024
 _MAX_INTERIM: Final = 16
 _MAX_BODY: Final = 4 * 1024
 _MAX_RAW_BODY: Final = 64 * 1024
-"""Bytes in which a body of `_MAX_BODY` in chunks must be."""
+"""Bytes of a chunked body that are read at most, to get `_MAX_BODY` bytes of content."""
 _BODY_PATIENCE: Final = 1.0
 _GUID: Final = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _END: Final = b"\r\n\r\n"
@@ -27,16 +27,16 @@ _END: Final = b"\r\n\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A valid 101."""
+    """A valid response with status 101."""
 
     headers: dict[str, str]
     subprotocol: str | None
     deflate: Agreement | None
-    """What was agreed about permessage-deflate; None: messages are not compressed."""
+    """The agreed parameters of permessage-deflate; None: messages are not compressed."""
 
 
 class ResponseReader:
-    """Reads an HTTP response from a byte stream that blocks. What comes behind it is kept."""
+    """Reads an HTTP response from a blocking byte stream, and keeps the bytes after it."""
 
     def __init__(self, byte_stream: ByteStream) -> None:
         self._byte_stream = byte_stream
@@ -44,7 +44,7 @@ class ResponseReader:
         self._read_to = 0
 
     def read_head(self) -> Head:
-        """The head of the final response; interim responses before it are read over. Raises `BadResponse`, `EndOfStream`,
+        """The head of the final response; interim responses before it are skipped. Raises `BadResponse`, `EndOfStream`,
         `OSError`."""
         for _ in range(_MAX_INTERIM + 1):
             head = parse_head(self._next_head())
@@ -63,7 +63,7 @@ class ResponseReader:
         return bytes(self._received[start:end])
 
     def read_body(self, head: Head) -> str:
-        """The beginning of a refusal's body, decoded: at most 4 KiB, and what comes within a second."""
+        """The beginning of a refusal's body, decoded: at most 4 KiB, and only what comes within a second."""
         deadline = time.monotonic() + _BODY_PATIENCE
         content, over = parse_body(head, self.rest(), _MAX_BODY)
         try:
@@ -72,19 +72,19 @@ class ResponseReader:
                 self._received += self._byte_stream.receive()
                 content, over = parse_body(head, self.rest(), _MAX_BODY)
         except (EndOfStream, OSError):
-            pass  # whatever has come is the body
+            pass  # the bytes that have come are the body
         return content.decode("utf-8", "replace")
 
     def rest(self) -> bytes:
-        """What has come behind the head."""
+        """The bytes that have come after the head."""
         return bytes(self._received[self._read_to :])
 
 
 def read_response(reader: ResponseReader, *, key: str, offered: Sequence[str], deflate: bool) -> Response | Reason:
-    """The response if it is valid, else why not. Blocks; up to a second longer to read a refusal's body.
+    """The response if it is valid, otherwise the reason. Blocks, up to a second longer for the body of a refusal.
 
-    `offered`: the subprotocols; `deflate`: whether permessage-deflate was offered. Raises `EndOfStream`, `OSError`: the
-    connection ended before the head did.
+    `offered`: the offered subprotocols; `deflate`: permessage-deflate was offered. Raises `EndOfStream` or `OSError` if the
+    connection ends before the head is complete.
     """
     try:
         head = reader.read_head()
@@ -95,7 +95,7 @@ def read_response(reader: ResponseReader, *, key: str, offered: Sequence[str], d
         return Reason(kind="handshake_rejected", text=str(bad), status=bad.status)
     except (EndOfStream, OSError):
         raise
-    except Exception as error:  # noqa: BLE001  no server may make it look like a fault of ours that is retried at full pace
+    except Exception as error:  # noqa: BLE001  whatever a server sends, it is reported as a refusal, with the backoff of refusals
         text = f"the response can't be read: {type(error).__name__}: {error}"
         return Reason(kind="handshake_rejected", text=text[:300])
 
@@ -138,7 +138,7 @@ def _fault(headers: dict[str, str], key: str, offered: Sequence[str]) -> str:
 
 
 def accept_key(key: str) -> str:
-    """The Sec-WebSocket-Accept that belongs to a Sec-WebSocket-Key (RFC 6455 §4.2.2)."""
+    """The Sec-WebSocket-Accept for a Sec-WebSocket-Key (RFC 6455 §4.2.2)."""
     return base64.b64encode(hashlib.sha1((key + _GUID).encode(), usedforsecurity=False).digest()).decode()
 
 

@@ -1,9 +1,9 @@
-"""Which proxy leads to a host: the endpoint's, else the one that the environment names, by the rules of curl and urllib. Pure.
+"""Finds the proxy for a host: the endpoint's, otherwise the environment's, by the rules of curl and urllib. Pure.
 
-    wss://  wss_proxy, https_proxy, all_proxy      ws://  ws_proxy, http_proxy, all_proxy      no_proxy  hosts without one
+    wss://  wss_proxy, https_proxy, all_proxy      ws://  ws_proxy, http_proxy, all_proxy      no_proxy  hosts without a proxy
 
-The first that is set holds; a name in lower case holds before the same in upper case, and one that is empty hides that one.
-CGI programs don't look at HTTP_PROXY: there it is a header of the request (CVE-2016-1000110).
+The first variable that is set applies. A name in lower case takes precedence over the same name in upper case, also if its
+value is empty. In a CGI program HTTP_PROXY is ignored, because there it is a header of the request (CVE-2016-1000110).
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ _FORMS: Final = "http://host:port, socks5://host:port or socks5h://host:port"
 
 
 class BadProxy(ValueError):
-    """The text of a proxy is not what it should be. The message does not show the text: it may hold a password."""
+    """The text of a proxy is invalid. The message does not show the text, because it may contain a password."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy, taken apart."""
+    """The parts of a proxy's URL."""
 
     protocol: str
-    """http, socks5 (we look up names), or socks5h (it does)."""
+    """http, socks5 (we resolve names), or socks5h (the proxy resolves names)."""
     host: str
     port: int
     auth: tuple[str, str] | None
@@ -51,7 +51,7 @@ class Proxy:
 
 
 def proxy_for(endpoint: Endpoint, environment: Mapping[str, str], scheme: str, host: str, port: int) -> Proxy | None:
-    """The one to use for a URL of that scheme (ws, wss, http, https), host and port; None: no proxy. Raises `BadProxy`."""
+    """The proxy for a URL with this scheme (ws, wss, http, https), host and port; None: no proxy. Raises `BadProxy`."""
     if endpoint.proxy == "none":
         return None
     if endpoint.proxy:
@@ -61,12 +61,12 @@ def proxy_for(endpoint: Endpoint, environment: Mapping[str, str], scheme: str, h
         return None
     if "://" not in text:
         text = f"http://{text}"
-    elif text.startswith("https://"):  # the proxy that is asked with CONNECT, not one that speaks TLS: so does urllib
+    elif text.startswith("https://"):  # as in urllib: the proxy for https URLs, not a proxy that speaks TLS
         text = f"http://{text.removeprefix('https://')}"
     try:
         return _parse(text, f"the environment's proxy ({name})")
     except BadProxy as error:
-        raise BadProxy(f'{error}; proxy = "none" uses none') from error
+        raise BadProxy(f'{error}; set proxy = "none" to use no proxy') from error
 
 
 def _parse(text: str, what: str) -> Proxy:
@@ -82,7 +82,7 @@ def _parse(text: str, what: str) -> Proxy:
 
 
 def _named(environment: Mapping[str, str], scheme: str) -> tuple[str, str]:
-    """The variable that names the proxy for that scheme, and what it says; "" where none does."""
+    """The variable that names the proxy for this scheme, and its value; ("", "") if there is none."""
     for name in _VARIABLES[scheme]:
         if text := _variable(environment, name):
             return name, text
@@ -98,8 +98,8 @@ def _variable(environment: Mapping[str, str], name: str) -> str:
 
 
 def is_excepted(no_proxy: str, host: str, port: int) -> bool:
-    """Whether `no_proxy` names the host: "*", domains with all below them, addresses, networks (CIDR), each with a port where
-    it holds for that port only; between commas or blanks."""
+    """True if `no_proxy` names the host. Entries are separated by commas or blanks: "*", domains with their subdomains,
+    addresses, networks (CIDR); an entry with a port is valid for that port only."""
     host = host.strip("[]").rstrip(".").lower()
     return any(_excepts(entry.lower(), host, port) for entry in re.split(r"[\s,]+", no_proxy) if entry)
 
@@ -122,7 +122,7 @@ def _excepts(entry: str, host: str, port: int) -> bool:
 
 
 def _split_port(entry: str) -> tuple[str, str]:
-    """ "host:port", "[::1]:port", or one of them without a port; IPv6 addresses may stand without brackets."""
+    """Splits "host:port", "[::1]:port", or one of them without a port; IPv6 addresses may be written without brackets."""
     if entry.startswith("["):
         name, _, rest = entry[1:].partition("]")
         return name + (rest if rest.startswith("/") else ""), rest.removeprefix(":") if rest.startswith(":") else ""

@@ -1,6 +1,6 @@
-"""The head and the body of an HTTP/1 response, as far as a refused handshake needs them. Pure.
+"""Parses the head and the body of an HTTP/1 response, as far as a refused handshake needs them. Pure.
 
-What is parsed here comes from foreign servers. Whatever they send, the functions return a value or raise `BadResponse`.
+The input comes from foreign servers. Whatever they send, the functions return a value or raise `BadResponse`.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ _NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]*)?")
 _CHUNK_SIZE: Final = re.compile(rb"[0-9A-Fa-f]{1,8}")
 _LONGEST_CHUNK_LINE: Final = 1024
 _MOST_DIGITS: Final = 18
-"""Of a length or a time. More digits are absurd, and CPython refuses to read more than 4,300."""
+"""Digits of a length or a time. More are invalid, and CPython refuses to convert more than 4,300."""
 _FIRST_UNIX_TIME: Final = 1e9
 _LAST_UNIX_TIME: Final = 1e10
-"""The years 2001 and 2286: a number of seconds between these is a time, for nobody means a wait of 31 years."""
+"""The years 2001 and 2286: a number of seconds between these is a time and not a duration, which would be 31 years or more."""
 _UNITS: Final = (1.0, 1e3, 1e6, 1e9)
 """Unix times are sent in seconds, milliseconds, microseconds and nanoseconds."""
 LONGEST_WAIT: Final = 365 * 86400.0
-"""Seconds; a longer `Retry-After` is taken for this."""
+"""Seconds; a longer `Retry-After` counts as this."""
 
 
 class BadResponse(Exception):
-    """It is no HTTP response, or none that can be used; the text says why. `status`: None where it is not known."""
+    """The bytes are no HTTP response, or a response that can't be used; the text says why. `status`: None if it is not
+    known."""
 
     def __init__(self, text: str, status: int | None = None) -> None:
         super().__init__(text)
@@ -48,12 +49,12 @@ class Head:
 
     @property
     def is_interim(self) -> bool:
-        """Whether another response follows (RFC 9110 §15.2)."""
+        """True if another response follows (RFC 9110 §15.2)."""
         return 100 <= self.status < 200 and self.status != 101
 
 
 def parse_head(raw: bytes) -> Head:
-    """`raw`: all before the empty line. Raises `BadResponse`."""
+    """The parsed head; `raw`: all bytes before the empty line. Raises `BadResponse`."""
     first, *lines = raw.decode("latin-1").split("\r\n")
     found = _STATUS_LINE.fullmatch(first)
     if found is None:
@@ -63,7 +64,7 @@ def parse_head(raw: bytes) -> Head:
 
 
 def not_http_1_1(line: str) -> BadResponse:
-    """The error for a response of which this is the first line."""
+    """The error for a response with this first line."""
     return BadResponse(f"not an HTTP/1.1 response: {line[:100]!r}")
 
 
@@ -79,7 +80,7 @@ def _parse_headers(lines: Sequence[str], status: int) -> dict[str, str]:
 
 
 def parse_body(head: Head, raw: bytes, most: int) -> tuple[bytes, bool]:
-    """The first `most` bytes of the content, as far as they are in `raw`, and whether nothing of interest can follow."""
+    """The first `most` bytes of the content, as far as they are in `raw`, and true if nothing more is needed."""
     if head.status in (204, 304):
         return b"", True
     if head.headers.get("transfer-encoding", "").lower().rpartition(",")[2].strip() == "chunked":
@@ -99,7 +100,8 @@ def _length(value: str) -> int | None:
 
 
 def _dechunked(raw: bytes) -> tuple[bytes, bool]:
-    """RFC 9112 §7.1. What can't be read ends it; where that is so from the beginning, it is no chunk but the content."""
+    """The content of chunks (RFC 9112 §7.1), and true if it is complete. Bytes that are no chunk end the content; if the first
+    bytes are none, they are the content."""
     content = bytearray()
     at = 0
     while (end := raw.find(b"\r\n", at)) >= 0:
@@ -119,15 +121,15 @@ def _dechunked(raw: bytes) -> tuple[bytes, bool]:
 
 
 def retry_after(value: str, now: float) -> float | None:
-    """Seconds to wait, from 0 to `LONGEST_WAIT`: the header `Retry-After` holds seconds or a date (RFC 9110 §10.2.3); what
-    exchanges send besides are fractions of seconds and Unix times. None where it is none of these. `now`: the wall clock."""
+    """Seconds to wait, from 0 to `LONGEST_WAIT`, by a `Retry-After` header: seconds or a date (RFC 9110 §10.2.3); exchanges
+    also send fractions of seconds and Unix times. None if it is none of these. `now`: the wall clock."""
     value = value.strip()
     if _NUMBER.fullmatch(value):
         return _bounded(_seconds(value, now))
     try:
         when = parsedate_to_datetime(value)
         return _bounded((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - now)
-    except (ValueError, TypeError, IndexError, OverflowError):  # what the standard library raises for what is no date
+    except (ValueError, TypeError, IndexError, OverflowError):  # the standard library raises any of these if it is no date
         return None
 
 

@@ -1,4 +1,4 @@
-"""TCP connections: names to addresses, and the first of the addresses that answers (see attempts.py). Blocking."""
+"""Opens TCP connections: resolves names, and connects to the first address that answers (see attempts.py). Blocking."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from wsadapter.worker.connect.attempts import Attempts, delay_for, interleaved
 
 _MOST_NAMED: Final = 4
-"""Addresses that an error's text names."""
+"""The most addresses that the text of an error names."""
 
 
 class Address(NamedTuple):
@@ -31,7 +31,7 @@ class Address(NamedTuple):
 
 
 class UnknownHost(Exception):
-    """The name has no address. The text says why, and not which name: a name may hold what is secret."""
+    """The name has no address. The text says why, but does not contain the name, which may contain a secret."""
 
     def __init__(self, host: str, why: str) -> None:
         super().__init__(why)
@@ -43,13 +43,13 @@ class NoConnection(Exception):
 
 
 def ascii_host(host: str) -> str:
-    """A host name as it stands on the wire: its A-labels where it is an international one (IDNA 2003, as `getaddrinfo` has it).
-    Raises `UnicodeError`."""
+    """A host name as it is sent: an international name as its A-labels (IDNA 2003, as `getaddrinfo` uses). Raises
+    `UnicodeError`."""
     return host if host.isascii() else host.encode("idna").decode()
 
 
 def resolve(host: str, port: int) -> list[Address]:
-    """The addresses of a host, in the order to try them. Raises `UnknownHost`. Knows no timeout."""
+    """The addresses of a host, in the order to try them. Raises `UnknownHost`. There is no timeout."""
     try:
         found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
@@ -60,9 +60,10 @@ def resolve(host: str, port: int) -> list[Address]:
 
 
 def open_tcp(addresses: Sequence[Address], *, within: float, bind: str = "") -> socket.socket:
-    """A connection to the first of these addresses that answers; the other attempts are closed. The socket blocks.
+    """A connection to the first of these addresses that answers; the other attempts are closed. The socket is blocking.
 
-    `within`: seconds for all of it. `bind`: the source address; only addresses of its family are tried. Raises `NoConnection`.
+    `within`: seconds for all attempts together. `bind`: the source address; only addresses of its family are tried. Raises
+    `NoConnection`.
     """
     with selectors.DefaultSelector() as selector:
         race = _Race(_of_the_family_of(bind, addresses), within, bind, selector)
@@ -73,7 +74,7 @@ def open_tcp(addresses: Sequence[Address], *, within: float, bind: str = "") -> 
 
 
 class _Race:
-    """Attempts side by side, until one is open."""
+    """Parallel attempts, until one connection is open."""
 
     def __init__(self, addresses: Sequence[Address], within: float, bind: str, selector: selectors.BaseSelector) -> None:
         now = time.monotonic()
@@ -86,7 +87,7 @@ class _Race:
         self._failures: dict[str, str] = {}
 
     def run(self) -> socket.socket:
-        """The winner, which `close` leaves open. Raises `NoConnection`."""
+        """The first open connection, which `close` does not close. Raises `NoConnection`."""
         while (now := time.monotonic()) < self._deadline:
             number = self._attempts.due(now)
             if number is not None:
@@ -115,7 +116,7 @@ class _Race:
             self._selector.register(sock, selectors.EVENT_WRITE, sock)
 
     def _judge(self, wait: float) -> socket.socket | None:
-        """What has become of the attempts after at most `wait` seconds: the one that is open, if any is."""
+        """Waits at most `wait` seconds; returns an attempt whose connection is open, or None, and notes failures."""
         for key, _ in self._selector.select(wait):
             sock: socket.socket = key.data
             address = self._running.pop(sock)
@@ -145,13 +146,13 @@ def _of_the_family_of(bind: str, addresses: Sequence[Address]) -> Sequence[Addre
 
 
 def _connecting(address: Address, bind: str) -> socket.socket:
-    """A socket whose connection is on its way. Raises `OSError`."""
+    """A socket whose connect has begun. Raises `OSError`."""
     sock = socket.socket(address.family, address.kind, address.protocol)
     try:
         if bind:
             sock.bind((bind, 0))
         sock.setblocking(False)
-        with suppress(BlockingIOError):  # it is under way; else it is open already
+        with suppress(BlockingIOError):  # the connect has begun; without the error the connection is open already
             sock.connect(address.sockaddr)
     except BaseException:
         sock.close()
@@ -160,7 +161,7 @@ def _connecting(address: Address, bind: str) -> socket.socket:
 
 
 def describe_failures(failures: Mapping[str, str]) -> str:
-    """One phrase: why each host of these failed, said once if all failed for the same reason."""
+    """One phrase: why each host failed; the cause once if it is the same for all."""
     if len(set(failures.values())) == 1:
         why = next(iter(failures.values()))
         return why if len(failures) == 1 else f"{why} ({_some(failures)})"

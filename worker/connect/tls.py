@@ -1,4 +1,4 @@
-"""TLS settings into contexts, and TLS errors into words."""
+"""Makes TLS contexts of settings, and texts of TLS errors."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3
 
 
 class BadTlsSettings(ValueError):
-    """A file is missing or is not what it should be: no retry mends it."""
+    """A file of the settings is missing or invalid, so no retry can help."""
 
 
 class PinMismatch(ssl.SSLError):
-    """The server's certificate is none of `tls.pin_sha256`."""
+    """The server's certificate is not in `tls.pin_sha256`."""
 
 
 def default_context() -> ssl.SSLContext:
-    """What the system trusts. Building it costs 45 ms and 1 MiB, so it is made once, in the template of the owners, and
-    anew in an owner that finds other certificates than the template did."""
+    """The context with the system's certificates. To build it costs 45 ms and 1 MiB, so the fork server builds it once; an
+    owner builds a new one only if the certificates have changed since then."""
     return _context_of(_trusted())
 
 
 def _trusted() -> tuple[object, ...]:
-    """What changes if the system's certificates, or those that SSL_CERT_FILE and SSL_CERT_DIR name, are replaced."""
+    """A value that changes if the system's certificates, or those of SSL_CERT_FILE and SSL_CERT_DIR, are replaced."""
     paths = ssl.get_default_verify_paths()
     return tuple((path, _state_of(path)) for path in (paths.cafile, paths.capath) if path)
 
@@ -36,7 +36,7 @@ def _trusted() -> tuple[object, ...]:
 def _state_of(path: str) -> tuple[int, ...]:
     try:
         about = Path(path).stat()
-    except OSError:  # it was removed since its name was found
+    except OSError:  # the file does not exist any more
         return ()
     return (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns)
 
@@ -67,7 +67,7 @@ def _build(settings: Tls) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if settings.cert_file:
-        # Never None: OpenSSL would ask for the password on the terminal.
+        # The password is never None: OpenSSL would ask for it on the terminal.
         context.load_cert_chain(settings.cert_file, settings.key_file or None, settings.key_password)
     if settings.ciphers:
         try:
@@ -85,12 +85,12 @@ def _file_error(error: Exception) -> str:
 
 
 def name_in_certificates(host: str) -> str:
-    """The host's name as it is sent and checked: without the dot that ends an absolute name (RFC 6066 §3)."""
+    """The host name to send (SNI) and to check: without the dot at the end of an absolute name (RFC 6066 §3)."""
     return host.removesuffix(".")
 
 
 def check_pin(tls: ssl.SSLObject, settings: Tls) -> None:
-    """Raises `PinMismatch` where pins are set and the server's certificate is none of them."""
+    """Raises `PinMismatch` if pins are set and the server's certificate is none of them."""
     if not settings.pin_sha256:
         return
     certificate = tls.getpeercert(binary_form=True) or b""
@@ -100,10 +100,10 @@ def check_pin(tls: ssl.SSLObject, settings: Tls) -> None:
 
 
 def describe_tls_error(error: ssl.SSLError) -> str:
-    """One phrase without OpenSSL's file and line numbers."""
+    """The error as one phrase, without OpenSSL's file and line numbers."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message.rstrip(".")
     if isinstance(error, PinMismatch):
         return str(error.args[0])
-    reason = (getattr(error, "reason", None) or "").replace("_", " ").lower()  # where CPython itself raises it, it has none
+    reason = (getattr(error, "reason", None) or "").replace("_", " ").lower()  # errors that CPython itself raises have none
     return reason or str(error.args[-1])

@@ -1,9 +1,9 @@
-"""Whether hooks can be imported and called, tried in a process of its own: to import is to run the user's modules.
+"""Checks whether hooks can be imported and called, in a process of its own, because an import runs the user's modules.
 
     standard input      {"sys_path": [...], "hooks": [{"key": "decode", "name": "module:function", "folders": [...]}, ...]}
-    the descriptor      one line of JSON per hook, in the same order, as soon as it is known: what is wrong with it, or ""
+    the descriptor      one line of JSON per hook, in the same order, as soon as it is known: the problem, or ""
 
-What the modules print goes where the process's own output goes. `config/hooks.py` is the other end.
+The modules print to the output of this process. `config/hooks.py` is the other end.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from wsadapter.contract.hooks import HookError, load_function
 
 
 def main(request: dict[str, Any], answers: int) -> None:
-    """Answer on the descriptor `answers`, and end the process: threads that the modules started are not waited for."""
+    """Writes the answers to the descriptor `answers` and ends the process, without waiting for threads of the modules."""
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)  # as in an owner
     os.close(null)
     for hook in request["hooks"]:
         wrong = _wrong(hook["key"], hook["name"], hook["folders"])
-        for stream in (sys.stdout, sys.stderr):  # before the answer: behind the last one this process may be killed
-            with suppress(AttributeError, OSError, ValueError):  # a module took it away, or closed it
+        for stream in (sys.stdout, sys.stderr):  # before the answer, because this process may be killed after the last one
+            with suppress(AttributeError, OSError, ValueError):  # a module has removed or closed it
                 stream.flush()
         os.write(answers, json.dumps(wrong).encode() + b"\n")
     os._exit(0)

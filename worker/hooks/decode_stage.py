@@ -1,4 +1,4 @@
-"""The stage in front of the outbox if the endpoint has a decode hook: everything goes through the hook's queue, so that reports
+"""The stage in front of the outbox if the endpoint has a decode hook. Reports go through the hook's queue too, so that reports
 and messages keep their order."""
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class DecodeStage:
 
     @property
     def full(self) -> bool:
-        """True if no more data should be read, because too much waits for the pipe or for the hook."""
+        """True if no more data should be read, because too many bytes wait for the pipe or for the hook."""
         return bool(self._outbox.backlog) or (self._decoder.full and not self._outbox.closed)
 
     @property
@@ -47,7 +47,7 @@ class DecodeStage:
         self._decoder.put(Payloads(received_at, position + end, payloads, [i in binary for i in kept], streams, identities))
 
     def flush(self) -> bool:
-        """Writes what waits, then the decoder's results until the pipe is full; true if nothing is left for the pipe."""
+        """Writes what waits, then results of the decoder until the pipe is full; true if nothing is left for the pipe."""
         if not self._outbox.flush():
             return False
         while not self._outbox.backlog and (results := self._decoder.take()):

@@ -1,6 +1,6 @@
-"""The user's decode hook, in a thread of its own behind a queue, so that it can delay no pong.
+"""Runs the user's decode hook in a thread of its own, behind a queue, so that the hook can't delay a pong.
 
-What goes through the queue comes out in the same order, reports included. The queue is bounded by bytes: while it is full the
+Messages and reports leave the queue in the order in which they entered. The queue is bounded by bytes: while it is full, the
 owner reads no more data.
 """
 
@@ -27,7 +27,7 @@ _MESSAGE_OVERHEAD: Final = 64
 
 
 class Hook(Protocol):
-    """The user's function: None filters, a list gives several messages."""
+    """The user's function: None filters the message, a list replaces it by several messages."""
 
     def __call__(self, data: bytes, *, binary: bool, stream: str | None) -> bytes | list[bytes] | None: ...
 
@@ -43,17 +43,17 @@ class Payloads:
     streams: list[int] = field(default_factory=list)
     """Per message the index of its stream, 0 for none."""
     identities: list[int] | None = None
-    """Per message its identity, where they are asked for; what a hook makes of one message has one for all."""
+    """Per message its identity; None if identities are not wanted. All results of one message have its identity."""
     filtered: int = 0
 
     @property
     def weight(self) -> int:
-        """Bytes, with something for the objects themselves: a million empty messages are not free."""
+        """Bytes, with an amount for each object, because a million empty messages take memory too."""
         return sum(len(payload) + _MESSAGE_OVERHEAD for payload in self.payloads)
 
 
 def load_hook(name: str, sys_path: Sequence[str]) -> Hook:
-    """As `load_function`, for `decode`. What it gives is called with all keywords, whatever the user's function takes."""
+    """Imports the hook `decode`, as `load_function`. The result takes all keywords, whatever the user's function takes."""
     function = load_function(name, sys_path, "decode")
     match keywords_of("decode", function):
         case ("binary", "stream"):
@@ -67,15 +67,15 @@ def load_hook(name: str, sys_path: Sequence[str]) -> Hook:
 
 
 def exit_as_requested(wish: SystemExit) -> NoReturn:
-    """User code called `sys.exit()`: the process ends so, whatever thread it was in."""
+    """User code called `sys.exit()` in some thread: ends the process with the same exit code."""
     if isinstance(wish.code, str):
-        print(wish.code, file=sys.stderr)  # noqa: T201  what the interpreter does
+        print(wish.code, file=sys.stderr)  # noqa: T201  as the interpreter does
     sys.stderr.flush()
     os._exit(wish.code if isinstance(wish.code, int) else int(wish.code is not None))
 
 
 class Decoder:
-    """The hook's thread and its queue. All methods but `_run` are for the owner's loop."""
+    """The hook's thread and its queue. The owner's loop calls all methods except `_run`."""
 
     def __init__(self, hook: Hook, quarantine: Quarantine, wakeup: Wakeup) -> None:
         self._hook = hook
@@ -86,33 +86,33 @@ class Decoder:
         self._held = 0
         self._queued = 0
         self._called_at: float | None = None
-        self._names: dict[int, str] = {}  # of the streams, by index; the thread's own
+        self._names: dict[int, str] = {}  # of the streams, by index; used by the thread only
         threading.Thread(target=self._run, name="decode", daemon=True).start()
 
     @property
     def full(self) -> bool:
-        """Whether so much is held that no more data should be read."""
+        """True if so much waits that no more data should be read."""
         return self._held >= MOST_BYTES_HELD
 
     @property
     def idle(self) -> bool:
-        """Whether everything put in has been taken out."""
+        """True if everything that was put in has been taken out."""
         return not self._queued
 
     def stuck_for(self, now: float) -> float:
-        """Seconds that the hook has been at the message it is at; 0 where it is at none."""
+        """Seconds since the hook was called with the message that it has not returned yet; 0 if there is none."""
         called_at = self._called_at
         return 0.0 if called_at is None else now - called_at
 
     def put(self, item: Payloads | Report) -> None:
-        """Queues messages or a report. It never blocks; the caller minds `full`."""
+        """Queues messages or a report. It never blocks: the caller must stop reading while `full` is true."""
         if isinstance(item, Payloads):
             self._held += item.weight
         self._queued += 1
         self._todo.put(item)
 
     def take(self) -> list[Payloads | Report]:
-        """The next results, empty where there are none yet; `wakeup` is woken when there are."""
+        """The next results, empty if there are none yet; `wakeup` is woken when there are."""
         if not self._done:
             return []
         results, weight = self._done.popleft()
@@ -135,7 +135,7 @@ class Decoder:
         out = self._empty(item)
         for at, (payload, binary, stream) in enumerate(zip(item.payloads, item.binary, item.streams, strict=True)):
             try:
-                answers = stream == ANSWER  # it is no data
+                answers = stream == ANSWER  # the answer to a request is no data
                 result = [payload] if answers else self._called(payload, binary=binary, stream=self._names.get(stream))
             except SystemExit as wish:
                 exit_as_requested(wish)

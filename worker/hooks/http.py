@@ -1,4 +1,4 @@
-"""HTTP for hooks: one request, one answer, as the endpoint's settings want it. Blocking; loaded where a hook asks for it."""
+"""HTTP for hooks: one request and its answer, with the settings of the endpoint. Blocking; imported at the first request."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ _MOST_OF_A_REFUSAL: Final = 4096
 
 
 def _open_socket(address: tuple[str, int], timeout: float, source: tuple[str, int] | None) -> socket.socket:
-    """As `socket.create_connection`, which gives the whole timeout to each address of the host in turn. Raises `OSError`."""
+    """Replaces `socket.create_connection`, which applies the whole timeout to each address of the host in turn. Raises
+    `OSError`."""
     try:
         sock = open_tcp(resolve(*address), within=timeout, bind=source[0] if source else "")
     except (UnknownHost, NoConnection) as error:
@@ -48,7 +49,7 @@ class _Https(HTTPSConnection):
 
 
 class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
-    """From the source address and with the TLS settings of an endpoint."""
+    """Opens URLs from the source address and with the TLS settings of an endpoint."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         """Raises `BadTlsSettings`."""
@@ -64,10 +65,10 @@ class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A token must not travel to another host because one host says so."""
+    """Follows no redirect: otherwise a host could have our token sent to another host."""
 
     def redirect_request(self, *_: object) -> None:
-        """None: the redirect is an error like any other status."""
+        """Returns None: a redirect is an error like any other status."""
 
 
 def transfer(endpoint: Endpoint, method: str, url: str, headers: Mapping[str, str], body: bytes) -> bytes:
@@ -80,15 +81,15 @@ def transfer(endpoint: Endpoint, method: str, url: str, headers: Mapping[str, st
         _go_through_proxy(request, endpoint)
         with _opener(endpoint).open(request, timeout=endpoint.timeouts.handshake) as answer:
             content: bytes = answer.read(_MOST + 1)
-            half = len(content) <= _MOST and bool(answer.length)  # `read` of so many bytes does not mind an early end
+            half = len(content) <= _MOST and bool(answer.length)  # `read` with a size does not raise at an early end
     except (BadTlsSettings, BadProxy) as error:
         raise HookFailure(f"{place}: {error}") from error
     except urllib.error.HTTPError as error:
         raise _refused(place, error) from error
     except urllib.error.URLError as error:
         raise HookFailure(f"{place}: {_words(error.reason)}") from error
-    except (InvalidURL, ValueError):  # their texts hold all of it
-        raise HookFailure(f"{place}: the URL or a header holds what may not stand there") from None
+    except (InvalidURL, ValueError):  # their texts contain the whole URL, which may contain a token
+        raise HookFailure(f"{place}: the URL or a header contains an invalid character") from None
     except (OSError, HTTPException) as error:
         raise HookFailure(f"{place}: {_words(error)}") from error
     if len(content) > _MOST:
@@ -99,19 +100,20 @@ def transfer(endpoint: Endpoint, method: str, url: str, headers: Mapping[str, st
 
 
 def _opener(endpoint: Endpoint) -> urllib.request.OpenerDirector:
-    """It knows no proxy: urllib would look at `no_proxy` even where the endpoint says which proxy to use."""
+    """An opener without proxies: urllib would apply `no_proxy` even if the endpoint sets the proxy."""
     return urllib.request.build_opener(_NoRedirects, _Handler(endpoint), urllib.request.ProxyHandler({}))
 
 
 def _go_through_proxy(request: urllib.request.Request, endpoint: Endpoint) -> None:
-    """The one that the connection itself would take. A SOCKS proxy is not for HTTP here. Raises `BadProxy`."""
+    """Sets the proxy that the connection itself would use. A SOCKS proxy is not supported here. Raises `BadProxy`,
+    `HookFailure`."""
     parts = urlsplit(request.full_url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     proxy = proxy_for(endpoint, os.environ, parts.scheme, parts.hostname or "", port)
     if proxy is None:
         return
     if proxy.protocol != "http":
-        raise HookFailure("a hook's HTTP requests can't take a SOCKS proxy; use an http:// one")
+        raise HookFailure("a hook's HTTP requests can't use a SOCKS proxy; set an http:// proxy")
     if proxy.auth is not None:
         credentials = base64.b64encode(":".join(proxy.auth).encode()).decode()
         request.add_header("Proxy-Authorization", f"Basic {credentials}")
@@ -121,7 +123,7 @@ def _go_through_proxy(request: urllib.request.Request, endpoint: Endpoint) -> No
 def _refused(place: str, error: urllib.error.HTTPError) -> HookFailure:
     with contextlib.closing(error):
         body = ""
-        with contextlib.suppress(OSError, HTTPException):  # it may never come, and says less than the status
+        with contextlib.suppress(OSError, HTTPException):  # the body may never come, and the status says more
             body = error.read(_MOST_OF_A_REFUSAL).decode(errors="replace")
         wait = retry_after(error.headers.get("Retry-After", ""), time.time())
         text = f"{place} answered with HTTP {error.code} {error.reason}"
@@ -135,7 +137,7 @@ def _words(error: object) -> str:
 
 
 def _place(url: str) -> str:
-    """What of a URL is nobody's secret."""
+    """The URL without user info and query, which may contain secrets."""
     scheme, mark, rest = url.partition("?")[0].partition("://")
     host, slash, path = rest.partition("/")
     return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"

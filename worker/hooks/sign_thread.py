@@ -1,4 +1,4 @@
-"""The hooks of one connection, loaded; `sign` and `renew` called in a thread of their own, so that they can delay no pong."""
+"""Loads the hooks of one connection, and calls `sign` and `renew` in a thread of their own, so that they can't delay a pong."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ _MOST_BODY: Final = 4096
 
 
 class Signed(NamedTuple):
-    """The hook `sign` has filled in a frame; or could not, and `error` says why."""
+    """The hook `sign` has completed a frame; or it failed, and `error` says why."""
 
     frame: Mapping[str, Any]
     error: str = ""
     passing: bool = False
-    """What the hook asked for over HTTP was refused for a reason other than the keys: it may be had later."""
+    """An HTTP request of the hook failed for a reason other than the keys, so a later attempt may succeed."""
 
 
 class Renewed(NamedTuple):
-    """The hook `renew` has returned; or raised, and `error` says what."""
+    """The hook `renew` has returned; or it raised, and `error` says what."""
 
     error: str = ""
 
 
 @dataclass(slots=True)
 class Hooks:
-    """Those of an endpoint that are needed, with what `before_connect` made of its URL and headers."""
+    """The needed hooks of an endpoint, and the attempt with the URL and the headers of `before_connect`."""
 
     attempt: Attempt
     before_connect: Callable[[Attempt], Attempt] | None = None
@@ -72,14 +72,14 @@ class Hooks:
 
 
 def _checked(attempt: object) -> Attempt:
-    """What the user's function returned may be anything."""
+    """The result of `before_connect`, checked, because a user's function may return anything."""
     if not isinstance(attempt, Attempt):
         raise TypeError(f"it must return an Attempt, not {type(attempt).__name__}")
     texts = [attempt.url, *attempt.headers, *attempt.headers.values()]
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("the URL and the headers of an Attempt must be strings")
     for text in texts:
-        text.encode()  # half a character can't be sent
+        text.encode()  # a lone surrogate can't be sent
     orjson.dumps(attempt.token)
     return attempt
 
@@ -122,7 +122,7 @@ def _refuses_keys(failure: HookFailure) -> bool:
 
 
 def _reason(failure: HookFailure, attempt: Attempt) -> Reason:
-    """The user's own failures may hold anything."""
+    """The reason of a failed connect, with every field checked, because a user's exception may contain anything."""
     status = failure.status if isinstance(failure.status, int) and 100 <= failure.status <= 999 else None
     given: Any = failure.body
     body = given.decode(errors="replace") if isinstance(given, bytes) else str(given)
@@ -142,7 +142,7 @@ def _words(error: BaseException, attempt: Attempt) -> str:
 
 
 class Decoding:
-    """A dialect's own packing of binary messages. It is part of the receive loop."""
+    """Decodes binary messages with the dialect's hook, in the receive loop."""
 
     def __init__(self, hook: Callable[[bytes], bytes]) -> None:
         self._hook = hook
@@ -163,7 +163,7 @@ class Decoding:
 
 
 class HookThread:
-    """One call after the other, in the order in which they were asked for. All methods but `_run` are for the owner's loop."""
+    """Calls the hooks one after the other, in the order of the requests. The owner's loop calls all methods except `_run`."""
 
     def __init__(self, hooks: Hooks, wakeup: Wakeup) -> None:
         self._hooks = hooks
@@ -173,15 +173,15 @@ class HookThread:
         self._thread: threading.Thread | None = None
 
     def sign(self, frame: Mapping[str, Any]) -> None:
-        """`Signed` follows."""
+        """Calls `sign` in the thread; a `Signed` follows."""
         self._call(partial(self._signed, frame))
 
     def renew(self) -> None:
-        """`Renewed` follows."""
+        """Calls `renew` in the thread; a `Renewed` follows."""
         self._call(self._renewed)
 
     def outcomes(self) -> list[Signed | Renewed]:
-        """Those since the last call; `wakeup` is woken at each."""
+        """The outcomes since the last call; `wakeup` is woken at each."""
         return [self._done.popleft() for _ in range(len(self._done))]
 
     def _call(self, call: Callable[[], Signed | Renewed]) -> None:

@@ -1,1 +1,1 @@
-"""What the owner's loop waits with."""
+"""The parts of the owner's loop: poller, wake-up, alarm, and the end of the fork server."""

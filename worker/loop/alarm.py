@@ -1,7 +1,7 @@
-"""The last resort against an owner that is stuck in user code while its supervisor is gone: an alarm of the kernel.
+"""Ends an owner that is stuck in user code while its supervisor is gone: an alarm of the kernel.
 
-SIGALRM keeps its default action, so nothing of Python has to run for it to end the process. The loop puts it off as long as it
-turns.
+SIGALRM has its default action, so no Python code has to run for it to end the process. The loop postpones the alarm as long as
+the loop runs.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ class Alarm:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         self._delay = _WITHOUT_WATCHDOG
         self._stale = 0.0
-        """From when on it is worth a system call."""
+        """Until then `postpone` does nothing, to save the system call."""
         self.due = 0.0
-        """When to put it off at the latest."""
+        """When to call `postpone` at the latest."""
 
     def follow(self, progress: float) -> None:
-        """Takes its delay from `watchdog.progress`: its patience is one and a half times to three times that."""
+        """Sets the delay by `watchdog.progress`: the process ends after one and a half to three times that without a turn."""
         self._delay = max(_SHORTEST, 3 * progress) if progress else _WITHOUT_WATCHDOG
         self._stale = self.due = 0.0
 
     def postpone(self, now: float) -> None:
-        """The loop is alive. Done where it turns anyway, so that an idle owner need not wake for this alone."""
+        """The loop is alive. Called at turns that happen anyway, so that an idle owner does not wake up only for this."""
         if now >= self._stale:
             signal.setitimer(signal.ITIMER_REAL, self._delay)
             self._stale = now + self._delay / 6

@@ -1,4 +1,4 @@
-"""Which file descriptors are ready: a kept epoll on Linux, `selectors` elsewhere and with WSADAPTER_PORTABLE=1."""
+"""Reports which file descriptors are ready: one epoll object on Linux, `selectors` elsewhere and with WSADAPTER_PORTABLE=1."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Poller(Protocol):
         """From now on report `fd` for `mask` (READ, WRITE, both), or with 0 not at all."""
 
     def wait(self, timeout: float) -> list[tuple[int, int]]:
-        """(fd, mask) of those ready within `timeout` seconds; empty when none is, or after a signal."""
+        """(fd, mask) of the descriptors that are ready within `timeout` seconds; empty if none is, or after a signal."""
 
     def close(self) -> None:
-        """Gives back what it holds."""
+        """Closes the epoll object or selector."""
 
 
 class _Epoll:
@@ -88,7 +88,7 @@ def _events(mask: int) -> int:
 
 
 def make_poller() -> Poller:
-    """The best one this platform has."""
+    """The best poller of this platform."""
     if hasattr(select, "epoll") and os.environ.get("WSADAPTER_PORTABLE") != "1":
         return _Epoll()
     return _Selectors()

@@ -1,1 +1,1 @@
-"""RFC 6455 without a connection's setup: bytes, frames, messages, compression."""
+"""RFC 6455 after the opening handshake: bytes, frames, messages, compression."""

@@ -1,7 +1,7 @@
 """The bytes of an open connection, without blocking: plain TCP, or TLS over it.
 
-TLS is driven by hand (`ssl.MemoryBIO`): one large `recv`, then every record in it is decrypted. `SSLSocket.recv` gives one
-record at a time, exchanges send one message per record, and so each message would cost a system call and a read of its own.
+TLS is driven with `ssl.MemoryBIO`: one large `recv`, then every TLS record in it is decrypted. `SSLSocket.recv` returns one TLS
+record at a time, and exchanges send one message per record, so each message would cost a system call and a read of its own.
 """
 
 from __future__ import annotations
@@ -21,47 +21,47 @@ class EndOfStream(Exception):
 
 
 class ByteStream(Protocol):
-    """Bytes in, bytes out. Not thread-safe. Errors of the socket come as `OSError` (`ssl.SSLError` is one)."""
+    """Receives and sends bytes. Not thread-safe. Raises `OSError` for errors of the socket (`ssl.SSLError` is one)."""
 
     sock: socket.socket
     ended: bool
-    """Nothing more comes, for the peer has said so or what it sent can't be read, and all before was received: `receive` would
-    raise."""
+    """Everything was received, and nothing more comes: the peer has ended the stream, or its bytes can't be decrypted. The next
+    `receive` raises."""
 
     def receive(self) -> bytes:
-        """What there is to read, empty when there is nothing now. Raises `EndOfStream`."""
+        """The bytes that can be read now; empty if there are none. Raises `EndOfStream`."""
 
     def seal(self, plain: bytes | memoryview) -> bytes | memoryview:
-        """What has to be put on the wire for `plain`, which may be empty: then only what the protocol itself has to say."""
+        """The bytes to send for `plain`. For an empty `plain`: the bytes that TLS itself wants to send, if there are any."""
 
     def send(self, sealed: memoryview) -> int:
-        """Gives sealed bytes to the kernel; how many it took, 0 when none now."""
+        """Passes sealed bytes to the kernel; returns how many it took, 0 if none now."""
 
     def goodbye(self) -> bytes:
-        """What to put on the wire behind the last byte."""
+        """The bytes to send after the last sealed byte."""
 
     def discard(self) -> None:
-        """What was received is no longer needed in the kernel, see `PlainByteStream.peek`. Raises `OSError`."""
+        """Removes the received bytes from the kernel, see `PlainByteStream.peek`. Raises `OSError`."""
 
 
 class PlainByteStream:
     """TCP.
 
-    Where it is told to `peek`, what was received stays in the kernel until `discard`: should the owner die between the two, its
-    successor finds it there.
+    After `peek`, received bytes stay in the kernel until `discard`: if the owner dies between the two, the next owner reads
+    them again.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.ended = False
         self.most = 0
-        """Bytes that `receive` takes, at most; 0: all for which it has room."""
+        """The most bytes that `receive` reads; 0: as many as the buffer has room for."""
         self._buffer = _new_buffer()
         self._peek = 0
         self._peeked = 0
 
     def peek(self) -> None:
-        """From now on leave what is received in the kernel."""
+        """From now on received bytes stay in the kernel until `discard`."""
         self._peek = socket.MSG_PEEK
 
     def receive(self) -> bytes:
@@ -76,7 +76,7 @@ class PlainByteStream:
         return self._buffer[:size]
 
     def discard(self) -> None:
-        """Takes what was peeked at off the socket; it is no longer needed there. Raises `OSError`."""
+        """Removes the bytes that were peeked at from the kernel. Raises `OSError`."""
         if self._peeked:
             left = self._peeked - self.sock.recv_into(self._buffer, self._peeked, socket.MSG_TRUNC)  # tcp(7): nothing is copied
             if left:
@@ -84,11 +84,11 @@ class PlainByteStream:
             self._peeked = 0
 
     def skip(self, size: int) -> None:
-        """Takes bytes off the socket that are known to have been received. Raises `OSError`."""
+        """Removes bytes from the kernel that are known to be there. Raises `OSError`."""
         while size:
             taken = self.sock.recv_into(self._buffer, min(size, READ_SIZE), socket.MSG_TRUNC)
             if not taken:
-                raise ConnectionError("what was received is gone")
+                raise ConnectionError("received bytes are no longer in the kernel")
             size -= taken
 
     def seal(self, plain: bytes | memoryview) -> bytes | memoryview:
@@ -102,7 +102,7 @@ class PlainByteStream:
 
 
 class TlsByteStream:
-    """TLS over TCP. Until `start_tls` has returned it may block, as long as the socket's timeout says."""
+    """TLS over TCP. Until `start_tls` has returned, calls may block, as long as the socket's timeout allows."""
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, server_name: str | None) -> None:
         self.sock = sock
@@ -123,7 +123,7 @@ class TlsByteStream:
                 self._push()
                 self._pull()
             except ssl.SSLError:
-                self._push()  # the alert: the peer's log then says why
+                self._push()  # the alert, so that the peer's log says why
                 raise
             else:
                 self._push()
@@ -149,15 +149,15 @@ class TlsByteStream:
         return self.decrypt()
 
     def decrypt(self) -> bytes:
-        """All that can be read of what has come in. The call after the one that returns the last bytes raises `EndOfStream`, or
-        the error of the record that can't be read."""
+        """All bytes that can be decrypted now. The call after the one that returned the last bytes raises `EndOfStream`, or the
+        error of the TLS record that can't be decrypted."""
         read = self.tls.read
         parts = []
         try:
             while part := read(_RECORD):
                 parts.append(part)
                 if len(parts) == 1 and not self._incoming.pending and not self.tls.pending():
-                    break  # a small read: to be told the same by an exception costs more than all the rest of it
+                    break  # a small read is complete: SSLWantReadError would say the same, and costs more than the whole read
             else:
                 self.ended = True
         except ssl.SSLWantReadError:
@@ -179,16 +179,16 @@ class TlsByteStream:
         return _send(self.sock, sealed)
 
     def goodbye(self) -> bytes:
-        with suppress(ssl.SSLError):  # close_notify is in the outgoing bytes all the same; the peer's own is not waited for
+        with suppress(ssl.SSLError):  # it raises because the peer's close_notify has not come; ours is in the outgoing bytes
             self.tls.unwrap()
         return self._outgoing.read()
 
     def discard(self) -> None:
-        """Nothing is ever left in the kernel: a TLS connection ends with its process."""
+        """Does nothing: TLS bytes never stay in the kernel, because a TLS connection ends with its process."""
 
 
 def _new_buffer() -> mmap.mmap:
-    """Memory that costs nothing until it is used: most connections never fill it."""
+    """A buffer whose pages cost nothing until they are used: most connections never fill it."""
     return mmap.mmap(-1, READ_SIZE, mmap.MAP_PRIVATE)
 
 

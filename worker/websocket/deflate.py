@@ -1,4 +1,4 @@
-"""permessage-deflate (RFC 7692): what is offered, what was agreed, and messages deflated and inflated. No I/O."""
+"""permessage-deflate (RFC 7692): the offer, the agreement, and the compression of messages. No I/O."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Final
 OFFER: Final = "permessage-deflate; client_max_window_bits"
 """The value of Sec-WebSocket-Extensions in the request."""
 OFFER_WITHOUT_TAKEOVER: Final = "permessage-deflate; server_no_context_takeover; client_max_window_bits"
-"""The same, if the server is to compress each message by itself. It is the only offer: a server that does not know the
-parameter declines it (RFC 7692 §7.1.1.1), and a connection without compression outlives its owner too."""
+"""The value if the server is to compress each message separately. There is no second offer without the parameter: a server that
+does not know it declines (RFC 7692 §7.1.1.1), and a connection without compression outlives its owner too."""
 
 _FLUSHED: Final = b"\x00\x00\xff\xff"
-"""What every compressed message ends with before it is sent, and after it was received (RFC 7692 §7.2)."""
+"""The end of every compressed message; it is removed before sending and added after receiving (RFC 7692 §7.2)."""
 _BITS: Final = frozenset(str(bits) for bits in range(8, 16))
 _LARGEST_WINDOW: Final = 15
-_SMALLEST_WINDOW: Final = 9  # of zlib: asked for 8, it would use 9 and refer to what the server has forgotten
+_SMALLEST_WINDOW: Final = 9  # zlib has no smaller one: asked for 8 it uses 9, and refers to bytes that the server has forgotten
 _MEMORY_LEVEL: Final = 8
 _RESTART: Final = 1024
 _WORTH_IT: Final = 64
-"""A message below this size is sent as it is: compressed it would hardly be smaller."""
+"""A message below this size is not compressed, because it would hardly become smaller."""
 
 _WORD: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _PARAMETER: Final = re.compile(rf"""[ \t]*(?:;[ \t]*({_WORD})(?:[ \t]*=[ \t]*(?:({_WORD})|"({_WORD})"))?)""")
@@ -29,15 +29,15 @@ _NAME: Final = re.compile(rf"[ \t]*({_WORD})")
 
 
 class BadAnswer(ValueError):
-    """The server's Sec-WebSocket-Extensions is not a valid answer to what was offered; the text says why."""
+    """The server's Sec-WebSocket-Extensions is not a valid answer to the offer; the text says why."""
 
 
 class TooLong(Exception):
-    """More comes out than may."""
+    """The inflated data are longer than the limit."""
 
 
 class BadDeflate(ValueError):
-    """What was received is not deflated data."""
+    """The received bytes are not deflated data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Agreement:
 
 
 def parse_answer(value: str) -> Agreement:
-    """What the server agreed to. Raises `BadAnswer`; the connection must then be failed (RFC 7692 §7.1)."""
+    """The parameters that the server agreed to. Raises `BadAnswer`; the connection must then be failed (RFC 7692 §7.1)."""
     name = _NAME.match(value)
     if name is None or name[1].lower() != "permessage-deflate":
         raise BadAnswer(f"an extension that was not offered: {value[:100]}")
@@ -96,28 +96,29 @@ def _bits(given: dict[str, str | None], key: str) -> int:
 class Inflater:
     """Inflates the messages of one connection. Not thread-safe.
 
-    A message may hold any kind of block (RFC 7692 §7.2.3), final ones too: behind such a block a new stream begins.
+    A message may contain any kind of block (RFC 7692 §7.2.3), final blocks too: after a final block a new stream begins.
     """
 
     def __init__(self, agreement: Agreement) -> None:
         self._takeover = not agreement.server_no_context_takeover
-        self._begun = False  # a message, with at least one byte
+        self._begun = False  # at least one byte of the present message has come
         self._stream = _inflate()
 
     def inflate(self, payload: bytes, *, final: bool, limit: int) -> bytes:
-        """What a frame's payload holds; the message ends with it if it is `final`.
+        """The inflated payload of a frame; `final`: the message ends with this frame.
 
-        Raises `TooLong` where that is more than `limit` bytes; no more than these are ever held. Raises `BadDeflate`. After
-        either the inflater is of no use any more.
+        Raises `TooLong` if the result is longer than `limit` bytes; no more than these are ever in memory. Raises `BadDeflate`.
+        After either error the inflater must not be used any more.
         """
         if not final:
             self._begun = self._begun or bool(payload)
         elif payload or self._begun:
             self._begun = False
             payload += _FLUSHED
-        # else: a message without any byte is not what RFC 7692 §7.2.3.6 says an empty one is, but it can mean nothing else.
+        # otherwise: RFC 7692 §7.2.3.6 defines an empty message as one byte, but a message without a byte can only mean the
+        # same.
         try:
-            # One byte more than may come: a shorter result has been inflated to its end.
+            # One byte more than allowed: a result of at most `limit` bytes has been inflated to its end.
             inflated = self._stream.decompress(payload, limit + 1)
             if self._stream.eof:
                 inflated = self._restarted(inflated, limit)
@@ -130,12 +131,13 @@ class Inflater:
         return inflated
 
     def _restarted(self, inflated: bytes, limit: int) -> bytes:
-        """`inflated` and what stands behind a final block."""
+        """`inflated`, and what follows a final block."""
         parts, size = [inflated], len(inflated)
         rest = memoryview(self._stream.unused_data)
         self._stream = _inflate()
         while rest and size <= limit:
-            # In small pieces: zlib gives back a copy of all that it leaves over, and many streams may follow each other.
+            # In small pieces: zlib returns a copy of all unused input, and many streams may follow each other. With the whole
+            # input the cost would be quadratic.
             piece, rest = rest[:_RESTART], rest[_RESTART:]
             while piece and size <= limit:
                 parts.append(self._stream.decompress(piece, limit + 1 - size))
@@ -147,7 +149,7 @@ class Inflater:
 
 
 def _inflate() -> zlib._Decompress:
-    # The largest window whatever was agreed: it reads the smaller ones too, and some servers mean 9 when they say 8.
+    # Always the largest window: it reads the smaller ones too, and some servers use 9 when they agree to 8.
     return zlib.decompressobj(-_LARGEST_WINDOW)
 
 
@@ -160,7 +162,7 @@ class Deflater:
         self._stream: zlib._Compress | None = None
 
     def pays(self, payload: bytes) -> bool:
-        """Whether a message should be compressed; to leave it is always allowed (RFC 7692 §6)."""
+        """True if a message should be compressed; not to compress is always allowed (RFC 7692 §6)."""
         return len(payload) >= _WORTH_IT and self._bits >= _SMALLEST_WINDOW
 
     def begin(self) -> zlib._Compress:
@@ -170,5 +172,6 @@ class Deflater:
         return self._stream
 
     def restart(self) -> None:
-        """The message that was begun last is not sent: the next one refers to nothing, which is always allowed."""
+        """The message that was begun last is not sent: the next message must not refer to it, so it begins with a new stream,
+        which is always allowed."""
         self._stream = None

@@ -1,4 +1,4 @@
-"""A large message made into one masked frame in slices, so that the owner's loop goes on reading and answering between them."""
+"""Makes one masked frame of a large message in slices, so that the owner's loop reads and answers between the slices."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ SLICE: Final = 64 * 1024
 """Bytes of the message per slice: a few milliseconds to deflate, a tenth of one to mask."""
 _LONGEST_HEAD: Final = 14
 _FLUSHED: Final = b"\x00\x00\xff\xff"
-"""What every compressed message ends with before it is sent (RFC 7692 §7.2.1)."""
+"""The end of every compressed message, which is removed before sending (RFC 7692 §7.2.1)."""
 
 
 class Deflates(Protocol):
-    """Gives the stream that deflates a message."""
+    """Provides the stream that deflates a message."""
 
     def begin(self) -> zlib._Compress:
         """The stream for the next message."""
 
     def restart(self) -> None:
-        """The message that was begun last is not sent: no other may refer to it."""
+        """The message that was begun last is not sent, so no other message may refer to it."""
 
 
 class FrameMaker:
     """One message. Not thread-safe."""
 
     def __init__(self, opcode: int, payload: bytes, deflater: Deflates | None = None, *, key: bytes | None = None) -> None:
-        """`deflater`: None where the message is to be sent as it is. `key` is the 4-byte masking key, random if it is not
-        given."""
+        """`deflater`: compresses the message; None: it is sent uncompressed. `key`: the 4-byte masking key; None: a random
+        one."""
         self._opcode = opcode
         self._rest = memoryview(payload)
         self._deflater = deflater
         self._stream: zlib._Compress | None = None
         self._key = new_mask() if key is None else key
         self._frame = bytearray(_LONGEST_HEAD)
-        """Room for the head, which says how long the frame is, and the masked payload as far as it is made."""
+        """Room for the head, which contains the length of the frame, and the masked payload as far as it is made."""
 
     def step(self) -> bytearray | None:
-        """Makes the next slice; the frame if that was the last one."""
+        """Makes the next slice; returns the frame if that was the last slice, otherwise None."""
         if self._deflater is not None and self._stream is None:
             self._stream = self._deflater.begin()
         piece: bytes | memoryview = self._rest[:SLICE]
@@ -53,7 +53,7 @@ class FrameMaker:
         return None if self._rest else self._finished()
 
     def drop(self) -> None:
-        """The frame is not sent, whether `step` was called or not."""
+        """The frame is not sent. May be called before or after `step`."""
         if self._deflater is not None and self._stream is not None:
             self._deflater.restart()
 

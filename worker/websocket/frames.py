@@ -14,9 +14,9 @@ RSV1: Final = 0x40
 """Set in the first byte of a compressed message (RFC 7692 §6)."""
 
 NO_STATUS: Final = 1005
-"""What a close frame without a status stands for; never sent (RFC 6455 §7.4.1)."""
+"""The code of a close frame without a status; never sent (RFC 6455 §7.4.1)."""
 ABNORMAL: Final = 1006
-"""What the end of a connection without a close frame stands for; never sent."""
+"""The code of the end of a connection without a close frame; never sent."""
 
 _FIN: Final = 0x80
 _MASKED: Final = 0x80
@@ -25,7 +25,7 @@ _CODES_OF_THE_RFC: Final = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 
 
 
 class BadClosePayload(ValueError):
-    """A close frame's payload breaks RFC 6455; `code` is what to answer."""
+    """A close frame's payload violates RFC 6455; `code` is the close code to answer with."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
@@ -33,21 +33,19 @@ class BadClosePayload(ValueError):
 
 
 def encode_frame(opcode: int, payload: bytes, *, key: bytes | None = None, rsv1: bool = False) -> bytes:
-    """One final, masked frame (RFC 6455 §5.2). `key` is the 4-byte masking key; random where it is not given.
-
-    `rsv1` says that the payload is compressed (RFC 7692 §6).
-    """
+    """One final, masked frame (RFC 6455 §5.2). `key`: the 4-byte masking key; None: a random one. `rsv1`: the payload is
+    compressed (RFC 7692 §6)."""
     mask = new_mask() if key is None else key
     return frame_head(opcode | (RSV1 if rsv1 else 0), len(payload), mask) + apply_mask(payload, mask)
 
 
 def new_mask() -> bytes:
-    """A masking key that nobody can foretell (RFC 6455 §5.3)."""
+    """An unpredictable masking key (RFC 6455 §5.3)."""
     return os.urandom(4)
 
 
 def frame_head(opcode: int, size: int, key: bytes) -> bytes:
-    """What stands before the masked payload of `size` bytes; `opcode` with `RSV1` where it is compressed."""
+    """The head of a frame with a masked payload of `size` bytes; `opcode` includes `RSV1` if the payload is compressed."""
     first = _FIN | opcode
     if size < 126:
         head = bytes((first, _MASKED | size))
@@ -59,15 +57,15 @@ def frame_head(opcode: int, size: int, key: bytes) -> bytes:
 
 
 def apply_mask(payload: bytes | memoryview, key: bytes) -> bytes:
-    """`payload` XOR the repeated `key`; the same again takes it off."""
+    """`payload` XOR the repeated `key`; applied twice it gives the payload."""
     size = len(payload)
-    # Two big integers: the interpreter XORs them word by word, a loop over bytes would cost 50 ns each.
+    # The interpreter XORs two big integers word by word; a loop over bytes would cost 50 ns per byte.
     repeated = (key * (size // 4 + 1))[:size]
     return (int.from_bytes(payload, "little") ^ int.from_bytes(repeated, "little")).to_bytes(size, "little")
 
 
 def encode_close(code: int, text: str = "") -> bytes:
-    """A close frame. `NO_STATUS` and `ABNORMAL` may not be sent: they give an empty payload."""
+    """A close frame. `NO_STATUS` and `ABNORMAL` must not be sent: they give an empty payload."""
     if code in (NO_STATUS, ABNORMAL):
         return encode_frame(CLOSE, b"")
     reason = text.encode()[:_MAX_CLOSE_TEXT].decode("utf-8", "ignore").encode()
@@ -75,7 +73,7 @@ def encode_close(code: int, text: str = "") -> bytes:
 
 
 def decode_close(payload: bytes) -> tuple[int, str]:
-    """Code and reason of a close frame that was received; `NO_STATUS` where it has none.
+    """Code and reason of a received close frame; the code is `NO_STATUS` if the payload is empty.
 
     Raises `BadClosePayload` (RFC 6455 §5.5.1, §7.4).
     """
@@ -94,6 +92,6 @@ def decode_close(payload: bytes) -> tuple[int, str]:
 
 
 def _with_reason(what: str, payload: bytes) -> str:
-    """What the peer said stays, for it often says more than its code."""
+    """Adds the peer's text, which often says more than its code."""
     reason = payload[2:].decode("utf-8", "replace")
     return f"{what}: {reason}" if reason else what

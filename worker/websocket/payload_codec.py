@@ -1,5 +1,5 @@
-"""Payloads that an exchange compresses itself ([payload] compression), each for itself. Pure. Not permessage-deflate: that is
-the connection's (deflate.py).
+"""Payloads that an exchange compresses itself, each separately ([payload] compression). Pure. permessage-deflate, which
+belongs to the connection, is in deflate.py.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from typing import Final, Protocol
 from wsadapter.worker.websocket.deflate import BadDeflate, TooLong
 
 _WINDOWS: Final = {"gzip": 31, "zlib": 15, "deflate": -15}
-"""zlib's word for RFC 1952, RFC 1950 and RFC 1951."""
+"""zlib's `wbits` for RFC 1952, RFC 1950 and RFC 1951."""
 _MOST_MEMBERS: Final = 16
-"""Each costs a copy of all that stands behind it."""
+"""Each member costs a copy of everything after it, so many members would cost quadratic time."""
 
 
 class Unpacks(Protocol):
-    """What makes of a binary message what is in it."""
+    """Decodes a binary message: `Unpacker`, or a dialect's hook `decode`."""
 
     def unpack(self, payload: bytes, limit: int) -> bytes:
         """As `Unpacker.unpack`."""
@@ -32,15 +32,15 @@ class Unpacker:
         self._name = compression
 
     def unpack(self, payload: bytes, limit: int) -> bytes:
-        """What is in it. Raises `TooLong` where that is more than `limit` bytes, of which no more are ever held; `BadDeflate`
-        where it is something else, is not complete, or has something behind it. Several gzip members are one (RFC 1952 §2.2).
-        """
+        """The inflated payload. Raises `TooLong` if it is longer than `limit` bytes, of which no more are ever in memory, and
+        `BadDeflate` if the payload is no such data, is not complete, or has something after its end. Several gzip members form
+        one payload (RFC 1952 §2.2)."""
         parts: list[bytes] = []
         size = 0
         for _ in range(_MOST_MEMBERS):
             stream = zlib.decompressobj(wbits=self._window)
             try:
-                # One byte more than may come: a shorter result has been inflated to its end.
+                # One byte more than allowed: a result of at most `limit` bytes has been inflated to its end.
                 part = stream.decompress(payload, limit + 1 - size)
             except zlib.error as error:
                 raise BadDeflate(f"not {self._name}: {error}") from None
@@ -55,4 +55,4 @@ class Unpacker:
                 return b"".join(parts)
             if self._name != "gzip":
                 break
-        raise BadDeflate(f"something stands behind its {self._name}")
+        raise BadDeflate(f"there are bytes after the end of its {self._name}")

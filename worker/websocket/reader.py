@@ -1,10 +1,10 @@
-"""Bytes of the connection in, messages and control frames out: RFC 6455 §5, without I/O.
+"""Parses the bytes of a connection into messages and control frames: RFC 6455 §5, without I/O.
 
-One `feed` per read from the socket, one `ReadResult` per feed. A read says where in the bytes its messages stand; it copies
+One `feed` per read from the socket returns one `ReadResult`. A result says where in the bytes its messages are, and copies
 nothing. Only a message that came in fragments or compressed is put together, in `ReadResult.joined`.
 
-The walk over the frame headers is the hottest loop of an owner. Its fast path is an unmasked, final text frame; everything
-else is told apart only after that test has failed.
+The walk over the frame headers is the hottest loop of an owner. Its fast path is an unmasked, final text frame; all other
+cases are distinguished only after that test has failed.
 """
 
 from __future__ import annotations
@@ -32,24 +32,25 @@ _SHORT_HEADER: Final = struct.Struct("!BBH")
 _unpack_short_header: Final = cast("Callable[[bytes, int], tuple[int, int, int]]", _SHORT_HEADER.unpack_from)
 _LARGEST_SHORT: Final = 0xFFFF
 _GAP: Final = 64
-"""Where in a code the distance begins."""
+"""The bit of a code at which the distance begins."""
 _SIZE: Final = (1 << _GAP) - 1
 _ADJACENT: Final = 1 << 2 * _GAP
-"""In a code: the distance is 0, which would make a code look as if it had none."""
+"""A bit of a code: the distance is 0. Without the bit such a code would look like a code without a distance."""
 _REMEMBERED: Final = 8192
-"""Sizes below this have their fields remembered: a megabyte at most."""
+"""The fields of sizes below this are remembered, which takes at most a megabyte."""
 _MOST_OVERHEAD: Final = 4 << 20
-"""Bytes of frame headers, and of control frames between fragments, that a message may have besides as many as its payload. All
-bytes of an unfinished message are kept by the supervisor, so that another owner can go on with it."""
+"""Bytes of frame headers, and of control frames between fragments, that a message may have in addition to the size of its
+payload. The supervisor keeps all bytes of an unfinished message, so that another owner can continue it: the bound limits its
+memory."""
 _SMALL: Final = 16 * 1024
-"""A piece of an unfinished frame below this size is copied to its neighbours: as an object of its own it would cost more."""
+"""A piece of an unfinished frame below this size is joined with its neighbours: an object of its own would cost more."""
 
 
 class Violation(NamedTuple):
     """How the peer broke the protocol."""
 
     code: int
-    """The close code to answer with: 1002, 1007 or 1009."""
+    """The close code to answer with: 1002 (protocol error), 1007 (invalid payload) or 1009 (too big)."""
     text: str
 
 
@@ -64,12 +65,12 @@ class ControlFrame(NamedTuple):
 
 
 def _header_size(size: int) -> int:
-    """Of the shortest header that such a frame of less than 64 KiB can have (RFC 6455 §5.2)."""
+    """The size of the shortest header of a frame with a payload of less than 64 KiB (RFC 6455 §5.2)."""
     return 2 if size < 126 else 4
 
 
 class _Fields(dict[int, str]):
-    """Each code's field of a record's layout."""
+    """The field of a record's layout for each code."""
 
     def __missing__(self, code: int) -> str:
         if code > _LARGEST_SHORT:
@@ -84,7 +85,7 @@ _field_of: Final = _Fields().__getitem__
 
 
 class ReadResult:
-    """What one read completed. Offsets count from the beginning of `data`."""
+    """The messages and control frames that one read completed. Offsets count from the beginning of `data`."""
 
     __slots__ = (
         "_offsets", "_payloads", "binary", "codes", "consumed", "controls", "data", "end", "first_of", "frame_ends", "fresh",
@@ -93,34 +94,35 @@ class ReadResult:
 
     def __init__(self, data: bytes, fresh: int = 0) -> None:
         self.data = data
-        """The bytes of the read, with what was left over from the reads before it in front. While a large frame only
-        grows, the bytes of the read alone."""
+        """The unfinished bytes of the reads before, followed by the bytes of this read. While a large frame only grows: the
+        bytes of this read alone."""
         self.fresh = fresh
         """Where the bytes of this read begin."""
         self.codes: list[int] = []
-        """Per message the size of its payload, and, by `_GAP` bits higher, how far it is from the end of the message before
-        (the first: from the beginning) to it. The size alone where that is nothing but the shortest header of a frame of less
-        than 64 KiB: one number in the usual case, for what is noted here costs as much as finding it. A joined message has
-        no size, and stands where its last frame ends."""
+        """Per message the size of its payload and, `_GAP` bits higher, the distance from the end of the message before (of the
+        first message: from the beginning). If the distance is exactly the shortest header of a frame of less than 64 KiB, the
+        code is the size alone. So the usual code is one small number, because writing it down costs as much as finding the
+        message. A joined message has size 0 and its place is the end of its last frame."""
         self.end = 0
         """Where the last message ends."""
         self.binary: list[int] = []
-        """Which of the messages are binary, by index."""
+        """The indexes of the binary messages."""
         self.joined: dict[int, bytes] = {}
         """Payloads of the messages that came in fragments or compressed, by index."""
         self.controls: list[ControlFrame] = []
         self.consumed = 0
         """Where the last complete frame ends."""
         self.unfinished = 0
-        """From where on the bytes belong to what is not complete: the first frame of a message, the frame that was begun, a
-        close frame, or what violates the protocol. Negative where that began before `data`: so many bytes of earlier reads
-        are needed, besides all of `data`, to go on with a new `Reader`. The end of `data` where nothing is left over."""
+        """From where on the bytes belong to something that is not complete: the first frame of an unfinished message, an
+        unfinished frame, a close frame, or a violation. Negative if that began before `data`: so many bytes of earlier reads
+        are needed, and all of `data`, to continue with a new `Reader`. Equal to the end of `data` if everything is
+        complete."""
         self.violation: Violation | None = None
-        """What came after the messages and can't be accepted. Nothing may be fed any more."""
+        """A violation that came after the messages. Nothing may be fed any more."""
         self.first_of: dict[int, int] = {}
-        """Messages that came in one frame with those before them = the first of these."""
+        """For a message that came in one frame with messages before it: the index of the first of these."""
         self.frame_ends: dict[int, int] = {}
-        """The last of several messages that came in one frame = where that frame ends."""
+        """For the last of several messages that came in one frame: where that frame ends."""
         self._offsets: tuple[list[int], list[int]] | None = None
         self._payloads: Sequence[bytes] | None = None
 
@@ -130,7 +132,7 @@ class ReadResult:
         return len(self.codes)
 
     def add(self, start: int, stop: int) -> None:
-        """Notes a message."""
+        """Appends a message whose payload is at `start` to `stop`."""
         gap, size = start - self.end, stop - start
         short = size <= _LARGEST_SHORT and gap == _header_size(size)
         self.codes.append(size if short else (gap << _GAP or _ADJACENT) | size)
@@ -146,12 +148,12 @@ class ReadResult:
 
     @property
     def starts(self) -> list[int]:
-        """Per message where its payload begins in `data`; for a joined one where its last frame ends."""
+        """Per message where its payload begins in `data`; of a joined message where its last frame ends."""
         return self._found()[0]
 
     @property
     def ends(self) -> list[int]:
-        """Per message where its payload ends in `data`; for a joined one where its last frame does."""
+        """Per message where its payload ends in `data`; of a joined message where its last frame ends."""
         return self._found()[1]
 
     def end_of(self, index: int) -> int:
@@ -193,7 +195,7 @@ class ReadResult:
 
 
 class _Violated(Exception):
-    """The walk can't go on."""
+    """The peer broke the protocol; ends the walk over the frames."""
 
     def __init__(self, violation: Violation) -> None:
         super().__init__(violation.text)
@@ -205,7 +207,7 @@ def _violated(code: int, text: str) -> _Violated:
 
 
 class _Pieces:
-    """Bytes that wait for their rest: linear in their number, whatever the size of the pieces."""
+    """Collects the pieces of an unfinished frame, in time linear in its bytes, whatever the size of the pieces."""
 
     __slots__ = ("_pieces", "size")
 
@@ -214,7 +216,7 @@ class _Pieces:
         self.size = 0
 
     def add(self, piece: bytes) -> None:
-        """Behind the others."""
+        """Appends a piece."""
         self.size += len(piece)
         if len(piece) >= _SMALL:
             self._pieces.append(piece)
@@ -224,7 +226,7 @@ class _Pieces:
             self._pieces.append(bytearray(piece))
 
     def take(self, last: bytes) -> bytes:
-        """All of them, with `last` behind; none are left."""
+        """All pieces followed by `last`, as one; no piece is left."""
         whole = b"".join((*self._pieces, last))
         self._pieces.clear()
         self.size = 0
@@ -238,21 +240,21 @@ class _Message:
 
     def __init__(self, opcode: int = 0, at: int = 0, *, compressed: bool = False) -> None:
         self.opcode = opcode
-        """0: there is none."""
+        """0: there is no message."""
         self.at = at
         """Where in the stream it began."""
         self.compressed = compressed
         self.wire_size = 0
-        """Of its frames."""
+        """The payload bytes of its frames, as they came."""
         self.parts = bytearray()
-        """Its payload so far."""
+        """Its payload so far, inflated."""
 
 
 class Reader:
     """Cuts a connection's byte stream into messages. Not thread-safe.
 
-    It is linear in the bytes fed, whatever the size of messages and the number of their fragments, and holds no more than
-    `max_message`, as it came and inflated, and one read. A message in fragments that are too small is refused.
+    The time is linear in the bytes fed, whatever the size of messages and the number of their fragments. The memory is bounded
+    by `max_message`, as received and inflated, and one read. A message in too many small fragments is refused.
     """
 
     def __init__(
@@ -263,28 +265,28 @@ class Reader:
         *,
         text_in_binary: bool = False,
     ) -> None:
-        """`inflater`: where permessage-deflate was agreed upon. `unpacker`: where the peer compresses payloads itself.
-        `text_in_binary`: a binary message that is UTF-8 text is one, as with an unpacker."""
+        """`inflater`: if permessage-deflate was agreed. `unpacker`: if the peer compresses payloads itself. `text_in_binary`: a
+        binary message that is valid UTF-8 counts as a text; always so with an unpacker."""
         self._max_message = max_message
         self._inflater = inflater
         self._unpacker = unpacker
         self._text_in_binary = text_in_binary or unpacker is not None
         self._fast = max_message > _LARGEST_SHORT
-        self._fed = 0  # bytes, over the whole stream
-        self._tail = b""  # of the last read: the beginning of a frame
-        self._pieces = _Pieces()  # instead of it, where the reads behind have not completed that frame
-        self._wanted = 0  # so many bytes of it get the walk on
-        self._frame_at = 0  # where in the stream it began
+        self._fed = 0  # bytes of the whole stream
+        self._tail = b""  # the beginning of a frame, at the end of the last read
+        self._pieces = _Pieces()  # the same, if several reads have not completed the frame
+        self._wanted = 0  # bytes of the unfinished frame that are needed to continue the walk
+        self._frame_at = 0  # where in the stream the unfinished frame began
         self._message = _Message()
         self._utf8 = Utf8()
-        self._checked = _NEVER  # bytes of the unfinished frame's payload that are known to be UTF-8; _NEVER: it need not be
+        self._checked = _NEVER  # bytes of the unfinished frame's payload that are valid UTF-8; _NEVER: it is not checked
         self._between = self._fast  # nothing is unfinished, and nothing was wrong
         self.closed = False
-        """A close frame was received; what follows it is ignored (RFC 6455 §5.5.1)."""
+        """A close frame was received; bytes after it are ignored (RFC 6455 §5.5.1)."""
 
     def single_text(self, chunk: bytes) -> int:
-        """Where `chunk` is one whole text message, and nothing before it is unfinished, it is taken: the size of its payload.
-        Else -1, and it is to be fed. `feed` finds the same, by a longer way."""
+        """If `chunk` is exactly one text message and nothing before it is unfinished: accepts it, and returns the size of its
+        payload. Otherwise returns -1, and the caller must call `feed`, which finds the same in a slower way."""
         if not self._between or len(chunk) < _SHORT_HEADER.size:
             return -1
         first, size, long = _unpack_short_header(chunk, 0)
@@ -301,7 +303,7 @@ class Reader:
         return size
 
     def feed(self, chunk: bytes) -> ReadResult:
-        """What `chunk` completes. Nothing may be fed after a `violation`."""
+        """The messages and control frames that `chunk` completes. Nothing may be fed after a `violation`."""
         self._fed += len(chunk)
         fresh = len(self._tail) or self._pieces.size
         if self.closed:
@@ -324,7 +326,7 @@ class Reader:
         return read
 
     def _grow(self, read: ReadResult) -> None:
-        """The unfinished frame still is."""
+        """The frame is still unfinished: keeps the bytes, and checks a text."""
         if self._tail:
             self._pieces.add(self._tail)
             self._tail = b""
@@ -347,7 +349,7 @@ class Reader:
             self._tail = data[read.consumed :]
 
     def _walk(self, read: ReadResult) -> None:
-        """Frame by frame; `consumed` says how far it has come, also where it raises `_Violated`."""
+        """Parses frame by frame; `consumed` is the end of the last complete frame, also if it raises `_Violated`."""
         data = read.data
         last_header = len(data) - _SMALLEST_HEADER
         while read.consumed <= last_header:
@@ -367,13 +369,13 @@ class Reader:
         self._wanted = _SMALLEST_HEADER
 
     def _texts(self, read: ReadResult) -> None:
-        """A row of unfragmented text frames with short headers: the hottest loop of an owner."""
+        """Parses a row of unfragmented text frames with short headers: the hottest loop of an owner."""
         data, codes = read.data, read.codes
         count, end = len(codes), len(data)
         last_header = end - _SHORT_HEADER.size
         at = read.consumed
         while at <= last_header:
-            # One `unpack_from` for two lengths, only one of which is there, costs less than two or four subscripts.
+            # One `unpack_from` for both possible lengths costs less than two or four subscripts.
             first, short, size = _unpack_short_header(data, at)
             if first != _FINAL_TEXT:
                 break
@@ -395,13 +397,13 @@ class Reader:
             codes.append(size)
             at = stop
         if at > end:
-            self._checked = end - start  # it is ASCII so far
+            self._checked = end - start  # the last, unfinished text is ASCII so far
         _settle(read, count, at)
         if at > end:
             self._wanted = at - read.consumed
 
     def _binaries(self, read: ReadResult) -> None:
-        """A row of unfragmented binary frames with short headers."""
+        """Parses a row of unfragmented binary frames with short headers."""
         data, codes = read.data, read.codes
         count = len(codes)
         last_header = len(data) - _SHORT_HEADER.size
@@ -429,7 +431,7 @@ class Reader:
             read.binary.extend(row)
 
     def _compressed_messages(self, read: ReadResult) -> None:
-        """A row of unfragmented compressed messages with short headers."""
+        """Parses a row of unfragmented compressed messages with short headers."""
         data, codes = read.data, read.codes
         end = len(data)
         last_header = end - _SHORT_HEADER.size
@@ -453,7 +455,7 @@ class Reader:
             read.end = read.consumed = at
 
     def _frame(self, read: ReadResult, at: int) -> bool:
-        """Any frame; whether it was complete and something can follow it."""
+        """Parses any frame; true if it was complete and something can follow it."""
         data = read.data
         end = len(data)
         first, size = data[at], data[at + 1]
@@ -481,14 +483,14 @@ class Reader:
         return True
 
     def _check_overhead(self, position: int) -> None:
-        """Refuses an unfinished message that is little but frame headers; it is not complete at this place of the stream."""
+        """Refuses an unfinished message that consists mostly of frame headers; `position`: how far the stream is."""
         size = self._message.wire_size
         overhead = position - self._message.at - size
         if overhead > _MOST_OVERHEAD + size:
             raise _violated(1009, f"a message of {size} bytes in fragments with {overhead} bytes of headers and control frames")
 
     def _check_header(self, first: int, size: int) -> None:
-        """Refuses what can be refused on the header alone, before anything is buffered for it."""
+        """Refuses a frame by its header, before anything is buffered for the frame."""
         if size >> 63:
             raise _violated(1002, "a frame length with its highest bit set")
         opcode = first & 0x0F
@@ -513,7 +515,7 @@ class Reader:
             raise _violated(1009, f"a message of more than {self._max_message} bytes")
 
     def _take(self, read: ReadResult, at: int, start: int, stop: int) -> None:
-        """A complete frame, whose header was found to be right."""
+        """Adds a complete frame whose header was checked."""
         first = read.data[at]
         opcode = first & 0x0F
         if opcode >= CLOSE:
@@ -535,7 +537,7 @@ class Reader:
             self._part(read, start, stop, final=bool(first & _FINAL))
 
     def _part(self, read: ReadResult, start: int, stop: int, *, final: bool) -> None:
-        """A frame of a message that has to be put together."""
+        """Adds a frame of a message that came in fragments or compressed."""
         payload = read.data[start:stop]
         if self._message.compressed:
             payload = self._inflated(payload, final=final)
@@ -550,7 +552,7 @@ class Reader:
         self._message = _Message()
 
     def _unpacked(self, read: ReadResult, payload: bytes) -> bytes:
-        """A binary message, which is to be the next of the read: a text, where what is in it is one."""
+        """The decoded payload of a binary message, which is the next of the read; notes whether it is binary or a text."""
         if not payload:
             read.binary.append(read.count)
             return payload
@@ -565,7 +567,7 @@ class Reader:
         return unpacked
 
     def _note_kind(self, read: ReadResult, index: int, payload: bytes) -> None:
-        """A binary message as it came is a text where it is one, and that is asked for."""
+        """Notes a message as binary, unless `text_in_binary` is set and the payload is a text."""
         if not self._text_in_binary or not payload or not is_utf8(payload):
             read.binary.append(index)
 
@@ -579,7 +581,7 @@ class Reader:
             raise _violated(1007, f"a compressed message that can't be inflated: {bad}") from None
 
     def _continue_text(self, payload: bytes, *, final: bool) -> None:
-        """Checks a text's next bytes, but those at the beginning of the frame that were checked early."""
+        """Checks the next bytes of a text, except those at the beginning of the frame that were checked early."""
         if self._checked >= 0:
             payload = payload[self._checked :]
             self._checked = _NEVER
@@ -587,7 +589,7 @@ class Reader:
             raise _Violated(_NOT_UTF8)
 
     def _check_early(self, first: int, payload: bytes) -> None:
-        """Looks into a text before its frame is complete, for the peer may wait with the rest (RFC 6455 §8.1)."""
+        """Checks a text before its frame is complete, because the peer may wait with the rest (RFC 6455 §8.1)."""
         opcode, compressed = first & 0x0F, first & RSV1
         if not opcode:
             opcode, compressed = self._message.opcode, self._message.compressed
@@ -597,7 +599,7 @@ class Reader:
 
 
 def _settle(read: ReadResult, count: int, at: int) -> None:
-    """Ends a row of frames that began with the message `count`: the last one may not be complete."""
+    """Ends a row of frames whose first message has the index `count`; removes the last message if it is not complete."""
     codes, begin = read.codes, read.consumed
     if at > len(read.data):
         size = codes.pop()

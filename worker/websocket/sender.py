@@ -1,10 +1,10 @@
-"""Outgoing frames, in order, without blocking. An urgent one overtakes those that wait, never half of one.
+"""Sends frames in order, without blocking. An urgent frame overtakes the frames that wait, but never a frame that is half sent.
 
     waiting ──its turn──> made, slice by slice ──> announced ──taken──> sent, slice by slice ──> done
        └──────withdrawn, or too late: not sent────────┘
 
-Only the first frame of a queue is ever beyond "waiting". No call of `flush` makes more than one slice of a frame, nor gives the
-kernel more than `AT_ONCE` bytes: the owner's loop reads and answers in between.
+Only the first frame of a queue is ever beyond "waiting". No call of `flush` makes more than one slice of a frame, or passes
+more than `AT_ONCE` bytes to the kernel, so that the owner's loop reads and answers in between.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from wsadapter.worker.websocket.byte_stream import ByteStream
 from wsadapter.worker.websocket.frames import CLOSE
 
 AT_ONCE: Final = 1 << 20
-"""Bytes that one `flush` gives the kernel at most."""
+"""The most bytes that one `flush` passes to the kernel."""
 _SEALED: Final = 256 * 1024
-"""Bytes that are sealed, which may mean encrypted, at a time."""
+"""Bytes that are sealed (with TLS: encrypted) at a time."""
 _MOST_URGENT: Final = 64
 _OPCODE: Final = 0x0F
 
@@ -33,25 +33,25 @@ class Maker(Protocol):
     """Makes a frame when its turn comes."""
 
     def step(self) -> Frame | None:
-        """One slice of the work; the frame if that was the last one."""
+        """Does one slice of the work; returns the frame if that was the last slice."""
 
     def drop(self) -> None:
-        """The frame is not sent, though `step` may have been called."""
+        """The frame is not sent; `step` may have been called."""
 
 
 @dataclass(slots=True)
 class _Outgoing:
     frame: Frame | None
-    """None: not made yet."""
+    """None: it is not made yet."""
     maker: Maker | None
     ref: int
     until: float = inf
     """Monotonic seconds after which it must not be begun."""
     once: bool = False
-    """No other process would send it."""
+    """The next owner of the connection would not send it."""
 
     def made(self) -> Frame | None:
-        """The frame, always the same object, by which whoever it is announced to recognises it; None: there is more to make."""
+        """The frame; None: it is not completely made. Always the same object, by which `announce` recognises the frame."""
         if self.frame is None and self.maker is not None:
             self.frame = self.maker.step()
         return self.frame
@@ -59,62 +59,63 @@ class _Outgoing:
 
 @dataclass(slots=True)
 class _Current:
-    """What is being sent: a frame, or bytes of TLS's own."""
+    """What is being sent: a frame, or bytes of TLS itself."""
 
     outgoing: _Outgoing | None = None
-    """None: none, or TLS's own."""
+    """The frame; None: nothing, or bytes of TLS itself."""
     unsealed: memoryview = field(default_factory=lambda: memoryview(b""))
-    """The rest of the frame."""
+    """The part of the frame that is not sealed yet."""
     rest: memoryview = field(default_factory=lambda: memoryview(b""))
-    """What of it is sealed."""
+    """The sealed part that the kernel has not taken."""
 
     @property
     def begun(self) -> bool:
-        """True if the kernel has not taken all of it."""
+        """True if the kernel has not taken everything of it."""
         return bool(self.rest or self.unsealed)
 
 
 Announce = Callable[[int, int, Frame, float], bool]
-"""Called with the ref, the position and the bytes of a frame before the first of them is sent, and with the time from which on
-the pace allows the next frame; false: not now, ask again."""
+"""Called before the first byte of a frame is sent: the ref, the stream position, the frame, and the time from which the pace
+allows the next frame. False: the frame must not be sent yet, ask again."""
 
 
 class Sender:
-    """The way out of one connection. Times are monotonic seconds. Not thread-safe."""
+    """Sends the frames of one connection. Times are monotonic seconds. Not thread-safe."""
 
     def __init__(self, byte_stream: ByteStream, *, pace: float = 0.0, position: int = 0, allowed_at: float = 0.0) -> None:
-        """`pace`: seconds between two frames. Urgent ones don't wait for it, but count. `position`: where the stream is.
-        `allowed_at`: when a predecessor on the same connection could have sent its next frame."""
+        """`pace`: seconds between two frames; urgent frames do not wait for it, but count. `position`: bytes of the stream that
+        were sent before. `allowed_at`: when a previous owner of the connection could have sent its next frame."""
         self._byte_stream = byte_stream
         self._pace = pace
         self.position = position
-        """How many bytes the kernel was given."""
+        """How many bytes of the stream the kernel has taken."""
         self.announce: Announce | None = None
         self.urgent_only = False
         """Only urgent frames may be begun."""
         self._closed = False
         """A close frame was begun: no frame may follow it (RFC 6455 §5.5.1)."""
         self.wants_flush = False
-        """`flush` stopped to leave time for others, and waits for nothing: call it again soon."""
+        """`flush` stopped to leave time for other work, and waits for nothing: call it again soon."""
         self.allowed_at = allowed_at
         """From when on the pace allows the next frame."""
         self._announced: _Outgoing | None = None
-        """What `announce` was told of and did not take yet. It is the next one, for to announce another before it would be to
-        announce it again, and never to send it where others come fast enough."""
+        """The frame for which `announce` has returned false. No other frame overtakes it, not even an urgent one: it would
+        have to be announced again, and if urgent frames came fast enough, it would never be sent."""
         self._urgent: deque[_Outgoing] = deque()
         self._waiting: deque[_Outgoing] = deque()
         self._overdue: list[int] = []
         self._current = _Current()
         self._since: float | None = None
         self.broken = ""
-        """Why nothing can be sent any more; empty: it can."""
+        """Why nothing can be sent any more; empty: frames can be sent."""
 
     def put(self, frame: Frame | Maker, *, ref: int = 0, urgent: bool = False, until: float = inf, once: bool = False) -> None:
-        """Queues a frame, or what makes one when its turn comes; it is not begun after `until`. With a `ref` its fate is told
-        by `flush`, `withdraw`, `overdue` or `abandon`. `once`: a successor on the connection would not send it again, see
+        """Queues a frame, or the maker of a frame, which is not begun after `until`. If `ref` is not 0, `flush`, `withdraw`,
+        `overdue` or `abandon` reports what became of the frame. `once`: the next owner of the connection would not send it, see
         `can_hand_off`.
 
-        A peer that sends pings without end and reads nothing gets answers to the newest ones (RFC 6455 §5.5.3).
+        If a peer sends pings without end and reads nothing, only the newest are answered (RFC 6455 §5.5.3): the queue is
+        bounded.
         """
         if isinstance(frame, (bytes, bytearray)):
             outgoing = _Outgoing(frame, None, ref, until, once)
@@ -128,7 +129,7 @@ class Sender:
         self._urgent.append(outgoing)
 
     def withdraw(self, ref: int) -> bool:
-        """Takes a frame back; false where that can't be: it is begun, or is not there."""
+        """Removes a frame from the queue; false if it is begun, or is not in the queue."""
         for outgoing in self._waiting:
             if outgoing.ref == ref:
                 self._waiting.remove(outgoing)
@@ -137,36 +138,36 @@ class Sender:
         return False
 
     def overdue(self) -> list[int]:
-        """Refs of the frames that `flush` met too late to begin them; each is told once."""
+        """Refs of the frames whose `until` had passed when their turn came; each is returned once."""
         refs, self._overdue = self._overdue, []
         return refs
 
     def complete(self, rest: bytes, ref: int, now: float) -> None:
-        """Sends the rest of a frame first: a predecessor died in the middle of it."""
+        """Sends the rest of a frame before everything else: the previous owner died in the middle of it."""
         if rest:
             self._current = _Current(_Outgoing(rest, None, ref), memoryview(rest))
             self._since = now
 
     @property
     def has_waiting(self) -> bool:
-        """Whether frames wait that are not begun."""
+        """True if frames wait that are not begun."""
         return bool(self._urgent or self._waiting) and not self.broken and not self._closed
 
     @property
     def blocked(self) -> bool:
-        """Whether the kernel has not taken all of a frame: flush again when the socket is writable."""
+        """True if the kernel has not taken all of a frame: call `flush` when the socket is writable."""
         return self._current.begun and not self.broken
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits for its turn, or can't be sent any more."""
+        """True if no frame waits that may be sent now, or nothing can be sent any more."""
         if self.broken or self._current.begun:
             return bool(self.broken)
         return self._closed or not (self._urgent or (self._waiting and not self.urgent_only))
 
     @property
     def can_hand_off(self) -> bool:
-        """Whether another process could go on with the connection: no frame is begun or announced, none waits that only this
+        """True if another process could continue the connection: no frame is begun or announced, no frame waits that only this
         process would send, and frames may follow."""
         if self.broken or self._closed or self._current.begun or self._announced is not None or self._urgent:
             return False
@@ -174,11 +175,11 @@ class Sender:
 
     @property
     def stuck_since(self) -> float | None:
-        """Since when the current frame waits for the kernel, or nothing can be sent; None: neither."""
+        """Since when the current frame waits for the kernel, or since when nothing can be sent; None: neither."""
         return self._since
 
     def paced_until(self) -> float | None:
-        """When the next frame may be sent; None: none waits for that."""
+        """When the pace allows the next frame; None: no frame waits for the pace."""
         if (
             not self._waiting
             or self._current.begun
@@ -191,8 +192,9 @@ class Sender:
         return self.allowed_at
 
     def flush(self, now: float) -> Iterator[int]:
-        """Sends as much as the kernel takes, up to `AT_ONCE`. Yields the ref of each frame that it now has all bytes of, before
-        the next one is announced: of the frames before the last announced, the supervisor knows only what it was told."""
+        """Sends as much as the kernel takes, up to `AT_ONCE` bytes. Yields the ref of each frame that the kernel now has,
+        before the next frame is announced: if the owner dies, the supervisor can reconstruct only the last announced frame, so
+        it must know the fate of all frames before."""
         left, current = AT_ONCE, self._current
         self.wants_flush = False
         try:
@@ -213,12 +215,12 @@ class Sender:
                     if done is not None and done.ref:
                         yield done.ref
         except OSError as error:
-            # Not the end yet: the peer's last words may still be unread. Reading finds it out.
+            # Not the end of the connection yet: the peer's last messages may still be unread. Reading will detect the end.
             self.broken = error.strerror or str(error)
             self._since = now
 
     def _seal(self) -> bool:
-        """Seals more of the current frame; false if there is no more of it."""
+        """Seals more of the current frame; false if all of it is sealed."""
         current = self._current
         if not current.unsealed:
             return False
@@ -227,7 +229,7 @@ class Sender:
         return True
 
     def _next(self, now: float) -> bool:
-        """Begins the next frame, or what TLS itself has to send; false if there is nothing to send now."""
+        """Begins the next frame, or bytes that TLS itself wants to send; false if there is nothing to send now."""
         queue = self._queue(now)
         if queue and queue[0].until <= now:
             self._drop_overdue(queue, now)
@@ -252,7 +254,7 @@ class Sender:
         return self._seal()
 
     def _queue(self, now: float) -> deque[_Outgoing] | None:
-        """Whose first frame is the next one; None: none may be begun now."""
+        """The queue whose first frame is next; None: no frame may be begun now."""
         if self._closed:
             return None
         if self._announced is not None:
@@ -272,7 +274,7 @@ class Sender:
             outgoing.maker.drop()
 
     def abandon(self) -> list[tuple[int, Fate]]:
-        """Gives up all that is not sent; the refs of it and what became of them."""
+        """Drops everything that is not sent; returns the refs and what became of each frame."""
         fates: list[tuple[int, Fate]] = []
         if self._current.outgoing is not None:
             fates.append((self._current.outgoing.ref, "unknown"))

@@ -1,4 +1,4 @@
-"""UTF-8 that comes in pieces: refused at the first byte that can't be right (RFC 6455 §8.1)."""
+"""Checks UTF-8 that comes in pieces, and refuses it at the first byte that can't be right (RFC 6455 §8.1)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import codecs
 
 
 class Utf8:
-    """One text after the other. Not thread-safe.
+    """Checks one text after the other. Not thread-safe.
 
-    `codecs.getincrementaldecoder` would do, at three times the cost: it is written in Python and copies each piece.
+    `codecs.getincrementaldecoder` would work too, but at three times the cost: it is written in Python and copies each piece.
     """
 
     __slots__ = ("_torn",)
@@ -17,7 +17,8 @@ class Utf8:
         self._torn = b""  # the beginning of a character, at most 3 bytes
 
     def accepts(self, piece: bytes, *, final: bool) -> bool:
-        """Whether the text can go on with `piece`, or, if `final`, end with it: then the next piece begins a new text."""
+        """True if the text can continue with `piece` or, if `final`, end with it; after that the next piece begins a new
+        text."""
         if self._torn:
             piece = self._torn + piece
         elif piece.isascii():
@@ -31,7 +32,7 @@ class Utf8:
 
 
 def is_utf8(text: bytes) -> bool:
-    """Whether it is, as a whole."""
+    """True if the whole text is valid UTF-8."""
     if text.isascii():
         return True
     try:

@@ -1,4 +1,4 @@
-"""The language of dialects, as worker/dialects/README.md describes it: paths, templates, which stream a message belongs to.
+"""The language of dialects, as worker/dialects/README.md describes it: paths, templates, rules for the stream of a message.
 
-The owner reads it from the client's side, the test exchange from the other.
+The owner uses it as the client, the test exchange as the server.
 """

@@ -1,4 +1,4 @@
-"""Tables of subscriptions found again in what an exchange says in other words: `fields` of dialects/README.md. Pure."""
+"""Finds the subscription, a table, whose values a message contains in other words: `fields` of dialects/README.md. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Closeness", "Fields", "FieldWords", "Tables", "as_text", "closeness"
 
 Words = tuple[str, ...]
 FieldWords = tuple[Words, ...]
-"""What a message says of each field; () where it says nothing."""
+"""The words of a message for each field; () for a field of which the message says nothing."""
 
 _MOST_WORDS: Final = 1000
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Fields:
-    """Where a message says what the keys of a subscription say. Not thread-safe."""
+    """Where a message contains the values of a subscription's keys. Not thread-safe."""
 
     def __init__(
         self,
@@ -29,14 +29,14 @@ class Fields:
         *,
         fold: bool = False,
     ) -> None:
-        """`fields`: key of a subscription = path, or paths of which the first that is there counts. `aliases`, `fold`: see
-        `Vocabulary`."""
+        """`fields`: key of a subscription = path in a message, or several paths of which the first that exists counts.
+        `aliases`, `fold`: see `Vocabulary`."""
         self.keys = tuple(fields)
         self._getters = [[getter(path) for path in listed(paths)] for paths in fields.values()]
         self._vocabulary = Vocabulary(aliases, fold=fold)
 
     def words_in(self, value: Any) -> FieldWords | None:
-        """What a parsed message says of each field; None where it says nothing of any."""
+        """The words of a parsed message for each field; None: the message has no word for any field."""
         found = tuple([self._words(value, getters) for getters in self._getters])
         return found if any(found) else None
 
@@ -53,7 +53,7 @@ class Fields:
         return meant(words[0]) if len(words) == 1 else tuple([one for word in words for one in meant(word)])
 
     def named(self, subscription: Mapping[str, Any]) -> Sequence[frozenset[str] | None]:
-        """The words of a subscription for each field; None where it has no such key."""
+        """The words of a subscription for each field; None for a key that it does not have."""
         fold = self._vocabulary.folded
         return [
             frozenset(fold(as_text(word)) for word in listed(subscription[key])) if key in subscription else None
@@ -77,11 +77,11 @@ class Closeness(NamedTuple):
     """How well a subscription fits what a message says: the greater the better."""
 
     exact: int
-    """In so many fields the message says every word that the subscription has."""
+    """The number of fields of which the message has every word of the subscription."""
     common: int
-    """So many words are found by both."""
+    """The number of words that both have."""
     early: int
-    """How far at the end of the message's words the first of these stands, below 0: the likeliest meaning comes first."""
+    """Minus the place of the first common word among the message's words, because the likeliest meaning comes first."""
 
 
 def closeness(named: Sequence[frozenset[str] | None], found: FieldWords) -> Closeness | None:
@@ -108,7 +108,7 @@ class Entry(NamedTuple, Generic[T]):
 
 
 class Tables(Generic[T]):
-    """Subscriptions by the words of their fields, so that few of many are compared. Not thread-safe."""
+    """Subscriptions, indexed by the words of their fields so that few of many are compared. Not thread-safe."""
 
     def __init__(self, fields: Fields) -> None:
         self._fields = fields
@@ -117,7 +117,7 @@ class Tables(Generic[T]):
         self._without: list[list[Entry[T]]] = [[] for _ in fields.keys]
 
     def add(self, subscription: Mapping[str, Any], meant: T) -> None:
-        """One more; `meant` is what `find` gives for it."""
+        """Adds a subscription; `find` returns `meant` for it."""
         entry = Entry(self._count, self._fields.named(subscription), meant)
         self._count += 1
         for by_word, without, words in zip(self._by_word, self._without, entry.named, strict=True):
@@ -127,13 +127,13 @@ class Tables(Generic[T]):
                 without.append(entry)
 
     def find(self, found: FieldWords) -> T | None:
-        """The one that fits best, of equals the first; None where none fits."""
+        """The value of the subscription that fits best, of equal ones the first; None: no subscription fits."""
         fitting = ((closeness(entry.named, found), -entry.number, entry.meant) for entry in self._candidates(found))
         best = max(((close, number, meant) for close, number, meant in fitting if close), key=lambda one: one[:2], default=None)
         return None if best is None else best[2]
 
     def _candidates(self, found: FieldWords) -> Sequence[Entry[T]]:
-        """Those with a word of one field, the field that leaves the fewest."""
+        """The entries with a word of one field: the field that leaves the fewest entries."""
         groups = [
             [without, *(by_word[word] for word in heard if word in by_word)]
             for by_word, without, heard in zip(self._by_word, self._without, found, strict=True)

@@ -8,19 +8,19 @@ from functools import lru_cache
 from typing import Any, Final
 
 MISSING: Final = object()
-"""What `look_up` gives where there is nothing; None is a value (JSON null)."""
+"""The result of `look_up` if there is no value; None is a value (JSON null)."""
 PRESENT: Final = "*"
 IN_BRACES: Final = re.compile(r"\{([^{}]*)\}")
-"""A path in a text that is put together: "{data.s}"; empty where the value itself is meant."""
+"""A path in a text with placeholders: "{data.s}"; an empty path is the value itself."""
 
 _INDEX: Final = re.compile("-?[0-9]{1,9}")
-"""More digits are no index of an array that can be, and CPython refuses to convert more than 4,300."""
+"""No array is so long that an index has more digits, and CPython refuses to convert more than 4,300."""
 
 
 def look_up(value: Any, path: str) -> Any:
-    """What stands at `path` ("arg.instId", "events.0.type", "-1" for the last of an array), or `MISSING`.
+    """The value at `path` ("arg.instId", "events.0.type", "-1" for the last of an array), or `MISSING`.
 
-    A key that itself has dots is found first, so `path` may also be such a key.
+    If the value has a key that is equal to the whole path, dots included, its value is returned.
     """
     if path and isinstance(value, dict) and path in value:
         return value[path]
@@ -29,7 +29,7 @@ def look_up(value: Any, path: str) -> Any:
 
 @lru_cache(maxsize=4096)
 def getter(path: str) -> Callable[[Any], Any]:
-    """`look_up` for one path, for those who look there in every message."""
+    """`look_up` for one path, prepared for many calls."""
     if not path:
         return lambda _value: MISSING
     steps = [(step, int(step) if _INDEX.fullmatch(step) else None) for step in path.split(".")]
@@ -53,7 +53,7 @@ def getter(path: str) -> Callable[[Any], Any]:
 
 
 def matches(value: Any, wanted: Mapping[str, Any]) -> bool:
-    """Whether at every path of `wanted` stands its value; "*" is any value that is there at all."""
+    """True if `value` has the wanted value at every path of `wanted`; "*" matches any value."""
     for path, expected in wanted.items():
         found = look_up(value, path)
         if found is MISSING or (expected != PRESENT and found != expected):

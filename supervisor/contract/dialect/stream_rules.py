@@ -1,4 +1,4 @@
-"""How a message says which stream it belongs to: the forms of [stream] in dialects/README.md, each a class. Pure."""
+"""The ways to find the stream of a message: the forms of [stream] in dialects/README.md, each a class. Pure."""
 
 from __future__ import annotations
 
@@ -21,42 +21,42 @@ _MOST_REMEMBERED: Final = 1 << 16
 
 @dataclass(slots=True, eq=False)
 class Stream:
-    """One subscription as the source of messages."""
+    """One subscription, as the source of messages."""
 
     name: str
     wanted: bool
-    """Whether the endpoint's filter lets it through."""
+    """The endpoint's filter lets the stream through."""
     index: int = 0
-    """How records name it; 0: not announced yet."""
+    """The index of the stream in records; 0: not announced yet."""
 
 
 class Form(Protocol):
     """One way to find the stream of a message. Not thread-safe."""
 
     def add(self, subscription: Subscription, stream: Stream) -> None:
-        """One more subscription."""
+        """Adds a subscription."""
         ...
 
     def find(self, value: Any) -> Stream | None:
-        """The stream of a parsed message; None where it belongs to none of the subscriptions."""
+        """The stream of a parsed message; None: the message belongs to none of the subscriptions."""
         ...
 
 
 class _Seen(dict[Hashable, Stream | None]):
-    """What was found for each key, so that it is looked for once."""
+    """The result for each key, so that it is searched once."""
 
     def keep(self, key: Hashable, found: Stream | None) -> Stream | None:
-        if len(self) >= _MOST_REMEMBERED:  # the peer chooses what it names
+        if len(self) >= _MOST_REMEMBERED:  # the peer chooses the keys: without a bound it could fill the memory
             self.clear()
         self[key] = found
         return found
 
 
 class ByPath:
-    """`path`: the stream stands there, or what an ack said stands for it."""
+    """`path`: the message contains the stream there, or the channel that an ack has assigned to the stream."""
 
     def __init__(self, path: str, channels: Mapping[str, Subscription] = MappingProxyType({})) -> None:
-        """`channels` may grow."""
+        """`channels`: the subscription of each channel; the caller may add to it."""
         self._get = getter(path)
         self._channels = channels
         self._strings: dict[str, Stream] = {}
@@ -84,7 +84,7 @@ class ByPath:
         return self._by_channel(as_text(named)) if isinstance(named, int) and self._channels else None
 
     def _table(self, named: Mapping[str, Any]) -> Stream | None:
-        """The one of which most is said, of equals the first."""
+        """The stream whose table has the most fields, of equal ones the first."""
         fitting = [(table, stream) for table, stream in self._tables.values() if is_same_stream(table, named)]
         return max(fitting, key=lambda one: len(one[0]))[1] if fitting else None
 
@@ -97,7 +97,7 @@ class ByPath:
 
 
 class _Composed:
-    """A text is put together from the message, and looked up."""
+    """Composes a text from the message, and looks it up."""
 
     def __init__(self, texts: str | list[str], vocabulary: Vocabulary) -> None:
         self._texts = [Composition(text, vocabulary).of_message for text in listed(texts)]
@@ -112,7 +112,7 @@ class _Composed:
 
 
 class ByText(_Composed):
-    """`text`: the name of a stream that is a string, put together."""
+    """`text`: the name of a stream that is a string, composed from the message."""
 
     def __init__(self, texts: str | list[str], vocabulary: Vocabulary) -> None:
         super().__init__(texts, vocabulary)
@@ -124,7 +124,7 @@ class ByText(_Composed):
 
 
 class ByKey(_Composed):
-    """`key` and `of`: a text put together from the message, and the same from the subscription."""
+    """`key` and `of`: a text composed from the message, and the same text composed from the subscription."""
 
     def __init__(self, keys: str | list[str], of: str | list[str], vocabulary: Vocabulary) -> None:
         super().__init__(keys, vocabulary)
@@ -137,7 +137,7 @@ class ByKey(_Composed):
 
 
 class ByFields:
-    """`fields`: the fields of a stream that is a table stand in several places."""
+    """`fields`: the message contains the values of a table in several places."""
 
     def __init__(self, fields: Fields) -> None:
         self._said = fields.words_in
@@ -160,7 +160,7 @@ class ByFields:
 
 
 class Rule:
-    """One of several [[stream]] tables: its form, and which messages it is for."""
+    """One of several [[stream]] tables: its form, and the messages that it is for."""
 
     def __init__(self, rule: Mapping[str, Any], channels: Mapping[str, Subscription]) -> None:
         self.form = make_form(rule, channels)
@@ -171,10 +171,10 @@ class Rule:
         self.words = {path: wanted for path, wanted in words.items() if _is_key(path)}
         """The words that its messages have, by their keys."""
         self.selects = bool(self._needle or self._match)
-        """Whether it is not for all messages."""
+        """The rule is for some messages only."""
 
     def fits(self, value: Any, payload: bytes | None) -> bool:
-        """Whether it is for a message. Without the `payload` only its `match` is looked at."""
+        """True if the rule is for a message. Without the `payload` only `match` is tested."""
         if self._needle and payload is not None and self._needle not in payload:
             return False
         for get, wanted in self._match:
@@ -185,12 +185,12 @@ class Rule:
 
 
 def _is_key(path: str) -> bool:
-    """Whether a path is one key of a table, and no place in an array."""
+    """True if a path is one key of a table, and no index of an array."""
     return "." not in path and not path.lstrip("-").isdecimal()
 
 
 class Choice:
-    """Which of several rules may be for a message, by the word at one key, so that few of many are looked at."""
+    """Selects the rules that may be for a message by the word at one key, so that few of many are tested."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         keys = Counter(key for rule in rules for key in rule.words)
@@ -200,7 +200,7 @@ class Choice:
         self._others = [rule for rule in rules if self._key not in rule.words]
 
     def of(self, value: Any) -> Sequence[Rule]:
-        """In their order."""
+        """The rules that may be for a parsed message, in their order."""
         if not self._by_word or value.__class__ is not dict:
             return self._others
         word = value.get(self._key)
@@ -208,7 +208,7 @@ class Choice:
 
 
 def make_form(rule: Mapping[str, Any], channels: Mapping[str, Subscription]) -> Form:
-    """That of a table [stream], checked."""
+    """The form of a [stream] table, which must be checked."""
     aliases, fold = rule.get("aliases", {}), bool(rule.get("fold"))
     if "fields" in rule:
         return ByFields(Fields(rule["fields"], aliases, fold=fold))

@@ -1,7 +1,7 @@
-"""Which stream a message belongs to, and whether its endpoint wants it. Pure.
+"""Finds the stream of a message, and whether the endpoint's filter lets the stream through. Pure.
 
-The dialect says where in a message its stream's name stands. Streams are told to the supervisor by an index: it is given at
-the first message and announced in front of it, so that a record needs two bytes per message.
+The dialect says where a message contains the name of its stream. Records name a stream by an index, which is announced in
+front of its first message, so that a record needs only two bytes per message.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Streams:
         filters: Filter,
         channels: Mapping[str, Subscription] = MappingProxyType({}),
     ) -> None:
-        """`rules`: the table [stream] of dialects/README.md, or the tables [[stream]]. `channels`: what acks said stands for a
-        stream; it may grow."""
+        """`rules`: the table [stream] of dialects/README.md, or the tables [[stream]]. `channels`: the subscription of each
+        channel that acks have assigned; the caller may add to it."""
         self._filters = filters
         self._announced = 0
         self._known: dict[str, tuple[Subscription, Stream]] = {}
@@ -42,7 +42,7 @@ class Streams:
         self._find_by_the_only_rule = None if len(self._rules) > 1 or self._rules[0].selects else self._rules[0].form.find
 
     def add(self, subscriptions: Iterable[Subscription]) -> None:
-        """Subscriptions that messages may belong to. They are not forgotten: a peer may go on after an unsubscribe."""
+        """Adds subscriptions. They are never removed, because a peer may continue to send after an unsubscribe."""
         for subscription in subscriptions:
             name = stream_name(subscription)
             if name in self._known:
@@ -58,16 +58,16 @@ class Streams:
         return Stream(name, included and not any(fnmatchcase(name, glob) for glob in exclude))
 
     def named(self, name: str) -> Stream | None:
-        """The stream of a subscription that is known, by its name."""
+        """The stream with this name; None: it was not added."""
         return self._known[name][1] if name in self._known else None
 
     def subscription(self, stream: Stream) -> Subscription:
-        """What to subscribe for it."""
+        """The subscription of a stream, as the user wrote it."""
         return self._known[stream.name][0]
 
     def find(self, value: Any, payload: bytes | None = None) -> Stream | None:
-        """The stream of a parsed message; None where it belongs to none of the subscriptions. `payload`: the message's bytes;
-        without them the `contains` of a rule is not looked at."""
+        """The stream of a parsed message; None: the message belongs to none of the subscriptions. `payload`: the bytes of the
+        message; without them the `contains` of a rule is not tested."""
         if self._find_by_the_only_rule is not None:
             return self._find_by_the_only_rule(value)
         for rule in self._choice.of(value):
@@ -76,7 +76,8 @@ class Streams:
         return None
 
     def announce(self, stream: Stream) -> StreamNamed | None:
-        """Gives a stream its index; what to report before the first message of it. None: there are no more indexes."""
+        """Assigns an index to a stream; returns the report to write before its first message. None: there are no more
+        indexes."""
         if self._announced == _MOST_INDEXES:
             return None
         self._announced += 1

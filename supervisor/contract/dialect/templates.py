@@ -1,4 +1,4 @@
-"""A dialect's frames: JSON text with placeholders, filled in with streams. See dialects/README.md. Pure."""
+"""A dialect's frames: JSON texts with placeholders for streams and other values. See dialects/README.md. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wsadapter.contract.endpoint import Subscription
 
 _OUR_NUMBER = re.compile(r"(?<![0-9])[0-9]{1,18}$")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,19}")
-"""CPython refuses to convert more than 4,300 digits, and what comes from elsewhere may have any number of them."""
+"""Bounded, because CPython refuses to convert more than 4,300 digits, and a peer may send any number of digits."""
 _OURS = re.compile(r"\$(?:id_text|id|time_ms|time)")
 _ELSEWHERE = re.compile(r"\$(?:stream|channel)")
 _GLOB = re.compile(r"[*?\[]")
@@ -29,8 +29,8 @@ class BadStream(ValueError):
 def fill(
     template: str, streams: Sequence[Subscription], number: int, wall: float = 0.0, channel: int | str | None = None
 ) -> bytes:
-    """The frame that names `streams`, carries `number` and, where asked for, `wall`, seconds since 1970, and `channel`, what an
-    ack said stands for the stream. Raises `BadStream`."""
+    """The frame, with its placeholders replaced: by `streams`, `number`, `wall` (seconds since 1970), and `channel`, which an
+    ack has assigned to the stream. Raises `BadStream`."""
     return orjson.dumps(fill_in(template, streams, number, wall, {"$channel": channel}))
 
 
@@ -41,9 +41,10 @@ def fill_in(
     wall: float = 0.0,
     words: Mapping[str, Any] = MappingProxyType({}),
 ) -> Any:
-    """`fill`, not encoded. `words`: what else stands for something, None where nobody has said what. A "$sign" is left."""
+    """As `fill`, but not encoded. `words`: further placeholders and their values; None: the value is not known. "$sign"
+    stays."""
     if "$channel" in template and words.get("$channel") is None:
-        raise BadStream("the peer has not said which channel it is")
+        raise BadStream("the peer has not assigned a channel to it")
     ours = {"$id": number, "$id_text": str(number), "$time": int(wall), "$time_ms": int(wall * 1000)}
     frame = _filled(orjson.loads(template), streams, {**ours, **words})
     return _composed(frame, streams[0]) if streams and paths_of(template) else frame
@@ -51,8 +52,8 @@ def fill_in(
 
 @lru_cache(maxsize=4096)
 def paths_of(template: str) -> tuple[str, ...]:
-    """The paths of the stream that a frame is put together from: those in "{path}" within its texts. None of a frame that has
-    another place for a stream."""
+    """The paths of the stream's fields that a frame is composed of: those in "{path}" in its texts. Empty if the frame has
+    another placeholder for a stream."""
     return () if _ELSEWHERE.search(template) else tuple(_paths_in(orjson.loads(template)))
 
 
@@ -99,13 +100,13 @@ def _part(stream: Subscription, path: str) -> Any:
 
 
 def needs_sign_hook(dialect: Mapping[str, Any]) -> bool:
-    """Whether an endpoint that logs in needs the hook `sign`."""
+    """True if an endpoint with a login needs the hook `sign`."""
     tables = [dialect.get("login", {}), *dialect.get("subscribe", {}).get("kind", [])]
     return any("$sign" in table.get(key, "") for table in tables for key in ("frame", "subscribe", "unsubscribe"))
 
 
 def only_stream(kind: Mapping[str, Any]) -> str | None:
-    """The one stream that a table of [[subscribe.kind]] is for; None where it may be for several."""
+    """The stream that a table of [[subscribe.kind]] is for; None: it may be for several streams."""
     streams = kind.get("streams")
     if not isinstance(streams, list) or len(streams) != 1 or not isinstance(streams[0], str):
         return None
@@ -113,13 +114,13 @@ def only_stream(kind: Mapping[str, Any]) -> str | None:
 
 
 def needs_login(template: str, dialect: Mapping[str, Any]) -> bool:
-    """Whether a frame has a place for something that only an endpoint with a login has."""
+    """True if a frame has a placeholder of [login], whose value only an endpoint with a login has."""
     words = ("sign", "challenge", *dialect.get("login", {}).get("needs", ()))
     return any(f'"${word}"' in template for word in words)
 
 
 def is_private(stream: Subscription, dialect: Mapping[str, Any]) -> bool:
-    """Whether a stream is asked for by a frame of [[subscribe.kind]] that only an endpoint with a login can send."""
+    """True if a stream is requested by a frame of [[subscribe.kind]] that only an endpoint with a login can send."""
     name = stream_name(stream)
     kinds = dialect.get("subscribe", {}).get("kind", [])
     kind = next((kind for kind in kinds if any(fnmatchcase(name, glob) for glob in kind["streams"])), None)
@@ -127,14 +128,14 @@ def is_private(stream: Subscription, dialect: Mapping[str, Any]) -> bool:
 
 
 def needs_signature(frame: Any) -> bool:
-    """Whether a frame that is filled in waits for a signature."""
+    """True if a filled-in frame still contains "$sign"."""
     if isinstance(frame, dict):
         return "$sign" in frame or any(map(needs_signature, frame.values()))
     return any(map(needs_signature, frame)) if isinstance(frame, list) else bool(frame == "$sign")
 
 
 def sign(frame: Any, signature: Any) -> Any:
-    """The frame with its signature. Raises `BadStream` where its fields are wanted and it has none."""
+    """The frame with its signature. Raises `BadStream` if the frame needs the fields of a table and the signature is none."""
     if isinstance(frame, dict):
         if "$sign" in frame and not isinstance(signature, dict):
             raise BadStream(f"the hook sign must return a table here, not {type(signature).__name__}")
@@ -146,7 +147,7 @@ def sign(frame: Any, signature: Any) -> Any:
 
 
 def merge(frame: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The frame with more fields; where both have a table, what is in both."""
+    """The frame with more fields; two tables with the same key are merged."""
     result = dict(frame)
     for key, value in fields.items():
         own = result.get(key)
@@ -195,8 +196,7 @@ def _filled_table(table: dict[str, Any], streams: Sequence[Subscription], own: M
 
 
 def number_in(value: Any) -> int | None:
-    """The number an answer carries back: an integer, or the digits at the end of a string, of which
-    there are at most 18."""
+    """The number that an answer carries: an integer, or up to 18 digits at the end of a string; None: there is none."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     found = _OUR_NUMBER.search(value) if isinstance(value, str) else None
@@ -204,22 +204,22 @@ def number_in(value: Any) -> int | None:
 
 
 def as_number(text: str) -> int | None:
-    """The whole number that was written as this text; None for every other text."""
+    """The integer that is written as this text; None for every other text."""
     return int(text) if _NUMBER.fullmatch(text) else None
 
 
 def stream_name(stream: Subscription) -> str:
-    """How a stream is called: the string itself, or the table as compact JSON with sorted keys."""
+    """The name of a stream: the string itself, or the table as compact JSON with sorted keys."""
     return stream if isinstance(stream, str) else orjson.dumps(stream, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def is_same_stream(stream: Subscription, named: Any) -> bool:
-    """Whether what a message names is this stream: the same string, or an object with all fields of the table."""
+    """True if `named`, a value in a message, is this stream: the same string, or an object with all fields of the table."""
     if isinstance(stream, str) or not isinstance(named, dict):
         return bool(stream == named)
     return all(key in named and named[key] == value for key, value in stream.items())
 
 
 def raw_frame(stream: Subscription) -> bytes:
-    """A stream as a frame of its own, where there is no dialect."""
+    """A stream as a frame of its own, for endpoints without a dialect."""
     return stream.encode() if isinstance(stream, str) else orjson.dumps(stream)

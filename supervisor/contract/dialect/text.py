@@ -1,4 +1,4 @@
-"""A text message, parsed at most once, whoever looks into it."""
+"""A text message that is parsed at most once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import orjson
 
 UNKNOWN: Final = object()
 LONGEST_ANSWER: Final = 16 * 1024
-"""A longer message is data, whatever is in it: it is not looked into for anything else."""
+"""Bytes. A longer message always counts as data, and is not parsed for anything else."""
 
 
 class Text:
@@ -19,13 +19,13 @@ class Text:
     def __init__(self, payload: bytes) -> None:
         self.payload = payload
         self.stream: Any = UNKNOWN
-        """The stream it belongs to, None for none; `UNKNOWN` until somebody has looked."""
+        """The stream of the message; None: it has none; `UNKNOWN`: it was not searched yet."""
         self._parsed = False
         self._value: Any = None
 
     @property
     def value(self) -> Any:
-        """As JSON; None where it is none."""
+        """The parsed JSON; None if the text is no JSON."""
         if not self._parsed:
             self._parsed = True
             try:

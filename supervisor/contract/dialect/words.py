@@ -1,4 +1,4 @@
-"""Words of a message as a subscription says them, and texts put together from them. Pure."""
+"""Translates words of a message to words of a subscription, and composes texts of them. Pure."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from wsadapter.contract.dialect.paths import IN_BRACES, MISSING, getter
 
 _MOST_REMEMBERED: Final = 1 << 16
 _MOST_TEXTS: Final = 1 << 16
-"""Of one subscription, whose lists may be long."""
+"""Texts of one subscription: its lists may be long, and every combination is a text."""
 _ANYTHING: Final = "*"
 
 K = TypeVar("K", bound=Hashable)
 
 
 def as_text(word: Any) -> str:
-    """As it is compared: the number 100 and the string "100" are the same."""
+    """The word as it is compared: the number 100 and the string "100" are equal."""
     return word if isinstance(word, str) else repr(word)
 
 
 def listed(value: Any) -> tuple[Any, ...]:
-    """A list as it is, anything else as a list of one."""
+    """The entries of a list; any other value as the only entry."""
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
 class _Remembered(dict[K, tuple[str, ...]]):
-    """What each word, or several, mean, looked for once."""
+    """A cache of the meanings of a word or of several words."""
 
     def __init__(self, look_for: Callable[[K], tuple[str, ...]]) -> None:
         super().__init__()
         self._look_for = look_for
 
     def __missing__(self, said: K) -> tuple[str, ...]:
-        if len(self) >= _MOST_REMEMBERED:  # the peer chooses what it says
+        if len(self) >= _MOST_REMEMBERED:  # the peer chooses the words: without a bound it could fill the memory
             self.clear()
         found = self[said] = self._look_for(said)
         return found
 
 
 class Vocabulary:
-    """What the words of a message are in a subscription. Not thread-safe."""
+    """The subscription's words for the words of a message. Not thread-safe."""
 
     def __init__(self, aliases: Mapping[str, str | list[str]] | None = None, *, fold: bool = False) -> None:
-        """`aliases`: word of a message = the subscription's word for it, or words; each "*" in the first stands for anything,
-        and in the second for the same, in this order. `fold`: capitals make no difference."""
+        """`aliases`: word of a message = word of the subscription, or several. Each "*" in the first matches any text, and in
+        the second stands for the same text, in this order. `fold`: capitals make no difference."""
         self.fold = fold
         self._exact: dict[str, tuple[str, ...]] = {}
         self._wild: list[tuple[re.Pattern[str], tuple[str, ...]]] = []
@@ -58,9 +58,9 @@ class Vocabulary:
             else:
                 self._exact[word] = words
         self.plain = not fold and not aliases
-        """Whether each word means itself."""
+        """Each word means itself."""
         self.meant = _Remembered(self._meant).__getitem__
-        """What a message's word may be in a subscription, the likeliest first."""
+        """The words of a subscription that a message's word may mean, the likeliest first."""
 
     def folded(self, word: str) -> str:
         """A subscription's word, as it is compared."""
@@ -71,7 +71,7 @@ class Vocabulary:
         return self._exact.get(folded) or self._by_pattern(folded) or (folded,)
 
     def _by_pattern(self, word: str) -> tuple[str, ...] | None:
-        """By the first alias with a "*" that fits."""
+        """The words of the first alias with a "*" that matches."""
         for pattern, words in self._wild:
             if (found := pattern.fullmatch(word)) is not None:
                 return tuple(_with_kept(meant, found.groups()) for meant in words)
@@ -79,7 +79,7 @@ class Vocabulary:
 
 
 def _with_kept(word: str, kept: Sequence[str]) -> str:
-    """The word with what each "*" stands for, in this order."""
+    """The word with each "*" replaced by the kept texts, in this order."""
     stars = iter(kept)
     return "".join(next(stars) if letter == _ANYTHING else letter for letter in word)
 
@@ -99,7 +99,7 @@ class Composition:
         return tuple(self._each(map(self._vocabulary.meant, words)))
 
     def of_message(self, value: Any) -> Iterable[str]:
-        """The texts of what a message says: none where something is missing, several where an alias has several."""
+        """The texts composed from a message: none if a value is missing, several if an alias has several words."""
         words: list[str] = []
         for get in self._getters:
             found = get(value)
@@ -114,7 +114,7 @@ class Composition:
         return self._translated(tuple(words))
 
     def of_subscription(self, subscription: Mapping[str, Any] | str) -> Iterable[str]:
-        """The texts of what a subscription says: of a list, one for each entry. "{}" is the subscription itself, if it is a
+        """The texts composed from a subscription: of a list, one per entry. "{}" is the subscription itself, if it is a
         string."""
         words: list[Sequence[str]] = []
         for path, get in self._paths:
