@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from wsadapter import capabilities
 from wsadapter.config.interpolate import expand_endpoint, secrets_of
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.masking import Secrets, mask_url
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.connect_slot import ConnectSlot, connect_target

@@ -12,7 +12,7 @@ from time import time_ns
 from typing import Protocol
 
 from wsadapter.contract import items
-from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.quarantine import Quarantine
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.connect_slot import ConnectSlot

@@ -38,7 +38,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 from weakref import WeakSet
 
-from wsadapter.contract.ipc.commands import AnnounceCommand, Custody, Resume
+from wsadapter.contract.ipc.assignment import Custody, Resume
+from wsadapter.contract.ipc.commands import AnnounceCommand
 from wsadapter.contract.ipc.tcp_info import CLOSE_WAIT, ESTABLISHED, Counters, counters
 
 _CLOSE_OPCODE: Final = 0x8

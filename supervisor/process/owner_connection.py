@@ -8,7 +8,8 @@ import socket
 from math import isfinite
 from typing import Any, Final
 
-from wsadapter.contract.ipc.commands import Command, Custody
+from wsadapter.contract.ipc.assignment import Custody
+from wsadapter.contract.ipc.commands import Command
 from wsadapter.handoff.custody import ConnectionHolder
 from wsadapter.handoff.held_connection import Announced, HeldConnection, NotResumable, Resumption
 from wsadapter.process.data_pipe import DataPipe

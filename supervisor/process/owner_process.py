@@ -24,7 +24,8 @@ from typing import Any, Final, Protocol, assert_never
 from wsadapter.contract.endpoint import Timeouts, Watchdog
 from wsadapter.contract.errors import NotConnected
 from wsadapter.contract.ipc import commands
-from wsadapter.contract.ipc.commands import Assignment, Command
+from wsadapter.contract.ipc.assignment import Assignment
+from wsadapter.contract.ipc.commands import Command
 from wsadapter.contract.ipc.record import Record, SingleMessage
 from wsadapter.contract.reasons import Reason
 from wsadapter.handoff.custody import ConnectionHolder

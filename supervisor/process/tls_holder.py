@@ -16,7 +16,8 @@ from dataclasses import replace
 from typing import Final
 
 from wsadapter.contract.endpoint import Endpoint, Tls
-from wsadapter.contract.ipc.commands import LEFT, Assignment, Command
+from wsadapter.contract.ipc.assignment import Assignment
+from wsadapter.contract.ipc.commands import LEFT, Command
 from wsadapter.contract.reasons import Reason
 from wsadapter.process.lifecycle import State
 from wsadapter.process.owner_process import IgnoreOwnerEvents, OwnerListener, OwnerProcess

@@ -30,7 +30,8 @@ from wsadapter.config.schema import ENDPOINT, OUTPUT, SUPERVISOR
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import ConfigError, UnknownEndpoint, WsAdapterError
 from wsadapter.contract.ipc import commands
-from wsadapter.contract.ipc.commands import Assignment, Command, CommandReader, encode_command
+from wsadapter.contract.ipc.assignment import Assignment
+from wsadapter.contract.ipc.commands import Command, CommandReader, encode_command
 from wsadapter.contract.ipc.record import BATCH, HEADER_SIZE, REPORT, CorruptRecord, Record, RecordReader, encode, field
 from wsadapter.contract.ipc.reports import ConnectionDown, ConnectionUp, parse_report
 from wsadapter.contract.reasons import Reason

@@ -24,7 +24,8 @@ import pytest
 from tests.support.feeds import DEADLINE, collect
 from wsadapter import Batch, Message, Supervisor, Up
 from wsadapter.contract.endpoint import Buffer, Endpoint, Heartbeat
-from wsadapter.contract.ipc.commands import ASSIGN, HANDOFF, Assignment, Custody, Resume, encode_command
+from wsadapter.contract.ipc.assignment import Assignment, Custody, Resume
+from wsadapter.contract.ipc.commands import ASSIGN, HANDOFF, encode_command
 from wsadapter.contract.ipc.record import BATCH, REPORT, RecordReader, encode, encode_single_head, field
 from wsadapter.contract.ipc.reports import parse_report
 from wsadapter.delivery.inbox import Account, Inbox, arrival_of

@@ -7,7 +7,8 @@ from typing import Any, Final, cast
 
 from tests.support.records import read
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.ipc.commands import RESUBSCRIBE, SUBSCRIBE, Assignment, Custody, Resume
+from wsadapter.contract.ipc.assignment import Assignment, Custody, Resume
+from wsadapter.contract.ipc.commands import RESUBSCRIBE, SUBSCRIBE
 from wsadapter.contract.ipc.record import REPORT
 from wsadapter.contract.ipc.reports import ConnectionUp
 from wsadapter.contract.reasons import Reason

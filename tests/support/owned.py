@@ -15,16 +15,8 @@ from typing import Any, Self
 import pytest
 
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.ipc.commands import (
-    ASSIGN,
-    BEGUN,
-    READY,
-    STOP,
-    Assignment,
-    Command,
-    CommandReader,
-    encode_command,
-)
+from wsadapter.contract.ipc.assignment import Assignment
+from wsadapter.contract.ipc.commands import ASSIGN, BEGUN, READY, STOP, Command, CommandReader, encode_command
 from wsadapter.contract.ipc.record import BATCH, Record, RecordReader
 from wsadapter.contract.ipc.reports import Report, parse_report
 from wsadapter.contract.reasons import Reason

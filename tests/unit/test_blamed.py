@@ -10,7 +10,7 @@ import pytest
 from tests.support.rawserver import server_frame
 from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.ipc.reports import ConnectionUp, Report
 from wsadapter.endpoint.subscriptions import Ledger
 from wsadapter.worker.session.actions import Notify, Send
@@ -78,7 +78,7 @@ def test_one_that_is_asked_for_alone_is_the_one() -> None:
 def test_what_was_refused_is_told_and_not_asked_for_until_the_user_does() -> None:
     owner, steps = begun(A, C, C="unknown")
     assert steps == ["A", ("rejected", NAMES["C"], "unknown")]
-    assert told(owner.on_data(NAMES["A"], 0.3)) == [("subscribed", NAMES["A"]), ("restored", 1, [NAMES["C"]])]
+    assert told(owner.on_data(NAMES["A"], 0.3)) == [("subscribed", NAMES["A"]), ("restored", 1, (NAMES["C"],))]
     assert owner.deadline() is None
     assert told(owner.subscribe([C], 9.0)) == ["AC"]
     assert told(owner.on_data(NAMES["C"], 9.3)) == [("blamed", {NAMES["C"]: None}), ("subscribed", NAMES["C"])]
@@ -92,7 +92,7 @@ def test_suspects_are_asked_for_one_after_the_other_after_all_others() -> None:
     assert told(owner.on_data(NAMES["B"], 2.3)) == [("blamed", {NAMES["B"]: None}), ("subscribed", NAMES["B"])]
     assert told(owner.tick(4.0)) == ["ABC"]
     assert refused(owner, VAGUE, 4.2) == [
-        ("blamed", {NAMES["C"]: VAGUE.decode()}), ("rejected", NAMES["C"], VAGUE.decode()), ("restored", 2, [NAMES["C"]]),
+        ("blamed", {NAMES["C"]: VAGUE.decode()}), ("rejected", NAMES["C"], VAGUE.decode()), ("restored", 2, (NAMES["C"],)),
     ]  # fmt: skip
 
 
@@ -228,7 +228,7 @@ def test_a_suspect_that_is_refused_with_words_is_a_rejected_stream_like_any_othe
     assert asked(owner.tick(0.1)) == ["b"]
     recognised = owner.recognise(Text(b'{"no":"b","why":"unknown"}'), 0.2)
     assert recognised is not None
-    assert asked(recognised[0]) == [("rejected", "b", "unknown"), ("blamed", {"b": None}), ("restored", 1, ["b"])]
+    assert asked(recognised[0]) == [("rejected", "b", "unknown"), ("blamed", {"b": None}), ("restored", 1, ("b",))]
     assert owner.deadline() == 60.2
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from wsadapter.contract.endpoint import Endpoint, Restart, Tls
 from wsadapter.contract.ipc import commands
-from wsadapter.contract.ipc.commands import Assignment, CommandReader, encode_command
+from wsadapter.contract.ipc.assignment import Assignment
+from wsadapter.contract.ipc.commands import CommandReader, encode_command
 
 some = st.lists(st.tuples(st.integers(1, 255), st.integers(0, 2**64 - 1), st.binary(max_size=50)), max_size=6)
 

@@ -8,7 +8,8 @@ from math import inf
 import pytest
 
 from wsadapter.contract.endpoint import Endpoint, Timeouts, Watchdog
-from wsadapter.contract.ipc.commands import RESUBSCRIBE, SUBSCRIBE, UNSUBSCRIBE, Assignment
+from wsadapter.contract.ipc.assignment import Assignment
+from wsadapter.contract.ipc.commands import RESUBSCRIBE, SUBSCRIBE, UNSUBSCRIBE
 from wsadapter.worker.owner.connecting import Steps, with_change
 
 ENDPOINT = Endpoint(

@@ -11,7 +11,7 @@ import pytest
 from tests.support.fakes import FakeChild, FakeOffice
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import ConfigError
-from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.dialer import Dialer
 from wsadapter.process.owner_process import OwnerProcess

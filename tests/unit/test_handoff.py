@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.rawserver import server_frame
-from wsadapter.contract.ipc.commands import CUSTODY, AnnounceCommand, Command, Custody
+from wsadapter.contract.ipc.assignment import Custody
+from wsadapter.contract.ipc.commands import CUSTODY, AnnounceCommand, Command
 from wsadapter.contract.ipc.record import CONTINUES, CorruptRecord, RecordReader, encode
 from wsadapter.contract.ipc.tcp_info import CLOSE_WAIT, ESTABLISHED, Counters
 from wsadapter.handoff.held_connection import Announced, HeldConnection, NotResumable, Resumption

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.support.rawserver import server_frame
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.ipc.record import ANSWER
 from wsadapter.contract.ipc.reports import ConnectionUp
 from wsadapter.worker.session.actions import Action, Deliver, Notify

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from wsadapter.contract.endpoint import Endpoint, Timeouts
+from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.ipc.commands import (
     ASSIGN,
     HANDOFF,
@@ -22,7 +23,6 @@ from wsadapter.contract.ipc.commands import (
     STOP,
     SUBSCRIBE,
     TAKEN,
-    Assignment,
     Command,
     CommandReader,
     RequestCommand,

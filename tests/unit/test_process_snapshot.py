@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.snapshots import transferred
 from wsadapter.contract.endpoint import Timeouts, Watchdog
-from wsadapter.contract.ipc.commands import Custody
+from wsadapter.contract.ipc.assignment import Custody
 from wsadapter.contract.ipc.record import ReaderSnapshot
 from wsadapter.handoff.held_connection import Announced, HeldSnapshot
 from wsadapter.loop.reactor import Reactor

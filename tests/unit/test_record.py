@@ -279,13 +279,13 @@ def decoded(layout: str, count: int, body: bytes, behind: bytes = b"") -> Record
     "letters", ["4q", "8p", "1P0", "4?4s", "@0x8s", "<0x8s", "0x 8s", "0x8S", "0x8s\0", "-1x8s", "0x8s0n", "1e1x8s"]
 )
 def test_a_layout_makes_nothing_but_bytes(letters: str, count: int) -> None:
-    with pytest.raises(CorruptRecord, match=r"makes no sense|contradict"):
+    with pytest.raises(CorruptRecord, match=r"is invalid|contradict"):
         decoded("0x1s" * (count - 1) + letters, count, bytes(100))
 
 
 @pytest.mark.parametrize(("layout", "count"), [("0x1s", 0), ("0x1s0x1s", 1), ("0x1s00000x1s", 3), ("100x", 1), ("0000", 1)])
 def test_the_messages_of_a_layout_are_as_many_as_are_said(layout: str, count: int) -> None:
-    with pytest.raises(CorruptRecord, match=r"makes no sense|contradict"):
+    with pytest.raises(CorruptRecord, match=r"is invalid|contradict"):
         decoded(layout, count, bytes(100))
 
 

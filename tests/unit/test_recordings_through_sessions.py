@@ -16,7 +16,7 @@ from tests.support.rawserver import server_frame
 from wsadapter.config.dialect import apply_dialect, load_dialect
 from wsadapter.contract.dialect.templates import stream_name
 from wsadapter.contract.endpoint import Endpoint, Subscription
-from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.tables import WatchdogTable
 from wsadapter.testing import bundled, load_recording
 from wsadapter.testing.dialect.steps import SendFrame

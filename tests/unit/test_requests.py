@@ -25,7 +25,8 @@ from wsadapter.contract.errors import (
     UsageError,
 )
 from wsadapter.contract.ipc import commands
-from wsadapter.contract.ipc.commands import Assignment, Command, RequestCommand
+from wsadapter.contract.ipc.assignment import Assignment
+from wsadapter.contract.ipc.commands import Command, RequestCommand
 from wsadapter.contract.ipc.record import ANSWER, BATCH, Record
 from wsadapter.contract.ipc.reports import AnswerFollows, ConnectionUp
 from wsadapter.contract.items import Event, LateAnswer

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.support.rawserver import server_frame
 from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Endpoint, Filter
-from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.ipc.reports import ConnectionUp
 from wsadapter.worker.session.actions import Action, Deliver, Notify
 from wsadapter.worker.session.sequence import SequenceBreak, SequenceChecker

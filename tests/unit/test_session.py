@@ -7,7 +7,7 @@ from typing import Any
 from tests.support.fakes import RESUME
 from tests.support.rawserver import server_frame
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.ipc.reports import ConnectionOpening, ConnectionUp, HeartbeatSent, SubscriptionsRestored
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.session.actions import Action, Deliver, Disconnect, Notify, Send

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.rawserver import server_frame
 from wsadapter.contract.endpoint import Endpoint, Heartbeat
-from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.ipc.reports import ConnectionUp
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.session.actions import Action, Deliver, Disconnect, Notify, Send, Sign

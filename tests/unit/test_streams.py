@@ -15,7 +15,7 @@ from wsadapter.contract.dialect import fields
 from wsadapter.contract.dialect.stream_rules import Choice, Rule
 from wsadapter.contract.dialect.streams import Streams
 from wsadapter.contract.endpoint import Endpoint, Filter
-from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.ipc.reports import ConnectionUp
 from wsadapter.testing.recording import load_recording
 from wsadapter.worker.session.actions import Action, Deliver, Notify

@@ -232,4 +232,4 @@ def test_where_nothing_is_confirmed_streams_are_live_when_they_deliver_and_are_n
     assert set(venue.frames.values()) == {1}
     ((at, restored),) = [(at, report) for at, report in reports if report.event == "restored"]
     assert at <= 10.0
-    assert restored.fields == {"ok": 10, "failed": []}
+    assert restored.fields == {"ok": 10, "failed": ()}

@@ -280,7 +280,7 @@ def test_raw_frames_and_subscriptions_go_out_at_up_and_more_can_follow() -> None
         owned.assign(endpoint, wanted=('{"a":1}', {"b": [2]}))
         peer = server.accept_websocket()
         owned.report("up")
-        assert owned.report("restored") == {"ok": 2, "failed": []}
+        assert owned.report("restored") == {"ok": 2, "failed": ()}
         assert [peer.read_frame()[1] for _ in range(3)] == [b"hello", b'{"a":1}', b'{"b":[2]}']
         owned.tell(SUBSCRIBE, 0, {"streams": ["more"]})
         assert peer.read_frame() == (TEXT, b"more")

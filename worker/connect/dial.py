@@ -20,7 +20,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from websocket import _handshake, _http
 
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.connect.handshake import ResponseReader, read_response
 from wsadapter.worker.connect.proxies import BadProxy, Proxy, proxy_for

@@ -16,8 +16,9 @@ import traceback
 from contextlib import suppress
 from typing import Final, NamedTuple
 
+from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.ipc.command_socket import CommandSocket
-from wsadapter.contract.ipc.commands import LEFT, STOP, Assignment
+from wsadapter.contract.ipc.commands import LEFT, STOP
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.connect.dial import ConnectError, open_byte_stream
 from wsadapter.worker.connect.holder_events import send_event

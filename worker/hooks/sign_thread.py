@@ -17,7 +17,7 @@ import orjson
 from wsadapter.contract.dialect.templates import BadStream, needs_sign_hook, sign
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.hooks import HookError, describe_exception, load_function
-from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.connect.dial import ConnectError
 from wsadapter.worker.hooks import Attempt, HookFailure, LoginRefused, Signing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 
+from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.ipc.commands import (
     ASSIGN,
     FORGET,
@@ -18,7 +19,6 @@ from wsadapter.contract.ipc.commands import (
     SUBSCRIBE,
     UNSUBSCRIBE,
     WITHDRAW,
-    Assignment,
     Command,
     RequestCommand,
 )

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from wsadapter.contract.hooks import HookError, describe_exception
-from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.connect.dial import ConnectError, connect, shake_hands
 from wsadapter.worker.connect.holder_events import read_event

@@ -10,7 +10,8 @@ from math import inf
 from typing import Any
 
 from wsadapter.contract.endpoint import Endpoint, Subscription
-from wsadapter.contract.ipc.commands import RESUBSCRIBE, SUBSCRIBE, Assignment
+from wsadapter.contract.ipc.assignment import Assignment
+from wsadapter.contract.ipc.commands import RESUBSCRIBE, SUBSCRIBE
 from wsadapter.contract.ipc.reports import StageReached
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.owner.connect_thread import Connector, Failed, Opened, Step

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from wsadapter.contract.ipc.assignment import Resume
 from wsadapter.contract.ipc.command_socket import CommandSocket
-from wsadapter.contract.ipc.commands import ANNOUNCE, BEGUN, CUSTODY, AnnounceCommand, Resume
+from wsadapter.contract.ipc.commands import ANNOUNCE, BEGUN, CUSTODY, AnnounceCommand
 from wsadapter.worker.outbox import Outbox
 from wsadapter.worker.owner.receipts import is_ours
 from wsadapter.worker.session.session import Session

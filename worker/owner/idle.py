@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.owner.connecting import Connecting
 from wsadapter.worker.owner.leaving import Draining

@@ -16,8 +16,9 @@ from math import inf
 from typing import Any, NamedTuple, Protocol
 
 from wsadapter.contract.endpoint import Subscription
+from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.ipc.command_socket import CommandSocket
-from wsadapter.contract.ipc.commands import REFUSED, TAKEN, Assignment, RequestCommand
+from wsadapter.contract.ipc.commands import REFUSED, TAKEN, RequestCommand
 from wsadapter.worker.connect.tls_holder import Hold
 from wsadapter.worker.loop.alarm import Alarm
 from wsadapter.worker.loop.poller import Poller, make_poller

@@ -14,7 +14,8 @@ from math import inf
 from typing import Any, Final, Protocol
 
 from wsadapter.contract.endpoint import Subscription
-from wsadapter.contract.ipc.commands import READING, SUBSCRIBE, UNSUBSCRIBE, Assignment, Resume
+from wsadapter.contract.ipc.assignment import Assignment, Resume
+from wsadapter.contract.ipc.commands import READING, SUBSCRIBE, UNSUBSCRIBE
 from wsadapter.contract.ipc.reports import ConnectionUp, LogLine, TokenKept
 from wsadapter.contract.quarantine import Quarantine
 from wsadapter.worker.hooks.decode_stage import DecodeStage

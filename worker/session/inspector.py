@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from wsadapter.contract.dialect.streams import Stream
 from wsadapter.contract.dialect.text import LONGEST_ANSWER, Text
-from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.ipc.record import ANSWER
 from wsadapter.contract.ipc.reports import PeerError
 from wsadapter.contract.reasons import Reason

@@ -10,7 +10,7 @@ which they must be performed. After a `Disconnect` there are no more actions.
 
 from __future__ import annotations
 
-from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.ipc.reports import ConnectionUp, HeartbeatSent
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.session.actions import Action, Notify, Send

@@ -10,7 +10,7 @@ from wsadapter.contract.dialect.streams import Stream, Streams
 from wsadapter.contract.dialect.templates import stream_name
 from wsadapter.contract.dialect.text import UNKNOWN, Text
 from wsadapter.contract.endpoint import Subscription
-from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.ipc.reports import GapFound, PacesLearned, StreamNamed, StreamStalled
 from wsadapter.worker.session.stalls import StallDetector
 

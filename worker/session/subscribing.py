@@ -18,7 +18,7 @@ import orjson
 
 from wsadapter.contract.dialect.templates import fill, stream_name
 from wsadapter.contract.endpoint import Subscription
-from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.ipc.reports import (
     ConnectionOpening,
     LoginDone,

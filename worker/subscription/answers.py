@@ -44,6 +44,26 @@ class Says(Enum):
 _TABLES: Final = (("already", Says.YES), ("later", Says.LATER), ("error", Says.NO), ("ack", Says.YES))
 
 
+class Paths:
+    """Where an answer says what it is about. An empty path: the answer does not say it."""
+
+    def __init__(self, table: Mapping[str, Any]) -> None:
+        self.accepted: str = table.get("accepted", "")
+        """The list of the streams that were accepted."""
+        self.whole_set: str = table.get("whole_set", "")
+        """The set of everything that is subscribed now; `THE_ANSWER`: the answer itself is the set."""
+        self.args: str = table.get("args", "")
+        """The arguments of the frame, repeated."""
+        self.channel: str = table.get("channel", "")
+        """The channel that stands for the stream from now on."""
+        self.id: str = table.get("id", "")
+        """The number of the frame."""
+        self.stream: str = table.get("stream", "")
+        """The stream, or a list of streams."""
+        self.data: str = table.get("data", "")
+        """Data: an answer with a value there is delivered too."""
+
+
 class Rule:
     """One rule of a dialect. Immutable."""
 
@@ -55,14 +75,10 @@ class Rule:
         self._text = getter(table.get("text", ""))
         self.needle = _needle(self.match)
         self.pause = float(table.get("pause", _PAUSE))
-        self.accepted: str = table.get("accepted", "")
-        self.whole_set: str = table.get("whole_set", "")
-        self.args: str = table.get("args", "")
-        self.channel: str = table.get("channel", "")
-        self.id: str = table.get("id", "")
-        self.stream: str = table.get("stream", "")
+        """Seconds until a frame is sent again after a "later"."""
+        self.paths = Paths(table)
         self.fields = Fields(table["fields"]) if "fields" in table else None
-        self._data: str = table.get("data", "")
+        """Where an answer contains the values of a stream's keys; None: it does not."""
         self.closes = bool(table.get("closes"))
         """The peer closes the connection after such an answer."""
         self.template = ""
@@ -76,7 +92,7 @@ class Rule:
     @property
     def names_streams(self) -> bool:
         """True if such an answer names the streams it is about. Echoed arguments do not count: they are those of a frame."""
-        return bool(self.stream or self.whole_set or self.fields is not None)
+        return bool(self.paths.stream or self.paths.whole_set or self.fields is not None)
 
     def fits(self, value: Any) -> bool:
         """True if a parsed message matches the rule, apart from `says`."""
@@ -94,16 +110,17 @@ class Rule:
 
     def whole_set_in(self, value: Any) -> WholeSet:
         """Everything that is subscribed now, as an answer with `whole_set` lists it."""
-        return WholeSet(value if self.whole_set == THE_ANSWER else look_up(value, self.whole_set))
+        path = self.paths.whole_set
+        return WholeSet(value if path == THE_ANSWER else look_up(value, path))
 
     def accepted_streams(self, value: Any) -> list[Any] | None:
         """The streams that an answer with `accepted` lists; None: there is no list, so the answer is about all streams."""
-        listed = look_up(value, self.accepted) if self.accepted else None
+        listed = look_up(value, self.paths.accepted) if self.paths.accepted else None
         return listed if isinstance(listed, list) else None
 
     def has_data(self, value: Any) -> bool:
         """True if the answer is to be delivered too, because it contains data."""
-        return bool(self._data) and look_up(value, self._data) is not MISSING
+        return bool(self.paths.data) and look_up(value, self.paths.data) is not MISSING
 
 
 class Answer(NamedTuple):
@@ -123,7 +140,7 @@ class Rules:
         self._rules = [Rule(says, table, confirms=name == "ack") for name, says in _TABLES for table in dialect.get(name, [])]
         tells_apart = any(rule.confirms and rule.confirms_unsubscribe for rule in self._rules)
         for rule in self._rules:
-            if rule.confirms and tells_apart and not (rule.whole_set or rule.accepted):
+            if rule.confirms and tells_apart and not (rule.paths.whole_set or rule.paths.accepted):
                 rule.template = "unsubscribe" if rule.confirms_unsubscribe else "frame"
         self._needles = tuple({rule.needle for rule in self._rules})
         self._prefilter = Prefilter([rule.match for rule in self._rules], data_keys(dialect)) if "stream" in dialect else None
@@ -132,7 +149,7 @@ class Rules:
         """The exchange confirms subscriptions."""
         self.closes = any(rule.closes for rule in self._rules)
         """The exchange says why, if it closes a connection because of a stream."""
-        self.answer_each = any(rule.confirms and rule.names_streams and not rule.whole_set for rule in self._rules)
+        self.answer_each = any(rule.confirms and rule.names_streams and not rule.paths.whole_set for rule in self._rules)
         """The exchange answers each stream of a frame separately."""
 
     def may_match(self, data: bytes) -> bool:

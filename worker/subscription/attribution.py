@@ -48,7 +48,7 @@ def find_target(
 ) -> Target | None:  # fmt: skip
     """What an answer is about; None: it carries a number that none of our frames carried."""
     rule, value = answer.rule, answer.value
-    number = number_in(look_up(value, rule.id)) if rule.id else None
+    number = number_in(look_up(value, rule.paths.id)) if rule.paths.id else None
     question: Question | None = None
     if number is not None:
         if not frames.is_ours(number):
@@ -64,7 +64,7 @@ def find_target(
         if not (echoed := _echoed(repeated, pool)):
             return _settled(repeated, answer, frames, lives)
         question, pool = echoed[0][0], echoed
-    if rule.whole_set:
+    if rule.paths.whole_set:
         return Target(_in_set(rule.whole_set_in(value), pool), named=True, alone=True)
     if (found := _by_name(rule, value, pool, channels)) is not None:
         if found:
@@ -140,7 +140,7 @@ def _pool(question: Question | None, questions: Sequence[Question], rule: Rule, 
 
 def _repeated(rule: Rule, value: Any) -> list[Any]:
     """The arguments of a frame that the answer repeats; empty: it repeats none."""
-    said = look_up(value, rule.args) if rule.args else MISSING
+    said = look_up(value, rule.paths.args) if rule.paths.args else MISSING
     if said is MISSING or said is None:
         return []
     return said if isinstance(said, list) else [said]
@@ -180,11 +180,11 @@ def _in_set(whole: WholeSet, pool: Sequence[Open]) -> list[Open]:
 
 def _by_name(rule: Rule, value: Any, pool: Sequence[Open], channels: Mapping[str, Subscription]) -> list[Open] | None:
     """The units that the answer names by the rule's `channel`, `stream` or `fields`; None: it names nothing by these."""
-    if rule.channel and (bound := channels.get(as_text(look_up(value, rule.channel)))) is not None:
+    if rule.paths.channel and (bound := channels.get(as_text(look_up(value, rule.paths.channel)))) is not None:
         found = [(one, unit) for one, unit in pool if one.template == "unsubscribe" and unit.life.stream == bound]
         if found:
             return found
-    said = look_up(value, rule.stream) if rule.stream else MISSING
+    said = look_up(value, rule.paths.stream) if rule.paths.stream else MISSING
     if said is not MISSING:
         if isinstance(said, str | dict):
             name = stream_name(said)
@@ -218,10 +218,10 @@ def _of_one_stream(found: list[Open]) -> list[Open]:
 
 def _lives(rule: Rule, value: Any, lives: Mapping[str, Life], channels: Mapping[str, Subscription]) -> list[Life]:
     """The streams that the answer names and that have no open question."""
-    if rule.channel and (bound := channels.get(as_text(look_up(value, rule.channel)))) is not None:
+    if rule.paths.channel and (bound := channels.get(as_text(look_up(value, rule.paths.channel)))) is not None:
         life = lives.get(stream_name(bound))
         return [] if life is None else [life]
-    said = look_up(value, rule.stream) if rule.stream else MISSING
+    said = look_up(value, rule.paths.stream) if rule.paths.stream else MISSING
     if said is not MISSING:
         wanted = said if isinstance(said, list) else [said]
         return [life for life in lives.values() if any(is_same_stream(life.stream, other) for other in wanted)]

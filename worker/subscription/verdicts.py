@@ -110,7 +110,7 @@ class Verdicts:
     def _yes_to(self, answer: Answer, lives: Sequence[Life], now: float) -> Iterator[Step]:
         """A late yes, to streams that were given up or are to be requested again."""
         if len(lives) == 1:
-            yield from self._bound(lives[0], look_up(answer.value, answer.rule.channel))
+            yield from self._bound(lives[0], look_up(answer.value, answer.rule.paths.channel))
         for life in lives:
             if life.state is State.LEAVING or (life.state in SUBSCRIBED and not life.refused):
                 continue
@@ -129,7 +129,7 @@ class Verdicts:
             elif taken is not None and not any(is_same_stream(unit.stream, one) for one in taken):
                 yield from self.refuse(question, unit, _NOT_AMONG, now)
             else:
-                yield from self._bound(unit.life, look_up(answer.value, answer.rule.channel))
+                yield from self._bound(unit.life, look_up(answer.value, answer.rule.paths.channel))
                 yield from self._confirmed(question, unit, now)
 
     def _confirmed(self, question: Question, unit: Unit, now: float) -> Iterator[Step]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import inf
 
 from wsadapter.contract.framing import message_end
-from wsadapter.contract.ipc.commands import Custody, Resume
+from wsadapter.contract.ipc.assignment import Custody, Resume
 from wsadapter.contract.ipc.tcp_info import counters
 from wsadapter.worker.loop.poller import READ, WRITE
 from wsadapter.worker.websocket.byte_stream import ByteStream, EndOfStream, PlainByteStream

@@ -1,1 +1,1 @@
-"""What supervisor and owner exchange: records, commands, reports, and how an owner begins."""
+"""The communication between supervisor and owner: records, commands, reports, and the start of an owner."""

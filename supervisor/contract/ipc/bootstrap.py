@@ -1,4 +1,4 @@
-"""Where an owner process begins. The parent names this function and never imports the worker: imports run one way."""
+"""The start of an owner process. The parent names `run_owner` and never imports the worker, so that imports run one way."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEMPLATE = "wsadapter.worker.preload"
 
 
 def plain_process(target: Callable[..., None], args: tuple[Any, ...], name: str) -> BaseProcess:
-    """What a new process unpickles itself as: a plain `Process`, so that nothing of the parent's is imported for it."""
+    """The `Process` object that a new process unpickles: a plain class, so that no module of the parent is imported for it."""
     return SpawnProcess(target=target, args=args, name=name, daemon=True)
 
 
@@ -38,8 +38,8 @@ def run_owner(data: Connection, control: Connection, log: Connection) -> None:
 
 
 def _leave_the_tracker() -> None:
-    """Let go of `multiprocessing`'s resource tracker, which lives as long as somebody holds its pipe: it has the standard
-    output of the supervisor that started it open, and an owner may outlive that one (takeover)."""
+    """Closes the pipe of `multiprocessing`'s resource tracker. The tracker lives as long as a process has its pipe open, and
+    has the standard output of its supervisor open. An owner may outlive that supervisor (takeover), and would keep both."""
     tracker: Any = resource_tracker._resource_tracker
     if tracker._fd is not None:
         os.close(tracker._fd)
@@ -47,8 +47,8 @@ def _leave_the_tracker() -> None:
 
 
 def _leave_the_fork_server() -> bool:
-    """Let go of the descriptor that keeps the fork server alive: it is to end when the supervisor is gone, and to end the
-    owners that do not leave by themselves then. False if no fork server has made this process."""
+    """Closes the descriptor that keeps the fork server alive: the fork server must end when the supervisor is gone, and then
+    kill the owners that do not end by themselves. False if no fork server has made this process."""
     server: Any = forkserver._forkserver
     if server._forkserver_alive_fd is None:
         return False
@@ -58,12 +58,12 @@ def _leave_the_fork_server() -> bool:
 
 
 def _end_with_the_supervisor() -> None:
-    """Linux, without a fork server: end three seconds after the last supervisor that has the lifeline of this process, also if
+    """Linux, without a fork server: ends this process three seconds after its last supervisor has closed the lifeline, even if
     the process is stopped, or in C code that never returns, where no signal handler of Python and no thread can run.
 
     The kernel sends two signals when the last write end of the pipe closes (fcntl(2), F_SETSIG; one for each open file).
     SIGCONT continues a stopped process. The handler of SIGQUIT is alarm(2) of the C library itself: a handler gets the number
-    of the signal, which is 3. SIGALRM then ends the process. An owner whose loop turns has left by then.
+    of the signal, which is 3, as its argument. SIGALRM then ends the process. An owner whose loop runs has ended by then.
     """
     parent = parent_process()
     if parent is None or not hasattr(fcntl, "F_SETSIG"):
@@ -84,8 +84,8 @@ def _signal_at_end(pipe: int, number: signal.Signals) -> None:
 
 
 def hold_standard_descriptors() -> None:
-    """Lead the descriptors 0 to 2 that are closed to the null device, for as long as the process lives: the next file or pipe
-    that is opened would get that number, and what is printed, by a C library too, would be written into it."""
+    """Opens the null device for each of the descriptors 0 to 2 that is closed. Otherwise the next file or pipe would get that
+    number, and everything that is printed, also by a C library, would be written into it."""
     for fd in range(3):
         try:
             os.fstat(fd)
@@ -94,8 +94,8 @@ def hold_standard_descriptors() -> None:
 
 
 def leave_standard_descriptors() -> None:
-    """Lead the descriptors 0 to 2 to the null device. A fork server may outlive the program that started it (takeover); whoever
-    reads that program's output is to see its end, when it ends."""
+    """Replaces the descriptors 0 to 2 by the null device. A fork server may outlive the program that started it (takeover),
+    and a reader of that program's output must see the end of the output when the program ends."""
     null = os.open(os.devnull, os.O_RDWR)
     for fd in range(3):
         os.dup2(null, fd)
@@ -103,8 +103,8 @@ def leave_standard_descriptors() -> None:
 
 
 def accept_signals() -> None:
-    """Lift the signal mask that the launching thread left on us. Ctrl-C and the end of the terminal, which reach the whole
-    process group, are the consumer's alone."""
+    """Removes the signal mask that the launching thread had set. Ctrl-C and the end of the terminal, which reach the whole
+    process group, are ignored: only the supervisor's process handles them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -3,8 +3,8 @@
     send ──> waiting ──flush──> socket ··· socket ──receive──> CommandReader ──> Command
                                    └── descriptor (SCM_RIGHTS, unix(7)) ──> take_descriptor
 
-What the socket does not take at once waits here, in order. While something waits (`backlog`), the loop of either side watches
-the socket for writing too, and calls `flush`. No registration with a loop happens here.
+Bytes that the socket does not take at once wait here, in order. While bytes wait (`backlog`), the loop of either side also
+watches the socket for writing, and calls `flush`. This class registers nothing with a loop.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from wsadapter.contract.ipc.descriptors import receive_descriptors
 
 _READ_SIZE: Final = 64 * 1024
 _AT_ONCE: Final = 1 << 20
-"""Bytes that one `flush` gives the socket at most: a peer that reads fast would keep the loop here."""
+"""The most bytes that one `flush` sends: a peer that reads fast could otherwise keep the loop here."""
 _BUFFERS: Final = 64
 
 
 class Unfinished(NamedTuple):
-    """What is half done at one end of a control socket; a process that takes the socket over goes on with it."""
+    """The unfinished work at one end of a control socket, with which a process continues that takes over the socket."""
 
     unread: bytes = b""
-    """The beginning of a command, whose rest has not come."""
+    """The beginning of a command whose rest has not come."""
     unsent: bytes = b""
-    """Commands that the socket has not taken."""
+    """The bytes that the socket has not taken."""
     descriptor: int | None = None
-    """A descriptor whose command has not come."""
+    """A descriptor whose command has not come completely."""
 
 
 class CommandSocket:
@@ -48,11 +48,12 @@ class CommandSocket:
         self.unsent = 0
         """Bytes that wait for the socket to take them."""
         self.peer_closed = False
-        """The other end is closed, or broken: nothing more is sent. What the peer had written before can still be received."""
+        """The other end is closed or broken: nothing more is sent. Bytes that the peer had written before can still be
+        received."""
         self.drained = False
         """The last `receive` found nothing, or the end."""
         self.at_end = False
-        """`receive` found the end: there is nothing more to receive."""
+        """`receive` found the end of the stream."""
         self._put(unfinished.unsent)
 
     def fileno(self) -> int:
@@ -61,7 +62,7 @@ class CommandSocket:
 
     @property
     def backlog(self) -> bool:
-        """Whether something waits for the socket to take it."""
+        """True if bytes wait for the socket to take them."""
         return bool(self._waiting) and not self.peer_closed
 
     @property
@@ -70,16 +71,16 @@ class CommandSocket:
         return Unfinished(self._reader.pending, b"".join(self._waiting), self._descriptor)
 
     def receive(self) -> Iterator[Command]:
-        """The commands that one read brings; an iterator, so that each is acted on before a later one is found to be corrupt.
+        """The commands of one read; an iterator, so that each command is executed before a later one is found to be corrupt.
 
-        Raises `ValueError` if what came is no command, or if a descriptor came before the command of the last one.
+        Raises `ValueError` if the bytes are no command, or if a descriptor came before the command of the last descriptor.
         """
         self.drained = True
         try:
             chunk, descriptors, _ = receive_descriptors(self._sock, _READ_SIZE, 1)
         except BlockingIOError:
             return
-        except OSError:  # the peer died with something of ours unread
+        except OSError:  # the peer died and had not read everything that we had sent
             chunk, descriptors = b"", []
         for descriptor in descriptors:
             self._keep(descriptor)
@@ -97,29 +98,29 @@ class CommandSocket:
         self._descriptor = descriptor
 
     def take_descriptor(self) -> int | None:
-        """The descriptor that came with the present command; the caller has to close it. None if none came: the receiver has
-        too many open files."""
+        """The descriptor that came with the present command; the caller must close it. None: it did not arrive, because this
+        process has too many open files."""
         descriptor, self._descriptor = self._descriptor, None
         return descriptor
 
     def send(self, kind: int, ref: int = 0, body: bytes | dict[str, Any] = b"") -> None:
-        """Send a command, now or when the socket takes it. Nothing happens if the peer has closed its end."""
+        """Sends a command, now or when the socket takes it. Does nothing if the peer has closed its end."""
         if not self.peer_closed:
             self._put(encode_command(kind, ref, body))
             self.flush()
 
     def send_large(self, kind: int, ref: int, begin: bytes, rest: bytes | bytearray) -> None:
-        """As `send`, with a body of two parts. `rest` is not copied: it must not be changed any more."""
+        """As `send`, with a body of two parts. `rest` is not copied, so the caller must not change it any more."""
         if not self.peer_closed:
             self._put(command_head(kind, ref, len(begin) + len(rest)) + begin)
             self._put(rest)
             self.flush()
 
     def send_descriptor(self, kind: int, body: bytes | dict[str, Any], descriptor: int) -> None:
-        """Send a command together with a duplicate of `descriptor`.
+        """Sends a command together with a duplicate of `descriptor`.
 
-        Raises `OSError` if that can't be done now: the socket is full, too many descriptors are in flight, or the peer is gone.
-        Then nothing of the command is sent.
+        Raises `OSError` if this is not possible now, because the socket is full, too many descriptors are in flight, or the
+        peer is gone. Then nothing of the command is sent.
         """
         self.flush()
         if self._waiting or self.peer_closed:
@@ -130,18 +131,18 @@ class CommandSocket:
         self.flush()
 
     def flush(self) -> None:
-        """Send what waits, as far as the socket takes it, up to `_AT_ONCE` bytes."""
+        """Sends the bytes that wait, as far as the socket takes them, up to `_AT_ONCE` bytes."""
         left = _AT_ONCE
         try:
             while self._waiting and left > 0:
                 left -= self._sent(self._sock.sendmsg([part[:_AT_ONCE] for part in islice(self._waiting, _BUFFERS)]))
         except BlockingIOError:
-            pass  # the loop calls again when the socket is writable
-        except OSError:  # the peer is gone, or dying: its end of the stream, or its death, is seen elsewhere
+            pass  # the loop calls `flush` again when the socket is writable
+        except OSError:  # the peer is gone or dying: `receive` finds the end of the stream, or the supervisor detects the death
             self._stop_sending()
 
     def close(self) -> None:
-        """Close the socket, and a descriptor that nobody has taken."""
+        """Closes the socket, and a descriptor that was not taken."""
         if (descriptor := self.take_descriptor()) is not None:
             os.close(descriptor)
         self._sock.close()
@@ -152,7 +153,7 @@ class CommandSocket:
             self.unsent += len(data)
 
     def _sent(self, size: int) -> int:
-        """So many bytes of what waits are sent."""
+        """Removes `size` sent bytes from those that wait."""
         left = size
         while left:
             part = self._waiting.popleft()

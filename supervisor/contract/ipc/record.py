@@ -1,4 +1,4 @@
-"""The record that travels through the pipe, owner to supervisor: one per read from the socket, not one per message.
+"""The record that an owner writes into the pipe to the supervisor: one per read from the socket, not one per message.
 
     +--------+---------------------------+--------------------------------------------+
     | header | tables                    | body                                       |
@@ -8,22 +8,22 @@
     |        | identity: u64 x count     |                                            |
     +--------+---------------------------+--------------------------------------------+
 
-The layout says in the notation of `struct` where in the body the payloads are: "2x5s4x200s" are two bytes of no interest, a
-payload of 5, four bytes, a payload of 200. So the owner writes the bytes it read without copying them, frame headers and all,
-and one call of C code makes all payloads of them. Only digits, "x" and "s" are ever let through to `struct`.
+The layout says in the notation of `struct` where in the body the payloads are: "2x5s4x200s" means two bytes to skip, a payload
+of 5 bytes, four bytes to skip, a payload of 200 bytes. So the owner writes the bytes of a read without copying them, with
+their frame headers, and one call of C code returns all payloads. Only digits, "x" and "s" are passed to `struct`.
 
-`position` and `tail` are what a lossless handoff needs: the stream position behind the body, and how many bytes at the body's
-end belong to a message that is not complete yet. The reader keeps that tail. A record either brings it again, in front of what
-is new, or, where it is long, says CONTINUES: then its layout begins at the beginning of the tail that is kept, and the body is
-the rest. So a message of many reads goes through the pipe once.
+A lossless handoff needs `position` and `tail`: the stream position at the end of the body, and how many bytes at the end of
+the body belong to a message that is not complete yet. The reader keeps this tail. The next record either repeats the tail in
+front of the new bytes or, if the tail is long, has the flag CONTINUES: then its layout begins at the beginning of the kept
+tail, and its body is the rest. So a message of many reads goes through the pipe once.
 
-Two checksums: one of the header (checked before its lengths are believed) and one of the tables. The payload has none: it
-can't misalign what follows, and CRC32 of it would cost both sides more than the rest of the work. The sequence number finds a
-record that was lost or written twice.
+There are two checksums: one of the header, which is checked before its lengths are used, and one of the tables. The payload
+has no checksum: a wrong payload can't misalign the records after it, and its CRC32 would cost both sides more than the rest of
+the work. The sequence number detects a record that was lost or written twice.
 
-A REPORT record has no messages; its body is JSON: something the owner has to say at this place in the stream.
+A REPORT record has no messages; its body is a report as JSON (reports.py).
 
-Integers are little-endian. Nothing is pickled: what comes out of a pipe is data from a process that parses the internet.
+Integers are little-endian. Nothing is pickled, because the data come from a process that parses bytes of the internet.
 """
 
 from __future__ import annotations
@@ -46,51 +46,52 @@ MIXED: Final = 2
 STREAMS: Final = 4
 """Flag: a table holds for each message the index of its stream, 0 for none."""
 CONTINUES: Final = 8
-"""Flag: the tail that is kept stands in front of the body."""
+"""Flag: the kept tail comes before the body."""
 IDENTITIES: Final = 16
 """Flag: a table holds for each message its identity, see `Record.identities`."""
 
 ANSWER: Final = 0xFFFF
-"""In the table of streams: the message is the answer to a request, the one that was announced first and has not come yet."""
+"""In the table of streams: the message is the answer to the request of the first AnswerFollows whose message has not come
+yet."""
 
 NO_IDENTITY: Final = 0
 SNAPSHOT: Final = 1
-"""Identity of a message that begins a state anew: on a connection that continues another's stream it says nothing new."""
+"""The identity of a snapshot: if another connection has delivered the stream up to now, the snapshot contains nothing new."""
 
 _MAGIC: Final = b"wsR1"
 _HEADER: Final = struct.Struct("<4sIQQQIIIIHH4xII")
 _UNSEALED: Final = struct.Struct("<4sIQQQIIIIHH4xI")
 """A header without the checksum over it."""
 HEADER_SIZE: Final = _HEADER.size
-_CHECKED: Final = HEADER_SIZE - 4  # the header's checksum covers all of it but itself
+_CHECKED: Final = HEADER_SIZE - 4  # the header's checksum covers the header except the checksum itself
 _ROOM_LEAST: Final = 1 << 15
 _ROOM_MOST: Final = 5 << 16
-"""Bytes of a reader's buffer. Most records of a busy connection fit with their tables, and stay in the processor's cache."""
+"""Bytes of a reader's buffer: most records of a busy connection fit into it, and it fits into the processor's cache."""
 MAX_RECORD: Final = (1 << 32) - 1
 _NOTATION: Final = b"0123456789xs"
-"""All that may stand in a layout. The other letters of `struct` would make something else than bytes."""
+"""The characters of a layout. Other letters of `struct` would return values that are no bytes."""
 _TABLES: Final = MIXED | STREAMS | IDENTITIES
 _PER_MESSAGE: Final = tuple(
     bool(flags & MIXED) + 2 * bool(flags & STREAMS) + 8 * bool(flags & IDENTITIES) for flags in range(2 * IDENTITIES)
 )
-"""Bytes of the tables besides the layout, by flags."""
+"""Bytes per message of the tables other than the layout, by flags."""
 _SHORTEST_FIELD: Final = len("0x0s")
 _unpack_cached: Final = struct.unpack_from
-"""It remembers some layouts: of worth where they are short and come again."""
+"""`struct.unpack_from` caches recent formats, which pays off for short layouts that repeat."""
 _KIND: Final = slice(32, _CHECKED)
-"""Of the header: what comes behind the position."""
+"""The part of the header after the position."""
 _SINGLE: Final = "<4sIQQQ28sI"
-"""A header, with that in one piece."""
+"""The format of a header, with the part `_KIND` as one field."""
 _LONGEST_SINGLE: Final = 1 << 14
-"""Bytes of a record above which the short way does not pay."""
+"""Bytes of a record above which the short way is not faster."""
 _LONGEST_LAYOUT: Final = 16
-"""Bytes of the layout of such a record: more than an owner writes."""
+"""More bytes than the layout of such a record has."""
 _MOST_SHAPES: Final = 512
-"""Sizes of such records that a reader remembers; when there are more it begins anew."""
+"""Sizes of such records that a reader remembers; if there are more, it forgets all."""
 
 
 class CorruptRecord(ValueError):
-    """What came through the pipe is not what an owner writes. Nothing after it can be believed."""
+    """The bytes of the pipe are no record of an owner, so nothing after them can be read either."""
 
 
 @dataclass(slots=True, eq=False)  # not frozen: that would more than double the cost of making one
@@ -113,27 +114,27 @@ class Record:
     payloads: tuple[bytes, ...]
     """The messages, in order."""
     size: int
-    """Bytes of the body, with the kept tail in front where messages begin there."""
+    """Bytes of the body, and of the kept tail if messages begin in it."""
     binary: bool | list[bool]
     streams: Sequence[int] | None
-    """Per message the index of its stream, 0 for none, `ANSWER` for none and not to be delivered; None where no message has
-    one."""
+    """Per message the index of its stream; 0: no stream; `ANSWER`: the answer to a request, which is not delivered in the
+    stream. None: no message has a stream."""
     report: bytes
     """The JSON text of a REPORT."""
     identities: Sequence[int] | None = None
-    """Per message a digest that is the same on every connection of the endpoint, `NO_IDENTITY` or `SNAPSHOT`; None where they
-    were not asked for."""
+    """Per message a digest that is equal on every connection of the endpoint, `NO_IDENTITY` or `SNAPSHOT`; None: identities
+    were not wanted."""
 
     @classmethod
     def of_single(cls, single: SingleMessage) -> Record:
-        """The same of a single message."""
+        """The record of a single message."""
         return cls(
             BATCH, single.sequence, single.received_at, single.position, 0, 0, 1, (single.data,), single.size, False,
             None, b"",
         )  # fmt: skip
 
     def only(self, places: Sequence[int]) -> Record:
-        """The same with these of its messages alone; at least one, in order."""
+        """The record with only the messages at `places`; at least one, in order."""
         binary, streams, identities = self.binary, self.streams, self.identities
         payloads = tuple(self.payloads[place] for place in places)
         return replace(
@@ -148,7 +149,8 @@ class Record:
 
 
 class SingleMessage(NamedTuple):
-    """A record of one short text message and nothing else, as usual where no flood is: what a `Record` would say of it."""
+    """A record of exactly one short text message, the usual record of a connection without a flood; the fields are those of
+    `Record`."""
 
     data: bytes
     sequence: int
@@ -158,7 +160,7 @@ class SingleMessage(NamedTuple):
 
 
 def field(gap: int, size: int) -> str:
-    """A message in a layout: `size` bytes, `gap` bytes behind the message before or the beginning of the body."""
+    """A message in a layout: `size` bytes, `gap` bytes after the message before, or after the beginning of the body."""
     return f"{gap}x{size}s"
 
 
@@ -178,10 +180,10 @@ def encode_head(
     identities: Sequence[int] | None = None,
     continues: bool = False,
 ) -> bytes:
-    """Header and tables of a record whose body of `size` bytes is written right behind it. `layout`: a `field` for each of
-    the `count` messages; "5x" stands for 5 bytes in which there is none.
+    """Header and tables of a record, to be followed by its body of `size` bytes. `layout`: a `field` for each of the `count`
+    messages; "5x" skips 5 bytes that belong to no message.
 
-    Raises `ValueError` where the record would be longer than `MAX_RECORD` bytes.
+    Raises `ValueError` if the record would be longer than `MAX_RECORD` bytes.
     """
     flags = CONTINUES if continues else 0
     tables = layout.encode("ascii")
@@ -206,8 +208,8 @@ def encode_head(
 
 
 def encode_single_head(*, sequence: int, received_at: int, position: int, size: int, frame: int, filtered: int) -> bytes:
-    """The same, as short as can be, for the usual record of a connection without flood: one text message of `size` bytes at
-    the end of a body of `frame` bytes."""
+    """As `encode_head`, but faster, for a single message: one text message of `size` bytes at the end of a body of `frame`
+    bytes."""
     layout = b"%dx%ds" % (frame - size, size)
     head = _UNSEALED.pack(
         _MAGIC, HEADER_SIZE + len(layout) + frame, sequence, received_at, position, 1, len(layout), 0, filtered, BATCH, 0,
@@ -217,7 +219,7 @@ def encode_single_head(*, sequence: int, received_at: int, position: int, size: 
 
 
 def encode(body: bytes, **fields: object) -> bytes:
-    """A whole record in one piece, for tests and small reports; `fields` as for `encode_head`."""
+    """A whole record, for tests; `fields` as of `encode_head`."""
     fields.setdefault("size", len(body))
     return encode_head(**fields) + body  # type: ignore[arg-type]
 
@@ -238,10 +240,10 @@ class ReaderSnapshot:
 
 
 class RecordReader:
-    """Cuts a byte stream into records. It never blocks and never reads by itself: whoever reads the pipe feeds it.
+    """Cuts a byte stream into records. It does no I/O: the reader of the pipe feeds it.
 
-    At the end of the stream `torn` tells how many bytes of an unfinished record are left: its writer died writing it.
-    `position` and `tail()` then tell a next owner where to go on. Not thread-safe.
+    At the end of the stream `torn` is the number of bytes of an unfinished record, whose writer died while it wrote.
+    `position` and `tail()` then say where the next owner continues. Not thread-safe.
     """
 
     def __init__(
@@ -259,9 +261,9 @@ class RecordReader:
         self._kept = [tail] if tail else []
         self._kept_size = len(tail)
         self._shapes: dict[int, _Shape] = {}
-        """Of single messages, by the size of their records."""
+        """The shapes of single messages, by the size of their records."""
         self.position = position
-        """Of the last record."""
+        """The position of the last record."""
 
     @property
     def torn(self) -> int:
@@ -300,9 +302,9 @@ class RecordReader:
             view = view[len(room) :]
 
     def advance(self, size: int) -> Iterator[Record]:
-        """The records that `size` more bytes complete, as they are asked for.
+        """The records that `size` more bytes complete; an iterator.
 
-        Raises `CorruptRecord` where the bytes are no record; the reader is of no use after it.
+        Raises `CorruptRecord` if the bytes are no record; the reader must not be used after that.
         """
         view, position, end = memoryview(self._buffer), 0, self._filled + size
         needed = min(2 * len(view), _ROOM_MOST) if end == len(view) else 0
@@ -321,8 +323,8 @@ class RecordReader:
         self._keep_room(view, view[position:end], needed)
 
     def single(self, size: int) -> SingleMessage | None:
-        """Where `size` more bytes are one record of one text message, of a shape that was seen before, that, and it is taken.
-        None for anything else, be it wrong: then they are for `advance`, which finds the same by a longer way."""
+        """If `size` more bytes are exactly one record of one text message, of a shape that was seen before: accepts and
+        returns it. Otherwise returns None, also for a corrupt record, and the caller must call `advance`, which is slower."""
         shape = self._shapes.get(size)
         if shape is None or self._filled or self._kept:
             return None
@@ -337,7 +339,7 @@ class RecordReader:
         return tuple.__new__(SingleMessage, (data, sequence, received_at, position, body))
 
     def _remember(self, header: tuple[Any, ...], record: memoryview) -> None:
-        """That records of this size may be single messages of this shape."""
+        """Notes that records of this size may be single messages of this shape."""
         _, length, _, _, _, count, layout_size, tail, filtered, kind, flags, _, _ = header
         if kind != BATCH or count != 1 or flags or tail or filtered:
             return
@@ -348,7 +350,8 @@ class RecordReader:
             self._shapes[length] = _shape(head[_KIND], head[HEADER_SIZE:], length - len(head))
 
     def _keep_room(self, view: memoryview, rest: memoryview, needed: int) -> None:
-        """Move an unfinished record to the front of a buffer of `needed` bytes; one that is far too large is given back."""
+        """Moves an unfinished record to the front of a buffer of `needed` bytes, and replaces a buffer that is far too
+        large."""
         if needed > len(view) or len(view) > _ROOM_MOST >= max(needed, len(rest)):
             self._buffer = bytearray(max(needed, len(rest), _ROOM_LEAST))
             memoryview(self._buffer)[: len(rest)] = rest
@@ -357,7 +360,7 @@ class RecordReader:
         self.room = memoryview(self._buffer)[self._filled :]
 
     def _check_header(self, header: bytes | bytearray) -> tuple[Any, ...]:
-        """Its fields."""
+        """The fields of a header, checked."""
         fields = _HEADER.unpack(header)
         if crc32(header[:_CHECKED]) != fields[-1]:
             raise CorruptRecord("the checksum of a record's header is wrong")
@@ -401,7 +404,7 @@ class RecordReader:
         )  # fmt: skip
 
     def _keep(self, body: memoryview, tail: int) -> None:
-        """Of the tail kept so far and the bytes in `body`, keep the last `tail`."""
+        """Keeps the last `tail` bytes of the tail kept so far and `body`."""
         size = len(body)
         if tail <= size:
             self._kept = [bytes(body[size - tail :])] if tail else []
@@ -413,19 +416,19 @@ class RecordReader:
 
 
 class _Shape(NamedTuple):
-    """How the records of single messages of one size are taken apart at one go."""
+    """How to unpack a record of a single message of one size in one call."""
 
     unpack_from: Callable[[bytearray], tuple[Any, ...]]
     kind: bytes
-    """All of the header that is the same in each: count, lengths, flags, the checksum of the layout."""
+    """The part of the header that is equal in all such records: count, lengths, flags, the checksum of the layout."""
     layout: bytes
     body: int
-    """Bytes."""
+    """Bytes of the body."""
 
 
 @lru_cache(4096)
 def _shape(kind: bytes, layout: bytes, body: int) -> _Shape:
-    """Of a record that was found to be right."""
+    """The shape of a record that was checked."""
     form = struct.Struct(f"{_SINGLE}{len(layout)}s{layout.decode('ascii')}")
     return _Shape(form.unpack_from, kind, layout, body)
 
@@ -433,7 +436,7 @@ def _shape(kind: bytes, layout: bytes, body: int) -> _Shape:
 def _tables(
     tables: bytes, at: int, count: int, flags: int
 ) -> tuple[list[bool] | None, Sequence[int] | None, Sequence[int] | None]:
-    """What stands behind the layout: whether binary, streams, identities; None for a table that is not there."""
+    """The tables after the layout: binary flags, streams, identities; None for a table that the record does not have."""
     binary, streams, identities = None, None, None
     if flags & MIXED:
         binary = [bool(value) for value in tables[at : at + count]]
@@ -447,9 +450,10 @@ def _tables(
 
 
 def _payloads(layout: bytes, count: int, body: memoryview) -> tuple[bytes, ...]:
-    """What the layout names. Its size is checked against the body's alone: what lies behind is another record's."""
+    """The payloads of a layout. The layout must not be longer than the body, because the bytes after it belong to the next
+    record."""
     if layout.translate(None, _NOTATION) or layout.count(b"s") != count:
-        raise CorruptRecord("a record's layout makes no sense")
+        raise CorruptRecord("a record's layout is invalid")
     try:
         return _unpack_cached(layout, body) if count == 1 else struct.Struct(layout).unpack_from(body)
     except struct.error as error:

@@ -1,4 +1,4 @@
-"""What an owner reports between its messages: one class per report, which is the body of a REPORT record (record.py).
+"""The reports that an owner writes between its messages: one class per report, the body of a REPORT record (record.py).
 
     owner:       StreamNamed(1, "trades").encode()  ──pipe──>  supervisor: parse_report(body) == StreamNamed(1, "trades")
 
@@ -23,11 +23,11 @@ Count: TypeAlias = int
 """A number of messages or bytes: 0 or more."""
 
 _MOST: Final = 1 << 48
-"""No owner can reach such a count. Counts are added up, and the sum must stay an integer that JSON can carry."""
+"""No owner can reach such a count. Counts are added, and a sum must stay an integer that JSON can carry."""
 
 
 class ReportError(ValueError):
-    """These bytes are no report; the text names the report and the field."""
+    """The bytes are no valid report; the text names the report and the field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,9 @@ class Report:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """The fields as they are written to the pipe."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        """The fields as they are written to the pipe: without those that have their default value, which `parse_report` fills
+        in."""
+        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
 
     def encode(self) -> bytes:
         """The report as JSON."""
@@ -52,7 +53,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class StageReached(Report):
-    """The owner begins this step of the way to a connection."""
+    """The owner begins this step of the connect."""
 
     event = "stage"
     stage: str
@@ -69,23 +70,23 @@ class ConnectionUp(Report):
     peer: str = ""
     """The address that was connected to."""
     resumed: bool = False
-    """It is the connection of a dead owner, and goes on."""
+    """The connection of a dead owner continues."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoginDone(Report):
-    """The peer accepted a login; only of an endpoint whose dialect has one."""
+    """The peer accepted a login; only if the endpoint's dialect has one."""
 
     event = "login"
     at: float
     """Monotonic seconds."""
     challenge: Any
-    """What the peer sent for it, as JSON; None if it sent none."""
+    """The peer's challenge for the login, as JSON; None: it sent none."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionOpening(Report):
-    """How far the opening of a connection that may outlive its owner is: the peer's [[ready]], and `settle`."""
+    """How far the readiness of a connection is that may outlive its owner: the peer's [[ready]], and `settle`."""
 
     event = "opening"
     since: float
@@ -107,7 +108,7 @@ class HeartbeatSent(Report):
 
 @dataclass(frozen=True, slots=True)
 class TokenKept(Report):
-    """What the hook `before_connect` keeps for this connection. A secret: it stands in no log."""
+    """The token that the hook `before_connect` keeps for this connection. A secret, which is never logged."""
 
     event = "token"
     token: Any
@@ -124,7 +125,7 @@ class PeerNotice(Report):
 
 @dataclass(frozen=True, slots=True)
 class PeerError(Report):
-    """An error that the peer sent, and that is about no subscription."""
+    """The peer sent an error that is about no subscription."""
 
     event = "peer_error"
     text: str
@@ -162,16 +163,12 @@ class SubscriptionConfirmed(Report):
     event = "subscribed"
     stream: str
     of: str = ""
-    """The subscription that `stream` is a part of; empty if it is a whole one."""
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        return {"stream": self.stream} | ({"of": self.of} if self.of else {})
+    """The subscription that `stream` is a part of; empty if `stream` is a whole subscription."""
 
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionRejected(Report):
-    """The peer refused a subscription, or does not deliver it any more."""
+    """The peer refused a subscription, or has revoked it."""
 
     event = "rejected"
     stream: str
@@ -179,14 +176,10 @@ class SubscriptionRejected(Report):
     of: str = ""
     """As of `SubscriptionConfirmed`."""
 
-    @property
-    def fields(self) -> dict[str, Any]:
-        return {"stream": self.stream, "error": self.error} | ({"of": self.of} if self.of else {})
-
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionRequested(Report):
-    """A subscription that was confirmed is requested anew."""
+    """A subscription that was confirmed is requested again."""
 
     event = "requested"
     stream: str
@@ -194,28 +187,24 @@ class SubscriptionRequested(Report):
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionsSent(Report):
-    """A frame that subscribes, or unsubscribes, is out; only if the peer confirms nothing, and the connection may outlive its
-    owner."""
+    """The kernel has a frame that subscribes or unsubscribes; only if the peer confirms nothing, and the connection may
+    outlive its owner."""
 
     event = "asked"
     streams: tuple[str, ...]
     gone: bool
-    """They were unsubscribed."""
+    """The frame unsubscribes."""
 
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionsRestored(Report):
-    """Every subscription that was wanted from the beginning of the connection is answered."""
+    """Every subscription that was requested at the beginning of the connection is answered."""
 
     event = "restored"
     ok: Count
     """How many are confirmed."""
     failed: tuple[str, ...]
     """The names of the others."""
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        return {"ok": self.ok, "failed": list(self.failed)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +213,7 @@ class SubscriptionsBlamed(Report):
 
     event = "blamed"
     streams: dict[str, str | None]
-    """Name = the peer's error; "": because of this one or of another; None: it is not to blame any more."""
+    """Name = the peer's error; "": this one or another is the cause; None: this one is no longer suspected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +224,7 @@ class ClosedOverSubscriptions(Report):
     streams: tuple[str, ...]
     """Their names."""
     alone: bool
-    """There is one, and others had been confirmed on this connection."""
+    """There is one such subscription, and others had been confirmed on this connection."""
     within: float
     """Seconds that count as soon."""
 
@@ -264,11 +253,11 @@ class PacesLearned(Report):
 
 @dataclass(frozen=True, slots=True)
 class StreamNamed(Report):
-    """What an index in the stream tables of the records stands for, from here on in this epoch."""
+    """The name of the stream with this index in the stream tables of the records, from here on in this epoch."""
 
     event = "stream"
     index: int
-    """From 1, each by one more than the last."""
+    """1, 2, 3 ..."""
     name: str
 
 
@@ -281,12 +270,12 @@ class StreamStalled(Report):
     silence: float
     """Seconds."""
     hopeless: bool
-    """It was reported before, and subscribing it anew did not help."""
+    """It was reported before, and subscribing the stream again did not help."""
 
 
 @dataclass(frozen=True, slots=True)
 class GapFound(Report):
-    """The exchange's own numbers show that messages are missing here."""
+    """The exchange's own numbers do not follow each other at this place."""
 
     event = "gap"
     cause: str
@@ -306,17 +295,17 @@ class MessagesDropped(Report):
     cause: str
     """A cause of `contract.items.Dropped`."""
     text: str
-    """What the hook raised, and where the message was kept."""
+    """The exception of the hook, and the file of the message in the quarantine."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerFollows(Report):
-    """The next message of the stream `record.ANSWER` is the answer to a request. The report counts only when that message has
-    come: an owner that dies between the two has reported no answer."""
+    """The next message with the stream index `record.ANSWER` is the answer to a request. The report is valid only once that
+    message has come: an owner that dies between the two has reported no answer."""
 
     event = "answer"
     id: str
-    """Of the request, as text."""
+    """The id of the request, as text."""
     rejected: bool
 
 
@@ -436,4 +425,4 @@ REPORTS: Final[dict[str, type[OwnerReport]]] = {kind.event: kind for kind in get
 _FIELDS: Final = {
     kind: tuple((f.name, _CHECKS[str(f.type)], f.default is MISSING) for f in fields(kind)) for kind in REPORTS.values()
 }
-"""Of each report: the name of a field, its check, and whether it must be there."""
+"""For each report: the name of a field, its check, and whether it is required."""

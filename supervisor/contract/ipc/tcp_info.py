@@ -1,6 +1,6 @@
-"""What the kernel knows of a TCP connection's two byte streams: the word that both sides of a handoff go by (Linux).
+"""The kernel's counters of a TCP connection's two byte streams, which both sides of a handoff rely on (Linux).
 
-Offsets within `struct tcp_info` are those of linux/tcp.h, which only ever grows at its end.
+Offsets in `struct tcp_info` are those of linux/tcp.h, which only grows at its end.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ _MOST_LOOKS: Final = 1000
 
 
 class Counters(NamedTuple):
-    """How far a connection's streams are, in bytes since it was opened."""
+    """The positions of a connection's streams, in bytes since the connection was opened."""
 
     state: int
-    """`ESTABLISHED`, `CLOSE_WAIT`, or another number of the kernel's."""
+    """`ESTABLISHED`, `CLOSE_WAIT`, or another state of the kernel."""
     read: int
-    """Of the peer's bytes: how many were read from the socket."""
+    """Bytes of the peer that were read from the socket."""
     unread: int
-    """... and how many were received and not read."""
+    """Bytes of the peer that the kernel has received and that were not read."""
     written: int
-    """Of ours: how many the kernel was given."""
+    """Bytes of ours that the kernel has taken."""
 
 
 def counters(sock: socket.socket) -> Counters | None:
-    """Where the streams are; None where the kernel does not tell, or where bytes came in at every look.
+    """The positions of the streams; None if the kernel does not report them, or if bytes arrived at every attempt.
 
-    Received and waiting bytes are two calls, between which segments may arrive: they are read until they agree. What is taken
-    is exact only while nobody reads the socket.
+    Received and unread bytes need two system calls, between which segments may arrive: both are repeated until nothing arrived
+    in between. `read` is exact only while nobody reads the socket.
     """
     if sys.platform != "linux":
         return None
@@ -55,14 +55,14 @@ def counters(sock: socket.socket) -> Counters | None:
             if _u64(info, _RECEIVED) == _u64(again, _RECEIVED) and info[0] == again[0]:
                 return _counted(again, waiting)
             info = again
-    except OSError:  # a kernel, or a sandbox, that knows none of this
+    except OSError:  # the kernel or a sandbox does not support it
         return None
     return None
 
 
 def _counted(info: bytes, waiting: int) -> Counters:
     state = info[0]
-    received = _u64(info, _RECEIVED) - (state == CLOSE_WAIT)  # a FIN counts as a byte
+    received = _u64(info, _RECEIVED) - (state == CLOSE_WAIT)  # the kernel counts a FIN as a byte
     not_sent = int.from_bytes(info[_NOT_SENT : _NOT_SENT + 4], sys.byteorder)
     return Counters(state, received - waiting, waiting, _u64(info, _SENT) - _u64(info, _SENT_AGAIN) + not_sent)
 

@@ -13,7 +13,7 @@ from wsadapter.config.dialect import apply_dialect, load_dialect
 from wsadapter.contract.dialect.templates import sign, stream_name
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.hooks import load_function
-from wsadapter.contract.ipc.commands import Assignment
+from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.ipc.record import ANSWER
 from wsadapter.contract.ipc.reports import ConnectionUp, Report
 from wsadapter.contract.reasons import Reason
