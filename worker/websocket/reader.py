@@ -94,15 +94,14 @@ class ReadResult:
 
     def __init__(self, data: bytes, fresh: int = 0) -> None:
         self.data = data
-        """The unfinished bytes of the reads before, followed by the bytes of this read. While a large frame only grows: the
-        bytes of this read alone."""
+        """The unfinished bytes of earlier reads, then those of this read; while a large frame only grows, the latter alone."""
         self.fresh = fresh
         """Where the bytes of this read begin."""
         self.codes: list[int] = []
         """Per message the size of its payload and, `_GAP` bits higher, the distance from the end of the message before (of the
-        first message: from the beginning). If the distance is exactly the shortest header of a frame of less than 64 KiB, the
-        code is the size alone. So the usual code is one small number, because writing it down costs as much as finding the
-        message. A joined message has size 0 and its place is the end of its last frame."""
+        first: from the beginning). If the distance is the shortest header of a frame below 64 KiB, the code is the size alone,
+        so the usual code is one small number: to write it down costs as much as to find the message. A joined message has the
+        size 0, and its place is the end of its last frame."""
         self.end = 0
         """Where the last message ends."""
         self.binary: list[int] = []
@@ -113,10 +112,9 @@ class ReadResult:
         self.consumed = 0
         """Where the last complete frame ends."""
         self.unfinished = 0
-        """From where on the bytes belong to something that is not complete: the first frame of an unfinished message, an
-        unfinished frame, a close frame, or a violation. Negative if that began before `data`: so many bytes of earlier reads
-        are needed, and all of `data`, to continue with a new `Reader`. Equal to the end of `data` if everything is
-        complete."""
+        """From where on the bytes belong to an unfinished message or frame, a close frame, or a violation. Negative if that
+        began before `data`: so many bytes of earlier reads, and all of `data`, are needed to continue with a new `Reader`.
+        Equal to the end of `data` if everything is complete."""
         self.violation: Violation | None = None
         """A violation that came after the messages. Nothing may be fed any more."""
         self.first_of: dict[int, int] = {}
