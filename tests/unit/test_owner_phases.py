@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 from collections.abc import Iterator
 from math import inf
-from typing import Any
 
 import pytest
 
+from tests.support.owner_ends import OwnerEnds
 from wsadapter.contract.endpoint import Endpoint, Timeouts
 from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.ipc.commands import (
@@ -23,101 +20,50 @@ from wsadapter.contract.ipc.commands import (
     STOP,
     SUBSCRIBE,
     TAKEN,
-    Command,
-    CommandReader,
     RequestCommand,
-    encode_command,
 )
-from wsadapter.contract.ipc.record import RecordReader
-from wsadapter.contract.ipc.reports import ConnectionDown, Report, parse_report
+from wsadapter.contract.ipc.reports import ConnectionDown
 from wsadapter.contract.reasons import Reason
-from wsadapter.worker.loop.wakeup import Wakeup
-from wsadapter.worker.owner.commands import execute
-from wsadapter.worker.owner.idle import Idle
 from wsadapter.worker.owner.leaving import Draining
-from wsadapter.worker.owner.phase import End, Host, Stop
+from wsadapter.worker.owner.phase import End, Stop
 
 ENDPOINT = Endpoint("a", url="ws://localhost", timeouts=Timeouts(close=2.0))
 REASON = Reason(kind="stopped", code=1000)
 
 
-class Supervisor:
-    """The other ends of an owner's pipe and control socket."""
-
-    def __init__(self) -> None:
-        self.pipe, self._owner_pipe = os.pipe()
-        self.control, self._owner_control = socket.socketpair()
-        os.set_blocking(self.pipe, False)
-        os.set_blocking(self._owner_pipe, False)
-        self._owner_control.setblocking(False)
-        self.control.setblocking(False)
-        self.wakeup = Wakeup()
-        self.host = Host(self._owner_pipe, self._owner_control, self.wakeup)
-        self.host.enter(Idle(self.host))
-        self._commands, self._records = CommandReader(), RecordReader()
-
-    def obeyed(self, kind: int, ref: int = 0, body: bytes = b"") -> None:
-        execute(Command(kind, ref, body), self.host, 100.0)
-
-    def answers(self) -> list[tuple[int, int, dict[str, Any]]]:
-        try:
-            return [(command.kind, command.ref, command.json()) for command in self._commands.feed(self.control.recv(1 << 16))]
-        except BlockingIOError:
-            return []
-
-    def reports(self) -> list[Report]:
-        try:
-            return [parse_report(record.report) for record in self._records.feed(os.read(self.pipe, 1 << 16))]
-        except BlockingIOError:
-            return []
-
-    def stop_reading(self) -> None:
-        """Fills the pipe."""
-        while self.host.outbox.flush():
-            self.host.outbox.payloads([bytes(4096)], [True], 0, 0)
-
-    def close(self) -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        self.host.poller.close()
-        self.control.close()
-        self._owner_control.close()
-        for fd in (self.pipe, self._owner_pipe, self.wakeup.fd, self.wakeup._write_end):
-            os.close(fd)
-
-
 @pytest.fixture
-def supervisor() -> Iterator[Supervisor]:
-    found = Supervisor()
+def supervisor() -> Iterator[OwnerEnds]:
+    found = OwnerEnds()
     yield found
     found.close()
 
 
-def test_without_a_connection_messages_and_requests_are_refused(supervisor: Supervisor) -> None:
-    supervisor.obeyed(SEND_TEXT, 7, b"hello")
-    supervisor.obeyed(REQUEST, 8, RequestCommand(id="1", payload=b"{}", until=200.0).encode())
+def test_without_a_connection_messages_and_requests_are_refused(supervisor: OwnerEnds) -> None:
+    supervisor.executed(SEND_TEXT, 7, b"hello")
+    supervisor.executed(REQUEST, 8, RequestCommand(id="1", payload=b"{}", until=200.0).encode())
     text = {"text": "the connection is not up", "fate": "not_sent"}
     assert supervisor.answers() == [(REFUSED, 7, text), (REFUSED, 8, text)]
 
 
-def test_an_owner_without_an_endpoint_ends_at_once(supervisor: Supervisor) -> None:
-    supervisor.obeyed(STOP, body=b'{"code": 1000}')
+def test_an_owner_without_an_endpoint_ends_at_once(supervisor: OwnerEnds) -> None:
+    supervisor.executed(STOP, body=b'{"code": 1000}')
     assert supervisor.host.end.code == 0
     assert supervisor.reports() == []
 
 
-def test_identities_are_acknowledged_without_a_connection(supervisor: Supervisor) -> None:
-    supervisor.obeyed(IDENTIFY, 3, b'{"on": true}')
+def test_identities_are_acknowledged_without_a_connection(supervisor: OwnerEnds) -> None:
+    supervisor.executed(IDENTIFY, 3, b'{"on": true}')
     assert supervisor.answers() == [(TAKEN, 3, {})]
 
 
-def test_subscriptions_without_an_endpoint_have_no_answer(supervisor: Supervisor) -> None:
-    supervisor.obeyed(SUBSCRIBE, 3, b'{"streams": ["a"]}')
+def test_subscriptions_without_an_endpoint_have_no_answer(supervisor: OwnerEnds) -> None:
+    supervisor.executed(SUBSCRIBE, 3, b'{"streams": ["a"]}')
     assert supervisor.answers() == []
 
 
-def test_a_connection_that_did_not_arrive_is_the_reason_of_the_end(supervisor: Supervisor) -> None:
+def test_a_connection_that_did_not_arrive_is_the_reason_of_the_end(supervisor: OwnerEnds) -> None:
     assignment = Assignment(endpoint=ENDPOINT, epoch=1, url=ENDPOINT.url, held=True)
-    supervisor.obeyed(ASSIGN, body=encode_command(ASSIGN, 0, assignment.to_body())[13:])
+    supervisor.executed(ASSIGN, body=assignment.to_body())
     assert isinstance(supervisor.host.phase, Draining)
     supervisor.host.phase.tick(100.0)
     (report,) = supervisor.reports()
@@ -126,13 +72,13 @@ def test_a_connection_that_did_not_arrive_is_the_reason_of_the_end(supervisor: S
     assert supervisor.host.end.code == 0
 
 
-def test_a_descriptor_that_did_not_arrive_is_no_connection(supervisor: Supervisor) -> None:
+def test_a_descriptor_that_did_not_arrive_is_no_connection(supervisor: OwnerEnds) -> None:
     before = supervisor.host.phase
-    supervisor.obeyed(HANDOFF)
+    supervisor.executed(HANDOFF)
     assert supervisor.host.phase is before
 
 
-def test_the_process_ends_when_the_reason_is_written(supervisor: Supervisor) -> None:
+def test_the_process_ends_when_the_reason_is_written(supervisor: OwnerEnds) -> None:
     draining = Draining(supervisor.host, REASON)
     assert supervisor.host.end.code is None
     draining.tick(100.0)
@@ -140,7 +86,7 @@ def test_the_process_ends_when_the_reason_is_written(supervisor: Supervisor) -> 
     assert supervisor.reports() == [ConnectionDown(REASON)]
 
 
-def test_a_supervisor_that_does_not_read_delays_the_end_until_the_deadline(supervisor: Supervisor) -> None:
+def test_a_supervisor_that_does_not_read_delays_the_end_until_the_deadline(supervisor: OwnerEnds) -> None:
     supervisor.host.end.close_timeout = 2.0
     supervisor.stop_reading()
     draining = Draining(supervisor.host, REASON)
@@ -154,7 +100,7 @@ def test_a_supervisor_that_does_not_read_delays_the_end_until_the_deadline(super
     assert supervisor.host.end.code == 1  # the reason is not written
 
 
-def test_a_supervisor_that_is_gone_delays_no_end(supervisor: Supervisor) -> None:
+def test_a_supervisor_that_is_gone_delays_no_end(supervisor: OwnerEnds) -> None:
     supervisor.stop_reading()
     draining = Draining(supervisor.host, REASON)
     supervisor.host.outbox.close()
