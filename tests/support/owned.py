@@ -16,11 +16,11 @@ import pytest
 
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc.assignment import Assignment
+from wsadapter.contract.ipc.bootstrap import run_owner
 from wsadapter.contract.ipc.commands import ASSIGN, BEGUN, READY, STOP, Command, CommandReader, encode_command
 from wsadapter.contract.ipc.record import BATCH, Record, RecordReader
 from wsadapter.contract.ipc.reports import Report, parse_report
 from wsadapter.contract.reasons import Reason
-from wsadapter.worker.main import main
 
 DEADLINE = 15.0
 Item = bytes | Report
@@ -44,7 +44,7 @@ class Owned:
             fcntl.fcntl(data_end.fileno(), fcntl.F_SETFL, os.O_DIRECT)
         control, control_end = context.Pipe(duplex=True)
         log, log_end = context.Pipe(duplex=False)
-        self.process = context.Process(target=main, args=(data_end, control_end, log_end), daemon=True)
+        self.process = context.Process(target=run_owner, args=(data_end, control_end, log_end), daemon=True)
         self.process.start()
         for end in (data_end, control_end, log_end):
             end.close()
