@@ -226,13 +226,13 @@ def encode(body: bytes, **fields: object) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReaderSnapshot:
-    """Where a `RecordReader` is, maybe in the middle of a record."""
+    """How far a `RecordReader` has read, perhaps in the middle of a record."""
 
     limit: int
     sequence: int
-    """Of the last record."""
+    """The sequence number of the last record."""
     position: int
-    """Of the last record."""
+    """The position of the last record."""
     unfinished: bytes
     """The beginning of the next record."""
     tail: bytes
@@ -249,15 +249,15 @@ class RecordReader:
     def __init__(
         self, *, limit: int = MAX_RECORD, position: int = 0, tail: bytes = b"", sequence: int = 0, unfinished: bytes = b""
     ) -> None:
-        """`limit`: bytes that no record, and no tail, is longer than. `position` and `tail`: what the predecessor left.
-        `sequence` and `unfinished`: of the same pipe, what another reader has read."""
+        """`limit`: the most bytes of a record, and of a tail. `position` and `tail`: those of the previous owner. `sequence` and
+        `unfinished`: how far another reader of the same pipe has read."""
         self.limit = limit
         self._sequence = sequence
         self._buffer = bytearray(max(_ROOM_LEAST, 2 * len(unfinished)))
         self._buffer[: len(unfinished)] = unfinished
         self._filled = len(unfinished)
         self.room = memoryview(self._buffer)[self._filled :]
-        """Where the next bytes of the pipe belong; `advance` tells how many came."""
+        """The buffer for the next bytes of the pipe; the caller then passes their number to `advance` or `single`."""
         self._kept = [tail] if tail else []
         self._kept_size = len(tail)
         self._shapes: dict[int, _Shape] = {}
@@ -279,7 +279,7 @@ class RecordReader:
 
     @classmethod
     def from_snapshot(cls, snapshot: ReaderSnapshot) -> RecordReader:
-        """A reader that goes on where the other one was."""
+        """A reader that continues where the other reader was."""
         return cls(
             limit=snapshot.limit,
             position=snapshot.position,
