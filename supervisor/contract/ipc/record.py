@@ -249,8 +249,8 @@ class RecordReader:
     def __init__(
         self, *, limit: int = MAX_RECORD, position: int = 0, tail: bytes = b"", sequence: int = 0, unfinished: bytes = b""
     ) -> None:
-        """`limit`: the most bytes of a record, and of a tail. `position` and `tail`: those of the previous owner. `sequence` and
-        `unfinished`: how far another reader of the same pipe has read."""
+        """`limit`: the most bytes of a record, and of a tail. `position` and `tail`: those of the previous owner. `sequence`
+        and `unfinished`: how far another reader of the same pipe has read."""
         self.limit = limit
         self._sequence = sequence
         self._buffer = bytearray(max(_ROOM_LEAST, 2 * len(unfinished)))
