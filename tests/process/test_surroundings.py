@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -152,3 +156,73 @@ def test_row_64_a_secret_that_is_gone_is_a_reason_that_names_only_the_reference(
             assert running.stop() == 0
     assert not [line for line in running.log if "file-secret" in line]
     wait_until(lambda: ex.connections == 0, 5)
+
+
+def as_an_ordinary_user() -> None:
+    """In a new process, before its program: root there is bound by what an ordinary user is bound by."""
+    if os.geteuid() == 0:
+        for capability in (21, 24):  # CAP_SYS_ADMIN, CAP_SYS_RESOURCE
+            ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+
+
+@contextmanager
+def pipes_used_up() -> Iterator[None]:
+    """This user has as many bytes in pipes as an ordinary one may have (pipe(7), pipe-user-pages-soft)."""
+    pages = int(Path("/proc/sys/fs/pipe-user-pages-soft").read_text())
+    size = 1 << 20
+    with ExitStack() as stack:
+        for _ in range(pages * resource.getpagesize() // size + 1):
+            ends = os.pipe()
+            for end in ends:
+                stack.callback(os.close, end)
+            with suppress(PermissionError):  # an ordinary user is at the bound
+                fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, size)
+        yield
+
+
+def pipe_sizes(pid: int) -> list[int]:
+    """Of the pipes that a process has open."""
+    sizes = []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(OSError):
+            fd = os.open(f"/proc/{pid}/fd/{name}", os.O_RDONLY | os.O_NONBLOCK)
+            try:
+                sizes.append(fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ))
+            finally:
+                os.close(fd)
+    return sizes
+
+
+@pytest.mark.native
+def test_row_75_a_hundred_endpoints_of_an_ordinary_user_get_smaller_pipes_and_all_their_messages(tmp_path: Path) -> None:
+    def limited() -> None:
+        as_an_ordinary_user()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, min(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1])))
+
+    names = [f"e{n}" for n in range(100)]
+    with pipes_used_up(), Exchange(messages=["x" * 100_000]) as ex:
+        config = write_config(tmp_path / "a.toml", dict.fromkeys(names, ex.url), more="[defaults.limits]\nconnects = 0\n")
+        with Running(tmp_path, str(config), preexec_fn=limited) as running:
+            running.wait_until(lambda: {m["endpoint"] for m in list(running.output) if "number" in m} == set(names))
+            assert len([size for size in pipe_sizes(running.process.pid) if size <= 16_384]) > len(names)
+            assert running.stop() == 0
+    assert {len(m["text"]) for m in running.output if "number" in m} == {100_000}
+    assert not running.events("gap") + running.events("fatal")
+
+
+@pytest.mark.native
+def test_row_75_endpoints_that_there_are_no_descriptors_for_say_so_and_the_others_go_on(tmp_path: Path) -> None:
+    with Exchange(messages=["x"], loop=True, rate=20) as ex:
+        more = "[defaults.limits]\nconnects = 0\n"
+        config = write_config(tmp_path / "a.toml", {f"e{n}": ex.url for n in range(40)}, more=more)
+        few = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (160, 160))  # noqa: E731
+        with Running(tmp_path, str(config), preexec_fn=few) as running:
+            running.wait_until(lambda: running.events("up") and running.events("down"))
+            down = running.events("down")[0]
+            assert down["reason"]["kind"] == "start_failed"
+            assert "Too many open files" in down["reason"]["text"]
+            name = running.events("up")[0]["endpoint"]
+            before = len(running.messages(name))
+            running.wait_until(lambda: len(running.messages(name)) > before + 5)
+            assert running.stop() == 0
+    assert name not in {event["endpoint"] for event in running.events("down") if event["reason"]["kind"] != "stopped"}
