@@ -1,29 +1,27 @@
-# Finds a CPython >= 3.11 and makes the environment of the tests. Sourced by ops/check and ops/test.
+# Finds a CPython >= 3.11 and makes the environment of the tests. Sourced by ops/check, ops/test and ops/demo.
 
-unset PYTHONDONTWRITEBYTECODE # each of pytest's processes would compile every test again
-
-good_python() { # PYTHON -> true where it runs, is CPython >= 3.11 and can make environments
-    "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11) or sys.implementation.name != "cpython")' 2>/dev/null
+good_python() { # PYTHON -> prints its path where it runs, is CPython >= 3.11 and can make environments
+    found=$(command -v "$1") || return 1
+    case $found in /*) ;; *) found=$PWD/$found ;; esac
+    # Not from the working folder, which may be gone, and whose modules nobody means (-I).
+    (cd / && "$found" -I -c '
+import sys, venv, ensurepip
+print(sys.executable) if sys.version_info >= (3, 11) and sys.implementation.name == "cpython" else sys.exit(1)' 2>/dev/null)
 }
 
-find_python() { # the one to use: $PYTHON, else the first that is good
-    for candidate in "${PYTHON:-python3}" python3 python3.11 python3.12 python3.13 python3.14; do
-        if good_python "$candidate"; then
-            command -v "$candidate"
-            return
-        fi
+find_python() { # prints the one to use: $PYTHON, else the first that is good
+    for candidate in "${PYTHON:-python3}" python3 python3.11 python3.12 python3.13 python3.14 python; do
+        good_python "$candidate" && return
     done
-    echo "wsadapter needs CPython 3.11 or newer with venv; none was found (set PYTHON=/path/to/python3)" >&2
-    exit 2
+    echo "wsadapter needs CPython 3.11 or newer with venv (on Debian and Ubuntu: apt install python3-venv); none was found" \
+        "(looked for \$PYTHON, python3, python3.11 ... python3.14, python)" >&2
+    return 2
 }
 
 find_newest_python() { # the newest that is good, also among pyenv's; nothing where there is none
     for minor in 15 14 13 12 11; do
-        for candidate in "python3.$minor" "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3."$minor".*/bin/python3; do
-            if good_python "$candidate"; then
-                command -v "$candidate"
-                return
-            fi
+        for candidate in "python3.$minor" "${PYENV_ROOT:-${HOME:-/nonexistent}/.pyenv}"/versions/3."$minor".*/bin/python3; do
+            good_python "$candidate" && return
         done
     done
 }

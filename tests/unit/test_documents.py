@@ -144,6 +144,7 @@ def test_the_demo_copies_all_that_a_wheel_is_made_from() -> None:
     assert all((ROOT / name).exists() for name in copied.split())
 
 
+@pytest.mark.slow
 def test_a_wheel_made_from_the_source_distribution_is_the_same(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     copy.mkdir()

@@ -53,9 +53,10 @@ def test_help_lists_every_field_with_default_unit_and_meaning() -> None:
     for name, section in SECTIONS.items():
         expected |= {f"{name}.{f.name}": (f, section) for f in fields(section)}
     assert set(found) == set(expected)
+    meanings = {cls: meanings_of(cls) for cls in (Endpoint, *SECTIONS.values())}
     for key, (f, cls) in expected.items():
         line, meaning = found[key]
-        assert meaning == meanings_of(cls)[f.name], key
+        assert meaning == meanings[cls][f.name], key
         assert key == "name" or f" = {default_of(f)!r}" in line, key
         hint = get_type_hints(cls)[f.name]
         unit = "# bytes" if key in SIZES else "# seconds" if hint is float and key not in RATIOS else ""
