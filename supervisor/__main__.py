@@ -45,11 +45,11 @@ _MOST_OTHERS: Final = 8
 
 
 class _SeveralRun(UsageError):
-    """Which one is meant must be said."""
+    """Several supervisors run, and none was named."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; gives the exit code."""
+    """Run the command line. Returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["run"]:
         from wsadapter import supervise
@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check_command(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """A word that is no command: what is probably meant is told. Ends the program then."""
+    """End the program with an error if the first word is no command. The error names the command that was probably meant."""
     if not words:
         parser.print_help(sys.stderr)
         parser.exit(USAGE)
@@ -181,7 +181,7 @@ _COMMANDS: Final = (*_ACTIONS, "run")
 
 
 def _name(options: argparse.Namespace) -> str:
-    """The one that is meant: the named, else the only one."""
+    """The name of the supervisor: the one that was given, otherwise that of the only running one."""
     if options.name:
         return str(options.name)
     names = running(options.runtime_dir)
@@ -197,7 +197,7 @@ def _where_it_was_searched(options: argparse.Namespace) -> str:
     text = "\n".join(["Its control socket was searched in:", *lines])
     if others := elsewhere(options.runtime_dir):
         commands = [f"  {path.stem}: --runtime-dir {shlex.quote(str(path.parent))}" for path in others[:_MOST_OTHERS]]
-        return "\n".join([text, "Of this user there run in other folders:", *commands])
+        return "\n".join([text, "Supervisors of this user that run with other folders:", *commands])
     return (
         f"{text}\nIf it was started with a runtime folder of its own (supervisor.runtime_dir, $WSADAPTER_RUNTIME_DIR), or has\n"
         "another network namespace, name its folder: --runtime-dir DIR. Another user's supervisor answers that user and root."

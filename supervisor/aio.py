@@ -1,7 +1,7 @@
-"""The blocking methods once more, for coroutines: `async for item in feed`, `await feed.aio.send(...)`.
+"""The blocking methods for coroutines: `async for item in feed`, `await feed.aio.send(...)`.
 
-Nothing here has a thread or a loop of its own: the reactor's descriptor is registered with the running event loop while a
-coroutine waits. Cancelling any of these loses nothing: an item is taken only when it is returned.
+Nothing here has a thread or an event loop: the reactor's descriptor is registered with the running event loop while a coroutine
+waits. Cancelling a call loses nothing: an item is taken only when it is returned.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class AsyncSupervisor(Public):
         await self._wait(runtime.reactor.call(lambda: runtime.registry.send(name, payload, binary=binary)))
 
     async def request(self, name: str, payload: Payload, timeout: float | None = None) -> Answer:  # noqa: ASYNC109 - of the answer
-        """As `Supervisor.request`. Where it is cancelled, what was not begun is not sent, and an answer that comes all the same
+        """As `Supervisor.request`. If it is cancelled, a request that was not begun is not sent, and an answer that still comes
         is a `LateAnswer`."""
         pending = Pending(self._runtime.reactor, name)
         try:

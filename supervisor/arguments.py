@@ -1,7 +1,7 @@
 """The arguments of public methods, checked before anything is done with them. Pure.
 
-Python accepts what nobody means: a string is a sequence of letters, `bytes(5)` is five NUL bytes. Such a call is refused with
-`WrongType`, which names the method and what to write instead.
+Python accepts arguments that are certainly mistakes: a string is a sequence of letters, `bytes(5)` is five NUL bytes. Such a
+call is refused with `WrongType`, which names the method and what to write instead.
 """
 
 from __future__ import annotations

@@ -25,12 +25,12 @@ def portable() -> bool:
 
 
 def epoll() -> bool:
-    """A kept epoll, instead of `selectors`."""
+    """epoll is used, instead of `selectors`."""
     return hasattr(select, "epoll") and not portable()
 
 
 def pidfd() -> bool:
-    """Death is seen by pidfd and signals can't hit a stranger; otherwise by the sentinel and `waitpid`."""
+    """Deaths are detected by pidfd, and signals can't hit another process; otherwise the sentinel and `waitpid` are used."""
     return not portable() and _pidfd_works()
 
 
@@ -48,7 +48,8 @@ def _pidfd_works() -> bool:
 
 
 def custody() -> bool:
-    """A ws:// connection can outlive its owner: sockets travel, and the kernel tells where their streams are."""
+    """A ws:// connection can outlive its owner: sockets can be passed, and the kernel reports the positions of their
+    streams."""
     return sys.platform == "linux" and pidfd() and hasattr(socket, "recv_fds")
 
 
@@ -94,8 +95,8 @@ def check_frozen() -> None:
     """Raises `UsageError` in a process that a frozen program has started for `multiprocessing`, and that runs the program."""
     if getattr(sys, "frozen", False) and is_for_multiprocessing(sys.argv):
         raise UsageError(
-            "this frozen program runs itself again where an owner is to start: call multiprocessing.freeze_support() first of "
-            'all behind `if __name__ == "__main__":`'
+            "this frozen program runs itself again instead of starting an owner: call multiprocessing.freeze_support() first, "
+            'right after `if __name__ == "__main__":`'
         )
 
 

@@ -1,4 +1,4 @@
-"""What a program uses of a `Supervisor`, as protocols, so that its tests can give it something else.
+"""What a program uses of a `Supervisor`, as protocols, so that its tests can pass another object.
 
     def run(feed: Feed) -> None: ...        # a Supervisor, or a wsadapter.testing.FakeFeed
 
@@ -53,7 +53,7 @@ class FeedStream(Protocol):
 
 
 class AsyncFeed(Protocol):
-    """`Feed.aio`: the blocking methods once more, for coroutines. See `Supervisor.aio`."""
+    """`Feed.aio`: the blocking methods for coroutines. See `Supervisor.aio`."""
 
     def __aiter__(self) -> AsyncIterator[Item]:
         """As `Feed`."""
@@ -187,19 +187,19 @@ class Feed(Protocol):
         ...
 
     def insert(self, name: str, data: Data) -> int:
-        """Put a record of your own into the stream of an endpoint; its number."""
+        """Put a record of your own into the stream of an endpoint. Returns its number."""
         ...
 
     def subscribe(self, name: str, streams: Iterable[Subscription]) -> None:
-        """Want these streams too."""
+        """Subscribe these streams too."""
         ...
 
     def unsubscribe(self, name: str, streams: Iterable[Subscription]) -> None:
-        """Want these streams no more."""
+        """Unsubscribe these streams."""
         ...
 
     def resubscribe(self, name: str, streams: Iterable[Subscription]) -> None:
-        """A fresh snapshot of these streams, please."""
+        """Ask for a fresh snapshot of these streams."""
         ...
 
     def add(self, endpoint: Endpoint) -> None:
@@ -207,7 +207,7 @@ class Feed(Protocol):
         ...
 
     def remove(self, name: str, timeout: float | None = None) -> None:
-        """Close an endpoint's connection and forget it."""
+        """Close an endpoint's connection and remove the endpoint."""
         ...
 
     def restart(self, name: str, timeout: float | None = None) -> None:
@@ -215,9 +215,9 @@ class Feed(Protocol):
         ...
 
     def monitor(self, name: str) -> Monitor:
-        """A reference that tells of the endpoint's ups and downs."""
+        """A reference that reports when the endpoint goes up and down."""
         ...
 
     def status(self) -> Status:
-        """How all is."""
+        """The state as plain JSON values."""
         ...

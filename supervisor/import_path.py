@@ -1,10 +1,11 @@
 """Where modules are imported from, in our programs, in owners and for hooks.
 
-Python puts the folder of the program, or the working folder, in front of everything else: a `queue.py` or `websocket.py` that
-lies there takes the place of the real one. In the user's own process that is the user's affair; in an owner it would break
-every connection. So an owner does without that folder until a hook is imported, which may be in it, and then searches it last.
+Python puts the folder of the program, or the working folder, in front of `sys.path`: a `queue.py` or `websocket.py` in that
+folder is imported instead of the real module. In the user's own process the user decides about that; in an owner it would break
+every connection. So an owner does not search that folder until a hook is imported, which may be in it, and then searches it
+last.
 
-This module is imported before all others by our programs: it needs nothing that is not loaded at the start of the interpreter.
+Our programs import this module before all others, so it needs nothing that is not loaded at the start of the interpreter.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ def forget_program_folder() -> None:
 
 
 def for_owners() -> list[str]:
-    """`sys.path` of an owner: that of this process, without the folder of the program and the working folder. Where this
-    package itself is in one of the two, that folder stands last."""
+    """`sys.path` of an owner: that of this process, without the folder of the program and the working folder. If this package
+    itself is in one of the two, that folder comes last."""
     folders = _folders()
     program = {os.path.normpath(folder) for folder in _program_folders() if folder}
     kept = [folder for folder in folders if os.path.normpath(folder) not in program]
@@ -30,18 +31,18 @@ def for_owners() -> list[str]:
 
 
 def for_hooks(*beside: str) -> tuple[str, ...]:
-    """Where an owner looks for the modules of hooks, behind its own `sys.path`: that of this process, then the folders
-    `beside`, those of the files that name the hooks. Empty names are passed over."""
+    """The folders in which an owner searches the modules of hooks, after its own `sys.path`: `sys.path` of this process, then
+    the folders `beside`, those of the files that name the hooks. Empty names are left out."""
     return tuple(dict.fromkeys([*_folders(), *(folder for folder in beside if folder)]))
 
 
 def with_dialect_folder(folders: tuple[str, ...], dialect: str) -> tuple[str, ...]:
-    """`folders` with the one of a dialect of the user's own, behind all others: a dialect may name hooks too."""
+    """`folders`, and after them the folder of a dialect that is the user's own, because a dialect may name hooks too."""
     return tuple(dict.fromkeys([*folders, os.path.dirname(dialect)])) if os.path.isabs(dialect) else folders
 
 
 def _folders() -> list[str]:
-    """`sys.path` of this process as absolute paths. What is relative to a working folder that was deleted is left out."""
+    """`sys.path` of this process as absolute paths. Relative entries are left out if the working folder was deleted."""
     working = working_folder()
     return [os.path.join(working, folder) if folder else working for folder in sys.path if os.path.isabs(folder) or working]
 
@@ -60,7 +61,7 @@ def _spellings(file: str, working: str) -> list[str]:
 
 
 def working_folder() -> str:
-    """The working folder; "" where it was deleted."""
+    """The working folder; "" if it was deleted."""
     try:
         return os.getcwd()
     except OSError:

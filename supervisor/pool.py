@@ -2,7 +2,8 @@
 
 The members are endpoints NAME#1 ... NAME#N of a supervisor, which is the pool's own or one that is passed: each has a process,
 a connection, a restart policy and an entry in the status of its own. `pool_members.py` chooses a member for each request. What
-is no answer (events, late answers, messages that belong to no request) comes by iterating the pool."""
+is no answer (events, late answers, messages that belong to no request) comes by iterating the pool.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import UsageError
 from wsadapter.contract.items import Answer, Item
 from wsadapter.contract.public import Public
-from wsadapter.delivery.stream import Stream
+from wsadapter.delivery.stream import Consumption, Stream
 from wsadapter.endpoint.request_id import Payload
 from wsadapter.loop.asyncio_bridge import AsyncBridge
 from wsadapter.pool_health import PoolState
@@ -74,7 +75,7 @@ class Pool(Public):
         """The same for coroutines."""
         self._reactor = runtime.reactor
         inbox, over = self._members.inbox, self._members.is_over
-        self._stream = Stream(runtime.reactor, inbox, begin=self._begin_if_new, over=over)
+        self._stream = Stream(Consumption(runtime.reactor, inbox, begin=self._begin_if_new, over=over))
 
     def __repr__(self) -> str:
         return f"<Pool {self.name!r}: {self.state}, {self._members.up} of {self.size} up>"

@@ -13,14 +13,14 @@ _MEMORY: Final = 30.0
 """Seconds that a failure counts against a member."""
 _MOST_FAILURES: Final = 100
 _WORSE: Final = 2.0
-"""So much worse than the worst known round trip is one that is not known."""
+"""The factor by which an unknown round trip time counts as worse than the worst known one."""
 _SHARE: Final = 0.2
-"""Of the last round trip in the average."""
+"""The weight of the last round trip in the average."""
 
 
 @dataclass(slots=True, eq=False)
 class Health:
-    """What is known of one member."""
+    """The health of one member."""
 
     name: str
     up: bool = False
@@ -34,7 +34,7 @@ class Health:
     """Requests it got."""
 
     def answered(self, rtt: float) -> None:
-        """An answer came, so many seconds after its request."""
+        """An answer came, `rtt` seconds after its request."""
         self.rtt = rtt if self.rtt is None else self.rtt + _SHARE * (rtt - self.rtt)
 
     def failed(self, now: float) -> None:
@@ -54,7 +54,7 @@ class Health:
 
 
 def choose(members: Sequence[Health], now: float) -> Health | None:
-    """The healthiest member that is up; None where there is none.
+    """The healthiest member that is up; None: there is none.
 
     A member's cost is its round trip times what it has pending times its recent failures, each of these counted with one more.
     A round trip that is not known counts as worse than all that are: unknown is unhealthy, but better than what is overloaded.

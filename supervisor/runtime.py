@@ -1,4 +1,4 @@
-"""What runs behind a `Supervisor`: the reactor, the endpoints, where owners come from, the name, the order of start and end.
+"""What runs behind a `Supervisor`: the reactor, the endpoints, the source of owners, the name, and the order of start and end.
 
     new ──start──> running ──begin_stop──> stopping ──the last owner and spare are gone──> stopped
      └──ask_to_stop────────────────────────────────────────────────────────────────────────^
@@ -32,7 +32,7 @@ from wsadapter.contract.items import Started
 from wsadapter.control.claim import NameClaim
 from wsadapter.control.quarantine_folder import Quarantine
 from wsadapter.delivery.inbox import Inbox
-from wsadapter.delivery.stream import Stream
+from wsadapter.delivery.stream import Consumption, Stream
 from wsadapter.endpoint.endpoint import EndpointRuntime
 from wsadapter.endpoint.rates import Count
 from wsadapter.endpoint.restart_policy import ConnectBudget, Decision, Verdict
@@ -69,16 +69,16 @@ class Giving(Protocol):
 
     @property
     def has_frozen(self) -> bool:
-        """Nothing may be done with an endpoint now."""
+        """Whether nothing may be done with an endpoint now."""
         ...
 
     def take_back(self) -> None:
-        """Undo all that was done for it. No harm if all is given, or was taken back before."""
+        """Undo everything that was done for it. Does nothing if it has succeeded, or was undone before."""
 
 
 @dataclass(slots=True)
 class TakeoverHooks:
-    """What the takeover room sets; a runtime that takes part in no takeover has nothing here."""
+    """What wsadapter.takeover sets. Everything is None in a runtime that takes part in no takeover."""
 
     accept: Callable[[socket.socket, dict[str, Any]], None] | None = None
     """Begins the takeover that a client of the control socket asks for; None: this supervisor can't be taken over."""
@@ -152,21 +152,22 @@ class Runtime:
         return True
 
     def drop(self) -> bool:
-        """Nobody holds the `Supervisor` any more. Called by the garbage collector, amid whatever a thread does, so nothing here
-        may wait. False if it had ended."""
+        """Nothing refers to the `Supervisor` any more. The garbage collector calls this, in the middle of other code of a
+        thread, so nothing here may wait. Returns false if the supervisor had ended."""
         if self.state == "new" and self._lock.acquire(blocking=False):
             self.state = "stopped"
             self.reactor.close()
             self._lock.release()
         if self.reactor.dispatcher.closed:
             return False
-        # In a thread of its own, because it waits for the thread that runs the loop. The loop starts that thread, because
+        # In another thread, because `stop` waits for the thread that runs the loop. The loop starts that thread, because
         # `Thread.start` waits too.
         self.reactor.post(threading.Thread(target=self.stop, name="wsadapter-dropped", daemon=True).start)
         return True
 
     def _start(self) -> bool:
-        """Returns whether it was not running yet. Shielded: a signal handler that stops it would wait for the lock for ever."""
+        """Returns whether it was not running yet. Runs guarded, because a signal handler that stops it would wait for the lock
+        for ever."""
         with self._lock:
             if self.state in ("stopping", "stopped"):
                 raise SupervisorStopped("this supervisor was stopped; make a new one")
@@ -191,7 +192,7 @@ class Runtime:
                 self.reactor.close()
 
     def _close(self) -> None:
-        # Not in a signal handler while another thread is at it: that one waits for the poll which the handler interrupted.
+        # Not in a signal handler while another thread closes: that thread waits for the poll which the handler interrupted.
         if self._lock.acquire(blocking=not self.reactor.is_interrupted()):
             try:
                 if not self.reactor.dispatcher.closed:
@@ -241,7 +242,7 @@ class Runtime:
         return self.reactor.call(restart)
 
     def status(self, *, memory: bool = True) -> Status:
-        """All of it as plain JSON values. `memory`: with the memory of each owner, for which the kernel is asked."""
+        """The whole status as plain JSON values. `memory`: with the memory of each owner, which the kernel reports."""
         endpoints = self.registry.status()
         if self.state in ("running", "stopping"):
             for name, endpoint in endpoints.items():
@@ -275,7 +276,7 @@ class Runtime:
             return self.registry.with_inbox(inbox)
 
         def over() -> bool:
-            # Asked at every turn: it must not look at every endpoint while the first of them still lives.
+            # Called at every turn: it must not look at every endpoint while the first of them still lives.
             if inbox or (self.state == "running" and any(not m.settled or m.last_exit is None for m in feeding())):
                 return False
             endpoints = list(feeding())
@@ -285,7 +286,7 @@ class Runtime:
                 raise AllFatal({m.name: m.last_exit.describe() if m.last_exit else m.state for m in endpoints})
             return self.state == "stopped"
 
-        return Stream(self.reactor, inbox, begin=self.begin_if_new, over=over)
+        return Stream(Consumption(self.reactor, inbox, begin=self.begin_if_new, over=over))
 
     # -- start and end, in the loop --------------------------------------------------------------------------------------
 
@@ -308,7 +309,7 @@ class Runtime:
         self._periodic.start()
 
     def begin_stop(self) -> None:
-        """Every owner is asked, then told, then killed."""
+        """Stop every owner: it is asked to exit, then gets SIGTERM, then SIGKILL."""
         if self.state != "running":
             return
         self.state = "stopping"
@@ -320,7 +321,7 @@ class Runtime:
         self._check_stopped()
 
     def given_away(self, to: str) -> None:
-        """All endpoints, and the name, belong to another supervisor now; what is left of this one ends."""
+        """All endpoints, and the name, belong to another supervisor now; end what is left of this one."""
         logger.info("taken over by %s", to)
         self.registry.endpoints.clear()
         self.claim.hand_over()
@@ -342,7 +343,7 @@ class Runtime:
         return self.options.busy_poll
 
     def on_verdict(self, managed: EndpointRuntime, decision: Decision) -> None:
-        """An endpoint decided about its next owner; the strategy says which others are restarted too."""
+        """An endpoint has decided about its next owner; restart the endpoints that the strategy restarts too."""
         if decision.verdict is Verdict.STOP_SUPERVISOR:
             self._has_failed = True
             self.begin_stop()
@@ -351,7 +352,7 @@ class Runtime:
                 other.restart("strategy", at_once=True)
 
     def on_settled(self, managed: EndpointRuntime) -> None:
-        """An endpoint has no process any more and gets none by itself."""
+        """An endpoint has no process any more and will get none by itself."""
         successor = self.registry.successor_of(managed)
         if successor is not None and self.state == "running":
             successor.start()
@@ -359,7 +360,7 @@ class Runtime:
 
 
 def add_memory(status: Status) -> None:
-    """Ask the kernel for the memory of each owner. Not under the lock, if that can be avoided: it takes a moment for each."""
+    """Ask the kernel for the memory of each owner. If possible not under the lock, because each question takes some time."""
     for endpoint in status["endpoints"].values():
         for process in (endpoint, *endpoint.get("members", ())):
             process["memory"] = resident_bytes(process["pid"]) if process["pid"] else None

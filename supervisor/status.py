@@ -102,7 +102,8 @@ class MemberStatus(TypedDict):
     uptime: float | None
     """Seconds since its connection opened; null if it has none."""
     messages: int
-    """Messages of it that were delivered or dropped; what another replica delivered first does not count."""
+    """Messages of the endpoint that were delivered or dropped. A message that another replica delivered first does not
+    count."""
     restarts: int
     """Owners that were replaced, as planned or not."""
     silence: float | None

@@ -1,7 +1,7 @@
 """`Supervisor`: a set of endpoints, one owner process each, one ordered stream.
 
-This class is what users hold: it checks arguments and calls `Runtime`, which does the work. Nothing that runs refers to it, so
-that the garbage collector tells when it was dropped without a `stop()`.
+Users hold this class: it checks arguments and calls `Runtime`, which does the work. Nothing that runs refers to it, so that the
+garbage collector notices if it was dropped without a `stop()`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Supervisor(Public):
+class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
     """A set of endpoints, kept up, fanned in. Every method may be called from any thread, also inside the loop body.
 
     `with Supervisor([...]) as feed: for item in feed: ...`, or `async with` and `async for`. Nothing runs before `start()`,
@@ -73,15 +73,15 @@ class Supervisor(Public):
         dialects: Mapping[str, dict[str, Any]] | None = None,
         hook_folder: str | os.PathLike[str] = "",
     ) -> None:
-        """Without a `name` it has no lock and no control socket, so several don't exclude each other.
+        """Without a `name` it has no lock and no control socket, and several may run at the same time.
 
-        `state_dir`: the folder of the quarantine, of which `quarantine_max_bytes` are kept, for `quarantine_max_age` seconds.
-        `busy_poll`: seconds that owners and the consumer go on polling before they sleep; it costs a core each.
-        `given`: per endpoint the keys that a configuration file sets, so that a dialect overrules none of them, even where
-        they equal the defaults. `dialects`: those that were loaded already, by name or absolute path. `hook_folder`: a folder
-        in which owners search the modules of hooks, after those of `sys.path`.
-        Raises `ConfigError` with every problem of these and of every endpoint, `DuplicateEndpoint`, `UnsupportedPlatform`,
-        `WrongType`.
+        `state_dir`: the folder of the quarantine, of which at most `quarantine_max_bytes` are kept, for `quarantine_max_age`
+        seconds. `busy_poll`: seconds that owners and the consumer poll before they sleep; each uses a core then.
+        `given`: for each endpoint the keys that a configuration file sets. A dialect overrides none of them, even if they equal
+        the defaults. `dialects`: dialects that were loaded already, by name or absolute path. `hook_folder`: a folder in which
+        owners search the modules of hooks, after `sys.path`.
+        Raises `ConfigError` with every problem of the arguments and of every endpoint, `DuplicateEndpoint`,
+        `UnsupportedPlatform`, `WrongType`.
         """
         capabilities.check_platform()
         capabilities.check_frozen()
@@ -139,22 +139,22 @@ class Supervisor(Public):
     def start(self) -> Self:
         """Start the owners; returns at once. Idempotent.
 
-        Raises `AlreadyRunning` where another supervisor of that name runs, `SupervisorStopped` after `stop()`.
+        Raises `AlreadyRunning` if another supervisor of that name runs, `SupervisorStopped` after `stop()`.
         """
         self.runtime.start()
         return self
 
     def stop(self, timeout: float | None = None) -> None:
-        """Close every connection, end every process, let go of everything. Idempotent; the stream ends once what was
+        """Close every connection, end every process, free everything. Idempotent. The stream ends after everything that was
         received is consumed.
 
-        Each owner is asked, then told, then killed, each after `timeouts.close`. Raises `TimeoutError` where `timeout`
-        seconds were not enough; calling it again waits on.
+        Each owner is asked to exit, then gets SIGTERM, then SIGKILL, each after `timeouts.close`. Raises `TimeoutError` if that
+        takes longer than `timeout` seconds; call it again to go on waiting.
         """
         self.runtime.stop(timeout)
 
     def ask_to_stop(self) -> bool:
-        """Begin to stop and return at once. Safe in a signal handler. False where there is nothing to wait for."""
+        """Begin to stop and return at once. Safe in a signal handler. Returns false if there is nothing to wait for."""
         return self.runtime.ask_to_stop()
 
     def __enter__(self) -> Self:
@@ -197,9 +197,9 @@ class Supervisor(Public):
     # -- the stream ------------------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Item]:
-        """Every message and event, in order. Ends after `stop()`; raises `AllFatal` when nothing is left that could deliver.
+        """Every message and event, in order. Ends after `stop()`; raises `AllFatal` if every endpoint has failed for good.
 
-        `break` loses nothing, iterating again goes on. Raises `ConcurrentIteration` for a second consumer.
+        `break` loses nothing: a new iteration continues. Raises `ConcurrentIteration` for a second consumer.
         """
         return iter(self._stream.held_by(self))
 
@@ -220,9 +220,9 @@ class Supervisor(Public):
         return self._stream.get(timeout)
 
     def stream(self, *names: str) -> Stream:
-        """Take these endpoints out of the main iteration into one of their own, for a thread or a task of its own.
+        """Move these endpoints from the main iteration into a separate one, for another thread or task.
 
-        What waits of them moves along, and shards that come later do. Raises `UnknownEndpoint`.
+        Their items that wait already move too, and so do shards that are added later. Raises `UnknownEndpoint`.
         """
         inbox = Inbox()
         if not names:
@@ -233,28 +233,27 @@ class Supervisor(Public):
     # -- commands --------------------------------------------------------------------------------------------------------
 
     def send(self, name: str, data: Data, timeout: float | None = None) -> None:
-        """Send text (`str`) or a binary message (`bytes`); returns when the owner has handed all bytes to the kernel.
+        """Send text (`str`) or a binary message (`bytes`); returns when the kernel of the owner's machine has all bytes.
 
-        To a group it goes to each shard, where all are up. Raises `NotConnected` (nothing was sent, nothing is queued),
-        `SendFailed` (its fate is unknown), `TimeoutError` (the same), `UnknownEndpoint`, `WrongType`.
+        If `name` is a group, each shard sends it, provided that all are up. Raises `NotConnected` (nothing was sent, nothing is
+        queued), `SendFailed` or `TimeoutError` (it is not known whether it was sent), `UnknownEndpoint`, `WrongType`.
         """
         self.runtime.reactor.wait(self.begin_send(name, data), timeout)
 
     def begin_send(self, name: str, data: Data) -> Future[None]:
-        """As `send`, without waiting; the future raises what `send` would."""
+        """As `send`, without waiting; the future raises what `send` raises."""
         payload, binary = as_outgoing("send", data)
         return self._do(lambda registry: registry.send(name, payload, binary=binary))
 
     def request(self, name: str, payload: Payload, timeout: float | None = None) -> Answer:
         """Send a request, a JSON object or its text, and return its answer, which is then not delivered in the stream.
 
-        How they find each other: the endpoint's `request`. Where the payload has no id, ours is put in, into a copy. `timeout`:
-        seconds for all of it; None: `request.timeout`. It ends exactly once: with the answer, or by raising `RequestRejected`
-        (with the answer's body), `NotSent` (provably not on the wire: safe to repeat) or `OutcomeUnknown` (lost or timed out
-        after sending: ask before repeating). Nothing is sent again by itself. An answer after the timeout, or after an
-        interrupt of this call, comes in the stream as `LateAnswer`. Of a group the first shard that is up sends it. Raises
-        `DuplicateRequest`, `UsageError`, `UnknownEndpoint` too.
-        """
+        The endpoint's `request` says how an answer is matched to its request. If the payload has no id, one is added to a copy.
+        `timeout`: seconds for the whole call; None: `request.timeout`. A request ends exactly once: with the answer, or by
+        raising `RequestRejected` (with the answer's body), `NotSent` (provably not on the wire: safe to repeat) or
+        `OutcomeUnknown` (lost or timed out after sending: ask before repeating). Nothing is sent again by itself. An answer
+        after the timeout, or after an interrupt of this call, comes in the stream as `LateAnswer`. If `name` is a group, the
+        first shard that is up sends the request. Also raises `DuplicateRequest`, `UsageError`, `UnknownEndpoint`."""
         pending = Pending(self.runtime.reactor, name)
         try:
             self._do(lambda registry: registry.request(pending, payload, timeout))
@@ -263,13 +262,13 @@ class Supervisor(Public):
             pending.give_up()
 
     def begin_request(self, name: str, payload: Payload, timeout: float | None = None) -> Pending:
-        """As `request`, without waiting; the future raises what `request` would. Its `give_up()` ends the waiting early."""
+        """As `request`, without waiting; the future raises what `request` raises. Its `give_up()` ends the waiting early."""
         pending = Pending(self.runtime.reactor, name)
         self._do(lambda registry: registry.request(pending, payload, timeout))
         return pending
 
     def insert(self, name: str, data: Data) -> int:
-        """Put a record of your own, such as a REST snapshot, into the stream of an endpoint, in order; its number.
+        """Put a record of your own, such as a REST snapshot, into the stream of an endpoint, in order. Returns its number.
 
         Raises `UnknownEndpoint`, `WrongType`.
         """
@@ -277,11 +276,11 @@ class Supervisor(Public):
         return self._do(lambda registry: registry.find(name).insert(payload, binary=binary))
 
     def subscribe(self, name: str, streams: Iterable[Subscription]) -> None:
-        """Want these streams too, now and after every reconnection. `Subscribed` or `Rejected` tell how it went. More than one
-        connection may carry make shards of it: endpoints NAME#2, NAME#3 ...
+        """Subscribe these streams too, now and after every reconnection. `Subscribed` or `Rejected` reports the result. If
+        there are more streams than one connection may carry, the endpoint gets shards: endpoints NAME#2, NAME#3 ...
 
         Raises `UnknownEndpoint`; `WrongType` for a single stream without a list around it; `ConfigError` for streams that the
-        endpoint's dialect can't subscribe, such as a string where the exchange wants a table: then none of them is wanted.
+        endpoint's dialect can't subscribe, such as a string if the exchange needs a table: then none of them is subscribed.
         """
         wanted = as_streams("subscribe", streams)
         self._do(lambda registry: registry.subscribe(name, wanted))
@@ -301,7 +300,7 @@ class Supervisor(Public):
         self._do(lambda registry: registry.resubscribe(name, anew))
 
     def add(self, endpoint: Endpoint) -> None:
-        """Add an endpoint and start it. An endpoint that was removed under this name goes on with its numbers.
+        """Add an endpoint and start it. If an endpoint of this name was removed before, its numbers continue.
 
         Raises `ConfigError`, `DuplicateEndpoint`, `WrongType`.
         """
@@ -316,15 +315,16 @@ class Supervisor(Public):
         self._do(add)
 
     def remove(self, name: str, timeout: float | None = None) -> None:
-        """Close an endpoint's connection and forget it; returns when its owner is gone. What it delivered before stays."""
+        """Close an endpoint's connection and remove the endpoint; returns when its owner has ended. What the endpoint has
+        delivered stays in the stream."""
         removed = self._do(lambda registry: registry.remove(name))
         if not self.runtime.reactor.run_until(lambda: all(managed.settled for managed in removed), timeout):
-            raise TimeoutError(f"the owner of {name} did not end within {timeout} s; it will")
+            raise TimeoutError(f"the owner of {name} did not end within {timeout} s; it is still being ended")
 
     def restart(self, name: str, timeout: float | None = None) -> None:
-        """A new owner, whatever the state; returns when it is up. Its restart counters start afresh; so `fatal` is left.
+        """Start a new owner, in any state; returns when the endpoint is up. The restart counters are reset, so `fatal` ends.
 
-        Raises `TimeoutError`, `NotConnected` where it ended instead, `UnknownEndpoint`.
+        Raises `TimeoutError`, `NotConnected` if the endpoint ended instead, `UnknownEndpoint`.
         """
         self.runtime.reactor.wait(self.begin_restart(name), timeout)
 
@@ -333,7 +333,7 @@ class Supervisor(Public):
         return self.runtime.begin_restart(name)
 
     def monitor(self, name: str) -> Monitor:
-        """A reference that tells of the endpoint's ups and downs; see `Monitor`. Raises `UnknownEndpoint`."""
+        """A reference that reports when the endpoint goes up and down; see `Monitor`. Raises `UnknownEndpoint`."""
 
         reactor = self.runtime.reactor
 
@@ -346,9 +346,9 @@ class Supervisor(Public):
         return self._do(enter)
 
     def status(self) -> Status:
-        """How all is, as plain JSON values: for the supervisor and, under `endpoints`, for each endpoint.
+        """The state as plain JSON values: of the supervisor and, under `endpoints`, of each endpoint.
 
-        What the keys mean is in ops/docs/REFERENCE.md and in `wsadapter.status`. It works after `stop()` too.
+        ops/docs/REFERENCE.md and `wsadapter.status` describe the keys. It may be called after `stop()` too.
         """
         runtime = self.runtime
         if runtime.state == "stopped":
@@ -358,10 +358,10 @@ class Supervisor(Public):
         return status
 
     def reload(self, settings: Settings) -> dict[str, list[str]]:
-        """Take over new settings, touching only what changed: unchanged endpoints keep their owners.
+        """Apply new settings. Only what differs is changed: unchanged endpoints keep their owners.
 
-        Returns the names under "added", "removed", "changed" and "subscriptions". Starts it if need be. Raises `ConfigError`;
-        nothing was changed.
+        Returns the names under "added", "removed", "changed" and "subscriptions". Starts the supervisor if it is new. Raises
+        `ConfigError`; nothing is changed then.
         """
         dialects = Dialects(settings.dialects)
         wanted = {endpoint.name: checked(endpoint, dialects) for endpoint in settings.endpoints}

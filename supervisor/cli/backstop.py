@@ -1,6 +1,6 @@
-"""A stop that the output holds up: a named pipe without a reader, a full pipe. It is told, and has an end.
+"""A stop that is blocked by the output: a named pipe without a reader, a full pipe. That is logged, and bounded in time.
 
-The main thread is in the kernel then, and can't be called back. So another thread looks at how long it has been there.
+The main thread is then in a system call that can't be ended. So another thread measures how long the call takes.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from typing import Final, Self
 logger = logging.getLogger("wsadapter.runner")
 
 PATIENCE: Final = 8.0
-"""Seconds after the stop that the output may take nothing."""
+"""Seconds after the stop that the output may block."""
 _INTERVAL: Final = 0.2
 _SOON: Final = 1.0
-"""Seconds after which it is told what is waited for."""
+"""Seconds after which a log line says what the stop waits for."""
 
 
 class Backstop:
-    """Watches one thread's calls of the output, once a stop is wanted. The other methods are for any thread.
+    """Watches the calls of the output in one thread, once a stop is wanted. The other methods may be called from any thread.
 
-    While it is entered, the thread that watches is there and waits: when a stop is wanted, the process may have no memory for
-    another thread.
+    The watching thread exists while this context is entered, because the process may have no memory for another thread when a
+    stop is wanted.
     """
 
     def __init__(self, output: str, give_up: Callable[[], None]) -> None:
-        """`output`: what it is called in the log. `give_up` is called at most once, in a thread of its own, when the output has
-        taken nothing for too long."""
+        """`output`: its name in the log. `give_up` is called at most once, in the watching thread, if the output has blocked
+        for too long."""
         self._output = output
         self._give_up = give_up
         self._since: float | None = None
@@ -77,7 +77,7 @@ class Backstop:
             blocked = self.blocked_for(monotonic())
             if blocked >= _SOON and not told:
                 told = True
-                logger.warning("the stop waits for the output %s, which nobody reads: %g s at most", self._output, PATIENCE)
+                logger.warning("the stop waits for the output %s, which is not read: %g s at most", self._output, PATIENCE)
             if blocked >= PATIENCE:
                 self._give_up()
                 return

@@ -1,4 +1,4 @@
-"""Local exchanges for demonstrations: `wsadapter.testing` in a process of its own, and a configuration that connects to them.
+"""Local exchanges for demonstrations: `wsadapter.testing` in another process, and a configuration that connects to them.
 
 No network is needed: they replay the bundled recordings of real exchanges over real TLS sockets, at the recorded pace, and
 speak those exchanges' dialects.

@@ -1,9 +1,9 @@
-"""The runner's log lines: on standard error, for a person, and never in the way of the supervision.
+"""The runner's log lines on standard error. Writing them never blocks the supervision.
 
     logger ──> queue (bounded) ──> a thread ──> standard error
 
-A terminal that is stopped (Ctrl-S), or a pipe that nobody reads, blocks only that thread. What does not fit into the queue
-meanwhile is counted, and said as soon as lines get through again.
+A stopped terminal (Ctrl-S), or a pipe that is not read, blocks only that thread. Lines that do not fit into the queue meanwhile
+are counted, and the count is logged as soon as lines can be written again.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from typing import Final, Self
 
 _CAPACITY: Final = 10_000
 _LAST_WORDS: Final = 2.0
-"""Seconds that the end of the program waits for a standard error that takes nothing."""
+"""Seconds that the end of the program waits for a standard error that blocks."""
 _CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
 
 
 class Lines(logging.Formatter):
     """`2026-11-23T20:11:34.123Z WARNING binance/3 down: ...`
 
-    What a peer or user code said is part of some lines: control characters are shown, not obeyed, and a line break can't begin
-    what looks like a line of ours.
+    Some lines contain text of a peer or of user code. So control characters are shown as text, and the lines after a line break
+    are indented, so that they can't look like log lines.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -58,7 +58,7 @@ class _Handler(logging.handlers.QueueHandler):
 
 
 class LogThread:
-    """While it is entered, what is logged below `wsadapter` (and warnings of everybody else) goes to a descriptor."""
+    """While this context is entered, log records of `wsadapter` (and warnings of other loggers) go to a descriptor."""
 
     def __init__(self, fd: int, level: int = logging.INFO) -> None:
         self._fd = fd
@@ -80,7 +80,7 @@ class LogThread:
         self.finish()
 
     def finish(self, timeout: float = _LAST_WORDS) -> None:
-        """Let what waits get out, as far as that goes within `timeout` seconds."""
+        """Write the lines that wait, for at most `timeout` seconds."""
         try:
             self._lines.put(None, timeout=timeout)
         except Full:
@@ -98,12 +98,12 @@ class LogThread:
                 self._told = lost
 
     def _write(self, line: str) -> bool:
-        """False where nobody will ever read it."""
+        """Returns false if standard error is closed for ever."""
         rest = memoryview(line.encode(errors="backslashreplace") + b"\n")
         while rest:
             try:
                 rest = rest[os.write(self._fd, rest) :]
-            except BlockingIOError:  # somebody made the description, which others share, non-blocking
+            except BlockingIOError:  # another process that shares the open file has made it non-blocking
                 select.select([], [self._fd], [])
             except OSError:
                 return False

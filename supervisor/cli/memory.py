@@ -1,11 +1,11 @@
-"""Memory that the C library would hold back: in the runner it goes back to the kernel.
+"""Returns free memory to the kernel, which the C library would otherwise keep.
 
-A message of some megabytes passes through several buffers of its size. glibc serves such buffers from the heap once it has
-seen one freed (the threshold for a mapping of their own rises, mallopt(3)), and small blocks that lie behind them keep the heap
-from shrinking: the process would keep the size of its greatest moment, and that once for each thread, which has a heap of its
-own. So the threshold is fixed, there is one heap, and `malloc_trim` gives back every page that is free, once a minute.
+A message of some megabytes passes through several buffers of its size. After glibc has freed one such buffer, it allocates the
+next ones on the heap (the threshold for separate mappings rises, mallopt(3)), and small blocks after them on the heap keep it
+from shrinking. The process would keep its largest size, once for each thread, because each thread has a separate heap. So the
+threshold is fixed, there is one heap, and `malloc_trim` returns every free page once a minute.
 
-Only the runner does this. In a program that uses the library the heap is the program's matter.
+Only the runner does this. In a program that uses the library, the program decides about its heap.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
 """malloc.h; Python has no names for them."""
 _OWN_MAPPING: Final = 256 * 1024
-"""Bytes from which on a block has a mapping of its own. Less would cost page faults at each read of a flood."""
+"""Bytes from which on a block gets a separate mapping. A smaller threshold would cause page faults at each read of a flood."""
 
 
 def find_trim() -> Callable[[], object] | None:
-    """`malloc_trim` of the C library; None where there is none (musl, macOS)."""
+    """`malloc_trim` of the C library; None: it has none (musl, macOS)."""
     try:
         trim = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError):
@@ -35,16 +35,16 @@ def find_trim() -> Callable[[], object] | None:
 
 
 def keep_heap_small() -> None:
-    """From now on a large block has a mapping of its own, which ends with it, and new threads share one heap: the interpreter
-    lets only one of them run at a time anyway. For a C library that has `malloc_trim`."""
+    """From now on a large block gets a separate mapping, which ends with the block, and new threads share one heap: the
+    interpreter runs only one of them at a time anyway. For a C library that has `malloc_trim`."""
     library = ctypes.CDLL(None)
     library.mallopt(_M_ARENA_MAX, 1)
     library.mallopt(_M_MMAP_THRESHOLD, _OWN_MAPPING)
 
 
 class Trimming:
-    """While it is entered, free memory goes back to the kernel every minute. The thread that does it holds no lock of ours, nor
-    the interpreter's."""
+    """While this context is entered, a thread returns free memory to the kernel every minute. It holds no lock meanwhile, not
+    even that of the interpreter."""
 
     def __init__(self, *, every: float = _EVERY) -> None:
         """`every`: seconds."""

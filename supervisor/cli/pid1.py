@@ -1,7 +1,7 @@
-"""As pid 1, as in a container without an init of its own, a program inherits every orphan and must reap it.
+"""A program that is pid 1, as in a container without an init, inherits every orphan process and must reap it.
 
-To do that in the supervisor itself would mean `waitpid(-1)`, which steals the exit status of our own children. So pid 1 becomes
-a minimal init, and the work is done in a child of it.
+The supervisor itself can't do that, because `waitpid(-1)` would take the exit status of its own children. So pid 1 becomes a
+minimal init, and a child of it does the work.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ _FORWARDED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR
 
 
 def hand_over_if_init() -> None:
-    """Returns in the process that is to do the work. Where this one is pid 1, that is a child; pid 1 ends with its exit code.
+    """Returns in the process that does the work. If this process is pid 1, that is a child, and pid 1 ends with its exit code.
 
-    Before any thread is started: it forks.
+    To be called before any thread is started, because it forks.
     """
     if os.getpid() != 1:
         return

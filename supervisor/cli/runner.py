@@ -4,8 +4,8 @@
                         ├──> Supervisor ──────┤
     control socket ─────┘    (its reactor)    └──> log lines ──> thread ──> standard error
 
-The main thread does nothing but carry items to the output. If that blocks (nobody reads the pipe), supervision, signals and
-commands go on without it.
+The main thread only writes items to the output. If the output blocks (no process reads the pipe), supervision, signals and
+commands go on.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ ALREADY_RUNNING: Final = 4
 OUTPUT_FAILED: Final = 5
 EXIT_CODES: Final[Mapping[int, str]] = {
     STOPPED: "stopped as asked",
-    OUR_FAULT: "our own fault: a bug; the traceback says where",
+    OUR_FAULT: "a bug in wsadapter; the traceback shows where",
     CONFIGURATION: "the configuration or the command line is wrong; nothing was started",
-    ALL_FATAL: "every endpoint is fatal: nothing is left that could deliver",
-    ALREADY_RUNNING: "another supervisor of that name is running, and could not be taken over where that was asked for",
+    ALL_FATAL: "every endpoint has failed for good (fatal)",
+    ALREADY_RUNNING: "another supervisor of that name is running; with --takeover: it could not be taken over",
     OUTPUT_FAILED: "the output failed: a full disk, a closed pipe",
 }
 """Every exit code with its meaning. A second stop signal ends the program at once with 128 + its number, as shells count."""
@@ -122,7 +122,7 @@ class Runner:
         if self._takeover:
             self._take_over()
         allow_takeover(self._feed.runtime)
-        self._feed.start()  # first of all: where another one runs, its output must not be touched
+        self._feed.start()  # before the output is opened: if another supervisor runs, its output must not be touched
         with ExporterProcess(self._settings):  # it shows the stop too
             try:
                 if self._taken:
@@ -136,12 +136,17 @@ class Runner:
         return STOPPED
 
     def _take_over(self) -> None:
-        """All that the running supervisor has is ours then, under its configuration still; where none runs, we just start."""
+        """Take over everything from the running supervisor, with its configuration. If none runs, the start is an ordinary
+        one."""
         settings = self._settings
         try:
             taken = take(settings.name, settings.runtime_dir)
         except OtherContract as error:
-            logger.warning("no takeover: %s. This one starts beside it, and stops it when all is up here", error)
+            logger.warning(
+                "takeover not possible (%s): starting alongside the running supervisor, which will be stopped once all "
+                "endpoints are up here",
+                error,
+            )
             self._feed = Supervisor.from_settings(replace(settings, name=""))
             self._is_beside = True
             return
@@ -154,20 +159,22 @@ class Runner:
         logger.info("took over from pid %d: %s", taken.pid, ", ".join(sorted(self._taken)) or "no endpoints")
 
     def _succeed(self) -> None:
-        """Stop the one that could not be taken over, and take its name. In a thread of its own."""
+        """Stop the supervisor that could not be taken over, and take its name. Runs in a thread."""
         runtime, settings = self._feed.runtime, self._settings
         if not runtime.reactor.run_until(lambda: all(kept.state == "up" for kept in runtime.kept()), _PATIENCE_FOR_UPS):
-            logger.warning("not everything is up after %g s; the other supervisor is stopped all the same", _PATIENCE_FOR_UPS)
+            logger.warning("not all endpoints are up after %g s; the other supervisor is stopped anyway", _PATIENCE_FOR_UPS)
         try:
             ask_to_stop(settings.name, runtime_dir=settings.runtime_dir)
             runtime.claim.take(settings.name)
         except (ControlError, AlreadyRunning) as error:
-            logger.error("it is not known to have stopped, so this one runs without its name: %s", error)  # noqa: TRY400
+            logger.error(  # noqa: TRY400
+                "the other supervisor may still run, so this one runs without the name %r: %s", settings.name, error
+            )
         else:
-            logger.info("the other supervisor has stopped; this one is %r now", settings.name)
+            logger.info("the other supervisor has stopped; this one has the name %r now", settings.name)
 
     def _apply(self) -> None:
-        """Our own configuration over what was taken."""
+        """Apply our configuration to the endpoints that were taken over."""
         changes = self._feed.reload(self._settings)
         if said := [f"{kind} {', '.join(names)}" for kind, names in changes.items() if names]:
             logger.info("the new configuration: %s", "; ".join(said))
@@ -189,7 +196,7 @@ class Runner:
     # -- the stream ------------------------------------------------------------------------------------------------------
 
     def _carry(self) -> None:
-        self._backstop.begin()  # a named pipe is opened when somebody reads it
+        self._backstop.begin()  # opening a named pipe waits for a reader
         output = open_output(self._settings.output)
         self._backstop.end()
         self._is_open = True
@@ -316,9 +323,10 @@ def _apart_from_endpoints(settings: Settings) -> tuple[object, ...]:
 
 
 def _stacks() -> str:
-    """Of all threads. Not by `faulthandler`: that writes to a descriptor, and standard error may be blocked."""
+    """The stacks of all threads. `faulthandler` isn't used, because it writes to a descriptor, and standard error may be
+    blocked."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     return "\n".join(
         f"thread {names.get(ident, ident)}:\n{''.join(traceback.format_stack(frame)).rstrip()}"
-        for ident, frame in sys._current_frames().items()
+        for ident, frame in sys._current_frames().items()  # noqa: SLF001 - documented
     )

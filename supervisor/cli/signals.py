@@ -97,7 +97,8 @@ class SignalThread:
             self._terminal_gone_at = monotonic()
 
     def _act_or_leave(self, number: int, name: str) -> None:
-        """This thread must not end: nobody would act on the next signal. A stop that fails ends the process all the same."""
+        """Log an error instead of raising it: this thread must not end, because it acts on the next signal too. A stop that
+        fails ends the process anyway."""
         try:
             self._act(number, name)
         except Exception:

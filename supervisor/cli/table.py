@@ -14,7 +14,7 @@ _LEAST_NAME: Final = 8
 
 
 class Column(NamedTuple):
-    """One column: its heading and how an endpoint's status gives its cell."""
+    """One column: its heading, and the function that makes a cell from an endpoint's status."""
 
     heading: str
     cell: Callable[[Mapping[str, Any]], str]
@@ -154,7 +154,7 @@ def _last_exit(reason: Mapping[str, Any] | None) -> str:
 
 
 def _shown(text: str, widest: int = _WIDEST) -> str:
-    """What a peer said may be part of it: nothing that a terminal would obey, and not too wide."""
+    """The text without control characters, which a peer may have sent and a terminal would act on, and not too wide."""
     return _clipped(_printable(text), widest)
 
 

@@ -3,8 +3,8 @@
     settings = load("config.toml")      # raises ConfigError with every problem at once
     endpoint = checked(Endpoint(...))   # the same for an object
 
-Types are judged by msgspec, value by value (its errors name the place), unknown keys and everything else here,
-because a person who mends a configuration wants the whole list, each with its path, what was expected and the nearest
+msgspec checks types, value by value (its errors name the place). Unknown keys and everything else are checked here, because a
+person who corrects a configuration needs the whole list of problems, each with its path, what was expected, and the nearest
 known key.
 """
 
@@ -44,18 +44,19 @@ _PATIENCE: Final = 5.0
 _TABLES: Final = ("supervisor", "output", "exporter", "defaults", "endpoints")
 _MOST_SPARES: Final = 64
 _NO_WORKING_FOLDER: Final = "/(the working folder, which was deleted)"
-"""Relative paths start there, so that the errors about them say why no file is there."""
+"""The base of relative paths then, so that the errors about them give the reason."""
 _LONGEST_BUSY_POLL = 1.0
 _POSITION: Final = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
 
 
 def load(path: str | os.PathLike[str], *, secrets: bool = True) -> Settings:
-    """The settings of a file. Relative paths in it start at its folder, but for `output.path`: at the working directory.
+    """The settings of a file. Relative paths in it start at its folder, except `output.path`, which starts at the working
+    directory.
 
-    `secrets=False`: no `${NAME}` and no `${file:PATH}` is read, each is taken for present, and values with one are not checked.
-    Settings of [supervisor] and [output] with one have their defaults then.
+    `secrets=False`: no `${NAME}` and no `${file:PATH}` is read. Each counts as present, and values that contain one are not
+    checked. Settings of [supervisor] and [output] that contain one have their defaults then.
 
-    Raises `ConfigError` with all problems, also where the file can't be read or is not TOML.
+    Raises `ConfigError` with all problems, also if the file can't be read or is not TOML.
     """
     source = str(path)
     try:

@@ -1,11 +1,10 @@
 """An endpoint's settings, checked: the same code for a TOML table and for an `Endpoint` made in Python.
 
-    table ──read_layer──> Layer: every key converted, its references tried, its value judged    [defaults] is a Layer
-    too Layers ──combine────> Endpoint: merged, `subscribe_file` read, the keys judged against each other and with the
-    dialect
+    table ───read_layer──> Layer: every key converted, its references tried, its value checked. [defaults] is a Layer too
+    Layers ──combine─────> Endpoint: merged, `subscribe_file` read, the keys checked against each other and the dialect
 
-Nothing raises; problems are collected, so that all are told at once. A key that failed is left out of the later
-steps: one mistake gives one problem. No text shows the value of a `${...}`.
+Nothing raises; problems are collected, so that all are reported at once. A key that failed is left out of the later steps, so
+that one mistake gives one problem. No text shows the value of a `${...}`.
 """
 
 from __future__ import annotations
@@ -63,15 +62,16 @@ class Surroundings:
     """What a configuration is read in."""
 
     base_dir: Path
-    """Where its relative paths start."""
+    """The base of its relative paths."""
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     secrets: bool = True
-    """False: no `${...}` is read; each is taken for present, and nothing is said of a value that has one."""
+    """False: no `${...}` is read. Each counts as present, and a value that contains one is not checked."""
     dialects: Dialects = field(default_factory=Dialects)
-    """Those that its endpoints speak."""
+    """The dialects of its endpoints."""
 
     def expand(self, key: str, value: Any) -> tuple[Any, list[Problem], set[str]]:
-        """The value of the setting `key` filled in; what is wrong with its references; the places whose value is not known."""
+        """The value of the setting `key` with its references filled in, the problems of these references, and the places whose
+        value is not known."""
         if not self.secrets:
             places, problems = places_with_references(key, value)
             return value, problems, places | {problem.path for problem in problems}
@@ -83,9 +83,9 @@ class Combined(NamedTuple):
     """The outcome of `combine`."""
 
     endpoint: Endpoint
-    """Of use only where there is no problem; a key with a problem has its default."""
+    """To be used only if there is no problem. A key with a problem has its default."""
     problems: list[Problem]
-    """All of the layers' own, and those between them."""
+    """The problems of all layers, and those between layers."""
 
 
 # -- one table -------------------------------------------------------------------------------------------------------------
@@ -307,7 +307,8 @@ def _with_file(endpoint: Endpoint, dialect: Dialect | None, findings: list[_Find
 
 
 def _check_streams(streams: Sequence[Subscription], places: Sequence[str], dialect: Dialect) -> Iterator[_Finding]:
-    """Those that the dialect can't subscribe: the first of them, for a whole file of them is wrong in the same way."""
+    """Streams that the dialect can't subscribe. Only the first is reported, because a file of streams is usually wrong in one
+    way."""
     judged = ((place, wrong_stream(dialect, stream)) for stream, place in zip(streams, places, strict=True))
     if wrong := [(place, message) for place, message in judged if message]:
         (place, message), *others = wrong
@@ -390,7 +391,7 @@ def _check_urls(endpoint: Endpoint, dialect: Dialect | None, around: Surrounding
 
 
 def _check_filter(endpoint: Endpoint, dialect: Dialect | None) -> Iterator[_Finding]:
-    """Only a dialect with a [stream] table says where in a message its stream's name stands."""
+    """Only a dialect with a [stream] table says where a message has the name of its stream."""
     if not (endpoint.filter.include or endpoint.filter.exclude) or (dialect and "stream" in dialect):
         return
     keys = ("filter.include", "filter.exclude")
@@ -401,7 +402,7 @@ def _check_filter(endpoint: Endpoint, dialect: Dialect | None) -> Iterator[_Find
 
 
 def _check_conflation(endpoint: Endpoint, dialect: Dialect | None) -> Iterator[_Finding]:
-    """Without a key, messages are told apart by their streams."""
+    """Without a key, messages are conflated by their streams."""
     buffer = endpoint.buffer
     if buffer.overflow != "conflate":
         if buffer.key:
@@ -425,7 +426,7 @@ def _check_replicas(endpoint: Endpoint, dialect: Dialect | None) -> Iterator[_Fi
 
 
 def _check_login(endpoint: Endpoint, dialect: Dialect | None) -> Iterator[_Finding]:
-    """Only a dialect says what a login looks like; what words it needs is to be known before the exchange says no."""
+    """Only a dialect describes a login. Missing words are reported here, before the exchange refuses the login."""
     if not endpoint.dialect:
         if endpoint.login:
             yield _Finding(("login",), "needs a dialect: without one nothing tells how to log in")

@@ -9,27 +9,27 @@ from urllib.parse import urlsplit
 from wsadapter.contract.endpoint import Endpoint
 
 NOTICEABLE: Final = 30.0
-"""Seconds from the first connect to the last one of a host, above which a person is told."""
+"""Seconds from the first connect to the last one of a host, above which a warning is logged."""
 _DEFAULT: Final = (60, 60.0)
-"""Connects per period to a host that nobody set a limit for."""
+"""Connects per period to a host without a configured limit."""
 
 
 class Source(NamedTuple):
-    """What an exchange counts connects by."""
+    """What an exchange counts connects for: a source address that connects to a host."""
 
     host: str
-    """Of the URL."""
+    """The host of the URL."""
     bind: str
     """Source address; empty: the system's choice."""
 
 
 def source_of(endpoint: Endpoint, url: str) -> Source:
-    """Whom a connect of this endpoint to `url` counts for."""
+    """What a connect of this endpoint to `url` counts for."""
     return Source(urlsplit(url).hostname or "", endpoint.bind)
 
 
 def connect_limit(endpoint: Endpoint, host: str) -> tuple[int, float]:
-    """How many connects the host gets in how many seconds; 0 connects: no limit."""
+    """The limit of connects to the host, and its period in seconds; 0 connects: no limit."""
     limits = endpoint.limits
     if limits.connects is not None:
         return limits.connects, limits.connects_period
@@ -37,19 +37,19 @@ def connect_limit(endpoint: Endpoint, host: str) -> tuple[int, float]:
 
 
 def _is_loopback(host: str) -> bool:
-    """There is nobody to be banned by."""
+    """Whether the host is this machine, which bans nobody."""
     return host == "localhost" or host == "::1" or host.startswith("127.")
 
 
 def time_to_connect(count: int, connects: int, period: float) -> float:
-    """Seconds from the first of `count` connects to the last one, where no window of `period` seconds may hold more than
+    """Seconds from the first of `count` connects to the last one, if no window of `period` seconds may contain more than
     `connects`. 0 connects: no limit."""
     return (count - 1) // connects * period if connects and count else 0.0
 
 
 def slow_connects(endpoints: Iterable[Endpoint]) -> list[str]:
     """A line for each host whose endpoints take longer than `NOTICEABLE` to connect, with the arithmetic. The endpoints must be
-    those that connect: with their dialects' limits, and shards in place of what they are parts of."""
+    those that connect: with the limits of their dialects, and shards instead of the endpoint that they are parts of."""
     groups: dict[Source, list[Endpoint]] = {}
     for endpoint in endpoints:
         if endpoint.urls:

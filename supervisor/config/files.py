@@ -1,7 +1,7 @@
-"""Files that a person names: read within a deadline, whatever they are, and TOML and JSON out of them.
+"""Files that a user names: read within a deadline, and parsed as TOML or JSON.
 
-A file may be a named pipe that nobody writes to, a device without an end, or lie on a file system that hangs: to read such a
-file must stop neither the other endpoints nor a signal. So a thread reads the file, and who wants it waits for a bounded time.
+A file may be a named pipe without a writer, a device without an end, or on a file system that hangs. Reading such a file must
+block neither the other endpoints nor a signal. So a thread reads the file, and the caller waits for a bounded time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import orjson
 _CHUNK: Final = 1 << 20
 _MARGIN: Final = 0.1
 _stuck: dict[str, threading.Thread] = {}
-"""Files, by path, that a thread was not through with in time; while it is not, nobody else waits for them."""
+"""Threads that did not read their file in time, by the path of the file. While such a thread lives, no caller waits for that
+file."""
 
 
 def read_file(path: str | os.PathLike[str], *, most: int, seconds: float, pipes: bool = True) -> bytes:
@@ -49,7 +50,7 @@ def read_file(path: str | os.PathLike[str], *, most: int, seconds: float, pipes:
 
 
 class _Reading:
-    """One file, read in a thread of its own."""
+    """One file, read in a thread."""
 
     def __init__(self, path: str | os.PathLike[str], most: int, deadline: float, *, pipes: bool) -> None:
         self._path = path
@@ -60,7 +61,7 @@ class _Reading:
         self._found = bytearray()
 
     def run(self) -> None:
-        """Read it. What goes wrong is kept for `result`."""
+        """Read the file. An error is kept for `result`."""
         try:
             fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe without a writer opens at once
             try:
@@ -71,7 +72,7 @@ class _Reading:
             self._error = error
 
     def result(self) -> bytes:
-        """All of it. Raises what went wrong."""
+        """The content. Raises the error of `run`."""
         if self._error is not None:
             raise self._error
         return bytes(self._found)
@@ -80,7 +81,7 @@ class _Reading:
         kind = os.fstat(fd).st_mode
         if not self._pipes and not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
             raise OSError(errno.EINVAL, "it is a pipe or a device, which can be read once only; name a regular file")
-        if stat.S_ISFIFO(kind) and not self._await(fd):  # until a first writer has come, it looks as at its end
+        if stat.S_ISFIFO(kind) and not self._await(fd):  # before a first writer opens the pipe, a read returns its end
             raise TimeoutError(errno.ETIMEDOUT, "nobody writes to this pipe")
         while chunk := self._next(fd):
             self._found += chunk
@@ -91,7 +92,7 @@ class _Reading:
         while True:
             try:
                 return os.read(fd, min(_CHUNK, self._most + 1 - len(self._found)))
-            except BlockingIOError:  # a pipe whose writer has more to write
+            except BlockingIOError:  # the writer of a pipe has not closed it
                 if not self._await(fd):
                     raise TimeoutError(errno.ETIMEDOUT, "the pipe has no end: its writer keeps it open") from None
 

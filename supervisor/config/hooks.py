@@ -1,7 +1,7 @@
 """Whether the functions that a configuration names can be imported and called.
 
-For `--check` alone: to import is to run the user's modules. It is done in a child process, with the `sys.path` of an owner;
-what they print goes to standard error. A module that never comes to its end, or ends the process, costs only the child.
+Only for `--check`, because an import runs the user's modules. It is done in a child process with the `sys.path` of an owner;
+what the modules print goes to standard error. If a module never ends, or ends the process, only the child is lost.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class _Hook:
 def hook_problems(settings: Settings, timeout: float = TIMEOUT) -> list[Problem]:
     """What is wrong with the hooks of the endpoints, and of dialects of the user's own.
 
-    `timeout`: seconds that each of them may take. `settings` as `load` returns them: their hooks are searched in the folder of
-    the file too.
+    `timeout`: seconds that each hook may take. `settings`: as `load` returns them; hooks are also searched in the folder of the
+    file.
     """
     places = [
         (f"endpoints.{endpoint.name}.{hook.key}", hook)

@@ -4,7 +4,7 @@
     ${file:PATH}   the content of a file, less one final newline (and less the mark that some editors put first, U+FEFF)
     $${            a literal ${
 
-Whatever goes wrong is told with the reference, never with a value: the values are secrets.
+Errors name the reference, never a value, because the values are secrets.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ EXPANDED: Final = (
 _IN_THE_HANDSHAKE: Final = frozenset({"url", "headers", "subprotocols", "proxy", "bind", "tls.server_name"})
 _LARGEST_FILE: Final = 1024 * 1024
 _PATIENCE: Final = 0.5
-"""Seconds in which a file must have been read: everything else waits meanwhile, where an owner is to connect."""
+"""Seconds in which a file must be read: the supervisor waits for it when an owner is to connect."""
 _TOKEN: Final = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -53,7 +53,7 @@ class Reference(NamedTuple):
 
 
 class UnresolvedReference(ConfigError):
-    """A reference that is malformed, or whose variable or file is not there. Its text never holds a value."""
+    """A reference that is malformed, or whose variable or file does not exist. Its text never contains a value."""
 
 
 def references(value: str) -> list[Reference]:
@@ -91,7 +91,7 @@ def anchor(value: str, base_dir: Path) -> str:
 def expand_endpoint(endpoint: Endpoint, *, environ: Mapping[str, str] = os.environ, base_dir: str | Path = "") -> Endpoint:
     """`endpoint` with every reference filled in, the values read at this moment.
 
-    Raises `UnresolvedReference` with all that is missing, and where a value would break out of its line in the
+    Raises `UnresolvedReference` with everything that is missing, and for a value that would break out of its line in the
     handshake (RFC 9110 §5.5: no CR, LF or NUL in a field value).
     """
     problems: list[Problem] = []
@@ -110,8 +110,8 @@ def expand_endpoint(endpoint: Endpoint, *, environ: Mapping[str, str] = os.envir
 
 
 def secrets_of(endpoint: Endpoint, *, environ: Mapping[str, str] = os.environ, base_dir: str | Path = "") -> Secrets:
-    """What of the settings that may hold secrets no text is to show: what their references give, and of URLs that are filled in
-    the user info and the values of the query. What can't be read is left out: it was sent to nobody."""
+    """The parts of the settings that no text may show: the values of references in settings that may be secrets, and the user
+    info and the values of the query of filled-in URLs. A value that can't be read is left out, because it was never sent."""
     found: list[str] = []
 
     def look(text: str, _path: str) -> str:

@@ -144,7 +144,7 @@ def got(value: Any, setting: Setting | None = None) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The one of `known` that was probably meant; "" where none is near."""
+    """The one of `known` that was probably meant; "": none is similar."""
     return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)), "")
 
 
@@ -212,7 +212,7 @@ def _reach(endpoint: Endpoint, key: str) -> Any:
 
 
 def as_table(endpoint: Endpoint) -> dict[str, Any]:
-    """What an endpoint made in Python says beyond the defaults, as the table that a TOML file would hold.
+    """The settings of an endpoint made in Python that differ from the defaults, as the table that a TOML file would have.
 
     What is of a wrong type stays as it is.
     """

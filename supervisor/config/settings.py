@@ -1,4 +1,4 @@
-"""What a configuration file says once it is checked: plain frozen values. The endpoints' own are in the contract."""
+"""The settings of a checked configuration file, as frozen values. Those of endpoints are in the contract."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ class Settings:
     given: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Per endpoint the keys that the file sets, or `[defaults]`: "url", "heartbeat.kind". For `apply_dialect`."""
     dialects: Mapping[str, dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
-    """Those that the endpoints speak, as they were when they were checked: by name, or by absolute path."""
+    """The dialects of the endpoints, as they were when they were checked: by name, or by absolute path."""
     source: str = ""
     """Path of the file, as given."""
     folder: str = ""
-    """Absolute path of the folder of that file, in which the modules of hooks are looked for; "" where there is no file."""
+    """Absolute path of the folder of that file, in which the modules of hooks are searched; "": there is no file."""

@@ -27,12 +27,11 @@ class Description(NamedTuple):
 
 
 def effective(settings: Settings) -> dict[str, Any]:
-    """What holds, with defaults, `[defaults]` and dialects applied: tables `supervisor`, `output`, `exporter`,
+    """The effective settings, with defaults, `[defaults]` and dialects applied: tables `supervisor`, `output`, `exporter`,
     `endpoints`.
 
     Secrets are masked: user info and query of URLs, header and login values, passwords, raw frames to send. A value
-    that is nothing but a `${...}` stays as written. Raises `ConfigError` where a dialect is no longer what it was
-    when it was checked.
+    that consists of a `${...}` only stays as written. Raises `ConfigError` if a dialect has changed since it was checked.
     """
     return {
         "supervisor": {key: getattr(settings, key) for key in SUPERVISOR},

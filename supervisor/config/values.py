@@ -1,4 +1,4 @@
-"""What single values must look like: names, URLs, headers, proxies, globs. Each check gives a text for what is wrong, or "".
+"""Checks of single values: names, URLs, headers, proxies, globs. Each check returns a text that says what is wrong, or "".
 
 Nothing here shows a value that could be a secret. Pure, but for `existing_file` and what is installed.
 """

@@ -1,4 +1,4 @@
-"""A supervisor's name while it runs: the lock on it, and the control socket behind it."""
+"""The name of a running supervisor: its lock and its control socket."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class NameClaim:
         self.instance = instance
 
     def describe(self) -> str | None:
-        """Where the control socket is; None without one."""
+        """The address of the control socket; None: there is none."""
         return self.instance.describe() if self.instance is not None else None
 
     def hand_over(self) -> None:
@@ -48,12 +48,13 @@ class NameClaim:
         self.instance.hand_over()
 
     def close(self) -> None:
-        """Take no more commands."""
+        """Accept no more commands."""
         if self._server is not None:
             self._server.close()
 
     def release(self) -> None:
-        """After `close`: give the name back, then let clients that wait for the end of a `stop` go, for they rely on that."""
+        """After `close`: free the name, and only then close the clients that wait for the end of a `stop`, because they rely on
+        a free name."""
         if self.instance is not None:
             self.instance.release()
         if self._server is not None:

@@ -1,13 +1,14 @@
 """One supervisor per name: a lock, and the address of its control socket.
 
-The lock is the kernel's (`flock`), so a dead supervisor's is free by itself. Beside it there is an abstract socket, the
-beacon, with the name and the user in its address: two can't be bound to one address. The default folder depends on variables
-that cron, systemd and a login set differently, the beacon does not. So a supervisor is found, and is alone, wherever it was
-started, and also if a cleaner of temporary files has removed its folder, until it has put the folder back (`restore`).
+The kernel holds the lock (`flock`), so the lock of a dead supervisor is free. In addition there is an abstract socket, the
+beacon, with the name and the user in its address: two sockets can't be bound to one address. The default folder depends on
+variables that cron, systemd and a login set differently; the beacon does not. So a supervisor is found, and is the only one of
+its name, in every environment, and also if a cleaner of temporary files has removed its folder, until `restore` has put the
+folder back.
 
-A folder that was named (`runtime_dir`, `WSADAPTER_RUNTIME_DIR`) has names of its own: the address of the beacon has a digest of
-that folder in it, and the same name may be used elsewhere. Where no folder can be written (a read-only root without /tmp) the
-abstract socket is the control socket too.
+A configured folder (`runtime_dir`, `WSADAPTER_RUNTIME_DIR`) is a separate name space: the address of the beacon contains a
+digest of that folder, and the same name may be used elsewhere. If no folder can be written (a read-only root without /tmp), the
+abstract socket is also the control socket.
 """
 
 from __future__ import annotations
@@ -40,12 +41,13 @@ _PATIENCE = 2.0
 
 
 def _named(configured: str) -> str:
-    """The folder that was named: by the configuration or the command line, else by the environment; "" if none was."""
+    """The configured folder: of the configuration file or the command line, otherwise of the environment; "": none is
+    configured."""
     return configured or os.environ.get("WSADAPTER_RUNTIME_DIR", "")
 
 
 def _candidates(configured: str) -> Iterator[Path]:
-    """Where the runtime folder may be, best first (DESIGN: `runtime_dir`)."""
+    """The candidates for the runtime folder, best first (REFERENCE: `runtime_dir`)."""
     if configured := _named(configured):
         yield Path(configured)
         return
@@ -58,23 +60,23 @@ def _candidates(configured: str) -> Iterator[Path]:
 
 
 def _searched(configured: str) -> list[Path]:
-    """Where a supervisor that runs already may have its control socket: it may have been started with other variables, as by
-    cron, in a login shell or over `su`."""
+    """The folders in which a running supervisor may have its control socket: it may have been started with other variables, for
+    example by cron, in a login shell or by `su`."""
     folders = [*_candidates(configured)]
     if not _named(configured):
         if "XDG_RUNTIME_DIR" not in os.environ:
             folders.append(Path(f"/run/user/{os.getuid()}/wsadapter"))
-        folders.append(Path(f"/tmp/wsadapter-{os.getuid()}"))  # noqa: S108 - where it is without a TMPDIR
+        folders.append(Path(f"/tmp/wsadapter-{os.getuid()}"))  # noqa: S108 - the folder without a TMPDIR
     return list(dict.fromkeys(folders))
 
 
 def runtime_folder(configured: str) -> Path | None:
-    """The best runtime folder that is this user's alone; None where there is none."""
+    """The best runtime folder that only this user can write to; None: there is none."""
     return next((folder for folder in _candidates(configured) if is_ours(folder)), None)
 
 
 def is_ours(folder: Path) -> bool:
-    """It is there, or can be made, is a folder of ours, and nobody else may write in it."""
+    """Whether the folder exists or can be made, belongs to this user, and no other user may write to it."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         about = folder.lstat()
@@ -129,15 +131,14 @@ class Instance:
         self.listener = listener
         """The control socket, listening."""
         self.beacon: socket.socket | None = None
-        """An abstract socket beside it, listening; None where the platform has none, or somebody else has the address."""
+        """An abstract socket that listens too; None: the platform has none, or another user has the address."""
         self._lock = lock
         self._path = path
         self._runtime_dir = runtime_dir
 
     @classmethod
     def acquire(cls, name: str, runtime_dir: str = "") -> Instance:
-        """Claim the name. Raises `AlreadyRunning` with the holder's pid, `UsageError` where something else is in the place of
-        its files."""
+        """Claim the name. Raises `AlreadyRunning` with the holder's pid, `UsageError` if other files are in the way."""
         for folder in _candidates(runtime_dir):
             if is_ours(folder) and _fits(folder / f"{name}.sock"):
                 return cls._in_folder(name, folder, runtime_dir)
@@ -182,8 +183,8 @@ class Instance:
         return claim
 
     def restore(self) -> socket.socket | None:
-        """Put back what was removed of the folder, and the beacon. Gives the listener that was replaced, to be closed; None:
-        all was there, or it can't be put back now."""
+        """Put back what was removed from the folder, and the beacon. Returns the listener that was replaced, which the caller
+        has to close; None: nothing was removed, or it can't be put back now."""
         if self._path is None or self._lock is None:
             return None
         folder, before = self._path.parent, self.listener
@@ -202,7 +203,7 @@ class Instance:
             logger.error("%s was removed and can't be put back: %s", folder, error)  # noqa: TRY400
             return None
         os.close(self._lock)
-        self.listener, self._lock, self.beacon = fresh.listener, fresh._lock, fresh.beacon
+        self.listener, self._lock, self.beacon = fresh.listener, fresh._lock, fresh.beacon  # noqa: SLF001 - of this class
         logger.warning("%s was removed: the lock and the control socket of %r are put back", folder, self.name)
         return before
 
@@ -232,7 +233,8 @@ class Instance:
         return snapshot, [self.listener.fileno(), *([self._lock] if self._lock is not None else [])]
 
     def hand_over(self) -> None:
-        """It is another process's now: forget it. The lock belongs to the open file, so it goes on."""
+        """The name belongs to another process now: close everything here. The lock stays, because it belongs to the open
+        file."""
         self.listener.close()
         self._put_out()
         if self._lock is not None:
@@ -246,18 +248,18 @@ class Instance:
             self.beacon = None
 
     def describe(self) -> str:
-        """Where the control socket is."""
+        """The address of the control socket."""
         return str(self._path) if self._path else f"abstract:{_abstract_address(self.name, self._runtime_dir)[1:]}"
 
     def release(self) -> None:
-        """Let go of the name."""
+        """Free the name."""
         self.listener.close()
         self._put_out()
         if self._path is not None:
             self._path.unlink(missing_ok=True)
         if self._lock is not None:
             fcntl.flock(self._lock, fcntl.LOCK_UN)  # a fork of this process may have it open too
-            os.close(self._lock)  # the file stays: to unlink it would let two hold "the" lock
+            os.close(self._lock)  # the file stays: after an unlink, two supervisors could hold a lock of this name
             self._lock = None
 
 
@@ -272,8 +274,9 @@ def _unusable(what: str, path: Path, error: OSError) -> str:
 
 
 def _abstract_address(name: str, runtime_dir: str = "") -> str:
-    """Of the beacon, and of the control socket of a supervisor without a folder: one for each name of this user; where a folder
-    was named, one for each name there, by a digest of the folder, for the address has a limit of 107 bytes."""
+    """The address of the beacon, and of the control socket of a supervisor without a folder: one for each name of this user.
+    With a configured folder, one for each name in that folder, by a digest of the folder, because an address has at most 107
+    bytes."""
     if not (named := _named(runtime_dir)):
         return f"\0wsadapter-{os.getuid()}-{name}"
     digest = hashlib.sha256(os.fsencode(Path(named).absolute())).hexdigest()[:16]
@@ -281,7 +284,7 @@ def _abstract_address(name: str, runtime_dir: str = "") -> str:
 
 
 def _light(name: str, runtime_dir: str) -> socket.socket | None:
-    """The beacon of a supervisor of that name; None where there can be none. Raises `AlreadyRunning`."""
+    """Bind the beacon of a supervisor of that name; None: there can be none. Raises `AlreadyRunning`."""
     if sys.platform != "linux":
         return None
     address = _abstract_address(name, runtime_dir)
@@ -300,8 +303,8 @@ def _light(name: str, runtime_dir: str) -> socket.socket | None:
 
 
 def _pid_behind(address: str) -> int | None:
-    """Of the supervisor that listens there; None where it takes no connection; 0: it is none of this user's, or it is in
-    another container, which shares our network but neither processes nor folders."""
+    """The pid of the supervisor that listens there. None: it accepts no connection. 0: it belongs to another user, or is in
+    another container, which shares the network but neither processes nor folders."""
     with socket.socket(socket.AF_UNIX) as client:
         client.setblocking(False)
         try:
@@ -321,9 +324,9 @@ def _listening(listener: socket.socket) -> socket.socket:
 
 
 def connect(name: str, runtime_dir: str = "") -> socket.socket | None:
-    """A connection to the control socket of the running supervisor of that name; None where there is none.
+    """A connection to the control socket of the running supervisor of that name; None: there is none.
 
-    Raises `TimeoutError` where it is there and takes no connection.
+    Raises `TimeoutError` if it listens and accepts no connection.
     """
     for address in _addresses(name, runtime_dir):
         client = socket.socket(socket.AF_UNIX)
@@ -332,7 +335,7 @@ def connect(name: str, runtime_dir: str = "") -> socket.socket | None:
         except TimeoutError:
             client.close()
             raise
-        except OSError:  # not there, nobody behind it, not ours, too long: the next one
+        except OSError:  # no such socket, nothing listens, not permitted, the path is too long: try the next one
             client.close()
             continue
         if (_named(runtime_dir) and not address.startswith("\0")) or _is_believed(client):
@@ -347,12 +350,12 @@ def _is_believed(client: socket.socket) -> bool:
     if credentials is None or credentials[1] in (os.getuid(), 0):
         return True
     address = os.fsdecode(client.getpeername()).replace("\0", "@")
-    logger.warning("%s: user %d listens there, who is not believed", address, credentials[1])
+    logger.warning("%s: another user (%d) listens there; it is ignored", address, credentials[1])
     return False
 
 
 def _addresses(name: str, runtime_dir: str) -> Iterator[str]:
-    """Where the control socket of a supervisor may be. Only a folder that was named is believed whosever it is."""
+    """The addresses at which the control socket of a supervisor may be. Only a configured folder may belong to another user."""
     for folder in _searched(runtime_dir):
         if _named(runtime_dir) or not _distrust(folder):
             yield str(folder / f"{name}.sock")
@@ -360,7 +363,8 @@ def _addresses(name: str, runtime_dir: str) -> Iterator[str]:
 
 
 def credentials_of(peer: socket.socket) -> tuple[int, int] | None:
-    """pid and uid of the process at the other end; None where the platform can't tell (the folder's mode guards it there)."""
+    """pid and uid of the process at the other end; None: the platform does not report them (the folder's mode protects the
+    socket)."""
     if not hasattr(socket, "SO_PEERCRED"):
         return None
     layout = struct.Struct("3i")  # struct ucred: pid, uid, gid
@@ -439,18 +443,17 @@ def _answers(address: str) -> bool:
     with socket.socket(socket.AF_UNIX) as client:
         try:
             _connect(client, address)
-        except TimeoutError:  # it is there, only stuck
+        except TimeoutError:  # it listens, but is stuck
             return True
         except OSError:
             return False
-        return not address.startswith("\0") or _is_believed(client)  # anybody may bind an abstract one
+        return not address.startswith("\0") or _is_believed(client)  # any user may bind an abstract address
 
 
 def elsewhere(runtime_dir: str = "") -> list[Path]:
-    """Control sockets of this user's supervisors in folders that `search` does not look into, as far as the kernel lists them.
+    """Control sockets of this user's supervisors in folders that `search` does not search, as far as the kernel lists them.
 
-    They are a hint for a person alone: without being asked for by name or folder nothing is done to a supervisor of another
-    session.
+    They are only shown to a person: nothing is done to a supervisor of another session unless its name or folder is given.
     """
     searched = {str(folder) for folder in _searched(runtime_dir)}
     paths = [Path(path) for path in _bound_addresses() if path.startswith("/") and path.endswith(".sock")]
@@ -458,7 +461,7 @@ def elsewhere(runtime_dir: str = "") -> list[Path]:
 
 
 def _is_control_socket(path: Path) -> bool:
-    """Whether the lock of a supervisor of ours lies beside it, and somebody answers."""
+    """Whether there is a lock of a supervisor of this user in the same folder, and a process answers."""
     try:
         lock = path.with_suffix(".lock").read_bytes()
         ours = path.stat().st_uid == os.getuid()
@@ -468,13 +471,14 @@ def _is_control_socket(path: Path) -> bool:
 
 
 def _abstract_names(runtime_dir: str) -> list[str]:
-    """Of all supervisors of this user, or of those in the folder that was named, as far as the kernel lists them."""
+    """The names of all supervisors of this user, or of those of the configured folder, as far as the kernel lists them."""
     prefix = "@" + _abstract_address("", runtime_dir)[1:]
     return sorted(address.removeprefix(prefix) for address in _bound_addresses() if address.startswith(prefix))
 
 
 def _bound_addresses() -> set[str]:
-    """Of all Unix sockets: paths, and abstract names behind an "@". Empty off Linux (proc(5): /proc/net/unix)."""
+    """The addresses of all Unix sockets: paths, and abstract names after an "@". Empty on other systems than Linux
+    (proc(5))."""
     try:
         lines = Path("/proc/net/unix").read_text(errors="replace").splitlines()
     except OSError:

@@ -1,7 +1,7 @@
-"""The folder of the messages that are kept because somebody failed on them: where it is, and what is removed from it.
+"""The folder of quarantined messages, on which a hook failed or owners died: where it is, and what is removed from it.
 
-It is a state folder, not the runtime folder: what is kept there is to be looked at after a restart of the machine too. All
-supervisors of a user share the folder, one folder for each run in it, so it has a bound in bytes and in age.
+It is a state folder, not the runtime folder, because the messages must survive a restart of the machine. All supervisors of a
+user share the folder, with one subfolder for each run, so it has limits in bytes and in age.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from wsadapter.control.instance import is_ours, runtime_folder
 logger = logging.getLogger("wsadapter.supervisor")
 
 INTERVAL: Final = 600.0
-"""Seconds between two looks at what is kept."""
+"""Seconds between two cleanings."""
 
 
 class KeptFile(NamedTuple):
@@ -35,7 +35,7 @@ class KeptFile(NamedTuple):
 
 
 def quarantine_folder(state_dir: str, runtime_dir: str) -> Path | None:
-    """The best folder that is this user's alone; where no state folder can be used, one in the runtime folder. None where there
+    """The best folder that only this user can write to; if no state folder can be used, one in the runtime folder. None: there
     is none."""
     state = next((folder for folder in _candidates(state_dir) if is_ours(folder)), None)
     folder = state or runtime_folder(runtime_dir)
@@ -43,7 +43,7 @@ def quarantine_folder(state_dir: str, runtime_dir: str) -> Path | None:
 
 
 def _candidates(state_dir: str) -> Iterator[Path]:
-    """Where the state folder may be, best first (XDG Base Directory Specification)."""
+    """The candidates for the state folder, best first (XDG Base Directory Specification)."""
     if state_dir:
         yield Path(state_dir)
         return
@@ -87,7 +87,7 @@ def remove_surplus(folder: Path, *, most_bytes: int, most_age: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """Where one supervisor keeps such messages, and how many."""
+    """The folder of one supervisor's quarantine, and its limits."""
 
     state_dir: str
     """The state folder, as configured; "" is the default."""
@@ -102,7 +102,7 @@ class Quarantine:
         return str(folder / run) if folder is not None else ""
 
     def clean(self, runtime_dir: str) -> None:
-        """Remove the surplus of all runs, in a thread of its own, because a file system may hang."""
+        """Remove the surplus of all runs, in a thread, because a file system may hang."""
         if not self.most_bytes:
             return
         try:

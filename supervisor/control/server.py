@@ -6,8 +6,8 @@
     {"command": "takeover", ...}                 see takeover/: from there on the connection is no longer line by line
     {"command": "reboot"}                        {"ok": false, "error": "...", "known": ["restart", "status", ...]}
 
-The server lives in the supervisor's reactor, so it never blocks: whoever does not read his answer waits alone. It takes orders
-only from the user it runs as, and from root.
+The server runs in the supervisor's reactor, so it never blocks: a client that does not read its answers delays nobody else. It
+accepts commands only from the user it runs as, and from root.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ _BETWEEN: Final = 0.001
 """Seconds between two commands of a client that does not wait for the answer."""
 _ACCEPTS_PER_TURN: Final = 16
 _ACCEPT_AGAIN: Final = 1.0
-"""Seconds to wait where a client can't be accepted."""
+"""Seconds to wait after a client could not be accepted."""
 _UPKEEP: Final = 5.0
-"""Seconds between looks at the runtime folder."""
+"""Seconds between checks of the runtime folder."""
 
 
 class ControlError(WsAdapterError):
-    """A command did not come through."""
+    """A command failed."""
 
 
 class NotRunning(ControlError):
@@ -58,7 +58,7 @@ class NoAnswer(ControlError):
 
 
 class Refused(ControlError):
-    """The supervisor answered with an error; `known` holds what it would have understood."""
+    """The supervisor answered with an error; `known`: the commands that it knows."""
 
     def __init__(self, error: str, known: list[str]) -> None:
         self.known = known
@@ -66,12 +66,12 @@ class Refused(ControlError):
 
 
 class Acceptor(Protocol):
-    """Who hands all of a supervisor over to another one."""
+    """Passes everything of a supervisor to another one."""
 
     @property
     def accept(self) -> Callable[[socket.socket, dict[str, Any]], None] | None:
-        """Begins to; the other one is at the other end of the socket, with which nothing is done in this turn. Raises
-        `WsAdapterError`; then the socket is the server's. None: this supervisor can't be taken over."""
+        """Begins a takeover by the supervisor at the other end of the socket, which is not used in this turn. Raises
+        `WsAdapterError`; then the server keeps the socket. None: this supervisor can't be taken over."""
         ...
 
 
@@ -106,11 +106,11 @@ class ControlServer:
         reactor.call(self._begin)
 
     def close(self) -> None:
-        """Listen no more and forget all clients; those that wait for the end of a `stop` wait on until `dismiss`."""
+        """Stop listening and close all clients, except those that wait for the end of a `stop`: they wait until `dismiss`."""
         self._reactor.call(self._release)
 
     def dismiss(self) -> None:
-        """Let the clients that wait for the end of a `stop` go. To be called last: when they return, the name is free."""
+        """Close the clients that wait for the end of a `stop`. To be called last: when they return, the name is free."""
         for waiting in self._dismissed:
             waiting.close()
         self._dismissed.clear()
@@ -193,11 +193,12 @@ class ControlServer:
             return True
         client.heard_at = monotonic()
         client.incoming += chunk
-        return self._obey_next(client) and bool(chunk)
+        return self._run_next(client) and bool(chunk)
 
-    def _obey_next(self, client: _Client) -> bool:
-        """Its next line, if that is complete. A client that has more to say waits: each command takes the time of all, and all
-        else comes between. False where nothing more is heard of it."""
+    def _run_next(self, client: _Client) -> bool:
+        """Run the client's next command, if its line is complete. A client that has sent more commands waits, because each
+        command takes time of the loop; other work is done in between. Returns false if nothing more is to be read from the
+        client."""
         line, end, rest = client.incoming.lstrip().partition(b"\n")
         if not end:
             client.incoming = line
@@ -219,7 +220,7 @@ class ControlServer:
             return
         client.waits = False
         try:
-            if self._obey_next(client):
+            if self._run_next(client):
                 if client in self._clients:
                     self._write(client)
             else:
@@ -293,10 +294,10 @@ class ControlServer:
             self._supervisor.ask_to_stop()
 
     def _takeover(self, client: _Client, request: dict[str, Any]) -> None:
-        """From here on the connection is the takeover's; where it is refused, it stays ours."""
+        """The takeover uses the connection from now on. If the takeover is refused, the server keeps the connection."""
         accept = self._supervisor.takeover.accept
         if accept is None:
-            text = "this supervisor lives in a program of its own: only python -m wsadapter.supervise can be taken over"
+            text = "this supervisor belongs to a program: only python -m wsadapter.supervise can be taken over"
             raise TakeoverError(text)
         accept(client.socket, request)
         self._clients.remove(client)
@@ -304,14 +305,14 @@ class ControlServer:
 
 
 class _Client:
-    """One connection, with what it has not finished to say and not taken."""
+    """One connection, with its unfinished request and the answers that it has not read."""
 
     def __init__(self, peer: socket.socket) -> None:
         self.socket = peer
         self.incoming = bytearray()
         self.outgoing = bytearray()
         self.waits = False
-        """It has said more than it was its turn for; nothing is read meanwhile."""
+        """Whether another command of it waits; nothing is read meanwhile."""
         self.heard_at = monotonic()
 
     def answer(self, said: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from operator import length_hint
@@ -118,11 +118,16 @@ class Inbox:
 
     def move(self, account: Account, other: Inbox) -> None:
         """Hand what waits of an endpoint over to another inbox, in order."""
-        with self._lock, other._lock:
+        with self._lock:
             self._let_go()
             mine = [entry for entry in self._queue if entry.endpoint == account.name]
             self._queue = deque(entry for entry in self._queue if entry.endpoint != account.name)
-            other._queue.extend(mine)
+            other.extend(mine)
+
+    def extend(self, entries: Iterable[Arrival | Event]) -> None:
+        """Let entries of another inbox stand behind all that arrived before them."""
+        with self._lock:
+            self._queue.extend(entries)
 
     # -- out -------------------------------------------------------------------------------------------------------------
 

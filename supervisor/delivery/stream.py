@@ -1,10 +1,11 @@
 """What a consumer holds: one ordered stream, to iterate blocking or with `async for`.
 
-Its iterator is `chain` over what the inbox puts in hand: in between two records no Python code of ours runs per message. What
-is in hand belongs to the stream, not to the iterator, so `break`, an exception or an interrupt loses nothing, and iterating
-again goes on.
+Its iterator is `chain` over what the inbox puts into the consumer's hand: between two records no Python code of ours runs per
+message. What is in hand belongs to the stream, not to the iterator, so `break`, an exception or an interrupt loses nothing, and
+a new iteration continues.
 
-What a turn of the loop received is put in hand within the same turn: a lone message costs one shield, not two.
+What a turn of the loop received is put into the hand within the same turn, so that signal handlers are replaced once for a
+single message, not twice.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from copy import copy
 from functools import partial
 from itertools import chain
 from time import monotonic
@@ -28,120 +28,66 @@ from wsadapter.loop.reactor import Reactor
 
 Consumer = threading.Thread | asyncio.Task[Any] | None
 _YIELD_EVERY = 0.005
-"""Seconds an `async for` may go on without letting the event loop's other tasks run."""
+"""Seconds that an `async for` may go on without letting the event loop's other tasks run."""
 _ENDED = "the stream has ended: the supervisor was stopped and all it had received was delivered"
 
 
-class Stream(Public):
-    """The items of some endpoints, in order, for one consumer at a time."""
-
-    PUBLIC = frozenset({"batches", "pending", "get", "aget", "abatches"})
+class Consumption:
+    """The consumption of one inbox, by one consumer at a time. Its iterators share it."""
 
     def __init__(self, reactor: Reactor, inbox: Inbox, *, begin: Callable[[], None], over: Callable[[], bool]) -> None:
-        """`begin` starts the supervisor if need be. `over`: nothing more will come; it raises `AllFatal` where that is why."""
-        self._reactor = reactor
-        self._inbox = inbox
-        self._begin = begin
-        self._over = over
-        self._claims: dict[object, Consumer] = {}
+        """`begin` starts the supervisor if it is new. `over` returns whether nothing more will come; it raises `AllFatal` if
+        that is the reason."""
+        self.reactor = reactor
+        self.inbox = inbox
+        self.begin, self.over = begin, over
         self._sinks = inbox.messages, inbox.batches
-        self._holder: object = None
+        self._claims: dict[object, Consumer] = {}
 
-    def held_by(self, holder: object) -> Stream:
-        """The same stream; who iterates it keeps `holder` alive."""
-        stream = copy(self)
-        stream._holder = holder
-        return stream
-
-    def __iter__(self) -> Iterator[Item]:
-        """Messages and events. Raises `ConcurrentIteration` where somebody else iterates, `AllFatal` where all is lost."""
-        return cast("Iterator[Item]", chain.from_iterable(self._turns(whole=False)))
-
-    def batches(self) -> Iterator[Batch | AnyEvent]:
-        """The fast path: the messages of each read as one `Batch`, and the events between them."""
-        return cast("Iterator[Batch | AnyEvent]", chain.from_iterable(self._turns(whole=True)))
-
-    @property
-    def pending(self) -> bool:
-        """Whether an item is at hand, so that the next step of an iteration would not wait. For the consumer's own use."""
-        return self._inbox.hand.has_items() or bool(self._inbox)
-
-    def get(self, timeout: float | None = None) -> Item:
-        """One item. Raises `TimeoutError` after `timeout` seconds, `SupervisorStopped` at the end of the stream."""
-        self._begin()
-        deadline = None if timeout is None else monotonic() + timeout
-        left = timeout
-        while self._wait(left):
-            item: Item
-            for item in self._inbox.in_hand:  # no next(), no cast(): an interrupt must not fall between taking and returning
-                return item
-            if self._over():
-                raise SupervisorStopped(_ENDED)
-            # What came was taken by a signal handler of the program, called as the turn ended.
-            left = None if deadline is None else max(0.0, deadline - monotonic())
-        raise TimeoutError(f"no item within {timeout} s")
-
-    def _wait(self, timeout: float | None) -> bool:
-        """Until an item is in hand, or none will ever be. False where `timeout` seconds were not enough."""
+    def turns(self, *, whole: bool, holder: object) -> Iterator[Iterator[Any]]:  # noqa: ARG002 - this frame keeps `holder` alive
+        """What comes into the hand, iterator by iterator, blocking. `whole`: batches instead of messages."""
+        self.begin()
         claim = object()
         try:
-            self._claim(claim, threading.current_thread())
-            return self._reactor.run_until(partial(self._is_served, False), timeout, sink=self._sinks[False])
-        finally:
-            self._claims.pop(claim, None)
-
-    async def aget(self) -> Item:
-        """One item; as `get`, for coroutines. Cancelling it loses nothing."""
-        try:
-            return cast("Item", await anext(_AsyncIteration(self, whole=False)))
-        except StopAsyncIteration:
-            raise SupervisorStopped(_ENDED) from None
-
-    def __aiter__(self) -> AsyncIterator[Item]:
-        """As `__iter__`, for `async for`. A running event loop is no obstacle."""
-        return cast("AsyncIterator[Item]", _AsyncIteration(self, whole=False))
-
-    def abatches(self) -> AsyncIterator[Batch | AnyEvent]:
-        """As `batches`, for `async for`."""
-        return cast("AsyncIterator[Batch | AnyEvent]", _AsyncIteration(self, whole=True))
-
-    # -- turns -----------------------------------------------------------------------------------------------------------
-
-    def _turns(self, *, whole: bool) -> Iterator[Iterator[Any]]:
-        self._begin()
-        claim = object()
-        try:
-            self._claim(claim, threading.current_thread())
+            self.claim(claim, threading.current_thread())
             served, sink = partial(self._is_served, whole), self._sinks[whole]
-            while True:  # no condition here: an interrupt on the way back to one would pass by the `finally` (see signal_guard)
-                self._reactor.run_until(served, sink=sink)
-                hand = self._inbox.hand
-                if not hand.has_items() and self._over():
+            while True:  # no condition here: an interrupt at the jump back would skip the `finally` (see signal_guard)
+                self.reactor.run_until(served, sink=sink)
+                hand = self.inbox.hand
+                if not hand.has_items() and self.over():
                     return
-                yield hand.items  # empty where a signal handler of the program, called as the turn ended, was faster
+                yield hand.items  # empty if a signal handler of the program, called as the turn ended, was faster
         finally:
-            self._claims.pop(claim, None)
+            self.release(claim)
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait until a message or event is in hand, or none will ever be. False after `timeout` seconds."""
+        claim = object()
+        try:
+            self.claim(claim, threading.current_thread())
+            return self.reactor.run_until(partial(self._is_served, False), timeout, sink=self._sinks[False])
+        finally:
+            self.release(claim)
 
     def _is_served(self, whole: bool) -> bool:
         """Whether an item is in hand, or none will ever be."""
-        return self._refill(whole=whole) or self._over()
+        return self.refill(whole=whole) or self.over()
 
-    def _refill(self, *, whole: bool) -> bool:
-        """See to it that something is in hand, in the wanted shape; a `get()` in the loop body may have taken more than it
-        returned. False: nothing waits."""
-        self._reactor.check_process()
-        hand = self._inbox.hand
+    def refill(self, *, whole: bool) -> bool:
+        """Put something into the hand, in the wanted shape; a `get()` in the loop body may have taken more than it returned.
+        Returns false if nothing waits."""
+        self.reactor.check_process()
+        hand = self.inbox.hand
         if hand.has_items():
             return hand.whole == whole or signal_guard.run_guarded(self._sinks[whole].finish)
-        return bool(self._inbox) and signal_guard.run_guarded(self._sinks[whole].finish)
+        return bool(self.inbox) and signal_guard.run_guarded(self._sinks[whole].finish)
 
-    def _has_more(self) -> bool:
-        return bool(self._inbox) or self._over()
+    def has_more(self) -> bool:
+        """Whether something waits, or nothing will ever come."""
+        return bool(self.inbox) or self.over()
 
-    # -- one consumer ----------------------------------------------------------------------------------------------------
-
-    def _claim(self, claim: object, consumer: Consumer) -> None:
-        """Let `claim` stand for the consumer's iteration, until it is taken out of `_claims`."""
+    def claim(self, claim: object, consumer: Consumer) -> None:
+        """Let `claim` stand for the consumer's iteration, until it is released. Raises `ConcurrentIteration`."""
         for other in tuple(self._claims.values()):
             if other is not consumer and _is_active(other):
                 raise ConcurrentIteration(
@@ -150,19 +96,90 @@ class Stream(Public):
                 )
         self._claims[claim] = consumer
 
+    def release(self, claim: object) -> None:
+        """End a claim; does nothing if there is none."""
+        self._claims.pop(claim, None)
+
+
+class Stream(Public):
+    """The items of some endpoints, in order, for one consumer at a time."""
+
+    PUBLIC = frozenset({"batches", "pending", "get", "aget", "abatches"})
+
+    def __init__(self, consumption: Consumption, holder: object = None) -> None:
+        """`holder` stays alive while somebody iterates the stream."""
+        self._consumption = consumption
+        self._holder = holder
+
+    def held_by(self, holder: object) -> Stream:
+        """The same stream; while somebody iterates it, `holder` stays alive."""
+        return Stream(self._consumption, holder)
+
+    def __iter__(self) -> Iterator[Item]:
+        """Messages and events. Raises `ConcurrentIteration` if another consumer iterates, `AllFatal` if every endpoint
+        failed."""
+        return cast("Iterator[Item]", chain.from_iterable(self._consumption.turns(whole=False, holder=self._holder)))
+
+    def batches(self) -> Iterator[Batch | AnyEvent]:
+        """The fast path: the messages of each read as one `Batch`, and the events between them."""
+        turns = self._consumption.turns(whole=True, holder=self._holder)
+        return cast("Iterator[Batch | AnyEvent]", chain.from_iterable(turns))
+
+    @property
+    def pending(self) -> bool:
+        """Whether an item is at hand, so that the next step of an iteration would not wait. For the consumer's own use."""
+        inbox = self._consumption.inbox
+        return inbox.hand.has_items() or bool(inbox)
+
+    def get(self, timeout: float | None = None) -> Item:
+        """One item. Raises `TimeoutError` after `timeout` seconds, `SupervisorStopped` at the end of the stream."""
+        consumption = self._consumption
+        consumption.begin()
+        deadline = None if timeout is None else monotonic() + timeout
+        left = timeout
+        while consumption.wait(left):
+            item: Item
+            for (
+                item
+            ) in consumption.inbox.in_hand:  # no next(), no cast(): an interrupt must not fall between taking and returning
+                return item
+            if consumption.over():
+                raise SupervisorStopped(_ENDED)
+            # A signal handler of the program, called as the turn ended, took what came.
+            left = None if deadline is None else max(0.0, deadline - monotonic())
+        raise TimeoutError(f"no item within {timeout} s")
+
+    async def aget(self) -> Item:
+        """One item; as `get`, for coroutines. Cancelling it loses nothing."""
+        try:
+            return cast("Item", await anext(_AsyncIteration(self._consumption, self._holder, whole=False)))
+        except StopAsyncIteration:
+            raise SupervisorStopped(_ENDED) from None
+
+    def __aiter__(self) -> AsyncIterator[Item]:
+        """As `__iter__`, for `async for`. It may be used while an event loop runs."""
+        return cast("AsyncIterator[Item]", _AsyncIteration(self._consumption, self._holder, whole=False))
+
+    def abatches(self) -> AsyncIterator[Batch | AnyEvent]:
+        """As `batches`, for `async for`."""
+        return cast("AsyncIterator[Batch | AnyEvent]", _AsyncIteration(self._consumption, self._holder, whole=True))
+
 
 class _AsyncIteration:
-    """An `async for` over a stream. Not a generator: that would be at its end after a cancelled step."""
+    """An `async for` over a stream. Not a generator, because a generator ends at a cancelled step."""
 
-    def __init__(self, stream: Stream, *, whole: bool) -> None:
-        self._stream = stream
-        self._inbox = stream._inbox
+    def __init__(self, consumption: Consumption, holder: object, *, whole: bool) -> None:
+        self._consumption = consumption
+        self._holder = holder
+        """Kept alive while the iteration goes on."""
+        self._inbox = consumption.inbox
         self._whole = whole
         self._bridge: AsyncBridge | None = None
-        self._breath = 0.0
+        self._yield_at = 0.0
+        """When the event loop's other tasks have to run."""
 
     def __del__(self) -> None:
-        self._stream._claims.pop(id(self), None)
+        self._consumption.release(id(self))
 
     def __aiter__(self) -> Self:
         return self
@@ -173,24 +190,24 @@ class _AsyncIteration:
         if self._inbox.hand.whole == self._whole:
             for item in self._inbox.in_hand:
                 return item
-        if monotonic() > self._breath:
+        if monotonic() > self._yield_at:
             await asyncio.sleep(0)
-            self._breath = monotonic() + _YIELD_EVERY
-        stream = self._stream
-        while not stream._refill(whole=self._whole):
-            await self._bridge.run_until(stream._has_more)
-            self._breath = monotonic() + _YIELD_EVERY
+            self._yield_at = monotonic() + _YIELD_EVERY
+        consumption = self._consumption
+        while not consumption.refill(whole=self._whole):
+            await self._bridge.run_until(consumption.has_more)
+            self._yield_at = monotonic() + _YIELD_EVERY
             if not self._inbox:
                 raise StopAsyncIteration
         for item in self._inbox.in_hand:
             return item
-        raise AssertionError("nothing is in hand behind a refill")
+        raise AssertionError("nothing is in hand after a refill")
 
     def _start(self) -> AsyncBridge:
-        stream = self._stream
-        stream._begin()
-        bridge = AsyncBridge.of(stream._reactor)  # first: under another library there is no current task either
-        stream._claim(id(self), asyncio.current_task())
+        consumption = self._consumption
+        consumption.begin()
+        bridge = AsyncBridge.of(consumption.reactor)  # first, because under another library there is no current task either
+        consumption.claim(id(self), asyncio.current_task())
         return bridge
 
 

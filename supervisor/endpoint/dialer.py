@@ -120,7 +120,7 @@ class Dialer:
             child.assign(assignment)
             return
         try:
-            holder = TlsHolder(self._on_holder_gone, self._holder_said).hired(self._office.acquire_owner, assignment)
+            holder = TlsHolder(self._on_holder_gone, self._holder_said).start(self._office.acquire_owner, assignment)
         except OSError as error:
             child.abort(Reason(kind="connect_failed", text=f"no loopback connection to a TLS holder: {error}"))
             return
@@ -129,7 +129,7 @@ class Dialer:
 
     def receive_holder(self, take: Callable[[OwnerListener], OwnerProcess]) -> TlsHolder:
         """A process that holds TLS and was another supervisor's; `take` returns the process."""
-        holder = TlsHolder(self._on_holder_gone, self._holder_said).of(take)
+        holder = TlsHolder(self._on_holder_gone, self._holder_said).adopt(take)
         self._holders.add(holder)
         return holder
 

@@ -263,7 +263,7 @@ class LinkOwner:
         if holder is None:
             return [self.process]
         assert isinstance(holder, TlsHolder)
-        return [holder.child, self.process]
+        return [holder.process, self.process]
 
     def pause(self) -> None:
         """Stop reading what it receives, unless it is on its way out: then it is read to its end."""

@@ -40,7 +40,7 @@ def expiry(watchdog: Watchdog, now: float) -> float | None:
     """When a connection that is opened `now` reaches `watchdog.max_age`, both in monotonic seconds; None: it never does."""
     if not watchdog.max_age:
         return None
-    return now + max(1.0, watchdog.max_age - random() * watchdog.rollover_window)  # noqa: S311 - spreads the changes
+    return now + max(1.0, watchdog.max_age - random() * watchdog.rollover_window)
 
 
 class Watchdogs:

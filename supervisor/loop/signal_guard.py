@@ -8,7 +8,8 @@ are called.
 
 Replacing the handlers costs some microseconds. A caller that waits for something to work on calls `arm` before it waits: until
 the work begins, a stand-in calls the program's handler at once. If an interrupt leaves only some handlers replaced, each
-stand-in calls the original handler too; the next guarded call replaces and restores all of them."""
+stand-in calls the original handler too; the next guarded call replaces and restores all of them.
+"""
 
 from __future__ import annotations
 

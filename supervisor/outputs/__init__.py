@@ -1,4 +1,4 @@
-"""Where the runner's items go."""
+"""The outputs to which the runner writes items."""
 
 from __future__ import annotations
 

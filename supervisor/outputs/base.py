@@ -42,7 +42,7 @@ class Output(Protocol):
     def continued(self, endpoints: Iterable[str]) -> Mapping[str, int | None]:
         """For each endpoint whose older output is continued, when its last message was received.
 
-        In wall-clock ns; None where that is not known.
+        In wall-clock ns; None: not known.
         """
 
     def flush(self) -> None:

@@ -1,8 +1,8 @@
 """The files that an output has open, and the lines that wait for each of them.
 
-A file is opened when lines are written to it. At most so many are open at a time; of those one is closed, chosen at random, to
-open another: whatever the order in which the files take turns, most of those that are open are still open at their next turn
-(the least recently used one would be exactly the next to be needed where they take turns one after the other).
+A file is opened when lines are written to it. The number of open files is limited; above that, a random one is closed to open
+another. So in any order of writes most files are still open at their next write. (If the files are written in a fixed order,
+the least recently used file is exactly the one that is needed next.)
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Sink:
     __slots__ = ("_size", "_waiting", "fd", "owned", "path", "period", "place")
 
     def __init__(self, path: str, period: str, fd: int | None = None) -> None:
-        """`period`: the date in its name, as the path says it. `fd`: of a file that is not ours to close."""
+        """`period`: the date in its name. `fd`: the descriptor of a file that is not to be closed here."""
         self.path = path
         self.period = period
         self.fd = fd
@@ -51,7 +51,7 @@ class Sink:
         self._size = 0
 
     def add(self, lines: bytes) -> bool:
-        """Keep them; True says that it is time to write."""
+        """Keep lines. Returns whether there are enough for a write."""
         self._waiting.append(lines)
         self._size += len(lines)
         return self._size >= _ENOUGH
@@ -113,7 +113,7 @@ class OpenFiles:
         os.close(fd)
 
     def _close_one(self) -> None:
-        self.close(self._open[randrange(len(self._open))])  # noqa: S311
+        self.close(self._open[randrange(len(self._open))])
 
 
 def _open_to_append(path: str) -> int:

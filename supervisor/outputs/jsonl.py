@@ -1,8 +1,7 @@
 """One JSON line per item, to standard output or to files.
 
-Lines are gathered and handed to the kernel in one write when enough have come together, or at `flush`. `written`
-counts whole lines that the kernel has taken, so that after an error nobody has to guess: what was accepted and is not
-`written` is `unwritten`.
+Lines are collected and written together when there are enough of them, or at `flush`. `written` counts whole lines that the
+kernel has accepted. So the outcome of an error is known: lines that were accepted here and are not `written` are `unwritten`.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class JsonLines:
         """`path`: "-" is standard output; `{endpoint}` and strftime fields (UTC) are filled in, by each item's own time.
         `most_open_files`: at a time; None: a quarter of what the process may have open.
 
-        A path that is always the same file is opened at once: raises `OutputFailed` where that fails.
+        If the path is always the same file, it is opened at once. Raises `OutputFailed` if that fails.
         """
         self.written = 0
         """Whole lines that the kernel has taken."""
@@ -41,7 +40,7 @@ class JsonLines:
         self._sinks: dict[str, Sink] = {}
         """By path."""
         self._full: dict[Sink, None] = {}
-        """Those for which lines wait, in the order of their first lines."""
+        """The sinks for which lines wait, in the order of their first lines."""
         self._period, self._newest = self._template.dated, 0
         """The path's date of the newest item, and the time of the first item of it."""
         self._turned = False
@@ -171,7 +170,7 @@ class JsonLines:
     # -- going on in older files -------------------------------------------------------------------------------------------
 
     def continued(self, endpoints: Iterable[str]) -> Mapping[str, int | None]:
-        """For each of `endpoints` whose older output is continued, when its last message was received (wall-clock ns).
+        """For each of `endpoints` whose older output is continued: the time when its last message was received (wall-clock ns).
 
         None: not known, its last line lies more than 1 MiB before the end. To be asked before the first line is
         written. With a date in the path, the newest file counts. Standard output is never continued: it can't be

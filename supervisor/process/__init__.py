@@ -1,1 +1,1 @@
-"""Owner processes: how they are started, watched, spoken to and stopped."""
+"""Owner processes: how they are started, watched, commanded and stopped."""

@@ -18,9 +18,9 @@ from wsadapter.loop.reactor import Reactor
 logger = logging.getLogger("wsadapter.supervisor")
 
 _MOST_DRAINED: Final = 4 << 20
-"""Bytes that are read of what a dead owner left, at most: a grandchild may hold the pipe, and write on."""
+"""The most bytes that are read after an owner has died: a grandchild may hold the pipe, and go on writing."""
 _RECORD_MARGIN: Final = 256 * 1024 * 1024
-"""Bytes a record may be longer than the longest messages of one read: tables, small messages, what a decode hook adds."""
+"""Bytes that a record may be longer than the longest messages of one read: tables, small messages, what a decode hook adds."""
 _SET_PIPE_SIZE: Final[int | None] = getattr(fcntl, "F_SETPIPE_SZ", None)
 
 P_contra = TypeVar("P_contra", contravariant=True)
@@ -28,11 +28,11 @@ P = TypeVar("P")
 
 
 class RecordListener(Protocol[P_contra]):
-    """Who gets the records of a process of type `P`."""
+    """Gets the records of a process of type `P`."""
 
-    def on_record(self, child: P_contra, received: Record) -> None: ...
-    def on_lone(self, child: P_contra, lone: SingleMessage) -> None:
-        """As `on_record`, of a record that is one text message and nothing else."""
+    def on_record(self, process: P_contra, received: Record, /) -> None: ...
+    def on_lone(self, process: P_contra, lone: SingleMessage, /) -> None:
+        """As `on_record`, for a record that is one text message and nothing else."""
         ...
 
 
@@ -42,8 +42,9 @@ class DataPipe(Generic[P]):
     def __init__(
         self, reactor: Reactor, process: P, listener: RecordListener[P], abort: Callable[[Reason], None], size: int
     ) -> None:
-        """`process`: the one at the other end, as the listener gets it. `abort` is called if what comes can't be used; nothing
-        more is read then. `size`: bytes that the pipe should hold, if the kernel allows it; 0: as many as it does."""
+        """`process`: the process at the other end, which the listener gets with each record. `abort` is called for invalid
+        bytes; nothing more is read then. `size`: bytes that the pipe should hold, if the kernel allows it; 0: the pipe keeps
+        its size."""
         self.listener = listener
         self.records = RecordReader()
         self.torn = 0
@@ -57,7 +58,8 @@ class DataPipe(Generic[P]):
         self._paused = False
 
     def open(self, end: Connection, records: RecordReader | None = None) -> None:
-        """Read from `end` once `watch` is called. `records`: what another supervisor has read of it."""
+        """Read from `end` once `watch` is called. `records`: the reader, if another supervisor has read a part of the
+        stream."""
         self._end, self._fd = end, end.fileno()
         os.set_blocking(self._fd, False)
         if records is not None:
@@ -71,20 +73,20 @@ class DataPipe(Generic[P]):
 
     def expect(self, endpoint: Endpoint) -> None:
         """The process serves this endpoint from now on."""
-        # Without a limit, a length that is wrong would swallow in silence all that comes after it.
+        # Without a limit, a wrong length would silently take everything after it as one record.
         self.records = RecordReader(limit=min(MAX_RECORD, 2 * endpoint.max_message + _RECORD_MARGIN))
 
     def continue_at(self, position: int, tail: bytes) -> None:
-        """The process goes on with the stream of a dead one; `tail`: the bytes of an unfinished message before `position`."""
+        """The process continues the stream of a dead one. `tail`: the bytes of an unfinished message before `position`."""
         self.records = RecordReader(limit=self.records.limit, position=position, tail=tail)
 
     def watch(self) -> None:
-        """Read what comes, unless it is paused."""
+        """Read from the pipe, unless it is paused."""
         if self._end is not None:
             self._reactor.dispatcher.register(self._fd, self.read, 0 if self._paused else poller.READ)
 
     def unwatch(self) -> None:
-        """Leave what comes unread."""
+        """Stop reading; what comes stays in the pipe."""
         self._reactor.dispatcher.unregister(self._fd)
 
     def pause(self) -> None:
@@ -93,7 +95,7 @@ class DataPipe(Generic[P]):
         self._wait_for(0)
 
     def resume(self) -> None:
-        """Read on; no harm if it is not paused."""
+        """Go on reading. Does nothing if it is not paused."""
         if self._paused:
             self._paused = False
             self._wait_for(poller.READ)
@@ -103,7 +105,7 @@ class DataPipe(Generic[P]):
             self._reactor.dispatcher.modify(self._fd, events)
 
     def read(self, _events: int = poller.READ) -> int:
-        """One read; how many bytes it brought."""
+        """Read once. Returns the number of bytes."""
         fd, records = self._fd, self.records
         try:
             size = os.readv(fd, (records.room,))
@@ -122,32 +124,33 @@ class DataPipe(Generic[P]):
         except CorruptRecord as error:
             self._reactor.dispatcher.unregister(fd)
             self._abort(Reason(kind="corrupt", text=str(error)))
-        except MemoryError:  # of this message: the others' are smaller
+        except MemoryError:  # only this message is too large: the messages of other owners are smaller
             self._reactor.dispatcher.unregister(fd)
-            self.records = RecordReader()  # what it had of the message goes
+            self.records = RecordReader()  # frees what was read of the message
             self._abort(Reason(kind="overflow", text="the supervisor has no memory for its message: lower `max_message`"))
         return size
 
     def drain(self) -> None:
-        """Read what a dead process has left, also if it is paused."""
+        """Read everything that a dead process has written, also if the pipe is paused."""
         left = _MOST_DRAINED
         while left > 0 and self._reactor.dispatcher.is_registered(self._fd) and (size := self.read()):
             left -= size
         self.torn = self.records.torn
 
     def close(self) -> None:
-        """Close the end, and let go of who is called. `records` stays as it is."""
+        """Close the end, and drop the references to callbacks. `records` stays as it is."""
         self.unwatch()
         if self._end is not None:
             self._end.close()
             self._end, self._fd = None, -1
         if hasattr(self, "_process"):
-            # Else the pipe and its process would keep each other, and the buffer, until the garbage collector runs.
+            # No cycle: otherwise the pipe, its process and the buffer are freed only when the garbage collector runs.
             del self._process, self.listener, self._abort
 
 
 def _enlarge(pipe: int, size: int) -> None:
-    """The kernel bounds a user's pipes in total; a smaller pipe costs speed, nothing else."""
+    """Enlarge a pipe if the kernel allows it: it bounds the pipes of a user in total. A smaller pipe is slower, nothing
+    else."""
     if _SET_PIPE_SIZE is None:
         return
     try:

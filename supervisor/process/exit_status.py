@@ -3,11 +3,11 @@
     pidfd readable, or waitpid ──> on_end ──> exit code known? ── yes ──────────────────────────────> on_status
                                                   │ no                                                   ^
                                                   └── until the sentinel is readable (the fork server    │
-                                                      reports the status to it), looked at every 5 ms,   │
+                                                      reports the status to it), checked every 5 ms,     │
                                                       for 1 s at most ───────────────────────────────────┘
 
-The pidfd alone tells of the end: a sentinel stays silent while a grandchild holds its pipe, and is readable if the fork server
-dies. Without a pidfd `waitpid` is asked at intervals.
+Only the pidfd reports the end reliably: a `multiprocessing` sentinel does not become readable while a grandchild holds its
+pipe, and it becomes readable too early if the fork server dies. Without a pidfd `waitpid` is called at intervals.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from wsadapter.process.launcher import AdoptedProcess, LaunchedProcess, is_child
 from wsadapter.process.memory_witness import MemoryWitness
 
 _PATIENCE: Final = 1.0
-"""Seconds to wait for the status after the end: the fork server has to report it."""
+"""Seconds to wait for the status after the end, because the fork server has to report it."""
 _ADOPTED_PATIENCE: Final = 0.02
-"""The same of a process that another supervisor had started: whoever reaps it now may not do so at all."""
+"""The same for a process that another supervisor had started: perhaps no process reaps it."""
 _INTERVAL: Final = 0.005
-"""Seconds between looks at the status while the sentinel stays silent: a grandchild may hold it."""
+"""Seconds between checks of the status while the sentinel is not readable: a grandchild may hold it."""
 _REAP_INTERVAL: Final = 0.25
-"""Seconds between looks at the process if there is no pidfd."""
+"""Seconds between checks of the process if there is no pidfd."""
 
 
 class ExitStatus:
     """The end of one process. All methods under the reactor's lock."""
 
     def __init__(self, reactor: Reactor, on_end: Callable[[], None], on_status: Callable[[], None]) -> None:
-        """`on_end` is called when the process has ended, `on_status` when its status is known or is waited for no longer."""
+        """`on_end` is called when the process has ended, `on_status` when its status is known or the wait for it is over."""
         self.memory = MemoryWitness()
         self._reactor = reactor
         self._on_end = on_end
@@ -49,15 +49,15 @@ class ExitStatus:
         self._next_look: Timer | None = None
         self._closed = False
         self.pid: int | None = None
-        """None if there is no process, or no more."""
+        """None: there is no process, or it is closed."""
 
     def open(self, process: LaunchedProcess | AdoptedProcess, pid: int, pidfd: int | None) -> None:
-        """Look after this process once `watch` is called; `pidfd` is closed by `close`."""
+        """Watch this process once `watch` is called; `close` closes `pidfd`."""
         self._process, self.pid, self._pidfd = process, pid, pidfd
 
     @property
     def pidfd(self) -> int | None:
-        """To be given to another supervisor; None if there is none."""
+        """The pidfd, to be passed to another supervisor; None: there is none."""
         return self._pidfd
 
     @property
@@ -90,7 +90,7 @@ class ExitStatus:
             self._look_at_process()
 
     def unwatch(self) -> None:
-        """Leave the process to another supervisor. It must have a pidfd."""
+        """Stop watching, because another supervisor does. The process must have a pidfd."""
         if self._pidfd is not None:
             self._reactor.dispatcher.unregister(self._pidfd)
 
@@ -104,10 +104,10 @@ class ExitStatus:
             elif self._process.exitcode is None:  # not reaped yet, so the pid is still its own
                 os.kill(self.pid, number)
         except ProcessLookupError:
-            return  # it ended meanwhile
+            return  # the process ended meanwhile
 
     def close(self) -> None:
-        """Wait for nothing more, and let go of who is called."""
+        """Stop every wait, and drop the references to callbacks."""
         self._cancel_look()
         if self._process is not None:
             self._reactor.dispatcher.unregister(self._process.sentinel)
@@ -118,11 +118,11 @@ class ExitStatus:
                 self._process.close()
         self._process = self._pidfd = self.pid = None
         self._closed = True
-        self._on_end = self._on_status = _ignore  # else both ends keep each other until the garbage collector runs
+        self._on_end = self._on_status = _ignore  # no cycle: both are freed without the garbage collector
 
     def _look_at_process(self) -> None:
-        """Without a pidfd: `waitpid` at intervals, which no grandchild can keep silent. If somebody else's `waitpid(-1)` took
-        the status, the process is not among our children any more."""
+        """Without a pidfd, call `waitpid` at intervals, because a grandchild can't delay its answer. If a `waitpid(-1)` of the
+        program took the status, the process is not among our children any more."""
         assert self._process is not None
         assert self.pid is not None
         if self._process.exitcode is None and is_child(self.pid):
@@ -168,12 +168,13 @@ class ExitStatus:
 
 
 def _ignore() -> None:
-    """Nobody is interested any more."""
+    """For calls after `close`."""
 
 
 def exit_reason(code: int | None, *, memory: str, last_lines: str, was_ready: bool, late: str) -> Reason:
-    """Why a process ended that gave no reason of its own. `code`: as `ExitStatus.code`; `memory`: as `MemoryWitness.testimony`;
-    `last_lines`: what it printed last; `late`: what to say of a start that took too long, or empty."""
+    """The reason of the end of a process that reported none. `code`: as `ExitStatus.code`; `memory`: as
+    `MemoryWitness.testimony`; `last_lines`: what the process printed last; `late`: the text for a start that took too long, or
+    empty."""
     reason = from_exit_code(code, text="\n".join(filter(None, (memory, last_lines))))
     if was_ready:
         return reason

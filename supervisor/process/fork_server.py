@@ -1,9 +1,9 @@
-"""The fork server that owners are forked from: a private one, and one that is replaced if what it needs is gone.
+"""The fork server that owners are forked from: a private one, which is replaced if the files that it needs are gone.
 
-`multiprocessing` has one fork server per program, which may be running already, without our modules in it. And it keeps what it
-was started with for as long as the program runs: its socket lies in a folder that was made once, and a cleaner of temporary
-files that removes the folder ends every further start. So this one is ours alone, its socket lies in a new folder at each start
-of a server, and `renew` starts another server beside one that can't be reached any more.
+`multiprocessing` has one fork server per program, which may be running already, without our modules in it. And that server
+keeps what it was started with for as long as the program runs: its socket is in a folder that was made once, and after a
+cleaner of temporary files has removed the folder, no start succeeds. So this fork server is private, its socket is in a new
+folder at each start of a server, and `renew` starts another server beside one that can't be reached any more.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _LONGEST_PATH: Final = 100
 
 
 def preparation(name: str) -> dict[str, Any]:
-    """As `multiprocessing.spawn.get_preparation_data`, without the user's main module, and without its folder in `sys.path`.
-    That the working folder was deleted is no error here."""
-    spawn._check_not_importing_main()  # type: ignore[attr-defined]
+    """As `multiprocessing.spawn.get_preparation_data`, without the user's main module, and without its folder in `sys.path`. A
+    deleted working folder is no error here."""
+    spawn._check_not_importing_main()  # type: ignore[attr-defined]  # noqa: SLF001 - as get_preparation_data does
     data = {
         "name": name,
         "authkey": process.current_process().authkey,
@@ -48,7 +48,7 @@ def preparation(name: str) -> dict[str, Any]:
 
 
 class ForkServer:
-    """Starts at the first use. Used by one thread, but for `kill`, `lifeline` and `told_by`."""
+    """Starts at the first use. Used by one thread, except `kill`, `lifeline` and `reports_exits`."""
 
     def __init__(self) -> None:
         self._forget_folder: Callable[[], None] = lambda: None
@@ -59,25 +59,25 @@ class ForkServer:
     @property
     def pid(self) -> int | None:
         """None before the first use."""
-        pid: int | None = self._server._forkserver_pid
+        pid: int | None = self._server._forkserver_pid  # noqa: SLF001 - multiprocessing has no public way
         return pid
 
     @property
     def lifeline(self) -> int | None:
         """A descriptor: while it is open, the fork server lives."""
-        fd: int | None = self._server._forkserver_alive_fd
+        fd: int | None = self._server._forkserver_alive_fd  # noqa: SLF001 - multiprocessing has no public way
         return fd
 
     def fork(self, fds: list[int]) -> tuple[int, int]:
-        """A new process with copies of `fds`: where its pid and its exit code can be read, and where it reads what it is to do.
-        Raises `OSError`; `renew` may help then."""
+        """Start a process with copies of `fds`. Returns two descriptors: of the first its pid and its exit code are read, and
+        to the second its task is written. Raises `OSError`; `renew` may help then."""
         self._retired = [pid for pid in self._retired if not _is_reaped(pid)]
         ends: tuple[int, int] = self._server.connect_to_new_process(fds)
         return ends
 
     def renew(self) -> None:
-        """Let the next process be forked from a new server. The present one ends when the lifelines of the processes that it
-        has forked are closed: it is the one that knows their exit codes."""
+        """Let the next process be forked from a new server. The present server ends when the lifelines of the processes that it
+        has forked are closed, because only this server knows their exit codes."""
         pid, lifeline = self.pid, self.lifeline
         self._forget_folder()
         self._server = _new_server(self._new_address)
@@ -86,8 +86,8 @@ class ForkServer:
         if pid is not None and not _is_reaped(pid):
             self._retired.append(pid)
 
-    def told_by(self, pid: int) -> bool:
-        """Whether the server of that pid is there to tell the exit codes of the processes that it has forked."""
+    def reports_exits(self, pid: int) -> bool:
+        """Whether the server of that pid lives, so that it can report the exit codes of the processes that it has forked."""
         return pid in (self.pid, *self._retired) and is_alive(pid)
 
     def kill(self) -> None:
@@ -96,12 +96,12 @@ class ForkServer:
             _kill(self.pid)
 
     def leave_owners(self) -> None:
-        """Others have the lifelines of processes that were forked: `close` leaves the servers to them."""
+        """Another supervisor has the lifelines of processes that were forked: `close` does not end the servers."""
         self._has_heirs = True
 
     def close(self) -> None:
-        """End all servers, and wait for their end. They are not asked: they would wait for every process that inherited a
-        lifeline, a stranger's too."""
+        """Kill all servers, and wait for their end. They are not asked to end, because they would then wait for every process
+        that inherited a lifeline, also for one that is not an owner."""
         pids = [*self._retired, *([self.pid] if self.pid is not None else [])] if not self._has_heirs else []
         for pid in pids:
             _kill(pid)
@@ -115,7 +115,7 @@ class ForkServer:
         self._forget_folder()
 
     def _new_address(self, family: str) -> str:
-        """In place of `multiprocessing.connection.arbitrary_address`. Raises `OSError` where no folder can be used."""
+        """Replaces `multiprocessing.connection.arbitrary_address`. Raises `OSError` if no folder can be used."""
         del family
         self._forget_folder()
         folder = socket_folder(temporary_folders())
@@ -133,8 +133,8 @@ def temporary_folders() -> Iterator[str]:
 
 
 def socket_folder(candidates: Iterator[str]) -> str:
-    """A new folder that only this user may enter, in the first of `candidates` where one can be made and a socket in it has a
-    path that is short enough. Raises `OSError`."""
+    """A new folder that only this user may enter, in the first of `candidates` in which a folder can be made and the path of a
+    socket is short enough. Raises `OSError`."""
     problem: OSError = OSError("no folder for temporary files has a path that is short enough for a socket")
     for base in candidates:
         if len(os.fsencode(Path(base, "wsadapter-12345678", _SOCKET))) > _LONGEST_PATH:
@@ -150,7 +150,7 @@ def is_alive(pid: int) -> bool:
     """Whether a process of that number lives; a zombie does not."""
     try:
         os.kill(pid, 0)
-    except (ProcessLookupError, PermissionError):  # gone, or the number is a stranger's by now
+    except (ProcessLookupError, PermissionError):  # gone, or another user's process has the number now
         return False
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
@@ -179,22 +179,22 @@ def _remove(folder: str) -> None:
 
 
 def _new_server(address: Callable[[str], str]) -> Any:
-    """A `multiprocessing` fork server of a copy of its module: it starts with `SAFE_PATH`, also if the working folder was
-    deleted, and needs no resource tracker. The program's own fork server stays as it is.
+    """A `multiprocessing` fork server, made from a copy of its module: it starts with `SAFE_PATH`, also if the working folder
+    was deleted, and needs no resource tracker. The program's own fork server stays as it is.
 
-    A resource tracker would be one more process, which would import modules from the working folder; an owner has no use for it
-    (`bootstrap.run_owner` lets go of the descriptor that takes its place here).
-    """
+    A resource tracker would be one more process, which would import modules from the working folder, and an owner does not need
+    it (`bootstrap.run_owner` closes the descriptor that takes the tracker's place here)."""
     spec = find_spec("multiprocessing.forkserver")
     assert spec is not None
     assert spec.loader is not None
     module: Any = module_from_spec(spec)
     spec.loader.exec_module(module)
     server = module.ForkServer()
-    flags = [*util._args_from_interpreter_flags(), *SAFE_PATH]  # type: ignore[attr-defined]
+    flags = [*util._args_from_interpreter_flags(), *SAFE_PATH]  # type: ignore[attr-defined]  # noqa: SLF001 - no public way
     module.util = SimpleNamespace(**{**vars(util), "_args_from_interpreter_flags": lambda: flags})
     module.spawn = SimpleNamespace(**{**vars(spawn), "get_preparation_data": preparation})
     module.connection = SimpleNamespace(**{**vars(module.connection), "arbitrary_address": address})
-    module.resource_tracker = SimpleNamespace(ensure_running=lambda: None, getfd=lambda: server._forkserver_alive_fd)
+    alive_fd = "_forkserver_alive_fd"  # it takes the place of the resource tracker's descriptor
+    module.resource_tracker = SimpleNamespace(ensure_running=lambda: None, getfd=lambda: getattr(server, alive_fd))
     server.set_forkserver_preload([bootstrap.TEMPLATE])
     return server

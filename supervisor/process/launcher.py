@@ -1,11 +1,11 @@
-"""`multiprocessing`, without what does not suit a library.
+"""Starts owner processes by `multiprocessing`, without the parts of it that do not suit a library.
 
 Plain `multiprocessing` imports the user's `__main__` into every child: each owner would load the user's whole program, and a
 script without a guard would fail. And its one fork server per program may be running already, without our modules in it.
-So the fork server here is a private one (fork_server.py), and what is sent to a new process says nothing of a main module.
+So the fork server here is a private one (fork_server.py), and what is sent to a new process names no main module.
 
-A start can block for ever (on a stopped fork server), so it happens in a thread of its own, the `Launcher`; whoever asked
-keeps the deadline and replaces the launcher when it passes.
+A start can block for ever (on a stopped fork server), so it happens in the thread of a `Launcher`. The caller has a deadline
+for the start, and replaces the launcher after it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from wsadapter.process.fork_server import SAFE_PATH, ForkServer, preparation
 logger = logging.getLogger("wsadapter.supervisor")
 
 _DESCRIPTORS = 20
-"""So many a start needs at one time, the first of a fork server included."""
+"""Descriptors that a start needs at one time, the first start of a fork server included."""
 _PIDFD_GET_INFO = 0xC040FF0B
 """_IOWR(0xFF, 11, 64 bytes): linux/pidfd.h, `struct pidfd_info` of its first version."""
 _PIDFD_INFO_SIZE = 64
@@ -60,13 +60,13 @@ class StartedOwner:
     process: LaunchedProcess | AdoptedProcess
     pid: int
     pidfd: int | None
-    """None where the platform has none."""
+    """None: the platform has no pidfds."""
     data: Connection
     control: socket.socket
     log: Connection
 
     def close(self) -> None:
-        """Close all of it. Nobody wants the process: it leaves at the end of its control socket."""
+        """Close everything, because the process isn't needed: it exits at the end of its control socket."""
         for end in (self.control, self.data, self.log):
             end.close()
         if self.pidfd is not None:
@@ -74,12 +74,12 @@ class StartedOwner:
 
 
 class AdoptedProcess:
-    """An owner that another supervisor had started: not our child. Its exit status is what the kernel tells of it."""
+    """An owner that another supervisor had started. It isn't our child, so its exit status is what the kernel reports."""
 
     status_is_known = True
 
     def __init__(self, pidfd: int, lifeline: int | None) -> None:
-        """A duplicate of `pidfd` is kept, as `sentinel`. `lifeline`, ours from here on: as of an `LaunchedProcess`."""
+        """A duplicate of `pidfd` is kept, as `sentinel`. `lifeline` is closed by `close`; see `LaunchedProcess.lifeline`."""
         self.sentinel = os.dup(pidfd)
         self.lifeline = lifeline
         if lifeline is not None:
@@ -87,11 +87,11 @@ class AdoptedProcess:
 
     @property
     def exitcode(self) -> int | None:
-        """As of a `multiprocessing.Process`; None while it lives, and where the kernel does not tell."""
+        """As of a `multiprocessing.Process`; None while the process lives, and if the kernel does not report the code."""
         return pidfd_exit_code(self.sentinel) if self.sentinel >= 0 else None
 
     def close(self) -> None:
-        """Give back what is kept."""
+        """Close the descriptors."""
         if self.sentinel >= 0:
             os.close(self.sentinel)
             self.sentinel = -1
@@ -101,8 +101,8 @@ class AdoptedProcess:
 
 
 def pidfd_exit_code(pidfd: int) -> int | None:
-    """The exit code of a process that was reaped, negative for a signal; None where it was not, or the kernel does not tell
-    (PIDFD_GET_INFO with PIDFD_INFO_EXIT, Linux 6.15)."""
+    """The exit code of a process that was reaped, negative for a signal. None: it was not reaped, or the kernel does not report
+    the code (PIDFD_GET_INFO with PIDFD_INFO_EXIT, Linux 6.15)."""
     info = bytearray(_PIDFD_INFO_SIZE)
     info[:8] = _PIDFD_INFO_EXIT.to_bytes(8, "little")
     try:
@@ -115,7 +115,7 @@ def pidfd_exit_code(pidfd: int) -> int | None:
 
 
 class LaunchedProcess(process.BaseProcess):
-    """A `multiprocessing` process that is started by the launcher's own means."""
+    """A `multiprocessing` process that the launcher starts."""
 
     def __init__(self, popen: Callable[[LaunchedProcess], Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -126,24 +126,24 @@ class LaunchedProcess(process.BaseProcess):
         return self._make_popen(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # What travels to the child: a plain process; how it was started is the parent's affair.
+        # The child gets a plain process, because how it was started concerns the parent only.
         return bootstrap.plain_process, (self._target, self._args, self.name)  # type: ignore[attr-defined]
 
     @property
     def lifeline(self) -> int | None:
-        """A descriptor. When the last of its duplicates is closed, the owner is ended, unless it leaves by itself: by its fork
-        server (worker/loop/children.py), or by the kernel (contract/ipc/bootstrap.py). None before the start."""
+        """A descriptor. When the last of its duplicates is closed, the owner is killed if it does not exit by itself: by its
+        fork server (worker/loop/children.py), or by the kernel (contract/ipc/bootstrap.py). None before the start."""
         lifeline: int | None = getattr(self._popen, "lifeline", None)  # type: ignore[attr-defined]
         return lifeline
 
     @property
     def status_is_known(self) -> bool:
-        """False where the fork server died first: the exit code 255 that `multiprocessing` reports then is made up."""
+        """False if the fork server died first: the exit code 255 that `multiprocessing` then reports is made up."""
         return not (self.exitcode == 255 and isinstance(self._popen, _ForkServerPopen) and self._popen.server_gone())  # type: ignore[attr-defined]
 
 
 def _parcel(popen: Any, process_obj: LaunchedProcess) -> bytes:
-    """What a new process reads first: how to prepare itself, and what to run."""
+    """What a new process reads first: how to prepare itself, and which function to run."""
     buffer = io.BytesIO()
     set_spawning_popen(popen)
     try:
@@ -155,7 +155,7 @@ def _parcel(popen: Any, process_obj: LaunchedProcess) -> bytes:
 
 
 class _ForkServerPopen(popen_forkserver.Popen):
-    """Forks from a fork server of our own."""
+    """Forks from the private fork server."""
 
     _fds: list[int]
 
@@ -168,7 +168,7 @@ class _ForkServerPopen(popen_forkserver.Popen):
     def _launch(self, process_obj: LaunchedProcess) -> None:
         parcel = _parcel(self, process_obj)
         self.sentinel, write_end = self._server.fork(self._fds)
-        # The child takes the end of this pipe for its parent's death, so one write end stays open here.
+        # The child takes the end of this pipe for the death of its parent, so one write end stays open here.
         fds = [self.sentinel, os.dup(write_end)]
         if self._server.lifeline is not None:
             self.lifeline = os.dup(self._server.lifeline)
@@ -181,7 +181,7 @@ class _ForkServerPopen(popen_forkserver.Popen):
         self.pid = forkserver.read_signed(self.sentinel)
 
     def server_gone(self) -> bool:
-        return self._server_pid is None or not self._server.told_by(self._server_pid)
+        return self._server_pid is None or not self._server.reports_exits(self._server_pid)
 
 
 class _SpawnPopen(popen_spawn_posix.Popen):
@@ -217,7 +217,8 @@ def _close_fds(*fds: int) -> None:
 
 
 def _check_descriptors() -> None:
-    """Raises `OSError` where there are too few for a start: `multiprocessing` leaks two where it runs out half-way."""
+    """Raises `OSError` if too few descriptors are free for a start: `multiprocessing` leaks two if it runs out in the
+    middle."""
     found: list[int] = []
     try:
         for _ in range(_DESCRIPTORS):
@@ -234,19 +235,19 @@ def is_child(pid: int) -> bool:
         return False
 
 
-class Order:
+class StartRequest:
     """One process that a launcher is to start."""
 
     def __init__(
         self, launcher: Launcher, name: str, done: Callable[[StartedOwner | OSError], None], begun: Callable[[], None]
     ) -> None:
         self.launcher = launcher
-        """Whose turn it waits for: another one's, where that one was stuck."""
+        """The launcher that it waits for. That changes if a launcher is stuck."""
         self.name = name
         self.done = done
         self.begun = begun
         self.withdrawn = False
-        """It is not to be started, unless that is under way."""
+        """The process is not to be started, unless the start has begun."""
 
 
 class Launcher:
@@ -254,7 +255,8 @@ class Launcher:
 
     def __init__(self, start_method: str) -> None:
         self.start_method = capabilities.start_method(start_method)
-        self._orders: SimpleQueue[Order | None] = SimpleQueue()
+        self._requests: SimpleQueue[StartRequest | None] = SimpleQueue()
+        """None ends the thread."""
         self._server = ForkServer()
         self._abandoned = False
         _launchers.add(self)
@@ -263,71 +265,75 @@ class Launcher:
 
     def start(
         self, name: str, done: Callable[[StartedOwner | OSError], None], begun: Callable[[], None] = lambda: None
-    ) -> Order:
-        """Start one when its turn comes. Both are called in the launcher's thread: `begun` at its turn, `done` with what was
-        started or why it could not be."""
-        order = Order(self, name, done, begun)
-        self._orders.put(order)
-        return order
+    ) -> StartRequest:
+        """Start a process after those that were requested before. The launcher's thread calls `begun` when the start begins,
+        and `done` with what was started or with the error."""
+        request = StartRequest(self, name, done, begun)
+        self._requests.put(request)
+        return request
+
+    def take_over(self, request: StartRequest) -> None:
+        """Start a process that was requested from another launcher."""
+        request.launcher = self
+        self._requests.put(request)
 
     def abandon(self, successor: Launcher) -> None:
-        """It is stuck in a start: let it be, and let `successor` start what waits for its turn. Should that start ever end, its
-        process is told to go."""
+        """This launcher is stuck in a start: let `successor` start the processes that wait. If the start ends later, its
+        process is asked to exit."""
         self._abandoned = True
         with suppress(Empty):
-            while (order := self._orders.get_nowait()) is not None:
-                order.launcher = successor
-                successor._orders.put(order)
-        self._orders.put(None)
+            while (request := self._requests.get_nowait()) is not None:
+                successor.take_over(request)
+        self._requests.put(None)
         self._server.kill()  # its children live on; we have their pidfds
 
     def leave_owners(self) -> None:
-        """Others watch over owners that it has started: their fork servers are not ended with it."""
+        """Another supervisor has the owners that were started here: their fork servers are not ended by `close`."""
         self._server.leave_owners()
 
     def close(self) -> None:
         """End the thread and the fork server, after every owner is gone."""
-        self._orders.put(None)
+        self._requests.put(None)
         self._thread.join()
         self._server.close()
 
     @property
     def lifeline(self) -> int | None:
-        """While it is open, the fork server lives."""
+        """A descriptor: while it is open, the fork server lives."""
         return self._server.lifeline
 
     def _run(self) -> None:
-        # Signals are the program's, in its own threads. What is started here inherits the mask, and lifts it when it is
-        # ready for them (bootstrap.accept_signals).
+        # Signals are for the program's own threads. A process that is started here inherits the mask, and lifts it when it is
+        # ready for signals (bootstrap.accept_signals).
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        while (order := self._orders.get()) is not None:
-            self._start(order)
+        while (request := self._requests.get()) is not None:
+            self._start(request)
         if self._abandoned:
             self._server.close()
 
-    def _start(self, order: Order) -> None:
-        if order.withdrawn:
-            order.done(OSError("it was not wanted any more"))
+    def _start(self, request: StartRequest) -> None:
+        if request.withdrawn:
+            request.done(OSError("the process is not needed any more"))
         elif self._abandoned:
-            order.done(OSError("the launcher was stuck with another start"))
+            request.done(OSError("the launcher was stuck with another start"))
         else:
-            order.begun()
-            self._try_to_start(order)
+            request.begun()
+            self._try_to_start(request)
 
-    def _try_to_start(self, order: Order) -> None:
+    def _try_to_start(self, request: StartRequest) -> None:
         try:
-            started = self._launch(order.name)
-        except (OSError, EOFError) as error:  # EOFError: the fork server died over it
-            order.done(error if isinstance(error, OSError) else OSError(f"the fork server died: {error}"))
+            started = self._launch(request.name)
+        except (OSError, EOFError) as error:  # EOFError: the fork server died during the start
+            request.done(error if isinstance(error, OSError) else OSError(f"the fork server died: {error}"))
             return
         if self._abandoned:
             started.close()
         else:
-            order.done(started)
+            request.done(started)
 
     def _launch(self, name: str) -> StartedOwner:
         _check_descriptors()
-        bootstrap.hold_standard_descriptors()  # the program may have closed them since
+        bootstrap.hold_standard_descriptors()  # the program may have closed them meanwhile
         ends: list[Connection | socket.socket] = []
         try:
             data, data_child = multiprocessing.Pipe(duplex=False)
@@ -341,7 +347,8 @@ class Launcher:
                 self._popen, target=bootstrap.run_owner, args=(data_child, control_child, log_child), name=name, daemon=True
             )
             self._start_process(owner)
-            process._children.discard(owner)  # type: ignore[attr-defined]  # ours: not to be listed, or ended at exit, by others
+            # Ours: multiprocessing must not list it in `active_children`, or end it at exit. It has no public way.
+            process._children.discard(owner)  # type: ignore[attr-defined]  # noqa: SLF001
             pid = owner.pid
             assert pid is not None
             pidfd = _pidfd(pid) if capabilities.pidfd() else None
@@ -350,12 +357,12 @@ class Launcher:
                 end.close()
             raise
         for end in (data_child, control_child, log_child):
-            end.close()  # at once: while we hold a write end, its pipe never ends
+            end.close()  # at once, because a pipe doesn't end while a write end is open here
         return StartedOwner(owner, pid, pidfd, data, control, log)
 
     def _start_process(self, owner: LaunchedProcess) -> None:
-        """A fork server that can't be reached, or that died, is replaced once: the folder of its socket was removed, somebody
-        else's waitpid(-1) reaped it."""
+        """Start `owner`. A fork server that can't be reached, or that died, is replaced once: the folder of its socket may have
+        been removed, or a waitpid(-1) of the program may have reaped the fork server."""
         try:
             owner.start()
         except (OSError, EOFError) as error:
@@ -379,14 +386,15 @@ def _pidfd(pid: int) -> int:
 
 
 _popens: WeakKeyDictionary[Any, tuple[int, ...]] = WeakKeyDictionary()
-"""What each start left open here."""
+"""For each start the descriptors that it left open here."""
 _adopted: WeakSet[AdoptedProcess] = WeakSet()
-"""Those with a lifeline."""
+"""The adopted processes that have a lifeline."""
 _launchers: WeakSet[Launcher] = WeakSet()
 
 
 def _disown() -> None:
-    """In a forked child: the processes are the parent's. Were a lifeline open here too, the parent's death would go unseen."""
+    """In a forked child, to which the processes don't belong. If a lifeline stayed open here, the parent's death would go
+    unseen."""
     fds = [fd for popen, fds in _popens.items() if popen.finalizer.still_active() for fd in fds]
     servers = [*(launcher.lifeline for launcher in _launchers), *(adopted.lifeline for adopted in _adopted)]
     redirect_to_null([*fds, *(fd for fd in servers if fd is not None)])

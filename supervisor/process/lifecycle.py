@@ -28,45 +28,45 @@ from typing import Final
 from wsadapter.contract.endpoint import Timeouts, Watchdog
 
 _DUMP_PATIENCE: Final = 0.5
-"""Seconds a hung process gets to write down where it hangs."""
+"""Seconds that a hung process gets to write its stack."""
 _STUCK_INTERVAL: Final = 30.0
 """Seconds between log lines about a process that SIGKILL does not end."""
 
 
 class State(Enum):
-    """Where a process is in its life."""
+    """The state of a process."""
 
     QUEUED = auto()
-    """Ordered from the launcher, whose turn it waits for: others were ordered before."""
+    """Requested from the launcher, which starts the processes that were requested before."""
     SPAWNING = auto()
-    """The launcher is at it; there is no pid yet."""
+    """The launcher is starting it; there is no pid yet."""
     UNWANTED = auto()
-    """Ordered, but not to be started, or to be killed as soon as it is there."""
+    """Requested, but not to be started, or to be killed as soon as it is started."""
     STARTING = auto()
-    """It runs and imports."""
+    """It runs and imports modules."""
     WARM = auto()
     """It waits for an endpoint."""
     SERVING = auto()
-    """It has one."""
+    """It has an endpoint."""
     ASKED = auto()
-    """Asked to leave, or leaving by itself."""
+    """Asked to exit, or about to exit by itself."""
     DUMPING = auto()
-    """Hung; it is writing down where."""
+    """Hung; it is writing its stack."""
     TERMINATED = auto()
     """SIGTERM was sent."""
     KILLED = auto()
     """SIGKILL was sent."""
     ABANDONED = auto()
-    """SIGKILL has not ended it (an uninterruptible sleep): it is given up, and its endpoint goes on without it."""
+    """SIGKILL has not ended it (an uninterruptible sleep): the endpoint goes on without it."""
     DEAD = auto()
 
 
 BEFORE_ITS_END: Final = frozenset({State.QUEUED, State.SPAWNING, State.STARTING, State.WARM, State.SERVING})
-"""The states of a process that neither leaves nor is to be ended."""
+"""The states of a process that is neither exiting nor to be ended."""
 
 
 class Event(Enum):
-    """What can happen to it."""
+    """What can happen to a process."""
 
     LAUNCHING = auto()
     """The launcher begins to start it."""
@@ -76,42 +76,42 @@ class Event(Enum):
     READY = auto()
     ASSIGN = auto()
     LEAVING = auto()
-    """It said its last word."""
+    """It sent its last report."""
     STOP = auto()
     HUNG = auto()
     ABORT = auto()
-    """It can't be trusted any more."""
+    """What it sent is invalid, so that nothing more of it can be used."""
     DEADLINE = auto()
-    """The state's time is up."""
+    """The time limit of the state has passed."""
     DEATH = auto()
 
 
 class Action(Enum):
-    """What is to be done on the way. Besides, an action may have a time limit (`time_limit`) and a signal (`SIGNALS`)."""
+    """What a transition does. An action may also have a time limit (`time_limit`) and a signal (`SIGNALS`)."""
 
     NOTHING = auto()
     AWAIT_START = auto()
     WITHDRAW = auto()
-    """Take the order back."""
+    """Withdraw the request from the launcher."""
     AWAIT_READY = auto()
     REPORT_READY = auto()
     ASSIGN = auto()
-    """Send the endpoint; done by who brought the event, and knows the endpoint."""
+    """Send the endpoint. The caller that applies the event does that, because it knows the endpoint."""
     ASK = auto()
-    """Send a STOP; done by who brought the event, and knows why."""
+    """Send a STOP. The caller that applies the event does that, because it knows the reason."""
     AWAIT_END = auto()
     DUMP = auto()
     TERMINATE = auto()
     KILL = auto()
     GIVE_UP_START = auto()
-    """The launcher is stuck with it: replace the launcher."""
+    """The launcher is stuck with the start: replace the launcher."""
     GIVE_UP_ON_STUCK = auto()
-    """Report it dead, though SIGKILL has not ended it."""
+    """Report the process as dead, although SIGKILL has not ended it."""
     REPORT_STUCK = auto()
     FINISH = auto()
     """Close everything, and report its death."""
     RELEASE_STUCK = auto()
-    """It has ended at last: close everything."""
+    """The process has ended now: close everything."""
 
 
 TABLE: dict[tuple[State, Event], tuple[State, Action]] = {
@@ -155,7 +155,8 @@ TABLE: dict[tuple[State, Event], tuple[State, Action]] = {
 
 
 def step(state: State, event: Event) -> tuple[State, Action]:
-    """The next state and what to do. What is not in the table changes nothing: a second stop, a word from the dead."""
+    """The next state and the action. A pair that is not in the table changes nothing: a second stop, an event after the
+    death."""
     return TABLE.get((state, event), (state, Action.NOTHING))
 
 
@@ -167,7 +168,7 @@ def time_limit(action: Action, timeouts: Timeouts, watchdog: Watchdog) -> float:
     """Seconds from the action to the event DEADLINE; 0: the state that it leads to has no limit."""
     match action:
         case Action.AWAIT_START | Action.AWAIT_READY:
-            return watchdog.startup  # each: those before it in the launcher's queue took their own time
+            return watchdog.startup  # each gets the whole time: waiting in the launcher's queue isn't counted
         case Action.ASK | Action.AWAIT_END | Action.TERMINATE | Action.KILL:
             return timeouts.close
         case Action.DUMP:

@@ -11,7 +11,7 @@ from wsadapter.loop.reactor import Reactor
 
 _READ_SIZE: Final = 1 << 16
 _LONGEST_LINE: Final = 4096
-"""Bytes; what is longer becomes several lines."""
+"""Bytes. A longer line becomes several lines."""
 _LAST_LINES: Final = 2000
 """Characters of the last lines that are kept: they may say why the process died."""
 
@@ -24,12 +24,12 @@ class LogPipe:
         self._on_line = on_line
         self._end: Connection | None = None
         self.rest = b""
-        """The beginning of a line that is not finished."""
+        """The beginning of an unfinished line."""
         self.last_lines = ""
-        """What it printed last."""
+        """What the process printed last."""
 
     def open(self, end: Connection, rest: bytes = b"") -> None:
-        """Read from `end` once `watch` is called. `rest`: what another supervisor has read of an unfinished line."""
+        """Read from `end` once `watch` is called. `rest`: an unfinished line that another supervisor has read."""
         os.set_blocking(end.fileno(), False)
         self._end, self.rest = end, rest
 
@@ -39,17 +39,17 @@ class LogPipe:
         return self._end.fileno()
 
     def watch(self) -> None:
-        """Read what comes."""
+        """Read from the pipe."""
         if self._end is not None:
             self._reactor.dispatcher.register(self._end.fileno(), self.read)
 
     def unwatch(self) -> None:
-        """Leave what comes unread."""
+        """Stop reading; what comes stays in the pipe."""
         if self._end is not None:
             self._reactor.dispatcher.unregister(self._end.fileno())
 
     def read(self, _events: int = 0) -> None:
-        """One read, if the pipe is watched."""
+        """Read once, if the pipe is watched."""
         if self._end is None or not self._reactor.dispatcher.is_registered(self._end.fileno()):
             return
         try:
@@ -73,13 +73,13 @@ class LogPipe:
         return lines
 
     def close(self) -> None:
-        """Close the end, and let go of who is called."""
+        """Close the end, and drop the reference to the callback."""
         self.unwatch()
         if self._end is not None:
             self._end.close()
             self._end = None
-        self._on_line = _ignore  # else the pipe and its owner process keep each other until the garbage collector runs
+        self._on_line = _ignore  # no cycle: the pipe and its owner process are freed without the garbage collector
 
 
 def _ignore(_line: str) -> None:
-    """Nobody is interested any more."""
+    """For calls after `close`."""

@@ -23,15 +23,16 @@ class OwnerConnection:
     """The connection of one owner process. All methods under the reactor's lock."""
 
     def __init__(self, data: DataPipe[Any]) -> None:
-        """`data`: the owner's pipe, which says how far its stream has come."""
+        """`data`: the owner's pipe, which knows the position in the stream."""
         self._data = data
         self.held: HeldConnection | None = None
         """The duplicate of its socket; None if there is none (yet)."""
         self.holder: ConnectionHolder | None = None
-        """Who holds its TLS. Whoever takes the connection from a dead owner takes the holder too, and leaves None."""
+        """The process that holds its TLS. Code that takes the connection from a dead owner also takes the holder, and sets
+        None."""
         self.reading: int | None = None
-        """Where in the stream the owner began to parse what its predecessor left unread; None: it has not, or is through with
-        it."""
+        """The position at which the owner began to parse what its predecessor left unread; None: it has not begun, or has
+        finished."""
 
     @property
     def in_custody(self) -> bool:
@@ -57,9 +58,8 @@ class OwnerConnection:
         self.reading = int.from_bytes(command.body, "little") if command.body else None
 
     def resumption(self, up: dict[str, Any]) -> Resumption:
-        """The connection, for the next owner; to be asked for when the owner is dead and its pipe is drained. Whoever gets the
-        connection has to close it. Raises `NotResumable`; then it is closed.
-        """
+        """Return the connection for the next owner, after the owner has died and its pipe was drained. The caller has to close
+        it. Raises `NotResumable`; then the connection is closed."""
         held, self.held = self.held, None
         if held is None:
             raise NotResumable("")
@@ -71,20 +71,20 @@ class OwnerConnection:
             raise
 
     def end(self) -> None:
-        """End the connection, unless somebody has taken it."""
+        """End the connection, unless `resumption` has returned it."""
         if self.held is not None:
             self.held.close()
             self.held = None
 
     def release(self) -> None:
-        """The owner is dead, and its listener has taken what it wants: end the rest."""
+        """The owner is dead, and its listener has taken the connection and the holder if it needs them: end what is left."""
         self.end()
         if self.holder is not None:
             self.holder.let_go()
             self.holder = None
 
     def disown(self) -> None:
-        """Another supervisor has the connection: close our duplicate, and nothing else."""
+        """Another supervisor has the connection: close only the duplicate here."""
         if self.held is not None:
             self.held.sock.close()
             self.held = None
@@ -92,7 +92,8 @@ class OwnerConnection:
 
 
 def held_connection(command: Command, descriptor: int) -> HeldConnection:
-    """Of a CUSTODY. `descriptor` is its own, or closed. Raises `ValueError` if that is no socket, or the counts are none."""
+    """Make the held connection of a CUSTODY. It owns `descriptor`. Raises `ValueError` if that is no socket, or the counts are
+    invalid; `descriptor` is closed then."""
     try:
         body = command.json()
         received, sent = _count(body["received"]), _count(body["sent"])
@@ -100,7 +101,7 @@ def held_connection(command: Command, descriptor: int) -> HeldConnection:
         return HeldConnection(socket.socket(fileno=descriptor), custody)
     except (ValueError, KeyError, OSError) as error:
         os.close(descriptor)
-        raise ValueError(f"a CUSTODY that makes no sense: {error!r:.200}") from error
+        raise ValueError(f"an invalid CUSTODY: {error!r:.200}") from error
 
 
 def _count(value: object) -> int:

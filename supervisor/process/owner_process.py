@@ -1,14 +1,15 @@
-"""One owner process, from its start to its death. What to do at which event is in `lifecycle.TABLE`; here it is done.
+"""One owner process, from its start to its death. `lifecycle.TABLE` says what to do at an event; this module does it.
 
     launcher ──started──> OwnerProcess ──┬── data        DataPipe         records: messages, reports
-                             ^           ├── control     ControlChannel   commands to it, answers of it
+                             ^           ├── control     ControlChannel   commands to the process, and its answers
                   lifecycle.step(event)  ├── log         LogPipe          what user code prints
                              │           ├── exit        ExitStatus       pidfd, exit status
-                             v           └── connection  OwnerConnection  what outlives it
+                             v           └── connection  OwnerConnection  the part of its connection that outlives it
                           listener
 
-The order of a death: the pipe is drained (every complete record counts, a torn last one is dropped and counted), then the
-control socket, then the exit status is awaited, for a bounded time. Only then the listener gets `on_dead`.
+At a death, the pipe is drained first (every complete record counts, an incomplete last one is dropped and counted), then the
+control socket is read, and then the exit status is awaited, for a bounded time. Only after that `on_dead` of the listener is
+called.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from wsadapter.process import lifecycle
 from wsadapter.process.control_channel import ControlChannel
 from wsadapter.process.data_pipe import DataPipe
 from wsadapter.process.exit_status import ExitStatus, exit_reason
-from wsadapter.process.launcher import Launcher, Order, StartedOwner
+from wsadapter.process.launcher import Launcher, StartedOwner, StartRequest
 from wsadapter.process.lifecycle import Action, Event, State
 from wsadapter.process.log_pipe import LogPipe
 from wsadapter.process.owner_connection import OwnerConnection
@@ -49,40 +50,40 @@ _serials = count(1)
 
 
 class OwnerListener(Protocol):
-    """Who is told what an owner process does. Called under the reactor's lock."""
+    """What an owner process reports to. Called under the reactor's lock."""
 
-    def on_ready(self, child: OwnerProcess) -> None: ...
-    def on_record(self, child: OwnerProcess, received: Record) -> None: ...
-    def on_lone(self, child: OwnerProcess, lone: SingleMessage) -> None:
-        """As `on_record`, of a record that is one text message and nothing else."""
+    def on_ready(self, process: OwnerProcess, /) -> None: ...
+    def on_record(self, process: OwnerProcess, received: Record, /) -> None: ...
+    def on_lone(self, process: OwnerProcess, lone: SingleMessage, /) -> None:
+        """As `on_record`, for a record that is one text message and nothing else."""
         ...
 
-    def on_command(self, child: OwnerProcess, command: Command) -> None: ...
-    def on_log(self, child: OwnerProcess, line: str) -> None: ...
-    def on_dead(self, child: OwnerProcess, reason: Reason) -> None:
-        """The last call. `reason` is what the supervisor knows: why it ended the process, or the exit status."""
+    def on_command(self, process: OwnerProcess, command: Command, /) -> None: ...
+    def on_log(self, process: OwnerProcess, line: str, /) -> None: ...
+    def on_dead(self, process: OwnerProcess, reason: Reason, /) -> None:
+        """The last call. `reason`: why the supervisor ended the process, or what the exit status says."""
         ...
 
 
 class IgnoreOwnerEvents:
-    """A listener that is interested in nothing; a subclass adds what it is interested in."""
+    """A listener that ignores all events; a subclass overrides those that it needs."""
 
-    def on_ready(self, child: OwnerProcess) -> None:
+    def on_ready(self, process: OwnerProcess, /) -> None:
         """Ignored."""
 
-    def on_record(self, child: OwnerProcess, received: Record) -> None:
+    def on_record(self, process: OwnerProcess, received: Record, /) -> None:
         """Ignored."""
 
-    def on_lone(self, child: OwnerProcess, lone: SingleMessage) -> None:
+    def on_lone(self, process: OwnerProcess, lone: SingleMessage, /) -> None:
         """Ignored."""
 
-    def on_command(self, child: OwnerProcess, command: Command) -> None:
+    def on_command(self, process: OwnerProcess, command: Command, /) -> None:
         """Ignored."""
 
-    def on_log(self, child: OwnerProcess, line: str) -> None:
+    def on_log(self, process: OwnerProcess, line: str, /) -> None:
         """Ignored."""
 
-    def on_dead(self, child: OwnerProcess, reason: Reason) -> None:
+    def on_dead(self, process: OwnerProcess, reason: Reason, /) -> None:
         """Ignored."""
 
 
@@ -92,22 +93,22 @@ _NOBODY: Final = IgnoreOwnerEvents()
 
 @dataclass(slots=True)
 class _Start:
-    """The start of a process; gone when the process is ready."""
+    """The start of a process, until the process is ready."""
 
     replace_launcher: Callable[[Launcher], None]
-    order: Order | None = None
-    """None once the launcher has done its part."""
+    request: StartRequest | None = None
+    """None once the launcher has started the process, or has failed to."""
 
     def give_up(self) -> None:
-        """The launcher is stuck with it."""
-        if self.order is not None:
-            self.replace_launcher(self.order.launcher)
-            self.order = None
+        """The launcher is stuck with this start."""
+        if self.request is not None:
+            self.replace_launcher(self.request.launcher)
+            self.request = None
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long an owner process may take for what, and how much memory it may use."""
+    """How long an owner process may take to start, to close and to answer, and how much memory it may use."""
 
     timeouts: Timeouts
     watchdog: Watchdog
@@ -126,12 +127,12 @@ class OwnerProcess:
         launcher: Launcher | None = None,
         replace_launcher: Callable[[Launcher], None] = lambda _: None,
     ) -> None:
-        """Order the process from `launcher`; without one, `adopt` has to follow. `pipe_bytes`: what its data pipe should hold,
-        if the kernel allows it. `replace_launcher` is called with the launcher if that is stuck with this process."""
+        """Have `launcher` start the process; without a launcher, `adopt` must follow. `pipe_bytes`: the size of its data pipe,
+        if the kernel allows it. `replace_launcher` is called with the launcher if that is stuck with this start."""
         self.serial = next(_serials)
         self.state = State.QUEUED
         self.is_frozen = False
-        """Another supervisor may get it."""
+        """Whether a takeover by another supervisor may be under way, so that nothing is read from the process."""
         self.data: DataPipe[OwnerProcess] = DataPipe(reactor, self, listener, self.abort, pipe_bytes)
         self.control = ControlChannel(
             reactor, self._on_command, lambda error: self.abort(Reason(kind="corrupt", text=f"control socket: {error}"))
@@ -143,24 +144,24 @@ class OwnerProcess:
         self._limits = limits
         self._reactor = reactor
         self._verdict: Reason | None = None
-        """Why the supervisor ended it; None: it did not."""
+        """Why the supervisor ended the process; None: it did not."""
         self._deadline: Timer | None = None
         self._probe_sent: float | None = None
         self._start: _Start | None = None
-        """None: it is, or was, ready."""
+        """None: the process is ready, or was."""
         if launcher is not None:
             self._start = _Start(replace_launcher)
             begun = lambda: reactor.post(lambda: self.step(Event.LAUNCHING))  # noqa: E731
             done = lambda result: reactor.post(lambda: self._launched(result))  # noqa: E731
-            self._start.order = launcher.start(f"wsadapter-owner-{self.serial}", done, begun)
+            self._start.request = launcher.start(f"wsadapter-owner-{self.serial}", done, begun)
 
     @property
     def pid(self) -> int | None:
-        """None before it is there, and after its death."""
+        """None before the process is started, and after its death."""
         return self.exit.pid
 
     def report_to(self, listener: OwnerListener) -> None:
-        """From now on `listener` is told what it does."""
+        """Report to `listener` from now on."""
         self._listener = self.data.listener = listener
 
     # -- commands of its host --------------------------------------------------------------------------------------------
@@ -168,7 +169,8 @@ class OwnerProcess:
     def assign(
         self, assignment: Assignment, resumption: Resumption | None = None, holder: ConnectionHolder | None = None
     ) -> None:
-        """Give it its endpoint, and the connection to go on with, and who holds its TLS. It must be WARM."""
+        """Assign an endpoint to the process, with the connection to continue on, if there is one, and the process that holds
+        its TLS. It must be WARM."""
         self.connection.holder = holder
         self.data.expect(assignment.endpoint)
         self._limits = Limits(assignment.endpoint.timeouts, assignment.endpoint.watchdog)
@@ -180,7 +182,7 @@ class OwnerProcess:
                 self.data.continue_at(resumption.resume.position, resumption.tail)
                 assignment = replace(assignment, resume=resumption.resume)
             else:
-                resumption.held.close()  # it opens a connection of its own
+                resumption.held.close()  # the owner opens a connection of its own
         elif assignment.held and holder is not None and (end := holder.owners_end) is not None:
             self.control.send_descriptor(commands.HANDOFF, b"", end)  # if it does not arrive, the owner reports that
             end.close()
@@ -188,36 +190,37 @@ class OwnerProcess:
         self.control.send(commands.ASSIGN, 0, assignment.to_body())
 
     def hold(self, assignment: Assignment, end: socket.socket) -> None:
-        """Let it be a TLS holder, with an owner at the other end of `end`. It must be WARM."""
+        """Make the process a TLS holder, with an owner at the other end of `end`. It must be WARM."""
         self._limits = Limits(assignment.endpoint.timeouts, self._limits.watchdog)
         if self.step(Event.ASSIGN) is not Action.ASSIGN:
             return
         if not self.control.send_descriptor(commands.HOLD, assignment.to_body(), end):
-            self.abort(Reason(kind="start_failed", text="it could not be handed its end of the connection"))
+            self.abort(Reason(kind="start_failed", text="its end of the connection could not be passed to it"))
 
     def stop(self, *, kind: str = "stopped", code: int = 1000) -> None:
-        """Ask it to close the connection and leave; then TERM, then KILL, each after `timeouts.close`."""
+        """Ask the process to close the connection and exit; then send SIGTERM, then SIGKILL, each after `timeouts.close`."""
         self._verdict = self._verdict or Reason(kind=kind)
         if self.step(Event.STOP) is Action.ASK:
             self.control.send(commands.STOP, 0, {"code": code, "kind": kind})
-            self.data.resume()  # its last words are behind what waits in the pipe
+            self.data.resume()  # its last reports come after what waits in the pipe
 
     def abort(self, reason: Reason) -> None:
-        """Kill it at once, for `reason`."""
+        """Kill the process at once, for `reason`."""
         self._verdict = reason
         self.step(Event.ABORT)
 
     def send(self, kind: int, ref: int, body: bytes | dict[str, Any]) -> None:
-        """Send a command. Raises `NotConnected` if it takes none any more, or if too much waits to be taken already."""
+        """Send a command. Raises `NotConnected` if the process accepts none any more, or does not read what was sent before."""
         if self.state not in (State.WARM, State.SERVING, State.ASKED):
             raise NotConnected("the owner is leaving")
         if self.control.unsent > _MOST_UNSENT:
-            raise NotConnected(f"{self.control.unsent} bytes wait to be taken by the owner already")
+            raise NotConnected(f"the owner has not read {self.control.unsent} bytes that were sent before")
         self.control.send(kind, ref, body)
 
     def probe(self, *, late: bool = False) -> None:
-        """Ask its receive loop for a sign of life, and judge the last answer (`watchdog.progress`). `late`: the supervisor
-        itself was held up (suspended, starved), so an answer that is not read yet is not missing."""
+        """Ask the receive loop for a sign of life, and check that the last probe was answered in time (`watchdog.progress`).
+        `late`: the supervisor itself was delayed (suspended, without CPU time), so an answer that it has not read yet isn't
+        missing."""
         if self.state is not State.SERVING:
             return
         now = monotonic()
@@ -233,25 +236,26 @@ class OwnerProcess:
     # -- on its way to another supervisor --------------------------------------------------------------------------------
 
     def adopt(self) -> None:
-        """It serves already, started by another supervisor, and its parts are open: it is frozen here, until `thaw`."""
+        """The process serves already, started by another supervisor, and its parts are open. It is frozen here until `thaw`."""
         self.state = State.SERVING
         self.is_frozen = True
 
     def freeze(self) -> None:
-        """Another supervisor may get it: nothing of it is read, and nothing is done with it, until `thaw`. It must serve."""
+        """Another supervisor may get the process: read nothing from it and do nothing with it until `thaw`. It must be
+        SERVING."""
         for part in (self.data, self.log, self.control, self.exit):
             part.unwatch()
         self._probe_sent = None
         self.is_frozen = True
 
     def thaw(self) -> None:
-        """It is ours (again): read what it writes, and look after it."""
+        """The process belongs to this supervisor (again): read what it writes, and watch it."""
         self.is_frozen = False
         for part in (self.data, self.log, self.control, self.exit):
             part.watch()
 
     def disown(self) -> None:
-        """It is another supervisor's now: forget it. It must be frozen."""
+        """The process belongs to another supervisor now: close everything here. It must be frozen."""
         self.state = State.DEAD
         self._set_deadline(0)
         self.connection.disown()
@@ -260,7 +264,8 @@ class OwnerProcess:
     # -- the table, and what its actions do ------------------------------------------------------------------------------
 
     def step(self, event: Event) -> Action:
-        """Let `event` happen to it; the action that the table gives, which is done but for ASSIGN and ASK."""
+        """Apply `event`. Returns the action of the table, which is carried out except ASSIGN and ASK: these are the
+        caller's."""
         before = self.state
         self.state, action = lifecycle.step(before, event)
         limit = lifecycle.time_limit(action, self._limits.timeouts, self._limits.watchdog)
@@ -270,13 +275,15 @@ class OwnerProcess:
         return action
 
     def _launched(self, result: StartedOwner | OSError) -> None:
-        """The launcher has done its part."""
+        """The launcher has started the process, or has failed to."""
         if self._start is not None:
-            self._start.order = None  # it knows us too, and what we hold is large: nobody must wait for the garbage collector
+            # The request refers to this object too, and this object holds large buffers: they must not wait for the garbage
+            # collector.
+            self._start.request = None
         if isinstance(result, OSError):
             self._verdict = self._verdict or Reason(kind="start_failed", text=str(result))
             self.step(Event.FAILED)
-        elif self.state is State.DEAD:  # it came after its deadline
+        elif self.state is State.DEAD:  # the process came after its deadline
             result.close()
         else:
             self.data.open(result.data)
@@ -289,15 +296,15 @@ class OwnerProcess:
     def _act(self, action: Action) -> None:
         match action:
             case Action.WITHDRAW:
-                if self._start is not None and self._start.order is not None:
-                    self._start.order.withdrawn = True
+                if self._start is not None and self._start.request is not None:
+                    self._start.request.withdrawn = True
             case Action.REPORT_READY:
                 self._start = None
                 self._listener.on_ready(self)
             case Action.GIVE_UP_START:
                 assert self._start is not None
                 seconds = self._limits.watchdog.startup
-                logger.error("owner process %d did not start in %.0f s; a new launcher takes over", self.serial, seconds)
+                logger.error("owner process %d did not start in %.0f s; the launcher is replaced", self.serial, seconds)
                 self._start.give_up()
                 self._finish()
             case Action.GIVE_UP_ON_STUCK:
@@ -305,7 +312,7 @@ class OwnerProcess:
             case Action.REPORT_STUCK:
                 logger.error(_STUCK, self.pid)
             case Action.RELEASE_STUCK:
-                logger.info("owner pid %s, which SIGKILL had not ended, has ended", self.pid)
+                logger.info("owner pid %s, which did not end after SIGKILL, has ended now", self.pid)
                 self._reactor.closers.discard(self._close)
                 self._close()
             case Action.FINISH:
@@ -315,14 +322,15 @@ class OwnerProcess:
             case Action.NOTHING | Action.AWAIT_START | Action.AWAIT_READY | Action.AWAIT_END:
                 pass  # at most a time limit
             case Action.ASSIGN | Action.ASK:
-                pass  # the method that brought the event knows what to send
+                pass  # the method that applied the event sends the command
             case _:
                 assert_never(action)
 
     def _give_up_on_stuck(self) -> None:
-        """It can do nothing more, and may never end: its connection is ended from outside, and its endpoint goes on."""
+        """The process does nothing more, and may never end: its connection is ended from outside, and the endpoint gets another
+        owner."""
         logger.error(_STUCK, self.pid)
-        self._reactor.closers.add(self._close)  # should the loop end before it does
+        self._reactor.closers.add(self._close)  # the loop may be closed before the process ends
         self._drain()
         for part in (self.data, self.log, self.control):
             part.unwatch()
@@ -331,16 +339,16 @@ class OwnerProcess:
         self._report_death()
 
     def _finish(self) -> None:
-        self._drain()  # again: what came while the exit status was awaited
+        self._drain()  # again, because a grandchild may have written while the exit status was awaited
         self._close()
         self._report_death()
 
     def _report_death(self) -> None:
         self._listener.on_dead(self, self._verdict or Reason(kind="start_failed", text="the process could not be started"))
-        self._listener = _NOBODY  # a listener that keeps the process must not wait for the garbage collector together with it
+        self._listener = _NOBODY  # no cycle: a listener that keeps the process must be freed without the garbage collector
         self.connection.release()
 
-    # -- what it does ----------------------------------------------------------------------------------------------------
+    # -- what the process does -------------------------------------------------------------------------------------------
 
     def _on_command(self, command: Command) -> None:
         match command.kind:
@@ -359,7 +367,7 @@ class OwnerProcess:
         self._listener.on_command(self, command)
 
     def _on_end(self) -> None:
-        self._set_deadline(0)  # it is dead; only its status may be late
+        self._set_deadline(0)  # the process is dead; only its status may be late
         self._drain()
 
     def _on_status(self) -> None:
@@ -376,7 +384,8 @@ class OwnerProcess:
         self.step(Event.DEATH)
 
     def _drain(self) -> None:
-        """Read what it has left, in the order that counts: records first, then what it answered."""
+        """Read everything that the process has written: records first, because an answer on the control socket may be about
+        them."""
         self.data.drain()
         self.control.read_all()
         self.log.read()
@@ -384,7 +393,7 @@ class OwnerProcess:
     # -- small tools -----------------------------------------------------------------------------------------------------
 
     def _set_deadline(self, seconds: float) -> None:
-        """The time this state may last; 0: no limit."""
+        """Set the time that this state may last; 0: no limit."""
         if self._deadline is not None:
             self._deadline.cancel()
         self._deadline = self._reactor.call_later(seconds, lambda: self.step(Event.DEADLINE)) if seconds else None

@@ -12,17 +12,17 @@ from wsadapter.process.owner_process import IgnoreOwnerEvents, OwnerListener, Ow
 logger = logging.getLogger("wsadapter.supervisor")
 
 _RETRY = (0.5, 30.0)
-"""Seconds before a spare that could not be started is tried again: the first wait, and the longest."""
+"""Seconds until another spare is started after one was lost: the first wait, and the longest."""
 
 
 class Spares(IgnoreOwnerEvents):
     """Keeps `wanted` warm owners. All methods under the reactor's lock."""
 
-    def __init__(self, reactor: Reactor, wanted: int, order: Callable[[OwnerListener], OwnerProcess]) -> None:
+    def __init__(self, reactor: Reactor, wanted: int, start: Callable[[OwnerListener], OwnerProcess]) -> None:
         self._reactor = reactor
         self._wanted = wanted
-        self._order = order
-        self._coming: set[OwnerProcess] = set()
+        self._start = start
+        self._starting: set[OwnerProcess] = set()
         self._warm: list[OwnerProcess] = []
         self._wait = _RETRY[0]
         self._retry: Timer | None = None
@@ -31,47 +31,47 @@ class Spares(IgnoreOwnerEvents):
 
     @property
     def warm(self) -> int:
-        """How many are ready."""
+        """The number of owners that are ready."""
         return len(self._warm)
 
     @property
     def alive(self) -> int:
-        """How many processes there are, ready or not."""
-        return len(self._warm) + len(self._coming)
+        """The number of processes, ready or not."""
+        return len(self._warm) + len(self._starting)
 
     def fill(self) -> None:
-        """Order what is missing."""
+        """Start as many as are missing."""
         while not self._closed and self._retry is None and self.alive < self._wanted:
-            self._coming.add(self._order(self))
+            self._starting.add(self._start(self))
 
     def take(self, listener: OwnerListener) -> OwnerProcess | None:
-        """A warm owner for `listener`, or None; another is ordered in its place."""
+        """A warm owner, which reports to `listener` from now on; another is started in its place. None: there is none."""
         if not self._warm:
             return None
-        child = self._warm.pop(0)
-        child.report_to(listener)
+        process = self._warm.pop(0)
+        process.report_to(listener)
         self.fill()
-        return child
+        return process
 
     def close(self, emptied: Callable[[], None]) -> None:
-        """Stop them all; `emptied` is called when the last is gone."""
+        """Stop them all; `emptied` is called when the last has ended."""
         self._closed = True
         self._emptied = emptied
         if self._retry is not None:
             self._retry.cancel()
-        for child in [*self._warm, *self._coming]:
-            child.stop()
+        for process in [*self._warm, *self._starting]:
+            process.stop()
         self._check_empty()
 
-    def on_ready(self, child: OwnerProcess) -> None:
-        self._coming.discard(child)
-        self._warm.append(child)
+    def on_ready(self, process: OwnerProcess) -> None:
+        self._starting.discard(process)
+        self._warm.append(process)
         self._wait = _RETRY[0]
 
-    def on_dead(self, child: OwnerProcess, reason: Reason) -> None:
-        self._coming.discard(child)
-        if child in self._warm:
-            self._warm.remove(child)
+    def on_dead(self, process: OwnerProcess, reason: Reason) -> None:
+        self._starting.discard(process)
+        if process in self._warm:
+            self._warm.remove(process)
         if self._closed:
             self._check_empty()
             return
@@ -80,8 +80,8 @@ class Spares(IgnoreOwnerEvents):
             self._retry = self._reactor.call_later(self._wait, self._try_again)
         self._wait = min(_RETRY[1], self._wait * 2)
 
-    def on_log(self, child: OwnerProcess, line: str) -> None:
-        logger.info("spare owner %s printed: %s", child.pid, line)
+    def on_log(self, process: OwnerProcess, line: str) -> None:
+        logger.info("spare owner %s printed: %s", process.pid, line)
 
     def _try_again(self) -> None:
         self._retry = None

@@ -1,7 +1,8 @@
 """The feeds of a running test exchange: which messages are sent to which clients, and the tasks that send them.
 
 With `resume="continue"` one feed is sent to all clients. Otherwise each connection has a feed of its own, or, if a dialect
-opens a feed for each subscription, several."""
+opens a feed for each subscription, several.
+"""
 
 from __future__ import annotations
 

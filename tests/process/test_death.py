@@ -288,7 +288,7 @@ def test_what_a_dead_tls_holder_left_behind_is_freed_at_once() -> None:
     ):
         items += collect(feed, is_event(Up, "a"))
         (holder,) = feed.runtime.registry.endpoints["a"].link.connection.dialer._holders
-        left = [weakref.ref(holder), weakref.ref(holder.child)]
+        left = [weakref.ref(holder), weakref.ref(holder.process)]
         pid = holder.pid
         del holder
         gc.disable()

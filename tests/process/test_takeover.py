@@ -498,10 +498,10 @@ def test_one_of_another_contract_is_replaced_when_all_is_up(tmp_path: Path, monk
                 except SupervisorStopped:
                     break
             other.stop()
-            running.wait_for_log("this one is 'o' now")
+            running.wait_for_log("this one has the name 'o' now")
             assert running.status()["a"]["state"] == "up"
             assert running.stop() == 0
-    assert any("no takeover: contract 99 is spoken here" in line for line in running.log)
+    assert any("takeover not possible (contract 99 is spoken here" in line for line in running.log)
     up = next(place for place, line in enumerate(running.log) if "a/1 up" in line)
     assert up < next(place for place, line in enumerate(running.log) if "the other supervisor has stopped" in line)
 

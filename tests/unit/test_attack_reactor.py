@@ -24,7 +24,7 @@ import wsadapter.loop.reactor
 from tests.unit.test_inbox import Feeder, Interrupt
 from wsadapter.contract.items import Message
 from wsadapter.delivery.inbox import Inbox
-from wsadapter.delivery.stream import Stream
+from wsadapter.delivery.stream import Consumption, Stream
 from wsadapter.loop.reactor import Reactor
 
 pytestmark = [pytest.mark.version, pytest.mark.portable]
@@ -160,7 +160,7 @@ def test_an_interrupt_in_a_consumer_loses_and_repeats_nothing(
         for step in count(1):
             inbox = Inbox()
             feeder = Feeder(inbox)
-            stream = Stream(reactor, inbox, begin=lambda: None, over=lambda: False)
+            stream = Stream(Consumption(reactor, inbox, begin=lambda: None, over=lambda: False))
             feeder.put(b"1", b"2")
             feeder.put(b"3")
             reactor.post(lambda feeder=feeder: feeder.put(b"4", b"5"))  # type: ignore[misc]

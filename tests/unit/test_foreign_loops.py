@@ -64,7 +64,7 @@ def test_coroutines_under_trio_are_told_what_to_do(monkeypatch: pytest.MonkeyPat
 
 def test_a_stream_that_is_iterated_under_trio_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     feed = Supervisor([Endpoint("a", url="ws://127.0.0.1:1/")])
-    monkeypatch.setattr(feed._stream, "_begin", lambda: None)
+    monkeypatch.setattr(feed._stream._consumption, "begin", lambda: None)
     monkeypatch.setitem(sys.modules, "trio", trio(runs=True))  # type: ignore[arg-type]
     waiting = feed.aio.get()
     with pytest.raises(UsageError, match="trio"):

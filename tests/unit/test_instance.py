@@ -207,7 +207,7 @@ def test_another_user_who_listens_is_not_believed(monkeypatch: pytest.MonkeyPatc
     try:
         assert connect(NAME) is None
         assert connect(other) is None
-        assert "user 4711 listens there, who is not believed" in caplog.text
+        assert "another user (4711) listens there; it is ignored" in caplog.text
         assert [place for place in search() if place.where == "abstract sockets" and other in place.running] == []
     finally:
         claim.release()

@@ -57,7 +57,7 @@ def test_owners_share_32_mib_of_pipes_evenly_and_none_has_more_than_one(reactor:
 def test_a_warm_spare_is_taken_before_a_new_process_is_started(reactor: Reactor) -> None:
     made = source(reactor, spares=1)
     made.spares.fill()
-    [coming] = made.spares._coming
+    [coming] = made.spares._starting
     made.spares.on_ready(coming)
     assert made.acquire("listener", Endpoint("a")) is coming  # type: ignore[arg-type]
     assert coming.listener == "listener"

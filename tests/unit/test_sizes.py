@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.tools.sizes import exceeded, measure
 
 CODE = """
@@ -33,6 +35,20 @@ def test_methods_attributes_lines_and_private_reaches_are_counted() -> None:
     assert sizes.files == [(9, "a.py")]
     assert sorted(sizes.functions) == [(3, "a.py:__init__"), (3, "a.py:method")]
     assert sizes.reaches == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "reaches"),
+    [
+        ("other._x", 1),
+        ("other._x  # noqa: SLF001 - a reason", 0),
+        ("pair._replace(a=1)", 0),
+        ("x: zlib._Compress", 0),
+        ("other.__dict__", 0),
+    ],
+)
+def test_private_names_that_are_documented_or_types_or_have_a_reason_are_not_counted(line: str, reaches: int) -> None:
+    assert measure(iter([("a.py", f"def f() -> None:\n    {line}\n\n\nclass A:\n    pass\n")])).reaches == reaches
 
 
 def test_what_is_within_its_bounds_is_not_reported() -> None:

@@ -11,7 +11,7 @@ import pytest
 from wsadapter import Item, Message
 from wsadapter.contract.endpoint import Buffer
 from wsadapter.delivery.inbox import Account, Inbox
-from wsadapter.delivery.stream import Stream
+from wsadapter.delivery.stream import Consumption, Stream
 from wsadapter.loop.reactor import Reactor
 
 pytestmark = pytest.mark.version
@@ -26,7 +26,7 @@ def number_of(item: Item) -> int:
 def test_what_a_signal_handler_takes_does_not_end_the_stream_for_the_one_that_it_interrupted(way: str) -> None:
     """The handler is called as the turn ends that brought the item, and is faster."""
     reactor, inbox, account = Reactor(), Inbox(), Account("a", Buffer())
-    stream = Stream(reactor, inbox, begin=lambda: None, over=lambda: False)
+    stream = Stream(Consumption(reactor, inbox, begin=lambda: None, over=lambda: False))
     reading, writing = os.pipe()
     numbers = count(1)
     taken: list[int] = []

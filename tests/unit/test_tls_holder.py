@@ -22,11 +22,11 @@ def holder(*, waiting: tuple[Command, ...] = (), ended: bool = False) -> TlsHold
 
     def read_all() -> bool:
         for command in waiting:
-            found.on_command(found.child, command)
+            found.on_command(found.process, command)
         return True
 
     process = SimpleNamespace(control=SimpleNamespace(read_all=read_all), exit=SimpleNamespace(has_ended=ended))
-    return found.of(lambda _: cast("OwnerProcess", process))
+    return found.adopt(lambda _: cast("OwnerProcess", process))
 
 
 def test_an_end_that_the_holder_did_not_announce_is_its_own_though_it_is_not_seen_dead_yet() -> None:
@@ -51,6 +51,6 @@ def test_a_close_frame_of_the_peer_is_the_peers() -> None:
 
 def test_what_its_process_ended_of_is_told_and_only_where_that_concerns_the_owner() -> None:
     found = holder()
-    found.on_dead(found.child, DIED)
+    found.on_dead(found.process, DIED)
     assert found.lost(END_OF_STREAM) == DIED
     assert found.lost(Reason(kind="crashed")) is None

@@ -299,7 +299,8 @@ def _request(target: _Target, headers: dict[str, str]) -> bytes:
     host = next((value for name, value in headers.items() if name.lower() == "host"), target.host_header)
     sent = {name: value for name, value in headers.items() if name.lower() != "host"}
     options = {"header": sent, "host": host, "suppress_origin": True}
-    lines, _ = _handshake._get_handshake_headers(target.resource, "ws:", target.host, target.port, options)
+    headers_of = _handshake._get_handshake_headers  # noqa: SLF001 - websocket-client has no public way
+    lines, _ = headers_of(target.resource, "ws:", target.host, target.port, options)
     return "\r\n".join(lines).encode()
 
 

@@ -1,4 +1,4 @@
-"""Dialects: TOML files that say how to speak to an exchange. Loaded and checked here, used in the owner.
+"""Dialects: TOML files that describe the protocol of an exchange. Loaded and checked here, used in the owner.
 
 The form is documented in worker/dialects/README.md. The owner gets the parsed file as it is, so whatever it relies on
 is checked here, all problems at once.
@@ -110,9 +110,9 @@ def _parse(path: Path | zipfile.Path) -> Dialect:
 
 
 def dialect_urls(dialect: Mapping[str, Any], environment: str, *, private: bool = False) -> tuple[str, ...]:
-    """The URLs of "live" or "test", in the order to try them; empty where the dialect has none.
+    """The URLs of "live" or "test", in the order to try them; empty: the dialect has none.
 
-    `private`: those for an endpoint that logs in, where the dialect has any; else the same as for everybody.
+    `private`: those for an endpoint that logs in, if the dialect has any; otherwise the public ones.
     """
     urls = dialect["urls"]
     found = (private and urls.get(_PRIVATE[environment])) or urls.get(environment, ())
@@ -120,12 +120,13 @@ def dialect_urls(dialect: Mapping[str, Any], environment: str, *, private: bool 
 
 
 def apply_dialect(endpoint: Endpoint, dialect: Mapping[str, Any] | None, *, given: Collection[str] = ()) -> Endpoint:
-    """`endpoint` with what the dialect says where the user said nothing: `url`, `hooks`, and the keys of `heartbeat`,
-    `request`, `limits` and (of the dialect's [connection]) `watchdog`. How often it may connect is of the exchange's own hosts.
+    """`endpoint` with the values of the dialect for what the user has not set: `url`, `hooks`, and the keys of `heartbeat`,
+    `request`, `limits` and (from the dialect's [connection]) `watchdog`. The limit of connects applies to the exchange's own
+    hosts.
 
-    The user said something where a value differs from its default, and where its key is in `given`
-    ("heartbeat.kind"): that tells a default that was written down from one that was not. A `kind` of the user's own
-    makes the dialect's payload and reply moot, a `max_age` its rollover_window.
+    A value counts as set if it differs from its default, or if its key is in `given` ("heartbeat.kind"), which lists the
+    defaults that were written down. If the user has set `kind`, the dialect's payload and reply are not used; if `max_age`, its
+    rollover_window is not used.
     """
     if dialect is None:
         return endpoint
@@ -158,14 +159,14 @@ def _listed(url: str | Sequence[str]) -> Sequence[str]:
 
 
 def _own(endpoint: Endpoint, section: str, given: Collection[str]) -> set[str]:
-    """The keys of a section that the user said something about."""
+    """The keys of a section that the user has set."""
     said = getattr(endpoint, section)
     keys = [f.name for f in fields(said)]
     return {k for k in keys if getattr(said, k) != ENDPOINT[f"{section}.{k}"].default or f"{section}.{k}" in given}
 
 
 def _theirs(dialect: Mapping[str, Any], table: str) -> dict[str, Any]:
-    """What a table of the dialect says of a section of an endpoint."""
+    """The values that a table of the dialect has for a section of an endpoint."""
     section = SECTION_OF[table]
     known = {key: ENDPOINT.get(f"{section}.{key}") for key in dialect.get(table, {})}
     return {key: convert(setting, dialect[table][key]) for key, setting in known.items() if setting is not None}

@@ -1,4 +1,4 @@
-"""What single values of a dialect must look like. Each check gives a text for what is wrong, or ""."""
+"""Checks of single values of a dialect. Each check returns a text that says what is wrong, or ""."""
 
 from __future__ import annotations
 
@@ -117,12 +117,12 @@ def streams(value: Any) -> str:
 
 
 def true(value: Any) -> str:
-    """A flag, left out where it is not so."""
+    """A flag that is left out if it is false."""
     return "" if value is True else f"expected true, or leave it out, got {got(value)}"
 
 
 def false(value: Any) -> str:
-    """The opposite of what holds where it is left out."""
+    """The opposite of the default."""
     return "" if value is False else f"expected false, or leave it out, got {got(value)}"
 
 

@@ -40,20 +40,22 @@ def run_owner(data: Connection, control: Connection, log: Connection) -> None:
 def _leave_the_tracker() -> None:
     """Closes the pipe of `multiprocessing`'s resource tracker. The tracker lives as long as a process has its pipe open, and
     has the standard output of its supervisor open. An owner may outlive that supervisor (takeover), and would keep both."""
-    tracker: Any = resource_tracker._resource_tracker
-    if tracker._fd is not None:
-        os.close(tracker._fd)
-        tracker._fd = None
+    _close(resource_tracker._resource_tracker, "_fd")  # noqa: SLF001 - multiprocessing has no public way
 
 
 def _leave_the_fork_server() -> bool:
     """Closes the descriptor that keeps the fork server alive: the fork server must end when the supervisor is gone, and then
     kill the owners that do not end by themselves. False if no fork server has made this process."""
-    server: Any = forkserver._forkserver
-    if server._forkserver_alive_fd is None:
+    return _close(forkserver._forkserver, "_forkserver_alive_fd")  # noqa: SLF001 - multiprocessing has no public way
+
+
+def _close(holder: object, name: str) -> bool:
+    """Closes the descriptor that is an attribute of `holder`. Returns false if there is none."""
+    fd = getattr(holder, name)
+    if fd is None:
         return False
-    os.close(server._forkserver_alive_fd)
-    server._forkserver_alive_fd = None
+    os.close(fd)
+    setattr(holder, name, None)
     return True
 
 

@@ -63,9 +63,9 @@ class Schema:
     def read(self, payload: bytes) -> dict[str, Any]:
         """A message: a table of its fields, by their names. A field that is not on the wire, as one with the value 0, false or
         "" is not, is left out; a list is empty. Raises `BadMessage`."""
-        return self._read(payload, 0, len(payload))
+        return self.read_range(payload, 0, len(payload))
 
-    def _read(self, payload: bytes, at: int, end: int) -> dict[str, Any]:
+    def read_range(self, payload: bytes, at: int, end: int) -> dict[str, Any]:
         found: dict[str, Any] = {name: [] for name in self._lists}
         while at < end:
             tag = payload[at]
@@ -88,7 +88,7 @@ class Schema:
             if stop > end:
                 raise BadMessage("it ends within a field")
             if isinstance(field, Message):
-                value = field.schema._read(payload, at, stop)
+                value = field.schema.read_range(payload, at, stop)
                 if field.repeated:
                     found[field.name].append(value)
                 else:
