@@ -21,7 +21,7 @@ from wsadapter.process.owner_process import OwnerListener, OwnerProcess
 from wsadapter.process.tls_holder import TlsHolder
 
 
-class Office(Protocol):
+class SupervisorHost(Protocol):
     """What a link, and its dialer, need of the supervisor."""
 
     @property
@@ -51,10 +51,10 @@ class Dialer:
     """That of one link. All methods under the reactor's lock."""
 
     def __init__(
-        self, office: Office, host: DialerHost, holder_gone: Callable[[], None], holder_said: Callable[[str], None]
+        self, supervisor: SupervisorHost, host: DialerHost, holder_gone: Callable[[], None], holder_said: Callable[[str], None]
     ) -> None:
         """`holder_gone` is called when a process that held TLS has ended, `holder_said` with each line that one printed."""
-        self._office = office
+        self._supervisor = supervisor
         self._host = host
         self._holder_gone = holder_gone
         self._holder_said = holder_said
@@ -88,12 +88,12 @@ class Dialer:
 
     def reserve_connect(self) -> ConnectSlot:
         """The next connect, by the budget of its host."""
-        return ConnectSlot(self._office.budget, connect_target(self._host.endpoint, self._url), self._office.reactor)
+        return ConnectSlot(self._supervisor.budget, connect_target(self._host.endpoint, self._url), self._supervisor.reactor)
 
     def leave_host_alone(self, reason: Reason) -> None:
         """Apply Retry-After to every endpoint on this host, because the peer limits by host and address, not by endpoint."""
         if wait := asked_to_wait(reason):
-            self._office.budget.hold(connect_target(self._host.endpoint, self._url).key, monotonic() + wait)
+            self._supervisor.budget.hold(connect_target(self._host.endpoint, self._url).key, monotonic() + wait)
 
     def assignment(self, epoch: int, **about: Any) -> Assignment:
         """What an owner has to know. `about`: the fields that are the link's. Raises `ConfigError` if a reference in the
@@ -107,25 +107,25 @@ class Dialer:
             url=endpoint.urls[self.attempt % len(endpoint.urls)],
             dialect=host.dialect,
             custody=capabilities.custody(),
-            busy_poll=self._office.busy_poll,
+            busy_poll=self._supervisor.busy_poll,
             quarantine=host.quarantine,
             sys_path=with_dialect_folder(host.sys_path, endpoint.dialect),
             **about,
         )
 
-    def connect(self, child: OwnerProcess, assignment: Assignment, slot: ConnectSlot) -> None:
+    def connect(self, process: OwnerProcess, assignment: Assignment, slot: ConnectSlot) -> None:
         """Let a warm owner open a connection, which is what `slot` is for."""
         slot.use()
         if not (assignment.endpoint.tls.holder and assignment.url.startswith("wss:")):
-            child.assign(assignment)
+            process.assign(assignment)
             return
         try:
-            holder = TlsHolder(self._on_holder_gone, self._holder_said).start(self._office.acquire_owner, assignment)
+            holder = TlsHolder(self._on_holder_gone, self._holder_said).start(self._supervisor.acquire_owner, assignment)
         except OSError as error:
-            child.abort(Reason(kind="connect_failed", text=f"no loopback connection to a TLS holder: {error}"))
+            process.abort(Reason(kind="connect_failed", text=f"no loopback connection to a TLS holder: {error}"))
             return
         self._holders.add(holder)
-        child.assign(holder.for_owner(assignment), None, holder)
+        process.assign(holder.for_owner(assignment), None, holder)
 
     def receive_holder(self, take: Callable[[OwnerListener], OwnerProcess]) -> TlsHolder:
         """A process that holds TLS and was another supervisor's; `take` returns the process."""

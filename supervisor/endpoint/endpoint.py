@@ -21,7 +21,7 @@ from wsadapter.contract.ipc.record import Record
 from wsadapter.contract.reasons import Reason
 from wsadapter.delivery.inbox import Inbox
 from wsadapter.endpoint.backpressure import Backpressure
-from wsadapter.endpoint.dialer import Office
+from wsadapter.endpoint.dialer import SupervisorHost
 from wsadapter.endpoint.identities import are_alike
 from wsadapter.endpoint.link import Link, LinkGroup
 from wsadapter.endpoint.link_output import LinkOutput
@@ -33,12 +33,12 @@ from wsadapter.endpoint.replicas import ReplicaSet
 from wsadapter.endpoint.request_id import Payload
 from wsadapter.endpoint.requests import Pending
 from wsadapter.endpoint.restart_policy import Decision, Verdict
-from wsadapter.endpoint.subscriptions import Ledger, Numbers, key_of
+from wsadapter.endpoint.subscriptions import Numbers, Subscriptions, key_of
 from wsadapter.loop.reactor import Reactor
 from wsadapter.status import SUMMED, EndpointState, EndpointStatus, exit_status
 
 
-class EndpointHost(Office, Protocol):
+class EndpointHost(SupervisorHost, Protocol):
     """What an endpoint needs of the supervisor."""
 
     def inbox_of(self, name: str) -> Inbox:
@@ -84,7 +84,7 @@ class Alone:
         del closing
         return None, None
 
-    def may_hand_on(self, _link: Link) -> bool:
+    def may_hand_off(self, _link: Link) -> bool:
         return True
 
     def can_spare(self, _link: Link) -> bool:
@@ -142,9 +142,9 @@ class EndpointRuntime:
         return self.link.epoch
 
     @property
-    def ledger(self) -> Ledger:
+    def subscriptions(self) -> Subscriptions:
         """What it wants and has; with replicas, the primary link's: all want the same."""
-        return self.link.connection.ledger
+        return self.link.connection.subscriptions
 
     @property
     def state(self) -> EndpointState:
@@ -263,7 +263,7 @@ class EndpointRuntime:
     def subscribe(self, streams: Iterable[Subscription]) -> list[Subscription]:
         """Want these too, on all links; returns those that are new or are asked for again because they were rejected."""
         streams = list(streams)
-        changed = [link.connection.subscriptions.subscribe(streams) for link in self.links]
+        changed = [link.connection.sender.subscribe(streams) for link in self.links]
         if self.replicas is not None:
             self.replicas.announced.forget(map(key_of, changed[0]))
         return changed[0]
@@ -271,7 +271,7 @@ class EndpointRuntime:
     def unsubscribe(self, streams: Iterable[Subscription]) -> list[Subscription]:
         """Want these no more, on any link; returns those that were wanted."""
         streams = list(streams)
-        changed = [link.connection.subscriptions.unsubscribe(streams) for link in self.links]
+        changed = [link.connection.sender.unsubscribe(streams) for link in self.links]
         if self.replicas is not None:
             self.replicas.announced.forget(map(key_of, changed[0]))
         return changed[0]
@@ -280,7 +280,7 @@ class EndpointRuntime:
         """Ask anew for those of them that are wanted: with replicas by the lead, because only its snapshots are delivered."""
         link = self.links[0] if self.replicas is None else self.replicas.lead
         if link is not None:
-            link.connection.subscriptions.resubscribe(streams)
+            link.connection.sender.resubscribe(streams)
 
     def insert(self, data: bytes, *, binary: bool) -> int:
         """Put the user's own record into the stream, in order; its number."""

@@ -37,7 +37,7 @@ from wsadapter.contract.ipc.record import Record
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.connect_slot import ConnectSlot
 from wsadapter.endpoint.connect_wait import ConnectWait
-from wsadapter.endpoint.dialer import DialerHost, Office
+from wsadapter.endpoint.dialer import DialerHost, SupervisorHost
 from wsadapter.endpoint.epoch import Epoch
 from wsadapter.endpoint.futures import Waiters
 from wsadapter.endpoint.link_connection import ConnectionSnapshot, LinkConnection
@@ -81,7 +81,7 @@ class LinkGroup(OutputGroup, Protocol):
         """Its connection, which had no owner, is given up."""
         ...
 
-    def may_hand_on(self, link: Link) -> bool:
+    def may_hand_off(self, link: Link) -> bool:
         """Whether its connection may go to its next owner."""
         ...
 
@@ -109,9 +109,9 @@ class LinkHost(DialerHost, Protocol):
 class Link:
     """One connection and its current owner, if it has one. All methods under the reactor's lock."""
 
-    def __init__(self, office: Office, host: LinkHost, number: int = 1) -> None:
+    def __init__(self, supervisor: SupervisorHost, host: LinkHost, number: int = 1) -> None:
         """`number`: among the links of its endpoint, from 1."""
-        self.office = office
+        self.supervisor = supervisor
         self.owner: LinkOwner | None = None
         self.last_exit: Reason | None = None
         """Why the last owner ended; None: none has."""
@@ -122,10 +122,10 @@ class Link:
         self._life = LinkState.STOPPED
         self.output = LinkOutput(number, host.stream, host.group)
         changed = lambda kind, streams: self.rollover.subscriptions_changed(kind, streams)  # noqa: E731
-        self.connection = LinkConnection(self, office, host, self.output, changed)
+        self.connection = LinkConnection(self, supervisor, host, self.output, changed)
         self.rollover: Rollover = Rollover(self, host)
-        self.wait = ConnectWait(office.reactor, self.connection.reserve_connect)
-        self.connection.ledger.want(host.endpoint.subscribe)
+        self.wait = ConnectWait(supervisor.reactor, self.connection.reserve_connect)
+        self.connection.subscriptions.add(host.endpoint.subscribe)
 
     # -- what can be asked of it -----------------------------------------------------------------------------------------
 
@@ -152,7 +152,7 @@ class Link:
         return self._life is LinkState.UP
 
     @property
-    def is_handed_on(self) -> bool:
+    def is_between_owners(self) -> bool:
         """Whether its connection is on its way from a dead owner to the next one."""
         resuming = self.owner is not None and self.owner.epoch.resuming and self._life is LinkState.CONNECTING
         return resuming or self.connection.custody.resumption is not None
@@ -196,7 +196,7 @@ class Link:
         outlive the old owner, but not `afresh`. A connection that is up and has to be replaced is left only when the next one
         is ready, but for `at_once`."""
         future = self.waiters.add()
-        self.policy.pardon()
+        self.policy.reset()
         match for_restart(self.situation, afresh=afresh, at_once=at_once):
             case Replacement.START:
                 self.wait.cancel()
@@ -234,7 +234,7 @@ class Link:
         connections by the new settings get the same messages."""
         endpoint = self._host.endpoint
         self.rollover.drop()
-        self.connection.subscriptions.replace(endpoint.subscribe, alike=alike)
+        self.connection.sender.replace(endpoint.subscribe, alike=alike)
         self.policy = RestartPolicy(endpoint.restart, random)
         self.connection.dialer.attempt = 0
         if self.situation.can_overlap:
@@ -258,7 +258,7 @@ class Link:
                 if self.wait.reserve_connect(lambda: self.step(LinkEvent.DUE)):
                     self.step(LinkEvent.DUE)
             case LinkAction.ACQUIRE_OWNER:
-                acquire, endpoint = self.office.acquire_owner, self._host.endpoint
+                acquire, endpoint = self.supervisor.acquire_owner, self._host.endpoint
                 epoch = Epoch(self.output.stream.numbers.next_epoch(), messages_before=self.output.counters.messages)
                 self.owner = LinkOwner(self, epoch, lambda listener: acquire(listener, endpoint))
                 if self.owner.process.state is State.WARM:
@@ -353,7 +353,7 @@ class Link:
         self.wait.cancel()  # a warm owner may have waited for its connect
         process, epoch, uptime, messages = owner.process, owner.epoch, owner.uptime, owner.messages
         is_last = self._life is LinkState.STOPPING or epoch.last_words is not None
-        if may_continue(reason, is_last=is_last, unwanted=epoch.unwanted) and group.may_hand_on(self):
+        if may_continue(reason, is_last=is_last, unwanted=epoch.unwanted) and group.may_hand_off(self):
             connection.keep(process, epoch, reason)
         holder, was_asked = process.connection.holder, self._life in (LinkState.LEAVING, LinkState.STOPPING)
         holder_lost = (lambda _: None) if holder is None else holder.lost
@@ -413,7 +413,7 @@ class Link:
         process.data.resume()
         owner.watchdogs.begin(process)
         if continues:  # then its first snapshots were left out
-            self.connection.subscriptions.resubscribe(self.connection.ledger.still_asked(monotonic()))
+            self.connection.sender.resubscribe(self.connection.subscriptions.still_asked(monotonic()))
 
     # -- its connection and its processes (link_connection.ConnectionHost) -----------------------------------------------
 

@@ -16,13 +16,13 @@ from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.quarantine import Quarantine
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.connect_slot import ConnectSlot
-from wsadapter.endpoint.dialer import Dialer, DialerHost, Office
+from wsadapter.endpoint.dialer import Dialer, DialerHost, SupervisorHost
 from wsadapter.endpoint.epoch import Epoch
 from wsadapter.endpoint.link_output import LinkOutput
-from wsadapter.endpoint.link_subscriptions import LinkSubscriptions, SubscribingLink, SubscriptionsSnapshot, TellSuccessor
 from wsadapter.endpoint.owner_commands import OwnerCommands
 from wsadapter.endpoint.requests import RequestHost, Requests
-from wsadapter.endpoint.subscriptions import Ledger
+from wsadapter.endpoint.subscription_sender import SenderSnapshot, SubscribingLink, SubscriptionSender, TellSuccessor
+from wsadapter.endpoint.subscriptions import Subscriptions
 from wsadapter.handoff.custody import Custody
 from wsadapter.handoff.held_connection import NotResumable
 from wsadapter.process.owner_process import OwnerProcess
@@ -48,43 +48,48 @@ class ConnectionSnapshot:
     """As `Dialer.attempt`."""
     last_ref: int
     """As `OwnerCommands.last_ref`."""
-    subscriptions: SubscriptionsSnapshot
+    sender: SenderSnapshot
 
 
 class LinkConnection:
     """That of one link. All methods under the reactor's lock."""
 
     def __init__(
-        self, link: ConnectionHost, office: Office, host: DialerHost, output: LinkOutput, tell_successor: TellSuccessor
+        self,
+        link: ConnectionHost,
+        supervisor: SupervisorHost,
+        host: DialerHost,
+        output: LinkOutput,
+        tell_successor: TellSuccessor,
     ) -> None:
         self._link = link
         self._host = host
         self._output = output
         self.commands = OwnerCommands()
-        self.custody = Custody(office.reactor, self.give_up)
-        self.dialer = Dialer(office, host, link.on_process_gone, self._on_holder_printed)
-        self.requests = Requests(link, self.commands, office.reactor, output.put)
-        self.subscriptions = LinkSubscriptions(link, self.custody, self.commands, tell_successor)
+        self.custody = Custody(supervisor.reactor, self.give_up)
+        self.dialer = Dialer(supervisor, host, link.on_process_gone, self._on_holder_printed)
+        self.requests = Requests(link, self.commands, supervisor.reactor, output.put)
+        self.sender = SubscriptionSender(link, self.custody, self.commands, tell_successor)
 
     @property
-    def ledger(self) -> Ledger:
+    def subscriptions(self) -> Subscriptions:
         """What is wanted, and what the connection has."""
-        return self.subscriptions.ledger
+        return self.sender.subscriptions
 
     @property
     def awaits_answers(self) -> bool:
         """Whether something is wanted that the peer confirms."""
         dialect = self._host.dialect
-        return bool(dialect is not None and dialect.get("subscribe") and dialect.get("ack") and self.ledger.wanted)
+        return bool(dialect is not None and dialect.get("subscribe") and dialect.get("ack") and self.subscriptions.wanted)
 
     def snapshot(self) -> ConnectionSnapshot:
         """For another supervisor. No request may wait for its answer."""
-        return ConnectionSnapshot(self.dialer.attempt, self.commands.last_ref, self.subscriptions.snapshot())
+        return ConnectionSnapshot(self.dialer.attempt, self.commands.last_ref, self.sender.snapshot())
 
     def restore(self, snapshot: ConnectionSnapshot) -> None:
         """Go on where another supervisor was."""
         self.dialer.attempt, self.commands.last_ref = snapshot.attempt, snapshot.last_ref
-        self.subscriptions.restore(snapshot.subscriptions)
+        self.sender.restore(snapshot.sender)
 
     def reserve_connect(self) -> ConnectSlot:
         """A connect of the next owner, in the budget of the host."""
@@ -102,7 +107,7 @@ class LinkConnection:
             requests=self.requests.ids if continues else (),
             last_number=numbers.last_number,
             last_received_at=numbers.last_received_at,
-            **self.subscriptions.for_owner(),
+            **self.sender.for_owner(),
         )
 
     def give_to(self, process: OwnerProcess, epoch: Epoch, assignment: Assignment, slot: ConnectSlot | None) -> None:
@@ -124,7 +129,7 @@ class LinkConnection:
         """The owner has opened a new connection."""
         self.custody.connection_opened()
         if self._output.stream.numbers.ever_up:
-            self.ledger.connection_lost()
+            self.subscriptions.connection_lost()
 
     def continued(self) -> None:
         """The owner continues with the connection: report what was cut out of its stream, and send what was deferred."""
@@ -134,7 +139,7 @@ class LinkConnection:
         for size in cut_out:
             output.account.dropped += 1
             output.put(items.Dropped(output.name, output.epoch, time_ns(), None, None, 1, size, "poison"))
-        self.subscriptions.catch_up()
+        self.sender.catch_up()
 
     def keep(self, process: OwnerProcess, epoch: Epoch, reason: Reason) -> None:
         """Keep the connection of a dead owner for the next one, if it is alive."""
@@ -159,7 +164,7 @@ class LinkConnection:
         goes_on = self.custody.resumption is not None
         if not was_up and not goes_on:
             self.dialer.attempt += 1  # the next address, if there are several
-        self.subscriptions.owner_gone(goes_on=goes_on)
+        self.sender.owner_gone(goes_on=goes_on)
         if not goes_on:
             self.lost()
         return goes_on
@@ -172,7 +177,7 @@ class LinkConnection:
 
     def lost(self) -> None:
         """The connection is over: nothing is subscribed any more, and nobody completes what was partly sent."""
-        self.subscriptions.connection_gone()
+        self.sender.connection_gone()
         self.requests.connection_lost(heard=True)
 
     def _on_holder_printed(self, line: str) -> None:

@@ -10,7 +10,7 @@ from wsadapter.contract import items
 from wsadapter.contract.ipc.record import Record
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.epoch import Counters
-from wsadapter.endpoint.log import Narrator
+from wsadapter.endpoint.log import EndpointLog
 from wsadapter.endpoint.numbered_stream import NumberedStream
 
 _RECEIVING: Final = 2.0
@@ -62,7 +62,7 @@ class LinkOutput:
         self.stream = stream
         self.group = group
         self.account = stream.account
-        self.log = Narrator(stream.account.name)
+        self.log = EndpointLog(stream.account.name)
         self.counters = Counters()
         self.epoch = stream.numbers.epoch
         """Of the owner, or of the last one; 0 before the first."""

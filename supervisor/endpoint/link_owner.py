@@ -23,7 +23,7 @@ from wsadapter.contract.ipc.commands import Command
 from wsadapter.contract.ipc.record import ANSWER, Record, SingleMessage
 from wsadapter.contract.ipc.reports import ConnectionUp, parse_report
 from wsadapter.contract.reasons import Reason
-from wsadapter.endpoint.dialer import Office
+from wsadapter.endpoint.dialer import SupervisorHost
 from wsadapter.endpoint.epoch import Epoch
 from wsadapter.endpoint.futures import Waiters
 from wsadapter.endpoint.link_connection import LinkConnection
@@ -33,7 +33,7 @@ from wsadapter.endpoint.owner_end import gaps_behind_up
 from wsadapter.endpoint.reports import apply_report
 from wsadapter.endpoint.requests import Requests
 from wsadapter.endpoint.rollover import Rollover
-from wsadapter.endpoint.subscriptions import Ledger
+from wsadapter.endpoint.subscriptions import Subscriptions
 from wsadapter.endpoint.watchdogs import Watchdogs, expiry
 from wsadapter.process.lifecycle import BEFORE_ITS_END, Event
 from wsadapter.process.owner_process import Limits, OwnerListener, OwnerProcess
@@ -56,7 +56,7 @@ class OwnerSnapshot:
 class OwnerHost(Protocol):
     """What an owner needs of its link."""
 
-    office: Office
+    supervisor: SupervisorHost
     output: LinkOutput
     connection: LinkConnection
     rollover: Rollover
@@ -81,7 +81,7 @@ class LinkOwner:
     @classmethod
     def receive(cls, link: OwnerHost, snapshot: OwnerSnapshot, fds: Iterator[int]) -> LinkOwner:
         """The owner that another supervisor had, frozen. It takes its own descriptors from `fds`."""
-        reactor, endpoint = link.office.reactor, link.rollover.endpoint
+        reactor, endpoint = link.supervisor.reactor, link.rollover.endpoint
         limits = Limits(endpoint.timeouts, endpoint.watchdog)
         owner = cls(link, snapshot.epoch, lambda listener: receive(reactor, listener, limits, snapshot.process, fds))
         if (holder := snapshot.holder) is not None:
@@ -95,7 +95,7 @@ class LinkOwner:
         self.output = link.output
         self.connection = link.connection
         self.rollover = link.rollover
-        self.watchdogs = Watchdogs(link.rollover, link.office.reactor)
+        self.watchdogs = Watchdogs(link.rollover, link.supervisor.reactor)
         self._link = link
         # Those of each single message, without a detour:
         self._stream, self._account, self._counters = link.output.stream, link.output.account, link.output.counters
@@ -105,11 +105,11 @@ class LinkOwner:
 
     # -- what the process does (owner_process.OwnerListener) -------------------------------------------------------------
 
-    def on_ready(self, child: OwnerProcess) -> None:  # noqa: ARG002 - the protocol's
+    def on_ready(self, process: OwnerProcess) -> None:  # noqa: ARG002 - the protocol's
         """It is warm."""
         self._link.on_owner_ready()
 
-    def on_record(self, child: OwnerProcess, received: Record) -> None:
+    def on_record(self, process: OwnerProcess, received: Record) -> None:
         """A batch of messages, or a report."""
         epoch, counters = self.epoch, self._counters
         counters.filtered += received.filtered
@@ -117,7 +117,7 @@ class LinkOwner:
             try:
                 apply_report(self, parse_report(received.report))
             except ValueError as error:
-                child.abort(Reason(kind="corrupt", text=f"a report that makes no sense: {error!r}"[:300]))
+                process.abort(Reason(kind="corrupt", text=f"a report that makes no sense: {error!r}"[:300]))
             return
         counters.bytes += max(0, received.position - epoch.position)
         epoch.position = received.position
@@ -131,7 +131,7 @@ class LinkOwner:
                 received = rest
             streams = None if received.streams is None else [epoch.streams[index] for index in received.streams]
         except (IndexError, ValueError):
-            child.abort(Reason(kind="corrupt", text="a message of a stream that was not announced"))
+            process.abort(Reason(kind="corrupt", text="a message of a stream that was not announced"))
             return
         counters.last_heard = monotonic()
         merge, group = self.rollover.merge, self.output.group
@@ -142,12 +142,12 @@ class LinkOwner:
         if self._account.waiting > self._account.buffer.max_bytes:
             group.overflowed()
 
-    def on_lone(self, child: OwnerProcess, lone: SingleMessage) -> None:
+    def on_single(self, process: OwnerProcess, single: SingleMessage) -> None:
         """As `on_record`, with fewer steps, because a consumer may wait for this message."""
         if self.rollover.merge is not None or self.output.group.is_replicated:
-            self.on_record(child, Record.of_single(lone))
+            self.on_record(process, Record.of_single(single))
             return
-        data, _, received_at, position, _ = lone
+        data, _, received_at, position, _ = single
         epoch, counters, account = self.epoch, self._counters, self._account
         if position > epoch.position:
             counters.bytes += position - epoch.position
@@ -159,7 +159,7 @@ class LinkOwner:
         if not self._stream.inbox.put_one(message, account) and account.waiting > account.buffer.max_bytes:
             self.output.group.overflowed()
 
-    def on_command(self, child: OwnerProcess, command: Command) -> None:
+    def on_command(self, process: OwnerProcess, command: Command) -> None:
         """A reply, or another command of the owner."""
         try:
             if command.kind == commands.PROBED:
@@ -168,16 +168,16 @@ class LinkOwner:
             else:
                 self.connection.commands.on_command(command)
         except ValueError as error:
-            child.abort(Reason(kind="corrupt", text=f"control socket: {error}"))
+            process.abort(Reason(kind="corrupt", text=f"control socket: {error}"))
 
-    def on_log(self, child: OwnerProcess, line: str) -> None:
+    def on_log(self, process: OwnerProcess, line: str) -> None:
         """User code printed this in the process."""
-        self.output.log.printed(self.epoch.number, child.pid, line)
+        self.output.log.printed(self.epoch.number, process.pid, line)
 
-    def on_dead(self, child: OwnerProcess, reason: Reason) -> None:
+    def on_dead(self, process: OwnerProcess, reason: Reason) -> None:
         """The process is dead and its pipe is drained."""
         self.watchdogs.end()
-        if torn := child.data.torn:
+        if torn := process.data.torn:
             self._counters.torn += 1
             name, epoch = self.output.name, self.epoch.number
             logger.warning("%s/%d: a record of %d bytes was not finished; dropped", name, epoch, torn)
@@ -190,8 +190,8 @@ class LinkOwner:
         return self.epoch.streams
 
     @property
-    def ledger(self) -> Ledger:
-        return self.connection.ledger
+    def subscriptions(self) -> Subscriptions:
+        return self.connection.subscriptions
 
     @property
     def requests(self) -> Requests:
@@ -228,9 +228,9 @@ class LinkOwner:
             if self._stream.numbers.ever_up:
                 for cause, stream in gaps_behind_up(resumed=up.resumed, interrupted=interrupted, replaces=epoch.replaces):
                     output.gap(cause, self._counters.last_lost_at, now, stream=stream)
-            self.ledger.connection.expires_at = expiry(self.rollover.endpoint.watchdog, monotonic())
+            self.subscriptions.connection.expires_at = expiry(self.rollover.endpoint.watchdog, monotonic())
         self._stream.numbers.ever_up = True
-        self.watchdogs.await_max_age(self.ledger.connection.expires_at)
+        self.watchdogs.await_max_age(self.subscriptions.connection.expires_at)
         self._stream.notify(up)
         if not epoch.planned and not self.rollover.under_way:  # else it is the old owner, which is to go
             self._link.waiters.resolve()
@@ -287,7 +287,7 @@ class LinkOwner:
         for process in self.processes:
             process.thaw()
         self.watchdogs.begin(self.process)
-        self.watchdogs.await_max_age(self.ledger.connection.expires_at)
+        self.watchdogs.await_max_age(self.subscriptions.connection.expires_at)
 
     def snapshot(self) -> tuple[OwnerSnapshot, list[int]]:
         """With the descriptors of its processes, which stay open here. It must be frozen."""

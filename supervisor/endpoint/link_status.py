@@ -40,7 +40,7 @@ def status_of(link: Link) -> EndpointStatus:
         "memory": None,
         "last_exit": exit_status(link.last_exit),
         "url": connection.dialer.url,
-        "subscriptions": connection.ledger.to_json(),
+        "subscriptions": connection.subscriptions.to_json(),
         "counts": output.stream.tally.counts(output.account.dropped, overflow),
         "group": None,
     }

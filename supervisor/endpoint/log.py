@@ -19,7 +19,7 @@ printed = logging.getLogger("wsadapter.owner")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
-class Narrator:
+class EndpointLog:
     """Writes the log lines of one endpoint."""
 
     def __init__(self, name: str) -> None:

@@ -15,7 +15,7 @@ from wsadapter.contract.ipc.record import NO_IDENTITY, SNAPSHOT, Record
 from wsadapter.endpoint.dedup import Batch, FirstArrival, Part, selected
 from wsadapter.endpoint.identities import may_repeat, span_for
 from wsadapter.endpoint.overlap import Overlap, overlap
-from wsadapter.endpoint.succession import Succession
+from wsadapter.endpoint.successor import Successor
 
 NOTHING_FOUND: Final = Overlap(continues=False)
 _OLD, _NEW = 0, 1
@@ -72,16 +72,16 @@ class OverlapMerge:
         identified = received.identities is not None and received.identities[place] not in (NO_IDENTITY, SNAPSHOT)
         return stream in self.found.interrupted or not identified
 
-    def compare(self, succession: Succession, *, in_order: bool) -> Overlap:
+    def compare(self, successor: Successor, *, in_order: bool) -> Overlap:
         """How the successor's connection continues the old one. `in_order`: the old one was read to its end."""
-        held = succession.held
+        held = successor.held
         if held.subscribed_at is None:
             return NOTHING_FOUND
         shown = held.shown()
         if self._repeats:  # that two messages are alike proves nothing
             unidentified = frozenset(stream for stream, identity, _, _ in shown if identity == NO_IDENTITY)
             return Overlap(continues=in_order, interrupted=unidentified - {None})
-        left_at = (succession.ready_at or time_ns()) if in_order else None
+        left_at = (successor.ready_at or time_ns()) if in_order else None
         return overlap(self._merge.delivered, shown, subscribed_at=held.subscribed_at, left_at=left_at)
 
     def join(self, found: Overlap, last_received_at: int | None) -> None:

@@ -189,20 +189,20 @@ class ReplicaSet:
             self.announced.begin()
             return
         # The links that stay may all have been refused what this one had.
-        for stream, error in lead.connection.ledger.connection.rejected.items():
+        for stream, error in lead.connection.subscriptions.connection.rejected.items():
             lead.output.put(items.Rejected(self.name, lead.epoch, time_ns(), stream, error))
         if led:
-            lead.connection.subscriptions.resubscribe(link.connection.ledger.still_asked(monotonic()))
+            lead.connection.sender.resubscribe(link.connection.subscriptions.still_asked(monotonic()))
         if not unsure or lead.state in ("stopping", "stopped"):
             return  # if all are stopping, the stream ends with what is known to be in order
         lead.output.gap("lead_changed", self._host.stream.numbers.last_received_at, time_ns())
-        lead.connection.subscriptions.resubscribe(filter(None, self.merge.begun_by_snapshot))  # its own were left out
+        lead.connection.sender.resubscribe(filter(None, self.merge.begun_by_snapshot))  # its own were left out
         self._accept(self.merge.settle(lead.output.number, monotonic()))
 
     def is_news(self, output: LinkOutput, event: items.Event) -> bool:
         """Whether an event of a link is to be put into the stream, because no other link has reported the same."""
         by_all = isinstance(event, items.Rejected) and all(
-            event.stream in other.connection.ledger.connection.rejected
+            event.stream in other.connection.subscriptions.connection.rejected
             for other in self._host.links
             if other.output.number in self.merge.members
         )
@@ -212,7 +212,7 @@ class ReplicaSet:
         """Its number, and how many are live."""
         return output.number, self.live - (closing and output.number in self.merge.members)
 
-    def may_hand_on(self, link: Link) -> bool:
+    def may_hand_off(self, link: Link) -> bool:
         """Whether others have what it waits with; else it begins again."""
         return self.is_settled(link)
 

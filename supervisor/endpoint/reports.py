@@ -12,7 +12,7 @@ from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.link_output import LinkOutput
 from wsadapter.endpoint.requests import Requests
 from wsadapter.endpoint.rollover import Rollover
-from wsadapter.endpoint.subscriptions import Ledger
+from wsadapter.endpoint.subscriptions import Subscriptions
 
 _LONGEST_NOTICE: Final = 1000
 """Characters of what a peer says that are shown to the consumer."""
@@ -25,7 +25,7 @@ class ReportingOwner(Protocol):
     rollover: Rollover
 
     @property
-    def ledger(self) -> Ledger: ...
+    def subscriptions(self) -> Subscriptions: ...
     @property
     def requests(self) -> Requests: ...
     @property
@@ -61,7 +61,7 @@ def apply_report(owner: ReportingOwner, report: OwnerReport) -> None:
 
 
 def _apply_connection_report(owner: ReportingOwner, report: ConnectionReport) -> None:
-    output, connection = owner.output, owner.ledger.connection
+    output, connection = owner.output, owner.subscriptions.connection
     match report:
         case reports.StageReached():
             owner.reached(report.stage)
@@ -99,7 +99,7 @@ def _put_notice(owner: ReportingOwner, text: str) -> None:
 
 
 def _apply_subscription_report(owner: ReportingOwner, report: SubscriptionReport) -> None:
-    output, ledger, connection = owner.output, owner.ledger, owner.ledger.connection
+    output, subscriptions, connection = owner.output, owner.subscriptions, owner.subscriptions.connection
     match report:
         case reports.SubscriptionConfirmed():
             _confirmed(owner, report)
@@ -110,7 +110,7 @@ def _apply_subscription_report(owner: ReportingOwner, report: SubscriptionReport
         case reports.SubscriptionsSent(gone=True):
             connection.asked.difference_update(report.streams)
         case reports.SubscriptionsSent():
-            connection.asked.update(ledger.wanted.keys() & report.streams)
+            connection.asked.update(subscriptions.wanted.keys() & report.streams)
         case reports.SubscriptionsRestored():
             output.put(items.Restored(output.name, output.epoch, time_ns(), report.ok, report.failed))
             output.log.restored(output.epoch, report.ok, report.failed)
@@ -121,15 +121,17 @@ def _apply_subscription_report(owner: ReportingOwner, report: SubscriptionReport
         case reports.ChannelAssigned():
             connection.channels[report.channel] = report.stream
         case reports.PacesLearned():
-            ledger.paces.update((name, longest) for name, longest in report.streams.items() if name in ledger.wanted)
+            subscriptions.paces.update(
+                (name, longest) for name, longest in report.streams.items() if name in subscriptions.wanted
+            )
         case _:
             assert_never(report)
 
 
 def _confirmed(owner: ReportingOwner, report: reports.SubscriptionConfirmed) -> None:
-    output, connection = owner.output, owner.ledger.connection
+    output, connection = owner.output, owner.subscriptions.connection
     connection.rejected.pop(report.stream, None)
-    owner.ledger.blame.clear(report.of or report.stream)
+    owner.subscriptions.blame.clear(report.of or report.stream)
     if report.of:
         connection.parts.pop(report.stream, None)
     else:
@@ -138,7 +140,7 @@ def _confirmed(owner: ReportingOwner, report: reports.SubscriptionConfirmed) -> 
 
 
 def _rejected(owner: ReportingOwner, report: reports.SubscriptionRejected) -> None:
-    output, connection = owner.output, owner.ledger.connection
+    output, connection = owner.output, owner.subscriptions.connection
     connection.rejected[report.stream] = report.error
     if report.of:
         connection.parts[report.stream] = report.of
@@ -151,16 +153,16 @@ def _rejected(owner: ReportingOwner, report: reports.SubscriptionRejected) -> No
 def _blamed(owner: ReportingOwner, report: reports.SubscriptionsBlamed) -> None:
     for name, error in report.streams.items():
         if error is None:
-            owner.ledger.blame.clear(name)
-        elif name in owner.ledger.wanted:
-            owner.ledger.blame.told(name, error, monotonic())
+            owner.subscriptions.blame.clear(name)
+        elif name in owner.subscriptions.wanted:
+            owner.subscriptions.blame.told(name, error, monotonic())
 
 
 def _closed_over(owner: ReportingOwner, report: reports.ClosedOverSubscriptions) -> None:
     output = owner.output
-    names = [name for name in report.streams if name in owner.ledger.wanted]
+    names = [name for name in report.streams if name in owner.subscriptions.wanted]
     alone = report.alone and len(names) == 1
-    suspects = owner.ledger.blame.closed(names, alone=alone, within=report.within, now=monotonic())
+    suspects = owner.subscriptions.blame.closed(names, alone=alone, within=report.within, now=monotonic())
     if suspects:
         text = "the peer closes connections without answering these, they are asked for after the others"
         output.log.said(output.epoch, "warning", f"{text}: {', '.join(suspects)}")
@@ -173,7 +175,7 @@ def _apply_message_report(owner: ReportingOwner, report: MessageReport) -> None:
             if report.index != len(owner.streams):
                 raise ValueError(f"stream {report.index} announced after {len(owner.streams) - 1}")
             owner.streams.append(report.name)
-            owner.ledger.connection.live.add(report.name)
+            owner.subscriptions.connection.live.add(report.name)
         case reports.StreamStalled():
             _stalled(owner, report)
         case reports.GapFound():
@@ -194,7 +196,7 @@ def _stalled(owner: ReportingOwner, report: reports.StreamStalled) -> None:
     output = owner.output
     if report.hopeless:
         # A pace that is known at the next connection too would end each one of them for the same stream.
-        owner.ledger.paces.pop(report.stream or "", None)
+        owner.subscriptions.paces.pop(report.stream or "", None)
         output.log.stalled(output.epoch, report.stream, report.silence, "it needs a new connection")
         owner.rollover.replace_connection("silence")
         return

@@ -75,7 +75,7 @@ class RestartPolicy:
         self.total += 1
         return Decision(Verdict.RESTART, self._delay(reason), restarts)
 
-    def pardon(self) -> None:
+    def reset(self) -> None:
         """Forget the past: somebody restarted it by hand, or it has cooled down."""
         self._restarts.clear()
         self._failures = 0
@@ -99,7 +99,7 @@ class RestartPolicy:
             case "stop_supervisor":
                 return Decision(Verdict.STOP_SUPERVISOR, restarts=restarts)
             case "cool_down":
-                self.pardon()
+                self.reset()
                 self.total += 1
                 return Decision(Verdict.COOL_DOWN, max(self._settings.cool_down, wait), restarts)
 

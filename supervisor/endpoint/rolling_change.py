@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from wsadapter.endpoint.link import Link
 
 
-class Replicated(Protocol):
+class RollingChangeHost(Protocol):
     """What a change needs of the replicas."""
 
     last_exit: Reason | None
@@ -56,7 +56,7 @@ class _Step:
 class RollingChange:
     """The planned changes of one endpoint's links. All methods under the reactor's lock."""
 
-    def __init__(self, replicas: Replicated, links: Iterable[Link]) -> None:
+    def __init__(self, replicas: RollingChangeHost, links: Iterable[Link]) -> None:
         """`links`: all of them, at any time."""
         self._replicas = replicas
         self._links = links

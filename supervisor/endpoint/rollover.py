@@ -1,6 +1,6 @@
 """Planned changes of a link's connection, from the wish to the last message that the new connection could repeat.
 
-    wish ──> old owner identifies its messages ──> successor gets ready (succession.py) ──> old owner asked to go
+    wish ──> old owner identifies its messages ──> successor gets ready (successor.py) ──> old owner asked to go
          ──> it is gone, all it had is delivered ──> adopted: what is held comes, without what was delivered ──> overlap ends
 
 Where messages have an identity nothing is lost and nothing comes twice, `Up(resumed=True)`, provided that the two connections
@@ -21,14 +21,14 @@ from wsadapter.contract.ipc import commands
 from wsadapter.contract.ipc.record import Record
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.connect_slot import ConnectSlot
-from wsadapter.endpoint.dialer import DialerHost, Office
+from wsadapter.endpoint.dialer import DialerHost, SupervisorHost
 from wsadapter.endpoint.futures import Waiters
 from wsadapter.endpoint.identities import identity_rule
 from wsadapter.endpoint.link_connection import LinkConnection
 from wsadapter.endpoint.link_output import LinkOutput
 from wsadapter.endpoint.overlap_merge import NOTHING_FOUND, OverlapMerge
 from wsadapter.endpoint.replacement import Replacement, Situation, for_memory, for_new_connection
-from wsadapter.endpoint.succession import Phase, Succession
+from wsadapter.endpoint.successor import Phase, Successor
 from wsadapter.loop.reactor import Timer
 from wsadapter.process.owner_process import OwnerProcess
 
@@ -43,7 +43,7 @@ _LATER: Final = 1.0
 class RollingLink(Protocol):
     """What a rollover needs of its link."""
 
-    office: Office
+    supervisor: SupervisorHost
     output: LinkOutput
     connection: LinkConnection
     waiters: Waiters
@@ -81,8 +81,8 @@ class Rollover:
         self._link = link
         self._host = host
         self._connection = link.connection
-        self._reactor = link.office.reactor
-        self._succession: Succession | None = None
+        self._reactor = link.supervisor.reactor
+        self._successor: Successor | None = None
         self._overlap: Timer | None = None
         self._retry: Timer | None = None
         """Of a change that can't begin now, or that failed."""
@@ -95,7 +95,7 @@ class Rollover:
     @property
     def under_way(self) -> bool:
         """Whether a successor is getting ready, or is ready."""
-        return self._succession is not None
+        return self._successor is not None
 
     @property
     def interrupted(self) -> frozenset[str | None]:
@@ -105,12 +105,12 @@ class Rollover:
     @property
     def phase(self) -> str | None:
         """For the status."""
-        return None if self._succession is None else self._succession.phase.name.lower()
+        return None if self._successor is None else self._successor.phase.name.lower()
 
     @property
     def can_follow(self) -> bool:
         """Whether there is a successor to go on with, should the old owner end now."""
-        return self._succession is not None and self._succession.child is not None
+        return self._successor is not None and self._successor.process is not None
 
     # -- what is wanted --------------------------------------------------------------------------------------------------
 
@@ -120,8 +120,8 @@ class Rollover:
             case Replacement.LATER:
                 self._call_again(self.endpoint.restart.backoff_max, lambda: self.replace_connection(why))
             case Replacement.INSIST:
-                assert self._succession is not None
-                self._succession.why = why
+                assert self._successor is not None
+                self._successor.why = why
             case Replacement.ROLL_OVER:
                 self.begin(why)
             case Replacement.LEAVE:
@@ -141,7 +141,7 @@ class Rollover:
 
     def begin(self, why: str, *, alike: bool = True) -> None:
         """Get a successor, unless one is under way. `alike`: the new connection gets the messages that the old one gets."""
-        if self._succession is not None:
+        if self._successor is not None:
             return
         self._end_overlap()
         connection, endpoint = self._connection, self.endpoint
@@ -151,16 +151,16 @@ class Rollover:
                 connection.commands.send(commands.IDENTIFY, {"on": True}, lambda _reply, _text: self._on_identified(merge))
             except NotConnected:  # it is leaving: there will be no overlap
                 self.merge = None
-        confirmed, slot = frozenset(connection.ledger.connection.confirmed), connection.reserve_connect()
-        succession = Succession(self._reactor, endpoint, self, why, confirmed, slot, identified=self.merge is None)
-        self._succession = succession
-        acquire = self._link.office.acquire_owner
-        slot.when_allowed(lambda: succession.begin(lambda listener: acquire(listener, endpoint)))
+        confirmed, slot = frozenset(connection.subscriptions.connection.confirmed), connection.reserve_connect()
+        successor = Successor(self._reactor, endpoint, self, why, confirmed, slot, identified=self.merge is None)
+        self._successor = successor
+        acquire = self._link.supervisor.acquire_owner
+        slot.when_allowed(lambda: successor.begin(lambda listener: acquire(listener, endpoint)))
 
     def _on_identified(self, merge: OverlapMerge) -> None:
         """The owner's messages carry their identities from here on, as it was asked for `merge`."""
-        if self.merge is merge and self._succession is not None:
-            self._succession.identified()
+        if self.merge is merge and self._successor is not None:
+            self._successor.identified()
 
     def _call_again(self, delay: float, call: Callable[[], None]) -> None:
         """Call it later, unless the owner is gone by then."""
@@ -168,10 +168,10 @@ class Rollover:
 
     def drop(self) -> None:
         """No change after all; what is held is thrown away, and the old connection lacks nothing."""
-        if self._succession is None:
+        if self._successor is None:
             return
-        self.dropped += self._succession.drop()
-        self._succession = None
+        self.dropped += self._successor.drop()
+        self._successor = None
         if self.merge is not None and not self.merge.has_new:
             self._end_overlap()
 
@@ -183,9 +183,9 @@ class Rollover:
 
     def subscriptions_changed(self, kind: int, streams: list[Subscription]) -> None:
         """The old owner was sent the change; the successor must be sent it too."""
-        if self._succession is not None and streams:
+        if self._successor is not None and streams:
             with suppress(NotConnected):  # the successor is leaving, and reports that itself
-                self._succession.change(kind, {"streams": streams})
+                self._successor.change(kind, {"streams": streams})
 
     def adopt(
         self,
@@ -197,16 +197,16 @@ class Rollover:
         """The old owner is gone: the successor is the owner. `deliver` gets its process, its connect, what it sent so far, and
         whether its stream continues the old one without a loss, but for streams that are `interrupted`. `in_order`: the old one
         had read all that its connection brought."""
-        succession, self._succession = self._succession, None
-        assert succession is not None
-        assert succession.child is not None
+        successor, self._successor = self._successor, None
+        assert successor is not None
+        assert successor.process is not None
         merge = self.merge
-        found = NOTHING_FOUND if merge is None else merge.compare(succession, in_order=in_order)
+        found = NOTHING_FOUND if merge is None else merge.compare(successor, in_order=in_order)
         if merge is not None and found.continues:
             merge.join(found, last_received_at)
         else:
             self._end_overlap()
-        deliver(succession.child, succession.slot, succession.take(), found.continues)
+        deliver(successor.process, successor.slot, successor.take(), found.continues)
         if self.merge is not None and self.merge is merge:  # else the next change has begun by what was delivered
             merge.settle()
             self._overlap = self._reactor.call_later(_OVERLAP, self._end_overlap)
@@ -219,33 +219,33 @@ class Rollover:
             self.merge = None
             self._connection.commands.notify(commands.IDENTIFY, 0, {"on": False})
 
-    # -- what a succession needs (succession.SuccessionHost) -------------------------------------------------------------
+    # -- what its successor needs (successor.SuccessorHost) --------------------------------------------------------------
 
-    def assign_successor(self, child: OwnerProcess) -> None:
+    def assign_successor(self, process: OwnerProcess) -> None:
         """Give it its assignment."""
-        assert self._succession is not None
+        assert self._successor is not None
         try:
             assignment = self._connection.assignment(self.output.epoch + 1, identify=self.merge is not None)
         except ConfigError as error:
             self.successor_failed("; ".join(map(str, error.problems)))
         else:
-            self.dialer.connect(child, assignment, self._succession.slot)
+            self.dialer.connect(process, assignment, self._successor.slot)
 
     def successor_ready(self) -> None:
         """The old owner may go, when its requests are answered."""
-        assert self._succession is not None
-        why = self._succession.why
+        assert self._successor is not None
+        why = self._successor.why
         self._connection.requests.when_idle(self.endpoint.timeouts.close, lambda: self._let_owner_go(why))
 
     def _let_owner_go(self, why: str) -> None:
-        is_ready = self._succession is not None and self._succession.phase is Phase.READY
+        is_ready = self._successor is not None and self._successor.phase is Phase.READY
         if is_ready and self._link.stays:
             self._link.leave(why, afresh=True)
 
     def successor_failed(self, text: str) -> None:
         """It is of no use, and the old owner stays."""
-        assert self._succession is not None
-        output, why = self.output, self._succession.why
+        assert self._successor is not None
+        output, why = self.output, self._successor.why
         self.drop()
         text = self.dialer.mask(text)
         output.log.change_failed(output.epoch, why, text)

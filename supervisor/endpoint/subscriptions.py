@@ -44,7 +44,7 @@ class Numbers:
 
 
 @dataclass(slots=True)
-class ConnectionLedger:
+class ConnectionState:
     """What is known of one connection, over all its owners. It ends with the connection."""
 
     confirmed: set[str] = field(default_factory=set)
@@ -77,16 +77,16 @@ class Lasting:
     """What is known of an endpoint's streams over its connections."""
 
     paces: dict[str, float]
-    """As `Ledger.paces`."""
+    """As `Subscriptions.paces`."""
     blame: dict[str, BlameRecord]
 
 
 @dataclass(slots=True)
-class Ledger:
+class Subscriptions:
     """What an endpoint wants, and what is known of its current connection and of those before."""
 
     wanted: dict[str, Subscription] = field(default_factory=dict)
-    connection: ConnectionLedger = field(default_factory=ConnectionLedger)
+    connection: ConnectionState = field(default_factory=ConnectionState)
     """The current one."""
     blame: Blame = field(default_factory=Blame)
     """What the peer closed connections because of, by the names of subscriptions; it outlives the connection."""
@@ -95,13 +95,13 @@ class Ledger:
     asked_anew: dict[str, float] = field(default_factory=dict)
     """When a fresh snapshot of a stream was asked for, in monotonic seconds."""
 
-    def want(self, streams: Iterable[Subscription]) -> list[Subscription]:
+    def add(self, streams: Iterable[Subscription]) -> list[Subscription]:
         """Add to what is wanted; returns those that are new."""
         new = [stream for stream in streams if key_of(stream) not in self.wanted]
         self.wanted.update((key_of(stream), stream) for stream in new)
         return new
 
-    def unwant(self, streams: Iterable[Subscription]) -> list[Subscription]:
+    def remove(self, streams: Iterable[Subscription]) -> list[Subscription]:
         """Take from what is wanted; returns those that were in it."""
         gone = [stream for stream in streams if self.wanted.pop(key_of(stream), None) is not None]
         for stream in gone:
@@ -151,7 +151,7 @@ class Ledger:
 
     def connection_lost(self) -> list[Subscription]:
         """Nothing is confirmed any more; returns what was."""
-        lost, self.connection = self.connection, ConnectionLedger()
+        lost, self.connection = self.connection, ConnectionState()
         return [self.wanted[key] for key in sorted(lost.confirmed) if key in self.wanted]
 
     @property

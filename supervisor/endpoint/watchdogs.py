@@ -19,7 +19,7 @@ _SLOTS: Final = 20
 """A look falls on a grid that all endpoints share: one turn of the loop then serves many of them."""
 
 
-class Watched(Protocol):
+class WatchdogHost(Protocol):
     """What the watchdogs need of the link of their owner."""
 
     @property
@@ -46,26 +46,26 @@ def expiry(watchdog: Watchdog, now: float) -> float | None:
 class Watchdogs:
     """Those of one owner. All methods under the reactor's lock."""
 
-    def __init__(self, watched: Watched, reactor: Reactor) -> None:
-        self._watched = watched
+    def __init__(self, host: WatchdogHost, reactor: Reactor) -> None:
+        self._host = host
         self._reactor = reactor
         self._look: Timer | None = None
         self._due = 0.0
         self._age: Timer | None = None
 
-    def begin(self, child: OwnerProcess) -> None:
+    def begin(self, process: OwnerProcess) -> None:
         """The owner serves."""
-        watchdog = self._watched.endpoint.watchdog
+        watchdog = self._host.endpoint.watchdog
         interval = watchdog.progress / 2 or _INTERVAL_WITHOUT_PROBES
         now, slot = monotonic(), interval / _SLOTS
         self._due = (now + interval) // slot * slot + slot
-        self._look = self._reactor.call_later(self._due - now, lambda: self._look_at(child))
+        self._look = self._reactor.call_later(self._due - now, lambda: self._look_at(process))
 
     def await_max_age(self, expires_at: float | None) -> None:
         """The owner has a connection, which reaches `watchdog.max_age` at this time; see `expiry`. The age is the connection's,
         however many owners it had."""
         if expires_at is not None:
-            expired = lambda: self._watched.replace_connection("max_age")  # noqa: E731
+            expired = lambda: self._host.replace_connection("max_age")  # noqa: E731
             self._age = self._reactor.call_later(max(0.0, expires_at - monotonic()), expired)
 
     def end(self) -> None:
@@ -74,18 +74,18 @@ class Watchdogs:
             if timer is not None:
                 timer.cancel()
 
-    def _look_at(self, child: OwnerProcess) -> None:
-        watchdog = self._watched.endpoint.watchdog
-        if child.state is not State.SERVING:
+    def _look_at(self, process: OwnerProcess) -> None:
+        watchdog = self._host.endpoint.watchdog
+        if process.state is not State.SERVING:
             return
         if watchdog.progress:
-            child.probe(late=monotonic() - self._due > watchdog.progress / 4)
-        if watchdog.memory and child.pid is not None:
-            resident = resident_bytes(child.pid)
-            child.exit.memory.resident = resident or child.exit.memory.resident
+            process.probe(late=monotonic() - self._due > watchdog.progress / 4)
+        if watchdog.memory and process.pid is not None:
+            resident = resident_bytes(process.pid)
+            process.exit.memory.resident = resident or process.exit.memory.resident
             if resident is not None and resident > watchdog.memory:
-                self._watched.too_large(resident)
-        self.begin(child)
+                self._host.too_large(resident)
+        self.begin(process)
 
 
 def resident_bytes(pid: int) -> int | None:

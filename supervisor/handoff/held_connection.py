@@ -16,7 +16,7 @@ the first two rows are out; if there are none of these, from the handshake on: t
     challenge, login                     | report "login"                   | logs in by `renew_after` only
     subscriptions, where acks are        | no answer in the ledger          | asks for them
     subscriptions, where nothing is acked| no report "asked"                | asks for them
-    changes of subscriptions             | no TAKEN                         | is told (link_subscriptions.py)
+    changes of subscriptions             | no TAKEN                         | is told (subscription_sender.py)
     the user's messages and requests     | neither ANNOUNCE, BEGUN nor TAKEN| sends none: `NotConnected`, `NotSent`
     a frame that is half out             | ANNOUNCE and the kernel's counter| sends its rest
     pongs and [[answer]]                 | -                                | answers the pings that it reads itself

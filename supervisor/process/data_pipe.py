@@ -31,7 +31,7 @@ class RecordListener(Protocol[P_contra]):
     """Gets the records of a process of type `P`."""
 
     def on_record(self, process: P_contra, received: Record, /) -> None: ...
-    def on_lone(self, process: P_contra, lone: SingleMessage, /) -> None:
+    def on_single(self, process: P_contra, single: SingleMessage, /) -> None:
         """As `on_record`, for a record that is one text message and nothing else."""
         ...
 
@@ -115,9 +115,9 @@ class DataPipe(Generic[P]):
             self._reactor.dispatcher.unregister(fd)
             return 0
         try:
-            lone = records.single(size)
-            if lone is not None:
-                self.listener.on_lone(self._process, lone)
+            single = records.single(size)
+            if single is not None:
+                self.listener.on_single(self._process, single)
                 return size
             for received in records.advance(size):
                 self.listener.on_record(self._process, received)

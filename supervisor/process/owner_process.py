@@ -54,7 +54,7 @@ class OwnerListener(Protocol):
 
     def on_ready(self, process: OwnerProcess, /) -> None: ...
     def on_record(self, process: OwnerProcess, received: Record, /) -> None: ...
-    def on_lone(self, process: OwnerProcess, lone: SingleMessage, /) -> None:
+    def on_single(self, process: OwnerProcess, single: SingleMessage, /) -> None:
         """As `on_record`, for a record that is one text message and nothing else."""
         ...
 
@@ -74,7 +74,7 @@ class IgnoreOwnerEvents:
     def on_record(self, process: OwnerProcess, received: Record, /) -> None:
         """Ignored."""
 
-    def on_lone(self, process: OwnerProcess, lone: SingleMessage, /) -> None:
+    def on_single(self, process: OwnerProcess, single: SingleMessage, /) -> None:
         """Ignored."""
 
     def on_command(self, process: OwnerProcess, command: Command, /) -> None:

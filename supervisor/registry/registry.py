@@ -33,9 +33,9 @@ class Entered(Protocol):
 class EndpointRegistry:
     """Not thread-safe: the reactor's lock is held."""
 
-    def __init__(self, office: EndpointHost, given: Mapping[str, Collection[str]], *, entered: Entered) -> None:
+    def __init__(self, supervisor: EndpointHost, given: Mapping[str, Collection[str]], *, entered: Entered) -> None:
         """`given`: per endpoint the keys that a configuration file sets."""
-        self._office = office
+        self._supervisor = supervisor
         self._given = given
         self._entered = entered
         self.endpoints: dict[str, EndpointRuntime] = {}
@@ -172,7 +172,7 @@ class EndpointRegistry:
         else:
             of_another = self.removed.take_numbers(endpoint.name)
             numbers = before.stream.numbers if before is not None else of_another
-            managed = EndpointRuntime(self._office, endpoint, dialect, numbers=numbers)
+            managed = EndpointRuntime(self._supervisor, endpoint, dialect, numbers=numbers)
             if (ending := self.removed.ending(endpoint.name, before)) is not None:
                 self.removed.await_end(ending, managed)
         self.enter(managed)
@@ -210,12 +210,12 @@ class EndpointRegistry:
             if wrong := [Problem(f"endpoints.{name}.subscribe[{place}]", message) for place, message in judged if message]:
                 raise ConfigError(wrong)
         for managed in members:
-            if again := managed.ledger.refused(streams):
+            if again := managed.subscriptions.refused(streams):
                 managed.subscribe(again)
         most = 0 if name in self._pooled else capacity(members[0].dialect)
-        have = {key for managed in members for key in managed.ledger.wanted}
+        have = {key for managed in members for key in managed.subscriptions.wanted}
         new = list({key_of(stream): stream for stream in streams if key_of(stream) not in have}.values())
-        placed = spread(group, new, {m.name: len(m.ledger.wanted) for m in members}, most)
+        placed = spread(group, new, {m.name: len(m.subscriptions.wanted) for m in members}, most)
         own = {managed.name for managed in members}
         self._check_free(shard for shard in placed if shard not in own)
         for shard, more in placed.items():
@@ -233,7 +233,7 @@ class EndpointRegistry:
         for managed in members:
             managed.unsubscribe(streams)
         for managed in members[1:]:
-            if not managed.ledger.wanted:
+            if not managed.subscriptions.wanted:
                 self._remove_part(managed.name)
 
     def resubscribe(self, name: str, streams: Sequence[Subscription]) -> None:
@@ -252,7 +252,9 @@ class EndpointRegistry:
         shards: dict[str, Endpoint] = {}
         before, self._whole = self._whole, {}
         for name, endpoint in wanted.items():
-            has = {member: running[member].ledger.wanted for member in self.groups.get(name, (name,)) if member in running}
+            has = {
+                member: running[member].subscriptions.wanted for member in self.groups.get(name, (name,)) if member in running
+            }
             self._whole[name], dialect = with_dialect(endpoint, given, dialects)
             if name in self.groups and before.get(name) == self._whole[name]:  # what `subscribe` added stays, as without shards
                 endpoint = _with_more(endpoint, has.values())
@@ -276,6 +278,6 @@ def _with_more(endpoint: Endpoint, wanted: Iterable[Mapping[str, Subscription]])
 
 def _as_it_is(member: Endpoint, running: EndpointRuntime | None) -> Endpoint:
     """A shard whose streams are those that it has is not changed by their order."""
-    if running is None or {key_of(stream) for stream in member.subscribe} != set(running.ledger.wanted):
+    if running is None or {key_of(stream) for stream in member.subscribe} != set(running.subscriptions.wanted):
         return member
     return replace(member, subscribe=running.endpoint.subscribe)

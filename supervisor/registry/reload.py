@@ -65,6 +65,6 @@ def reload(
 
 def _resubscribe(managed: EndpointRuntime, new: Endpoint) -> None:
     wanted = {key_of(stream) for stream in new.subscribe}
-    managed.unsubscribe([stream for key, stream in managed.ledger.wanted.items() if key not in wanted])
+    managed.unsubscribe([stream for key, stream in managed.subscriptions.wanted.items() if key not in wanted])
     managed.subscribe(new.subscribe)
     managed.endpoint = new

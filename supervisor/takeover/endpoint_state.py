@@ -57,8 +57,8 @@ def snapshot_of(endpoint: EndpointRuntime) -> tuple[EndpointSnapshot, list[int]]
         endpoint=to_plain(endpoint.endpoint),
         dialect=endpoint.dialect,
         numbers=endpoint.stream.numbers,
-        wanted=list(endpoint.ledger.wanted.values()),
-        lasting=endpoint.ledger.lasting,
+        wanted=list(endpoint.subscriptions.wanted.values()),
+        lasting=endpoint.subscriptions.lasting,
         state=endpoint.state,
         dropped=endpoint.stream.account.dropped,
         tally=endpoint.stream.tally.snapshot(),
@@ -80,10 +80,10 @@ def receive(host: EndpointHost, snapshot: EndpointSnapshot, fds: Iterator[int]) 
     endpoint.stream.account.dropped = snapshot.dropped
     endpoint.stream.tally = Tally(snapshot.tally)
     endpoint.last_exit = snapshot.last_exit
-    endpoint.unsubscribe(list(endpoint.ledger.wanted.values()))
+    endpoint.unsubscribe(list(endpoint.subscriptions.wanted.values()))
     endpoint.subscribe(snapshot.wanted)
     for link in endpoint.links:
-        link.connection.ledger.lasting = snapshot.lasting
+        link.connection.subscriptions.lasting = snapshot.lasting
     for each in snapshot.links:
         endpoint.links[each.number - 1].receive(each, fds)
     if endpoint.replicas is None:
@@ -121,7 +121,7 @@ def is_changing(endpoint: EndpointRuntime) -> bool:
         return endpoint.replicas.live > 0 and not is_steady(endpoint)
     link = endpoint.link
     dead = any(process.exit.has_ended for process in _processes(link))  # the link is notified soon
-    return dead or link.is_handed_on or link.rollover.under_way or link.rollover.merge is not None
+    return dead or link.is_between_owners or link.rollover.under_way or link.rollover.merge is not None
 
 
 def freeze(endpoint: EndpointRuntime) -> None:

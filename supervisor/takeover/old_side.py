@@ -97,17 +97,17 @@ def allow_takeover(runtime: Runtime) -> None:
         runtime.check_running()
         if runtime.takeover.giving is not None:
             raise TakeoverError("another supervisor is taking over already; try again when that has ended")
-        giver = Giver(runtime, peer, asked)
+        old_side = OldSide(runtime, peer, asked)
         try:
-            giver.start()
+            old_side.start()
         except RuntimeError as error:
             raise TakeoverError(f"there is no thread for it (a limit of processes, or of memory): {error}") from error
-        runtime.takeover.giving = giver
+        runtime.takeover.giving = old_side
 
     runtime.takeover.accept = accept
 
 
-class Giver:
+class OldSide:
     """One takeover."""
 
     def __init__(self, runtime: Runtime, peer: socket.socket, asked: dict[str, Any]) -> None:
@@ -204,15 +204,15 @@ class Giver:
 
     def _halt(self) -> None:
         """What has no connection that could go along is stopped: the new supervisor starts it."""
-        for managed in self._runtime.kept():
-            if not is_steady(managed) and not managed.settled and managed not in self._halted:
-                self._halted.append(managed)
-                managed.stop()
+        for endpoint in self._runtime.kept():
+            if not is_steady(endpoint) and not endpoint.settled and endpoint not in self._halted:
+                self._halted.append(endpoint)
+                endpoint.stop()
 
     def _freeze(self) -> Future[None]:
-        self._frozen = [managed for managed in self._runtime.kept() if not managed.settled]
-        for managed in self._frozen:
-            freeze(managed)
+        self._frozen = [endpoint for endpoint in self._runtime.kept() if not endpoint.settled]
+        for endpoint in self._frozen:
+            freeze(endpoint)
         flush = Flush()
         self._runtime.registry.main.put_event(cast("Event", flush))
         return flush.written
@@ -231,8 +231,8 @@ class Giver:
         if monotonic() > self._deadline or not self._is_there():
             raise TakeoverError("the new supervisor was ready too late")
         self._is_over = True
-        for managed in self._frozen:
-            disown(managed)
+        for endpoint in self._frozen:
+            disown(endpoint)
         self._runtime.given_away(f"pid {self._asked.get('pid')}")
 
     def _is_there(self) -> bool:
@@ -251,12 +251,12 @@ class Giver:
             return
         self._is_over = True
         frozen, self._frozen = self._frozen, []
-        for managed in frozen:
+        for endpoint in frozen:
             try:
-                thaw(managed)
+                thaw(endpoint)
             except Exception:  # those behind it must not stay frozen for it
-                logger.exception("%s can't go on as it was, it gets a new owner; this is a bug in wsadapter", managed.name)
-                managed.restart(at_once=True)
+                logger.exception("%s can't go on as it was, it gets a new owner; this is a bug in wsadapter", endpoint.name)
+                endpoint.restart(at_once=True)
         if self._runtime.state == "running":
             self._start_halted()
         self._runtime.takeover.giving = None
@@ -265,10 +265,10 @@ class Giver:
 
     def _start_halted(self) -> None:
         kept = self._runtime.kept()
-        for managed in self._halted:
-            if managed not in kept:
+        for endpoint in self._halted:
+            if endpoint not in kept:
                 continue  # it was removed meanwhile
-            if managed.settled:
-                managed.start()
-            elif managed.state == "stopping":
-                managed.restart()
+            if endpoint.settled:
+                endpoint.start()
+            elif endpoint.state == "stopping":
+                endpoint.restart()

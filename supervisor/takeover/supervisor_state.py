@@ -75,12 +75,12 @@ def adopt(runtime: Runtime, takeover: Takeover) -> None:
         runtime.registry.removed.add_numbers(snapshot.removed)
         runtime.run = snapshot.run  # before its endpoints: the folder of their quarantine has its name
         ours += [next(fds) for _ in range(1 + snapshot.instance.locked)]
-        for endpoint in snapshot.endpoints:
-            runtime.registry.enter(receive(runtime, endpoint, fds))
+        for each in snapshot.endpoints:
+            runtime.registry.enter(receive(runtime, each, fds))
         takeover.seal()
     except Exception as error:
-        for managed in runtime.kept():
-            disown(managed)
+        for endpoint in runtime.kept():
+            disown(endpoint)
         close_all([*ours, *fds])
         if isinstance(error, TakeoverError):
             raise
@@ -93,9 +93,9 @@ def adopt(runtime: Runtime, takeover: Takeover) -> None:
 
 def _begin(runtime: Runtime) -> None:
     """Under the reactor's lock: what was taken goes on, everything else is started."""
-    for managed in runtime.kept():
-        if managed.state == "up":
-            thaw(managed)
-            managed.start()  # those of its links that have no connection
-        elif managed.state != "fatal":
-            managed.start()
+    for endpoint in runtime.kept():
+        if endpoint.state == "up":
+            thaw(endpoint)
+            endpoint.start()  # those of its links that have no connection
+        elif endpoint.state != "fatal":
+            endpoint.start()

@@ -20,7 +20,7 @@ import orjson
 from tests.fuzz.run import Target
 from tests.support.conversation import DIALECTS
 from tests.support.conversations.script import cases_of, dialects
-from tests.support.fakes import FakeOffice, connected, die, up
+from tests.support.fakes import FakeSupervisor, connected, die, up
 from tests.support.rawserver import server_frame
 from tests.support.reference_reader import decode
 from wsadapter.config import load, parse, show
@@ -373,7 +373,7 @@ class CommandTarget:
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self._office = FakeOffice()
+        self._supervisor = FakeSupervisor()
 
     def seeds(self) -> list[bytes]:
         """An answer of each kind, and several in a row."""
@@ -410,17 +410,17 @@ class CommandTarget:
         return found, ""
 
     def _hear(self, heard: Iterable[Command]) -> tuple[str, ...]:
-        link = connected(self._office)
-        child = self._office.child
-        up(child)
+        link = connected(self._supervisor)
+        process = self._supervisor.process
+        up(process)
         sent: Future[None] = link.connection.requests.send(b"x", binary=False)
         for command in heard:
-            child.listener.on_command(child, command)
-        die(child)
+            process.listener.on_command(process, command)
+        die(process)
         assert sent.done()
         orjson.dumps(status_of(link))
         link.stop()
-        return tuple({reason.kind for reason in child.aborted})
+        return tuple({reason.kind for reason in process.aborted})
 
 
 # -- the supervisor's control socket ---------------------------------------------------------------------------------------

@@ -696,10 +696,10 @@ def test_a_connection_grows_old_however_many_owners_it_has() -> None:
             server.accept_websocket()
             items += collect(feed, is_event(Up, "a"))
             managed = feed.runtime.registry.endpoints["a"]
-            expires_at = managed.ledger.connection.expires_at
+            expires_at = managed.subscriptions.connection.expires_at
             kill(feed)
             items += collect(feed, is_event(Up, "a", 2))
-            assert managed.ledger.connection.expires_at == expires_at
+            assert managed.subscriptions.connection.expires_at == expires_at
             server.accept_websocket()
             items += collect(feed, is_event(Down, "a", 2))
             items += collect(feed, is_event(Gap, "a"))

@@ -122,9 +122,9 @@ def successor_of(feed: Supervisor) -> int:
     found: list[int] = []
 
     def there() -> bool:
-        succession = feed.runtime.registry.endpoints["a"].link.rollover._succession
-        if succession is not None and succession.child is not None and succession.child.pid is not None:
-            found.append(succession.child.pid)
+        successor = feed.runtime.registry.endpoints["a"].link.rollover._successor
+        if successor is not None and successor.process is not None and successor.process.pid is not None:
+            found.append(successor.process.pid)
         return bool(found)
 
     wait_until(there, DEADLINE, "no successor")
@@ -148,8 +148,8 @@ def overlaps(feed: Supervisor) -> bool:
     change = feed.runtime.registry.endpoints["a"].link.rollover
 
     def look() -> bool:
-        succession, merge = change._succession, change.merge
-        return succession is None or (merge is not None and merge.compare(succession, in_order=False).continues)
+        successor, merge = change._successor, change.merge
+        return successor is None or (merge is not None and merge.compare(successor, in_order=False).continues)
 
     return feed.runtime.reactor.call(look)
 
@@ -175,8 +175,8 @@ def test_an_owner_that_dies_when_its_successor_is_subscribed_is_not_missed(start
 
 def is_identified(feed: Supervisor) -> bool:
     """Whether the old owner has nothing left to do for the change."""
-    succession = feed.runtime.registry.endpoints["a"].link.rollover._succession
-    return succession is not None and succession._identified
+    successor = feed.runtime.registry.endpoints["a"].link.rollover._successor
+    return successor is not None and successor._identified
 
 
 def test_what_an_owner_had_not_read_when_it_died_is_a_gap_though_its_successor_was_subscribed(start_method: str) -> None:
@@ -243,7 +243,7 @@ def test_a_connection_at_its_age_is_replaced_without_loss() -> None:
 
 
 def test_a_successor_that_stays_mute_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wsadapter.endpoint.succession._QUIET", 0.5)
+    monkeypatch.setattr("wsadapter.endpoint.successor._QUIET", 0.5)
     items: list[Item] = []
 
     def answer(_frame: str | bytes) -> list[str] | None:

@@ -25,7 +25,7 @@ RESUME: Final = Resume(custody=Custody(received=0, sent=0), position=0, skip=0, 
 """A connection on which nothing was received or sent before its owner died."""
 
 
-class FakeChild:
+class FakeProcess:
     """As much of an owner process as an endpoint sees. It keeps what it is told."""
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class FakeChild:
             (self.subscribed if kind == SUBSCRIBE else self.resubscribed).extend(body["streams"])
 
 
-class FakeOffice:
+class FakeSupervisor:
     """A supervisor of one endpoint; it keeps all owners that it hired."""
 
     def __init__(self) -> None:
@@ -72,21 +72,21 @@ class FakeOffice:
         self.budget = ConnectBudget()
         self.busy_poll = 0.0
         self.inbox = Inbox()
-        self.hired: list[FakeChild] = []
+        self.processes: list[FakeProcess] = []
 
     def acquire_owner(self, listener: OwnerListener, endpoint: Endpoint) -> OwnerProcess:
         del endpoint
-        self.hired.append(self.new_child())
-        self.child.listener = listener
-        return cast("OwnerProcess", self.child)
+        self.processes.append(self.new_process())
+        self.process.listener = listener
+        return cast("OwnerProcess", self.process)
 
-    def new_child(self) -> FakeChild:
-        return FakeChild()
+    def new_process(self) -> FakeProcess:
+        return FakeProcess()
 
     @property
-    def child(self) -> FakeChild:
+    def process(self) -> FakeProcess:
         """The last that was hired."""
-        return self.hired[-1]
+        return self.processes[-1]
 
     def inbox_of(self, name: str) -> Inbox:
         del name
@@ -99,24 +99,24 @@ class FakeOffice:
         """Nobody waits for it."""
 
 
-def connected(office: FakeOffice, **settings: Any) -> Link:
+def connected(supervisor: FakeSupervisor, **settings: Any) -> Link:
     """A link whose owner has its assignment."""
-    office.inbox, office.budget = Inbox(), ConnectBudget()
-    office.reactor.dispatcher.timers.clear()
-    office.hired.clear()
-    endpoint = EndpointRuntime(office, Endpoint("a", url="ws://127.0.0.1/", subscribe=("s",), **settings), None)
+    supervisor.inbox, supervisor.budget = Inbox(), ConnectBudget()
+    supervisor.reactor.dispatcher.timers.clear()
+    supervisor.processes.clear()
+    endpoint = EndpointRuntime(supervisor, Endpoint("a", url="ws://127.0.0.1/", subscribe=("s",), **settings), None)
     endpoint.start()
     return endpoint.link
 
 
-def say(child: FakeChild, body: bytes) -> None:
+def say(process: FakeProcess, body: bytes) -> None:
     """The owner reports this."""
-    child.listener.on_record(child, read(body, kind=REPORT, received_at=1))
+    process.listener.on_record(process, read(body, kind=REPORT, received_at=1))
 
 
-def up(child: FakeChild) -> None:
-    say(child, ConnectionUp({}, None).encode())
+def up(process: FakeProcess) -> None:
+    say(process, ConnectionUp({}, None).encode())
 
 
-def die(child: FakeChild, reason: Reason = Reason(kind="crashed")) -> None:  # noqa: B008 - immutable
-    child.listener.on_dead(child, reason)
+def die(process: FakeProcess, reason: Reason = Reason(kind="crashed")) -> None:  # noqa: B008 - immutable
+    process.listener.on_dead(process, reason)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.fakes import FakeOffice
+from tests.support.fakes import FakeSupervisor
 from wsadapter.loop.reactor import Reactor
 
 
@@ -19,7 +19,7 @@ def reactor() -> Iterator[Reactor]:
 
 
 @pytest.fixture
-def office() -> Iterator[FakeOffice]:
-    office = FakeOffice()
-    yield office
-    office.reactor.close()
+def supervisor() -> Iterator[FakeSupervisor]:
+    supervisor = FakeSupervisor()
+    yield supervisor
+    supervisor.reactor.close()

@@ -12,7 +12,7 @@ from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.ipc.reports import ConnectionUp, Report
-from wsadapter.endpoint.subscriptions import Ledger
+from wsadapter.endpoint.subscriptions import Subscriptions as WantedSubscriptions
 from wsadapter.worker.session.actions import Notify, Send
 from wsadapter.worker.session.session import Session
 from wsadapter.worker.subscription.subscriptions import Subscriptions
@@ -110,23 +110,23 @@ def test_an_owner_that_goes_on_with_a_connection_does_not_ask_for_what_it_would_
         assert owner.deadline() == due
 
 
-@pytest.mark.parametrize("forget", [Ledger.unwant, Ledger.forgive])
+@pytest.mark.parametrize("forget", [WantedSubscriptions.remove, WantedSubscriptions.forgive])
 def test_what_is_wanted_no_more_or_again_is_not_blamed(forget: Any) -> None:
-    ledger = Ledger()
-    ledger.want([A, B])
-    ledger.blame.told(NAMES["A"], "unknown", 0.0)
-    ledger.blame.told(NAMES["B"], "", 0.0)
-    ledger.connection_lost()
-    forget(ledger, [A])
-    assert ledger.blame.for_owner(1.0) == {NAMES["B"]: ""}
+    subscriptions = WantedSubscriptions()
+    subscriptions.add([A, B])
+    subscriptions.blame.told(NAMES["A"], "unknown", 0.0)
+    subscriptions.blame.told(NAMES["B"], "", 0.0)
+    subscriptions.connection_lost()
+    forget(subscriptions, [A])
+    assert subscriptions.blame.for_owner(1.0) == {NAMES["B"]: ""}
 
 
 def test_what_was_refused_on_an_earlier_connection_counts_as_refused_before_the_next_one_says_so() -> None:
-    ledger = Ledger()
-    ledger.want([A, B])
-    ledger.blame.told(NAMES["A"], "unknown", 0.0)
-    ledger.connection_lost()
-    assert ledger.refused([A, B]) == [A]
+    subscriptions = WantedSubscriptions()
+    subscriptions.add([A, B])
+    subscriptions.blame.told(NAMES["A"], "unknown", 0.0)
+    subscriptions.connection_lost()
+    assert subscriptions.refused([A, B]) == [A]
 
 
 def test_a_stream_that_the_user_asks_for_again_before_the_connection_is_ready_is_asked_for_like_any_other() -> None:

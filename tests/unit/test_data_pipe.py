@@ -29,13 +29,13 @@ class Owner:
         self.pipe.open(ours)
         self.pipe.watch()
 
-    def on_record(self, child: Owner, received: Record) -> None:
-        assert child is self
+    def on_record(self, process: Owner, received: Record) -> None:
+        assert process is self
         self.came.append(received.report if received.kind == REPORT else list(received.payloads))
 
-    def on_lone(self, child: Owner, lone: SingleMessage) -> None:
-        assert child is self
-        self.came.append(bytes(lone[0]))
+    def on_single(self, process: Owner, single: SingleMessage) -> None:
+        assert process is self
+        self.came.append(bytes(single[0]))
 
     def write(self, data: bytes) -> None:
         assert os.write(self.theirs.fileno(), data) == len(data)

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.support.fakes import FakeChild, FakeOffice
+from tests.support.fakes import FakeProcess, FakeSupervisor
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import ConfigError
 from wsadapter.contract.ipc.assignment import Assignment
@@ -17,7 +17,7 @@ from wsadapter.endpoint.dialer import Dialer
 from wsadapter.process.owner_process import OwnerProcess
 
 
-class Child(FakeChild):
+class Child(FakeProcess):
     """A warm owner."""
 
     def __init__(self) -> None:
@@ -34,14 +34,14 @@ class Child(FakeChild):
         self.holding.append(assignment.url)
 
 
-def dialer(office: FakeOffice, **settings: Any) -> Dialer:
+def dialer(supervisor: FakeSupervisor, **settings: Any) -> Dialer:
     endpoint = Endpoint("a", **{"url": "wss://h.test/", **settings})
     host = SimpleNamespace(endpoint=endpoint, dialect={"name": "d"}, quarantine="/q", sys_path=("/s",))
-    return Dialer(office, cast("Any", host), lambda: None, lambda line: None)
+    return Dialer(supervisor, cast("Any", host), lambda: None, lambda line: None)
 
 
-def test_the_next_address_is_tried_after_each_failed_attempt(office: FakeOffice) -> None:
-    two = dialer(office, url=["ws://one.test/", "ws://other.test/"])
+def test_the_next_address_is_tried_after_each_failed_attempt(supervisor: FakeSupervisor) -> None:
+    two = dialer(supervisor, url=["ws://one.test/", "ws://other.test/"])
     urls = []
     for _ in range(3):
         urls.append((two.url, two.assignment(1).url, two.reserve_connect().target.host))
@@ -53,19 +53,23 @@ def test_the_next_address_is_tried_after_each_failed_attempt(office: FakeOffice)
     ]
 
 
-def test_an_owner_gets_the_settings_and_what_the_link_adds(office: FakeOffice) -> None:
-    made = dialer(office).assignment(4, identify=True, last_number=7)
+def test_an_owner_gets_the_settings_and_what_the_link_adds(supervisor: FakeSupervisor) -> None:
+    made = dialer(supervisor).assignment(4, identify=True, last_number=7)
     assert (made.epoch, made.identify, made.last_number) == (4, True, 7)
     assert (made.dialect, made.quarantine, made.sys_path) == ({"name": "d"}, "/q", ("/s",))
 
 
-def test_a_reference_that_stands_for_nothing_is_an_error_before_anything_connects(office: FakeOffice) -> None:
+def test_a_reference_that_stands_for_nothing_is_an_error_before_anything_connects(supervisor: FakeSupervisor) -> None:
     with pytest.raises(ConfigError, match="WSADAPTER_NOT_SET"):
-        dialer(office, headers={"X-Key": "${WSADAPTER_NOT_SET}"}).assignment(1)
+        dialer(supervisor, headers={"X-Key": "${WSADAPTER_NOT_SET}"}).assignment(1)
 
 
-def test_a_host_that_asks_for_a_pause_gets_it_from_all_its_endpoints(office: FakeOffice) -> None:
-    one, same, another = dialer(office), dialer(office, url="wss://h.test/other"), dialer(office, url="wss://g.test/")
+def test_a_host_that_asks_for_a_pause_gets_it_from_all_its_endpoints(supervisor: FakeSupervisor) -> None:
+    one, same, another = (
+        dialer(supervisor),
+        dialer(supervisor, url="wss://h.test/other"),
+        dialer(supervisor, url="wss://g.test/"),
+    )
     one.leave_host_alone(Reason(kind="handshake_rejected", status=429, retry_after=30.0))
     assert 29 < same.reserve_connect().wait <= 30
     assert another.reserve_connect().wait == 0
@@ -74,45 +78,45 @@ def test_a_host_that_asks_for_a_pause_gets_it_from_all_its_endpoints(office: Fak
 
 
 def test_what_a_peer_repeats_of_the_secrets_is_masked_even_if_another_supervisor_sent_them(
-    office: FakeOffice, monkeypatch: pytest.MonkeyPatch
+    supervisor: FakeSupervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("API_KEY", "secret-7f3a")
-    masking = dialer(office, headers={"X-Key": "${API_KEY}"})
+    masking = dialer(supervisor, headers={"X-Key": "${API_KEY}"})
     assert masking.mask("bad key secret-7f3a") == "bad key ***"
-    assert dialer(office).mask("bad key secret-7f3a") == "bad key secret-7f3a"
+    assert dialer(supervisor).mask("bad key secret-7f3a") == "bad key secret-7f3a"
 
 
-def test_a_connect_counts_for_the_host_from_the_moment_at_which_the_owner_is_told(office: FakeOffice) -> None:
-    limited = dialer(office, limits={"connects": 1, "connects_period": 60.0})
-    slot, child = limited.reserve_connect(), Child()
-    limited.connect(cast("OwnerProcess", child), limited.assignment(1), slot)
-    assert [assignment.url for assignment in child.assigned] == ["wss://h.test/"]
+def test_a_connect_counts_for_the_host_from_the_moment_at_which_the_owner_is_told(supervisor: FakeSupervisor) -> None:
+    limited = dialer(supervisor, limits={"connects": 1, "connects_period": 60.0})
+    slot, process = limited.reserve_connect(), Child()
+    limited.connect(cast("OwnerProcess", process), limited.assignment(1), slot)
+    assert [assignment.url for assignment in process.assigned] == ["wss://h.test/"]
     assert 59 < limited.reserve_connect().wait <= 60
 
 
 def test_the_tls_of_a_connection_is_held_by_a_process_of_its_own_and_the_owner_knows_none_of_it(
-    office: FakeOffice, monkeypatch: pytest.MonkeyPatch
+    supervisor: FakeSupervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = Child()
-    monkeypatch.setattr(office, "acquire_owner", lambda listener, endpoint: process)
-    holding, child = dialer(office, tls={"holder": True, "verify": False}), Child()
-    holding.connect(cast("OwnerProcess", child), holding.assignment(1), holding.reserve_connect())
-    (assignment,) = child.assigned
+    monkeypatch.setattr(supervisor, "acquire_owner", lambda listener, endpoint: process)
+    holding, process = dialer(supervisor, tls={"holder": True, "verify": False}), Child()
+    holding.connect(cast("OwnerProcess", process), holding.assignment(1), holding.reserve_connect())
+    (assignment,) = process.assigned
     assert process.holding == ["wss://h.test/"]
     assert (assignment.held, assignment.endpoint.tls.verify, holding.has_holders) == (True, True, True)
-    child.holder.let_go()
+    process.holder.let_go()
     holding.forget_holders()
     assert not holding.has_holders
 
 
 def test_without_a_loopback_connection_to_a_holder_the_owner_is_ended(
-    office: FakeOffice, monkeypatch: pytest.MonkeyPatch
+    supervisor: FakeSupervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> None:
         raise OSError("no port")
 
     monkeypatch.setattr("wsadapter.process.tls_holder.loopback_pair", fail)
-    holding, child = dialer(office, tls={"holder": True}), Child()
-    holding.connect(cast("OwnerProcess", child), holding.assignment(1), holding.reserve_connect())
-    assert [reason.text for reason in child.aborted] == ["no loopback connection to a TLS holder: no port"]
-    assert child.assigned == []
+    holding, process = dialer(supervisor, tls={"holder": True}), Child()
+    holding.connect(cast("OwnerProcess", process), holding.assignment(1), holding.reserve_connect())
+    assert [reason.text for reason in process.aborted] == ["no loopback connection to a TLS holder: no port"]
+    assert process.assigned == []

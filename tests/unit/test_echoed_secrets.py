@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from tests.support.fakes import FakeOffice, die, say
+from tests.support.fakes import FakeSupervisor, die, say
 from tests.support.records import consume
 from wsadapter.config.interpolate import secrets_of
 from wsadapter.contract.endpoint import Endpoint
@@ -38,17 +38,17 @@ def test_the_secrets_of_an_endpoint_are_what_stands_for_its_references_and_in_it
     assert secrets_of(endpoint()).mask(said) == "*** *** *** *** *** joe"
 
 
-def test_what_a_peer_echoes_is_masked_in_down_in_up_and_in_the_status(office: FakeOffice) -> None:
-    link = EndpointRuntime(office, endpoint(), None).link
+def test_what_a_peer_echoes_is_masked_in_down_in_up_and_in_the_status(supervisor: FakeSupervisor) -> None:
+    link = EndpointRuntime(supervisor, endpoint(), None).link
     link.start()
-    (child,) = office.hired
+    (process,) = supervisor.processes
     fields = {"headers": {"X-Path": "/ws/TOKEN/7f3a"}, "subprotocol": "KEY/7f3a"}
     body = orjson.dumps({"event": "up", "fields": fields})
     link.connection.dialer._secrets = None  # as behind a takeover
-    say(child, body)
-    die(child, Reason(kind="closed_by_peer", code=4001, text="bad KEY/7f3a", body="TOKEN/7f3a"))
+    say(process, body)
+    die(process, Reason(kind="closed_by_peer", code=4001, text="bad KEY/7f3a", body="TOKEN/7f3a"))
     link.stop()
-    found = consume(office.inbox)
+    found = consume(supervisor.inbox)
     (up,) = [item for item in found if isinstance(item, Up)]
     (down,) = [item for item in found if isinstance(item, Down)]
     assert (up.headers, up.subprotocol) == ({"X-Path": "/ws/***"}, "***")

@@ -7,29 +7,29 @@ from typing import Any
 
 import pytest
 
-from tests.support.fakes import FakeOffice, die, up
+from tests.support.fakes import FakeSupervisor, die, up
 from tests.support.records import FIRST, consume, message
-from tests.unit.test_link_subscriptions import endpoint
+from tests.unit.test_subscription_sender import endpoint
 from wsadapter.contract.errors import NotConnected
 from wsadapter.contract.items import Down, Message, Up
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.endpoint import EndpointRuntime
 
 
-def running(office: FakeOffice, **settings: Any) -> EndpointRuntime:
+def running(supervisor: FakeSupervisor, **settings: Any) -> EndpointRuntime:
     """All of its links are up."""
-    running = EndpointRuntime(office, endpoint(**settings), None)
+    running = EndpointRuntime(supervisor, endpoint(**settings), None)
     running.start()
-    assert len(running.links) == len(office.hired)
-    for child in office.hired:
-        up(child)
-        child.listener.streams.append("b")
+    assert len(running.links) == len(supervisor.processes)
+    for process in supervisor.processes:
+        up(process)
+        process.listener.streams.append("b")
     return running
 
 
-def receive(office: FakeOffice, number: int, identity: int) -> None:
-    child = office.hired[number - 1]
-    child.listener.on_record(child, message(identity, 1, 1))
+def receive(supervisor: FakeSupervisor, number: int, identity: int) -> None:
+    process = supervisor.processes[number - 1]
+    process.listener.on_record(process, message(identity, 1, 1))
 
 
 def end(running: EndpointRuntime) -> None:
@@ -38,73 +38,73 @@ def end(running: EndpointRuntime) -> None:
         running.replicas.end_turns()
 
 
-def items_of(office: FakeOffice, *kinds: type) -> list[Any]:
-    return [item for item in consume(office.inbox) if isinstance(item, kinds)]
+def items_of(supervisor: FakeSupervisor, *kinds: type) -> list[Any]:
+    return [item for item in consume(supervisor.inbox) if isinstance(item, kinds)]
 
 
-def test_an_endpoint_without_replicas_has_one_link_and_speaks_of_no_member(office: FakeOffice) -> None:
-    alone = running(office)
+def test_an_endpoint_without_replicas_has_one_link_and_speaks_of_no_member(supervisor: FakeSupervisor) -> None:
+    alone = running(supervisor)
     assert (len(alone.links), alone.replicas, alone.state) == (1, None, "up")
-    receive(office, 1, FIRST)
-    up, message = items_of(office, Up, Message)
+    receive(supervisor, 1, FIRST)
+    up, message = items_of(supervisor, Up, Message)
     assert (up.member, up.live, message.number, message.epoch) == (None, None, 1, 1)
     assert "members" not in alone.status()
     end(alone)
 
 
-def test_what_one_of_several_links_showed_first_comes_once_with_one_numbering(office: FakeOffice) -> None:
-    several = running(office, replicas=2)
+def test_what_one_of_several_links_showed_first_comes_once_with_one_numbering(supervisor: FakeSupervisor) -> None:
+    several = running(supervisor, replicas=2)
     for identity in (FIRST, FIRST + 1):
-        receive(office, 1, identity)
-        receive(office, 2, identity)
-    messages = items_of(office, Message)
+        receive(supervisor, 1, identity)
+        receive(supervisor, 2, identity)
+    messages = items_of(supervisor, Message)
     assert [message.number for message in messages] == [1, 2]
     status = several.status()
     assert (status["live"], status["messages"], [member["member"] for member in status["members"]]) == (2, 2, [1, 2])
     end(several)
 
 
-def test_a_monitor_sees_the_end_of_the_last_connection_only(office: FakeOffice) -> None:
-    several = running(office, replicas=2)
+def test_a_monitor_sees_the_end_of_the_last_connection_only(supervisor: FakeSupervisor) -> None:
+    several = running(supervisor, replicas=2)
     seen: list[Any] = []
     monitor = type("Monitor", (), {"notify": lambda self, event: seen.append(event)})()
     several.enter(monitor)
-    for child in list(office.hired):
-        die(child)
+    for process in list(supervisor.processes):
+        die(process)
     assert [(type(event), event.live) for event in seen] == [(Up, 2), (Down, 0)]
     assert several.last_exit == Reason(kind="crashed")
     end(several)
 
 
-def test_a_link_that_new_settings_dismissed_takes_no_part_until_it_is_gone(office: FakeOffice) -> None:
-    three = running(office, replicas=3)
+def test_a_link_that_new_settings_dismissed_takes_no_part_until_it_is_gone(supervisor: FakeSupervisor) -> None:
+    three = running(supervisor, replicas=3)
     for number in (1, 2, 3):
-        receive(office, number, FIRST)
-    third = office.hired[2]
+        receive(supervisor, number, FIRST)
+    third = supervisor.processes[2]
     three.replace_settings(replace(three.endpoint, replicas=2), None)
     assert (len(three.links), three.status()["live"]) == (2, 2)
     third.listener.on_record(third, message(FIRST + 1, 1, 1))  # its connection is not closed yet
     die(third, Reason(kind="stopped"))
-    receive(office, 1, FIRST + 1)
-    assert [message.number for message in items_of(office, Message)] == [1, 2]
+    receive(supervisor, 1, FIRST + 1)
+    assert [message.number for message in items_of(supervisor, Message)] == [1, 2]
     assert three.status()["live"] == 2
     end(three)
 
 
-def test_a_link_that_comes_takes_up_the_stream_of_the_others(office: FakeOffice) -> None:
-    two = running(office, replicas=2)
+def test_a_link_that_comes_takes_up_the_stream_of_the_others(supervisor: FakeSupervisor) -> None:
+    two = running(supervisor, replicas=2)
     two.replace_settings(replace(two.endpoint, replicas=3), None)
     assert len(two.links) == 3
-    up(office.hired[2])
-    assert [up.resumed for up in items_of(office, Up)] == [False, True, True]
+    up(supervisor.processes[2])
+    assert [up.resumed for up in items_of(supervisor, Up)] == [False, True, True]
     end(two)
 
 
-def test_who_waits_for_the_next_owner_of_an_endpoint_that_is_stopped_learns_that(office: FakeOffice) -> None:
-    alone = running(office)
+def test_who_waits_for_the_next_owner_of_an_endpoint_that_is_stopped_learns_that(supervisor: FakeSupervisor) -> None:
+    alone = running(supervisor)
     future = alone.restart(at_once=True)
     alone.stop()
-    die(office.hired[0], Reason(kind="stopped"))
+    die(supervisor.processes[0], Reason(kind="stopped"))
     with pytest.raises(NotConnected, match="a is stopped: stopped"):
         future.result(0)
     assert alone.settled

@@ -10,14 +10,14 @@ from typing import Any, cast
 
 import pytest
 
-from tests.support.fakes import RESUME, FakeChild, FakeOffice, connected, die, up
+from tests.support.fakes import RESUME, FakeProcess, FakeSupervisor, connected, die, up
 from wsadapter.contract.reasons import Reason
 from wsadapter.handoff.held_connection import HeldConnection, Resumption
 
 CRASH = Reason(kind="crashed", signal="SIGKILL")
 
 
-class Holding(FakeChild):
+class Holding(FakeProcess):
     """An owner whose connection outlives it."""
 
     def __init__(self, ours: socket.socket) -> None:
@@ -35,42 +35,44 @@ class Holding(FakeChild):
         return Resumption(HeldConnection(self._ours.dup(), resume.custody), resume, b"", b"", 0, 0)
 
 
-class Office(FakeOffice):
+class FakeHoldingSupervisor(FakeSupervisor):
     def __init__(self, ours: socket.socket) -> None:
         super().__init__()
         self._ours = ours
 
-    def new_child(self) -> Holding:
+    def new_process(self) -> Holding:
         return Holding(self._ours)
 
     def kill_owner(self) -> None:
         """The owner is killed; the next one has its place."""
-        child = self.child
-        die(child, CRASH)
-        if child.handed is not None:
-            child.handed.held.sock.close()
+        process = self.process
+        die(process, CRASH)
+        if process.handed is not None:
+            process.handed.held.sock.close()
 
     @property
     def handed(self) -> Resumption:
-        assert self.child.handed is not None
-        return cast("Resumption", self.child.handed)
+        assert self.process.handed is not None
+        return cast("Resumption", self.process.handed)
 
 
 @pytest.fixture
-def office() -> Iterator[Office]:
+def supervisor() -> Iterator[FakeHoldingSupervisor]:
     ours, peer = socket.socketpair()
-    office = Office(ours)
+    supervisor = FakeHoldingSupervisor(ours)
     with ours, peer:
-        yield office
-    office.reactor.close()
+        yield supervisor
+    supervisor.reactor.close()
 
 
-def test_an_owner_that_dies_before_it_reports_anything_hands_on_what_its_predecessor_was_handed(office: Office) -> None:
-    link = connected(office)
-    up(office.child)
+def test_an_owner_that_dies_before_it_reports_anything_hands_on_what_its_predecessor_was_handed(
+    supervisor: FakeHoldingSupervisor,
+) -> None:
+    link = connected(supervisor)
+    up(supervisor.process)
     for _ in range(3):
-        office.kill_owner()
-        assert office.handed.resume.up == {"headers": {}, "subprotocol": None, "peer": ""}
-        assert (link.state, link.is_handed_on) == ("connecting", True)
-    office.handed.held.sock.close()
+        supervisor.kill_owner()
+        assert supervisor.handed.resume.up == {"headers": {}, "subprotocol": None, "peer": ""}
+        assert (link.state, link.is_between_owners) == ("connecting", True)
+    supervisor.handed.held.sock.close()
     link.stop()

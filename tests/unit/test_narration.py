@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wsadapter.endpoint.log import Narrator
+from wsadapter.endpoint.log import EndpointLog
 
 
 @pytest.mark.parametrize(("count", "expected"), [(1, "1 subscription"), (2, "2 subscriptions")])
@@ -12,13 +12,13 @@ def test_restored_subscriptions_are_counted_in_the_singular_and_the_plural(
     count: int, expected: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "wsadapter")
-    Narrator("a").restored(3, count, ())
-    Narrator("a").restored(3, count, ("x@trade",))
+    EndpointLog("a").restored(3, count, ())
+    EndpointLog("a").restored(3, count, ("x@trade",))
     assert caplog.messages == [f"a/3 restored: {expected}", f"a/3 restored: {expected}, failed: x@trade"]
 
 
 def test_a_wait_for_a_host_names_the_host_and_both_causes(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "wsadapter")
-    Narrator("a").budget(4, "h.example", 18.54)
+    EndpointLog("a").budget(4, "h.example", 18.54)
     cause = "the host asked for a pause, or its connect budget is used up (limits.connects)"
     assert caplog.messages == [f"a/4 waits 18.5 s with its next connect to h.example: {cause}"]

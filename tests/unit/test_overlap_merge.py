@@ -37,8 +37,8 @@ class Merging:
         held.subscriptions_confirmed(1)
         for record in new:
             held.add(record)
-        succession = cast("Any", SimpleNamespace(held=held, ready_at=READY_AT))
-        found = self.merge.compare(succession, in_order=in_order)
+        successor = cast("Any", SimpleNamespace(held=held, ready_at=READY_AT))
+        found = self.merge.compare(successor, in_order=in_order)
         if found.continues:
             self.merge.join(found, EARLY)
             for record in held.take():
@@ -70,8 +70,8 @@ def test_a_connection_that_shares_nothing_with_an_old_one_that_was_not_read_to_i
 
 def test_without_confirmed_subscriptions_nothing_is_compared() -> None:
     case = Merging()
-    succession = cast("Any", SimpleNamespace(held=HeldRecords(1000), ready_at=READY_AT))
-    assert not case.merge.compare(succession, in_order=True).continues
+    successor = cast("Any", SimpleNamespace(held=HeldRecords(1000), ready_at=READY_AT))
+    assert not case.merge.compare(successor, in_order=True).continues
 
 
 def test_that_two_messages_have_the_same_bytes_proves_nothing() -> None:

@@ -7,13 +7,13 @@ from typing import Any, cast
 import orjson
 import pytest
 
-from tests.support.fakes import FakeChild
+from tests.support.fakes import FakeProcess
 from wsadapter.contract.errors import NotConnected
 from wsadapter.contract.ipc.commands import ANNOUNCE, BEGUN, IDENTIFY, LEFT, PROBED, REFUSED, TAKEN, WITHDRAW, Command
 from wsadapter.endpoint.owner_commands import OwnerCommands, Reply, parse_reply
 
 
-class Leaving(FakeChild):
+class Leaving(FakeProcess):
     """An owner that accepts no command any more."""
 
     def send(self, kind: int, ref: int, body: bytes | dict[str, Any]) -> None:
@@ -30,7 +30,7 @@ class Sender:
         self.replies.append((reply, text))
 
 
-def to(owner: FakeChild) -> OwnerCommands:
+def to(owner: FakeProcess) -> OwnerCommands:
     commands = OwnerCommands()
     commands.send_to(cast("Any", owner))
     return commands
@@ -58,7 +58,7 @@ def test_what_each_command_of_an_owner_replies(kind: int, body: bytes, reply: tu
 
 
 def test_each_sender_gets_the_replies_to_its_own_commands() -> None:
-    owner, one, other = FakeChild(), Sender(), Sender()
+    owner, one, other = FakeProcess(), Sender(), Sender()
     commands = to(owner)
     refs = [commands.send(IDENTIFY, {"streams": []}, one), commands.send(IDENTIFY, {"streams": []}, other)]
     assert [(kind, ref) for kind, ref, _ in owner.sent] == [(IDENTIFY, ref) for ref in refs]
@@ -71,7 +71,7 @@ def test_each_sender_gets_the_replies_to_its_own_commands() -> None:
 
 def test_nothing_follows_the_reply_that_ends_a_command() -> None:
     sender = Sender()
-    commands = to(FakeChild())
+    commands = to(FakeProcess())
     ref = commands.send(IDENTIFY, {}, sender)
     for _ in range(2):
         replied(commands, TAKEN, ref)
@@ -81,7 +81,7 @@ def test_nothing_follows_the_reply_that_ends_a_command() -> None:
 
 def test_replies_to_unknown_and_to_forgotten_commands_are_ignored() -> None:
     sender = Sender()
-    commands = to(FakeChild())
+    commands = to(FakeProcess())
     ref = commands.send(IDENTIFY, {}, sender)
     commands.forget(ref)
     for unknown in (0, ref, ref + 1, 2**64 - 1):
@@ -91,11 +91,11 @@ def test_replies_to_unknown_and_to_forgotten_commands_are_ignored() -> None:
 
 def test_no_owner_replies_for_a_dead_one_unless_that_is_expected() -> None:
     dead, continued = Sender(), Sender()
-    commands = to(FakeChild())
+    commands = to(FakeProcess())
     refs = [commands.send(IDENTIFY, {}, dead), commands.send(IDENTIFY, {}, dead)]
     commands.owner_gone()
     commands.expect(refs[1], continued)
-    commands.send_to(cast("Any", FakeChild()))
+    commands.send_to(cast("Any", FakeProcess()))
     assert commands.send(IDENTIFY, {}, dead) not in refs
     for ref in refs:
         replied(commands, TAKEN, ref)
@@ -103,7 +103,7 @@ def test_no_owner_replies_for_a_dead_one_unless_that_is_expected() -> None:
 
 
 @pytest.mark.parametrize("owner", [None, Leaving()])
-def test_without_an_owner_that_accepts_commands_nothing_is_sent(owner: FakeChild | None) -> None:
+def test_without_an_owner_that_accepts_commands_nothing_is_sent(owner: FakeProcess | None) -> None:
     commands, sender = OwnerCommands() if owner is None else to(owner), Sender()
     with pytest.raises(NotConnected):
         commands.send(IDENTIFY, {}, sender)
@@ -115,7 +115,7 @@ def test_without_an_owner_that_accepts_commands_nothing_is_sent(owner: FakeChild
 
 
 def test_a_takeover_that_froze_the_owner_can_be_seen() -> None:
-    owner = FakeChild()
+    owner = FakeProcess()
     commands = to(owner)
     assert not commands.is_frozen
     owner.is_frozen = True

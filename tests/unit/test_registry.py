@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support.fakes import FakeOffice, die
+from tests.support.fakes import FakeSupervisor, die
 from wsadapter.config import Dialects
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.reasons import Reason
@@ -14,14 +14,14 @@ from wsadapter.endpoint.subscriptions import Numbers
 from wsadapter.registry.registry import EndpointRegistry
 
 
-def registry(office: FakeOffice) -> EndpointRegistry:
+def registry(supervisor: FakeSupervisor) -> EndpointRegistry:
     """As a supervisor's: whoever enters and need not wait is started."""
 
     def entered(managed: EndpointRuntime, *, waits: bool) -> None:
         if not waits:
             managed.start()
 
-    return EndpointRegistry(office, {}, entered=entered)
+    return EndpointRegistry(supervisor, {}, entered=entered)
 
 
 def add(registry: EndpointRegistry, **settings: Any) -> EndpointRuntime:
@@ -29,34 +29,34 @@ def add(registry: EndpointRegistry, **settings: Any) -> EndpointRuntime:
     return registry.endpoints["y"]
 
 
-def test_who_waits_for_a_name_and_is_removed_meanwhile_is_not_started(office: FakeOffice) -> None:
-    names = registry(office)
+def test_who_waits_for_a_name_and_is_removed_meanwhile_is_not_started(supervisor: FakeSupervisor) -> None:
+    names = registry(supervisor)
     first = add(names)
     names.remove("y")
     add(names, replicas=2)
     names.remove("y")
-    (child,) = office.hired
-    die(child, Reason(kind="stopped"))
+    (process,) = supervisor.processes
+    die(process, Reason(kind="stopped"))
     assert first.settled
     assert names.successor_of(first) is None
-    assert len(office.hired) == 1
+    assert len(supervisor.processes) == 1
 
 
-def test_who_comes_after_one_that_waited_in_vain_waits_for_the_first_too(office: FakeOffice) -> None:
-    names = registry(office)
+def test_who_comes_after_one_that_waited_in_vain_waits_for_the_first_too(supervisor: FakeSupervisor) -> None:
+    names = registry(supervisor)
     first = add(names)
     names.remove("y")
     add(names, replicas=2)
     names.remove("y")
     third = add(names)
-    assert len(office.hired) == 1
-    die(office.hired[0], Reason(kind="stopped"))
+    assert len(supervisor.processes) == 1
+    die(supervisor.processes[0], Reason(kind="stopped"))
     assert names.successor_of(first) is third
     third.stop()
 
 
-def test_the_numbers_of_what_was_removed_here_or_in_another_supervisor_go_on(office: FakeOffice) -> None:
-    names = registry(office)
+def test_the_numbers_of_what_was_removed_here_or_in_another_supervisor_go_on(supervisor: FakeSupervisor) -> None:
+    names = registry(supervisor)
     names.removed.add_numbers({"y": Numbers(epoch=3, last_number=7), "z": Numbers(epoch=1)})
     managed = add(names)
     assert (managed.epoch, managed.stream.numbers.last_number) == (4, 7)
@@ -65,9 +65,9 @@ def test_the_numbers_of_what_was_removed_here_or_in_another_supervisor_go_on(off
 
 
 def test_an_endpoint_s_items_go_where_it_was_redirected_and_one_that_left_a_pool_goes_back_to_the_main_stream(
-    office: FakeOffice,
+    supervisor: FakeSupervisor,
 ) -> None:
-    names, apart, pool = registry(office), Inbox(), Inbox()
+    names, apart, pool = registry(supervisor), Inbox(), Inbox()
     managed = add(names)
     assert managed.stream.inbox is names.main
     names.redirect(["y"], apart)

@@ -9,7 +9,7 @@ from typing import Any, cast
 import orjson
 import pytest
 
-from tests.support.fakes import RESUME, FakeChild
+from tests.support.fakes import RESUME, FakeProcess
 from tests.support.rawserver import server_frame
 from wsadapter.config.dialect import apply_dialect, load_dialect
 from wsadapter.contract.dialect.text import Text
@@ -240,7 +240,7 @@ class Desk:
     state: EndpointState = "up"
 
     def __init__(self, reactor: Reactor) -> None:
-        self.owner = FakeChild()
+        self.owner = FakeProcess()
         self.events: list[Event] = []
         self.commands = OwnerCommands()
         self.commands.send_to(cast("OwnerProcess", self.owner))
@@ -435,7 +435,7 @@ def test_what_is_on_the_wire_survives_its_owner(desk: Desk) -> None:
     desk.owner_gone(resumption(sent=2, completing=3), heard=True)
     assert [failed(one) for one in (begun, waiting)] == [NotSent, NotSent]
     assert desk.book.ids == ("1", "2", "3")
-    desk.commands.send_to(cast("OwnerProcess", FakeChild()))
+    desk.commands.send_to(cast("OwnerProcess", FakeProcess()))
     desk.taken(3)  # the next owner has sent the rest
     for known in ("3", "2", "1"):
         desk.answer(known)

@@ -113,7 +113,7 @@ def test_a_planned_restart_does_not_count() -> None:
 def test_a_manual_start_clears_the_counters() -> None:
     strict = policy(intensity=1, on_exceeded="fatal")
     strict.decide(0.0, LOST, None)
-    strict.pardon()
+    strict.reset()
     assert strict.decide(0.1, LOST, None) == Decision(Verdict.RESTART, 0.5, 1)
 
 

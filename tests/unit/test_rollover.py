@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.support.fakes import FakeChild
+from tests.support.fakes import FakeProcess
 from tests.support.records import FIRST, message, read
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc.commands import IDENTIFY, TAKEN, Command
@@ -23,7 +23,7 @@ from wsadapter.endpoint.overlap import LAG
 from wsadapter.endpoint.owner_commands import OwnerCommands
 from wsadapter.endpoint.restart_policy import ConnectBudget
 from wsadapter.endpoint.rollover import RollingLink, Rollover
-from wsadapter.endpoint.subscriptions import Ledger
+from wsadapter.endpoint.subscriptions import Subscriptions
 from wsadapter.loop.reactor import Reactor
 from wsadapter.process.lifecycle import State
 
@@ -42,16 +42,16 @@ class Change:
         self.out: list[tuple[str | None, int | None] | str] = []
         self._said: list[Any] = []
         dialer = SimpleNamespace(
-            connect=lambda child, assignment, slot: self._said.append(("assign", assignment)),
+            connect=lambda process, assignment, slot: self._said.append(("assign", assignment)),
             mask=lambda text: text,
             leave_host_alone=lambda reason: None,
         )
         self.commands = OwnerCommands()
-        self.owner = FakeChild()
+        self.owner = FakeProcess()
         self.commands.send_to(cast("Any", self.owner))
         connection = SimpleNamespace(
             commands=self.commands,
-            ledger=Ledger(),
+            subscriptions=Subscriptions(),
             dialer=dialer,
             requests=SimpleNamespace(when_idle=lambda patience, call: None),
             reserve_connect=lambda: ConnectSlot(ConnectBudget(), ConnectTarget("localhost", "localhost ", 0, 60.0), reactor),
@@ -65,7 +65,7 @@ class Change:
             accept=self._accept,
         )
         link = SimpleNamespace(
-            office=SimpleNamespace(reactor=reactor, acquire_owner=None),
+            supervisor=SimpleNamespace(reactor=reactor, acquire_owner=None),
             output=output,
             connection=connection,
             waiters=Waiters(),
@@ -74,11 +74,11 @@ class Change:
         host = SimpleNamespace(endpoint=Endpoint("a", url="ws://localhost", identity=identity), dialect=None)
         self.change = Rollover(cast("RollingLink", link), cast("Any", host))
         self.change.begin("recycled")
-        assert self.change._succession is not None
-        self.succession = self.change._succession
-        self.succession.slot.cancel()
-        child = SimpleNamespace(state=State.WARM, data=SimpleNamespace(pause=lambda: None))
-        self.succession.begin(lambda _: cast("Any", child))
+        assert self.change._successor is not None
+        self.successor = self.change._successor
+        self.successor.slot.cancel()
+        process = SimpleNamespace(state=State.WARM, data=SimpleNamespace(pause=lambda: None))
+        self.successor.begin(lambda _: cast("Any", process))
         self.streams: list[str | None] = [None]
         """Of the successor, by their numbers."""
 
@@ -101,11 +101,11 @@ class Change:
     def new(self, *shown: Record) -> None:
         """The successor says this."""
         for record in shown:
-            self.succession.on_record(cast("Any", None), record)
+            self.successor.on_record(cast("Any", None), record)
 
     def end(self, *, in_order: bool, ready_at: int | None = None, last_received_at: int = 0) -> None:
         """The old owner is gone."""
-        self.succession.ready_at = ready_at
+        self.successor.ready_at = ready_at
         self.change.adopt(last_received_at, self._deliver, in_order=in_order)
 
     def _deliver(self, _child: object, _slot: object, held: list[Record], continues: bool) -> None:
@@ -128,7 +128,7 @@ class Change:
 
     def close(self) -> None:
         self.change._end_overlap()
-        self.succession._cancel()
+        self.successor._cancel()
 
 
 READY_AT = 40 * LAG

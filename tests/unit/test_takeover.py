@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.fakes import FakeOffice, up
+from tests.support.fakes import FakeSupervisor, up
 from tests.support.snapshots import transferred
-from tests.unit.test_link_subscriptions import endpoint
+from tests.unit.test_subscription_sender import endpoint
 from wsadapter.endpoint.endpoint import EndpointRuntime
-from wsadapter.endpoint.subscriptions import ConnectionLedger
+from wsadapter.endpoint.subscriptions import ConnectionState
 from wsadapter.takeover.endpoint_state import is_changing, is_steady
 from wsadapter.takeover.old_side import Condition, Step, next_step
 from wsadapter.takeover.supervisor_state import SupervisorSnapshot
@@ -49,12 +49,12 @@ def test_what_comes_next_before_a_takeover(conditions: list[Condition], leaving:
     assert next_step(conditions, leaving=leaving) is step
 
 
-def test_an_owner_that_is_dead_stays_here_until_that_is_told(office: FakeOffice) -> None:
-    running = EndpointRuntime(office, endpoint(), None)
+def test_an_owner_that_is_dead_stays_here_until_that_is_told(supervisor: FakeSupervisor) -> None:
+    running = EndpointRuntime(supervisor, endpoint(), None)
     running.start()
-    (child,) = office.hired
-    up(child)
-    owner: Any = child
+    (process,) = supervisor.processes
+    up(process)
+    owner: Any = process
     owner.exit.pidfd = 3
     assert (is_steady(running), is_changing(running)) == (True, False)
     owner.exit.has_ended = True  # and its exit status is awaited
@@ -63,15 +63,15 @@ def test_an_owner_that_is_dead_stays_here_until_that_is_told(office: FakeOffice)
 
 
 def test_all_that_is_known_of_a_connection_travels() -> None:
-    known = ConnectionLedger(
+    known = ConnectionState(
         confirmed={"b", "a"}, asked={"c"}, rejected={"d": "unknown"}, live={"a"}, parts={"e": "b"}, channels={"7": {"f": 1}},
         opening=(1.5, True), login_at=2.5, challenge={"nonce": 1}, heartbeat_at=3.5, token=["t"],
         expires_at=4.5,
     )  # fmt: skip
-    unset = ConnectionLedger()
+    unset = ConnectionState()
     assert not [each.name for each in fields(known) if getattr(known, each.name) == getattr(unset, each.name)]
-    for ledger in (known, unset):
-        assert transferred(ledger) == ledger
+    for subscriptions in (known, unset):
+        assert transferred(subscriptions) == subscriptions
 
 
 @pytest.fixture

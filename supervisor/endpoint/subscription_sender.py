@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.contract.ipc import commands
 from wsadapter.endpoint.owner_commands import OwnerCommands, Reply
-from wsadapter.endpoint.subscriptions import ConnectionLedger, Lasting, Ledger, key_of
+from wsadapter.endpoint.subscriptions import ConnectionState, Lasting, Subscriptions, key_of
 from wsadapter.handoff.custody import Custody
 from wsadapter.status import EndpointState
 
@@ -29,7 +29,7 @@ class SubscribingLink(Protocol):
     """What the subscriptions need of their link."""
 
     @property
-    def is_handed_on(self) -> bool:
+    def is_between_owners(self) -> bool:
         """Whether its connection is on its way from a dead owner to the next one."""
         ...
 
@@ -44,10 +44,10 @@ Change = tuple[int, list[Subscription]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SubscriptionsSnapshot:
+class SenderSnapshot:
     """The subscriptions of a link that has an owner, besides what is wanted."""
 
-    connection: ConnectionLedger
+    connection: ConnectionState
     lasting: Lasting
     sent: dict[int, Change]
     """Changes that the owner has not confirmed to have sent, by their refs."""
@@ -56,11 +56,11 @@ class SubscriptionsSnapshot:
     """What the connection before had confirmed."""
 
 
-class LinkSubscriptions:
+class SubscriptionSender:
     """Those of one link. All methods under the reactor's lock."""
 
     def __init__(self, link: SubscribingLink, custody: Custody, commands: OwnerCommands, tell_successor: TellSuccessor) -> None:
-        self.ledger = Ledger()
+        self.subscriptions = Subscriptions()
         self._link = link
         self._custody = custody
         self._commands = commands
@@ -76,35 +76,35 @@ class LinkSubscriptions:
 
     def replace(self, streams: Iterable[Subscription], *, alike: bool) -> None:
         """Want these and no others, from the next owner on. `alike`: the peer is the same, so what is known of it holds."""
-        ledger = self.ledger
-        paces = dict(ledger.paces) if alike else {}
-        ledger.unwant(list(ledger.wanted.values()))
-        ledger.want(streams)
-        ledger.paces.update((name, longest) for name, longest in paces.items() if name in ledger.wanted)
+        subscriptions = self.subscriptions
+        paces = dict(subscriptions.paces) if alike else {}
+        subscriptions.remove(list(subscriptions.wanted.values()))
+        subscriptions.add(streams)
+        subscriptions.paces.update((name, longest) for name, longest in paces.items() if name in subscriptions.wanted)
 
     def subscribe(self, streams: Iterable[Subscription]) -> list[Subscription]:
         """Want these too; they are requested at once if there is an owner that can, else at the next `Up`. What was rejected is
         requested again. Returns those that are new or requested again."""
         streams = list(streams)
-        again = self.ledger.refused(streams)
-        self.ledger.forgive(again)
-        new = self.ledger.want(streams) + again
+        again = self.subscriptions.refused(streams)
+        self.subscriptions.forgive(again)
+        new = self.subscriptions.add(streams) + again
         self._change(commands.SUBSCRIBE, new, deferred=self._custody.resumption is not None)
         self._tell_successor(commands.SUBSCRIBE, new)
         return new
 
     def unsubscribe(self, streams: Iterable[Subscription]) -> list[Subscription]:
         """Want these no more; returns those that were wanted."""
-        gone = self.ledger.unwant(streams)
+        gone = self.subscriptions.remove(streams)
         # An owner that goes on with a connection and is not up would only forget what it was to ask for.
-        self._change(commands.UNSUBSCRIBE, gone, deferred=self._link.is_handed_on)
+        self._change(commands.UNSUBSCRIBE, gone, deferred=self._link.is_between_owners)
         self._tell_successor(commands.UNSUBSCRIBE, gone)
         return gone
 
     def resubscribe(self, streams: Iterable[Subscription]) -> None:
         """Ask anew for those of them that are wanted; a new connection does so by itself."""
-        anew = self.ledger.ask_anew(streams, monotonic())
-        self._change(commands.RESUBSCRIBE, anew, deferred=self._link.is_handed_on)
+        anew = self.subscriptions.ask_anew(streams, monotonic())
+        self._change(commands.RESUBSCRIBE, anew, deferred=self._link.is_between_owners)
 
     def _change(self, kind: int, streams: list[Subscription], *, deferred: bool) -> None:
         if streams and deferred:
@@ -130,7 +130,7 @@ class LinkSubscriptions:
 
     def connection_gone(self) -> None:
         """Nothing is subscribed any more; the next connection asks for all that is wanted."""
-        self._was_confirmed = self.ledger.connection_lost()
+        self._was_confirmed = self.subscriptions.connection_lost()
         self._deferred.clear()
 
     def catch_up(self) -> None:
@@ -138,26 +138,26 @@ class LinkSubscriptions:
         deferred, self._deferred = self._deferred, []
         for kind, streams in deferred:
             if kind == commands.SUBSCRIBE:
-                held = self.ledger.refused(streams)
+                held = self.subscriptions.refused(streams)
             else:
                 is_wanted = kind != commands.UNSUBSCRIBE
-                held = [stream for stream in streams if (key_of(stream) in self.ledger.wanted) is is_wanted]
+                held = [stream for stream in streams if (key_of(stream) in self.subscriptions.wanted) is is_wanted]
             if held:
                 self._send(kind, held)
 
     def for_owner(self) -> dict[str, Any]:
         """The fields of an `Assignment` that are about subscriptions. What belongs to a connection is included only if the
         owner continues with that connection."""
-        ledger, now = self.ledger, monotonic()
+        subscriptions, now = self.subscriptions, monotonic()
         fields: dict[str, Any] = {
-            "wanted": tuple(ledger.wanted.values()),
+            "wanted": tuple(subscriptions.wanted.values()),
             "confirmed": tuple(self._was_confirmed),
-            "blamed": ledger.blame.for_owner(now),
-            "retry_at": ledger.blame.retries(now),
-            "paces": dict(ledger.paces),
+            "blamed": subscriptions.blame.for_owner(now),
+            "retry_at": subscriptions.blame.retries(now),
+            "paces": dict(subscriptions.paces),
         }
         if self._custody.resumption is not None:
-            connection = ledger.connection
+            connection = subscriptions.connection
             fields |= {
                 "confirmed": tuple(self.still_subscribed()),
                 "channels": dict(connection.channels),
@@ -174,25 +174,25 @@ class LinkSubscriptions:
     def still_subscribed(self) -> list[Subscription]:
         """What the next owner need not ask for on a connection that goes on: what the peer has answered, and, where nothing
         confirms, what was sent."""
-        ledger, asked = self.ledger, self.ledger.connection.asked
-        return [stream for key, stream in ledger.wanted.items() if ledger.is_answered(key) or key in asked]
+        subscriptions, asked = self.subscriptions, self.subscriptions.connection.asked
+        return [stream for key, stream in subscriptions.wanted.items() if subscriptions.is_answered(key) or key in asked]
 
     # -- on the way to another supervisor --------------------------------------------------------------------------------
 
-    def snapshot(self) -> SubscriptionsSnapshot:
+    def snapshot(self) -> SenderSnapshot:
         """For another supervisor, while an owner has the connection."""
-        ledger = self.ledger
-        return SubscriptionsSnapshot(
-            connection=ledger.connection,
-            lasting=ledger.lasting,
+        subscriptions = self.subscriptions
+        return SenderSnapshot(
+            connection=subscriptions.connection,
+            lasting=subscriptions.lasting,
             sent=dict(self._sent),
             deferred=list(self._deferred),
             was_confirmed=list(self._was_confirmed),
         )
 
-    def restore(self, snapshot: SubscriptionsSnapshot) -> None:
+    def restore(self, snapshot: SenderSnapshot) -> None:
         """Go on where another supervisor was; what is wanted is known already."""
-        self.ledger.connection, self.ledger.lasting = snapshot.connection, snapshot.lasting
+        self.subscriptions.connection, self.subscriptions.lasting = snapshot.connection, snapshot.lasting
         self._deferred, self._was_confirmed = list(snapshot.deferred), list(snapshot.was_confirmed)
         self._sent = dict(snapshot.sent)
         for ref in self._sent:

@@ -54,14 +54,14 @@ class Phase(Enum):
     """Adopted, failed or dropped."""
 
 
-class SuccessionHost(Protocol):
+class SuccessorHost(Protocol):
     """What a succession needs."""
 
     output: LinkOutput
     """Of the old owner."""
     dialer: Dialer
 
-    def assign_successor(self, child: OwnerProcess) -> None:
+    def assign_successor(self, process: OwnerProcess) -> None:
         """Give it its assignment."""
         ...
 
@@ -78,11 +78,11 @@ class SuccessionHost(Protocol):
         ...
 
 
-class Succession:
+class Successor:
     """One attempt. The listener of the successor's process until it is adopted. All methods under the reactor's lock."""
 
     def __init__(
-        self, reactor: Reactor, endpoint: Endpoint, host: SuccessionHost, why: str, confirmed: frozenset[str],
+        self, reactor: Reactor, endpoint: Endpoint, host: SuccessorHost, why: str, confirmed: frozenset[str],
         slot: ConnectSlot, *, identified: bool,
     ) -> None:  # fmt: skip
         """`confirmed`: the streams that the old connection has, by name; without them there is nothing to change to. `slot`:
@@ -91,7 +91,7 @@ class Succession:
         timeouts = endpoint.timeouts
         self.why = why
         self.phase = Phase.BOOKED
-        self.child: OwnerProcess | None = None
+        self.process: OwnerProcess | None = None
         self.held = HeldRecords(endpoint.buffer.max_bytes)
         self.slot = slot
         self._reactor = reactor
@@ -108,23 +108,23 @@ class Succession:
 
     # -- what the link decides -------------------------------------------------------------------------------------------
 
-    def begin(self, hire: Callable[[Succession], OwnerProcess]) -> None:
+    def begin(self, hire: Callable[[Successor], OwnerProcess]) -> None:
         """The budget allows it: get a process."""
         self.phase = Phase.HIRED
-        self.child = hire(self)
-        if self.child.state is State.WARM:
-            self.on_ready(self.child)
+        self.process = hire(self)
+        if self.process.state is State.WARM:
+            self.on_ready(self.process)
 
     def identified(self) -> None:
         """From here on the old owner's messages carry their identities."""
         self._identified = True
-        if self.phase is Phase.HIRED and self.child is not None and self.child.state is State.WARM:
-            self.on_ready(self.child)
+        if self.phase is Phase.HIRED and self.process is not None and self.process.state is State.WARM:
+            self.on_ready(self.process)
 
     def change(self, kind: int, body: dict[str, object]) -> None:
         """Subscriptions changed meanwhile; a successor without an assignment gets them with the assignment."""
-        if self.child is not None and self.child.state is State.SERVING:
-            self.child.send(kind, 0, body)
+        if self.process is not None and self.process.state is State.SERVING:
+            self.process.send(kind, 0, body)
 
     def take(self) -> list[Record]:
         """The endpoint adopts it, with what is held."""
@@ -139,22 +139,22 @@ class Succession:
         self.slot.cancel()
         self._cancel()
         self.held.take()
-        if self.child is None or self.child.state is State.DEAD:
+        if self.process is None or self.process.state is State.DEAD:
             return False
-        self.child.stop(kind="recycled")
+        self.process.stop(kind="recycled")
         return True
 
     # -- what its process sends ------------------------------------------------------------------------------------------
 
-    def on_ready(self, child: OwnerProcess) -> None:
+    def on_ready(self, process: OwnerProcess) -> None:
         if self._deadline is None:  # until it is ready `watchdog.startup` bounds its start, without the time in a queue
             late = f"not ready within {self._patience:g} s"
             self._deadline = self._reactor.call_later(self._patience, lambda: self._fail(late))
         if self.phase is Phase.HIRED and self._identified:
             self.phase = Phase.CONNECTING
-            self._host.assign_successor(child)
+            self._host.assign_successor(process)
 
-    def on_record(self, child: OwnerProcess, received: Record) -> None:
+    def on_record(self, process: OwnerProcess, received: Record) -> None:
         """Hold it, and see how far the successor is."""
         if self._dropped:
             return
@@ -163,21 +163,21 @@ class Succession:
             try:
                 self._on_report(parse_report(received.report), received.received_at)
             except ValueError as error:
-                child.abort(Reason(kind="corrupt", text=f"a report that makes no sense: {error!r}"[:300]))
+                process.abort(Reason(kind="corrupt", text=f"a report that makes no sense: {error!r}"[:300]))
         if self.held.is_full:
-            child.data.pause()
+            process.data.pause()
             if self.phase is Phase.SETTLING:
                 self._ready()
 
-    def on_lone(self, child: OwnerProcess, lone: SingleMessage) -> None:
+    def on_single(self, process: OwnerProcess, single: SingleMessage) -> None:
         """Hold it."""
-        self.on_record(child, Record.of_single(lone))
+        self.on_record(process, Record.of_single(single))
 
-    def on_command(self, child: OwnerProcess, command: Command) -> None:
+    def on_command(self, process: OwnerProcess, command: Command) -> None:
         """It has been asked nothing yet."""
 
-    def on_log(self, child: OwnerProcess, line: str) -> None:
-        self._host.output.log.printed(self._host.output.epoch + 1, child.pid, line)
+    def on_log(self, process: OwnerProcess, line: str) -> None:
+        self._host.output.log.printed(self._host.output.epoch + 1, process.pid, line)
 
     def on_dead(self, _child: OwnerProcess, reason: Reason) -> None:
         if self._dropped:
