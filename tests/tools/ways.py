@@ -4,7 +4,10 @@
     python -m tests.tools.ways message    # only this one
 
 A hop is a call of a Python function of wsadapter. For a message every call is counted. For the other ways each function is
-counted once, at its first call, and functions that a turn of the loop calls anyway are left out.
+counted once, at its first call, and functions that a turn of the loop calls anyway are left out. Two numbers are given: all
+functions, and those on the path. On the path are the functions that are entered and not yet left when the matter is handed on
+(`HANDED_ON`: an item to the consumer, a command, a record, bytes to the peer, a connect to its thread); they are marked with
+">". The others answer a question of one of these, or tidy up behind it. Comprehensions are loops, and not counted.
 """
 
 from __future__ import annotations
@@ -30,6 +33,12 @@ from wsadapter.testing import Exchange
 
 PACKAGE: Final = f"{Path(wsadapter.__file__).parent}/"
 POLLED: Final = "poll returned"
+HANDED_ON: Final = (
+    "delivery/inbox.py:Inbox.put_event", "contract/ipc/command_socket.py:CommandSocket.send",
+    "contract/ipc/command_socket.py:CommandSocket.send_descriptor", "worker/outbox.py:Outbox._write",
+    "worker/websocket/byte_stream.py:PlainByteStream.send", "worker/owner/connect_thread.py:Connector.start",
+)  # fmt: skip
+LOOPS: Final = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 _MESSAGES: Final = 40
 _BETWEEN: Final = 0.05
 _IN_OWNERS: Final = """
@@ -42,9 +51,16 @@ def _note(frame, event, argument):
         name = {polled!r}
     else:
         return
-    os.write(_file, f"{{time.monotonic_ns()}} {{name}}\\n".encode())
+    now = time.monotonic_ns()
+    os.write(_file, f"{{now}} {{name}}\\n".encode())
+    if name in {handed_on!r}:
+        while frame is not None:
+            if frame.f_code.co_filename.startswith({package!r}):
+                os.write(_file, f"{{now}} >{{frame.f_code.co_filename}}:{{frame.f_code.co_qualname}}\\n".encode())
+            frame = frame.f_back
 sys.setprofile(_note)
 """
+_HANDED_ON: Final = {f"{PACKAGE}{name}" for name in HANDED_ON}
 
 
 class Call(NamedTuple):
@@ -59,7 +75,7 @@ class Trace:
 
     def __init__(self, folder: Path) -> None:
         """Owners are traced by a sitecustomize.py in `folder`, so they must be started by spawn."""
-        (folder / "sitecustomize.py").write_text(_IN_OWNERS.format(package=PACKAGE, polled=POLLED))
+        (folder / "sitecustomize.py").write_text(_IN_OWNERS.format(package=PACKAGE, polled=POLLED, handed_on=_HANDED_ON))
         os.environ |= {"PYTHONPATH": str(folder), "WAYS": str(folder)}
         self._folder = folder
         self.calls: list[Call] = []
@@ -70,7 +86,10 @@ class Trace:
 
     def _note(self, frame: FrameType, event: str, argument: object) -> None:
         if event == "call" and frame.f_code.co_filename.startswith(PACKAGE):
-            self.calls.append(Call(time.monotonic_ns(), f"{frame.f_code.co_filename}:{frame.f_code.co_qualname}"))
+            now = time.monotonic_ns()
+            self.calls.append(Call(now, name := _name(frame)))
+            if name in _HANDED_ON:
+                self.calls += [Call(now, f">{name}") for name in stack(frame)]
         elif event == "c_return" and getattr(argument, "__name__", "") == "poll":
             self.calls.append(Call(time.monotonic_ns(), POLLED))
 
@@ -80,9 +99,26 @@ class Trace:
         return [Call(int(at), name) for at, _, name in (line.partition(" ") for line in lines)]
 
 
+def _name(frame: FrameType) -> str:
+    return f"{frame.f_code.co_filename}:{frame.f_code.co_qualname}"
+
+
+def stack(frame: FrameType | None) -> Iterator[str]:
+    """The functions of wsadapter that are entered and not yet left, the innermost first."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(PACKAGE):
+            yield _name(frame)
+        frame = frame.f_back
+
+
 def between(calls: list[Call], begin: int, end: int) -> list[str]:
     """The names of the calls in that time."""
     return [call.name for call in calls if begin <= call.at <= end]
+
+
+def without_paths(calls: list[str]) -> list[str]:
+    """The calls alone, for a way of which every call is counted."""
+    return [name for name in calls if not name.startswith(">")]
 
 
 def short(name: str) -> str:
@@ -109,14 +145,18 @@ def usual(found: list[list[str]]) -> list[str]:
 
 
 def once(calls: list[str], *, besides: set[str]) -> list[str]:
-    """Each function at its first call, without those of `besides`."""
-    return [name for name in dict.fromkeys(calls) if name not in besides and name != POLLED]
+    """Each function at its first call, without those of `besides`; what is on the path is marked with ">"."""
+    path = {name[1:] for name in calls if name.startswith(">")}
+    leave_out = {POLLED, *besides}
+    found = [name for name in dict.fromkeys(calls) if not (name.startswith(">") or name.endswith(LOOPS) or name in leave_out)]
+    return [f">{name}" if name in path else name for name in found]
 
 
 def show(title: str, names: list[str]) -> None:
-    print(f"\n{title}: {len(names)} hops")
+    path = sum(name.startswith(">") for name in names)
+    print(f"\n{title}: {len(names)} functions" + (f", {path} on the path" if path else ""))
     for name in names:
-        print(f"    {short(name)}")
+        print(f"  > {short(name[1:])}" if name.startswith(">") else f"    {short(name)}")
 
 
 @contextmanager
@@ -178,13 +218,13 @@ def message() -> None:
                 if len(ends) == _MESSAGES:
                     break
         sender.join()
-        ways = [list(turns(between(trace.calls, begin, end))) for begin, end in pairwise(ends)]
+        ways = [list(turns(without_paths(between(trace.calls, begin, end)))) for begin, end in pairwise(ends)]
         show("a message, supervisor, from one item to the wait for the next", usual([way[0] for way in ways]))
         show("a message, supervisor, from the poll to `for item in feed`", usual([way[-1] for way in ways]))
-        owner = list(turns(between(trace.of_owner(pid), ends[0], ends[-1])))
+        owner = list(turns(without_paths(between(trace.of_owner(pid), ends[0], ends[-1]))))
         show(
             "a message, owner, from one poll to the next",
-            usual([turn for turn in owner if any("lone" in n or "single" in n for n in turn)]),
+            usual([turn for turn in owner if any("single" in n for n in turn)]),
         )
 
 
