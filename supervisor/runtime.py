@@ -115,7 +115,7 @@ class Runtime:
         self._lock = threading.Lock()
         self._periodic = PeriodicWork(
             self.reactor,
-            lambda: {endpoint.name: endpoint.received for endpoint in self.kept()},
+            lambda: {endpoint.name: endpoint.received for endpoint in self.endpoints()},
             self.registry.main.put_event,
             lambda: options.quarantine.clean(runtime_dir),
         )
@@ -207,7 +207,7 @@ class Runtime:
 
     # -- endpoints -------------------------------------------------------------------------------------------------------
 
-    def kept(self) -> list[EndpointRuntime]:
+    def endpoints(self) -> list[EndpointRuntime]:
         """All its endpoints, in the order in which they were added."""
         return list(self.registry.endpoints.values())
 
@@ -236,7 +236,7 @@ class Runtime:
         def restart() -> Future[None]:
             members = self.registry.members(name)
             self.check_changeable()
-            return together([managed.restart() for managed in members])
+            return together([endpoint.restart() for endpoint in members])
 
         self.begin_if_new()
         return self.reactor.call(restart)
@@ -290,21 +290,21 @@ class Runtime:
 
     # -- start and end, in the loop --------------------------------------------------------------------------------------
 
-    def _entered(self, managed: EndpointRuntime, *, waits: bool) -> None:
+    def _entered(self, endpoint: EndpointRuntime, *, waits: bool) -> None:
         """The registry has a new endpoint, which `waits` for the end of the one before it."""
-        managed.quarantine = self.options.quarantine.folder(self.claim.runtime_dir, self.run)
-        managed.sys_path = for_hooks(self.options.hook_folder)
+        endpoint.quarantine = self.options.quarantine.folder(self.claim.runtime_dir, self.run)
+        endpoint.sys_path = for_hooks(self.options.hook_folder)
         if self.state == "running" and not waits:
-            managed.start()
+            endpoint.start()
 
     def _begin(self) -> None:
         self.registry.main.put_event(Started("", 0, time_ns(), self.run, self.claim.name, VERSION))
-        _warn_of_slow_connects(managed.endpoint for managed in self.kept() if managed.state != "up")
+        _warn_of_slow_connects(endpoint.endpoint for endpoint in self.endpoints() if endpoint.state != "up")
         if self.takeover.begin is not None:
             self.takeover.begin()
         else:
-            for managed in self.kept():
-                managed.start()
+            for endpoint in self.endpoints():
+                endpoint.start()
         self.owners.spares.fill()
         self._periodic.start()
 
@@ -316,8 +316,8 @@ class Runtime:
         if self.takeover.giving is not None:
             self.takeover.giving.take_back()
         self.owners.spares.close(self._check_stopped)
-        for managed in self.kept():
-            managed.stop()
+        for endpoint in self.endpoints():
+            endpoint.stop()
         self._check_stopped()
 
     def given_away(self, to: str) -> None:
@@ -329,7 +329,7 @@ class Runtime:
         self.begin_stop()
 
     def _busy(self) -> list[EndpointRuntime]:
-        return [managed for managed in self.registry.everybody() if not managed.settled]
+        return [endpoint for endpoint in self.registry.everybody() if not endpoint.settled]
 
     def _check_stopped(self) -> None:
         if self.state == "stopping" and not self._busy() and not self.owners.spares.alive:
@@ -342,18 +342,18 @@ class Runtime:
         """Seconds that an owner polls without sleeping before it waits."""
         return self.options.busy_poll
 
-    def on_verdict(self, managed: EndpointRuntime, decision: Decision) -> None:
+    def on_verdict(self, endpoint: EndpointRuntime, decision: Decision) -> None:
         """An endpoint has decided about its next owner; restart the endpoints that the strategy restarts too."""
         if decision.verdict is Verdict.STOP_SUPERVISOR:
             self._has_failed = True
             self.begin_stop()
         elif decision.verdict in (Verdict.RESTART, Verdict.COOL_DOWN) and decision.restarts:
-            for other in restarted_with(self.options.strategy, self.kept(), managed):
+            for other in restarted_with(self.options.strategy, self.endpoints(), endpoint):
                 other.restart("strategy", at_once=True)
 
-    def on_settled(self, managed: EndpointRuntime) -> None:
+    def on_settled(self, endpoint: EndpointRuntime) -> None:
         """An endpoint has no process any more and will get none by itself."""
-        successor = self.registry.successor_of(managed)
+        successor = self.registry.successor_of(endpoint)
         if successor is not None and self.state == "running":
             successor.start()
         self._check_stopped()

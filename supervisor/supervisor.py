@@ -318,7 +318,7 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
         """Close an endpoint's connection and remove the endpoint; returns when its owner has ended. What the endpoint has
         delivered stays in the stream."""
         removed = self._do(lambda registry: registry.remove(name))
-        if not self.runtime.reactor.run_until(lambda: all(managed.settled for managed in removed), timeout):
+        if not self.runtime.reactor.run_until(lambda: all(endpoint.settled for endpoint in removed), timeout):
             raise TimeoutError(f"the owner of {name} did not end within {timeout} s; it is still being ended")
 
     def restart(self, name: str, timeout: float | None = None) -> None:
@@ -338,9 +338,9 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
         reactor = self.runtime.reactor
 
         def enter(registry: EndpointRegistry) -> Monitor:
-            managed = registry.find(name)
-            monitor = Monitor(reactor, name, lambda gone: reactor.post(lambda: managed.stream.monitors.discard(gone)))
-            managed.enter(monitor)
+            endpoint = registry.find(name)
+            monitor = Monitor(reactor, name, lambda gone: reactor.post(lambda: endpoint.stream.monitors.discard(gone)))
+            endpoint.enter(monitor)
             return monitor
 
         return self._do(enter)
@@ -376,8 +376,8 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
 
 
 def _describe(runtime: Runtime) -> str:
-    endpoints = runtime.kept()
-    up = sum(managed.state == "up" for managed in endpoints)
+    endpoints = runtime.endpoints()
+    up = sum(endpoint.state == "up" for endpoint in endpoints)
     name = f" {runtime.claim.name!r}" if runtime.claim.name else ""
     return f"<Supervisor{name}: {runtime.state}, {len(endpoints)} endpoint{'s' * (len(endpoints) != 1)}, {up} up>"
 

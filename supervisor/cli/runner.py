@@ -155,13 +155,15 @@ class Runner:
             return
         self._feed = Supervisor.from_settings(replace(settings, endpoints=()))
         adopt(self._feed.runtime, taken)
-        self._taken = frozenset(managed.name for managed in self._feed.runtime.kept())
+        self._taken = frozenset(endpoint.name for endpoint in self._feed.runtime.endpoints())
         logger.info("took over from pid %d: %s", taken.pid, ", ".join(sorted(self._taken)) or "no endpoints")
 
     def _succeed(self) -> None:
         """Stop the supervisor that could not be taken over, and take its name. Runs in a thread."""
         runtime, settings = self._feed.runtime, self._settings
-        if not runtime.reactor.run_until(lambda: all(kept.state == "up" for kept in runtime.kept()), _PATIENCE_FOR_UPS):
+        if not runtime.reactor.run_until(
+            lambda: all(endpoint.state == "up" for endpoint in runtime.endpoints()), _PATIENCE_FOR_UPS
+        ):
             logger.warning("not all endpoints are up after %g s; the other supervisor is stopped anyway", _PATIENCE_FOR_UPS)
         try:
             ask_to_stop(settings.name, runtime_dir=settings.runtime_dir)
@@ -182,9 +184,11 @@ class Runner:
     def _after_start(self) -> None:
         self._started.set()
         runtime = self._feed.runtime
-        runtime.reactor.call(
-            lambda: self._manager.begin(runtime.reactor, lambda: {kept.name: kept.state for kept in runtime.kept()})
-        )
+
+        def states() -> dict[str, str]:
+            return {endpoint.name: endpoint.state for endpoint in runtime.endpoints()}
+
+        runtime.reactor.call(lambda: self._manager.begin(runtime.reactor, states))
         if self._is_beside:
             threading.Thread(target=self._succeed, name="wsadapter-succeed", daemon=True).start()
         if self._stop_wanted:
@@ -201,7 +205,7 @@ class Runner:
         self._backstop.end()
         self._is_open = True
         try:
-            names = [kept.name for kept in self._feed.runtime.kept() if kept.name not in self._taken]
+            names = [endpoint.name for endpoint in self._feed.runtime.endpoints() if endpoint.name not in self._taken]
             self._carry_to(output, continuation_gaps(output.continued(names), at=time_ns()))
         finally:
             self._backstop.begin()

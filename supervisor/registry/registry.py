@@ -27,7 +27,7 @@ from wsadapter.status import EndpointStatus
 class Entered(Protocol):
     """Told of each endpoint that is new; `waits`: the one before it under this name has not ended."""
 
-    def __call__(self, managed: EndpointRuntime, *, waits: bool) -> None: ...
+    def __call__(self, endpoint: EndpointRuntime, /, *, waits: bool) -> None: ...
 
 
 class EndpointRegistry:

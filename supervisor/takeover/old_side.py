@@ -184,7 +184,7 @@ class OldSide:
 
     def _next_step(self) -> Step:
         roster = self._runtime.registry
-        kept = self._runtime.kept()
+        kept = self._runtime.endpoints()
         conditions = [Condition(m.settled, is_steady(m), is_changing(m), m in self._halted) for m in kept]
         return next_step(conditions, leaving=any(not removed.settled for removed in roster.removed))
 
@@ -204,13 +204,13 @@ class OldSide:
 
     def _halt(self) -> None:
         """What has no connection that could go along is stopped: the new supervisor starts it."""
-        for endpoint in self._runtime.kept():
+        for endpoint in self._runtime.endpoints():
             if not is_steady(endpoint) and not endpoint.settled and endpoint not in self._halted:
                 self._halted.append(endpoint)
                 endpoint.stop()
 
     def _freeze(self) -> Future[None]:
-        self._frozen = [endpoint for endpoint in self._runtime.kept() if not endpoint.settled]
+        self._frozen = [endpoint for endpoint in self._runtime.endpoints() if not endpoint.settled]
         for endpoint in self._frozen:
             freeze(endpoint)
         flush = Flush()
@@ -264,7 +264,7 @@ class OldSide:
             self._peer.shutdown(socket.SHUT_RD)  # the thread may wait for an answer
 
     def _start_halted(self) -> None:
-        kept = self._runtime.kept()
+        kept = self._runtime.endpoints()
         for endpoint in self._halted:
             if endpoint not in kept:
                 continue  # it was removed meanwhile

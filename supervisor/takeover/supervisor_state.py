@@ -54,7 +54,7 @@ def give(runtime: Runtime) -> tuple[SupervisorSnapshot, list[int]]:
     assert runtime.claim.instance is not None
     instance, fds = runtime.claim.instance.snapshot()
     endpoints = []
-    for endpoint in runtime.kept():
+    for endpoint in runtime.endpoints():
         snapshot, more = snapshot_of(endpoint)
         endpoints.append(snapshot)
         fds = fds + more
@@ -79,7 +79,7 @@ def adopt(runtime: Runtime, takeover: Takeover) -> None:
             runtime.registry.enter(receive(runtime, each, fds))
         takeover.seal()
     except Exception as error:
-        for endpoint in runtime.kept():
+        for endpoint in runtime.endpoints():
             disown(endpoint)
         close_all([*ours, *fds])
         if isinstance(error, TakeoverError):
@@ -93,7 +93,7 @@ def adopt(runtime: Runtime, takeover: Takeover) -> None:
 
 def _begin(runtime: Runtime) -> None:
     """Under the reactor's lock: what was taken goes on, everything else is started."""
-    for endpoint in runtime.kept():
+    for endpoint in runtime.endpoints():
         if endpoint.state == "up":
             thaw(endpoint)
             endpoint.start()  # those of its links that have no connection

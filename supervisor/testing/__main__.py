@@ -43,13 +43,13 @@ class _Feed(NamedTuple):
     name: str
     recording: str
     endpoint: str | None
-    """Whose messages of it."""
+    """The endpoint whose messages of the recording are sent."""
     dialect: str
     port: int
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; gives the exit code: 0 ended as asked, 2 wrong arguments, 1 an address that can't be used."""
+    """Run the command line. Returns the exit code: 0 ended as asked, 2 wrong arguments, 1 an address that can't be used."""
     parser = _parser()
     options = parser.parse_args(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -203,7 +203,7 @@ def _stop_signals() -> Iterator[socket.socket]:
 
 
 def _take_commands(exchanges: dict[str, Exchange], stopped: socket.socket, *, until_eof: bool) -> None:
-    """Until "quit", a signal, or the end of input where that is wanted."""
+    """Run commands until "quit", a signal, or, with `until_eof`, the end of input."""
     pending = b""
     sources: list[Any] = [stopped, sys.stdin.fileno()]
     while True:

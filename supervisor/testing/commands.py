@@ -12,11 +12,11 @@ from wsadapter.contract.endpoint import Subscription
 from wsadapter.testing.exchange import Exchange
 
 _UNSPLIT: Final = frozenset({"send", "reject", "reject_frame", "hang_up", "ignore", "silence", "heed", "revoke", "gap"})
-"""Commands whose words are taken as one text, as it is: JSON is full of quotes."""
+"""Commands that get the rest of the line as one text, because quotes in JSON must not be interpreted."""
 
 
 class CommandError(ValueError):
-    """A line that is no command; the text says what would be."""
+    """A line that is no command; the text says what is expected."""
 
 
 class _Command(NamedTuple):
@@ -28,7 +28,7 @@ class _Command(NamedTuple):
 def _switch(name: str, meaning: str) -> _Command:
     def run(exchange: Exchange, state: str = "on") -> None:
         if state not in ("on", "off"):
-            raise CommandError(f"{name} wants on or off, not {state!r}")
+            raise CommandError(f"{name} expects on or off, not {state!r}")
         getattr(exchange, name)(state == "on")
 
     return _Command(f"{name} [on|off]", meaning, run)
@@ -98,7 +98,7 @@ def _half_handshake(exchange: Exchange, state: str = "http") -> None:
     elif state == "tls":
         exchange.half_handshake(at="tls")
     else:
-        raise CommandError(f"half_handshake wants http, tls or off, not {state!r}")
+        raise CommandError(f"half_handshake expects http, tls or off, not {state!r}")
 
 
 def _start(exchange: Exchange) -> None:
@@ -142,32 +142,32 @@ COMMANDS: dict[str, _Command] = {
     "missing_upgrade": _switch("missing_upgrade", "a 101 without Upgrade"),
     "huge_headers": _switch("huge_headers", "a header of 256 KiB"),
     "http10": _switch("http10", "HTTP/1.0 in the answer"),
-    "reject": _of_stream("reject", "who subscribes it is told no (a dialect is needed for this and what follows)"),
+    "reject": _of_stream("reject", "subscriptions of it are refused (this and all that follow need a dialect)"),
     "reject_frame": _Command(
         "reject_frame STREAM",
-        "the same for the whole frame, without saying which stream is meant",
+        "the same for the whole frame, without naming the stream",
         lambda exchange, text: exchange.reject(_stream(text), whole=True, named=False),
     ),
-    "hang_up": _of_stream("hang_up", "the connection of who subscribes it is closed without a word"),
-    "ignore": _of_stream("ignore", "who subscribes it is not answered"),
-    "silence": _of_stream("silence", "it is confirmed, but there are no data"),
+    "hang_up": _of_stream("hang_up", "the connection of a client that subscribes it is closed without an answer"),
+    "ignore": _of_stream("ignore", "subscriptions of it are not answered"),
+    "silence": _of_stream("silence", "it is confirmed, but no data are sent"),
     "heed": _of_stream("heed", "ends these five"),
-    "gap": _of_stream("gap", "one message of it is left out"),
+    "gap": _of_stream("gap", "one of its messages is left out"),
     "notice": _plain("notice", "clients are asked to connect anew"),
-    "revoke": _of_stream("revoke", "who has subscribed it is told that it ends"),
-    "refuse_later": _number("refuse_later", "FRAMES", "so many frames that subscribe are told to come again later"),
-    "refuse_repeats": _switch("refuse_repeats", "who subscribes a stream twice is told so"),
+    "revoke": _of_stream("revoke", "it is ended for the clients that have subscribed it"),
+    "refuse_later": _number("refuse_later", "FRAMES", "the next frames that subscribe are refused with: later"),
+    "refuse_repeats": _switch("refuse_repeats", "a stream that is subscribed already is refused"),
     "answer_after": _number("answer_after", "SECONDS", "answers and data begin late", kind=float),
     "answer_times": _number("answer_times", "TIMES", "each answer so often, 0: never"),
-    "answer_reversed": _number("answer_reversed", "FRAMES", "so many frames are answered together, the last first"),
-    "answer_with_data": _switch("answer_with_data", "answers carry data, where the dialect has such"),
-    "data_first": _number("data_first", "MESSAGES", "so many of each stream before the answer"),
-    "stray_answers": _number("stray_answers", "COUNT", "so many answers to nobody before each answer"),
-    "pad_answers": _number("pad_answers", "BYTES", "answers have at least so many bytes"),
+    "answer_reversed": _number("answer_reversed", "FRAMES", "this many frames are answered together, the last first"),
+    "answer_with_data": _switch("answer_with_data", "answers carry data, if the dialect has such answers"),
+    "data_first": _number("data_first", "MESSAGES", "messages of each stream that are sent before the answer"),
+    "stray_answers": _number("stray_answers", "COUNT", "answers to frames that no client sent, before each answer"),
+    "pad_answers": _number("pad_answers", "BYTES", "the least number of bytes of an answer"),
     "refuse_welcome": _Command("refuse_welcome [TEXT|off]", "an error instead of the greeting", _refuse_welcome),
     "refuse_login": _Command("refuse_login [TEXT|off]", "logins are refused", _refuse_login),
     "require_login": _switch("require_login", "no subscription without a login"),
-    "stop": _Command("stop", "goes away: nobody listens at the port", lambda exchange: exchange.stop()),
+    "stop": _Command("stop", "stops: nothing listens at the port", lambda exchange: exchange.stop()),
     "start": _Command("start", "comes back", _start),
     "status": _Command("status", "what it has seen", _status),
 }
@@ -175,7 +175,7 @@ COMMANDS: dict[str, _Command] = {
 
 
 def run_command(exchange: Exchange, line: str) -> Any:
-    """Carries out one line; gives what the command has to say, mostly None.
+    """Run the command of one line. Returns its result, mostly None.
 
     Raises `CommandError` for an unknown command or wrong words, and whatever the exchange's method raises.
     """

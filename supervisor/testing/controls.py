@@ -1,4 +1,4 @@
-"""How a test tells an exchange to misbehave: the methods of `Exchange` that need no dialect.
+"""How a test makes an exchange misbehave: the methods of `Exchange` that need no dialect.
 
 They may be called from any thread while the exchange runs; otherwise they raise `RuntimeError`.
 """
@@ -70,7 +70,7 @@ class ConnectionControls(_Controls):
     def mute(self, *, connection: int | None = None) -> None:
         """Send nothing more on the connections that are open now, no pongs and no answer to a close frame either; TCP stays up.
 
-        What was on its way already arrives. A feed of its own waits for `unmute`; messages of a common feed are lost.
+        What was sent before still arrives. The feed of one connection waits for `unmute`; messages of a common feed are lost.
         """
         self._each(connection, lambda c: c.outgoing.mute())
 
@@ -96,7 +96,7 @@ class ConnectionControls(_Controls):
         self._each(connection, lambda c: c.reset())
 
     def close(self, code: int | None = 1000, reason: str = "", *, connection: int | None = None) -> None:
-        """Close as RFC 6455 §7 wants: close frame, the client's answer (5 s), end of TCP. Any code is sent as given."""
+        """Close as RFC 6455 §7 requires: close frame, the client's answer (5 s), end of TCP. Any code is sent as given."""
         self._each(connection, lambda c: c.close(code, reason))
 
 

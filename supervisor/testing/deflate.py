@@ -14,7 +14,7 @@ _END: Final = b"\x00\x00\xff\xff"
 def negotiate(extensions: str) -> str | None:
     """The answer to the first offer of permessage-deflate in a Sec-WebSocket-Extensions, which agrees to all; None: no offer.
 
-    What the client says about its own window (`client_max_window_bits`) needs no answer (RFC 7692 §7.1.2.2).
+    The client's offer for its own window (`client_max_window_bits`) needs no answer (RFC 7692 §7.1.2.2).
     """
     for offer in extensions.split(","):
         name, *parameters = (word.strip() for word in offer.split(";"))
@@ -63,5 +63,5 @@ class Deflate:
 
 
 def _bits(value: str) -> int:
-    """zlib does not deflate with a window of 8 bits; only those who inflate could tell the difference."""
+    """zlib does not deflate with a window of 8 bits. The difference matters only to the side that inflates."""
     return min(15, max(9, int(value))) if value.isdecimal() else 15

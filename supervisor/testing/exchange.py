@@ -6,7 +6,7 @@
             ex.mute()                       # TCP stays up, nothing more comes
             ex.wait_connections(1)
 
-It listens on the loopback interface and runs in a thread of its own with its own event loop.
+It listens on the loopback interface and runs in a thread with its own event loop.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Exchange(Observations, ConnectionControls, ServerControls, StreamControls,
         if isinstance(ack, Mapping):
             raise WrongType("ack: expected a list of rules, got one; write [...] around it")
         if replay is None and replay_endpoint is not None:
-            raise ValueError("replay_endpoint says whose messages of a `replay`; there is none")
+            raise ValueError("replay_endpoint selects an endpoint of a `replay`; there is no `replay`")
         source = messages if replay is None else load_recording(replay, replay_endpoint)
         self._source = Source(source, rate=rate, loop=loop)
         self._resume, self._after_subscribe = resume, after_subscribe

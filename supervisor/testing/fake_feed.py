@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from wsadapter.supervisor import Supervisor
 
     def _both_are_feeds(real: Supervisor, fake: FakeFeed) -> tuple[Feed, Feed, AsyncFeed, AsyncFeed]:
-        """Fails to type-check where one of them lacks something, or has it with other parameters."""
+        """Fails to type-check if one of them lacks a method, or has it with other parameters."""
         return real, fake, real.aio, fake.aio
 
     def _both_are_streams(real: Stream, fake: FakeStream) -> tuple[FeedStream, FeedStream]:
@@ -70,7 +70,7 @@ Answerer = Callable[[Requested], object]
 
 
 class FakeStream:
-    """One iteration over given items; ends when they are used up. Iterating again goes on where it was left."""
+    """One iteration over given items; it ends after the last one. A new iteration continues after the last item taken."""
 
     def __init__(self, items: Iterable[Item], consumed: Callable[[Item], None] | None = None) -> None:
         """`consumed` is called with each item that is taken."""
@@ -97,7 +97,7 @@ class FakeStream:
         return bool(self._items)
 
     def get(self, timeout: float | None = None) -> Item:
-        """The next item. Raises `TimeoutError`, without waiting, where there is none: none will ever come."""
+        """The next item. Raises `TimeoutError`, without waiting, if there is none, because none will ever come."""
         if not self._items:
             raise TimeoutError(f"no item within {timeout} s: the fake feed's items are used up")
         return self._take()
@@ -145,7 +145,7 @@ def _continues(last: Message, item: Item) -> bool:
 
 @dataclass(slots=True)
 class _Endpoint:
-    """What the items and the calls so far say of one endpoint."""
+    """The state of one endpoint after the items and the calls so far."""
 
     wanted: list[Subscription] = field(default_factory=list)
     number: int = 0
@@ -278,13 +278,13 @@ class FakeFeed(FakeStream):
     # -- the stream ------------------------------------------------------------------------------------------------------
 
     def get(self, timeout: float | None = None) -> Item:
-        """The next item. Raises `TimeoutError`, without waiting, where there is none; `SupervisorStopped` after `stop()`."""
+        """The next item. Raises `TimeoutError`, without waiting, if there is none; `SupervisorStopped` after `stop()`."""
         if not self._items:
             self._check_not_stopped()
         return super().get(timeout)
 
     def stream(self, *names: str) -> FakeStream:
-        """Takes the items of these endpoints out, into an iteration of their own. Raises `UnknownEndpoint`."""
+        """Move the items of these endpoints into a separate iteration. Raises `UnknownEndpoint`."""
         if not names:
             raise UsageError("stream: name at least one endpoint; the main iteration has all the others")
         for name in names:
@@ -296,7 +296,8 @@ class FakeFeed(FakeStream):
     # -- commands --------------------------------------------------------------------------------------------------------
 
     def send(self, name: str, data: Data, timeout: float | None = None) -> None:  # noqa: ARG002 - as the real one
-        """Goes to `sent`. Raises `UnknownEndpoint`, `WrongType`, `SupervisorStopped`, `NotConnected` where it is down."""
+        """Append to `sent`. Raises `UnknownEndpoint`, `WrongType`, `SupervisorStopped`, and `NotConnected` if the endpoint is
+        down."""
         as_outgoing("send", data)
         self._check_not_stopped()
         if isinstance(self._endpoints.find(name).last, Down):
@@ -334,7 +335,7 @@ class FakeFeed(FakeStream):
         wanted += [stream for key, stream in new.items() if key not in map(key_of, wanted)]
 
     def unsubscribe(self, name: str, streams: Iterable[Subscription]) -> None:
-        """Takes from `subscriptions`. Raises `UnknownEndpoint`, `WrongType`."""
+        """Remove from `subscriptions`. Raises `UnknownEndpoint`, `WrongType`."""
         gone = set(map(key_of, as_streams("unsubscribe", streams)))
         endpoint = self._endpoints.find(name)
         endpoint.wanted = [stream for stream in endpoint.wanted if key_of(stream) not in gone]

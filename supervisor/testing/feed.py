@@ -1,4 +1,4 @@
-"""The data of a test exchange: where it comes from, when it is due, and who gets it. Runs in the exchange's event loop."""
+"""The data of a test exchange: their source, their times, and the clients that get them. Runs in the exchange's event loop."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ class Timed(NamedTuple):
 
 
 class Listener(Protocol):
-    """Who gets the messages: a connection."""
+    """Gets the messages: a connection."""
 
     @property
     def ready(self) -> asyncio.Event:
         """Set while more can be taken."""
 
     def send_messages(self, frames: list[bytes]) -> None:
-        """Sends them, or loses them where it is muted."""
+        """Send the messages, or lose them if the client is muted."""
 
 
 class Source:
-    """The messages of a feed. Every call of `open` starts them anew.
+    """The messages of a feed. Every call of `open` begins with the first one.
 
-    Raises `WrongType` for a single message, `ValueError` for what can't be meant: "real" pace without stamps, a negative rate,
+    Raises `WrongType` for a single message, `ValueError` for impossible settings: "real" pace without stamps, a negative rate,
     an endless loop of nothing.
     """
 
@@ -75,12 +75,12 @@ class Source:
 
     @property
     def listed(self) -> Sequence[Frame] | Recording:
-        """The messages where they are known beforehand, not made by a function."""
+        """The messages, if they are known beforehand; empty if a function makes them."""
         return () if callable(self._messages) else self._messages
 
     def part(self, keep: Callable[[Frame | Recorded], bool]) -> Source:
-        """A source of those messages alone that are to be kept, at the same rate; "real" pace begins with the first of them.
-        What a function makes is not looked into: all of it."""
+        """A source with only the messages for which `keep` returns true, at the same rate; "real" pace begins with the first of
+        them. Messages that a function makes are all kept."""
         messages = self._messages
         if callable(messages):
             return self
@@ -142,7 +142,7 @@ class Pump:
         self._next: Timed | None = None
         self._batch = 1
         self.joined = asyncio.Event()
-        """Set when somebody began to listen."""
+        """Set when a listener was added."""
 
     async def run(self) -> None:
         """Until the messages are used up."""

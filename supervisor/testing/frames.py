@@ -19,7 +19,7 @@ MAX_MESSAGE: Final = 64 * 1024 * 1024
 
 
 class ProtocolViolation(Exception):
-    """The client broke the protocol; `code` is the close code that says how (RFC 6455 §7.4.1)."""
+    """The client broke the protocol; `code` is the close code for that (RFC 6455 §7.4.1)."""
 
     def __init__(self, code: int, text: str) -> None:
         self.code = code
@@ -54,13 +54,13 @@ def payload_of(frame: bytes) -> bytes:
 
 
 def encode_close(code: int | None, reason: str = "") -> bytes:
-    """A close frame; None for one without a code. Any code is encoded, valid or not: tests want both."""
+    """A close frame; None: without a code. Any code is encoded, valid or not, because tests need both."""
     body = b"" if code is None else struct.pack("!H", code) + reason.encode()
     return encode_frame(CLOSE, body)
 
 
 def close_code(payload: bytes) -> int:
-    """The code in a close frame's payload; 1005 where it has none (RFC 6455 §7.1.5)."""
+    """The code in a close frame's payload; 1005 if it has none (RFC 6455 §7.1.5)."""
     return int.from_bytes(payload[:2]) if len(payload) >= 2 else 1005
 
 

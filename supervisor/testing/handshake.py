@@ -16,7 +16,7 @@ _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _HUGE = 256 * 1024
 
 HalfHandshake = Literal["http", "tls"]
-"""Where a half handshake falls silent: in the HTTP response, or in the TLS handshake before it."""
+"""Where a half handshake stops: in the HTTP response, or in the TLS handshake before it."""
 
 
 class Request(NamedTuple):
@@ -108,7 +108,7 @@ def agreed_deflate(request: Request, misbehaviour: Misbehaviour) -> str | None:
 
 
 def refusal_response(refusal: Refusal) -> bytes:
-    """The answer of a refusal; its connection is closed behind it."""
+    """The answer of a refusal; the connection is closed after it."""
     headers = {"Content-Length": str(len(refusal.body)), "Connection": "close", **refusal.headers}
     return _response("HTTP/1.1", refusal.status, headers, refusal.body)
 

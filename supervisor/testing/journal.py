@@ -19,7 +19,7 @@ class Received(NamedTuple):
     """A message or control frame of a client."""
 
     connection: int
-    """Which: 1, 2, 3 ... in the order of TCP connections."""
+    """The number of the connection: 1, 2, 3 ... in the order of TCP connections."""
     opcode: int
     """1 text, 2 binary, 8 close, 9 ping, 10 pong (RFC 6455 §5.2); fragments are put together."""
     payload: bytes
@@ -85,7 +85,7 @@ class Journal:
             return list(self._violations)
 
     def note_accepted(self) -> int:
-        """A TCP connection; gives its id."""
+        """Record a TCP connection. Returns its number."""
         with self._change():
             self._accepted += 1
             return self._accepted

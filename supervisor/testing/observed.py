@@ -9,7 +9,7 @@ from wsadapter.testing.journal import Journal, Received
 
 
 class Observations:
-    """The inspection of an exchange. All of it may be used from any thread, also before `start()` and after `stop()`."""
+    """What an exchange has seen and done. May be used from any thread, also before `start()` and after `stop()`."""
 
     _journal: Journal
 
@@ -67,11 +67,11 @@ class Observations:
         self._journal.wait_for(predicate, timeout, "the condition")
 
     def wait_connections(self, count: int, timeout: float = 10.0) -> None:
-        """Until exactly so many connections are open."""
+        """Wait until exactly `count` connections are open."""
         self._journal.wait_for(lambda: self.connections == count, timeout, f"{count} open connections")
 
     def wait_accepted(self, count: int, timeout: float = 10.0) -> None:
-        """Until there have been at least so many TCP connections."""
+        """Wait until there have been at least `count` TCP connections."""
         self._journal.wait_for(lambda: self.accepted >= count, timeout, f"{count} accepted connections")
 
     def wait_received(self, predicate: Callable[[Received], object], timeout: float = 10.0) -> Received:

@@ -190,7 +190,7 @@ def _chosen(path: str, found: list[str], endpoint: str | None) -> str:
 
 
 def _timed(written: list[tuple[int, bytes, bool]]) -> list[Recorded]:
-    """With offsets; where the clock was set back, time stands still."""
+    """The messages with offsets. If the clock was set back, time stands still."""
     begin = latest = written[0][0]
     recorded = []
     for at, payload, binary in written:

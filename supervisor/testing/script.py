@@ -43,7 +43,7 @@ _MISSING = object()
 
 
 class Answer(NamedTuple):
-    """What a script says to one message."""
+    """The answer of a script to one message."""
 
     frames: list[Frame]
     accepted: bool
@@ -79,7 +79,7 @@ class _Rule:
 
 
 def compile_script(script: Script | None) -> Callable[[Frame], Answer]:
-    """A function from a client's message to the answer. Raises `ValueError` for a rule that can't be meant.
+    """A function from a client's message to the answer. Raises `ValueError` for an impossible rule.
 
     Without a script nothing is answered, and any text message counts as an accepted subscription. With a callable, a
     message that it answers does.

@@ -15,9 +15,9 @@ class ServerTls:
         self.established = False
 
     def receive(self, data: bytes) -> bytes:
-        """Takes what came from the network, gives the plaintext in it. Afterwards `take_output()` has what must be sent.
+        """Process bytes from the network. Returns the plaintext in them. Afterwards `take_output()` returns what must be sent.
 
-        Raises `ssl.SSLError` where the client refuses us or speaks no TLS.
+        Raises `ssl.SSLError` if the client refuses the certificate or does not use TLS.
         """
         self._incoming.write(data)
         try:
@@ -38,7 +38,7 @@ class ServerTls:
         return b"".join(parts)
 
     def encrypt(self, pieces: Iterable[bytes]) -> bytes:
-        """Each piece as a record of its own (several where it is longer than 16 KiB), as exchanges send."""
+        """Each piece as one record (several if it is longer than 16 KiB), as exchanges send."""
         write = self._tls.write
         for piece in pieces:
             sent = write(piece)
@@ -47,5 +47,5 @@ class ServerTls:
         return self._outgoing.read()
 
     def take_output(self) -> bytes:
-        """What TLS itself wants to send: its handshake, its alerts."""
+        """What TLS itself has to send: its handshake, its alerts."""
         return self._outgoing.read()

@@ -54,7 +54,7 @@ class Answers:
 
     @property
     def gives_channels(self) -> bool:
-        """Whether answers say what stands for a stream from then on."""
+        """Whether answers give streams a channel, which stands for the stream from then on."""
         return self.ack is not None and "channel" in self.ack
 
     @property
@@ -64,7 +64,7 @@ class Answers:
 
     @property
     def lists_accepted(self) -> bool:
-        """Whether the answer to a frame lists what was taken of it."""
+        """Whether the answer to a frame lists the streams that were accepted."""
         return self.ack is not None and "accepted" in self.ack
 
     @property
@@ -74,12 +74,12 @@ class Answers:
 
     @property
     def has_already(self) -> bool:
-        """Whether the dialect has a frame of its own for what is subscribed already."""
+        """Whether the dialect has a separate frame for a stream that is subscribed already."""
         return bool(self._already)
 
     @property
     def each_repeated(self) -> bool:
-        """Whether one unit of a frame can be told so: otherwise the frame is as a whole."""
+        """Whether that frame can be about one unit; otherwise it is about the whole frame of the client."""
         return any(bool(self._per) or _names_streams(rule) for rule in [*self._already, *self._errors][:1])
 
     def units(self, stream: Subscription) -> list[Subscription]:
@@ -131,7 +131,7 @@ class Answers:
             yield unit, compose(rule, said, 1 if first is None else name_of(first))
 
     def stray(self, frame: Understood) -> Any | None:
-        """A yes to a frame like this one that no client sent; None if nothing in such an answer would say so."""
+        """A confirmation of a frame like this one that no client sent; None: nothing in such an answer would show that."""
         rule, asked = self._ack_of(frame), frame.asked
         if rule is None or "channel" in rule or not (_names_streams(rule) or rule.keys() & {"id", "args", "accepted"}):
             return None
@@ -176,7 +176,7 @@ class Answers:
             yield from self._told(rules, frame, unit, LATER)
 
     def revoke(self, unit: Subscription, text: str) -> Any:
-        """An error that nobody asked for, of a stream that was confirmed. Raises `LookupError` where there is no [[error]]."""
+        """An error about a stream that was confirmed before. Raises `LookupError` if there is no [[error]]."""
         rule, words = _telling(self._errors, text)
         said = _about(rule, None, unit)
         if "args" in rule:
@@ -184,7 +184,7 @@ class Answers:
         return _worded(rule, {**_nobodys(rule), **said}, words if said else f"{words}: {_words(unit)}")
 
     def complain(self, text: str) -> Any:
-        """An error of no stream and no frame. Raises `LookupError` where there is no [[error]]."""
+        """An error that is about no stream and no frame. Raises `LookupError` if there is no [[error]]."""
         rule, words = _telling(self._errors, text)
         return _worded(rule, _nobodys(rule), words)
 
@@ -194,7 +194,7 @@ class Answers:
             yield _worded(rule, _about(rule, frame, unit), words)
 
     def padded(self, answer: Any, size: int, sample: Subscription | None) -> Any:
-        """An answer of at least `size` bytes: with more streams like `sample` where it lists streams."""
+        """An answer of at least `size` bytes: with more streams like `sample` if it lists streams."""
         missing = size - len(orjson.dumps(answer))
         if missing <= 0 or isinstance(answer, str):
             return answer

@@ -1,4 +1,4 @@
-"""What one client gets of an exchange's messages: those of its streams, by its own channels and numbers. Pure."""
+"""The messages that one client gets: those of its streams, with its own channels and numbers. Pure."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _LAST: Final = "-1"
 
 
 class Carried(NamedTuple):
-    """What an answer with data says."""
+    """The data of an answer that carries data."""
 
     value: Any = NO_DATA
     messages: Sequence[bytes] = ()
-    """Those that are sent by it."""
+    """The messages that the answer sends."""
 
 
 class ClientView:
-    """One connection's share. Not thread-safe.
+    """The view of one connection. Not thread-safe.
 
-    What is subscribed is kept in parts, for a table may be asked for in parts and unsubscribed in others.
+    Subscriptions are kept in parts, because a table may be subscribed in some parts and unsubscribed in others.
     """
 
     def __init__(self, dialect_rules: DialectRules, market: RecordedMarket, overrides: Overrides) -> None:
@@ -59,7 +59,7 @@ class ClientView:
 
     @property
     def feeds(self) -> set[str]:
-        """Those that have a part subscribed."""
+        """The feeds that have a subscribed part."""
         return set(self._feeds.values())
 
     def open(self, stream: Subscription, units: Sequence[Subscription], channels: Channels) -> str:
@@ -84,7 +84,7 @@ class ClientView:
         return next(name for name in names if name not in self.feeds)
 
     def shut(self, parts: Iterable[Subscription]) -> list[str]:
-        """Parts are unsubscribed; gives the feeds that end with them."""
+        """Unsubscribe parts. Returns the feeds that end with them."""
         before = self.feeds
         for name in map(name_of, parts):
             self.current.pop(name, None)
@@ -95,7 +95,7 @@ class ClientView:
         return sorted(before - self.feeds)
 
     def stream_of(self, payload: bytes) -> str | None:
-        """The subscribed part that a message belongs to. Where the dialect can't tell, that is the first of all."""
+        """The subscribed part that a message belongs to. If the dialect has no rule for that, the first part."""
         value = self._market.value(payload)
         return None if value is NO_DATA else self._part_of(payload, value)
 
@@ -106,7 +106,7 @@ class ClientView:
         return stream.name if stream is not None and stream.name in self.current else None
 
     def feed_of(self, payload: bytes) -> str | None:
-        """The feed that a message is sent with; None where this client does not get it."""
+        """The feed that a message is sent with; None: this client does not get the message."""
         name = self.stream_of(payload)
         return None if name is None else self._feeds.get(name)
 
@@ -126,7 +126,7 @@ class ClientView:
         return Carried(self._market.value(first[0]), first) if first else Carried()
 
     def take(self, payload: bytes, only: str | None) -> bytes | None:
-        """A message as this client gets it; None where it does not. `only`: it must be of this feed."""
+        """A message as this client gets it; None: it does not get the message. `only`: the message must be of this feed."""
         name = self.stream_of(payload)
         if name is None or (only is not None and self._feeds.get(name) != only) or name in self._overrides.silent:
             return None
@@ -145,7 +145,7 @@ class ClientView:
         return value if own is None else put(value, path, own)
 
     def _may_be_missed(self, payload: bytes, value: Any) -> bool:
-        """Whether its lack can be told by a number, and one before it was sent; so it is where nothing is counted."""
+        """Whether its loss would be noticed by a number, and a message before it was sent; also true if nothing is counted."""
         text = self._market.text(payload)
         rules = self._dialect_rules.dialect.get("gap", [])
         fitting = (rule for rule in rules if rule["scope"] and rule.get("contains", "").encode() in text)
@@ -159,11 +159,11 @@ class ClientView:
         return look_up(value, rule.get("last") or rule["value"]) is not MISSING
 
     def numbered(self, frame: Any, *, composed: bool = False) -> Any:
-        """A frame with this connection's next number, where the dialect counts all that a connection gets."""
+        """A frame with this connection's next number, if the dialect counts everything that a connection gets."""
         return self._numbering.put_in(frame, composed=composed)
 
     def heartbeat(self, frame: Any, channels: Mapping[str, int]) -> Any | None:
-        """A heartbeat of the exchange's as this client gets it; None where there is nothing yet that it could be of."""
+        """A heartbeat of the exchange as this client gets it; None: it belongs to a channel, and the client has none yet."""
         if isinstance(frame, list):  # of a channel
             if not channels:
                 return None
@@ -172,7 +172,7 @@ class ClientView:
 
 
 class _Numbering:
-    """The numbers of those [[gap]] rules whose scope is the connection: one count over all that it gets."""
+    """The numbers of those [[gap]] rules whose scope is the connection: one count over everything that it gets."""
 
     def __init__(self, rules: Sequence[Mapping[str, Any]]) -> None:
         self._rules = [rule for rule in rules if not rule["scope"]]
@@ -207,5 +207,5 @@ class _Numbering:
 
 
 def _number(rule: Mapping[str, Any], number: int) -> int | str:
-    """A string without order where the dialect's numbers are `opaque`."""
+    """The number, or a string without order if the dialect's numbers are `opaque`."""
     return f"n{number:x}" if rule.get("opaque") else number

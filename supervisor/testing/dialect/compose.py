@@ -1,4 +1,4 @@
-"""Frames made from the rules that recognise them: what an exchange would have to say for a rule to fit. Pure."""
+"""Frames made from the rules that recognise them: the frame that an exchange must send for a rule to match. Pure."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def fits(rule: Mapping[str, Any], text: bytes, value: Any) -> bool:
 
 
 def says(rule: Mapping[str, Any], text: str) -> bool:
-    """Whether a text holds one of a rule's `says`, capitals ignored; where the rule has none, any text will do."""
+    """Whether a text contains one of a rule's `says`, ignoring case; true if the rule has none."""
     wanted = rule.get("says", ())
     return not wanted or any(word.casefold() in text.casefold() for word in wanted)
 
@@ -81,7 +81,7 @@ def _invented(path: str, rule: Mapping[str, Any], default: Any) -> Any:
 
 
 def entries(stream: Any, path: str) -> list[Any]:
-    """A stream as those parts of it that are answered one by one: `acks_per` is the path of their list. Otherwise itself."""
+    """The parts of a stream that are answered one by one: `acks_per` is the path of their list. Otherwise the stream itself."""
     items = look_up(stream, path)
     if not isinstance(items, list) or not items:
         return [stream]

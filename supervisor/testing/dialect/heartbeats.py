@@ -15,7 +15,7 @@ SECOND_LOOK: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a dialect asks for, in seconds of the test's own time."""
+    """The heartbeats that a dialect requires, in seconds of the test's own time."""
 
     owed_every: float
     """The client's own heartbeats; 0: none."""
@@ -29,7 +29,7 @@ class Terms:
     """Which they are."""
     answer_within: float
     grace: float
-    """Added to whatever the client owes."""
+    """Seconds that are added to every deadline of the client."""
 
 
 def terms(heartbeat: Heartbeat, *, questions: bool, beats: bool, pace: float, grace: float) -> Terms:

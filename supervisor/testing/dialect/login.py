@@ -30,7 +30,7 @@ class Login:
         self._done = False
 
     def challenge(self, asked: Asked) -> Iterator[Step]:
-        """A client asks for the challenge. Where there is no other frame, that is all of the login."""
+        """A client asks for the challenge. If the dialect has no other login frame, that is the whole login."""
         if not self._rules.get("frame"):
             yield from self._decided(asked, self._overrides.login_refusal, self._dialect_rules.challenged(self._challenge))
             self._done = self._done and not self._rules.get("subscribe")  # which has to be in each frame

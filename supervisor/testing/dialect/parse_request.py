@@ -23,18 +23,18 @@ _SPLICED: Final = "$streams..."
 
 @dataclass(slots=True)
 class Asked:
-    """What a frame says in the places of its template."""
+    """The values of a frame at the places of its template."""
 
     streams: list[Subscription] | None = None
     """Those that it names; None: the template names none."""
     id: int | str | None = None
     """The whole value that its "$id" stands in, as it was sent."""
     channel: int | str | None = None
-    """What it calls a stream by, where that is what an ack gave it."""
+    """The channel by which it names a stream, if an ack gave the stream a channel."""
     challenge: str | None = None
-    """What it says the exchange's challenge was."""
+    """The exchange's challenge that it repeats."""
     parts: dict[str, Any] = field(default_factory=dict)
-    """What it says of a stream that it is put together from, by path."""
+    """The parts of a stream that the frame is composed of, by path."""
 
     def is_of(self, stream: Subscription) -> bool:
         """Whether these parts are such of a stream; each entry of a list stands for itself."""
@@ -51,7 +51,7 @@ class Template:
         self.lists = _STREAMS in text
         """Whether a frame lists its streams; otherwise it names one."""
         self.composed = bool(paths_of(text))
-        """Whether a frame is put together from parts of a stream: it may not say all that the stream has."""
+        """Whether a frame is composed of parts of a stream: it may lack some fields of the stream."""
         frame = orjson.loads(text)
         self._frame = merge(frame, orjson.loads(signature)) if signature else frame
         self._fields = fields

@@ -1,4 +1,4 @@
-"""The messages of an exchange, looked into: what is data, and what was said to the recorded client alone. Pure."""
+"""The recorded messages of an exchange: which are data, and which were for the recorded client only. Pure."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ class RecordedMarket:
 
     @property
     def listed(self) -> Iterator[bytes]:
-        """The messages that are data, in order, each once, where they are known beforehand."""
+        """The messages that are data, in order, each once, if they are known beforehand."""
         return (payload for payload, value in self._known.items() if value is not NO_DATA)
 
     def elements(self, payload: bytes) -> Sequence[bytes]:
-        """The messages that are sent as one: several where the dialect says that an array holds several."""
+        """The messages that are sent as one: several if the dialect says that an array contains several."""
         if not self.splits:
             return (payload,)
         known = self._elements.get(payload)
@@ -70,7 +70,7 @@ class RecordedMarket:
         return b"[%b]" % b",".join(messages) if self.splits else b"".join(messages)
 
     def value(self, payload: bytes) -> Any:
-        """The parsed message; `NO_DATA` where it is none."""
+        """The parsed message; `NO_DATA`: it is no data."""
         found = self._known.get(payload)
         return self._look(payload) if found is None else found
 

@@ -25,7 +25,7 @@ class Subscriptions:
     """Those of one connection. Not thread-safe."""
 
     def __init__(self, dialect_rules: DialectRules, overrides: Overrides, view: ClientView, numbers: Iterator[int]) -> None:
-        """`numbers` gives channels that no other stream of the exchange has."""
+        """`numbers` yields channels that no other stream of the exchange has."""
         self._dialect_rules, self._replies = dialect_rules, dialect_rules.replies
         self._overrides = overrides
         self._view = view
@@ -36,7 +36,7 @@ class Subscriptions:
         """The units that have a channel, by name."""
 
     def frame(self, frame: Understood, size: int, wrong: str) -> Iterator[Step]:
-        """A client's frame of so many bytes. `wrong`: why this client may subscribe nothing; empty: it may."""
+        """A client's frame of `size` bytes. `wrong`: why this client may not subscribe; empty: it may."""
         answering = self._overrides.answering
         if frame.meaning is Meaning.UNSUBSCRIBE:
             yield from self._unsubscribe(frame)
@@ -53,7 +53,7 @@ class Subscriptions:
             yield from self._subscribe(frame)
 
     def revoke(self, stream: Subscription, text: str) -> Iterator[Step]:
-        """A stream that was confirmed ends, with an error that nobody asked for; nothing where the client does not have it."""
+        """End a stream that was confirmed, with an error; nothing if the client does not have the stream."""
         parts = [part for part in self._dialect_rules.parts(stream) if name_of(part) in self._view.current]
         if parts:
             yield SendFrame(self._view.numbered(self._replies.revoke(stream, text), composed=True))
@@ -118,7 +118,7 @@ class Subscriptions:
         yield from (OpenFeed(feed, tuple(payloads)) for feed, payloads in sent.items())
 
     def _call(self, unit: Subscription) -> None:
-        """Gives a unit its channel, where the dialect has such."""
+        """The channel of a unit, if the dialect has channels."""
         name = name_of(unit)
         if self._replies.gives_channels and name not in self.channels:
             self.channels[name] = next(self._numbers)

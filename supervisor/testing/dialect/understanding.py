@@ -1,4 +1,4 @@
-"""What a client's frame asks for: a dialect's templates backwards, all of them. Pure."""
+"""What a client's frame asks for: all templates of a dialect, applied backwards. Pure."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class _Asking(NamedTuple):
     signed: bool
     most: int
     only: str | None
-    """The stream that it is about, where it need not name one."""
+    """The stream that it is about, if it need not name one."""
 
 
 class Understanding:

@@ -1,4 +1,4 @@
-"""What becomes of a frame that subscribes: what is taken of it, what is refused, what the client has already. Pure."""
+"""The verdict on a frame that subscribes: which streams are accepted, refused, or subscribed already. Pure."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ class Refused(NamedTuple):
 
     unit: Subscription
     culprit: Subscription
-    """The part of it that can't be had."""
+    """The part of the unit that is refused."""
     refusal: Refusal
 
 
 @dataclass(slots=True)
 class Verdict:
-    """On one frame."""
+    """The verdict on one frame."""
 
     taken: list[Unit] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     repeated: list[Subscription] = field(default_factory=list)
-    """They are subscribed already, and the client is told so."""
+    """Streams that are subscribed already and refused because of that."""
     ignored: list[Subscription] = field(default_factory=list)
     whole: bool = False
     """One answer refuses all of the frame."""
     unanswered: bool = False
-    """The frame is not answered, and nothing of it is taken."""
+    """The frame is not answered, and none of its streams is accepted."""
 
 
 def units_of(frame: Understood, replies: Answers) -> list[Unit]:
@@ -90,7 +90,7 @@ def _tells_repeats(dialect_rules: DialectRules, overrides: Overrides) -> bool:
 
 
 def refusals(frame: Understood, verdict: Verdict, replies: Answers) -> Iterator[Any]:
-    """The frames that say what of a frame is not taken, and what is there already."""
+    """The frames that refuse streams, and those about streams that are subscribed already."""
     several = len(units_of(frame, replies)) > 1
     for unit, culprit, refusal in verdict.refused[: 1 if verdict.whole else None]:
         named = refusal.named
