@@ -263,38 +263,29 @@ class Link:
                 self.owner = LinkOwner(self, epoch, lambda listener: acquire(listener, endpoint))
                 if self.owner.process.state is State.WARM:
                     self.on_owner_ready()
-            case LinkAction.ASK_TO_LEAVE:
-                assert owner is not None
-                owner.process.stop(kind="silence" if owner.epoch.planned == "silence" else "recycled")
-            case LinkAction.ASK_TO_STOP:
+            case LinkAction.ASK_TO_LEAVE | LinkAction.ASK_TO_STOP | LinkAction.KILL:
                 if owner is not None:  # else it is dead, and whoever was notified of that stops the endpoint
-                    owner.process.stop(kind="stopped")
-            case LinkAction.KILL:
-                assert owner is not None
-                # Nothing is lost by it, or waited for:
-                self.kill(Reason(kind="recycled", text=owner.epoch.planned), with_connection=False)
+                    _end(owner, action)
             case LinkAction.ADOPT_SUCCESSOR:
                 assert self.last_exit is not None
                 adopt = partial(self._adopt, replaces=decision.restarts == 0)
                 self.rollover.adopt(self.output.counters.last_lost_at, adopt, in_order=read_all(self.last_exit))
-            case LinkAction.AWAIT_RETRY:
-                self.wait.back_off(decision.delay, lambda: self.step(LinkEvent.START))
-            case LinkAction.AWAIT_RESUMPTION:
-                self.wait.back_off(decision.delay, lambda: self.step(LinkEvent.DUE))
+            case LinkAction.AWAIT_RETRY | LinkAction.AWAIT_RESUMPTION:
+                event = LinkEvent.START if action is LinkAction.AWAIT_RETRY else LinkEvent.DUE
+                self.wait.back_off(decision.delay, lambda: self.step(event))
             case LinkAction.DISOWN:
                 if owner is not None:
                     owner.disown()
                 self.owner = None
                 self.connection.commands.owner_gone()
                 self.connection.dialer.forget_holders()
-            case LinkAction.SETTLE:
-                self._settle()
-            case LinkAction.SETTLE_FATAL:
-                assert self.last_exit is not None
-                self.output.put(items.Fatal(self.name, self.epoch, time_ns(), self.last_exit))
-                self._settle()
+            case LinkAction.SETTLE | LinkAction.SETTLE_FATAL:
+                self._settle(fatal=action is LinkAction.SETTLE_FATAL)
 
-    def _settle(self) -> None:
+    def _settle(self, *, fatal: bool) -> None:
+        if fatal:
+            assert self.last_exit is not None
+            self.output.put(items.Fatal(self.name, self.epoch, time_ns(), self.last_exit))
         why = self.last_exit.describe() if self.last_exit else "stopped"
         text = f"{self.name} is {self.state}: {why}"
         self.waiters.fail(lambda: NotConnected(text))
@@ -425,3 +416,15 @@ class Link:
         """A process of its own that was no owner has ended."""
         if self.settled:
             self._host.on_settled()
+
+
+def _end(owner: LinkOwner, action: LinkAction) -> None:
+    """End the process of an owner as the table says."""
+    match action:
+        case LinkAction.ASK_TO_LEAVE:
+            owner.process.stop(kind="silence" if owner.epoch.planned == "silence" else "recycled")
+        case LinkAction.ASK_TO_STOP:
+            owner.process.stop(kind="stopped")
+        case LinkAction.KILL:
+            # The next owner continues with the connection: a kill loses nothing, and need not be waited for.
+            owner.process.abort(Reason(kind="recycled", text=owner.epoch.planned))

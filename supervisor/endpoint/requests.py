@@ -63,9 +63,12 @@ class Pending(Future[items.Answer]):
         self.id = ""
         """Of the request, as text."""
         self._reactor = reactor
-        self._entry: _Entry | None = None
-        self._book: Requests | None = None
+        self._stop_waiting: Callable[[], None] | None = None
         self.set_running_or_notify_cancel()  # it can't be cancelled: an answer that came to a cancelled one would raise
+
+    def was_sent(self, id: str, stop_waiting: Callable[[], None]) -> None:  # noqa: A002 - the name of the attribute
+        """An owner has the request. `stop_waiting` is called if nobody waits for the answer any more."""
+        self.id, self._stop_waiting = id, stop_waiting
 
     def give_up(self) -> None:
         """Wait no more. What was not begun is not sent; an answer that comes all the same is a `LateAnswer`. The future ends
@@ -77,8 +80,8 @@ class Pending(Future[items.Answer]):
         return f"<Pending request {self.id!r} to {self.endpoint!r}: {'done' if self.done() else 'no answer yet'}>"
 
     def _let_go(self) -> None:
-        if self._book is not None and self._entry is not None and not self.done():
-            self._book.time_out(self._entry, "nobody waits for its answer any more")
+        if self._stop_waiting is not None and not self.done():
+            self._stop_waiting()
 
 
 class Stage(IntEnum):
@@ -181,7 +184,7 @@ class Requests:
             self._post(entry, commands.REQUEST, RequestCommand(monotonic() + timeout, known, text).encode())
         except NotConnected as error:
             raise NotSent(str(error)) from None
-        pending.id, pending._entry, pending._book = known, entry, self
+        pending.was_sent(known, lambda: self.time_out(entry, "nobody waits for its answer any more"))
         self._waiting[known] = entry
         why = f"no answer within {round(timeout, 2):g} s"
         entry.timer = self._reactor.call_later(timeout, lambda: self.time_out(entry, why))
