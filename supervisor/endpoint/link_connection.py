@@ -159,7 +159,7 @@ class LinkConnection:
         """The owner is dead, and what it had is kept or not. `drained`: all replies of the owner were read. Returns whether the
         connection goes on."""
         self.commands.owner_gone()
-        self.requests.owner_gone(self.custody.resumption, heard=drained and reason.kind != "corrupt")
+        self.requests.owner_gone(self.custody.resumption, replies_read=drained and reason.kind != "corrupt")
         self.dialer.leave_host_alone(reason)
         goes_on = self.custody.resumption is not None
         if not was_up and not goes_on:
@@ -178,7 +178,7 @@ class LinkConnection:
     def lost(self) -> None:
         """The connection is over: nothing is subscribed any more, and nobody completes what was partly sent."""
         self.sender.connection_gone()
-        self.requests.connection_lost(heard=True)
+        self.requests.connection_lost(replies_read=True)
 
     def _on_holder_printed(self, line: str) -> None:
         self._output.log.printed(self._output.epoch, None, f"TLS holder: {line}")

@@ -1,14 +1,15 @@
-"""What an owner was handed to send, and what became of it: plain sends, and requests that wait for an answer.
+"""What an owner has to send for users, and how each of it ended: plain sends, and requests that wait for an answer.
 
-    HANDED ──its first byte is about to leave──> BEGUN ──the kernel has all of it──> TAKEN ──> answer, rejection
+    QUEUED ──its first byte is about to leave──> BEGUN ──the kernel has all of it──> TAKEN ──> answer, rejection
        │                                           │                                   │
        └── provably not on the wire: NotSent       └──── connection lost, timed out ───┴──> OutcomeUnknown
 
-Each ends exactly once, whatever happens to its owner. An owner says BEGUN before the first byte leaves it, so what a dead one
-did not say that of was never on the wire. Where the connection outlives the owner (handoff/held_connection.py), what is on the
-wire waits on, and the next owner is told which answers to look for. Nothing is ever sent again.
+Each send and each request ends exactly once, whatever happens to its owner. An owner replies BEGUN before it sends the first
+byte. So if an owner dies and its replies were read, what it had not begun was never on the wire. If the connection outlives the
+owner (handoff/held_connection.py), requests on the wire wait on, and the next owner gets the ids of the answers to look for.
+Nothing is ever sent again.
 
-Who gives up waiting leaves the id behind: it can't be used again on that connection, and its answer comes as `LateAnswer`.
+When a caller times out, its request id stays reserved on this connection, and a late answer is delivered as a `LateAnswer`.
 """
 
 from __future__ import annotations
@@ -46,33 +47,33 @@ from wsadapter.status import EndpointState
 _FIRST_ID: Final = 1_000_000_000
 """Of our own ids, above those that subscriptions use on the same connection; a 32-bit integer holds a billion of them."""
 _VERDICT: Final = 0.5
-"""Seconds that an owner has to say whether it could still withdraw what is not known to be begun."""
+"""Seconds that an owner has to reply whether it could withdraw a request that is not known to be begun."""
 _MOST_WAITING: Final = 100_000
 """Requests of one endpoint that may wait at the same time."""
 _MOST_LATE: Final = 10_000
-"""Ids that are remembered of requests which nobody waits for any more."""
+"""Ids of requests whose callers timed out that stay reserved."""
 
 
 class Pending(Future[items.Answer]):
     """The answer to come. Its result is the `Answer`; it raises `RequestRejected`, `NotSent` or `OutcomeUnknown`."""
 
     def __init__(self, reactor: Reactor, endpoint: str) -> None:
-        """It is nothing to wait for before it is passed to `Requests.request`."""
+        """`Requests.request` makes it one that ends."""
         super().__init__()
         self.endpoint = endpoint
         self.id = ""
         """Of the request, as text."""
         self._reactor = reactor
         self._stop_waiting: Callable[[], None] | None = None
-        self.set_running_or_notify_cancel()  # it can't be cancelled: an answer that came to a cancelled one would raise
+        self.set_running_or_notify_cancel()  # a caller can't cancel it, because an answer to a cancelled future would raise
 
     def was_sent(self, id: str, stop_waiting: Callable[[], None]) -> None:  # noqa: A002 - the name of the attribute
         """An owner has the request. `stop_waiting` is called if nobody waits for the answer any more."""
         self.id, self._stop_waiting = id, stop_waiting
 
     def give_up(self) -> None:
-        """Wait no more. What was not begun is not sent; an answer that comes all the same is a `LateAnswer`. The future ends
-        as `NotSent` or `OutcomeUnknown` soon. May be called from any thread, and at any time."""
+        """Wait no more. If the request was not begun, it is not sent; an answer that comes nevertheless is a `LateAnswer`. The
+        future ends soon, as `NotSent` or `OutcomeUnknown`. May be called from any thread, and at any time."""
         if not self.done():
             self._reactor.post(self._let_go)
 
@@ -85,10 +86,10 @@ class Pending(Future[items.Answer]):
 
 
 class Stage(IntEnum):
-    """How far it is on its way."""
+    """How far a send or a request has come."""
 
-    HANDED = 0
-    """The owner has it."""
+    QUEUED = 0
+    """The owner has it, or is about to get it."""
     BEGUN = 1
     """Bytes of it may be on the wire."""
     TAKEN = 2
@@ -104,7 +105,7 @@ class _Entry:
     """Of a request; a send has none."""
     ref: int = 0
     """Of the command to the owner."""
-    stage: Stage = Stage.HANDED
+    stage: Stage = Stage.QUEUED
     timer: Timer | None = None
     given_up: str = ""
     """Why nobody waits any more, while the owner may still withdraw it."""
@@ -151,7 +152,7 @@ class Requests:
         return len(self._waiting)
 
     def when_idle(self, patience: float, call: Callable[[], None]) -> None:
-        """Call it when no request waits for its answer, at the latest in `patience` seconds."""
+        """Call `call` when no request waits for its answer, at the latest in `patience` seconds."""
         if not self._waiting:
             call()
             return
@@ -164,13 +165,13 @@ class Requests:
             call()
 
     def send(self, data: bytes, *, binary: bool) -> Future[None]:
-        """Done when the owner has handed all bytes to the kernel. Raises `NotConnected`."""
+        """Send a message. The future is done when the kernel has all bytes of it. Raises `NotConnected`."""
         entry = _Entry(uncancellable_future())
         self._post(entry, commands.SEND_BINARY if binary else commands.SEND_TEXT, data)
         return entry.future
 
     def request(self, pending: Pending, payload: Payload, rules: Rules, timeout: float | None) -> None:
-        """`pending` is done when it is answered. Raises `NotSent`, `DuplicateRequest`, `UsageError`."""
+        """Send a request; `pending` ends with its answer. Raises `NotSent`, `DuplicateRequest`, `UsageError`."""
         name, timeout = self._host.name, rules.timeout if timeout is None else timeout
         if not timeout > 0:
             raise UsageError(f"{name}: a request's timeout is more than 0 seconds, not {timeout!r}")
@@ -203,15 +204,15 @@ class Requests:
 
     def _make_id(self, rules: Rules) -> int | str:
         number = next(self._fresh)
-        while str(number) in self._waiting or str(number) in self._late:  # a user's own
+        while str(number) in self._waiting or str(number) in self._late:  # the user chose this id
             number = next(self._fresh)
         return number if rules.id_type == "int" else str(number)
 
     def time_out(self, entry: _Entry, why: str) -> None:
-        """Nobody waits for its answer any more. Where it may not be begun yet, the owner is asked to withdraw it first."""
+        """Nobody waits for the answer any more. If the request may not be begun yet, ask the owner to withdraw it first."""
         if entry.ref not in self._entries or entry.given_up:
             return
-        if entry.stage is not Stage.HANDED:
+        if entry.stage is not Stage.QUEUED:
             self._give_up(entry, why)
             return
         entry.given_up = why
@@ -232,7 +233,7 @@ class Requests:
 
     def _on_reply(self, entry: _Entry, reply: Reply, text: str = "") -> None:
         match reply:
-            case Reply.BEGUN if entry.stage is Stage.HANDED:
+            case Reply.BEGUN if entry.stage is Stage.QUEUED:
                 entry.stage = Stage.BEGUN
                 if entry.given_up:
                     self._give_up(entry, entry.given_up)
@@ -243,23 +244,23 @@ class Requests:
                 elif entry.given_up:
                     self._give_up(entry, entry.given_up)
             case Reply.NOT_SENT:
-                if entry.id:  # before anybody can use the id again
+                if entry.id:  # the owner must forget the id before a caller can use it again
                     self._commands.notify(commands.FORGET, 0, {"ids": [entry.id]})
                 self._not_sent(entry, entry.given_up or text)
             case Reply.UNKNOWN:
                 self._unknown(entry, text)
 
     def announce(self, id: str, *, rejected: bool) -> None:  # noqa: A002 - what it is called everywhere
-        """The next message of the stream `record.ANSWER` is the answer to this request. Raises `ValueError` where another one
-        is announced that has not come."""
+        """The next message of the stream `record.ANSWER` is the answer to this request. Raises `ValueError` if the answer that
+        was announced before has not come."""
         if self._announced is not None:
             raise ValueError("an answer that was announced did not come")
         self._announced = (id, rejected)
 
     def take_answers(self, received: Record) -> Record | None:
-        """End the requests whose answers are in a record; what is left of it, None where nothing is.
+        """End the requests whose answers are in a record. Returns the other messages of the record; None: it has no others.
 
-        Raises `ValueError` where an answer was not announced.
+        Raises `ValueError` if an answer was not announced.
         """
         assert received.streams is not None
         rest: list[int] = []
@@ -288,15 +289,15 @@ class Requests:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Of all whose answers may still come on this connection."""
+        """Of the requests whose answers may still come on this connection."""
         return (*self._waiting, *self._late)
 
-    def owner_gone(self, resumption: Resumption | None, *, heard: bool) -> None:
-        """Its owner is dead. Where the connection goes on, what is on the wire goes on too, and so does what the next owner
-        completes. `heard`: all that the owner said was heard."""
-        self._announced = None  # an answer whose bytes did not come behind it is found again by the next owner
+    def owner_gone(self, resumption: Resumption | None, *, replies_read: bool) -> None:
+        """The owner is dead. If the connection goes on, so do the requests on the wire, and the frame that the next owner
+        completes. `replies_read`: all replies of the owner were read."""
+        self._announced = None  # if the bytes of the answer did not follow, the next owner announces it again
         if resumption is None:
-            self.connection_lost(heard=heard)
+            self.connection_lost(replies_read=replies_read)
             return
         for entry in list(self._entries.values()):
             if entry.ref == resumption.sent:
@@ -308,10 +309,10 @@ class Requests:
             elif entry.stage is not Stage.TAKEN:
                 self._not_sent(entry, "its owner died before it was sent")
 
-    def connection_lost(self, *, heard: bool) -> None:
-        """No answer comes any more. `heard`: all that the owner said was heard, so that what it did not begin is known."""
+    def connection_lost(self, *, replies_read: bool) -> None:
+        """No answer comes any more. `replies_read`: all replies of the owner were read, so it is known what it had begun."""
         for entry in list(self._entries.values()):
-            if heard and entry.stage is Stage.HANDED:
+            if replies_read and entry.stage is Stage.QUEUED:
                 self._not_sent(entry, "the connection went before it was sent")
             else:
                 self._unknown(entry, "the connection went")
@@ -336,7 +337,7 @@ class Requests:
         if entry.id:
             del self._waiting[entry.id]
             if not self._waiting and self._on_idle is not None:
-                self._reactor.call_later(0.0, self._be_idle)  # who ends the last one is in the middle of something
+                self._reactor.call_later(0.0, self._be_idle)  # later, because the caller is in the middle of a step
         if entry.timer is not None:
             entry.timer.cancel()
         if error is not None:

@@ -273,9 +273,9 @@ class Desk:
     def refused(self, ref: int, fate: str, text: str) -> None:
         self.reply(commands.REFUSED, ref, fate=fate, text=text)
 
-    def owner_gone(self, resumption: Resumption | None, *, heard: bool) -> None:
+    def owner_gone(self, resumption: Resumption | None, *, replies_read: bool) -> None:
         self.commands.owner_gone()
-        self.book.owner_gone(resumption, heard=heard)
+        self.book.owner_gone(resumption, replies_read=replies_read)
 
     def request(self, payload: Any = None, timeout: float | None = 60.0, **rules: Any) -> Pending:
         pending = Pending(self._reactor, "a")
@@ -415,14 +415,14 @@ def test_who_gives_up_is_told_what_became_of_it(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("heard", "ends"),
+    ("replies_read", "ends"),
     [(True, [NotSent, OutcomeUnknown, OutcomeUnknown]), (False, [OutcomeUnknown, OutcomeUnknown, OutcomeUnknown])],
 )
-def test_when_the_connection_goes_all_end_at_once(desk: Desk, heard: bool, ends: list[type[Exception]]) -> None:
+def test_when_the_connection_goes_all_end_at_once(desk: Desk, replies_read: bool, ends: list[type[Exception]]) -> None:
     pending = [desk.request() for _ in range(3)]
     desk.begun(2)
     desk.taken(3)
-    desk.owner_gone(None, heard=heard)
+    desk.owner_gone(None, replies_read=replies_read)
     assert [failed(one) for one in pending] == ends
     assert desk.book.ids == ()
 
@@ -432,7 +432,7 @@ def test_what_is_on_the_wire_survives_its_owner(desk: Desk) -> None:
     desk.taken(1)
     desk.begun(4)
     desk.book.announce("1", rejected=False)  # its bytes did not come: the next owner finds it again
-    desk.owner_gone(resumption(sent=2, completing=3), heard=True)
+    desk.owner_gone(resumption(sent=2, completing=3), replies_read=True)
     assert [failed(one) for one in (begun, waiting)] == [NotSent, NotSent]
     assert desk.book.ids == ("1", "2", "3")
     desk.commands.send_to(cast("OwnerProcess", FakeProcess()))
@@ -446,9 +446,9 @@ def test_a_late_id_survives_its_owner_too_and_not_its_connection(desk: Desk) -> 
     pending = desk.request({"id": 5}, 0.01)
     desk.taken(1)
     desk.run_until(pending)
-    desk.owner_gone(resumption(), heard=True)
+    desk.owner_gone(resumption(), replies_read=True)
     assert desk.book.ids == ("5",)
-    desk.book.connection_lost(heard=True)
+    desk.book.connection_lost(replies_read=True)
     assert desk.book.ids == ()
 
 
@@ -467,7 +467,7 @@ def test_sends_end_as_they_did(desk: Desk) -> None:
     desk.taken(1)
     desk.refused(2, "unknown", "half of it is out")
     desk.begun(4)
-    desk.owner_gone(None, heard=True)
+    desk.owner_gone(None, replies_read=True)
     assert taken.result() is None
     assert [failed(one) for one in (refused, waiting, begun)] == [SendFailed, NotConnected, SendFailed]
 
@@ -475,7 +475,7 @@ def test_sends_end_as_they_did(desk: Desk) -> None:
 def test_what_a_dead_owner_had_begun_is_taken_when_the_next_one_has_sent_the_rest(desk: Desk) -> None:
     half = desk.book.send(b"x", binary=False)
     desk.begun(1)
-    desk.owner_gone(resumption(completing=1), heard=True)
+    desk.owner_gone(resumption(completing=1), replies_read=True)
     assert not half.done()
     desk.taken(1)
     assert half.result(0) is None
