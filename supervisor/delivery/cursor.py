@@ -1,7 +1,8 @@
 """What a consumer took and has not used up.
 
-Iterators written in C hand it out, so that an interrupt falls between two items and never within one. How much is left can be
-told at any time without taking any of it; so it can be turned from messages into batches, and back, at any place.
+Iterators written in C give out the items, so that an interrupt falls between two items and never within one. The number of
+items that are left is known at any time without taking one, so a cursor can be turned from messages into batches, and back, at
+any place.
 """
 
 from __future__ import annotations
@@ -20,48 +21,50 @@ Deliverable = Message | Batch | Event
 
 
 @dataclass(slots=True, eq=False)
-class Hand:
-    """Items in hand: messages and events, or, where it is `whole`, batches and events."""
+class Cursor:
+    """Items for the consumer: messages and events, or, if `as_batches`, batches and events."""
 
     items: Iterator[Any]
     """For the consumer."""
     left: Iterator[Any]
-    """A list's iterator that `items` draws on, one for one: it knows how many are left."""
-    whole: bool
+    """The iterator of a list from which `items` takes, one for one. It knows how many are left."""
+    as_batches: bool
     entries: Sequence[object]
-    """Of the queue: what it was made of."""
+    """The entries of the queue that it was made of."""
     batch: Batch | None = None
-    """Whose messages are made one by one, around its payloads that are `left`."""
+    """The batch whose messages are made one by one, from its payloads that are `left`; None: the items are made already."""
 
     def has_items(self) -> bool:
         """Whether something is left."""
         return length_hint(self.left) > 0
 
-    def regrouped(self, *, whole: bool) -> Hand:
-        """The same in the other shape. This one still has all that is left; see `empty`."""
+    def regrouped(self, *, as_batches: bool) -> Cursor:
+        """The same items in the other form. This cursor keeps its items; see `empty`."""
         rest = list(copy(self.left))
         if self.batch is not None:
-            return hand_of(self.entries, [self.batch.after(len(self.batch) - len(rest))] if rest else [], whole=whole)
-        return hand_of(self.entries, _whole(rest) if whole else rest, whole=whole)
+            return cursor_over(
+                self.entries, [self.batch.after(len(self.batch) - len(rest))] if rest else [], as_batches=as_batches
+            )
+        return cursor_over(self.entries, _to_batches(rest) if as_batches else rest, as_batches=as_batches)
 
     def empty(self) -> None:
-        """Let nothing be left, for whoever iterates over it still."""
+        """Drop what is left, so that an iteration that is under way ends."""
         deque(self.left, maxlen=0)
 
 
-def hand_of(entries: Sequence[object], items: list[Any], *, whole: bool) -> Hand:
-    """A hand of `items`, batches and events, for a consumer that wants it `whole` or not."""
-    if whole or not items:
+def cursor_over(entries: Sequence[object], items: list[Any], *, as_batches: bool) -> Cursor:
+    """A cursor over `items`, which are batches and events; not `as_batches`: over their messages and the events."""
+    if as_batches or not items:
         left: Iterator[Any] = iter(items)
-        return Hand(left, left, whole, entries)
+        return Cursor(left, left, as_batches, entries)
     if len(items) == 1 and isinstance(items[0], Batch):
         batch, left = items[0], iter(items[0])
-        return Hand(batch.around(left), left, whole, entries, batch)
-    left = iter(_single(items))
-    return Hand(left, left, whole, entries)
+        return Cursor(batch.around(left), left, as_batches, entries, batch)
+    left = iter(_to_messages(items))
+    return Cursor(left, left, as_batches, entries)
 
 
-def _single(items: Iterable[Deliverable]) -> list[Deliverable]:
+def _to_messages(items: Iterable[Deliverable]) -> list[Deliverable]:
     """Batches as their messages."""
     single: list[Deliverable] = []
     for item in items:
@@ -72,19 +75,19 @@ def _single(items: Iterable[Deliverable]) -> list[Deliverable]:
     return single
 
 
-def _whole(items: Iterable[Deliverable]) -> list[Deliverable]:
+def _to_batches(items: Iterable[Deliverable]) -> list[Deliverable]:
     """Messages of one record as a batch."""
-    whole: list[Deliverable] = []
+    as_batches: list[Deliverable] = []
     for origin, run in groupby(enumerate(items), _origin):
         if origin is None:
-            whole.extend(item for _, item in run)
+            as_batches.extend(item for _, item in run)
         else:
-            whole.append(_batch([item for _, item in run if isinstance(item, Message)]))
-    return whole
+            as_batches.append(_batch([item for _, item in run if isinstance(item, Message)]))
+    return as_batches
 
 
 def _origin(placed: tuple[int, Deliverable]) -> tuple[object, ...] | None:
-    """What the messages of one record have in common, and those of two do not; None for what is no message."""
+    """What only messages of one record have in common; None for an item that is no message."""
     place, item = placed
     return (item.endpoint, item.epoch, item.received_at, item.number - place) if isinstance(item, Message) else None
 

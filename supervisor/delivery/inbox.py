@@ -1,17 +1,18 @@
-"""Fan-in: what the owners' records become, in one order, waiting for one consumer.
+"""Fan-in: the records of all owners, in one order, for one consumer.
 
-    record ──> Arrival (numbered) ─┐
-                                   ├──> queue ──> Hand: an iterator over Messages and Events, or over Batches and Events
-    event ─────────────────────────┘
+    record ──> QueuedBatch (numbered) ─┐
+                                       ├──> queue ──> Cursor: an iterator over Messages and Events, or over Batches and Events
+    event ─────────────────────────────┘
 
-The reactor puts in, the consumer takes out; records are sliced into messages only on the consumer's turn. Overflow is decided
-here and nowhere else: what waits of one endpoint may not be more than its `buffer.max_bytes`, and one message. The oldest go
-first, and a `Dropped` stands where they stood. The newest is never dropped, whatever its size: the consumer may wait for it.
+The reactor adds, the consumer takes; records are cut into messages only in the consumer's thread. Overflow is decided here and
+nowhere else: the messages of one endpoint that wait may not have more bytes than its `buffer.max_bytes`, but for one message.
+The oldest are dropped first, and a `Dropped` takes their place. The newest is never dropped, whatever its size, because the
+consumer may wait for it.
 
-An interrupt (KeyboardInterrupt) may strike the consumer between any two instructions, and must cost it nothing. So what it
-takes is put in its hand by one assignment, and leaves the queue after that. The messages of a large record are made in hand one
-by one, by iterators written in C, between whose steps no interrupt can fall: a list of them all would leave the processor's
-cache before they are used, and have the garbage collector look at each.
+An interrupt (KeyboardInterrupt) may come between any two instructions of the consumer, and must lose nothing. So entries get
+into the cursor by one assignment, and leave the queue after that. The messages of a large record are made one by one, by
+iterators written in C, because no interrupt falls within a step of those. A list of all messages would leave the processor's
+cache before they are used, and the garbage collector would look at each of them.
 """
 
 from __future__ import annotations
@@ -25,35 +26,36 @@ from operator import length_hint
 from typing import Any
 
 from wsadapter.contract.items import Event, Message
-from wsadapter.delivery.cursor import Hand, hand_of
+from wsadapter.delivery.cursor import Cursor, cursor_over
 from wsadapter.delivery.overflow import Conflation
-from wsadapter.delivery.queued import PER_MESSAGE, Account, Arrival, arrival_of, arrival_of_one
+from wsadapter.delivery.queued import PER_MESSAGE, Backlog, QueuedBatch, queue_batch, queue_single
 from wsadapter.loop.sink import Sink
 
-__all__ = ["Account", "Inbox", "RecentInbox", "arrival_of"]
+__all__ = ["Backlog", "Inbox", "RecentInbox", "queue_batch"]
 
 _SWEEP_AFTER = 1024
-"""So many empty entries, and half of the queue, before it is swept: a consumer that never comes must not cost memory."""
+"""The queue is swept if it has more empty entries than this, and more than half of it is empty: without a consumer it must not
+grow."""
 _FEW = 16
-"""Messages of a record up to which making them at once costs less than preparing to make them one by one."""
+"""Messages of a record up to which it is cheaper to make them at once than to prepare to make them one by one."""
 _SMALL = 4096
-"""Bytes of a record, at most, that is taken in hand together with others."""
-_HANDFUL = 32
-"""So many small records and events are taken in hand at once."""
+"""Bytes of a record, at most, that is put into a cursor together with others."""
+_MOST_ENTRIES = 32
+"""Small records and events that are put into a cursor together, at most."""
 
 
 class Inbox:
-    """The queue of one consumer. Putting in is the reactor's, taking out the consumer's thread's; a lock keeps them apart."""
+    """The queue of one consumer. The reactor's thread adds, the consumer's thread takes; a lock keeps them apart."""
 
     def __init__(self) -> None:
-        self._queue: deque[Arrival | Event] = deque()
+        self._queue: deque[QueuedBatch | Event] = deque()
         self._lock = threading.Lock()
-        self.hand = hand_of((), [], whole=False)
-        """What the consumer took and has not used up. Its own: no other thread touches it."""
+        self.cursor = cursor_over((), [], as_batches=False)
+        """What the consumer took and has not used up. Only the consumer's thread touches it."""
         self._empty = 0
-        self.messages = Sink(partial(self.refill, whole=False))
-        """For a consumer of messages that runs the loop. Only this sink takes a message directly, see `put_one`."""
-        self.batches = Sink(partial(self.refill, whole=True))
+        self.messages = Sink(partial(self.refill, as_batches=False))
+        """For a consumer of messages that runs the loop. Only this sink takes a message directly, see `put_single`."""
+        self.batches = Sink(partial(self.refill, as_batches=True))
         """For a consumer of batches that runs the loop."""
 
     def __bool__(self) -> bool:
@@ -61,233 +63,235 @@ class Inbox:
 
     # -- in --------------------------------------------------------------------------------------------------------------
 
-    def put_event(self, event: Event, account: Account | None = None) -> None:
-        """Let an event stand behind all that arrived before it."""
+    def put_event(self, event: Event, backlog: Backlog | None = None) -> None:
+        """Add an event, behind all that arrived before it."""
         with self._lock:
             self._queue.append(event)
-            if account is not None:
-                account.apart = True
+            if backlog is not None:
+                backlog.apart = True
 
-    def put(self, arrival: Arrival) -> None:
-        """Let messages stand behind all that arrived before them, and make room for them if need be."""
-        account = arrival.account
+    def put(self, queued: QueuedBatch) -> None:
+        """Add messages, behind all that arrived before them, and make room for them if they do not fit."""
+        backlog = queued.backlog
         with self._lock:
-            self._queue.append(arrival)
-            last, account.last = account.last, arrival
+            self._queue.append(queued)
+            last, backlog.last = backlog.last, queued
             if last is None:
-                account.oldest = arrival
+                backlog.oldest = queued
             else:
-                last.after, arrival.before, arrival.apart = arrival, last, account.apart
-                if account.oldest is None:
-                    account.oldest = arrival
-            account.apart = False
-            account.waiting += arrival.size
-            if account.waiting > account.limit:
-                self._let_go()
-                self._make_room(account, arrival.count)
+                last.after, queued.before, queued.apart = queued, last, backlog.apart
+                if backlog.oldest is None:
+                    backlog.oldest = queued
+            backlog.apart = False
+            backlog.waiting += queued.size
+            if backlog.waiting > backlog.limit:
+                self._release()
+                self._make_room(backlog, queued.count)
 
-    def put_one(self, message: Message, account: Account) -> bool:
-        """As `put`, for a single message. The message is delivered directly, into the consumer's hand, if the sink accepts that
-        and nothing else is in hand or waits. Returns whether it was."""
-        hand, sink = self.hand, self.messages
-        if sink.accepting and not (self._queue or hand.entries or hand.whole or length_hint(hand.left)):
+    def put_single(self, message: Message, backlog: Backlog) -> bool:
+        """As `put`, for a single message. The message goes directly into the cursor if the sink accepts that, and if nothing
+        else is in the cursor or waits. Returns whether it did."""
+        cursor, sink = self.cursor, self.messages
+        if sink.accepting and not (self._queue or cursor.entries or cursor.as_batches or length_hint(cursor.left)):
             left = iter((message,))
-            self.hand = Hand(left, left, False, ())
+            self.cursor = Cursor(left, left, False, ())
             sink.delivered = True
             return True
         _, data, epoch, number, received_at, _, binary = message
-        self.put(arrival_of_one(data, account, epoch=epoch, number=number, received_at=received_at, binary=binary))
+        self.put(queue_single(data, backlog, epoch=epoch, number=number, received_at=received_at, binary=binary))
         return False
 
-    def await_relief(self, account: Account, relieved: Callable[[], None]) -> bool:
-        """Have `relieved` called when half of the buffer is free again. False where it is already: the consumer was faster,
-        and nothing may be left that would ever call it."""
+    def await_room(self, backlog: Backlog, on_room: Callable[[], None]) -> bool:
+        """Call `on_room` when half of the buffer is free again. Returns false, and does not call it, if that is the case now:
+        the consumer was faster, and no entry may be left whose end would call it."""
         with self._lock:
-            if account.has_room:
+            if backlog.has_room:
                 return False
-            account.relieved = relieved
+            backlog.on_room = on_room
             return True
 
-    def discard(self, account: Account, cause: str) -> None:
-        """Drop all that waits of an endpoint."""
+    def discard(self, backlog: Backlog, cause: str) -> None:
+        """Drop all messages of an endpoint that wait."""
         with self._lock:
-            self._let_go()
-            while account.oldest is not None:
-                self._empty += account.drop_all_of(account.oldest, cause)
+            self._release()
+            while backlog.oldest is not None:
+                self._empty += backlog.drop_all_of(backlog.oldest, cause)
             self._sweep()
 
-    def move(self, account: Account, other: Inbox) -> None:
-        """Hand what waits of an endpoint over to another inbox, in order."""
+    def move(self, backlog: Backlog, other: Inbox) -> None:
+        """Move the waiting entries of an endpoint to another inbox, in order."""
         with self._lock:
-            self._let_go()
-            mine = [entry for entry in self._queue if entry.endpoint == account.name]
-            self._queue = deque(entry for entry in self._queue if entry.endpoint != account.name)
+            self._release()
+            mine = [entry for entry in self._queue if entry.endpoint == backlog.name]
+            self._queue = deque(entry for entry in self._queue if entry.endpoint != backlog.name)
             other.extend(mine)
 
-    def extend(self, entries: Iterable[Arrival | Event]) -> None:
-        """Let entries of another inbox stand behind all that arrived before them."""
+    def extend(self, entries: Iterable[QueuedBatch | Event]) -> None:
+        """Add entries of another inbox, behind all that arrived before them."""
         with self._lock:
             self._queue.extend(entries)
 
     # -- out -------------------------------------------------------------------------------------------------------------
 
     @property
-    def in_hand(self) -> Iterator[Any]:
+    def current(self) -> Iterator[Any]:
         """What the consumer took and has not used up."""
-        return self.hand.items
+        return self.cursor.items
 
-    def regroup(self, *, whole: bool) -> None:
-        """Turn what is in hand into what is wanted next: batches into messages, or the other way round."""
+    def regroup(self, *, as_batches: bool) -> None:
+        """Turn the rest of the cursor into the other form: batches into messages, or messages into batches."""
         with self._lock:
-            before = self.hand
-            self.hand = before.regrouped(whole=whole)
-            before.empty()  # an iteration that is under way may hold it still
+            before = self.cursor
+            self.cursor = before.regrouped(as_batches=as_batches)
+            before.empty()  # an iteration that is under way may still hold it
 
-    def refill(self, *, whole: bool) -> bool:
-        """Take what is next in hand, unless something is left there. False: nothing waits."""
-        if self.hand.whole != whole:
-            self.regroup(whole=whole)
-        return self.hand.has_items() or self.take(whole=whole)
+    def refill(self, *, as_batches: bool) -> bool:
+        """Put the next entries into the cursor, unless something is left in it. Returns false if nothing waits."""
+        if self.cursor.as_batches != as_batches:
+            self.regroup(as_batches=as_batches)
+        return self.cursor.has_items() or self.take(as_batches=as_batches)
 
-    def take(self, *, whole: bool) -> bool:
-        """Take the next entries in hand: Messages and Events, or, with `whole`, Batches and Events. False: nothing waits."""
+    def take(self, *, as_batches: bool) -> bool:
+        """Put the next entries into the cursor: Messages and Events, or Batches and Events. Returns false if nothing waits."""
         with self._lock:
-            if self.hand.entries:  # an interrupt came between
-                self._let_go()
+            if self.cursor.entries:  # an interrupt came between the assignment and `_release`
+                self._release()
             while self._queue:
-                self.hand = self._grasp(whole=whole)
-                self._let_go()
-                if self.hand.has_items():
+                self.cursor = self._next_chunk(as_batches=as_batches)
+                self._release()
+                if self.cursor.has_items():
                     return True
             return False
 
-    def _grasp(self, *, whole: bool) -> Hand:
-        """A hand of what stands first in the queue: one large record, or some small ones and events."""
-        entries: list[Arrival | Event] = []
+    def _next_chunk(self, *, as_batches: bool) -> Cursor:
+        """A cursor over the first entries of the queue: one large record, or some small records and events."""
+        entries: list[QueuedBatch | Event] = []
         items: list[Any] = []
-        for entry in islice(self._queue, _HANDFUL):
-            if not isinstance(entry, Arrival):
+        for entry in islice(self._queue, _MOST_ENTRIES):
+            if not isinstance(entry, QueuedBatch):
                 items.append(entry)
             elif entry.count <= _FEW and entry.size <= _SMALL and entry.thinned is None:
-                items += entry.deliver() if whole else entry.deliver_each()
+                items += entry.deliver() if as_batches else entry.deliver_each()
             elif entries:
                 break
             else:
-                return hand_of((entry,), entry.deliver(), whole=whole)
+                return cursor_over((entry,), entry.deliver(), as_batches=as_batches)
             entries.append(entry)
         left = iter(items)
-        return Hand(left, left, whole, entries)
+        return Cursor(left, left, as_batches, entries)
 
-    def _let_go(self) -> None:
-        """What is in hand leaves the queue; nothing to do where it has left already."""
-        hand, queue = self.hand, self._queue
-        for entry in hand.entries:
+    def _release(self) -> None:
+        """Remove the entries of the cursor from the queue, if they are still in it."""
+        cursor, queue = self.cursor, self._queue
+        for entry in cursor.entries:
             if queue and queue[0] is entry:
-                if isinstance(entry, Arrival):
+                if isinstance(entry, QueuedBatch):
                     self._settle(entry)
                 queue.popleft()
-        hand.entries = ()
+        cursor.entries = ()
 
-    def _settle(self, entry: Arrival) -> None:
-        """It does not wait any more."""
-        account, after = entry.account, entry.after
-        if entry.left and entry.before is None and account.conflation is None and (after is None or after.left):
-            # The usual case, without a call: it is the first, and nothing was dropped behind it.
-            account.waiting -= entry.size
-            account.oldest = after
+    def _settle(self, entry: QueuedBatch) -> None:
+        """The consumer has this entry: its messages do not wait any more."""
+        backlog, after = entry.backlog, entry.after
+        if entry.left and entry.before is None and backlog.conflation is None and (after is None or after.left):
+            # The usual case, without a call: the entry is the first one, and nothing was dropped behind it.
+            backlog.waiting -= entry.size
+            backlog.oldest = after
             entry.left = entry.size = 0
             if after is None:
-                account.last = None
+                backlog.last = None
             else:
                 entry.after = after.before = None
                 after.apart = False
         else:
             self._empty -= entry.is_empty
-            account.settle(entry)
-        entry.loss = None  # it was told
-        relieved = account.relieved  # once: the reactor may take it back meanwhile
-        if relieved is not None and account.has_room:
-            account.relieved = None
-            relieved()
+            backlog.settle(entry)
+        entry.loss = None  # it is in the cursor
+        on_room = backlog.on_room  # read once, because the reactor may set it back meanwhile
+        if on_room is not None and backlog.has_room:
+            backlog.on_room = None
+            on_room()
 
     # -- overflow --------------------------------------------------------------------------------------------------------
 
-    def _make_room(self, account: Account, came: int) -> None:
-        match account.buffer.overflow:
+    def _make_room(self, backlog: Backlog, came: int) -> None:
+        match backlog.buffer.overflow:
             case "conflate":
-                if account.conflation is None:
-                    account.conflation = Conflation(account)
-                self._empty += account.conflation.make_room(came)
-                self._drop_oldest(account)
+                if backlog.conflation is None:
+                    backlog.conflation = Conflation(backlog)
+                self._empty += backlog.conflation.make_room(came)
+                self._drop_oldest(backlog)
             case "drop_oldest":
-                self._drop_oldest(account)
-            case "block" | "disconnect":  # whoever feeds the inbox looks at the account and acts
+                self._drop_oldest(backlog)
+            case "block" | "disconnect":  # the endpoint looks at its backlog, and acts
                 return
         self._sweep()
 
-    def _drop_oldest(self, account: Account) -> None:
+    def _drop_oldest(self, backlog: Backlog) -> None:
         """Drop the oldest messages until the others fit, see `_may_wait`."""
-        most = account.buffer.max_bytes
-        while account.waiting > most and (arrival := account.oldest) is not None:
-            of_use = arrival is account.last or arrival.size > most // 2 or arrival.size > account.waiting - most
-            if arrival.left > 1 and of_use:
-                if self._trim(account, arrival):
+        most = backlog.buffer.max_bytes
+        while backlog.waiting > most and (queued := backlog.oldest) is not None:
+            of_use = queued is backlog.last or queued.size > most // 2 or queued.size > backlog.waiting - most
+            if queued.left > 1 and of_use:
+                if self._trim(backlog, queued):
                     return
-            elif _may_wait(account, arrival, arrival.size):
+            elif _may_wait(backlog, queued, queued.size):
                 return
             else:
-                self._empty += account.drop_all_of(arrival, "overflow")
+                self._empty += backlog.drop_all_of(queued, "overflow")
 
-    def _trim(self, account: Account, arrival: Arrival) -> bool:
-        """Drop the oldest messages of a record until the others fit; false: none of it is left, and they do not."""
-        thinned, size = arrival.thin(), 0
+    def _trim(self, backlog: Backlog, queued: QueuedBatch) -> bool:
+        """Drop the oldest messages of a record until the others fit. Returns false if they do not fit, and only the last
+        message of the record is left."""
+        thinned, size = queued.thin(), 0
         begin = position = thinned.begin
-        while arrival.left > 1 and account.is_full:
-            if arrival.holds(position):
-                if _may_wait(account, arrival, thinned.sizes[position] + PER_MESSAGE):
+        while queued.left > 1 and backlog.is_full:
+            if queued.holds(position):
+                if _may_wait(backlog, queued, thinned.sizes[position] + PER_MESSAGE):
                     break
-                arrival.drop(position)
+                queued.drop(position)
             size += thinned.sizes[position]
             position += 1
         thinned.begin = position
         if position > begin:
-            self._empty += account.lose(arrival, "overflow", begin, position, size)
-        return not account.is_full or arrival.left > 1
+            self._empty += backlog.lose(queued, "overflow", begin, position, size)
+        return not backlog.is_full or queued.left > 1
 
     def _sweep(self) -> None:
         if self._empty > _SWEEP_AFTER and self._empty * 2 > len(self._queue):
-            self._queue = deque(e for e in self._queue if not (isinstance(e, Arrival) and e.is_empty))
+            self._queue = deque(e for e in self._queue if not (isinstance(e, QueuedBatch) and e.is_empty))
             self._empty = 0
 
 
-def _may_wait(account: Account, arrival: Arrival, size: int) -> bool:
-    """Whether the oldest message, of so many bytes, may wait though the buffer is full: it is the newest too, or it takes more
-    than half of the buffer, and those behind it fit. Else a message near the buffer's size could never be delivered."""
-    most = account.buffer.max_bytes
-    if arrival.left == 1 and arrival is account.last:
+def _may_wait(backlog: Backlog, queued: QueuedBatch, size: int) -> bool:
+    """Whether the oldest message, of `size` bytes, may wait although the buffer is full: it is also the newest, or it takes
+    more than half of the buffer and the messages behind it fit. Otherwise a message near the buffer's size could never be
+    delivered."""
+    most = backlog.buffer.max_bytes
+    if queued.left == 1 and queued is backlog.last:
         return True
-    return size > most // 2 and account.waiting - size <= most
+    return size > most // 2 and backlog.waiting - size <= most
 
 
 class RecentInbox(Inbox):
-    """For items that perhaps nobody ever takes: of the events that wait, the oldest are forgotten; messages are bounded."""
+    """For items that perhaps nobody ever takes: the oldest waiting events are dropped; messages are bounded by `buffer`."""
 
     def __init__(self, most_events: int) -> None:
         super().__init__()
         self._most = most_events
         self._events = 0
-        """That came since some were forgotten."""
+        """Events that came since some were dropped, and half of the limit."""
 
-    def put_event(self, event: Event, account: Account | None = None) -> None:
-        super().put_event(event, account)
+    def put_event(self, event: Event, backlog: Backlog | None = None) -> None:
+        super().put_event(event, backlog)
         self._events += 1
         if self._events > self._most:
             with self._lock:
-                self._let_go()
+                self._release()
                 self._forget()
 
     def _forget(self) -> None:
-        waiting = [entry for entry in self._queue if not isinstance(entry, Arrival)]
+        waiting = [entry for entry in self._queue if not isinstance(entry, QueuedBatch)]
         surplus = set(map(id, waiting[: max(0, len(waiting) - self._most)]))
         self._queue = deque(entry for entry in self._queue if id(entry) not in surplus)
         self._events = self._most // 2

@@ -1,12 +1,12 @@
-"""What waits of one endpoint in the inbox: the records' messages, and what stands where messages were dropped.
+"""What waits of one endpoint in the inbox: the messages of its records, and the losses in place of dropped messages.
 
-    account:  oldest ──> arrival ⇄ arrival ⇄ arrival <── last
-                            │         │         └ all of its messages wait
-                            │         └ thinned: some of its messages were dropped, `loss` counts those at its front
+    Backlog:  oldest ──> QueuedBatch ⇄ QueuedBatch ⇄ QueuedBatch <── last
+                            │             │             └ all of its messages wait
+                            │             └ thinned: some of its messages were dropped, `loss` counts those at its front
                             └ no message left: only its `loss` waits
 
-Losses next to each other become one, so what was dropped costs no more memory than what waits. A loss does not reach across an
-event, nor into another epoch. Everything here is used under the inbox's lock.
+Adjacent losses become one, so dropped messages cost no more memory than waiting ones. A loss does not reach across an event,
+nor into another epoch. Everything here is used under the inbox's lock.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from wsadapter.contract.items import Batch, Dropped, Event, Message
 OVERHEAD = 256
 """Bytes that a waiting record costs besides its own."""
 PER_MESSAGE = 8
-"""Bytes that each of its messages costs besides."""
+"""Bytes that each message of a record costs besides its payload."""
 
 
 @dataclass(slots=True, eq=False)
@@ -41,7 +41,7 @@ class Loss:
     size: int
 
     def grow(self, more: Loss) -> None:
-        """By the loss right behind it."""
+        """Add the loss directly behind this one."""
         self.cause, self.last = more.cause, more.last
         self.count += more.count
         self.size += more.size
@@ -52,21 +52,21 @@ class Loss:
 
 @dataclass(slots=True, eq=False)
 class Thinned:
-    """The messages of an arrival of which some were dropped."""
+    """The messages of a queued batch of which some were dropped."""
 
     payloads: list[bytes | None]
     """None where a message was dropped."""
     sizes: list[int]
     """Payload bytes of each message, dropped or not."""
     begin: int = 0
-    """The messages before this position are in the arrival's `loss`, or in that of the arrival before it."""
+    """The messages before this position are in the `loss` of this batch, or of the one before it."""
 
 
 @dataclass(slots=True, eq=False)
-class Arrival:
-    """The messages of one record, numbered, waiting."""
+class QueuedBatch:
+    """The messages of one record, numbered, that wait for the consumer."""
 
-    account: Account
+    backlog: Backlog
     epoch: int
     first: int
     """Number of the first message."""
@@ -74,34 +74,34 @@ class Arrival:
     binary: bool | list[bool]
     streams: list[str | None] | None
     payloads: Sequence[bytes]
-    """Not used where it is `thinned`."""
+    """Not used if the batch is `thinned`."""
     count: int
     left: int
     """Messages that wait. 0: all were delivered or dropped."""
     size: int
-    """Bytes it is charged with."""
+    """Bytes that count against the buffer."""
     apart: bool = False
-    """An event stands between it and the arrival before it."""
-    before: Arrival | None = None
-    after: Arrival | None = None
+    """An event is between this batch and the one before it."""
+    before: QueuedBatch | None = None
+    after: QueuedBatch | None = None
     thinned: Thinned | None = None
     stale: array[int] | None = None
     """Positions of messages that may be conflated."""
     loss: Loss | None = None
-    """What stands in front of it, or instead of it."""
+    """In front of the batch, or in place of it."""
 
     @property
     def endpoint(self) -> str:
         """The name, as an event has it."""
-        return self.account.name
+        return self.backlog.name
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing of it is left to be delivered."""
+        """Whether nothing is left to be delivered."""
         return not self.left and self.loss is None
 
     def holds(self, position: int) -> bool:
-        """Whether this message of it waits."""
+        """Whether the message at this position waits."""
         return self.left > 0 and (self.thinned is None or self.thinned.payloads[position] is not None)
 
     def thin(self) -> Thinned:
@@ -110,20 +110,20 @@ class Arrival:
             sizes = [len(data) for data in self.payloads]
             self.thinned = Thinned(list(self.payloads), sizes)
             self.payloads = ()
-            size = sum(sizes) + PER_MESSAGE * self.count + OVERHEAD  # the frames' headers are gone
-            self.account.waiting += size - self.size
+            size = sum(sizes) + PER_MESSAGE * self.count + OVERHEAD  # without the headers of the frames
+            self.backlog.waiting += size - self.size
             self.size = size
         return self.thinned
 
     def drop(self, position: int) -> None:
-        """Drop one message, which must wait; it is counted, and is to be told as lost."""
+        """Drop one message, which must wait. It is counted; the caller reports the loss."""
         thinned = self.thin()
         thinned.payloads[position] = None
         free = thinned.sizes[position] + PER_MESSAGE
         self.left -= 1
         self.size -= free
-        self.account.waiting -= free
-        self.account.dropped += 1
+        self.backlog.waiting -= free
+        self.backlog.dropped += 1
 
     def messages(self) -> list[tuple[int, bytes]]:
         """Position and payload of each message that waits."""
@@ -132,7 +132,7 @@ class Arrival:
         return [(place, data) for place, data in enumerate(self.thinned.payloads) if data is not None]
 
     def deliver(self) -> list[Batch | Event]:
-        """What the consumer gets for it."""
+        """The items for the consumer."""
         lost: list[Batch | Event] = [] if self.loss is None else [self.loss.event()]
         if not self.left:
             return lost
@@ -141,12 +141,12 @@ class Arrival:
         return lost + self._runs(self.thinned)
 
     def deliver_each(self) -> list[Message | Event]:
-        """The same of a small one that is not thinned, message by message, without a detour by a Batch."""
+        """As `deliver`, of a small batch that is not thinned, as messages, without a `Batch` in between."""
         if self.loss is not None:
             return [self.loss.event()]
         if not self.left:
             return []
-        name, epoch, at, binary, streams = self.account.name, self.epoch, self.received_at, self.binary, self.streams
+        name, epoch, at, binary, streams = self.backlog.name, self.epoch, self.received_at, self.binary, self.streams
         payloads = self.payloads
         if len(payloads) == 1:  # the usual case where each message counts
             kind = binary if isinstance(binary, bool) else binary[0]
@@ -170,7 +170,7 @@ class Arrival:
         )
 
     def _runs(self, thinned: Thinned) -> list[Batch | Event]:
-        """Batches of what is left, a `Dropped` where messages between were conflated."""
+        """Batches of the messages that are left, and a `Dropped` where messages between them were conflated."""
         delivered: list[Batch | Event] = []
         position = thinned.begin
         for _, run in groupby(enumerate(self.messages()), lambda pair: pair[1][0] - pair[0]):
@@ -192,19 +192,19 @@ class Arrival:
 
 
 class Conflates(Protocol):
-    """Who knows which messages of an account may be conflated."""
+    """Knows which messages of a backlog may be conflated."""
 
-    def exhausted(self, arrival: Arrival) -> None:
-        """No message of it is left; it is still linked to its neighbours."""
+    def exhausted(self, queued: QueuedBatch) -> None:
+        """No message of this batch is left; it is still linked to its neighbours."""
         ...
 
     def make_room(self, came: int) -> int: ...
 
 
-class Account:
+class Backlog:
     """What waits of one endpoint, oldest first."""
 
-    __slots__ = ("apart", "buffer", "conflation", "dropped", "last", "limit", "name", "oldest", "relieved", "waiting")
+    __slots__ = ("apart", "buffer", "conflation", "dropped", "last", "limit", "name", "oldest", "on_room", "waiting")
 
     def __init__(self, name: str, buffer: Buffer) -> None:
         self.name = name
@@ -212,19 +212,19 @@ class Account:
         """Bytes."""
         self.dropped = 0
         """Messages dropped since the endpoint was added."""
-        self.oldest: Arrival | None = None
-        """The first that has messages left."""
-        self.last: Arrival | None = None
-        """The last, with messages left or without."""
-        self.relieved: Callable[[], None] | None = None
+        self.oldest: QueuedBatch | None = None
+        """The first batch that has messages left."""
+        self.last: QueuedBatch | None = None
+        """The last batch, with messages left or without."""
+        self.on_room: Callable[[], None] | None = None
         """Called once, by the consumer's thread, when half of the buffer is free again ("block")."""
         self.conflation: Conflates | None = None
         self.apart = False
-        """An event stands behind all that waits."""
+        """An event is behind all that waits."""
         self.use(buffer)
 
     def use(self, buffer: Buffer) -> None:
-        """Another buffer's settings hold from now on."""
+        """Apply other settings from now on."""
         self.buffer = buffer
         self.conflation = None
         self.limit = buffer.max_bytes // 2 if buffer.overflow == "conflate" else buffer.max_bytes
@@ -232,131 +232,132 @@ class Account:
 
     @property
     def is_full(self) -> bool:
-        """More waits than `max_bytes`."""
+        """Whether more than `max_bytes` wait."""
         return self.waiting > self.buffer.max_bytes
 
     @property
     def has_room(self) -> bool:
-        """Half of the buffer is free."""
+        """Whether half of the buffer is free."""
         return self.waiting <= self.buffer.max_bytes // 2
 
     @property
     def has_overflowed(self) -> bool:
-        """Whether more waits than may. What arrived at once and takes more than half of the buffer may wait besides the rest:
-        the consumer had no chance to take it before."""
+        """Whether more waits than may. A record that takes more than half of the buffer is not counted, because it arrived at
+        once, and the consumer had no chance to take it before."""
         oldest, most = self.oldest, self.buffer.max_bytes
         large = oldest.size if oldest is not None and oldest.size > most // 2 else 0
         return self.waiting - large > most
 
-    def settle(self, arrival: Arrival) -> None:
-        """It was delivered, and so was its loss."""
-        if arrival.left:
-            self.exhausted(arrival)
-        self.unlink(arrival)
+    def settle(self, queued: QueuedBatch) -> None:
+        """The batch was delivered, and so was its loss."""
+        if queued.left:
+            self.exhausted(queued)
+        self.unlink(queued)
 
-    def exhausted(self, arrival: Arrival) -> None:
-        """No message of it is left: all were delivered or dropped."""
-        self.waiting -= arrival.size
-        arrival.left = arrival.size = 0
-        arrival.payloads, arrival.thinned, arrival.stale = (), None, None
+    def exhausted(self, queued: QueuedBatch) -> None:
+        """No message of the batch is left: all were delivered or dropped."""
+        self.waiting -= queued.size
+        queued.left = queued.size = 0
+        queued.payloads, queued.thinned, queued.stale = (), None, None
         if self.conflation is not None:
-            self.conflation.exhausted(arrival)
-        if arrival is self.oldest:
-            self.oldest = next_waiting(arrival)
+            self.conflation.exhausted(queued)
+        if queued is self.oldest:
+            self.oldest = next_waiting(queued)
 
-    def unlink(self, arrival: Arrival) -> None:
-        """Nothing of it is left to be delivered."""
-        before, after = arrival.before, arrival.after
+    def unlink(self, queued: QueuedBatch) -> None:
+        """Nothing of the batch is left to be delivered."""
+        before, after = queued.before, queued.after
         if before is not None:
             before.after = after
         if after is not None:
             after.before = before
-            after.apart = after.apart or arrival.apart
-        elif arrival is self.last:
+            after.apart = after.apart or queued.apart
+        elif queued is self.last:
             self.last = before
-            self.apart = self.apart or arrival.apart
-        arrival.before = arrival.after = None
+            self.apart = self.apart or queued.apart
+        queued.before = queued.after = None
 
-    def drop_all_of(self, arrival: Arrival, cause: str) -> int:
-        """Drop what is left of it; how many arrivals nothing stands for any more."""
-        thinned = arrival.thinned
+    def drop_all_of(self, queued: QueuedBatch, cause: str) -> int:
+        """Drop all messages that are left of the batch. Returns how many entries of the queue became empty."""
+        thinned = queued.thinned
         begin = 0 if thinned is None else thinned.begin
-        size = sum(map(len, arrival.payloads) if thinned is None else thinned.sizes[begin:])
-        self.dropped += arrival.left
-        self.exhausted(arrival)
-        return self.lose(arrival, cause, begin, arrival.count, size)
+        size = sum(map(len, queued.payloads) if thinned is None else thinned.sizes[begin:])
+        self.dropped += queued.left
+        self.exhausted(queued)
+        return self.lose(queued, cause, begin, queued.count, size)
 
-    def lose(self, arrival: Arrival, cause: str, begin: int, end: int, size: int) -> int:
-        """The messages at these positions, which are its first or all that is left of it, are lost; how many arrivals nothing
-        stands for any more."""
-        first, last, before = arrival.first + begin, arrival.first + end - 1, arrival.before
-        loss = Loss(self.name, arrival.epoch, cause, first, last, end - begin, size)
-        if arrival.loss is not None:
-            arrival.loss.grow(loss)
-        elif before is not None and before.loss is not None and _are_one(before, arrival, loss):
+    def lose(self, queued: QueuedBatch, cause: str, begin: int, end: int, size: int) -> int:
+        """The messages at these positions, which are the first ones or all that were left, are lost. Returns how many entries
+        of the queue became empty."""
+        first, last, before = queued.first + begin, queued.first + end - 1, queued.before
+        loss = Loss(self.name, queued.epoch, cause, first, last, end - begin, size)
+        if queued.loss is not None:
+            queued.loss.grow(loss)
+        elif before is not None and before.loss is not None and _are_one(before, queued, loss):
             before.loss.grow(loss)
-            if arrival.left:
+            if queued.left:
                 return self._join(before)
-            self.unlink(arrival)
+            self.unlink(queued)
             return 1 + self._join(before)
         else:
-            arrival.loss = loss
-        return self._join(arrival)
+            queued.loss = loss
+        return self._join(queued)
 
-    def _join(self, arrival: Arrival) -> int:
-        """Make one of the losses before and behind the one that stands instead of this arrival; how many are gone."""
+    def _join(self, queued: QueuedBatch) -> int:
+        """Join the loss in place of this batch with those before and behind it. Returns how many entries of the queue became
+        empty."""
         joined = 0
-        while (after := arrival.after) is not None and _stand_together(arrival, after):
-            self._put_together(arrival, after)
+        while (after := queued.after) is not None and _stand_together(queued, after):
+            self._put_together(queued, after)
             joined += 1
-        while (before := arrival.before) is not None and _stand_together(before, arrival):
-            self._put_together(before, arrival)
-            arrival, joined = before, joined + 1
+        while (before := queued.before) is not None and _stand_together(before, queued):
+            self._put_together(before, queued)
+            queued, joined = before, joined + 1
         return joined
 
-    def _put_together(self, arrival: Arrival, after: Arrival) -> None:
-        assert arrival.loss is not None
+    def _put_together(self, queued: QueuedBatch, after: QueuedBatch) -> None:
+        assert queued.loss is not None
         assert after.loss is not None
-        arrival.loss.grow(after.loss)
+        queued.loss.grow(after.loss)
         after.loss = None
         self.unlink(after)
 
 
-def next_waiting(arrival: Arrival) -> Arrival | None:
-    """The next one behind it that has messages left."""
-    after = arrival.after
+def next_waiting(queued: QueuedBatch) -> QueuedBatch | None:
+    """The next batch that has messages left."""
+    after = queued.after
     while after is not None and not after.left:
         after = after.after
     return after
 
 
-def _are_one(before: Arrival, arrival: Arrival, loss: Loss) -> bool:
-    """Whether the loss that stands instead of `before` may grow by `loss`, at the front of `arrival`. What was conflated
-    before an overflow is told with it: else the two would alternate without end where nobody consumes."""
+def _are_one(before: QueuedBatch, queued: QueuedBatch, loss: Loss) -> bool:
+    """Whether the loss in place of `before` may grow by `loss`, at the front of `queued`. Messages that were conflated before
+    an overflow are reported together with the overflow; otherwise the two would alternate without end if nobody consumes."""
     lost = before.loss
-    if lost is None or before.left or arrival.apart or (lost.last + 1, lost.epoch) != (loss.first, loss.epoch):
+    if lost is None or before.left or queued.apart or (lost.last + 1, lost.epoch) != (loss.first, loss.epoch):
         return False
     return lost.cause == loss.cause or (lost.cause, loss.cause) == ("conflated", "overflow")
 
 
-def _stand_together(before: Arrival, arrival: Arrival) -> bool:
-    """Whether losses stand instead of both, and are one."""
-    lost, loss = before.loss, arrival.loss
-    if lost is None or loss is None or arrival.left or lost.cause != loss.cause:
+def _stand_together(before: QueuedBatch, queued: QueuedBatch) -> bool:
+    """Whether both have only losses, which can be joined."""
+    lost, loss = before.loss, queued.loss
+    if lost is None or loss is None or queued.left or lost.cause != loss.cause:
         return False
-    return _are_one(before, arrival, loss)
+    return _are_one(before, queued, loss)
 
 
-def arrival_of(received: Record, account: Account, *, epoch: int, first: int, streams: list[str | None] | None) -> Arrival:
-    """The arrival of a BATCH record."""
+def queue_batch(received: Record, backlog: Backlog, *, epoch: int, first: int, streams: list[str | None] | None) -> QueuedBatch:
+    """The messages of a BATCH record, for the queue."""
     count = received.count
-    return Arrival(
-        account, epoch, first, received.received_at, received.binary, streams, received.payloads, count, count,
+    return QueuedBatch(
+        backlog, epoch, first, received.received_at, received.binary, streams, received.payloads, count, count,
         received.size + PER_MESSAGE * count + OVERHEAD,
     )  # fmt: skip
 
 
-def arrival_of_one(data: bytes, account: Account, *, epoch: int, number: int, received_at: int, binary: bool) -> Arrival:
-    """The arrival of a lone message."""
+def queue_single(data: bytes, backlog: Backlog, *, epoch: int, number: int, received_at: int, binary: bool) -> QueuedBatch:
+    """A single message, for the queue."""
     size = len(data) + PER_MESSAGE + OVERHEAD
-    return Arrival(account, epoch, number, received_at, binary, None, (data,), 1, 1, size)
+    return QueuedBatch(backlog, epoch, number, received_at, binary, None, (data,), 1, 1, size)

@@ -1,10 +1,10 @@
 """What a consumer holds: one ordered stream, to iterate blocking or with `async for`.
 
-Its iterator is `chain` over what the inbox puts into the consumer's hand: between two records no Python code of ours runs per
-message. What is in hand belongs to the stream, not to the iterator, so `break`, an exception or an interrupt loses nothing, and
-a new iteration continues.
+Its iterator is `chain` over what the inbox puts into the cursor: between two records no Python code of ours runs per message.
+The cursor belongs to the stream, not to the iterator, so `break`, an exception or an interrupt loses nothing, and a new
+iteration continues.
 
-What a turn of the loop received is put into the hand within the same turn, so that signal handlers are replaced once for a
+What a turn of the loop received is put into the cursor within the same turn, so that signal handlers are replaced once for a
 single message, not twice.
 """
 
@@ -44,24 +44,24 @@ class Consumption:
         self._sinks = inbox.messages, inbox.batches
         self._claims: dict[object, Consumer] = {}
 
-    def turns(self, *, whole: bool, holder: object) -> Iterator[Iterator[Any]]:  # noqa: ARG002 - this frame keeps `holder` alive
-        """What comes into the hand, iterator by iterator, blocking. `whole`: batches instead of messages."""
+    def turns(self, *, as_batches: bool, holder: object) -> Iterator[Iterator[Any]]:  # noqa: ARG002 - this frame keeps `holder` alive
+        """What comes into the cursor, iterator by iterator, blocking. `as_batches`: batches instead of messages."""
         self.begin()
         claim = object()
         try:
             self.claim(claim, threading.current_thread())
-            served, sink = partial(self._is_served, whole), self._sinks[whole]
+            served, sink = partial(self._is_served, as_batches), self._sinks[as_batches]
             while True:  # no condition here: an interrupt at the jump back would skip the `finally` (see signal_guard)
                 self.reactor.run_until(served, sink=sink)
-                hand = self.inbox.hand
-                if not hand.has_items() and self.over():
+                cursor = self.inbox.cursor
+                if not cursor.has_items() and self.over():
                     return
-                yield hand.items  # empty if a signal handler of the program, called as the turn ended, was faster
+                yield cursor.items  # empty if a signal handler of the program, called as the turn ended, was faster
         finally:
             self.release(claim)
 
     def wait(self, timeout: float | None) -> bool:
-        """Wait until a message or event is in hand, or none will ever be. False after `timeout` seconds."""
+        """Wait until an item is in the cursor, or none will ever come. Returns false after `timeout` seconds."""
         claim = object()
         try:
             self.claim(claim, threading.current_thread())
@@ -69,18 +69,18 @@ class Consumption:
         finally:
             self.release(claim)
 
-    def _is_served(self, whole: bool) -> bool:
-        """Whether an item is in hand, or none will ever be."""
-        return self.refill(whole=whole) or self.over()
+    def _is_served(self, as_batches: bool) -> bool:
+        """Whether an item is in the cursor, or none will ever come."""
+        return self.refill(as_batches=as_batches) or self.over()
 
-    def refill(self, *, whole: bool) -> bool:
-        """Put something into the hand, in the wanted shape; a `get()` in the loop body may have taken more than it returned.
+    def refill(self, *, as_batches: bool) -> bool:
+        """Put something into the cursor, in the wanted form; a `get()` in the loop body may have taken more than it returned.
         Returns false if nothing waits."""
         self.reactor.check_process()
-        hand = self.inbox.hand
-        if hand.has_items():
-            return hand.whole == whole or signal_guard.run_guarded(self._sinks[whole].finish)
-        return bool(self.inbox) and signal_guard.run_guarded(self._sinks[whole].finish)
+        cursor = self.inbox.cursor
+        if cursor.has_items():
+            return cursor.as_batches == as_batches or signal_guard.run_guarded(self._sinks[as_batches].finish)
+        return bool(self.inbox) and signal_guard.run_guarded(self._sinks[as_batches].finish)
 
     def has_more(self) -> bool:
         """Whether something waits, or nothing will ever come."""
@@ -118,18 +118,18 @@ class Stream(Public):
     def __iter__(self) -> Iterator[Item]:
         """Messages and events. Raises `ConcurrentIteration` if another consumer iterates, `AllFatal` if every endpoint
         failed."""
-        return cast("Iterator[Item]", chain.from_iterable(self._consumption.turns(whole=False, holder=self._holder)))
+        return cast("Iterator[Item]", chain.from_iterable(self._consumption.turns(as_batches=False, holder=self._holder)))
 
     def batches(self) -> Iterator[Batch | AnyEvent]:
         """The fast path: the messages of each read as one `Batch`, and the events between them."""
-        turns = self._consumption.turns(whole=True, holder=self._holder)
+        turns = self._consumption.turns(as_batches=True, holder=self._holder)
         return cast("Iterator[Batch | AnyEvent]", chain.from_iterable(turns))
 
     @property
     def pending(self) -> bool:
         """Whether an item is at hand, so that the next step of an iteration would not wait. For the consumer's own use."""
         inbox = self._consumption.inbox
-        return inbox.hand.has_items() or bool(inbox)
+        return inbox.cursor.has_items() or bool(inbox)
 
     def get(self, timeout: float | None = None) -> Item:
         """One item. Raises `TimeoutError` after `timeout` seconds, `SupervisorStopped` at the end of the stream."""
@@ -139,9 +139,7 @@ class Stream(Public):
         left = timeout
         while consumption.wait(left):
             item: Item
-            for (
-                item
-            ) in consumption.inbox.in_hand:  # no next(), no cast(): an interrupt must not fall between taking and returning
+            for item in consumption.inbox.current:  # no next(), no cast(): no interrupt may fall between taking and returning
                 return item
             if consumption.over():
                 raise SupervisorStopped(_ENDED)
@@ -152,28 +150,28 @@ class Stream(Public):
     async def aget(self) -> Item:
         """One item; as `get`, for coroutines. Cancelling it loses nothing."""
         try:
-            return cast("Item", await anext(_AsyncIteration(self._consumption, self._holder, whole=False)))
+            return cast("Item", await anext(_AsyncIteration(self._consumption, self._holder, as_batches=False)))
         except StopAsyncIteration:
             raise SupervisorStopped(_ENDED) from None
 
     def __aiter__(self) -> AsyncIterator[Item]:
         """As `__iter__`, for `async for`. It may be used while an event loop runs."""
-        return cast("AsyncIterator[Item]", _AsyncIteration(self._consumption, self._holder, whole=False))
+        return cast("AsyncIterator[Item]", _AsyncIteration(self._consumption, self._holder, as_batches=False))
 
     def abatches(self) -> AsyncIterator[Batch | AnyEvent]:
         """As `batches`, for `async for`."""
-        return cast("AsyncIterator[Batch | AnyEvent]", _AsyncIteration(self._consumption, self._holder, whole=True))
+        return cast("AsyncIterator[Batch | AnyEvent]", _AsyncIteration(self._consumption, self._holder, as_batches=True))
 
 
 class _AsyncIteration:
     """An `async for` over a stream. Not a generator, because a generator ends at a cancelled step."""
 
-    def __init__(self, consumption: Consumption, holder: object, *, whole: bool) -> None:
+    def __init__(self, consumption: Consumption, holder: object, *, as_batches: bool) -> None:
         self._consumption = consumption
         self._holder = holder
         """Kept alive while the iteration goes on."""
         self._inbox = consumption.inbox
-        self._whole = whole
+        self._to_batches = as_batches
         self._bridge: AsyncBridge | None = None
         self._yield_at = 0.0
         """When the event loop's other tasks have to run."""
@@ -187,21 +185,21 @@ class _AsyncIteration:
     async def __anext__(self) -> Any:
         if self._bridge is None:
             self._bridge = self._start()
-        if self._inbox.hand.whole == self._whole:
-            for item in self._inbox.in_hand:
+        if self._inbox.cursor.as_batches == self._to_batches:
+            for item in self._inbox.current:
                 return item
         if monotonic() > self._yield_at:
             await asyncio.sleep(0)
             self._yield_at = monotonic() + _YIELD_EVERY
         consumption = self._consumption
-        while not consumption.refill(whole=self._whole):
+        while not consumption.refill(as_batches=self._to_batches):
             await self._bridge.run_until(consumption.has_more)
             self._yield_at = monotonic() + _YIELD_EVERY
             if not self._inbox:
                 raise StopAsyncIteration
-        for item in self._inbox.in_hand:
+        for item in self._inbox.current:
             return item
-        raise AssertionError("nothing is in hand after a refill")
+        raise AssertionError("the cursor is empty after a refill")
 
     def _start(self) -> AsyncBridge:
         consumption = self._consumption

@@ -34,37 +34,37 @@ class Backpressure:
     """That of one endpoint. All methods under the reactor's lock."""
 
     def __init__(
-        self, stream: NumberedStream, reactor: Reactor, links: Callable[[], Iterable[Connected]], relieved: Callable[[], None]
+        self, stream: NumberedStream, reactor: Reactor, links: Callable[[], Iterable[Connected]], on_room: Callable[[], None]
     ) -> None:
-        """`links` returns all links, `relieved` is called before they are read again."""
+        """`links` returns all links, `on_room` is called before they are read again."""
         self._stream = stream
         self._reactor = reactor
         self._links = links
-        self._relieved = relieved
+        self._on_room = on_room
         self._wait: object = None
         """What is waited for; a relief that comes for an earlier wait changes nothing."""
 
     def overflowed(self) -> None:
         """More waits for the consumer than may."""
-        account = self._stream.account
-        match account.buffer.overflow:
-            case "disconnect" if account.has_overflowed:
-                self._stream.inbox.discard(account, "overflow")
-                text = f"more than {account.buffer.max_bytes} bytes waited for the consumer"
+        backlog = self._stream.backlog
+        match backlog.buffer.overflow:
+            case "disconnect" if backlog.has_overflowed:
+                self._stream.inbox.discard(backlog, "overflow")
+                text = f"more than {backlog.buffer.max_bytes} bytes waited for the consumer"
                 for link in self._links():
                     link.kill(Reason(kind="overflow", text=text), with_connection=True)
-            case "block" if account.relieved is not None or self._await_relief():
+            case "block" if backlog.on_room is not None or self._await_relief():
                 for owner in self._owners():
                     owner.pause()
 
     def _await_relief(self) -> bool:
         self._wait = wait = object()
         post = self._reactor.post
-        return self._stream.inbox.await_relief(self._stream.account, lambda: post(lambda: self._relieve(wait)))
+        return self._stream.inbox.await_room(self._stream.backlog, lambda: post(lambda: self._relieve(wait)))
 
     def _relieve(self, wait: object) -> None:
         if wait is self._wait:
-            self._relieved()
+            self._on_room()
             for owner in self._owners():
                 owner.read_on()
 
@@ -73,4 +73,4 @@ class Backpressure:
 
     def forget(self) -> None:
         """The only connection is gone: nobody waits for a relief."""
-        self._stream.account.relieved = self._wait = None
+        self._stream.backlog.on_room = self._wait = None

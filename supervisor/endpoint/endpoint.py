@@ -216,7 +216,7 @@ class EndpointRuntime:
         alike = are_alike(self.endpoint, self.dialect, endpoint, dialect)
         same = alike and replace(self.endpoint, replicas=endpoint.replicas) == endpoint
         self.endpoint, self.dialect = endpoint, dialect
-        self.stream.account.use(endpoint.buffer)
+        self.stream.backlog.use(endpoint.buffer)
         if self.replicas is None:
             self.link.use_settings(alike=alike)
             return

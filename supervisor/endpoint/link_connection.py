@@ -137,7 +137,7 @@ class LinkConnection:
         output.counters.handoffs += 1
         cut_out, self.custody.cut_out = self.custody.cut_out, []
         for size in cut_out:
-            output.account.dropped += 1
+            output.backlog.dropped += 1
             output.put(items.Dropped(output.name, output.epoch, time_ns(), None, None, 1, size, "poison"))
         self.sender.catch_up()
 

@@ -61,8 +61,8 @@ class LinkOutput:
         self.number = number
         self.stream = stream
         self.group = group
-        self.account = stream.account
-        self.log = EndpointLog(stream.account.name)
+        self.backlog = stream.backlog
+        self.log = EndpointLog(stream.backlog.name)
         self.counters = Counters()
         self.epoch = stream.numbers.epoch
         """Of the owner, or of the last one; 0 before the first."""
@@ -72,7 +72,7 @@ class LinkOutput:
     @property
     def name(self) -> str:
         """The endpoint's."""
-        return self.account.name
+        return self.backlog.name
 
     @property
     def is_receiving(self) -> bool:

@@ -98,7 +98,7 @@ class LinkOwner:
         self.watchdogs = Watchdogs(link.rollover, link.supervisor.reactor)
         self._link = link
         # Those of each single message, without a detour:
-        self._stream, self._account, self._counters = link.output.stream, link.output.account, link.output.counters
+        self._stream, self._backlog, self._counters = link.output.stream, link.output.backlog, link.output.counters
         self.output.epoch = epoch.number
         self.process = acquire(self)
         self.connection.commands.send_to(self.process)
@@ -139,7 +139,7 @@ class LinkOwner:
             group.deliver(self.output, received, streams)
         else:
             merge.take(received, streams)
-        if self._account.waiting > self._account.buffer.max_bytes:
+        if self._backlog.waiting > self._backlog.buffer.max_bytes:
             group.overflowed()
 
     def on_single(self, process: OwnerProcess, single: SingleMessage) -> None:
@@ -148,15 +148,15 @@ class LinkOwner:
             self.on_record(process, Record.of_single(single))
             return
         data, _, received_at, position, _ = single
-        epoch, counters, account = self.epoch, self._counters, self._account
+        epoch, counters, backlog = self.epoch, self._counters, self._backlog
         if position > epoch.position:
             counters.bytes += position - epoch.position
         epoch.position = position
         counters.last_heard = monotonic()
         counters.messages += 1
         number = self._stream.numbers.accept(1, received_at)
-        message = _make_message(items.Message, (account.name, data, epoch.number, number, received_at, None, False))
-        if not self._stream.inbox.put_one(message, account) and account.waiting > account.buffer.max_bytes:
+        message = _make_message(items.Message, (backlog.name, data, epoch.number, number, received_at, None, False))
+        if not self._stream.inbox.put_single(message, backlog) and backlog.waiting > backlog.buffer.max_bytes:
             self.output.group.overflowed()
 
     def on_command(self, process: OwnerProcess, command: Command) -> None:

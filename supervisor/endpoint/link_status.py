@@ -14,7 +14,7 @@ def status_of(link: Link) -> EndpointStatus:
     now, counters = monotonic(), output.counters
     uptime = None if owner is None else owner.uptime
     holder = None if owner is None else owner.process.connection.holder
-    overflow = "conflated" if output.account.buffer.overflow == "conflate" else "overflow"
+    overflow = "conflated" if output.backlog.buffer.overflow == "conflate" else "overflow"
     return {
         "state": link.state,
         "pid": None if owner is None else owner.process.pid,
@@ -30,17 +30,17 @@ def status_of(link: Link) -> EndpointStatus:
         "in_custody": owner is not None and owner.process.connection.in_custody,
         "successor": link.rollover.phase,
         "holder": None if holder is None else holder.pid,
-        "dropped": output.account.dropped,
+        "dropped": output.backlog.dropped,
         "filtered": counters.filtered,
         "torn": counters.torn,
         "silence": None if counters.last_heard is None else round(now - counters.last_heard, 3),
         "rtt": None if owner is None else owner.epoch.rtt,
-        "buffered": output.account.waiting,
+        "buffered": output.backlog.waiting,
         "pending": connection.requests.waiting,
         "memory": None,
         "last_exit": exit_status(link.last_exit),
         "url": connection.dialer.url,
         "subscriptions": connection.subscriptions.to_json(),
-        "counts": output.stream.tally.counts(output.account.dropped, overflow),
+        "counts": output.stream.tally.counts(output.backlog.dropped, overflow),
         "group": None,
     }

@@ -9,7 +9,7 @@ from wsadapter.contract import items
 from wsadapter.contract.endpoint import Buffer
 from wsadapter.contract.ipc.record import Record
 from wsadapter.delivery.inbox import Inbox
-from wsadapter.delivery.queued import Account, arrival_of, arrival_of_one
+from wsadapter.delivery.queued import Backlog, queue_batch, queue_single
 from wsadapter.endpoint.monitor import Watcher
 from wsadapter.endpoint.subscriptions import Numbers
 from wsadapter.endpoint.tally import Tally
@@ -20,7 +20,7 @@ class NumberedStream:
 
     def __init__(self, name: str, buffer: Buffer, numbers: Numbers, inbox: Inbox) -> None:
         self.numbers = numbers
-        self.account = Account(name, buffer)
+        self.backlog = Backlog(name, buffer)
         self.inbox = inbox
         """Where the endpoint's items go; another one is set when the items are redirected."""
         self.tally = Tally()
@@ -29,18 +29,18 @@ class NumberedStream:
     def put(self, event: items.Event) -> None:
         """Put an event behind all that was received."""
         self.tally.note(event, monotonic())
-        self.inbox.put_event(event, self.account)
+        self.inbox.put_event(event, self.backlog)
 
     def accept(self, received: Record, streams: list[str | None] | None, epoch: int) -> None:
         """Number these messages, and put them into the stream."""
         first = self.numbers.accept(received.count, received.received_at)
-        self.inbox.put(arrival_of(received, self.account, epoch=epoch, first=first, streams=streams))
+        self.inbox.put(queue_batch(received, self.backlog, epoch=epoch, first=first, streams=streams))
 
     def insert(self, data: bytes, epoch: int, *, binary: bool) -> int:
         """Put the user's own record into the stream, in order; returns its number."""
         at = time_ns()
         number = self.numbers.accept(1, at)
-        self.inbox.put(arrival_of_one(data, self.account, epoch=epoch, number=number, received_at=at, binary=binary))
+        self.inbox.put(queue_single(data, self.backlog, epoch=epoch, number=number, received_at=at, binary=binary))
         return number
 
     def notify(self, event: items.Up | items.Down) -> None:

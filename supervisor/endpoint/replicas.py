@@ -1,7 +1,7 @@
 """Replicas: several live links of one endpoint, whose connections become one numbered stream.
 
     link 1 ──records──┐
-    link 2 ──records──┼──> FirstArrival ──> one numbering, one account, one stream
+    link 2 ──records──┼──> FirstArrival ──> one numbering, one backlog, one stream
     link 3 ──records──┘
 
 One of them dies: nothing is missing, for the others show it all; it comes back: nothing is doubled. A `Gap` stands in the

@@ -182,7 +182,7 @@ def _apply_message_report(owner: ReportingOwner, report: MessageReport) -> None:
             last = output.stream.numbers.last_received_at
             output.gap(report.cause, last, time_ns(), expected=report.expected, got=report.got, stream=report.stream)
         case reports.MessagesDropped():
-            output.account.dropped += report.count
+            output.backlog.dropped += report.count
             dropped = items.Dropped(output.name, output.epoch, time_ns(), None, None, report.count, report.bytes, report.cause)
             output.put(dropped)
             output.log.dropped(output.epoch, report.count, report.cause, report.text)

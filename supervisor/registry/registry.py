@@ -118,7 +118,7 @@ class EndpointRegistry:
     def redirect(self, names: Sequence[str], inbox: Inbox) -> None:
         """From now on their items go there, and what waits of them does."""
         for managed in [managed for name in names for managed in self.members(name)]:
-            self.inbox_of(managed.name).move(managed.stream.account, inbox)
+            self.inbox_of(managed.name).move(managed.stream.backlog, inbox)
             self._inboxes[managed.name] = managed.stream.inbox = inbox
         self._inboxes.update(dict.fromkeys(names, inbox))
 

@@ -60,7 +60,7 @@ def snapshot_of(endpoint: EndpointRuntime) -> tuple[EndpointSnapshot, list[int]]
         wanted=list(endpoint.subscriptions.wanted.values()),
         lasting=endpoint.subscriptions.lasting,
         state=endpoint.state,
-        dropped=endpoint.stream.account.dropped,
+        dropped=endpoint.stream.backlog.dropped,
         tally=endpoint.stream.tally.snapshot(),
         last_exit=endpoint.last_exit,
         links=links,
@@ -77,7 +77,7 @@ def receive(host: EndpointHost, snapshot: EndpointSnapshot, fds: Iterator[int]) 
     known = Dialects() if dialect is None else Dialects({given.dialect: dialect})
     settings = replace(checked(replace(given, name=given.name.partition(MARK)[0]), known), name=given.name)
     endpoint = EndpointRuntime(host, settings, dialect, numbers=snapshot.numbers)
-    endpoint.stream.account.dropped = snapshot.dropped
+    endpoint.stream.backlog.dropped = snapshot.dropped
     endpoint.stream.tally = Tally(snapshot.tally)
     endpoint.last_exit = snapshot.last_exit
     endpoint.unsubscribe(list(endpoint.subscriptions.wanted.values()))

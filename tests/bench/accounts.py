@@ -55,7 +55,7 @@ class _Series:
 
 
 @dataclass
-class Account:
+class Backlog:
     """One endpoint. Not thread-safe."""
 
     name: str
@@ -136,10 +136,10 @@ class Account:
             self.texts.append(f"{self.name}: {text}")
 
 
-def summed(accounts: Iterable[Account]) -> Totals:
+def summed(accounts: Iterable[Backlog]) -> Totals:
     """Those of all endpoints."""
     total = Totals()
-    for account in accounts:
+    for backlog in accounts:
         for name in vars(total):
-            setattr(total, name, getattr(total, name) + getattr(account.totals, name))
+            setattr(total, name, getattr(total, name) + getattr(backlog.totals, name))
     return total

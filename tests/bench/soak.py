@@ -33,7 +33,7 @@ from typing import Any, Final, Self
 import orjson
 import psutil
 
-from tests.bench.accounts import KEY, Account, summed
+from tests.bench.accounts import KEY, Backlog, summed
 from tests.bench.soak_picture import draw, judge, read_samples
 from tests.bench.table import load_now, machine, percentile
 from tests.bench.usage import Memory, cpu_seconds, memory_of
@@ -125,7 +125,7 @@ class Lane:
         self.settings = settings
         self.variant = 0
         """Counts changes of its settings."""
-        self.account = Account(name)
+        self.backlog = Backlog(name)
         self.stuck_since = 0.0
         """When the last message came before nothing came for too long."""
         self.dialect = FEEDS[feed].dialect if feed else ""
@@ -183,7 +183,7 @@ def lanes(load: float) -> list[Lane]:
 class Runner:
     """`python -m wsadapter.supervise`: its output goes into the accounts, its log into a file."""
 
-    def __init__(self, folder: Path, config: Path, accounts: dict[str, Account], program: Sequence[str]) -> None:
+    def __init__(self, folder: Path, config: Path, accounts: dict[str, Backlog], program: Sequence[str]) -> None:
         self._folder = folder
         self._accounts = accounts
         self.lock = threading.Lock()
@@ -202,10 +202,10 @@ class Runner:
             for text in output:
                 try:
                     line = orjson.loads(text)
-                    account = self._accounts.get(line.get("endpoint", ""))
-                    if account is not None:
+                    backlog = self._accounts.get(line.get("endpoint", ""))
+                    if backlog is not None:
                         with self.lock:
-                            account.take(line, now=time.monotonic(), wall_ns=time.time_ns())
+                            backlog.take(line, now=time.monotonic(), wall_ns=time.time_ns())
                 except (ValueError, LookupError, TypeError) as error:  # raised by the main thread
                     self.fault = self.fault or RuntimeError(f"{type(error).__name__}: {error}: {text[:300]!r}")
 
@@ -416,7 +416,7 @@ class Soak:
         for lane in self._lanes:
             self._stack.enter_context(lane.exchange)
         self._write_config()
-        accounts = {lane.name: lane.account for lane in self._lanes}
+        accounts = {lane.name: lane.backlog for lane in self._lanes}
         self._runner = Runner(self._folder, self._config, accounts, self._program)
         self._chaos = Chaos(self._dice, self._lanes, self._runner, self._write_config, self._present)
         self._await("the start", self._all_up)
@@ -435,7 +435,7 @@ class Soak:
         fresh.rename(self._config)
         for lane in self._lanes:
             if lane.name not in self._present:
-                lane.account.forget()
+                lane.backlog.forget()
 
     def run(self, seconds: float, fault_every: float) -> None:
         """Faults and samples until the time is over."""
@@ -469,15 +469,15 @@ class Soak:
         code = self._runner.stop()
         if code:
             self._wrong.append(f"exit code {code}")
-        total = summed(lane.account for lane in self._lanes)
+        total = summed(lane.backlog for lane in self._lanes)
         result = {
             "machine": machine(),
             "at": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
             "seconds": round(time.monotonic() - self._began),
             "faults": dict(self._chaos.done),
             "total": asdict(total),
-            "lanes": {lane.name: asdict(lane.account.totals) for lane in self._lanes},
-            "wrong": [*self._wrong, *(text for lane in self._lanes for text in lane.account.texts)],
+            "lanes": {lane.name: asdict(lane.backlog.totals) for lane in self._lanes},
+            "wrong": [*self._wrong, *(text for lane in self._lanes for text in lane.backlog.texts)],
             "violations": [text for lane in self._lanes for text in lane.exchange.violations][:50],
         }
         (self._folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
@@ -485,11 +485,11 @@ class Soak:
 
     def _sample(self) -> Sample:
         pid = self._runner.process.pid
-        total = summed(lane.account for lane in self._lanes)
+        total = summed(lane.backlog for lane in self._lanes)
         with self._runner.lock:
-            delays = [delay for lane in self._lanes for delay in lane.account.latencies]
+            delays = [delay for lane in self._lanes for delay in lane.backlog.latencies]
             for lane in self._lanes:
-                lane.account.latencies.clear()
+                lane.backlog.latencies.clear()
         family = family_of(pid, self._runner.status())
         memory = memory_now(pid)
         owners = [*family.owners, *family.spares]
@@ -517,14 +517,14 @@ class Soak:
         if self._runner.fault is not None:
             raise self._runner.fault
         for lane in self._lanes:
-            last = lane.account.last_at
+            last = lane.backlog.last_at
             if now - last > _STUCK_AFTER and last not in (0.0, lane.stuck_since) and lane.name in self._present - {"guest"}:
                 lane.stuck_since = last  # once for each time
                 self._wrong.append(f"{lane.name}: nothing for {now - last:.0f} s, at {now - self._began:.0f} s")
 
     def _note_wrong(self, now: float) -> None:
         """While it runs; `result.json` has all of it."""
-        texts = [*self._wrong, *(text for lane in self._lanes for text in lane.account.texts)]
+        texts = [*self._wrong, *(text for lane in self._lanes for text in lane.backlog.texts)]
         fresh = [text for text in texts if text not in self._noted]
         if fresh:
             with (self._folder / "wrong.log").open("a") as file:
@@ -539,7 +539,7 @@ class Soak:
         """The exchange may hold one message back, which is not due yet."""
         with self._runner.lock:
             return all(
-                lane.account.reached(series) >= count - 2
+                lane.backlog.reached(series) >= count - 2
                 for lane in self._lanes
                 if lane.name in self._present
                 for series, count in lane.marks.issued.items()

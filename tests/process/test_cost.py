@@ -28,7 +28,7 @@ from wsadapter.contract.ipc.assignment import Assignment, Custody, Resume
 from wsadapter.contract.ipc.commands import ASSIGN, HANDOFF, encode_command
 from wsadapter.contract.ipc.record import BATCH, REPORT, RecordReader, encode, encode_single_head, field
 from wsadapter.contract.ipc.reports import parse_report
-from wsadapter.delivery.inbox import Account, Inbox, arrival_of
+from wsadapter.delivery.inbox import Backlog, Inbox, queue_batch
 from wsadapter.testing import Exchange
 from wsadapter.testing.frames import TEXT, encode_frame
 from wsadapter.worker.loop.wakeup import Wakeup
@@ -70,20 +70,20 @@ class Parent:
 
     def __init__(self) -> None:
         self._records, self._inbox = RecordReader(), Inbox()
-        self._account = Account("a", Buffer())
+        self._backlog = Backlog("a", Buffer())
 
     def take(self, data: bytes) -> list[object]:
         for received in self._records.feed(data):
-            self._inbox.put(arrival_of(received, self._account, epoch=1, first=1, streams=None))
-        self._inbox.take(whole=False)
-        return list(self._inbox.in_hand)
+            self._inbox.put(queue_batch(received, self._backlog, epoch=1, first=1, streams=None))
+        self._inbox.take(as_batches=False)
+        return list(self._inbox.current)
 
     def pass_on(self, data: bytes) -> int:
         """As a consumer that keeps nothing; the number of the last message."""
         for received in self._records.feed(data):
-            self._inbox.put(arrival_of(received, self._account, epoch=1, first=1, streams=None))
-        self._inbox.take(whole=False)
-        (last,) = deque(self._inbox.in_hand, maxlen=1)
+            self._inbox.put(queue_batch(received, self._backlog, epoch=1, first=1, streams=None))
+        self._inbox.take(as_batches=False)
+        (last,) = deque(self._inbox.current, maxlen=1)
         return int(last.number)
 
 
@@ -139,7 +139,7 @@ def test_the_parent_calls_no_function_per_message() -> None:
 
 
 def test_a_single_message_has_a_short_way_through_the_parent() -> None:
-    reader, inbox, account = RecordReader(), Inbox(), Account("a", Buffer())
+    reader, inbox, backlog = RecordReader(), Inbox(), Backlog("a", Buffer())
     inbox.messages.accepting = True
     data = FRAME[-SIZE:]
     first, head = (
@@ -153,10 +153,10 @@ def test_a_single_message_has_a_short_way_through_the_parent() -> None:
     def take() -> None:
         single = reader.single(came)
         assert single is not None
-        assert inbox.put_one(Message("a", single.data, 1, 1, single.received_at), account)
+        assert inbox.put_single(Message("a", single.data, 1, 1, single.received_at), backlog)
 
     spent = calls(take)
-    assert [item.data for item in inbox.in_hand] == [data]
+    assert [item.data for item in inbox.current] == [data]
     assert spent["call"] <= 10
     assert spent["c_call"] <= 16
 

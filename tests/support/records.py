@@ -23,9 +23,9 @@ def message(identity: int | None, at: int, stream: int = 0) -> Record:
     return read(b"x", kind=BATCH, received_at=at, layout=field(0, 1), count=1, **tables)
 
 
-def consume(inbox: Inbox, *, whole: bool = False) -> list[Any]:
-    """All that waits in an inbox: messages and events, or, `whole`, batches and events."""
-    found = list(inbox.in_hand)
-    while inbox.take(whole=whole):
-        found += inbox.in_hand
+def consume(inbox: Inbox, *, as_batches: bool = False) -> list[Any]:
+    """All that waits in an inbox: messages and events, or, `as_batches`, batches and events."""
+    found = list(inbox.current)
+    while inbox.take(as_batches=as_batches):
+        found += inbox.current
     return found

@@ -30,10 +30,10 @@ def test_relief_that_came_before_it_was_awaited_is_told_at_once() -> None:
     inbox = Inbox()
     feeder = Feeder(inbox, max_bytes=1000, overflow="block")
     feeder.put(b"x" * 2000)
-    assert feeder.account.is_full
-    inbox.take(whole=False)  # the consumer is faster than who feeds the inbox
-    assert not inbox.await_relief(feeder.account, lambda: pytest.fail("nobody waits"))
-    assert feeder.account.relieved is None
+    assert feeder.backlog.is_full
+    inbox.take(as_batches=False)  # the consumer is faster than who feeds the inbox
+    assert not inbox.await_room(feeder.backlog, lambda: pytest.fail("nobody waits"))
+    assert feeder.backlog.on_room is None
 
 
 @pytest.fixture
@@ -63,32 +63,32 @@ def test_two_threads_lose_no_number_and_count_every_drop(overflow: str) -> None:
     thread = threading.Thread(target=feed)
     thread.start()
     found: list[Any] = []
-    whole = False
+    as_batches = False
     while not over.is_set() or inbox:
-        whole = not whole
-        if inbox.refill(whole=whole):
-            found += inbox.in_hand
+        as_batches = not as_batches
+        if inbox.refill(as_batches=as_batches):
+            found += inbox.current
     thread.join()
     single = [m for item in found for m in (item.messages() if isinstance(item, Batch) else [item])]
     assert numbers(single) == list(range(1, feeder.number + 1))
     assert [m.number for m in single if isinstance(m, Message) and m.endpoint == "b"] == list(range(1, other.number + 1))
-    assert feeder.account.dropped == sum(item.count for item in single if isinstance(item, Dropped))
-    assert feeder.account.waiting == other.account.waiting == 0
+    assert feeder.backlog.dropped == sum(item.count for item in single if isinstance(item, Dropped))
+    assert feeder.backlog.waiting == other.backlog.waiting == 0
 
 
 @pytest.mark.usefixtures("_switch_often")
 def test_a_blocked_feeder_is_always_relieved() -> None:
     inbox = Inbox()
     feeder = Feeder(inbox, max_bytes=600, overflow="block")
-    relieved = threading.Event()
+    on_room = threading.Event()
     stuck: list[int] = []
 
     def feed() -> None:
         for n in range(3000):
             feeder.put(b"x" * 300)
-            if feeder.account.is_full:
-                relieved.clear()
-                if inbox.await_relief(feeder.account, relieved.set) and not relieved.wait(5):
+            if feeder.backlog.is_full:
+                on_room.clear()
+                if inbox.await_room(feeder.backlog, on_room.set) and not on_room.wait(5):
                     stuck.append(n)
                     return
 
@@ -96,8 +96,8 @@ def test_a_blocked_feeder_is_always_relieved() -> None:
     thread.start()
     found: list[Any] = []
     while thread.is_alive() or inbox:
-        if inbox.refill(whole=False):
-            found += inbox.in_hand
+        if inbox.refill(as_batches=False):
+            found += inbox.current
     thread.join()
     assert not stuck
     assert numbers(found) == list(range(1, feeder.number + 1))

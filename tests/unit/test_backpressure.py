@@ -55,13 +55,13 @@ class Overflow:
     """An endpoint with two connections, and what waits of it."""
 
     def __init__(self, overflow: Any) -> None:
-        self.inbox, self.reactor, self.links, self.relieved = Inbox(), FakeReactor(), [FakeLink(), FakeLink()], 0
+        self.inbox, self.reactor, self.links, self.on_room = Inbox(), FakeReactor(), [FakeLink(), FakeLink()], 0
         buffer = Buffer(max_bytes=1000, overflow=overflow)
         self.stream = NumberedStream("a", buffer, Numbers(), self.inbox)
         self.backpressure = Backpressure(self.stream, cast("Reactor", self.reactor), lambda: self.links, self._on_relieved)
 
     def _on_relieved(self) -> None:
-        self.relieved += 1
+        self.on_room += 1
 
     def fill(self) -> None:
         for _ in range(4):
@@ -81,9 +81,9 @@ def test_all_connections_pause_until_the_consumer_has_caught_up() -> None:
     case.backpressure.overflowed()
     assert case.did == [["pause"], ["pause"]]
     assert len(case.consume()) == 4
-    assert case.relieved == 0, "the consumer's thread only posts it"
+    assert case.on_room == 0, "the consumer's thread only posts it"
     case.reactor.run()
-    assert (case.did, case.relieved) == ([["pause", "read on"]] * 2, 1)
+    assert (case.did, case.on_room) == ([["pause", "read on"]] * 2, 1)
 
 
 def test_a_connection_that_overflows_while_relief_is_awaited_pauses_too() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.bench.accounts import KEY, Account, Totals, summed
+from tests.bench.accounts import KEY, Backlog, Totals, summed
 from tests.bench.soak import Chaos, Lane, Marks
 from tests.bench.soak_picture import JUDGED, PANELS, draw, growth, judge
 
@@ -17,15 +17,15 @@ GAP = {"event": "gap", "endpoint": "a"}
 
 def judged(*lines: dict[str, Any] | int | tuple[str, int]) -> Totals:
     """Messages are given by their number (of the series "x") or as (series, number)."""
-    account = Account("a")
+    backlog = Backlog("a")
     number = 0
     for line in lines:
         if not isinstance(line, dict):
             number += 1
             series, n = line if isinstance(line, tuple) else ("x", line)
             line = {"endpoint": "a", "epoch": 1, "number": number, "data": {KEY: [series, n, 0]}}
-        account.take(line, now=1.0, wall_ns=5_000_000)
-    return account.totals
+        backlog.take(line, now=1.0, wall_ns=5_000_000)
+    return backlog.totals
 
 
 @pytest.mark.parametrize(
@@ -50,16 +50,16 @@ def test_every_missing_number_is_covered_by_an_event_of_its_place(lines: Any, ex
 
 
 def test_the_supervisors_own_numbers_go_up_by_one_and_dropped_ones_are_counted() -> None:
-    account = Account("a")
+    backlog = Backlog("a")
     dropped = {"event": "dropped", "count": 2, "first": 2, "last": 3}
     message: dict[str, Any] = {"epoch": 1, "data": {KEY: ["x", 0, 0]}}
-    account.take(message | {"number": 1}, now=0.0, wall_ns=0)
-    account.take(dropped, now=0.0, wall_ns=0)
-    account.take(message | {"number": 4, "data": {KEY: ["x", 3, 0]}}, now=0.0, wall_ns=0)
-    assert (account.totals.misnumbered, account.totals.covered, account.totals.dropped) == (0, 2, 2)
-    account.take(message | {"number": 6, "data": {KEY: ["x", 4, 0]}}, now=0.0, wall_ns=0)
-    assert (account.totals.misnumbered, account.texts) == (1, ["a: number 6 after 4"])
-    assert summed([account, account]).misnumbered == 2
+    backlog.take(message | {"number": 1}, now=0.0, wall_ns=0)
+    backlog.take(dropped, now=0.0, wall_ns=0)
+    backlog.take(message | {"number": 4, "data": {KEY: ["x", 3, 0]}}, now=0.0, wall_ns=0)
+    assert (backlog.totals.misnumbered, backlog.totals.covered, backlog.totals.dropped) == (0, 2, 2)
+    backlog.take(message | {"number": 6, "data": {KEY: ["x", 4, 0]}}, now=0.0, wall_ns=0)
+    assert (backlog.totals.misnumbered, backlog.texts) == (1, ["a: number 6 after 4"])
+    assert summed([backlog, backlog]).misnumbered == 2
 
 
 def test_a_mark_says_series_number_and_the_time_when_the_message_is_due() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from wsadapter import Item, Message
 from wsadapter.contract.endpoint import Buffer
-from wsadapter.delivery.inbox import Account, Inbox
+from wsadapter.delivery.inbox import Backlog, Inbox
 from wsadapter.delivery.stream import Consumption, Stream
 from wsadapter.loop.reactor import Reactor
 
@@ -25,7 +25,7 @@ def number_of(item: Item) -> int:
 @pytest.mark.parametrize("way", ["get", "iterate"])
 def test_what_a_signal_handler_takes_does_not_end_the_stream_for_the_one_that_it_interrupted(way: str) -> None:
     """The handler is called as the turn ends that brought the item, and is faster."""
-    reactor, inbox, account = Reactor(), Inbox(), Account("a", Buffer())
+    reactor, inbox, backlog = Reactor(), Inbox(), Backlog("a", Buffer())
     stream = Stream(Consumption(reactor, inbox, begin=lambda: None, over=lambda: False))
     reading, writing = os.pipe()
     numbers = count(1)
@@ -34,7 +34,7 @@ def test_what_a_signal_handler_takes_does_not_end_the_stream_for_the_one_that_it
     def brings_one(_events: int) -> None:
         number = next(numbers)
         message = Message("a", os.read(reading, 1), 1, number, 1, None, False)
-        inbox.put_one(message, account)
+        inbox.put_single(message, backlog)
         if number == 1:
             os.kill(os.getpid(), signal.SIGUSR1)
             os.write(writing, b"x")

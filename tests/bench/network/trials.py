@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Self
 
-from tests.bench.accounts import Account, Totals
+from tests.bench.accounts import Backlog, Totals
 from tests.bench.network.host import ADDRESS, PORTS, configure, ip
 from tests.bench.network.link import FAIR, Link, Weather, open_tun
 from wsadapter import Endpoint, Message, Supervisor
@@ -43,7 +43,7 @@ class Scene:
     def __init__(self, folder: Path, seed: int) -> None:
         self._folder = folder
         self._stack = ExitStack()
-        self._accounts = {name: Account(name) for name in PORTS}
+        self._accounts = {name: Backlog(name) for name in PORTS}
         self._ups: dict[str, int] = dict.fromkeys(PORTS, 0)
         self._downs: dict[str, list[str]] = {name: [] for name in PORTS}
         self._tun = open_tun("client0")
@@ -105,7 +105,7 @@ class Scene:
             self._host.communicate()
             os.close(self._host_tun)
             self._host = None
-        self._first = _MORE_THAN_UNSEEN + max(account.reached("x") for account in self._accounts.values())
+        self._first = _MORE_THAN_UNSEEN + max(backlog.reached("x") for backlog in self._accounts.values())
 
     def order(self, word: str) -> None:
         """The host's exchanges obey."""
@@ -138,8 +138,8 @@ class Scene:
         return True
 
     def _judge(self, item: Item) -> None:
-        account = self._accounts.get(item.endpoint)
-        if account is None:
+        backlog = self._accounts.get(item.endpoint)
+        if backlog is None:
             return
         if isinstance(item, Message):
             line = {"epoch": item.epoch, "number": item.number, "data": json.loads(item.data)}
@@ -148,11 +148,11 @@ class Scene:
             self._ups[item.endpoint] += line["event"] == "up"
             if line["event"] == "down":
                 self._downs[item.endpoint].append(line["reason"]["kind"])
-        account.take(line, now=time.monotonic(), wall_ns=time.time_ns())
+        backlog.take(line, now=time.monotonic(), wall_ns=time.time_ns())
 
     def flow(self, when: str) -> None:
         """Messages of both come. Raises `Failed`."""
-        marks = {name: account.totals.received + _FLOWING for name, account in self._accounts.items()}
+        marks = {name: backlog.totals.received + _FLOWING for name, backlog in self._accounts.items()}
         if not self.until(lambda: all(self._accounts[name].totals.received >= mark for name, mark in marks.items())):
             raise Failed(f"{when}: nothing came: {self._states()}")
 
@@ -176,11 +176,11 @@ class Scene:
 
     def totals(self) -> dict[str, Totals]:
         """Of both, up to now."""
-        return {name: replace(account.totals) for name, account in self._accounts.items()}
+        return {name: replace(backlog.totals) for name, backlog in self._accounts.items()}
 
     def wrong(self) -> list[str]:
         """What must never be."""
-        return [text for account in self._accounts.values() for text in account.texts]
+        return [text for backlog in self._accounts.values() for text in backlog.texts]
 
     def reasons_since(self, before: dict[str, int]) -> str:
         """Why connections were lost."""
