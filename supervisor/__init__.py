@@ -38,17 +38,25 @@ if TYPE_CHECKING:
         ClosedError,
         ConcurrentIteration,
         ConfigError,
+        ConsumerInUse,
+        ConsumerReplaced,
         DuplicateEndpoint,
         DuplicateRequest,
+        JournalError,
+        JournalInUse,
         LostError,
         MonitorReleased,
+        NewerJournal,
+        NotAJournal,
         NotConnected,
         NotSent,
         OutcomeUnknown,
+        PositionBeyondEnd,
         RequestRejected,
         SendFailed,
         SupervisorStopped,
         TakeoverError,
+        UnknownConsumer,
         UnknownEndpoint,
         UnsupportedPlatform,
         UsageError,
@@ -94,12 +102,16 @@ if TYPE_CHECKING:
     from wsadapter.endpoint.monitor import Monitor
     from wsadapter.endpoint.requests import Pending
     from wsadapter.feed import AsyncFeed, Feed, FeedStream
+    from wsadapter.journal.journal import Journal
     from wsadapter.pool import Pool
     from wsadapter.status import (
         Capabilities,
+        ConsumerLag,
+        ConsumerStatus,
         EndpointState,
         EndpointStatus,
         ExitStatus,
+        JournalStatus,
         MemberStatus,
         PoolMemberStatus,
         PoolStatus,
@@ -114,9 +126,11 @@ _HOME = {
     "wsadapter.feed": ("AsyncFeed", "Feed", "FeedStream"),
     "wsadapter.endpoint.monitor": ("Monitor",),
     "wsadapter.endpoint.requests": ("Pending",),
+    "wsadapter.journal.journal": ("Journal",),
     "wsadapter.pool": ("Pool",),
     "wsadapter.status": (
-        "Capabilities", "EndpointState", "EndpointStatus", "ExitStatus", "MemberStatus", "PoolMemberStatus", "PoolStatus",
+        "Capabilities", "ConsumerLag", "ConsumerStatus", "EndpointState", "EndpointStatus", "ExitStatus", "JournalStatus",
+        "MemberStatus", "PoolMemberStatus", "PoolStatus",
         "Status", "SubscriptionStatus",
     ),
     "wsadapter.config": ("Settings", "load"),
@@ -133,10 +147,11 @@ _HOME = {
         "TimeoutsTable", "TlsTable", "WatchdogTable",
     ),
     "wsadapter.contract.errors": (
-        "AllFatal", "AlreadyRunning", "ClosedError", "ConcurrentIteration", "ConfigError", "DuplicateEndpoint",
-        "DuplicateRequest", "LostError", "MonitorReleased", "NotConnected", "NotSent", "OutcomeUnknown", "RequestRejected",
-        "SendFailed", "SupervisorStopped", "TakeoverError", "UnknownEndpoint", "UnsupportedPlatform", "UsageError",
-        "WrongProcess", "WrongType", "WsAdapterError",
+        "AllFatal", "AlreadyRunning", "ClosedError", "ConcurrentIteration", "ConfigError", "ConsumerInUse", "ConsumerReplaced",
+        "DuplicateEndpoint", "DuplicateRequest", "JournalError", "JournalInUse", "LostError", "MonitorReleased", "NewerJournal",
+        "NotAJournal", "NotConnected", "NotSent", "OutcomeUnknown", "PositionBeyondEnd", "RequestRejected",
+        "SendFailed", "SupervisorStopped", "TakeoverError", "UnknownConsumer", "UnknownEndpoint", "UnsupportedPlatform",
+        "UsageError", "WrongProcess", "WrongType", "WsAdapterError",
     ),
 }  # fmt: skip
 _MODULES = {"config", "testing"}
@@ -145,15 +160,17 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [  # noqa: PLE0604, PLE0605, RUF100 - each is in _MODULE_OF, which a test compares with the imports above
     "AllFatal", "AlreadyRunning", "Answer", "AnyEvent", "AsyncFeed", "Batch", "Buffer", "BufferTable", "Capabilities",
-    "ClockStep", "ClosedError", "ConcurrentIteration", "ConfigError", "Down", "Dropped", "DuplicateEndpoint",
-    "DuplicateRequest", "Endpoint", "EndpointState", "EndpointStatus", "Event", "ExitStatus", "Fatal", "Feed", "FeedStream",
-    "Filter", "FilterTable", "Gap", "Heartbeat", "HeartbeatTable", "HooksTable", "Item", "LateAnswer", "Limits",
-    "LimitsTable", "load", "LostError", "MemberStatus", "Message", "Monitor", "MonitorReleased", "NotConnected", "Notice",
-    "NotSent", "OutcomeUnknown", "Pending", "Pool", "PoolMemberStatus", "PoolStatus", "Reason", "Rejected", "Request",
-    "RequestRejected", "RequestTable", "Restart", "RestartTable", "Restored", "SendFailed", "Settings", "Stalled", "Started",
-    "Status", "Stream", "Subscribed", "SubscriptionStatus", "Supervisor", "SupervisorStopped", "TakeoverError", "Timeouts",
-    "TimeoutsTable", "Tls", "TlsTable", "UnknownEndpoint", "UnsupportedPlatform", "Up", "UsageError", "Watchdog",
-    "WatchdogTable", "WrongProcess", "WrongType", "WsAdapterError",
+    "ClockStep", "ClosedError", "ConcurrentIteration", "ConfigError", "ConsumerInUse", "ConsumerLag", "ConsumerReplaced",
+    "ConsumerStatus", "Down", "Dropped", "DuplicateEndpoint", "DuplicateRequest", "Endpoint", "EndpointState",
+    "EndpointStatus", "Event", "ExitStatus", "Fatal", "Feed", "FeedStream", "Filter", "FilterTable", "Gap", "Heartbeat",
+    "HeartbeatTable", "HooksTable", "Item", "Journal", "JournalError", "JournalInUse", "JournalStatus", "LateAnswer",
+    "Limits", "LimitsTable", "load", "LostError", "MemberStatus", "Message", "Monitor", "MonitorReleased", "NewerJournal",
+    "NotAJournal", "NotConnected", "Notice", "NotSent", "OutcomeUnknown", "Pending", "Pool", "PoolMemberStatus", "PoolStatus",
+    "PositionBeyondEnd", "Reason", "Rejected", "Request", "RequestRejected", "RequestTable", "Restart", "RestartTable",
+    "Restored", "SendFailed", "Settings", "Stalled", "Started", "Status", "Stream", "Subscribed", "SubscriptionStatus",
+    "Supervisor", "SupervisorStopped", "TakeoverError", "Timeouts", "TimeoutsTable", "Tls", "TlsTable", "UnknownConsumer",
+    "UnknownEndpoint", "UnsupportedPlatform", "Up", "UsageError", "Watchdog", "WatchdogTable", "WrongProcess", "WrongType",
+    "WsAdapterError",
 ]  # fmt: skip
 
 

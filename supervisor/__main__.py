@@ -1,4 +1,4 @@
-"""The operator's commands: `python -m wsadapter status | restart NAME | stop | run config.toml | docs`.
+"""The operator's commands: `python -m wsadapter status | restart NAME | stop | replay PATH | run config.toml | docs`.
 
 Exit codes: 0 done (`status`: all endpoints that were asked for are up), 1 not done (`status`: some are not up), 2 wrong
 arguments, 3 nothing runs. `run` has those of `python -m wsadapter.supervise`.
@@ -102,10 +102,28 @@ def _parser() -> argparse.ArgumentParser:
     restart = add("restart", "give an endpoint a new owner; returns when it is up", patience)
     restart.add_argument("endpoint", metavar="NAME", help="of the endpoint; of a sharded one, all its shards")
     add("stop", "stop the supervisor; returns when it has stopped", patience)
+    _add_replay(actions)
     docs = actions.add_parser("docs", help="list the documents, or show one", description="List the documents, or show one.")
     docs.add_argument("document", nargs="?", metavar="NAME", help="which one: without it they are listed")
     actions.add_parser("run", help="run a configuration: the same as python -m wsadapter.supervise", add_help=False)
     return parser
+
+
+def _add_replay(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    about = "print what a journal holds, as the JSON lines of the runner's output"
+    replay = actions.add_parser("replay", help=about, description=f"{about.capitalize()}.")
+    replay.add_argument("path", metavar="PATH", help="the folder of the journal")
+    times = 'a Unix time in seconds, an ISO 8601 time, or "earliest", "latest"'
+    replay.add_argument("--from", dest="begin", default="earliest", metavar="TIME", help=f"where to begin: {times}")
+    replay.add_argument("--to", dest="end", metavar="TIME", help="where to end")
+    replay.add_argument(
+        "--rate",
+        default="max",
+        metavar="real|N|max",
+        help="as it was received, N times as fast, or as fast as can be (default)",
+    )
+    replay.add_argument("--endpoint", action="append", default=[], metavar="NAME", help="only this endpoint; may be repeated")
+    replay.add_argument("--stream", action="append", default=[], metavar="NAME", help="only this stream; may be repeated")
 
 
 def _check_command(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -166,6 +184,16 @@ def _stop(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _replay(options: argparse.Namespace) -> int:
+    from wsadapter.cli import replay
+
+    replay.replay(
+        options.path, begin=replay.moment(options.begin), end=None if options.end is None else replay.moment(options.end),
+        speed=replay.speed(options.rate), endpoints=options.endpoint, streams=options.stream,
+    )  # fmt: skip
+    return DONE
+
+
 def _docs(options: argparse.Namespace) -> int:
     from wsadapter.cli import documents
 
@@ -176,7 +204,7 @@ def _docs(options: argparse.Namespace) -> int:
     return DONE
 
 
-_ACTIONS: Final = {"status": _status, "restart": _restart, "stop": _stop, "docs": _docs}
+_ACTIONS: Final = {"status": _status, "restart": _restart, "stop": _stop, "replay": _replay, "docs": _docs}
 _COMMANDS: Final = (*_ACTIONS, "run")
 
 

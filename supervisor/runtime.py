@@ -25,7 +25,7 @@ from uuid import uuid4
 from wsadapter import capabilities
 from wsadapter.config import Dialects, Settings
 from wsadapter.config.connect_time import slow_connects
-from wsadapter.config.settings import StartMethod, Strategy
+from wsadapter.config.settings import JournalSettings, StartMethod, Strategy
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import AllFatal, SupervisorStopped, TakeoverError, UsageError
 from wsadapter.contract.items import Started
@@ -39,6 +39,7 @@ from wsadapter.endpoint.restart_policy import ConnectBudget, Decision, Verdict
 from wsadapter.endpoint.strategy import restarted_with
 from wsadapter.endpoint.watchdogs import resident_bytes
 from wsadapter.import_path import for_hooks
+from wsadapter.journaling import Journaling
 from wsadapter.loop import signal_guard
 from wsadapter.loop.reactor import Reactor
 from wsadapter.periodic import PeriodicWork
@@ -62,6 +63,10 @@ class Options:
     hook_folder: str
     """A folder in which owners search the modules of hooks, after those of `sys.path`."""
     quarantine: Quarantine
+    journal: JournalSettings | None = None
+    """Where everything that is received is written; None: nowhere."""
+    journal_only: bool = False
+    """Nobody iterates the supervisor: only the journal gets the items."""
 
 
 class Giving(Protocol):
@@ -104,7 +109,9 @@ class Runtime:
         self.reactor = Reactor()
         self.reactor.dispatcher.busy_poll = options.busy_poll
         self.budget = ConnectBudget()
-        self.registry = EndpointRegistry(self, given, entered=self._entered)
+        self.journaling = None if options.journal is None else Journaling(options.journal, lambda: self.registry)
+        main = None if self.journaling is None else self.journaling.inbox(delivers=not options.journal_only)
+        self.registry: EndpointRegistry = EndpointRegistry(self, given, entered=self._entered, main=main)
         self.owners = OwnerSource(self.reactor, options.start_method, options.spares, lambda: len(self.registry.endpoints))
         self.inbox_of, self.acquire_owner = self.registry.inbox_of, self.owners.acquire
         """What endpoints need of both."""
@@ -119,7 +126,6 @@ class Runtime:
             self.registry.main.put_event,
             lambda: options.quarantine.clean(runtime_dir),
         )
-        self._abandon: weakref.finalize[..., Any] | None = None
 
     # -- life, from any thread -------------------------------------------------------------------------------------------
 
@@ -176,13 +182,15 @@ class Runtime:
             if multiprocessing.current_process().daemon:
                 raise UsageError("a daemonic multiprocessing process may not have children; start the supervisor elsewhere")
             self.claim.open()
+            if self.journaling is not None:
+                self.run = self.journaling.open(self.claim, taken_over=self.takeover.begin is not None) or self.run
             if self.options.start_method == "forkserver" and not capabilities.temporary_folder():
                 logger.warning("no folder for temporary files: owners start by spawn, which is slower")
             self.owners.open()
             self.state = "running"
             self.reactor.start()
             # If the program ends without `stop()`, the owners leave because their control sockets end.
-            self._abandon = weakref.finalize(self, self.reactor.abandon)
+            weakref.finalize(self, self.reactor.abandon)  # which does nothing after a `stop()`
         return True
 
     def _end_unstarted(self) -> None:
@@ -199,9 +207,9 @@ class Runtime:
                     self.claim.close()
                     self.owners.close()
                     self.reactor.close()
+                    if self.journaling is not None:
+                        self.journaling.close()
                     self.claim.release()
-                    if self._abandon is not None:
-                        self._abandon.detach()
             finally:
                 self._lock.release()
 
@@ -265,6 +273,8 @@ class Runtime:
             "runtime": self.claim.describe(),
             "endpoints": endpoints,
         }
+        if self.journaling is not None:
+            status["journal"] = self.journaling.status()
         if memory and self.state != "stopped":
             add_memory(status)
         return status
@@ -299,6 +309,8 @@ class Runtime:
 
     def _begin(self) -> None:
         self.registry.main.put_event(Started("", 0, time_ns(), self.run, self.claim.name, VERSION))
+        if self.journaling is not None:
+            self.journaling.end_dead_epochs()
         _warn_of_slow_connects(endpoint.endpoint for endpoint in self.endpoints() if endpoint.state != "up")
         if self.takeover.begin is not None:
             self.takeover.begin()

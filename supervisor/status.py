@@ -184,6 +184,51 @@ class EndpointStatus(TypedDict):
     """Only with `replicas`: each of them."""
 
 
+class ConsumerLag(TypedDict):
+    """How far a consumer is behind the end of the journal."""
+
+    messages: int
+    """Items of the stream that it has not committed: messages and events."""
+    bytes: int
+    """Of their payloads."""
+    seconds: float
+    """Between the times of the last item that it has committed and of the last item of the journal; 0 if it is at the end."""
+
+
+class ConsumerStatus(TypedDict):
+    """A consumer of the journal, attached or not."""
+
+    pid: int | None
+    """Of its process; null if it is not attached."""
+    position: int
+    """Place in the stream behind the last item that it has committed."""
+    lag: ConsumerLag
+    """How far it is behind."""
+
+
+class JournalStatus(TypedDict):
+    """The journal. Positions are places in the whole stream, of which each message and each event takes one."""
+
+    path: str
+    """Its folder."""
+    segments: int
+    """Its files."""
+    bytes: int
+    """Bytes on disk."""
+    end: int
+    """Place behind the last item that is committed."""
+    waiting: int
+    """Bytes of messages that wait for the disk."""
+    lag: float
+    """Seconds since when something waits for a commit; 0 if nothing does."""
+    dropped: int
+    """Messages that it could not keep, because the disk did not keep up; each is reported by a `Dropped`."""
+    error: str | None
+    """Why it can't be written at present; null if it can."""
+    consumers: dict[str, ConsumerStatus]
+    """Each consumer that has a position, by its name. Looked at once a second."""
+
+
 class Status(TypedDict):
     """The whole supervisor."""
 
@@ -218,6 +263,8 @@ class Status(TypedDict):
     """Path of the control socket, or its abstract name; null without a name."""
     endpoints: dict[str, EndpointStatus]
     """Each endpoint by its name."""
+    journal: NotRequired[JournalStatus]
+    """Only with a journal."""
 
 
 class PoolMemberStatus(TypedDict):
@@ -263,8 +310,8 @@ SUMMED: Final[tuple[Literal["messages", "bytes", "restarts", "gaps", "handoffs",
 )  # fmt: skip
 """The keys of an endpoint with `replicas` that are the sums of those of all its connections."""
 SCHEMA: Final[tuple[type, ...]] = (
-    Status, Capabilities, EndpointStatus, MemberStatus, SubscriptionStatus, EventCounts, ExitStatus, PoolStatus,
-    PoolMemberStatus,
+    Status, Capabilities, EndpointStatus, MemberStatus, SubscriptionStatus, EventCounts, ExitStatus, JournalStatus,
+    ConsumerStatus, ConsumerLag, PoolStatus, PoolMemberStatus,
 )  # fmt: skip
 """All of it, in the order of the documentation."""
 

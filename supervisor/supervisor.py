@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from wsadapter import capabilities
 from wsadapter.aio import AsyncSupervisor
 from wsadapter.arguments import Data, as_list, as_outgoing, as_streams, check_kind, path_text
-from wsadapter.config import Dialects, Settings, check_endpoint, check_supervisor, checked, load
+from wsadapter.config import Dialects, Settings, check_endpoint, check_journal, check_supervisor, checked, load
 from wsadapter.config.settings import StartMethod, Strategy
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.errors import ConfigError, DuplicateEndpoint, UsageError
@@ -25,11 +25,12 @@ from wsadapter.contract.ipc.bootstrap import hold_standard_descriptors
 from wsadapter.contract.items import Answer, AnyEvent, Batch, Item
 from wsadapter.contract.public import Public
 from wsadapter.control.quarantine_folder import Quarantine
-from wsadapter.delivery.inbox import Inbox
 from wsadapter.delivery.stream import Stream
 from wsadapter.endpoint.monitor import Monitor
 from wsadapter.endpoint.request_id import Payload
 from wsadapter.endpoint.requests import Pending
+from wsadapter.journal.journal import Journal, as_journal
+from wsadapter.journaling import inbox_of
 from wsadapter.loop.foreign_loops import check_not_patched
 from wsadapter.registry.registry import EndpointRegistry
 from wsadapter.runtime import Options, Runtime, add_memory
@@ -72,6 +73,8 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
         given: Mapping[str, Collection[str]] | None = None,
         dialects: Mapping[str, dict[str, Any]] | None = None,
         hook_folder: str | os.PathLike[str] = "",
+        journal: Journal | str | os.PathLike[str] | None = None,
+        journal_only: bool = False,
     ) -> None:
         """Without a `name` it has no lock and no control socket, and several may run at the same time.
 
@@ -79,7 +82,8 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
         seconds. `busy_poll`: seconds that owners and the consumer poll before they sleep; each uses a core then.
         `given`: for each endpoint the keys that a configuration file sets. A dialect overrides none of them, even if they equal
         the defaults. `dialects`: dialects that were loaded already, by name or absolute path. `hook_folder`: a folder in which
-        owners search the modules of hooks, after `sys.path`.
+        owners search the modules of hooks, after `sys.path`. `journal`: where everything that is received is written, for
+        consumers that attach; `journal_only`: nobody iterates this object, so no items wait for that.
         Raises `ConfigError` with every problem of the arguments and of every endpoint, `DuplicateEndpoint`,
         `UnsupportedPlatform`, `WrongType`.
         """
@@ -102,7 +106,10 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
             raise DuplicateEndpoint(repeated)
         hold_standard_descriptors()
         quarantine = Quarantine(state_dir, quarantine_max_bytes, quarantine_max_age)
-        options = Options(strategy, spares, start_method, busy_poll, hook_folder, quarantine)
+        written = None if journal is None else as_journal(journal).settings
+        if problems := [] if written is None else check_journal(written):
+            raise ConfigError(problems)
+        options = Options(strategy, spares, start_method, busy_poll, hook_folder, quarantine, written, journal_only)
         self.runtime = Runtime(name, runtime_dir, options, given or {})
         """For the package itself."""
         self._stream = self.runtime.stream_of(self.runtime.registry.main)
@@ -132,6 +139,8 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
             given=settings.given,
             dialects=settings.dialects,
             hook_folder=settings.folder,
+            journal=None if settings.journal is None else Journal.of_settings(settings.journal),
+            journal_only=settings.journal is not None and settings.output.kind == "none",
         )
 
     # -- life ------------------------------------------------------------------------------------------------------------
@@ -224,7 +233,7 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
 
         Their items that wait already move too, and so do shards that are added later. Raises `UnknownEndpoint`.
         """
-        inbox = Inbox()
+        inbox = inbox_of(self.runtime.journaling)
         if not names:
             raise UsageError("stream: name at least one endpoint; the main iteration has all the others")
         self._do(lambda registry: registry.redirect(names, inbox))

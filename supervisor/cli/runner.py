@@ -35,6 +35,10 @@ from wsadapter.contract.errors import (
     AllFatal,
     AlreadyRunning,
     ConfigError,
+    JournalError,
+    JournalInUse,
+    NewerJournal,
+    NotAJournal,
     SupervisorStopped,
     TakeoverError,
     UsageError,
@@ -63,7 +67,7 @@ EXIT_CODES: Final[Mapping[int, str]] = {
     CONFIGURATION: "the configuration or the command line is wrong; nothing was started",
     ALL_FATAL: "every endpoint has failed for good (fatal)",
     ALREADY_RUNNING: "another supervisor of that name is running; with --takeover: it could not be taken over",
-    OUTPUT_FAILED: "the output failed: a full disk, a closed pipe",
+    OUTPUT_FAILED: "the output failed: a full disk, a closed pipe; or the journal cannot be opened",
 }
 """Every exit code with its meaning. A second stop signal ends the program at once with 128 + its number, as shells count."""
 
@@ -107,11 +111,11 @@ class Runner:
             signals = SignalThread(stop=self._stop, leave=self._leave, reload=self._reload, dump=self._dump)
             with self._backstop, Trimming(), signals:
                 return self._run()
-        except AlreadyRunning as error:
+        except (AlreadyRunning, JournalInUse) as error:
             return _give_up(error, ALREADY_RUNNING)
-        except (ConfigError, UsageError) as error:
+        except (ConfigError, UsageError, NotAJournal, NewerJournal) as error:
             return _give_up(error, CONFIGURATION)
-        except OutputFailed as error:
+        except (OutputFailed, JournalError) as error:
             return _give_up(error, OUTPUT_FAILED)
         except TakeoverError as error:
             return _give_up(error, ALREADY_RUNNING)
@@ -288,7 +292,7 @@ class Runner:
         said = [f"{kind} {', '.join(names)}" for kind, names in changes.items() if names]
         logger.info("reloaded %s: %s", self._path, "; ".join(said) or "nothing changed")
         if _apart_from_endpoints(settings) != _apart_from_endpoints(self._settings):
-            logger.warning("[supervisor], [output] and [exporter] hold from the next start on")
+            logger.warning("[supervisor], [output], [journal] and [exporter] hold from the next start on")
 
     def _dump(self) -> None:
         logger.warning("stacks, as asked by SIGUSR1:\n%s", _stacks())
@@ -322,7 +326,7 @@ def _apart_from_endpoints(settings: Settings) -> tuple[object, ...]:
     return (
         settings.runtime_dir, settings.state_dir, settings.quarantine_max_bytes, settings.quarantine_max_age,
         settings.strategy, settings.spares, settings.start_method, settings.busy_poll, settings.output,
-        settings.exporter,
+        settings.journal, settings.exporter,
     )  # fmt: skip
 
 

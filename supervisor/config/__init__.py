@@ -25,27 +25,40 @@ from wsadapter.config.dialect import Dialects
 from wsadapter.config.files import parse_toml, read_file
 from wsadapter.config.listen_address import check_listen
 from wsadapter.config.output_path import check_path
-from wsadapter.config.schema import EXPORTER, OUTPUT, SUPERVISOR, Mismatch, Setting, as_table, convert, got, unknown_key
-from wsadapter.config.settings import ExporterSettings, OutputSettings, Settings
+from wsadapter.config.schema import (
+    EXPORTER,
+    JOURNAL,
+    OUTPUT,
+    SUPERVISOR,
+    Mismatch,
+    Setting,
+    as_table,
+    convert,
+    got,
+    unknown_key,
+)
+from wsadapter.config.settings import ExporterSettings, JournalSettings, OutputSettings, Settings
 from wsadapter.config.show import describe_settings, effective, show
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import ConfigError, Problem
 from wsadapter.import_path import working_folder
 
 __all__ = [
-    "Dialects", "ExporterSettings", "OutputSettings", "Settings", "check_endpoint", "check_supervisor", "checked",
-    "describe_settings", "effective", "load", "parse", "show",
+    "Dialects", "ExporterSettings", "JournalSettings", "OutputSettings", "Settings", "check_endpoint", "check_journal",
+    "check_supervisor", "checked", "describe_settings", "effective", "load", "parse", "show",
 ]  # fmt: skip
 
 _LARGEST: Final = 64 * 1024 * 1024
 """Bytes of a configuration, at most."""
 _PATIENCE: Final = 5.0
 """Seconds in which it must have been read."""
-_TABLES: Final = ("supervisor", "output", "exporter", "defaults", "endpoints")
+_TABLES: Final = ("supervisor", "output", "journal", "exporter", "defaults", "endpoints")
 _MOST_SPARES: Final = 64
 _NO_WORKING_FOLDER: Final = "/(the working folder, which was deleted)"
 """The base of relative paths then, so that the errors about them give the reason."""
 _LONGEST_BUSY_POLL = 1.0
+_LEAST_SEGMENT: Final = 64 * 1024
+_LONGEST_COMMIT: Final = 10.0
 _POSITION: Final = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
 
 
@@ -95,6 +108,9 @@ def _read_tables(
     own = _read_flat(sections["supervisor"], "supervisor", SUPERVISOR, around, problems)
     output = _read_flat(sections["output"], "output", OUTPUT, around, problems)
     exporter = _read_flat(sections["exporter"], "exporter", EXPORTER, around, problems)
+    journal = _read_journal(table, sections["journal"], around, problems)
+    if journal is not None and "output" not in table:
+        output["kind"] = "none"
     own["name"] = own.get("name") or Path(source).stem
     _judge_supervisor(own, problems)
     _judge_output(output, problems)
@@ -104,8 +120,8 @@ def _read_tables(
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)), source=source)
     return Settings(
-        **own, output=OutputSettings(**output), exporter=ExporterSettings(**exporter), endpoints=endpoints, given=given,
-        source=source, dialects=around.dialects.known,
+        **own, output=OutputSettings(**output), journal=journal, exporter=ExporterSettings(**exporter), endpoints=endpoints,
+        given=given, source=source, dialects=around.dialects.known,
     )  # fmt: skip
 
 
@@ -179,6 +195,49 @@ def _judge_supervisor(own: Mapping[str, Any], problems: list[Problem]) -> None:
 def _judge_output(output: Mapping[str, Any], problems: list[Problem]) -> None:
     if "path" in output and (wrong := check_path(output["path"])):
         problems.append(Problem("output.path", wrong))
+
+
+def _read_journal(
+    table: Mapping[str, Any], section: Mapping[str, Any], around: Surroundings, problems: list[Problem]
+) -> JournalSettings | None:
+    if "journal" not in table:
+        return None
+    found = _read_flat(section, "journal", JOURNAL, around, problems)
+    if "path" not in section:
+        problems.append(Problem("journal.path", "expected the folder of the journal"))
+    before = len(problems)
+    _judge_journal(found, problems)
+    return None if len(problems) > before else JournalSettings(**found)
+
+
+def check_journal(journal: JournalSettings) -> list[Problem]:
+    """Everything that is wrong with a journal made in Python, by the keys of `[journal]`."""
+    problems: list[Problem] = []
+    found: dict[str, Any] = {}
+    for key, setting in JOURNAL.items():
+        try:
+            found[key] = convert(setting, getattr(journal, key))
+        except Mismatch as mismatch:
+            problems += [Problem(f"journal.{key}{place}", message) for place, message in mismatch.found]
+    _judge_journal(found, problems)
+    return problems
+
+
+def _judge_journal(journal: Mapping[str, Any], problems: list[Problem]) -> None:
+    defaults = JournalSettings()
+    if "path" in journal and not journal["path"]:
+        problems.append(Problem("journal.path", "expected the folder of the journal"))
+    segment = journal.get("segment_bytes", defaults.segment_bytes)
+    if segment < _LEAST_SEGMENT:
+        problems.append(Problem("journal.segment_bytes", f"expected at least 64KiB, got {segment}"))
+    if 0 < journal.get("retain_bytes", defaults.retain_bytes) < 2 * segment:
+        problems.append(
+            Problem("journal.retain_bytes", "expected 0, or at least twice segment_bytes: whole segments are removed")
+        )
+    if not 0 <= journal.get("commit", defaults.commit) <= _LONGEST_COMMIT:
+        problems.append(Problem("journal.commit", f"expected 0 to {_LONGEST_COMMIT:g} s, got {journal['commit']:g}"))
+    if 0 < journal.get("retain", defaults.retain) < 1:
+        problems.append(Problem("journal.retain", f"expected 0, or at least 1 s, got {journal['retain']:g}"))
 
 
 def _read_endpoints(

@@ -11,6 +11,7 @@ from wsadapter.contract.endpoint import Endpoint
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
 StartMethod = Literal["forkserver", "spawn"]
 OutputKind = Literal["jsonl", "none"]
+Sync = Literal["normal", "full"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,26 @@ class OutputSettings:
     path: str = "-"
     """"-" is standard output. A file is appended to, never truncated; `{endpoint}` and strftime fields such as
     `%Y%m%d-%H` (UTC) are filled in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalSettings:
+    """The journal: what is received, on disk, for any number of consumers. Without this table there is none."""
+
+    path: str = ""
+    """Its folder. It is made if it is not there. One supervisor at a time writes it, and the next one continues its numbers."""
+    retain: float = 86400.0
+    """What is older is removed, whole segments at a time. 0: no limit."""
+    retain_bytes: int = 10 * 1024**3
+    """The oldest segments are removed if all take more than this. 0: no limit. At least twice `segment_bytes`."""
+    segment_bytes: int = 256 * 1024**2
+    """Size of a segment, about: then the next file begins. At least 64KiB."""
+    commit: float = 0.02
+    """The longest that a record waits for a commit while the disk keeps up, at most 10 s. If little is received, it is
+    committed at once."""
+    sync: Sync = "normal"
+    """"normal": a crash of any process loses nothing that was committed, a power failure the last moments. "full": nothing,
+    because each commit waits for the disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +81,9 @@ class Settings:
     busy_poll: float = 0.0
     """For the lowest latency: seconds that owners and the consumer poll before they sleep. It costs a core for each of them."""
     output: OutputSettings = OutputSettings()
+    """Without a table [output], standard output; with a journal, none."""
+    journal: JournalSettings | None = None
+    """None: there is no journal."""
     exporter: ExporterSettings = ExporterSettings()
     endpoints: tuple[Endpoint, ...] = ()
     """With `[defaults]` and the lines of `subscribe_file` merged in, paths absolute, `${...}` as written, no dialects."""

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from wsadapter.config.dialect import Dialects, apply_dialect
 from wsadapter.config.quantities import show_duration, show_size
-from wsadapter.config.schema import ENDPOINT, EXPORTER, OUTPUT, SUPERVISOR, Setting, flatten
-from wsadapter.config.settings import ExporterSettings, OutputSettings, Settings
+from wsadapter.config.schema import ENDPOINT, EXPORTER, JOURNAL, OUTPUT, SUPERVISOR, Setting, flatten
+from wsadapter.config.settings import ExporterSettings, JournalSettings, OutputSettings, Settings
 from wsadapter.config.toml_text import as_toml, toml_key
 from wsadapter.contract.endpoint import SECTIONS, Endpoint
 from wsadapter.contract.masking import mask_setting
@@ -27,8 +27,8 @@ class Description(NamedTuple):
 
 
 def effective(settings: Settings) -> dict[str, Any]:
-    """The effective settings, with defaults, `[defaults]` and dialects applied: tables `supervisor`, `output`, `exporter`,
-    `endpoints`.
+    """The effective settings, with defaults, `[defaults]` and dialects applied: tables `supervisor`, `output`, `journal` if
+    there is one, `exporter`, `endpoints`.
 
     Secrets are masked: user info and query of URLs, header and login values, passwords, raw frames to send. A value
     that consists of a `${...}` only stays as written. Raises `ConfigError` if a dialect has changed since it was checked.
@@ -36,6 +36,7 @@ def effective(settings: Settings) -> dict[str, Any]:
     return {
         "supervisor": {key: getattr(settings, key) for key in SUPERVISOR},
         "output": {key: getattr(settings.output, key) for key in OUTPUT},
+        **({} if settings.journal is None else {"journal": {key: getattr(settings.journal, key) for key in JOURNAL}}),
         "exporter": {key: getattr(settings.exporter, key) for key in EXPORTER},
         "endpoints": {e.name: _effective(e, settings) for e in settings.endpoints},
     }
@@ -59,8 +60,8 @@ def _shown(key: str, value: Any) -> Any:
 def show(settings: Settings) -> str:
     """`effective` as TOML text, durations and sizes as a person writes them."""
     tables = effective(settings)
-    flat = {"supervisor": SUPERVISOR, "output": OUTPUT, "exporter": EXPORTER}
-    lines = [line for name, known in flat.items() for line in _section(name, tables[name], known)]
+    flat = {"supervisor": SUPERVISOR, "output": OUTPUT, "journal": JOURNAL, "exporter": EXPORTER}
+    lines = [line for name, known in flat.items() if name in tables for line in _section(name, tables[name], known)]
     for name, table in tables["endpoints"].items():
         path = f"endpoints.{toml_key(name)}"
         lines += _section(path, {key: value for key, value in table.items() if key not in SECTIONS}, ENDPOINT)
@@ -94,6 +95,7 @@ def describe_settings() -> list[Description]:
     return [
         *_describe("supervisor", SUPERVISOR, meanings_of(Settings)),
         *_describe("output", OUTPUT, meanings_of(OutputSettings)),
+        *_describe("journal", JOURNAL, meanings_of(JournalSettings)),
         *_describe("exporter", EXPORTER, meanings_of(ExporterSettings)),
         *_describe("endpoints.NAME", ENDPOINT, meanings),
     ]

@@ -21,6 +21,14 @@
     │   ├── SendFailed              the owner took it and could not send it, or died with it: fate unknown
     │   └── OutcomeUnknown          a request that was lost or timed out after sending: ask before repeating
     ├── RequestRejected             the peer's doing: it answered a request with an error
+    ├── JournalError                a journal that cannot be written or read
+    │   ├── NotAJournal             the path is no journal
+    │   ├── NewerJournal            a newer version of wsadapter has written it
+    │   ├── JournalInUse            another supervisor writes it
+    │   ├── ConsumerInUse           another process reads it under that consumer name
+    │   ├── ConsumerReplaced        another process took over that consumer name
+    │   ├── UnknownConsumer         no consumer of that name has a position
+    │   └── PositionBeyondEnd       a position that the journal has not reached
     └── AllFatal                    nothing is left that could ever deliver
 
 Every text names the endpoint and what to do. A raw `OSError`, `EOFError` or `BrokenPipeError` from a handle is a bug.
@@ -182,6 +190,66 @@ class RequestRejected(WsAdapterError):
         shown = body[:_LONGEST_SHOWN].decode(errors="replace")
         more = f" ... ({len(body)} bytes)" if len(body) > _LONGEST_SHOWN else ""
         super().__init__(f"{endpoint}: request {id} was rejected: {shown}{more}")
+
+
+class JournalError(WsAdapterError):
+    """A journal cannot be written or read. The text names the path and the remedy."""
+
+
+class NotAJournal(JournalError):
+    """The path is not a journal: nothing is there, a file, or a folder with something else in it."""
+
+
+class NewerJournal(JournalError):
+    """A newer version of wsadapter has written the journal, in a format that this version does not know."""
+
+    def __init__(self, path: str, found: int, known: int) -> None:
+        self.path = path
+        self.format = found
+        super().__init__(
+            f"{path}: a journal of format {found}; this version of wsadapter knows format {known}: upgrade wsadapter"
+        )
+
+
+class JournalInUse(JournalError):
+    """Another supervisor (`pid`) writes the journal."""
+
+    def __init__(self, path: str, pid: int | None) -> None:
+        self.path = path
+        self.pid = pid
+        who = f"pid {pid}" if pid else "an unknown process"
+        super().__init__(f"{path}: another supervisor ({who}) writes this journal; stop it, or give this one another path")
+
+
+class ConsumerInUse(JournalError):
+    """Another process (`pid`) reads the journal under that consumer name."""
+
+    def __init__(self, consumer: str, pid: int | None) -> None:
+        self.consumer = consumer
+        self.pid = pid
+        who = f"pid {pid}" if pid else "an unknown process"
+        super().__init__(f"consumer {consumer!r} is attached already ({who}); use another name, or takeover=True to replace it")
+
+
+class ConsumerReplaced(JournalError):
+    """Another process took over the consumer name, with `takeover=True`. What this one commits from now on has no effect."""
+
+    def __init__(self, consumer: str) -> None:
+        self.consumer = consumer
+        super().__init__(f"another process took over the consumer {consumer!r}; this one is detached")
+
+
+class UnknownConsumer(JournalError):
+    """No consumer of that name has a position in the journal."""
+
+    def __init__(self, consumer: str, known: list[str]) -> None:
+        self.consumer = consumer
+        shown = ", ".join(known) if known else "none yet"
+        super().__init__(f"no consumer named {consumer!r} has a position in this journal; known: {shown}")
+
+
+class PositionBeyondEnd(JournalError):
+    """A position that the journal has not reached. The text says where it ends."""
 
 
 class AllFatal(WsAdapterError):

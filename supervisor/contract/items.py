@@ -253,6 +253,7 @@ GAP_CAUSES: dict[str, str] = {
     "if it is named): messages may be missing, or come twice",
     "lead_changed": "a replica was lost before another one was known to have all its messages: some may be missing or repeated",
     "supervisor_restarted": "a new run continues the output of an older one",
+    "journal": "a part of the journal cannot be read, or events were not written to it: what it held is not known",
     "sequence": "the exchange's own numbers do not follow each other (`stream`, `expected`, `got`)",
 }
 """Every value of `Gap.cause`, with its meaning."""
@@ -280,6 +281,8 @@ DROP_CAUSES: dict[str, str] = {
     "poison": "owner after owner died while it parsed the message; its frames are in the quarantine, the connection continues",
     "removed": "the endpoint was removed while they waited",
     "memory": "there was not enough memory to write them to the output",
+    "journal": "the journal could not keep them: its disk was full or too slow for `buffer`, or a part of it is damaged",
+    "retention": "they were removed from the journal (`journal.retain`, `journal.retain_bytes`) before the consumer read them",
 }
 """Every value of `Dropped.cause`, with its meaning."""
 

@@ -31,7 +31,8 @@ KINDS: dict[str, str] = {
     "overflow": 'the consumer was too slow and `buffer.overflow` is "disconnect", or there was no memory for a message',
     "config": "no retry can mend it: a decode hook cannot be imported, a file is missing",
     "stopped": "stopped as asked",
-    "supervisor_gone": "the supervisor died or closed the control socket; seen only by the peer, as close code 1001",
+    "supervisor_gone": "the supervisor died or closed the control socket: the peer sees close code 1001, and with it the next "
+    "supervisor of the same journal ends the epochs of the dead one",
 }
 """Every value of `Reason.kind`, with its meaning."""
 

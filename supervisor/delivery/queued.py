@@ -204,10 +204,12 @@ class Conflates(Protocol):
 class Backlog:
     """What waits of one endpoint, oldest first."""
 
-    __slots__ = ("apart", "buffer", "conflation", "dropped", "last", "limit", "name", "oldest", "on_room", "waiting")
+    __slots__ = ("apart", "buffer", "conflation", "dropped", "last", "limit", "name", "oldest", "on_room", "record", "waiting")
 
     def __init__(self, name: str, buffer: Buffer) -> None:
         self.name = name
+        self.record: int | None = None
+        """The number of the owner's record that is being put in; for the journal."""
         self.waiting = 0
         """Bytes."""
         self.dropped = 0

@@ -6,8 +6,13 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from wsadapter.contract.reasons import Reason
+from wsadapter.delivery.inbox import Inbox
+from wsadapter.delivery.queued import Backlog
 from wsadapter.endpoint.numbered_stream import NumberedStream
 from wsadapter.loop.reactor import Reactor
+
+Waiting = tuple[Backlog, Inbox]
+"""What waits of an endpoint, and where."""
 
 
 class Readable(Protocol):
@@ -41,29 +46,35 @@ class Backpressure:
         self._reactor = reactor
         self._links = links
         self._on_room = on_room
-        self._wait: object = None
-        """What is waited for; a relief that comes for an earlier wait changes nothing."""
+        self._waits: dict[Backlog, object] = {}
+        """What is waited for, by the backlog to be relieved; a relief that comes for an earlier wait changes nothing."""
 
-    def overflowed(self) -> None:
-        """More waits for the consumer than may."""
-        backlog = self._stream.backlog
+    def overflowed(self, queue: Waiting | None = None) -> None:
+        """More waits than may: for the consumer, or in another `queue`."""
+        backlog, inbox = queue or (self._stream.backlog, self._stream.inbox)
         match backlog.buffer.overflow:
             case "disconnect" if backlog.has_overflowed:
-                self._stream.inbox.discard(backlog, "overflow")
-                text = f"more than {backlog.buffer.max_bytes} bytes waited for the consumer"
+                inbox.discard(backlog, "overflow")
+                text = f"more than {backlog.buffer.max_bytes} bytes waited for the {'consumer' if queue is None else 'journal'}"
                 for link in self._links():
                     link.kill(Reason(kind="overflow", text=text), with_connection=True)
-            case "block" if backlog.on_room is not None or self._await_relief():
+            case "block" if backlog in self._waits or self._await_relief(backlog, inbox):
                 for owner in self._owners():
                     owner.pause()
 
-    def _await_relief(self) -> bool:
-        self._wait = wait = object()
+    def _await_relief(self, backlog: Backlog, inbox: Inbox) -> bool:
+        self._waits[backlog] = wait = object()
         post = self._reactor.post
-        return self._stream.inbox.await_room(self._stream.backlog, lambda: post(lambda: self._relieve(wait)))
+        if inbox.await_room(backlog, lambda: post(lambda: self._relieve(backlog, wait))):
+            return True
+        del self._waits[backlog]
+        return False
 
-    def _relieve(self, wait: object) -> None:
-        if wait is self._wait:
+    def _relieve(self, backlog: Backlog, wait: object) -> None:
+        if self._waits.get(backlog) is not wait:
+            return
+        del self._waits[backlog]
+        if not self._waits:
             self._on_room()
             for owner in self._owners():
                 owner.read_on()
@@ -73,4 +84,6 @@ class Backpressure:
 
     def forget(self) -> None:
         """The only connection is gone: nobody waits for a relief."""
-        self._stream.backlog.on_room = self._wait = None
+        for backlog in self._waits:
+            backlog.on_room = None
+        self._waits.clear()

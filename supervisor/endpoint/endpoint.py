@@ -20,7 +20,7 @@ from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.ipc.record import Record
 from wsadapter.contract.reasons import Reason
 from wsadapter.delivery.inbox import Inbox
-from wsadapter.endpoint.backpressure import Backpressure
+from wsadapter.endpoint.backpressure import Backpressure, Waiting
 from wsadapter.endpoint.dialer import SupervisorHost
 from wsadapter.endpoint.identities import are_alike
 from wsadapter.endpoint.link import Link, LinkGroup
@@ -90,8 +90,8 @@ class Alone:
     def can_spare(self, _link: Link) -> bool:
         return False
 
-    def overflowed(self) -> None:
-        self._backpressure.overflowed()
+    def overflowed(self, queue: Waiting | None = None) -> None:
+        self._backpressure.overflowed(queue)
 
 
 class EndpointRuntime:

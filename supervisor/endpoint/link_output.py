@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 from wsadapter.contract import items
 from wsadapter.contract.ipc.record import Record
 from wsadapter.contract.reasons import Reason
+from wsadapter.endpoint.backpressure import Waiting
 from wsadapter.endpoint.epoch import Counters
 from wsadapter.endpoint.log import EndpointLog
 from wsadapter.endpoint.numbered_stream import NumberedStream
@@ -40,8 +41,8 @@ class OutputGroup(Protocol):
         delivered meanwhile."""
         ...
 
-    def overflowed(self) -> None:
-        """More waits for the consumer than may."""
+    def overflowed(self, queue: Waiting | None = None) -> None:
+        """More waits than may: for the consumer, or in another queue."""
         ...
 
 
@@ -91,6 +92,7 @@ class LinkOutput:
     def accept(self, received: Record, streams: list[str | None] | None) -> None:
         """Number these messages, and put them into the stream."""
         self.counters.messages += received.count
+        self.backlog.record = received.sequence  # of a record that was held back, not of the one that is being read
         self.stream.accept(received, streams, self.epoch)
 
     def put(self, event: items.Event) -> None:

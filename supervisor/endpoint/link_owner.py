@@ -112,6 +112,7 @@ class LinkOwner:
     def on_record(self, process: OwnerProcess, received: Record) -> None:
         """A batch of messages, or a report."""
         epoch, counters = self.epoch, self._counters
+        self._backlog.record = received.sequence
         counters.filtered += received.filtered
         if received.kind == record.REPORT:
             try:
@@ -147,8 +148,9 @@ class LinkOwner:
         if self.rollover.merge is not None or self.output.group.is_replicated:
             self.on_record(process, Record.of_single(single))
             return
-        data, _, received_at, position, _ = single
-        epoch, counters, backlog = self.epoch, self._counters, self._backlog
+        backlog = self._backlog
+        data, backlog.record, received_at, position, _ = single
+        epoch, counters = self.epoch, self._counters
         if position > epoch.position:
             counters.bytes += position - epoch.position
         epoch.position = position

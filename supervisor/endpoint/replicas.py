@@ -21,7 +21,7 @@ from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc.record import NO_IDENTITY, Record
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.announced import Announced
-from wsadapter.endpoint.backpressure import Backpressure
+from wsadapter.endpoint.backpressure import Backpressure, Waiting
 from wsadapter.endpoint.dedup import Batch, FirstArrival, Part, selected
 from wsadapter.endpoint.identities import may_repeat, span_for
 from wsadapter.endpoint.link_output import LinkOutput
@@ -220,9 +220,9 @@ class ReplicaSet:
         """Whether nothing is missing without it."""
         return any(other.stays and self.is_settled(other) for other in self._host.links if other is not link)
 
-    def overflowed(self) -> None:
+    def overflowed(self, queue: Waiting | None = None) -> None:
         """More waits for the consumer than may."""
-        self._backpressure.overflowed()
+        self._backpressure.overflowed(queue)
 
     # -- what is due -----------------------------------------------------------------------------------------------------
 

@@ -33,8 +33,10 @@ class Entered(Protocol):
 class EndpointRegistry:
     """Not thread-safe: the reactor's lock is held."""
 
-    def __init__(self, supervisor: EndpointHost, given: Mapping[str, Collection[str]], *, entered: Entered) -> None:
-        """`given`: per endpoint the keys that a configuration file sets."""
+    def __init__(
+        self, supervisor: EndpointHost, given: Mapping[str, Collection[str]], *, entered: Entered, main: Inbox | None = None
+    ) -> None:
+        """`given`: per endpoint the keys that a configuration file sets. `main`: where the items go, unless said otherwise."""
         self._supervisor = supervisor
         self._given = given
         self._entered = entered
@@ -46,7 +48,7 @@ class EndpointRegistry:
         """Members of a pool, be it gone: no configuration names them."""
         self._whole: dict[str, Endpoint] = {}
         """Those that are groups and those that are not, as they were configured."""
-        self.main = Inbox()
+        self.main = Inbox() if main is None else main
         self._inboxes: dict[str, Inbox] = {}
 
     # -- who is meant ----------------------------------------------------------------------------------------------------

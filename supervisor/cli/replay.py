@@ -1,0 +1,79 @@
+"""`wsadapter replay PATH`: the items of a journal as the JSON lines of the runner's output."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator
+from datetime import datetime
+from time import monotonic, sleep
+
+from wsadapter.contract.errors import UsageError
+from wsadapter.contract.items import Batch
+from wsadapter.journal.journal import Journal
+from wsadapter.journal.places import Start
+from wsadapter.journal.reader import Entry
+from wsadapter.outputs.base import OutputFailed
+from wsadapter.outputs.jsonl import JsonLines
+
+
+def moment(text: str) -> Start:
+    """A place in a journal. Raises `UsageError`."""
+    if text in ("earliest", "latest"):
+        return "earliest" if text == "earliest" else "latest"
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            return datetime.fromisoformat(text)
+        except ValueError:
+            raise UsageError(f"{text!r} is no time: a Unix time in seconds, or such as 2026-11-30T21:50:00+00:00") from None
+    if not math.isfinite(seconds):
+        raise UsageError(f"{text!r} is no time: it must be finite")
+    return seconds
+
+
+def speed(text: str) -> float:
+    """How many times faster than it was received; infinite for "max". Raises `UsageError`."""
+    if text in ("real", "max"):
+        return 1.0 if text == "real" else math.inf
+    try:
+        times = float(text)
+    except ValueError:
+        times = math.nan
+    if not 0 < times < math.inf:
+        raise UsageError(f'{text!r} is no rate: "real", "max", or a number above 0')
+    return times
+
+
+def replay(
+    path: str, *, begin: Start, end: Start | None, speed: float, endpoints: Collection[str], streams: Collection[str]
+) -> None:
+    """Print the items. Raises `JournalError`, `BrokenPipeError` if nobody reads them."""
+    output = JsonLines()
+    entries = Journal(path).entries(begin, end, endpoints=endpoints, streams=streams)
+    try:
+        for entry in entries if speed == math.inf else _paced(entries, speed, output):
+            item = entry.item
+            if isinstance(item, Batch):
+                output.write_batch(item)
+            else:
+                output.write_event(item)
+        output.close()
+    except OutputFailed as error:
+        if isinstance(error.__cause__, BrokenPipeError):
+            raise BrokenPipeError from error
+        raise
+
+
+def _paced(entries: Iterator[Entry], speed: float, output: JsonLines) -> Iterator[Entry]:
+    """Each entry when its time has come, counted from the first."""
+    first: int | None = None
+    begun = monotonic()
+    for entry in entries:
+        if first is None:
+            first = entry.at
+        wait = begun + (entry.at - first) / 1e9 / speed - monotonic()
+        if wait > 0:
+            output.flush()
+            sleep(wait)
+        yield entry

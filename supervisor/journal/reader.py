@@ -1,0 +1,280 @@
+"""Reads a journal from a place on, over all its segments, while it is written or not.
+
+    place ──> segment ──rows──> its end ──> the next segment ──> ... ──> nothing more: read again later
+                └ damaged ──> a Gap for each endpoint, and on with the next row that can be read
+    place before the oldest segment ──> Dropped(cause="retention") for each endpoint, and on with the oldest
+
+Numbers make losses visible here too: the reader knows the last number of each endpoint, and a row that does not follow it comes
+behind a `Dropped` with what is missing. So no loss passes without a record, whatever its cause.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from time import time_ns
+from typing import Final, NamedTuple
+
+from wsadapter.contract.errors import JournalError
+from wsadapter.contract.items import AnyEvent, Batch, Dropped, Gap
+from wsadapter.journal import folder as folders
+from wsadapter.journal.reading import DAMAGE, next_readable, open_segment, read_rows, row_with, state_before
+from wsadapter.journal.rows import Row, checked, item_of
+from wsadapter.journal.state import NOTHING, Missing, Progress, State, missing
+
+logger = logging.getLogger("wsadapter.journal")
+
+_ROWS: Final = 256
+"""Rows of one query, so that a reader holds no more than their payloads."""
+_UNKNOWN: Final = 0
+"""Bytes of messages of which only the numbers are known."""
+
+
+class Entry(NamedTuple):
+    """One item of a journal, or a batch, and where that leaves the reader."""
+
+    item: Batch | AnyEvent
+    begin: int
+    """Place in the stream of its first item. An event that reports a loss has no place of its own."""
+    end: int
+    """Place behind its last item."""
+    number: int | None
+    """Of its endpoint: the last message up to its end; None: as before."""
+    size: int
+    """Payload bytes."""
+    at: int
+
+
+class Reader:
+    """From a place on. Not thread-safe."""
+
+    def __init__(self, path: Path, place: State) -> None:
+        """`place`: where to begin, and what was read before; it moves on."""
+        self.path = path
+        self.place = place
+        self._first: int | None = None
+        """Of the open segment; None: none is open."""
+        self._database: sqlite3.Connection | None = None
+        self._next: int | None = None
+        """Of the segment behind the open one, if it is known: then nothing more is written to this one."""
+        self._skips = False
+        """The last thing was a loss: what is missing in front of the next row of an endpoint has this cause."""
+        self._cause = "journal"
+
+    def close(self) -> None:
+        """Close the open segment."""
+        if self._database is not None:
+            self._database.close()
+            self._database, self._first, self._next = None, None, None
+
+    def read(self) -> list[Entry]:
+        """The next entries; none: nothing more is there now. Raises `NotAJournal`, `NewerJournal`, `JournalError`."""
+        while True:
+            try:
+                if self._database is None and (entries := self._enter()) is not None:
+                    return entries
+                if entries := self._read_open():
+                    return entries
+            except DAMAGE as error:
+                return self._pass_damage(error)
+            if not self._is_over():
+                return []
+            self.close()
+
+    # -- from segment to segment -----------------------------------------------------------------------------------------
+
+    def _enter(self) -> list[Entry] | None:
+        """Open the segment with the place, or the first behind it. What is missing between is returned; None: nothing is, and a
+        segment is open."""
+        found = self._segments()
+        if not found:
+            return []
+        behind = [segment for segment in found if segment.first > self.place.seq]
+        before = [segment for segment in found if segment.first <= self.place.seq]
+        segment = before[-1] if before else behind[0]
+        try:
+            self._database = open_segment(segment.path, is_last=segment is found[-1])
+        except FileNotFoundError:  # the retention was faster
+            return self._enter()
+        self._first = segment.first
+        self._next = behind[0].first if before and behind else behind[1].first if len(behind) > 1 else None
+        there = state_before(self._database, segment.first)
+        self.place.run = there.run if segment.first >= self.place.seq else self.place.run
+        if not before:
+            return self._lost_to_retention(there)
+        if segment.first == self.place.seq:
+            return self._catch_up(there, "retention" if len(before) == 1 and not self._skips else "journal") or None
+        return None
+
+    def _segments(self) -> list[folders.Segment]:
+        try:
+            return folders.segments(self.path)
+        except FileNotFoundError:
+            folders.identify(self.path)  # says that it is gone
+            raise
+        except OSError as error:
+            raise JournalError(f"{self.path}: the journal cannot be read: {error.strerror}") from error
+
+    def _is_over(self) -> bool:
+        """Whether nothing more comes in the open segment. If the next one is new, this one is to be read once more: rows may
+        have been added in between."""
+        if self._next is not None:
+            if self.place.seq < self._next:
+                self._skip_to(self._next)
+            return True
+        behind = [segment.first for segment in self._segments() if self._first is not None and segment.first > self._first]
+        if behind:
+            self._next = behind[0]
+            return bool(self.place.seq >= self._next)
+        return False
+
+    def _skip_to(self, seq: int) -> None:
+        """Rows at the end of a segment are not there. The next segment knows how far each endpoint had come."""
+        self._skips = True
+        self.place.seq = seq
+
+    # -- rows ------------------------------------------------------------------------------------------------------------
+
+    def _read_open(self) -> list[Entry]:
+        assert self._database is not None
+        begin = row_with(self._database, self.place.seq)
+        entries: list[Entry] = []
+        for values in read_rows(self._database, begin, _ROWS):
+            try:
+                row = checked(values)
+                if row.seq > self.place.seq and row.seq + row.places > self.place.seq:
+                    entries += self._hole(row.seq)
+                entries += self._take(row)
+            except DAMAGE:
+                if not entries:
+                    raise
+                break  # what came before it is delivered first
+        return entries
+
+    def _take(self, row: Row) -> Iterator[Entry]:
+        item = item_of(row)
+        taken = self.place.seq - row.seq
+        if isinstance(item, Batch):
+            known = self.place.endpoints.get(row.endpoint, NOTHING)
+            if row.endpoint in self.place.endpoints and (row.number or 0) > known.number + 1:
+                yield self._dropped(Missing(row.endpoint, row.epoch, known.number + 1, (row.number or 0) - 1))
+            if taken:
+                item = item.after(taken)
+        self.place.advance(row)
+        number = self.place.endpoints[row.endpoint].number if row.endpoint in self.place.endpoints else None
+        yield Entry(item, row.seq + taken, row.end, number, len(row.payload), row.at)
+
+    # -- what is missing -------------------------------------------------------------------------------------------------
+
+    def _dropped(self, lost: Missing) -> Entry:
+        before = self.place.endpoints.get(lost.endpoint, NOTHING)
+        self.place.endpoints[lost.endpoint] = before._replace(number=lost.last, epoch=max(before.epoch, lost.epoch))
+        event = Dropped(lost.endpoint, lost.epoch, time_ns(), lost.first, lost.last, lost.total, _UNKNOWN, self._cause)
+        return Entry(event, self.place.seq, self.place.seq, lost.last, 0, event.at)
+
+    def _gap(self, endpoint: str, known: Progress, at: int | None) -> Entry:
+        event = Gap(endpoint, known.epoch, time_ns(), "journal", known.at, at)
+        return Entry(event, self.place.seq, self.place.seq, None, 0, event.at)
+
+    def _lost_to_retention(self, there: State) -> list[Entry]:
+        """The place is gone; `there` is the beginning of the oldest segment."""
+        places = there.seq - self.place.seq
+        lost = missing(self.place.endpoints, there.endpoints)
+        known = dict(self.place.endpoints)
+        self._cause = "retention"
+        self.place.seq, self.place.bytes = there.seq, there.bytes
+        entries = [self._dropped(each) for each in lost]
+        if places > sum(each.total for each in lost):  # events are missing too, and may have said that something is lost
+            told = {each.endpoint for each in lost}
+            entries += [self._gap(name, progress, None) for name, progress in known.items() if name not in told]
+        for name, progress in there.endpoints.items():
+            self.place.endpoints.setdefault(name, progress)
+        self._cause = "journal"
+        return entries
+
+    def _catch_up(self, there: State, cause: str) -> list[Entry]:
+        """At the beginning of a segment: what its writer had given numbers to, and was not read."""
+        self._cause = cause
+        entries = [self._dropped(lost) for lost in missing(self.place.endpoints, there.endpoints)]
+        if self._skips:
+            told = {entry.item.endpoint for entry in entries}
+            gaps = [(name, known) for name, known in self.place.endpoints.items() if name not in told]
+            entries += [self._gap(name, known, None) for name, known in gaps]
+            self._skips = False
+        self.place.bytes = max(self.place.bytes, there.bytes)
+        self._cause = "journal"
+        return entries
+
+    def _hole(self, seq: int) -> list[Entry]:
+        """Rows are missing up to `seq`: whatever they held, each endpoint may have lost something."""
+        logger.error("%s: items %d to %d of the journal cannot be read", self.path, self.place.seq, seq - 1)
+        self.place.seq = seq
+        self._skips = False
+        return [self._gap(name, known, None) for name, known in self.place.endpoints.items()]
+
+    def _pass_damage(self, error: Exception) -> list[Entry]:
+        """Go on behind what can't be read."""
+        found = None
+        if self._database is not None and self._first is not None:
+            try:
+                found = next_readable(self._database, self.place.seq)
+            except DAMAGE:
+                found = None
+        if found is not None:
+            logger.error("%s: %s", self.path, error)
+            return self._hole(max(found, self.place.seq + 1))
+        behind = [segment.first for segment in self._segments() if segment.first > self.place.seq]
+        if not behind:
+            raise JournalError(f"{self.path}: the journal cannot be read from item {self.place.seq} on: {error}") from error
+        self.close()
+        logger.error("%s: items %d to %d cannot be read: %s", self.path, self.place.seq, behind[0] - 1, error)
+        self._skip_to(behind[0])
+        return self.read()
+
+
+def without_filtered(entry: Entry, wanted: Callable[[str], bool], streams: frozenset[str] | None) -> list[Entry]:
+    """The entry if it is of an endpoint and of streams that are wanted; of a batch, its parts. Events of the whole supervisor
+    are always wanted."""
+    item = entry.item
+    if item.endpoint and not wanted(item.endpoint):
+        return []
+    if streams is None:
+        return [entry]
+    if not isinstance(item, Batch):
+        named = getattr(item, "stream", None)
+        return [entry] if named is None or named in streams else []
+    return _parts(entry, item, streams)
+
+
+def _parts(entry: Entry, batch: Batch, streams: frozenset[str]) -> list[Entry]:
+    if batch.streams is None:
+        return []
+    hits = [name in streams for name in batch.streams]
+    if all(hits):
+        return [entry]
+    parts: list[Entry] = []
+    begin = 0
+    while begin < len(hits):
+        end = begin + 1
+        while end < len(hits) and hits[end] == hits[begin]:
+            end += 1
+        if hits[begin]:
+            parts.append(entry._replace(item=_slice(batch, begin, end), begin=entry.begin + begin, end=entry.begin + end))
+        begin = end
+    return parts
+
+
+def _slice(batch: Batch, begin: int, end: int) -> Batch:
+    binary = batch.binary if isinstance(batch.binary, bool) else batch.binary[begin:end]
+    return Batch(
+        batch.endpoint, batch[begin:end], epoch=batch.epoch, first_number=batch.first_number + begin,
+        received_at=batch.received_at, binary=binary, streams=batch.streams and batch.streams[begin:end],
+    )  # fmt: skip
+
+
+def at_beginning(place: State) -> State:
+    """A copy to move on."""
+    return replace(place, endpoints=dict(place.endpoints))

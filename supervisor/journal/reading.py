@@ -1,0 +1,166 @@
+"""Reads one segment, without writing to it. What can't be read raises `sqlite3.Error` or `DamagedRow`; the reader of the whole
+journal decides what that means."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from wsadapter.contract.errors import NewerJournal
+from wsadapter.journal import schema
+from wsadapter.journal.rows import DamagedRow, checked
+from wsadapter.journal.state import NOTHING, Progress, State
+
+DAMAGE: Final = (sqlite3.DatabaseError, DamagedRow)
+_PATIENCE: Final = 5.0
+_FURTHEST: Final = 1 << 62
+
+
+def open_segment(path: Path, *, is_last: bool) -> sqlite3.Connection:
+    """For reading. `is_last`: it may be written meanwhile. Raises `FileNotFoundError`, `sqlite3.Error`, `NewerJournal`."""
+    wal = path.with_name(path.name + "-wal")
+    path.stat()  # SQLite's own error does not say that the file is missing
+    modes = ["mode=ro"] if is_last or wal.exists() else []
+    if not wal.exists():
+        modes.append("mode=ro&immutable=1")  # nobody writes it, and in a folder that can't be written there is no other way
+    for mode in modes:
+        database = sqlite3.connect(
+            f"file:{quote(str(path.absolute()))}?{mode}",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=_PATIENCE,
+        )
+        try:
+            check_format(database, path)
+        except sqlite3.OperationalError:
+            database.close()
+            if mode == modes[-1]:
+                raise
+        except BaseException:
+            database.close()
+            raise
+        else:
+            return database
+    raise AssertionError("one of the modes was tried")
+
+
+def check_format(database: sqlite3.Connection, path: Path) -> None:
+    """Raises `NewerJournal`, and `sqlite3.Error` for what is no segment, or not any more."""
+    (application,) = database.execute("PRAGMA application_id").fetchone()
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if application != schema.APPLICATION:
+        raise sqlite3.DatabaseError(f"{path}: this is no segment of a journal")
+    if version > schema.FORMAT:
+        raise NewerJournal(str(path), version, schema.FORMAT)
+
+
+def read_rows(database: sqlite3.Connection, seq: int, limit: int) -> list[tuple[Any, ...]]:
+    """The rows from the place `seq` on, at most `limit`, as they are: see `rows.checked`. Raises `sqlite3.Error`."""
+    return database.execute(schema.SELECT, (seq, limit)).fetchall()
+
+
+def row_with(database: sqlite3.Connection, seq: int) -> int:
+    """`seq` of the row that has the item at that place; `seq` itself if no row before it can have it. Raises
+    `sqlite3.Error`."""
+    (found,) = database.execute(schema.CONTAINING, (seq,)).fetchone()
+    if found is None or found == seq:
+        return seq
+    (row,) = read_rows(database, found, 1)
+    return int(found) if row[5] > seq - found else seq
+
+
+def next_readable(database: sqlite3.Connection, seq: int) -> int | None:
+    """The place of the first row behind `seq` that can be read; None if there is none. `seq` is the place of one that can't.
+
+    A damaged page hides the rows on it, so the search goes on in steps that double, and then back by halves.
+    """
+    step, found = 1, None
+    while step < _FURTHEST:
+        try:
+            found = _probe(database, seq + step)
+            break
+        except DAMAGE:
+            step *= 2
+    if found is None:
+        return None
+    bad, good = seq + step // 2, seq + step
+    while good - bad > 1:
+        middle = (good + bad) // 2
+        try:
+            found, good = _probe(database, middle) or found, middle
+        except DAMAGE:
+            bad = middle
+    return found
+
+
+def _probe(database: sqlite3.Connection, seq: int) -> int | None:
+    for row in read_rows(database, seq, 1):
+        return checked(row).seq
+    return None
+
+
+def meta_of(database: sqlite3.Connection) -> dict[str, Any]:
+    """The table `meta`. Raises `sqlite3.Error`."""
+    return dict(database.execute("SELECT key, value FROM meta").fetchall())
+
+
+def state_before(database: sqlite3.Connection, first: int) -> State:
+    """In front of the first row of the segment, which begins at `first`. Raises `sqlite3.Error`."""
+    meta = meta_of(database)
+    return State(str(meta["run"]), first, int(meta["bytes"]), _endpoints(database, schema.BEFORE))
+
+
+def state_at(database: sqlite3.Connection, first: int, seq: int) -> State:
+    """In front of the item at `seq`, in the segment that begins at `first`. Raises `sqlite3.Error`."""
+    state = state_before(database, first)
+    begin = row_with(database, seq)
+    query = "SELECT endpoint, max(number + count - 1), max(epoch), max(at) FROM records WHERE seq < ? AND count > 0 GROUP BY 1"
+    for name, number, epoch, at in database.execute(query, (begin,)):
+        state.endpoints[name] = Progress(number, epoch, at, up=False)
+    (size,) = database.execute("SELECT total(length(payload)) FROM records WHERE seq < ?", (begin,)).fetchone()
+    state.bytes += int(size)
+    if begin < seq:
+        ((_, name, epoch, _, number, _, at, *_),) = read_rows(database, begin, 1)
+        before = state.endpoints.get(name, NOTHING)
+        state.endpoints[name] = before._replace(number=number + seq - begin - 1, epoch=epoch, at=at)
+    state.seq = seq
+    state.run = _run_at(database, state.run, seq)
+    return state
+
+
+def _run_at(database: sqlite3.Connection, run: str, seq: int) -> str:
+    query = "SELECT json_extract(CAST(payload AS TEXT), '$.run') FROM records WHERE count = 0 AND endpoint = '' AND seq < ?"
+    for (found,) in database.execute(f"{query} ORDER BY seq", (seq,)):
+        run = found or run
+    return run
+
+
+def state_at_end(database: sqlite3.Connection) -> State:
+    """Behind its last row. Raises `sqlite3.Error`, `DamagedRow`."""
+    meta = meta_of(database)
+    state = State(
+        str(meta["latest_run"]), int(meta["checked"]) + 1, int(meta["checked_bytes"]), _endpoints(database, schema.AFTER)
+    )
+    for values in database.execute(schema.SELECT, (state.seq, -1)):
+        state.advance(checked(values))
+    return state
+
+
+def _endpoints(database: sqlite3.Connection, query: str) -> dict[str, Progress]:
+    return {name: Progress(number, epoch, at, bool(up)) for name, number, epoch, at, up in database.execute(query)}
+
+
+def newest_at(path: Path) -> int:
+    """Wall-clock ns of the last item of a complete segment; of one that can't be read, when the file was written last."""
+    try:
+        database = open_segment(path, is_last=False)
+        try:
+            found = database.execute(schema.NEWEST).fetchone()
+        finally:
+            database.close()
+    except (sqlite3.Error, NewerJournal):
+        found = None
+    return int(found[2]) if found is not None else path.stat().st_mtime_ns

@@ -1,0 +1,180 @@
+"""One row of a journal: the messages of a record, or an event, to and fro. Pure."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from itertools import accumulate
+from typing import Any, Final, NamedTuple, cast
+from zlib import crc32
+
+import orjson
+
+from wsadapter.contract.items import EVENT_NAMES, AnyEvent, Batch, Event, LateAnswer
+from wsadapter.contract.reasons import Reason
+
+_PIECE: Final = 5000
+"""`crc32` gives up the interpreter's lock for more bytes than 5,120, and would wait for it up to 5 ms beside a busy thread."""
+_CLASSES: Final = {name: cls for cls, name in EVENT_NAMES.items()}
+
+
+class Row(NamedTuple):
+    """As the columns of the table `records`."""
+
+    seq: int
+    endpoint: str
+    epoch: int
+    record: int | None
+    number: int | None
+    messages: int
+    """The column `count`: 0 for an event."""
+    at: int
+    layout: str | None
+    streams: str | None
+    binary: int | str
+    payload: bytes
+    crc: int
+
+    @property
+    def places(self) -> int:
+        """How many items it is."""
+        return self.messages or 1
+
+    @property
+    def end(self) -> int:
+        """`seq` of the row behind it."""
+        return self.seq + (self.messages or 1)
+
+
+_make_row: Callable[[type[Row], tuple[Any, ...]], Row] = tuple.__new__
+
+
+class DamagedRow(ValueError):
+    """A row whose checksum is wrong: nothing of it can be believed."""
+
+
+def message_row(
+    seq: int,
+    endpoint: str,
+    payloads: Sequence[bytes],
+    *,
+    epoch: int,
+    record: int | None,
+    number: int,
+    at: int,
+    binary: bool | Sequence[bool] = False,
+    streams: Sequence[str | None] | None = None,
+) -> Row:
+    """The row of the messages of one record."""
+    count = len(payloads)
+    if count == 1:
+        layout, payload = None, payloads[0]
+    else:
+        sizes = list(map(len, payloads))
+        layout, payload = (
+            orjson.dumps(list(zip(accumulate(sizes, initial=0), sizes, strict=False))).decode(),
+            b"".join(payloads),
+        )
+    kinds: int | str = int(binary) if isinstance(binary, bool) else _flags(binary)
+    return _sealed(seq, endpoint, epoch, record, number, count, at, layout, _names(streams), kinds, payload)
+
+
+def event_row(seq: int, event: Event, record: int | None = None) -> Row:
+    """The row of an event."""
+    return _sealed(seq, event.endpoint, event.epoch, record, None, 0, event.at, None, None, 0, _event_json(event))
+
+
+def _sealed(*values: Any) -> Row:
+    return _make_row(Row, (*values, _checksum(values)))
+
+
+def _checksum(values: Sequence[Any]) -> int:
+    payload = values[-1]
+    checksum = crc32(repr(values[:-1]).encode("utf-8", "surrogatepass"))
+    if len(payload) <= _PIECE:
+        return crc32(payload, checksum)
+    with memoryview(payload) as view:
+        for at in range(0, len(view), _PIECE):
+            checksum = crc32(view[at : at + _PIECE], checksum)
+    return checksum
+
+
+def checked(values: tuple[Any, ...]) -> Row:
+    """The row with these columns, as SQLite returns them. Raises `DamagedRow`."""
+    if values[-1] != _checksum(values[:-1]):
+        raise DamagedRow(f"the checksum of row {values[0]} is wrong")
+    return _make_row(Row, values)
+
+
+def _flags(binary: Sequence[bool]) -> int | str:
+    if all(binary):
+        return 1
+    return orjson.dumps([int(each) for each in binary]).decode() if any(binary) else 0
+
+
+def _names(streams: Sequence[str | None] | None) -> str | None:
+    if streams is None:
+        return None
+    first = streams[0]
+    if all(name == first for name in streams):
+        return None if first is None else _dumps(first)
+    return _dumps(list(streams))
+
+
+def item_of(row: Row) -> Batch | AnyEvent:
+    """What the consumer of the stream gets for a row. Raises `DamagedRow` for a row that no version of this format writes."""
+    try:
+        return _batch(row) if row.messages else _event(row)
+    except (ValueError, TypeError, KeyError) as error:
+        raise DamagedRow(f"row {row.seq} makes no sense: {error!r}") from error
+
+
+def _batch(row: Row) -> Batch:
+    payload = row.payload
+    payloads = (payload,) if row.layout is None else [payload[a : a + size] for a, size in orjson.loads(row.layout)]
+    if len(payloads) != row.messages or row.number is None:
+        raise ValueError("its layout is of another count")
+    streams = None if row.streams is None else _loads(row.streams)
+    if isinstance(streams, str):
+        streams = [streams] * row.messages
+    binary = bool(row.binary) if isinstance(row.binary, int) else [bool(each) for each in orjson.loads(row.binary)]
+    return Batch(
+        row.endpoint, payloads, epoch=row.epoch, first_number=row.number, received_at=row.at, binary=binary, streams=streams
+    )
+
+
+def _event_json(event: Event) -> bytes:
+    said = event.to_json()
+    if isinstance(event, LateAnswer):
+        said["data"] = b64encode(event.data).decode()
+    return _dumps(said).encode()
+
+
+def _event(row: Row) -> AnyEvent:
+    said: dict[str, Any] = _loads(row.payload)
+    cls = _CLASSES[said["event"]]
+    values = {field.name: said[field.name] for field in fields(cls) if field.name in said}
+    values |= {"endpoint": row.endpoint, "epoch": row.epoch, "at": row.at}
+    if "reason" in values:
+        values["reason"] = Reason(**values["reason"])
+    if "failed" in values:
+        values["failed"] = tuple(values["failed"])
+    if cls is LateAnswer:
+        values["data"] = b64decode(values["data"])
+    return cast("AnyEvent", cls(**values))
+
+
+def _dumps(value: Any) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:  # a lone surrogate, from a header or a path that is not UTF-8
+        return json.dumps(value)
+
+
+def _loads(text: str | bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return json.loads(text)

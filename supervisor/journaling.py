@@ -1,0 +1,109 @@
+"""The journal of a running supervisor: opened before its endpoints start, closed after they have ended.
+
+The order matters. What a dead supervisor has written is known before the first owner starts, so that the run, the numbers and
+the epochs go on; and the last `Down` is written before the journal is let go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import time_ns
+from typing import Final
+
+from wsadapter.config.settings import JournalSettings
+from wsadapter.contract.errors import JournalError
+from wsadapter.contract.items import Down
+from wsadapter.contract.reasons import Reason
+from wsadapter.control.claim import NameClaim
+from wsadapter.delivery.inbox import Inbox
+from wsadapter.endpoint.endpoint import EndpointRuntime
+from wsadapter.endpoint.subscriptions import Numbers
+from wsadapter.journal.state import Progress, State
+from wsadapter.journal.thread import JournalThread
+from wsadapter.registry.registry import EndpointRegistry
+from wsadapter.status import JournalStatus
+
+_PATIENCE: Final = 10.0
+"""Seconds for what waits to be written at the end, and for a supervisor that was taken over to write the rest."""
+
+
+def inbox_of(journaling: Journaling | None) -> Inbox:
+    """For a consumer of some of the endpoints."""
+    return Inbox() if journaling is None else journaling.inbox(delivers=True)
+
+
+class Journaling:
+    """Between the endpoints of a supervisor and the thread that writes."""
+
+    def __init__(self, settings: JournalSettings, registry: Callable[[], EndpointRegistry]) -> None:
+        self.thread = JournalThread(settings, self._overflowed)
+        self._registry = registry
+        self._dead_epochs: dict[str, int] = {}
+        """By endpoint: epochs of a supervisor that was killed, whose `Down` is missing."""
+
+    def inbox(self, *, delivers: bool) -> Inbox:
+        """For a consumer (`delivers`), or for none."""
+        return self.thread.inbox(delivers=delivers)
+
+    def open(self, claim: NameClaim, *, taken_over: bool) -> str:
+        """Take the journal and continue what it holds; the run that goes on, "" if endpoints were `taken_over` with their own.
+        Raises `JournalError`; the supervisor's name is given back then."""
+        try:
+            state = self.thread.open(claim.name, claim.runtime_dir, _PATIENCE if taken_over else 0.0)
+        except JournalError:
+            claim.close()
+            claim.release()
+            raise
+        if not taken_over:
+            self._dead_epochs = {name: progress.epoch for name, progress in state.endpoints.items() if progress.up}
+        self._continue(state)
+        self.thread.start()
+        return "" if taken_over else state.run
+
+    def _continue(self, state: State) -> None:
+        registry = self._registry()
+        retired: dict[str, Numbers] = {}
+        for name, progress in state.endpoints.items():
+            endpoint = registry.endpoints.get(name)
+            if endpoint is None:
+                retired[name] = _numbers(progress)
+            elif endpoint.stream.numbers.last_number <= progress.number:  # else it was taken over, and has gone on meanwhile
+                _go_on(endpoint, progress)
+        registry.removed.add_numbers(retired)
+
+    def end_dead_epochs(self) -> None:
+        """The supervisor before this one was killed: nobody else reports the end of its epochs."""
+        registry = self._registry()
+        reason = Reason(kind="supervisor_gone", text="the supervisor before this one did not stop in order")
+        for name, epoch in self._dead_epochs.items():
+            endpoint = registry.endpoints.get(name)
+            put = registry.main.put_event if endpoint is None else endpoint.stream.put
+            put(Down(name, epoch, time_ns(), reason))
+        self._dead_epochs.clear()
+
+    def _overflowed(self, name: str) -> None:
+        """More of an endpoint waits for the disk than may."""
+        endpoint = self._registry().endpoints.get(name)
+        if endpoint is not None:
+            queue = self.thread.queue
+            endpoint.group.overflowed((queue.backlog(endpoint.stream.backlog), queue.inbox))
+
+    def close(self) -> None:
+        """Write what waits, and let go of the journal."""
+        self.thread.close(_PATIENCE)
+
+    def status(self) -> JournalStatus:
+        """How it is."""
+        return self.thread.status()
+
+
+def _go_on(endpoint: EndpointRuntime, progress: Progress) -> None:
+    """Before its first owner: an earlier supervisor came that far."""
+    endpoint.stream.numbers = _numbers(progress)
+    for link in endpoint.links:
+        link.output.epoch = progress.epoch
+        link.output.counters.last_lost_at = progress.at
+
+
+def _numbers(progress: Progress) -> Numbers:
+    return Numbers(progress.epoch, progress.number, progress.at, ever_up=progress.epoch > 0)
