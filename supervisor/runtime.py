@@ -335,7 +335,7 @@ class Runtime:
     def given_away(self, to: str) -> None:
         """All endpoints, and the name, belong to another supervisor now; end what is left of this one."""
         logger.info("taken over by %s", to)
-        self.registry.endpoints.clear()
+        self.registry.endpoints = {}
         self.claim.hand_over()
         self.owners.leave_owners()
         self.begin_stop()

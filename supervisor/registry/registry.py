@@ -40,7 +40,8 @@ class EndpointRegistry:
         self._supervisor = supervisor
         self._given = given
         self._entered = entered
-        self.endpoints: dict[str, EndpointRuntime] = {}
+        self.endpoints: Mapping[str, EndpointRuntime] = {}
+        """Never changed in place, but replaced: a consumer's thread may be iterating it without the loop's lock."""
         self.groups: dict[str, list[str]] = {}
         """The names of the shards of endpoints that one connection can't carry, see `shards`."""
         self.removed = RemovedEndpoints()
@@ -148,7 +149,7 @@ class EndpointRegistry:
 
     def enter(self, managed: EndpointRuntime) -> None:
         """An endpoint that is made already, new or of another supervisor."""
-        self.endpoints[managed.name] = managed
+        self.endpoints = {**self.endpoints, managed.name: managed}
         managed.stream.inbox = self.inbox_of(managed.name)  # one that was removed from a pool may come back without it
         self._entered(managed, waits=self.removed.waits(managed))
 
@@ -192,7 +193,7 @@ class EndpointRegistry:
     def _remove_part(self, name: str) -> EndpointRuntime:
         managed = self.endpoints[name]
         managed.stop()
-        del self.endpoints[name]
+        self.endpoints = {other: endpoint for other, endpoint in self.endpoints.items() if other != name}
         self.removed.add(managed)
         group = self._group_of(name)
         if group is not None:

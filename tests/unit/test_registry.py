@@ -64,6 +64,19 @@ def test_the_numbers_of_what_was_removed_here_or_in_another_supervisor_go_on(sup
     assert names.removed.numbers == {"y": managed.stream.numbers, "z": Numbers(epoch=1)}
 
 
+def test_who_is_iterating_the_endpoints_of_an_inbox_is_not_disturbed_by_one_that_comes_or_goes(
+    supervisor: FakeSupervisor,
+) -> None:
+    names = registry(supervisor)
+    first = add(names)
+    found = names.with_inbox(names.inbox_of("y"))  # a consumer's thread, without the loop's lock
+    assert next(found) is first
+    names.add(Endpoint("z", url="ws://127.0.0.1/"), Dialects())
+    names.remove("y")
+    assert list(found) == []
+    assert list(names.endpoints) == ["z"]
+
+
 def test_an_endpoint_s_items_go_where_it_was_redirected_and_one_that_left_a_pool_goes_back_to_the_main_stream(
     supervisor: FakeSupervisor,
 ) -> None:
