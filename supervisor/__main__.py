@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, NOT_DONE)
     except UsageError as error:
         return _fail(error, USAGE)
-    except server.Refused as error:
+    except server.CommandRefused as error:
         known = f" (known: {', '.join(error.known)})" if error.known and str(error.known[0]) not in str(error) else ""
         return _fail(f"{error}{known}", NOT_DONE)
     except WsAdapterError as error:

@@ -19,7 +19,7 @@ _SHARE: Final = 0.2
 
 
 @dataclass(slots=True, eq=False)
-class Health:
+class MemberHealth:
     """The health of one member."""
 
     name: str
@@ -53,7 +53,7 @@ class Health:
         return len(self.failures)
 
 
-def choose(members: Sequence[Health], now: float) -> Health | None:
+def choose(members: Sequence[MemberHealth], now: float) -> MemberHealth | None:
     """The healthiest member that is up; None: there is none.
 
     A member's cost is its round trip times what it has pending times its recent failures, each of these counted with one more.
@@ -66,12 +66,12 @@ def choose(members: Sequence[Health], now: float) -> Health | None:
     return min(fit, key=lambda member: (_cost(member, now, unknown), member.given), default=None)
 
 
-def _cost(member: Health, now: float, unknown: float) -> float:
+def _cost(member: MemberHealth, now: float, unknown: float) -> float:
     rtt = unknown if member.rtt is None else member.rtt
     return rtt * (1 + member.pending) * (1 + member.recent_failures(now))
 
 
-def state_of(members: Sequence[Health], min_up: int) -> PoolState:
+def state_of(members: Sequence[MemberHealth], min_up: int) -> PoolState:
     """Operational with at least `min_up` members up, down with none, degraded in between."""
     up = sum(member.up for member in members)
     if up >= min_up:

@@ -21,7 +21,7 @@ from wsadapter.delivery.inbox import RecentInbox
 from wsadapter.endpoint.endpoint import EndpointRuntime
 from wsadapter.endpoint.request_id import Payload
 from wsadapter.endpoint.requests import Pending
-from wsadapter.pool_health import Health, PoolState, choose, state_of
+from wsadapter.pool_health import MemberHealth, PoolState, choose, state_of
 from wsadapter.runtime import Runtime
 from wsadapter.status import PoolMemberStatus, PoolStatus
 
@@ -37,7 +37,7 @@ class Member:
     def __init__(self, endpoint: EndpointRuntime, changed: Callable[[], None]) -> None:
         """`changed` is called when the endpoint went up or down."""
         self.endpoint = endpoint
-        self.health = Health(endpoint.name)
+        self.health = MemberHealth(endpoint.name)
         self._changed = changed
         endpoint.enter(self)
 

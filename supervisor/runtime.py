@@ -30,7 +30,7 @@ from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import AllFatal, SupervisorStopped, TakeoverError, UsageError
 from wsadapter.contract.items import Started
 from wsadapter.control.claim import NameClaim
-from wsadapter.control.quarantine_folder import Quarantine
+from wsadapter.control.quarantine_folder import QuarantineFolder
 from wsadapter.delivery.inbox import Inbox
 from wsadapter.delivery.stream import Consumption, Stream
 from wsadapter.endpoint.endpoint import EndpointRuntime
@@ -62,7 +62,7 @@ class Options:
     busy_poll: float
     hook_folder: str
     """A folder in which owners search the modules of hooks, after those of `sys.path`."""
-    quarantine: Quarantine
+    quarantine: QuarantineFolder
     journal: JournalSettings | None = None
     """Where everything that is received is written; None: nowhere."""
     journal_only: bool = False

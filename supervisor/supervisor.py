@@ -24,7 +24,7 @@ from wsadapter.contract.errors import ConfigError, DuplicateEndpoint, UsageError
 from wsadapter.contract.ipc.bootstrap import hold_standard_descriptors
 from wsadapter.contract.items import Answer, AnyEvent, Batch, Item
 from wsadapter.contract.public import Public
-from wsadapter.control.quarantine_folder import Quarantine
+from wsadapter.control.quarantine_folder import QuarantineFolder
 from wsadapter.delivery.stream import Stream
 from wsadapter.endpoint.monitor import Monitor
 from wsadapter.endpoint.request_id import Payload
@@ -105,7 +105,7 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
         if repeated := next((name for name, times in Counter(e.name for e in endpoints).items() if times > 1), None):
             raise DuplicateEndpoint(repeated)
         hold_standard_descriptors()
-        quarantine = Quarantine(state_dir, quarantine_max_bytes, quarantine_max_age)
+        quarantine = QuarantineFolder(state_dir, quarantine_max_bytes, quarantine_max_age)
         written = None if journal is None else as_journal(journal).settings
         if problems := [] if written is None else check_journal(written):
             raise ConfigError(problems)

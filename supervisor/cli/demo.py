@@ -25,7 +25,7 @@ from wsadapter.contract.errors import WsAdapterError
 from wsadapter.control.instance import runtime_folder
 
 
-class Feed(NamedTuple):
+class DemoFeed(NamedTuple):
     """One local exchange, and what is subscribed there."""
 
     recording: str
@@ -37,17 +37,17 @@ def _books(*names: str) -> tuple[Subscription, ...]:
     return tuple({"channel": "books-l2-tbt", "instId": name} for name in names)
 
 
-FEEDS: Final[Mapping[str, Feed]] = MappingProxyType({
-    "binance": Feed(
+FEEDS: Final[Mapping[str, DemoFeed]] = MappingProxyType({
+    "binance": DemoFeed(
         "binance", "binance", ("manausdt@bookTicker", "manausdt@depth@100ms", "zilusdt@depth@100ms", "dentusdt@aggTrade")
     ),
-    "coinbase": Feed(
+    "coinbase": DemoFeed(
         "coinbase", "coinbase_exchange",
         tuple({"channels": ["level2_batch"], "product_ids": [product]} for product in ("SKL-USD", "DASH-BTC", "YFI-BTC")),
     ),
-    "bybit": Feed("bybit", "bybit", ("orderBookL2_25.LTCUSDT", "orderBookL2_25.ETHUSDT", "orderBookL2_25.XTZUSDT")),
-    "okx": Feed("okx", "okx", _books("ELON-USDT", "UNI-USD-SWAP", "ZEN-USDT")),
-    "htx": Feed("htx", "htx", ("market.trioeth.depth.step0", "market.borusdt.depth.step0", "market.omgbtc.depth.step0")),
+    "bybit": DemoFeed("bybit", "bybit", ("orderBookL2_25.LTCUSDT", "orderBookL2_25.ETHUSDT", "orderBookL2_25.XTZUSDT")),
+    "okx": DemoFeed("okx", "okx", _books("ELON-USDT", "UNI-USD-SWAP", "ZEN-USDT")),
+    "htx": DemoFeed("htx", "htx", ("market.trioeth.depth.step0", "market.borusdt.depth.step0", "market.omgbtc.depth.step0")),
 })  # fmt: skip
 """Each an exchange of that name."""
 _SERVE: Final = (sys.executable, "-m", "wsadapter.testing", "serve", "--loop", "--live", "--until-eof")

@@ -14,7 +14,7 @@ _DEFAULT: Final = (60, 60.0)
 """Connects per period to a host without a configured limit."""
 
 
-class Source(NamedTuple):
+class ConnectSource(NamedTuple):
     """What an exchange counts connects for: a source address that connects to a host."""
 
     host: str
@@ -23,9 +23,9 @@ class Source(NamedTuple):
     """Source address; empty: the system's choice."""
 
 
-def source_of(endpoint: Endpoint, url: str) -> Source:
+def source_of(endpoint: Endpoint, url: str) -> ConnectSource:
     """What a connect of this endpoint to `url` counts for."""
-    return Source(urlsplit(url).hostname or "", endpoint.bind)
+    return ConnectSource(urlsplit(url).hostname or "", endpoint.bind)
 
 
 def connect_limit(endpoint: Endpoint, host: str) -> tuple[int, float]:
@@ -50,7 +50,7 @@ def time_to_connect(count: int, connects: int, period: float) -> float:
 def slow_connects(endpoints: Iterable[Endpoint]) -> list[str]:
     """A line for each host whose endpoints take longer than `NOTICEABLE` to connect, with the arithmetic. The endpoints must be
     those that connect: with the limits of their dialects, and shards instead of the endpoint that they are parts of."""
-    groups: dict[Source, list[Endpoint]] = {}
+    groups: dict[ConnectSource, list[Endpoint]] = {}
     for endpoint in endpoints:
         if endpoint.urls:
             groups.setdefault(source_of(endpoint, endpoint.urls[0]), []).append(endpoint)
@@ -65,7 +65,7 @@ def slow_connects(endpoints: Iterable[Endpoint]) -> list[str]:
     return lines
 
 
-def _who(endpoints: int, connections: int, source: Source) -> str:
+def _who(endpoints: int, connections: int, source: ConnectSource) -> str:
     who = f"{endpoints:,} endpoint{'' if endpoints == 1 else 's'}"
     if connections > endpoints:
         who = f"{connections:,} replicas of {who}"

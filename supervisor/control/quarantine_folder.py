@@ -86,7 +86,7 @@ def remove_surplus(folder: Path, *, most_bytes: int, most_age: float) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Quarantine:
+class QuarantineFolder:
     """The folder of one supervisor's quarantine, and its limits."""
 
     state_dir: str

@@ -57,7 +57,7 @@ class NoAnswer(ControlError):
     """The supervisor did not answer in time, or closed the connection instead."""
 
 
-class Refused(ControlError):
+class CommandRefused(ControlError):
     """The supervisor answered with an error; `known`: the commands that it knows."""
 
     def __init__(self, error: str, known: list[str]) -> None:
@@ -334,7 +334,7 @@ def _failure(error: str, known: list[str] | None = None) -> dict[str, Any]:
 def ask(name: str, request: dict[str, Any], *, runtime_dir: str = "", timeout: float = 10.0) -> dict[str, Any]:
     """Send a request to the running supervisor of that name; its answer.
 
-    Raises `NotRunning`, `NoAnswer` after `timeout` seconds, `Refused`.
+    Raises `NotRunning`, `NoAnswer` after `timeout` seconds, `CommandRefused`.
     """
     with _connected(name, runtime_dir) as supervisor:
         return _converse(name, supervisor, request, monotonic() + timeout)
@@ -374,7 +374,7 @@ def _converse(name: str, supervisor: socket.socket, request: dict[str, Any], dea
 
 
 def _judged(name: str, line: bytes) -> dict[str, Any]:
-    """The answer that a line is. Raises `Refused`; `NoAnswer` for what no supervisor answers."""
+    """The answer that a line is. Raises `CommandRefused`; `NoAnswer` for what no supervisor answers."""
     try:
         answer = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -384,7 +384,7 @@ def _judged(name: str, line: bytes) -> dict[str, Any]:
     if not isinstance(answer, dict) or not isinstance(answer.get("error"), str):
         raise NoAnswer(f"what listens for the supervisor {name!r} answers something else: {line[:100]!r}")
     known = answer.get("known")
-    raise Refused(answer["error"], [str(word) for word in known] if isinstance(known, list) else [])
+    raise CommandRefused(answer["error"], [str(word) for word in known] if isinstance(known, list) else [])
 
 
 def _receive(name: str, supervisor: socket.socket, deadline: float) -> bytes:

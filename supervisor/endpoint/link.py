@@ -49,7 +49,7 @@ from wsadapter.endpoint.owner_end import end_reason, may_continue, read_all
 from wsadapter.endpoint.replacement import Replacement, Situation, for_restart
 from wsadapter.endpoint.restart_policy import Decision, RestartPolicy, Verdict
 from wsadapter.endpoint.rollover import Rollover
-from wsadapter.process.lifecycle import State
+from wsadapter.process.lifecycle import ProcessState
 from wsadapter.process.owner_process import OwnerListener, OwnerProcess
 from wsadapter.status import EndpointState
 
@@ -261,7 +261,7 @@ class Link:
                 acquire, endpoint = self.supervisor.acquire_owner, self._host.endpoint
                 epoch = Epoch(self.output.stream.numbers.next_epoch(), messages_before=self.output.counters.messages)
                 self.owner = LinkOwner(self, epoch, lambda listener: acquire(listener, endpoint))
-                if self.owner.process.state is State.WARM:
+                if self.owner.process.state is ProcessState.WARM:
                     self.on_owner_ready()
             case LinkAction.ASK_TO_LEAVE | LinkAction.ASK_TO_STOP | LinkAction.KILL:
                 if owner is not None:  # else it is dead, and whoever was notified of that stops the endpoint
@@ -392,9 +392,9 @@ class Link:
         number, before = self.output.stream.numbers.next_epoch(), self.output.counters.messages
         epoch = Epoch(number, messages_before=before, continues=continues, replaces=replaces)
         self.owner = owner = LinkOwner(self, epoch, report_to)
-        if process.state is not State.SERVING:
+        if process.state is not ProcessState.SERVING:
             self.wait.slot = slot
-            if process.state is State.WARM:
+            if process.state is ProcessState.WARM:
                 self.on_owner_ready()
             return
         epoch.assigned = True

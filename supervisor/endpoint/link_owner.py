@@ -35,8 +35,8 @@ from wsadapter.endpoint.requests import Requests
 from wsadapter.endpoint.rollover import Rollover
 from wsadapter.endpoint.subscriptions import Subscriptions
 from wsadapter.endpoint.watchdogs import Watchdogs, expiry
-from wsadapter.process.lifecycle import BEFORE_ITS_END, Event
-from wsadapter.process.owner_process import Limits, OwnerListener, OwnerProcess
+from wsadapter.process.lifecycle import BEFORE_ITS_END, ProcessEvent
+from wsadapter.process.owner_process import OwnerListener, OwnerProcess, ProcessLimits
 from wsadapter.process.process_snapshot import ProcessSnapshot, receive, snapshot_of
 from wsadapter.process.tls_holder import TlsHolder
 
@@ -82,7 +82,7 @@ class LinkOwner:
     def receive(cls, link: OwnerHost, snapshot: OwnerSnapshot, fds: Iterator[int]) -> LinkOwner:
         """The owner that another supervisor had, frozen. It takes its own descriptors from `fds`."""
         reactor, endpoint = link.supervisor.reactor, link.rollover.endpoint
-        limits = Limits(endpoint.timeouts, endpoint.watchdog)
+        limits = ProcessLimits(endpoint.timeouts, endpoint.watchdog)
         owner = cls(link, snapshot.epoch, lambda listener: receive(reactor, listener, limits, snapshot.process, fds))
         if (holder := snapshot.holder) is not None:
             take = lambda listener: receive(reactor, listener, limits, holder, fds)  # noqa: E731
@@ -206,7 +206,7 @@ class LinkOwner:
     def leaves(self, reason: Reason) -> None:
         """It ends for this reason, and sends nothing more."""
         self.epoch.last_words = reason
-        self.process.step(Event.LEAVING)
+        self.process.step(ProcessEvent.LEAVING)
 
     def came_up(self, report: ConnectionUp) -> None:
         """Its connection is open. Raises `ValueError` if the owner did not do what it was asked to do."""

@@ -27,7 +27,7 @@ from wsadapter.endpoint.dialer import Dialer
 from wsadapter.endpoint.held_records import HeldRecords
 from wsadapter.endpoint.link_output import LinkOutput
 from wsadapter.loop.reactor import Reactor, Timer
-from wsadapter.process.lifecycle import State
+from wsadapter.process.lifecycle import ProcessState
 from wsadapter.process.owner_process import OwnerProcess
 
 _SETTLE = 0.5
@@ -112,18 +112,18 @@ class Successor:
         """The budget allows it: get a process."""
         self.phase = Phase.HIRED
         self.process = hire(self)
-        if self.process.state is State.WARM:
+        if self.process.state is ProcessState.WARM:
             self.on_ready(self.process)
 
     def identified(self) -> None:
         """From here on the old owner's messages carry their identities."""
         self._identified = True
-        if self.phase is Phase.HIRED and self.process is not None and self.process.state is State.WARM:
+        if self.phase is Phase.HIRED and self.process is not None and self.process.state is ProcessState.WARM:
             self.on_ready(self.process)
 
     def change(self, kind: int, body: dict[str, object]) -> None:
         """Subscriptions changed meanwhile; a successor without an assignment gets them with the assignment."""
-        if self.process is not None and self.process.state is State.SERVING:
+        if self.process is not None and self.process.state is ProcessState.SERVING:
             self.process.send(kind, 0, body)
 
     def take(self) -> list[Record]:
@@ -139,7 +139,7 @@ class Successor:
         self.slot.cancel()
         self._cancel()
         self.held.take()
-        if self.process is None or self.process.state is State.DEAD:
+        if self.process is None or self.process.state is ProcessState.DEAD:
             return False
         self.process.stop(kind="recycled")
         return True

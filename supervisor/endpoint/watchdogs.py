@@ -10,7 +10,7 @@ import psutil
 
 from wsadapter.contract.endpoint import Endpoint, Watchdog
 from wsadapter.loop.reactor import Reactor, Timer
-from wsadapter.process.lifecycle import State
+from wsadapter.process.lifecycle import ProcessState
 from wsadapter.process.owner_process import OwnerProcess
 
 _INTERVAL_WITHOUT_PROBES: Final = 5.0
@@ -76,7 +76,7 @@ class Watchdogs:
 
     def _look_at(self, process: OwnerProcess) -> None:
         watchdog = self._host.endpoint.watchdog
-        if process.state is not State.SERVING:
+        if process.state is not ProcessState.SERVING:
             return
         if watchdog.progress:
             process.probe(late=monotonic() - self._due > watchdog.progress / 4)

@@ -31,7 +31,7 @@ from wsadapter.loop.background import BackgroundRunner
 from wsadapter.loop.dispatcher import Dispatcher
 from wsadapter.loop.sink import Sink
 from wsadapter.loop.timers import Timer
-from wsadapter.loop.waiters import Waiters
+from wsadapter.loop.waiters import WaitingThreads
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class Reactor:
     def __init__(self) -> None:
         self.dispatcher = Dispatcher()
         """What a turn waits for and calls. Under the lock."""
-        self.waiters = Waiters()
+        self.waiters = WaitingThreads()
         self.closers: set[Callable[[], None]] = set()
         """Called when the loop is closed, to free what nobody else frees then."""
         self._door = threading.Lock()

@@ -11,7 +11,7 @@ _LONGEST: Final = 0.05
 """Seconds after which a waiting thread looks again in any case."""
 
 
-class Waiters:
+class WaitingThreads:
     """The waiting threads and the callbacks of one loop. Every method may be called from any thread."""
 
     def __init__(self) -> None:

@@ -33,7 +33,7 @@ def allowed_files() -> int:
     return 1 << 20 if allowed == resource.RLIM_INFINITY else max(_LEAST_FILES, allowed // _SHARE)
 
 
-class Sink:
+class OutputFile:
     """One file with the lines that wait for it."""
 
     __slots__ = ("_size", "_waiting", "fd", "owned", "path", "period", "place")
@@ -83,9 +83,9 @@ class OpenFiles:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._open: list[Sink] = []
+        self._open: list[OutputFile] = []
 
-    def open(self, sink: Sink) -> None:
+    def open(self, sink: OutputFile) -> None:
         """Open it, unless it is; another one may be closed for it. Raises `OSError`."""
         if sink.fd is not None:
             return
@@ -101,7 +101,7 @@ class OpenFiles:
         sink.place = len(self._open)
         self._open.append(sink)
 
-    def close(self, sink: Sink) -> None:
+    def close(self, sink: OutputFile) -> None:
         """Close it; a second time does nothing. Standard output stays open."""
         if not sink.owned or sink.fd is None:
             return

@@ -14,7 +14,7 @@ from typing import Final
 from wsadapter.config.output_path import PathTemplate
 from wsadapter.contract.items import Batch, Dropped, Event, Gap, Started
 from wsadapter.outputs.base import OutputFailed
-from wsadapter.outputs.files import OpenFiles, Sink, allowed_files
+from wsadapter.outputs.files import OpenFiles, OutputFile, allowed_files
 from wsadapter.outputs.lines import batch_lines, event_line, last_received_at
 
 STDOUT: Final = "-"
@@ -37,9 +37,9 @@ class JsonLines:
         self._path = path
         self._template = PathTemplate(path)
         self._files = OpenFiles(allowed_files() if most_open_files is None else most_open_files)
-        self._sinks: dict[str, Sink] = {}
+        self._sinks: dict[str, OutputFile] = {}
         """By path."""
-        self._full: dict[Sink, None] = {}
+        self._full: dict[OutputFile, None] = {}
         """The sinks for which lines wait, in the order of their first lines."""
         self._period, self._newest = self._template.dated, 0
         """The path's date of the newest item, and the time of the first item of it."""
@@ -49,7 +49,7 @@ class JsonLines:
         self._current: dict[str, str] = {}
         self._failed: OutputFailed | None = None
         if path == STDOUT:
-            self._sinks[STDOUT] = Sink(STDOUT, self._period, fd=_STDOUT_FD)
+            self._sinks[STDOUT] = OutputFile(STDOUT, self._period, fd=_STDOUT_FD)
         elif not (self._template.by_endpoint or self._template.by_time):
             self._open(self._sink(self._template.fill("", 0), self._period))
 
@@ -127,13 +127,13 @@ class JsonLines:
         if self._failed is not None:
             raise self._failed
 
-    def _open(self, sink: Sink) -> None:
+    def _open(self, sink: OutputFile) -> None:
         try:
             self._files.open(sink)
         except OSError as error:
             raise self._fail(sink.path, error) from error
 
-    def _drain(self, sink: Sink) -> None:
+    def _drain(self, sink: OutputFile) -> None:
         self._open(sink)
         try:
             for completed in sink.drain():
@@ -147,10 +147,10 @@ class JsonLines:
 
     # -- files -------------------------------------------------------------------------------------------------------------
 
-    def _sink(self, path: str, period: str) -> Sink:
+    def _sink(self, path: str, period: str) -> OutputFile:
         sink = self._sinks.get(path)
         if sink is None:
-            sink = self._sinks[path] = Sink(path, period)
+            sink = self._sinks[path] = OutputFile(path, period)
         return sink
 
     def _turn(self, period: str, at: int) -> None:

@@ -35,7 +35,7 @@ _REAP_INTERVAL: Final = 0.25
 """Seconds between checks of the process if there is no pidfd."""
 
 
-class ExitStatus:
+class ExitWatcher:
     """The end of one process. All methods under the reactor's lock."""
 
     def __init__(self, reactor: Reactor, on_end: Callable[[], None], on_status: Callable[[], None]) -> None:
@@ -172,7 +172,7 @@ def _ignore() -> None:
 
 
 def exit_reason(code: int | None, *, memory: str, last_lines: str, was_ready: bool, late: str) -> Reason:
-    """The reason of the end of a process that reported none. `code`: as `ExitStatus.code`; `memory`: as
+    """The reason of the end of a process that reported none. `code`: as `ExitWatcher.code`; `memory`: as
     `MemoryWitness.testimony`; `last_lines`: what the process printed last; `late`: the text for a start that took too long, or
     empty."""
     reason = from_exit_code(code, text="\n".join(filter(None, (memory, last_lines))))

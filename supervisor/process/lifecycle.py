@@ -33,7 +33,7 @@ _STUCK_INTERVAL: Final = 30.0
 """Seconds between log lines about a process that SIGKILL does not end."""
 
 
-class State(Enum):
+class ProcessState(Enum):
     """The state of a process."""
 
     QUEUED = auto()
@@ -61,11 +61,13 @@ class State(Enum):
     DEAD = auto()
 
 
-BEFORE_ITS_END: Final = frozenset({State.QUEUED, State.SPAWNING, State.STARTING, State.WARM, State.SERVING})
+BEFORE_ITS_END: Final = frozenset(
+    {ProcessState.QUEUED, ProcessState.SPAWNING, ProcessState.STARTING, ProcessState.WARM, ProcessState.SERVING}
+)
 """The states of a process that is neither exiting nor to be ended."""
 
 
-class Event(Enum):
+class ProcessEvent(Enum):
     """What can happen to a process."""
 
     LAUNCHING = auto()
@@ -86,7 +88,7 @@ class Event(Enum):
     DEATH = auto()
 
 
-class Action(Enum):
+class ProcessAction(Enum):
     """What a transition does. An action may also have a time limit (`time_limit`) and a signal (`SIGNALS`)."""
 
     NOTHING = auto()
@@ -114,65 +116,77 @@ class Action(Enum):
     """The process has ended now: close everything."""
 
 
-TABLE: dict[tuple[State, Event], tuple[State, Action]] = {
-    (State.QUEUED, Event.LAUNCHING): (State.SPAWNING, Action.AWAIT_START),
-    (State.QUEUED, Event.FAILED): (State.DEAD, Action.FINISH),
-    (State.QUEUED, Event.STOP): (State.UNWANTED, Action.WITHDRAW),
-    (State.QUEUED, Event.ABORT): (State.UNWANTED, Action.WITHDRAW),
-    (State.SPAWNING, Event.STARTED): (State.STARTING, Action.AWAIT_READY),
-    (State.SPAWNING, Event.FAILED): (State.DEAD, Action.FINISH),
-    (State.SPAWNING, Event.STOP): (State.UNWANTED, Action.AWAIT_END),
-    (State.SPAWNING, Event.ABORT): (State.UNWANTED, Action.AWAIT_END),
-    (State.SPAWNING, Event.DEADLINE): (State.DEAD, Action.GIVE_UP_START),
-    (State.UNWANTED, Event.LAUNCHING): (State.UNWANTED, Action.AWAIT_END),
-    (State.UNWANTED, Event.STARTED): (State.KILLED, Action.KILL),
-    (State.UNWANTED, Event.FAILED): (State.DEAD, Action.FINISH),
-    (State.UNWANTED, Event.DEADLINE): (State.DEAD, Action.GIVE_UP_START),
-    (State.STARTING, Event.READY): (State.WARM, Action.REPORT_READY),
-    (State.STARTING, Event.STOP): (State.TERMINATED, Action.TERMINATE),
-    (State.STARTING, Event.DEADLINE): (State.KILLED, Action.KILL),
-    (State.WARM, Event.ASSIGN): (State.SERVING, Action.ASSIGN),
-    (State.WARM, Event.STOP): (State.ASKED, Action.ASK),
-    (State.SERVING, Event.STOP): (State.ASKED, Action.ASK),
-    (State.SERVING, Event.LEAVING): (State.ASKED, Action.AWAIT_END),
-    (State.SERVING, Event.HUNG): (State.DUMPING, Action.DUMP),
-    (State.DUMPING, Event.DEADLINE): (State.KILLED, Action.KILL),
-    (State.ASKED, Event.DEADLINE): (State.TERMINATED, Action.TERMINATE),
-    (State.TERMINATED, Event.DEADLINE): (State.KILLED, Action.KILL),
-    (State.KILLED, Event.DEADLINE): (State.ABANDONED, Action.GIVE_UP_ON_STUCK),
-    (State.ABANDONED, Event.DEADLINE): (State.ABANDONED, Action.REPORT_STUCK),
+TABLE: dict[tuple[ProcessState, ProcessEvent], tuple[ProcessState, ProcessAction]] = {
+    (ProcessState.QUEUED, ProcessEvent.LAUNCHING): (ProcessState.SPAWNING, ProcessAction.AWAIT_START),
+    (ProcessState.QUEUED, ProcessEvent.FAILED): (ProcessState.DEAD, ProcessAction.FINISH),
+    (ProcessState.QUEUED, ProcessEvent.STOP): (ProcessState.UNWANTED, ProcessAction.WITHDRAW),
+    (ProcessState.QUEUED, ProcessEvent.ABORT): (ProcessState.UNWANTED, ProcessAction.WITHDRAW),
+    (ProcessState.SPAWNING, ProcessEvent.STARTED): (ProcessState.STARTING, ProcessAction.AWAIT_READY),
+    (ProcessState.SPAWNING, ProcessEvent.FAILED): (ProcessState.DEAD, ProcessAction.FINISH),
+    (ProcessState.SPAWNING, ProcessEvent.STOP): (ProcessState.UNWANTED, ProcessAction.AWAIT_END),
+    (ProcessState.SPAWNING, ProcessEvent.ABORT): (ProcessState.UNWANTED, ProcessAction.AWAIT_END),
+    (ProcessState.SPAWNING, ProcessEvent.DEADLINE): (ProcessState.DEAD, ProcessAction.GIVE_UP_START),
+    (ProcessState.UNWANTED, ProcessEvent.LAUNCHING): (ProcessState.UNWANTED, ProcessAction.AWAIT_END),
+    (ProcessState.UNWANTED, ProcessEvent.STARTED): (ProcessState.KILLED, ProcessAction.KILL),
+    (ProcessState.UNWANTED, ProcessEvent.FAILED): (ProcessState.DEAD, ProcessAction.FINISH),
+    (ProcessState.UNWANTED, ProcessEvent.DEADLINE): (ProcessState.DEAD, ProcessAction.GIVE_UP_START),
+    (ProcessState.STARTING, ProcessEvent.READY): (ProcessState.WARM, ProcessAction.REPORT_READY),
+    (ProcessState.STARTING, ProcessEvent.STOP): (ProcessState.TERMINATED, ProcessAction.TERMINATE),
+    (ProcessState.STARTING, ProcessEvent.DEADLINE): (ProcessState.KILLED, ProcessAction.KILL),
+    (ProcessState.WARM, ProcessEvent.ASSIGN): (ProcessState.SERVING, ProcessAction.ASSIGN),
+    (ProcessState.WARM, ProcessEvent.STOP): (ProcessState.ASKED, ProcessAction.ASK),
+    (ProcessState.SERVING, ProcessEvent.STOP): (ProcessState.ASKED, ProcessAction.ASK),
+    (ProcessState.SERVING, ProcessEvent.LEAVING): (ProcessState.ASKED, ProcessAction.AWAIT_END),
+    (ProcessState.SERVING, ProcessEvent.HUNG): (ProcessState.DUMPING, ProcessAction.DUMP),
+    (ProcessState.DUMPING, ProcessEvent.DEADLINE): (ProcessState.KILLED, ProcessAction.KILL),
+    (ProcessState.ASKED, ProcessEvent.DEADLINE): (ProcessState.TERMINATED, ProcessAction.TERMINATE),
+    (ProcessState.TERMINATED, ProcessEvent.DEADLINE): (ProcessState.KILLED, ProcessAction.KILL),
+    (ProcessState.KILLED, ProcessEvent.DEADLINE): (ProcessState.ABANDONED, ProcessAction.GIVE_UP_ON_STUCK),
+    (ProcessState.ABANDONED, ProcessEvent.DEADLINE): (ProcessState.ABANDONED, ProcessAction.REPORT_STUCK),
     **{
-        (state, Event.ABORT): (State.KILLED, Action.KILL)
-        for state in (State.STARTING, State.WARM, State.SERVING, State.ASKED, State.DUMPING, State.TERMINATED)
+        (state, ProcessEvent.ABORT): (ProcessState.KILLED, ProcessAction.KILL)
+        for state in (
+            ProcessState.STARTING,
+            ProcessState.WARM,
+            ProcessState.SERVING,
+            ProcessState.ASKED,
+            ProcessState.DUMPING,
+            ProcessState.TERMINATED,
+        )
     },
     **{
-        (state, Event.DEATH): (State.DEAD, Action.FINISH)
-        for state in State
-        if state not in (State.QUEUED, State.SPAWNING, State.UNWANTED, State.ABANDONED, State.DEAD)
+        (state, ProcessEvent.DEATH): (ProcessState.DEAD, ProcessAction.FINISH)
+        for state in ProcessState
+        if state
+        not in (ProcessState.QUEUED, ProcessState.SPAWNING, ProcessState.UNWANTED, ProcessState.ABANDONED, ProcessState.DEAD)
     },
-    (State.ABANDONED, Event.DEATH): (State.DEAD, Action.RELEASE_STUCK),
+    (ProcessState.ABANDONED, ProcessEvent.DEATH): (ProcessState.DEAD, ProcessAction.RELEASE_STUCK),
 }
 
 
-def step(state: State, event: Event) -> tuple[State, Action]:
+def step(state: ProcessState, event: ProcessEvent) -> tuple[ProcessState, ProcessAction]:
     """The next state and the action. A pair that is not in the table changes nothing: a second stop, an event after the
     death."""
-    return TABLE.get((state, event), (state, Action.NOTHING))
+    return TABLE.get((state, event), (state, ProcessAction.NOTHING))
 
 
-SIGNALS: Final = {Action.DUMP: signal.SIGUSR2, Action.TERMINATE: signal.SIGTERM, Action.KILL: signal.SIGKILL}
+SIGNALS: Final = {
+    ProcessAction.DUMP: signal.SIGUSR2,
+    ProcessAction.TERMINATE: signal.SIGTERM,
+    ProcessAction.KILL: signal.SIGKILL,
+}
 """The signal that an action sends to the process."""
 
 
-def time_limit(action: Action, timeouts: Timeouts, watchdog: Watchdog) -> float:
+def time_limit(action: ProcessAction, timeouts: Timeouts, watchdog: Watchdog) -> float:
     """Seconds from the action to the event DEADLINE; 0: the state that it leads to has no limit."""
     match action:
-        case Action.AWAIT_START | Action.AWAIT_READY:
+        case ProcessAction.AWAIT_START | ProcessAction.AWAIT_READY:
             return watchdog.startup  # each gets the whole time: waiting in the launcher's queue isn't counted
-        case Action.ASK | Action.AWAIT_END | Action.TERMINATE | Action.KILL:
+        case ProcessAction.ASK | ProcessAction.AWAIT_END | ProcessAction.TERMINATE | ProcessAction.KILL:
             return timeouts.close
-        case Action.DUMP:
+        case ProcessAction.DUMP:
             return _DUMP_PATIENCE
-        case Action.GIVE_UP_ON_STUCK | Action.REPORT_STUCK:
+        case ProcessAction.GIVE_UP_ON_STUCK | ProcessAction.REPORT_STUCK:
             return _STUCK_INTERVAL
     return 0.0

@@ -35,9 +35,9 @@ from wsadapter.loop.reactor import Reactor, Timer
 from wsadapter.process import lifecycle
 from wsadapter.process.control_channel import ControlChannel
 from wsadapter.process.data_pipe import DataPipe
-from wsadapter.process.exit_status import ExitStatus, exit_reason
+from wsadapter.process.exit_status import ExitWatcher, exit_reason
 from wsadapter.process.launcher import Launcher, StartedOwner, StartRequest
-from wsadapter.process.lifecycle import Action, Event, State
+from wsadapter.process.lifecycle import ProcessAction, ProcessEvent, ProcessState
 from wsadapter.process.log_pipe import LogPipe
 from wsadapter.process.owner_connection import OwnerConnection
 
@@ -107,7 +107,7 @@ class _Start:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ProcessLimits:
     """How long an owner process may take to start, to close and to answer, and how much memory it may use."""
 
     timeouts: Timeouts
@@ -121,7 +121,7 @@ class OwnerProcess:
         self,
         reactor: Reactor,
         listener: OwnerListener,
-        limits: Limits,
+        limits: ProcessLimits,
         *,
         pipe_bytes: int = 0,
         launcher: Launcher | None = None,
@@ -130,7 +130,7 @@ class OwnerProcess:
         """Have `launcher` start the process; without a launcher, `adopt` must follow. `pipe_bytes`: the size of its data pipe,
         if the kernel allows it. `replace_launcher` is called with the launcher if that is stuck with this start."""
         self.serial = next(_serials)
-        self.state = State.QUEUED
+        self.state = ProcessState.QUEUED
         self.is_frozen = False
         """Whether a takeover by another supervisor may be under way, so that nothing is read from the process."""
         self.data: DataPipe[OwnerProcess] = DataPipe(reactor, self, listener, self.abort, pipe_bytes)
@@ -138,7 +138,7 @@ class OwnerProcess:
             reactor, self._on_command, lambda error: self.abort(Reason(kind="corrupt", text=f"control socket: {error}"))
         )
         self.log = LogPipe(reactor, lambda line: self._listener.on_log(self, line))
-        self.exit = ExitStatus(reactor, self._on_end, self._on_status)
+        self.exit = ExitWatcher(reactor, self._on_end, self._on_status)
         self.connection = OwnerConnection(self.data)
         self._listener = listener
         self._limits = limits
@@ -151,7 +151,7 @@ class OwnerProcess:
         """None: the process is ready, or was."""
         if launcher is not None:
             self._start = _Start(replace_launcher)
-            begun = lambda: reactor.post(lambda: self.step(Event.LAUNCHING))  # noqa: E731
+            begun = lambda: reactor.post(lambda: self.step(ProcessEvent.LAUNCHING))  # noqa: E731
             done = lambda result: reactor.post(lambda: self._launched(result))  # noqa: E731
             self._start.request = launcher.start(f"wsadapter-owner-{self.serial}", done, begun)
 
@@ -173,8 +173,8 @@ class OwnerProcess:
         its TLS. It must be WARM."""
         self.connection.holder = holder
         self.data.expect(assignment.endpoint)
-        self._limits = Limits(assignment.endpoint.timeouts, assignment.endpoint.watchdog)
-        if self.step(Event.ASSIGN) is not Action.ASSIGN:
+        self._limits = ProcessLimits(assignment.endpoint.timeouts, assignment.endpoint.watchdog)
+        if self.step(ProcessEvent.ASSIGN) is not ProcessAction.ASSIGN:
             return
         if resumption is not None:
             if self.control.send_descriptor(commands.HANDOFF, resumption.body, resumption.held.sock):
@@ -191,8 +191,8 @@ class OwnerProcess:
 
     def hold(self, assignment: Assignment, end: socket.socket) -> None:
         """Make the process a TLS holder, with an owner at the other end of `end`. It must be WARM."""
-        self._limits = Limits(assignment.endpoint.timeouts, self._limits.watchdog)
-        if self.step(Event.ASSIGN) is not Action.ASSIGN:
+        self._limits = ProcessLimits(assignment.endpoint.timeouts, self._limits.watchdog)
+        if self.step(ProcessEvent.ASSIGN) is not ProcessAction.ASSIGN:
             return
         if not self.control.send_descriptor(commands.HOLD, assignment.to_body(), end):
             self.abort(Reason(kind="start_failed", text="its end of the connection could not be passed to it"))
@@ -200,18 +200,18 @@ class OwnerProcess:
     def stop(self, *, kind: str = "stopped", code: int = 1000) -> None:
         """Ask the process to close the connection and exit; then send SIGTERM, then SIGKILL, each after `timeouts.close`."""
         self._verdict = self._verdict or Reason(kind=kind)
-        if self.step(Event.STOP) is Action.ASK:
+        if self.step(ProcessEvent.STOP) is ProcessAction.ASK:
             self.control.send(commands.STOP, 0, {"code": code, "kind": kind})
             self.data.resume()  # its last reports come after what waits in the pipe
 
     def abort(self, reason: Reason) -> None:
         """Kill the process at once, for `reason`."""
         self._verdict = reason
-        self.step(Event.ABORT)
+        self.step(ProcessEvent.ABORT)
 
     def send(self, kind: int, ref: int, body: bytes | dict[str, Any]) -> None:
         """Send a command. Raises `NotConnected` if the process accepts none any more, or does not read what was sent before."""
-        if self.state not in (State.WARM, State.SERVING, State.ASKED):
+        if self.state not in (ProcessState.WARM, ProcessState.SERVING, ProcessState.ASKED):
             raise NotConnected("the owner is leaving")
         if self.control.unsent > _MOST_UNSENT:
             raise NotConnected(f"the owner has not read {self.control.unsent} bytes that were sent before")
@@ -221,7 +221,7 @@ class OwnerProcess:
         """Ask the receive loop for a sign of life, and check that the last probe was answered in time (`watchdog.progress`).
         `late`: the supervisor itself was delayed (suspended, without CPU time), so an answer that it has not read yet isn't
         missing."""
-        if self.state is not State.SERVING:
+        if self.state is not ProcessState.SERVING:
             return
         now = monotonic()
         if self._probe_sent is None:
@@ -231,13 +231,13 @@ class OwnerProcess:
             self._probe_sent = now
         elif now - self._probe_sent >= self._limits.watchdog.progress:
             self._verdict = Reason(kind="hung", text=f"no progress for {now - self._probe_sent:.1f} s")
-            self.step(Event.HUNG)
+            self.step(ProcessEvent.HUNG)
 
     # -- on its way to another supervisor --------------------------------------------------------------------------------
 
     def adopt(self) -> None:
         """The process serves already, started by another supervisor, and its parts are open. It is frozen here until `thaw`."""
-        self.state = State.SERVING
+        self.state = ProcessState.SERVING
         self.is_frozen = True
 
     def freeze(self) -> None:
@@ -256,14 +256,14 @@ class OwnerProcess:
 
     def disown(self) -> None:
         """The process belongs to another supervisor now: close everything here. It must be frozen."""
-        self.state = State.DEAD
+        self.state = ProcessState.DEAD
         self._set_deadline(0)
         self.connection.disown()
         self._close()
 
     # -- the table, and what its actions do ------------------------------------------------------------------------------
 
-    def step(self, event: Event) -> Action:
+    def step(self, event: ProcessEvent) -> ProcessAction:
         """Apply `event`. Returns the action of the table, which is carried out except ASSIGN and ASK: these are the
         caller's."""
         before = self.state
@@ -282,46 +282,46 @@ class OwnerProcess:
             self._start.request = None
         if isinstance(result, OSError):
             self._verdict = self._verdict or Reason(kind="start_failed", text=str(result))
-            self.step(Event.FAILED)
-        elif self.state is State.DEAD:  # the process came after its deadline
+            self.step(ProcessEvent.FAILED)
+        elif self.state is ProcessState.DEAD:  # the process came after its deadline
             result.close()
         else:
             self.data.open(result.data)
             self.control.open(result.control)
             self.log.open(result.log)
             self.exit.open(result.process, result.pid, result.pidfd)
-            self.step(Event.STARTED)
+            self.step(ProcessEvent.STARTED)
             self.thaw()
 
-    def _act(self, action: Action) -> None:
+    def _act(self, action: ProcessAction) -> None:
         match action:
-            case Action.WITHDRAW:
+            case ProcessAction.WITHDRAW:
                 if self._start is not None and self._start.request is not None:
                     self._start.request.withdrawn = True
-            case Action.REPORT_READY:
+            case ProcessAction.REPORT_READY:
                 self._start = None
                 self._listener.on_ready(self)
-            case Action.GIVE_UP_START:
+            case ProcessAction.GIVE_UP_START:
                 assert self._start is not None
                 seconds = self._limits.watchdog.startup
                 logger.error("owner process %d did not start in %.0f s; the launcher is replaced", self.serial, seconds)
                 self._start.give_up()
                 self._finish()
-            case Action.GIVE_UP_ON_STUCK:
+            case ProcessAction.GIVE_UP_ON_STUCK:
                 self._give_up_on_stuck()
-            case Action.REPORT_STUCK:
+            case ProcessAction.REPORT_STUCK:
                 logger.error(_STUCK, self.pid)
-            case Action.RELEASE_STUCK:
+            case ProcessAction.RELEASE_STUCK:
                 logger.info("owner pid %s, which did not end after SIGKILL, has ended now", self.pid)
                 self._reactor.closers.discard(self._close)
                 self._close()
-            case Action.FINISH:
+            case ProcessAction.FINISH:
                 self._finish()
-            case Action.DUMP | Action.TERMINATE | Action.KILL:
+            case ProcessAction.DUMP | ProcessAction.TERMINATE | ProcessAction.KILL:
                 self.exit.send_signal(lifecycle.SIGNALS[action])
-            case Action.NOTHING | Action.AWAIT_START | Action.AWAIT_READY | Action.AWAIT_END:
+            case ProcessAction.NOTHING | ProcessAction.AWAIT_START | ProcessAction.AWAIT_READY | ProcessAction.AWAIT_END:
                 pass  # at most a time limit
-            case Action.ASSIGN | Action.ASK:
+            case ProcessAction.ASSIGN | ProcessAction.ASK:
                 pass  # the method that applied the event sends the command
             case _:
                 assert_never(action)
@@ -353,13 +353,13 @@ class OwnerProcess:
     def _on_command(self, command: Command) -> None:
         match command.kind:
             case commands.READY:
-                self.step(Event.READY)
+                self.step(ProcessEvent.READY)
                 return
             case commands.PROBED:
                 self._probe_sent = None
             case commands.CUSTODY:
                 descriptor = self.control.sock.take_descriptor()
-                self.connection.hold(command, descriptor, is_wanted=self.state is State.SERVING)
+                self.connection.hold(command, descriptor, is_wanted=self.state is ProcessState.SERVING)
             case commands.ANNOUNCE:
                 self.connection.announce(command)
             case commands.READING:
@@ -373,7 +373,7 @@ class OwnerProcess:
     def _on_status(self) -> None:
         if self._verdict is None:
             code, watchdog = self.exit.code, self._limits.watchdog
-            late = f"not ready within {watchdog.startup:g} s" if self.state is State.KILLED else ""
+            late = f"not ready within {watchdog.startup:g} s" if self.state is ProcessState.KILLED else ""
             self._verdict = exit_reason(
                 code,
                 memory=self.exit.memory.testimony(code, watchdog.memory),
@@ -381,7 +381,7 @@ class OwnerProcess:
                 was_ready=self._start is None,
                 late=late,
             )
-        self.step(Event.DEATH)
+        self.step(ProcessEvent.DEATH)
 
     def _drain(self) -> None:
         """Read everything that the process has written: records first, because an answer on the control socket may be about
@@ -396,7 +396,7 @@ class OwnerProcess:
         """Set the time that this state may last; 0: no limit."""
         if self._deadline is not None:
             self._deadline.cancel()
-        self._deadline = self._reactor.call_later(seconds, lambda: self.step(Event.DEADLINE)) if seconds else None
+        self._deadline = self._reactor.call_later(seconds, lambda: self.step(ProcessEvent.DEADLINE)) if seconds else None
 
     def _close(self) -> None:
         self._set_deadline(0)

@@ -9,7 +9,7 @@ from wsadapter.config.settings import StartMethod
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.loop.reactor import Reactor
 from wsadapter.process.launcher import Launcher
-from wsadapter.process.owner_process import Limits, OwnerListener, OwnerProcess
+from wsadapter.process.owner_process import OwnerListener, OwnerProcess, ProcessLimits
 from wsadapter.process.spares import Spares
 
 _LARGEST_PIPE: Final = 1 << 20
@@ -54,7 +54,7 @@ class OwnerSource:
         return OwnerProcess(
             self._reactor,
             listener,
-            Limits(endpoint.timeouts, endpoint.watchdog),
+            ProcessLimits(endpoint.timeouts, endpoint.watchdog),
             launcher=self.launcher,
             pipe_bytes=min(_LARGEST_PIPE, _PIPES_TOGETHER // max(1, self._endpoints())),
             replace_launcher=self._replace_launcher,

@@ -18,8 +18,8 @@ from wsadapter.contract.ipc.record import ReaderSnapshot, RecordReader
 from wsadapter.handoff.held_connection import HeldConnection, HeldSnapshot
 from wsadapter.loop.reactor import Reactor
 from wsadapter.process.launcher import AdoptedProcess
-from wsadapter.process.lifecycle import State
-from wsadapter.process.owner_process import Limits, OwnerListener, OwnerProcess
+from wsadapter.process.lifecycle import ProcessState
+from wsadapter.process.owner_process import OwnerListener, OwnerProcess, ProcessLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class ProcessSnapshot:
 def can_go(process: OwnerProcess) -> bool:
     """Whether it serves, lives, and can be watched by whoever is not its parent. A dead process serves until its exit status is
     known."""
-    return process.state is State.SERVING and process.exit.pidfd is not None and not process.exit.has_ended
+    return process.state is ProcessState.SERVING and process.exit.pidfd is not None and not process.exit.has_ended
 
 
 def snapshot_of(process: OwnerProcess) -> tuple[ProcessSnapshot, list[int]]:
@@ -73,7 +73,7 @@ def snapshot_of(process: OwnerProcess) -> tuple[ProcessSnapshot, list[int]]:
 
 
 def receive(
-    reactor: Reactor, listener: OwnerListener, limits: Limits, snapshot: ProcessSnapshot, fds: Iterator[int]
+    reactor: Reactor, listener: OwnerListener, limits: ProcessLimits, snapshot: ProcessSnapshot, fds: Iterator[int]
 ) -> OwnerProcess:
     """The process of another supervisor, frozen. It takes its own descriptors from `fds`."""
     process = OwnerProcess(reactor, listener, limits)

@@ -20,7 +20,7 @@ from wsadapter.contract.endpoint import Endpoint, Tls
 from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.ipc.commands import LEFT, Command
 from wsadapter.contract.reasons import Reason
-from wsadapter.process.lifecycle import State
+from wsadapter.process.lifecycle import ProcessState
 from wsadapter.process.owner_process import IgnoreOwnerEvents, OwnerListener, OwnerProcess
 
 logger = logging.getLogger("wsadapter.supervisor")
@@ -82,7 +82,7 @@ class TlsHolder(IgnoreOwnerEvents):
         self._assignment = Assignment(endpoint=only, epoch=assignment.epoch, url=assignment.url)
         self.owners_end, self._far = loopback_pair()
         self.process = acquire(self, endpoint)
-        if self.process.state is State.WARM:
+        if self.process.state is ProcessState.WARM:
             self.on_ready(self.process)
         return self
 
@@ -119,7 +119,7 @@ class TlsHolder(IgnoreOwnerEvents):
         """Its connection is over."""
         self._unwanted = True
         self._close_ends()
-        if self.process.state is not State.DEAD:
+        if self.process.state is not ProcessState.DEAD:
             self.process.stop()
 
     def _close_ends(self) -> None:

@@ -2,7 +2,7 @@
 
     TCP ──> [TLS] ──> HTTP request ──> open: frames both ways ──> closing: our close frame is sent ──> gone
 
-Runs in the exchange's event loop. Everything that is sent goes through `Outgoing`.
+Runs in the exchange's event loop. Everything that is sent goes through `ClientOutput`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from wsadapter.testing.handshake import (
     refusal_response,
 )
 from wsadapter.testing.journal import Received
-from wsadapter.testing.outgoing import Outgoing
+from wsadapter.testing.outgoing import ClientOutput
 from wsadapter.testing.script import Frame
 from wsadapter.testing.tls import ServerTls
 
@@ -39,7 +39,7 @@ _TRANSPORT_BACKLOG = 512 * 1024
 _LIVE_BACKLOG = 64 * 1024 * 1024
 
 
-class Stage(Enum):
+class ConnectionStage(Enum):
     """How far a connection has come."""
 
     TLS = "tls"
@@ -54,7 +54,7 @@ class Stage(Enum):
 class ScriptedAnswers:
     """The answers to one client: by the script of the exchange, at once, late, or held back."""
 
-    def __init__(self, connection: Connection, context: ExchangeContext) -> None:
+    def __init__(self, connection: ClientConnection, context: ExchangeContext) -> None:
         self._connection, self._context = connection, context
         self._has_subscribed = False
         self._held: list[bytes] = []
@@ -83,17 +83,17 @@ class ScriptedAnswers:
         self._connection.send_answers(frames)
 
 
-class Connection(asyncio.Protocol):
+class ClientConnection(asyncio.Protocol):
     """See the module."""
 
     def __init__(self, context: ExchangeContext) -> None:
         self._context = context
         self._transport: asyncio.Transport
-        self.outgoing: Outgoing
+        self.outgoing: ClientOutput
         """The sending side, once TCP is connected."""
         self.answers = ScriptedAnswers(self, context)
         self._tls = ServerTls(context.tls_context) if context.tls_context else None
-        self._stage = Stage.TLS if self._tls else Stage.REQUEST
+        self._stage = ConnectionStage.TLS if self._tls else ConnectionStage.REQUEST
         self._request = bytearray()
         self._frames = ClientFrames()
         self._handler: ClientHandler | None = None
@@ -105,14 +105,14 @@ class Connection(asyncio.Protocol):
     @property
     def is_open(self) -> bool:
         """From the end of the handshake to the first close frame."""
-        return self._stage is Stage.OPEN
+        return self._stage is ConnectionStage.OPEN
 
     # called by asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self.outgoing = Outgoing(transport, self._tls, self._context, self._update_ready)
+        self.outgoing = ClientOutput(transport, self._tls, self._context, self._update_ready)
         transport.set_write_buffer_limits(high=_TRANSPORT_BACKLOG)
         self.id = self._context.journal.note_accepted()
         self._context.on_connected(self)
@@ -120,7 +120,7 @@ class Connection(asyncio.Protocol):
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self._stage is Stage.TLS and self._context.misbehaviour.half_handshake == "tls":
+        if self._stage is ConnectionStage.TLS and self._context.misbehaviour.half_handshake == "tls":
             self._answer_half_of_tls(data)
         elif self._tls is None:
             self._receive(data)
@@ -136,7 +136,7 @@ class Connection(asyncio.Protocol):
         self._update_ready()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - how TCP ended matters to the client only
-        self._stage = Stage.GONE
+        self._stage = ConnectionStage.GONE
         self.outgoing.stop()
         if self._close_timer:
             self._close_timer.cancel()
@@ -157,8 +157,8 @@ class Connection(asyncio.Protocol):
             return
         if output := tls.take_output():
             self.outgoing.write(output)
-        if tls.established and self._stage is Stage.TLS:
-            self._stage = Stage.REQUEST
+        if tls.established and self._stage is ConnectionStage.TLS:
+            self._stage = ConnectionStage.REQUEST
         if plain:
             self._receive(plain)
 
@@ -167,17 +167,17 @@ class Connection(asyncio.Protocol):
         self._tls.receive(data)
         flight = self._tls.take_output()
         self._transport.write(flight[: len(flight) // 2])
-        self._stage = Stage.SILENT
+        self._stage = ConnectionStage.SILENT
 
     def _receive(self, data: bytes) -> None:
-        if self._stage is Stage.REQUEST:
+        if self._stage is ConnectionStage.REQUEST:
             self._request += data
             head, end, rest = bytes(self._request).partition(b"\r\n\r\n")
             if not end and len(head) <= MAX_REQUEST:
                 return
             self._shake_hands(head)
             data = rest
-        if self._stage in (Stage.OPEN, Stage.CLOSING) and data:
+        if self._stage in (ConnectionStage.OPEN, ConnectionStage.CLOSING) and data:
             self._receive_frames(data)
 
     def _shake_hands(self, head: bytes) -> None:
@@ -197,14 +197,14 @@ class Connection(asyncio.Protocol):
         response = accept_response(request, self._context.misbehaviour, self._context.subprotocol)
         if self._context.misbehaviour.half_handshake == "http":
             self.outgoing.put([response[: len(response) // 2]])
-            self._stage = Stage.SILENT
+            self._stage = ConnectionStage.SILENT
             return
         if agreed := agreed_deflate(request, self._context.misbehaviour):
             self.outgoing.deflate = Deflate(agreed)
             self._frames = ClientFrames(self.outgoing.deflate.decompress)
         self._context.journal.note_open(self.id)  # before the client can know
         self.outgoing.put([response])
-        self._stage = Stage.OPEN
+        self._stage = ConnectionStage.OPEN
         self._update_ready()
         self.send_answers(self._context.welcome)
         self._context.on_open(self)
@@ -223,7 +223,7 @@ class Connection(asyncio.Protocol):
     def _on_frame(self, frame: ClientFrame) -> None:
         if frame.opcode == ws.CLOSE:
             self._on_close(frame.payload)
-        elif self._stage is not Stage.OPEN:
+        elif self._stage is not ConnectionStage.OPEN:
             return  # a frame after our close frame is recorded and not answered
         elif frame.opcode in (ws.PING, ws.PONG):
             if frame.opcode == ws.PING and not self._context.misbehaviour.ignore_pings:
@@ -242,7 +242,7 @@ class Connection(asyncio.Protocol):
         if self.outgoing.muted:
             return
         # The server closes TCP first (RFC 6455 §7.1.1).
-        self._close_tcp(ws.encode_frame(ws.CLOSE, payload) if self._stage is Stage.OPEN else b"")
+        self._close_tcp(ws.encode_frame(ws.CLOSE, payload) if self._stage is ConnectionStage.OPEN else b"")
 
     # sending
 
@@ -252,7 +252,7 @@ class Connection(asyncio.Protocol):
 
         A client that has let 64 MiB pile up is closed with 1008, as exchanges do.
         """
-        if self.outgoing.muted or self._stage is not Stage.OPEN:
+        if self.outgoing.muted or self._stage is not ConnectionStage.OPEN:
             return
         if self.outgoing.size > _LIVE_BACKLOG:
             self.close(1008, "slow consumer")
@@ -264,35 +264,35 @@ class Connection(asyncio.Protocol):
 
     def send_frames(self, frames: list[bytes]) -> None:
         """Send control frames or raw bytes. They are lost if the client is muted."""
-        if not self.outgoing.muted and frames and self._stage in (Stage.OPEN, Stage.CLOSING):
+        if not self.outgoing.muted and frames and self._stage in (ConnectionStage.OPEN, ConnectionStage.CLOSING):
             self.outgoing.put(frames)
 
     def send_answers(self, frames: Sequence[bytes]) -> None:
         """Send encoded messages that are no data. They are lost if the client is muted or the connection is not open."""
-        if not self.outgoing.muted and frames and self._stage is Stage.OPEN:
+        if not self.outgoing.muted and frames and self._stage is ConnectionStage.OPEN:
             self.outgoing.put_messages(frames)
 
     def mute_within(self, message: Timed | None) -> None:
         """Send the first half of a message and mute the client. None: of a made-up message."""
-        if not self.outgoing.muted and self._stage is Stage.OPEN:
+        if not self.outgoing.muted and self._stage is ConnectionStage.OPEN:
             self.outgoing.mute_within(message.frame if message else ws.encode_message('{"note":"cut in the middle"}'))
 
     def unmute(self) -> None:
         """Send again. If a frame was cut in the middle, its rest is sent first."""
         if not self.outgoing.muted:
             return
-        if self.outgoing.is_cut and self._stage is Stage.OPEN:
+        if self.outgoing.is_cut and self._stage is ConnectionStage.OPEN:
             self._context.journal.note_sent(self.id, 1)  # before the client can know
-        self.outgoing.unmute(complete=self._stage is Stage.OPEN)
+        self.outgoing.unmute(complete=self._stage is ConnectionStage.OPEN)
 
     # the end
 
     def close(self, code: int | None, reason: str = "") -> None:
         """Send a close frame, wait 5 s for the client's, then close TCP."""
-        if self._stage is not Stage.OPEN:
+        if self._stage is not ConnectionStage.OPEN:
             return
         self.outgoing.put([ws.encode_close(code, reason)])
-        self._stage = Stage.CLOSING
+        self._stage = ConnectionStage.CLOSING
         self._update_ready()
         self._close_timer = asyncio.get_running_loop().call_later(_CLOSE_WAIT, self._transport.abort)
 
@@ -311,11 +311,11 @@ class Connection(asyncio.Protocol):
         if last:
             self.outgoing.put([last])
         self.outgoing.flush()
-        self._stage = Stage.CLOSING
+        self._stage = ConnectionStage.CLOSING
         self._transport.close()
 
     def _update_ready(self) -> None:
-        if self._stage is Stage.OPEN and not self.outgoing.is_blocked:
+        if self._stage is ConnectionStage.OPEN and not self.outgoing.is_blocked:
             self.ready.set()
-        elif self._stage is not Stage.GONE:
+        elif self._stage is not ConnectionStage.GONE:
             self.ready.clear()

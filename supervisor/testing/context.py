@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from wsadapter.testing.handshake import Misbehaviour
 from wsadapter.testing.journal import Journal
-from wsadapter.testing.script import Answer, Frame
+from wsadapter.testing.script import Frame, ScriptedAnswer
 
 if TYPE_CHECKING:
-    from wsadapter.testing.connection import Connection
+    from wsadapter.testing.connection import ClientConnection
 
 
 class ClientHandler(Protocol):
@@ -34,7 +34,7 @@ class ClientHandler(Protocol):
         """The connection has ended."""
 
 
-def _nothing(connection: Connection) -> None:
+def _nothing(connection: ClientConnection) -> None:
     """Default of the callbacks, which the server replaces."""
 
 
@@ -44,17 +44,17 @@ class ExchangeContext:
 
     misbehaviour: Misbehaviour
     journal: Journal
-    answer: Callable[[Frame], Answer]
+    answer: Callable[[Frame], ScriptedAnswer]
     welcome: tuple[bytes, ...]
     """Encoded frames."""
     subprotocol: str | None
     tls_context: ssl.SSLContext | None
     coalesce: bool
-    make_handler: Callable[[Connection], ClientHandler] | None = None
+    make_handler: Callable[[ClientConnection], ClientHandler] | None = None
     """Makes the handler of a client if there is a dialect. The script then answers only what the dialect does not know."""
-    on_connected: Callable[[Connection], None] = _nothing
+    on_connected: Callable[[ClientConnection], None] = _nothing
     """TCP is connected."""
-    on_open: Callable[[Connection], None] = _nothing
-    on_subscribed: Callable[[Connection], None] = _nothing
+    on_open: Callable[[ClientConnection], None] = _nothing
+    on_subscribed: Callable[[ClientConnection], None] = _nothing
     """At the first accepted subscription."""
-    on_gone: Callable[[Connection], None] = _nothing
+    on_gone: Callable[[ClientConnection], None] = _nothing

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from wsadapter.testing.connection import Connection
+from wsadapter.testing.connection import ClientConnection
 from wsadapter.testing.frames import PING, encode_frame, encode_message
 from wsadapter.testing.handshake import HalfHandshake, Refusal
 from wsadapter.testing.script import Frame
@@ -25,7 +25,7 @@ class _Controls(ABC):
     def _call(self, command: Callable[[Server], T]) -> T:
         """Run `command` in the exchange's event loop. Returns what it returns, and raises what it raises."""
 
-    def _each(self, connection: int | None, command: Callable[[Connection], object]) -> None:
+    def _each(self, connection: int | None, command: Callable[[ClientConnection], object]) -> None:
         """Run `command` for one open connection, or for all."""
 
         def run(server: Server) -> None:

@@ -28,7 +28,7 @@ from wsadapter.testing.controls import ConnectionControls, ServerControls
 from wsadapter.testing.dialect.answer_controls import AnswerControls
 from wsadapter.testing.dialect.client_driver import DialectServer
 from wsadapter.testing.dialect.stream_controls import StreamControls
-from wsadapter.testing.feed import Messages, Rate, Source
+from wsadapter.testing.feed import Messages, MessageSource, Rate
 from wsadapter.testing.frames import encode_message
 from wsadapter.testing.handshake import Misbehaviour
 from wsadapter.testing.journal import Journal
@@ -102,7 +102,7 @@ class Exchange(Observations, ConnectionControls, ServerControls, StreamControls,
         if replay is None and replay_endpoint is not None:
             raise ValueError("replay_endpoint selects an endpoint of a `replay`; there is no `replay`")
         source = messages if replay is None else load_recording(replay, replay_endpoint)
-        self._source = Source(source, rate=rate, loop=loop)
+        self._source = MessageSource(source, rate=rate, loop=loop)
         self._resume, self._after_subscribe = resume, after_subscribe
         self._authority = (authority or process_authority()) if tls else None
         self._journal = Journal()

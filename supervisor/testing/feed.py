@@ -40,7 +40,7 @@ class Listener(Protocol):
         """Send the messages, or lose them if the client is muted."""
 
 
-class Source:
+class MessageSource:
     """The messages of a feed. Every call of `open` begins with the first one.
 
     Raises `WrongType` for a single message, `ValueError` for impossible settings: "real" pace without stamps, a negative rate,
@@ -78,7 +78,7 @@ class Source:
         """The messages, if they are known beforehand; empty if a function makes them."""
         return () if callable(self._messages) else self._messages
 
-    def part(self, keep: Callable[[Frame | Recorded], bool]) -> Source:
+    def part(self, keep: Callable[[Frame | Recorded], bool]) -> MessageSource:
         """A source with only the messages for which `keep` returns true, at the same rate; "real" pace begins with the first of
         them. Messages that a function makes are all kept."""
         messages = self._messages
@@ -87,8 +87,8 @@ class Source:
         kept = [message for message in messages if keep(message)]
         if isinstance(messages, Recording):
             recorded = [message for message in kept if isinstance(message, Recorded)]
-            return Source(Recording(messages.name, recorded), rate=self._rate, loop=self._loop and bool(kept))
-        return Source([m for m in kept if not isinstance(m, Recorded)], rate=self._rate, loop=self._loop and bool(kept))
+            return MessageSource(Recording(messages.name, recorded), rate=self._rate, loop=self._loop and bool(kept))
+        return MessageSource([m for m in kept if not isinstance(m, Recorded)], rate=self._rate, loop=self._loop and bool(kept))
 
     def _time(self, messages: Sequence[Frame] | Recording) -> list[Timed]:
         """Encoded once, so that many connections at full speed cost no more."""
@@ -124,7 +124,7 @@ def _encode(message: Frame | Recorded) -> bytes:
     return encode_message(message)
 
 
-class Pump:
+class FeedPump:
     """Sends a source's messages when they are due.
 
     With `live` there is one pump for all connections and the clock runs whether or not anybody listens: what nobody takes is
@@ -132,7 +132,7 @@ class Pump:
     """
 
     def __init__(
-        self, source: Source, listeners: Callable[[], Sequence[Listener]], running: asyncio.Event, *, live: bool
+        self, source: MessageSource, listeners: Callable[[], Sequence[Listener]], running: asyncio.Event, *, live: bool
     ) -> None:
         self._messages = source.open()
         self._paced = source.paced

@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from wsadapter.testing.connection import Connection
+from wsadapter.testing.connection import ClientConnection
 from wsadapter.testing.dialect.client_driver import ClientDriver, FeedShare
 from wsadapter.testing.dialect.steps import OpenFeed
-from wsadapter.testing.feed import Listener, Pump, Source, Timed, flood_frames
+from wsadapter.testing.feed import FeedPump, Listener, MessageSource, Timed, flood_frames
 
 _FLOOD_TICK: Final = 0.01
 _FLOOD_BATCH: Final = 500
@@ -25,23 +25,23 @@ Feed = tuple[int, str]
 class Feeds:
     """The feeds and floods of one running exchange. Used in the exchange's event loop only."""
 
-    def __init__(self, source: Source, *, live: bool, drop: Callable[[int], None]) -> None:
+    def __init__(self, source: MessageSource, *, live: bool, drop: Callable[[int], None]) -> None:
         """`live`: one feed for all, whose clock runs whether or not anybody listens. `drop` drops a connection."""
         self._source = source
         self._live = live
         self._drop = drop
         self._running = asyncio.Event()
         self._running.set()
-        self._live_pump: Pump | None = None
+        self._live_pump: FeedPump | None = None
         self._listeners: dict[int, Listener] = {}
-        self._pumps: dict[int, Pump] = {}
+        self._pumps: dict[int, FeedPump] = {}
         self._tasks: dict[Feed, asyncio.Task[None]] = {}
         self._floods: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Start the feed for all, if there is one."""
         if self._live:
-            self._live_pump = Pump(self._source, lambda: list(self._listeners.values()), self._running, live=True)
+            self._live_pump = FeedPump(self._source, lambda: list(self._listeners.values()), self._running, live=True)
             self._run(self._live_pump, (0, ""))
 
     async def stop(self) -> list[BaseException | None]:
@@ -59,11 +59,11 @@ class Feeds:
         """Go on where the feeds were paused."""
         self._running.set()
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: ClientConnection) -> None:
         """Send the messages to a connection: by the feed for all, or by one of its own."""
         if self._joins_live(connection, connection):
             return
-        pump = Pump(self._source, lambda: [connection], self._running, live=False)
+        pump = FeedPump(self._source, lambda: [connection], self._running, live=False)
         self._pumps[connection.id] = pump
         self._run(pump, (connection.id, ""))
 
@@ -73,7 +73,7 @@ class Feeds:
             return
         part = self._source.part(lambda message: client.belongs(message, opened.feed))
         share = FeedShare(client, opened.feed, opened.sent)
-        self._run(Pump(part, lambda: [share], self._running, live=False), (client.connection.id, opened.feed))
+        self._run(FeedPump(part, lambda: [share], self._running, live=False), (client.connection.id, opened.feed))
 
     def close(self, client: ClientDriver, feed: str) -> None:
         """End a feed that `open` began."""
@@ -98,20 +98,20 @@ class Feeds:
         pump = self._pumps.get(connection)
         return pump.take() if pump is not None else None
 
-    def flood(self, target: Connection, rate: float | None, duration: float, size: int) -> None:
+    def flood(self, target: ClientConnection, rate: float | None, duration: float, size: int) -> None:
         """Send made-up messages besides the feed."""
         task = asyncio.get_running_loop().create_task(_flood(target, rate, duration, flood_frames(size)), name="flood")
         self._floods.add(task)
         task.add_done_callback(self._floods.discard)
 
-    def _joins_live(self, connection: Connection, listener: Listener) -> bool:
+    def _joins_live(self, connection: ClientConnection, listener: Listener) -> bool:
         """Add a listener. Returns whether the feed for all serves it."""
         self._listeners[connection.id] = listener
         if self._live_pump:
             self._live_pump.joined.set()
         return self._live_pump is not None
 
-    def _run(self, pump: Pump, feed: Feed) -> None:
+    def _run(self, pump: FeedPump, feed: Feed) -> None:
         """Run a pump as a task. If its messages can't be made, its listeners are dropped."""
         task = asyncio.get_running_loop().create_task(pump.run(), name=f"feed {feed}")
         self._tasks[feed] = task
@@ -128,7 +128,7 @@ class Feeds:
         task.add_done_callback(ended)
 
 
-async def _flood(target: Connection, rate: float | None, duration: float, frames: Iterator[bytes]) -> None:
+async def _flood(target: ClientConnection, rate: float | None, duration: float, frames: Iterator[bytes]) -> None:
     """`rate` messages per second for `duration` seconds, while the connection is open; without a rate as many as are taken."""
     loop = asyncio.get_running_loop()
     began, sent = loop.time(), 0

@@ -19,7 +19,7 @@ _BACKLOG = 64 * 1024
 """Bytes that may wait for the configured pace before the feed waits."""
 
 
-class Outgoing:
+class ClientOutput:
     """The sending side of one connection. Used in the exchange's event loop only."""
 
     def __init__(

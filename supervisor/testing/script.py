@@ -42,7 +42,7 @@ _KEYS = {"match", "reply", "for_each", "accept", "delay", "times"}
 _MISSING = object()
 
 
-class Answer(NamedTuple):
+class ScriptedAnswer(NamedTuple):
     """The answer of a script to one message."""
 
     frames: list[Frame]
@@ -68,26 +68,26 @@ class _Rule:
             (found := _field(fields, path)) is not _MISSING and wanted in ("*", found) for path, wanted in self.match.items()
         )
 
-    def answer(self, fields: Any) -> Answer:
+    def answer(self, fields: Any) -> ScriptedAnswer:
         scopes = [fields]
         if self.for_each:
             items = _field(fields, self.for_each)
             scopes = [{**fields, "item": item} for item in items] if isinstance(items, list) else []
         replies = self.reply if isinstance(self.reply, list) else [self.reply]
         frames = [_frame(_fill(reply, scope)) for scope in scopes for reply in replies]
-        return Answer(frames * self.times, self.accept, self.delay)
+        return ScriptedAnswer(frames * self.times, self.accept, self.delay)
 
 
-def compile_script(script: Script | None) -> Callable[[Frame], Answer]:
+def compile_script(script: Script | None) -> Callable[[Frame], ScriptedAnswer]:
     """A function from a client's message to the answer. Raises `ValueError` for an impossible rule.
 
     Without a script nothing is answered, and any text message counts as an accepted subscription. With a callable, a
     message that it answers does.
     """
     if script is None:
-        return lambda message: Answer([], isinstance(message, str))
+        return lambda message: ScriptedAnswer([], isinstance(message, str))
     if callable(script):
-        return lambda message: (lambda frames: Answer(frames, bool(frames)))(list(script(message) or ()))
+        return lambda message: (lambda frames: ScriptedAnswer(frames, bool(frames)))(list(script(message) or ()))
     rules = [_rule(number, fields) for number, fields in enumerate(script)]
     return lambda message: _first_fitting(rules, message)
 
@@ -107,9 +107,9 @@ def _rule(number: int, fields: Mapping[str, Any]) -> _Rule:
     return _Rule(match, fields["reply"], for_each, accept, float(delay), times)
 
 
-def _first_fitting(rules: list[_Rule], message: Frame) -> Answer:
+def _first_fitting(rules: list[_Rule], message: Frame) -> ScriptedAnswer:
     if isinstance(message, bytes):
-        return Answer([], False)
+        return ScriptedAnswer([], False)
     try:
         fields = orjson.loads(message)
     except orjson.JSONDecodeError:
@@ -117,7 +117,7 @@ def _first_fitting(rules: list[_Rule], message: Frame) -> Answer:
     for rule in rules:
         if rule.fits(message, fields):
             return rule.answer(fields)
-    return Answer([], False)
+    return ScriptedAnswer([], False)
 
 
 def _field(value: Any, path: str) -> Any:

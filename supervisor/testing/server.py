@@ -11,10 +11,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
 
-from wsadapter.testing.connection import Connection
+from wsadapter.testing.connection import ClientConnection
 from wsadapter.testing.context import ClientHandler, ExchangeContext
 from wsadapter.testing.dialect.client_driver import ClientDriver, DialectServer
-from wsadapter.testing.feed import Source
+from wsadapter.testing.feed import MessageSource
 from wsadapter.testing.feeds import Feeds
 from wsadapter.testing.handshake import Misbehaviour
 
@@ -27,7 +27,7 @@ class Server:
     def __init__(
         self,
         context: ExchangeContext,
-        source: Source,
+        source: MessageSource,
         *,
         resume: Resume,
         after_subscribe: bool,
@@ -47,11 +47,11 @@ class Server:
         self.feeds = Feeds(source, live=resume == "continue", drop=lambda connection: self._connections[connection].drop())
         self._listening: socket.socket
         self._accepting: set[asyncio.Task[Any]] = set()
-        self._tcp: set[Connection] = set()
+        self._tcp: set[ClientConnection] = set()
         """All connections, from TCP on."""
         self._nobody_left = asyncio.Event()
         self._nobody_left.set()
-        self._connections: dict[int, Connection] = {}
+        self._connections: dict[int, ClientConnection] = {}
         """Those whose handshake is done."""
 
     async def listen(self, host: str, port: int) -> int:
@@ -81,7 +81,7 @@ class Server:
         """How clients are treated from now on."""
         return self._context.misbehaviour
 
-    def select(self, connection: int | None) -> list[Connection]:
+    def select(self, connection: int | None) -> list[ClientConnection]:
         """One open connection, or all. Raises `LookupError` if there is no such connection."""
         if connection is None:
             return list(self._connections.values())
@@ -89,7 +89,7 @@ class Server:
             raise LookupError(f"no open connection {connection}; open: {sorted(self._connections)}")
         return [self._connections[connection]]
 
-    def mute_mid_frame(self, connection: Connection) -> None:
+    def mute_mid_frame(self, connection: ClientConnection) -> None:
         """In the middle of the message that its feed would send next."""
         connection.mute_within(None if self._dialect_server else self.feeds.take_next(connection.id))
 
@@ -105,28 +105,28 @@ class Server:
         loop = asyncio.get_running_loop()
         with suppress(BlockingIOError, ConnectionAbortedError):
             tcp, _ = self._listening.accept()
-            task = loop.create_task(loop.connect_accepted_socket(lambda: Connection(self._context), tcp), name="accept")
+            task = loop.create_task(loop.connect_accepted_socket(lambda: ClientConnection(self._context), tcp), name="accept")
             self._accepting.add(task)
             task.add_done_callback(self._accepting.discard)
 
-    def _on_connected(self, connection: Connection) -> None:
+    def _on_connected(self, connection: ClientConnection) -> None:
         self._tcp.add(connection)
         self._nobody_left.clear()
 
-    def _on_open(self, connection: Connection) -> None:
+    def _on_open(self, connection: ClientConnection) -> None:
         self._connections[connection.id] = connection
         if not self._after_subscribe:
             self.feeds.add(connection)
 
-    def _on_subscribed(self, connection: Connection) -> None:
+    def _on_subscribed(self, connection: ClientConnection) -> None:
         if self._after_subscribe and not self._dialect_server:
             self.feeds.add(connection)
 
-    def _make_handler(self, connection: Connection) -> ClientHandler:
+    def _make_handler(self, connection: ClientConnection) -> ClientHandler:
         assert self._dialect_server is not None
         return ClientDriver(self._dialect_server, connection, self.feeds.open, self.feeds.close)
 
-    def _on_gone(self, connection: Connection) -> None:
+    def _on_gone(self, connection: ClientConnection) -> None:
         self._tcp.discard(connection)
         if not self._tcp:
             self._nobody_left.set()

@@ -1,4 +1,4 @@
-"""`--check`, and command lines that can't be meant."""
+"""`--check`, and impossible command lines."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ from tests.support.trees import lives
 from tests.support.waiting import wait_until
 from wsadapter import capabilities
 from wsadapter.contract.items import Down, Gap, Item, Message, Up
-from wsadapter.process.exit_status import ExitStatus
+from wsadapter.process.exit_status import ExitWatcher
 from wsadapter.testing import Exchange
 
 PROGRESS = 1.0
@@ -121,14 +121,14 @@ def test_row_74_an_owner_that_sigkill_does_not_end_is_told_and_replaced(
 ) -> None:
     """An uninterruptible sleep can't be ordered; SIGKILL that does not arrive comes to the same."""
     items: list[Item] = []
-    send_signal = ExitStatus.send_signal
+    send_signal = ExitWatcher.send_signal
     stuck: list[int] = []
 
-    def no_kill(child: ExitStatus, number: signal.Signals) -> None:
+    def no_kill(child: ExitWatcher, number: signal.Signals) -> None:
         if child.pid not in stuck:
             send_signal(child, number)
 
-    monkeypatch.setattr(ExitStatus, "send_signal", no_kill)
+    monkeypatch.setattr(ExitWatcher, "send_signal", no_kill)
     caplog.set_level(logging.INFO, logger="wsadapter")
     with Exchange(messages=numbered, rate=200, tls=tls) as ex:
         soon = {"restart": SOON, "timeouts": {"close": 0.2}, "watchdog": {"progress": 0.5}}
@@ -144,7 +144,7 @@ def test_row_74_an_owner_that_sigkill_does_not_end_is_told_and_replaced(
             if in_custody:
                 ex.wait_connections(1)  # the peer sees the end of the old one
             os.kill(stuck[0], signal.SIGKILL)
-            wait_until(lambda: f"owner pid {stuck[0]}, which SIGKILL had not ended, has ended" in caplog.text, DEADLINE)
+            wait_until(lambda: f"owner pid {stuck[0]}, which did not end after SIGKILL, has ended now" in caplog.text, DEADLINE)
             items += collect(feed, is_message("a", 2))
     assert events_of(items, "a", Down)[0].reason.kind == "hung"
     assert len(events_of(items, "a", Gap)) == 1
@@ -154,9 +154,9 @@ def test_row_74_a_stop_does_not_wait_for_one_that_sigkill_does_not_end_and_keeps
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     items: list[Item] = []
-    send_signal = ExitStatus.send_signal
+    send_signal = ExitWatcher.send_signal
     stuck: list[int] = []
-    monkeypatch.setattr(ExitStatus, "send_signal", lambda child, number: child.pid in stuck or send_signal(child, number))
+    monkeypatch.setattr(ExitWatcher, "send_signal", lambda child, number: child.pid in stuck or send_signal(child, number))
     with Exchange(messages=numbered, rate=200, tls=True) as ex:
         soon = {"restart": SOON, "timeouts": {"close": 0.2}, "watchdog": {"progress": 0.5}}
         with to_the_end(items, ex.endpoint("a", heartbeat={"kind": "none"}, **soon), start_method="forkserver") as feed:

@@ -18,7 +18,7 @@ from wsadapter.endpoint.link import Link
 from wsadapter.endpoint.restart_policy import ConnectBudget, Decision
 from wsadapter.handoff.held_connection import Resumption
 from wsadapter.loop.reactor import Reactor
-from wsadapter.process.lifecycle import Event, State, step
+from wsadapter.process.lifecycle import ProcessEvent, ProcessState, step
 from wsadapter.process.owner_process import OwnerListener, OwnerProcess
 
 RESUME: Final = Resume(custody=Custody(received=0, sent=0), position=0, skip=0, sent=0, rest=0, ref=0, up={})
@@ -29,7 +29,7 @@ class FakeProcess:
     """As much of an owner process as an endpoint sees. It keeps what it is told."""
 
     def __init__(self) -> None:
-        self.state = State.WARM
+        self.state = ProcessState.WARM
         self.pid = 1
         self.is_frozen = False
         self.listener: Any = None
@@ -46,16 +46,16 @@ class FakeProcess:
 
     def assign(self, assignment: Assignment, resumption: Resumption | None = None, holder: None = None) -> None:
         del assignment, resumption, holder
-        self.state = State.SERVING
+        self.state = ProcessState.SERVING
 
     def abort(self, reason: Reason) -> None:
         self.aborted.append(reason)
 
-    def step(self, event: Event) -> None:
+    def step(self, event: ProcessEvent) -> None:
         self.state, _ = step(self.state, event)
 
     def stop(self, **_order: object) -> None:
-        self.state = State.ASKED
+        self.state = ProcessState.ASKED
 
     def send(self, kind: int, ref: int, body: bytes | dict[str, Any]) -> None:
         self.sent.append((kind, ref, body))

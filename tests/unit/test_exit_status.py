@@ -14,7 +14,7 @@ from tests.support.feeds import DEADLINE
 from tests.support.waiting import wait_until
 from wsadapter import capabilities
 from wsadapter.loop.reactor import Reactor
-from wsadapter.process.exit_status import ExitStatus, exit_reason
+from wsadapter.process.exit_status import ExitWatcher, exit_reason
 
 
 class Child:
@@ -45,7 +45,7 @@ class Watched:
 
     def __init__(self, reactor: Reactor, child: Child, *, pidfd: bool) -> None:
         self.calls: list[str] = []
-        self.status = ExitStatus(reactor, lambda: self.calls.append("end"), self._on_status)
+        self.status = ExitWatcher(reactor, lambda: self.calls.append("end"), self._on_status)
         self.status.open(child, child.pid, os.pidfd_open(child.pid) if pidfd else None)  # type: ignore[arg-type]
         self.status.watch()
         self._reactor = reactor
@@ -103,7 +103,7 @@ def test_a_process_that_is_left_to_another_supervisor_is_not_reported(reactor: R
 
 
 def test_after_its_end_there_is_no_process_to_signal(reactor: Reactor) -> None:
-    status = ExitStatus(reactor, lambda: None, lambda: None)
+    status = ExitWatcher(reactor, lambda: None, lambda: None)
     assert not status.has_ended
     status.send_signal(signal.SIGKILL)
     status.close()

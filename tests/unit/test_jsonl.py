@@ -25,7 +25,7 @@ from wsadapter.contract.reasons import Reason
 from wsadapter.outputs import OutputFailed, open_output
 from wsadapter.outputs import files as files_module
 from wsadapter.outputs.base import NullOutput
-from wsadapter.outputs.files import Sink
+from wsadapter.outputs.files import OutputFile
 from wsadapter.outputs.jsonl import JsonLines, continuation_gaps
 from wsadapter.outputs.lines import batch_lines, event_line, is_json_line
 
@@ -231,8 +231,8 @@ def test_a_file_is_opened_once_where_the_process_may_have_it_open_and_seldom_whe
 def test_a_flush_writes_to_files_for_which_lines_wait_and_looks_at_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drained, drain = [], Sink.drain
-    monkeypatch.setattr(Sink, "drain", lambda sink: (drained.append(sink.path), drain(sink))[1])
+    drained, drain = [], OutputFile.drain
+    monkeypatch.setattr(OutputFile, "drain", lambda sink: (drained.append(sink.path), drain(sink))[1])
     out = JsonLines(str(tmp_path / "{endpoint}"))
     for name in ("a", "b", "c", "a"):
         out.write_batch(batch(b"1", endpoint=name))

@@ -9,7 +9,7 @@ import pytest
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.loop.reactor import Reactor
 from wsadapter.process import owners
-from wsadapter.process.owner_process import Limits
+from wsadapter.process.owner_process import ProcessLimits
 from wsadapter.process.owners import OwnerSource
 
 
@@ -29,7 +29,7 @@ class FakeLauncher:
 
 
 class FakeOwner:
-    def __init__(self, _reactor: Reactor, listener: object, limits: Limits, **settings: Any) -> None:
+    def __init__(self, _reactor: Reactor, listener: object, limits: ProcessLimits, **settings: Any) -> None:
         self.listener, self.limits, self.settings = listener, limits, settings
 
     def report_to(self, listener: object) -> None:

@@ -16,8 +16,8 @@ from wsadapter.contract.ipc.assignment import Custody
 from wsadapter.contract.ipc.record import ReaderSnapshot
 from wsadapter.handoff.held_connection import Announced, HeldSnapshot
 from wsadapter.loop.reactor import Reactor
-from wsadapter.process.lifecycle import State
-from wsadapter.process.owner_process import IgnoreOwnerEvents, Limits, OwnerProcess
+from wsadapter.process.lifecycle import ProcessState
+from wsadapter.process.owner_process import IgnoreOwnerEvents, OwnerProcess, ProcessLimits
 from wsadapter.process.process_snapshot import ProcessSnapshot, can_go, receive, snapshot_of
 
 pytestmark = pytest.mark.native
@@ -72,7 +72,7 @@ def moved(request: pytest.FixtureRequest) -> Iterator[tuple[ProcessSnapshot, lis
     snapshot: ProcessSnapshot = request.param
     reactor, ends = Reactor(), Descriptors(snapshot)
     fds = iter(ends.given)
-    process = receive(reactor, IgnoreOwnerEvents(), Limits(Timeouts(), Watchdog()), transferred(snapshot), fds)
+    process = receive(reactor, IgnoreOwnerEvents(), ProcessLimits(Timeouts(), Watchdog()), transferred(snapshot), fds)
     assert next(fds, None) is None
     yield snapshot, ends.given, process
     process.disown()
@@ -84,7 +84,7 @@ def test_a_process_that_was_received_can_be_passed_on_as_it_was(
     moved: tuple[ProcessSnapshot, list[int], OwnerProcess],
 ) -> None:
     snapshot, fds, process = moved
-    assert (process.state, process.is_frozen) == (State.SERVING, True)
+    assert (process.state, process.is_frozen) == (ProcessState.SERVING, True)
     assert can_go(process)
     assert snapshot_of(process) == (snapshot, fds)
 

@@ -89,7 +89,7 @@ def test_it_is_cleaned_in_a_thread_of_its_own(tmp_path: Path, monkeypatch: pytes
         return folder == tmp_path
 
     monkeypatch.setattr(module, "is_ours", search)
-    module.Quarantine(str(tmp_path), most_bytes=1, most_age=0.0).clean("")
+    module.QuarantineFolder(str(tmp_path), most_bytes=1, most_age=0.0).clean("")
     wait_until(lambda: not (tmp_path / "quarantine" / "run").exists(), 5.0)
     (thread,) = searched  # the file system of the folder may hang: the loop must not even search it
     assert thread is not threading.current_thread()
@@ -103,7 +103,7 @@ def test_without_a_thread_it_is_not_cleaned_this_time(
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    module.Quarantine(str(tmp_path), most_bytes=1, most_age=0.0).clean("")
+    module.QuarantineFolder(str(tmp_path), most_bytes=1, most_age=0.0).clean("")
     assert caplog.messages == ["quarantine: no thread can be started to clean it: can't start new thread; next try in 600 s"]
 
 

@@ -25,7 +25,7 @@ from wsadapter.endpoint.restart_policy import ConnectBudget
 from wsadapter.endpoint.rollover import RollingLink, Rollover
 from wsadapter.endpoint.subscriptions import Subscriptions
 from wsadapter.loop.reactor import Reactor
-from wsadapter.process.lifecycle import State
+from wsadapter.process.lifecycle import ProcessState
 
 CHANGES = 2_000
 """Random ones."""
@@ -77,7 +77,7 @@ class Change:
         assert self.change._successor is not None
         self.successor = self.change._successor
         self.successor.slot.cancel()
-        process = SimpleNamespace(state=State.WARM, data=SimpleNamespace(pause=lambda: None))
+        process = SimpleNamespace(state=ProcessState.WARM, data=SimpleNamespace(pause=lambda: None))
         self.successor.begin(lambda _: cast("Any", process))
         self.streams: list[str | None] = [None]
         """Of the successor, by their numbers."""

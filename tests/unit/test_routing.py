@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from wsadapter.pool_health import Health, choose, state_of
+from wsadapter.pool_health import MemberHealth, choose, state_of
 
 
-def member(name: str, **known: Any) -> Health:
+def member(name: str, **known: Any) -> MemberHealth:
     failures = known.pop("failures", ())
-    health = Health(name, up=True, **known)
+    health = MemberHealth(name, up=True, **known)
     health.failures.extend(failures)
     return health
 
 
-def chosen(*members: Health, now: float = 100.0) -> str | None:
+def chosen(*members: MemberHealth, now: float = 100.0) -> str | None:
     found = choose(members, now)
     return found.name if found is not None else None
 
@@ -41,8 +41,8 @@ def test_the_healthier_one_is_chosen(better: dict[str, Any], worse: dict[str, An
 
 
 def test_what_is_down_is_not_chosen() -> None:
-    assert chosen(Health("down", rtt=0.001), member("up")) == "up"
-    assert chosen(Health("down")) is None
+    assert chosen(MemberHealth("down", rtt=0.001), member("up")) == "up"
+    assert chosen(MemberHealth("down")) is None
     assert chosen() is None
 
 
@@ -57,4 +57,4 @@ def test_a_failure_counts_for_half_a_minute_and_a_new_connection_knows_nothing()
 
 @pytest.mark.parametrize(("up", "state"), [(3, "operational"), (2, "operational"), (1, "degraded"), (0, "down")])
 def test_a_pools_state_is_a_matter_of_how_many_are_up(up: int, state: str) -> None:
-    assert state_of([Health(str(number), up=number < up) for number in range(3)], min_up=2) == state
+    assert state_of([MemberHealth(str(number), up=number < up) for number in range(3)], min_up=2) == state

@@ -25,7 +25,7 @@ from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Filter, Subscription
 from wsadapter.contract.ipc.reports import Report
 from wsadapter.testing.dialect.dialect_rules import DialectRules
-from wsadapter.testing.dialect.overrides import Answering, Overrides, Refusal, name_of
+from wsadapter.testing.dialect.overrides import Answering, Overrides, StreamRefusal, name_of
 from wsadapter.testing.dialect.steps import Data, Disconnect, OpenFeed, Ping, SendFrame, Step, Violation
 from wsadapter.testing.frames import PONG
 from wsadapter.worker.session.housekeeping import Housekeeping
@@ -184,12 +184,12 @@ class Meeting:
         return [(each.event, each.fields.get("error", "")) for each in self.reports if each.fields.get("stream") == name]
 
 
-NAMED = Refusal(REFUSAL, named=True)
-SCENARIOS: dict[str, tuple[Answering, Refusal]] = {
-    "as the dialect suggests": (Answering(), Refusal(REFUSAL)),
+NAMED = StreamRefusal(REFUSAL, named=True)
+SCENARIOS: dict[str, tuple[Answering, StreamRefusal]] = {
+    "as the dialect suggests": (Answering(), StreamRefusal(REFUSAL)),
     "named": (Answering(), NAMED),
-    "the whole frame, named": (Answering(), Refusal(REFUSAL, whole=True, named=True)),
-    "the whole frame, not named": (Answering(), Refusal(REFUSAL, whole=True, named=False)),
+    "the whole frame, named": (Answering(), StreamRefusal(REFUSAL, whole=True, named=True)),
+    "the whole frame, not named": (Answering(), StreamRefusal(REFUSAL, whole=True, named=False)),
     "late": (Answering(after=2.0), NAMED),
     "after the retry": (Answering(after=12.0), NAMED),
     "after the retry, repeats are refused": (Answering(repeats=True, after=12.0), NAMED),
@@ -205,7 +205,7 @@ SCENARIOS: dict[str, tuple[Answering, Refusal]] = {
 
 
 def meet(
-    name: str, answering: Answering, refusal: Refusal, *, dies_after: float | None = None, end: float = END
+    name: str, answering: Answering, refusal: StreamRefusal, *, dies_after: float | None = None, end: float = END
 ) -> tuple[Meeting, Market]:
     market, dialect_rules = ALL[name], DialectRules(dialect_of(name))
     one, other = (stream.subscribe for stream in market.streams)
@@ -278,7 +278,7 @@ def test_the_answers_to_the_frames_of_a_dead_owner_are_no_data(name: str) -> Non
 @pytest.mark.parametrize("name", [name for name in sorted(ALL) if {"ack", "error"} <= dialect_of(name).keys()])
 def test_what_is_answered_after_it_was_given_up_ends_as_the_exchange_says_before_the_next_retry(name: str) -> None:
     """The exchange answers each frame after 25 s; what was given up at 20 s is asked for again at 80 s."""
-    meeting, market = meet(name, Answering(after=25.0), Refusal(REFUSAL), end=10.0 + 79.9)
+    meeting, market = meet(name, Answering(after=25.0), StreamRefusal(REFUSAL), end=10.0 + 79.9)
     for stream in market.streams:
         assert [event for event, _ in meeting.told(stream.subscribe)] == ["rejected", "subscribed"], meeting.reports
     (_, error), (_, reason) = meeting.told(market.bad)

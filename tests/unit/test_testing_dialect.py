@@ -20,7 +20,7 @@ from wsadapter.testing.dialect.client_view import ClientView
 from wsadapter.testing.dialect.compose import entries, fits, put, written
 from wsadapter.testing.dialect.dialect_rules import DialectRules
 from wsadapter.testing.dialect.heartbeats import SECOND_LOOK, Heartbeats, terms
-from wsadapter.testing.dialect.overrides import Overrides, Refusal
+from wsadapter.testing.dialect.overrides import Overrides, StreamRefusal
 from wsadapter.testing.dialect.parse_request import Asked, Template
 from wsadapter.testing.dialect.recorded_market import RecordedMarket, payload_of
 from wsadapter.testing.dialect.steps import CloseFeed, Disconnect, HeartbeatSeen, OpenFeed, Ping, SendFrame, Unknown, Violation
@@ -268,7 +268,7 @@ def test_answers_are_in_the_exchanges_own_words() -> None:
 
 
 def test_refusals_too() -> None:
-    overrides = Overrides(rejected={"bad": Refusal("no such stream")})
+    overrides = Overrides(rejected={"bad": StreamRefusal("no such stream")})
     assert said(Client("binance", overrides).subscribes("bad")) == [{"code": 1, "msg": "no such stream", "id": 7}]
     refused = SendFrame({"code": 1, "msg": "no such stream", "id": 7}, answer=True)
     assert Client("binance", overrides).subscribes("good", "bad") == [refused]  # its answers name frames

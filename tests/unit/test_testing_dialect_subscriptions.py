@@ -13,7 +13,7 @@ from tests.support.conversation import Client, invented, noted, opened, said, se
 from wsadapter.contract.dialect.paths import look_up
 from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.ipc.reports import Report
-from wsadapter.testing.dialect.overrides import Answering, Overrides, Refusal, name_of
+from wsadapter.testing.dialect.overrides import Answering, Overrides, StreamRefusal, name_of
 from wsadapter.testing.dialect.recorded_market import NO_DATA
 from wsadapter.testing.dialect.steps import CloseFeed, Data, HeartbeatSeen, OpenFeed, SendFrame, Unknown, Violation
 from wsadapter.worker.subscription.subscriptions import Subscriptions
@@ -82,7 +82,7 @@ def told(text: str, **overrides: Any) -> Client:
     return Client(invented(text), Overrides(answering=Answering(**overrides)))
 
 
-def rejecting(text: str, refusal: Refusal, *names: str) -> Client:
+def rejecting(text: str, refusal: StreamRefusal, *names: str) -> Client:
     return Client(invented(text), Overrides(rejected=dict.fromkeys(names, refusal)))
 
 
@@ -148,7 +148,7 @@ def test_a_frame_that_unsubscribes_may_say_less_than_the_stream_has() -> None:
 
 
 def test_a_set_that_is_refused_leaves_the_one_before() -> None:
-    client = rejecting(SET, Refusal("no such code", whole=True), "bad")
+    client = rejecting(SET, StreamRefusal("no such code", whole=True), "bad")
     client.says(the_set("a"))
     assert client.says(the_set("a", "bad")) == [SendFrame({"error": {"name": 1, "message": "no such code: bad"}}, answer=True)]
     assert client.gets('{"code":"a"}') == [b'{"code":"a"}']
@@ -222,7 +222,7 @@ frame = '{"op":"watch","id":"$id","of":"$stream"}'
 
 def test_where_nothing_confirms_the_data_follow_the_frame() -> None:
     silent = invented(LISTS.replace('[[ack]]\nmatch = { ok = true }\nid = "id"\n', ""))
-    client = Client(silent, Overrides(ignored={"deaf"}, rejected={"bad": Refusal("no such topic")}))
+    client = Client(silent, Overrides(ignored={"deaf"}, rejected={"bad": StreamRefusal("no such topic")}))
     assert client.subscribes("a", "deaf") == [OpenFeed("a")]
     assert said(client.subscribes("bad")) == [{"ok": False, "id": 7, "why": "no such topic"}]
 
@@ -264,7 +264,7 @@ def test_a_table_with_a_new_part_is_no_repetition() -> None:
 
 
 def test_one_bad_part_of_a_table_is_named() -> None:
-    client = rejecting(PARTS, Refusal("no such product"), '{"channel":"book","products":["b"]}')
+    client = rejecting(PARTS, StreamRefusal("no such product"), '{"channel":"book","products":["b"]}')
     steps = client.subscribes({"channel": "book", "products": ["a", "b"]})
     assert said(steps) == [{"type": "error", "why": "no such product: book b"}]
     assert not opened(steps)
@@ -275,7 +275,7 @@ def test_each_part_is_answered_where_answers_are_per_part() -> None:
     each = PARTS.replace('parts = "products"', 'acks_per = "products"').replace('match = { type = "all" }\nwhole_set = "set"', (
         'match = { type = "yes" }\nfields = { channel = "channel", products = "product" }'
     ))  # fmt: skip
-    client = rejecting(each, Refusal("no such product"), '{"channel":"book","products":["b"]}')
+    client = rejecting(each, StreamRefusal("no such product"), '{"channel":"book","products":["b"]}')
     client.overrides.ignored.add('{"channel":"book","products":["c"]}')
     steps = client.subscribes({"channel": "book", "products": ["a", "b", "c"]})
     assert said(steps) == [
@@ -289,7 +289,7 @@ def test_the_arguments_of_a_frame_are_echoed() -> None:
     echoes = LISTS.replace('match = { ok = true }\nid = "id"', 'match = { ok = true }\nargs = "request.args"').replace(
         'match = { ok = false }\nid = "id"', 'match = { ok = false }\nargs = "request.args"'
     )
-    client = rejecting(echoes, Refusal("no such topic"), "bad")
+    client = rejecting(echoes, StreamRefusal("no such topic"), "bad")
     assert said(client.subscribes("a", "b")) == [{"ok": True, "request": {"args": ["a", "b"]}}]
     assert said(client.subscribes("a", "bad")) == [{"ok": False, "request": {"args": ["a", "bad"]}, "why": "no such topic"}]
     single = Client(invented(echoes.replace('"$streams"', '"$stream"').replace("per_frame = 5", "")))
@@ -345,7 +345,7 @@ def test_an_error_is_told_by_the_rule_that_says_so() -> None:
         ("Unknown topic", {"ok": False, "id": 7, "why": "Unknown topic"}),
         ("closed", {"ok": False, "code": 5, "id": 7, "why": "closed"}),
     ):
-        assert said(rejecting(rules, Refusal(text), "bad").subscribes("bad")) == [answer]
+        assert said(rejecting(rules, StreamRefusal(text), "bad").subscribes("bad")) == [answer]
 
 
 @pytest.mark.parametrize(
@@ -364,30 +364,30 @@ def test_unsubscribing_is_answered_by_the_rule_that_speaks_of_it(text: str, fram
 @pytest.mark.parametrize(
     ("text", "refusal", "answer"),
     [
-        (LISTS, Refusal("no"), {"ok": False, "id": 7, "why": "no"}),
-        (LISTS, Refusal("no", named=True), {"ok": False, "id": 7, "why": "no: bad"}),
-        (EACH, Refusal("no", whole=True), {"event": "error", "arg": "bad", "why": "no"}),
-        (EACH, Refusal("no", whole=True, named=False), {"event": "error", "why": "no"}),
-        (EACH, Refusal("no", whole=True, named=True), {"event": "error", "arg": "bad", "why": "no: bad"}),
+        (LISTS, StreamRefusal("no"), {"ok": False, "id": 7, "why": "no"}),
+        (LISTS, StreamRefusal("no", named=True), {"ok": False, "id": 7, "why": "no: bad"}),
+        (EACH, StreamRefusal("no", whole=True), {"event": "error", "arg": "bad", "why": "no"}),
+        (EACH, StreamRefusal("no", whole=True, named=False), {"event": "error", "why": "no"}),
+        (EACH, StreamRefusal("no", whole=True, named=True), {"event": "error", "arg": "bad", "why": "no: bad"}),
     ],
 )
-def test_one_bad_stream_refuses_its_frame(text: str, refusal: Refusal, answer: Any) -> None:
+def test_one_bad_stream_refuses_its_frame(text: str, refusal: StreamRefusal, answer: Any) -> None:
     client = rejecting(text, refusal, "bad", "worse")
     assert client.subscribes("a", "bad", "worse") == [SendFrame(answer, answer=True)]
     assert client.subscribes("a")[-1] == OpenFeed("a")
 
 
 def test_one_bad_stream_is_refused_alone_where_answers_name_streams() -> None:
-    steps = rejecting(EACH, Refusal("no"), "bad").subscribes("a", "bad")
+    steps = rejecting(EACH, StreamRefusal("no"), "bad").subscribes("a", "bad")
     assert said(steps) == [{"event": "error", "arg": "bad", "why": "no"}, {"event": "subscribed", "arg": "a"}]
     assert opened(steps) == ["a"]
 
 
 def test_an_exchange_that_lists_what_it_took_leaves_the_others_out() -> None:
     listed = LISTS.replace("match = { ok = true }", 'match = { ok = true }\naccepted = "took"')
-    steps = rejecting(listed, Refusal("no"), "bad").subscribes("a", "bad")
+    steps = rejecting(listed, StreamRefusal("no"), "bad").subscribes("a", "bad")
     assert said(steps) == [{"ok": True, "id": 7, "took": ["a"]}]
-    whole = rejecting(listed, Refusal("no", whole=True), "bad").subscribes("a", "bad")
+    whole = rejecting(listed, StreamRefusal("no", whole=True), "bad").subscribes("a", "bad")
     assert said(whole) == [{"ok": False, "id": 7, "why": "no"}]
 
 

@@ -13,7 +13,7 @@ import pytest
 from wsadapter.contract import items
 from wsadapter.outputs.lines import batch_lines, event_line
 from wsadapter.testing import Exchange, Recording, big_message, bundled, load_recording
-from wsadapter.testing.feed import Source
+from wsadapter.testing.feed import MessageSource
 from wsadapter.testing.recording import Recorded, save_recording
 
 
@@ -174,4 +174,4 @@ def test_a_wrong_line_of_an_output_is_named(tmp_path: Path, line: bytes, problem
 @pytest.mark.parametrize("rate", ["fast", "10", -1, float("nan")])
 def test_a_rate_that_is_none_is_refused_with_what_it_may_be(rate: Any) -> None:
     with pytest.raises(ValueError, match='rate is "real", None or messages per second, not ' + repr(rate)):
-        Source(["a"], rate=rate, loop=False)
+        MessageSource(["a"], rate=rate, loop=False)

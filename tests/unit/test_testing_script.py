@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from wsadapter.testing.script import Answer, compile_script
+from wsadapter.testing.script import ScriptedAnswer, compile_script
 
 
 def answer(rules: list[dict[str, Any]], message: Any) -> list[Any]:
@@ -52,20 +52,20 @@ def test_for_each_answers_once_per_element() -> None:
 
 def test_whether_a_subscription_was_accepted_is_said() -> None:
     rules = [{"match": "ping", "reply": "pong", "accept": False}, {"match": {}, "reply": "ok"}]
-    assert compile_script(rules)("ping") == Answer(["pong"], False)
-    assert compile_script(rules)("{}") == Answer(["ok"], True)
-    assert compile_script(None)("anything") == Answer([], True)
-    assert compile_script(lambda _: None)("x") == Answer([], False)
-    assert compile_script(lambda message: [message, b"x"])("x") == Answer(["x", b"x"], True)
+    assert compile_script(rules)("ping") == ScriptedAnswer(["pong"], False)
+    assert compile_script(rules)("{}") == ScriptedAnswer(["ok"], True)
+    assert compile_script(None)("anything") == ScriptedAnswer([], True)
+    assert compile_script(lambda _: None)("x") == ScriptedAnswer([], False)
+    assert compile_script(lambda message: [message, b"x"])("x") == ScriptedAnswer(["x", b"x"], True)
 
 
 def test_an_answer_is_delayed_doubled_or_withheld() -> None:
     rules = [{"match": "late", "reply": "x", "delay": 0.5}, {"match": "twice", "reply": ["a", "b"], "times": 2}]
     rules.append({"match": "never", "reply": "x", "times": 0})
     script = compile_script(rules)
-    assert script("late") == Answer(["x"], True, 0.5)
-    assert script("twice") == Answer(["a", "b", "a", "b"], True)
-    assert script("never") == Answer([], True)
+    assert script("late") == ScriptedAnswer(["x"], True, 0.5)
+    assert script("twice") == ScriptedAnswer(["a", "b", "a", "b"], True)
+    assert script("never") == ScriptedAnswer([], True)
 
 
 @pytest.mark.parametrize(

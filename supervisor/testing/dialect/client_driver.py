@@ -9,7 +9,7 @@ from typing import Any
 
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.testing import frames as ws
-from wsadapter.testing.connection import Connection
+from wsadapter.testing.connection import ClientConnection
 from wsadapter.testing.dialect.client_view import ClientView
 from wsadapter.testing.dialect.compose import written
 from wsadapter.testing.dialect.conversation import Conversation
@@ -93,7 +93,7 @@ class ClientDriver:
     def __init__(
         self,
         dialect_server: DialectServer,
-        connection: Connection,
+        connection: ClientConnection,
         on_feed: Callable[[ClientDriver, OpenFeed], None],
         on_feed_end: Callable[[ClientDriver, str], None],
     ) -> None:

@@ -18,10 +18,10 @@ from wsadapter.testing.dialect.client_view import ClientView
 from wsadapter.testing.dialect.delivery import Delivery
 from wsadapter.testing.dialect.dialect_rules import DialectRules, Expected
 from wsadapter.testing.dialect.heartbeats import Heartbeats, Terms
-from wsadapter.testing.dialect.login import Login
+from wsadapter.testing.dialect.login import LoginCheck
 from wsadapter.testing.dialect.overrides import Overrides
 from wsadapter.testing.dialect.steps import Disconnect, HeartbeatSeen, Ping, SendFrame, Step, Unknown, Violation
-from wsadapter.testing.dialect.subscriptions import Subscriptions
+from wsadapter.testing.dialect.subscriptions import ClientSubscriptions
 from wsadapter.testing.dialect.understanding import Meaning
 from wsadapter.testing.dialect.window import Window
 
@@ -50,9 +50,9 @@ class Conversation:
         self._dialect_rules = dialect_rules
         self._overrides = overrides
         self._view = view
-        self._subscriptions = Subscriptions(dialect_rules, overrides, view, channels)
+        self._subscriptions = ClientSubscriptions(dialect_rules, overrides, view, channels)
         self._delivery = Delivery(overrides)
-        self._login = Login(dialect_rules, overrides, f"challenge-{int(now * 1000)}")
+        self._login = LoginCheck(dialect_rules, overrides, f"challenge-{int(now * 1000)}")
         self._heartbeat_times = Heartbeats(terms, now)
         self._window = Window(dialect_rules.limits.sends, dialect_rules.limits.sends_period)
         self._opened_at = now

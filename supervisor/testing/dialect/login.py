@@ -14,7 +14,7 @@ from wsadapter.testing.dialect.understanding import Understood
 _NO_LOGIN = "log in first"
 
 
-class Login:
+class LoginCheck:
     """The login of one connection. Not thread-safe."""
 
     def __init__(self, dialect_rules: DialectRules, overrides: Overrides, challenge: str) -> None:

@@ -10,7 +10,7 @@ from wsadapter.contract.endpoint import Subscription
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class StreamRefusal:
     """How a stream is refused."""
 
     text: str
@@ -49,7 +49,7 @@ class Overrides:
     """Streams by name: a string as it is, a table as JSON with sorted keys. Of a table that may be asked for in parts: each of
     them."""
 
-    rejected: dict[str, Refusal] = field(default_factory=dict)
+    rejected: dict[str, StreamRefusal] = field(default_factory=dict)
     fatal: set[str] = field(default_factory=set)
     """The connection is closed instead of an answer."""
     ignored: set[str] = field(default_factory=set)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.testing.dialect.client_driver import DialectServer
-from wsadapter.testing.dialect.overrides import Refusal
+from wsadapter.testing.dialect.overrides import StreamRefusal
 from wsadapter.testing.script import Frame
 
 
@@ -34,7 +34,7 @@ class StreamControls(ABC):
         refused in any dialect. `named`: whether the answer names the stream. None: only if nothing else in the answer says what
         the answer is about.
         """
-        refusal = Refusal(text, whole, named)
+        refusal = StreamRefusal(text, whole, named)
         self._override(
             lambda dialect_server: dialect_server.overrides.rejected.update(
                 dict.fromkeys(dialect_server.names(stream), refusal)

@@ -8,11 +8,11 @@ from typing import Any
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.testing.dialect.client_view import ClientView
 from wsadapter.testing.dialect.dialect_rules import DialectRules
-from wsadapter.testing.dialect.overrides import Overrides, Refusal, name_of
+from wsadapter.testing.dialect.overrides import Overrides, StreamRefusal, name_of
 from wsadapter.testing.dialect.recorded_market import NO_DATA
 from wsadapter.testing.dialect.steps import CloseFeed, Data, Disconnect, OpenFeed, SendFrame, Step, Violation
 from wsadapter.testing.dialect.understanding import Meaning, Understood
-from wsadapter.testing.dialect.verdict import Refused, Unit, Verdict, judge, refusals, units_of
+from wsadapter.testing.dialect.verdict import FrameVerdict, RefusedUnit, Unit, judge, refusals, units_of
 
 _NORMAL = 1000
 Sent = dict[str, list[bytes]]
@@ -21,7 +21,7 @@ Begun = list[tuple[str, set[str], str]]
 """Each unit that is new: its name, the names of its parts, its feed."""
 
 
-class Subscriptions:
+class ClientSubscriptions:
     """Those of one connection. Not thread-safe."""
 
     def __init__(self, dialect_rules: DialectRules, overrides: Overrides, view: ClientView, numbers: Iterator[int]) -> None:
@@ -42,8 +42,8 @@ class Subscriptions:
             yield from self._unsubscribe(frame)
         elif wrong := self._wrong(frame, size) or wrong:
             yield Violation(wrong)
-            refused = [Refused(unit, unit, Refusal(wrong)) for _, unit in units_of(frame, self._replies)]
-            verdict = Verdict(refused=refused, whole=not self._replies.each_refused)
+            refused = [RefusedUnit(unit, unit, StreamRefusal(wrong)) for _, unit in units_of(frame, self._replies)]
+            verdict = FrameVerdict(refused=refused, whole=not self._replies.each_refused)
             yield from self._say(frame, refusals(frame, verdict, self._replies))
         elif answering.later:
             answering.later -= 1

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.testing.dialect.answers import Answers
 from wsadapter.testing.dialect.dialect_rules import DialectRules
-from wsadapter.testing.dialect.overrides import Overrides, Refusal, name_of
+from wsadapter.testing.dialect.overrides import Overrides, StreamRefusal, name_of
 from wsadapter.testing.dialect.understanding import Understood
 
 
@@ -21,21 +21,21 @@ class Unit(NamedTuple):
     unit: Subscription
 
 
-class Refused(NamedTuple):
+class RefusedUnit(NamedTuple):
     """A unit that is refused."""
 
     unit: Subscription
     culprit: Subscription
     """The part of the unit that is refused."""
-    refusal: Refusal
+    refusal: StreamRefusal
 
 
 @dataclass(slots=True)
-class Verdict:
+class FrameVerdict:
     """The verdict on one frame."""
 
     taken: list[Unit] = field(default_factory=list)
-    refused: list[Refused] = field(default_factory=list)
+    refused: list[RefusedUnit] = field(default_factory=list)
     repeated: list[Subscription] = field(default_factory=list)
     """Streams that are subscribed already and refused because of that."""
     ignored: list[Subscription] = field(default_factory=list)
@@ -51,7 +51,7 @@ def units_of(frame: Understood, replies: Answers) -> list[Unit]:
     return [Unit(stream, unit) for stream in streams for unit in replies.units(stream)]
 
 
-def judge(frame: Understood, dialect_rules: DialectRules, overrides: Overrides, current: Collection[str]) -> Verdict:
+def judge(frame: Understood, dialect_rules: DialectRules, overrides: Overrides, current: Collection[str]) -> FrameVerdict:
     """`current`: the parts that the client has, by name."""
     verdict = _sorted(frame, dialect_rules, overrides, current)
     replies = dialect_rules.replies
@@ -67,13 +67,13 @@ def judge(frame: Understood, dialect_rules: DialectRules, overrides: Overrides, 
     return verdict
 
 
-def _sorted(frame: Understood, dialect_rules: DialectRules, overrides: Overrides, current: Collection[str]) -> Verdict:
-    verdict = Verdict()
+def _sorted(frame: Understood, dialect_rules: DialectRules, overrides: Overrides, current: Collection[str]) -> FrameVerdict:
+    verdict = FrameVerdict()
     for unit in units_of(frame, dialect_rules.replies):
         parts = {name_of(part): part for part in dialect_rules.parts(unit.unit)}
         bad = next((name for name in parts if name in overrides.rejected), None)
         if bad is not None:
-            verdict.refused.append(Refused(unit.unit, parts[bad], overrides.rejected[bad]))
+            verdict.refused.append(RefusedUnit(unit.unit, parts[bad], overrides.rejected[bad]))
         elif not overrides.ignored.isdisjoint(parts):
             verdict.ignored.append(unit.unit)
         elif _tells_repeats(dialect_rules, overrides) and all(name in current for name in parts):
@@ -89,7 +89,7 @@ def _tells_repeats(dialect_rules: DialectRules, overrides: Overrides) -> bool:
     return dialect_rules.replies.has_already if overrides.answering.repeats is None else overrides.answering.repeats
 
 
-def refusals(frame: Understood, verdict: Verdict, replies: Answers) -> Iterator[Any]:
+def refusals(frame: Understood, verdict: FrameVerdict, replies: Answers) -> Iterator[Any]:
     """The frames that refuse streams, and those about streams that are subscribed already."""
     several = len(units_of(frame, replies)) > 1
     for unit, culprit, refusal in verdict.refused[: 1 if verdict.whole else None]:
