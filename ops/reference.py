@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields
 
 from wsadapter import status
-from wsadapter.__main__ import DONE, NOT_DONE, NOTHING_RUNS, USAGE
 from wsadapter.cli.runner import EXIT_CODES
+from wsadapter.cli.which import DONE, NOT_DONE, NOTHING_RUNS, USAGE
 from wsadapter.config import describe_settings
 from wsadapter.contract import items, reasons
 from wsadapter.contract.items import DROP_CAUSES, EVENT_NAMES, GAP_CAUSES, Event, Message
@@ -40,11 +40,30 @@ _COMMANDS = [
     ("wsadapter status NAME ...", "only these endpoints, also for the exit code; a sharded one's name stands for its shards"),
     ("... --down", "only those that are not up"),
     ("... --wide", "all columns, whatever the width of the terminal"),
-    ("... --json", "for programs: a `Status`, with the endpoints that were asked for"),
+    ("... --json", "for programs: a `Status`, with the endpoints that were asked for. Most commands have it"),
     ("... --name SUPERVISOR", "which supervisor, if several run"),
     ("... --runtime-dir DIR", "where its control socket is, if it was started with another runtime folder"),
+    (
+        "wsadapter tail NAME",
+        "lines of the output as they come, `--limit` of an `--interval` at most; waits for a supervisor that restarts",
+    ),
     ("wsadapter restart NAME", "a new owner for an endpoint; returns when it is up; also leaves `fatal`"),
+    ("wsadapter start NAME", "starts an endpoint that was stopped, or is `fatal`; returns when it is up"),
     ("wsadapter stop", "stops the supervisor; returns when it has stopped"),
+    ("wsadapter stop NAME", "stops one endpoint until it is started, or the supervisor is; refused for the last one that runs"),
+    ("wsadapter subscribe NAME STREAM ...", "subscribes more streams, until the next reload or start"),
+    ("wsadapter unsubscribe NAME STREAM ...", "unsubscribes streams, until the next reload or start"),
+    (
+        "wsadapter send NAME TEXT",
+        "sends a message, `-` from standard input, `--binary` as a binary one; returns when it is out",
+    ),
+    ("wsadapter reload", "as SIGHUP, and prints what changed, or each problem of the file (exit code 1)"),
+    ("wsadapter check FILE", "as `--check`; with `--json` each problem is an object"),
+    ("wsadapter replay PATH", "what a journal holds, as the lines of the output; `--help` has its options"),
+    ("wsadapter dialects", "lists the exchanges that it knows"),
+    ("wsadapter dialects NAME", "the addresses, the form of a stream, limits and documentation of one"),
+    ("wsadapter version", "the versions that a report needs"),
+    ("wsadapter completion SHELL", 'completion for bash, zsh or fish: `eval "$(wsadapter completion bash)"`'),
     ("wsadapter docs", "lists the documents that are installed with it: this one, the runbook, examples ..."),
     ("wsadapter docs NAME", "prints one, on a terminal through `$PAGER`, `less` or `more`"),
     ("python -m wsadapter.testing serve", "an exchange to test against; `--help` lists what it speaks, and how it misbehaves"),

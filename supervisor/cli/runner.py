@@ -16,10 +16,11 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic, time_ns
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import orjson
 
@@ -93,6 +94,7 @@ class Runner:
         self._duration = duration
         self._takeover = takeover
         self._manager = ServiceManager(os.environ)
+        self._reloading = threading.Lock()
         self._feed = Supervisor.from_settings(settings)
         self._taken: frozenset[str] = frozenset()
         """Endpoints that came from another supervisor."""
@@ -188,6 +190,7 @@ class Runner:
     def _after_start(self) -> None:
         self._started.set()
         runtime = self._feed.runtime
+        runtime.claim.commands["reload"] = self._begin_reload
 
         def states() -> dict[str, str]:
             return {endpoint.name: endpoint.state for endpoint in runtime.endpoints()}
@@ -273,14 +276,8 @@ class Runner:
         os._exit(128 + number)
 
     def _reload(self) -> None:
-        self._manager.reloading()
-        self._reload_settings()
-        self._manager.reloaded()
-
-    def _reload_settings(self) -> None:
         try:
-            settings = load(self._path)
-            changes = self._feed.reload(settings)
+            self._apply_file()
         except SupervisorStopped:
             return
         except WsAdapterError as error:
@@ -288,11 +285,38 @@ class Runner:
             return
         except Exception:  # the next one may be a good one: this thread must live
             logger.exception("reload failed, the old configuration runs on; this is a bug in wsadapter")
-            return
+
+    def _begin_reload(self, _request: Mapping[str, Any]) -> Future[dict[str, Any]]:
+        """For the control socket: in a thread, because it reads files."""
+        done: Future[dict[str, Any]] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result({"path": str(self._path), "changes": self._apply_file()})
+            except WsAdapterError as error:
+                _refuse_reload(error)
+                done.set_exception(error)
+            except Exception as error:
+                logger.exception("reload failed, the old configuration runs on; this is a bug in wsadapter")
+                done.set_exception(error)
+
+        threading.Thread(target=run, name="wsadapter-reload-asked", daemon=True).start()
+        return done
+
+    def _apply_file(self) -> dict[str, list[str]]:
+        """Read the configuration again; the names by the kind of change. Raises `WsAdapterError` if nothing was changed."""
+        with self._reloading:
+            self._manager.reloading()
+            try:
+                settings = load(self._path)
+                changes = self._feed.reload(settings)
+            finally:
+                self._manager.reloaded()
         said = [f"{kind} {', '.join(names)}" for kind, names in changes.items() if names]
         logger.info("reloaded %s: %s", self._path, "; ".join(said) or "nothing changed")
         if _apart_from_endpoints(settings) != _apart_from_endpoints(self._settings):
             logger.warning("[supervisor], [output], [journal] and [exporter] hold from the next start on")
+        return changes
 
     def _dump(self) -> None:
         logger.warning("stacks, as asked by SIGUSR1:\n%s", _stacks())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wsadapter.control.instance import Instance
-from wsadapter.control.server import Commanded, ControlServer
+from wsadapter.control.server import Command, Commanded, ControlServer
 from wsadapter.loop.reactor import Reactor
 
 
@@ -15,6 +15,8 @@ class NameClaim:
         self._reactor = reactor
         self._supervisor = supervisor
         self._server: ControlServer | None = None
+        self.commands: dict[str, Command] = {}
+        """Commands of the control socket besides those of the server."""
         self.name = name
         self.runtime_dir = runtime_dir
         self.instance: Instance | None = None
@@ -25,7 +27,7 @@ class NameClaim:
         if self.name and self.instance is None:
             self.instance = Instance.acquire(self.name, self.runtime_dir)
         if self.instance is not None:
-            self._server = ControlServer(self._reactor, self.instance, self._supervisor)
+            self._server = ControlServer(self._reactor, self.instance, self._supervisor, self.commands)
 
     def take(self, name: str) -> None:
         """Take a name while the supervisor runs without one. Raises as `open`."""

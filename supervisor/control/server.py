@@ -15,10 +15,11 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from time import monotonic
+from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 import orjson
@@ -87,13 +88,21 @@ class Commanded(Protocol):
     def takeover(self) -> Acceptor: ...
 
 
+Command = Callable[[dict[str, Any]], "Future[dict[str, Any]]"]
+"""Called in the reactor with a request; the future has what is answered, or the error."""
+
+
 class ControlServer:
     """Answers on an instance's control socket. `close` then `dismiss`; neither is the reactor's."""
 
-    def __init__(self, reactor: Reactor, instance: Instance, supervisor: Commanded) -> None:
+    def __init__(
+        self, reactor: Reactor, instance: Instance, supervisor: Commanded, more: Mapping[str, Command] = MappingProxyType({})
+    ) -> None:
+        """`more`: commands besides `status`, `restart`, `stop` and `takeover`; looked up at each request."""
         self._reactor = reactor
         self._instance = instance
         self._supervisor = supervisor
+        self._more = more
         self._clients: list[_Client] = []
         self._dismissed: list[socket.socket] = []
         self._commands: dict[str, Callable[[_Client, dict[str, Any]], None]] = {
@@ -254,11 +263,15 @@ class ControlServer:
             return
         command = request.get("command") if isinstance(request, dict) else None
         act = self._commands.get(command) if isinstance(command, str) else None
-        if act is None:
-            client.answer(_failure(f"unknown command {command!r:.100}", sorted(self._commands)))
+        more = self._more.get(command) if isinstance(command, str) else None
+        if act is None and more is None:
+            client.answer(_failure(f"unknown command {command!r:.100}", sorted({*self._commands, *self._more})))
             return
         try:
-            act(client, request)
+            if act is not None:
+                act(client, request)
+            elif more is not None:
+                self._answer_later(client, more(request))
         except UnknownEndpoint as error:
             client.answer(_failure(str(error), sorted(self._supervisor.status()["endpoints"])))
         except WsAdapterError as error:
@@ -285,6 +298,17 @@ class ControlServer:
             client.answer({"ok": True, "endpoint": name, "epoch": epoch, "pid": pid})
         else:
             client.answer(_failure(str(error)))
+        self._serve(client, WRITE)
+
+    def _answer_later(self, client: _Client, future: Future[dict[str, Any]]) -> None:
+        """Posted: the future may end in the midst of an endpoint's own bookkeeping, or in another thread."""
+        future.add_done_callback(lambda done: self._reactor.post(partial(self._answered, client, done)))
+
+    def _answered(self, client: _Client, future: Future[dict[str, Any]]) -> None:
+        if client not in self._clients:
+            return
+        error = future.exception()
+        client.answer({"ok": True, **future.result()} if error is None else _failure(str(error)))
         self._serve(client, WRITE)
 
     def _stop(self, client: _Client, _request: dict[str, Any]) -> None:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from wsadapter.contract.reasons import Reason
-from wsadapter.delivery.inbox import Inbox
 from wsadapter.delivery.queued import Backlog
+from wsadapter.delivery.tap import Intake
 from wsadapter.endpoint.numbered_stream import NumberedStream
 from wsadapter.loop.reactor import Reactor
 
-Waiting = tuple[Backlog, Inbox]
+Waiting = tuple[Backlog, Intake]
 """What waits of an endpoint, and where."""
 
 
@@ -62,7 +62,7 @@ class Backpressure:
                 for owner in self._owners():
                     owner.pause()
 
-    def _await_relief(self, backlog: Backlog, inbox: Inbox) -> bool:
+    def _await_relief(self, backlog: Backlog, inbox: Intake) -> bool:
         self._waits[backlog] = wait = object()
         post = self._reactor.post
         if inbox.await_room(backlog, lambda: post(lambda: self._relieve(backlog, wait))):

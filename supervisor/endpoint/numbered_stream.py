@@ -8,8 +8,8 @@ from weakref import WeakSet
 from wsadapter.contract import items
 from wsadapter.contract.endpoint import Buffer
 from wsadapter.contract.ipc.record import Record
-from wsadapter.delivery.inbox import Inbox
 from wsadapter.delivery.queued import Backlog, queue_batch, queue_single
+from wsadapter.delivery.tap import Intake
 from wsadapter.endpoint.monitor import Watcher
 from wsadapter.endpoint.subscriptions import Numbers
 from wsadapter.endpoint.tally import Tally
@@ -18,11 +18,11 @@ from wsadapter.endpoint.tally import Tally
 class NumberedStream:
     """What the consumer gets of one endpoint, in order, and who watches it. All methods under the reactor's lock."""
 
-    def __init__(self, name: str, buffer: Buffer, numbers: Numbers, inbox: Inbox) -> None:
+    def __init__(self, name: str, buffer: Buffer, numbers: Numbers, inbox: Intake) -> None:
         self.numbers = numbers
         self.backlog = Backlog(name, buffer)
         self.inbox = inbox
-        """Where the endpoint's items go; another one is set when the items are redirected."""
+        """Where the endpoint's items go; another one is set when the items are redirected, or looked at."""
         self.tally = Tally()
         self.monitors: WeakSet[Watcher] = WeakSet()
 

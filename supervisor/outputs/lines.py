@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from wsadapter.contract.items import Batch, Event, LateAnswer, Started
+from wsadapter.contract.items import Batch, Event, LateAnswer, Message, Started
 
 FORMAT: Final = 1
 """Of the lines; stands in `started`."""
@@ -84,6 +84,15 @@ def _plain_lines(batch: Batch, head: bytes, stamp: bytes, binary: bool) -> bytes
             pass  # no JSON: below
         append(b"%b%d%b%b}\n" % (head, number, stamp, payload_field(payload, binary=binary)))
     return b"".join(lines)
+
+
+def message_line(message: Message) -> bytes:
+    """The line of a single message, ended."""
+    stream = b"" if message.stream is None else b',"stream":' + orjson.dumps(message.stream)
+    return b'{"endpoint":%b,"epoch":%d,"number":%d%b,"received_at":%d,%b}\n' % (
+        orjson.dumps(message.endpoint), message.epoch, message.number, stream, message.received_at,
+        payload_field(message.data, binary=message.binary),
+    )  # fmt: skip
 
 
 def event_line(event: Event) -> bytes:

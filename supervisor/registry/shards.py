@@ -65,11 +65,15 @@ def parts(endpoint: Endpoint, wanted: Mapping[str, Mapping[str, Subscription]], 
 
 
 def together(futures: Iterable[Future[None]]) -> Future[None]:
-    """Done when all are; with the first error that came. For the reactor's own futures, which nobody cancels."""
+    """Done when all are, and at once without any; with the first error that came. For the reactor's own futures, which nobody
+    cancels."""
     every = list(futures)
     if len(every) == 1:
         return every[0]
     whole: Future[None] = uncancellable_future()
+    if not every:
+        whole.set_result(None)
+        return whole
     left = set(every)
 
     def ended(future: Future[None]) -> None:

@@ -82,3 +82,7 @@ def test_futures_together_end_with_the_last_and_fail_with_the_first_error() -> N
         alone: Future[None] = Future()
         alone.set_exception(ValueError("alone"))
         together([alone]).result()
+
+
+def test_nothing_to_wait_for_is_done_at_once() -> None:
+    assert together([]).done()
