@@ -36,6 +36,7 @@ _COMMANDS = [
     ("... --takeover", "goes on with the connections of the running supervisor of that name, closing none; else just starts"),
     ("... --name NAME", "another instance name than the configuration's"),
     ("... --log-level LEVEL", "what goes to standard error: debug, info, warning, error"),
+    ("... --log-format json", "log lines as JSON objects: `at`, `level`, `logger`, `text`, of an owner `endpoint` and `epoch`"),
     ("wsadapter status", "a table of the endpoints, on a terminal as many columns as fit; a probe by its exit code"),
     ("wsadapter status NAME ...", "only these endpoints, also for the exit code; a sharded one's name stands for its shards"),
     ("... --down", "only those that are not up"),

@@ -80,6 +80,7 @@ def _parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
     add("--duration", type=_seconds, metavar="S", help='stop after S seconds (or "500ms", "2m", "1h")')
     add("--name", help="of this instance, instead of the configuration's")
     add("--log-level", choices=_LEVELS, default="info", help="what goes to standard error (default: info)")
+    add("--log-format", choices=("text", "json"), default="text", help="how: lines for a person (default), or JSON objects")
     add("--version", action="version", version=f"wsadapter {VERSION}")
     options = parser.parse_args(arguments)
     if options.demo == (options.config is not None):
@@ -155,7 +156,8 @@ def _configuration(options: argparse.Namespace) -> Iterator[Path]:
 def _run(options: argparse.Namespace, path: Path) -> int:
     settings = _load(path, options.name)
     _raise_file_limit()
-    with LogThread(_STDERR, getattr(logging, options.log_level.upper())) as log:
+    level: int = getattr(logging, options.log_level.upper())
+    with LogThread(_STDERR, level, as_json=options.log_format == "json") as log:
         return Runner(settings, path, log, duration=options.duration, takeover=options.takeover).run()
 
 

@@ -8,6 +8,7 @@ are counted, and the count is logged as soon as lines can be written again.
 
 from __future__ import annotations
 
+import json
 import logging
 import logging.handlers
 import os
@@ -19,6 +20,8 @@ from types import TracebackType
 from typing import Final, Self
 
 _CAPACITY: Final = 10_000
+_OF_AN_OWNER: Final = "%s/%d"
+"""The beginning of the format of every line about an owner: its endpoint and its epoch."""
 _LAST_WORDS: Final = 2.0
 """Seconds that the end of the program waits for a standard error that blocks."""
 _CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
@@ -36,6 +39,25 @@ class Lines(logging.Formatter):
         at = _stamp(datetime.fromtimestamp(record.created, UTC))
         text = super().format(record).translate(_CONTROLS).replace("\n", "\n    ")
         return f"{at} {record.levelname} {text}"
+
+
+class JsonLog(logging.Formatter):
+    """`{"at":"2026-11-23T20:11:34.123Z","level":"WARNING","logger":"wsadapter.supervisor","endpoint":"binance","epoch":3,...}`
+
+    One JSON object on one line, for programs that collect logs. `endpoint` and `epoch` are there if the line is of an owner.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        said: dict[str, object] = {
+            "at": _stamp(datetime.fromtimestamp(record.created, UTC)), "level": record.levelname, "logger": record.name,
+        }  # fmt: skip
+        if isinstance(record.msg, str) and record.msg.startswith(_OF_AN_OWNER) and isinstance(record.args, tuple):
+            said["endpoint"], said["epoch"] = record.args[:2]
+        said["text"] = record.getMessage()
+        if record.exc_info:
+            said["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(said, default=str)  # ASCII: what is no Unicode is escaped
 
 
 class _Handler(logging.handlers.QueueHandler):
@@ -60,12 +82,12 @@ class _Handler(logging.handlers.QueueHandler):
 class LogThread:
     """While this context is entered, log records of `wsadapter` (and warnings of other loggers) go to a descriptor."""
 
-    def __init__(self, fd: int, level: int = logging.INFO) -> None:
+    def __init__(self, fd: int, level: int = logging.INFO, *, as_json: bool = False) -> None:
         self._fd = fd
         self._level = level
         self._lines: Queue[str | None] = Queue(_CAPACITY)
         self._handler = _Handler(self._lines)
-        self._handler.setFormatter(Lines("%(message)s"))
+        self._handler.setFormatter(JsonLog() if as_json else Lines("%(message)s"))
         self._thread = threading.Thread(target=self._run, name="wsadapter-log", daemon=True)
         self._told = 0
 
@@ -93,8 +115,9 @@ class LogThread:
                 return
             lost = self._handler.lost
             if lost > self._told:
-                now = _stamp(datetime.now(UTC))
-                self._write(f"{now} WARNING {lost - self._told} log lines were lost here: standard error took nothing")
+                text = "%d log lines were lost here: standard error took nothing"
+                record = logging.LogRecord("wsadapter.runner", logging.WARNING, "", 0, text, (lost - self._told,), None)
+                self._write(self._handler.format(record))
                 self._told = lost
 
     def _write(self, line: str) -> bool:

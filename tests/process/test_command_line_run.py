@@ -182,3 +182,15 @@ def test_supervision_goes_on_while_nobody_reads_the_output(tmp_path: Path) -> No
     numbers = [line["number"] for line in lines if "number" in line]
     assert numbers == list(range(1, len(numbers) + 1))
     assert lines[-1]["event"] == "down"
+
+
+def test_log_lines_are_json_objects_if_that_is_asked_for(tmp_path: Path) -> None:
+    with (
+        Exchange(messages=['{"n":1}']) as ex,
+        Running(tmp_path, str(write_config(tmp_path / "f.toml", {"a": ex.url})), "--log-format", "json") as running,
+    ):
+        running.wait_until(lambda: running.events("up"))
+        assert running.stop() == 0
+    lines = [json.loads(line) for line in running.log]
+    up = next(line for line in lines if line.get("endpoint") == "a" and " up: ws://" in line["text"])
+    assert (up["level"], up["logger"], up["epoch"]) == ("INFO", "wsadapter.supervisor", 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -11,7 +12,7 @@ from time import monotonic
 
 import pytest
 
-from wsadapter.cli.logs import LogThread
+from wsadapter.cli.logs import JsonLog, LogThread
 
 logger = logging.getLogger("wsadapter.test")
 
@@ -83,3 +84,40 @@ def test_the_end_does_not_wait_for_a_standard_error_that_takes_nothing(pipe: tup
         reader.start()
     os.close(write)
     reader.join()
+
+
+def test_as_json_each_line_is_an_object_with_the_endpoint_and_its_epoch(pipe: tuple[int, int]) -> None:
+    read, write = pipe
+    with LogThread(write, as_json=True):
+        logger.warning("%s/%d down: %s", "binance", 3, 'a "peer"\nsaid \x1b[31m')
+        logger.info("%s has started", "it")
+        logger.error("failed", exc_info=ValueError("why"))
+    os.close(write)
+    down, started, failed = [json.loads(line) for line in rest_of(read).splitlines()]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", down.pop("at"))
+    assert down == {
+        "level": "WARNING", "logger": "wsadapter.test", "endpoint": "binance", "epoch": 3,
+        "text": 'binance/3 down: a "peer"\nsaid \x1b[31m',
+    }  # fmt: skip
+    assert (started["text"], "endpoint" in started) == ("it has started", False)
+    assert failed["traceback"].endswith("ValueError: why")
+
+
+def test_what_is_no_unicode_is_escaped() -> None:
+    record = logging.LogRecord("wsadapter", logging.INFO, "", 0, "a path: %s", ("\ud800",), None)
+    assert JsonLog().format(record).isascii()
+
+
+@pytest.mark.slow
+def test_what_was_lost_is_an_object_too(pipe: tuple[int, int]) -> None:
+    read, write = pipe
+    with LogThread(write, as_json=True):
+        for number in range(40_000):
+            logger.info("line %d", number)
+        came: list[str] = []
+        reader = threading.Thread(target=lambda: came.append(rest_of(read)))
+        reader.start()
+    os.close(write)
+    reader.join()
+    texts = [json.loads(line)["text"] for line in came[0].splitlines()]
+    assert any("log lines were lost here" in text for text in texts)
