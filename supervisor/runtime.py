@@ -111,7 +111,7 @@ class Runtime:
         self.budget = ConnectBudget()
         self.journaling = None if options.journal is None else Journaling(options.journal, lambda: self.registry)
         main = None if self.journaling is None else self.journaling.inbox(delivers=not options.journal_only)
-        self.registry: EndpointRegistry = EndpointRegistry(self, given, entered=self._entered, main=main)
+        self.registry: EndpointRegistry = EndpointRegistry(self, given, on_registered=self._on_registered, main=main)
         self.owners = OwnerSource(self.reactor, options.start_method, options.spares, lambda: len(self.registry.endpoints))
         self.inbox_of, self.acquire_owner = self.registry.inbox_of, self.owners.acquire
         """What endpoints need of both."""
@@ -300,7 +300,7 @@ class Runtime:
 
     # -- start and end, in the loop --------------------------------------------------------------------------------------
 
-    def _entered(self, endpoint: EndpointRuntime, *, waits: bool) -> None:
+    def _on_registered(self, endpoint: EndpointRuntime, *, waits: bool) -> None:
         """The registry has a new endpoint, which `waits` for the end of the one before it."""
         endpoint.quarantine = self.options.quarantine.folder(self.claim.runtime_dir, self.run)
         endpoint.sys_path = for_hooks(self.options.hook_folder)
@@ -341,7 +341,7 @@ class Runtime:
         self.begin_stop()
 
     def _busy(self) -> list[EndpointRuntime]:
-        return [endpoint for endpoint in self.registry.everybody() if not endpoint.settled]
+        return [endpoint for endpoint in self.registry.all_including_removed() if not endpoint.settled]
 
     def _check_stopped(self) -> None:
         if self.state == "stopping" and not self._busy() and not self.owners.spares.alive:

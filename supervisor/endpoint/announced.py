@@ -1,7 +1,7 @@
-"""What was told of the streams of an endpoint with replicas: each thing once, whichever member it comes from. Pure.
+"""Which events about the streams of an endpoint with replicas were put into the stream: each once, not once per link. Pure.
 
-A stream is subscribed when the first member has it, and rejected when every member that has a connection was refused. All is
-restored when the first member has its answers. When no member has a connection any more, the next one tells all of it again.
+`Subscribed` is reported when the first link has the stream, `Rejected` when every link with a connection was refused, and
+`Restored` when the first link has its answers. If no link has a connection any more, the next one begins anew.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import NamedTuple
 from wsadapter.contract import items
 
 
-class Word(NamedTuple):
-    """The last word on one stream."""
+class LastReport(NamedTuple):
+    """The last report about one stream."""
 
     member: int
     error: str | None
@@ -25,7 +25,7 @@ class Word(NamedTuple):
 class AnnouncedSnapshot:
     """For another supervisor."""
 
-    streams: dict[str, Word]
+    streams: dict[str, LastReport]
     restored: bool
 
 
@@ -38,40 +38,40 @@ class Announced:
         self._restored = snapshot is not None and snapshot.restored
 
     def begin(self) -> None:
-        """No member has a connection."""
+        """No link has a connection."""
         self._streams.clear()
         self._restored = False
 
     def forget(self, streams: Iterable[str]) -> None:
-        """They are not wanted any more, or are asked for again by the user."""
+        """These streams are not wanted any more, or the user requested them again."""
         for name in streams:
             self._streams.pop(name, None)
 
     def keep(self, streams: Collection[str]) -> None:
-        """Only these are wanted."""
+        """Only these streams are wanted."""
         self.forget([name for name in self._streams if name not in streams])
 
     def is_news(self, event: items.Event, member: int, *, by_all: bool = False) -> bool:
-        """Whether an event of a member is to be told; it is then taken as told. `by_all`: all members with a connection were
-        refused what the event, a `Rejected`, is about."""
+        """Whether an event of a link is to be put into the stream; it then counts as reported. `by_all`: the event is a
+        `Rejected`, and all links with a connection were refused its stream."""
         match event:
             case items.Subscribed(stream=stream):
-                return self._tell(stream, Word(member, None))
+                return self._is_new(stream, LastReport(member, None))
             case items.Rejected(stream=stream, error=error):
-                return by_all and self._tell(stream, Word(member, error))
+                return by_all and self._is_new(stream, LastReport(member, error))
             case items.Restored():
                 first, self._restored = not self._restored, True
                 return first
             case _:
                 return True
 
-    def _tell(self, stream: str, told: Word) -> bool:
+    def _is_new(self, stream: str, report: LastReport) -> bool:
         known = self._streams.get(stream)
-        if known is not None and (known.error is None) is (told.error is None):
-            better = told.error != known.error and told.member == known.member  # the reason, which came late
+        if known is not None and (known.error is None) is (report.error is None):
+            better = report.error != known.error and report.member == known.member  # the same link reports the reason later
             if not better:
                 return False
-        self._streams[stream] = told
+        self._streams[stream] = report
         return True
 
     def snapshot(self) -> AnnouncedSnapshot:

@@ -58,7 +58,7 @@ class Blame:
         """The peer has taken the stream, or it is not wanted any more, or the user asks for it."""
         self._records.pop(name, None)
 
-    def told(self, name: str, error: str, now: float) -> None:
+    def reported(self, name: str, error: str, now: float) -> None:
         """The peer closes a connection because of this stream, as its error says; without an error: or because of another."""
         record = self._records.setdefault(name, BlameRecord())
         record.suspected = True

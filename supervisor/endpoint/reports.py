@@ -155,7 +155,7 @@ def _blamed(owner: ReportingOwner, report: reports.SubscriptionsBlamed) -> None:
         if error is None:
             owner.subscriptions.blame.clear(name)
         elif name in owner.subscriptions.wanted:
-            owner.subscriptions.blame.told(name, error, monotonic())
+            owner.subscriptions.blame.reported(name, error, monotonic())
 
 
 def _closed_over(owner: ReportingOwner, report: reports.ClosedOverSubscriptions) -> None:

@@ -1,7 +1,7 @@
-"""A connection that outlived its owner, on its way to the next one.
+"""A connection that outlived its owner, until the next owner gets it.
 
 owner dies, connection alive ──> waits ──taken──> the next owner's
-                                   └── nobody in time, or not wanted ──> closed, so that the peer sees it
+                                   └── no owner in time, or not wanted ──> closed, so that the peer sees its end
 """
 
 from __future__ import annotations
@@ -18,35 +18,37 @@ from wsadapter.handoff.poison import FRUITLESS, Suspicion, cut_out
 from wsadapter.loop.reactor import Reactor, Timer
 
 _POISONED: Final = ("crashed", "hung", "memory_limit")
-"""Ends of an owner that the message may be the cause of which it was parsing."""
+"""Reasons for which an owner may have ended because of the message that it was parsing."""
 
 
 class ConnectionHolder(Protocol):
-    """Who holds the TLS of an owner's connection."""
+    """The process that holds the TLS of an owner's connection."""
 
     owners_end: socket.socket | None
-    """To be handed to the owner, and closed here; None: it was."""
+    """The socket to pass to the owner, which is closed here then; None: it was passed."""
 
     def lost(self, owners: Reason) -> Reason | None:
-        """Why it ended, where nobody had asked it to and its owner ended of that, for the reason `owners`."""
+        """Why this process ended, if nobody had asked it to and that is why its owner ended, for the reason `owners`; None: it
+        is not the cause."""
         ...
 
     @property
     def pid(self) -> int | None: ...
     def let_go(self) -> None:
-        """The connection is over."""
+        """The connection is over: end the process."""
         ...
 
 
 class DeadOwner(Protocol):
-    """What is left of an owner."""
+    """The connection of an owner that is dead."""
 
     reading: int | None
-    """Where in the stream it had begun to parse what its predecessor left unread; None: it had not, or was through with it."""
+    """The position in the stream at which the owner had begun to parse what its predecessor left unread; None: it had not
+    begun, or had finished."""
     holder: ConnectionHolder | None
 
     def resumption(self, up: dict[str, Any]) -> Resumption:
-        """Its connection. Raises `NotResumable`; then it is closed."""
+        """The connection for the next owner. Raises `NotResumable`; then the connection is closed."""
         ...
 
 
@@ -59,19 +61,19 @@ class Custody:
         self._expired = expired
         self._until: Timer | None = None
         self._suspicion = Suspicion()
-        """Whether owners die of what stands in the connection's stream."""
+        """Whether owners die because of a message in the stream."""
         self.resumption: Resumption | None = None
         """None: there is no connection without an owner."""
         self.holder: ConnectionHolder | None = None
-        """Who holds its TLS, if somebody does. To be taken along with it."""
+        """The process that holds its TLS; None: there is none. It goes with the connection."""
         self.cut_out: list[int] = []
-        """Bytes of each message that was cut out of the stream, to be reported behind the next `Up`."""
+        """Sizes in bytes of the messages that were cut out of the stream, to be reported behind the next `Up`."""
 
     def keep(self, owner: DeadOwner, reason: Reason, up: dict[str, Any], within: float, quarantine: Quarantine) -> str:
         """Keep the connection of a dead owner for the next one, for `within` seconds. `up`: what was reported when it opened.
 
-        Returns a text for the log about a message that was cut out of the stream because owners die of it; empty if none was.
-        Raises `NotResumable` if nobody can go on with the connection; then it is closed.
+        Returns a text for the log about a message that was cut out of the stream because owners died of it; empty if none was.
+        Raises `NotResumable` if no owner can continue with the connection; then it is closed.
         """
         resumption, text = owner.resumption(up), ""
         if reason.kind in _POISONED and self._suspicion.died(resumption.resume.position, owner.reading):
@@ -86,18 +88,19 @@ class Custody:
         if self._suspicion.holds(resumption.resume.position):
             resumption = replace(resumption, resume=replace(resumption.resume, careful=True))
         self.resumption = resumption
-        # The holder goes with the connection: whoever ends the owner must not end the holder too.
+        # The holder goes with the connection: the end of the owner must not end the holder too.
         self.holder, owner.holder = owner.holder, None
         self._until = self._reactor.call_later(within, self._expired)
         return text
 
     def connection_opened(self) -> None:
-        """There is a new connection: its places are others, and what was cut out of the one before is missing like the rest."""
+        """There is a new connection: its positions mean something else, and what was cut out of the connection before is
+        missing like everything else."""
         self._suspicion = Suspicion()
         self.cut_out.clear()
 
     def take(self) -> tuple[Resumption | None, ConnectionHolder | None]:
-        """The connection for its next owner, which is the caller's to close from here on."""
+        """The connection for its next owner. The caller has to close it."""
         resumption, self.resumption = self.resumption, None
         holder, self.holder = self.holder, None
         if self._until is not None:

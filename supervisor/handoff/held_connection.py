@@ -1,29 +1,29 @@
-"""The supervisor's duplicate of an owner's socket, and what it allows when the owner dies: to go on as if nothing had been.
+"""The supervisor's duplicate of an owner's socket, with which the next owner continues the connection without a loss.
 
-The duplicate keeps the connection open: the peer sees neither FIN nor RST. The owner takes bytes off the socket only after
-they are in its pipe, so every byte is in one of the two; the kernel's counters, read when nobody reads the socket any more, say
-how many are in both. A frame is announced before it is sent, so the counters also say how much of it is out.
+The duplicate keeps the connection open: the peer sees neither FIN nor RST. The owner discards bytes from the socket only after
+they are in its pipe, so every byte is in one of the two. The kernel's counters, read when nobody reads the socket any more,
+show how many bytes are in both. A frame is announced before it is sent, so the counters also show how much of it was sent.
 
     owner's CUSTODY ──> held ── owner dead, connection alive ──> Resumption ── HANDOFF ──> held, by its successor
                           └──── owner left, peer gone, too late ──> closed
 
-What dies with an owner, of what it had to send, and what becomes of it. The connection is in custody from the moment on when
-the first two rows are out; if there are none of these, from the handshake on: the report "opening" says whether the dialect's
-[[ready]] and `settle` are over, and its successor waits for the rest.
+What an owner still had to send when it died, and what the next owner does about it. The connection is in custody when the first
+two rows have been sent; if there are none of these, from the handshake on. The report "opening" says whether the dialect's
+[[ready]] and `settle` are over; if they are not, the next owner waits for the rest.
 
-    in its queues                        | known by                         | its successor
+    in the queues of the dead owner      | known by                         | the next owner
     frames of on_up and `send_on_up`     | -                                | sends none
     challenge, login                     | report "login"                   | logs in by `renew_after` only
-    subscriptions, where acks are        | no answer in the ledger          | asks for them
+    subscriptions, where acks are        | no answer is known               | asks for them
     subscriptions, where nothing is acked| no report "asked"                | asks for them
-    changes of subscriptions             | no TAKEN                         | is told (subscription_sender.py)
+    changes of subscriptions             | no TAKEN                         | is sent them (subscription_sender.py)
     the user's messages and requests     | neither ANNOUNCE, BEGUN nor TAKEN| sends none: `NotConnected`, `NotSent`
     a frame that is half out             | ANNOUNCE and the kernel's counter| sends its rest
     pongs and [[answer]]                 | -                                | answers the pings that it reads itself
     heartbeats                           | report "heartbeat"               | sends the next one when it is due
     a close frame                        | ANNOUNCE                         | there is none: the connection ends
 
-A subscription that was out and unanswered is asked for twice. A ping is answered twice whose answer was out and whose bytes
+A subscription that was sent and not answered is requested twice. A ping is answered twice if its answer was sent and its bytes
 were not in the pipe yet: an owner sends an answer before it records what it read, so that no ping stays without an answer. The
 pace (`limits.sends`) goes on: CUSTODY and ANNOUNCE say when the next frame may be sent.
 """
@@ -47,7 +47,7 @@ _NO_LINGER: Final = struct.pack("ii", 0, 0)
 
 
 class NotResumable(Exception):
-    """The connection can't be handed on without loss; the text says why."""
+    """No owner can continue with the connection without a loss; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +75,16 @@ class Announced:
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """What a successor gets."""
+    """What the next owner gets."""
 
     held: HeldConnection
     resume: Resume
     body: bytes
-    """Of HANDOFF."""
+    """The body of HANDOFF."""
     tail: bytes
-    """The bytes of an unfinished message, which are the end of `body`."""
+    """The bytes of an unfinished message, at the end of `body`."""
     sent: int
-    """Ref of the frame that is known to be out by now; 0 for none."""
+    """The ref of the frame that is known to be sent by now; 0: there is none."""
     waiting: int
     """Bytes that the kernel holds."""
 
@@ -117,17 +117,17 @@ class HeldConnection:
         return cls(sock, snapshot.custody, snapshot.announced)
 
     def announce(self, announced: Announced) -> None:
-        """A frame is about to be sent; all frames before it are out."""
+        """A frame is about to be sent; all frames before it were sent."""
         self._announced = announced
 
     def resumption(self, position: int, tail: bytes, up: dict[str, Any]) -> Resumption:
-        """How to go on, now that the owner is dead and its pipe and control socket are read to their end.
+        """How the next owner continues. The owner must be dead, and its pipe and control socket read to their end.
 
         `position` and `tail` are those of the last record. Raises `NotResumable`.
         """
         kernel = counters(self.sock)
         if kernel is None:
-            raise NotResumable("the kernel does not say where its streams are")
+            raise NotResumable("the kernel does not report the positions of its streams")
         return self._planned(kernel, position, tail, up)
 
     def _planned(self, kernel: Counters, position: int, tail: bytes, up: dict[str, Any]) -> Resumption:
@@ -138,7 +138,7 @@ class HeldConnection:
             raise NotResumable("the owner was about to close it")
         skip = custody.received + position - kernel.read
         if not 0 <= skip <= kernel.unread:
-            raise NotResumable(f"{-skip} bytes were taken off the socket that never came through the pipe")
+            raise NotResumable(f"{-skip} bytes were read from the socket that never came through the pipe")
         sent = kernel.written - custody.sent
         if sent < 0:
             raise NotResumable("the owner counted more bytes than the kernel was given")
@@ -156,9 +156,9 @@ class HeldConnection:
         return Resumption(self, resume, rest + tail, tail, done, kernel.unread)
 
     def close(self) -> None:
-        """Ends the connection, whoever else holds it: with a duplicate open the peer would see nothing."""
+        """End the connection, also for other processes that hold it: while a duplicate is open, the peer would see nothing."""
         with suppress(OSError):  # the peer, or the owner, was faster
-            # `close` waits for the peer where an owner has set that, and whoever calls this must not (socket(7)).
+            # `close` would wait for the peer if an owner has set SO_LINGER (socket(7)), and the reactor must not wait.
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
             self.sock.shutdown(socket.SHUT_RDWR)
         self.sock.close()
@@ -169,7 +169,7 @@ _alive: WeakSet[HeldConnection] = WeakSet()
 
 def _let_go_after_fork() -> None:
     for held in list(_alive):
-        held.sock.close()  # only the duplicate that the fork made: the connection is its parent's
+        held.sock.close()  # only the fork's duplicate: the connection belongs to the parent
 
 
 os.register_at_fork(after_in_child=_let_go_after_fork)

@@ -1,11 +1,11 @@
-"""A message that its owners die of, one after the other: it is cut out of the stream, so that the connection can go on.
+"""A message of which owner after owner dies is cut out of the stream, so that the connection can go on.
 
-An owner that is killed for another reason looks the same from outside. So an owner that goes on with a connection says where it
-begins to parse what its predecessor left unread, and when that is over, and only a death between the two counts. After the
-first one the next owner parses message by message: the place where it dies is then the beginning of the message.
+An owner that is killed for another reason looks the same from outside. So an owner that continues with a connection reports the
+position at which it begins to parse what its predecessor left unread, and when it has finished; only a death between the two
+reports counts. After the first one, the next owner parses message by message, so it dies at the beginning of the message.
 
-What the dead owners left unread begins with it: the tail that came through their pipes, and what is in the kernel behind that.
-Where its end has not come yet, it can't be cut out.
+The bytes that the dead owners left unread begin with the message: the tail that came through their pipes, and behind it what is
+in the kernel. If the end of the message has not come yet, it can't be cut out.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from wsadapter.contract.framing import message_end
 from wsadapter.handoff.held_connection import Resumption
 
 FRUITLESS: Final = 3
-"""So many owners may die while they parse what stands at the same place of a stream, before it is cut out."""
+"""The message at one position is cut out when so many owners have died while they parsed it."""
 
 
 class Suspicion:
-    """Whether owners die of what stands at one place of a stream."""
+    """Whether owners die of what is at one position of a stream."""
 
     def __init__(self) -> None:
         self._place = -1
         self._deaths = 0
 
     def died(self, place: int, reading: int | None) -> bool:
-        """An owner died, and the stream goes on at `place`; `reading` is where it had begun to parse what it was left, None
-        where it had not, or was through with that. Whether too many died so."""
+        """An owner died, and the stream continues at `place`. `reading`: the position at which the owner had begun to parse
+        what its predecessor left unread; None: it had not begun, or had finished. Returns whether too many died in this way."""
         if place != self._place:
             self._place, self._deaths = place, 0
         if reading == place:
@@ -38,17 +38,16 @@ class Suspicion:
         return self._deaths >= FRUITLESS
 
     def holds(self, place: int) -> bool:
-        """Whether an owner died so at this place."""
+        """Whether an owner died in this way at this position."""
         return place == self._place and self._deaths > 0
 
 
 def cut_out(resumption: Resumption) -> tuple[Resumption, bytes] | None:
-    """The connection behind the first message that nobody has read, and that message, frames and all. None where it can't be
-    cut out."""
+    """The connection without its first unread message, and the frames of that message. None if it can't be cut out."""
     resume, tail = resumption.resume, resumption.tail
     try:
         held = resumption.held.sock.recv(resumption.waiting, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except OSError:  # nothing is there, or it broke
+    except OSError:  # the kernel has nothing, or the connection broke
         return None
     data = tail + held[resume.skip :]
     end = message_end(data)

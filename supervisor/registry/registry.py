@@ -1,4 +1,4 @@
-"""The endpoints of a supervisor: who belongs to it, under which name, in which group, with which inbox."""
+"""The endpoints of a supervisor: their names, their groups (shards of one configured endpoint), and their inboxes."""
 
 from __future__ import annotations
 
@@ -24,46 +24,52 @@ from wsadapter.registry.shards import MARK, capacity, parts, spread, together
 from wsadapter.status import EndpointStatus
 
 
-class Entered(Protocol):
-    """Told of each endpoint that is new; `waits`: the one before it under this name has not ended."""
+class OnRegistered(Protocol):
+    """Called with each new endpoint; `waits`: the endpoint before it under this name has not ended."""
 
     def __call__(self, endpoint: EndpointRuntime, /, *, waits: bool) -> None: ...
 
 
 class EndpointRegistry:
-    """Not thread-safe: the reactor's lock is held."""
+    """All endpoints of one supervisor. All methods under the reactor's lock."""
 
     def __init__(
-        self, supervisor: EndpointHost, given: Mapping[str, Collection[str]], *, entered: Entered, main: Inbox | None = None
+        self,
+        supervisor: EndpointHost,
+        given: Mapping[str, Collection[str]],
+        *,
+        on_registered: OnRegistered,
+        main: Inbox | None = None,
     ) -> None:
-        """`given`: per endpoint the keys that a configuration file sets. `main`: where the items go, unless said otherwise."""
+        """`given`: the keys that a configuration file sets, per endpoint. `main`: the inbox of items that are not redirected."""
         self._supervisor = supervisor
         self._given = given
-        self._entered = entered
+        self._on_registered = on_registered
         self.endpoints: Mapping[str, EndpointRuntime] = {}
         """Never changed in place, but replaced: a consumer's thread may be iterating it without the loop's lock."""
         self.groups: dict[str, list[str]] = {}
         """The names of the shards of endpoints that one connection can't carry, see `shards`."""
         self.removed = RemovedEndpoints()
         self._pooled: set[str] = set()
-        """Members of a pool, be it gone: no configuration names them."""
+        """Endpoints created by a `Pool`, including stopped pools. A reload must skip them, because no configuration file lists
+        them."""
         self._whole: dict[str, Endpoint] = {}
-        """Those that are groups and those that are not, as they were configured."""
+        """The settings of each group, and of each endpoint that is no group, as they were configured."""
         self.main = Inbox() if main is None else main
         self._inboxes: dict[str, Inbox] = {}
 
     # -- who is meant ----------------------------------------------------------------------------------------------------
 
     def find(self, name: str) -> EndpointRuntime:
-        """The one of that name, be it a shard that its group has the name of. Raises `UsageError` where it is a group only,
-        `UnknownEndpoint`."""
+        """The endpoint of this name. If it is the name of a group with one shard, that shard. Raises `UsageError` for a group
+        with several shards, `UnknownEndpoint`."""
         as_name(name)
         if name not in self.endpoints and len(self.groups.get(name, ())) > 1:
             raise UsageError(f"{name} is spread over {', '.join(self.groups[name])}; say which of them is meant")
         return self.endpoints[name] if name in self.endpoints else self.members(name)[0]
 
     def members(self, name: str) -> list[EndpointRuntime]:
-        """The shards of a group, or the one endpoint of that name. Raises `UnknownEndpoint`, `WrongType`."""
+        """The shards of the group, or the one endpoint, of this name. Raises `UnknownEndpoint`, `WrongType`."""
         as_name(name)
         try:
             return [self.endpoints[member] for member in self.groups.get(name, (name,))]
@@ -71,21 +77,21 @@ class EndpointRegistry:
             raise UnknownEndpoint(name, sorted(self.endpoints)) from None
 
     def all_up(self, name: str) -> list[EndpointRuntime]:
-        """The shards of a group, or the one endpoint. Raises `NotConnected` where not all of a group are up: nothing may have
-        been sent to one where another refuses it."""
+        """As `members`. Raises `NotConnected` if not all shards of a group are up, because nothing may be sent to one shard if
+        another refuses it."""
         members = self.members(name)
         down = next((managed for managed in members if managed.state != "up"), None)
         if down is not None and len(members) > 1:
             raise NotConnected(f"{down.name} of {name} is {down.state}: nothing was sent")
         return members
 
-    def fit(self, name: str) -> EndpointRuntime:
-        """One that is up, where there is one."""
+    def first_up(self, name: str) -> EndpointRuntime:
+        """The first of the members that is up; if none is, the first member."""
         members = self.members(name)
         return next((managed for managed in members if managed.state == "up"), members[0])
 
-    def everybody(self) -> Iterable[EndpointRuntime]:
-        """Those that were removed, or are awaited to end, too."""
+    def all_including_removed(self) -> Iterable[EndpointRuntime]:
+        """All endpoints, including those that were removed."""
         return (*self.endpoints.values(), *self.removed)
 
     def send(self, name: str, payload: bytes, *, binary: bool) -> Future[None]:
@@ -94,12 +100,12 @@ class EndpointRegistry:
         return together([managed.send(payload, binary=binary) for managed in self.all_up(name)])
 
     def request(self, pending: Pending, payload: Payload, timeout: float | None) -> None:
-        """Send a request by the endpoint that `pending` names, or of a group by the first that is up. Raises as `find`, and
-        what the endpoint raises."""
-        self.fit(pending.endpoint).request(pending, payload, timeout)
+        """Send a request by the endpoint that `pending` names; of a group, by the first shard that is up. Raises as `members`,
+        and what the endpoint raises."""
+        self.first_up(pending.endpoint).request(pending, payload, timeout)
 
     def status(self) -> dict[str, EndpointStatus]:
-        """Of each endpoint."""
+        """The status of each endpoint, by its name."""
         return {name: {**managed.status(), "group": self._group_of(name)} for name, managed in self.endpoints.items()}
 
     def _group_of(self, name: str) -> str | None:
@@ -108,18 +114,18 @@ class EndpointRegistry:
     # -- where its items go ----------------------------------------------------------------------------------------------
 
     def inbox_of(self, name: str) -> Inbox:
-        """A shard's is that of its group."""
+        """The inbox of an endpoint; for a shard, the inbox of its group."""
         if not self._inboxes:
             return self.main
         found = self._inboxes.get(name)
         return found if found is not None else self._inboxes.get(name.partition(MARK)[0], self.main)
 
     def with_inbox(self, inbox: Inbox) -> Iterator[EndpointRuntime]:
-        """Those whose items go there."""
+        """The endpoints whose items go to this inbox."""
         return (managed for name, managed in self.endpoints.items() if self.inbox_of(name) is inbox)
 
     def redirect(self, names: Sequence[str], inbox: Inbox) -> None:
-        """From now on their items go there, and what waits of them does."""
+        """Put the items of these endpoints into `inbox` from now on, and move those that wait."""
         for managed in [managed for name in names for managed in self.members(name)]:
             self.inbox_of(managed.name).move(managed.stream.backlog, inbox)
             self._inboxes[managed.name] = managed.stream.inbox = inbox
@@ -128,7 +134,7 @@ class EndpointRegistry:
     # -- in and out ------------------------------------------------------------------------------------------------------
 
     def add(self, endpoint: Endpoint, dialects: Dialects) -> None:
-        """An endpoint that is checked, or the shards that it makes; its dialect is among the `dialects`. Raises
+        """Add an endpoint, or the shards that it makes. It must be checked, and its dialect among the `dialects`. Raises
         `DuplicateEndpoint`."""
         if endpoint.name in self.groups:
             raise DuplicateEndpoint(endpoint.name)
@@ -142,35 +148,35 @@ class EndpointRegistry:
             self._add_part(member, dialects)
 
     def add_member(self, endpoint: Endpoint, number: int, inbox: Inbox, dialects: Dialects) -> EndpointRuntime:
-        """For a pool: the endpoint NAME#`number`, which is checked, and whose items go to the pool's inbox."""
+        """For a pool: add the endpoint NAME#`number`, whose items go to the pool's inbox. It must be checked."""
         name = f"{endpoint.name}{MARK}{number}"
         self._check_free([name])
         return self._add_part(replace(endpoint, name=name), dialects, pool=inbox)
 
-    def enter(self, managed: EndpointRuntime) -> None:
-        """An endpoint that is made already, new or of another supervisor."""
+    def register(self, managed: EndpointRuntime) -> None:
+        """Register an endpoint object, which may come from another supervisor."""
         self.endpoints = {**self.endpoints, managed.name: managed}
-        managed.stream.inbox = self.inbox_of(managed.name)  # one that was removed from a pool may come back without it
-        self._entered(managed, waits=self.removed.waits(managed))
+        managed.stream.inbox = self.inbox_of(managed.name)  # a removed pool member may come back as an endpoint
+        self._on_registered(managed, waits=self.removed.waits(managed))
 
     def _check_free(self, names: Iterable[str]) -> None:
-        """Before anything is changed for them. Raises `DuplicateEndpoint`."""
+        """Call this before anything is changed for these names. Raises `DuplicateEndpoint`."""
         if taken := next((name for name in names if name in self.endpoints), None):
             raise DuplicateEndpoint(taken)
 
     def _add_part(self, endpoint: Endpoint, dialects: Dialects, pool: Inbox | None = None) -> EndpointRuntime:
-        """An endpoint of its own, which is checked. `pool`: where the items of a pool's member go."""
+        """Add one endpoint, which must be checked. `pool`: the inbox of the pool, if it is a pool member."""
         if pool is not None:
             self._inboxes[endpoint.name] = pool
             self._pooled.add(endpoint.name)
-        elif endpoint.name in self._pooled:  # a pool that is gone had a member of that name
+        elif endpoint.name in self._pooled:  # a removed pool had a member of this name
             self._pooled.discard(endpoint.name)
             del self._inboxes[endpoint.name]
         endpoint, dialect = with_dialect(endpoint, self._given, dialects)
         before = self.removed.take(endpoint.name)
         several = endpoint.replicas > 1
         if before is not None and not before.settled and (before.replicas is not None) is several:
-            managed = before  # its owner is still closing: the next one waits for that end
+            managed = before  # its owner is still closing; the next owner waits for that
             managed.replace_settings(endpoint, dialect)
         else:
             of_another = self.removed.take_numbers(endpoint.name)
@@ -178,16 +184,16 @@ class EndpointRegistry:
             managed = EndpointRuntime(self._supervisor, endpoint, dialect, numbers=numbers)
             if (ending := self.removed.ending(endpoint.name, before)) is not None:
                 self.removed.await_end(ending, managed)
-        self.enter(managed)
+        self.register(managed)
         return managed
 
     def successor_of(self, ended: EndpointRuntime) -> EndpointRuntime | None:
-        """Who waited for its end, and was not removed meanwhile."""
+        """The endpoint that waited for this end, if it was not removed meanwhile."""
         successor = self.removed.take_successor(ended)
         return successor if successor is not None and self.endpoints.get(successor.name) is successor else None
 
     def remove(self, name: str) -> list[EndpointRuntime]:
-        """A group, or one endpoint; those that are to end. Raises `UnknownEndpoint`."""
+        """Remove a group, or one endpoint. Returns the endpoints that end now. Raises `UnknownEndpoint`."""
         return [self._remove_part(managed.name) for managed in self.members(name)]
 
     def _remove_part(self, name: str) -> EndpointRuntime:
@@ -205,7 +211,7 @@ class EndpointRegistry:
     # -- what it wants ---------------------------------------------------------------------------------------------------
 
     def subscribe(self, name: str, streams: Sequence[Subscription]) -> None:
-        """Each stream where there is room for it; one that was rejected is asked for again where it is."""
+        """Subscribe each stream on a shard that has room; a stream that was rejected is requested again on its shard."""
         group = self._group_of(name) or name
         members = self.members(group)
         if dialect := members[0].dialect:
@@ -231,7 +237,7 @@ class EndpointRegistry:
                 self._add_part(replace(endpoint, name=shard, subscribe=tuple(more)), known)
 
     def unsubscribe(self, name: str, streams: Sequence[Subscription]) -> None:
-        """Wherever in the group they are; a shard that has none any more goes."""
+        """Unsubscribe the streams on whichever shards have them; remove a shard that has no stream any more."""
         members = self.members(self._group_of(name) or name)
         for managed in members:
             managed.unsubscribe(streams)
@@ -240,14 +246,15 @@ class EndpointRegistry:
                 self._remove_part(managed.name)
 
     def resubscribe(self, name: str, streams: Sequence[Subscription]) -> None:
-        """Wherever in the group they are."""
+        """Request the streams again, on whichever shards have them."""
         for managed in self.members(self._group_of(name) or name):
             managed.resubscribe(streams)
 
     def apply(
         self, wanted: Mapping[str, Endpoint], given: Mapping[str, Collection[str]], dialects: Dialects | None = None
     ) -> dict[str, list[str]]:
-        """New settings, checked, and the `dialects` that were loaded for them; as `reload`, of endpoints that may be groups."""
+        """Apply new settings, which must be checked, with the `dialects` that were loaded for them. Returns what `reload`
+        returns, for endpoints that may be groups."""
         self._given = given
         dialects = dialects or Dialects()
         running = {name: managed for name, managed in self.endpoints.items() if name not in self._pooled}
@@ -259,7 +266,7 @@ class EndpointRegistry:
                 member: running[member].subscriptions.wanted for member in self.groups.get(name, (name,)) if member in running
             }
             self._whole[name], dialect = with_dialect(endpoint, given, dialects)
-            if name in self.groups and before.get(name) == self._whole[name]:  # what `subscribe` added stays, as without shards
+            if name in self.groups and before.get(name) == self._whole[name]:  # keep what `subscribe` added, as without shards
                 endpoint = _with_more(endpoint, has.values())
             members = parts(endpoint, has, capacity(dialect))
             shards.update((member.name, _as_it_is(member, running.get(member.name))) for member in members)
@@ -280,7 +287,7 @@ def _with_more(endpoint: Endpoint, wanted: Iterable[Mapping[str, Subscription]])
 
 
 def _as_it_is(member: Endpoint, running: EndpointRuntime | None) -> Endpoint:
-    """A shard whose streams are those that it has is not changed by their order."""
+    """A shard that has the same streams in another order is not changed."""
     if running is None or {key_of(stream) for stream in member.subscribe} != set(running.subscriptions.wanted):
         return member
     return replace(member, subscribe=running.endpoint.subscribe)

@@ -13,12 +13,12 @@ from wsadapter.endpoint.subscriptions import key_of
 from wsadapter.registry.shards import MARK
 
 Given = Mapping[str, Collection[str]]
-"""Per endpoint the keys that a configuration file sets."""
+"""The keys that a configuration file sets, per endpoint."""
 
 
 def with_dialect(endpoint: Endpoint, given: Given, dialects: Dialects) -> tuple[Endpoint, dict[str, Any] | None]:
-    """The endpoint with what its dialect says where the user said nothing, and the dialect. Raises `ConfigError` where that has
-    to be loaded, and can't."""
+    """The endpoint, with the dialect's values for settings that the user did not make, and the dialect. Raises `ConfigError` if
+    the dialect has to be loaded and can't be."""
     if not endpoint.dialect:
         return endpoint, None
     dialect = dialects.load(endpoint.dialect)
@@ -34,8 +34,8 @@ def reload(
     add: Callable[[Endpoint], object],
     remove: Callable[[str], object],
 ) -> dict[str, list[str]]:
-    """Make `running` what is `wanted`, which is checked, under the reactor's lock; the names of what was "added", "removed",
-    "changed", or got other "subscriptions"."""
+    """Make `running` equal to `wanted`, which must be checked, under the reactor's lock. Returns the names of endpoints that
+    were "added", "removed" or "changed", or got other "subscriptions"."""
     changes: dict[str, list[str]] = {"added": [], "removed": [], "changed": [], "subscriptions": []}
     for name in [name for name in running if name not in wanted]:
         remove(name)

@@ -19,16 +19,17 @@ from wsadapter.endpoint.futures import uncancellable_future
 from wsadapter.endpoint.subscriptions import key_of
 
 MARK: Final = "#"
-"""Between a group's name and a shard's number; no other endpoint's name holds one."""
+"""Separates the name of a group from the number of a shard; no other endpoint's name contains it."""
 
 
 def capacity(dialect: Mapping[str, Any] | None) -> int:
-    """How many streams one connection may carry; 0: as many as one likes."""
+    """How many streams one connection may carry; 0: no limit."""
     return int(((dialect or {}).get("subscribe") or {}).get("per_connection", 0))
 
 
 def spread(name: str, new: Sequence[Subscription], held: Mapping[str, int], most: int) -> dict[str, list[Subscription]]:
-    """Which shard takes which of the new streams. `held`: how many each has, in their order; `most`: how many it may have."""
+    """Which shard gets which of the new streams. `held`: how many streams each shard has, in order; `most`: how many it may
+    have."""
     if not most or (not held and len(new) <= most):
         return {next(iter(held), name): list(new)}
     left = list(new)
@@ -45,13 +46,14 @@ def spread(name: str, new: Sequence[Subscription], held: Mapping[str, int], most
 
 
 def number_of(shard: str) -> int:
-    """Which one it is; 1 for one that has the group's own name."""
+    """The number of a shard; 1 for the shard that has the name of the group."""
     _, mark, number = shard.rpartition(MARK)
     return int(number) if mark else 1
 
 
 def parts(endpoint: Endpoint, wanted: Mapping[str, Mapping[str, Subscription]], most: int) -> list[Endpoint]:
-    """The endpoint as the shards that it makes, or as it is. `wanted`: what its running shards, in their order, have now."""
+    """The shards that an endpoint makes; the endpoint itself if it makes none. `wanted`: the streams of its running shards, in
+    order."""
     streams = {key_of(stream): stream for stream in endpoint.subscribe}
     kept = {shard: [stream for key, stream in has.items() if key in streams][: most or None] for shard, has in wanted.items()}
     placed = {key_of(stream) for has in kept.values() for stream in has}
@@ -65,8 +67,8 @@ def parts(endpoint: Endpoint, wanted: Mapping[str, Mapping[str, Subscription]], 
 
 
 def together(futures: Iterable[Future[None]]) -> Future[None]:
-    """Done when all are, and at once without any; with the first error that came. For the reactor's own futures, which nobody
-    cancels."""
+    """A future that is done when all of these are, with the first error, and at once if there are none. For futures of the
+    reactor, which nobody cancels."""
     every = list(futures)
     if len(every) == 1:
         return every[0]

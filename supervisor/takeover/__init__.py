@@ -1,17 +1,17 @@
 """Owners change supervisors: a new one receives every connection from the running one, without closing any.
 
     new                                             running
-    {"command": "takeover", "contract": 8}  ──>     what is not up is stopped; what is up is left unread (frozen);
-                                                    all that was read goes to the output, and that is flushed
+    {"command": "takeover", "contract": 8}  ──>     stops endpoints that are not up; freezes those that are up (reads nothing);
+                                                    all that was read goes to the output, and the output is flushed
                                 <── state, then the descriptors: pipes, control sockets, pidfds, duplicates, lock, listener
     builds all of it, reads nothing
-    ready                                   ──>     lets go of everything it gave: it reads nothing ever again
-                                <── gone            its spares leave, it exits with 0
-    reads on, numbers on; then its own configuration is applied, as a reload
+    ready                                   ──>     disowns everything that it passed, and never reads it again
+                                <── gone            ends its spares, exits with 0
+    reads on, numbers on; then applies its own configuration, as a reload does
 
-Until it has heard `ready` the running one can go on as if nothing had been: what it gave are duplicates, and nobody has read
-from them. It does so whatever fails, and if it is stopped meanwhile; who asks during another takeover is refused. The two are
-never both reading. The new one, should it hear nothing after its `ready`, goes on only if the other is dead.
+Until the running supervisor has received `ready`, it can go on as before: it passed duplicates, and nobody has read from them.
+It does so whatever fails, and if it is stopped meanwhile. A second takeover at the same time is refused. The two supervisors
+never read at the same time. If the new supervisor receives nothing after its `ready`, it goes on only if the other is dead.
 
 `old_side` and `new_side` are the two ends, and `transfer` is what goes through the control socket between them. The state is
 a `SupervisorSnapshot` (`supervisor_state`), which has an `EndpointSnapshot` (`endpoint_state`) for each endpoint, a
@@ -21,4 +21,5 @@ a `SupervisorSnapshot` (`supervisor_state`), which has an `EndpointSnapshot` (`e
 from typing import Final
 
 CONTRACT: Final = 8
-"""Of all that two supervisors must agree on: what travels here, records in the pipes, commands on the control sockets."""
+"""The version of all that two supervisors must agree on: the state, the records in the pipes, the commands on the control
+sockets."""

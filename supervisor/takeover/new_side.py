@@ -1,4 +1,4 @@
-"""The new supervisor's end of a takeover. Blocking; nothing of ours runs yet."""
+"""The new supervisor's end of a takeover. Blocking: nothing else of the new supervisor runs yet."""
 
 from __future__ import annotations
 
@@ -18,50 +18,51 @@ from wsadapter.version import VERSION
 logger = logging.getLogger("wsadapter.takeover")
 
 _TO_BE_OFFERED: Final = 75.0
-"""Seconds: more than the other side takes to give up."""
+"""Seconds until the running supervisor sends its state: more than that side takes to give up."""
 _TO_TAKE: Final = 10.0
 _TO_BE_GIVEN: Final = 15.0
 
 
 class OtherContract(TakeoverError):
-    """The running supervisor and this one don't mean the same by what travels."""
+    """The running supervisor and this one have different contracts."""
 
 
 class Takeover:
-    """What a running supervisor offers; nothing of it may be read before `seal` has returned."""
+    """What a running supervisor passes; nothing may be read from its descriptors before `seal` has returned."""
 
     def __init__(self, peer: socket.socket, pid: int, state: bytes, fds: list[int]) -> None:
         self.state = state
         """A `SupervisorSnapshot`, encoded."""
         self.fds = fds
-        """Its descriptors, ours from here on."""
+        """Its descriptors; the new supervisor has to close them."""
         self.pid = pid
-        """Of the supervisor that is taken over."""
+        """Of the running supervisor."""
         self._peer = peer
 
     def seal(self) -> None:
-        """Say that all is ready; when it returns, all is ours. Raises `TakeoverError` where the other one goes on instead."""
+        """Report that all is ready. When this returns, the new supervisor owns everything. Raises `TakeoverError` if the
+        running one goes on instead."""
         try:
             send_line(self._peer, {"ready": True}, monotonic() + _TO_TAKE)
-            said = receive_line(self._peer, monotonic() + _TO_BE_GIVEN)
+            answer = receive_line(self._peer, monotonic() + _TO_BE_GIVEN)
         except OSError as error:  # TimeoutError is one
-            said = None
-            logger.warning("the other supervisor said nothing more: %s", error)
+            answer = None
+            logger.warning("no answer from the running supervisor after this one was ready: %s", error)
         finally:
             self._peer.close()
-        if said is not None and said.get("gone"):
+        if answer is not None and answer.get("gone"):
             return
-        if said is not None:
-            raise TakeoverError(f"the running supervisor goes on: {said.get('error')}")
+        if answer is not None:
+            raise TakeoverError(f"the running supervisor goes on: {answer.get('error')}")
         if is_alive(self.pid):
-            raise TakeoverError("the running supervisor goes on: it did not hear in time that this one was ready")
-        logger.warning("the supervisor that was taken over died over it; its owners did not")
+            raise TakeoverError("the running supervisor goes on: it was not notified in time that this one was ready")
+        logger.warning("the running supervisor died during the takeover; its owners live on here")
 
 
 def take(name: str, runtime_dir: str) -> Takeover | None:
-    """Ask the running supervisor of that name for all it has; None where there is none.
+    """Ask the running supervisor of this name for its state and its descriptors; None if there is none.
 
-    Raises `TakeoverError` where it can't be had, `OtherContract` where it never can.
+    Raises `TakeoverError` if it does not pass them, `OtherContract` if it never can.
     """
     try:
         peer = connect(name, runtime_dir)
@@ -82,18 +83,18 @@ def take(name: str, runtime_dir: str) -> Takeover | None:
 def _ask(peer: socket.socket) -> Takeover:
     credentials = credentials_of(peer)
     if credentials is None:
-        raise TakeoverError("this platform does not say whose process is at the other end of a socket")
+        raise TakeoverError("this platform does not report whose process is at the other end of a socket")
     pid, uid = credentials
     if uid not in (os.getuid(), 0):
-        raise TakeoverError(f"the supervisor of that name is user {uid}'s")
+        raise TakeoverError(f"the supervisor of that name belongs to user {uid}")
     wanted = {"command": "takeover", "contract": CONTRACT, "version": VERSION, "pid": os.getpid()}
     send_line(peer, wanted, monotonic() + _TO_TAKE)
-    said = receive_line(peer, monotonic() + _TO_BE_OFFERED)
-    if said is None:
+    answer = receive_line(peer, monotonic() + _TO_BE_OFFERED)
+    if answer is None:
         raise TakeoverError("the running supervisor closed the connection; its log says why")
-    if not said.get("ok"):
-        error = OtherContract if said.get("contract", CONTRACT) != CONTRACT or "known" in said else TakeoverError
-        raise error(str(said.get("error")))
+    if not answer.get("ok"):
+        error = OtherContract if answer.get("contract", CONTRACT) != CONTRACT or "known" in answer else TakeoverError
+        raise error(str(answer.get("error")))
     state, fds = receive_state(peer, monotonic() + _TO_TAKE)
-    # The kernel knows who called listen(): after a takeover that is the supervisor before the running one.
-    return Takeover(peer, said["pid"] if isinstance(said.get("pid"), int) else pid, state, fds)
+    # The kernel reports who called listen(): after an earlier takeover that is the supervisor before the running one.
+    return Takeover(peer, answer["pid"] if isinstance(answer.get("pid"), int) else pid, state, fds)

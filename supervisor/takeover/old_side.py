@@ -1,12 +1,12 @@
-"""The running supervisor's end of a takeover: a thread that talks, while the reactor goes on.
+"""The running supervisor's end of a takeover: a thread that talks to the new supervisor, while the reactor goes on.
 
     PREPARING ──what is not up has stopped, no change is under way──> FROZEN ──the output has all that was read──> OFFERED
         └── too slow ──> goes on                                        └── too slow ──> goes on                    │
                        goes on <── anything but `ready` within the deadline, or the end of the connection ──────────┤
-                                                                                   GIVEN: it ends <── `ready` ──────┘
+                                                                                PASSED: it ends <── `ready` ────────┘
 
-A takeover is one transaction: a supervisor takes part in one at a time, and until all is given, every failure, and a stop of
-this supervisor, undo all that was done for it (`take_back`).
+A takeover is one transaction: a supervisor takes part in one at a time. Until everything is passed, every failure, and a stop
+of this supervisor, undo all that was done for the takeover (`take_back`).
 """
 
 from __future__ import annotations
@@ -38,38 +38,38 @@ if TYPE_CHECKING:
 logger = logging.getLogger("wsadapter.takeover")
 
 _TO_PREPARE: Final = 45.0
-"""Seconds: a change of connection that is under way takes up to half a minute until nothing can be repeated any more."""
+"""Seconds. A rollover takes up to half a minute until the new connection can't repeat messages any more."""
 _TO_FLUSH: Final = 10.0
-"""Seconds for the output to take what was read."""
+"""Seconds until the output has written what was read."""
 _TO_ANSWER: Final = 10.0
-"""Seconds for the new supervisor to take what it is given, and to say that it is ready."""
+"""Seconds for the new supervisor to receive everything, and to report that it is ready."""
 _TO_REFUSE: Final = 1.0
-"""Seconds for the new supervisor to hear why it gets nothing."""
+"""Seconds to send the new supervisor the reason of a refusal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """Stands in the stream like an event, for the runner alone: write all that came before it, then say so."""
+    """In the stream like an event, for the runner alone: it writes all that came before, then completes the future."""
 
     endpoint: str = ""
     written: Future[None] = field(default_factory=Future)
 
 
 class Condition(NamedTuple):
-    """How one endpoint is, before a takeover."""
+    """The condition of one endpoint before a takeover."""
 
     settled: bool
     """It has no process, and gets none by itself."""
     steady: bool
     """Its connection can go along."""
     changing: bool
-    """Its connection is being changed: soon it is steady."""
+    """Its connection is being changed; it is steady soon."""
     halted: bool
     """It was stopped for this takeover."""
 
 
 class Step(Enum):
-    """What is to be done next before a takeover."""
+    """The next step before a takeover."""
 
     WAIT = "wait"
     HALT = "stop what has no connection that could go along"
@@ -77,8 +77,8 @@ class Step(Enum):
 
 
 def next_step(conditions: Iterable[Condition], *, leaving: bool) -> Step:
-    """Nothing is stopped before everything else is steady, for what is stopped is down until the new supervisor has it.
-    `leaving`: an endpoint that was removed has a process yet, which may deliver."""
+    """Stop nothing before everything else is steady, because an endpoint that is stopped is down until the new supervisor
+    starts it. `leaving`: an endpoint that was removed still has a process, which may deliver."""
     conditions = list(conditions)
     if any(each.changing for each in conditions):
         return Step.WAIT
@@ -90,10 +90,10 @@ def next_step(conditions: Iterable[Condition], *, leaving: bool) -> Step:
 
 
 def allow_takeover(runtime: Runtime) -> None:
-    """From now on a new supervisor may take this one over. For a program that answers each `Flush` in the stream."""
+    """From now on a new supervisor may take this one over. For a program that completes each `Flush` in the stream."""
 
     def accept(peer: socket.socket, asked: dict[str, Any]) -> None:
-        """`peer` belongs to the takeover if this returns. Raises `SupervisorStopped`, `TakeoverError`."""
+        """Begin a takeover, which closes `peer`, unless this raises `SupervisorStopped` or `TakeoverError`."""
         runtime.check_running()
         if runtime.takeover.giving is not None:
             raise TakeoverError("another supervisor is taking over already; try again when that has ended")
@@ -111,14 +111,14 @@ class OldSide:
     """One takeover."""
 
     def __init__(self, runtime: Runtime, peer: socket.socket, asked: dict[str, Any]) -> None:
-        """`peer`: the control socket's connection, which is ours now; `asked`: what the new supervisor said."""
+        """`peer`: the connection of the control socket, which this object closes; `asked`: the new supervisor's request."""
         self._runtime = runtime
         self._peer = peer
         self._asked = asked
         self._frozen: list[EndpointRuntime] = []
         self._halted: list[EndpointRuntime] = []
         self._is_over = False
-        """All is given, or nothing is and nothing will be."""
+        """All is passed, or nothing is and nothing will be."""
         self._deadline = 0.0
 
     def start(self) -> None:
@@ -149,33 +149,35 @@ class OldSide:
         try:
             send_line(self._peer, {"ok": True, "gone": True}, monotonic() + _TO_ANSWER)
         except OSError as error:
-            logger.warning("the new supervisor ended after it was ready: %s; its owners end with it", error)
+            logger.warning("the new supervisor ended after it was ready: %s; its owners end too", error)
 
     def _go_on(self, why: str) -> None:
-        logger.warning("the takeover did not come about, all goes on here: %s", why)
+        logger.warning("takeover failed, this supervisor keeps running: %s", why)
         with suppress(SupervisorStopped):  # then it was undone before
             self._runtime.reactor.call(self.take_back)
-        with suppress(OSError):  # it is gone, or listens to nothing
+        with suppress(OSError):  # the new supervisor is gone, or does not read
             send_line(self._peer, {"ok": False, "error": why, "contract": CONTRACT}, monotonic() + _TO_REFUSE)
 
     def _give(self) -> None:
-        """Returns when all is given. Raises `WsAdapterError`, `OSError` where nothing is."""
+        """Pass everything. Raises `WsAdapterError`, `OSError` if nothing was passed."""
         if self._asked.get("contract") != CONTRACT:
-            raise TakeoverError(f"contract {CONTRACT} is spoken here ({VERSION}), not {self._asked.get('contract')!r:.100}")
+            raise TakeoverError(
+                f"the running supervisor ({VERSION}) has contract {CONTRACT}, the new one {self._asked.get('contract')!r:.100}"
+            )
         logger.info("a new supervisor (%.40s) takes over", self._asked.get("version"))
         self._prepare().result(_TO_FLUSH)
         snapshot, fds = self._runtime.reactor.call(self._offer)
         self._deadline = monotonic() + _TO_ANSWER
         send_line(self._peer, {"ok": True, "contract": CONTRACT, "version": VERSION, "pid": os.getpid()}, self._deadline)
         send_state(self._peer, snapshot.encode(), fds, self._deadline)
-        said = receive_line(self._peer, self._deadline)
+        answer = receive_line(self._peer, self._deadline)
         self._check()  # `take_back` ends the waiting
-        if not said or not said.get("ready"):
-            raise TakeoverError("the new supervisor went before it was ready")
+        if not answer or not answer.get("ready"):
+            raise TakeoverError("the new supervisor ended before it was ready")
         self._runtime.reactor.call(self._let_go)
 
     def _prepare(self) -> Future[None]:
-        """Done when the output has all that was read; then all is frozen. Raises `TakeoverError`."""
+        """Freeze all steady endpoints. The future is done when the output has all that was read. Raises `TakeoverError`."""
         reactor, deadline = self._runtime.reactor, monotonic() + _TO_PREPARE
         while (written := reactor.call(self._step)) is None:
             if not reactor.run_until(lambda: self._is_over or self._next_step() is not Step.WAIT, deadline - monotonic()):
@@ -191,7 +193,7 @@ class OldSide:
     # -- under the reactor's lock ----------------------------------------------------------------------------------------
 
     def _step(self) -> Future[None] | None:
-        """Look and act at once: whoever is frozen is steady."""
+        """Look and act in one turn, so that what is frozen is steady."""
         self._check()
         match self._next_step():
             case Step.HALT:
@@ -203,7 +205,7 @@ class OldSide:
         return None
 
     def _halt(self) -> None:
-        """What has no connection that could go along is stopped: the new supervisor starts it."""
+        """Stop each endpoint whose connection can't be passed: the new supervisor starts it."""
         for endpoint in self._runtime.endpoints():
             if not is_steady(endpoint) and not endpoint.settled and endpoint not in self._halted:
                 self._halted.append(endpoint)
@@ -226,7 +228,7 @@ class OldSide:
             raise TakeoverError("this supervisor is being stopped")
 
     def _let_go(self) -> None:
-        """The one moment at which all becomes the new supervisor's. Raises `TakeoverError` where it does not."""
+        """Pass everything to the new supervisor, at this one moment. Raises `TakeoverError` if that is no longer possible."""
         self._check()
         if monotonic() > self._deadline or not self._is_there():
             raise TakeoverError("the new supervisor was ready too late")
@@ -236,7 +238,7 @@ class OldSide:
         self._runtime.given_away(f"pid {self._asked.get('pid')}")
 
     def _is_there(self) -> bool:
-        """Whether the new supervisor waits: it closes its end when it gives up."""
+        """Whether the new supervisor still waits: it closes its end when it gives up."""
         self._peer.setblocking(False)
         try:
             return self._peer.recv(1, socket.MSG_PEEK) != b""
@@ -246,7 +248,7 @@ class OldSide:
             return False
 
     def take_back(self) -> None:
-        """As if nothing had been; no harm where all is given, or was taken back before."""
+        """Undo all that was done for the takeover. Does nothing if all is passed, or was taken back before."""
         if self._is_over:
             return
         self._is_over = True
@@ -254,14 +256,14 @@ class OldSide:
         for endpoint in frozen:
             try:
                 thaw(endpoint)
-            except Exception:  # those behind it must not stay frozen for it
-                logger.exception("%s can't go on as it was, it gets a new owner; this is a bug in wsadapter", endpoint.name)
+            except Exception:  # the other endpoints must not stay frozen because of it
+                logger.exception("%s can't go on as before, it gets a new owner; this is a bug in wsadapter", endpoint.name)
                 endpoint.restart(at_once=True)
         if self._runtime.state == "running":
             self._start_halted()
         self._runtime.takeover.giving = None
         with suppress(OSError):  # it is closed already
-            self._peer.shutdown(socket.SHUT_RD)  # the thread may wait for an answer
+            self._peer.shutdown(socket.SHUT_RD)  # wakes the thread, which may wait for an answer
 
     def _start_halted(self) -> None:
         kept = self._runtime.endpoints()

@@ -76,7 +76,7 @@ def adopt(runtime: Runtime, takeover: Takeover) -> None:
         runtime.run = snapshot.run  # before its endpoints: the folder of their quarantine has its name
         ours += [next(fds) for _ in range(1 + snapshot.instance.locked)]
         for each in snapshot.endpoints:
-            runtime.registry.enter(receive(runtime, each, fds))
+            runtime.registry.register(receive(runtime, each, fds))
         takeover.seal()
     except Exception as error:
         for endpoint in runtime.endpoints():

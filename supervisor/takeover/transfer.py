@@ -22,7 +22,7 @@ _HEAD: Final = struct.Struct("<QI")
 
 
 def send_state(sock: socket.socket, body: bytes, fds: list[int], deadline: float) -> None:
-    """A state, encoded, and its descriptors. Raises `OSError`, `TimeoutError`."""
+    """Send a state, encoded, and its descriptors. Raises `OSError`, `TimeoutError`."""
     _set_deadline(sock, deadline)
     sock.sendall(_HEAD.pack(len(body), len(fds)) + body)
     for at in range(0, len(fds), _AT_ONCE):
@@ -31,7 +31,7 @@ def send_state(sock: socket.socket, body: bytes, fds: list[int], deadline: float
 
 
 def receive_state(sock: socket.socket, deadline: float) -> tuple[bytes, list[int]]:
-    """The same, from the other end; the descriptors belong to the caller. Raises `TakeoverError`, `OSError`."""
+    """Receive a state and its descriptors, which the caller has to close. Raises `TakeoverError`, `OSError`."""
     size, count = _HEAD.unpack(_exactly(sock, _HEAD.size, deadline))
     if size > _MOST:
         raise TakeoverError(f"a state of {size} bytes was announced")
@@ -53,14 +53,14 @@ def receive_state(sock: socket.socket, deadline: float) -> tuple[bytes, list[int
     return state, fds
 
 
-def send_line(sock: socket.socket, said: dict[str, Any], deadline: float) -> None:
-    """One JSON object. Raises `OSError`, `TimeoutError`."""
+def send_line(sock: socket.socket, message: dict[str, Any], deadline: float) -> None:
+    """Send one JSON object. Raises `OSError`, `TimeoutError`."""
     _set_deadline(sock, deadline)
-    sock.sendall(orjson.dumps(said) + b"\n")
+    sock.sendall(orjson.dumps(message) + b"\n")
 
 
 def receive_line(sock: socket.socket, deadline: float) -> dict[str, Any] | None:
-    """One JSON object, and not a byte more; None at the end of the stream. Raises `TakeoverError`, `OSError`."""
+    """Read one JSON object, and no byte behind it; None at the end of the stream. Raises `TakeoverError`, `OSError`."""
     line = bytearray()
     while not line.endswith(b"\n"):
         _set_deadline(sock, deadline)
@@ -69,22 +69,22 @@ def receive_line(sock: socket.socket, deadline: float) -> dict[str, Any] | None:
             return None
         line += byte
         if len(line) > _LONGEST_LINE:
-            raise TakeoverError("an answer without an end")
+            raise TakeoverError(f"a line of more than {_LONGEST_LINE} bytes")
     return _object(line)
 
 
 def _object(text: bytes | bytearray) -> dict[str, Any]:
     try:
-        said = orjson.loads(text)
+        message = orjson.loads(text)
     except ValueError as error:
         raise TakeoverError(f"no JSON: {error}: {bytes(text[:200])!r}") from None
-    if not isinstance(said, dict):
-        raise TakeoverError(f"not an answer: {bytes(text[:200])!r}")
-    return said
+    if not isinstance(message, dict):
+        raise TakeoverError(f"not a JSON object: {bytes(text[:200])!r}")
+    return message
 
 
 def close_all(fds: list[int]) -> None:
-    """None of them is wanted."""
+    """Close all of them."""
     for fd in fds:
         os.close(fd)
 
@@ -103,5 +103,5 @@ def _exactly(sock: socket.socket, size: int, deadline: float) -> bytes:
 def _set_deadline(sock: socket.socket, deadline: float) -> None:
     left = deadline - monotonic()
     if left <= 0:
-        raise TimeoutError("its time is over")
+        raise TimeoutError("the deadline has passed")
     sock.settimeout(left)

@@ -222,7 +222,7 @@ def test_replicas_go_along_with_all_their_connections_and_one_that_has_none_gets
         (owner,) = live(second)
         with asks(line, second) as client:
             read_to_the_state(client)  # and no more: all goes on here, that member too
-        second.wait_for_log("the takeover did not come about, all goes on here")
+        second.wait_for_log("takeover failed, this supervisor keeps running")
         accepted = line.secure.accepted
         second.wait_until(lambda: line.secure.accepted > accepted, "it does not try again")
         third = stack.enter_context(line.next())
@@ -242,7 +242,7 @@ def test_one_that_is_killed_before_it_is_ready_changes_nothing(line: Line) -> No
         client = asks(line, running)
         read_to_the_state(client)
         client.close()  # as the kernel does for a killed one
-        running.wait_for_log("the takeover did not come about, all goes on here")
+        running.wait_for_log("takeover failed, this supervisor keeps running")
         line.grows(running)
         assert pids(running) == owners
         assert running.stop() == 0
@@ -271,7 +271,7 @@ def test_one_that_never_says_that_it_is_ready_changes_nothing(line: Line) -> Non
         line.grows(running)
         client = asks(line, running)
         read_to_the_state(client)
-        running.wait_for_log("the takeover did not come about, all goes on here")  # after its deadline
+        running.wait_for_log("takeover failed, this supervisor keeps running")  # after its deadline
         line.grows(running)
         client.close()
         with line.next() as after:
@@ -289,7 +289,7 @@ def test_a_second_one_at_the_same_time_is_refused_and_a_first_that_talks_nonsens
             read_to_the_state(one)
             assert "taking over already" in json.loads(other.makefile("rb").readline())["error"]
             one.sendall(b"\xff\xfe\n")
-            running.wait_for_log("the takeover did not come about, all goes on here: no JSON")
+            running.wait_for_log("takeover failed, this supervisor keeps running: no JSON")
         line.grows(running)
         assert pids(running) == owners
         with line.next() as after:
@@ -305,7 +305,7 @@ def test_what_was_not_up_before_a_takeover_that_fails_is_started_again_and_kept_
         running.wait_until(lambda: line.messages("plain") and [e for e in line.lines() if e.get("event") == "down"])
         with asks(line, running) as client:
             read_to_the_state(client)
-        running.wait_for_log("the takeover did not come about, all goes on here")
+        running.wait_for_log("takeover failed, this supervisor keeps running")
         line.secure.refuse(0)
         line.grows(running)
         assert running.status()["secure"]["state"] == "up"

@@ -74,8 +74,8 @@ def test_a_verdict_is_tried_again_after_a_pause_that_doubles() -> None:
 
 def test_what_the_peer_refuses_with_words_is_not_tried_again_on_the_same_connection() -> None:
     blame = Blame()
-    blame.told("bad", "unknown", 0.0)
-    blame.told("other", "", 0.0)
+    blame.reported("bad", "unknown", 0.0)
+    blame.reported("other", "", 0.0)
     assert blame.for_owner(1.0) == {"bad": "unknown", "other": ""}
     assert blame.retries(1.0) == {}
     assert blame.for_owner(3600.0) == {"bad": "", "other": ""}

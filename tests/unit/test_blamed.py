@@ -114,8 +114,8 @@ def test_an_owner_that_goes_on_with_a_connection_does_not_ask_for_what_it_would_
 def test_what_is_wanted_no_more_or_again_is_not_blamed(forget: Any) -> None:
     subscriptions = WantedSubscriptions()
     subscriptions.add([A, B])
-    subscriptions.blame.told(NAMES["A"], "unknown", 0.0)
-    subscriptions.blame.told(NAMES["B"], "", 0.0)
+    subscriptions.blame.reported(NAMES["A"], "unknown", 0.0)
+    subscriptions.blame.reported(NAMES["B"], "", 0.0)
     subscriptions.connection_lost()
     forget(subscriptions, [A])
     assert subscriptions.blame.for_owner(1.0) == {NAMES["B"]: ""}
@@ -124,7 +124,7 @@ def test_what_is_wanted_no_more_or_again_is_not_blamed(forget: Any) -> None:
 def test_what_was_refused_on_an_earlier_connection_counts_as_refused_before_the_next_one_says_so() -> None:
     subscriptions = WantedSubscriptions()
     subscriptions.add([A, B])
-    subscriptions.blame.told(NAMES["A"], "unknown", 0.0)
+    subscriptions.blame.reported(NAMES["A"], "unknown", 0.0)
     subscriptions.connection_lost()
     assert subscriptions.refused([A, B]) == [A]
 

@@ -21,7 +21,7 @@ def registry(supervisor: FakeSupervisor) -> EndpointRegistry:
         if not waits:
             managed.start()
 
-    return EndpointRegistry(supervisor, {}, entered=entered)
+    return EndpointRegistry(supervisor, {}, on_registered=entered)
 
 
 def add(registry: EndpointRegistry, **settings: Any) -> EndpointRuntime:

@@ -92,7 +92,7 @@ def test_where_nothing_confirms_what_was_sent_counts_as_subscribed(supervisor: F
 def test_known_paces_and_suspects_outlive_a_change_of_settings_and_a_takeover(supervisor: FakeSupervisor) -> None:
     running = EndpointRuntime(supervisor, endpoint(), None)
     running.subscriptions.paces = {"b": 2.5, key_of(BOOK): 1.5}
-    running.subscriptions.blame.told("b", "unknown", monotonic())
+    running.subscriptions.blame.reported("b", "unknown", monotonic())
     snapshot, fds = snapshot_of(running)
     assert fds == []
     taken = receive(supervisor, transferred(snapshot), iter([]))
