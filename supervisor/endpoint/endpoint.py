@@ -42,11 +42,12 @@ class EndpointHost(SupervisorHost, Protocol):
     """What an endpoint needs of the supervisor."""
 
     def inbox_of(self, name: str) -> Inbox:
-        """Where the items of the endpoint of that name go."""
+        """The inbox for the items of the endpoint of this name."""
         ...
 
     def on_verdict(self, endpoint: EndpointRuntime, decision: Decision) -> None:
-        """The endpoint decided about its next owner. The decision may concern others (strategy, stop of the supervisor)."""
+        """The endpoint decided about its next owner. The decision may concern other endpoints (strategy, stop of the
+        supervisor)."""
         ...
 
     def on_settled(self, endpoint: EndpointRuntime) -> None:
@@ -75,7 +76,7 @@ class Alone:
         self._backpressure.forget()
 
     def connection_lost(self, link: Link) -> None:
-        """Nobody else has to know."""
+        """Ignored: there is no other link."""
 
     def is_news(self, _output: LinkOutput, _event: items.Event) -> bool:
         return True
@@ -100,7 +101,7 @@ class EndpointRuntime:
     def __init__(
         self, host: EndpointHost, endpoint: Endpoint, dialect: dict[str, Any] | None, *, numbers: Numbers | None = None
     ) -> None:
-        """`numbers` go on where an endpoint of this name was removed before: they are never reused."""
+        """`numbers`: of an endpoint of this name that was removed. They go on, because numbers are never reused."""
         self.endpoint = endpoint
         self.dialect = dialect
         self.quarantine = ""
@@ -128,7 +129,7 @@ class EndpointRuntime:
 
     @property
     def link(self) -> Link:
-        """The link that sends what is to be sent: the lead of the replicas, or whichever is nearest to being up."""
+        """The link that sends messages and requests; of replicas, the lead, or the link that is nearest to being up."""
         return self.links[0] if self.replicas is None else self.replicas.primary
 
     @property
@@ -138,17 +139,17 @@ class EndpointRuntime:
 
     @property
     def epoch(self) -> int:
-        """Of its owner, or of the last one; with replicas, of the primary link's."""
+        """The epoch of the owner, or of the last owner; with replicas, of the primary link."""
         return self.link.epoch
 
     @property
     def subscriptions(self) -> Subscriptions:
-        """What it wants and has; with replicas, the primary link's: all want the same."""
+        """What is wanted, and what the connection has; with replicas, of the primary link. All links want the same."""
         return self.link.connection.subscriptions
 
     @property
     def state(self) -> EndpointState:
-        """With replicas, the best that a link has."""
+        """For users; with replicas, the state of the primary link."""
         return self.link.state
 
     @property
@@ -167,7 +168,7 @@ class EndpointRuntime:
         return Count(sum(each.messages for each in counters), sum(each.bytes for each in counters))
 
     def status(self) -> EndpointStatus:
-        """For the status. Its `group`, its rates and its processes' `memory` are added by those who know them."""
+        """The status. The caller adds the `group`, the rates and the `memory` of the processes."""
         status = status_of(self.link)
         if self.replicas is None:
             return status
@@ -198,9 +199,9 @@ class EndpointRuntime:
             link.stop()
 
     def restart(self, why: str = "recycled", *, afresh: bool = False, at_once: bool = False) -> Future[None]:
-        """New owners, whatever the state; the future is done when all are up. A link goes on with its connection where that can
-        outlive the old owner, but not `afresh`. A connection that has to be replaced is left only when the next one is ready,
-        and with replicas one after the other, but for `at_once`."""
+        """Start new owners, whatever the state; the future is done when all are up. A link keeps its connection if that can
+        outlive the old owner, but not with `afresh`. A connection that has to be replaced is closed only when the next one is
+        ready, and with replicas one after the other, but not with `at_once`."""
         if self.replicas is None:
             return self.link.restart(why, afresh=afresh, at_once=at_once)
         future = self.replicas.rolling.wait()
@@ -211,8 +212,8 @@ class EndpointRuntime:
         return future
 
     def replace_settings(self, endpoint: Endpoint, dialect: dict[str, Any] | None) -> None:
-        """New settings from a reload; they hold from the next owners on. With replicas, one link after the other where the
-        connections get the same messages as before, else all at once, and a new stream begins."""
+        """Apply the settings of a reload, from the next owners on. With replicas, one link is changed after the other if the
+        new connections get the same messages; otherwise all are changed at once, and a new stream begins."""
         alike = are_alike(self.endpoint, self.dialect, endpoint, dialect)
         same = alike and replace(self.endpoint, replicas=endpoint.replicas) == endpoint
         self.endpoint, self.dialect = endpoint, dialect
@@ -237,12 +238,12 @@ class EndpointRuntime:
         self.replicas.rolling.go_on()
 
     def on_verdict(self, decision: Decision) -> None:
-        """For a link: it decided about its next owner. Others are concerned only where no link delivers any more."""
+        """A link decided about its next owner. Other endpoints are concerned only if no link delivers any more."""
         if self.replicas is None or not self.replicas.live or decision.verdict is Verdict.STOP_SUPERVISOR:
             self._host.on_verdict(self, decision)
 
     def on_settled(self) -> None:
-        """For a link: it has no process any more."""
+        """A link has no process any more."""
         self.leaving = [link for link in self.leaving if not link.settled]
         if self.replicas is None:
             self._host.on_settled(self)
@@ -253,15 +254,15 @@ class EndpointRuntime:
     # -- what users ask for ----------------------------------------------------------------------------------------------
 
     def send(self, data: bytes, *, binary: bool) -> Future[None]:
-        """By one link. Done when the owner has handed all bytes to the kernel."""
+        """Send a message by one link. The future is done when the kernel has all bytes of it."""
         return self.link.connection.requests.send(data, binary=binary)
 
     def request(self, pending: Pending, payload: Payload, timeout: float | None) -> None:
-        """By one link. `pending` is done when the peer has answered; see `Requests.request`."""
+        """Send a request by one link. `pending` is done when the peer has answered; see `Requests.request`."""
         self.link.connection.requests.request(pending, payload, self.endpoint.request, timeout)
 
     def subscribe(self, streams: Iterable[Subscription]) -> list[Subscription]:
-        """Want these too, on all links; returns those that are new or are asked for again because they were rejected."""
+        """Subscribe on all links. Returns the streams that are new, or are requested again because they were rejected."""
         streams = list(streams)
         changed = [link.connection.sender.subscribe(streams) for link in self.links]
         if self.replicas is not None:
@@ -269,7 +270,7 @@ class EndpointRuntime:
         return changed[0]
 
     def unsubscribe(self, streams: Iterable[Subscription]) -> list[Subscription]:
-        """Want these no more, on any link; returns those that were wanted."""
+        """Unsubscribe on all links. Returns the streams that were wanted."""
         streams = list(streams)
         changed = [link.connection.sender.unsubscribe(streams) for link in self.links]
         if self.replicas is not None:
@@ -277,17 +278,17 @@ class EndpointRuntime:
         return changed[0]
 
     def resubscribe(self, streams: Iterable[Subscription]) -> None:
-        """Ask anew for those of them that are wanted: with replicas by the lead, because only its snapshots are delivered."""
+        """Request the streams again that are wanted; with replicas by the lead, because only its snapshots are delivered."""
         link = self.links[0] if self.replicas is None else self.replicas.lead
         if link is not None:
             link.connection.sender.resubscribe(streams)
 
     def insert(self, data: bytes, *, binary: bool) -> int:
-        """Put the user's own record into the stream, in order; its number."""
+        """Put the user's own record into the stream, in order. Returns its number."""
         return self.stream.insert(data, self.epoch, binary=binary)
 
     def enter(self, monitor: Watcher) -> None:
-        """Let a monitor see what comes, and what is the case."""
+        """Notify a monitor from now on, and at once of the present state."""
         self.stream.monitors.add(monitor)
         live = None if self.replicas is None else self.replicas.live
         is_up = self.state == "up" if live is None else live > 0

@@ -1,7 +1,7 @@
-"""Monitors: references that tell of one endpoint's ups and downs (Erlang: `monitor/2`, as opposed to a link).
+"""Monitors: they report the `Up` and `Down` events of one endpoint (as `monitor/2` of Erlang does, in contrast to a link).
 
-Waiting needs a monitor by construction, so there is no moment between the look and the wait in which a death is missed. A
-monitor taken after a death replays that death's reason. A released and flushed monitor never fires later.
+Only a monitor can wait, so no death is missed between a look at the state and the wait. A monitor that is made after a death
+reports that death. A monitor that was released with `flush` reports nothing any more.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ E = TypeVar("E", Up, Down)
 
 
 class Watcher(Protocol):
-    """Who is told of an endpoint's ups and downs, under the reactor's lock."""
+    """Gets the `Up` and `Down` events of an endpoint, under the reactor's lock."""
 
     def notify(self, event: Up | Down) -> None: ...
 
@@ -27,7 +27,7 @@ class Waits(Protocol):
     """What a monitor needs of the reactor."""
 
     def run_until(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
-        """Until `done()`; False where `timeout` seconds were not enough."""
+        """Wait until `done()` is true. Returns false after `timeout` seconds."""
         ...
 
 
@@ -49,21 +49,22 @@ class Monitor(Public):
             self._seen.append(event)
 
     def wait_up(self, timeout: float | None = None) -> Up:
-        """The next `Up` that this monitor has not told yet; at once, where the endpoint was up when it was taken.
+        """The next `Up` that was not returned yet. Returns at once if the endpoint was up when the monitor was made.
 
-        Raises `TimeoutError` after `timeout` seconds, `MonitorReleased` once it was released.
+        Raises `TimeoutError` after `timeout` seconds, `MonitorReleased` if the monitor was released.
         """
         return self._wait(Up, timeout)
 
     def wait_down(self, timeout: float | None = None) -> Down:
-        """The next `Down`; at once, with the reason, where the endpoint was down when the monitor was taken after a death.
+        """The next `Down`. Returns at once, with the reason, if the endpoint was down after a death when the monitor was made.
 
         Raises as `wait_up`.
         """
         return self._wait(Down, timeout)
 
     def release(self, *, flush: bool = True) -> None:
-        """End it. With `flush`, what it saw and did not tell is forgotten too; without, it can still be asked for that."""
+        """Record no more events. With `flush`, events that were not returned yet are dropped; without, they can still be
+        waited for."""
         self._leave(self)
         self._released = True
         if flush:
@@ -71,7 +72,7 @@ class Monitor(Public):
 
     def __repr__(self) -> str:
         waiting = ", ".join(event.kind for event in tuple(self._seen)) or "nothing"
-        return f"<Monitor of {self.endpoint!r}{': released' if self._released else ''}, not told yet: {waiting}>"
+        return f"<Monitor of {self.endpoint!r}{': released' if self._released else ''}, not returned yet: {waiting}>"
 
     def _wait(self, kind: type[E], timeout: float | None) -> E:
         if not self._reactor.run_until(lambda: self.has(kind), timeout):
@@ -81,14 +82,14 @@ class Monitor(Public):
         return found
 
     def has(self, kind: type[Up | Down]) -> bool:
-        """Whether it has seen one that it has not told. Raises `MonitorReleased` where it never will."""
+        """Whether an event of this kind waits to be returned. Raises `MonitorReleased` if none ever will."""
         seen = any(isinstance(event, kind) for event in tuple(self._seen))
         if self._released and not seen:
-            raise MonitorReleased(f"the monitor of {self.endpoint} was released; take a new one")
+            raise MonitorReleased(f"the monitor of {self.endpoint} was released; make a new one")
         return seen
 
     def take(self, kind: type[E]) -> E | None:
-        """The next of that kind, without waiting. Those of the other kind that came before it are passed over."""
+        """The next event of this kind, without waiting; events of the other kind before it are dropped. None: there is none."""
         if not self.has(kind):
             return None
         while self._seen:

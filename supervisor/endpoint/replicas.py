@@ -4,10 +4,10 @@
     link 2 ──records──┼──> FirstArrival ──> one numbering, one backlog, one stream
     link 3 ──records──┘
 
-One of them dies: nothing is missing, for the others show it all; it comes back: nothing is doubled. A `Gap` stands in the
-stream only where nobody was left, or nobody who was known to have everything. Planned changes go round: one link at a time, the
-next when the one before is up and has caught up. A link that shows nothing of a stream in which the others show something is
-replaced: this distinguishes a quiet feed from a stalled one.
+If a link dies, nothing is missing, because the others receive everything; if the link returns, nothing is doubled. There is a
+`Gap` only if no link was left, or no link that was known to have everything. Planned changes are made one link at a time: the
+next when the one before is up and has caught up. A link that receives nothing of a stream of which other links receive messages
+is replaced: this distinguishes a quiet feed from a stalled one.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ if TYPE_CHECKING:
     from wsadapter.endpoint.link import Link
 
 _TURN: Final = 0.5
-"""Seconds between looks at what is due."""
+"""Seconds between checks of what is due."""
 _BEHIND: Final = 5.0
-"""Seconds that one connection may be behind another. What waits longer for a link is delivered without it."""
+"""Seconds that one connection may be behind another. Messages that wait longer for a link are delivered without it."""
 _MOST_HELD: Final = 50_000
 """Messages of one link that may wait to be aligned."""
 _NEAREST: Final[tuple[EndpointState, ...]] = (
     "up", "connecting", "starting", "backoff", "cooling_down", "stopping", "fatal", "stopped",
 )  # fmt: skip
-"""States, from the best on."""
+"""The states, the best first."""
 
 
 class ReplicaHost(Protocol):
@@ -67,7 +67,7 @@ class ReplicaSet:
         self.last_exit: Reason | None = None
         """Why the last connection ended."""
         self.announced = Announced()
-        """What was reported of its streams."""
+        """Which events about its streams were put into the stream."""
         self.rolling = RollingChange(self, host.links)
         self._host = host
         self._reactor = reactor
@@ -76,7 +76,7 @@ class ReplicaSet:
         self.begin_anew()
 
     def begin_anew(self) -> None:
-        """Connections by the settings of now have nothing in common with those before."""
+        """Begin a new stream: connections by the new settings have nothing in common with those before."""
         settings = self._host.endpoint, self._host.dialect
         self.merge: FirstArrival[Batch] = FirstArrival(span=span_for(*settings), repeats=may_repeat(*settings))
 
@@ -98,7 +98,7 @@ class ReplicaSet:
 
     @property
     def primary(self) -> Link:
-        """The link that sends what is to be sent: the lead, or whichever is nearest to being up."""
+        """The link that sends messages and requests: the lead if it is up, otherwise the link that is nearest to being up."""
         lead = self.lead
         if lead is not None and lead.state == "up":
             return lead
@@ -110,11 +110,11 @@ class ReplicaSet:
         return not (self.merge.holding or self.rolling.is_under_way)
 
     def is_settled(self, link: Link) -> bool:
-        """Whether it is known to be where the others are."""
+        """Whether the link is known to be at the same place of the stream as the others."""
         return self.merge.is_settled(link.output.number)
 
     def status_of(self, link: Link, status: EndpointStatus) -> MemberStatus:
-        """One link, as a member. `status`: its own."""
+        """The status of a link as a member. `status`: as of an endpoint."""
         number = link.output.number
         return {
             "member": number,
@@ -138,7 +138,7 @@ class ReplicaSet:
     # -- what its links need (link.LinkGroup) ----------------------------------------------------------------------------
 
     def deliver(self, output: LinkOutput, received: Record, streams: list[str | None] | None) -> None:
-        """A link received these: deliver what no other link has delivered."""
+        """A link received these messages: deliver those that no other link has delivered."""
         number = output.number
         if number not in self.merge.members or _is_dismissed(output, self._host.links):
             return
@@ -153,7 +153,7 @@ class ReplicaSet:
             self._host.links[part.member - 1].output.accept(*selected(part))
 
     def link_up(self, output: LinkOutput) -> bool:
-        """Its connection is open; whether it takes up the stream without a loss."""
+        """The connection of a link is open. Returns whether the link continues the stream without a loss."""
         if _is_dismissed(output, self._host.links):
             return False
         output.counters.last_lost_at = self._host.stream.numbers.last_received_at  # others delivered meanwhile
@@ -164,7 +164,7 @@ class ReplicaSet:
     def link_down(self, link: Link, reason: Reason, *, goes_on: bool) -> None:
         """Its owner is dead."""
         if goes_on:
-            self.merge.let_go(link.output.number)  # another link shows what waited
+            self.merge.let_go(link.output.number)  # another link has what waited of it
         else:
             self._leave(link, reason)
 
@@ -174,7 +174,7 @@ class ReplicaSet:
             self._leave(link, link.last_exit)
 
     def dismiss(self, link: Link) -> None:
-        """Fewer links are wanted: what this one receives from here on is left out. To be called while it is among the links."""
+        """Fewer links are wanted: ignore what this one receives from now on. Call this while it is among the links."""
         if link.output.number in self.merge.members:
             self._leave(link, Reason(kind="stopped"))
 
@@ -188,7 +188,7 @@ class ReplicaSet:
         if lead is None:
             self.announced.begin()
             return
-        # The links that stay may all have been refused what this one had.
+        # A stream that only the lost link had is rejected now, if all links that stay were refused it.
         for stream, error in lead.connection.subscriptions.connection.rejected.items():
             lead.output.put(items.Rejected(self.name, lead.epoch, time_ns(), stream, error))
         if led:
@@ -213,11 +213,11 @@ class ReplicaSet:
         return output.number, self.live - (closing and output.number in self.merge.members)
 
     def may_hand_off(self, link: Link) -> bool:
-        """Whether others have what it waits with; else it begins again."""
+        """Whether its connection may go to its next owner. A link that is not settled begins again with a new connection."""
         return self.is_settled(link)
 
     def can_spare(self, link: Link) -> bool:
-        """Whether nothing is missing without it."""
+        """Whether the other links deliver everything without it."""
         return any(other.stays and self.is_settled(other) for other in self._host.links if other is not link)
 
     def overflowed(self, queue: Waiting | None = None) -> None:
@@ -227,12 +227,12 @@ class ReplicaSet:
     # -- what is due -----------------------------------------------------------------------------------------------------
 
     def begin_turns(self) -> None:
-        """Look from time to time at what is due."""
+        """Check at intervals what is due."""
         if self._turn is None:
             self._turn = self._reactor.call_later(_TURN, self._look)
 
     def end_turns(self) -> None:
-        """Look no more, until `begin_turns`."""
+        """Check nothing until `begin_turns`."""
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
@@ -251,7 +251,7 @@ class ReplicaSet:
             self.begin_turns()
 
     def _replace_stalled(self, link: Link, stream: str | None, silence: float) -> None:
-        """It shows nothing where others do."""
+        """Replace a link that receives nothing of a stream of which others receive messages."""
         if link.stays:
             where = "" if stream is None else f" of {stream}"
             text = f"nothing{where} for {silence:.0f} s, while another replica gets messages"

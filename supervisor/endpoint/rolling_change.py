@@ -33,7 +33,7 @@ class RollingChangeHost(Protocol):
 
 @dataclass(slots=True)
 class _Step:
-    """The change of one link, in its turn."""
+    """The change of one link."""
 
     link: Link
     change: Callable[[Link], object]
@@ -49,7 +49,7 @@ class _Step:
 
     @property
     def is_up(self) -> bool:
-        """Whether its new owner is."""
+        """Whether the new owner of the link is up."""
         return self.link.state == "up" and self.link.epoch > self._epoch
 
 
@@ -61,7 +61,7 @@ class RollingChange:
         self._replicas = replicas
         self._links = links
         self._steps: deque[_Step] = deque()
-        """Of links whose change is due, or under way for the first of them."""
+        """Changes that are due, in order; the first may be under way."""
         self._waiters = Waiters()
 
     @property
@@ -78,12 +78,12 @@ class RollingChange:
         self._steps = deque(_Step(link, change, together) for link in links)
 
     def go_on(self) -> None:
-        """The next link's change, when the one before has caught up."""
+        """Begin the change of the next link if the one before has caught up."""
         while self._steps:
             step = self._steps[0]
             if not step.begun:
                 if not step.together and not self._replicas.can_spare(step.link):
-                    return  # somebody has to deliver meanwhile
+                    return  # another link has to deliver meanwhile
                 step.begin()
             if not step.together and not (step.is_up and self._replicas.is_settled(step.link)):
                 return
@@ -92,7 +92,7 @@ class RollingChange:
             self.end()
 
     def end(self) -> None:
-        """Change no more links; whoever waits learns whether a link is live."""
+        """Change no more links. Waiting futures succeed if a link is live, and fail otherwise."""
         self._steps.clear()
         replicas = self._replicas
         if replicas.live:

@@ -1,12 +1,12 @@
-"""Planned changes of a link's connection, from the wish to the last message that the new connection could repeat.
+"""Planned changes of a link's connection, from the reason to the last message that the new connection could repeat.
 
-    wish ──> old owner identifies its messages ──> successor gets ready (successor.py) ──> old owner asked to go
-         ──> it is gone, all it had is delivered ──> adopted: what is held comes, without what was delivered ──> overlap ends
+    reason ──> old owner identifies its messages ──> successor gets ready (successor.py) ──> old owner asked to go
+         ──> it is dead, its records are delivered ──> successor adopted: its held records, without copies ──> overlap ends
 
-Where messages have an identity nothing is lost and nothing comes twice, `Up(resumed=True)`, provided that the two connections
-are seen to overlap (overlap.py). Where they are not, or messages have none, everything the new connection said comes, behind a
-`Gap`: whoever rebuilds on it finds a snapshot and what follows. The same holds for single streams, as for one that was silent
-since the old owner identifies its messages, of which the peer then repeats to the new connection what was sent before.
+If messages have an identity, and the two connections are seen to overlap (overlap.py), nothing is lost and nothing comes twice:
+`Up(resumed=True)`. Otherwise all that the new connection received is delivered, behind a `Gap`, so a consumer that rebuilds its
+state at the `Gap` finds a snapshot and what follows it. The same holds for single streams: if a stream was silent since the old
+owner began to identify its messages, the peer may repeat older messages of it to the new connection.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from wsadapter.loop.reactor import Timer
 from wsadapter.process.owner_process import OwnerProcess
 
 _OVERLAP: Final = 30.0
-"""Seconds after the change during which the new connection may repeat what the old one had delivered."""
+"""Seconds after a change in which the new connection may repeat messages that the old one delivered."""
 _INSISTENT: Final = ("max_age", "changed", "notice", "silence", "memory_limit")
-"""Changes of connection that are tried again until they succeed, or the old connection ends."""
+"""Reasons of changes that are tried again until they succeed, or until the old connection ends."""
 _LATER: Final = 1.0
-"""Seconds to the next look where a takeover is under way."""
+"""Seconds to the next try while a takeover is under way."""
 
 
 class RollingLink(Protocol):
@@ -99,7 +99,8 @@ class Rollover:
 
     @property
     def interrupted(self) -> frozenset[str | None]:
-        """While what is held is delivered: the streams that the new connection does not continue, though it does the others."""
+        """The streams that the new connection does not continue, although it continues others; known while the held records are
+        delivered."""
         return NOTHING_FOUND.interrupted if self.merge is None else self.merge.found.interrupted
 
     @property
@@ -109,7 +110,7 @@ class Rollover:
 
     @property
     def can_follow(self) -> bool:
-        """Whether there is a successor to go on with, should the old owner end now."""
+        """Whether a successor can follow if the old owner ends now."""
         return self._successor is not None and self._successor.process is not None
 
     # -- what is wanted --------------------------------------------------------------------------------------------------
@@ -167,7 +168,7 @@ class Rollover:
         self._retry = self._reactor.call_later(delay, call)
 
     def drop(self) -> None:
-        """No change after all; what is held is thrown away, and the old connection lacks nothing."""
+        """Cancel the change, and drop the held records: the old connection has delivered all of them."""
         if self._successor is None:
             return
         self.dropped += self._successor.drop()
@@ -194,9 +195,9 @@ class Rollover:
         *,
         in_order: bool,
     ) -> None:
-        """The old owner is gone: the successor is the owner. `deliver` gets its process, its connect, what it sent so far, and
-        whether its stream continues the old one without a loss, but for streams that are `interrupted`. `in_order`: the old one
-        had read all that its connection brought."""
+        """The old owner is dead, and the successor becomes the owner. `deliver` gets its process, its connect, its held
+        records, and whether it continues the stream without a loss, except for streams that are `interrupted`. `in_order`: the
+        old owner had read all that its connection received."""
         successor, self._successor = self._successor, None
         assert successor is not None
         assert successor.process is not None
@@ -207,7 +208,7 @@ class Rollover:
         else:
             self._end_overlap()
         deliver(successor.process, successor.slot, successor.take(), found.continues)
-        if self.merge is not None and self.merge is merge:  # else the next change has begun by what was delivered
+        if self.merge is not None and self.merge is merge:  # otherwise what was delivered has begun the next change
             merge.settle()
             self._overlap = self._reactor.call_later(_OVERLAP, self._end_overlap)
 
@@ -243,7 +244,7 @@ class Rollover:
             self._link.leave(why, afresh=True)
 
     def successor_failed(self, text: str) -> None:
-        """It is of no use, and the old owner stays."""
+        """The successor can't be used, and the old owner stays."""
         assert self._successor is not None
         output, why = self.output, self._successor.why
         self.drop()
@@ -261,6 +262,6 @@ class Rollover:
             self.begin(why)
 
     def successor_gone(self) -> None:
-        """The process of one that was dropped has ended."""
+        """The process of a dropped successor has ended."""
         self.dropped -= 1
         self._link.on_process_gone()

@@ -1,11 +1,11 @@
-"""Make before break: the next owner opens its connection, logs in and subscribes while the old one still delivers.
+"""Make before break: the next owner opens its connection, logs in and subscribes while the old owner still delivers.
 
     BOOKED ──connect budget──> HIRED ──warm, and the old one identifies──> CONNECTING ──restored──> SETTLING ──> READY
        └─────────────┴──────────────────────┴──── it ends, is too slow, stays mute ────┴──> failed: the old one stays
 
-Everything the successor says is held, in order and bounded: beyond the bound it is not read any more, and waits in its pipe
-and at the peer. READY means that the old owner may go. When it is gone, and all it had is delivered, the endpoint takes the
-successor with what is held (`Link._adopt`). Until then nothing of the successor is seen by the consumer, and its
+All records of the successor are held, in order and bounded: above the bound its pipe is not read any more, so it waits in the
+pipe and at the peer. READY means that the old owner may leave. When the old owner is dead, and its records are delivered, the
+link adopts the successor with the held records (`Link._adopt`). Until then the consumer sees nothing of the successor, and its
 failure costs nothing.
 """
 
@@ -31,25 +31,25 @@ from wsadapter.process.lifecycle import ProcessState
 from wsadapter.process.owner_process import OwnerProcess
 
 _SETTLE = 0.5
-"""Seconds from the last confirmation to the change: snapshots come right behind it."""
+"""Seconds from the last confirmation to the change, because snapshots follow the confirmations."""
 _QUIET = 5.0
-"""Seconds a successor may be without a message while the old owner gets some."""
+"""Seconds that a successor may receive nothing while the old owner receives messages."""
 _PATIENCE = 30.0
-"""Seconds, besides the deadlines of its single steps, that a successor may take."""
+"""Seconds that a successor may take, besides the deadlines of its single steps."""
 
 
 class Phase(Enum):
-    """How far the successor is."""
+    """How far the successor has come."""
 
     BOOKED = auto()
     """It waits for the connect budget."""
     HIRED = auto()
-    """Its process comes up, or waits for the old owner to identify its messages."""
+    """Its process starts, or waits for the old owner to identify its messages."""
     CONNECTING = auto()
     SETTLING = auto()
     """Its subscriptions are confirmed."""
     READY = auto()
-    """The old owner may go."""
+    """The old owner may leave."""
     OVER = auto()
     """Adopted, failed or dropped."""
 
@@ -66,7 +66,7 @@ class SuccessorHost(Protocol):
         ...
 
     def successor_ready(self) -> None:
-        """The old owner may go."""
+        """The old owner may leave."""
         ...
 
     def successor_failed(self, text: str) -> None:
@@ -79,14 +79,14 @@ class SuccessorHost(Protocol):
 
 
 class Successor:
-    """One attempt. The listener of the successor's process until it is adopted. All methods under the reactor's lock."""
+    """One attempt, and the listener of its process until the link adopts the process. All methods under the reactor's lock."""
 
     def __init__(
         self, reactor: Reactor, endpoint: Endpoint, host: SuccessorHost, why: str, confirmed: frozenset[str],
         slot: ConnectSlot, *, identified: bool,
     ) -> None:  # fmt: skip
-        """`confirmed`: the streams that the old connection has, by name; without them there is nothing to change to. `slot`:
-        the connect that the successor is to make. `identified`: the successor need not wait for the old owner to identify its
+        """`confirmed`: the names of the streams that the old connection has; a successor that lacks one of them fails. `slot`:
+        the connect that the successor makes. `identified`: the successor need not wait for the old owner to identify its
         messages."""
         timeouts = endpoint.timeouts
         self.why = why
@@ -104,36 +104,36 @@ class Successor:
         self._quiet_since = 0.0
         self._dropped = False
         self.ready_at: int | None = None
-        """Wall clock, in ns, since when the old owner may go."""
+        """Wall clock in ns since when the old owner may leave; None: it may not."""
 
     # -- what the link decides -------------------------------------------------------------------------------------------
 
     def begin(self, hire: Callable[[Successor], OwnerProcess]) -> None:
-        """The budget allows it: get a process."""
+        """The connect budget allows it: acquire a process."""
         self.phase = Phase.HIRED
         self.process = hire(self)
         if self.process.state is ProcessState.WARM:
             self.on_ready(self.process)
 
     def identified(self) -> None:
-        """From here on the old owner's messages carry their identities."""
+        """The messages of the old owner have their identities from here on."""
         self._identified = True
         if self.phase is Phase.HIRED and self.process is not None and self.process.state is ProcessState.WARM:
             self.on_ready(self.process)
 
     def change(self, kind: int, body: dict[str, object]) -> None:
-        """Subscriptions changed meanwhile; a successor without an assignment gets them with the assignment."""
+        """Subscriptions have changed. A successor without an assignment gets the change with its assignment."""
         if self.process is not None and self.process.state is ProcessState.SERVING:
             self.process.send(kind, 0, body)
 
     def take(self) -> list[Record]:
-        """The endpoint adopts it, with what is held."""
+        """The link adopts the successor. Returns the held records."""
         self.phase = Phase.OVER
         self._cancel()
         return self.held.take()
 
     def drop(self) -> bool:
-        """It is not wanted any more. Returns whether a process is left, the end of which is reported by `successor_gone`."""
+        """The successor is not wanted any more. Returns whether it has a process, whose end `successor_gone` will report."""
         self.phase = Phase.OVER
         self._dropped = True
         self.slot.cancel()
@@ -147,7 +147,7 @@ class Successor:
     # -- what its process sends ------------------------------------------------------------------------------------------
 
     def on_ready(self, process: OwnerProcess) -> None:
-        if self._deadline is None:  # until it is ready `watchdog.startup` bounds its start, without the time in a queue
+        if self._deadline is None:  # before that, `watchdog.startup` bounds its start, without the time in a queue
             late = f"not ready within {self._patience:g} s"
             self._deadline = self._reactor.call_later(self._patience, lambda: self._fail(late))
         if self.phase is Phase.HIRED and self._identified:
@@ -155,7 +155,7 @@ class Successor:
             self._host.assign_successor(process)
 
     def on_record(self, process: OwnerProcess, received: Record) -> None:
-        """Hold it, and see how far the successor is."""
+        """Hold the record, and note how far the successor has come."""
         if self._dropped:
             return
         self.held.add(received)
@@ -170,11 +170,11 @@ class Successor:
                 self._ready()
 
     def on_single(self, process: OwnerProcess, single: SingleMessage) -> None:
-        """Hold it."""
+        """Hold the message."""
         self.on_record(process, Record.of_single(single))
 
     def on_command(self, process: OwnerProcess, command: Command) -> None:
-        """It has been asked nothing yet."""
+        """Ignored: nothing was sent that it replies to."""
 
     def on_log(self, process: OwnerProcess, line: str) -> None:
         self._host.output.log.printed(self._host.output.epoch + 1, process.pid, line)
@@ -203,7 +203,7 @@ class Successor:
                 self._fail(report.reason.describe())
 
     def _settle(self) -> None:
-        """The old owner may go once the successor has shown that its streams are alive, or that there is nothing to show."""
+        """The old owner may leave when the successor has received a message, or when the old owner receives none either."""
         if self.held.messages or not self._host.output.is_receiving:
             self._ready()
         elif monotonic() - self._quiet_since >= _QUIET:

@@ -69,7 +69,7 @@ def test_a_released_and_flushed_monitor_never_fires_later(feed: Supervisor) -> N
     os.kill(pid_of(feed, "a"), signal.SIGKILL)
     other.wait_down(DEADLINE)
     for wait in (monitor.wait_up, monitor.wait_down):
-        with pytest.raises(MonitorReleased, match="take a new one"):
+        with pytest.raises(MonitorReleased, match="make a new one"):
             wait(DEADLINE)
 
 

@@ -58,12 +58,12 @@ def test_a_pool_says_how_many_are_up() -> None:
 
 def test_a_monitor_says_what_it_has_seen(feed: Supervisor) -> None:
     monitor = feed.monitor("a")
-    assert repr(monitor) == "<Monitor of 'a', not told yet: nothing>"
+    assert repr(monitor) == "<Monitor of 'a', not returned yet: nothing>"
     monitor.notify(Up("a", 1, 0))
     monitor.notify(Down("a", 1, 0, Reason(kind="silence")))
-    assert repr(monitor) == "<Monitor of 'a', not told yet: up, down>"
+    assert repr(monitor) == "<Monitor of 'a', not returned yet: up, down>"
     monitor.release()
-    assert repr(monitor) == "<Monitor of 'a': released, not told yet: nothing>"
+    assert repr(monitor) == "<Monitor of 'a': released, not returned yet: nothing>"
 
 
 def test_a_request_says_whether_it_has_ended(feed: Supervisor) -> None:
