@@ -41,7 +41,7 @@ class EndpointRegistry:
         on_registered: OnRegistered,
         main: Inbox | None = None,
     ) -> None:
-        """`given`: the keys that a configuration file sets, per endpoint. `main`: the inbox of items that are not redirected."""
+        """`given`: the keys that a configuration file sets, per endpoint. `main`: the inbox unless redirected."""
         self._supervisor = supervisor
         self._given = given
         self._on_registered = on_registered
