@@ -201,7 +201,8 @@ class Watchdog(_Shown):
     progress: float = 10.0
     """The receive loop must answer a probe within this time."""
     silence: float = 0.0
-    """Something must be received within this time."""
+    """A message must come within this time, or a new connection is made. Pings, pongs and answers to heartbeats do not count,
+    because a peer may answer these and deliver nothing."""
     stalled: float = 60.0
     """A stream of a dialect with [stream] has stalled if it is silent for longer than this, and ten times longer than its
     longest pause before (and was watched for ten times as long as that). It is reported (`Stalled`) and subscribed again.

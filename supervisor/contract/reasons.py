@@ -18,7 +18,7 @@ KINDS: dict[str, str] = {
     "login_failed": "the exchange refused the login or did not answer it in time, or a hook could not sign it",
     "protocol_error": "the peer broke RFC 6455; closed with `code` (1002, 1007, 1009), 0.2 s after the last message or later",
     "holder_lost": "the process that holds its TLS (`tls.holder`) ended, and the connection with it",
-    "silence": "nothing was received for `watchdog.silence` seconds, or a stream that `Stalled` stayed silent",
+    "silence": "no message came for `watchdog.silence` seconds, or a stream that `Stalled` stayed silent",
     "heartbeat_missed": "a heartbeat was not answered in time, or the peer's own (`heartbeat.server_interval`) did not come",
     "send_failed": "a frame could not be sent within `timeouts.send`",
     "hung": "the owner made no progress for `watchdog.progress` seconds and was killed",

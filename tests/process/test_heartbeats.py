@@ -149,6 +149,29 @@ def test_row_29_a_peer_that_falls_mute_in_the_middle_of_a_frame_is_left(start_me
     assert events_of(items, "x", Down)[0].reason.kind == "heartbeat_missed"
 
 
+def test_row_28_a_peer_that_answers_pings_and_delivers_nothing_is_left() -> None:
+    items: list[Item] = []
+    settings: dict[str, Any] = {"heartbeat": {"interval": 0.2, "timeout": 30}, "watchdog": {"silence": 1.5}}
+    with (
+        RawServer() as server,
+        to_the_end(items, Endpoint("x", url=server.url, restart=SOON, **settings), start_method="forkserver") as feed,
+    ):
+        feed.start()
+        peer = server.accept_websocket()
+        peer.send_frame(TEXT, b'"a"')
+        answered = 0
+        with pytest.raises((EOFError, ConnectionError)):  # at the end of the connection
+            while True:
+                opcode, payload = peer.read_frame()
+                assert opcode == PING
+                peer.send_frame(PONG, payload)
+                answered += 1
+        assert answered > 3
+        server.accept_websocket().send_frame(TEXT, b'"b"')
+        items += collect(feed, is_message("x", 2))
+    assert events_of(items, "x", Down)[0].reason.kind == "silence"
+
+
 @pytest.mark.parametrize(
     ("settings", "kind"),
     [

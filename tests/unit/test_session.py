@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+import pytest
 
 from tests.support.fakes import RESUME
 from tests.support.rawserver import server_frame
@@ -181,6 +184,30 @@ def test_silence_counts_from_the_last_read_and_not_while_reading_is_paused() -> 
     session.resume(100.0)
     assert session.tick(109.9) == []
     assert left(session.tick(110.0)[0]).kind == "silence"
+
+
+@pytest.mark.parametrize(
+    ("settings", "answer"),
+    [
+        ({"kind": "ping"}, lambda beat: server_frame(PONG, frame(beat)[1])),
+        ({"kind": "text", "payload": "ping", "reply": "pong"}, lambda _: server_frame(TEXT, b"pong")),
+    ],
+)
+def test_a_peer_that_only_answers_heartbeats_is_silent(settings: dict[str, Any], answer: Callable[[Action], bytes]) -> None:
+    session = started(watchdog={"silence": 10}, heartbeat={"interval": 4, "timeout": 2, **settings})
+    received(session, server_frame(TEXT, b"a"), now=1.0)
+    for now in (4.0, 8.0):
+        (beat,) = session.tick(now)
+        received(session, answer(beat), now=now + 0.5)
+    assert session.deadline() == 11.0
+    assert left(session.tick(11.0)[0]).kind == "silence"
+
+
+def test_a_part_of_a_large_message_is_no_silence() -> None:
+    session = started(watchdog={"silence": 10}, heartbeat={"kind": "none"})
+    received(session, server_frame(TEXT, b"a" * 5000)[:3000], now=8.0)
+    assert session.tick(17.9) == []
+    assert left(session.tick(18.0)[0]).kind == "silence"
 
 
 def test_a_heartbeat_is_sent_before_what_waits_and_its_lack_ends_the_connection() -> None:

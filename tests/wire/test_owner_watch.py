@@ -62,7 +62,7 @@ def test_silence_ends_the_connection_where_it_is_not_expected() -> None:
     with RawServer() as server, Owned() as owned:
         connected(owned, server, heartbeat={"kind": "none"}, watchdog={"silence": 0.2})
         reason = owned.down()
-        assert (reason.kind, reason.text) == ("silence", "nothing received for 0.2 s")
+        assert (reason.kind, reason.text) == ("silence", "no message for 0.2 s")
 
 
 @pytest.mark.parametrize("deliver", [False, True])

@@ -50,6 +50,8 @@ class Heartbeat:
         """The peer has answered a ping on this connection."""
         self.last_received = 0.0
         """When anything was received last. Public and not a method, because the fast path sets it at every read."""
+        self.replies = 0
+        """How many messages were answers to heartbeats."""
         self.rtt: float | None = None
         """Seconds from the last answered heartbeat to its answer; None before the first."""
 
@@ -164,6 +166,7 @@ class Heartbeat:
         """True if a text message is an answer to a heartbeat, and therefore not delivered."""
         if not self.awaits_reply or not self._is_reply(payload):
             return False
+        self.replies += 1
         self._answered(now)
         return True
 

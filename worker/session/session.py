@@ -33,13 +33,14 @@ class Session:
         self.heartbeat = Heartbeat(assignment.endpoint.heartbeat, salt=salt)
         self.subscribing = Subscribing(assignment, self.ending, self.heartbeat)
         self.inspector = Inspector(assignment, self.ending, self.heartbeat, self.subscribing)
-        self._last_received = 0.0
+        self._last_message = 0.0
+        """When the last message came that answers no heartbeat; the clock of `watchdog.silence`."""
         self._paused = False
         self._paused_at = 0.0
 
     def start(self, up: ConnectionUp, now: float) -> list[Action]:
         """The handshake is done; `up` is the report of it."""
-        self._last_received = now
+        self._last_message = now
         actions: list[Action] = [Notify(up)]
         if self._assignment.resume is not None and self._assignment.opening is None:
             self.heartbeat.start(now)
@@ -61,14 +62,15 @@ class Session:
 
     def note_activity(self, now: float) -> None:
         """Messages were delivered as they are."""
-        self._last_received = self.ending.last_message = self.heartbeat.last_received = now
+        self._last_message = self.ending.last_message = self.heartbeat.last_received = now
         self.heartbeat.any_message(now)
 
     def received(self, read: ReadResult, now: float) -> list[Action]:
         """A read was parsed."""
-        self._last_received = self.heartbeat.last_received = now
+        self.heartbeat.last_received = now
         actions: list[Action] = []
         closes = None
+        replies = self.heartbeat.replies
         for control in read.controls:
             if control.opcode == PING and self.ending.open:
                 self.heartbeat.peer_beat(now)
@@ -81,6 +83,9 @@ class Session:
             self.ending.last_message = now
             self.heartbeat.any_message(now)
             actions += self.inspector.messages(read, now)
+        # A peer that only answers heartbeats is silent. Without a control frame, the read is part of a message at least.
+        if read.count > self.heartbeat.replies - replies or not (read.count or read.controls):
+            self._last_message = now
         if self.ending.ended:  # one of these messages ended the connection
             return actions
         if read.violation is not None:
@@ -116,7 +121,7 @@ class Session:
     def resume(self, now: float) -> None:
         """Reading continues."""
         self._paused = False
-        self._last_received = now
+        self._last_message = now
         self.heartbeat.resume(now)
         self.subscribing.login.postpone(now - self._paused_at)
         self.subscribing.subscriptions.postpone(now - self._paused_at)
@@ -154,8 +159,8 @@ class Session:
             return Reason(kind="not_ready", text=text)
         if text := self.heartbeat.missed(now):
             return Reason(kind="heartbeat_missed", text=text)
-        if self._silence and not self._paused and now >= self._last_received + self._silence:
-            return Reason(kind="silence", text=f"nothing received for {self._silence:g} s")
+        if self._silence and not self._paused and now >= self._last_message + self._silence:
+            return Reason(kind="silence", text=f"no message for {self._silence:g} s")
         return None
 
     def deadline(self) -> float | None:
@@ -169,5 +174,5 @@ class Session:
         if not (self._paused and subscribing.login.awaits_answer):
             times.append(subscribing.login.deadline())
         if self._silence and not self._paused:
-            times.append(self._last_received + self._silence)
+            times.append(self._last_message + self._silence)
         return min((t for t in times if t is not None), default=None)
