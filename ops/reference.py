@@ -44,6 +44,8 @@ _COMMANDS = [
     ("... --json", "for programs: a `Status`, with the endpoints that were asked for. Most commands have it"),
     ("... --name SUPERVISOR", "which supervisor, if several run"),
     ("... --runtime-dir DIR", "where its control socket is, if it was started with another runtime folder"),
+    ("... --watch", "each second until Ctrl-C"),
+    ("wsadapter top", "all endpoints, live (extra `console`): `/` filters, `s` sorts, Enter shows one, `g` gaps, `r` restarts"),
     (
         "wsadapter tail NAME",
         "lines of the output as they come, `--limit` of an `--interval` at most; waits for a supervisor that restarts",

@@ -18,6 +18,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
+from time import sleep
 from typing import TYPE_CHECKING, Final
 
 from wsadapter.cli import table
@@ -32,10 +33,12 @@ if TYPE_CHECKING:
 _Action = Callable[[argparse.Namespace], int]
 _ELSEWHERE: Final = {
     "restart": "live", "start": "live", "stop": "live", "subscribe": "live", "unsubscribe": "live", "send": "live",
-    "reload": "live", "tail": "tail", "dialects": "offline", "docs": "offline", "completion": "offline",
+    "reload": "live", "tail": "tail", "top": "top", "dialects": "offline", "docs": "offline", "completion": "offline",
     "version": "offline",
 }  # fmt: skip
 """Modules of `wsadapter.cli` that are imported only for their commands."""
+_WATCH_INTERVAL: Final = 1.0
+"""Seconds between two tables of `status --watch`."""
 _FUNCTIONS: Final = {"version": "show_version"}
 
 
@@ -127,6 +130,19 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
+    if not options.watch:
+        return _show_status(options)
+    try:
+        while True:
+            if sys.stdout.isatty():
+                sys.stdout.write("\x1b[H\x1b[J")  # ECMA-48: CUP, ED
+            code = _show_status(options)
+            sleep(_WATCH_INTERVAL)
+    except KeyboardInterrupt:
+        return code
+
+
+def _show_status(options: argparse.Namespace) -> int:
     status = server.ask(name_of(options), {"command": "status"}, runtime_dir=options.runtime_dir)["status"]
     known = status["endpoints"]
     chosen = _chosen(known, options.endpoints)

@@ -52,6 +52,7 @@ def _no_more(_parser: Arguments) -> None:
 def _status(parser: Arguments) -> None:
     parser.add_argument("endpoints", nargs="*", metavar="NAME", help="only these endpoints; of a sharded one, all its shards")
     parser.add_argument("--down", action="store_true", help="only those that are not up")
+    parser.add_argument("--watch", action="store_true", help="show it each second until Ctrl-C")
     parser.add_argument("--wide", action="store_true", help="all columns, also if the terminal is too narrow for them")
 
 
@@ -125,6 +126,7 @@ COMMANDS: Final[dict[str, Command]] = {
         has_json=False,
     ),
     "status": Command("show how the endpoints are", "wsadapter status --down", _status, codes=_STATUS_CODES),
+    "top": Command("watch all endpoints in the terminal (extra `console`)", "wsadapter top", _no_more, has_json=False),
     "tail": Command(
         "show what an endpoint delivers, a bounded part of it", "wsadapter tail binance --limit 10", _tail, has_json=False
     ),

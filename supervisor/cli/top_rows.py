@@ -1,0 +1,135 @@
+"""What `wsadapter top` shows of a reading, as text. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+from wsadapter.cli.table import duration, per_second, size
+from wsadapter.exporter.history import History
+from wsadapter.exporter.reading import Reading, last_exit
+from wsadapter.status import EndpointStatus
+
+_BLOCKS: Final = "▁▂▃▄▅▆▇█"
+_HISTORY: Final = 20
+"""Seconds of the small history."""
+_WORST: Final = ("fatal", "cooling_down", "backoff", "connecting", "starting", "stopping", "stopped", "up")
+COLUMNS: Final = (
+    "ENDPOINT", "STATE", "MSG/S", "HISTORY", "BYTES/S", "RTT", "SILENCE", "BUFFERED", "RESTARTS", "GAPS", "MEMORY", "CPU",
+    "LAST END",
+)  # fmt: skip
+SORTS: Final = ("configuration", "name", "state", "rate", "silence", "buffered", "restarts", "gaps", "memory", "cpu")
+"""By what rows can be sorted."""
+
+
+class Row(NamedTuple):
+    """One endpoint."""
+
+    name: str
+    status: EndpointStatus
+    rate: float | None
+    history: str
+    memory: int | None
+    cpu: float | None
+    """Percent of a core."""
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """As `COLUMNS`."""
+        status = self.status
+        return (
+            _printable(self.name), status["state"].replace("_", " "), per_second(self.rate), self.history,
+            size(status["byte_rate"]), duration(status["rtt"]), duration(status["silence"]), size(status["buffered"]),
+            f"{status['restarts']:,}", f"{status['gaps']:,}", size(self.memory),
+            "-" if self.cpu is None else f"{self.cpu:.0f}%",
+            _printable(last_exit(status["last_exit"]))[:60],
+        )  # fmt: skip
+
+    def sort_key(self, by: str) -> tuple[float | str, ...]:
+        """The first is at the top: what is worst, or most."""
+        match by:
+            case "name":
+                return (self.name,)
+            case "state":
+                return (_WORST.index(self.status["state"]) if self.status["state"] in _WORST else len(_WORST),)
+            case "rate":
+                return (-(self.rate or 0.0),)
+            case "memory":
+                return (-(self.memory or 0),)
+            case "cpu":
+                return (-(self.cpu or 0.0),)
+            case "silence":
+                return (-(self.status["silence"] or 0.0),)
+            case "buffered":
+                return (-self.status["buffered"],)
+            case "restarts":
+                return (-self.status["restarts"],)
+            case "gaps":
+                return (-self.status["gaps"],)
+        return ()
+
+
+def make_rows(reading: Reading, before: Reading | None, history: History) -> list[Row]:
+    """A row for each endpoint, in the order of the configuration. `before`: the reading before, for the CPU time between."""
+    if reading.status is None:
+        return []
+    return [_row(name, status, reading, before, history) for name, status in reading.status["endpoints"].items()]
+
+
+def _row(name: str, status: EndpointStatus, reading: Reading, before: Reading | None, history: History) -> Row:
+    rates = list(history.rates.get(name, ()))
+    usage = reading.usage.get(status["pid"] or 0)
+    return Row(
+        name, status, rates[-1] if rates and rates[-1] is not None else status["rate"], small_history(rates),
+        None if usage is None else usage.memory, _cpu(status["pid"], reading, before),
+    )  # fmt: skip
+
+
+def _cpu(pid: int | None, reading: Reading, before: Reading | None) -> float | None:
+    now = reading.usage.get(pid or 0)
+    earlier = before.usage.get(pid or 0) if before is not None else None
+    if now is None or earlier is None or before is None or reading.answered_at is None or before.answered_at is None:
+        return None
+    seconds = reading.answered_at - before.answered_at
+    return max(0.0, 100 * (now.cpu - earlier.cpu) / seconds) if seconds > 0 else None
+
+
+def small_history(rates: Sequence[float | None]) -> str:
+    """The last rates as blocks, the highest of them as a whole one; a space where a rate is not known."""
+    shown = rates[-_HISTORY:]
+    most = max((rate for rate in shown if rate is not None), default=0.0)
+    return "".join(" " if rate is None else _BLOCKS[round(rate / most * (len(_BLOCKS) - 1)) if most else 0] for rate in shown)
+
+
+def chosen(rows: Iterable[Row], words: str, by: str) -> list[Row]:
+    """Those of which the name, the state, the address or the last end has all `words` in it, sorted."""
+    wanted = words.lower().split()
+    fitting = [row for row in rows if all(word in _searched(row) for word in wanted)]
+    return sorted(fitting, key=lambda row: row.sort_key(by))
+
+
+def _searched(row: Row) -> str:
+    return f"{row.name} {row.status['state']} {row.status['url']} {last_exit(row.status['last_exit'])}".lower()
+
+
+def details(row: Row) -> list[tuple[str, str]]:
+    """All of one endpoint, line by line."""
+    status, streams = row.status, row.status["subscriptions"]
+    lines = [
+        ("address", status["url"]), ("state", status["state"]), ("connected for", duration(status["uptime"])),
+        ("owner", "-" if status["pid"] is None else f"pid {status['pid']}, epoch {status['epoch']}"),
+        ("messages", f"{status['messages']:,}, {status['filtered']:,} filtered, {status['dropped']:,} dropped"),
+        ("streams", f"{streams['wanted']} wanted, {streams['confirmed']} confirmed, {streams['live']} live"),
+        *((f"rejected {stream}", error) for stream, error in streams["rejected"].items()),
+        ("restarts", ", ".join(f"{kind} {times}" for kind, times in status["counts"]["downs"].items()) or "none"),
+        ("gaps", ", ".join(f"{cause} {times}" for cause, times in status["counts"]["gaps"].items()) or "none"),
+        ("handoffs", f"{status['handoffs']:,}, the last within {duration(status['counts']['handoff'])}"),
+        ("last end", last_exit(status["last_exit"]) or "-"),
+        *((f"replica {member['member']}", f"{member['state']}, pid {member['pid']}") for member in status.get("members", ())),
+    ]  # fmt: skip
+    return [(label, _printable(text)) for label, text in lines]
+
+
+def _printable(text: str) -> str:
+    """A peer may have said a part of it: nothing that a terminal would obey."""
+    return "".join(character if character.isprintable() else "?" for character in text)

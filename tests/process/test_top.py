@@ -1,0 +1,117 @@
+"""`wsadapter top` in a real terminal: it draws, follows the size, and leaves the terminal as it was."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+
+from tests.support.command_line import Running, environment, write_config, wsadapter
+from wsadapter.testing import Exchange
+
+
+class Terminal:
+    """A pseudo terminal with a program in it."""
+
+    def __init__(self, folder: Path, *words: str, columns: int = 120) -> None:
+        self._master, inner = pty.openpty()
+        self.resize(columns)
+        self.modes = termios.tcgetattr(self._master)
+        self.text = ""
+        self.program = subprocess.Popen(
+            [sys.executable, "-m", "wsadapter", *words],
+            env={**environment(folder), "TERM": "xterm-256color"}, stdin=inner, stdout=inner, stderr=inner,
+            start_new_session=True,
+        )  # fmt: skip
+        os.close(inner)
+
+    def resize(self, columns: int) -> None:
+        """Another size of the window."""
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
+
+    def type(self, text: str) -> None:
+        """Press keys."""
+        os.write(self._master, text.encode())
+
+    def wait(self, done: Callable[[], object], what: str) -> None:
+        """Read what is drawn until `done()`."""
+        deadline = monotonic() + 40
+        while not done():
+            assert monotonic() < deadline, f"{what}: {self.text[-3000:]!r}"
+            if select.select([self._master], [], [], 0.2)[0]:
+                try:
+                    self.text += os.read(self._master, 65536).decode(errors="replace")
+                except OSError:  # Linux: the program has closed its side
+                    return
+
+    def close(self) -> None:
+        """The end of it."""
+        if self.program.poll() is None:
+            self.program.kill()
+        self.program.wait()
+        os.close(self._master)
+
+
+def test_top_draws_follows_the_size_and_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
+    with Exchange(messages=['{"n":1}'], rate=20, loop=True) as ex:
+        config = str(write_config(tmp_path / "f.toml", {"zorblax": ex.url}))
+        with Running(tmp_path, config) as running:
+            running.wait_until(lambda: running.events("up"))
+            terminal = Terminal(tmp_path, "top")
+            try:
+                terminal.wait(lambda: "zorblax" in terminal.text and "1 of 1 endpoints up" in terminal.text, "it is drawn")
+                assert "\x1b[?1049h" in terminal.text  # the other screen, so that the first one stays
+                before = len(terminal.text)
+                terminal.resize(60)
+                terminal.program.send_signal(signal.SIGWINCH)
+                terminal.wait(lambda: "zorblax" in terminal.text[before:], "it is drawn anew")
+                terminal.type("q")
+                terminal.wait(lambda: "\x1b[?1049l" in terminal.text, "the first screen is back")
+                assert terminal.program.wait(20) == 0
+            finally:
+                terminal.close()
+            assert running.stop() == 0
+
+
+def test_without_a_supervisor_or_textual_top_says_what_to_do(tmp_path: Path) -> None:
+    assert wsadapter(tmp_path, "top").returncode == 3
+    config = tmp_path / "f.toml"
+    with Exchange(messages=['{"n":1}']) as ex, Running(tmp_path, str(write_config(config, {"a": ex.url}))) as running:
+        running.wait_until(lambda: running.events("up"))
+        code = (
+            "import sys, importlib.util as u; found = u.find_spec\n"
+            "u.find_spec = lambda name, *a: None if name == 'textual' else found(name, *a)\n"
+            "from wsadapter.__main__ import main; sys.exit(main(['top']))"
+        )
+        ended = subprocess.run(
+            [sys.executable, "-c", code], env=environment(tmp_path), capture_output=True, text=True, timeout=20, check=False
+        )
+        assert ended.returncode == 2
+        assert "pip install 'wsadapter[console]'" in ended.stderr
+        assert "wsadapter status --watch" in ended.stderr
+        assert running.stop() == 0
+
+
+def test_status_watch_shows_the_table_again_and_again(tmp_path: Path) -> None:
+    config = tmp_path / "f.toml"
+    with Exchange(messages=['{"n":1}']) as ex, Running(tmp_path, str(write_config(config, {"zorblax": ex.url}))) as running:
+        running.wait_until(lambda: running.events("up"))
+        terminal = Terminal(tmp_path, "status", "--watch")
+        try:
+            terminal.wait(lambda: terminal.text.count("zorblax") >= 3, "three tables")
+            assert terminal.text.count("\x1b[H\x1b[J") >= 3
+            terminal.program.send_signal(signal.SIGINT)
+            terminal.wait(lambda: terminal.program.poll() is not None, "it ends")
+            assert terminal.program.wait(10) == 0
+        finally:
+            terminal.close()
+        assert running.stop() == 0
