@@ -1,20 +1,22 @@
-"""Several live connections of one endpoint become one stream: the first to show a message wins, copies are left out.
+"""Several live connections of one endpoint become one stream: of each message the first copy is delivered, the others are not.
 
-A message is known by its identity, within its stream. A connection keeps the order of each stream and leaves nothing out, so
-what one of two connections shows first comes behind all that both have shown: the order is kept. That holds only once both are
-known to be at the same stretch of the stream. A connection that has just come up is not: it may be ahead of what another one,
-a little slower, is still to show. So it waits, stream by stream:
+A message is known by its identity, within its stream. A connection keeps the order of each stream and leaves nothing out. So a
+message that one of two connections shows first comes after everything that both have shown, and the order is kept. This is true
+only if both are known to be at the same part of the stream. A connection that has just opened may be ahead of messages that
+another, slower connection has not shown yet. So its messages wait, stream by stream:
 
-    joining ── it shows what was delivered, or another one shows what it holds ──> aligned
-       └────── nothing of the kind for as long as a connection can be behind ───────^  (settled: all of its streams are)
+    joining ── it shows a delivered message, or another one shows a message that it holds ──> aligned
+       └────── neither happens for as long as a connection can be behind ────────────────────^  (settled: in all streams)
 
-A member is settled by time only if nothing of it waits: that may belong behind messages that another member is still to show.
+A member is settled by time only if none of its messages waits, because they may belong behind messages that another member has
+not shown yet.
 
-What waits is delivered in its order once it is aligned, from where it met the others on. Of messages without an identity, and
-of snapshots, which are different on each connection though they say the same, only the lead's are taken. A snapshot of the
-lead begins its stream anew: the lead shows again what belongs behind it, and the others wait until they are aligned with that.
+When a member is aligned, its waiting messages are delivered in order, beginning where it met the others. Messages without an
+identity, and snapshots, which differ on each connection although they mean the same, are taken from the lead only. A snapshot
+of the lead begins its stream anew: the lead shows again what follows the snapshot, and the others wait until they are aligned
+with that.
 
-Pure; the clock is passed in. What is remembered is bounded: so far may one connection be behind another.
+Pure; the clock is passed in. The memory is bounded, and with it how far one connection may be behind another.
 """
 
 from __future__ import annotations
@@ -29,11 +31,11 @@ from wsadapter.contract.ipc.record import NO_IDENTITY, SNAPSHOT, Record
 R = TypeVar("R")
 
 REMEMBERED: Final = 100_000
-"""Identities, over all streams: so far may one connection be behind another."""
+"""Identities that are remembered, over all streams. One connection may be so many messages behind another."""
 ALIGNED_AFTER: Final = 5.0
-"""Seconds after its subscriptions were confirmed: a member of which nothing waits is taken to be where the others are."""
+"""Seconds from the confirmation of its subscriptions until a member without waiting messages counts as aligned."""
 _ALIGNED_AT_LAST: Final = 60.0
-"""The same of a member of which something always waits: in the streams of which nothing does."""
+"""The same for a member that always has waiting messages, in those of its streams that have none."""
 _NEVER: Final = float("-inf")
 
 Batch = tuple[Record, "list[str | None] | None"]
@@ -42,7 +44,7 @@ Batch = tuple[Record, "list[str | None] | None"]
 
 @dataclass(slots=True)
 class Part(Generic[R]):
-    """Messages that are to be delivered now: these places of what a member showed."""
+    """Messages to deliver now: those at these places of what a member showed."""
 
     member: int
     shown: R
@@ -68,7 +70,7 @@ class _Shown(Generic[R]):
 
 
 class _Queue(list[_Shown[R]]):
-    """What waits of one member in one stream."""
+    """Waiting messages of one member in one stream."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -268,7 +270,7 @@ class FirstArrival(Generic[R]):
     # -- on its way to another supervisor --------------------------------------------------------------------------------
 
     def snapshot(self) -> MergeSnapshot:
-        """Nothing may be held."""
+        """For another supervisor. Nothing may be held."""
         places = {id(window): at for at, window in enumerate(self._windows.values())}
         return MergeSnapshot(
             members=dict(self._members),
@@ -306,7 +308,8 @@ class FirstArrival(Generic[R]):
         return frozenset(self._members)
 
     def join(self, member: int, now: float) -> bool:
-        """Its connection is open; whether it takes up, without a loss, what others deliver. The first begins a new stream."""
+        """The connection of a member is open. Returns whether it continues without a loss what others deliver; the first member
+        begins a new stream."""
         self._members[member] = now
         if len(self._members) > 1:
             return True
@@ -327,7 +330,7 @@ class FirstArrival(Generic[R]):
         return self._holding[member]
 
     def settle(self, member: int, now: float) -> list[Part[R]]:
-        """It is taken to be aligned from here on; what waited of it, without what was delivered."""
+        """From here on the member counts as aligned. Returns its waiting messages, without copies of delivered ones."""
         if member not in self._members:
             return []
         self._settled.add(member)
@@ -364,7 +367,7 @@ class FirstArrival(Generic[R]):
         return [] if window is None else [identity for identity, _ in window.log]
 
     def overdue(self, before: float, now: float) -> list[Part[R]]:
-        """What has waited since `before` waits no longer: nobody else has shown it."""
+        """Deliver the messages that have waited since `before`, because no other member has shown them."""
         parts: list[Part[R]] = []
         for window in self._windows.values():
             for member in [member for member, held in window.held.items() if held[0].at <= before]:
@@ -394,7 +397,7 @@ class FirstArrival(Generic[R]):
         return unsure
 
     def let_go(self, member: int) -> None:
-        """What waits of it is not wanted: another member shows it."""
+        """Drop the waiting messages of a member, because another member shows them."""
         for window in self._windows.values():
             self._holding[member] -= len(window.held.pop(member, ()))
 
@@ -415,8 +418,8 @@ class FirstArrival(Generic[R]):
         *,
         unidentified: bool = False,
     ) -> list[Part[R]]:
-        """What is to be delivered now that a member showed these messages. `unidentified`: those without an identity too,
-        though it is not the lead."""
+        """A member showed these messages. Returns what to deliver now. `unidentified`: also messages without an identity,
+        although the member is not the lead."""
         self._forget(now)
         parts: list[Part[R]] = []
         for place, identity in enumerate(identities):

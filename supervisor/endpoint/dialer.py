@@ -1,5 +1,5 @@
-"""How a link comes to a connection: which of its URLs, by the budget of which host, with which assignment, through which holder
-of the TLS."""
+"""How a link gets a connection: which of its URLs, in the budget of which host, with which assignment, and through which
+process that holds its TLS."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ class SupervisorHost(Protocol):
     def busy_poll(self) -> float: ...
 
     def acquire_owner(self, listener: OwnerListener, endpoint: Endpoint) -> OwnerProcess:
-        """An owner, warm or on its way."""
+        """A process for an owner: warm, or being started."""
         ...
 
 
 class DialerHost(Protocol):
-    """The settings by which it connects."""
+    """The settings of the connection."""
 
     endpoint: Endpoint
     dialect: dict[str, Any] | None
     quarantine: str
-    """Folder for the messages that a hook fails on, or that owners die of; empty: they are not kept."""
+    """Folder for messages for which a hook fails, or of which owners die; empty: they are not kept."""
     sys_path: tuple[str, ...]
     """Where hooks are importable from."""
 
@@ -51,19 +51,23 @@ class Dialer:
     """That of one link. All methods under the reactor's lock."""
 
     def __init__(
-        self, supervisor: SupervisorHost, host: DialerHost, holder_gone: Callable[[], None], holder_said: Callable[[str], None]
+        self,
+        supervisor: SupervisorHost,
+        host: DialerHost,
+        holder_gone: Callable[[], None],
+        holder_printed: Callable[[str], None],
     ) -> None:
-        """`holder_gone` is called when a process that held TLS has ended, `holder_said` with each line that one printed."""
+        """`holder_gone` is called when a process that held TLS has ended, `holder_printed` with each line that one printed."""
         self._supervisor = supervisor
         self._host = host
         self._holder_gone = holder_gone
-        self._holder_said = holder_said
+        self._holder_printed = holder_printed
         self._holders: set[TlsHolder] = set()
-        """Processes that hold TLS, those on their way out included."""
+        """Processes that hold TLS, including those that are ending."""
         self.attempt = 0
         """How many times an address failed: the next one is tried, if there are several."""
         self._secrets: Secrets | None = None
-        """What the owner sent that no text may show; None: another supervisor had that owner."""
+        """Secrets that the owner has sent, which no text may show; None: they are not known yet, as after a takeover."""
 
     @property
     def _url(self) -> str:
@@ -72,7 +76,7 @@ class Dialer:
 
     @property
     def url(self) -> str:
-        """Where it connects, masked."""
+        """The URL of the next connect, masked."""
         return mask_url(self._url)
 
     @property
@@ -96,8 +100,8 @@ class Dialer:
             self._supervisor.budget.hold(connect_target(self._host.endpoint, self._url).key, monotonic() + wait)
 
     def assignment(self, epoch: int, **about: Any) -> Assignment:
-        """What an owner has to know. `about`: the fields that are the link's. Raises `ConfigError` if a reference in the
-        settings stands for nothing."""
+        """What an owner has to know. `about`: the fields that the link knows. Raises `ConfigError` if a reference in the
+        settings has no value."""
         host = self._host
         endpoint = expand_endpoint(host.endpoint)
         self._secrets = secrets_of(host.endpoint)
@@ -120,7 +124,7 @@ class Dialer:
             process.assign(assignment)
             return
         try:
-            holder = TlsHolder(self._on_holder_gone, self._holder_said).start(self._supervisor.acquire_owner, assignment)
+            holder = TlsHolder(self._on_holder_gone, self._holder_printed).start(self._supervisor.acquire_owner, assignment)
         except OSError as error:
             process.abort(Reason(kind="connect_failed", text=f"no loopback connection to a TLS holder: {error}"))
             return
@@ -129,12 +133,12 @@ class Dialer:
 
     def receive_holder(self, take: Callable[[OwnerListener], OwnerProcess]) -> TlsHolder:
         """A process that holds TLS and was another supervisor's; `take` returns the process."""
-        holder = TlsHolder(self._on_holder_gone, self._holder_said).adopt(take)
+        holder = TlsHolder(self._on_holder_gone, self._holder_printed).adopt(take)
         self._holders.add(holder)
         return holder
 
     def forget_holders(self) -> None:
-        """They are another supervisor's now."""
+        """Another supervisor has these processes now."""
         self._holders.clear()
 
     def _on_holder_gone(self, holder: TlsHolder) -> None:

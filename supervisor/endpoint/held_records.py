@@ -10,21 +10,21 @@ from wsadapter.endpoint.overlap import Shown
 
 
 class HeldRecords:
-    """The records, in order, and what they say about the new connection."""
+    """The records, in order, and what they show of the new connection."""
 
     def __init__(self, limit: int) -> None:
-        """`limit`: bytes above which they are too many to wait longer."""
+        """`limit`: bytes above which no more records are to be held."""
         self._limit = limit
         self._records: list[Record] = []
         self._bytes = 0
         self._streams: list[str | None] = [None]
-        """By the numbers that the successor gave them."""
+        """The names of the streams, by the index that the successor gave them."""
         self.messages = 0
         self.subscribed_at: int | None = None
-        """Since when, in wall-clock ns, the successor's subscriptions are confirmed: it has all that came since. None: they are
-        not."""
+        """Wall clock in ns since when the successor's subscriptions are confirmed, so that it has all that came since; None:
+        they are not."""
         self._subscribed_from = 0
-        """The place among the records of what came since."""
+        """The place of the first record that came since."""
 
     @property
     def is_full(self) -> bool:
@@ -32,14 +32,14 @@ class HeldRecords:
         return self._bytes > self._limit
 
     def add(self, received: Record) -> None:
-        """Hold it."""
+        """Hold a record."""
         self._records.append(received)
         self._bytes += received.size
         if received.kind != record.REPORT:
             self.messages += received.count
 
     def name_stream(self, name: str) -> None:
-        """The successor gave a stream its next number."""
+        """The successor gave a stream its next index."""
         self._streams.append(name)
 
     def subscriptions_confirmed(self, at: int) -> None:
@@ -56,6 +56,6 @@ class HeldRecords:
                     yield Shown(self._streams[number], identity, received.received_at, subscribed)
 
     def take(self) -> list[Record]:
-        """Hold them no longer."""
+        """Return all records, and hold none."""
         records, self._records = self._records, []
         return records

@@ -8,20 +8,20 @@ from typing import Any, Final
 from wsadapter.contract.endpoint import Endpoint
 
 _SPAN: Final = 300.0
-"""Seconds for which a delivered message is remembered: so far may one connection be behind another."""
+"""Seconds for which a delivered message is remembered. One connection may be so far behind another."""
 _BYTES_SPAN: Final = 5.0
-"""The same where an identity may come again by itself, as where a message's bytes are the identity."""
+"""The same if an identity may come again by itself, because the bytes of the message are the identity."""
 
 
 def are_alike(
     one: Endpoint, its_dialect: Mapping[str, Any] | None, other: Endpoint, others_dialect: Mapping[str, Any] | None
 ) -> bool:
-    """Whether connections by either settings get the same messages, and tell them apart alike."""
+    """Whether connections with either settings receive the same messages, and identify them in the same way."""
     return (one.urls, one.identity, its_dialect) == (other.urls, other.identity, others_dialect)
 
 
 def identity_rule(endpoint: Endpoint, dialect: Mapping[str, Any] | None) -> Any:
-    """The endpoint's own, else the dialect's; something false where there is neither."""
+    """The rule of the endpoint, otherwise of the dialect; a false value if there is none."""
     return endpoint.identity or (dialect or {}).get("identity")
 
 

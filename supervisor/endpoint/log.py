@@ -1,4 +1,4 @@
-"""What a person can read and grep: one line for each thing that happens to an endpoint, and what comes next.
+"""Log lines that a person can read and grep: one for each thing that happens to an endpoint, and what comes next.
 
     binance/3 down: closed by peer, code 1006, after 42.1 s, 18,310 messages; next start in 0.8 s (restart 2 of 5 in 60 s)
 
@@ -30,15 +30,14 @@ class EndpointLog:
         logger.debug("%s/%d %s %s", self._name, epoch, stage, url)
 
     def budget(self, epoch: int, host: str, wait: float) -> None:
-        why = "the host asked for a pause, or its connect budget is used up (limits.connects)"
-        logger.info("%s/%d waits %.1f s with its next connect to %s: %s", self._name, epoch, wait, host, why)
+        logger.info("%s/%d next connect to %s in %.1f s (Retry-After or limits.connects)", self._name, epoch, host, wait)
 
     def up(self, epoch: int, url: str, peer: str, *, resumed: bool) -> None:
         what = "goes on, nothing lost" if resumed else "up"
         logger.info("%s/%d %s: %s%s", self._name, epoch, what, url, f" ({peer})" if peer else "")
 
     def lost_connection(self, epoch: int, why: str) -> None:
-        logger.info("%s/%d: the connection can't be handed on: %s", self._name, epoch, why)
+        logger.info("%s/%d: no owner can continue with the connection: %s", self._name, epoch, why)
 
     def logged_in(self, epoch: int) -> None:
         logger.info("%s/%d logged in", self._name, epoch)
@@ -66,7 +65,7 @@ class EndpointLog:
         printed.info("%s/%d printed (pid %s): %s", self._name, epoch, pid, line)
 
     def down(self, epoch: int, reason: Reason, uptime: float | None, messages: int) -> None:
-        """An epoch ended. The line is finished by `next`, or stands alone where the endpoint was stopped."""
+        """An epoch ended. `next` completes and writes the line; if the endpoint was stopped, it is written at once."""
         lived = f"after {uptime:.1f} s, {messages:,} messages" if uptime is not None else "never up"
         text = f"{self._name}/{epoch} down: {reason.describe()}, {lived}"
         if reason.kind == "stopped":
@@ -78,8 +77,8 @@ class EndpointLog:
         logger.warning("%s/%d: its successor (%s) failed, the old connection stays: %s", self._name, epoch, why, text)
 
     def next(self, decision: Decision, settings: Restart, *, resumes: bool, follows: bool, waits: bool) -> None:
-        """What comes next. `resumes`: the next owner goes on with the connection, `waits`: after a backoff even so; `follows`:
-        it has opened one already."""
+        """Write what comes next. `resumes`: the next owner continues with the connection; `waits`: after a backoff
+        nevertheless; `follows`: the next owner has opened a connection already."""
         if self._down is None:
             return
         _, text, counts = self._down

@@ -37,13 +37,13 @@ class NumberedStream:
         self.inbox.put(queue_batch(received, self.backlog, epoch=epoch, first=first, streams=streams))
 
     def insert(self, data: bytes, epoch: int, *, binary: bool) -> int:
-        """Put the user's own record into the stream, in order; returns its number."""
+        """Put the user's own record into the stream, in order. Returns its number."""
         at = time_ns()
         number = self.numbers.accept(1, at)
         self.inbox.put(queue_single(data, self.backlog, epoch=epoch, number=number, received_at=at, binary=binary))
         return number
 
     def notify(self, event: items.Up | items.Down) -> None:
-        """Let the monitors see it."""
+        """Notify the monitors."""
         for monitor in self.monitors:
             monitor.notify(event)

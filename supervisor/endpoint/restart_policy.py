@@ -1,4 +1,4 @@
-"""When an endpoint gets its next owner. Values in, values out; the clock and the dice are passed in.
+"""When an endpoint gets its next owner. Pure: the clock and the random numbers are passed in.
 
 Restart types, intensity and period are OTP's (supervisor: "Maximum Restart Intensity"); the wait grows exponentially with
 full jitter, so that endpoints which died together do not come back together.
@@ -16,7 +16,7 @@ from wsadapter.contract.endpoint import Restart
 from wsadapter.contract.reasons import Reason
 
 FATAL_AFTER = 5
-"""So many `config` failures in a row, all the same, and no retry will mend it."""
+"""After so many equal `config` failures in a row no retry can help."""
 MAX_RETRY_AFTER = 86400.0
 """Seconds; a peer that asks for more is asked again after a day."""
 
@@ -30,7 +30,7 @@ class Verdict(Enum):
     FATAL = "fatal"
     STOP_SUPERVISOR = "stop_supervisor"
     END = "end"
-    """The restart type says that this was the last one."""
+    """By the restart type, this was the last epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,10 @@ class Decision:
 class RestartPolicy:
     """One endpoint's memory of its restarts."""
 
-    def __init__(self, settings: Restart, dice: Callable[[], float]) -> None:
-        """`dice` returns a number evenly drawn from [0, 1)."""
+    def __init__(self, settings: Restart, rng: Callable[[], float]) -> None:
+        """`rng` returns a random number from [0, 1)."""
         self._settings = settings
-        self._dice = dice
+        self._rng = rng
         self._restarts: deque[float] = deque()
         self._failures = 0
         self._same: tuple[Reason | None, int] = (None, 0)
@@ -58,7 +58,7 @@ class RestartPolicy:
         """Restarts since the endpoint was added."""
 
     def decide(self, now: float, reason: Reason, uptime: float | None) -> Decision:
-        """After an epoch ended for `reason`, `uptime` seconds after its `Up` (None: it never was up)."""
+        """Decide what follows an epoch that ended for `reason`, `uptime` seconds after its `Up` (None: it never was up)."""
         settings = self._settings
         if settings.type == "temporary" or (settings.type == "transient" and not reason.abnormal):
             return Decision(Verdict.END)
@@ -76,7 +76,7 @@ class RestartPolicy:
         return Decision(Verdict.RESTART, self._delay(reason), restarts)
 
     def reset(self) -> None:
-        """Forget the past: somebody restarted it by hand, or it has cooled down."""
+        """Forget the past, because a user restarted the endpoint, or because it has cooled down."""
         self._restarts.clear()
         self._failures = 0
         self._same = (None, 0)
@@ -108,9 +108,9 @@ class RestartPolicy:
         longest = min(settings.backoff_max, settings.backoff_initial * settings.backoff_factor ** min(self._failures, 64))
         self._failures += 1
         if reason.kind == "login_failed" or (reason.status is not None and 400 <= reason.status < 500):
-            delay = settings.backoff_max * (0.5 + 0.5 * self._dice())  # a refusal is not mended by asking faster
+            delay = settings.backoff_max * (0.5 + 0.5 * self._rng())  # a refusal is not mended by asking faster
         else:
-            delay = longest * self._dice()
+            delay = longest * self._rng()
         return max(delay, asked_to_wait(reason))
 
 
@@ -166,23 +166,23 @@ class ConnectBudget:
         return max(0, connects - recent - len(self._booked.get(host, ())))
 
     def came(self, host: str, at: float, now: float) -> None:
-        """What was made at `at` is so only now."""
+        """The connect that was allowed at `at` is made only now."""
         made = self._made.setdefault(host, [])
         if at in made:
             made.remove(at)
         insort(made, now)
 
     def hold(self, host: str, until: float) -> None:
-        """The host wants no connect before that, whoever's: what it said to one holds for its address."""
+        """Allow no connect to the host before this time, for any endpoint: the host limits by address."""
         self._held[host] = max(until, self._held.get(host, until))
 
     def cancel(self, host: str, at: float) -> None:
-        """Give back a booking that was not used."""
+        """Remove a booking that was not used."""
         booked = self._booked.get(host, [])
         if at in booked:
             booked.remove(at)
 
 
 def asked_to_wait(reason: Reason) -> float:
-    """Seconds that the peer wants not to be asked again."""
+    """Seconds for which the peer asked us to wait."""
     return min(reason.retry_after or 0.0, MAX_RETRY_AFTER)

@@ -1,9 +1,9 @@
-"""The subscriptions of one link: what is wanted, what its owner was sent, and what is to be sent when there is an owner again.
+"""Sends the changes of a link's subscriptions to its owner, and keeps those that the next owner has to send.
 
-No change gets lost with an owner. What an owner had not confirmed to have sent when it died, and what was changed while nobody
-owned the connection, is sent by the next owner of the same connection. Of new subscriptions the next owner is sent only those
-that the peer had refused before: it asks by itself for what is wanted and was not asked for on its connection. A new connection
-asks for all that is wanted.
+No change is lost with an owner. Changes that an owner had not confirmed to have sent when it died, and changes that were made
+while the connection had no owner, are sent by the next owner of the same connection. The next owner requests by itself what is
+wanted and was not requested on its connection; so of new subscriptions it is sent only those that the peer had refused before.
+A new connection requests everything that is wanted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TellSuccessor = Callable[[int, list[Subscription]], None]
 
 
 class SubscribingLink(Protocol):
-    """What the subscriptions need of their link."""
+    """What the sender needs of its link."""
 
     @property
     def is_between_owners(self) -> bool:
@@ -57,7 +57,7 @@ class SenderSnapshot:
 
 
 class SubscriptionSender:
-    """Those of one link. All methods under the reactor's lock."""
+    """That of one link. All methods under the reactor's lock."""
 
     def __init__(self, link: SubscribingLink, custody: Custody, commands: OwnerCommands, tell_successor: TellSuccessor) -> None:
         self.subscriptions = Subscriptions()
@@ -75,7 +75,8 @@ class SubscriptionSender:
     # -- what is wanted --------------------------------------------------------------------------------------------------
 
     def replace(self, streams: Iterable[Subscription], *, alike: bool) -> None:
-        """Want these and no others, from the next owner on. `alike`: the peer is the same, so what is known of it holds."""
+        """Want these streams and no others, from the next owner on. `alike`: the peer is the same, so what is known of it still
+        holds."""
         subscriptions = self.subscriptions
         paces = dict(subscriptions.paces) if alike else {}
         subscriptions.remove(list(subscriptions.wanted.values()))
@@ -83,8 +84,8 @@ class SubscriptionSender:
         subscriptions.paces.update((name, longest) for name, longest in paces.items() if name in subscriptions.wanted)
 
     def subscribe(self, streams: Iterable[Subscription]) -> list[Subscription]:
-        """Want these too; they are requested at once if there is an owner that can, else at the next `Up`. What was rejected is
-        requested again. Returns those that are new or requested again."""
+        """Want these streams too. They are requested at once if there is an owner that can, otherwise at the next `Up`. Streams
+        that were rejected are requested again. Returns the streams that are new or requested again."""
         streams = list(streams)
         again = self.subscriptions.refused(streams)
         self.subscriptions.forgive(again)
@@ -94,15 +95,15 @@ class SubscriptionSender:
         return new
 
     def unsubscribe(self, streams: Iterable[Subscription]) -> list[Subscription]:
-        """Want these no more; returns those that were wanted."""
+        """Want these streams no more. Returns those that were wanted."""
         gone = self.subscriptions.remove(streams)
-        # An owner that goes on with a connection and is not up would only forget what it was to ask for.
+        # An owner that continues with a connection and is not up would only remove the stream from what it is to request.
         self._change(commands.UNSUBSCRIBE, gone, deferred=self._link.is_between_owners)
         self._tell_successor(commands.UNSUBSCRIBE, gone)
         return gone
 
     def resubscribe(self, streams: Iterable[Subscription]) -> None:
-        """Ask anew for those of them that are wanted; a new connection does so by itself."""
+        """Request the streams again that are wanted; a new connection does so by itself."""
         anew = self.subscriptions.ask_anew(streams, monotonic())
         self._change(commands.RESUBSCRIBE, anew, deferred=self._link.is_between_owners)
 
@@ -123,13 +124,13 @@ class SubscriptionSender:
             del self._sent[ref]
 
     def owner_gone(self, *, goes_on: bool) -> None:
-        """`goes_on`: its connection is there, and has not seen what was not confirmed."""
+        """The owner is dead. `goes_on`: its connection is not; changes that were not confirmed were not sent on it."""
         if goes_on:
             self._deferred += self._sent.values()
         self._sent.clear()
 
     def connection_gone(self) -> None:
-        """Nothing is subscribed any more; the next connection asks for all that is wanted."""
+        """Nothing is subscribed any more; the next connection requests everything that is wanted."""
         self._was_confirmed = self.subscriptions.connection_lost()
         self._deferred.clear()
 
@@ -172,8 +173,8 @@ class SubscriptionSender:
         return fields
 
     def still_subscribed(self) -> list[Subscription]:
-        """What the next owner need not ask for on a connection that goes on: what the peer has answered, and, where nothing
-        confirms, what was sent."""
+        """What the next owner need not request on a connection that goes on: what the peer has answered, and, if the peer
+        confirms nothing, what was sent."""
         subscriptions, asked = self.subscriptions, self.subscriptions.connection.asked
         return [stream for key, stream in subscriptions.wanted.items() if subscriptions.is_answered(key) or key in asked]
 

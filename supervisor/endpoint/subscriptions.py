@@ -1,4 +1,4 @@
-"""The hand-off ledger: all that the next owner needs to know, kept where no owner's death can reach it."""
+"""Numbers and subscriptions, as the next owner has to know them. The supervisor keeps them, so they outlive every owner."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ class Numbers:
     """How far a stream has come: of one endpoint, or of all its replicas together."""
 
     epoch: int = 0
-    """The last one that was given out."""
+    """The last epoch."""
     last_number: int = 0
     last_received_at: int | None = None
     ever_up: bool = False
     """Whether there was a connection before: the next one then begins with a `Gap`."""
 
     def accept(self, count: int, received_at: int) -> int:
-        """Number `count` messages; the number of the first."""
+        """Number `count` messages. Returns the number of the first."""
         first = self.last_number + 1
         self.last_number += count
         self.last_received_at = received_at
         return first
 
     def next_epoch(self) -> int:
-        """For a new owner."""
+        """The epoch of a new owner."""
         self.epoch += 1
         return self.epoch
 
@@ -49,15 +49,15 @@ class ConnectionState:
 
     confirmed: set[str] = field(default_factory=set)
     asked: set[str] = field(default_factory=set)
-    """Whose frames are out, where nothing confirms."""
+    """Streams whose frames were sent, if the peer confirms nothing."""
     rejected: dict[str, str] = field(default_factory=dict)
-    """With the peer's error; a part of a subscription by its own name."""
+    """Rejected streams, with the peer's error; a part of a subscription is here by its own name."""
     live: set[str] = field(default_factory=set)
-    """Of which something has come."""
+    """Streams of which a message has come."""
     parts: dict[str, str] = field(default_factory=dict)
-    """What was rejected of a subscription, not all of it: the part's name = the subscription's."""
+    """The name of each rejected part of a subscription = the name of the subscription."""
     channels: dict[str, Subscription] = field(default_factory=dict)
-    """What stands for a subscription, as the peer said."""
+    """The channels that the peer has assigned to subscriptions."""
     opening: tuple[float, bool] | None = None
     """See `Assignment.opening`."""
     login_at: float | None = None
@@ -83,26 +83,26 @@ class Lasting:
 
 @dataclass(slots=True)
 class Subscriptions:
-    """What an endpoint wants, and what is known of its current connection and of those before."""
+    """What an endpoint wants, and what is known of its present connection and of those before."""
 
     wanted: dict[str, Subscription] = field(default_factory=dict)
     connection: ConnectionState = field(default_factory=ConnectionState)
     """The current one."""
     blame: Blame = field(default_factory=Blame)
-    """What the peer closed connections because of, by the names of subscriptions; it outlives the connection."""
+    """Streams because of which the peer closed connections; outlives the connection."""
     paces: dict[str, float] = field(default_factory=dict)
-    """The longest pause of each stream whose pace is known, in seconds; it outlives the connection."""
+    """The longest pause of each stream whose pace is known, in seconds; outlives the connection."""
     asked_anew: dict[str, float] = field(default_factory=dict)
-    """When a fresh snapshot of a stream was asked for, in monotonic seconds."""
+    """When a new snapshot of a stream was requested, in monotonic seconds."""
 
     def add(self, streams: Iterable[Subscription]) -> list[Subscription]:
-        """Add to what is wanted; returns those that are new."""
+        """Want these streams. Returns those that are new."""
         new = [stream for stream in streams if key_of(stream) not in self.wanted]
         self.wanted.update((key_of(stream), stream) for stream in new)
         return new
 
     def remove(self, streams: Iterable[Subscription]) -> list[Subscription]:
-        """Take from what is wanted; returns those that were in it."""
+        """Want these streams no more. Returns those that were wanted."""
         gone = [stream for stream in streams if self.wanted.pop(key_of(stream), None) is not None]
         for stream in gone:
             self.connection.confirmed.discard(key_of(stream))
@@ -114,7 +114,7 @@ class Subscriptions:
         return gone
 
     def refused(self, streams: Iterable[Subscription]) -> list[Subscription]:
-        """Those of `streams` that are wanted and were rejected, as a whole or in part, or would not be asked for because of an
+        """Those of `streams` that are wanted and were rejected, as a whole or in part, or would not be requested because of an
         earlier connection."""
         wholes = {*self.connection.rejected, *self.connection.parts.values()}
         names = {key_of(stream): stream for stream in streams}
@@ -129,17 +129,17 @@ class Subscriptions:
             del parts[part]
 
     def forgive(self, streams: Iterable[Subscription]) -> None:
-        """These are asked for like any other, although the peer closed a connection because of them."""
+        """Request these like any other stream, although the peer closed a connection because of them."""
         for stream in streams:
             self.blame.clear(key_of(stream))
 
     def is_answered(self, name: str) -> bool:
-        """Whether the peer said yes or no to it."""
+        """Whether the peer has confirmed or rejected it."""
         connection = self.connection
         return name in connection.confirmed or name in connection.rejected or name in connection.parts.values()
 
     def ask_anew(self, streams: Iterable[Subscription], now: float) -> list[Subscription]:
-        """A fresh snapshot of these is asked for; returns those that are wanted."""
+        """New snapshots of these are requested. Returns the streams that are wanted."""
         keys = [key for key in map(key_of, streams) if key in self.wanted]
         self.asked_anew.update(dict.fromkeys(keys, now))
         return [self.wanted[key] for key in keys]
@@ -150,7 +150,7 @@ class Subscriptions:
         return [self.wanted[key] for key in self.asked_anew if key in self.wanted]
 
     def connection_lost(self) -> list[Subscription]:
-        """Nothing is confirmed any more; returns what was."""
+        """Nothing is confirmed any more. Returns what was confirmed."""
         lost, self.connection = self.connection, ConnectionState()
         return [self.wanted[key] for key in sorted(lost.confirmed) if key in self.wanted]
 

@@ -14,7 +14,7 @@ LOST = Reason(kind="closed_by_peer", code=1006)
 
 
 def policy(**settings: object) -> RestartPolicy:
-    return RestartPolicy(Restart(**settings), dice=lambda: 1.0)  # type: ignore[arg-type]
+    return RestartPolicy(Restart(**settings), rng=lambda: 1.0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_the_wait_doubles_up_to_its_maximum_and_resets_only_after_min_uptime() -
 
 @given(st.floats(0, 0.999999), st.integers(0, 30))
 def test_the_jitter_is_full(drawn: float, failures: int) -> None:
-    jittered = RestartPolicy(Restart(intensity=1000), dice=lambda: drawn)
+    jittered = RestartPolicy(Restart(intensity=1000), rng=lambda: drawn)
     for _ in range(failures):
         jittered.decide(0.0, LOST, None)
     longest = min(30.0, 0.5 * 2.0**failures)

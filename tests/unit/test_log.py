@@ -20,5 +20,4 @@ def test_restored_subscriptions_are_counted_in_the_singular_and_the_plural(
 def test_a_wait_for_a_host_names_the_host_and_both_causes(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "wsadapter")
     EndpointLog("a").budget(4, "h.example", 18.54)
-    cause = "the host asked for a pause, or its connect budget is used up (limits.connects)"
-    assert caplog.messages == [f"a/4 waits 18.5 s with its next connect to h.example: {cause}"]
+    assert caplog.messages == ["a/4 next connect to h.example in 18.5 s (Retry-After or limits.connects)"]
