@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     __version__: str
+    from wsadapter.attachment.feed import AttachedFeed, attach
     from wsadapter.config import Settings, load
     from wsadapter.contract.endpoint import (
         Buffer,
@@ -121,6 +122,7 @@ if TYPE_CHECKING:
     from wsadapter.supervisor import Supervisor
 
 _HOME = {
+    "wsadapter.attachment.feed": ("AttachedFeed", "attach"),
     "wsadapter.supervisor": ("Supervisor",),
     "wsadapter.delivery.stream": ("Stream",),
     "wsadapter.feed": ("AsyncFeed", "Feed", "FeedStream"),
@@ -159,18 +161,18 @@ _MODULES = {"config", "testing"}
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [  # noqa: PLE0604, PLE0605, RUF100 - each is in _MODULE_OF, which a test compares with the imports above
-    "AllFatal", "AlreadyRunning", "Answer", "AnyEvent", "AsyncFeed", "Batch", "Buffer", "BufferTable", "Capabilities",
-    "ClockStep", "ClosedError", "ConcurrentIteration", "ConfigError", "ConsumerInUse", "ConsumerLag", "ConsumerReplaced",
-    "ConsumerStatus", "Down", "Dropped", "DuplicateEndpoint", "DuplicateRequest", "Endpoint", "EndpointState",
-    "EndpointStatus", "Event", "ExitStatus", "Fatal", "Feed", "FeedStream", "Filter", "FilterTable", "Gap", "Heartbeat",
-    "HeartbeatTable", "HooksTable", "Item", "Journal", "JournalError", "JournalInUse", "JournalStatus", "LateAnswer",
-    "Limits", "LimitsTable", "load", "LostError", "MemberStatus", "Message", "Monitor", "MonitorReleased", "NewerJournal",
-    "NotAJournal", "NotConnected", "Notice", "NotSent", "OutcomeUnknown", "Pending", "Pool", "PoolMemberStatus", "PoolStatus",
-    "PositionBeyondEnd", "Reason", "Rejected", "Request", "RequestRejected", "RequestTable", "Restart", "RestartTable",
-    "Restored", "SendFailed", "Settings", "Stalled", "Started", "Status", "Stream", "Subscribed", "SubscriptionStatus",
-    "Supervisor", "SupervisorStopped", "TakeoverError", "Timeouts", "TimeoutsTable", "Tls", "TlsTable", "UnknownConsumer",
-    "UnknownEndpoint", "UnsupportedPlatform", "Up", "UsageError", "Watchdog", "WatchdogTable", "WrongProcess", "WrongType",
-    "WsAdapterError",
+    "AllFatal", "AlreadyRunning", "Answer", "AnyEvent", "AsyncFeed", "attach", "AttachedFeed", "Batch", "Buffer",
+    "BufferTable", "Capabilities", "ClockStep", "ClosedError", "ConcurrentIteration", "ConfigError", "ConsumerInUse",
+    "ConsumerLag", "ConsumerReplaced", "ConsumerStatus", "Down", "Dropped", "DuplicateEndpoint", "DuplicateRequest",
+    "Endpoint", "EndpointState", "EndpointStatus", "Event", "ExitStatus", "Fatal", "Feed", "FeedStream", "Filter",
+    "FilterTable", "Gap", "Heartbeat", "HeartbeatTable", "HooksTable", "Item", "Journal", "JournalError", "JournalInUse",
+    "JournalStatus", "LateAnswer", "Limits", "LimitsTable", "load", "LostError", "MemberStatus", "Message", "Monitor",
+    "MonitorReleased", "NewerJournal", "NotAJournal", "NotConnected", "Notice", "NotSent", "OutcomeUnknown", "Pending",
+    "Pool", "PoolMemberStatus", "PoolStatus", "PositionBeyondEnd", "Reason", "Rejected", "Request", "RequestRejected",
+    "RequestTable", "Restart", "RestartTable", "Restored", "SendFailed", "Settings", "Stalled", "Started", "Status", "Stream",
+    "Subscribed", "SubscriptionStatus", "Supervisor", "SupervisorStopped", "TakeoverError", "Timeouts", "TimeoutsTable",
+    "Tls", "TlsTable", "UnknownConsumer", "UnknownEndpoint", "UnsupportedPlatform", "Up", "UsageError", "Watchdog",
+    "WatchdogTable", "WrongProcess", "WrongType", "WsAdapterError",
 ]  # fmt: skip
 
 

@@ -6,9 +6,12 @@ the epochs go on; and the last `Down` is written before the journal is let go.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
 from time import time_ns
-from typing import Final
+from typing import Any, Final
 
 from wsadapter.config.settings import JournalSettings
 from wsadapter.contract.errors import JournalError
@@ -20,7 +23,9 @@ from wsadapter.endpoint.endpoint import EndpointRuntime
 from wsadapter.endpoint.subscriptions import Numbers
 from wsadapter.journal.state import Progress, State
 from wsadapter.journal.thread import JournalThread
+from wsadapter.loop.reactor import Reactor
 from wsadapter.registry.registry import EndpointRegistry
+from wsadapter.remote import RemoteCommands
 from wsadapter.status import JournalStatus
 
 _PATIENCE: Final = 10.0
@@ -35,9 +40,11 @@ def inbox_of(journaling: Journaling | None) -> Inbox:
 class Journaling:
     """Between the endpoints of a supervisor and the thread that writes."""
 
-    def __init__(self, settings: JournalSettings, registry: Callable[[], EndpointRegistry]) -> None:
+    def __init__(self, settings: JournalSettings, reactor: Reactor, registry: Callable[[], EndpointRegistry]) -> None:
         self.thread = JournalThread(settings, self._overflowed)
         self._registry = registry
+        self.commands = {**RemoteCommands(reactor, registry).table, "journal": self._describe}
+        """What attached consumers ask for."""
         self._dead_epochs: dict[str, int] = {}
         """By endpoint: epochs of a supervisor that was killed, whose `Down` is missing."""
 
@@ -87,6 +94,15 @@ class Journaling:
         if endpoint is not None:
             queue = self.thread.queue
             endpoint.group.overflowed((queue.backlog(endpoint.stream.backlog), queue.inbox))
+
+    def wake(self, peer: socket.socket) -> None:
+        """From now on each commit sends a byte to this consumer."""
+        self.thread.wakers.add(peer)
+
+    def _describe(self, _asked: dict[str, Any]) -> Future[dict[str, Any]]:
+        described: Future[dict[str, Any]] = Future()
+        described.set_result({"journal": str(Path(self.thread.settings.path).absolute())})
+        return described
 
     def close(self) -> None:
         """Write what waits, and let go of the journal."""

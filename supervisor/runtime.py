@@ -109,7 +109,7 @@ class Runtime:
         self.reactor = Reactor()
         self.reactor.dispatcher.busy_poll = options.busy_poll
         self.budget = ConnectBudget()
-        self.journaling = None if options.journal is None else Journaling(options.journal, lambda: self.registry)
+        self.journaling = None if options.journal is None else Journaling(options.journal, self.reactor, lambda: self.registry)
         main = None if self.journaling is None else self.journaling.inbox(delivers=not options.journal_only)
         self.registry: EndpointRegistry = EndpointRegistry(self, given, on_registered=self._on_registered, main=main)
         self.owners = OwnerSource(self.reactor, options.start_method, options.spares, lambda: len(self.registry.endpoints))

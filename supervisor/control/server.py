@@ -15,12 +15,13 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from time import monotonic
 from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import orjson
 
@@ -32,7 +33,7 @@ from wsadapter.status import Status
 
 logger = logging.getLogger("wsadapter.control")
 
-_MAX_CLIENTS: Final = 16
+_MAX_CLIENTS: Final = 64
 _MAX_REQUEST: Final = 64 * 1024
 _MAX_UNREAD: Final = 4 * 1024 * 1024
 """Bytes of answers a client may leave unread before it is cut off."""
@@ -61,8 +62,10 @@ class NoAnswer(ControlError):
 class CommandRefused(ControlError):
     """The supervisor answered with an error; `known`: the commands that it knows."""
 
-    def __init__(self, error: str, known: list[str]) -> None:
+    def __init__(self, error: str, known: list[str], answer: dict[str, Any] | None = None) -> None:
         self.known = known
+        self.answer = answer or {}
+        """The whole answer."""
         super().__init__(error)
 
 
@@ -76,6 +79,19 @@ class Acceptor(Protocol):
         ...
 
 
+class Attachable(Protocol):
+    """What consumers of other processes may ask of a supervisor that has a journal."""
+
+    @property
+    def commands(self) -> Mapping[str, Callable[[dict[str, Any]], Future[dict[str, Any]]]]:
+        """By name. The answer of one that failed has `ok` false, and what the consumer needs to raise the same error."""
+        ...
+
+    def wake(self, peer: socket.socket) -> None:
+        """From now on each commit sends a byte to this consumer. The socket is the journal's."""
+        ...
+
+
 class Commanded(Protocol):
     """What the server needs of the supervisor; called in the reactor."""
 
@@ -86,6 +102,8 @@ class Commanded(Protocol):
     def ask_to_stop(self) -> bool: ...
     @property
     def takeover(self) -> Acceptor: ...
+    @property
+    def journaling(self) -> Attachable | None: ...
 
 
 Command = Callable[[dict[str, Any]], "Future[dict[str, Any]]"]
@@ -102,7 +120,7 @@ class ControlServer:
         self._reactor = reactor
         self._instance = instance
         self._supervisor = supervisor
-        self._more = more
+        self._more: Mapping[str, Command] = more
         self._clients: list[_Client] = []
         self._dismissed: list[socket.socket] = []
         self._commands: dict[str, Callable[[_Client, dict[str, Any]], None]] = {
@@ -111,6 +129,9 @@ class ControlServer:
             "stop": self._stop,
             "takeover": self._takeover,
         }
+        if supervisor.journaling is not None:
+            self._more = ChainMap(dict(supervisor.journaling.commands), cast("dict[str, Command]", more))
+            self._commands["wake"] = self._wake
         self._upkeep: Timer | None = None
         reactor.call(self._begin)
 
@@ -311,6 +332,14 @@ class ControlServer:
         client.answer({"ok": True, **future.result()} if error is None else _failure(str(error)))
         self._serve(client, WRITE)
 
+    def _wake(self, client: _Client, _request: dict[str, Any]) -> None:
+        """From here on the connection is the journal's."""
+        journaling = self._supervisor.journaling
+        assert journaling is not None
+        self._clients.remove(client)
+        self._reactor.dispatcher.unregister(client.socket.fileno())
+        journaling.wake(client.socket)
+
     def _stop(self, client: _Client, _request: dict[str, Any]) -> None:
         logger.info("stopping, as asked through the control socket")
         client.answer({"ok": True})
@@ -408,7 +437,7 @@ def _judged(name: str, line: bytes) -> dict[str, Any]:
     if not isinstance(answer, dict) or not isinstance(answer.get("error"), str):
         raise NoAnswer(f"what listens for the supervisor {name!r} answers something else: {line[:100]!r}")
     known = answer.get("known")
-    raise CommandRefused(answer["error"], [str(word) for word in known] if isinstance(known, list) else [])
+    raise CommandRefused(answer["error"], [str(word) for word in known] if isinstance(known, list) else [], answer)
 
 
 def _receive(name: str, supervisor: socket.socket, deadline: float) -> bytes:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from time import time_ns
 from typing import Final, NamedTuple
@@ -43,8 +42,10 @@ class Entry(NamedTuple):
     """Place behind its last item."""
     number: int | None
     """Of its endpoint: the last message up to its end; None: as before."""
+    bytes: int
+    """Payload bytes of the stream before it."""
     size: int
-    """Payload bytes."""
+    """Its payload bytes."""
     at: int
 
 
@@ -163,9 +164,10 @@ class Reader:
                 yield self._dropped(Missing(row.endpoint, row.epoch, known.number + 1, (row.number or 0) - 1))
             if taken:
                 item = item.after(taken)
+        before = self.place.bytes
         self.place.advance(row)
         number = self.place.endpoints[row.endpoint].number if row.endpoint in self.place.endpoints else None
-        yield Entry(item, row.seq + taken, row.end, number, len(row.payload), row.at)
+        yield Entry(item, row.seq + taken, row.end, number, before, len(row.payload), row.at)
 
     # -- what is missing -------------------------------------------------------------------------------------------------
 
@@ -173,11 +175,11 @@ class Reader:
         before = self.place.endpoints.get(lost.endpoint, NOTHING)
         self.place.endpoints[lost.endpoint] = before._replace(number=lost.last, epoch=max(before.epoch, lost.epoch))
         event = Dropped(lost.endpoint, lost.epoch, time_ns(), lost.first, lost.last, lost.total, _UNKNOWN, self._cause)
-        return Entry(event, self.place.seq, self.place.seq, lost.last, 0, event.at)
+        return Entry(event, self.place.seq, self.place.seq, lost.last, self.place.bytes, 0, event.at)
 
     def _gap(self, endpoint: str, known: Progress, at: int | None) -> Entry:
         event = Gap(endpoint, known.epoch, time_ns(), "journal", known.at, at)
-        return Entry(event, self.place.seq, self.place.seq, None, 0, event.at)
+        return Entry(event, self.place.seq, self.place.seq, None, self.place.bytes, 0, event.at)
 
     def _lost_to_retention(self, there: State) -> list[Entry]:
         """The place is gone; `there` is the beginning of the oldest segment."""
@@ -273,8 +275,3 @@ def _slice(batch: Batch, begin: int, end: int) -> Batch:
         batch.endpoint, batch[begin:end], epoch=batch.epoch, first_number=batch.first_number + begin,
         received_at=batch.received_at, binary=binary, streams=batch.streams and batch.streams[begin:end],
     )  # fmt: skip
-
-
-def at_beginning(place: State) -> State:
-    """A copy to move on."""
-    return replace(place, endpoints=dict(place.endpoints))

@@ -22,13 +22,14 @@ from typing import Any, Final
 from wsadapter.config.settings import JournalSettings
 from wsadapter.contract.errors import JournalError, JournalInUse
 from wsadapter.contract.items import Batch, Dropped
+from wsadapter.journal import positions
 from wsadapter.journal.rows import Row, event_row, message_row
 from wsadapter.journal.state import State
 from wsadapter.journal.tap import JournaledInbox, JournalQueue
 from wsadapter.journal.wakers import Wakers
 from wsadapter.journal.writer import JournalWriter
 from wsadapter.loop.signal_guard import FAULTS
-from wsadapter.status import JournalStatus
+from wsadapter.status import ConsumerLag, ConsumerStatus, JournalStatus
 
 logger = logging.getLogger("wsadapter.journal")
 
@@ -42,7 +43,6 @@ _RETRY: Final = 1.0
 _RETRY_AT_END: Final = 0.1
 _LOOK: Final = 1.0
 """Seconds between looks at the folder, and at how old the segments are."""
-_RETAIN: Final = 10.0
 _BROKEN: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT})
 """Errors of SQLite that the next try would meet again, in this segment."""
 
@@ -71,11 +71,14 @@ class JournalThread:
         self._oldest: float | None = None
         """Monotonic seconds since when something waits for a commit; None: nothing does."""
         self._error: str | None = None
-        self._look_at = self._retain_at = 0.0
+        self._look_at = 0.0
         self._seq = 1
         self._committed = 0
         """Place behind the last item that is committed."""
         self.wakers = Wakers()
+        self._consumers: dict[str, ConsumerStatus] = {}
+        self._newest_at = 0
+        """Wall-clock ns of the last committed row."""
 
     def inbox(self, *, delivers: bool) -> JournaledInbox:
         """An inbox whose items go into the journal first; see `JournaledInbox`."""
@@ -198,6 +201,7 @@ class JournalThread:
         if self._error is not None:
             logger.warning("the journal %s is written again", self.settings.path)
             self._error = None
+        self._newest_at = self._rows[-1].at
         self._committed, self._rows, self._oldest = self._seq, [], None
         self.wakers.notify()
         return True
@@ -221,8 +225,7 @@ class JournalThread:
             if self.writer.is_full or now >= self._look_at:
                 self._look_at = now + _LOOK
                 self.writer.maintain()
-            if now >= self._retain_at:
-                self._retain_at = now + _RETAIN
+                self._look_at_consumers()
                 self.writer.retain()
         except (sqlite3.Error, OSError, JournalError) as error:
             if str(error) != self._error:
@@ -251,8 +254,27 @@ class JournalThread:
             "lag": 0.0 if oldest is None else round(monotonic() - oldest, 6),
             "dropped": self.queue.dropped,
             "error": self._error,
-            "consumers": {},
+            "consumers": self._consumers,
         }
+
+    def _look_at_consumers(self) -> None:
+        """In the writer's thread: the files of the positions are on the disk."""
+        assert self.writer is not None
+        state, newest = self.writer.state, self._newest_at
+        found: dict[str, ConsumerStatus] = {}
+        for name in positions.known(self.writer.path):
+            seen = positions.look(positions.path_of(self.writer.path, name))
+            if seen is None:
+                continue
+            position, pid = seen
+            behind = max(0, state.seq - position.seq)
+            lag: ConsumerLag = {
+                "messages": behind,
+                "bytes": max(0, state.bytes - position.bytes) if behind else 0,
+                "seconds": round(max(0.0, (newest - position.at) / 1e9), 6) if behind and position.at else 0.0,
+            }
+            found[name] = {"pid": pid, "position": position.seq, "lag": lag}
+        self._consumers = found
 
 
 def _row_of(found: Any, seq: int) -> Row:

@@ -16,6 +16,7 @@ class Wakers:
     def add(self, waker: socket.socket) -> None:
         """From now on, each commit sends a byte there. The socket is ours."""
         waker.setblocking(False)
+        waker.send(b"\n")  # what was committed before this moment may have been missed; there is room for one byte
         with self._lock:
             self._sockets.append(waker)
 

@@ -28,6 +28,8 @@ logger = logging.getLogger("wsadapter.journal")
 _CHECKPOINT_EVERY: Final = 1.0
 """Seconds between two stores of the state, so that a new supervisor has little to read."""
 _CHECKPOINT_ROWS: Final = 20_000
+_UNSYNCED: Final = 1 << 24
+"""More items than can have been committed since SQLite had the disk sync its WAL: that is every 16 MB, about."""
 _SPAN: Final = 8
 """Segments of a full `retain`, at least: whole segments are removed."""
 
@@ -55,8 +57,7 @@ class JournalWriter:
             self._open_last()
             is_doubtful = bool(before.boot) and not before.closed and before.boot != folders.boot_id()
             if is_doubtful and settings.sync != "full":
-                # Power failed: consumers may have seen messages whose commits are lost, and whose numbers will come again.
-                self.state.run = ""
+                self._begin_behind_lost_commits()
             self.state.run = self.state.run or uuid4().hex
         except (OSError, sqlite3.Error) as error:
             self._lock.release()
@@ -69,6 +70,18 @@ class JournalWriter:
         """Say which supervisor writes from now on. Raises `OSError`."""
         self._said = name, runtime_dir
         self._lock.describe(name, runtime_dir, closed=False)
+
+    def _begin_behind_lost_commits(self) -> None:
+        """Power failed. Consumers may have seen items whose commits are lost, and whose numbers and places would be given
+        again: so a new run begins, at a place that they can't have reached."""
+        if self._segment is not None:
+            self._segment.close()
+            self._segment = None
+            last = folders.segments(self.path)[-1]
+            self.stored.append(Stored(last.first, last.size, time_ns()))
+        self.state.run = uuid4().hex
+        self.state.seq += _UNSYNCED
+        self._create()
 
     # -- opening ---------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,218 @@
+"""`attach`: a consumer in a process of its own, which reads the journal of a supervisor from its own position.
+
+    with attach("prices", consumer="strategy-a") as feed:
+        for item in feed:                     # Message, Gap, Up ...: what the supervisor's own iterator yields
+            ...
+
+The consumer reads files, so the supervisor does nothing for it but one byte per commit. It may die at any moment: the next one
+of its name goes on behind its last commit, and nobody else notices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Collection, Iterator
+from itertools import chain
+from time import monotonic
+from types import TracebackType
+from typing import Any, Literal, Self, cast
+
+from wsadapter.arguments import path_text
+from wsadapter.attachment.commands import AttachedCommands
+from wsadapter.attachment.cursor import Cursor
+from wsadapter.attachment.supervisor_link import SupervisorLink, folder_of
+from wsadapter.contract.errors import SupervisorStopped, UsageError
+from wsadapter.contract.items import AnyEvent, Batch, Item
+from wsadapter.contract.public import Public
+from wsadapter.journal import folder as folders
+from wsadapter.journal.journal import choice
+from wsadapter.journal.places import Start
+from wsadapter.journal.positions import check_name
+
+Commit = Literal["auto", "manual"]
+
+
+def attach(
+    name_or_path: str | os.PathLike[str],
+    consumer: str,
+    *,
+    start: Start | Literal["position"] = "latest",
+    commit: Commit = "auto",
+    takeover: bool = False,
+    endpoints: Collection[str] = (),
+    streams: Collection[str] = (),
+    follow: bool = True,
+    runtime_dir: str | os.PathLike[str] = "",
+) -> AttachedFeed:
+    """Attach to the journal of the supervisor of that name, or to the journal in that folder.
+
+    `consumer`: where its position is kept; a consumer that has one goes on there, whatever `start` says. `start`: "latest" (the
+    end), "earliest", a datetime, a Unix time in seconds, or a mapping from endpoint to the number of the last message that was
+    processed; "position": only with a position. `commit`: "auto" commits what was taken when the next item is taken; "manual":
+    `commit()` does. `takeover`: replace the process that is attached under this name. `endpoints`, `streams`: only these; a
+    group stands for its shards. `follow`: False ends the iteration at the end of what is there.
+
+    Raises `NotAJournal`, `NewerJournal`, `ConsumerInUse`, `UnknownConsumer` (`start="position"`), `PositionBeyondEnd`,
+    `UsageError`, `WrongType`; `ControlError` if no supervisor of that name runs here, or if it has no journal.
+    """
+    check_name(consumer)
+    if commit not in ("auto", "manual"):
+        raise UsageError(f'attach: commit: expected "auto" or "manual", got {commit!r}')
+    chosen = choice(endpoints, streams)
+    folder = folder_of(name_or_path, path_text(runtime_dir))
+    folders.identify(folder)
+    cursor = Cursor(folder, consumer, start, chosen, takeover=takeover, auto=commit == "auto")
+    return AttachedFeed(cursor, SupervisorLink(folder), follow=follow)
+
+
+class AttachedFeed(AttachedCommands, Public):
+    """A consumer's end of a journal. Made by `attach`. Commands may be called from any thread; the rest by one at a time."""
+
+    PUBLIC = frozenset(
+        {
+            "abatches", "aget", "batches", "close", "commit", "consumer", "get", "insert", "pending", "position", "request",
+            "restart", "resubscribe", "send", "status", "subscribe", "unsubscribe",
+        }
+    )  # fmt: skip
+
+    def __init__(self, cursor: Cursor, link: SupervisorLink, *, follow: bool) -> None:
+        super().__init__(link)
+        self._cursor = cursor
+        self._follow = follow
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<AttachedFeed {self._cursor.consumer!r} of {str(self._cursor.path)!r}{', closed' if self._closed else ''}>"
+
+    # -- life ------------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Detach: iterating ends. What was taken last and not committed comes again. Safe from any thread; idempotent."""
+        self._closed = True
+        self._link.close()
+        self._cursor.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def consumer(self) -> str:
+        """Its name."""
+        return self._cursor.consumer
+
+    @property
+    def position(self) -> dict[str, int]:
+        """Of each endpoint, the last message that was committed with its whole record."""
+        return dict(self._cursor.numbers)
+
+    def commit(self) -> None:
+        """Everything that was taken so far, the current item included, is done and does not come again. Raises
+        `ConsumerReplaced`, `SupervisorStopped` after `close()`."""
+        self._check_open()
+        self._cursor.commit()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise SupervisorStopped("this consumer was detached; attach it again")
+
+    # -- the stream ------------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Item]:
+        """Messages and events, in order; waits for more. Ends after `close()`, and with `follow=False` at the end. Raises
+        `ConsumerReplaced`, `JournalError`."""
+        return cast("Iterator[Item]", chain.from_iterable(self._turns(whole=False)))
+
+    def batches(self) -> Iterator[Batch | AnyEvent]:
+        """The messages of each read as one `Batch`, and the events between them."""
+        return cast("Iterator[Batch | AnyEvent]", chain.from_iterable(self._turns(whole=True)))
+
+    def _turns(self, *, whole: bool) -> Iterator[Iterator[Any]]:
+        while self._fill(None, whole=whole):
+            yield self._cursor.hand
+
+    def _fill(self, timeout: float | None, *, whole: bool) -> bool:
+        """Until something is in hand. False: nothing more comes. Raises `TimeoutError`."""
+        deadline = None if timeout is None else monotonic() + timeout
+        while not self._closed:
+            if self._cursor.refill(whole=whole):
+                return True
+            if not self._follow:
+                return False
+            left = self._link.patience if deadline is None else deadline - monotonic()
+            if left <= 0:
+                raise TimeoutError(f"no item within {timeout} s")
+            self._link.sleep(left)
+        return False
+
+    @property
+    def pending(self) -> bool:
+        """Whether an item is at hand, so that the next step would not wait."""
+        return self._cursor.has_items
+
+    def get(self, timeout: float | None = None) -> Item:
+        """One item. Raises `TimeoutError` after `timeout` seconds, `SupervisorStopped` if nothing more comes."""
+        if self._fill(timeout, whole=False):
+            for item in self._cursor.hand:
+                return cast("Item", item)
+        raise SupervisorStopped("this consumer was detached, or is at the end of the journal")
+
+    def __aiter__(self) -> AsyncIterator[Item]:
+        """As `__iter__`, for `async for`. Cancelling it loses nothing."""
+        return cast("AsyncIterator[Item]", self._aturns(whole=False))
+
+    def abatches(self) -> AsyncIterator[Batch | AnyEvent]:
+        """As `batches`, for `async for`."""
+        return cast("AsyncIterator[Batch | AnyEvent]", self._aturns(whole=True))
+
+    async def aget(self) -> Item:
+        """As `get`, for coroutines."""
+        if await self._afill(whole=False):
+            for item in self._cursor.hand:
+                return cast("Item", item)
+        raise SupervisorStopped("this consumer was detached, or is at the end of the journal")
+
+    async def _aturns(self, *, whole: bool) -> AsyncIterator[Any]:
+        while await self._afill(whole=whole):
+            for item in self._cursor.hand:
+                yield item
+            await asyncio.sleep(0)  # other tasks have their turn behind each record
+
+    async def _afill(self, *, whole: bool) -> bool:
+        while not self._closed:
+            if self._cursor.refill(whole=whole):
+                return True
+            if not self._follow:
+                return False
+            self._link.connect()
+            await _readable(self._link)
+        return False
+
+
+async def _readable(link: SupervisorLink) -> None:
+    """Until the supervisor wakes us, or it is time to look."""
+    loop, waker = asyncio.get_running_loop(), link.waker
+    if waker is None:
+        await asyncio.sleep(link.patience)
+        return
+    ready = asyncio.Event()
+    loop.add_reader(waker, ready.set)
+    try:
+        async with asyncio.timeout(link.patience):
+            await ready.wait()
+    except TimeoutError:
+        pass
+    finally:
+        loop.remove_reader(waker)
+    link.woken()
