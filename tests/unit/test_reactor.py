@@ -7,7 +7,7 @@ import resource
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from wsadapter.contract.errors import SupervisorStopped
-from wsadapter.loop import poller, signal_guard
+from wsadapter.loop import poller
 from wsadapter.loop.background import GRACE
 from wsadapter.loop.reactor import Reactor
 from wsadapter.loop.sink import Sink
@@ -430,59 +430,6 @@ def test_an_interrupt_within_the_work_is_raised_after_it(reactor: Reactor) -> No
     assert reactor.call(lambda: "alive") == "alive"
 
 
-def test_work_is_not_interrupted_and_the_programs_handlers_are_back_after_it() -> None:
-    seen: list[tuple[int, bool]] = []
-
-    def handler(number: int, frame: FrameType | None) -> None:
-        seen.append((number, frame is not None))
-
-    before = {n: signal.signal(n, handler) for n in (signal.SIGUSR1, signal.SIGUSR2)}
-    try:
-
-        def work() -> str:
-            for number in before:
-                os.kill(os.getpid(), number)
-            assert seen == []
-            return "done"
-
-        assert signal_guard.run_guarded(work) == "done"
-        assert sorted(seen) == [(signal.SIGUSR1, True), (signal.SIGUSR2, True)]
-        assert all(signal.getsignal(n) is handler for n in before)
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
-
-
-def test_between_arming_the_guard_and_the_work_signals_are_the_programs() -> None:
-    seen: list[int] = []
-
-    def handler(number: int, _frame: FrameType | None) -> None:
-        seen.append(number)
-        if number == signal.SIGUSR1:
-            signal.signal(signal.SIGUSR2, handler)  # it may set others, and replace itself
-            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-
-    def work() -> list[int]:
-        os.kill(os.getpid(), signal.SIGUSR2)
-        return list(seen)
-
-    before = {n: signal.getsignal(n) for n in (signal.SIGUSR1, signal.SIGUSR2)}
-    signal.signal(signal.SIGUSR1, handler)
-    try:
-        signal_guard.arm()
-        os.kill(os.getpid(), signal.SIGUSR1)
-        assert seen == [signal.SIGUSR1]
-        assert signal_guard.run_guarded(work) == [signal.SIGUSR1]
-        assert seen == [signal.SIGUSR1, signal.SIGUSR2]
-        assert [signal.getsignal(n) for n in before] == [signal.SIG_IGN, handler]
-        signal_guard.arm()
-        signal_guard.disarm()
-        assert [signal.getsignal(n) for n in before] == [signal.SIG_IGN, handler]
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
-
-
 def test_a_turn_within_a_handler_that_is_called_while_the_loop_polls_leaves_the_next_work_guarded(reactor: Reactor) -> None:
     """The inner turn disarms the guard."""
     seen: list[str] = []
@@ -505,43 +452,6 @@ def test_a_turn_within_a_handler_that_is_called_while_the_loop_polls_leaves_the_
         kicker.join()
         signal.signal(signal.SIGUSR1, before)
     assert seen == ["inner", "work", "inner"]
-
-
-def test_an_interrupt_while_the_handlers_are_put_back_leaves_the_next_work_guarded(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[int] = []
-
-    def handler(number: int, _frame: FrameType | None) -> None:
-        seen.append(number)
-        if len(seen) == 1:
-            raise KeyboardInterrupt
-
-    def put_back_and_interrupt(number: int, handler: Any) -> Any:
-        before = signal.signal(number, handler)
-        if handler is mine and not seen:
-            os.kill(os.getpid(), signal.SIGUSR1)
-        return before
-
-    def work() -> list[int]:
-        os.kill(os.getpid(), signal.SIGUSR1)
-        return list(seen)
-
-    mine = handler
-    before = signal.signal(signal.SIGUSR1, handler)
-    try:
-        monkeypatch.setattr(signal_guard, "_set", put_back_and_interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            signal_guard.run_guarded(lambda: None)
-        assert signal_guard.run_guarded(work) == [signal.SIGUSR1]  # the first one only
-        assert seen == [signal.SIGUSR1] * 2
-        assert signal.getsignal(signal.SIGUSR1) is handler
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-
-
-def test_work_that_raises_puts_the_handlers_back_too() -> None:
-    with pytest.raises(LookupError):
-        signal_guard.run_guarded(lambda: {}["no such thing"])
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_interrupts_at_any_moment_leave_no_lock_taken(reactor: Reactor) -> None:
@@ -586,3 +496,106 @@ def test_interrupts_at_any_moment_leave_no_lock_taken(reactor: Reactor) -> None:
         sender.join()
         signal.signal(signal.SIGINT, before)
     assert ThreadPoolExecutor(1).submit(reactor.call, lambda: "alive").result(PATIENCE) == "alive"
+
+
+# -- wake-ups that must not be lost --------------------------------------------------------------------------------------
+
+FAR = 5.0
+"""Seconds to a timer that no thread may sleep until."""
+
+
+@pytest.fixture
+def on_signal() -> Iterator[Callable[[Callable[[], object]], None]]:
+    """Have something called by a signal handler in the main thread, while that waits."""
+    before = signal.getsignal(signal.SIGUSR1)
+    senders: list[threading.Thread] = []
+
+    def arrange(call: Callable[[], object]) -> None:
+        signal.signal(signal.SIGUSR1, lambda *_: call())
+        asleep = threading.Event()
+
+        def send() -> None:
+            asleep.wait(0.1)
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+        senders.append(threading.Thread(target=send))
+        senders[-1].start()
+
+    yield arrange
+    for sender in senders:
+        sender.join()
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_what_a_signal_handler_does_while_the_loop_waits_is_seen_by_the_thread_that_waits(
+    reactor: Reactor, on_signal: Any
+) -> None:
+    done: list[bool] = []
+    on_signal(lambda: reactor.call(lambda: done.append(True)))
+    began = time.monotonic()
+    assert reactor.run_until(lambda: bool(done), PATIENCE)
+    assert time.monotonic() - began < 1.0
+
+
+def test_a_timer_that_a_signal_handler_sets_while_the_loop_waits_is_on_time(reactor: Reactor, on_signal: Any) -> None:
+    done: list[bool] = []
+    on_signal(lambda: reactor.call(lambda: reactor.call_later(0.01, lambda: done.append(True))))
+    began = time.monotonic()
+    assert reactor.run_until(lambda: bool(done), PATIENCE)
+    assert time.monotonic() - began < 1.0
+
+
+def test_a_timer_that_another_thread_sets_while_the_loop_waits_is_on_time(reactor: Reactor) -> None:
+    done: list[bool] = []
+    setter = threading.Thread(target=lambda: reactor.call(lambda: reactor.call_later(0.01, lambda: done.append(True))))
+    timer = threading.Timer(0.1, setter.start)
+    timer.start()
+    began = time.monotonic()
+    assert reactor.run_until(lambda: bool(done), PATIENCE)
+    assert time.monotonic() - began < 1.0
+    timer.join()
+    setter.join()
+
+
+def test_waiting_costs_no_turns(reactor: Reactor) -> None:
+    reactor.call(lambda: reactor.call_later(3600, lambda: None))
+    before = reactor.dispatcher.turns
+    assert not reactor.run_until(lambda: False, 0.3)
+    assert reactor.dispatcher.turns - before < 5
+
+
+def _nothing() -> None:
+    """Of the timer."""
+
+
+def test_what_another_thread_finishes_between_the_question_and_the_wait_is_seen_at_once() -> None:
+    reactor = Reactor()
+    reactor.call_later(FAR, _nothing)
+    happened: list[str] = []
+    looks: list[bool] = []
+
+    def turn_elsewhere() -> None:
+        reactor.post(lambda: happened.append("it"))
+        assert reactor.try_turn()
+
+    def done() -> bool:
+        looks.append(bool(happened))
+        if len(looks) == 1:
+            other = threading.Thread(target=turn_elsewhere)
+            other.start()
+            other.join()
+        return looks[-1]
+
+    began = time.monotonic()
+    assert reactor.run_until(done, timeout=FAR)
+    assert time.monotonic() - began < FAR / 2
+    reactor.close()
+
+
+def test_the_background_thread_that_is_stopped_in_its_short_sleep_does_not_begin_a_long_one() -> None:
+    reactor = Reactor()
+    reactor.call_later(FAR, _nothing)
+    reactor.start()
+    began = time.monotonic()
+    reactor.close()
+    assert time.monotonic() - began < FAR / 2
