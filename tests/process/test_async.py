@@ -182,7 +182,7 @@ def test_commands_for_coroutines(exchange: Exchange) -> None:
     asyncio.run(main())
 
 
-def test_a_cancelled_command_harms_nobody(exchange: Exchange) -> None:
+def test_a_cancelled_command_disturbs_no_other(exchange: Exchange) -> None:
     async def main() -> None:
         async with Supervisor([exchange.endpoint("a")]) as feed:
             monitor = feed.monitor("a")
@@ -217,7 +217,7 @@ def test_several_event_loops_one_after_another_share_one_supervisor(exchange: Ex
         assert_sound(items)
 
 
-def test_who_waits_is_told_when_another_thread_stops_the_supervisor(exchange: Exchange) -> None:
+def test_a_coroutine_that_waits_is_notified_when_another_thread_stops_the_supervisor(exchange: Exchange) -> None:
     """The event loop must go on polling nothing of ours behind it: descriptors are used again."""
 
     async def main() -> None:

@@ -104,7 +104,7 @@ def test_a_client_that_can_not_be_accepted_does_not_make_the_loop_spin(
         assert answer(peer)["ok"]
 
 
-def test_clients_that_say_nothing_little_too_much_or_vanish_harm_nobody(server: ControlServer, tmp_path: Path) -> None:
+def test_clients_that_send_nothing_little_too_much_or_vanish_disturb_nothing(server: ControlServer, tmp_path: Path) -> None:
     slow = [client(tmp_path) for _ in range(20)]  # more than there are places
     for peer in slow[10:]:
         peer.sendall(b'{"comm')
@@ -149,7 +149,7 @@ def test_a_name_is_free_behind_its_release_even_if_a_fork_has_the_lock_open_too(
 
 
 @pytest.mark.parametrize("trap", ["symlink to a folder", "symlink to nowhere", "file", "writable by all"])
-def test_a_runtime_folder_that_somebody_else_prepared_is_passed_over(trap: str, tmp_path: Path) -> None:
+def test_a_runtime_folder_that_another_user_prepared_is_not_used(trap: str, tmp_path: Path) -> None:
     folder, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
     elsewhere.mkdir(mode=0o700)
     if trap == "file":

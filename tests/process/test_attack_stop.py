@@ -145,7 +145,7 @@ def test_nothing_is_added_or_restarted_while_it_stops(start_method: str) -> None
         assert ex.accepted == 1
 
 
-def test_a_monitor_that_nobody_holds_costs_nothing_and_can_be_released_behind_the_stop() -> None:
+def test_a_monitor_without_references_costs_nothing_and_can_be_released_after_the_stop() -> None:
     with Exchange() as ex, supervise(ex.endpoint("one"), start_method="forkserver", spares=0) as feed:
         kept = feed.monitor("one")
         for _ in range(100):

@@ -17,7 +17,7 @@ def test_a_good_configuration_is_0_and_nothing_is_started(tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["a.toml"]
 
 
-def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     config = tmp_path / "bad.toml"
     config.write_text(
         '[supervisor]\nspares = "many"\n[output]\nkind = "xml"\n[endpoints.a]\nurll = "ws://x/"\n'
@@ -31,7 +31,7 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
         assert "Traceback" not in ended.stderr
 
 
-def test_a_connect_limit_that_makes_endpoints_wait_is_told_with_the_arithmetic(tmp_path: Path) -> None:
+def test_a_connect_limit_that_makes_endpoints_wait_is_reported_with_the_arithmetic(tmp_path: Path) -> None:
     config = write_config(tmp_path / "a.toml", dict.fromkeys("abc", "ws://127.0.0.1:1/"))
     config.write_text("[defaults]\nlimits = { connects = 1, connects_period = 60 }\n" + config.read_text())
     ended = supervise(tmp_path, str(config), "--check")
@@ -84,7 +84,7 @@ def test_a_file_that_can_not_be_read_is_2(tmp_path: Path, name: str, said: str) 
      ["a.toml", "--duration", "-1"], ["a.toml", "--duration", "nan"],
      ["a.toml", "--duration", "soon"], ["a.toml", "b.toml"], ["a.toml", "--no-such"]],
 )  # fmt: skip
-def test_arguments_that_can_not_be_meant_are_2(tmp_path: Path, words: list[str]) -> None:
+def test_impossible_arguments_exit_with_2(tmp_path: Path, words: list[str]) -> None:
     ended = supervise(tmp_path, *words)
     assert ended.returncode == 2
     assert "usage:" in ended.stderr
@@ -103,7 +103,7 @@ def test_run_is_the_same_as_supervise(tmp_path: Path) -> None:
     assert wsadapter(tmp_path, "run").returncode == 2
 
 
-def test_the_version_is_told(tmp_path: Path) -> None:
+def test_the_version_is_printed(tmp_path: Path) -> None:
     assert wsadapter(tmp_path, "--version").stdout.startswith("wsadapter ")
 
 

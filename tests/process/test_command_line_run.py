@@ -84,7 +84,7 @@ def test_row_38_the_lock_of_one_that_was_killed_is_taken_over(tmp_path: Path) ->
         assert supervise(tmp_path, str(config), "--duration", "0.2").returncode == 0
 
 
-def test_row_62_when_nobody_reads_the_output_any_more_it_stops_with_5(tmp_path: Path) -> None:
+def test_row_62_an_output_that_is_not_read_any_more_stops_it_with_5(tmp_path: Path) -> None:
     with Exchange(messages=THREE, rate=50, loop=True) as ex:
         config = write_config(tmp_path / "a.toml", {"a": ex.url})
         read, write = os.pipe()
@@ -126,7 +126,7 @@ def test_when_nothing_is_left_that_could_deliver_it_ends_with_3(tmp_path: Path, 
     assert any("a: closed by peer, code 1006" in line for line in running.log if "nothing is left" in line)
 
 
-def test_where_a_file_is_continued_each_endpoint_begins_with_a_gap(tmp_path: Path) -> None:
+def test_each_endpoint_begins_with_a_gap_if_a_file_is_continued(tmp_path: Path) -> None:
     file = tmp_path / "out.jsonl"
     with Exchange(messages=THREE) as ex:
         config = write_config(tmp_path / "a.toml", {"a": ex.url, "b": ex.url}, output=str(file))
@@ -165,7 +165,7 @@ def _sent_until_gone(process: subprocess.Popen[bytes]) -> bool:
     return process.poll() is not None
 
 
-def test_supervision_goes_on_while_nobody_reads_the_output(tmp_path: Path) -> None:
+def test_supervision_goes_on_while_the_output_is_not_read(tmp_path: Path) -> None:
     with Exchange(messages=["x" * 60_000], rate=50, loop=True) as ex:
         config = write_config(tmp_path / "a.toml", {"a": ex.url})
         read, write = os.pipe()

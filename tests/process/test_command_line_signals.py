@@ -114,7 +114,7 @@ def test_row_44_a_storm_of_signals_is_survived_and_makes_few_reloads(tmp_path: P
         wait_until(lambda: ex.closes == {1: 1000}, 10)
 
 
-def test_sigusr1_tells_stacks_and_status(tmp_path: Path) -> None:
+def test_sigusr1_prints_stacks_and_status(tmp_path: Path) -> None:
     with Exchange(messages=TICKS) as ex:
         config = write_config(tmp_path / "a.toml", {"a": ex.url})
         with Running(tmp_path, str(config)) as running:

@@ -99,7 +99,7 @@ def test_status_of_some_endpoints_is_about_them_alone(tmp_path: Path) -> None:
             assert running.stop() == 0
 
 
-def test_what_does_not_run_is_told_with_the_places_that_were_searched(tmp_path: Path) -> None:
+def test_a_name_that_does_not_run_is_reported_with_the_places_that_were_searched(tmp_path: Path) -> None:
     with Exchange(messages=TICKS) as ex:
         config = write_config(tmp_path / "prices.toml", {"a": ex.url})
         with Running(tmp_path, str(config)) as running:
@@ -133,7 +133,7 @@ def test_restart_returns_when_the_new_owner_is_up(tmp_path: Path) -> None:
     assert [event["reason"]["kind"] for event in running.events("down") if event["endpoint"] == "a"] == ["recycled", "stopped"]
 
 
-def test_restart_says_what_stands_in_its_way(tmp_path: Path) -> None:
+def test_restart_reports_what_prevents_it(tmp_path: Path) -> None:
     with Exchange(messages=TICKS, tls=True) as ex:
         config = write_config(tmp_path / "a.toml", {"kraken": ex.url}, more=f'[defaults.tls]\nca_file = "{ex.ca_file}"')
         with Running(tmp_path, str(config)) as running:
@@ -167,7 +167,7 @@ def test_stop_returns_when_it_has_stopped_and_the_name_is_free(tmp_path: Path) -
     assert wsadapter(tmp_path, "stop").returncode == 3
 
 
-def test_where_several_run_the_name_must_be_said(tmp_path: Path) -> None:
+def test_if_several_run_the_name_must_be_given(tmp_path: Path) -> None:
     with Exchange(messages=TICKS) as ex:
         one, two = (write_config(tmp_path / f"{name}.toml", {"a": ex.url}) for name in ("one", "two"))
         with Running(tmp_path, str(one)) as first, Running(tmp_path, str(two)) as second:
@@ -195,7 +195,9 @@ def test_the_socket_is_its_users_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
-def test_another_user_is_refused_even_where_the_modes_let_him_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_user_is_refused_even_if_the_file_modes_permit_the_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with Exchange(messages=TICKS) as ex:
         config = write_config(tmp_path / "a.toml", {"a": ex.url})
         with Running(tmp_path, str(config)) as running, socket.socket(socket.AF_UNIX) as client:
@@ -215,7 +217,7 @@ def test_another_user_is_refused_even_where_the_modes_let_him_in(tmp_path: Path,
             assert running.stop() == 0
 
 
-def test_what_is_no_command_is_answered_and_harms_nobody(tmp_path: Path) -> None:
+def test_an_unknown_command_is_answered_and_disturbs_no_other_client(tmp_path: Path) -> None:
     with Exchange(messages=TICKS) as ex:
         config = write_config(tmp_path / "a.toml", {"a": ex.url})
         with Running(tmp_path, str(config)) as running:

@@ -96,7 +96,7 @@ def test_row_71_a_program_on_standard_input(exchange: Exchange, start_method: st
 
 
 @pytest.mark.parametrize("method", ["forkserver", "spawn", "fork"])
-def test_a_program_with_processes_and_handlers_of_its_own_notices_nothing(exchange: Exchange, method: str) -> None:
+def test_a_program_with_its_own_processes_and_handlers_is_not_disturbed(exchange: Exchange, method: str) -> None:
     found = said(str(SCRIPTS / "own_processes.py"), exchange.url, method)
     assert found["results"] == [[4], [9], [16]]
     assert found["unchanged"]
@@ -114,7 +114,7 @@ def test_row_72_a_fork_of_the_program_holds_nothing_and_does_no_harm(exchange: E
     assert "socket" not in found["held"]
 
 
-def test_row_42_somebody_else_reaps_every_child(exchange: Exchange, start_method: str) -> None:
+def test_row_42_the_program_reaps_every_child(exchange: Exchange, start_method: str) -> None:
     found = said(str(SCRIPTS / "reaping.py"), exchange.url, start_method)
     assert found["epochs"] == [1, 2, 3, 4, 5]
     assert found["kinds"][-1] == "stopped"

@@ -190,7 +190,7 @@ def test_a_changed_configuration_is_made_before_it_breaks() -> None:
     ("kind", "text"),
     [("expired", "certificate has expired"), ("wrong_host", "not valid for"), ("self_signed", "self-signed certificate")],
 )
-def test_row_60_tls_refusals_keep_their_words(kind: Any, text: str) -> None:
+def test_row_60_tls_refusals_keep_their_text(kind: Any, text: str) -> None:
     items: list[Item] = []
     exchange = Exchange(messages=numbered, tls=True, certificate=kind)
     with exchange as ex, to_the_end(items, held(ex), start_method="forkserver") as feed:

@@ -383,7 +383,7 @@ def test_send_while_it_is_down_raises_not_connected_and_queues_nothing(exchange:
         assert exchange.wait_received(lambda f: f.opcode == 1).payload == b"first"
 
 
-def test_commands_from_the_loop_body_and_from_other_threads_while_somebody_iterates(feed: Supervisor) -> None:
+def test_commands_from_the_loop_body_and_from_other_threads_during_an_iteration(feed: Supervisor) -> None:
     items: list[Item] = []
     with ThreadPoolExecutor(4) as pool:
         sent = []
@@ -499,7 +499,7 @@ def test_the_same_name_twice_is_refused(exchange: Exchange, feed: Supervisor) ->
         Supervisor([Endpoint("x", url="ws://h/"), Endpoint("x", url="ws://h/")])
 
 
-def test_an_unknown_name_is_told_with_the_known_ones(feed: Supervisor) -> None:
+def test_an_unknown_name_is_reported_with_the_known_ones(feed: Supervisor) -> None:
     calls: list[Callable[[], object]] = [
         lambda: feed.send("b", "x"),
         lambda: feed.insert("b", "x"),
@@ -518,7 +518,7 @@ def test_an_unknown_name_is_told_with_the_known_ones(feed: Supervisor) -> None:
     collect(feed, is_message("a"))
 
 
-def test_a_bad_endpoint_object_is_told_with_every_problem(feed: Supervisor) -> None:
+def test_a_bad_endpoint_object_is_reported_with_every_problem(feed: Supervisor) -> None:
     bad = Endpoint("bad", url="http://x/", timeouts={"connect": -1}, max_message=0)
     with pytest.raises(ConfigError) as raised:
         Supervisor([bad])
@@ -532,7 +532,7 @@ def test_a_bad_endpoint_object_is_told_with_every_problem(feed: Supervisor) -> N
     assert list(feed.status()["endpoints"]) == ["a"]
 
 
-def test_the_status_is_as_its_schema_says(feed: Supervisor) -> None:
+def test_the_status_satisfies_its_schema(feed: Supervisor) -> None:
     collect(feed, is_message("a"))
     status = feed.status()
     assert deviations(status, Status) == []
@@ -590,7 +590,7 @@ def test_a_busy_consumer_delays_neither_pongs_nor_the_restart_of_a_killed_owner(
             assert [type(item) for item in events_of(items, "a", Down, Up, Gap)] == [Down, Up, Gap]
 
 
-def test_supervision_goes_on_while_nobody_iterates(start_method: Any) -> None:
+def test_supervision_goes_on_without_an_iteration(start_method: Any) -> None:
     with steady(tls=True) as ex, Supervisor([ex.endpoint("a", restart=SOON)], start_method=start_method) as feed:
         ex.wait_connections(1)
         monitor = feed.monitor("a")
@@ -643,7 +643,7 @@ HOLDERS: dict[str, Callable[[Supervisor], Any]] = {
 
 
 @pytest.mark.parametrize("holder", HOLDERS)
-def test_who_iterates_it_keeps_it(holder: str) -> None:
+def test_an_iteration_keeps_its_supervisor_alive(holder: str) -> None:
     with Exchange(messages=["x"], loop=True, rate=500) as ex:
         feed = Supervisor([ex.endpoint("a")])
         known, items, aio = ref(feed), HOLDERS[holder](feed), feed.aio

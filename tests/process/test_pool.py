@@ -183,7 +183,7 @@ def test_states_and_status() -> None:
         assert pool.status()["up"] == 0
 
 
-def test_rejections_late_answers_and_what_nobody_asked_for() -> None:
+def test_rejections_late_answers_and_unsolicited_messages() -> None:
     with Exchange(messages=["data"], ack=SCRIPT) as ex, Pool(ex.endpoint("p"), 1) as pool:
         pool.wait_operational(DEADLINE)
         with pytest.raises(RequestRejected):

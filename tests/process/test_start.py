@@ -49,7 +49,7 @@ def a_module(folder: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch
     return f"{name}:decode"
 
 
-def test_row_11_a_hook_that_raises_at_import_is_fatal_after_five_and_the_status_says_why(
+def test_row_11_a_hook_that_raises_at_import_is_fatal_after_five_and_the_status_has_the_reason(
     start_method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hook = a_module(tmp_path, "raising", 'raise RuntimeError("no licence file")\n', monkeypatch)

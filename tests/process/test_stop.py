@@ -197,7 +197,7 @@ def test_row_36_a_peer_that_ignores_our_close_frame_is_left_after_the_deadline(s
     assert [(down.reason.kind, down.reason.code) for down in events_of(items, "one", Down)] == [("stopped", 1000)]
 
 
-def test_a_stop_that_takes_longer_than_its_timeout_says_so_and_goes_on(start_method: str) -> None:
+def test_a_stop_that_takes_longer_than_its_timeout_raises_and_goes_on(start_method: str) -> None:
     with Exchange() as ex, supervise(ex.endpoint("one", timeouts={"close": 1.0}), start_method=start_method) as feed:
         collect(feed, is_event(Up, "one"))
         ex.mute()

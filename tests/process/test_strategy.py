@@ -19,7 +19,7 @@ NAMES = ("first", "second", "third")
     ("strategy", "restarted"),
     [("one_for_one", ["second"]), ("rest_for_one", ["second", "third"]), ("one_for_all", ["second", "first", "third"])],
 )
-def test_row_24_the_strategy_says_who_restarts_after_the_one_that_died(strategy: str, restarted: list[str]) -> None:
+def test_row_24_the_strategy_decides_which_endpoints_restart_after_a_death(strategy: str, restarted: list[str]) -> None:
     items: list[Item] = []
     with ExitStack() as stack:
         exchanges = {name: stack.enter_context(Exchange(tls=True)) for name in NAMES}

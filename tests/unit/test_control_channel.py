@@ -90,7 +90,7 @@ def test_a_command_before_a_corrupt_one_is_acted_on(owner: Owner) -> None:
     assert not owner.channel.is_watched
 
 
-def test_what_a_handler_finds_to_be_nonsense_is_corrupt_too(reactor: Reactor) -> None:
+def test_a_command_that_its_handler_rejects_is_corrupt_too(reactor: Reactor) -> None:
     owner = Owner(reactor)
     owner.channel._on_command = lambda command: command.json() and None
     owner.theirs.sendall(encode_command(CUSTODY, 0, b"["))

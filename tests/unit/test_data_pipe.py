@@ -78,14 +78,14 @@ def test_a_record_that_was_not_finished_is_counted_and_dropped(owner: Owner) -> 
     assert owner.pipe.torn == len(pair(2)) - 1
 
 
-def test_what_is_no_record_ends_the_reading_and_its_owner(owner: Owner, reactor: Reactor) -> None:
+def test_invalid_bytes_end_the_reading_and_the_owner(owner: Owner, reactor: Reactor) -> None:
     owner.write(b"\xff" * 200)
     owner.pipe.read()
     assert [reason.kind for reason in owner.aborted] == ["corrupt"]
     assert not reactor.dispatcher.is_registered(owner.pipe.fileno())
 
 
-def test_a_message_that_there_is_no_memory_for_ends_its_owner_alone(
+def test_a_message_that_does_not_fit_into_memory_ends_only_its_owner(
     owner: Owner, reactor: Reactor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(size: int) -> None:
@@ -152,7 +152,7 @@ def test_another_reader_goes_on_in_the_middle_of_a_record(owner: Owner, reactor:
     successor.theirs.close()
 
 
-def test_a_pipe_that_is_closed_refers_to_nobody(reactor: Reactor) -> None:
+def test_a_closed_pipe_refers_to_no_callback(reactor: Reactor) -> None:
     """Its buffer may be large: it must be free without the garbage collector."""
     owner = Owner(reactor)
     owner.pipe.close()

@@ -34,7 +34,7 @@ def test_a_file_is_read_whole_up_to_its_limit(tmp_path: Path) -> None:
         read_file("/dev/zero", most=1_000, seconds=5)
 
 
-def test_where_no_thread_can_be_started_it_is_an_error_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_that_can_not_be_started_is_an_error_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -50,7 +50,7 @@ def test_what_cannot_be_read_is_an_error_in_this_thread(tmp_path: Path, path: st
         read_file(tmp_path / path, most=10, seconds=5)
 
 
-def test_a_pipe_that_nobody_writes_to_costs_its_time_and_no_more(pipe: Path) -> None:
+def test_a_pipe_without_a_writer_costs_only_its_time_limit(pipe: Path) -> None:
     began = time.monotonic()
     with pytest.raises(TimeoutError, match="nobody writes to this pipe"):
         read_file(pipe, most=10, seconds=0.1)
@@ -108,7 +108,7 @@ def test_a_secret_is_in_a_regular_file(pipe: Path) -> None:
     assert time.monotonic() - began < 0.4
 
 
-def test_wherever_a_pipe_without_a_writer_is_named_the_error_says_so(pipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipe_without_a_writer_is_named_in_the_error_of_every_setting(pipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("wsadapter.config", "wsadapter.config.checks", "wsadapter.config.dialect"):
         monkeypatch.setattr(f"{module}._PATIENCE", 0.05)
     endpoint = "[endpoints.a]\nurl = 'ws://h/'\n"

@@ -34,7 +34,7 @@ def eventlet(patched: Collection[str]) -> SimpleNamespace:
         ({"gevent.monkey": gevent(()), "eventlet.patcher": eventlet({"select"})}, "eventlet (select)"),
     ],
 )
-def test_who_has_patched_what_is_used_here(modules: dict[str, object], expected: str) -> None:
+def test_a_library_that_has_patched_a_used_module_is_named(modules: dict[str, object], expected: str) -> None:
     assert patcher(modules) == expected
 
 
@@ -53,7 +53,7 @@ def trio(*, runs: bool) -> SimpleNamespace:
     return SimpleNamespace(lowlevel=SimpleNamespace(current_task=current_task))
 
 
-def test_coroutines_under_trio_are_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_coroutines_under_trio_get_an_error_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "trio", trio(runs=True))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"trio\.to_thread\.run_sync"):
         running_loop()
@@ -62,7 +62,7 @@ def test_coroutines_under_trio_are_told_what_to_do(monkeypatch: pytest.MonkeyPat
         running_loop()
 
 
-def test_a_stream_that_is_iterated_under_trio_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_iteration_under_trio_gets_an_error_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     feed = Supervisor([Endpoint("a", url="ws://127.0.0.1:1/")])
     monkeypatch.setattr(feed._stream._consumption, "begin", lambda: None)
     monkeypatch.setitem(sys.modules, "trio", trio(runs=True))  # type: ignore[arg-type]

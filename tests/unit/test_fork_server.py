@@ -33,7 +33,7 @@ def test_each_folder_is_another_one(short: Path) -> None:
     assert socket_folder(iter([str(short)])) != socket_folder(iter([str(short)]))
 
 
-def test_without_a_usable_folder_the_error_says_what_is_missing(short: Path) -> None:
+def test_without_a_usable_folder_the_error_names_what_is_missing(short: Path) -> None:
     (short / LONG).mkdir()
     with pytest.raises(OSError, match="short enough for a socket"):
         socket_folder(iter([str(short / LONG)]))

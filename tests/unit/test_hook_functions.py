@@ -253,7 +253,7 @@ def test_a_module_that_takes_standard_output_away_is_checked_all_the_same(tmp_pa
     assert list(found) == ["endpoints.b.decode"]
 
 
-def test_the_check_runs_no_code_of_the_user_in_its_own_process(tmp_path: Path) -> None:
+def test_the_check_runs_user_code_only_in_a_child_process(tmp_path: Path) -> None:
     problems_of(tmp_path, {"a": 'decode = "only_in_the_child:f"'}, {"only_in_the_child": "def f(data): return data\n"})
     assert "only_in_the_child" not in sys.modules
 

@@ -25,7 +25,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
 
 
-def test_one_that_runs_is_found_and_one_that_ran_is_told_apart(tmp_path: Path) -> None:
+def test_a_running_supervisor_is_found_and_an_ended_one_is_distinguished(tmp_path: Path) -> None:
     folder = tmp_path / "wsadapter"
     gone = f"gone-{NAME}"
     Instance.acquire(gone).release()
@@ -115,7 +115,7 @@ def surround(monkeypatch: pytest.MonkeyPatch, folder: Path, variables: dict[str,
 
 
 @pytest.mark.native
-def test_the_folder_that_the_environment_names_has_names_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_in_the_environment_is_a_separate_name_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     everywhere = Instance.acquire(NAME)
     monkeypatch.setenv("WSADAPTER_RUNTIME_DIR", str(tmp_path / "named"))
     assert connect(NAME) is None
@@ -185,7 +185,7 @@ def test_what_lies_in_a_folder_is_believed_if_only_this_user_can_have_put_it_the
     assert why_distrusted(mode, owner, 7) == why
 
 
-def test_who_listens_in_a_folder_that_others_may_write_in_is_not_believed(tmp_path: Path) -> None:
+def test_a_socket_in_a_folder_that_others_may_write_to_is_ignored(tmp_path: Path) -> None:
     folder = tmp_path / "wsadapter"
     folder.mkdir()
     folder.chmod(0o777)
@@ -200,7 +200,7 @@ def test_who_listens_in_a_folder_that_others_may_write_in_is_not_believed(tmp_pa
 
 
 @pytest.mark.native
-def test_another_user_who_listens_is_not_believed(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_socket_of_another_user_is_ignored(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(instance, "credentials_of", lambda _: (1, 4711))
     claim, other = Instance.acquire(NAME), f"other-{NAME}"
     abstract = Instance._abstract(other, "")
@@ -214,7 +214,7 @@ def test_another_user_who_listens_is_not_believed(monkeypatch: pytest.MonkeyPatc
         abstract.release()
 
 
-def test_without_a_folder_of_its_own_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_folder_of_this_user_alone_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert runtime_folder("") == tmp_path / "wsadapter"
     (tmp_path / "wsadapter").chmod(0o777)
@@ -241,7 +241,7 @@ def test_a_long_list_of_those_that_ran_is_cut() -> None:
 
 
 @pytest.mark.native
-def test_one_whose_folder_was_removed_is_found_and_alone_and_puts_the_folder_back(tmp_path: Path) -> None:
+def test_a_supervisor_whose_folder_was_removed_is_found_and_unique_and_puts_the_folder_back(tmp_path: Path) -> None:
     claim = Instance.acquire(NAME)
     try:
         shutil.rmtree(tmp_path / "wsadapter")
@@ -278,7 +278,7 @@ def test_a_lock_file_that_was_removed_is_put_back(tmp_path: Path) -> None:
 
 @pytest.mark.native
 @pytest.mark.parametrize("stranger", [(0, os.getuid()), (1, os.getuid() + 1)], ids=["another-container", "another-user"])
-def test_a_stranger_at_the_address_of_the_beacon_keeps_nobody_out(
+def test_another_user_at_the_address_of_the_beacon_prevents_no_start(
     stranger: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(instance, "credentials_of", lambda _: stranger)

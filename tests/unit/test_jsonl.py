@@ -54,7 +54,7 @@ def test_a_payload_is_spliced_in_with_its_own_bytes() -> None:
     assert batch_lines(batch(payload, first=7)) == expected
 
 
-def test_the_stream_stands_behind_the_number_where_it_is_known() -> None:
+def test_the_stream_comes_after_the_number_if_it_is_known() -> None:
     lines = batch_lines(batch(b"1", b"2", streams=["a@b", None])).splitlines()
     assert list(json.loads(lines[0])) == ["endpoint", "epoch", "number", "stream", "received_at", "data"]
     assert list(json.loads(lines[1])) == ["endpoint", "epoch", "number", "received_at", "data"]
@@ -76,7 +76,7 @@ def test_json_on_one_line_is_data(payload: bytes) -> None:
     assert b'"data":' + payload + b"}\n" in batch_lines(batch(payload))
 
 
-def test_a_binary_message_is_data_where_it_is_json_and_base64_otherwise() -> None:
+def test_a_binary_message_is_data_if_it_is_json_and_base64_otherwise() -> None:
     mixed = batch(b'{"a":1}', b"\x00\xff", b"pong", binary=[True, True, False])
     data, blob, text = map(json.loads, batch_lines(mixed).splitlines())
     assert (data["data"], blob["binary"], text["text"]) == ({"a": 1}, "AP8=", "pong")
@@ -211,7 +211,7 @@ def test_no_more_files_are_open_than_allowed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("files", "most", "opened"), [(300, None, 300), (60, 50, 60 + 10 * 60 * 0.6), (60, 1000, 60)])
-def test_a_file_is_opened_once_where_the_process_may_have_it_open_and_seldom_where_it_may_not(
+def test_a_file_is_opened_once_if_enough_files_may_be_open_and_seldom_again_otherwise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int, most: int | None, opened: float
 ) -> None:
     """They take turns, which is the worst order for who closes the least recently used one."""
@@ -265,9 +265,7 @@ def test_the_files_of_an_hour_that_is_over_are_closed_at_the_next_flush(tmp_path
     assert names == ["a-12", "a-13", "b-12", "b-13", "late-12", "late-13", "quiet-12"]
 
 
-def test_where_the_process_may_open_no_more_files_another_one_is_closed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_is_closed_if_the_process_may_open_no_more_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before, open_to_append = open_files(), files_module._open_to_append
 
     def scarce(path: str) -> int:
@@ -385,7 +383,7 @@ def stdout_as_pipe() -> Iterator[int]:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-def test_a_full_disk_is_told_with_the_count() -> None:
+def test_a_full_disk_is_reported_with_the_count() -> None:
     out = JsonLines("/dev/full")
     out.write_batch(batch(b"1", b"2"))
     with pytest.raises(OutputFailed) as caught:
@@ -398,7 +396,7 @@ def test_a_full_disk_is_told_with_the_count() -> None:
     out.close()
 
 
-def test_a_path_that_can_not_be_opened_is_told(tmp_path: Path) -> None:
+def test_a_path_that_can_not_be_opened_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputFailed, match=r"Not a directory|File exists"):
         JsonLines(str(tmp_path / "file" / "out"))
@@ -424,7 +422,7 @@ def test_a_slow_reader_of_a_non_blocking_standard_output_gets_every_byte() -> No
     assert [json.loads(line)["number"] for line in received.splitlines()] == list(range(1, 2002))
 
 
-def test_a_closed_standard_output_is_told_with_the_exact_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_standard_output_is_reported_with_the_exact_count(monkeypatch: pytest.MonkeyPatch) -> None:
     real, room = os.write, [500]
 
     def write(fd: int, data: memoryview) -> int:

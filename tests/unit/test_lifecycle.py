@@ -78,7 +78,7 @@ def test_a_process_that_comes_after_it_is_no_longer_wanted_is_killed() -> None:
     assert run(ProcessEvent.STOP, ProcessEvent.STARTED)[-1] == (ProcessState.KILLED, ProcessAction.KILL)
 
 
-def test_a_hung_owner_writes_down_where_before_it_is_killed() -> None:
+def test_a_hung_owner_writes_its_stack_before_it_is_killed() -> None:
     assert [
         action
         for _, action in run(

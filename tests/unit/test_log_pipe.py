@@ -72,7 +72,7 @@ def test_what_is_no_text_is_shown_all_the_same_and_only_the_last_lines_are_kept(
     assert printed.pipe.last_lines.endswith("1998\n1999")
 
 
-def test_what_is_printed_while_nobody_watches_waits_in_the_pipe(printed: Printed) -> None:
+def test_lines_that_are_printed_while_the_pipe_is_not_watched_wait_in_it(printed: Printed) -> None:
     printed.pipe.unwatch()
     assert printed.write(b"one\n") == []
     printed.pipe.watch()

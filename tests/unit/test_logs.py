@@ -40,7 +40,7 @@ def test_a_line_has_time_level_and_text(pipe: tuple[int, int]) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z WARNING binance/3 down\n", rest_of(read))
 
 
-def test_what_a_peer_said_is_neither_obeyed_nor_taken_for_a_line_of_ours(
+def test_text_of_a_peer_neither_controls_the_terminal_nor_looks_like_a_log_line(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, write = pipe
@@ -54,7 +54,7 @@ def test_what_a_peer_said_is_neither_obeyed_nor_taken_for_a_line_of_ours(
 
 
 @pytest.mark.slow
-def test_who_logs_does_not_wait_for_a_blocked_standard_error_and_the_loss_is_told(pipe: tuple[int, int]) -> None:
+def test_logging_does_not_wait_for_a_blocked_standard_error_and_lost_lines_are_counted(pipe: tuple[int, int]) -> None:
     read, write = pipe
     with LogThread(write):
         for number in range(40_000):

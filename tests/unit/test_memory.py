@@ -62,7 +62,7 @@ needs_trim = pytest.mark.skipif(find_trim() is None, reason="the C library has n
 
 @pytest.mark.native
 @needs_trim
-def test_a_large_block_has_a_mapping_of_its_own_whatever_was_freed_before() -> None:
+def test_a_large_block_has_a_separate_mapping_whatever_was_freed_before() -> None:
     done = subprocess.run([sys.executable, "-c", LARGE], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == ["True", "0"]
 

@@ -79,7 +79,7 @@ def test_of_the_folder_only_files_of_the_quarantine_are_removed_and_folders_that
     remove_surplus(tmp_path / "nowhere", most_bytes=1000, most_age=DAY)
 
 
-def test_it_is_cleaned_in_a_thread_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_quarantine_is_cleaned_in_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "quarantine" / "run").mkdir(parents=True)
     (tmp_path / "quarantine" / "run" / "a.jsonl").write_bytes(b"xx")
     searched: list[threading.Thread] = []

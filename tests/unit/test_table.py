@@ -33,7 +33,7 @@ def test_no_endpoint_is_only_a_heading() -> None:
     assert len(table.render({})) == 1
 
 
-def test_rates_are_shown_where_they_are_known() -> None:
+def test_rates_are_shown_if_they_are_known() -> None:
     endpoints = {"a": endpoint(rate=1234.5, byte_rate=20480.0), "b": endpoint(rate=None, byte_rate=None), "c": endpoint()}
     lines = table.render(endpoints, ("rate", "byte_rate"))
     assert [line.split()[1:] for line in lines] == [["MSG/S", "BYTES/S"], ["1,234", "20.0KiB"], ["-", "-"], ["-", "-"]]
@@ -53,7 +53,7 @@ MANY = {
 }
 
 
-def test_where_there_is_room_every_column_is_shown() -> None:
+def test_every_column_is_shown_if_there_is_room() -> None:
     assert table.fitted(MANY, 250) == table.render(MANY)
 
 
@@ -86,7 +86,7 @@ def test_the_last_exit_is_one_phrase() -> None:
     assert table.render({"a": endpoint(last_exit=reason)}, ("last_exit",))[1].endswith("handshake rejected, HTTP 503, busy")
 
 
-def test_what_a_peer_said_can_not_command_the_terminal() -> None:
+def test_text_of_a_peer_can_not_control_the_terminal() -> None:
     line = table.render({"a": endpoint(last_exit={"kind": "crashed", "text": "\x1b[2J\n" + "x" * 500})}, ("last_exit",))[1]
     assert line.isprintable()
     assert len(line) < 80
@@ -108,7 +108,7 @@ def test_sizes_are_short(octets: float | None, shown: str) -> None:
     assert table.size(octets) == shown
 
 
-def test_the_headline_counts_who_is_up() -> None:
+def test_the_headline_counts_the_endpoints_that_are_up() -> None:
     status = {
         "name": "prices", "pid": 1, "version": "1.0", "state": "running", "uptime": 61, "spares": 1,
         "endpoints": {"a": endpoint(), "b": endpoint(state="backoff")},

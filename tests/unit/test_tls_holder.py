@@ -29,18 +29,18 @@ def holder(*, waiting: tuple[Command, ...] = (), ended: bool = False) -> TlsHold
     return found.adopt(lambda _: cast("OwnerProcess", process))
 
 
-def test_an_end_that_the_holder_did_not_announce_is_its_own_though_it_is_not_seen_dead_yet() -> None:
+def test_an_end_that_the_holder_did_not_report_is_the_holders_even_before_its_death_is_seen() -> None:
     lost = holder().lost(END_OF_STREAM)
     assert lost is not None
     assert lost.kind == "crashed"
 
 
-def test_an_end_that_it_announced_is_the_peers() -> None:
+def test_an_end_that_the_holder_reported_is_the_peers() -> None:
     assert holder(waiting=(Command(LEFT, 0, b""),)).lost(END_OF_STREAM) is None
 
 
 @pytest.mark.parametrize("kind", ["handshake_rejected", "send_failed"])
-def test_a_failure_that_may_have_other_causes_is_the_holders_where_it_is_dead(kind: str) -> None:
+def test_a_failure_that_may_have_other_causes_is_the_holders_if_the_holder_is_dead(kind: str) -> None:
     assert holder().lost(Reason(kind=kind)) is None
     assert holder(ended=True).lost(Reason(kind=kind)) is not None
 
@@ -49,7 +49,7 @@ def test_a_close_frame_of_the_peer_is_the_peers() -> None:
     assert holder().lost(Reason(kind="closed_by_peer", code=1001)) is None
 
 
-def test_what_its_process_ended_of_is_told_and_only_where_that_concerns_the_owner() -> None:
+def test_the_reason_of_the_holders_end_is_returned_only_if_it_concerns_the_owner() -> None:
     found = holder()
     found.on_dead(found.process, DIED)
     assert found.lost(END_OF_STREAM) == DIED
