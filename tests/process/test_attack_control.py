@@ -28,7 +28,7 @@ class Commanded:
     def __init__(self) -> None:
         self.asked = 0
 
-    def status(self) -> dict[str, Any]:
+    def status(self, *, memory: bool = True) -> dict[str, Any]:
         self.asked += 1
         return {"endpoints": {}, "much": "x" * 100_000}
 
