@@ -24,6 +24,7 @@ from wsadapter import Item, Message
 from wsadapter.contract.endpoint import Buffer
 from wsadapter.delivery.inbox import Backlog, Inbox
 from wsadapter.delivery.stream import Consumption, Stream
+from wsadapter.loop import signal_guard
 from wsadapter.loop.reactor import Reactor
 
 pytestmark = pytest.mark.version
@@ -123,7 +124,8 @@ def batches_some(stream: Stream, seen: list[Any]) -> None:
 def test_an_interrupt_in_a_consumer_loses_and_repeats_nothing(
     consume: Callable[[Stream, list[Any]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wsadapter.loop.signal_guard.run_guarded", lambda work, *args: _untraced(partial(work, *args)))
+    guarded = signal_guard.run_guarded
+    monkeypatch.setattr(signal_guard, "run_guarded", lambda work, *args: _untraced(partial(guarded, work, *args)))
     reactor = Reactor()
     try:
         for step in count(1):
@@ -143,6 +145,7 @@ def test_an_interrupt_in_a_consumer_loses_and_repeats_nothing(
                 assert step > 10
                 return
     finally:
+        signal_guard.disarm()  # an interrupt between `arm` and the work leaves the handlers replaced
         reactor.close()
 
 
