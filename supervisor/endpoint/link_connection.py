@@ -21,7 +21,7 @@ from wsadapter.endpoint.epoch import Epoch
 from wsadapter.endpoint.link_output import LinkOutput
 from wsadapter.endpoint.owner_commands import OwnerCommands
 from wsadapter.endpoint.requests import RequestHost, Requests
-from wsadapter.endpoint.subscription_sender import SenderSnapshot, SubscribingLink, SubscriptionSender, TellSuccessor
+from wsadapter.endpoint.subscription_sender import NotifySuccessor, SenderSnapshot, SubscribingLink, SubscriptionSender
 from wsadapter.endpoint.subscriptions import Subscriptions
 from wsadapter.handoff.custody import Custody
 from wsadapter.handoff.held_connection import NotResumable
@@ -60,7 +60,7 @@ class LinkConnection:
         supervisor: SupervisorHost,
         host: DialerHost,
         output: LinkOutput,
-        tell_successor: TellSuccessor,
+        notify_successor: NotifySuccessor,
     ) -> None:
         self._link = link
         self._host = host
@@ -69,7 +69,7 @@ class LinkConnection:
         self.custody = Custody(supervisor.reactor, self.give_up)
         self.dialer = Dialer(supervisor, host, link.on_process_gone, self._on_holder_printed)
         self.requests = Requests(link, self.commands, supervisor.reactor, output.put)
-        self.sender = SubscriptionSender(link, self.custody, self.commands, tell_successor)
+        self.sender = SubscriptionSender(link, self.custody, self.commands, notify_successor)
 
     @property
     def subscriptions(self) -> Subscriptions:

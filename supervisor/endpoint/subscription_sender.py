@@ -21,7 +21,7 @@ from wsadapter.endpoint.subscriptions import ConnectionState, Lasting, Subscript
 from wsadapter.handoff.custody import Custody
 from wsadapter.status import EndpointState
 
-TellSuccessor = Callable[[int, list[Subscription]], None]
+NotifySuccessor = Callable[[int, list[Subscription]], None]
 """Sends SUBSCRIBE or UNSUBSCRIBE with these streams to the successor of a rollover, if there is one."""
 
 
@@ -59,12 +59,14 @@ class SenderSnapshot:
 class SubscriptionSender:
     """That of one link. All methods under the reactor's lock."""
 
-    def __init__(self, link: SubscribingLink, custody: Custody, commands: OwnerCommands, tell_successor: TellSuccessor) -> None:
+    def __init__(
+        self, link: SubscribingLink, custody: Custody, commands: OwnerCommands, notify_successor: NotifySuccessor
+    ) -> None:
         self.subscriptions = Subscriptions()
         self._link = link
         self._custody = custody
         self._commands = commands
-        self._tell_successor = tell_successor
+        self._notify_successor = notify_successor
         self._was_confirmed: list[Subscription] = []
         """What the connection before had confirmed."""
         self._sent: dict[int, Change] = {}
@@ -91,7 +93,7 @@ class SubscriptionSender:
         self.subscriptions.forgive(again)
         new = self.subscriptions.add(streams) + again
         self._change(commands.SUBSCRIBE, new, deferred=self._custody.resumption is not None)
-        self._tell_successor(commands.SUBSCRIBE, new)
+        self._notify_successor(commands.SUBSCRIBE, new)
         return new
 
     def unsubscribe(self, streams: Iterable[Subscription]) -> list[Subscription]:
@@ -99,7 +101,7 @@ class SubscriptionSender:
         gone = self.subscriptions.remove(streams)
         # An owner that continues with a connection and is not up would only remove the stream from what it is to request.
         self._change(commands.UNSUBSCRIBE, gone, deferred=self._link.is_between_owners)
-        self._tell_successor(commands.UNSUBSCRIBE, gone)
+        self._notify_successor(commands.UNSUBSCRIBE, gone)
         return gone
 
     def resubscribe(self, streams: Iterable[Subscription]) -> None:

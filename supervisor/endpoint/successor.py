@@ -108,10 +108,10 @@ class Successor:
 
     # -- what the link decides -------------------------------------------------------------------------------------------
 
-    def begin(self, hire: Callable[[Successor], OwnerProcess]) -> None:
+    def begin(self, acquire: Callable[[Successor], OwnerProcess]) -> None:
         """The connect budget allows it: acquire a process."""
         self.phase = Phase.HIRED
-        self.process = hire(self)
+        self.process = acquire(self)
         if self.process.state is ProcessState.WARM:
             self.on_ready(self.process)
 
