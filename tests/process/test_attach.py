@@ -104,6 +104,26 @@ def test_it_yields_what_the_journal_holds_and_goes_on_where_it_was(tmp_path: Pat
         assert list(feed) == []
 
 
+def test_within_a_record_every_message_is_committed_when_the_next_one_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    with writing(path) as writer:
+        add(writer, batch("a", [b"%d" % n for n in range(1, 101)], 1))
+    at = 1
+    for step in (2, 30, 1, 44):
+        with attach(path, "c", start="earliest", follow=False) as feed:
+            got = list(islice(feed, step))
+            assert numbers(got, "a") == list(range(at, at + step))
+            stored = positions.look(positions.path_of(path, "c"))  # what a kill would leave
+            assert stored is not None
+            assert stored[0].seq == at + step - 1
+            assert stored[0].numbers == {"a": at + step - 2}
+        at += step - 1
+    with attach(path, "c", follow=False) as feed:
+        (rest,) = feed.batches()
+        assert isinstance(rest, Batch)
+        assert rest.first_number == at
+
+
 def test_batches_and_single_items_are_the_same_stream(tmp_path: Path) -> None:
     path = tmp_path / "j"
     fill(path, 60)

@@ -389,3 +389,20 @@ def test_a_stopped_supervisor_with_a_journal_raises_as_before(tmp_path: Path) ->
     list(feed)
     with pytest.raises(SupervisorStopped):
         feed.get(0)
+
+
+def test_a_takeover_continues_the_journal_without_a_hole(tmp_path: Path) -> None:
+    with Exchange(messages=numbered, rate=2000) as ex:
+        config = configured(tmp_path, ex)
+        with Running(tmp_path, config) as old:
+            wait_until(lambda: _count(tmp_path / "j") > 500, DEADLINE)
+            with Running(tmp_path, config, "--takeover") as new:
+                assert old.wait() == 0
+                count = _count(tmp_path / "j")
+                wait_until(lambda: _count(tmp_path / "j") > count + 500, DEADLINE)
+                new.process.send_signal(signal.SIGTERM)
+                assert new.wait() == 0
+    found = items(tmp_path / "j")
+    sound(found)
+    assert len({item.run for item in found if isinstance(item, Started)}) == 1
+    assert not [item for item in found if isinstance(item, Gap | Dropped)]
