@@ -3,6 +3,7 @@
     {"command": "subscribe", "endpoint": "a", "streams": ["x"]}     and "unsubscribe"
     {"command": "send", "endpoint": "a", "text": "..."}             or "base64": "..."; answered when the bytes are out
     {"command": "start_endpoint", "endpoint": "a"}                  and "stop_endpoint"; answered when it is up, or has stopped
+    {"command": "watch"}                                            the status without memory, made a part at a time
     {"command": "sample", "endpoint": "a", "limit": 100}            lines since the last question, and how many more
 
 Each command returns a future of what is answered.
@@ -27,6 +28,7 @@ from wsadapter.loop.reactor import Timer
 from wsadapter.outputs.lines import event_line, message_line
 from wsadapter.registry.shards import together
 from wsadapter.runtime import Runtime
+from wsadapter.status import EndpointStatus
 
 logger = logging.getLogger("wsadapter.control")
 
@@ -37,6 +39,8 @@ _MOST_BYTES: Final = 1024 * 1024
 """Of one sample: the answer must not be more than a client may leave unread."""
 _TAP_LASTS: Final = 5.0
 """Seconds after the last question for a sample that the tap is removed."""
+_PART: Final = 16
+"""Endpoints of a status that are looked at in one turn: about 0.1 ms."""
 _LOOK_AGAIN: Final = 0.05
 """Seconds between looks at whether an endpoint has stopped."""
 
@@ -57,6 +61,7 @@ class OperatorCommands:
             "start_endpoint": self._start,
             "stop_endpoint": self._stop,
             "sample": self._sample,
+            "watch": self._watch,
         }
 
     def _subscribe(self, request: Mapping[str, Any]) -> Future[dict[str, Any]]:
@@ -108,6 +113,21 @@ class OperatorCommands:
             stopped.set_result(answer)
         else:
             self._runtime.reactor.call_later(_LOOK_AGAIN, lambda: self._await_stop(members, stopped, answer))
+
+    def _watch(self, _request: Mapping[str, Any]) -> Future[dict[str, Any]]:
+        """For whoever asks each second: the loop does other work between the parts, so no message waits for the whole. The
+        asker measures the memory of owners itself, because it takes a moment for each."""
+        watched: Future[dict[str, Any]] = Future()
+        self._add_part(list(self._runtime.registry.endpoints), {}, watched)
+        return watched
+
+    def _add_part(self, names: list[str], found: dict[str, EndpointStatus], watched: Future[dict[str, Any]]) -> None:
+        found |= self._runtime.registry.status(names[:_PART])
+        rest = names[_PART:]
+        if rest:
+            self._runtime.reactor.post(lambda: self._add_part(rest, found, watched))
+        else:
+            watched.set_result({"status": self._runtime.status(memory=False, endpoints=found)})
 
     def _sample(self, request: Mapping[str, Any]) -> Future[dict[str, Any]]:
         name, limit = _endpoint(request), request.get("limit", 100)

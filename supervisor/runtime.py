@@ -46,7 +46,7 @@ from wsadapter.periodic import PeriodicWork
 from wsadapter.process.owners import OwnerSource
 from wsadapter.registry.registry import EndpointRegistry
 from wsadapter.registry.shards import together
-from wsadapter.status import FORMAT, Status, SupervisorState
+from wsadapter.status import FORMAT, EndpointStatus, Status, SupervisorState
 from wsadapter.version import VERSION
 
 logger = logging.getLogger("wsadapter.supervisor")
@@ -249,9 +249,10 @@ class Runtime:
         self.begin_if_new()
         return self.reactor.call(restart)
 
-    def status(self, *, memory: bool = True) -> Status:
-        """The whole status as plain JSON values. `memory`: with the memory of each owner, which the kernel reports."""
-        endpoints = self.registry.status()
+    def status(self, *, memory: bool = True, endpoints: dict[str, EndpointStatus] | None = None) -> Status:
+        """The whole status as plain JSON values. `memory`: with the memory of each owner, which the kernel reports.
+        `endpoints`: those of the registry, if the caller has them already."""
+        endpoints = self.registry.status() if endpoints is None else endpoints
         if self.state in ("running", "stopping"):
             for name, endpoint in endpoints.items():
                 rate = self._periodic.rate(name, Count(endpoint["messages"], endpoint["bytes"]))

@@ -13,7 +13,7 @@ def top(options: argparse.Namespace) -> int:
     """Until it is left."""
     name = name_of(options)
     options.name = name
-    ask(options, "status", memory=False)  # raises if nothing runs under that name
+    ask(options, "watch")  # raises if nothing runs under that name
     if find_spec("textual") is None:
         raise UsageError("top needs textual: pip install 'wsadapter[console]'; without it there is: wsadapter status --watch")
     from wsadapter.cli.top_app import Top

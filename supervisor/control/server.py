@@ -97,7 +97,7 @@ class Commanded(Protocol):
 
     @property
     def state(self) -> str: ...
-    def status(self, *, memory: bool = True) -> Status: ...
+    def status(self) -> Status: ...
     def begin_restart(self, name: str) -> Future[None]: ...
     def ask_to_stop(self) -> bool: ...
     @property
@@ -298,9 +298,8 @@ class ControlServer:
         except WsAdapterError as error:
             client.answer(_failure(str(error)))
 
-    def _status(self, client: _Client, request: dict[str, Any]) -> None:
-        """Whoever asks often measures the memory of the owners himself: it takes a moment for each."""
-        client.answer({"ok": True, "status": self._supervisor.status(memory=request.get("memory") is not False)})
+    def _status(self, client: _Client, _request: dict[str, Any]) -> None:
+        client.answer({"ok": True, "status": self._supervisor.status()})
 
     def _restart(self, client: _Client, request: dict[str, Any]) -> None:
         name = str(request.get("endpoint", ""))

@@ -47,10 +47,10 @@ class Watch:
         await asyncio.shield(self._next)  # others wait for it too
 
     def _ask(self) -> Reading:
-        """Without the owners' memory: the kernel is asked for that here and not in the supervisor."""
+        """The kernel is asked for the owners' memory here, and not in the supervisor."""
         began = monotonic()
         before = replace(self.reading, asked_at=began)
-        request = {"command": "status", "memory": False}
+        request = {"command": "watch"}
         try:
             status = cast("Status", ask(self._name, request, runtime_dir=self._runtime_dir, timeout=_PATIENCE)["status"])
         except ControlError as error:

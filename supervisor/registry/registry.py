@@ -104,9 +104,10 @@ class EndpointRegistry:
         and what the endpoint raises."""
         self.first_up(pending.endpoint).request(pending, payload, timeout)
 
-    def status(self) -> dict[str, EndpointStatus]:
-        """The status of each endpoint, by its name."""
-        return {name: {**managed.status(), "group": self._group_of(name)} for name, managed in self.endpoints.items()}
+    def status(self, names: Iterable[str] | None = None) -> dict[str, EndpointStatus]:
+        """The status of each endpoint, or of those of these names that are still there, by its name."""
+        chosen = ((name, self.endpoints.get(name)) for name in (list(self.endpoints) if names is None else names))
+        return {name: {**found.status(), "group": self._group_of(name)} for name, found in chosen if found is not None}
 
     def _group_of(self, name: str) -> str | None:
         return next((group for group, shards in self.groups.items() if name in shards), None)

@@ -443,7 +443,7 @@ class _Supervisor:
     def __init__(self) -> None:
         self._asked = 0
 
-    def status(self, *, memory: bool = True) -> Status:
+    def status(self) -> Status:
         return cast("Status", {"endpoints": {"a": {"epoch": 1, "pid": 7}}})
 
     def begin_restart(self, name: str) -> Future[None]:

@@ -22,7 +22,7 @@ OF_AN_ENDPOINT = {
 }  # fmt: skip
 COMMANDS = [
     "reload", "restart", "sample", "send", "start_endpoint", "status", "stop", "stop_endpoint", "subscribe", "takeover",
-    "unsubscribe",
+    "unsubscribe", "watch",
 ]  # fmt: skip
 OF_THE_SUPERVISOR = {"name", "pid", "version", "uptime", "endpoints", "spares", "capabilities"}
 
