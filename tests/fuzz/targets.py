@@ -439,6 +439,7 @@ class _Supervisor:
     """What the server asks it for; it refuses every other command."""
 
     state = "stopped"
+    journaling: None = None
 
     def __init__(self) -> None:
         self._asked = 0
