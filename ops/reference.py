@@ -20,6 +20,7 @@ from wsadapter.contract.meanings import meanings_of, types_of
 from wsadapter.endpoint.link_state import STATES
 from wsadapter.exporter.metrics import METRICS
 from wsadapter.exporter.server import PATHS
+from wsadapter.sinks.base import KINDS as SINK_KINDS
 
 _HEAD = """\
 # Reference
@@ -116,6 +117,7 @@ def reference() -> Iterator[str]:
     yield "\n## States of an endpoint\n"
     yield from _table(("state", "meaning"), [(f"`{state}`", meaning) for state, meaning in STATES.items()])
     yield from _status()
+    yield from _section("Kinds of the end of a sink", "kind", SINK_KINDS.items())
     yield from _exporter()
     yield "\n## Commands\n"
     yield from _table(("command", "what it does"), [(f"`{command}`", meaning) for command, meaning in _COMMANDS])

@@ -105,6 +105,18 @@ if TYPE_CHECKING:
     from wsadapter.feed import AsyncFeed, Feed, FeedStream
     from wsadapter.journal.journal import Journal
     from wsadapter.pool import Pool
+    from wsadapter.sinks.base import (
+        EndpointPosition,
+        OtherWriter,
+        Position,
+        Sink,
+        SinkBatch,
+        SinkError,
+        SinkRecord,
+        TargetFull,
+        TargetRefused,
+        TargetUnavailable,
+    )
     from wsadapter.status import (
         Capabilities,
         ConsumerLag,
@@ -116,6 +128,7 @@ if TYPE_CHECKING:
         MemberStatus,
         PoolMemberStatus,
         PoolStatus,
+        SinkStatus,
         Status,
         SubscriptionStatus,
     )
@@ -130,10 +143,14 @@ _HOME = {
     "wsadapter.endpoint.requests": ("Pending",),
     "wsadapter.journal.journal": ("Journal",),
     "wsadapter.pool": ("Pool",),
+    "wsadapter.sinks.base": (
+        "EndpointPosition", "OtherWriter", "Position", "Sink", "SinkBatch", "SinkError", "SinkRecord",
+        "TargetFull", "TargetRefused", "TargetUnavailable",
+    ),
     "wsadapter.status": (
         "Capabilities", "ConsumerLag", "ConsumerStatus", "EndpointState", "EndpointStatus", "ExitStatus", "JournalStatus",
         "MemberStatus", "PoolMemberStatus", "PoolStatus",
-        "Status", "SubscriptionStatus",
+        "SinkStatus", "Status", "SubscriptionStatus",
     ),
     "wsadapter.config": ("Settings", "load"),
     "wsadapter.contract.endpoint": (
@@ -161,16 +178,18 @@ _MODULES = {"config", "testing"}
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [  # noqa: PLE0604, PLE0605, RUF100 - each is in _MODULE_OF, which a test compares with the imports above
-    "AllFatal", "AlreadyRunning", "Answer", "AnyEvent", "AsyncFeed", "attach", "AttachedFeed", "Batch", "Buffer",
-    "BufferTable", "Capabilities", "ClockStep", "ClosedError", "ConcurrentIteration", "ConfigError", "ConsumerInUse",
-    "ConsumerLag", "ConsumerReplaced", "ConsumerStatus", "Down", "Dropped", "DuplicateEndpoint", "DuplicateRequest",
-    "Endpoint", "EndpointState", "EndpointStatus", "Event", "ExitStatus", "Fatal", "Feed", "FeedStream", "Filter",
+    "AllFatal", "AlreadyRunning", "Answer", "AnyEvent", "AsyncFeed", "attach", "AttachedFeed", "Batch", "Buffer", "BufferTable",
+    "Capabilities", "ClockStep", "ClosedError", "ConcurrentIteration", "ConfigError", "ConsumerInUse", "ConsumerLag",
+    "ConsumerReplaced", "ConsumerStatus", "Down", "Dropped", "DuplicateEndpoint", "DuplicateRequest", "Endpoint",
+    "EndpointPosition", "EndpointState", "EndpointStatus", "Event", "ExitStatus", "Fatal", "Feed", "FeedStream", "Filter",
     "FilterTable", "Gap", "Heartbeat", "HeartbeatTable", "HooksTable", "Item", "Journal", "JournalError", "JournalInUse",
     "JournalStatus", "LateAnswer", "Limits", "LimitsTable", "load", "LostError", "MemberStatus", "Message", "Monitor",
-    "MonitorReleased", "NewerJournal", "NotAJournal", "NotConnected", "Notice", "NotSent", "OutcomeUnknown", "Pending",
-    "Pool", "PoolMemberStatus", "PoolStatus", "PositionBeyondEnd", "Reason", "Rejected", "Request", "RequestRejected",
-    "RequestTable", "Restart", "RestartTable", "Restored", "SendFailed", "Settings", "Stalled", "Started", "Status", "Stream",
-    "Subscribed", "SubscriptionStatus", "Supervisor", "SupervisorStopped", "TakeoverError", "Timeouts", "TimeoutsTable",
+    "MonitorReleased", "NewerJournal", "NotAJournal", "NotConnected", "Notice", "NotSent", "OtherWriter", "OutcomeUnknown",
+    "Pending", "Pool", "PoolMemberStatus", "PoolStatus", "Position", "PositionBeyondEnd", "Reason", "Rejected", "Request",
+    "RequestRejected", "RequestTable", "Restart", "RestartTable", "Restored", "SendFailed", "Settings", "Sink", "SinkBatch",
+    "SinkError", "SinkRecord", "SinkStatus", "Stalled", "Started", "Status", "Stream", "Subscribed", "SubscriptionStatus",
+    "Supervisor", "SupervisorStopped", "TakeoverError", "TargetFull", "TargetRefused", "TargetUnavailable", "Timeouts",
+    "TimeoutsTable",
     "Tls", "TlsTable", "UnknownConsumer", "UnknownEndpoint", "UnsupportedPlatform", "Up", "UsageError", "Watchdog",
     "WatchdogTable", "WrongProcess", "WrongType", "WsAdapterError",
 ]  # fmt: skip

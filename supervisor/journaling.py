@@ -26,7 +26,8 @@ from wsadapter.journal.thread import JournalThread
 from wsadapter.loop.reactor import Reactor
 from wsadapter.registry.registry import EndpointRegistry
 from wsadapter.remote import RemoteCommands
-from wsadapter.status import JournalStatus
+from wsadapter.sinks.supervision import JournalEnd, Sinks
+from wsadapter.status import JournalStatus, SinkStatus
 
 _PATIENCE: Final = 10.0
 """Seconds for what waits to be written at the end, and for a supervisor that was taken over to write the rest."""
@@ -40,8 +41,12 @@ def inbox_of(journaling: Journaling | None) -> Inbox:
 class Journaling:
     """Between the endpoints of a supervisor and the thread that writes."""
 
-    def __init__(self, settings: JournalSettings, reactor: Reactor, registry: Callable[[], EndpointRegistry]) -> None:
+    def __init__(
+        self, settings: JournalSettings, reactor: Reactor, registry: Callable[[], EndpointRegistry], sinks: Sinks
+    ) -> None:
+        """`sinks`: what the journal is carried to, while it is open."""
         self.thread = JournalThread(settings, self._overflowed)
+        self._sinks = sinks
         self._registry = registry
         self.commands = {**RemoteCommands(reactor, registry).table, "journal": self._describe}
         """What attached consumers ask for."""
@@ -65,6 +70,7 @@ class Journaling:
             self._dead_epochs = {name: progress.epoch for name, progress in state.endpoints.items() if progress.up}
         self._continue(state)
         self.thread.start()
+        self._sinks.start()
         return "" if taken_over else state.run
 
     def _continue(self, state: State) -> None:
@@ -105,8 +111,16 @@ class Journaling:
         return described
 
     def close(self) -> None:
-        """Write what waits, and let go of the journal."""
+        """Write what waits, and let go of the journal; then end the sinks, which carry it to its end."""
         self.thread.close(_PATIENCE)
+        self._sinks.close()
+
+    def sinks_status(self) -> dict[str, SinkStatus]:
+        """How each sink is."""
+        writer = self.thread.writer
+        state = State() if writer is None else writer.state  # the writer's thread replaces it, and never changes it
+        received = [progress.at for progress in state.endpoints.values() if progress.at is not None]
+        return self._sinks.status(JournalEnd(state.seq, state.bytes, max(received, default=0)))
 
     def status(self) -> JournalStatus:
         """How it is."""

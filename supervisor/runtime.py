@@ -25,7 +25,7 @@ from uuid import uuid4
 from wsadapter import capabilities
 from wsadapter.config import Dialects, Settings
 from wsadapter.config.connect_time import slow_connects
-from wsadapter.config.settings import JournalSettings, StartMethod, Strategy
+from wsadapter.config.settings import JournalSettings, SinkSettings, StartMethod, Strategy
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import AllFatal, SupervisorStopped, TakeoverError, UsageError
 from wsadapter.contract.items import Started
@@ -46,6 +46,7 @@ from wsadapter.periodic import PeriodicWork
 from wsadapter.process.owners import OwnerSource
 from wsadapter.registry.registry import EndpointRegistry
 from wsadapter.registry.shards import together
+from wsadapter.sinks.supervision import Sinks
 from wsadapter.status import FORMAT, EndpointStatus, Status, SupervisorState
 from wsadapter.version import VERSION
 
@@ -67,6 +68,8 @@ class Options:
     """Where everything that is received is written; None: nowhere."""
     journal_only: bool = False
     """Nobody iterates the supervisor: only the journal gets the items."""
+    sinks: tuple[SinkSettings, ...] = ()
+    """What the journal is carried to."""
 
 
 class Giving(Protocol):
@@ -109,7 +112,10 @@ class Runtime:
         self.reactor = Reactor()
         self.reactor.dispatcher.busy_poll = options.busy_poll
         self.budget = ConnectBudget()
-        self.journaling = None if options.journal is None else Journaling(options.journal, self.reactor, lambda: self.registry)
+        self.journaling: Journaling | None = None
+        if options.journal is not None:
+            sinks = Sinks(options.journal.path, options.sinks, options.hook_folder)
+            self.journaling = Journaling(options.journal, self.reactor, lambda: self.registry, sinks)
         main = None if self.journaling is None else self.journaling.inbox(delivers=not options.journal_only)
         self.registry: EndpointRegistry = EndpointRegistry(self, given, on_registered=self._on_registered, main=main)
         self.owners = OwnerSource(self.reactor, options.start_method, options.spares, lambda: len(self.registry.endpoints))
@@ -276,6 +282,8 @@ class Runtime:
         }
         if self.journaling is not None:
             status["journal"] = self.journaling.status()
+            if self.options.sinks:
+                status["sinks"] = self.journaling.sinks_status()
         if memory and self.state != "stopped":
             add_memory(status)
         return status

@@ -14,6 +14,7 @@ from wsadapter.pool_health import PoolState
 FORMAT: Final = 1
 """Raised if a key is removed, renamed, or changes its type, unit or meaning. New keys do not raise it."""
 SupervisorState = Literal["new", "running", "stopping", "stopped"]
+SinkState = Literal["starting", "running", "backoff", "cooling_down", "fatal", "stopped"]
 EndpointState = Literal["starting", "connecting", "up", "backoff", "cooling_down", "stopping", "stopped", "fatal"]
 
 
@@ -229,6 +230,26 @@ class JournalStatus(TypedDict):
     """Each consumer that has a position, by its name. Looked at once a second."""
 
 
+class SinkStatus(TypedDict):
+    """A sink of the journal: a process of its own."""
+
+    kind: str
+    """"jsonl", "parquet", "nats", "kafka", or its class."""
+    state: SinkState
+    """"starting": it connects to its target, and reads its position there. "running". "backoff", "cooling_down": it ended, and
+    is started again. "fatal": its settings are wrong. "stopped"."""
+    pid: int | None
+    """Of its process; null if there is none."""
+    restarts: int
+    """Processes that were replaced."""
+    position: int | None
+    """Place in the stream behind what is durable in the target; null before it is known."""
+    lag: ConsumerLag | None
+    """How far that is behind the end of the journal; null before it is known."""
+    last_exit: ExitStatus | None
+    """Why its last process ended, by the kinds of the end of a sink; null if none has."""
+
+
 class Status(TypedDict):
     """The whole supervisor."""
 
@@ -265,6 +286,8 @@ class Status(TypedDict):
     """Each endpoint by its name."""
     journal: NotRequired[JournalStatus]
     """Only with a journal."""
+    sinks: NotRequired[dict[str, SinkStatus]]
+    """Only with sinks: each by its name."""
 
 
 class PoolMemberStatus(TypedDict):
@@ -311,7 +334,7 @@ SUMMED: Final[tuple[Literal["messages", "bytes", "restarts", "gaps", "handoffs",
 """The keys of an endpoint with `replicas` that are the sums of those of all its connections."""
 SCHEMA: Final[tuple[type, ...]] = (
     Status, Capabilities, EndpointStatus, MemberStatus, SubscriptionStatus, EventCounts, ExitStatus, JournalStatus,
-    ConsumerStatus, ConsumerLag, PoolStatus, PoolMemberStatus,
+    ConsumerStatus, ConsumerLag, SinkStatus, PoolStatus, PoolMemberStatus,
 )  # fmt: skip
 """All of it, in the order of the documentation."""
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from wsadapter import capabilities
 from wsadapter.aio import AsyncSupervisor
 from wsadapter.arguments import Data, as_list, as_outgoing, as_streams, check_kind, path_text
-from wsadapter.config import Dialects, Settings, check_endpoint, check_journal, check_supervisor, checked, load
+from wsadapter.config import Dialects, Settings, SinkSettings, check_endpoint, check_journal, check_supervisor, checked, load
 from wsadapter.config.settings import StartMethod, Strategy
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.errors import ConfigError, DuplicateEndpoint, UsageError
@@ -76,6 +76,7 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
         hook_folder: str | os.PathLike[str] = "",
         journal: Journal | str | os.PathLike[str] | None = None,
         journal_only: bool = False,
+        sinks: Iterable[SinkSettings] = (),
     ) -> None:
         """Without a `name` it has no lock and no control socket, and several may run at the same time.
 
@@ -84,7 +85,8 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
         `given`: for each endpoint the keys that a configuration file sets. A dialect overrides none of them, even if they equal
         the defaults. `dialects`: dialects that were loaded already, by name or absolute path. `hook_folder`: a folder in which
         owners search the modules of hooks, after `sys.path`. `journal`: where everything that is received is written, for
-        consumers that attach; `journal_only`: nobody iterates this object, so no items wait for that.
+        consumers that attach; `journal_only`: nobody iterates this object, so no items wait for that. `sinks`: what the journal
+        is carried to, checked (`Settings.sinks`).
         Raises `ConfigError` with every problem of the arguments and of every endpoint, `DuplicateEndpoint`,
         `UnsupportedPlatform`, `WrongType`.
         """
@@ -110,7 +112,9 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
         written = None if journal is None else as_journal(journal).settings
         if problems := [] if written is None else check_journal(written):
             raise ConfigError(problems)
-        options = Options(strategy, spares, start_method, busy_poll, hook_folder, quarantine, written, journal_only)
+        options = Options(
+            strategy, spares, start_method, busy_poll, hook_folder, quarantine, written, journal_only, tuple(sinks)
+        )
         self.runtime = Runtime(name, runtime_dir, options, given or {})
         """For the package itself."""
         self._stream = self.runtime.stream_of(self.runtime.registry.main)
@@ -143,6 +147,7 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
             hook_folder=settings.folder,
             journal=None if settings.journal is None else Journal.of_settings(settings.journal),
             journal_only=settings.journal is not None and settings.output.kind == "none",
+            sinks=settings.sinks,
         )
 
     # -- life ------------------------------------------------------------------------------------------------------------

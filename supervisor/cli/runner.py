@@ -315,7 +315,7 @@ class Runner:
         said = [f"{kind} {', '.join(names)}" for kind, names in changes.items() if names]
         logger.info("reloaded %s: %s", self._path, "; ".join(said) or "nothing changed")
         if _apart_from_endpoints(settings) != _apart_from_endpoints(self._settings):
-            logger.warning("[supervisor], [output], [journal] and [exporter] hold from the next start on")
+            logger.warning("[supervisor], [output], [journal], [[sink]] and [exporter] hold from the next start on")
         return changes
 
     def _dump(self) -> None:
@@ -350,7 +350,7 @@ def _apart_from_endpoints(settings: Settings) -> tuple[object, ...]:
     return (
         settings.runtime_dir, settings.state_dir, settings.quarantine_max_bytes, settings.quarantine_max_age,
         settings.strategy, settings.spares, settings.start_method, settings.busy_poll, settings.output,
-        settings.journal, settings.exporter,
+        settings.journal, settings.sinks, settings.exporter,
     )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from wsadapter.config.schema import (
     EXPORTER,
     JOURNAL,
     OUTPUT,
+    SINK,
     SUPERVISOR,
     Mismatch,
     Setting,
@@ -37,22 +38,23 @@ from wsadapter.config.schema import (
     got,
     unknown_key,
 )
-from wsadapter.config.settings import ExporterSettings, JournalSettings, OutputSettings, Settings
+from wsadapter.config.settings import ExporterSettings, JournalSettings, OutputSettings, Settings, SinkSettings
 from wsadapter.config.show import describe_settings, effective, show
+from wsadapter.config.sinks import PATHS, judge_sinks
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import ConfigError, Problem
 from wsadapter.import_path import working_folder
 
 __all__ = [
-    "Dialects", "ExporterSettings", "JournalSettings", "OutputSettings", "Settings", "check_endpoint", "check_journal",
-    "check_supervisor", "checked", "describe_settings", "effective", "load", "parse", "show",
+    "Dialects", "ExporterSettings", "JournalSettings", "OutputSettings", "Settings", "SinkSettings", "check_endpoint",
+    "check_journal", "check_supervisor", "checked", "describe_settings", "effective", "load", "parse", "show",
 ]  # fmt: skip
 
 _LARGEST: Final = 64 * 1024 * 1024
 """Bytes of a configuration, at most."""
 _PATIENCE: Final = 5.0
 """Seconds in which it must have been read."""
-_TABLES: Final = ("supervisor", "output", "journal", "exporter", "defaults", "endpoints")
+_TABLES: Final = ("supervisor", "output", "journal", "sink", "exporter", "defaults", "endpoints")
 _MOST_SPARES: Final = 64
 _NO_WORKING_FOLDER: Final = "/(the working folder, which was deleted)"
 """The base of relative paths then, so that the errors about them give the reason."""
@@ -104,11 +106,12 @@ def _read_tables(
 ) -> Settings:
     around = Surroundings(Path(base_dir), environ, secrets)
     problems = [Problem(key, unknown_key(key, _TABLES)) for key in table if key not in _TABLES]
-    sections = {name: _table(table, name, problems) for name in _TABLES}
+    sections = {name: _table(table, name, problems) for name in _TABLES if name != "sink"}
     own = _read_flat(sections["supervisor"], "supervisor", SUPERVISOR, around, problems)
     output = _read_flat(sections["output"], "output", OUTPUT, around, problems)
     exporter = _read_flat(sections["exporter"], "exporter", EXPORTER, around, problems)
     journal = _read_journal(table, sections["journal"], around, problems)
+    sinks = _read_sinks(table, around, problems)
     if journal is not None and "output" not in table:
         output["kind"] = "none"
     own["name"] = own.get("name") or Path(source).stem
@@ -120,8 +123,8 @@ def _read_tables(
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)), source=source)
     return Settings(
-        **own, output=OutputSettings(**output), journal=journal, exporter=ExporterSettings(**exporter), endpoints=endpoints,
-        given=given, source=source, dialects=around.dialects.known,
+        **own, output=OutputSettings(**output), journal=journal, sinks=sinks, exporter=ExporterSettings(**exporter),
+        endpoints=endpoints, given=given, source=source, dialects=around.dialects.known,
     )  # fmt: skip
 
 
@@ -208,6 +211,25 @@ def _read_journal(
     before = len(problems)
     _judge_journal(found, problems)
     return None if len(problems) > before else JournalSettings(**found)
+
+
+def _read_sinks(table: Mapping[str, Any], around: Surroundings, problems: list[Problem]) -> tuple[SinkSettings, ...]:
+    written = table.get("sink", [])
+    if not isinstance(written, list) or not all(isinstance(each, dict) for each in written):
+        problems.append(Problem("sink", f"expected tables [[sink]], got {got(written)}"))
+        return ()
+    found = [_read_flat(each, f"sink[{index}]", SINK, around, problems) for index, each in enumerate(written)]
+    for index, sink in enumerate(found):
+        for key in PATHS:
+            if sink.get(key):
+                sink[key] = str(around.base_dir / sink[key])
+        if "options" in sink:
+            options, unresolved, _ = around.expand("options", sink["options"])
+            sink["options"] = {name: str(value) for name, value in options.items()}
+            problems += [Problem(f"sink[{index}].{problem.path}", problem.message) for problem in unresolved]
+    wrong = judge_sinks(found, written, journal="journal" in table)
+    problems += wrong
+    return () if wrong else tuple(SinkSettings(**sink) for sink in found)
 
 
 def check_journal(journal: JournalSettings) -> list[Problem]:

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hi
 import msgspec
 
 from wsadapter.config.quantities import DURATION, SIZE, duration, size
-from wsadapter.config.settings import ExporterSettings, JournalSettings, OutputSettings, Settings
+from wsadapter.config.settings import ExporterSettings, JournalSettings, OutputSettings, Settings, SinkSettings
 from wsadapter.contract.endpoint import RATIOS, SECTIONS, SIZES, Endpoint, to_plain
 from wsadapter.contract.masking import SECRET
 
@@ -199,6 +199,8 @@ OUTPUT: Final = _settings_of(OutputSettings)
 """The keys of `[output]`."""
 JOURNAL: Final = _settings_of(JournalSettings)
 """The keys of `[journal]`."""
+SINK: Final = _settings_of(SinkSettings)
+"""The keys of `[[sink]]`."""
 EXPORTER: Final = _settings_of(ExporterSettings)
 """The keys of `[exporter]`."""
 

@@ -12,6 +12,8 @@ Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
 StartMethod = Literal["forkserver", "spawn"]
 OutputKind = Literal["jsonl", "none"]
 Sync = Literal["normal", "full"]
+SinkStart = Literal["earliest", "latest"]
+SinkCompression = Literal["", "none", "zstd"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,40 @@ class JournalSettings:
     sync: Sync = "normal"
     """"normal": a crash of any process loses nothing that was committed, a power failure the last moments. "full": nothing,
     because each commit waits for the disk."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkSettings:
+    """Something that the journal is carried to, by a process of its own. Any number of them; each needs a `name`."""
+
+    name: str = ""
+    """Unique: letters, digits, "_", "-" and ".". The position of the sink is kept under it."""
+    kind: str = ""
+    """"jsonl", "parquet", "nats", "kafka", or a class of your own: "package.module:Class"."""
+    endpoints: tuple[str, ...] = ()
+    """Only these; a sharded one's name stands for its shards. Default: all."""
+    start: SinkStart = "earliest"
+    """Where a sink without a position begins: with the oldest item of the journal, or with what comes from then on."""
+    path: str = ""
+    """jsonl: the file, in which `{endpoint}` and strftime fields such as `%Y%m%d-%H` (UTC) are filled in. parquet: the
+    folder."""
+    rotate_bytes: int = 0
+    """jsonl: at this size the next file begins: "prices.jsonl", "prices.1.jsonl" ... 0: no limit."""
+    compression: SinkCompression = ""
+    """jsonl: "zstd" compresses each file when it is complete; default "none". parquet: default "zstd"."""
+    servers: str = ""
+    """nats: URLs, separated by commas. kafka: host:port, separated by commas. `${...}` is filled in."""
+    stream: str = ""
+    """nats: the JetStream stream. It is made, without limits, if it is not there."""
+    subject: str = ""
+    """nats: prefix of the subjects, of which each endpoint has one. Default: the name of the stream."""
+    credentials: str = ""
+    """nats: path of a file with the user's JWT and key."""
+    topic: str = ""
+    """kafka: with `{endpoint}`, for each endpoint has a topic, of which partition 0 is used."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """kafka: settings of librdkafka, such as `"security.protocol" = "SSL"`. A class of your own: whatever it takes. `${...}` is
+    filled in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +120,8 @@ class Settings:
     """Without a table [output], standard output; with a journal, none."""
     journal: JournalSettings | None = None
     """None: there is no journal."""
+    sinks: tuple[SinkSettings, ...] = ()
+    """Each table [[sink]]."""
     exporter: ExporterSettings = ExporterSettings()
     endpoints: tuple[Endpoint, ...] = ()
     """With `[defaults]` and the lines of `subscribe_file` merged in, paths absolute, `${...}` as written, no dialects."""

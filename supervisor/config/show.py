@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 from wsadapter.config.dialect import Dialects, apply_dialect
 from wsadapter.config.quantities import show_duration, show_size
-from wsadapter.config.schema import ENDPOINT, EXPORTER, JOURNAL, OUTPUT, SUPERVISOR, Setting, flatten
-from wsadapter.config.settings import ExporterSettings, JournalSettings, OutputSettings, Settings
+from wsadapter.config.schema import ENDPOINT, EXPORTER, JOURNAL, OUTPUT, SINK, SUPERVISOR, Setting, flatten
+from wsadapter.config.settings import ExporterSettings, JournalSettings, OutputSettings, Settings, SinkSettings
 from wsadapter.config.toml_text import as_toml, toml_key
 from wsadapter.contract.endpoint import SECTIONS, Endpoint
-from wsadapter.contract.masking import mask_setting
+from wsadapter.contract.masking import mask_setting, mask_url
 from wsadapter.contract.meanings import meanings_of
 
 
@@ -28,7 +28,7 @@ class Description(NamedTuple):
 
 def effective(settings: Settings) -> dict[str, Any]:
     """The effective settings, with defaults, `[defaults]` and dialects applied: tables `supervisor`, `output`, `journal` if
-    there is one, `exporter`, `endpoints`.
+    there is one, `sink` (a list), `exporter`, `endpoints`.
 
     Secrets are masked: user info and query of URLs, header and login values, passwords, raw frames to send. A value
     that consists of a `${...}` only stays as written. Raises `ConfigError` if a dialect has changed since it was checked.
@@ -37,9 +37,20 @@ def effective(settings: Settings) -> dict[str, Any]:
         "supervisor": {key: getattr(settings, key) for key in SUPERVISOR},
         "output": {key: getattr(settings.output, key) for key in OUTPUT},
         **({} if settings.journal is None else {"journal": {key: getattr(settings.journal, key) for key in JOURNAL}}),
+        "sink": [_effective_sink(sink) for sink in settings.sinks],
         "exporter": {key: getattr(settings.exporter, key) for key in EXPORTER},
         "endpoints": {e.name: _effective(e, settings) for e in settings.endpoints},
     }
+
+
+def _effective_sink(sink: SinkSettings) -> dict[str, Any]:
+    """What its file says beyond the defaults. References are filled in already, so all of `options` may be secret."""
+    table = {key: getattr(sink, key) for key, setting in SINK.items() if getattr(sink, key) != setting.default}
+    if "servers" in table:
+        table["servers"] = ",".join(map(mask_url, sink.servers.split(",")))
+    if "options" in table:
+        table["options"] = mask_setting("headers", sink.options)
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in table.items()}
 
 
 def _effective(endpoint: Endpoint, settings: Settings) -> dict[str, Any]:
@@ -62,6 +73,8 @@ def show(settings: Settings) -> str:
     tables = effective(settings)
     flat = {"supervisor": SUPERVISOR, "output": OUTPUT, "journal": JOURNAL, "exporter": EXPORTER}
     lines = [line for name, known in flat.items() if name in tables for line in _section(name, tables[name], known)]
+    for sink in tables["sink"]:
+        lines += ["[[sink]]", *_section("", sink, SINK)[1:]]
     for name, table in tables["endpoints"].items():
         path = f"endpoints.{toml_key(name)}"
         lines += _section(path, {key: value for key, value in table.items() if key not in SECTIONS}, ENDPOINT)
@@ -96,6 +109,7 @@ def describe_settings() -> list[Description]:
         *_describe("supervisor", SUPERVISOR, meanings_of(Settings)),
         *_describe("output", OUTPUT, meanings_of(OutputSettings)),
         *_describe("journal", JOURNAL, meanings_of(JournalSettings)),
+        *_describe("sink", SINK, meanings_of(SinkSettings)),
         *_describe("exporter", EXPORTER, meanings_of(ExporterSettings)),
         *_describe("endpoints.NAME", ENDPOINT, meanings),
     ]

@@ -45,7 +45,15 @@ Compression = bool | Literal["no_context_takeover"]
 Subscription = str | Mapping[str, Any]
 """One stream, as the user wrote it: a string, or a table where the exchange wants objects."""
 SIZES: Final = frozenset(
-    {"max_message", "buffer.max_bytes", "watchdog.memory", "quarantine_max_bytes", "retain_bytes", "segment_bytes"}
+    {
+        "max_message",
+        "buffer.max_bytes",
+        "watchdog.memory",
+        "quarantine_max_bytes",
+        "retain_bytes",
+        "segment_bytes",
+        "rotate_bytes",
+    }
 )
 """The settings, by their dotted keys, that are bytes."""
 RATIOS: Final = frozenset({"restart.backoff_factor"})

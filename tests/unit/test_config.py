@@ -120,6 +120,7 @@ def test_the_reference_names_every_setting_with_its_default() -> None:
     endpoint = only(load(EXAMPLES / "reference.toml"))
     assert endpoint == Endpoint("example", url="wss://stream.example.com/ws")
     written = tomllib.loads(text.replace("# connects = 60", "connects = 60"))
+    written["sink"] = {key: value for sink in written["sink"] for key, value in sink.items()}
     for path, *_ in describe_settings():
         table = written
         for step in path.replace("NAME", "example").split("."):
@@ -135,7 +136,7 @@ def explained(text: str) -> dict[str, str]:
             section = line.strip("[]")
         key = re.match(r"(?:# )?(\w+) = ", line)
         if key is not None:
-            found[f"{section}.{key[1]}"] = " ".join(comment)
+            found.setdefault(f"{section}.{key[1]}", " ".join(comment))  # of several [[sink]], the first with the key
         comment = [*comment, line.removeprefix("# ")] if line.startswith("# ") and key is None else []
     return found
 

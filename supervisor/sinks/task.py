@@ -1,0 +1,66 @@
+"""What the process of a sink is told, and what it reports: JSON lines on its standard input and output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from wsadapter.config.settings import SinkSettings
+from wsadapter.contract.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """The first line of standard input. Not arguments, because settings may have passwords and every user sees arguments."""
+
+    journal: str
+    """Path of the journal."""
+    sink: SinkSettings
+    sys_path: Sequence[str]
+    """Folders in which a class of the user's own is searched, behind Python's own."""
+
+    def encode(self) -> bytes:
+        """One line."""
+        said = {"journal": self.journal, "sink": asdict(self.sink), "sys_path": list(self.sys_path)}
+        return json.dumps(said).encode() + b"\n"
+
+    @classmethod
+    def parse(cls, line: bytes) -> Self:
+        """The reverse of `encode`."""
+        said = json.loads(line)
+        sink = said["sink"] | {"endpoints": tuple(said["sink"]["endpoints"])}
+        return cls(said["journal"], SinkSettings(**sink), said["sys_path"])
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One line of standard output."""
+
+    seq: int = 0
+    """Place in the journal behind what is durable in the target."""
+    payload_bytes: int = 0
+    """Payload bytes before it."""
+    at: int = 0
+    """Wall-clock ns of the last item before it; 0: not known."""
+    reason: Reason | None = None
+    """The process ends, for this reason."""
+
+    def encode(self) -> bytes:
+        """One line."""
+        said: dict[str, Any] = {"seq": self.seq, "bytes": self.payload_bytes, "at": self.at}
+        if self.reason is not None:
+            said = {"reason": self.reason.to_json()}
+        return json.dumps(said).encode() + b"\n"
+
+    @classmethod
+    def parse(cls, line: bytes) -> Self | None:
+        """The reverse of `encode`; None for what a library or a class of the user's has printed."""
+        try:
+            said = json.loads(line)
+            if "reason" in said:
+                return cls(reason=Reason(**said["reason"]))
+            return cls(int(said["seq"]), int(said["bytes"]), int(said["at"]))
+        except (ValueError, TypeError, KeyError):
+            return None

@@ -1,0 +1,313 @@
+"""Sinks as processes: killed, full, frozen, beside each other, and with the supervisor that they belong to."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.support.brokers import NatsServer
+from tests.support.command_line import Running, wsadapter
+from tests.support.feeds import DEADLINE, numbered
+from tests.support.journals import add, batch, fill, items, started, up, writing
+from tests.support.sinks import line_numbers, lines
+from tests.support.waiting import wait_until
+from wsadapter import Message, Up
+from wsadapter.config.settings import SinkSettings
+from wsadapter.contract.endpoint import Restart
+from wsadapter.journal.journal import Journal
+from wsadapter.sinks import supervision
+from wsadapter.sinks.feed import first_position
+from wsadapter.sinks.store import SinkStore
+from wsadapter.sinks.supervision import JournalEnd, SinkProcess
+from wsadapter.sinks.task import Task
+from wsadapter.status import SinkStatus
+from wsadapter.testing import Exchange
+
+FAST = Restart(backoff_initial=0.05, backoff_max=0.1, intensity=1000)
+EXAMPLES = Path(__file__).resolve().parents[2] / "ops/examples"
+END = JournalEnd(0, 0, 0)
+
+
+def status(process: SinkProcess) -> SinkStatus:
+    return process.status(END)
+
+
+def position(process: SinkProcess) -> int:
+    return status(process)["position"] or 0
+
+
+@contextmanager
+def running(journal: Path, **settings: Any) -> Iterator[SinkProcess]:
+    process = SinkProcess(Task(str(journal), SinkSettings(name="s", **settings), [str(EXAMPLES)]), FAST)
+    process.start()
+    try:
+        yield process
+    finally:
+        process.close(0.0)
+
+
+@contextmanager
+def growing(journal: Path) -> Iterator[list[int]]:
+    """A journal that grows; how many messages each of its endpoints a and b has, when it has ended."""
+    over, written = threading.Event(), [0]
+
+    def write() -> None:
+        with writing(journal, segment_bytes=1 << 20) as writer:
+            add(writer, started(), up("a"), up("b"))
+            while not over.wait(0.002):
+                number = written[0] + 1
+                payloads = [b'{"n":%d,"x":"%s"}' % (n, b"." * 300) for n in range(number, number + 10)]
+                add(writer, *(batch(name, payloads, number) for name in "ab"))
+                written[0] += 10
+
+    load = threading.Thread(target=write)
+    load.start()
+    try:
+        wait_until(lambda: written[0], DEADLINE)
+        yield written
+    finally:
+        over.set()
+        load.join()
+
+
+def at_the_end(process: SinkProcess, journal: Path) -> None:
+    end = first_position(journal, "latest").seq
+    wait_until(lambda: position(process) == end, DEADLINE * 3, lambda: f"{status(process)}, the end is {end}")
+
+
+def killed(process: SinkProcess, times: int, stored: Callable[[], object]) -> None:
+    """SIGKILL at moments that differ, each after the process has carried something."""
+    dice = Random(86)
+    for _ in range(times):
+        before = stored()
+        wait_until(lambda: stored() != before, DEADLINE, lambda: str(status(process)))  # noqa: B023
+        threading.Event().wait(dice.random() * 0.2)
+        pid = status(process)["pid"]
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: status(process)["pid"] != pid, DEADLINE)  # noqa: B023
+
+
+def test_row_86_a_sink_that_is_killed_writes_each_line_once(tmp_path: Path) -> None:
+    journal, out = tmp_path / "journal", tmp_path / "out"
+
+    def stored() -> int:
+        return sum(file.stat().st_size for file in out.glob("*.jsonl"))
+
+    with (
+        growing(journal) as written,
+        running(journal, kind="jsonl", path=str(out / "x.jsonl"), rotate_bytes=500_000) as process,
+    ):
+        killed(process, 6, stored)
+        reason = status(process)["last_exit"]
+        written_at_least = written[0]
+    assert reason is not None
+    assert (reason["kind"], reason["signal"]) == ("crashed", "SIGKILL")
+    with running(journal, kind="jsonl", path=str(out / "x.jsonl"), rotate_bytes=500_000) as process:
+        at_the_end(process, journal)
+    found = lines(sorted(out.glob("*.jsonl")))
+    assert len(list(out.glob("*.jsonl"))) > 1
+    for name in "ab":
+        assert sorted(line_numbers(found, name)) == list(range(1, written[0] + 1))
+    assert written[0] >= written_at_least > 100
+
+
+def test_row_86_a_class_of_the_users_own_with_its_position_in_one_transaction(tmp_path: Path) -> None:
+    journal, database = tmp_path / "journal", tmp_path / "rows.db"
+
+    def stored() -> object:
+        if not database.exists():
+            return 0
+        with closing(sqlite3.connect(database, timeout=10)) as found:
+            tables = found.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            return found.execute("SELECT count(*) FROM rows").fetchone()[0] if tables == 3 else 0
+
+    own = {"kind": "sqlite_sink:SqliteSink", "options": {"database": str(database)}}
+    with growing(journal) as written, running(journal, **own) as process:
+        killed(process, 4, stored)
+    with running(journal, **own) as process:
+        at_the_end(process, journal)
+    with closing(sqlite3.connect(database)) as found:
+        for name in "ab":
+            rows = found.execute("SELECT number FROM rows WHERE endpoint = ? ORDER BY rowid", (name,)).fetchall()
+            assert [number for (number,) in rows] == list(range(1, written[0] + 1))
+
+
+def test_a_full_disk_ends_the_sink_with_its_reason_and_space_brings_it_back(tmp_path: Path) -> None:
+    fill(tmp_path / "journal", 600)
+    file = tmp_path / "out/x.jsonl"
+    with running(tmp_path / "journal", kind="jsonl", path=str(file), start="latest") as process:
+        wait_until(lambda: status(process)["state"] == "running", DEADLINE, lambda: str(status(process)))
+        pid = status(process)["pid"]
+        assert pid is not None
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (200_000, 200_000))  # no file of it may be larger
+        with writing(tmp_path / "journal") as writer:
+            for number in range(1201, 2001):
+                add(writer, batch("a", [b'"%s"' % (b"x" * 1000)], number))
+        wait_until(lambda: status(process)["last_exit"] is not None, DEADLINE, lambda: str(status(process)))
+        reason = status(process)["last_exit"]
+        assert reason is not None
+        assert reason["kind"] == "full"
+        assert "File too large" in reason["text"]
+        assert not file.exists() or not file.stat().st_size or file.read_bytes().endswith(b"\n")
+        at_the_end(process, tmp_path / "journal")
+    assert line_numbers(lines([file]), "a") == list(range(1201, 2001))
+
+
+def test_a_sink_that_hangs_is_killed_and_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "journal", 10)
+    with running(tmp_path / "journal", kind="jsonl", path=str(tmp_path / "x.jsonl")) as process:
+        at_the_end(process, tmp_path / "journal")
+        pid = status(process)["pid"]
+        assert pid is not None
+        monkeypatch.setattr(supervision, "_SILENCE", 1.0)
+        os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: status(process)["last_exit"] is not None, DEADLINE)
+        monkeypatch.undo()
+        reason = status(process)["last_exit"]
+        assert reason is not None
+        assert reason["kind"] == "hung"
+        wait_until(lambda: status(process)["state"] == "running", DEADLINE)
+        assert status(process)["pid"] != pid
+    assert line_numbers(lines([tmp_path / "x.jsonl"]), "a") == list(range(1, 21))
+
+
+def test_settings_that_no_retry_can_mend_are_fatal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fill(tmp_path / "journal", 1)
+    with running(tmp_path / "journal", kind="no_such_module:Class") as process:
+        wait_until(lambda: status(process)["state"] == "fatal", DEADLINE * 2, lambda: str(status(process)))
+        reason = status(process)["last_exit"]
+        assert reason is not None
+        assert reason["kind"] == "config"
+        assert status(process)["pid"] is None
+    assert "cannot be imported" in caplog.text
+    assert "It is not started again" in caplog.text
+
+
+BROKEN = """
+[[sink]]
+name = "broken"
+kind = "no_such_module:Class"
+"""
+
+
+def configured(folder: Path, url: str, nats: str) -> str:
+    """The example, with other addresses and folders, and a sink that cannot begin."""
+    text = (EXAMPLES / "sinks.toml").read_text()
+    for before, after in {
+        "wss://stream.binance.com:9443/ws/btcusdt@trade": url, "nats://127.0.0.1:4222": nats, "/var/lib/prices": str(folder),
+    }.items():  # fmt: skip
+        assert before in text
+        text = text.replace(before, after)
+    path = folder / "sinks.toml"
+    path.write_text(text.replace("[endpoints", BROKEN + "[endpoints"))
+    (folder / "sqlite_sink.py").write_text((EXAMPLES / "sqlite_sink.py").read_text())
+    return str(path)
+
+
+def shown(folder: Path) -> dict[str, Any]:
+    done = wsadapter(folder, "status", "--name", "sinks", "--json")
+    sinks: dict[str, Any] = running_status(done.stdout).get("sinks", {})
+    return sinks
+
+
+def running_status(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(text) if text.startswith("{") else {}
+    return found
+
+
+def test_the_example_runs_over_a_kill_of_its_supervisor(tmp_path: Path) -> None:
+    with NatsServer(tmp_path / "nats") as server:
+        with Exchange(messages=numbered, rate=500) as ex, Running(tmp_path, configured(tmp_path, ex.url, server.url)) as first:
+            names = ("lines", "stream", "table")
+            wait_until(lambda: are_running(shown(tmp_path), names), DEADLINE, lambda: "".join(first.log))
+            found = shown(tmp_path)
+            assert found["lines"]["lag"].keys() == {"messages", "bytes", "seconds"}
+            wait_until(lambda: shown(tmp_path)["broken"]["last_exit"], DEADLINE)
+            assert shown(tmp_path)["broken"]["last_exit"]["kind"] == "config"
+            pids = [found[name]["pid"] for name in names]
+            first.process.kill()  # its sinks end by themselves
+            first.process.wait()
+            wait_until(lambda: not any(map(psutil.pid_exists, pids)), DEADLINE)
+        with Exchange(messages=numbered, rate=500) as ex, Running(tmp_path, configured(tmp_path, ex.url, server.url)) as second:
+            wait_until(lambda: ups(tmp_path) >= 2, DEADLINE, lambda: "".join(second.log))
+            wait_until(lambda: are_running(shown(tmp_path), names), DEADLINE, lambda: "".join(second.log))
+            second.process.send_signal(signal.SIGTERM)
+            assert second.process.wait(DEADLINE) == 0, second.log
+        expected = [item.number for item in items(tmp_path / "journal") if isinstance(item, Message)]
+        assert expected == list(range(1, len(expected) + 1))
+        # Each target has the last item: the stop waits for that.
+        assert line_numbers(lines(sorted((tmp_path / "lines").glob("*.jsonl"))), "binance") == expected
+        assert line_numbers(server.lines("prices")["prices.binance"], "binance") == expected
+        with closing(sqlite3.connect(tmp_path / "table.db")) as database:
+            assert [number for (number,) in database.execute("SELECT number FROM rows ORDER BY rowid")] == expected
+
+
+def are_running(sinks: dict[str, Any], names: Sequence[str]) -> bool:
+    """And have carried something."""
+    return all(name in sinks and sinks[name]["state"] == "running" and sinks[name]["position"] > 1 for name in names)
+
+
+def ups(folder: Path) -> int:
+    return sum(isinstance(item, Up) for item in Journal(folder / "journal").read())
+
+
+def test_what_a_class_prints_and_raises_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fill(tmp_path / "journal", 1)
+    (tmp_path / "talking.py").write_text(
+        "from wsadapter import TargetRefused\n"
+        "class Talks:\n"
+        "    def __init__(self, name, options): print('a print of', name)\n"
+        "    def open(self, position): self.position = position; return position\n"
+        "    def write(self, batch): raise TargetRefused('it says no')\n"
+        "    def flush(self): pass\n"
+        "    def close(self): print('closed')\n"
+    )
+    task = Task(str(tmp_path / "journal"), SinkSettings(name="t", kind="talking:Talks"), [str(tmp_path)])
+    process = SinkProcess(task, FAST)
+    process.start()
+    try:
+        wait_until(lambda: status(process)["last_exit"] is not None, DEADLINE)
+        assert status(process)["last_exit"] == {"kind": "refused", "text": "it says no", "retry_after": 10.0}
+        assert status(process)["state"] == "backoff"
+    finally:
+        process.close(0.0)
+    assert "sink t: a print of t" in caplog.text
+    assert "sink t: closed" in caplog.text
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from wsadapter.sinks.store import SinkStore
+store = SinkStore(Path(sys.argv[1]), "s")
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_process_that_a_killed_supervisor_left_frozen_is_killed_by_the_next_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(tmp_path / "journal", 1)
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path / "journal")], stdout=subprocess.PIPE) as frozen:
+        assert frozen.stdout is not None
+        assert frozen.stdout.readline() == b"held\n"
+        frozen.send_signal(signal.SIGSTOP)
+        SinkStore(tmp_path / "journal", "s", patience=0.1).close()
+        assert frozen.wait(DEADLINE) == -signal.SIGKILL
+    assert "did not end; it is killed" in caplog.text
