@@ -156,7 +156,7 @@ def _show_status(options: argparse.Namespace) -> int:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() and not options.wide else None
         lines = table.render(shown) if width is None else table.fitted(shown, width)
         headline = [table.headline(status)] if width is None else textwrap.wrap(table.headline(status), width)
-        say("\n".join([*headline, "", *lines]))
+        say("\n".join([*headline, "", *lines, *(table.sinks(status.get("sinks", {})) if shown == known else ())]))
     return NOT_DONE if down else DONE
 
 

@@ -88,6 +88,24 @@ def render(
     return [_aligned(row, widths, left) for row in rows]
 
 
+def sinks(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """An empty line, a heading and a line for each sink; nothing without sinks."""
+    if not found:
+        return []
+    rows = [["SINK", "STATE", "PID", "RESTARTS", "BEHIND", "LAG", "LAST EXIT"]]
+    for name, sink in found.items():
+        lag = sink["lag"] or {"messages": None, "seconds": None}
+        counts = [
+            _count(sink["pid"], separate=False),
+            _count(sink["restarts"]),
+            _count(lag["messages"]),
+            duration(lag["seconds"]),
+        ]
+        rows.append([_shown(name), str(sink["state"]), *counts, _shown(_last_exit(sink["last_exit"]))])
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    return ["", *(_aligned(row, widths, [True, True, False, False, False, False, True]) for row in rows)]
+
+
 def _width(lines: Sequence[str]) -> int:
     return max(map(len, lines))
 

@@ -239,6 +239,8 @@ def test_the_example_runs_over_a_kill_of_its_supervisor(tmp_path: Path) -> None:
             assert found["lines"]["lag"].keys() == {"messages", "bytes", "seconds"}
             wait_until(lambda: shown(tmp_path)["broken"]["last_exit"], DEADLINE)
             assert shown(tmp_path)["broken"]["last_exit"]["kind"] == "config"
+            table = wsadapter(tmp_path, "status", "--name", "sinks").stdout
+            assert [line.split()[0] for line in table.splitlines()[-5:]] == ["SINK", "lines", "stream", "table", "broken"]
             pids = [found[name]["pid"] for name in names]
             first.process.kill()  # its sinks end by themselves
             first.process.wait()

@@ -114,3 +114,14 @@ def test_the_headline_counts_the_endpoints_that_are_up() -> None:
         "endpoints": {"a": endpoint(), "b": endpoint(state="backoff")},
     }  # fmt: skip
     assert table.headline(status) == "prices: pid 1, version 1.0, running for 1m01s, 1 of 2 endpoints up, 1 spare"
+
+
+def test_sinks_stand_below_the_endpoints() -> None:
+    lag = {"messages": 12345, "bytes": 1, "seconds": 0.5}
+    running = {"state": "running", "pid": 4711, "restarts": 2, "last_exit": None, "lag": lag}
+    ended = {"state": "backoff", "pid": None, "restarts": 0, "last_exit": {"kind": "full", "text": "no space"}, "lag": None}
+    assert [line.split() for line in table.sinks({"lines": running, "s": ended})] == [
+        [], ["SINK", "STATE", "PID", "RESTARTS", "BEHIND", "LAG", "LAST", "EXIT"],
+        ["lines", "running", "4711", "2", "12,345", "0.5s", "-"], ["s", "backoff", "-", "0", "-", "-", "full,", "no", "space"],
+    ]  # fmt: skip
+    assert table.sinks({}) == []
