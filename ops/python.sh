@@ -1,5 +1,7 @@
 # Finds a CPython >= 3.11 and makes the environment of the tests. Sourced by ops/check, ops/test and ops/demo.
 
+unset PYTHONPATH PYTHONHOME # the environment that is made here holds all that is needed, and nothing is to shadow it
+
 good_python() { # PYTHON -> prints its path where it runs, is CPython >= 3.11 and can make environments
     found=$(command -v "$1") || return 1
     case $found in /*) ;; *) found=$PWD/$found ;; esac

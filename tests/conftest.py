@@ -45,7 +45,8 @@ def _runtime_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WSADAPTER_RUNTIME_DIR", str(tmp_path_factory.mktemp("run") / "wsadapter"))
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
-        for variable in ("RUNTIME_DIRECTORY", "STATE_DIRECTORY"):
+        proxies = [name for name in os.environ if name.lower().endswith("_proxy")]  # what is on loopback needs none
+        for variable in ("RUNTIME_DIRECTORY", "STATE_DIRECTORY", *proxies):
             patch.delenv(variable, raising=False)
         yield
 

@@ -112,10 +112,10 @@ def run(url: str) -> None:
 
 def verdicts(folder: Path) -> list[Verdict]:
     """What the peer reports, in the suite's order."""
-    index = json.loads((folder / "index.json").read_text())[AGENT]
+    index = json.loads((folder / "index.json").read_text("utf-8"))[AGENT]
     found = []
     for case, entry in sorted(index.items(), key=lambda pair: _numbers(pair[0])):
-        detail = json.loads((folder / entry["reportfile"]).read_text())
+        detail = json.loads((folder / entry["reportfile"]).read_text("utf-8"))
         reason = detail["result"] if entry["behavior"] != "OK" else detail["resultClose"]
         found.append(Verdict(case, entry["behavior"], entry["behaviorClose"], entry["duration"] / 1000, reason))
     return found
@@ -135,7 +135,7 @@ def show(found: list[Verdict]) -> None:
 
 def save(found: list[Verdict]) -> None:
     """Replaces the verdicts of these cases; those of others stay."""
-    known = {verdict["case"]: verdict for verdict in json.loads(RESULTS.read_text())} if RESULTS.exists() else {}
+    known = {verdict["case"]: verdict for verdict in json.loads(RESULTS.read_text("utf-8"))} if RESULTS.exists() else {}
     known |= {verdict.case: asdict(verdict) for verdict in found}
     RESULTS.write_text(json.dumps([known[case] for case in sorted(known, key=_numbers)], indent=1) + "\n")
 

@@ -77,7 +77,7 @@ def feeds(paths: Sequence[Path]) -> Iterator[Feed]:
 def hosts(folder: Path) -> tuple[str, ...]:
     """The hosts that a feed came from."""
     file = folder / "connections.tsv"
-    lines = file.read_text().splitlines() if file.is_file() else []
+    lines = file.read_text("utf-8").splitlines() if file.is_file() else []
     urls = [word for line in lines for word in line.replace("|", "\t").split("\t") if word.startswith(("ws://", "wss://"))]
     return tuple(dict.fromkeys(urlsplit(url).hostname or "" for url in urls))
 

@@ -122,5 +122,5 @@ def _value(value: float) -> str:
 
 
 if __name__ == "__main__":
-    _PICTURE.write_text(draw(json.loads(RESULTS.read_text())), encoding="utf-8")
+    _PICTURE.write_text(draw(json.loads(RESULTS.read_text("utf-8"))), encoding="utf-8")
     print(_PICTURE)

@@ -577,7 +577,7 @@ def verdict(folder: Path, svg: Path | None) -> int:
     """Print what a soak shows so far; 1 where something is wrong."""
     samples = read_samples(folder / "samples.csv")
     finished = folder / "result.json"
-    result: dict[str, Any] = json.loads(finished.read_text()) if finished.exists() else {}
+    result: dict[str, Any] = json.loads(finished.read_text("utf-8")) if finished.exists() else {}
     lines, good = judge(samples, result)
     print("\n".join(lines))
     if svg is not None:

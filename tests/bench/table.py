@@ -101,7 +101,7 @@ def show(outcome: Outcome) -> None:
 
 def write(outcome: Outcome) -> None:
     """Keep it as JSON; rows of other benchmarks of an earlier run stay."""
-    kept: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    kept: dict[str, Any] = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
     rows = {row["row"]: row for row in kept.get("rows", [])}
     rows |= {row.row: {**asdict(row), "verdict": row.verdict} for row in outcome.rows}
     said = {
@@ -128,7 +128,7 @@ def load_now() -> float:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
         return platform.machine()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

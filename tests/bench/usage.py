@@ -31,10 +31,10 @@ class Memory(NamedTuple):
 
 def memory_of(pid: int) -> Memory:
     """Raises `OSError` of a process that is gone."""
-    lines = (line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines())
+    lines = (line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text("utf-8").splitlines())
     kib = {words[0]: int(words[1]) for words in lines if words[-1] == "kB"}
     return Memory(kib["Rss:"] / 1024, kib["Pss:"] / 1024, (kib["Private_Clean:"] + kib["Private_Dirty:"]) / 1024)
 
 
 def _thread_ns(task: Path) -> int:
-    return int((task / "schedstat").read_text().split()[0])
+    return int((task / "schedstat").read_text("utf-8").split()[0])

@@ -216,7 +216,7 @@ def test_bad_input_is_refused_with_one_clear_error_each(tmp_path: Path) -> None:
         attach(path, "c", commit="never")  # type: ignore[arg-type]
     assert positions.known(path) == []
     marker = path / "journal.json"
-    marker.write_text(marker.read_text().replace('"format": 1', '"format": 2'))
+    marker.write_text(marker.read_text("utf-8").replace('"format": 1', '"format": 2'))
     with pytest.raises(NewerJournal):
         attach(path, "c")
 

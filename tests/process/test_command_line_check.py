@@ -33,7 +33,7 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
 
 def test_a_connect_limit_that_makes_endpoints_wait_is_reported_with_the_arithmetic(tmp_path: Path) -> None:
     config = write_config(tmp_path / "a.toml", dict.fromkeys("abc", "ws://127.0.0.1:1/"))
-    config.write_text("[defaults]\nlimits = { connects = 1, connects_period = 60 }\n" + config.read_text())
+    config.write_text("[defaults]\nlimits = { connects = 1, connects_period = 60 }\n" + config.read_text("utf-8"))
     ended = supervise(tmp_path, str(config), "--check")
     assert ended.returncode == 0
     text = "3 endpoints connect to 127.0.0.1: at most 1 in 60 s (limits.connects), so the last one connects after about 2 min"
@@ -109,7 +109,7 @@ def test_the_version_is_printed(tmp_path: Path) -> None:
 
 def test_a_hook_that_can_not_be_called_is_2(tmp_path: Path) -> None:
     config = write_config(tmp_path / "a.toml", {"a": "ws://127.0.0.1:1/"})
-    config.write_text(config.read_text() + 'decode = "os:replace"\n')
+    config.write_text(config.read_text("utf-8") + 'decode = "os:replace"\n')
     ended = supervise(tmp_path, str(config), "--check")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "endpoints.a.decode: decode = 'os:replace' can't be called: it takes (src, dst, " in ended.stderr

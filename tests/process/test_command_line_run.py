@@ -44,7 +44,7 @@ def test_tls_output_to_a_file_is_complete(tmp_path: Path) -> None:
         with Running(tmp_path, str(config)) as running:
             running.wait_until(lambda: file.exists() and file.read_bytes().count(b'"number"') == 2000)
             assert running.stop() == 0
-    lines = file.read_text().splitlines()
+    lines = file.read_text("utf-8").splitlines()
     assert [line.partition('"data":')[2][:-1] for line in lines if '"number"' in line] == sent
     assert running.output == []
 

@@ -98,7 +98,7 @@ def pipe() -> tuple[int, int]:  # type: ignore[misc]
 
 def io_calls(pid: int) -> Counter[str]:
     """read(2) and write(2) and their kin, so far. `recv` and `send` are not among them."""
-    lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+    lines = Path(f"/proc/{pid}/io").read_text("utf-8").splitlines()
     return Counter({name: int(value) for name, _, value in (line.partition(": ") for line in lines)})
 
 

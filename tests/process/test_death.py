@@ -138,7 +138,7 @@ def test_row_08_a_grandchild_that_keeps_the_pipes_open_hides_no_death(start_meth
         told = tmp_path / "grandchild"
         ex.send(f"!fork {told}")
         wait_until(told.exists, DEADLINE, "no grandchild")
-        grandchild = psutil.Process(int(told.read_text()))
+        grandchild = psutil.Process(int(told.read_text("utf-8")))
         stack.callback(grandchild.kill)
         killed_at = time.time_ns()
         os.kill(pid_of(feed, "victim"), signal.SIGKILL)

@@ -69,7 +69,7 @@ def test_a_recorder_that_is_killed_misses_nothing(journal: Path, tmp_path: Path)
         recorder = started("recorder.py", journal, file)
         wait_until(lambda wanted=wanted: committed(journal, "recorder") >= wanted, DEADLINE)  # type: ignore[misc]
         killed(recorder)
-    lines = file.read_text().splitlines()
+    lines = file.read_text("utf-8").splitlines()
     assert [f"a {n} " + f'{{"p":{PRICES[n - 1]}}}' for n in range(1, 3001)] == list(
         dict.fromkeys(line for line in lines if line.startswith("a "))
     )

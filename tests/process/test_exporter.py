@@ -35,7 +35,7 @@ def port_of(running: Running, nth: int = 1) -> int:
 def exported(folder: Path, **urls: str) -> Iterator[tuple[Running, int]]:
     """A runner with an exporter, and the port, once all endpoints are up and the exporter has seen that."""
     config = write_config(folder / "feeds.toml", urls)
-    config.write_text('[exporter]\nlisten = "127.0.0.1:0"\n' + config.read_text())
+    config.write_text('[exporter]\nlisten = "127.0.0.1:0"\n' + config.read_text("utf-8"))
     with Running(folder, str(config)) as running:
         port = port_of(running)
         wait_until(lambda: get(port, "/ready").status == 200, 20, lambda: get(port, "/ready").body.decode())
@@ -131,7 +131,7 @@ def test_live_turns_red_when_the_supervisor_is_stopped(tmp_path: Path) -> None:
 
 def test_a_killed_runner_takes_its_exporter_along(tmp_path: Path) -> None:
     config = write_config(tmp_path / "feeds.toml", {"a": "ws://127.0.0.1:1/"})
-    config.write_text('[exporter]\nlisten = "127.0.0.1:0"\n' + config.read_text())
+    config.write_text('[exporter]\nlisten = "127.0.0.1:0"\n' + config.read_text("utf-8"))
     with Running(tmp_path, str(config)) as running:
         port_of(running)
         exporter = exporter_of(running)
@@ -142,7 +142,7 @@ def test_a_killed_runner_takes_its_exporter_along(tmp_path: Path) -> None:
 def test_an_address_that_is_taken_is_logged_and_the_feeds_run(tmp_path: Path) -> None:
     with Exchange(messages=TICKS) as ex, connect_target() as port:
         config = write_config(tmp_path / "feeds.toml", {"a": ex.url})
-        config.write_text(f'[exporter]\nlisten = "127.0.0.1:{port}"\n' + config.read_text())
+        config.write_text(f'[exporter]\nlisten = "127.0.0.1:{port}"\n' + config.read_text("utf-8"))
         with Running(tmp_path, str(config)) as running:
             running.wait_until(lambda: running.events("up"))
             running.wait_until(lambda: "can't listen on" in "\n".join(running.log))

@@ -82,7 +82,7 @@ def said(*arguments: str) -> Any:
 def test_row_71_a_script_without_a_guard_is_imported_by_no_owner(exchange: Exchange, start_method: str, tmp_path: Path) -> None:
     notes = tmp_path / "imports"
     assert run(str(SCRIPTS / "without_a_guard.py"), exchange.url, str(notes), start_method) == EXPECTED
-    assert len(notes.read_text().splitlines()) == 1
+    assert len(notes.read_text("utf-8").splitlines()) == 1
 
 
 @pytest.mark.parametrize("program", [PROGRAM, ASYNC_PROGRAM], ids=["blocking", "asyncio"])

@@ -564,7 +564,7 @@ def test_what_an_owner_had_to_ask_for_and_did_not_is_asked_by_the_one_after_it()
 
 def quick(dialect: str, folder: Path) -> str:
     """A bundled dialect with a limit of 20 frames a second, one stream each."""
-    text = re.sub(r"\nsends = .*\nsends_period = .*", "\nsends = 20\nsends_period = 1.0", bundled()[dialect].read_text())
+    text = re.sub(r"\nsends = .*\nsends_period = .*", "\nsends = 20\nsends_period = 1.0", bundled()[dialect].read_text("utf-8"))
     (folder / f"{dialect}.toml").write_text(re.sub(r"\nper_frame = .*", "\nper_frame = 1", text))
     return str(folder / f"{dialect}.toml")
 
@@ -745,7 +745,7 @@ def test_a_message_that_owner_after_owner_dies_of_is_cut_out_and_kept(tmp_path: 
     assert (dropped.cause, dropped.count, dropped.bytes) == ("poison", 1, 13)
     assert events_of(items, "a", Gap) == []
     (file,) = (tmp_path / "wsadapter" / "quarantine").glob("*/a.jsonl")
-    kept = json.loads(file.read_text())
+    kept = json.loads(file.read_text("utf-8"))
     assert base64.b64decode(kept["data"]) == poison
     assert kept["error"] == "3 owners died of it; these are its frames"
 

@@ -32,7 +32,7 @@ HOOK = "def decode(data, *, binary, stream):\n    return b'decoded ' + data\n"
 
 def config_of(folder: Path, ex: Exchange, start_method: str, more: str = "") -> Path:
     path = write_config(folder / "a.toml", {"a": ex.url}, more=more)
-    path.write_text(f'[supervisor]\nstart_method = "{start_method}"\n{path.read_text()}')
+    path.write_text(f'[supervisor]\nstart_method = "{start_method}"\n{path.read_text("utf-8")}')
     return path
 
 

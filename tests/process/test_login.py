@@ -395,7 +395,7 @@ sign = "{HOOKS}slow"
     peer = Peer()
     dialect = Path(written(tmp_path, login))
     less = """subscribe = { unsubscribe = '{"unsub":"$streams"}', """
-    dialect.write_text(dialect.read_text().replace("subscribe = { ", less))
+    dialect.write_text(dialect.read_text("utf-8").replace("subscribe = { ", less))
     with (
         Exchange(ack=peer) as ex,
         to_the_end(items, ex.endpoint("x", **settings(str(dialect))), start_method="forkserver") as feed,

@@ -157,7 +157,7 @@ def test_reload_prints_what_changed_or_every_problem(tmp_path: Path) -> None:
             write_config(config, {"a": ex.url, "b": ex.url})
             assert said(tmp_path, "reload")["changes"]["added"] == ["b"]
             up(running, "b")
-            config.write_text(config.read_text() + 'nonsense = 1\nurll = "x"\n')
+            config.write_text(config.read_text("utf-8") + 'nonsense = 1\nurll = "x"\n')
             refused = wsadapter(tmp_path, "reload")
             assert refused.returncode == 1
             assert refused.stderr.count("unknown key") == 2

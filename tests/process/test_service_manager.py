@@ -79,7 +79,7 @@ def test_the_watchdog_is_not_fed_while_the_reactor_is_stopped(tmp_path: Path, no
     with Exchange(messages=TICKS) as ex, Running(tmp_path, str(write_config(config, {"a": ex.url}))) as running:
         notified.wait("WATCHDOG=1", 2)
         running.process.send_signal(signal.SIGSTOP)
-        wait_until(lambda: Path(f"/proc/{running.process.pid}/stat").read_text().split(") ")[1][0] == "T", 10)
+        wait_until(lambda: Path(f"/proc/{running.process.pid}/stat").read_text("utf-8").split(") ")[1][0] == "T", 10)
         before = notified.read().count("WATCHDOG=1")
         end = monotonic() + 0.9  # the time after which systemd would act, and a half of it
         wait_until(lambda: monotonic() > end, 10)

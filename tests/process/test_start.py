@@ -240,7 +240,7 @@ def test_the_pipes_of_owners_never_take_the_place_of_standard_descriptors_that_a
         arguments = [sys.executable, str(script), ex.url, start_method, str(tmp_path / "result")]
         done = subprocess.run(["sh", "-c", command, *arguments], timeout=60, check=False)
     assert done.returncode == 0
-    assert (tmp_path / "result").read_text() == "x y z"
+    assert (tmp_path / "result").read_text("utf-8") == "x y z"
 
 
 @pytest.mark.parametrize("failure", [errno.EMFILE, errno.EAGAIN, errno.ENOMEM], ids=lambda number: errno.errorcode[number])

@@ -64,7 +64,7 @@ def describe(pid: int) -> str:
     try:
         process = psutil.Process(pid)
         stats = process.as_dict(["ppid", "status", "cmdline", "cpu_times", "create_time"])
-        return f"{pid} in {Path(f'/proc/{pid}/wchan').read_text()}: {stats}, now {time.time()}"
+        return f"{pid} in {Path(f'/proc/{pid}/wchan').read_text('utf-8')}: {stats}, now {time.time()}"
     except (OSError, psutil.Error) as error:
         return f"{pid}: {error!r}"
 

@@ -26,7 +26,7 @@ from wsadapter.testing import Exchange
 
 def config_of(folder: Path, ex: Exchange, start_method: str, *, more: str = "") -> Path:
     path = write_config(folder / "a.toml", {"a": ex.url, "b": ex.url}, more=more)
-    path.write_text(f'[supervisor]\nstart_method = "{start_method}"\n{path.read_text()}')
+    path.write_text(f'[supervisor]\nstart_method = "{start_method}"\n{path.read_text("utf-8")}')
     return path
 
 
@@ -168,7 +168,7 @@ def as_an_ordinary_user() -> None:
 @contextmanager
 def pipes_used_up() -> Iterator[None]:
     """This user has as many bytes in pipes as an ordinary one may have (pipe(7), pipe-user-pages-soft)."""
-    pages = int(Path("/proc/sys/fs/pipe-user-pages-soft").read_text())
+    pages = int(Path("/proc/sys/fs/pipe-user-pages-soft").read_text("utf-8"))
     size = 1 << 20
     with ExitStack() as stack:
         for _ in range(pages * resource.getpagesize() // size + 1):

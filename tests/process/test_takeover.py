@@ -144,7 +144,7 @@ def processes(line: Line) -> dict[int, list[str]]:
     found = {}
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            theirs = Path(f"/proc/{process.pid}/environ").read_text().split("\0")
+            theirs = Path(f"/proc/{process.pid}/environ").read_text("utf-8").split("\0")
             if process.status() != psutil.STATUS_ZOMBIE and mine in theirs:
                 found[process.pid] = process.cmdline()
     return found
@@ -196,7 +196,7 @@ def test_after_it_a_killed_owner_is_handed_off_and_its_end_is_known(line: Line) 
 def doubled(line: Line) -> None:
     """On wss:// there are two connections."""
     more = "[endpoints.secure]\nreplicas = 2\nidentity = ['n']\n"
-    line.config.write_text(line.config.read_text().replace("[endpoints.secure]\n", more))
+    line.config.write_text(line.config.read_text("utf-8").replace("[endpoints.secure]\n", more))
 
 
 def live(running: Running) -> list[int]:
@@ -362,7 +362,7 @@ def test_where_nothing_is_up_the_new_one_runs(line: Line) -> None:
 def test_an_endpoint_that_was_removed_before_it_goes_on_with_its_numbers_behind_it(line: Line) -> None:
     with line.first() as before:
         line.grows(before)
-        both = line.config.read_text()
+        both = line.config.read_text("utf-8")
         line.config.write_text(both.replace("[endpoints.plain]", "[endpoints.other]"))
         before.process.send_signal(signal.SIGHUP)
         before.wait_for_log("removed plain")
@@ -446,7 +446,7 @@ def test_standard_output_is_the_new_ones(tmp_path: Path) -> None:
 
 
 def test_owners_that_were_started_by_spawn_outlive_the_first_one_too(line: Line) -> None:
-    line.config.write_text("[supervisor]\nstart_method = 'spawn'\n" + line.config.read_text())
+    line.config.write_text("[supervisor]\nstart_method = 'spawn'\n" + line.config.read_text("utf-8"))
     with line.first() as first:
         line.grows(first)
         owners = pids(first)

@@ -110,8 +110,10 @@ def browser() -> Iterator[Page]:
         )  # fmt: skip
         try:
             port_file = Path(profile, "DevToolsActivePort")
-            wait_until(lambda: port_file.exists() and port_file.read_text().count("\n"), _START, "Chromium did not start")
-            port = int(port_file.read_text().split()[0])
+            wait_until(
+                lambda: port_file.exists() and port_file.read_text("utf-8").count("\n"), _START, "Chromium did not start"
+            )
+            port = int(port_file.read_text("utf-8").split()[0])
             with urlopen(Request(f"http://127.0.0.1:{port}/json/new", method="PUT"), timeout=30) as answer:
                 target = json.loads(answer.read())
             connection = websocket.create_connection(target["webSocketDebuggerUrl"], timeout=_PATIENCE)

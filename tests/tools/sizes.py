@@ -107,7 +107,7 @@ def sources() -> Iterator[tuple[str, str]]:
     """The package's own files."""
     for folder in ("supervisor", "worker"):
         for path in sorted((ROOT / folder).rglob("*.py")):
-            yield str(path.relative_to(ROOT)), path.read_text()
+            yield str(path.relative_to(ROOT)), path.read_text("utf-8")
 
 
 def main() -> int:
@@ -122,7 +122,7 @@ def main() -> int:
     lengths = [lines for lines, _ in sizes.functions]
     print(f"functions: {len(lengths)}, median {quantiles(lengths, n=10)[4]:.0f} lines, p90 {quantiles(lengths, n=10)[8]:.0f}")
     print(f"accesses to private attributes of other objects: {sizes.reaches}")
-    wrong = exceeded(sizes, tomllib.loads(Path(__file__).with_suffix(".toml").read_text()))
+    wrong = exceeded(sizes, tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8")))
     for line in wrong:
         print(f"too large: {line}", file=sys.stderr)
     return 1 if wrong else 0

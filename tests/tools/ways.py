@@ -95,7 +95,7 @@ class Trace:
 
     def of_owner(self, pid: int) -> list[Call]:
         """What an owner has called so far."""
-        lines = (self._folder / str(pid)).read_text().splitlines()
+        lines = (self._folder / str(pid)).read_text("utf-8").splitlines()
         return [Call(int(at), name) for at, _, name in (line.partition(" ") for line in lines)]
 
 

@@ -17,7 +17,7 @@ from wsadapter.cli.completion import commands_of, script
 from wsadapter.config.dialect import bundled
 from wsadapter.version import VERSION
 
-REFERENCE = (Path(__file__).resolve().parents[2] / "ops/docs/REFERENCE.md").read_text()
+REFERENCE = (Path(__file__).resolve().parents[2] / "ops/docs/REFERENCE.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "run"])

@@ -98,7 +98,7 @@ def test_an_example_is_a_valid_configuration(example: Path) -> None:
 def test_an_example_has_public_streams_of_every_bundled_dialect_each_of_its_form(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    example = (EXAMPLES / "exchanges.toml").read_text()
+    example = (EXAMPLES / "exchanges.toml").read_text("utf-8")
     assert {endpoint.dialect for endpoint in load(EXAMPLES / "exchanges.toml").endpoints} == bundled().keys() - {"alpaca"}
     whole = tmp_path / "exchanges.toml"  # with what is commented out because it needs keys
     whole.write_text(re.sub(r"(?m)^# (?=\[endpoints|[a-z]+ = )", "", example))
@@ -116,7 +116,7 @@ def test_an_example_has_public_streams_of_every_bundled_dialect_each_of_its_form
 
 
 def test_the_reference_names_every_setting_with_its_default() -> None:
-    text = (EXAMPLES / "reference.toml").read_text()
+    text = (EXAMPLES / "reference.toml").read_text("utf-8")
     endpoint = only(load(EXAMPLES / "reference.toml"))
     assert endpoint == Endpoint("example", url="wss://stream.example.com/ws")
     written = tomllib.loads(text.replace("# connects = 60", "connects = 60"))
@@ -142,7 +142,7 @@ def explained(text: str) -> dict[str, str]:
 
 
 def test_the_reference_explains_every_setting_in_the_words_of_the_code() -> None:
-    comments = explained((EXAMPLES / "reference.toml").read_text())
+    comments = explained((EXAMPLES / "reference.toml").read_text("utf-8"))
     for described in describe_settings():
         assert comments[described.path.replace("NAME", "example")] == described.meaning.replace("\\|", "|")
 
@@ -465,15 +465,15 @@ def test_a_file_that_is_missing_or_no_text_is_told(tmp_path: Path) -> None:
 def test_files_that_begin_with_a_byte_order_mark_are_read_as_those_without(tmp_path: Path) -> None:
     """As some editors write UTF-8: the mark is no part of the first line."""
     mark = "\ufeff"
-    own = bundled()["okx"].read_text().replace('name = "okx"', 'name = "mine"')
-    (tmp_path / "mine.toml").write_text(mark + own)
-    (tmp_path / "streams.txt").write_text(mark + '# all of them\n{"channel":"trades","instId":"BTC-USDT"}\n')
+    own = bundled()["okx"].read_text("utf-8").replace('name = "okx"', 'name = "mine"')
+    (tmp_path / "mine.toml").write_text(mark + own, "utf-8")
+    (tmp_path / "streams.txt").write_text(mark + '# all of them\n{"channel":"trades","instId":"BTC-USDT"}\n', "utf-8")
     (tmp_path / "feeds.toml").write_text(
-        mark + '[endpoints.x]\ndialect = "mine.toml"\nsubscribe_file = "streams.txt"\nbuffer.max_bytes = "1MiB"\n'
+        mark + '[endpoints.x]\ndialect = "mine.toml"\nsubscribe_file = "streams.txt"\nbuffer.max_bytes = "1MiB"\n', "utf-8"
     )
     endpoint = only(load(tmp_path / "feeds.toml"))
     assert endpoint.subscribe == ({"channel": "trades", "instId": "BTC-USDT"},)
-    (tmp_path / "feeds.toml").write_text(mark + "x = = 1\n")
+    (tmp_path / "feeds.toml").write_text(mark + "x = = 1\n", "utf-8")
     with pytest.raises(ConfigError, match="line 1, column 5: not valid TOML"):
         load(tmp_path / "feeds.toml")
 

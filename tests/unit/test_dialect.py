@@ -551,7 +551,7 @@ def test_a_challenge_has_an_answer_and_a_use(tmp_path: Path) -> None:
 
 def documented() -> list[str]:
     """The pieces of TOML in the dialects' reference."""
-    page = REFERENCE.read_text()
+    page = REFERENCE.read_text("utf-8")
     return [block for block in re.findall(r"(?:^    .*\n|^\n)+", page, re.MULTILINE) if block.strip().startswith("[")]
 
 
@@ -583,7 +583,7 @@ def test_the_reference_names_no_key_that_is_unknown() -> None:
 
 def test_no_book_and_no_trade_of_the_examples_may_be_silent() -> None:
     """A glob for the user's own orders must not be one for order books."""
-    examples = tomllib.loads((ROOT / "ops" / "examples" / "exchanges.toml").read_text())["endpoints"]
+    examples = tomllib.loads((ROOT / "ops" / "examples" / "exchanges.toml").read_text("utf-8"))["endpoints"]
     for example in examples.values():
         quiet = load_dialect(example["dialect"])["subscribe"].get("quiet", [])
         names = map(stream_name, example["subscribe"])
@@ -598,7 +598,7 @@ COLUMNS = [
 
 def what_each_dialect_says() -> dict[str, dict[str, str]]:
     """The table at the end of the reference."""
-    lines = REFERENCE.read_text().partition("## What each dialect says")[2].splitlines()
+    lines = REFERENCE.read_text("utf-8").partition("## What each dialect says")[2].splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     assert cells[0] == COLUMNS
     assert all(len(row) == len(COLUMNS) and all(row) for row in cells)

@@ -19,12 +19,12 @@ from wsadapter.exporter.metrics import METRICS
 from wsadapter.exporter.server import PATHS
 
 ROOT = Path(__file__).resolve().parents[2]
-REFERENCE = (ROOT / "ops/docs/REFERENCE.md").read_text()
-README = (ROOT / "README.md").read_text()
+REFERENCE = (ROOT / "ops/docs/REFERENCE.md").read_text("utf-8")
+README = (ROOT / "README.md").read_text("utf-8")
 
 
 def test_the_reference_is_what_the_code_says() -> None:
-    made = subprocess.run([sys.executable, ROOT / "ops/reference.py"], capture_output=True, text=True, check=True)
+    made = subprocess.run([sys.executable, ROOT / "ops/reference.py"], capture_output=True, encoding="utf-8", check=True)
     assert made.stdout == REFERENCE, "run: python ops/reference.py > ops/docs/REFERENCE.md"
 
 
@@ -66,20 +66,20 @@ PAGES = [
 
 def anchors(page: Path) -> set[str]:
     """The anchors that GitHub makes of the headings of a page."""
-    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_leads_somewhere(page: Path) -> None:
-    for target, anchor in re.findall(r"\]\(([^)#]*)(?:#([^)]+))?\)", page.read_text()):
+    for target, anchor in re.findall(r"\]\(([^)#]*)(?:#([^)]+))?\)", page.read_text("utf-8")):
         if "://" not in target:
             file = page.parent / target if target else page
             assert file.exists(), target
             assert not anchor or anchor in anchors(file), f"{target}#{anchor}"
 
 
-INTERNALS = (ROOT / "ops/docs/INTERNALS.md").read_text()
+INTERNALS = (ROOT / "ops/docs/INTERNALS.md").read_text("utf-8")
 FUNCTIONS = re.findall(r"`([\w/]+\.py): (\w+)`((?:, `\w+`)*)", INTERNALS)
 """What INTERNALS names: a file, a function in it, and further ones of the same file."""
 
@@ -91,7 +91,7 @@ def file_of(name: str) -> Path:
 
 @pytest.mark.parametrize(("file", "first", "more"), FUNCTIONS)
 def test_each_function_that_internals_names_is_there(file: str, first: str, more: str) -> None:
-    tree = ast.parse(file_of(file).read_text())
+    tree = ast.parse(file_of(file).read_text("utf-8"))
     there = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     assert {first, *re.findall(r"`(\w+)`", more)} <= there, f"{file} has changed: put ops/docs/INTERNALS.md right"
 

@@ -54,7 +54,7 @@ def test_every_document_of_the_repository_is_installed_and_nothing_else_is() -> 
 @pytest.mark.parametrize("name", sorted(expected()))
 def test_a_document_is_the_one_of_the_repository_without_links_to_files_that_are_not_there(name: str) -> None:
     text = documents.find(name)
-    source = sources()[name].read_text()
+    source = sources()[name].read_text("utf-8")
     assert text.splitlines()[0] == source.splitlines()[0]
     assert len(text.splitlines()) == len(source.splitlines())
     if name.startswith("examples/"):
@@ -83,7 +83,7 @@ def test_they_are_listed_and_printed(tmp_path: Path) -> None:
     assert [line.split()[0] for line in listed.stdout.splitlines()[2:]] == list(documents.names())
     assert max(map(len, listed.stdout.splitlines())) <= 80
     printed = docs("examples/minimal.toml")
-    assert (printed.returncode, printed.stdout) == (0, (ROOT / "ops/examples/minimal.toml").read_text())
+    assert (printed.returncode, printed.stdout) == (0, (ROOT / "ops/examples/minimal.toml").read_text("utf-8"))
 
 
 @pytest.mark.parametrize("name", ["order-book", "ORDER_BOOK", "Order_Book.md", "order-book.md"])
@@ -131,14 +131,14 @@ def on_a_terminal(command: list[str], environ: dict[str, str]) -> str:
 
 
 def test_on_a_terminal_a_document_goes_through_the_pager() -> None:
-    text = (ROOT / "ops/examples/minimal.toml").read_text()
+    text = (ROOT / "ops/examples/minimal.toml").read_text("utf-8")
     paged = on_a_terminal([*COMMAND, "examples/minimal.toml"], {"PAGER": "sed s/^/paged:/"})
     assert paged == "".join(f"paged:{line}\n" for line in text.splitlines())
     assert on_a_terminal([*COMMAND, "examples/minimal.toml"], {"PAGER": "true"}) == ""  # it was left before it had read all
 
 
 def test_the_demo_copies_all_that_a_wheel_is_made_from() -> None:
-    (copied,) = re.findall(r'cp -R (.+) "\$copy"', (ROOT / "ops/demo").read_text())
+    (copied,) = re.findall(r'cp -R (.+) "\$copy"', (ROOT / "ops/demo").read_text("utf-8"))
     tracked = {"pyproject.toml", "LICENSE", "README.md", "ops", "supervisor", "worker"}
     assert set(copied.split()) == tracked
     assert all((ROOT / name).exists() for name in copied.split())

@@ -110,7 +110,7 @@ def test_a_secret_is_in_a_regular_file(pipe: Path) -> None:
 
 def test_a_pipe_without_a_writer_is_named_in_the_error_of_every_setting(pipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("wsadapter.config", "wsadapter.config.checks", "wsadapter.config.dialect"):
-        monkeypatch.setattr(f"{module}._PATIENCE", 0.05)
+        monkeypatch.setattr(f"{module}._PATIENCE", 0.5)
     endpoint = "[endpoints.a]\nurl = 'ws://h/'\n"
     for more in ("subscribe_file = 'pipe'", "dialect = './pipe'"):
         with pytest.raises(ConfigError, match="nobody writes to this pipe"):

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text()
-GUARANTEES = (ROOT / "ops/docs/GUARANTEES.md").read_text()
+README = (ROOT / "README.md").read_text("utf-8")
+GUARANTEES = (ROOT / "ops/docs/GUARANTEES.md").read_text("utf-8")
 TESTS = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 
@@ -39,7 +39,7 @@ ROWS = [row for text in sections(GUARANTEES).values() for row in proved_rows(tex
 @cache
 def functions_of(path: str) -> frozenset[str]:
     """The functions of a test file that pytest would run."""
-    tree = ast.parse((ROOT / path).read_text())
+    tree = ast.parse((ROOT / path).read_text("utf-8"))
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
     return frozenset(node.name for node in tree.body if isinstance(node, kinds) and node.name.startswith("test_"))
 

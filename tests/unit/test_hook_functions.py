@@ -154,11 +154,11 @@ def test_a_function_that_can_not_be_called_is_refused_with_the_signature(
 def test_the_signatures_are_documented() -> None:
     pages = [ROOT / "ops/docs/GUIDE.md", ROOT / "ops/docs/REFERENCE.md"]
     for page in pages:
-        text = " ".join(page.read_text().replace("\\|", "|").split())
+        text = " ".join(page.read_text("utf-8").replace("\\|", "|").split())
         assert SIGNATURES["decode"].partition(" -> ")[0] in text, page
     for signature in SIGNATURES.values():
         assert signature in " ".join((documented.__doc__ or "").split())
-    assert SIGNATURES["hooks.decode"] in (ROOT / "worker/dialects/README.md").read_text()
+    assert SIGNATURES["hooks.decode"] in (ROOT / "worker/dialects/README.md").read_text("utf-8")
 
 
 GOOD_AND_BAD = "def good(data): return data\ndef bad(payload, kind): return payload\nnumber = 5\n"
@@ -174,7 +174,7 @@ def problems_of(folder: Path, hooks: dict[str, str], modules: dict[str, str], *,
 
 
 def test_the_check_names_every_hook_that_is_none(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    dialect = (ROOT / "tests/support/dialects/zorblax.toml").read_text()
+    dialect = (ROOT / "tests/support/dialects/zorblax.toml").read_text("utf-8")
     (tmp_path / "dialects").mkdir()
     (tmp_path / "dialects/zorblax.toml").write_text(f'{dialect}\n[hooks]\nbefore_connect = "beside_it:bad"\n')
     (tmp_path / "dialects/beside_it.py").write_text(GOOD_AND_BAD)

@@ -270,7 +270,7 @@ def test_a_lock_file_that_was_removed_is_put_back(tmp_path: Path) -> None:
         replaced = claim.restore()
         assert replaced is not None
         replaced.close()
-        assert lock.read_text() == f"{os.getpid()}\n"
+        assert lock.read_text("utf-8") == f"{os.getpid()}\n"
         reached(NAME)
     finally:
         claim.release()

@@ -71,4 +71,4 @@ def test_the_look_itself_finds_such_a_loop() -> None:
 def test_no_loop_lets_an_interrupt_pass_by_its_finally(module: str) -> None:
     path = import_module(f"wsadapter.{module}").__file__
     assert path is not None
-    assert unprotected(Path(path).read_text()) == []
+    assert unprotected(Path(path).read_text("utf-8")) == []

@@ -169,7 +169,7 @@ def test_a_journal_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         with pytest.raises(NewerJournal, match="format 2; this version of wsadapter knows format 1"):
             attempt()
     marker = tmp_path / "j" / "journal.json"
-    marker.write_text(json.dumps({**json.loads(marker.read_text()), "format": 3}))
+    marker.write_text(json.dumps({**json.loads(marker.read_text("utf-8")), "format": 3}))
     with pytest.raises(NewerJournal, match="format 3"):
         items(tmp_path / "j")
 

@@ -15,7 +15,7 @@ import ctypes, pathlib, sys, time
 from wsadapter.cli.memory import Trimming
 
 def resident():
-    return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * 4096
+    return int(pathlib.Path("/proc/self/statm").read_text("utf-8").split()[1]) * 4096
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p

@@ -18,9 +18,9 @@ from wsadapter.exporter.metrics import METRICS, Exposition
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "ops/examples"
-RUNBOOK = (ROOT / "ops/docs/RUNBOOK.md").read_text()
-ALERTS = (EXAMPLES / "alerts.yaml").read_text()
-DASHBOARD: dict[str, Any] = json.loads((EXAMPLES / "dashboard.json").read_text())
+RUNBOOK = (ROOT / "ops/docs/RUNBOOK.md").read_text("utf-8")
+ALERTS = (EXAMPLES / "alerts.yaml").read_text("utf-8")
+DASHBOARD: dict[str, Any] = json.loads((EXAMPLES / "dashboard.json").read_text("utf-8"))
 ALERT_NAMES = re.findall(r"- alert: (\w+)", ALERTS)
 NEEDS_PROMTOOL = pytest.mark.skipif(shutil.which("promtool") is None, reason="there is no promtool here (Debian: prometheus)")
 
@@ -38,7 +38,7 @@ def test_alerts_use_only_metrics_that_exist() -> None:
     used = names(ALERTS)
     assert len(used) >= 10
     assert used <= METRICS.keys()
-    assert names((EXAMPLES / "alerts.test.yaml").read_text()) <= METRICS.keys()
+    assert names((EXAMPLES / "alerts.test.yaml").read_text("utf-8")) <= METRICS.keys()
 
 
 def test_the_dashboard_uses_only_metrics_and_labels_that_exist() -> None:
@@ -66,7 +66,7 @@ def test_each_panel_has_a_title_of_its_own_and_a_place_of_its_own() -> None:
 
 @pytest.mark.parametrize("alert", ALERT_NAMES)
 def test_each_alert_has_a_test_that_raises_it_and_one_that_does_not(alert: str) -> None:
-    tests = (EXAMPLES / "alerts.test.yaml").read_text().split("  - interval: ")
+    tests = (EXAMPLES / "alerts.test.yaml").read_text("utf-8").split("  - interval: ")
     own = [test for test in tests if f"alertname: {alert}\n" in test]
     assert [("exp_alerts: []" in test) for test in own] == [False, True]
     assert f'runbook: "wsadapter docs runbook, heading {alert}"' in ALERTS
@@ -118,7 +118,7 @@ def test_below_each_heading_stands_what_it_means_and_what_to_do() -> None:
 
 
 def test_settings_and_metrics_that_the_runbook_names_exist() -> None:
-    reference = (ROOT / "ops/docs/REFERENCE.md").read_text()
+    reference = (ROOT / "ops/docs/REFERENCE.md").read_text("utf-8")
     sections = "watchdog|buffer|limits|restart|heartbeat|timeouts|request"
     for setting in set(re.findall(rf"`((?:{sections})\.\w+)(?: =[^`]*)?`", RUNBOOK)):
         assert f"`endpoints.*.{setting}`" in reference, setting

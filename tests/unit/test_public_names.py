@@ -36,7 +36,7 @@ def strangers(modules: set[str]) -> set[str]:
 
 
 def test_the_lists_of_public_names_agree() -> None:
-    tree = ast.parse(Path(wsadapter.__file__).read_text())
+    tree = ast.parse(Path(wsadapter.__file__).read_text("utf-8"))
     (block,) = [node for node in tree.body if isinstance(node, ast.If)]
     imported = {
         (statement.module, alias.name)
@@ -100,7 +100,7 @@ def test_a_real_owner_has_loaded_nothing_of_the_parent(method: str, tmp_path: Pa
 
 
 def test_the_import_rules_name_every_module() -> None:
-    rules = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    rules = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
     parents = {
         f"wsadapter.{p.stem}" for p in (ROOT / "supervisor").iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()
     }

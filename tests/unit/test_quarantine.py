@@ -29,7 +29,7 @@ def umask() -> Iterator[None]:
 def test_what_is_kept_is_for_this_user_alone(tmp_path: Path) -> None:
     kept = Quarantine(str(tmp_path / "q"), "a/b").keep(b"x", binary=False, error="no")
     assert kept == f"; kept in {tmp_path}/q/a_b.jsonl"
-    assert json.loads((tmp_path / "q" / "a_b.jsonl").read_text()) == {"error": "no", "binary": False, "data": "eA=="}
+    assert json.loads((tmp_path / "q" / "a_b.jsonl").read_text("utf-8")) == {"error": "no", "binary": False, "data": "eA=="}
     assert stat.S_IMODE((tmp_path / "q").stat().st_mode) == 0o700
     assert stat.S_IMODE((tmp_path / "q" / "a_b.jsonl").stat().st_mode) == 0o600
 

@@ -41,7 +41,7 @@ def _no_owners(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """Fifty endpoints that speak a bundled dialect, and fifty that speak the user's own."""
-    own = bundled()["okx"].read_text().replace('name = "okx"', 'name = "mine"')
+    own = bundled()["okx"].read_text("utf-8").replace('name = "okx"', 'name = "mine"')
     (tmp_path / "mine.toml").write_text(own)
     return written(tmp_path, "ws://127.0.0.1:9")
 
@@ -132,7 +132,7 @@ def test_what_is_wrong_with_a_dialect_is_told_at_each_endpoint_and_found_once(tm
 def test_a_dialect_that_has_changed_is_loaded_at_the_next_reload(config: Path) -> None:
     feed = Supervisor.from_settings(load(config))
     file = config.parent / "mine.toml"
-    file.write_text(file.read_text().replace("timeout = 8.0", "timeout = 3.25"))
+    file.write_text(file.read_text("utf-8").replace("timeout = 8.0", "timeout = 3.25"))
     assert len(feed.reload(load(config))["changed"]) == ENDPOINTS
     assert feed.runtime.registry.endpoints["m0"].endpoint.heartbeat.timeout == 3.25
 

@@ -25,7 +25,7 @@ from wsadapter.pool import AsyncPool
 pytestmark = pytest.mark.version
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = (ROOT / "README.md").read_text() + (ROOT / "ops/docs/GUIDE.md").read_text()
+PAGES = (ROOT / "README.md").read_text("utf-8") + (ROOT / "ops/docs/GUIDE.md").read_text("utf-8")
 URL = "ws://127.0.0.1:9/"
 LONG = b"x" * 5_000_000
 SECRET = "hunter2"

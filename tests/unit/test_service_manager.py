@@ -68,7 +68,7 @@ def unit_for(folder: Path) -> Path:
     assert ANALYZE is not None
     version = re.search(r"systemd (\d+)", subprocess.run([ANALYZE, "--version"], capture_output=True, text=True).stdout)
     assert version is not None
-    text = UNIT.read_text().replace("/opt/wsadapter/bin/wsadapter", "/bin/true")
+    text = UNIT.read_text("utf-8").replace("/opt/wsadapter/bin/wsadapter", "/bin/true")
     if int(version[1]) < 253:
         text = text.replace("Type=notify-reload\n", "Type=notify\nExecReload=kill -HUP $MAINPID\n")
     path = folder / "wsadapter@.service"
@@ -87,7 +87,7 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
 @NEEDS_SYSTEMD
 def test_the_unit_exposes_little(tmp_path: Path) -> None:
     command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit_for(tmp_path))]
-    checked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    checked = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=60, check=False)
     found = re.search(r"Overall exposure level for \S+: ([\d.]+) (\w+)", checked.stdout)
     assert found is not None, checked.stdout + checked.stderr
     assert float(found[1]) < 3, checked.stdout
@@ -95,7 +95,7 @@ def test_the_unit_exposes_little(tmp_path: Path) -> None:
 
 
 def test_the_unit_starts_and_stops_within_its_times() -> None:
-    settings = dict(re.findall(r"^(\w+)=(.*)$", UNIT.read_text(), re.MULTILINE))
+    settings = dict(re.findall(r"^(\w+)=(.*)$", UNIT.read_text("utf-8"), re.MULTILINE))
     assert float(settings["TimeoutStartSec"]) > 2 * READY_WITHIN
     assert settings["Type"] == "notify-reload"
     assert settings["RestartPreventExitStatus"] == "2 4"  # CONFIGURATION, ALREADY_RUNNING

@@ -18,7 +18,7 @@ from wsadapter.contract.meanings import meanings_of
 from wsadapter.contract.reasons import KINDS
 from wsadapter.endpoint.link_state import STATES
 
-REFERENCE = (Path(__file__).resolve().parents[2] / "ops/docs/REFERENCE.md").read_text()
+REFERENCE = (Path(__file__).resolve().parents[2] / "ops/docs/REFERENCE.md").read_text("utf-8")
 URL = "ws://127.0.0.1:9/"
 
 

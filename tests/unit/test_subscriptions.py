@@ -19,7 +19,7 @@ from wsadapter.worker.subscription.subscriptions import Subscriptions
 
 
 def bundled(name: str) -> dict[str, Any]:
-    return tomllib.loads((files("wsadapter.worker.dialects") / f"{name}.toml").read_text())
+    return tomllib.loads((files("wsadapter.worker.dialects") / f"{name}.toml").read_text("utf-8"))
 
 
 def said(steps: Any) -> list[Any]:

@@ -96,9 +96,9 @@ def test_processes_that_name_one_folder_share_an_authority(tmp_path: Path) -> No
     folder = tmp_path / "ca"
     with ThreadPoolExecutor(8) as pool:
         authorities = list(pool.map(lambda _: Authority.shared(folder), range(8)))
-    assert {authority.pem for authority in authorities} == {(folder / "ca.pem").read_text()}
+    assert {authority.pem for authority in authorities} == {(folder / "ca.pem").read_text("utf-8")}
     for authority in authorities:
-        shake_hands(server_context(authority), (folder / "ca.pem").read_text())
+        shake_hands(server_context(authority), (folder / "ca.pem").read_text("utf-8"))
     assert stat.S_IMODE((folder / "ca.key").stat().st_mode) == 0o600
     assert sorted(path.name for path in folder.iterdir()) == ["ca.key", "ca.pem"]
 

@@ -40,7 +40,7 @@ def test_text_feeds_hold_json_and_htx_holds_gzip() -> None:
 
 
 def test_the_notice_says_whose_they_are() -> None:
-    notice = (resources.files("wsadapter.testing.recordings") / "NOTICE").read_text()
+    notice = (resources.files("wsadapter.testing.recordings") / "NOTICE").read_text("utf-8")
     assert "This product includes software developed by Bryant Moscon" in notice
     for name in bundled():
         assert f"{name}.jsonl.gz" in notice

@@ -28,7 +28,7 @@ KEYS = {"key": "K", "secret": "S", "passphrase": "P"}
 
 def quick(name: str, folder: Path) -> str:
     """A bundled dialect that waits less for answers, and whose limit leaves room for heartbeats as often as here."""
-    text = bundled()[name].read_text()
+    text = bundled()[name].read_text("utf-8")
     text = re.sub(r"\nack_timeout = .*", "", text).replace("[subscribe]\n", "[subscribe]\nack_timeout = 0.5\n", 1)
     text = text.replace("settle = 1.0", "settle = 0.3")
     text = re.sub(r"\nsends = (\d+)", r"\nsends = \g<1>0", text)

@@ -565,7 +565,7 @@ def test_an_endpoint_of_it_has_url_and_authority() -> None:
         assert endpoint.urls == (ex.url,)
         assert (endpoint.tls.ca_file, endpoint.tls.min_version) == (ex.ca_file, "1.3")
         ca_file = Path(ex.ca_file)
-        assert ca_file.read_text() == ex.ca_pem
+        assert ca_file.read_text("utf-8") == ex.ca_pem
     assert ca_file.exists()  # it may be started again, and endpoints name the file
     program = "from wsadapter.testing import Exchange; print(Exchange(tls=True).ca_file)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

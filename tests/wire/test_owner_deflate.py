@@ -176,7 +176,7 @@ def test_row_58_compression_that_breaks_the_rules_is_answered_with_its_code(sent
 
 def peak_memory(pid: int) -> int:
     """The most that a process has ever held, in bytes."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    lines = Path(f"/proc/{pid}/status").read_text("utf-8").splitlines()
     (kib,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
     return int(kib) * 1024
 

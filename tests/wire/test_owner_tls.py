@@ -97,7 +97,7 @@ def test_a_server_that_asks_for_a_certificate_gets_it_and_one_without_is_refused
     context.load_verify_locations(cadata=authority.pem)
     cert_file, key_file = certificate_files(authority, tmp_path)
     both = tmp_path / "both.pem"
-    both.write_text(Path(cert_file).read_text() + Path(key_file).read_text())
+    both.write_text(Path(cert_file).read_text("utf-8") + Path(key_file).read_text("utf-8"))
     trusted = ca_file(authority)
     with RawServer(context) as server:
         accepted(server, ca_file=trusted, cert_file=cert_file, key_file=key_file)

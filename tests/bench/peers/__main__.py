@@ -102,7 +102,7 @@ def main() -> int:
         print(f"left out: {name}: {reason}")
     if asked.write:
         at = time.strftime("%Y-%m-%d", time.gmtime())
-        _DOCUMENT.write_text(put_into(_DOCUMENT.read_text(), section(found, missing, at)))
+        _DOCUMENT.write_text(put_into(_DOCUMENT.read_text("utf-8"), section(found, missing, at)))
     return int(any(findings.wrong for findings in found.values()))
 
 

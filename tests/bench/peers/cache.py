@@ -84,7 +84,7 @@ class Cache:
     def debian_version(self, package: str) -> str:
         """Of a package that is installed, or was unpacked by `debian`."""
         stored = self.folder / f"debian-{package}" / "versions"
-        for line in stored.read_text().splitlines() if stored.exists() else ():
+        for line in stored.read_text("utf-8").splitlines() if stored.exists() else ():
             name, _, rest = line.partition("_")
             if name == package:
                 return rest.partition("_")[0].replace("%3a", ":")
@@ -97,7 +97,7 @@ class Cache:
 
     def _is_whole(self, folder: Path, packages: Sequence[str]) -> bool:
         stamp = folder / "whole"
-        return stamp.exists() and stamp.read_text() == " ".join(packages)
+        return stamp.exists() and stamp.read_text("utf-8") == " ".join(packages)
 
     def _mark(self, folder: Path, packages: Sequence[str]) -> None:
         (folder / "whole").write_text(" ".join(packages))

@@ -26,7 +26,7 @@ _HEX = "hex:"
 
 def cases_of(dialect: str) -> list[dict[str, Any]]:
     """The cases of one file, in order, each with its dialect."""
-    found = tomllib.loads((_FOLDER / f"{dialect}.toml").read_text())["case"]
+    found = tomllib.loads((_FOLDER / f"{dialect}.toml").read_text("utf-8"))["case"]
     return [{**case, "dialect": dialect} for case in found]
 
 
