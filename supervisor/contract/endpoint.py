@@ -64,10 +64,10 @@ _SHORT.maxstring, _SHORT.maxother = 200, 1000
 
 
 class LateDocstring:
-    """A docstring of a class that is made when it is read (`help`, `__doc__`): no import pays for it."""
+    """A docstring of a class that is made when it is read (`help`, `__doc__`), so that the import does not have to make it."""
 
     def __init__(self, short: str, make: Callable[[type[Any], str], str]) -> None:
-        """`short` stands for it where the source files are not there."""
+        """`short` is used if the source files are missing."""
         self._short = short
         self._make = make
 
@@ -79,11 +79,12 @@ class LateDocstring:
 
 
 _prefixes: dict[type[Any], str] = {}
-"""Of the settings of each section. Filled when all are there: without docstrings (-OO) `dataclass` asks for a `repr` before."""
+"""The prefix of the settings of each section. Filled after all classes exist, because without docstrings (-OO) `dataclass`
+calls `repr` earlier."""
 
 
 class _Shown:
-    """A `repr` of what differs from the defaults, secrets masked, long lists cut short."""
+    """A `repr` of the settings that differ from their defaults, with secrets masked and long lists shortened."""
 
     __slots__ = ()
 
@@ -406,7 +407,7 @@ class Endpoint(_Shown):
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """`url` as a tuple, also where it is one string; empty where it is left to the dialect."""
+        """`url` as a tuple, also if it is one string; empty if the dialect has the URL."""
         if isinstance(self.url, str):
             return (self.url,) if self.url else ()
         return tuple(self.url)
@@ -427,7 +428,7 @@ SECTIONS: dict[str, type[Any]] = {
 
 
 def _describe(cls: type[Any], short: str) -> str:
-    from wsadapter.contract.settings_help import describe  # only for who reads it
+    from wsadapter.contract.settings_help import describe  # only needed to read the docstring
 
     return describe(cls, short)
 
@@ -468,5 +469,5 @@ def endpoint_from_plain(values: Mapping[str, Any]) -> Endpoint:
 
 @cache
 def _tuples_of(section: str) -> frozenset[str]:
-    """The fields that are tuples, which JSON can't say. Kept: to evaluate annotations is to compile each of them."""
+    """The fields that are tuples, which JSON can't express. Cached, because evaluating annotations compiles each of them."""
     return frozenset(name for name, hint in get_type_hints(SECTIONS[section]).items() if hint == tuple[str, ...])

@@ -1,8 +1,8 @@
-"""What goes wrong, as one tree, split by whose doing it is.
+"""The errors of wsadapter as one tree, split by who caused them.
 
     WsAdapterError
     ├── ConfigError                 the configuration: every problem at once, each with its path
-    ├── UsageError                  a call that can't be meant
+    ├── UsageError                  a call with invalid arguments, or at the wrong time
     │   ├── UnknownEndpoint         no endpoint of that name
     │   ├── DuplicateEndpoint       an endpoint of that name exists already
     │   ├── ConcurrentIteration     a second consumer on one stream
@@ -11,16 +11,16 @@
     │   ├── WrongType               an argument of the wrong type; a TypeError too
     │   └── UnsupportedPlatform     no processes and pipes to build on (Windows: use WSL 2)
     ├── AlreadyRunning              another supervisor of that name runs
-    ├── TakeoverError               endpoints are being given to another supervisor, or could not be taken from one
-    ├── ClosedError                 your doing
+    ├── TakeoverError               endpoints are being transferred to another supervisor, or could not be taken over
+    ├── ClosedError                 you closed it
     │   ├── SupervisorStopped       stop() was called
     │   └── MonitorReleased         the monitor was released
-    ├── LostError                   the world's doing
+    ├── LostError                   the connection or its owner is gone
     │   ├── NotConnected            the endpoint is down: nothing was sent
-    │   │   └── NotSent             a request that is provably not on the wire: it may be repeated
-    │   ├── SendFailed              the owner took it and could not send it, or died with it: fate unknown
-    │   └── OutcomeUnknown          a request that was lost or timed out after sending: ask before repeating
-    ├── RequestRejected             the peer's doing: it answered a request with an error
+    │   │   └── NotSent             a request of which no byte was sent: it may be repeated
+    │   ├── SendFailed              the owner could not send it, or died while it sent it: its fate is unknown
+    │   └── OutcomeUnknown          a request that was lost or timed out after sending: ask the peer before repeating it
+    ├── RequestRejected             the peer answered a request with an error
     ├── JournalError                a journal that cannot be written or read
     │   ├── NotAJournal             the path is no journal
     │   ├── NewerJournal            a newer version of wsadapter has written it
@@ -29,9 +29,9 @@
     │   ├── ConsumerReplaced        another process took over that consumer name
     │   ├── UnknownConsumer         no consumer of that name has a position
     │   └── PositionBeyondEnd       a position that the journal has not reached
-    └── AllFatal                    nothing is left that could ever deliver
+    └── AllFatal                    no endpoint is left that could deliver
 
-Every text names the endpoint and what to do. A raw `OSError`, `EOFError` or `BrokenPipeError` from a handle is a bug.
+Every text names the endpoint and the remedy. A raw `OSError`, `EOFError` or `BrokenPipeError` is a bug of wsadapter.
 """
 
 from __future__ import annotations
@@ -49,19 +49,19 @@ class WsAdapterError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with a configuration."""
+    """One problem of a configuration."""
 
     path: str
-    """Where: `endpoints.binance.timeouts.connect`."""
+    """The place: `endpoints.binance.timeouts.connect`."""
     message: str
-    """What was expected, and the nearest known key where a key is unknown."""
+    """What was expected; for an unknown key, the nearest known key."""
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}" if self.path else self.message
 
 
 class ConfigError(WsAdapterError):
-    """The configuration can't be used. `problems` holds all of them, not just the first."""
+    """The configuration is invalid. `problems` contains every problem, not only the first."""
 
     def __init__(self, problems: list[Problem], *, source: str = "") -> None:
         self.problems = problems
@@ -73,7 +73,7 @@ class ConfigError(WsAdapterError):
 
 
 class UsageError(WsAdapterError):
-    """A call that can't be meant."""
+    """A call with invalid arguments, or at the wrong time. Nothing was done."""
 
 
 class UnknownEndpoint(UsageError, KeyError):
@@ -101,17 +101,17 @@ class ConcurrentIteration(UsageError):
 
 
 class DuplicateRequest(UsageError):
-    """A request of that id waits for its answer on that connection, or gave up waiting for it: two answers could not be told
-    apart. Nothing was sent; give it another id, or none."""
+    """A request with that id waits for its answer on that connection, or has timed out: two answers could not be told apart.
+    Nothing was sent; use another id, or none."""
 
-    def __init__(self, endpoint: str, id: str) -> None:  # noqa: A002 - what it is called everywhere
+    def __init__(self, endpoint: str, id: str) -> None:  # noqa: A002 - its name in the settings
         self.endpoint = endpoint
         self.id = id
         super().__init__(f"{endpoint}: a request with the id {id!r} has no answer yet; give this one another id, or none")
 
 
 class WrongProcess(UsageError):
-    """The supervisor belongs to the process that made it; a forked copy holds nothing of it."""
+    """The supervisor belongs to the process that made it; a forked child has no owners and no sockets of it."""
 
 
 class WrongType(UsageError, TypeError):
@@ -123,8 +123,8 @@ class UnsupportedPlatform(UsageError):
 
 
 class TakeoverError(WsAdapterError):
-    """Endpoints are being given to another supervisor, so nothing may be changed for some seconds; or they could not be taken
-    over, and the running supervisor goes on. The text says which."""
+    """Endpoints are being transferred to another supervisor, so nothing may be changed for some seconds; or they could not be
+    taken over, and the running supervisor continues. The text says which."""
 
 
 class AlreadyRunning(WsAdapterError):
@@ -141,7 +141,7 @@ class AlreadyRunning(WsAdapterError):
 
 
 class ClosedError(WsAdapterError):
-    """It was closed from this side."""
+    """The object was closed by this program."""
 
 
 class SupervisorStopped(ClosedError):
@@ -153,7 +153,7 @@ class MonitorReleased(ClosedError):
 
 
 class LostError(WsAdapterError):
-    """The world's doing: the connection or its owner is gone."""
+    """The connection or its owner is gone."""
 
 
 class NotConnected(LostError):
@@ -161,22 +161,22 @@ class NotConnected(LostError):
 
 
 class SendFailed(LostError):
-    """The owner took the bytes but could not send them, or died with them: whether the peer got them is unknown."""
+    """The owner could not send the bytes, or died while it sent them: it is unknown whether the peer received them."""
 
 
 class NotSent(NotConnected):
-    """A request of which no byte is on the wire: it may be repeated without harm."""
+    """A request of which no byte was sent: it may be repeated without harm."""
 
 
 class OutcomeUnknown(LostError):
-    """A request was sent, at least in part, and its answer will not come to the one who asked: whether the peer acted on it is
-    unknown. Ask the peer before repeating it."""
+    """A request was sent, at least in part, and its answer will not reach the caller: it is unknown whether the peer acted on
+    it. Ask the peer before repeating it."""
 
     def __init__(self, endpoint: str, id: str, why: str, *, timed_out: bool = False) -> None:  # noqa: A002 - as above
         self.endpoint = endpoint
         self.id = id
         self.timed_out = timed_out
-        """Its time was over, or nobody waits for it any more: the answer may still come, as a `LateAnswer`."""
+        """The request timed out, or its caller was cancelled: the answer may still come, as a `LateAnswer`."""
         super().__init__(f"{endpoint}: request {id}: {why}; its outcome is unknown, ask before repeating it")
 
 
@@ -261,4 +261,4 @@ class AllFatal(WsAdapterError):
     def __init__(self, reasons: dict[str, object]) -> None:
         self.reasons = reasons
         shown = "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) or "no endpoints"
-        super().__init__(f"nothing is left that could deliver ({shown}); mend the cause and restart() the endpoint")
+        super().__init__(f"no endpoint is left that could deliver ({shown}); remove the cause and restart() an endpoint")

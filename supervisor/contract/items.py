@@ -130,11 +130,11 @@ class Batch(Sequence[bytes], Public):
         return list(self.around(iter(self._payloads)))
 
     def around(self, payloads: Iterator[bytes]) -> Iterator[Message]:
-        """Its messages around `payloads`, an iterator over all of its items. Each is made when it is asked for, by C code
-        alone: one is taken of `payloads` and becomes a message, or neither."""
+        """Its messages, made of `payloads`, an iterator over all of its items. Each message is made when it is requested, by C
+        code only: an interrupt can't take an item of `payloads` without returning its message."""
         streams = repeat(None) if self.streams is None else iter(self.streams)
         binaries = repeat(self.binary) if isinstance(self.binary, bool) else iter(self.binary)
-        # Behind what never ends, `payloads` are asked first: at their end nothing was taken of the others.
+        # `payloads` is asked before every other finite iterator: at its end nothing was taken from the others.
         values = zip(
             repeat(self.endpoint), payloads, repeat(self.epoch), count(self.first_number), repeat(self.received_at), streams,
             binaries, strict=False,
@@ -142,7 +142,7 @@ class Batch(Sequence[bytes], Public):
         return cast("Iterator[Message]", map(tuple.__new__, repeat(Message), values))
 
     def after(self, taken: int) -> Batch:
-        """What is left of it without the first `taken` items."""
+        """The batch without its first `taken` items."""
         return Batch(
             self.endpoint,
             self._payloads[taken:],

@@ -1,4 +1,4 @@
-"""Settings fit to be shown: what a secret may stand in is replaced by ***. Pure."""
+"""Masks settings that may contain a secret, so that they can be shown: *** replaces their values. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ONLY_A_REFERENCE: Final = re.compile(r"\$\{[^}]*\}")
 
 
 def mask_url(url: str) -> str:
-    """`url` fit to be shown: user info and query are replaced by ***. Never raises, whatever `url` is."""
+    """`url` with user info and query replaced by ***. Never raises, whatever `url` is."""
     before_fragment, hash_sign, _ = url.partition("#")
     before_query, question, _ = before_fragment.partition("?")
     found = _AUTHORITY.match(before_query)
@@ -30,7 +30,7 @@ def mask_url(url: str) -> str:
 
 def mask_setting(key: str, value: Any) -> Any:
     """The value of a setting with its secrets masked: user info and query of URLs, the values of headers and of a login, raw
-    frames, passwords. What is nothing but a `${...}` stays as written. Never raises, whatever the value is."""
+    frames, passwords. A value that is only `${...}` stays as written. Never raises, whatever the value is."""
     if key not in SECRET:
         return value
     if isinstance(value, Mapping):
@@ -43,17 +43,17 @@ def mask_setting(key: str, value: Any) -> Any:
 
 
 class Secrets:
-    """Values that a peer was sent and that no text may show: what a server says of them is shown with ***. Pure."""
+    """Values that were sent to a peer and that no text may show: a server's text that repeats them is masked. Pure."""
 
     def __init__(self, values: Iterable[str]) -> None:
-        """Of a value that is a URL its user info and the values of its query count. Shorter values than five characters are
-        left alone: they may be in any text."""
+        """Of a value that is a URL, the user info and the values of the query are secrets. Values of less than five characters
+        are not masked, because any text may contain them."""
         parts = {part for value in values for part in (_parts_of_url(value) if "://" in value else [value])}
         known = {form for part in parts if len(part) >= _SHORTEST for form in (part, quote(part), quote(part, safe=""))}
         self._longest_first = sorted(known, key=len, reverse=True)
 
     def mask(self, text: str) -> str:
-        """`text` without them."""
+        """`text` with *** in place of each secret."""
         for secret in self._longest_first:
             text = text.replace(secret, MASK)
         return text

@@ -1,4 +1,4 @@
-"""What the fields of a class mean: the string below each of them, read from the source when somebody asks.
+"""The meanings of a class's fields: the string below each field, read from the source when it is needed.
 
 So `help()`, the reference and the configuration say the same, and no import pays for it.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def meanings_of(cls: type[Any]) -> dict[str, str]:
-    """By the name of the field, on one line. Raises `OSError` where the source is not there."""
+    """The meaning of each field, on one line. Raises `OSError` if the source file is missing."""
     found: dict[str, str] = {}
     for above, below in pairwise(_body(cls)):
         if not isinstance(above, ast.AnnAssign) or not isinstance(above.target, ast.Name):
@@ -24,7 +24,7 @@ def meanings_of(cls: type[Any]) -> dict[str, str]:
 
 
 def types_of(cls: type[Any]) -> dict[str, str]:
-    """By the name of the field: its type, as it is written. Raises as `meanings_of`."""
+    """The type of each field, as it is written. Raises as `meanings_of`."""
     return {
         node.target.id: ast.unparse(node.annotation)
         for node in _body(cls)

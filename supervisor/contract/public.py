@@ -1,4 +1,4 @@
-"""What `dir()`, `help()` and tab completion show: what users may call, and nothing of what the package itself needs."""
+"""Restricts `dir()`, `help()` and tab completion to the names for users: names that only the package needs are hidden."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import ClassVar
 
 
 class _Listed(ABCMeta):
-    """Of classes whose `dir()` is chosen; completion looks at the class of an object too."""
+    """The metaclass of classes with a `dir()` of their own, because completion also reads the class of an object."""
 
     PUBLIC: frozenset[str]
 
@@ -16,7 +16,7 @@ class _Listed(ABCMeta):
 
 
 class Public(metaclass=_Listed):
-    """A base class: `dir()` lists `PUBLIC`, besides what every object has."""
+    """A base class whose `dir()` lists `PUBLIC` and the names that every object has."""
 
     __slots__ = ()
     PUBLIC: ClassVar[frozenset[str]] = frozenset()

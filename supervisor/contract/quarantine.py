@@ -1,4 +1,4 @@
-"""Where messages are kept that somebody failed on: an owner's decode hook, or owner after owner."""
+"""Keeps messages on which a decode hook failed, or while parsing which owner after owner died."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOF
 
 
 class Quarantine:
-    """Of one endpoint: a file with one JSON line for each message, up to 64 MiB."""
+    """The quarantine of one endpoint: a file with one JSON line per message, up to 64 MiB."""
 
     def __init__(self, folder: str, endpoint: str) -> None:
-        """`folder` empty: they are only counted."""
+        """`folder`: empty if messages are only counted."""
         self._path = Path(folder) / f"{endpoint.replace(os.sep, '_')}.jsonl" if folder else None
 
     def keep(self, payload: bytes, *, binary: bool, error: str) -> str:
-        """Writes one down; what became of it, as a phrase."""
+        """Keeps a message; returns what became of it, as a phrase for a report."""
         if self._path is None:
             return ""
         line = orjson.dumps({"error": error, "binary": binary, "data": base64.b64encode(payload).decode()}) + b"\n"

@@ -48,7 +48,7 @@ _UNCOUNTED = frozenset({"recycled", "stopped", "supervisor_gone"})
 
 
 def shortened(value: object) -> str:
-    """The `repr` of a value; of long data and texts the beginning and the length."""
+    """The `repr` of a value; for long bytes and texts, the beginning and the length."""
     if isinstance(value, bytes | str) and len(value) > _LONGEST_SHOWN:
         return f"{value[: _LONGEST_SHOWN - 20]!r}... ({len(value)} {'bytes' if isinstance(value, bytes) else 'characters'})"
     return repr(value)
@@ -77,19 +77,19 @@ class Reason:
 
     @property
     def counts(self) -> bool:
-        """Whether it counts against the restart intensity. What we did ourselves as planned does not."""
+        """True if it counts against the restart intensity. A planned end does not."""
         return self.kind not in _UNCOUNTED
 
     @property
     def broke_off(self) -> bool:
-        """Whether the connection ended without a close frame (RFC 6455 §7.1.5)."""
+        """True if the connection ended without a close frame (RFC 6455 §7.1.5)."""
         return self.kind == "closed_by_peer" and self.code == _ABNORMAL
 
     @property
     def abnormal(self) -> bool:
-        """Whether a `transient` endpoint starts again after it (OTP supervisor: abnormal termination).
+        """True if a `transient` endpoint starts again after it (OTP supervisor: abnormal termination).
 
-        Normal are: a close with 1000 by the peer, exit code 0, and what was planned.
+        Normal ends are: a close with 1000 by the peer, exit code 0, and planned ends.
         """
         if self.kind == "closed_by_peer":
             return self.code != 1000
@@ -100,13 +100,13 @@ class Reason:
         return f"Reason({', '.join(shown)})"
 
     def to_json(self) -> dict[str, Any]:
-        """The reason as a JSON object: `kind`, and of the other fields those that say something."""
+        """The reason as a JSON object: `kind`, and the other fields that are not empty."""
         said = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: value for name, value in said.items() if value is not None and value != ""}
 
     @classmethod
     def from_json(cls, data: Any) -> Reason:
-        """The reverse of `to_json`; raises `ValueError` on anything else (an owner's words are checked input)."""
+        """The reverse of `to_json`. Raises `ValueError` if `data` is no reason, because reports of owners are not trusted."""
         if not isinstance(data, dict) or not all(isinstance(value, _TYPES.get(name, ())) for name, value in data.items()):
             raise ValueError(f"not a reason: {data!r:.200}")
         if data.get("kind") not in KINDS:
@@ -130,10 +130,10 @@ class Reason:
 
 
 def from_exit_code(exit_code: int | None, *, text: str = "") -> Reason:
-    """The reason of a process that left without a word.
+    """The reason of a process that ended without a report.
 
-    `exit_code` is as in `multiprocessing.Process.exitcode`: negative for a signal, `None` where the status is unknown
-    (it was reaped by somebody else).
+    `exit_code` as in `multiprocessing.Process.exitcode`: negative for a signal, `None` if the status is unknown, because other
+    code has reaped the process.
     """
     if exit_code is None:
         return Reason(kind="crashed", text=text or "exit status unknown")

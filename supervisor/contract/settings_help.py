@@ -1,4 +1,4 @@
-"""What `help(Endpoint)` says: every field with its type, default, unit and meaning, made from the classes themselves."""
+"""The text of `help(Endpoint)`: every field with its type, default, unit and meaning, made from the classes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _QUANTITIES: Final = 'Durations are seconds, sizes bytes; both may be given as t
 
 
 def describe(cls: type[Any], short: str) -> str:
-    """The docstring of a class of settings; `short` comes first. Raises `OSError` where the source is not there."""
+    """The docstring of a class of settings; `short` comes first. Raises `OSError` if the source file is missing."""
     prefix = next((f"{name}." for name, section in SECTIONS.items() if section is cls), "")
     return "\n".join([inspect.cleandoc(short), "", _QUANTITIES, "", *_fields_of(cls, prefix)])
 
@@ -33,7 +33,7 @@ def _fields_of(cls: type[Any], prefix: str) -> Iterator[str]:
 
 
 def _types_of(cls: type[Any]) -> dict[str, str]:
-    """As they are written, but the choices themselves where one of several words is wanted."""
+    """The types as they are written, but the choices themselves if the type is a `Literal`."""
     choices = {name: hint for name, hint in get_type_hints(cls).items() if get_origin(hint) is Literal}
     return types_of(cls) | {name: " | ".join(map(repr, get_args(hint))) for name, hint in choices.items()}
 

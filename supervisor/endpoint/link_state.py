@@ -175,7 +175,7 @@ def after_death(decision: Decision, *, alive: bool, follows: bool, waits: bool) 
             return LinkEvent.COOL_DOWN
         case Verdict.FATAL:
             return LinkEvent.GIVE_UP
-        case Verdict.END | Verdict.STOP_SUPERVISOR:
+        case Verdict.END | Verdict.STOP_SUPERVISOR:  # pragma: no branch - there is no other verdict (mypy)
             return LinkEvent.END
 
 

@@ -98,7 +98,7 @@ class RestartPolicy:
                 return Decision(Verdict.FATAL, restarts=restarts)
             case "stop_supervisor":
                 return Decision(Verdict.STOP_SUPERVISOR, restarts=restarts)
-            case "cool_down":
+            case "cool_down":  # pragma: no branch - there is no other value (mypy)
                 self.reset()
                 self.total += 1
                 return Decision(Verdict.COOL_DOWN, max(self._settings.cool_down, wait), restarts)

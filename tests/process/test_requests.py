@@ -36,7 +36,6 @@ from wsadapter import (
     Gap,
     Item,
     LateAnswer,
-    NotConnected,
     NotSent,
     OutcomeUnknown,
     Pending,
@@ -290,21 +289,6 @@ def test_a_planned_change_waits_for_the_answers_that_are_due() -> None:
         feed.runtime.reactor.wait(restarted, DEADLINE)
         assert feed.request("a", {"method": "a"}, DEADLINE).epoch == 2
         ex.wait_connections(1)
-
-
-def test_while_it_is_down_nothing_is_sent() -> None:
-    items: list[Item] = []
-    with Exchange(ack=SCRIPT) as ex:
-        ex.refuse(503)
-        with to_the_end(items, ex.endpoint("a", restart=SOON), start_method="forkserver") as feed:
-            with pytest.raises(NotSent, match="a is "):
-                feed.request("a", {"method": "a"})
-            with pytest.raises(NotConnected):
-                feed.request("a", {"method": "a"})
-            ex.refuse(0)
-            feed.monitor("a").wait_up(DEADLINE)
-            feed.request("a", {"method": "a"}, DEADLINE)
-    assert len(asked(ex)) == 1
 
 
 def test_requests_are_spaced_and_what_did_not_get_its_turn_in_time_is_never_sent() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import orjson
 import pytest
 
+from wsadapter.contract.dialect.paths import MISSING
 from wsadapter.contract.dialect.text import Text
 from wsadapter.worker.subscription.answers import Rules, Says
+from wsadapter.worker.subscription.names import WholeSet, Words
 
 RULES = Rules({"error": [{"match": {"event": "error"}, "text": "msg"}]})
 
@@ -39,3 +41,11 @@ def test_already_subscribed_is_a_yes_however_its_words_are_joined(error: str) ->
 ])  # fmt: skip
 def test_any_other_error_is_a_refusal(error: str) -> None:
     assert meaning(error) is Says.NO
+
+
+def test_a_whole_set_is_a_table_or_an_array_and_anything_else_is_empty() -> None:
+    stream = Words({"channel": "trade", "symbol": ["A", "B"]})
+    for whole in ({"trade": ["A", "B"]}, [["trade", "A", "B"]], [["trade", "A"], ["trade", "B"]]):
+        assert WholeSet(whole).has(stream)
+    for other in (None, MISSING, "trade", {"trade": ["A"]}, [MISSING]):
+        assert not WholeSet(other).has(stream)

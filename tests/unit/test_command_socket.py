@@ -148,3 +148,19 @@ def test_another_process_goes_on_where_one_has_left_off(pair: tuple[socket.socke
     assert found == [Command(ANNOUNCE, 1, bytes(2 * MIB))]
     assert new.unfinished == Unfinished()
     new.close()
+
+
+class Broken:
+    """A socket whose peer died and had not read everything."""
+
+    def recvmsg(self, *_: int) -> object:
+        raise ConnectionResetError
+
+
+def test_a_broken_connection_is_the_end_and_nothing_more_is_sent() -> None:
+    control = CommandSocket(Broken())  # type: ignore[arg-type]
+    assert list(control.receive()) == []
+    assert (control.at_end, control.peer_closed) == (True, True)
+    control.send(TAKEN, 1)
+    control.send_large(TAKEN, 1, b"a", b"b")
+    assert (control.unsent, control.backlog) == (0, False)

@@ -45,3 +45,10 @@ def test_an_assignment_survives_the_way() -> None:
     assert arrived.endpoint.restart == endpoint.restart
     assert list(arrived.endpoint.subscribe) == list(endpoint.subscribe)
     assert (arrived.epoch, arrived.url, arrived.wanted, arrived.last_number) == (4, "ws://a", ("trades",), 2**60)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(7, "7"), (0, "0"), ("7", "7"), ("", None), (None, None), (True, None), (7.0, None), ([7], None)]
+)
+def test_a_request_id_is_a_number_or_text(value: object, text: str | None) -> None:
+    assert commands.id_text(value) == text

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.snapshots import transferred
-from wsadapter.contract.ipc.record import NO_IDENTITY, SNAPSHOT
-from wsadapter.endpoint.dedup import FirstArrival, Part
+from wsadapter.contract.ipc.record import BATCH, NO_IDENTITY, SNAPSHOT, RecordReader, encode
+from wsadapter.endpoint.dedup import FirstArrival, Part, selected
 
 
 def merged(span: float = 300.0, remembered: int = 1000) -> FirstArrival[Sequence[int]]:
@@ -462,3 +462,48 @@ def test_snapshots_and_repeated_messages_at_any_times_leave_nothing_behind(shown
     assert [identity for identity, _ in window.log] == [31]
     assert (window.before, window.stale, window.delivered) == (Counter(), 0, Counter([31]))
     assert window.lacking[0] == Counter()
+
+
+def test_a_member_that_left_does_not_settle_and_leaves_once() -> None:
+    fan = two()
+    assert fan.merge.leave(1) is False
+    assert fan.merge.leave(1) is False
+    assert fan.merge.settle(1, 0.0) == []
+    assert (fan.merge.members, fan.merge.is_settled(1)) == (frozenset({0}), False)
+
+
+def test_the_last_one_leaves_nothing_behind() -> None:
+    fan = two()
+    fan.merge.leave(1)
+    assert fan.merge.leave(0) is False
+    assert (fan.merge.lead, fan.merge.members) == (None, frozenset())
+
+
+def test_what_waits_of_a_member_can_be_dropped() -> None:
+    fan = Fan()
+    fan.merge.join(0, 0.0)
+    fan.merge.join(1, 0.0)
+    fan.show(1, 7, 8)
+    assert (fan.merge.holds(1), fan.merge.holding) == (2, 2)
+    fan.merge.let_go(1)
+    assert (fan.merge.holds(1), fan.merge.holding) == (0, 0)
+    assert fan.merge.settle(1, 0.0) == []
+    assert fan.out == []
+
+
+def test_the_streams_that_began_with_a_snapshot_are_known() -> None:
+    fan = two()
+    fan.show(0, 7, streams=["a"])
+    fan.show(0, SNAPSHOT, streams=["b"])
+    assert fan.merge.begun_by_snapshot == ["b"]
+
+
+@pytest.mark.parametrize("places", [[0, 1, 2], [0, 2]])
+def test_a_part_is_the_whole_record_or_only_its_messages(places: list[int]) -> None:
+    (record,) = RecordReader().feed(
+        encode(b"abc", sequence=1, kind=BATCH, received_at=1, layout="0x1s0x1s0x1s", count=3, streams=[1, 0, 2])
+    )
+    batch, streams = selected(Part(0, (record, ["x", None, "y"]), places))
+    assert batch.payloads == tuple(b"abc"[place : place + 1] for place in places)
+    assert streams == [["x", None, "y"][place] for place in places]
+    assert (batch is record) == (len(places) == 3)

@@ -414,13 +414,14 @@ def interrupt_at(step: int, call: Callable[[], None]) -> bool:
             raise Interrupt
         return trace
 
+    tracer = sys.gettrace()  # coverage measures with one
     sys.settrace(trace)
     try:
         call()
     except Interrupt:
         return True
     finally:
-        sys.settrace(None)
+        sys.settrace(tracer)
     return False
 
 

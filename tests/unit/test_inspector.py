@@ -157,8 +157,9 @@ def test_a_forgotten_request_has_no_answer() -> None:
     inspected = Inspected()
     inspected.inspector.forget(["7"])  # no request was ever sent
     assert inspected.inspector.expect("7")
+    assert inspected.inspector.expect("8")
     inspected.inspector.forget(["7"])
-    assert shown(inspected.reads(b'{"id":7}')) == [b'{"id":7}']
+    assert shown(inspected.reads(b'{"id":7}', b'{"id":8}')) == [b'{"id":7}', "answer", b'{"id":8}']
 
 
 def test_requests_of_an_earlier_owner_are_expected_from_the_beginning() -> None:

@@ -187,3 +187,11 @@ def test_who_goes_on_with_a_connection_knows_its_challenge_or_asks_for_one() -> 
     login = made(**CHALLENGE)
     assert list(login.start(50.0, since=10.0)) == [ASKED]
     assert login.pending
+
+
+def test_a_login_within_the_frames_that_subscribe_has_nothing_to_renew() -> None:
+    login = made(frame=None, ack=None, error=None, fields='{"key":"$key"}', renew_after=60.0)
+    assert list(login.start(1.0)) == [LoggedIn(1.0, first=True)]
+    assert login.deadline() == 61.0
+    assert list(login.tick(61.0)) == []
+    assert login.deadline() is None

@@ -215,3 +215,11 @@ def test_a_close_reason_that_is_not_utf_8_stays_as_far_as_it_can_be_read() -> No
     assert bad.value.code == 1007
     text = "a close frame with the code 1000 whose reason is not UTF-8: too fast \N{REPLACEMENT CHARACTER}"
     assert str(bad.value) == text
+
+
+def test_a_close_frame_may_be_empty_and_has_no_payload_of_one_byte() -> None:
+    for code in (1005, 1006):  # they only exist in reports (RFC 6455 §7.4.1)
+        assert encode_close(code, "text")[:2] == b"\x88\x80"
+    assert decode_close(b"") == (1005, "")
+    with pytest.raises(BadClosePayload, match="1 byte"):
+        decode_close(b"\x03")

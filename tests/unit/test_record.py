@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from typing import Any
+from zlib import crc32
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from tests.support.snapshots import transferred
 from wsadapter.contract.ipc.record import (
     BATCH,
     HEADER_SIZE,
+    MAX_RECORD,
     REPORT,
     CorruptRecord,
     Record,
@@ -20,6 +22,7 @@ from wsadapter.contract.ipc.record import (
     SingleMessage,
     encode,
     encode_head,
+    encode_single_head,
     field,
 )
 
@@ -307,3 +310,58 @@ def test_whatever_a_layout_says_it_is_obeyed_or_refused(layout: str, size: int) 
     except CorruptRecord:
         return
     assert sum(map(len, record.payloads)) <= size
+
+
+def resealed(record: bytes, at: int, new: bytes) -> bytes:
+    """The record with other bytes in its header and a checksum that fits them."""
+    head = record[:at] + new + record[at + len(new) : HEADER_SIZE - 4]
+    return head + crc32(head).to_bytes(4, "little") + record[HEADER_SIZE:]
+
+
+@pytest.mark.parametrize(("at", "new"), [(0, b"wsR2"), (48, b"\x03")], ids=["version", "kind"])
+def test_a_record_of_another_version_is_corrupt_also_for_the_short_way(at: int, new: bytes) -> None:
+    first, second = (encode(b"..ab", sequence=number, kind=BATCH, received_at=1, layout="2x2s", count=1) for number in (1, 2))
+    reader = RecordReader()
+    assert [record.payloads for record in reader.feed(first)] == [(b"ab",)]
+    other = resealed(second, at, new)
+    reader.room[: len(other)] = other
+    assert reader.single(len(other)) is None
+    with pytest.raises(CorruptRecord, match="not a record of this version"):
+        list(reader.advance(len(other)))
+
+
+def test_a_record_longer_than_its_length_field_is_refused() -> None:
+    with pytest.raises(ValueError, match="does not fit"):
+        encode_head(kind=BATCH, sequence=1, received_at=1, size=MAX_RECORD)
+
+
+@pytest.mark.parametrize(("tail", "kept"), [(1, b"f"), (2, b"ef"), (5, b"bcdef"), (6, b"abcdef")])
+def test_a_tail_is_continued_and_cut_at_its_beginning(tail: int, kept: bytes) -> None:
+    reader = RecordReader()
+    list(reader.feed(encode(b"abcd", sequence=1, kind=BATCH, received_at=1, position=4, tail=4)))
+    list(reader.feed(encode(b"ef", sequence=2, kind=BATCH, received_at=2, position=6, tail=tail, continues=True)))
+    assert reader.tail() == kept
+
+
+def test_the_short_way_writes_and_reads_the_same_record() -> None:
+    first, second = (
+        encode_single_head(sequence=number, received_at=5, position=9, size=2, frame=4, filtered=0) + b"..ab"
+        for number in (1, 2)
+    )
+    assert first == encode(b"..ab", sequence=1, kind=BATCH, received_at=5, position=9, layout="2x2s", count=1)
+    reader, other = RecordReader(), RecordReader()
+    list(reader.feed(first))
+    reader.room[: len(second)] = second
+    single = reader.single(len(second))
+    assert single is not None
+    (_, expected) = other.feed(first + second)
+    assert said(Record.of_single(single)) == said(expected)
+
+
+def test_a_message_that_begins_in_the_kept_tail_is_whole() -> None:
+    reader = RecordReader()
+    list(reader.feed(encode(b"..abcd", sequence=1, kind=BATCH, received_at=1, position=6, tail=4)))
+    (record,) = reader.feed(
+        encode(b"efg", sequence=2, kind=BATCH, received_at=2, position=9, layout="0x6s", count=1, tail=1, continues=True)
+    )
+    assert (record.payloads, reader.tail()) == ((b"abcdef",), b"g")

@@ -207,3 +207,18 @@ def test_a_host_that_asked_for_a_pause_allows_no_connect_until_then() -> None:
     budget.hold("h", 30.0)
     assert budget.left(29.0) == {"h": 0}
     assert budget.left(30.0) == {"h": 4}
+
+
+def test_connects_of_an_hour_ago_are_forgotten() -> None:
+    budget = ConnectBudget()
+    budget.reserve("a", 0.0, 1, 10)
+    assert budget.reserve("a", 3600.0, 1, 10) == 3600.0
+    assert budget.left(3600.0) == {"a": 0}
+
+
+def test_a_connect_that_was_never_booked_is_made_and_cancels_nothing() -> None:
+    budget = ConnectBudget()
+    assert budget.reserve("a", 0.0, 2, 60) == 0.0
+    budget.came("a", 5.0, 6.0)
+    budget.cancel("a", 7.0)
+    assert budget.left(6.0) == {"a": 0}

@@ -336,3 +336,24 @@ def test_a_stream_is_not_silent_while_nothing_is_read() -> None:
 
 def test_streams_are_not_watched_where_nobody_wants_it() -> None:
     assert said(steady(watchdog={"stalled": 0}).tick(10_000.0), "stalled") == []
+
+
+def test_a_pong_is_the_answer_to_a_ping_and_its_absence_ends_the_connection() -> None:
+    for answered in (True, False):
+        session = started(heartbeat={"interval": 10.0, "timeout": 5.0})
+        opcode, token = frame(session.tick(10.0)[0])
+        assert opcode == PING
+        if answered:
+            assert received(session, server_frame(PONG, token), 11.0) == []
+        ended = [action.reason.kind for action in session.tick(15.0) if isinstance(action, Disconnect)]
+        assert ended == ([] if answered else ["heartbeat_missed"])
+
+
+def test_the_login_has_no_deadline_while_nothing_is_read() -> None:
+    rules = {"needs": ["key"], "frame": '{"login":"$key"}', "ack": [{"match": {"in": True}}], "timeout": 5.0}
+    session = started(dialect={"login": rules}, login={"key": "K"}, heartbeat={"kind": "none"})
+    assert session.deadline() == 5.0
+    session.pause(1.0)
+    assert session.deadline() is None
+    session.resume(3.0)
+    assert session.deadline() == 7.0

@@ -713,3 +713,73 @@ def test_channels_and_request_ids_of_any_number_of_digits_are_texts() -> None:
     """The next owner gets the channels that the peer gave to the last one, and users choose ids."""
     many = "9" * 5000
     assert not Subscriptions(None, channels={many: "a", "7": "b"}).uses(many)
+
+
+LEAVABLE: dict[str, Any] = {
+    "subscribe": {"frame": '{"sub":"$stream","id":"$id"}', "unsubscribe": '{"un":"$stream","id":"$id"}'},
+    "ack": [{"match": {"ok": "*"}, "id": "ok"}],
+    "error": [{"match": {"no": "*"}, "id": "no", "text": "why"}],
+}
+
+
+def subscribed(*streams: str) -> Subscriptions:
+    subscriptions = Subscriptions(LEAVABLE)
+    said(subscriptions.restore(list(streams), 0.0))
+    for number in range(1, 1 + len(streams)):
+        replied(subscriptions, b'{"ok":%d}' % number)
+    return subscriptions
+
+
+def test_what_is_wanted_again_before_the_peer_has_let_it_go_is_subscribed_then() -> None:
+    subscriptions = subscribed("a")
+    assert said(subscriptions.unsubscribe(["a"], 1.0)) == [b'{"un":"a","id":2}']
+    assert said(subscriptions.subscribe(["a"], 1.0)) == []
+    assert said(replied(subscriptions, b'{"ok":2}', 1.0)) == [b'{"sub":"a","id":3}']
+
+
+def test_a_refused_unsubscription_is_logged_and_the_stream_is_gone() -> None:
+    subscriptions = subscribed("a")
+    said(subscriptions.unsubscribe(["a"], 1.0))
+    (line,) = said(replied(subscriptions, b'{"no":2,"why":"not yours"}', 1.0))
+    assert line[:2] == ("log", "warning")
+    assert "unsubscribing a was refused: not yours" in line[2]
+    assert said(subscriptions.resubscribe(["a"], 2.0)) == []
+
+
+def test_a_stream_that_is_unknown_or_awaits_its_answer_is_not_subscribed_again() -> None:
+    subscriptions = Subscriptions(LEAVABLE)
+    said(subscriptions.restore(["a"], 0.0))
+    assert said(subscriptions.resubscribe(["a", "b"], 1.0)) == []
+
+
+def test_without_a_dialect_a_stream_is_subscribed_again_by_its_own_frame() -> None:
+    subscriptions = Subscriptions(None)
+    said(subscriptions.restore(["x"], 0.0))
+    assert said(subscriptions.resubscribe(["x"], 1.0)) == [b"x"]
+
+
+def test_the_last_stream_of_a_frame_that_names_all_cannot_be_unsubscribed() -> None:
+    rules = {"subscribe": {"frame": '{"all":"$streams"}', "replaces": True}}
+    subscriptions = Subscriptions(rules)
+    said(subscriptions.restore(["a", "b"], 0.0))
+    assert said(subscriptions.unsubscribe(["a"], 1.0)) == [b'{"all":["b"]}']
+    line, *_ = said(subscriptions.unsubscribe(["b"], 2.0))
+    assert "the last stream can't be unsubscribed; the peer continues to send: b" in line[2]
+
+
+def test_no_deadline_passes_while_nothing_is_read() -> None:
+    subscriptions = Subscriptions({**LEAVABLE, "stream": {"path": "s"}}, live_timeout=10.0)
+    said(subscriptions.restore(["a"], 0.0))
+    replied(subscriptions, b'{"ok":1}', 1.0)
+    before = subscriptions.deadline()
+    assert before is not None
+    subscriptions.postpone(5.0)
+    assert subscriptions.deadline() == before + 5.0
+
+
+def test_a_set_of_too_many_combinations_is_compared_word_by_word() -> None:
+    stream = names.Words({"channel": [f"c{n}" for n in range(400)], "symbol": [f"s{n}" for n in range(400)]})
+    every = [f"{letter}{n}" for letter in "cs" for n in range(400)]
+    assert names.WholeSet([every]).has(stream)
+    assert names.WholeSet([[word] for word in every]).has(stream)
+    assert not names.WholeSet([every[:-1]]).has(stream)

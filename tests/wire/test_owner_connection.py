@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 
 import pytest
 
@@ -12,19 +11,12 @@ from tests.support.owned import Owned, forkserver
 from tests.support.rawserver import RawPeer, RawServer, server_frame
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc.commands import (
-    FORGET,
     PROBE,
     PROBED,
-    REFUSED,
-    REQUEST,
     SEND_BINARY,
     SEND_TEXT,
-    SUBSCRIBE,
     TAKEN,
-    WITHDRAW,
-    RequestCommand,
 )
-from wsadapter.contract.ipc.record import ANSWER
 
 pytestmark = pytest.mark.portable
 
@@ -71,14 +63,6 @@ def test_the_position_counts_every_byte_since_the_handshake() -> None:
             assert owned.message() == b""
         assert owned.records[-1].position == 3 * (len(frames) + 2)
         assert owned.records[-1].tail == 0
-
-
-def test_a_ping_is_answered_with_its_payload() -> None:
-    with RawServer() as server, Owned() as owned:
-        peer = connected(owned, server)
-        for payload in (b"", b"x" * 125):
-            peer.send_frame(PING, payload)
-            assert peer.read_frame() == (PONG, payload)
 
 
 def test_a_message_of_several_megabytes_and_one_in_fragments_with_a_ping_between_arrive_whole() -> None:
@@ -128,68 +112,6 @@ def test_row_58_a_peer_that_breaks_the_protocol_is_told_why_after_its_good_messa
         assert text in reason.text
 
 
-def test_messages_before_a_violation_can_be_answered_and_nothing_behind_it_is_read() -> None:
-    with RawServer() as server, Owned() as owned:
-        peer = connected(owned, server)
-        peer.send(server_frame(TEXT, b"good") + b"\x85\x00" + server_frame(PING, b"?") + server_frame(TEXT, b"behind"))
-        assert owned.message() == b"good"
-        owned.tell(SEND_TEXT, 1, b"echo")
-        owned.tell(REQUEST, 2, request("x"))
-        assert peer.read_frame() == (TEXT, b"echo")
-        peer.send_frame(TEXT, b"later")
-        opcode, payload = peer.read_frame()
-        assert (opcode, payload[:2]) == (CLOSE, (1002).to_bytes(2, "big"))
-        peer.sock.close()
-        assert [(answer.kind, answer.ref) for answer in (owned.answer(), owned.answer())] == [(TAKEN, 1), (REFUSED, 2)]
-        assert owned.down().kind == "protocol_error"
-
-
-@pytest.mark.parametrize(
-    ("payload", "code"), [(b"", 1005), (b"\x03\xe9", 1001), ((4000).to_bytes(2, "big") + "ü".encode(), 4000)]
-)
-def test_the_peers_close_code_is_the_reason(payload: bytes, code: int) -> None:
-    with RawServer() as server, Owned() as owned:
-        peer = connected(owned, server)
-        peer.send_frame(CLOSE, payload)
-        opcode, echoed = peer.read_frame()
-        assert (opcode, echoed) == (CLOSE, payload[:2])
-        reason = owned.down()
-        assert (reason.kind, reason.code, reason.text) == ("closed_by_peer", code, payload[2:].decode())
-
-
-def test_the_end_of_the_connection_without_a_close_frame_is_1006() -> None:
-    with RawServer() as server, Owned() as owned:
-        peer = connected(owned, server)
-        peer.send(server_frame(TEXT, b"last") + b"\x81\x05hal")
-        peer.sock.close()
-        assert owned.message() == b"last"
-        reason = owned.down()
-        assert (reason.kind, reason.code) == ("closed_by_peer", 1006)
-        assert "without a close frame" in reason.text
-
-
-def test_a_stop_sends_its_code_and_delivers_until_the_peers_close() -> None:
-    with RawServer() as server, Owned() as owned:
-        peer = connected(owned, server)
-        owned.stop(1001, "recycled")
-        assert peer.read_close() == (1001, "")
-        owned.tell(SEND_TEXT, 7, b"too late")
-        assert (refused := owned.answer()).kind == REFUSED
-        assert refused.json()["fate"] == "not_sent"
-        peer.send(server_frame(TEXT, b"still coming") + server_frame(CLOSE, b"\x03\xe9"))
-        assert owned.message() == b"still coming"
-        reason = owned.down()
-        assert (reason.kind, reason.code) == ("recycled", 1001)
-
-
-def test_a_peer_that_ignores_the_close_frame_is_left_at_the_deadline() -> None:
-    with RawServer() as server, Owned() as owned:
-        peer = connected(owned, server, timeouts={"close": 0.2})
-        owned.stop()
-        assert peer.read_close() == (1000, "")
-        assert owned.down().kind == "stopped"
-
-
 @pytest.mark.parametrize("ends", [("hang_up",), ("stop_reading",), ("stop_reading", "hang_up")])
 def test_the_death_of_the_supervisor_closes_with_1001(ends: tuple[str, ...]) -> None:
     with RawServer() as server, Owned() as owned:
@@ -237,53 +159,6 @@ def test_a_send_that_the_peer_does_not_read_fails_and_its_fate_is_unknown() -> N
         refused = {(answer := owned.answer()).ref: answer.json()["fate"] for _ in range(2)}
         assert refused == {1: "unknown", 2: "not_sent"}
         assert owned.down().kind == "send_failed"
-
-
-def request(known: str, *, within: float = 60.0) -> bytes:
-    return RequestCommand(time.monotonic() + within, known, b'{"id":"%b"}' % known.encode()).encode()
-
-
-def test_an_answer_is_a_marked_message_behind_its_announcement() -> None:
-    with RawServer() as server, Owned() as owned:
-        peer = connected(owned, server)
-        owned.tell(REQUEST, 1, request("x"))
-        assert peer.read_frame() == (TEXT, b'{"id":"x"}')
-        assert (owned.answer().kind, owned.begun) == (TAKEN, [1])
-        peer.send(b"".join(server_frame(TEXT, text) for text in (b"before", b'{"id":"x","error":1}', b"behind", b'{"id":"x"}')))
-        assert owned.message() == b"before"
-        assert owned.report("answer") == {"id": "x", "rejected": True}
-        assert owned.messages(3) == [b'{"id":"x","error":1}', b"behind", b'{"id":"x"}']
-        assert list(owned.records[-1].streams or ()) == [ANSWER, 0, 0]
-
-
-def test_a_request_that_is_over_or_withdrawn_is_not_sent_and_a_forgotten_one_has_no_answer() -> None:
-    with RawServer() as server, Owned() as owned:
-        peer = connected(owned, server, limits={"sends": 1, "sends_period": 0.3}, heartbeat={"kind": "none"})
-        owned.tell(REQUEST, 1, request("over", within=-1.0))
-        for ref, known in ((2, "first"), (3, "withdrawn"), (4, "late"), (5, "last")):
-            owned.tell(REQUEST, ref, request(known, within=0.1 if known == "late" else 60.0))
-        owned.tell(WITHDRAW, 3)
-        owned.tell(WITHDRAW, 2)
-        owned.tell(FORGET, 0, {"ids": ["first"]})
-        assert [peer.read_frame()[1] for _ in range(2)] == [b'{"id":"first"}', b'{"id":"last"}']
-        answers = [(answer.kind, answer.ref) for answer in (owned.answer() for _ in range(5))]
-        assert answers == [(REFUSED, 1), (TAKEN, 2), (REFUSED, 3), (TAKEN, 5), (REFUSED, 4)]
-        assert owned.begun == [2, 5]
-        peer.send(server_frame(TEXT, b'{"id":"first"}') + server_frame(TEXT, b'{"id":"last"}'))
-        assert owned.message() == b'{"id":"first"}'
-        assert owned.report("answer") == {"id": "last", "rejected": False}
-
-
-def test_raw_frames_and_subscriptions_go_out_at_up_and_more_can_follow() -> None:
-    with RawServer() as server, Owned() as owned:
-        endpoint = Endpoint("feed", url=server.url, send_on_up=("hello",))
-        owned.assign(endpoint, wanted=('{"a":1}', {"b": [2]}))
-        peer = server.accept_websocket()
-        owned.report("up")
-        assert owned.report("restored") == {"ok": 2, "failed": ()}
-        assert [peer.read_frame()[1] for _ in range(3)] == [b"hello", b'{"a":1}', b'{"b":[2]}']
-        owned.tell(SUBSCRIBE, 0, {"streams": ["more"]})
-        assert peer.read_frame() == (TEXT, b"more")
 
 
 def test_a_probe_is_answered_by_the_loop() -> None:

@@ -14,7 +14,6 @@ from tests.support.owned import Owned, forkserver
 from tests.support.rawserver import RawPeer, RawServer, server_frame
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc.commands import PROBE
-from wsadapter.contract.ipc.reports import SubscriptionConfirmed, SubscriptionRejected, SubscriptionsRestored
 
 __all__ = ["forkserver"]
 
@@ -40,39 +39,6 @@ def test_a_peer_that_goes_mute_in_the_middle_of_a_frame_is_left() -> None:
         peer = connected(owned, server, heartbeat={"interval": 0.1, "timeout": 0.2})
         peer.send(b"\x81\x7e\x10")
         assert owned.down().kind == "heartbeat_missed"
-
-
-def test_pongs_keep_a_quiet_connection() -> None:
-    with RawServer() as server, Owned() as owned:
-        peer = connected(owned, server, heartbeat={"interval": 0.05, "timeout": 5})
-        payloads = set()
-        for _ in range(5):
-            opcode, payload = peer.read_frame()
-            assert opcode == PING
-            peer.send_frame(PONG, payload)
-            payloads.add(payload)
-        assert len(payloads) == 5
-        owned.stop()
-        peer.read_close()
-        peer.send_frame(CLOSE, b"")
-        assert owned.down().kind == "stopped"
-
-
-def test_silence_ends_the_connection_where_it_is_not_expected() -> None:
-    with RawServer() as server, Owned() as owned:
-        connected(owned, server, heartbeat={"kind": "none"}, watchdog={"silence": 0.2})
-        reason = owned.down()
-        assert (reason.kind, reason.text) == ("silence", "no message for 0.2 s")
-
-
-@pytest.mark.parametrize("deliver", [False, True])
-def test_a_text_heartbeat_is_answered_by_its_reply_which_is_no_message(deliver: bool) -> None:
-    beat = {"kind": "text", "payload": "ping", "reply": "pong", "interval": 0.05, "timeout": 5}
-    with RawServer() as server, Owned() as owned:
-        peer = connected(owned, server, heartbeat=beat, deliver_heartbeats=deliver)
-        assert peer.read_frame() == (TEXT, b"ping")
-        peer.send(server_frame(TEXT, b"a") + server_frame(TEXT, b"pong") + server_frame(TEXT, b"b"))
-        assert owned.messages(3 if deliver else 2) == ([b"a", b"pong", b"b"] if deliver else [b"a", b"b"])
 
 
 def test_while_the_pipe_is_full_heartbeats_and_probes_go_on_and_nothing_is_lost() -> None:
@@ -201,27 +167,3 @@ def test_the_stacks_are_dumped_on_demand() -> None:
         peer.send_frame(CLOSE, b"")
         owned.down()
         assert "owner/loop.py" in owned.printed()
-
-
-def test_a_dialects_answers_become_reports_and_are_no_messages() -> None:
-    dialect = {
-        "subscribe": {"frame": '{"op":"sub","args":"$streams","id":"$id"}', "per_frame": 2},
-        "ack": [{"match": {"ok": True}, "id": "id"}],
-        "error": [{"match": {"ok": False}, "id": "id", "text": "msg"}],
-    }
-    with RawServer() as server, Owned() as owned:
-        owned.assign(Endpoint("feed", url=server.url), dialect=dialect, wanted=("a", "b", "c"))
-        peer = server.accept_websocket()
-        assert peer.read_frame()[1] == b'{"op":"sub","args":["a","b"],"id":1}'
-        assert peer.read_frame()[1] == b'{"op":"sub","args":["c"],"id":2}'
-        send_texts(peer, b"data 1", b'{"ok":true,"id":1}', b'{"data":2}', b'{"ok":false,"id":2,"msg":"no c"}', b"data 3")
-        owned.report("up")
-        assert [owned.next() for _ in range(7)] == [
-            b"data 1",
-            SubscriptionConfirmed("a"),
-            SubscriptionConfirmed("b"),
-            b'{"data":2}',
-            SubscriptionRejected("c", "no c"),
-            SubscriptionsRestored(2, ("c",)),
-            b"data 3",
-        ]

@@ -159,7 +159,7 @@ class Subscribing:
                         yield from self.steps(self.subscriptions.restore(self._wanted, now, self._blamed, retry_at), now)
                 case LoginFailed(text, first=True):
                     yield from self._not_logged_in(text)
-                case LoginFailed(text):
+                case LoginFailed(text):  # pragma: no branch - there is no other step (mypy)
                     yield from self.demand_reconnect(f"the login could not be renewed: {text}")
 
     def _not_logged_in(self, text: str) -> list[Action]:
