@@ -36,12 +36,14 @@ def files(folder: Path) -> list[Path]:
 # -- JSON lines ----------------------------------------------------------------------------------------------------------
 
 
-def test_every_item_is_one_line(journal: Path, tmp_path: Path) -> None:
+def test_every_item_is_one_line_and_what_is_behind_the_position_is_cut_off(journal: Path, tmp_path: Path) -> None:
     carry(journal, JsonlSink("s", str(tmp_path / "out/x.jsonl")))
     found = lines([tmp_path / "out/x.jsonl"])
     assert line_numbers(found, "a") == line_numbers(found, "b") == BOTH
     assert [line.get("event") for line in found[:4]] == ["started", "up", "up", None]
     before = (tmp_path / "out/x.jsonl").read_bytes()
+    with open(tmp_path / "out/x.jsonl", "ab") as file:
+        file.write(b'{"endpoint":"a","number":1}\n{"to')
     carry(journal, JsonlSink("s", str(tmp_path / "out/x.jsonl")))  # nothing is new
     assert (tmp_path / "out/x.jsonl").read_bytes() == before
 
@@ -190,6 +192,35 @@ def test_a_failure_at_any_write_loses_nothing_and_repeats_nothing(
         assert not file.stat().st_size or file.read_bytes().endswith(b"\n")
     carry(journal, JsonlSink("s", str(path), rotate_bytes=200_000))
     found = lines([file for file in (tmp_path / "out").glob("*.jsonl") if file.stat().st_size])
+    assert sorted(line_numbers(found, "a")) == sorted(line_numbers(found, "b")) == BOTH
+
+
+class Killed(BaseException):
+    """As SIGKILL: nothing of the sink runs afterwards."""
+
+
+@pytest.mark.parametrize("killed_at", range(1, 6))
+def test_a_kill_behind_any_write_repeats_nothing(
+    journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
+) -> None:
+    path = tmp_path / "out/x.jsonl"
+    calls, real = 0, os.pwrite
+
+    def pwrite(fd: int, data: memoryview, at: int) -> int:
+        nonlocal calls
+        calls += 1
+        written = real(fd, data, at)
+        if calls == killed_at:
+            raise Killed
+        return written
+
+    with monkeypatch.context() as patched:
+        patched.setattr(jsonl, "_ENOUGH", 50_000)
+        patched.setattr(jsonl.os, "pwrite", pwrite)
+        with pytest.raises(Killed):
+            carry(journal, JsonlSink("s", str(path), rotate_bytes=100_000))
+    carry(journal, JsonlSink("s", str(path), rotate_bytes=100_000))
+    found = lines(list((tmp_path / "out").glob("*.jsonl")))
     assert sorted(line_numbers(found, "a")) == sorted(line_numbers(found, "b")) == BOTH
 
 
