@@ -123,7 +123,7 @@ def test_when_nothing_is_left_that_could_deliver_it_ends_with_3(tmp_path: Path, 
             running.wait_until(lambda: len(running.messages("a")) == 3)
             ex.drop()
             assert running.wait() == 3
-    assert any("a: closed by peer, code 1006" in line for line in running.log if "nothing is left" in line)
+    assert any("a: closed by peer, code 1006" in line for line in running.log if "no endpoint is left" in line)
 
 
 def test_each_endpoint_begins_with_a_gap_if_a_file_is_continued(tmp_path: Path) -> None:
