@@ -151,6 +151,7 @@ class JournalThread:
             self._gather()
         if self._rows:
             if not self._commit():
+                self._make_room()
                 return self._give_up_at is None or monotonic() < self._give_up_at
             took = monotonic() - begun
             self._look()
@@ -231,6 +232,14 @@ class JournalThread:
             if str(error) != self._error:
                 logger.error("the journal %s: %s", self.settings.path, error)  # noqa: TRY400
                 self._error = str(error)
+
+    def _make_room(self) -> None:
+        """The disk may be full, and segments that are too old may stand on it."""
+        assert self.writer is not None
+        try:
+            self.writer.retain()
+        except OSError as error:
+            logger.error("the journal %s: old segments cannot be removed: %s", self.settings.path, error)  # noqa: TRY400
 
     def _let_go(self) -> None:
         assert self.writer is not None

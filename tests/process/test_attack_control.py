@@ -24,6 +24,7 @@ class Commanded:
     """A supervisor that has much to say."""
 
     state = "running"
+    journaling = None
 
     def __init__(self) -> None:
         self.asked = 0

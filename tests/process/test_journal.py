@@ -272,6 +272,20 @@ def test_row_80_a_full_disk_is_accounted_exactly(tmp_path: Path, disk: Disk) -> 
     assert sum(loss.count for loss in losses) == dropped
 
 
+def test_segments_that_are_too_old_are_removed_from_a_full_disk(tmp_path: Path, disk: Disk) -> None:
+    settings = Journal(tmp_path / "j", retain=2.0, segment_bytes=64 * 1024)
+    with (
+        Exchange(messages=numbered, rate=5000) as ex,
+        Supervisor([ex.endpoint("a", buffer={"max_bytes": 20_000})], journal=settings, journal_only=True) as feed,
+    ):
+        wait_until(lambda: journal_of(feed)["segments"] > 2, DEADLINE)
+        disk.is_full = True
+        wait_until(lambda: journal_of(feed)["segments"] == 1, DEADLINE, "nothing gave room")
+        assert journal_of(feed)["error"] == "database or disk is full"
+        disk.is_full = False
+        wait_until(lambda: journal_of(feed)["error"] is None, DEADLINE)
+
+
 def test_row_80_with_block_a_full_disk_stops_the_endpoint_and_loses_nothing(tmp_path: Path, disk: Disk) -> None:
     buffer = {"max_bytes": 20_000, "overflow": "block"}
     with (
