@@ -1,11 +1,11 @@
-"""Fan-in: the records of all owners, in one order, for one consumer.
+"""Fan-in: merges the records of all owners into one queue for one consumer.
 
     record ──> QueuedBatch (numbered) ─┐
                                        ├──> queue ──> Cursor: an iterator over Messages and Events, or over Batches and Events
     event ─────────────────────────────┘
 
 The reactor adds, the consumer takes; records are cut into messages only in the consumer's thread. Overflow is decided here and
-nowhere else: the messages of one endpoint that wait may not have more bytes than its `buffer.max_bytes`, but for one message.
+nowhere else: the messages of one endpoint that wait may have `buffer.max_bytes` at most, plus one message.
 The oldest are dropped first, and a `Dropped` takes their place. The newest is never dropped, whatever its size, because the
 consumer may wait for it.
 
@@ -37,7 +37,7 @@ _SWEEP_AFTER = 1024
 """The queue is swept if it has more empty entries than this, and more than half of it is empty: without a consumer it must not
 grow."""
 _FEW = 16
-"""Messages of a record up to which it is cheaper to make them at once than to prepare to make them one by one."""
+"""Up to this many messages of a record are created together, which costs less than an iterator."""
 _SMALL = 4096
 """Bytes of a record, at most, that is put into a cursor together with others."""
 _MOST_ENTRIES = 32
@@ -51,7 +51,7 @@ class Inbox:
         self._queue: deque[QueuedBatch | Event] = deque()
         self._lock = threading.Lock()
         self.cursor = cursor_over((), [], as_batches=False)
-        """What the consumer took and has not used up. Only the consumer's thread touches it."""
+        """What the consumer has fetched and not iterated yet. Only the consumer's thread touches it."""
         self._empty = 0
         self.messages = Sink(partial(self.refill, as_batches=False))
         """For a consumer of messages that runs the loop. Only this sink takes a message directly, see `put_single`."""
@@ -137,7 +137,7 @@ class Inbox:
 
     @property
     def current(self) -> Iterator[Any]:
-        """What the consumer took and has not used up."""
+        """What the consumer has fetched and not iterated yet."""
         return self.cursor.items
 
     def regroup(self, *, as_batches: bool) -> None:
@@ -209,7 +209,7 @@ class Inbox:
             self._empty -= entry.is_empty
             backlog.settle(entry)
         entry.loss = None  # it is in the cursor
-        on_room = backlog.on_room  # read once, because the reactor may set it back meanwhile
+        on_room = backlog.on_room  # read once, because the reactor may set it to None at the same time
         if on_room is not None and backlog.has_room:
             backlog.on_room = None
             on_room()
@@ -276,13 +276,13 @@ def _may_wait(backlog: Backlog, queued: QueuedBatch, size: int) -> bool:
 
 
 class RecentInbox(Inbox):
-    """For items that perhaps nobody ever takes: the oldest waiting events are dropped; messages are bounded by `buffer`."""
+    """For a stream that may have no consumer: the oldest waiting events are dropped; messages are bounded by `buffer`."""
 
     def __init__(self, most_events: int) -> None:
         super().__init__()
         self._most = most_events
         self._events = 0
-        """Events that came since some were dropped, and half of the limit."""
+        """Counts the events since the last drop. It starts at half the limit, so that drops are rare."""
 
     def put_event(self, event: Event, backlog: Backlog | None = None) -> None:
         super().put_event(event, backlog)

@@ -6,8 +6,8 @@ The states of a link, and what each event does, are the table in link_state.py. 
      │ one for the life of the link:
      ├── LinkOutput ────── numbers, events, counters, log ──> the stream of the endpoint
      ├── LinkConnection ── subscriptions, requests, commands, dialer, custody: what one owner leaves to the next
-     ├── ConnectWait ───── backoff and connect budget, until the next owner may come
-     ├── Rollover ──────── planned changes, with a successor beside the owner
+     ├── ConnectWait ───── backoff and connect budget, until the next owner may start
+     ├── Rollover ──────── planned changes: the next owner starts while the current one runs
      │ one for each owner process, from its acquisition to its death:
      └── LinkOwner ─────── Epoch, OwnerProcess, Watchdogs; the listener of the process
 
@@ -68,13 +68,13 @@ class LinkSnapshot:
 
 
 class LinkGroup(OutputGroup, Protocol):
-    """What the links of one endpoint are to each other."""
+    """What a link may ask about the other links of its endpoint."""
 
     last_exit: Reason | None
     """Why the last connection ended; None: none has."""
 
     def link_down(self, link: Link, reason: Reason, *, goes_on: bool) -> None:
-        """Its owner is dead. `goes_on`: its connection is not."""
+        """Its owner is dead. `goes_on`: its connection is still open."""
         ...
 
     def connection_lost(self, link: Link) -> None:
@@ -102,7 +102,7 @@ class LinkHost(DialerHost, Protocol):
         ...
 
     def on_settled(self) -> None:
-        """The link has no process any more, and gets none by itself."""
+        """The link has no process any more, and none will start by itself."""
         ...
 
 
@@ -222,7 +222,7 @@ class Link:
         self.step(LinkEvent.REPLACE)
 
     def kill(self, reason: Reason, *, with_connection: bool) -> None:
-        """End the owner at once; `with_connection`: and its connection, which otherwise may outlive the owner."""
+        """End the owner at once. `with_connection`: close the connection too, which otherwise may outlive the owner."""
         if self.owner is not None:
             self.owner.epoch.unwanted |= with_connection
             self.owner.process.abort(reason)
@@ -230,7 +230,7 @@ class Link:
             self.connection.give_up()
 
     def use_settings(self, *, alike: bool) -> None:
-        """Its endpoint's settings are new: they hold from the next owner on, and the old one goes when that is ready. `alike`:
+        """Its endpoint has new settings: the next owner uses them, and the old owner leaves when it is ready. `alike`:
         connections by the new settings get the same messages."""
         endpoint = self._host.endpoint
         self.rollover.drop()
@@ -245,7 +245,7 @@ class Link:
     # -- the table, and what its actions do ------------------------------------------------------------------------------
 
     def step(self, event: LinkEvent, decision: Decision | None = None) -> None:
-        """Let `event` happen to it. `decision`: of the restart policy, where the event is the death of an owner."""
+        """Apply `event`. `decision`: of the restart policy, if the event is the death of an owner."""
         self._life, action = step(self._life, event)
         self._perform(action, decision or Decision(Verdict.RESTART))
 
@@ -264,7 +264,7 @@ class Link:
                 if self.owner.process.state is ProcessState.WARM:
                     self.on_owner_ready()
             case LinkAction.ASK_TO_LEAVE | LinkAction.ASK_TO_STOP | LinkAction.KILL:
-                if owner is not None:  # else it is dead, and whoever was notified of that stops the endpoint
+                if owner is not None:  # None: it died just now, and `on_owner_dead` has handled the stop
                     _end(owner, action)
             case LinkAction.ADOPT_SUCCESSOR:
                 assert self.last_exit is not None
@@ -372,7 +372,7 @@ class Link:
         restarts = decision.verdict is Verdict.RESTART
         alive = self.connection.custody.resumption is not None and restarts
         follows = self.rollover.can_follow and restarts and not alive
-        waits = alive and reason.kind == "start_failed"  # what ended that start may end the next one at once
+        waits = alive and reason.kind == "start_failed"  # the next start may fail in the same way, so it waits
         self.output.log.next(decision, self._host.endpoint.restart, resumes=alive, follows=follows, waits=waits)
         if not alive:
             self.connection.give_up()
@@ -403,7 +403,7 @@ class Link:
             owner.on_record(process, received)
         process.data.resume()
         owner.watchdogs.begin(process)
-        if continues:  # then its first snapshots were left out
+        if continues:  # the merge has left out its first snapshots
             self.connection.sender.resubscribe(self.connection.subscriptions.still_asked(monotonic()))
 
     # -- its connection and its processes (link_connection.ConnectionHost) -----------------------------------------------
@@ -413,7 +413,7 @@ class Link:
         self._host.group.connection_lost(self)
 
     def on_process_gone(self) -> None:
-        """A process of its own that was no owner has ended."""
+        """A TLS holder, or a successor that was given up, has ended."""
         if self.settled:
             self._host.on_settled()
 

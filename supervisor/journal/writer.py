@@ -1,4 +1,4 @@
-"""Adds rows to a journal: which segment, when the next one begins, which old ones go. For one thread.
+"""Writes rows to a journal, begins new segments, and removes old ones. For one thread.
 
 open ──> the last segment ──append──> full, or long enough ──> sealed, and the next one ──> ...
                                                                  └─ the oldest go: retention
@@ -26,12 +26,12 @@ from wsadapter.journal.state import State, Stored, expired
 logger = logging.getLogger("wsadapter.journal")
 
 _CHECKPOINT_EVERY: Final = 1.0
-"""Seconds between two stores of the state, so that a new supervisor has little to read."""
+"""How often the state is stored, in seconds, so that a new supervisor has little to read."""
 _CHECKPOINT_ROWS: Final = 20_000
 _UNSYNCED: Final = 1 << 24
 """More items than can have been committed since SQLite had the disk sync its WAL: that is every 16 MB, about."""
 _SPAN: Final = 8
-"""Segments of a full `retain`, at least: whole segments are removed."""
+"""At least so many segments for each `retain`, because only whole segments are removed."""
 
 
 class JournalWriter:
@@ -67,7 +67,7 @@ class JournalWriter:
             raise
 
     def describe(self, name: str, runtime_dir: str) -> None:
-        """Say which supervisor writes from now on. Raises `OSError`."""
+        """Write the name of the supervisor into the file of the lock. Raises `OSError`."""
         self._said = name, runtime_dir
         self._lock.describe(name, runtime_dir, closed=False)
 
@@ -157,7 +157,7 @@ class JournalWriter:
         if self._segment is None:
             return
         if not self._segment_is_there():
-            logger.error("%s was removed; the journal begins anew behind what it held", self._segment.path)
+            logger.error("%s was removed; a new segment begins behind it, and what it held is lost", self._segment.path)
             self._segment.abandon()
             self._segment = None
             self._create()
@@ -192,14 +192,14 @@ class JournalWriter:
         self.retain()
 
     def retain(self) -> None:
-        """Remove what is too old or too much."""
+        """Remove segments beyond `retain` or `retain_bytes`."""
         settings, live = self.settings, self.live_bytes
         for first in expired(self.stored, live, time_ns(), retain=settings.retain, retain_bytes=settings.retain_bytes):
             self._remove(folders.Segment(first, folders.segment_path(self.path, first)))
             self.stored = [segment for segment in self.stored if segment.first != first]
 
     def _remove(self, segment: folders.Segment) -> None:
-        """A reader that has it open reads it to its end."""
+        """A reader that has the file open can still read it to its end."""
         logger.info("%s is removed, as `journal.retain` and `journal.retain_bytes` say", segment.path)
         for file in segment.files():
             file.unlink(missing_ok=True)
@@ -218,7 +218,7 @@ class JournalWriter:
         return (there.st_dev, there.st_ino) == (self._segment.place.st_dev, self._segment.place.st_ino)
 
     def _restore_folder(self) -> None:
-        """Make anew what somebody removed of the folder. Writing on into a removed file would go nowhere, without an error."""
+        """Restore what somebody removed from the folder. SQLite would go on writing into a removed file without an error."""
         (self.path / folders.POSITIONS).mkdir(parents=True, exist_ok=True)
         if not folders.is_marked(self.path):
             folders.write_marker(self.path, self.identity)
@@ -238,7 +238,7 @@ class JournalWriter:
         self.stored.append(Stored(first, folders.Segment(first, segment.path).size, time_ns()))
 
     def close(self) -> None:
-        """Everything that was appended is in the files. Raises `sqlite3.Error`, `OSError`; the lock is given back anyway."""
+        """Everything that was appended is in the files. Raises `sqlite3.Error`, `OSError`; the lock is released in any case."""
         try:
             if self._segment is not None:
                 segment, self._segment = self._segment, None

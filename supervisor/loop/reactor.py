@@ -7,13 +7,13 @@
                                   │        │ posted calls, timers     │
            background thread ─────┘        └──────────────────────────┘
 
-Handing a message to another thread costs more than everything else on the message's way, so the consumer runs the loop in its
+Passing a message to another thread costs more than all other work for the message, so the consumer runs the loop in its
 own thread. But supervision must go on while the consumer is busy: a background thread runs a turn if no thread has run one for
 20 ms although something is ready or due. It never waits inside a turn, so it never blocks another thread.
 
 Handlers, timers and posted calls run under the lock, one after the other, and never block. A program's signal handlers may
 raise an exception in its main thread at any instruction (KeyboardInterrupt does). The work of a turn is guarded from them
-(`signal_guard`), so that it is done completely or not begun.
+(`signal_guard`), so that no signal handler interrupts it halfway.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Reactor:
         """What a turn waits for and calls. Under the lock."""
         self.waiters = WaitingThreads()
         self.closers: set[Callable[[], None]] = set()
-        """Called when the loop is closed, to free what nobody else frees then."""
+        """Called when the loop is closed, for what nobody else frees then."""
         self._door = threading.Lock()
         self._runner: int | None = None
         """The thread that runs a turn. Set and cleared by plain assignments, so that an interrupt can't fall between taking the
@@ -71,7 +71,7 @@ class Reactor:
         return timer
 
     def post(self, call: Callable[[], object]) -> None:
-        """Have `call` called in the next turn. Safe in a signal handler."""
+        """Schedule `call` for the next turn. Safe in a signal handler."""
         self.dispatcher.posted.append(call)
         if not self.dispatcher.closed:
             self.dispatcher.waker.set()
@@ -119,7 +119,7 @@ class Reactor:
         try:
             return self._run_until(done, timeout, sink)
         finally:
-            # What a signal handler waited for may be what the interrupted poll waits for: the poll must end.
+            # The signal handler may have taken the event that the interrupted poll waits for, so that poll must end.
             if self._runner is not None and self.is_interrupted() and not self.dispatcher.closed:
                 self.dispatcher.waker.set()
 
