@@ -141,16 +141,16 @@ class Batch(Sequence[bytes], Public):
         )  # fmt: skip
         return cast("Iterator[Message]", map(tuple.__new__, repeat(Message), values))
 
-    def after(self, taken: int) -> Batch:
-        """The batch without its first `taken` items."""
+    def part(self, begin: int, end: int | None = None) -> Batch:
+        """The items from `begin` to `end` (exclusive; None: to the last one), with the numbers that they have here."""
         return Batch(
             self.endpoint,
-            self._payloads[taken:],
+            self._payloads[begin:end],
             epoch=self.epoch,
-            first_number=self.first_number + taken,
+            first_number=self.first_number + begin,
             received_at=self.received_at,
-            binary=self.binary if isinstance(self.binary, bool) else self.binary[taken:],
-            streams=self.streams and self.streams[taken:],
+            binary=self.binary if isinstance(self.binary, bool) else self.binary[begin:end],
+            streams=self.streams and self.streams[begin:end],
         )
 
     def __repr__(self) -> str:

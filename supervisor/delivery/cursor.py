@@ -43,7 +43,7 @@ class Cursor:
         rest = list(copy(self.left))
         if self.batch is not None:
             return cursor_over(
-                self.entries, [self.batch.after(len(self.batch) - len(rest))] if rest else [], as_batches=as_batches
+                self.entries, [self.batch.part(len(self.batch) - len(rest))] if rest else [], as_batches=as_batches
             )
         return cursor_over(self.entries, _to_batches(rest) if as_batches else rest, as_batches=as_batches)
 

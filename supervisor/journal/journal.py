@@ -162,7 +162,7 @@ def behind(entry: Entry, known: dict[str, int]) -> Entry | None:
     over = known[batch.endpoint] - batch.first_number + 1
     if over <= 0:
         return entry
-    return None if over >= len(batch) else entry._replace(item=batch.after(over), begin=entry.begin + over)
+    return None if over >= len(batch) else entry._replace(item=batch.part(over), begin=entry.begin + over)
 
 
 def _cut(entry: Entry, last: int) -> Entry:

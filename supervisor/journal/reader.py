@@ -163,7 +163,7 @@ class Reader:
             if row.endpoint in self.place.endpoints and (row.number or 0) > known.number + 1:
                 yield self._dropped(Missing(row.endpoint, row.epoch, known.number + 1, (row.number or 0) - 1))
             if taken:
-                item = item.after(taken)
+                item = item.part(taken)
         before = self.place.bytes
         self.place.advance(row)
         number = self.place.endpoints[row.endpoint].number if row.endpoint in self.place.endpoints else None
@@ -264,14 +264,6 @@ def _parts(entry: Entry, batch: Batch, streams: frozenset[str]) -> list[Entry]:
         while end < len(hits) and hits[end] == hits[begin]:
             end += 1
         if hits[begin]:
-            parts.append(entry._replace(item=_slice(batch, begin, end), begin=entry.begin + begin, end=entry.begin + end))
+            parts.append(entry._replace(item=batch.part(begin, end), begin=entry.begin + begin, end=entry.begin + end))
         begin = end
     return parts
-
-
-def _slice(batch: Batch, begin: int, end: int) -> Batch:
-    binary = batch.binary if isinstance(batch.binary, bool) else batch.binary[begin:end]
-    return Batch(
-        batch.endpoint, batch[begin:end], epoch=batch.epoch, first_number=batch.first_number + begin,
-        received_at=batch.received_at, binary=binary, streams=batch.streams and batch.streams[begin:end],
-    )  # fmt: skip

@@ -164,12 +164,8 @@ class SinkRecord(NamedTuple):
         """Some of its messages."""
         batch = self.item
         assert isinstance(batch, Batch)
-        binary = batch.binary if isinstance(batch.binary, bool) else batch.binary[begin:end]
-        part = Batch(
-            batch.endpoint, batch[begin:end], epoch=batch.epoch, first_number=batch.first_number + begin,
-            received_at=batch.received_at, binary=binary, streams=batch.streams and batch.streams[begin:end],
-        )  # fmt: skip
-        return self._replace(item=part, begin=self.begin + begin, end=self.begin + end, number=batch.first_number + end - 1)
+        number = batch.first_number + end - 1
+        return self._replace(item=batch.part(begin, end), begin=self.begin + begin, end=self.begin + end, number=number)
 
 
 @dataclass(frozen=True, slots=True)
