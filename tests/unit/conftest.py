@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from tests.support.fakes import FakeSupervisor
+from tests.support.owner_ends import ServedOwner
 from wsadapter.loop.reactor import Reactor
 
 
@@ -23,3 +25,17 @@ def supervisor() -> Iterator[FakeSupervisor]:
     supervisor = FakeSupervisor()
     yield supervisor
     supervisor.reactor.close()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., ServedOwner]]:
+    """Makes owners with an open connection; all of them are closed at the end."""
+    served: list[ServedOwner] = []
+
+    def make(**settings: Any) -> ServedOwner:
+        served.append(ServedOwner(**settings))
+        return served[-1]
+
+    yield make
+    for owner in served:
+        owner.close()

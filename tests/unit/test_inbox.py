@@ -8,7 +8,6 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count, islice
-from types import FrameType
 from typing import Any
 
 import orjson
@@ -16,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.interrupts import interrupt_at
 from tests.support.records import consume, read
 from wsadapter.contract.endpoint import Buffer
 from wsadapter.contract.ipc.record import BATCH, Record, field
@@ -399,30 +399,8 @@ def test_a_single_message_is_delivered_directly_only_if_the_consumer_of_messages
     assert numbers(consume(inbox)) == [4]
 
 
-class Interrupt(BaseException):
-    """What a signal handler raises."""
-
-
-def interrupt_at(step: int, call: Callable[[], None]) -> bool:
-    """Run `call` and raise an Interrupt at its `step`-th bytecode within wsadapter; False where it was over before."""
-    steps = count(1)
-
-    def trace(frame: FrameType, event: str, _arg: object) -> Any:
-        frame.f_trace_opcodes = "inbox.py" in frame.f_code.co_filename
-        if event == "opcode" and next(steps) == step:
-            sys.settrace(None)
-            raise Interrupt
-        return trace
-
-    tracer = sys.gettrace()  # coverage measures with one
-    sys.settrace(trace)
-    try:
-        call()
-    except Interrupt:
-        return True
-    finally:
-        sys.settrace(tracer)
-    return False
+def interrupt(step: int, call: Callable[[], None]) -> bool:
+    return interrupt_at(step, call, lambda file: "inbox.py" in file)
 
 
 def put_small(feeder: Feeder) -> None:
@@ -449,7 +427,7 @@ def test_an_interrupt_at_any_instruction_of_taking_loses_and_repeats_nothing(
         found: list[Any] = list(inbox.current)
         put(feeder)
         put_small(feeder)
-        interrupted = interrupt_at(step, lambda inbox=inbox: inbox.take(as_batches=as_batches))  # type: ignore[misc]
+        interrupted = interrupt(step, lambda inbox=inbox: inbox.take(as_batches=as_batches))  # type: ignore[misc]
         if inbox._lock.locked():  # a trace can strike where the interpreter looks for no signal: on a with block's way out
             inbox._lock.release()
         found += consume(inbox, as_batches=as_batches)
@@ -471,7 +449,7 @@ def test_an_interrupt_at_any_instruction_of_regrouping_loses_and_repeats_nothing
         put_small(feeder)
         inbox.take(as_batches=not as_batches)
         found: list[Any] = list(islice(inbox.current, used))
-        interrupted = interrupt_at(step, lambda inbox=inbox: inbox.regroup(as_batches=as_batches))  # type: ignore[misc]
+        interrupted = interrupt(step, lambda inbox=inbox: inbox.regroup(as_batches=as_batches))  # type: ignore[misc]
         if inbox._lock.locked():
             inbox._lock.release()
         found += consume(inbox, as_batches=as_batches)

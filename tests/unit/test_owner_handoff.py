@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,19 +22,6 @@ Serve = Callable[..., ServedOwner]
 FRAME, OTHER = encode_frame(TEXT, b"frame"), encode_frame(TEXT, b"frame")
 OURS = 1 << 63
 TCP = {"tcp": True, "custody": True}
-
-
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    served: list[ServedOwner] = []
-
-    def make(**settings: Any) -> ServedOwner:
-        served.append(ServedOwner(**settings))
-        return served[-1]
-
-    yield make
-    for owner in served:
-        owner.close()
 
 
 def handed(owner: ServedOwner) -> tuple[dict[str, Any], socket.socket]:

@@ -7,7 +7,7 @@ import os
 import struct
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from math import inf
 from types import SimpleNamespace
@@ -40,19 +40,6 @@ from wsadapter.worker.websocket.frames import CLOSE, PING, PONG, TEXT
 ONE, TWO = server_frame(TEXT, b"one"), server_frame(TEXT, b"two")
 LISTS = {"subscribe": {"frame": '{"sub":"$streams"}', "unsubscribe": '{"unsub":"$streams"}', "per_frame": 10}}
 Serve = Callable[..., ServedOwner]
-
-
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    served: list[ServedOwner] = []
-
-    def make(**settings: Any) -> ServedOwner:
-        served.append(ServedOwner(**settings))
-        return served[-1]
-
-    yield make
-    for owner in served:
-        owner.close()
 
 
 def unread(owner: ServedOwner) -> int:

@@ -19,7 +19,8 @@ import wsadapter.delivery.inbox
 import wsadapter.delivery.stream
 import wsadapter.loop.dispatcher
 import wsadapter.loop.reactor
-from tests.unit.test_inbox import Feeder, Interrupt
+from tests.support.interrupts import interrupt_at
+from tests.unit.test_inbox import Feeder
 from wsadapter import Item, Message
 from wsadapter.contract.endpoint import Buffer
 from wsadapter.delivery.inbox import Backlog, Inbox
@@ -73,33 +74,19 @@ def test_what_a_signal_handler_takes_does_not_end_the_stream_for_the_one_that_it
 PATIENCE = 5.0
 
 
-def interrupt_at(step: int, call: Callable[[], None]) -> bool:
+def interrupt(step: int, call: Callable[[], None]) -> bool:
     """Run `call` and raise an Interrupt at the `step`-th place in its Python code where a signal handler may run."""
     modules = (wsadapter.delivery.stream, wsadapter.loop.reactor, wsadapter.loop.dispatcher, wsadapter.delivery.inbox, typing)
     files = {module.__file__ for module in modules}
-    steps = count(1)
     before: dict[FrameType, str] = {}
 
-    def trace(frame: FrameType, event: str, _arg: object) -> Any:
-        frame.f_trace_opcodes = frame.f_code.co_filename in files
-        if event == "opcode":
-            name = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-            may = name in ("RESUME", "JUMP_BACKWARD") or before.get(frame) == "CALL"
-            before[frame] = name
-            if may and next(steps) == step:
-                sys.settrace(None)
-                raise Interrupt
-        return trace
+    def may(frame: FrameType) -> bool:
+        name = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+        found = name in ("RESUME", "JUMP_BACKWARD") or before.get(frame) == "CALL"
+        before[frame] = name
+        return found
 
-    tracer = sys.gettrace()  # coverage measures with one
-    sys.settrace(trace)
-    try:
-        call()
-    except Interrupt:
-        return True
-    finally:
-        sys.settrace(tracer)
-    return False
+    return interrupt_at(step, call, lambda file: file in files, may)
 
 
 def get_some(stream: Stream, seen: list[Any]) -> None:
@@ -137,7 +124,7 @@ def test_an_interrupt_in_a_consumer_loses_and_repeats_nothing(
             feeder.put(b"3")
             reactor.post(lambda feeder=feeder: feeder.put(b"4", b"5"))  # type: ignore[misc]
             seen: list[Any] = []
-            interrupted = interrupt_at(step, lambda s=stream, t=seen: consume(s, t))  # type: ignore[misc]
+            interrupted = interrupt(step, lambda s=stream, t=seen: consume(s, t))  # type: ignore[misc]
             while len(seen) < 5:
                 seen.append(stream.get(PATIENCE))
             assert [item.number for item in seen if isinstance(item, Message)] == [1, 2, 3, 4, 5], f"at {step}"
