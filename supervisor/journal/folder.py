@@ -89,12 +89,13 @@ def prepare(path: str | os.PathLike[str]) -> str:
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / _MARKER).exists():
-            if foreign := [name for name in _names(folder) if name not in (_LOCK, POSITIONS)]:
-                text = f"the folder holds other files ({foreign[0]}); give an empty folder, or one that is not there"
-                raise NotAJournal(f"{folder}: not a journal: {text}")
-            write_marker(folder, uuid4().hex)
+        is_new = not (folder / _MARKER).exists()
+        if is_new and (foreign := [name for name in _names(folder) if name not in (_LOCK, POSITIONS)]):
+            text = f"the folder holds other files ({foreign[0]}); give an empty folder, or one that is not there"
+            raise NotAJournal(f"{folder}: not a journal: {text}")
         (folder / POSITIONS).mkdir(exist_ok=True)
+        if is_new:
+            write_marker(folder, uuid4().hex)  # last: a consumer that waits for it attaches at once, and stores its position
     except (FileExistsError, NotADirectoryError):
         raise NotAJournal(f"{folder}: not a journal: this is a file, and a journal is a folder") from None
     except OSError as error:

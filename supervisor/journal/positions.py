@@ -236,14 +236,18 @@ class PositionFile:
         fresh = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         try:
             fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.write(fd, content)
-            if self._fd < 0:
-                self._link_new(fresh, fd)
-            elif not self._is_in_place(self._fd):
-                fresh.unlink()  # the name is another one's: what is committed here counts for nothing
-            else:
-                fresh.replace(self._path)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.write(fd, content)
+                if self._fd < 0:
+                    self._link_new(fresh)
+                elif not self._is_in_place(self._fd):
+                    fresh.unlink()  # the name is another one's: what is committed here counts for nothing
+                else:
+                    fresh.replace(self._path)
+            except BaseException:
+                os.close(fd)
+                raise
         except OSError as error:
             raise JournalError(f"{self._path}: the position cannot be written: {error.strerror}") from error
         replaced = self.is_replaced
@@ -255,12 +259,11 @@ class PositionFile:
         if replaced:
             self._map[_REPLACED] = 1
 
-    def _link_new(self, fresh: Path, fd: int) -> None:
+    def _link_new(self, fresh: Path) -> None:
         """The first file of a name; another process may be as quick. Raises `ConsumerInUse`."""
         try:
             os.link(fresh, self._path)
         except FileExistsError:
-            os.close(fd)
             found = look(self._path)
             raise ConsumerInUse(self._consumer, found[1] if found else None) from None
         finally:

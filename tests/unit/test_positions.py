@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from wsadapter import ConsumerInUse, JournalError, NewerJournal
-from wsadapter.journal.folder import POSITIONS
+from wsadapter.journal.folder import POSITIONS, prepare, write_marker
 from wsadapter.journal.positions import Position, PositionFile, look, path_of
 
 
@@ -95,3 +97,32 @@ def test_what_is_no_position_is_refused(folder: Path) -> None:
     assert look(path) is None
     with pytest.raises(NewerJournal):
         opened(folder)
+
+
+def test_a_folder_is_marked_as_a_journal_only_when_a_consumer_can_store_its_position(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Position | None] = []
+
+    def attach_at_once(folder: Path, identity: str) -> None:
+        write_marker(folder, identity)
+        held, _ = opened(folder, identity)
+        held.store(Position(1, 0, 0))
+        seen.append(stored(folder))
+        held.close()
+
+    monkeypatch.setattr("wsadapter.journal.folder.write_marker", attach_at_once)
+    prepare(tmp_path / "j")
+    assert seen == [Position(1, 0, 0)]
+
+
+def test_a_position_that_cannot_be_written_leaves_no_descriptor_and_no_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, _ = opened(folder)
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.EPERM, "not permitted")))
+    with pytest.raises(JournalError, match="cannot be written: not permitted"):
+        held.store(Position(1, 0, 0))
+    assert os.listdir("/proc/self/fd") == before
+    assert list((folder / POSITIONS).iterdir()) == []
