@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
 from time import time_ns
-from typing import Any, Final
+from typing import Final
 
 from wsadapter.config.settings import JournalSettings
 from wsadapter.contract.errors import JournalError
 from wsadapter.contract.items import Down
 from wsadapter.contract.reasons import Reason
 from wsadapter.control.claim import NameClaim
+from wsadapter.control.instance import configured_folder
 from wsadapter.delivery.inbox import Inbox
 from wsadapter.endpoint.endpoint import EndpointRuntime
 from wsadapter.endpoint.subscriptions import Numbers
 from wsadapter.journal.state import Progress, State
 from wsadapter.journal.thread import JournalThread
-from wsadapter.loop.reactor import Reactor
 from wsadapter.registry.registry import EndpointRegistry
-from wsadapter.remote import RemoteCommands
 from wsadapter.sinks.supervision import JournalEnd, Sinks
 from wsadapter.status import JournalStatus, SinkStatus
 
@@ -41,15 +39,11 @@ def inbox_of(journaling: Journaling | None) -> Inbox:
 class Journaling:
     """Between the endpoints of a supervisor and the thread that writes."""
 
-    def __init__(
-        self, settings: JournalSettings, reactor: Reactor, registry: Callable[[], EndpointRegistry], sinks: Sinks
-    ) -> None:
+    def __init__(self, settings: JournalSettings, registry: Callable[[], EndpointRegistry], sinks: Sinks) -> None:
         """`sinks`: what the journal is carried to, while it is open."""
         self.thread = JournalThread(settings, self._overflowed)
         self._sinks = sinks
         self._registry = registry
-        self.commands = {**RemoteCommands(reactor, registry).table, "journal": self._describe}
-        """What attached consumers ask for."""
         self._dead_epochs: dict[str, int] = {}
         """By endpoint: epochs of a supervisor that was killed, whose `Down` is missing."""
 
@@ -61,7 +55,10 @@ class Journaling:
         """Take the journal and continue what it holds; the run that goes on, "" if endpoints were `taken_over` with their own.
         Raises `JournalError`; the supervisor's name is given back then."""
         try:
-            state = self.thread.open(claim.name, claim.runtime_dir, _PATIENCE if taken_over else 0.0)
+            # As an absolute path, also if it is from the environment: consumers have another environment and working folder.
+            folder = configured_folder(claim.runtime_dir)
+            runtime_dir = str(Path(folder).absolute()) if folder else ""
+            state = self.thread.open(claim.name, runtime_dir, _PATIENCE if taken_over else 0.0)
         except JournalError:
             claim.close()
             claim.release()
@@ -104,11 +101,6 @@ class Journaling:
     def wake(self, peer: socket.socket) -> None:
         """From now on each commit sends a byte to this consumer."""
         self.thread.wakers.add(peer)
-
-    def _describe(self, _asked: dict[str, Any]) -> Future[dict[str, Any]]:
-        described: Future[dict[str, Any]] = Future()
-        described.set_result({"journal": str(Path(self.thread.settings.path).absolute())})
-        return described
 
     def close(self) -> None:
         """Write what waits, and let go of the journal; then end the sinks, which carry it to its end."""

@@ -115,7 +115,7 @@ class Runtime:
         self.journaling: Journaling | None = None
         if options.journal is not None:
             sinks = Sinks(options.journal.path, options.sinks, options.hook_folder)
-            self.journaling = Journaling(options.journal, self.reactor, lambda: self.registry, sinks)
+            self.journaling = Journaling(options.journal, lambda: self.registry, sinks)
         main = None if self.journaling is None else self.journaling.inbox(delivers=not options.journal_only)
         self.registry: EndpointRegistry = EndpointRegistry(self, given, on_registered=self._on_registered, main=main)
         self.owners = OwnerSource(self.reactor, options.start_method, options.spares, lambda: len(self.registry.endpoints))

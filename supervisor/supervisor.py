@@ -25,6 +25,7 @@ from wsadapter.contract.ipc.bootstrap import hold_standard_descriptors
 from wsadapter.contract.items import Answer, AnyEvent, Batch, Item
 from wsadapter.contract.public import Public
 from wsadapter.control.quarantine_folder import QuarantineFolder
+from wsadapter.control_commands import ControlCommands
 from wsadapter.delivery.stream import Stream
 from wsadapter.endpoint.monitor import Monitor
 from wsadapter.endpoint.request_id import Payload
@@ -32,7 +33,6 @@ from wsadapter.endpoint.requests import Pending
 from wsadapter.journal.journal import Journal, as_journal
 from wsadapter.journaling import inbox_of
 from wsadapter.loop.foreign_loops import check_not_patched
-from wsadapter.operator_commands import OperatorCommands
 from wsadapter.registry.registry import EndpointRegistry
 from wsadapter.runtime import Options, Runtime, add_memory
 from wsadapter.status import Status, SupervisorState
@@ -118,7 +118,7 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
         self.runtime = Runtime(name, runtime_dir, options, given or {})
         """For the package itself."""
         self._stream = self.runtime.stream_of(self.runtime.registry.main)
-        self.runtime.claim.commands |= OperatorCommands(self.runtime).by_name()
+        self.runtime.claim.commands |= ControlCommands(self.runtime).by_name()
         weakref.finalize(self, _dropped, self.runtime).atexit = False
         for endpoint in endpoints:
             self.runtime.registry.add(checked(endpoint, loaded), loaded)

@@ -16,10 +16,10 @@ from time import monotonic
 from typing import Any, Final
 
 from wsadapter.contract.errors import NotConnected, NotSent, OutcomeUnknown, SendFailed, WsAdapterError
+from wsadapter.control.failures import rebuilt
 from wsadapter.control.instance import connect
 from wsadapter.control.server import CommandRefused, NoAnswer, NotRunning, ask
 from wsadapter.journal.folder import writer_of
-from wsadapter.remote import COMMANDS, PREFIX, rebuilt
 
 _LOOK: Final = 0.5
 """Seconds that a consumer sleeps at most: its name may be taken over, or the supervisor may be another one."""
@@ -108,8 +108,7 @@ class SupervisorLink:
             raise _nobody(command, f"{self._folder}: the supervisor of this journal has no name, so it takes no commands")
         patience = _ANSWER if timeout is None else timeout
         try:
-            asked = {"command": f"{PREFIX}{command}" if command in COMMANDS else command, **more}
-            return ask(writer.name, asked, runtime_dir=writer.runtime_dir, timeout=patience)
+            return ask(writer.name, {"command": command, **more}, runtime_dir=writer.runtime_dir, timeout=patience)
         except NotRunning as error:
             raise _nobody(command, f"{endpoint or command}: {error}; nothing was sent") from None
         except CommandRefused as error:
@@ -130,7 +129,7 @@ def _unknown(command: str, endpoint: str, text: str, *, timed_out: bool) -> Exce
 
 def outgoing(payload: bytes, *, binary: bool) -> Mapping[str, str]:
     """A message as a command carries it."""
-    return {"binary": b64encode(payload).decode()} if binary else {"data": payload.decode()}
+    return {"base64": b64encode(payload).decode()} if binary else {"text": payload.decode()}
 
 
 def folder_of(name_or_path: str | os.PathLike[str], runtime_dir: str) -> Path:

@@ -81,6 +81,7 @@ class UnknownEndpoint(UsageError, KeyError):
 
     def __init__(self, name: str, known: list[str]) -> None:
         self.name = name
+        self.known = known
         shown = ", ".join(known) if known else "none yet"
         super().__init__(f"no endpoint named {name!r}; known: {shown}")
 

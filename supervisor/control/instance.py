@@ -40,7 +40,7 @@ _PATIENCE = 2.0
 """Seconds to wait for a supervisor whose queue of clients is full."""
 
 
-def _named(configured: str) -> str:
+def configured_folder(configured: str) -> str:
     """The configured folder: of the configuration file or the command line, otherwise of the environment; "": none is
     configured."""
     return configured or os.environ.get("WSADAPTER_RUNTIME_DIR", "")
@@ -48,7 +48,7 @@ def _named(configured: str) -> str:
 
 def _candidates(configured: str) -> Iterator[Path]:
     """The candidates for the runtime folder, best first (REFERENCE: `runtime_dir`)."""
-    if configured := _named(configured):
+    if configured := configured_folder(configured):
         yield Path(configured)
         return
     if given := os.environ.get("RUNTIME_DIRECTORY"):  # systemd
@@ -63,7 +63,7 @@ def _searched(configured: str) -> list[Path]:
     """The folders in which a running supervisor may have its control socket: it may have been started with other variables, for
     example by cron, in a login shell or by `su`."""
     folders = [*_candidates(configured)]
-    if not _named(configured):
+    if not configured_folder(configured):
         if "XDG_RUNTIME_DIR" not in os.environ:
             folders.append(Path(f"/run/user/{os.getuid()}/wsadapter"))
         folders.append(Path(f"/tmp/wsadapter-{os.getuid()}"))  # noqa: S108 - the folder without a TMPDIR
@@ -277,7 +277,7 @@ def _abstract_address(name: str, runtime_dir: str = "") -> str:
     """The address of the beacon, and of the control socket of a supervisor without a folder: one for each name of this user.
     With a configured folder, one for each name in that folder, by a digest of the folder, because an address has at most 107
     bytes."""
-    if not (named := _named(runtime_dir)):
+    if not (named := configured_folder(runtime_dir)):
         return f"\0wsadapter-{os.getuid()}-{name}"
     digest = hashlib.sha256(os.fsencode(Path(named).absolute())).hexdigest()[:16]
     return f"\0wsadapter-at-{os.getuid()}-{digest}-{name}"
@@ -338,7 +338,7 @@ def connect(name: str, runtime_dir: str = "") -> socket.socket | None:
         except OSError:  # no such socket, nothing listens, not permitted, the path is too long: try the next one
             client.close()
             continue
-        if (_named(runtime_dir) and not address.startswith("\0")) or _is_believed(client):
+        if (configured_folder(runtime_dir) and not address.startswith("\0")) or _is_believed(client):
             return client
         client.close()
     return None
@@ -357,7 +357,7 @@ def _is_believed(client: socket.socket) -> bool:
 def _addresses(name: str, runtime_dir: str) -> Iterator[str]:
     """The addresses at which the control socket of a supervisor may be. Only a configured folder may belong to another user."""
     for folder in _searched(runtime_dir):
-        if _named(runtime_dir) or not _distrust(folder):
+        if configured_folder(runtime_dir) or not _distrust(folder):
             yield str(folder / f"{name}.sock")
     yield _abstract_address(name, runtime_dir)
 
@@ -414,7 +414,7 @@ class Place(NamedTuple):
 
 def search(runtime_dir: str = "") -> list[Place]:
     """The supervisors that run, place by place. One that is in several places is in the first alone."""
-    named = _named(runtime_dir)
+    named = configured_folder(runtime_dir)
     places = [_search_folder(folder, distrust="" if named else _distrust(folder)) for folder in _searched(runtime_dir)]
     shown = {name for place in places for name in place.running}
     names = [name for name in _abstract_names(runtime_dir) if name not in shown]

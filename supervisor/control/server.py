@@ -1,10 +1,11 @@
 """The control socket, both ends: one JSON object per line each way.
 
     {"command": "status"}                        {"ok": true, "status": {...}}
-    {"command": "restart", "endpoint": "kraken"} {"ok": true, "endpoint": "kraken", "epoch": 4, "pid": 4711}   when it is up
     {"command": "stop"}                          {"ok": true}, and the end of the connection when all has stopped
     {"command": "takeover", ...}                 see takeover/: from there on the connection is no longer line by line
-    {"command": "reboot"}                        {"ok": false, "error": "...", "known": ["restart", "status", ...]}
+    {"command": "reboot"}                        {"ok": false, "error": "...", "kind": "UsageError", "known": ["status", ...]}
+
+The other commands are calls of the supervisor: `wsadapter.control_commands`.
 
 The server runs in the supervisor's reactor, so it never blocks: a client that does not read its answers delays nobody else. It
 accepts commands only from the user it runs as, and from root.
@@ -15,17 +16,17 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections import ChainMap
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from time import monotonic
 from types import MappingProxyType
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 import orjson
 
-from wsadapter.contract.errors import TakeoverError, UnknownEndpoint, WsAdapterError
+from wsadapter.contract.errors import TakeoverError, UsageError, WsAdapterError
+from wsadapter.control.failures import failure
 from wsadapter.control.instance import Instance, connect, credentials_of
 from wsadapter.loop.poller import READ, WRITE
 from wsadapter.loop.reactor import Reactor, Timer
@@ -82,11 +83,6 @@ class Acceptor(Protocol):
 class Attachable(Protocol):
     """What consumers of other processes may ask of a supervisor that has a journal."""
 
-    @property
-    def commands(self) -> Mapping[str, Callable[[dict[str, Any]], Future[dict[str, Any]]]]:
-        """By name. The answer of one that failed has `ok` false, and what the consumer needs to raise the same error."""
-        ...
-
     def wake(self, peer: socket.socket) -> None:
         """From now on each commit sends a byte to this consumer. The socket is the journal's."""
         ...
@@ -98,7 +94,6 @@ class Commanded(Protocol):
     @property
     def state(self) -> str: ...
     def status(self) -> Status: ...
-    def begin_restart(self, name: str) -> Future[None]: ...
     def ask_to_stop(self) -> bool: ...
     @property
     def takeover(self) -> Acceptor: ...
@@ -116,7 +111,7 @@ class ControlServer:
     def __init__(
         self, reactor: Reactor, instance: Instance, supervisor: Commanded, more: Mapping[str, Command] = MappingProxyType({})
     ) -> None:
-        """`more`: commands besides `status`, `restart`, `stop` and `takeover`; looked up at each request."""
+        """`more`: commands besides `status`, `stop`, `takeover` and `wake`; looked up at each request."""
         self._reactor = reactor
         self._instance = instance
         self._supervisor = supervisor
@@ -124,13 +119,11 @@ class ControlServer:
         self._clients: list[_Client] = []
         self._dismissed: list[socket.socket] = []
         self._commands: dict[str, Callable[[_Client, dict[str, Any]], None]] = {
-            "restart": self._restart,
             "status": self._status,
             "stop": self._stop,
             "takeover": self._takeover,
         }
         if supervisor.journaling is not None:
-            self._more = ChainMap(dict(supervisor.journaling.commands), cast("dict[str, Command]", more))
             self._commands["wake"] = self._wake
         self._upkeep: Timer | None = None
         reactor.call(self._begin)
@@ -234,7 +227,7 @@ class ControlServer:
             client.incoming = line
             if len(line) <= _MAX_REQUEST:
                 return True
-            client.answer(_failure(f"a request may have {_MAX_REQUEST} bytes"))
+            client.answer(failure(UsageError(f"a request may have {_MAX_REQUEST} bytes")))
             self._write(client)
             return False
         client.incoming = rest
@@ -280,45 +273,25 @@ class ControlServer:
         try:
             request = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            client.answer(_failure(f"not JSON: {error}"))
+            client.answer(failure(UsageError(f"not JSON: {error}")))
             return
         command = request.get("command") if isinstance(request, dict) else None
         act = self._commands.get(command) if isinstance(command, str) else None
         more = self._more.get(command) if isinstance(command, str) else None
         if act is None and more is None:
-            client.answer(_failure(f"unknown command {command!r:.100}", sorted({*self._commands, *self._more})))
+            known = sorted({*self._commands, *self._more})
+            client.answer({**failure(UsageError(f"unknown command {command!r:.100}")), "known": known})
             return
         try:
             if act is not None:
                 act(client, request)
             elif more is not None:
                 self._answer_later(client, more(request))
-        except UnknownEndpoint as error:
-            client.answer(_failure(str(error), sorted(self._supervisor.status()["endpoints"])))
         except WsAdapterError as error:
-            client.answer(_failure(str(error)))
+            client.answer(failure(error))
 
     def _status(self, client: _Client, _request: dict[str, Any]) -> None:
         client.answer({"ok": True, "status": self._supervisor.status()})
-
-    def _restart(self, client: _Client, request: dict[str, Any]) -> None:
-        name = str(request.get("endpoint", ""))
-        ended = self._supervisor.begin_restart(name)
-        logger.info("%s: restart, as asked through the control socket", name)
-        # Posted: the future ends in the midst of the endpoint's own bookkeeping.
-        ended.add_done_callback(lambda future: self._reactor.post(partial(self._restarted, client, name, future)))
-
-    def _restarted(self, client: _Client, name: str, future: Future[None]) -> None:
-        if client not in self._clients:
-            return
-        error = future.exception()
-        now = self._supervisor.status()["endpoints"].get(name)
-        if error is None:
-            epoch, pid = (now["epoch"], now["pid"]) if now is not None else (None, None)
-            client.answer({"ok": True, "endpoint": name, "epoch": epoch, "pid": pid})
-        else:
-            client.answer(_failure(str(error)))
-        self._serve(client, WRITE)
 
     def _answer_later(self, client: _Client, future: Future[dict[str, Any]]) -> None:
         """Posted: the future may end in the midst of an endpoint's own bookkeeping, or in another thread."""
@@ -328,7 +301,7 @@ class ControlServer:
         if client not in self._clients:
             return
         error = future.exception()
-        client.answer({"ok": True, **future.result()} if error is None else _failure(str(error)))
+        client.answer({"ok": True, **future.result()} if error is None else failure(error))
         self._serve(client, WRITE)
 
     def _wake(self, client: _Client, _request: dict[str, Any]) -> None:
@@ -374,10 +347,6 @@ class _Client:
 def _check_unread(client: _Client) -> None:
     if len(client.outgoing) > _MAX_UNREAD:
         raise BrokenPipeError("it does not read its answers")
-
-
-def _failure(error: str, known: list[str] | None = None) -> dict[str, Any]:
-    return {"ok": False, "error": error, **({"known": known} if known is not None else {})}
 
 
 # -- the other end -------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import tempfile
 import time
 import tomllib
 import zlib
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import cache
 from itertools import islice, pairwise
@@ -447,13 +447,13 @@ class _Supervisor:
     def status(self) -> Status:
         return cast("Status", {"endpoints": {"a": {"epoch": 1, "pid": 7}}})
 
-    def begin_restart(self, name: str) -> Future[None]:
-        if name != "a":
-            raise UnknownEndpoint(name, ["a"])
+    def restart(self, request: Mapping[str, Any]) -> Future[dict[str, Any]]:
+        if request.get("endpoint") != "a":
+            raise UnknownEndpoint(str(request.get("endpoint")), ["a"])
         self._asked += 1
-        done: Future[None] = Future()
+        done: Future[dict[str, Any]] = Future()
         if self._asked % 2:
-            done.set_result(None)
+            done.set_result({"endpoint": "a"})
         else:
             done.set_exception(WsAdapterError("it did not come up"))
         return done
@@ -484,7 +484,9 @@ class ControlTarget:
     def __init__(self) -> None:
         self._reactor = Reactor()
         self._reactor.start()
-        self._server = ControlServer(self._reactor, cast("Instance", _NoListener()), _Supervisor())
+        supervisor = _Supervisor()
+        more = {"restart": supervisor.restart}
+        self._server = ControlServer(self._reactor, cast("Instance", _NoListener()), supervisor, more)
 
     def seeds(self) -> list[bytes]:
         """Each command, and each kind of answer."""

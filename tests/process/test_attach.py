@@ -37,6 +37,7 @@ from wsadapter import (
     RequestRejected,
     Supervisor,
     SupervisorStopped,
+    TakeoverError,
     UnknownConsumer,
     UnknownEndpoint,
     UsageError,
@@ -474,6 +475,10 @@ def test_commands_go_through_the_supervisor_with_the_same_outcomes(tmp_path: Pat
         assert taken(feed, 1)[-1] == Message("a", b"\x00\xff", 1, 2, _last(tmp_path).received_at, None, True)
         with pytest.raises(UnknownEndpoint, match="no endpoint named 'b'; known: a"):
             feed.send("b", "x")
+        for refused in (feed.restart, lambda name: feed.subscribe(name, ["x"]), lambda name: feed.request(name, {"x": 1})):
+            with pytest.raises(UnknownEndpoint, match="known: a") as error:
+                refused("b")
+            assert (error.value.name, error.value.known) == ("b", ["a"])
         with pytest.raises(UsageError):
             feed.request("a", "no JSON")
         assert feed.status()["endpoints"]["a"]["state"] == "up"
@@ -485,6 +490,54 @@ def test_commands_go_through_the_supervisor_with_the_same_outcomes(tmp_path: Pat
             feed.send("a", "x")
         with pytest.raises(NotSent, match="nothing was sent"):
             feed.request("a", {"x": 1})
+
+
+class Frozen:
+    """A takeover that has frozen the endpoints."""
+
+    has_frozen = True
+
+    def take_back(self) -> None:
+        """Nothing was done."""
+
+
+def test_while_another_supervisor_takes_over_an_attached_consumer_changes_and_sends_nothing(tmp_path: Path) -> None:
+    with (
+        Exchange(messages=["x"]) as ex,
+        Supervisor([ex.endpoint("a")], name="prices", journal=tmp_path / "j", journal_only=True) as running,
+        attach("prices", "c", start="earliest") as feed,
+    ):
+        taken(feed, 1)
+        running.runtime.takeover.giving = Frozen()
+        for refused in (
+            lambda: feed.subscribe("a", ["x"]), lambda: feed.unsubscribe("a", ["x"]), lambda: feed.resubscribe("a", ["x"]),
+            lambda: feed.restart("a"), lambda: feed.insert("a", "x"), lambda: feed.send("a", "late"),
+            lambda: feed.request("a", {"x": 1}),
+        ):  # fmt: skip
+            with pytest.raises(TakeoverError, match="another supervisor is taking over: ask it, or try again in some seconds"):
+                refused()
+        running.runtime.takeover.giving = None
+        feed.send("a", "in time")
+        ex.wait_for(lambda: b"in time" in [frame.payload for frame in ex.received], DEADLINE)
+        assert b"late" not in [frame.payload for frame in ex.received]
+        assert feed.insert("a", "x") == 2
+
+
+def test_a_supervisor_without_a_journal_says_so_to_its_consumers() -> None:
+    with Supervisor([], name="bare"), pytest.raises(ControlError, match=r"has no journal .* add a table \[journal\]"):
+        attach("bare", "c")
+
+
+def test_a_consumer_in_another_environment_is_woken_and_sends_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        Exchange(messages=["x"]) as ex,
+        Supervisor([ex.endpoint("a")], name="prices", journal=tmp_path / "j", journal_only=True),
+    ):
+        monkeypatch.setenv("WSADAPTER_RUNTIME_DIR", str(tmp_path / "another"))
+        with attach(tmp_path / "j", "c", start="earliest") as feed:
+            taken(feed, 1)
+            feed.send("a", "found")
+            ex.wait_for(lambda: b"found" in [frame.payload for frame in ex.received], DEADLINE)
 
 
 def _messages(feed: Supervisor) -> int:

@@ -6,7 +6,6 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +31,6 @@ class Commanded:
     def status(self, *, memory: bool = True) -> dict[str, Any]:
         self.asked += 1
         return {"endpoints": {}, "much": "x" * 100_000}
-
-    def begin_restart(self, name: str) -> Future[None]:
-        del name
-        return Future()
 
     def ask_to_stop(self) -> bool:
         return True

@@ -21,8 +21,8 @@ OF_AN_ENDPOINT = {
     "buffered", "last_exit",
 }  # fmt: skip
 COMMANDS = [
-    "reload", "restart", "sample", "send", "start_endpoint", "status", "stop", "stop_endpoint", "subscribe", "takeover",
-    "unsubscribe", "watch",
+    "insert", "journal", "reload", "request", "restart", "resubscribe", "sample", "send", "start_endpoint", "status", "stop",
+    "stop_endpoint", "subscribe", "takeover", "unsubscribe", "watch",
 ]  # fmt: skip
 OF_THE_SUPERVISOR = {"name", "pid", "version", "uptime", "endpoints", "spares", "capabilities"}
 
@@ -224,7 +224,7 @@ def test_an_unknown_command_is_answered_and_disturbs_no_other_client(tmp_path: P
             up(running, "a")
             with connected(tmp_path, "a") as client:
                 assert asked(client, b'{"command":"reboot"}') == {
-                    "ok": False, "error": "unknown command 'reboot'", "known": COMMANDS,
+                    "ok": False, "error": "unknown command 'reboot'", "kind": "UsageError", "fields": {}, "known": COMMANDS,
                 }  # fmt: skip
                 for nonsense in (b"hello", b"[]", b"{}", b'{"command":7}', b"\xff\xfe", b'{"command":"restart"}'):
                     assert asked(client, nonsense)["ok"] is False

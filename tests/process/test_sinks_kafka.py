@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.journals import add, batch, fill, writing
+from tests.support.journals import add, batch, writing
 from tests.support.sinks import carry, line_numbers
 from wsadapter.sinks.base import OtherWriter, SinkMisconfigured, TargetUnavailable
 from wsadapter.sinks.feed import JournalFeed, first_position
@@ -32,12 +32,6 @@ def broker() -> Iterator[str]:
     brokers = cluster.list_topics(timeout=10).brokers.values()
     yield ",".join(f"{each.host}:{each.port}" for each in brokers)
     del cluster
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Path:
-    fill(tmp_path / "journal", 100, endpoints=("a", "b#1"))
-    return tmp_path / "journal"
 
 
 def sink(broker: str, **options: str) -> KafkaSink:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.brokers import NatsServer, killed_under_load
 from tests.support.feeds import DEADLINE
-from tests.support.journals import add, batch, fill, started, up, writing
+from tests.support.journals import add, batch, started, up, writing
 from tests.support.sinks import carry, line_numbers
 from wsadapter.config.settings import SinkSettings
 from wsadapter.sinks import nats as ours
@@ -32,12 +32,6 @@ BOTH = list(range(1, 201))
 def server(tmp_path: Path) -> Iterator[NatsServer]:
     with NatsServer(tmp_path / "nats") as running:
         yield running
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Path:
-    fill(tmp_path / "journal", 100, endpoints=("a", "b#1"))
-    return tmp_path / "journal"
 
 
 def sink(server: NatsServer, **settings: Any) -> NatsSink:

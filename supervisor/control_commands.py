@@ -1,29 +1,39 @@
-"""What an operator asks of endpoints through the control socket, besides `status`, `restart` and `stop`.
+"""The commands of the control socket that are calls of the supervisor: for operators (`wsadapter send ...`) and for attached
+consumers (`feed.send(...)`) alike.
 
-    {"command": "subscribe", "endpoint": "a", "streams": ["x"]}     and "unsubscribe"
+    {"command": "subscribe", "endpoint": "a", "streams": ["x"]}     also "unsubscribe" and "resubscribe"
     {"command": "send", "endpoint": "a", "text": "..."}             or "base64": "..."; answered when the bytes are out
+    {"command": "request", "endpoint": "a", "payload": {...}}       {"ok": true, "answer": {"data": <base64>, ...}}
+    {"command": "insert", "endpoint": "a", "text": "..."}           {"ok": true, "number": 7}
+    {"command": "restart", "endpoint": "a"}                         {"ok": true, "epoch": 4, "pid": 4711}, when it is up
     {"command": "start_endpoint", "endpoint": "a"}                  and "stop_endpoint"; answered when it is up, or has stopped
     {"command": "watch"}                                            the status without memory, made a part at a time
     {"command": "sample", "endpoint": "a", "limit": 100}            lines since the last question, and how many more
+    {"command": "journal"}                                          {"ok": true, "journal": "/var/lib/prices"}
 
-Each command returns a future of what is answered.
+Each command returns a future of what is answered. An error is answered with its class and its fields (`control/failures.py`),
+so that a consumer raises what the call of `Supervisor` would have raised. While another supervisor takes over, nothing that an
+endpoint would have to know is accepted: the endpoints are the other supervisor's in a moment.
 """
 
 from __future__ import annotations
 
 import binascii
 import logging
-from base64 import b64decode
-from collections.abc import Callable, Mapping
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 from wsadapter.arguments import as_name, as_streams
+from wsadapter.contract.endpoint import Subscription
 from wsadapter.contract.errors import UsageError
-from wsadapter.contract.items import Event, Message
+from wsadapter.contract.items import Answer, Event, Message
 from wsadapter.delivery.tap import Tap
 from wsadapter.endpoint.endpoint import EndpointRuntime
+from wsadapter.endpoint.requests import Pending
 from wsadapter.loop.reactor import Timer
 from wsadapter.outputs.lines import event_line, message_line
 from wsadapter.registry.shards import together
@@ -33,6 +43,7 @@ from wsadapter.status import EndpointStatus
 logger = logging.getLogger("wsadapter.control")
 
 Command = Callable[[Mapping[str, Any]], "Future[dict[str, Any]]"]
+T = TypeVar("T")
 _MOST_ITEMS: Final = 1000
 """Items of one sample."""
 _MOST_BYTES: Final = 1024 * 1024
@@ -45,7 +56,7 @@ _LOOK_AGAIN: Final = 0.05
 """Seconds between looks at whether an endpoint has stopped."""
 
 
-class OperatorCommands:
+class ControlCommands:
     """The commands of one supervisor, all called in its reactor."""
 
     def __init__(self, runtime: Runtime) -> None:
@@ -57,33 +68,75 @@ class OperatorCommands:
         return {
             "subscribe": self._subscribe,
             "unsubscribe": self._unsubscribe,
+            "resubscribe": self._resubscribe,
             "send": self._send,
+            "request": self._request,
+            "insert": self._insert,
+            "restart": self._restart,
             "start_endpoint": self._start,
             "stop_endpoint": self._stop,
             "sample": self._sample,
             "watch": self._watch,
+            "journal": self._journal,
         }
 
     def _subscribe(self, request: Mapping[str, Any]) -> Future[dict[str, Any]]:
-        name, streams = _endpoint(request), as_streams("subscribe", request.get("streams"))
-        self._runtime.check_changeable()
-        self._runtime.registry.subscribe(name, streams)
-        logger.info("%s: %d streams subscribed, as asked through the control socket", name, len(streams))
-        return _done({"endpoint": name, "streams": len(streams)})
+        return self._change_streams(request, "subscribe", self._runtime.registry.subscribe)
 
     def _unsubscribe(self, request: Mapping[str, Any]) -> Future[dict[str, Any]]:
-        name, streams = _endpoint(request), as_streams("unsubscribe", request.get("streams"))
+        return self._change_streams(request, "unsubscribe", self._runtime.registry.unsubscribe)
+
+    def _resubscribe(self, request: Mapping[str, Any]) -> Future[dict[str, Any]]:
+        return self._change_streams(request, "resubscribe", self._runtime.registry.resubscribe)
+
+    def _change_streams(
+        self, request: Mapping[str, Any], command: str, change: Callable[[str, Sequence[Subscription]], None]
+    ) -> Future[dict[str, Any]]:
+        name, streams = _endpoint(request), as_streams(command, request.get("streams"))
         self._runtime.check_changeable()
-        self._runtime.registry.unsubscribe(name, streams)
-        logger.info("%s: %d streams unsubscribed, as asked through the control socket", name, len(streams))
+        change(name, streams)
+        logger.info("%s: %s %d streams, as asked through the control socket", name, command, len(streams))
         return _done({"endpoint": name, "streams": len(streams)})
 
     def _send(self, request: Mapping[str, Any]) -> Future[dict[str, Any]]:
         name = _endpoint(request)
         payload, binary = _payload(request)
-        logger.info("%s: %d bytes are sent, as asked through the control socket", name, len(payload))
+        self._runtime.check_changeable()
+        # Not at the level of changes: a consumer may send hundreds of messages a second.
+        logger.debug("%s: %d bytes are sent, as asked through the control socket", name, len(payload))
         sent = self._runtime.registry.send(name, payload, binary=binary)
-        return _followed_by(sent, {"endpoint": name, "bytes": len(payload)})
+        return _followed_by(sent, lambda _: {"endpoint": name, "bytes": len(payload)})
+
+    def _request(self, request: Mapping[str, Any]) -> Future[dict[str, Any]]:
+        payload, timeout = request.get("payload"), request.get("timeout")
+        if not isinstance(payload, dict | str) or not isinstance(timeout, int | float | None):
+            raise UsageError("request: expected a payload, an object or its text, and perhaps a timeout in seconds")
+        pending = Pending(self._runtime.reactor, _endpoint(request))
+        self._runtime.check_changeable()
+        answered = _followed_by(pending, lambda answer: {"answer": _answer(answer)})
+        self._runtime.registry.request(pending, payload, timeout)
+        return answered
+
+    def _insert(self, request: Mapping[str, Any]) -> Future[dict[str, Any]]:
+        name = _endpoint(request)
+        payload, binary = _payload(request)
+        self._runtime.check_changeable()
+        return _done({"number": self._runtime.registry.find(name).insert(payload, binary=binary)})
+
+    def _restart(self, request: Mapping[str, Any]) -> Future[dict[str, Any]]:
+        name = _endpoint(request)
+        ended = self._runtime.begin_restart(name)
+        logger.info("%s: restart, as asked through the control socket", name)
+        over: Future[None] = Future()
+        # Posted: it ends in the midst of the endpoint's own bookkeeping.
+        ended.add_done_callback(lambda done: self._runtime.reactor.post(lambda: _end_as(done, over)))
+        return _followed_by(over, lambda _: self._restarted(name))
+
+    def _restarted(self, name: str) -> dict[str, Any]:
+        """A group has several owners: then epoch and pid are null."""
+        endpoint = self._runtime.registry.endpoints.get(name)
+        now = None if endpoint is None else endpoint.status()
+        return {"endpoint": name, "epoch": now and now["epoch"], "pid": now and now["pid"]}
 
     def _start(self, request: Mapping[str, Any]) -> Future[dict[str, Any]]:
         name = _endpoint(request)
@@ -92,7 +145,7 @@ class OperatorCommands:
         idle = [member for member in members if member.settled]
         logger.info("%s: start, as asked through the control socket", name)
         started = together([member.restart() for member in idle])
-        return _followed_by(started, {"endpoint": name, "started": [member.name for member in idle]})
+        return _followed_by(started, lambda _: {"endpoint": name, "started": [member.name for member in idle]})
 
     def _stop(self, request: Mapping[str, Any]) -> Future[dict[str, Any]]:
         name = _endpoint(request)
@@ -147,6 +200,12 @@ class OperatorCommands:
                 lines.append(line.decode(errors="replace"))
         return _done({"endpoint": name, "run": self._runtime.run, "lines": lines, "skipped": skipped})
 
+    def _journal(self, _request: Mapping[str, Any]) -> Future[dict[str, Any]]:
+        settings = self._runtime.options.journal
+        if settings is None:
+            raise UsageError("this supervisor has no journal to attach to: add a table [journal] with its path")
+        return _done({"journal": str(Path(settings.path).absolute())})
+
     def _tap_of(self, endpoint: EndpointRuntime, limit: int) -> Tap:
         """The tap before its inbox; if there is none, one is put there, and removed if nobody asks any more."""
         tapped = self._taps.get(endpoint.name)
@@ -190,8 +249,8 @@ def _payload(request: Mapping[str, Any]) -> tuple[bytes, bool]:
         try:
             return b64decode(base64, validate=True), True
         except binascii.Error as error:
-            raise UsageError(f"send: this is no base64: {error}") from error
-    raise UsageError('send: give "text", or "base64" for a binary message')
+            raise UsageError(f"{request['command']}: this is no base64: {error}") from error
+    raise UsageError(f'{request["command"]}: give "text", or "base64" for a binary message')
 
 
 def _done(answer: dict[str, Any]) -> Future[dict[str, Any]]:
@@ -200,16 +259,28 @@ def _done(answer: dict[str, Any]) -> Future[dict[str, Any]]:
     return future
 
 
-def _followed_by(first: Future[None], answer: dict[str, Any]) -> Future[dict[str, Any]]:
-    """The answer, once `first` is done; or its error."""
+def _end_as(done: Future[None], other: Future[None]) -> None:
+    error = done.exception()
+    if error is None:
+        other.set_result(None)
+    else:
+        other.set_exception(error)
+
+
+def _followed_by(first: Future[T], answer: Callable[[T], dict[str, Any]]) -> Future[dict[str, Any]]:
+    """What `answer` makes of the result of `first`, once `first` is done; or its error."""
     future: Future[dict[str, Any]] = Future()
 
-    def finish(done: Future[None]) -> None:
+    def finish(done: Future[T]) -> None:
         error = done.exception()
         if error is None:
-            future.set_result(answer)
+            future.set_result(answer(done.result()))
         else:
             future.set_exception(error)
 
     first.add_done_callback(finish)
     return future
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    return {**answer._asdict(), "data": b64encode(answer.data).decode()}

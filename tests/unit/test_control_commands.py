@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from wsadapter import Endpoint, Supervisor
-from wsadapter.operator_commands import OperatorCommands
+from wsadapter.control_commands import ControlCommands
 from wsadapter.status import Status
 
 
@@ -21,7 +21,7 @@ def feed() -> Iterator[Supervisor]:
 
 def test_the_loop_does_other_work_between_the_parts(feed: Supervisor) -> None:
     runtime = feed.runtime
-    watch = OperatorCommands(runtime).by_name()["watch"]
+    watch = ControlCommands(runtime).by_name()["watch"]
     between: list[None] = []
     watched = runtime.reactor.call(lambda: watch({}))
     while not watched.done():
@@ -36,7 +36,7 @@ def test_the_loop_does_other_work_between_the_parts(feed: Supervisor) -> None:
 
 def test_an_endpoint_that_is_removed_between_two_parts_is_left_out(feed: Supervisor) -> None:
     runtime = feed.runtime
-    watched = runtime.reactor.call(lambda: OperatorCommands(runtime).by_name()["watch"]({}))
+    watched = runtime.reactor.call(lambda: ControlCommands(runtime).by_name()["watch"]({}))
     assert not watched.done()
     feed.remove("e39")
     while not watched.done():
