@@ -10,9 +10,10 @@ import os
 import warnings
 import weakref
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
 
 from wsadapter import capabilities
 from wsadapter.aio import AsyncSupervisor
@@ -33,14 +34,11 @@ from wsadapter.endpoint.requests import Pending
 from wsadapter.journal.journal import Journal, as_journal
 from wsadapter.journaling import inbox_of
 from wsadapter.loop.foreign_loops import check_not_patched
-from wsadapter.registry.registry import EndpointRegistry
 from wsadapter.runtime import Options, Runtime, add_memory
 from wsadapter.status import Status, SupervisorState
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-T = TypeVar("T")
 
 
 class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
@@ -243,7 +241,7 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
         inbox = inbox_of(self.runtime.journaling)
         if not names:
             raise UsageError("stream: name at least one endpoint; the main iteration has all the others")
-        self._do(lambda registry: registry.redirect(names, inbox))
+        self.runtime.reactor.call(partial(self.runtime.registry.redirect, names, inbox))
         return self.runtime.stream_of(inbox)
 
     # -- commands --------------------------------------------------------------------------------------------------------
@@ -259,7 +257,7 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
     def begin_send(self, name: str, data: Data) -> Future[None]:
         """As `send`, without waiting; the future raises what `send` raises."""
         payload, binary = as_outgoing("send", data)
-        return self._do(lambda registry: registry.send(name, payload, binary=binary))
+        return self.runtime.reactor.call(partial(self.runtime.registry.send, name, payload, binary=binary))
 
     def request(self, name: str, payload: Payload, timeout: float | None = None) -> Answer:
         """Send a request, a JSON object or its text, and return its answer, which is then not delivered in the stream.
@@ -272,7 +270,7 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
         first shard that is up sends the request. Also raises `DuplicateRequest`, `UsageError`, `UnknownEndpoint`."""
         pending = Pending(self.runtime.reactor, name)
         try:
-            self._do(lambda registry: registry.request(pending, payload, timeout))
+            self.runtime.reactor.call(partial(self.runtime.registry.request, pending, payload, timeout))
             return self.runtime.reactor.wait(pending)
         finally:
             pending.give_up()
@@ -280,7 +278,7 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
     def begin_request(self, name: str, payload: Payload, timeout: float | None = None) -> Pending:
         """As `request`, without waiting; the future raises what `request` raises. Its `give_up()` ends the waiting early."""
         pending = Pending(self.runtime.reactor, name)
-        self._do(lambda registry: registry.request(pending, payload, timeout))
+        self.runtime.reactor.call(partial(self.runtime.registry.request, pending, payload, timeout))
         return pending
 
     def insert(self, name: str, data: Data) -> int:
@@ -289,7 +287,8 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
         Raises `UnknownEndpoint`, `WrongType`.
         """
         payload, binary = as_outgoing("insert", data)
-        return self._do(lambda registry: registry.find(name).insert(payload, binary=binary))
+        registry = self.runtime.registry
+        return self.runtime.reactor.call(lambda: registry.find(name).insert(payload, binary=binary))
 
     def subscribe(self, name: str, streams: Iterable[Subscription]) -> None:
         """Subscribe these streams too, now and after every reconnection. `Subscribed` or `Rejected` reports the result. If
@@ -299,12 +298,12 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
         endpoint's dialect can't subscribe, such as a string if the exchange needs a table: then none of them is subscribed.
         """
         wanted = as_streams("subscribe", streams)
-        self._do(lambda registry: registry.subscribe(name, wanted))
+        self.runtime.reactor.call(partial(self.runtime.registry.subscribe, name, wanted))
 
     def unsubscribe(self, name: str, streams: Iterable[Subscription]) -> None:
         """Want these streams no more. Raises as `subscribe`."""
         unwanted = as_streams("unsubscribe", streams)
-        self._do(lambda registry: registry.unsubscribe(name, unwanted))
+        self.runtime.reactor.call(partial(self.runtime.registry.unsubscribe, name, unwanted))
 
     def resubscribe(self, name: str, streams: Iterable[Subscription]) -> None:
         """A fresh snapshot of these streams, please: each is unsubscribed and subscribed again on the connection that there is.
@@ -313,7 +312,7 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
         as `Gap.stream` has it; those that are not wanted are left alone. Raises as `subscribe`.
         """
         anew = as_streams("resubscribe", streams)
-        self._do(lambda registry: registry.resubscribe(name, anew))
+        self.runtime.reactor.call(partial(self.runtime.registry.resubscribe, name, anew))
 
     def add(self, endpoint: Endpoint) -> None:
         """Add an endpoint and start it. If an endpoint of this name was removed before, its numbers continue.
@@ -324,16 +323,16 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
         dialects = Dialects()
         complete = checked(endpoint, dialects)
 
-        def add(registry: EndpointRegistry) -> None:
+        def add() -> None:
             self.runtime.check_changeable()
-            registry.add(complete, dialects)
+            self.runtime.registry.add(complete, dialects)
 
-        self._do(add)
+        self.runtime.reactor.call(add)
 
     def remove(self, name: str, timeout: float | None = None) -> None:
         """Close an endpoint's connection and remove the endpoint; returns when its owner has ended. What the endpoint has
         delivered stays in the stream."""
-        removed = self._do(lambda registry: registry.remove(name))
+        removed = self.runtime.reactor.call(partial(self.runtime.registry.remove, name))
         if not self.runtime.reactor.run_until(lambda: all(endpoint.settled for endpoint in removed), timeout):
             raise TimeoutError(f"the owner of {name} did not end within {timeout} s; it is still being ended")
 
@@ -353,13 +352,13 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
 
         reactor = self.runtime.reactor
 
-        def enter(registry: EndpointRegistry) -> Monitor:
-            endpoint = registry.find(name)
+        def enter() -> Monitor:
+            endpoint = self.runtime.registry.find(name)
             monitor = Monitor(reactor, name, lambda gone: reactor.post(lambda: endpoint.stream.monitors.discard(gone)))
             endpoint.enter(monitor)
             return monitor
 
-        return self._do(enter)
+        return reactor.call(enter)
 
     def status(self) -> Status:
         """The state as plain JSON values: of the supervisor and, under `endpoints`, of each endpoint.
@@ -385,10 +384,6 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
         runtime.begin_if_new()
         runtime.reactor.run_until(lambda: not runtime.takeover.has_frozen)  # a takeover has deadlines of its own
         return runtime.reactor.call(lambda: runtime.apply(wanted, settings, dialects))
-
-    def _do(self, call: Callable[[EndpointRegistry], T]) -> T:
-        """Call it under the reactor's lock."""
-        return self.runtime.reactor.call(lambda: call(self.runtime.registry))
 
 
 def _describe(runtime: Runtime) -> str:

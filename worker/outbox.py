@@ -210,8 +210,8 @@ class Outbox:
         )  # fmt: skip
 
     def cover_rest(self, read: ReadResult, received_at: int, position: int) -> None:
-        """Writes the bytes of a read that no record of a message has carried, if every byte is reported. Call it after the last
-        message of the read."""
+        """Writes the bytes of a read that no record of a message has carried, if every byte is reported: they must not be lost
+        either. Call it after the last message of the read."""
         if self._every_byte and self._position < position + len(read.data):
             place = self._place(read, position, read.count, read.count)
             self._carry(place, _pieces(read, place), received_at=received_at, position=position)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Protocol
 
@@ -71,7 +72,7 @@ class ConnectSlot:
 
     def when_allowed(self, call: Callable[[], None]) -> None:
         """Call it once, from a timer, when the connect is allowed, but not after `cancel`."""
-        self._timer = self._clock.call_later(self.wait, lambda: self._on_due(call))
+        self._timer = self._clock.call_later(self.wait, partial(self._on_due, call))
 
     def _on_due(self, call: Callable[[], None]) -> None:
         if self._is_booked:
@@ -80,7 +81,7 @@ class ConnectSlot:
             self._at = self._budget.due(target.key, self._at, now, target.connects, target.period)
             self._is_booked = self._at > now
             if self._is_booked:
-                self._timer = self._clock.call_later(self._at - now, lambda: self._on_due(call))
+                self._timer = self._clock.call_later(self._at - now, partial(self._on_due, call))
                 return
         self._timer = None
         call()

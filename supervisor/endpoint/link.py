@@ -247,10 +247,7 @@ class Link:
     def step(self, event: LinkEvent, decision: Decision | None = None) -> None:
         """Apply `event`. `decision`: of the restart policy, if the event is the death of an owner."""
         self._life, action = step(self._life, event)
-        self._perform(action, decision or Decision(Verdict.RESTART))
-
-    def _perform(self, action: LinkAction, decision: Decision) -> None:
-        owner = self.owner
+        owner, decision = self.owner, decision or Decision(Verdict.RESTART)
         match action:
             case LinkAction.NOTHING:
                 pass

@@ -81,18 +81,15 @@ class OwnerCommands:
         """Send a command; returns its ref. Raises `NotConnected`."""
         if self._process is None:
             raise NotConnected("there is no owner")
-        self.last_ref += 1
-        self._process.send(kind, self.last_ref, body)
-        self._awaited[self.last_ref] = on_reply
-        return self.last_ref
+        ref = self.next_ref()
+        self._process.send(kind, ref, body)
+        self._awaited[ref] = on_reply
+        return ref
 
-    def try_send(self, kind: int, body: dict[str, Any], on_reply: OnReply) -> int:
-        """As `send`. If there is no owner that accepts commands, the command is not sent and no reply follows."""
-        try:
-            return self.send(kind, body, on_reply)
-        except NotConnected:  # the owner is leaving; a command that it was not sent counts as one that it did not confirm
-            self.last_ref += 1
-            return self.last_ref
+    def next_ref(self) -> int:
+        """A ref that no command has."""
+        self.last_ref += 1
+        return self.last_ref
 
     def notify(self, kind: int, ref: int, body: dict[str, Any]) -> None:
         """Send a command that has no reply, if there is an owner that accepts commands. `ref`: of the command that this one is

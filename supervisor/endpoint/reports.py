@@ -1,13 +1,17 @@
-"""What each report of an owner does to its endpoint. The reports are values by now, see contract/ipc/reports.py."""
+"""What each report of an owner does to its endpoint: one function for each class of contract/ipc/reports.py.
+
+LinkOwner.on_record ──> apply_report ──APPLIED_BY[class of the report]──> the function below
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic, time_ns
-from typing import Final, Protocol, assert_never
+from typing import Any, Final, Protocol, TypeVar
 
 from wsadapter.contract import items
 from wsadapter.contract.ipc import reports
-from wsadapter.contract.ipc.reports import ConnectionReport, ConnectionUp, MessageReport, OwnerReport, SubscriptionReport
+from wsadapter.contract.ipc.reports import ConnectionUp, OwnerReport, Report
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.link_output import LinkOutput
 from wsadapter.endpoint.requests import Requests
@@ -15,7 +19,7 @@ from wsadapter.endpoint.rollover import Rollover
 from wsadapter.endpoint.subscriptions import Subscriptions
 
 _LONGEST_NOTICE: Final = 1000
-"""Characters of what a peer says that are shown to the consumer."""
+"""Characters of a text of the peer that are shown to the consumer."""
 
 
 class ReportingOwner(Protocol):
@@ -46,88 +50,97 @@ class ReportingOwner(Protocol):
         ...
 
 
+R = TypeVar("R", bound=Report)
+
+APPLIED_BY: Final[dict[type[Report], Callable[[ReportingOwner, Any], None]]] = {}
+"""The function that applies reports of a class. A unit test compares the classes with `OwnerReport`."""
+
+
 def apply_report(owner: ReportingOwner, report: OwnerReport) -> None:
     """Act on a report. Under the reactor's lock.
 
     Raises `ValueError` if the report contradicts what its owner was asked to do, or what its owner has reported before: such an
     owner can't be trusted any more.
     """
-    if isinstance(report, MessageReport):
-        _apply_message_report(owner, report)
-    elif isinstance(report, SubscriptionReport):
-        _apply_subscription_report(owner, report)
-    else:
-        _apply_connection_report(owner, report)
+    APPLIED_BY[type(report)](owner, report)
 
 
-def _apply_connection_report(owner: ReportingOwner, report: ConnectionReport) -> None:
+def _applies(kind: type[R]) -> Callable[[Callable[[ReportingOwner, R], None]], Callable[[ReportingOwner, R], None]]:
+    def enter(apply: Callable[[ReportingOwner, R], None]) -> Callable[[ReportingOwner, R], None]:
+        APPLIED_BY[kind] = apply
+        return apply
+
+    return enter
+
+
+# -- the connection ------------------------------------------------------------------------------------------------------
+
+
+@_applies(reports.StageReached)
+def _stage_reached(owner: ReportingOwner, report: reports.StageReached) -> None:
+    owner.reached(report.stage)
+
+
+@_applies(reports.ConnectionUp)
+def _connection_up(owner: ReportingOwner, report: reports.ConnectionUp) -> None:
+    owner.came_up(report)
+
+
+@_applies(reports.ConnectionOpening)
+def _connection_opening(owner: ReportingOwner, report: reports.ConnectionOpening) -> None:
+    owner.subscriptions.connection.opening = None if report.over else (report.since, report.listens)
+
+
+@_applies(reports.LoginDone)
+def _login_done(owner: ReportingOwner, report: reports.LoginDone) -> None:
     output, connection = owner.output, owner.subscriptions.connection
-    match report:
-        case reports.StageReached():
-            owner.reached(report.stage)
-        case reports.ConnectionUp():
-            owner.came_up(report)
-        case reports.ConnectionOpening():
-            connection.opening = None if report.over else (report.since, report.listens)
-        case reports.LoginDone():
-            if connection.login_at is None:
-                output.log.logged_in(output.epoch)
-            connection.login_at, connection.challenge = report.at, report.challenge
-        case reports.HeartbeatSent():
-            connection.heartbeat_at = report.at
-        case reports.TokenKept():
-            connection.token = report.token
-        case reports.PeerNotice():
-            _put_notice(owner, report.text)
-            text = f"the peer asks for a new connection: {report.text[:_LONGEST_NOTICE]}"
-            output.log.said(output.epoch, "warning", text)
-            owner.rollover.replace_connection("notice")
-        case reports.PeerError():
-            _put_notice(owner, report.text)
-            output.log.said(output.epoch, "warning", f"the peer says: {report.text[:_LONGEST_NOTICE]}")
-        case reports.LogLine():
-            output.log.said(output.epoch, report.level, report.text)
-        case reports.ConnectionDown():
-            owner.leaves(report.reason)
-        case _:
-            assert_never(report)
+    if connection.login_at is None:
+        output.log.logged_in(output.epoch)
+    connection.login_at, connection.challenge = report.at, report.challenge
 
 
-def _put_notice(owner: ReportingOwner, text: str) -> None:
+@_applies(reports.HeartbeatSent)
+def _heartbeat_sent(owner: ReportingOwner, report: reports.HeartbeatSent) -> None:
+    owner.subscriptions.connection.heartbeat_at = report.at
+
+
+@_applies(reports.TokenKept)
+def _token_kept(owner: ReportingOwner, report: reports.TokenKept) -> None:
+    owner.subscriptions.connection.token = report.token
+
+
+@_applies(reports.PeerNotice)
+def _peer_notice(owner: ReportingOwner, report: reports.PeerNotice) -> None:
+    _put_notice(owner, report.text, "the peer asks for a new connection")
+    owner.rollover.replace_connection("notice")
+
+
+@_applies(reports.PeerError)
+def _peer_error(owner: ReportingOwner, report: reports.PeerError) -> None:
+    _put_notice(owner, report.text, "the peer says")
+
+
+def _put_notice(owner: ReportingOwner, text: str, what: str) -> None:
     output = owner.output
-    output.put(items.Notice(output.name, output.epoch, time_ns(), text[:_LONGEST_NOTICE]))
+    shown = text[:_LONGEST_NOTICE]
+    output.put(items.Notice(output.name, output.epoch, time_ns(), shown))
+    output.log.said(output.epoch, "warning", f"{what}: {shown}")
 
 
-def _apply_subscription_report(owner: ReportingOwner, report: SubscriptionReport) -> None:
-    output, subscriptions, connection = owner.output, owner.subscriptions, owner.subscriptions.connection
-    match report:
-        case reports.SubscriptionConfirmed():
-            _confirmed(owner, report)
-        case reports.SubscriptionRejected():
-            _rejected(owner, report)
-        case reports.SubscriptionRequested():
-            connection.confirmed.discard(report.stream)
-        case reports.SubscriptionsSent(gone=True):
-            connection.asked.difference_update(report.streams)
-        case reports.SubscriptionsSent():
-            connection.asked.update(subscriptions.wanted.keys() & report.streams)
-        case reports.SubscriptionsRestored():
-            output.put(items.Restored(output.name, output.epoch, time_ns(), report.ok, report.failed))
-            output.log.restored(output.epoch, report.ok, report.failed)
-        case reports.SubscriptionsBlamed():
-            _blamed(owner, report)
-        case reports.ClosedOverSubscriptions():
-            _closed_over(owner, report)
-        case reports.ChannelAssigned():
-            connection.channels[report.channel] = report.stream
-        case reports.PacesLearned():
-            subscriptions.paces.update(
-                (name, longest) for name, longest in report.streams.items() if name in subscriptions.wanted
-            )
-        case _:
-            assert_never(report)
+@_applies(reports.LogLine)
+def _log_line(owner: ReportingOwner, report: reports.LogLine) -> None:
+    owner.output.log.said(owner.output.epoch, report.level, report.text)
 
 
+@_applies(reports.ConnectionDown)
+def _connection_down(owner: ReportingOwner, report: reports.ConnectionDown) -> None:
+    owner.leaves(report.reason)
+
+
+# -- subscriptions -------------------------------------------------------------------------------------------------------
+
+
+@_applies(reports.SubscriptionConfirmed)
 def _confirmed(owner: ReportingOwner, report: reports.SubscriptionConfirmed) -> None:
     output, connection = owner.output, owner.subscriptions.connection
     connection.rejected.pop(report.stream, None)
@@ -139,6 +152,7 @@ def _confirmed(owner: ReportingOwner, report: reports.SubscriptionConfirmed) -> 
     output.put(items.Subscribed(output.name, output.epoch, time_ns(), report.stream))
 
 
+@_applies(reports.SubscriptionRejected)
 def _rejected(owner: ReportingOwner, report: reports.SubscriptionRejected) -> None:
     output, connection = owner.output, owner.subscriptions.connection
     connection.rejected[report.stream] = report.error
@@ -150,6 +164,28 @@ def _rejected(owner: ReportingOwner, report: reports.SubscriptionRejected) -> No
     output.log.rejected(output.epoch, report.stream, report.error)
 
 
+@_applies(reports.SubscriptionRequested)
+def _requested(owner: ReportingOwner, report: reports.SubscriptionRequested) -> None:
+    owner.subscriptions.connection.confirmed.discard(report.stream)
+
+
+@_applies(reports.SubscriptionsSent)
+def _sent(owner: ReportingOwner, report: reports.SubscriptionsSent) -> None:
+    subscriptions = owner.subscriptions
+    if report.gone:
+        subscriptions.connection.asked.difference_update(report.streams)
+    else:
+        subscriptions.connection.asked.update(subscriptions.wanted.keys() & report.streams)
+
+
+@_applies(reports.SubscriptionsRestored)
+def _restored(owner: ReportingOwner, report: reports.SubscriptionsRestored) -> None:
+    output = owner.output
+    output.put(items.Restored(output.name, output.epoch, time_ns(), report.ok, report.failed))
+    output.log.restored(output.epoch, report.ok, report.failed)
+
+
+@_applies(reports.SubscriptionsBlamed)
 def _blamed(owner: ReportingOwner, report: reports.SubscriptionsBlamed) -> None:
     for name, error in report.streams.items():
         if error is None:
@@ -158,6 +194,7 @@ def _blamed(owner: ReportingOwner, report: reports.SubscriptionsBlamed) -> None:
             owner.subscriptions.blame.reported(name, error, monotonic())
 
 
+@_applies(reports.ClosedOverSubscriptions)
 def _closed_over(owner: ReportingOwner, report: reports.ClosedOverSubscriptions) -> None:
     output = owner.output
     names = [name for name in report.streams if name in owner.subscriptions.wanted]
@@ -168,30 +205,29 @@ def _closed_over(owner: ReportingOwner, report: reports.ClosedOverSubscriptions)
         output.log.said(output.epoch, "warning", f"{text}: {', '.join(suspects)}")
 
 
-def _apply_message_report(owner: ReportingOwner, report: MessageReport) -> None:
-    output = owner.output
-    match report:
-        case reports.StreamNamed():
-            if report.index != len(owner.streams):
-                raise ValueError(f"stream {report.index} announced after {len(owner.streams) - 1}")
-            owner.streams.append(report.name)
-            owner.subscriptions.connection.live.add(report.name)
-        case reports.StreamStalled():
-            _stalled(owner, report)
-        case reports.GapFound():
-            last = output.stream.numbers.last_received_at
-            output.gap(report.cause, last, time_ns(), expected=report.expected, got=report.got, stream=report.stream)
-        case reports.MessagesDropped():
-            output.backlog.dropped += report.count
-            dropped = items.Dropped(output.name, output.epoch, time_ns(), None, None, report.count, report.bytes, report.cause)
-            output.put(dropped)
-            output.log.dropped(output.epoch, report.count, report.cause, report.text)
-        case reports.AnswerFollows():
-            owner.requests.announce(report.id, rejected=report.rejected)
-        case _:
-            assert_never(report)
+@_applies(reports.ChannelAssigned)
+def _channel_assigned(owner: ReportingOwner, report: reports.ChannelAssigned) -> None:
+    owner.subscriptions.connection.channels[report.channel] = report.stream
 
 
+@_applies(reports.PacesLearned)
+def _paces_learned(owner: ReportingOwner, report: reports.PacesLearned) -> None:
+    subscriptions = owner.subscriptions
+    subscriptions.paces.update((name, longest) for name, longest in report.streams.items() if name in subscriptions.wanted)
+
+
+# -- messages ------------------------------------------------------------------------------------------------------------
+
+
+@_applies(reports.StreamNamed)
+def _stream_named(owner: ReportingOwner, report: reports.StreamNamed) -> None:
+    if report.index != len(owner.streams):
+        raise ValueError(f"stream {report.index} announced after {len(owner.streams) - 1}")
+    owner.streams.append(report.name)
+    owner.subscriptions.connection.live.add(report.name)
+
+
+@_applies(reports.StreamStalled)
 def _stalled(owner: ReportingOwner, report: reports.StreamStalled) -> None:
     output = owner.output
     if report.hopeless:
@@ -202,3 +238,23 @@ def _stalled(owner: ReportingOwner, report: reports.StreamStalled) -> None:
         return
     output.put(items.Stalled(output.name, output.epoch, time_ns(), report.stream, report.silence))
     output.log.stalled(output.epoch, report.stream, report.silence)
+
+
+@_applies(reports.GapFound)
+def _gap_found(owner: ReportingOwner, report: reports.GapFound) -> None:
+    output = owner.output
+    last = output.stream.numbers.last_received_at
+    output.gap(report.cause, last, time_ns(), expected=report.expected, got=report.got, stream=report.stream)
+
+
+@_applies(reports.MessagesDropped)
+def _messages_dropped(owner: ReportingOwner, report: reports.MessagesDropped) -> None:
+    output = owner.output
+    output.backlog.dropped += report.count
+    output.put(items.Dropped(output.name, output.epoch, time_ns(), None, None, report.count, report.bytes, report.cause))
+    output.log.dropped(output.epoch, report.count, report.cause, report.text)
+
+
+@_applies(reports.AnswerFollows)
+def _answer_follows(owner: ReportingOwner, report: reports.AnswerFollows) -> None:
+    owner.requests.announce(report.id, rejected=report.rejected)

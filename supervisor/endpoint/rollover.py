@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final, Protocol
 
 from wsadapter.contract.endpoint import Endpoint, Subscription
@@ -156,7 +157,7 @@ class Rollover:
         successor = Successor(self._reactor, endpoint, self, why, confirmed, slot, identified=self.merge is None)
         self._successor = successor
         acquire = self._link.supervisor.acquire_owner
-        slot.when_allowed(lambda: successor.begin(lambda listener: acquire(listener, endpoint)))
+        slot.when_allowed(partial(successor.begin, lambda listener: acquire(listener, endpoint)))
 
     def _on_identified(self, merge: OverlapMerge) -> None:
         """The owner's messages carry their identities from here on, as it was asked for `merge`."""
@@ -236,7 +237,7 @@ class Rollover:
         """The old owner may go, when its requests are answered."""
         assert self._successor is not None
         why = self._successor.why
-        self._connection.requests.when_idle(self.endpoint.timeouts.close, lambda: self._let_owner_go(why))
+        self._connection.requests.when_idle(self.endpoint.timeouts.close, partial(self._let_owner_go, why))
 
     def _let_owner_go(self, why: str) -> None:
         is_ready = self._successor is not None and self._successor.phase is Phase.READY

@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from wsadapter.contract.endpoint import Subscription
+from wsadapter.contract.errors import NotConnected
 from wsadapter.contract.ipc import commands
 from wsadapter.endpoint.owner_commands import OwnerCommands, Reply
 from wsadapter.endpoint.subscriptions import ConnectionState, Lasting, Subscriptions, key_of
@@ -92,7 +93,8 @@ class SubscriptionSender:
         again = self.subscriptions.refused(streams)
         self.subscriptions.forgive(again)
         new = self.subscriptions.add(streams) + again
-        self._change(commands.SUBSCRIBE, new, deferred=self._custody.resumption is not None)
+        if self._is_due(commands.SUBSCRIBE, new, deferred=self._custody.resumption is not None):
+            self._send(commands.SUBSCRIBE, new)
         self._notify_successor(commands.SUBSCRIBE, new)
         return new
 
@@ -100,25 +102,32 @@ class SubscriptionSender:
         """Want these streams no more. Returns those that were wanted."""
         gone = self.subscriptions.remove(streams)
         # An owner that continues with a connection and is not up would only remove the stream from what it is to request.
-        self._change(commands.UNSUBSCRIBE, gone, deferred=self._link.is_between_owners)
+        if self._is_due(commands.UNSUBSCRIBE, gone, deferred=self._link.is_between_owners):
+            self._send(commands.UNSUBSCRIBE, gone)
         self._notify_successor(commands.UNSUBSCRIBE, gone)
         return gone
 
     def resubscribe(self, streams: Iterable[Subscription]) -> None:
         """Request the streams again that are wanted; a new connection does so by itself."""
         anew = self.subscriptions.ask_anew(streams, monotonic())
-        self._change(commands.RESUBSCRIBE, anew, deferred=self._link.is_between_owners)
+        if self._is_due(commands.RESUBSCRIBE, anew, deferred=self._link.is_between_owners):
+            self._send(commands.RESUBSCRIBE, anew)
 
-    def _change(self, kind: int, streams: list[Subscription], *, deferred: bool) -> None:
+    def _is_due(self, kind: int, streams: list[Subscription], *, deferred: bool) -> bool:
+        """Whether to send the change to the current owner. A deferred change is kept for the next owner. Without an owner that
+        has its assignment, a new connection follows, and requests everything that is wanted."""
         if streams and deferred:
             self._deferred.append((kind, streams))
-        elif streams and self._link.state in ("connecting", "up"):
-            self._send(kind, streams)
+            return False
+        return bool(streams) and self._link.state in ("connecting", "up")
 
     # -- owners and connections ------------------------------------------------------------------------------------------
 
     def _send(self, kind: int, streams: list[Subscription]) -> None:
-        ref = self._commands.try_send(kind, {"streams": streams}, lambda reply, text: self._on_reply(ref, reply, text))
+        try:
+            ref = self._commands.send(kind, {"streams": streams}, lambda reply, text: self._on_reply(ref, reply, text))
+        except NotConnected:  # the owner is leaving: a command that was not sent counts as one that the owner did not confirm
+            ref = self._commands.next_ref()
         self._sent[ref] = (kind, streams)
 
     def _on_reply(self, ref: int, reply: Reply, _text: str) -> None:

@@ -88,15 +88,11 @@ class Reactor:
                 future.set_exception(error)
 
         self.dispatcher.posted.append(run)
-        if not self._try_posted():
+        if self._is_working():  # called by a handler: its turn would otherwise wait for itself
+            self.dispatcher.run_posted()
+        elif self._run_turn(0.0) is None:
             self.dispatcher.waker.set()
         return future
-
-    def _try_posted(self) -> bool:
-        if self._is_working():
-            self.dispatcher.run_posted()
-            return True
-        return self.try_turn()
 
     def call(self, call: Callable[[], T], timeout: float | None = None) -> T:
         """`submit` and wait. Raises what `call` raises, and `TimeoutError` if it could not run in time."""

@@ -107,7 +107,7 @@ def test_without_an_owner_that_accepts_commands_nothing_is_sent(owner: FakeProce
     commands, sender = OwnerCommands() if owner is None else to(owner), Sender()
     with pytest.raises(NotConnected):
         commands.send(IDENTIFY, {}, sender)
-    one, other = (commands.try_send(IDENTIFY, {}, sender) for _ in range(2))
+    one, other = commands.next_ref(), commands.next_ref()
     assert one != other
     commands.notify(WITHDRAW, one, {})
     replied(commands, TAKEN, one)

@@ -159,7 +159,8 @@ def test_a_change_of_subscriptions_is_confirmed_when_its_last_frame_is_out(serve
     now = time.monotonic()
     owner.executed(SEND_TEXT, 7, b"first")
     owner.serving._sending.put(Send(FRAME))
-    owner.serving._sending.subscriptions_changed(8, now)
+    owner.serving._sending.owe(8)
+    owner.serving._sending.flush(now)
     assert (TAKEN, 8, {}) not in owner.answers()
     owner.serving._sending.flush(now + 2000.0)
     assert owner.answers() == [(TAKEN, 8, {})]
@@ -170,7 +171,8 @@ def test_a_change_of_subscriptions_is_confirmed_when_its_last_frame_is_out(serve
 def test_a_change_whose_frame_is_at_the_hook_is_not_confirmed(serve: Serve) -> None:
     owner = serve()
     owner.serving._session.subscribing._unsigned.append((None, {}))
-    owner.serving._sending.subscriptions_changed(8, time.monotonic())
+    owner.serving._sending.owe(8)
+    owner.serving._sending.flush(time.monotonic())
     assert owner.answers() == []
     owner.serving._session.subscribing._unsigned.clear()
     owner.serving._sending.flush(time.monotonic())

@@ -72,10 +72,9 @@ class Sending:
         if self._connection.sender.withdraw(ref):
             self._host.refuse(ref, "it was withdrawn")
 
-    def subscriptions_changed(self, ref: int, now: float) -> None:
-        """The frames of this change are queued: the answer is TAKEN once they are sent."""
+    def owe(self, ref: int) -> None:
+        """The frames of this change of subscriptions are queued: once they are sent, `flush` answers with TAKEN."""
         self._owed.append(ref)
-        self.flush(now)
 
     def flush(self, now: float) -> None:
         """Sends as much as the kernel takes, and reports what was sent and what is too late."""

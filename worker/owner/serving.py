@@ -121,7 +121,7 @@ class Serving(Phase):
             except OSError as error:
                 self._lose(error, now)
         if established.first:
-            self._inspect(self._connection.parse(established.first), now)
+            self._take(self._connection.parse(established.first), now)
         if resume is not None:
             self._read_inherited(resume, established.first)
         else:
@@ -226,26 +226,19 @@ class Serving(Phase):
 
     def _take(self, read: ReadResult, now: float) -> None:
         if self._direct and read.count and self._session.try_fast_path(read, now):
-            self._outbox.messages(read, time.time_ns(), self._connection.received - len(read.data), 0, read.count)
+            position = self._connection.received - len(read.data)
+            self._outbox.messages(read, time.time_ns(), position, 0, read.count)
             if self._handoff.every_byte:
-                self._cover_rest(read)
-        else:
-            self._inspect(read, now)
-
-    def _inspect(self, read: ReadResult, now: float) -> None:
-        if not self._handoff.every_byte:
+                self._outbox.cover_rest(read, time.time_ns(), position)
+        elif not self._handoff.every_byte:
             self._perform(self._session.received(read, now), now)
-            return
-        # A report of an answer and the bytes of the answer are written together: if the owner dies, the supervisor has both or
-        # neither, and the next owner recognises the answer or does not see it again.
-        self._outbox.cork()
-        self._perform(self._session.received(read, now), now)
-        self._cover_rest(read)
-        self._outbox.uncork()
-
-    def _cover_rest(self, read: ReadResult) -> None:
-        """Writes the bytes of a read that are in no record of a message: they must not be lost either."""
-        self._outbox.cover_rest(read, time.time_ns(), self._connection.received - len(read.data))
+        else:
+            # A report of an answer and the bytes of the answer are written together: if the owner dies, the supervisor has both
+            # or neither, and the next owner recognises the answer or does not see it again.
+            self._outbox.cork()
+            self._perform(self._session.received(read, now), now)
+            self._outbox.cover_rest(read, time.time_ns(), self._connection.received - len(read.data))
+            self._outbox.uncork()
 
     def _discard(self, now: float) -> None:
         """Removes the bytes that were read from the kernel, once all of them are in the pipe. In the other order a death
@@ -311,7 +304,8 @@ class Serving(Phase):
             changes = {SUBSCRIBE: subscribing.subscribe, UNSUBSCRIBE: subscribing.unsubscribe}
             change = changes.get(kind, subscribing.resubscribe)
             self._perform(change(list(streams), now), now)
-            self._sending.subscriptions_changed(ref, now)
+            self._sending.owe(ref)
+            self._sending.flush(now)
 
     def identify(self, ref: int, *, on: bool) -> None:
         self._inspector.identify(on=on)
