@@ -7,7 +7,7 @@ to a heartbeat, or to a frame that subscribes? Otherwise the message is data of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from wsadapter.contract.dialect.streams import Stream
@@ -97,9 +97,10 @@ class Inspector:
         """Skips messages that are no data or not wanted, and yields what they lead to at their place. An answer to a request
         is delivered with the messages, marked as `ANSWER`: so the owner's death can't separate the answer from its report.
 
-        This is one function because a chain of recognisers would cost several calls per message."""
+        Data are handled here, and a chain of recognisers is not asked about them unless the read may contain something else:
+        each recogniser would cost a call per message."""
         binary = set(read.binary)
-        heard: set[Stream] = set()
+        active: set[Stream] = set()
         joined, data = bool(read.joined), read.data
         housekeeping = joined or self._housekeeping.may_match(data)
         answers = joined or self._subscriptions.may_match(data)
@@ -124,37 +125,13 @@ class Inspector:
                 splitter.identities[at] = self._identity.of(text)
             if at in binary:
                 continue
-            if watchful and (said := self._ready_or_refused(text, now)) is not None:
-                splitter.skip(at)
-                yield from said
-                watchful = self._watchful
-                continue
-            found = self._housekeeping.match_rule(text) if housekeeping else None
-            if found is not None:
-                yield from self._handle(found, now)
-                if found.heartbeat and (stream := self._streams.of(text)) is not None:
-                    yield from self._subscribing.steps(self._subscriptions.on_data(stream.name, now), now)
-                    heard.add(stream)
-                if not self._assignment.endpoint.deliver_heartbeats:
-                    splitter.skip(at)
-                continue
-            if watchful and (steps := self._awaited_answer(text, now)) is not None:
-                splitter.skip(at)
-                if steps:
-                    yield from splitter.emit_up_to(at + 1)
-                    yield from self._subscribing.login_steps(steps, now)
-                watchful = self._watchful
-                continue
-            answered = self._subscriptions.recognise(text, now) if answers else None
-            if answered is not None:
-                asked, is_data = answered
-                if not is_data:
-                    splitter.skip(at)
-                if asked:
-                    yield from splitter.emit_up_to(at if is_data else at + 1)
-                    yield from self._subscribing.steps(asked, now)
-                if not is_data:
+            if watchful or housekeeping:
+                is_handled = yield from self._protocol_message(text, at, splitter, active, now, housekeeping=housekeeping)
+                if is_handled:
+                    watchful = self._watchful
                     continue
+            if answers and (yield from self._subscription_answer(text, at, splitter, now)):
+                continue
             stream = self._streams.of(text)
             if stream is None:
                 continue
@@ -164,12 +141,53 @@ class Inspector:
             if not stream.wanted:
                 splitter.skip(at, filtered=True)
                 continue
-            heard.add(stream)
+            active.add(stream)
             if not stream.index and (report := self._streams.named(stream)) is not None:
                 yield Notify(report)
             splitter.mark(at, stream.index)
-        self._streams.on_messages(heard, now)
+        self._streams.on_messages(active, now)
         yield from splitter.emit_up_to(count)
+
+    def _protocol_message(
+        self, text: Text, at: int, splitter: ReadSplitter, active: set[Stream], now: float, *, housekeeping: bool
+    ) -> Generator[Action, None, bool]:
+        """What a message leads to that is the peer's [[ready]], housekeeping, or an answer to the login or to a heartbeat.
+        Returns whether the message is one of these. `active` gets the stream that the message shows to be active.
+        `housekeeping`: the read may contain housekeeping."""
+        watchful = self._watchful
+        if watchful and (actions := self._ready_or_refused(text, now)) is not None:
+            splitter.skip(at)
+            yield from actions
+            return True
+        found = self._housekeeping.match_rule(text) if housekeeping else None
+        if found is not None:
+            yield from self._handle(found, now)
+            if found.heartbeat and (stream := self._streams.of(text)) is not None:
+                yield from self._subscribing.steps(self._subscriptions.on_data(stream.name, now), now)
+                active.add(stream)
+            if not self._assignment.endpoint.deliver_heartbeats:
+                splitter.skip(at)
+            return True
+        if watchful and (steps := self._awaited_answer(text, now)) is not None:
+            splitter.skip(at)
+            if steps:
+                yield from splitter.emit_up_to(at + 1)
+                yield from self._subscribing.login_steps(steps, now)
+            return True
+        return False
+
+    def _subscription_answer(self, text: Text, at: int, splitter: ReadSplitter, now: float) -> Generator[Action, None, bool]:
+        """What a message leads to that answers a frame that subscribes. Returns whether it does and is not data too."""
+        answered = self._subscriptions.recognise(text, now)
+        if answered is None:
+            return False
+        steps, is_data = answered
+        if not is_data:
+            splitter.skip(at)
+        if steps:
+            yield from splitter.emit_up_to(at if is_data else at + 1)
+            yield from self._subscribing.steps(steps, now)
+        return not is_data
 
     @property
     def _watchful(self) -> bool:

@@ -54,11 +54,8 @@ def find_target(
         if not frames.is_ours(number):
             return None
         question = frames.question(number)
-        inherited, yes = frames.is_inherited(number), answer.says is Says.YES
-        if question is None and not (inherited and yes):  # a yes to a previous owner's frame counts if it names its stream
-            return Target(late=inherited or yes)
-        if question is not None and not question.unanswered:
-            return _late(question, answer)
+        if (target := _by_number(question, answer, inherited=frames.is_inherited(number))) is not None:
+            return target
     pool = _pool(question, questions, rule, answer)
     if question is None and (repeated := _repeated(rule, value)):
         if not (echoed := _echoed(repeated, pool)):
@@ -73,7 +70,26 @@ def find_target(
             return Target(late=True) if rule.template == "unsubscribe" else Target(lives=_lives(rule, value, lives, channels))
     if number is not None and question is None:  # a previous owner's frame: the streams that it named are not known
         return Target(late=True)
-    sure = question is not None
+    return _by_text_or_turn(answer, question, pool, frames, lives)
+
+
+def _by_number(question: Question | None, answer: Answer, *, inherited: bool) -> Target | None:
+    """What an answer with the number of a frame is about, if the number alone decides that. `question`: of the frame, if it is
+    known; `inherited`: the number is a previous owner's."""
+    yes = answer.says is Says.YES
+    if question is None and not (inherited and yes):  # a yes to a previous owner's frame counts if it names its stream
+        return Target(late=inherited or yes)
+    if question is not None and not question.unanswered:
+        return _late(question, answer)
+    return None
+
+
+def _by_text_or_turn(
+    answer: Answer, question: Question | None, pool: Sequence[Open], frames: Frames, lives: Mapping[str, Life]
+) -> Target:
+    """What an answer is about that names no stream by a rule: the streams in the text of its error, or else its frame, or else
+    the frame that has waited longest. `question`: its frame, if that is known."""
+    rule, value, sure = answer.rule, answer.value, question is not None
     if answer.error:
         whole, partly = named([unit.words for _, unit in pool], answer.error)
         places = whole or partly
