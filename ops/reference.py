@@ -65,6 +65,12 @@ _COMMANDS = [
     ("wsadapter reload", "as SIGHUP, and prints what changed, or each problem of the file (exit code 1)"),
     ("wsadapter check FILE", "as `--check`; with `--json` each problem is an object"),
     ("wsadapter replay PATH", "what a journal holds, as the lines of the output; `--help` has its options"),
+    ("wsadapter consumers [NAME ...]", "who reads the journal, attached or not, sinks included, and how far each is behind"),
+    ("wsadapter sinks [NAME ...]", "the sinks: state, position, how far each is behind, why its last process ended"),
+    (
+        "wsadapter sinks NAME ... --restart",
+        "starts other processes for these sinks, `fatal` ones too; returns when they run",
+    ),
     ("wsadapter dialects", "lists the exchanges that it knows"),
     ("wsadapter dialects NAME", "the addresses, the form of a stream, limits and documentation of one"),
     ("wsadapter version", "the versions that a report needs"),

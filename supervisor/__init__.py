@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         TakeoverError,
         UnknownConsumer,
         UnknownEndpoint,
+        UnknownSink,
         UnsupportedPlatform,
         UsageError,
         WrongProcess,
@@ -169,7 +170,8 @@ _HOME = {
         "AllFatal", "AlreadyRunning", "ClosedError", "ConcurrentIteration", "ConfigError", "ConsumerInUse", "ConsumerReplaced",
         "DuplicateEndpoint", "DuplicateRequest", "JournalError", "JournalInUse", "LostError", "MonitorReleased", "NewerJournal",
         "NotAJournal", "NotConnected", "NotSent", "OutcomeUnknown", "PositionBeyondEnd", "RequestRejected",
-        "SendFailed", "SupervisorStopped", "TakeoverError", "UnknownConsumer", "UnknownEndpoint", "UnsupportedPlatform",
+        "SendFailed", "SupervisorStopped", "TakeoverError", "UnknownConsumer", "UnknownEndpoint",
+        "UnknownSink", "UnsupportedPlatform",
         "UsageError", "WrongProcess", "WrongType", "WsAdapterError",
     ),
 }  # fmt: skip
@@ -190,8 +192,8 @@ __all__ = [  # noqa: PLE0604, PLE0605, RUF100 - each is in _MODULE_OF, which a t
     "SinkError", "SinkRecord", "SinkStatus", "Stalled", "Started", "Status", "Stream", "Subscribed", "SubscriptionStatus",
     "Supervisor", "SupervisorStopped", "TakeoverError", "TargetFull", "TargetRefused", "TargetUnavailable", "Timeouts",
     "TimeoutsTable",
-    "Tls", "TlsTable", "UnknownConsumer", "UnknownEndpoint", "UnsupportedPlatform", "Up", "UsageError", "Watchdog",
-    "WatchdogTable", "WrongProcess", "WrongType", "WsAdapterError",
+    "Tls", "TlsTable", "UnknownConsumer", "UnknownEndpoint", "UnknownSink", "UnsupportedPlatform", "Up", "UsageError",
+    "Watchdog", "WatchdogTable", "WrongProcess", "WrongType", "WsAdapterError",
 ]  # fmt: skip
 
 

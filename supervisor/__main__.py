@@ -24,17 +24,17 @@ from typing import TYPE_CHECKING, Final
 from wsadapter.cli import table
 from wsadapter.cli.command_line import COMMANDS, make_parser
 from wsadapter.cli.which import DONE, NOT_DONE, NOTHING_RUNS, USAGE, name_of, say, say_json, where_it_was_searched
-from wsadapter.contract.errors import UnknownEndpoint, UsageError, WsAdapterError
+from wsadapter.contract.errors import UnknownConsumer, UnknownEndpoint, UnknownSink, UsageError, WsAdapterError
 from wsadapter.control import server
 
 if TYPE_CHECKING:
-    from wsadapter.status import EndpointStatus
+    from wsadapter.status import EndpointStatus, Status
 
 _Action = Callable[[argparse.Namespace], int]
 _ELSEWHERE: Final = {
     "restart": "live", "start": "live", "stop": "live", "subscribe": "live", "unsubscribe": "live", "send": "live",
     "reload": "live", "tail": "tail", "top": "top", "dialects": "offline", "docs": "offline", "completion": "offline",
-    "version": "offline",
+    "version": "offline", "consumers": "consumers", "sinks": "consumers",
 }  # fmt: skip
 """Modules of `wsadapter.cli` that are imported only for their commands."""
 _WATCH_INTERVAL: Final = 1.0
@@ -56,8 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _action(options.action)(options)
     except server.NotRunning as error:
         return _fail(f"{error}. {where_it_was_searched(options)}", NOTHING_RUNS)
-    except UnknownEndpoint as error:  # of the supervisor: there may have been one
-        return _fail(error, NOT_DONE)
+    except (UnknownEndpoint, UnknownSink) as error:  # of the supervisor: there may have been one
+        return _fail(f"{error}{_meant(error.name, error.known)}", NOT_DONE)
+    except UnknownConsumer as error:
+        return _fail(f"{error}{_meant(error.consumer, error.known)}", NOT_DONE)
     except UsageError as error:
         return _fail(error, USAGE)
     except server.CommandRefused as error:
@@ -96,13 +98,17 @@ def _nearest(word: str, known: Iterable[str]) -> str:
     return nearest(word, known)
 
 
+def _meant(word: str, known: Iterable[str]) -> str:
+    near = _nearest(word, known)
+    return f"; did you mean {near!r}?" if near else ""
+
+
 def _hint(error: server.CommandRefused, options: argparse.Namespace) -> str:
     """What was probably meant; else what there is, unless the error says so itself."""
     if not error.known:
         return ""
-    near = _nearest(str(getattr(options, "endpoint", None) or ""), error.known)
-    if near:
-        return f"; did you mean {near!r}?"
+    if near := _meant(str(getattr(options, "endpoint", None) or ""), error.known):
+        return near
     if str(error).startswith("unknown command"):
         return "; the supervisor that runs is of another version than this command"
     return "" if error.known[0] in str(error) else f" (known: {', '.join(error.known)})"
@@ -156,8 +162,15 @@ def _show_status(options: argparse.Namespace) -> int:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() and not options.wide else None
         lines = table.render(shown) if width is None else table.fitted(shown, width)
         headline = [table.headline(status)] if width is None else textwrap.wrap(table.headline(status), width)
-        say("\n".join([*headline, "", *lines, *(table.sinks(status.get("sinks", {})) if shown == known else ())]))
+        say("\n".join([*headline, "", *lines, *(_of_the_journal(status) if shown == known else ())]))
     return NOT_DONE if down else DONE
+
+
+def _of_the_journal(status: Status) -> list[str]:
+    """Tables of the sinks, and of the consumers that are none; each below an empty line."""
+    others = {n: c for n, c in status.get("journal", {"consumers": {}})["consumers"].items() if not n.startswith("sink:")}
+    tables = [table.sinks(status.get("sinks", {})), table.consumers(others)]
+    return [line for lines in tables if lines for line in ("", *lines)]
 
 
 def _chosen(known: dict[str, EndpointStatus], names: Sequence[str]) -> dict[str, EndpointStatus]:

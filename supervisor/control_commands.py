@@ -10,6 +10,7 @@ consumers (`feed.send(...)`) alike.
     {"command": "watch"}                                            the status without memory, made a part at a time
     {"command": "sample", "endpoint": "a", "limit": 100}            lines since the last question, and how many more
     {"command": "journal"}                                          {"ok": true, "journal": "/var/lib/prices"}
+    {"command": "restart_sink", "sink": "s"}                        answered when its next process has found its position
 
 Each command returns a future of what is answered. An error is answered with its class and its fields (`control/failures.py`),
 so that a consumer raises what the call of `Supervisor` would have raised. While another supervisor takes over, nothing that an
@@ -29,7 +30,7 @@ from typing import Any, Final, TypeVar
 
 from wsadapter.arguments import as_name, as_streams
 from wsadapter.contract.endpoint import Subscription
-from wsadapter.contract.errors import UsageError
+from wsadapter.contract.errors import UnknownSink, UsageError
 from wsadapter.contract.items import Answer, Event, Message
 from wsadapter.delivery.tap import Tap
 from wsadapter.endpoint.endpoint import EndpointRuntime
@@ -78,6 +79,7 @@ class ControlCommands:
             "sample": self._sample,
             "watch": self._watch,
             "journal": self._journal,
+            "restart_sink": self._restart_sink,
         }
 
     def _subscribe(self, request: Mapping[str, Any]) -> Future[dict[str, Any]]:
@@ -205,6 +207,15 @@ class ControlCommands:
         if settings is None:
             raise UsageError("this supervisor has no journal to attach to: add a table [journal] with its path")
         return _done({"journal": str(Path(settings.path).absolute())})
+
+    def _restart_sink(self, request: Mapping[str, Any]) -> Future[dict[str, Any]]:
+        name = request.get("sink")
+        if not isinstance(name, str):
+            raise UsageError("restart_sink: expected the name of a sink")
+        journaling = self._runtime.journaling
+        if journaling is None:
+            raise UnknownSink(name, [])
+        return _followed_by(journaling.sinks.restart(name), lambda _: {"sink": name})
 
     def _tap_of(self, endpoint: EndpointRuntime, limit: int) -> Tap:
         """The tap before its inbox; if there is none, one is put there, and removed if nobody asks any more."""

@@ -7,7 +7,7 @@ the epochs go on; and the last `Down` is written before the journal is let go.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import time_ns
 from typing import Final
@@ -21,11 +21,12 @@ from wsadapter.control.instance import configured_folder
 from wsadapter.delivery.inbox import Inbox
 from wsadapter.endpoint.endpoint import EndpointRuntime
 from wsadapter.endpoint.subscriptions import Numbers
+from wsadapter.journal.positions import OF_SINKS
 from wsadapter.journal.state import Progress, State
 from wsadapter.journal.thread import JournalThread
 from wsadapter.registry.registry import EndpointRegistry
 from wsadapter.sinks.supervision import JournalEnd, Sinks
-from wsadapter.status import JournalStatus, SinkStatus
+from wsadapter.status import ConsumerStatus, JournalStatus, SinkStatus
 
 _PATIENCE: Final = 10.0
 """Seconds for what waits to be written at the end, and for a supervisor that was taken over to write the rest."""
@@ -42,7 +43,7 @@ class Journaling:
     def __init__(self, settings: JournalSettings, registry: Callable[[], EndpointRegistry], sinks: Sinks) -> None:
         """`sinks`: what the journal is carried to, while it is open."""
         self.thread = JournalThread(settings, self._overflowed)
-        self._sinks = sinks
+        self.sinks = sinks
         self._registry = registry
         self._dead_epochs: dict[str, int] = {}
         """By endpoint: epochs of a supervisor that was killed, whose `Down` is missing."""
@@ -67,7 +68,7 @@ class Journaling:
             self._dead_epochs = {name: progress.epoch for name, progress in state.endpoints.items() if progress.up}
         self._continue(state)
         self.thread.start()
-        self._sinks.start()
+        self.sinks.start()
         return "" if taken_over else state.run
 
     def _continue(self, state: State) -> None:
@@ -105,18 +106,29 @@ class Journaling:
     def close(self) -> None:
         """Write what waits, and let go of the journal; then end the sinks, which carry it to its end."""
         self.thread.close(_PATIENCE)
-        self._sinks.close()
+        self.sinks.close()
 
     def sinks_status(self) -> dict[str, SinkStatus]:
         """How each sink is."""
         writer = self.thread.writer
         state = State() if writer is None else writer.state  # the writer's thread replaces it, and never changes it
         received = [progress.at for progress in state.endpoints.values() if progress.at is not None]
-        return self._sinks.status(JournalEnd(state.seq, state.bytes, max(received, default=0)))
+        return self.sinks.status(JournalEnd(state.seq, state.bytes, max(received, default=0)))
 
-    def status(self) -> JournalStatus:
-        """How it is."""
-        return self.thread.status()
+    def status(self, sinks: Mapping[str, SinkStatus]) -> JournalStatus:
+        """How it is. `sinks`: see `sinks_status`; each is a consumer too."""
+        status = self.thread.status()
+        status["consumers"] = {**status["consumers"], **_as_consumers(sinks)}
+        return status
+
+
+def _as_consumers(sinks: Mapping[str, SinkStatus]) -> dict[str, ConsumerStatus]:
+    """Those whose position is known."""
+    return {
+        f"{OF_SINKS}{name}": {"pid": sink["pid"], "position": sink["position"], "lag": sink["lag"]}
+        for name, sink in sinks.items()
+        if sink["position"] is not None and sink["lag"] is not None
+    }
 
 
 def _go_on(endpoint: EndpointRuntime, progress: Progress) -> None:

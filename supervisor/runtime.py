@@ -237,11 +237,14 @@ class Runtime:
             raise TakeoverError("another supervisor is taking over: ask it, or try again in some seconds")
 
     def apply(self, wanted: dict[str, Endpoint], settings: Settings, dialects: Dialects) -> dict[str, list[str]]:
-        """New settings: change only what differs. Returns names by the kind of change."""
+        """New settings: change only what differs. Returns names by the kind of change; those of sinks only if there are any."""
         self.check_changeable()
         self.options.hook_folder = settings.folder or self.options.hook_folder
         changes = self.registry.apply(wanted, settings.given, dialects)
         _warn_of_slow_connects(self.registry.endpoints[name].endpoint for name in changes["added"])
+        if self.journaling is not None and settings.journal is not None:  # else the journal, and its sinks, run on as they are
+            of_sinks = self.journaling.sinks.apply(settings.sinks, self.options.hook_folder)
+            changes |= {f"sinks_{kind}": names for kind, names in of_sinks._asdict().items() if names}
         return changes
 
     def begin_restart(self, name: str) -> Future[None]:
@@ -281,9 +284,10 @@ class Runtime:
             "endpoints": endpoints,
         }
         if self.journaling is not None:
-            status["journal"] = self.journaling.status()
-            if self.options.sinks:
-                status["sinks"] = self.journaling.sinks_status()
+            sinks = self.journaling.sinks_status()
+            status["journal"] = self.journaling.status(sinks)
+            if sinks:
+                status["sinks"] = sinks
         if memory and self.state != "stopped":
             add_memory(status)
         return status

@@ -227,7 +227,7 @@ class JournalStatus(TypedDict):
     error: str | None
     """Why it can't be written at present; null if it can."""
     consumers: dict[str, ConsumerStatus]
-    """Each consumer that has a position, by its name. Looked at once a second."""
+    """Each consumer that has a position, by its name; a sink is "sink:" and its name. Looked at once a second."""
 
 
 class SinkStatus(TypedDict):

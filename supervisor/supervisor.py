@@ -375,8 +375,9 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
     def reload(self, settings: Settings) -> dict[str, list[str]]:
         """Apply new settings. Only what differs is changed: unchanged endpoints keep their owners.
 
-        Returns the names under "added", "removed", "changed" and "subscriptions". Starts the supervisor if it is new. Raises
-        `ConfigError`; nothing is changed then.
+        Returns the names under "added", "removed", "changed" and "subscriptions", and those of sinks that are others now under
+        "sinks_added", "sinks_removed" and "sinks_changed". The journal stays as it is. Starts the supervisor if it is new.
+        Raises `ConfigError`; nothing is changed then.
         """
         dialects = Dialects(settings.dialects)
         wanted = {endpoint.name: checked(endpoint, dialects) for endpoint in settings.endpoints}

@@ -3,5 +3,5 @@
 feed.py             what users hold: iteration, blocking and by asyncio
 cursor.py           what was read, given and committed
 commands.py         send, request, subscribe ...
-supervisor_link.py  the control socket of the supervisor: wake-ups and commands
+supervisor_link.py  the control socket of the supervisor
 """

@@ -14,6 +14,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Collection, Iterator
 from itertools import chain
+from pathlib import Path
 from time import monotonic
 from types import TracebackType
 from typing import Any, Literal, Self, cast
@@ -29,6 +30,7 @@ from wsadapter.journal import folder as folders
 from wsadapter.journal.journal import choice
 from wsadapter.journal.places import Start
 from wsadapter.journal.positions import check_name
+from wsadapter.journal.sleeper import Sleeper
 
 Commit = Literal["auto", "manual"]
 
@@ -63,7 +65,7 @@ def attach(
     folder = folder_of(name_or_path, path_text(runtime_dir))
     folders.identify(folder)
     cursor = Cursor(folder, consumer, start, chosen, takeover=takeover, auto=commit == "auto")
-    return AttachedFeed(cursor, SupervisorLink(folder), follow=follow)
+    return AttachedFeed(cursor, folder, follow=follow)
 
 
 class AttachedFeed(AttachedCommands, Public):
@@ -76,9 +78,10 @@ class AttachedFeed(AttachedCommands, Public):
         }
     )  # fmt: skip
 
-    def __init__(self, cursor: Cursor, link: SupervisorLink, *, follow: bool) -> None:
-        super().__init__(link)
+    def __init__(self, cursor: Cursor, folder: Path, *, follow: bool) -> None:
+        super().__init__(SupervisorLink(folder))
         self._cursor = cursor
+        self._sleeper = Sleeper(folder)
         self._follow = follow
         self._closed = False
 
@@ -90,7 +93,7 @@ class AttachedFeed(AttachedCommands, Public):
     def close(self) -> None:
         """Detach: iterating ends. What was taken last and not committed comes again. Safe from any thread; idempotent."""
         self._closed = True
-        self._link.close()
+        self._sleeper.close()
         self._cursor.close()
 
     def __enter__(self) -> Self:
@@ -150,10 +153,10 @@ class AttachedFeed(AttachedCommands, Public):
                 return True
             if not self._follow:
                 return False
-            left = self._link.patience if deadline is None else deadline - monotonic()
+            left = self._sleeper.patience if deadline is None else deadline - monotonic()
             if left <= 0:
                 raise TimeoutError(f"no item within {timeout} s")
-            self._link.sleep(left)
+            self._sleeper.sleep(left)
         return False
 
     @property
@@ -195,24 +198,24 @@ class AttachedFeed(AttachedCommands, Public):
                 return True
             if not self._follow:
                 return False
-            self._link.connect()
-            await _readable(self._link)
+            self._sleeper.connect()
+            await _readable(self._sleeper)
         return False
 
 
-async def _readable(link: SupervisorLink) -> None:
+async def _readable(sleeper: Sleeper) -> None:
     """Until the supervisor wakes us, or it is time to look."""
-    loop, waker = asyncio.get_running_loop(), link.waker
+    loop, waker = asyncio.get_running_loop(), sleeper.waker
     if waker is None:
-        await asyncio.sleep(link.patience)
+        await asyncio.sleep(sleeper.patience)
         return
     ready = asyncio.Event()
     loop.add_reader(waker, ready.set)
     try:
-        async with asyncio.timeout(link.patience):
+        async with asyncio.timeout(sleeper.patience):
             await ready.wait()
     except TimeoutError:
         pass
     finally:
         loop.remove_reader(waker)
-    link.woken()
+    sleeper.woken()

@@ -105,6 +105,19 @@ def _replay(parser: Arguments) -> None:
     add("--stream", action="append", default=[], metavar="NAME", help="only this stream; may be repeated")
 
 
+def _consumers(parser: Arguments) -> None:
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these consumers; of a sink: sink:NAME")
+
+
+def _sinks(parser: Arguments) -> None:
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these sinks")
+    parser.add_argument(
+        "--restart",
+        action="store_true",
+        help="let their processes write what is there, and start others; returns when they run",
+    )
+
+
 def _dialects(parser: Arguments) -> None:
     parser.add_argument("dialect", nargs="?", metavar="NAME", help="only this one, in more detail")
 
@@ -174,6 +187,17 @@ COMMANDS: Final[dict[str, Command]] = {
         False,
         has_json=False,
         codes="exit codes: 0 done, 1 the journal cannot be read, 2 wrong arguments.",
+    ),
+    "consumers": Command(
+        "show who reads the journal, attached or not, and how far each is behind", "wsadapter consumers", _consumers
+    ),
+    "sinks": Command(
+        "show the sinks and how far each is behind, or restart some",
+        "wsadapter sinks nats --restart",
+        _sinks,
+        waits=True,
+        codes="exit codes: 0 all sinks that were asked for are running, 1 some are not, or there is no sink of that name, "
+        "2 wrong arguments, 3 no supervisor runs.",
     ),
     "dialects": Command(
         "list the exchanges that it knows, or show one", "wsadapter dialects kraken", _dialects, False, codes=_OFFLINE_CODES

@@ -72,7 +72,7 @@ def send(options: argparse.Namespace) -> int:
 def reload(options: argparse.Namespace) -> int:
     """The configuration is read again."""
     answer = ask(options, "reload")
-    changes = [f"{kind} {', '.join(names)}" for kind, names in answer["changes"].items() if names]
+    changes = [f"{kind.replace('_', ' ')} {', '.join(names)}" for kind, names in answer["changes"].items() if names]
     return _tell(options, answer, f"reloaded {answer['path']}: {'; '.join(changes) or 'nothing changed'}")
 
 

@@ -184,7 +184,7 @@ class Runner:
     def _apply(self) -> None:
         """Apply our configuration to the endpoints that were taken over."""
         changes = self._feed.reload(self._settings)
-        if said := [f"{kind} {', '.join(names)}" for kind, names in changes.items() if names]:
+        if said := [f"{kind.replace('_', ' ')} {', '.join(names)}" for kind, names in changes.items() if names]:
             logger.info("the new configuration: %s", "; ".join(said))
 
     def _after_start(self) -> None:
@@ -312,10 +312,10 @@ class Runner:
                 changes = self._feed.reload(settings)
             finally:
                 self._manager.reloaded()
-        said = [f"{kind} {', '.join(names)}" for kind, names in changes.items() if names]
+        said = [f"{kind.replace('_', ' ')} {', '.join(names)}" for kind, names in changes.items() if names]
         logger.info("reloaded %s: %s", self._path, "; ".join(said) or "nothing changed")
-        if _apart_from_endpoints(settings) != _apart_from_endpoints(self._settings):
-            logger.warning("[supervisor], [output], [journal], [[sink]] and [exporter] hold from the next start on")
+        if _of_the_start(settings) != _of_the_start(self._settings):
+            logger.warning("[supervisor], [output], [journal] and [exporter] hold from the next start on")
         return changes
 
     def _dump(self) -> None:
@@ -346,11 +346,11 @@ def _refuse_reload(error: WsAdapterError) -> None:
     logger.error("reload refused, the old configuration runs on: %s", error)
 
 
-def _apart_from_endpoints(settings: Settings) -> tuple[object, ...]:
+def _of_the_start(settings: Settings) -> tuple[object, ...]:
     return (
         settings.runtime_dir, settings.state_dir, settings.quarantine_max_bytes, settings.quarantine_max_age,
         settings.strategy, settings.spares, settings.start_method, settings.busy_poll, settings.output,
-        settings.journal, settings.sinks, settings.exporter,
+        settings.journal, settings.exporter,
     )  # fmt: skip
 
 

@@ -83,27 +83,33 @@ def render(
     chosen = [COLUMNS[name] for name in columns]
     rows = [["ENDPOINT", *(column.heading for column in chosen)]]
     rows += [[_shown(name, widest_name), *(_shown(column.cell(e)) for column in chosen)] for name, e in endpoints.items()]
-    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    left = [True, *(column.text for column in chosen)]
-    return [_aligned(row, widths, left) for row in rows]
+    return _columns(rows, [True, *(column.text for column in chosen)])
 
 
 def sinks(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """An empty line, a heading and a line for each sink; nothing without sinks."""
-    if not found:
-        return []
-    rows = [["SINK", "STATE", "PID", "RESTARTS", "BEHIND", "LAG", "LAST EXIT"]]
+    """A heading and a line for each sink; nothing without sinks."""
+    rows = [["SINK", "KIND", "STATE", "PID", "RESTARTS", "BEHIND", "LAG", "LAST EXIT"]]
     for name, sink in found.items():
         lag = sink["lag"] or {"messages": None, "seconds": None}
-        counts = [
-            _count(sink["pid"], separate=False),
-            _count(sink["restarts"]),
-            _count(lag["messages"]),
-            duration(lag["seconds"]),
-        ]
-        rows.append([_shown(name), str(sink["state"]), *counts, _shown(_last_exit(sink["last_exit"]))])
+        texts = [_shown(name), _shown(str(sink["kind"])), str(sink["state"])]
+        counts = [_count(sink["pid"], separate=False), _count(sink["restarts"]), _count(lag["messages"])]
+        rows.append([*texts, *counts, duration(lag["seconds"]), _shown(_last_exit(sink["last_exit"]))])
+    return _columns(rows, [True, True, True, False, False, False, False, True]) if found else []
+
+
+def consumers(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A heading and a line for each consumer; nothing without consumers."""
+    rows = [["CONSUMER", "PID", "POSITION", "BEHIND", "BYTES", "LAG"]]
+    for name, consumer in found.items():
+        lag = consumer["lag"]
+        counts = [_count(consumer["pid"], separate=False), _count(consumer["position"]), _count(lag["messages"])]
+        rows.append([_shown(name), *counts, size(lag["bytes"]), duration(lag["seconds"])])
+    return _columns(rows, [True, False, False, False, False, False]) if found else []
+
+
+def _columns(rows: Sequence[Sequence[str]], left: Sequence[bool]) -> list[str]:
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    return ["", *(_aligned(row, widths, [True, True, False, False, False, False, True]) for row in rows)]
+    return [_aligned(row, widths, left) for row in rows]
 
 
 def _width(lines: Sequence[str]) -> int:

@@ -41,7 +41,7 @@ from wsadapter.config.schema import (
 from wsadapter.config.settings import ExporterSettings, JournalSettings, OutputSettings, Settings, SinkSettings
 from wsadapter.config.show import describe_settings, effective, show
 from wsadapter.config.sinks import PATHS, judge_sinks
-from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.endpoint import Endpoint, Restart
 from wsadapter.contract.errors import ConfigError, Problem
 from wsadapter.import_path import working_folder
 
@@ -210,7 +210,9 @@ def _read_journal(
         problems.append(Problem("journal.path", "expected the folder of the journal"))
     before = len(problems)
     _judge_journal(found, problems)
-    return None if len(problems) > before else JournalSettings(**found)
+    if len(problems) > before:
+        return None
+    return JournalSettings(**{**found, "path": str(around.base_dir / found["path"])} if "path" in found else found)
 
 
 def _read_sinks(table: Mapping[str, Any], around: Surroundings, problems: list[Problem]) -> tuple[SinkSettings, ...]:
@@ -218,6 +220,10 @@ def _read_sinks(table: Mapping[str, Any], around: Surroundings, problems: list[P
     if not isinstance(written, list) or not all(isinstance(each, dict) for each in written):
         problems.append(Problem("sink", f"expected tables [[sink]], got {got(written)}"))
         return ()
+    for index, each in enumerate(written):
+        if not isinstance(each.get("restart", {}), dict):
+            problems.append(Problem(f"sink[{index}].restart", f"expected a table, got {got(each['restart'])}"))
+    written = [_with_dotted_keys(each) for each in written]
     found = [_read_flat(each, f"sink[{index}]", SINK, around, problems) for index, each in enumerate(written)]
     for index, sink in enumerate(found):
         for key in PATHS:
@@ -229,7 +235,20 @@ def _read_sinks(table: Mapping[str, Any], around: Surroundings, problems: list[P
             problems += [Problem(f"sink[{index}].{problem.path}", problem.message) for problem in unresolved]
     wrong = judge_sinks(found, written, journal="journal" in table)
     problems += wrong
-    return () if wrong else tuple(SinkSettings(**sink) for sink in found)
+    return () if wrong else tuple(map(_sink, found))
+
+
+def _with_dotted_keys(sink: Mapping[str, Any]) -> dict[str, Any]:
+    """With the keys of its table `restart` beside its own."""
+    table = sink.get("restart")
+    own = {key: value for key, value in sink.items() if key != "restart"}
+    return own | {f"restart.{key}": value for key, value in (table if isinstance(table, dict) else {}).items()}
+
+
+def _sink(found: Mapping[str, Any]) -> SinkSettings:
+    restart = {key.removeprefix("restart."): value for key, value in found.items() if key.startswith("restart.")}
+    own = {key: value for key, value in found.items() if not key.startswith("restart.")}
+    return SinkSettings(**own, restart=Restart(**restart))
 
 
 def check_journal(journal: JournalSettings) -> list[Problem]:

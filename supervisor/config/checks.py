@@ -138,10 +138,11 @@ def _judge(setting: Setting, value: Any, around: Surroundings) -> Iterator[tuple
         return
     expanded, unresolved, unknown = around.expand("", value) if key in EXPANDED else (value, [], set())
     yield from ((problem.path, problem.message) for problem in unresolved)
-    yield from ((place, message) for place, message in _judge_value(setting, value, expanded) if place not in unknown)
+    yield from ((place, message) for place, message in judge_value(setting, value, expanded) if place not in unknown)
 
 
-def _judge_value(setting: Setting, value: Any, expanded: Any) -> Iterator[tuple[str, str]]:
+def judge_value(setting: Setting, value: Any, expanded: Any) -> Iterator[tuple[str, str]]:
+    """What is wrong with a value of the right type: (place in the value, message). `expanded`: with its `${...}` filled in."""
     key = setting.key
     for limit in _LIMITS.get(key, ()):
         if value is not None and not limit.holds(value):

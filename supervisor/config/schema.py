@@ -18,7 +18,7 @@ import msgspec
 
 from wsadapter.config.quantities import DURATION, SIZE, duration, size
 from wsadapter.config.settings import ExporterSettings, JournalSettings, OutputSettings, Settings, SinkSettings
-from wsadapter.contract.endpoint import RATIOS, SECTIONS, SIZES, Endpoint, to_plain
+from wsadapter.contract.endpoint import RATIOS, SECTIONS, SIZES, Endpoint, Restart, to_plain
 from wsadapter.contract.masking import SECRET
 
 _OF_SUPERVISOR: Final = (
@@ -199,20 +199,25 @@ OUTPUT: Final = _settings_of(OutputSettings)
 """The keys of `[output]`."""
 JOURNAL: Final = _settings_of(JournalSettings)
 """The keys of `[journal]`."""
-SINK: Final = _settings_of(SinkSettings)
-"""The keys of `[[sink]]`."""
+SINK_RESTART: Final = tuple(f.name for f in fields(Restart) if f.name not in ("type", "on_exceeded"))
+"""The keys of `[sink.restart]`: a sink is always started again, and nothing else follows from its end."""
+SINK: Final = {key: setting for key, setting in _settings_of(SinkSettings).items() if key != "restart"} | _settings_of(
+    Restart, "restart.", SINK_RESTART
+)
+"""The keys of `[[sink]]`, those of `[sink.restart]` with their table."""
 EXPORTER: Final = _settings_of(ExporterSettings)
 """The keys of `[exporter]`."""
 
 
 def flatten(endpoint: Endpoint) -> dict[str, Any]:
     """An endpoint's values by their dotted keys, as they are."""
-    return {key: _reach(endpoint, key) for key in ENDPOINT}
+    return {key: reach(endpoint, key) for key in ENDPOINT}
 
 
-def _reach(endpoint: Endpoint, key: str) -> Any:
+def reach(settings: Any, key: str) -> Any:
+    """The value under a dotted key."""
     section, _, leaf = key.rpartition(".")
-    return getattr(getattr(endpoint, section) if section else endpoint, leaf)
+    return getattr(getattr(settings, section) if section else settings, leaf)
 
 
 def as_table(endpoint: Endpoint) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from wsadapter.contract.endpoint import Endpoint
+from wsadapter.contract.endpoint import Endpoint, Restart
 
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
 StartMethod = Literal["forkserver", "spawn"]
@@ -32,7 +32,8 @@ class JournalSettings:
     """The journal: what is received, on disk, for any number of consumers. Without this table there is none."""
 
     path: str = ""
-    """Its folder. It is made if it is not there. One supervisor at a time writes it, and the next one continues its numbers."""
+    """Its folder; a relative path starts at the folder of the configuration file. It is made if it is not there. One supervisor
+    at a time writes it, and the next one continues its numbers."""
     retain: float = 86400.0
     """What is older is removed, whole segments at a time. 0: no limit."""
     retain_bytes: int = 10 * 1024**3
@@ -59,6 +60,8 @@ class SinkSettings:
     """Only these; a sharded one's name stands for its shards. Default: all."""
     start: SinkStart = "earliest"
     """Where a sink without a position begins: with the oldest item of the journal, or with what comes from then on."""
+    restart: Restart = field(default_factory=Restart)
+    """When and how fast the process is started again after it ended: always, and after `cool_down` if it ended too often."""
     path: str = ""
     """jsonl: the file, in which `{endpoint}` and strftime fields such as `%Y%m%d-%H` (UTC) are filled in. parquet: the
     folder."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from wsadapter.config.dialect import Dialects, apply_dialect
 from wsadapter.config.quantities import show_duration, show_size
-from wsadapter.config.schema import ENDPOINT, EXPORTER, JOURNAL, OUTPUT, SINK, SUPERVISOR, Setting, flatten
+from wsadapter.config.schema import ENDPOINT, EXPORTER, JOURNAL, OUTPUT, SINK, SUPERVISOR, Setting, flatten, reach
 from wsadapter.config.settings import ExporterSettings, JournalSettings, OutputSettings, Settings, SinkSettings
 from wsadapter.config.toml_text import as_toml, toml_key
 from wsadapter.contract.endpoint import SECTIONS, Endpoint
@@ -45,11 +45,14 @@ def effective(settings: Settings) -> dict[str, Any]:
 
 def _effective_sink(sink: SinkSettings) -> dict[str, Any]:
     """What its file says beyond the defaults. References are filled in already, so all of `options` may be secret."""
-    table = {key: getattr(sink, key) for key, setting in SINK.items() if getattr(sink, key) != setting.default}
+    found = {key: reach(sink, key) for key, setting in SINK.items() if reach(sink, key) != setting.default}
+    table = {key: value for key, value in found.items() if "." not in key}
     if "servers" in table:
         table["servers"] = ",".join(map(mask_url, sink.servers.split(",")))
     if "options" in table:
         table["options"] = mask_setting("headers", sink.options)
+    if restart := {key.partition(".")[2]: value for key, value in found.items() if "." in key}:
+        table["restart"] = restart
     return {key: list(value) if isinstance(value, tuple) else value for key, value in table.items()}
 
 
@@ -74,7 +77,10 @@ def show(settings: Settings) -> str:
     flat = {"supervisor": SUPERVISOR, "output": OUTPUT, "journal": JOURNAL, "exporter": EXPORTER}
     lines = [line for name, known in flat.items() if name in tables for line in _section(name, tables[name], known)]
     for sink in tables["sink"]:
-        lines += ["[[sink]]", *_section("", sink, SINK)[1:]]
+        lines += ["[[sink]]", *_section("", {key: value for key, value in sink.items() if key != "restart"}, SINK)[1:]]
+        if "restart" in sink:
+            known = {key.removeprefix("restart."): setting for key, setting in SINK.items()}
+            lines += _section("sink.restart", sink["restart"], known)
     for name, table in tables["endpoints"].items():
         path = f"endpoints.{toml_key(name)}"
         lines += _section(path, {key: value for key, value in table.items() if key not in SECTIONS}, ENDPOINT)
@@ -109,7 +115,7 @@ def describe_settings() -> list[Description]:
         *_describe("supervisor", SUPERVISOR, meanings_of(Settings)),
         *_describe("output", OUTPUT, meanings_of(OutputSettings)),
         *_describe("journal", JOURNAL, meanings_of(JournalSettings)),
-        *_describe("sink", SINK, meanings_of(SinkSettings)),
+        *_describe("sink", SINK, meanings_of(SinkSettings) | {key: meanings[key] for key in SINK if "." in key}),
         *_describe("exporter", EXPORTER, meanings_of(ExporterSettings)),
         *_describe("endpoints.NAME", ENDPOINT, meanings),
     ]

@@ -8,10 +8,14 @@ from importlib.util import find_spec
 from typing import Any, Final
 
 from wsadapter.config import values
+from wsadapter.config.checks import judge_value
 from wsadapter.config.output_path import check_path
+from wsadapter.config.quantities import show_duration
+from wsadapter.config.schema import SINK
+from wsadapter.contract.endpoint import Restart
 from wsadapter.contract.errors import Problem
 
-_COMMON: Final = frozenset({"name", "kind", "endpoints", "start"})
+_COMMON: Final = frozenset({"name", "kind", "endpoints", "start", "restart"})
 _NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "jsonl": ("path",), "parquet": ("path",), "nats": ("servers", "stream"), "kafka": ("servers", "topic"),
 }  # fmt: skip
@@ -27,6 +31,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 _STREAM: Final = re.compile(r"[^\s.*>/\\]+")
 _SUBJECT: Final = re.compile(r"[^\s.*>]+(\.[^\s.*>]+)*")
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]*\{endpoint\}[A-Za-z0-9._-]*")
+_RESTART: Final = Restart()
 _LEAST_ROTATED: Final = 64 * 1024
 PATHS: Final = ("path", "credentials")
 """Settings that start at the folder of the configuration file."""
@@ -64,7 +69,9 @@ def _judge(sink: Mapping[str, Any], table: Mapping[str, Any]) -> list[tuple[str,
     needed = _NEEDS.get(kind, ())
     known = _COMMON | {*needed, *_MAY_HAVE.get(kind, ("options",))}
     problems = [
-        (key, f"kind {kind} has no such setting; it has {', '.join(sorted(known))}") for key in sink if key not in known
+        (key, f"kind {kind} has no such setting; it has {', '.join(sorted(known))}")
+        for key in sink
+        if key.partition(".")[0] not in known
     ]
     problems += [(key, f"kind {kind} needs it") for key in needed if key not in table or sink.get(key) == ""]
     module, extra = _LIBRARIES.get(kind, ("", ""))
@@ -74,7 +81,20 @@ def _judge(sink: Mapping[str, Any], table: Mapping[str, Any]) -> list[tuple[str,
 
 
 def _judge_values(kind: str, sink: Mapping[str, Any]) -> list[tuple[str, str]]:
-    problems: list[tuple[str, str]] = []
+    problems = [
+        (key, message)
+        for key in sink
+        if key.startswith("restart.")
+        for _, message in judge_value(SINK[key], sink[key], sink[key])
+    ]
+    lowest, highest = (
+        sink.get("restart.backoff_initial", _RESTART.backoff_initial),
+        sink.get("restart.backoff_max", _RESTART.backoff_max),
+    )
+    if highest < lowest:
+        problems.append(
+            ("restart.backoff_max", f"{show_duration(highest)} is less than backoff_initial, {show_duration(lowest)}")
+        )
     if kind == "jsonl" and sink.get("path") and (wrong := _check_file(sink["path"])):
         problems.append(("path", wrong))
     if kind == "jsonl" and 0 < sink.get("rotate_bytes", 0) < _LEAST_ROTATED:

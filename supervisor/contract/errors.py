@@ -4,6 +4,7 @@
     ├── ConfigError                 the configuration: every problem at once, each with its path
     ├── UsageError                  a call with invalid arguments, or at the wrong time
     │   ├── UnknownEndpoint         no endpoint of that name
+    │   ├── UnknownSink             no sink of that name
     │   ├── DuplicateEndpoint       an endpoint of that name exists already
     │   ├── ConcurrentIteration     a second consumer on one stream
     │   ├── DuplicateRequest        a request of that id waits for its answer already
@@ -87,6 +88,16 @@ class UnknownEndpoint(UsageError, KeyError):
 
     def __str__(self) -> str:  # KeyError would show the repr of the text
         return str(self.args[0])
+
+
+class UnknownSink(UsageError):
+    """No sink of that name."""
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        self.name = name
+        self.known = known
+        shown = ", ".join(known) if known else "none"
+        super().__init__(f"no sink named {name!r}; known: {shown}")
 
 
 class DuplicateEndpoint(UsageError):
@@ -245,6 +256,7 @@ class UnknownConsumer(JournalError):
 
     def __init__(self, consumer: str, known: list[str]) -> None:
         self.consumer = consumer
+        self.known = known
         shown = ", ".join(known) if known else "none yet"
         super().__init__(f"no consumer named {consumer!r} has a position in this journal; known: {shown}")
 

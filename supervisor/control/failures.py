@@ -11,6 +11,7 @@ from wsadapter.contract.errors import WsAdapterError
 
 _FIELDS: Final[dict[str, tuple[str, ...]]] = {
     "UnknownEndpoint": ("name", "known"),
+    "UnknownSink": ("name", "known"),
     "DuplicateRequest": ("endpoint", "id"),
     "OutcomeUnknown": ("endpoint", "id", "timed_out"),
     "RequestRejected": ("endpoint", "id", "body"),

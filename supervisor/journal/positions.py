@@ -40,6 +40,8 @@ _PATIENCE: Final = 1.0
 """Seconds that a consumer whose name is taken over gets to notice it and let go."""
 _ALLOWED: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:@")
 _LONGEST: Final = 128
+OF_SINKS: Final = "sink:"
+"""What the names of sinks begin with where they stand beside consumers."""
 
 
 @dataclass(slots=True)
@@ -60,6 +62,8 @@ def check_name(consumer: str) -> None:
     """Raises `UsageError` for what can't be the name of a consumer."""
     if type(consumer) is not str or not 0 < len(consumer) <= _LONGEST or not _ALLOWED.issuperset(consumer):
         raise UsageError(f"consumer {consumer!r}: expected 1 to {_LONGEST} letters, digits and -_.:@")
+    if consumer.startswith(OF_SINKS):
+        raise UsageError(f"consumer {consumer!r}: names that begin with {OF_SINKS} are those of sinks; use another name")
     if consumer.startswith("."):
         raise UsageError(f"consumer {consumer!r}: a name does not begin with a dot")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from wsadapter.contract.reasons import Reason
-from wsadapter.sinks.carry import Carrier, reason_of
+from wsadapter.sinks.carry import Carrier, Ending, reason_of
 from wsadapter.sinks.kinds import make_sink
 from wsadapter.sinks.store import SinkStore
 from wsadapter.sinks.task import Report, Task
@@ -32,7 +32,7 @@ def main() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     reports = os.dup(1)
     os.dup2(2, 1)  # what a class of the user's prints is a log line
-    ending = threading.Event()
+    ending = Ending()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ending.set())
     with open(0, "rb", buffering=0, closefd=False) as lines:
@@ -43,7 +43,7 @@ def main() -> int:
     return 0 if reason.kind == "stopped" else FAILED
 
 
-def _run(task: Task, ending: threading.Event, report: Callable[[Report], None]) -> Reason:
+def _run(task: Task, ending: Ending, report: Callable[[Report], None]) -> Reason:
     store = sink = None
     try:
         store = SinkStore(Path(task.journal), task.sink.name)
@@ -69,7 +69,7 @@ def _close(sink: object, name: str) -> None:
         logger.exception("sink %s could not be closed", name)
 
 
-def _await_end(ending: threading.Event) -> None:
+def _await_end(ending: Ending) -> None:
     """Standard input ends with the supervisor, also if that is killed."""
     while os.read(0, 4096):
         pass

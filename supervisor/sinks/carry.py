@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import os
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
@@ -11,18 +11,44 @@ from typing import Final
 from wsadapter.config.settings import SinkSettings
 from wsadapter.contract.errors import JournalError, WsAdapterError
 from wsadapter.contract.reasons import Reason
+from wsadapter.journal.sleeper import Sleeper
 from wsadapter.sinks.base import Position, Sink, SinkError
 from wsadapter.sinks.feed import JournalFeed, first_position, resume
 from wsadapter.sinks.store import SinkStore
 from wsadapter.sinks.task import Report
 
-_LOOK: Final = 0.05
-"""Seconds between looks at a journal that has nothing more."""
 _FLUSH: Final = 0.2
+"""Seconds between two flushes while more is there."""
+_QUIET_FLUSH: Final = 0.05
+"""The same at the end of the journal: a flush may have to wait for a disk, and each commit of the journal wakes the sink."""
 _REPORT: Final = 0.5
 _SAVE: Final = 2.0
 DRAIN: Final = 5.0
 """Seconds for what is there when the process is asked to end. What is not written then is written by the next one."""
+
+
+class Ending:
+    """Whether a process is asked to end. It ends waits for descriptors too. `set` may be called by a signal handler, and by any
+    thread."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = os.pipe()
+        self.is_set = False
+
+    def set(self) -> None:
+        """End."""
+        if not self.is_set:
+            self.is_set = True
+            os.write(self._writer, b"\0")
+
+    def fileno(self) -> int:
+        """Readable once `set` was called."""
+        return self._reader
+
+    def close(self) -> None:
+        """Close both ends."""
+        os.close(self._reader)
+        os.close(self._writer)
 
 
 class Carrier:
@@ -34,12 +60,13 @@ class Carrier:
         self._sink = sink
         self._store = store
         self._report = report
-        self._flush_at = self._report_at = self._save_at = 0.0
+        self._sleeper = Sleeper(journal)
+        self._flushed_at = self._report_at = self._save_at = 0.0
         self._at = 0
         """Wall-clock ns of the last item that was written."""
         self._saved: Position | None = None
 
-    def run(self, ending: threading.Event) -> None:
+    def run(self, ending: Ending) -> None:
         """Until `ending` is set and nothing more is there. Raises `SinkError`, `JournalError`."""
         stored = self._store.load() or first_position(self._journal, self._settings.start)
         position = resume(self._journal, self._sink.open(resume(self._journal, stored)))
@@ -51,32 +78,41 @@ class Carrier:
             self._keep()
             self._tell()
         finally:
+            self._sleeper.close()
             feed.close()
 
-    def _carry(self, feed: JournalFeed, ending: threading.Event) -> None:
+    def _carry(self, feed: JournalFeed, ending: Ending) -> None:
         give_up_at: float | None = None
         while True:
-            if ending.is_set():
+            if ending.is_set:
                 give_up_at = give_up_at or monotonic() + DRAIN
                 if monotonic() >= give_up_at:
                     return
             batch = feed.read()
             if batch is None:
-                self._settle()
-                if ending.is_set():
+                if ending.is_set:
                     return
-                ending.wait(_LOOK)
+                self._wait(ending)
                 continue
             self._sink.write(batch)
             if batch.records:
                 self._at = batch.records[-1].at
-            if monotonic() >= self._flush_at:
+            if monotonic() >= self._flushed_at + _FLUSH:
                 self._settle()
+
+    def _wait(self, ending: Ending) -> None:
+        """At the end of the journal."""
+        now = monotonic()
+        if now >= self._flushed_at + _QUIET_FLUSH:
+            self._settle()
+            self._sleeper.sleep(self._sleeper.patience, ending.fileno())
+        else:
+            self._sleeper.sleep(self._flushed_at + _QUIET_FLUSH - now, ending.fileno())
 
     def _settle(self) -> None:
         now = monotonic()
         self._sink.flush()
-        self._flush_at = now + _FLUSH
+        self._flushed_at = now
         if now >= self._save_at:
             self._keep()
             self._save_at = now + _SAVE

@@ -3,6 +3,8 @@
     starting ──first report──> running ──process ends──> backoff ──> starting
         └──process ends──────────────────────┘  └──too often──> cooling_down ──> starting
                                                 └──the same error of the settings, five times──> fatal
+    running ──restart──> its process writes what is there and ends ──> starting
+    backoff, cooling_down, fatal ──restart──> starting
     any ──close──> stopped
 
 Each sink has a thread here that does nothing else: neither the supervisor nor another sink waits for a sink.
@@ -20,16 +22,18 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterable
+from concurrent.futures import Future
 from pathlib import Path
 from time import monotonic
 from typing import Final, NamedTuple
 
 from wsadapter.config.settings import SinkSettings
-from wsadapter.contract.endpoint import Restart
+from wsadapter.contract.errors import SupervisorStopped, UnknownSink
 from wsadapter.contract.reasons import Reason, from_exit_code
 from wsadapter.endpoint.restart_policy import RestartPolicy, Verdict
 from wsadapter.import_path import for_hooks
 from wsadapter.loop.signal_guard import FAULTS
+from wsadapter.sinks.base import SinkError
 from wsadapter.sinks.carry import DRAIN
 from wsadapter.sinks.task import Report, Task
 from wsadapter.status import SinkState, SinkStatus
@@ -51,17 +55,31 @@ class JournalEnd(NamedTuple):
     """Wall-clock ns of its last message; 0: there is none."""
 
 
+class SinkChanges(NamedTuple):
+    """Names of sinks that are others than before."""
+
+    added: list[str]
+    removed: list[str]
+    changed: list[str]
+
+
 class SinkProcess:
     """One sink, from its first process to its last."""
 
-    def __init__(self, task: Task, restart: Restart | None = None) -> None:
+    def __init__(self, task: Task) -> None:
+        self.task = task
         self.name = task.sink.name
-        self.kind = task.sink.kind
-        self._task = task
-        self._restart = restart or Restart()
-        self._policy = RestartPolicy(self._restart, random.random)
-        self._stopping = threading.Event()
+        self._policy = RestartPolicy(task.sink.restart, random.random)
         self._lock = threading.Lock()
+        self._wake = threading.Event()
+        """Something was asked for: an end, or a restart."""
+        self._is_ending = False
+        self._asked: list[Future[None]] = []
+        """Restarts that were asked for, of which no process has started yet."""
+        self._starting: list[Future[None]] = []
+        """Those that the present process is the answer to."""
+        self._kill_at: float | None = None
+        """Monotonic seconds: by then the present process, which was asked to end, has ended."""
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._run, name=f"wsadapter-sink-{self.name}", daemon=True)
         self.state: SinkState = "starting"
@@ -79,11 +97,34 @@ class SinkProcess:
         """Begin."""
         self._thread.start()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether its last process is gone."""
+        return not self._thread.is_alive()
+
+    def restart(self) -> Future[None]:
+        """Let the process write what is there and end, and start another one, in any state. Returns at once; the future is done
+        when that process has found its position. It raises `SinkError` if that process ends before, `SupervisorStopped` if the
+        sink ends instead."""
+        restarted: Future[None] = Future()
+        with self._lock:
+            if self._is_ending:
+                restarted.set_exception(SupervisorStopped(f"sink {self.name} is being ended"))
+            else:
+                self._asked.append(restarted)
+                self._let_process_end()
+        return restarted
+
     def ask_to_end(self) -> None:
         """Let the process write what is there, and end. Returns at once."""
         with self._lock:  # no other one is started from here on
-            self._stopping.set()
-            self._close_input()
+            self._is_ending = True
+            self._let_process_end()
+
+    def _let_process_end(self) -> None:
+        self._kill_at = monotonic() + _END_WITHIN
+        self._close_input()
+        self._wake.set()
 
     def close(self, deadline: float) -> None:
         """Wait until it has ended; at the `deadline` (monotonic) it is killed. Nothing is lost: its target has its position."""
@@ -115,32 +156,59 @@ class SinkProcess:
             while self._live_once():
                 pass
         finally:
-            self.state = "fatal" if self.state == "fatal" else "stopped"
+            self.state = "stopped"
+            with self._lock:
+                self._is_ending = True
+                waiting, self._asked = self._asked, []
+            for restarted in waiting:
+                restarted.set_exception(SupervisorStopped(f"sink {self.name} was ended"))
 
     def _live_once(self) -> bool:
         """One process, and the wait after it; whether another one follows."""
         self.state, self._up_at = "starting", None
         reason = self._live()
-        if self._stopping.is_set():
+        self._answer(SinkError(f"sink {self.name} ended: {reason.describe()}"))
+        if self._is_ending:
             return False
         self._last_exit = reason
+        if self._asked:
+            logger.info("sink %s is started again, as asked", self.name)
+        else:
+            self._wait(reason)
+        if self._asked:  # before its end, or in the wait after it
+            self._policy.reset()
+            self._policy.total += 1
+        return not self._is_ending
+
+    def _wait(self, reason: Reason) -> None:
+        """As the restart policy says, or until something is asked for."""
         now = monotonic()
-        decision = self._policy.decide(now, reason, self._uptime(now))
+        decision = self._policy.decide(now, reason, None if self._up_at is None else now - self._up_at)
         if decision.verdict is Verdict.FATAL:
             self.state = "fatal"
-            logger.error("sink %s: %s. It is not started again: no retry can mend it", self.name, reason.describe())
-            return False
-        self.state = "cooling_down" if decision.verdict is Verdict.COOL_DOWN else "backoff"
-        logger.warning("sink %s ended: %s; next start in %.2g s", self.name, reason.describe(), decision.delay)
-        return not self._stopping.wait(decision.delay)
+            text = "sink %s: %s. No retry can mend it: it is started again by `wsadapter sinks %s --restart`, or a reload"
+            logger.error(text, self.name, reason.describe(), self.name)
+            self._wake.wait()
+        else:
+            self.state = "cooling_down" if decision.verdict is Verdict.COOL_DOWN else "backoff"
+            logger.warning("sink %s ended: %s; next start in %.2g s", self.name, reason.describe(), decision.delay)
+            self._wake.wait(decision.delay)
 
-    def _uptime(self, now: float) -> float | None:
-        return None if self._up_at is None else now - self._up_at
+    def _answer(self, error: SinkError | None = None) -> None:
+        """To those who asked for the present process."""
+        answered, self._starting = self._starting, []
+        for restarted in answered:
+            if error is None:
+                restarted.set_result(None)
+            else:
+                restarted.set_exception(error)
 
     def _live(self) -> Reason:
         with self._lock:
-            if self._stopping.is_set():
+            if self._is_ending:
                 return Reason(kind="stopped")
+            self._starting, self._asked, self._kill_at = self._asked, [], None
+            self._wake.clear()
             try:
                 process = self._process = subprocess.Popen(
                     [sys.executable, "-P", "-m", "wsadapter.sinks"],
@@ -148,7 +216,7 @@ class SinkProcess:
                     start_new_session=True,  # Ctrl-C is for the program, which ends its sinks last
                 )  # fmt: skip
                 assert process.stdin is not None
-                process.stdin.write(self._task.encode())
+                process.stdin.write(self.task.encode())
                 process.stdin.flush()
             except OSError as error:
                 if self._process is not None:
@@ -193,7 +261,9 @@ class SinkProcess:
                         heard_at = monotonic()
             if not readable and process.poll() is not None:
                 break  # what a class of the user's has started holds the pipes
-            if reason is None and monotonic() - heard_at > _SILENCE:
+            if self._kill_at is not None and monotonic() > self._kill_at:
+                process.kill()  # nothing is lost: its target has its position
+            elif reason is None and monotonic() - heard_at > _SILENCE:
                 process.kill()
                 reason = Reason(kind="hung", text=f"no report for {_SILENCE:g} s")
         return reason
@@ -204,6 +274,7 @@ class SinkProcess:
         self._last = report
         if self.state == "starting":
             self.state, self._up_at = "running", monotonic()
+            self._answer()
 
     def status(self, end: JournalEnd) -> SinkStatus:
         """How it is. From any thread."""
@@ -211,7 +282,7 @@ class SinkProcess:
         behind = 0 if last is None else max(0, end.seq - last.seq)
         since = (end.at - last.at) / 1e9 if last is not None and behind and last.at else 0.0
         return {
-            "kind": self.kind,
+            "kind": self.task.sink.kind,
             "state": self.state,
             "pid": None if process is None else process.pid,
             "restarts": self.restarts,
@@ -224,29 +295,61 @@ class SinkProcess:
 
 
 class Sinks:
-    """All sinks of a supervisor."""
+    """All sinks of a supervisor. Called in its reactor, but for `start` and `close`."""
 
     def __init__(self, journal: str, settings: Iterable[SinkSettings], hook_folder: str) -> None:
         """`hook_folder`: where classes of the user's own are searched, behind `sys.path`."""
-        path = str(Path(journal).absolute())
-        self._processes = [SinkProcess(Task(path, each, for_hooks(hook_folder))) for each in settings]
+        self._journal = str(Path(journal).absolute())
+        self._processes: dict[str, SinkProcess] = {}
+        self._leaving: list[SinkProcess] = []
+        """Removed, or replaced by one with other settings, and perhaps not gone yet."""
+        self._is_open = False
+        self.apply(settings, hook_folder)
 
     def start(self) -> None:
         """Start all of them. The journal is there."""
-        for process in self._processes:
+        self._is_open = True
+        for process in self._processes.values():
             process.start()
+
+    def apply(self, settings: Iterable[SinkSettings], hook_folder: str) -> SinkChanges:
+        """Have these sinks: those whose settings are the same are left alone. The process of one that is new waits until the
+        process before it, of the same name, has written what is there and ended."""
+        wanted = {each.name: Task(self._journal, each, for_hooks(hook_folder)) for each in settings}
+        before = {name: process.task.sink for name, process in self._processes.items()}
+        added, removed = sorted(wanted.keys() - before.keys()), sorted(before.keys() - wanted.keys())
+        changed = sorted(name for name in wanted.keys() & before.keys() if wanted[name].sink != before[name])
+        for name in (*removed, *changed):
+            process = self._processes.pop(name)
+            process.ask_to_end()
+            self._leaving.append(process)
+        self._leaving = [process for process in self._leaving if not process.has_ended]
+        for name in (*changed, *added):
+            process = self._processes[name] = SinkProcess(wanted[name])
+            if self._is_open:
+                process.start()
+        self._processes = {name: self._processes[name] for name in wanted}
+        return SinkChanges(added, removed, changed)
+
+    def restart(self, name: str) -> Future[None]:
+        """See `SinkProcess.restart`. Raises `UnknownSink`."""
+        if name not in self._processes:
+            raise UnknownSink(name, list(self._processes))
+        logger.info("sink %s: restart, as asked through the control socket", name)
+        return self._processes[name].restart()
 
     def close(self) -> None:
         """End all of them, at the same time."""
-        for process in self._processes:
+        processes = [*self._processes.values(), *self._leaving]
+        for process in processes:
             process.ask_to_end()
         deadline = monotonic() + _END_WITHIN
-        for process in self._processes:
+        for process in processes:
             process.close(deadline)
 
     def status(self, end: JournalEnd) -> dict[str, SinkStatus]:
         """Of each, by its name."""
-        return {process.name: process.status(end) for process in self._processes}
+        return {name: process.status(end) for name, process in self._processes.items()}
 
 
 _alive: weakref.WeakSet[SinkProcess] = weakref.WeakSet()

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from wsadapter.config.settings import SinkSettings
+from wsadapter.contract.endpoint import Restart
 from wsadapter.contract.reasons import Reason
 
 
@@ -30,7 +31,9 @@ class Task:
     def parse(cls, line: bytes) -> Self:
         """The reverse of `encode`."""
         said = json.loads(line)
-        sink = said["sink"] | {"endpoints": tuple(said["sink"]["endpoints"])}
+        sink = said["sink"] | {
+            "endpoints": tuple(said["sink"]["endpoints"]), "restart": Restart(**said["sink"]["restart"]),
+        }  # fmt: skip
         return cls(said["journal"], SinkSettings(**sink), said["sys_path"])
 
 

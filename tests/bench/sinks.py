@@ -33,9 +33,10 @@ def main() -> int:
         journal = Path(folder) / "journal"
         with writing(journal) as writer:
             add(writer, started(), up("a"), up("b"))
-        settings = SinkSettings(name="bench", kind="nats", servers=server.url, stream="prices")
         # Each kill ends the sink; so many in a minute would mean long waits, and a cool-down, in production.
-        process = SinkProcess(Task(str(journal), settings, []), Restart(intensity=10 * kills, backoff_max=0.5))
+        restart = Restart(intensity=10 * kills, backoff_max=0.5)
+        settings = SinkSettings(name="bench", kind="nats", servers=server.url, stream="prices", restart=restart)
+        process = SinkProcess(Task(str(journal), settings, []))
         total = killed_under_load(journal, server, process, kills)
         restarts = process.restarts
         found = server.lines("prices")

@@ -210,7 +210,7 @@ def test_bad_input_is_refused_with_one_clear_error_each(tmp_path: Path) -> None:
         attach(path, "c", start="position")
     with pytest.raises(PositionBeyondEnd, match=r"a has come to message 10 in this journal; there is no message 11 yet"):
         attach(path, "c", start={"a": 11})
-    for name in ("", "a/b", ".hidden", "x" * 200, "a b"):
+    for name in ("", "a/b", ".hidden", "x" * 200, "a b", "sink:x"):
         with pytest.raises(UsageError, match="consumer"):
             attach(path, name)
     with pytest.raises(UsageError, match='expected "auto" or "manual"'):

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,12 +20,12 @@ import psutil
 import pytest
 
 from tests.support.brokers import NatsServer
-from tests.support.command_line import Running, wsadapter
+from tests.support.command_line import Running, write_config, wsadapter
 from tests.support.feeds import DEADLINE, numbered
 from tests.support.journals import add, batch, fill, items, started, up, writing
 from tests.support.sinks import line_numbers, lines
 from tests.support.waiting import wait_until
-from wsadapter import Message, Up
+from wsadapter import Message, SinkError, SupervisorStopped, Up, attach
 from wsadapter.config.settings import SinkSettings
 from wsadapter.contract.endpoint import Restart
 from wsadapter.journal.journal import Journal
@@ -52,7 +52,7 @@ def position(process: SinkProcess) -> int:
 
 @contextmanager
 def running(journal: Path, **settings: Any) -> Iterator[SinkProcess]:
-    process = SinkProcess(Task(str(journal), SinkSettings(name="s", **settings), [str(EXAMPLES)]), FAST)
+    process = SinkProcess(Task(str(journal), SinkSettings(name="s", restart=FAST, **settings), [str(EXAMPLES)]))
     process.start()
     try:
         yield process
@@ -195,7 +195,7 @@ def test_settings_that_no_retry_can_mend_are_fatal(tmp_path: Path, caplog: pytes
         assert reason["kind"] == "config"
         assert status(process)["pid"] is None
     assert "cannot be imported" in caplog.text
-    assert "It is not started again" in caplog.text
+    assert "it is started again by `wsadapter sinks s --restart`, or a reload" in caplog.text
 
 
 BROKEN = """
@@ -219,8 +219,8 @@ def configured(folder: Path, url: str, nats: str) -> str:
     return str(path)
 
 
-def shown(folder: Path) -> dict[str, Any]:
-    done = wsadapter(folder, "status", "--name", "sinks", "--json")
+def shown(folder: Path, name: str = "sinks") -> dict[str, Any]:
+    done = wsadapter(folder, "status", "--name", name, "--json")
     sinks: dict[str, Any] = running_status(done.stdout).get("sinks", {})
     return sinks
 
@@ -241,6 +241,9 @@ def test_the_example_runs_over_a_kill_of_its_supervisor(tmp_path: Path) -> None:
             assert shown(tmp_path)["broken"]["last_exit"]["kind"] == "config"
             table = wsadapter(tmp_path, "status", "--name", "sinks").stdout
             assert [line.split()[0] for line in table.splitlines()[-5:]] == ["SINK", "lines", "stream", "table", "broken"]
+            consumers = json.loads(wsadapter(tmp_path, "consumers", "--name", "sinks", "--json").stdout)
+            assert sorted(consumers) == ["sink:lines", "sink:stream", "sink:table"]  # one without a position is none
+            assert consumers["sink:stream"]["pid"] == found["stream"]["pid"]
             pids = [found[name]["pid"] for name in names]
             first.process.kill()  # its sinks end by themselves
             first.process.wait()
@@ -279,8 +282,8 @@ def test_what_a_class_prints_and_raises_is_logged(tmp_path: Path, caplog: pytest
         "    def flush(self): pass\n"
         "    def close(self): print('closed')\n"
     )
-    task = Task(str(tmp_path / "journal"), SinkSettings(name="t", kind="talking:Talks"), [str(tmp_path)])
-    process = SinkProcess(task, FAST)
+    task = Task(str(tmp_path / "journal"), SinkSettings(name="t", kind="talking:Talks", restart=FAST), [str(tmp_path)])
+    process = SinkProcess(task)
     process.start()
     try:
         wait_until(lambda: status(process)["last_exit"] is not None, DEADLINE)
@@ -313,3 +316,132 @@ def test_a_process_that_a_killed_supervisor_left_frozen_is_killed_by_the_next_on
         SinkStore(tmp_path / "journal", "s", patience=0.1).close()
         assert frozen.wait(DEADLINE) == -signal.SIGKILL
     assert "did not end; it is killed" in caplog.text
+
+
+# -- restarts and reloads by an operator -----------------------------------------------------------------------------------
+
+
+def test_a_restart_that_is_asked_for_ends_the_process_in_order_and_is_done_when_the_next_one_is_there(tmp_path: Path) -> None:
+    fill(tmp_path / "journal", 10)
+    with running(tmp_path / "journal", kind="jsonl", path=str(tmp_path / "x.jsonl")) as process:
+        at_the_end(process, tmp_path / "journal")
+        pid = status(process)["pid"]
+        process.restart().result(DEADLINE)
+        assert status(process)["state"] == "running"
+        assert status(process)["pid"] not in (pid, None)
+        assert (status(process)["restarts"], status(process)["last_exit"]) == (1, {"kind": "stopped"})
+    assert line_numbers(lines([tmp_path / "x.jsonl"]), "a") == list(range(1, 21))
+    with pytest.raises(SupervisorStopped, match="is being ended"):
+        process.restart().result(0)
+
+
+def test_a_restart_ends_fatal_and_a_cool_down_and_reports_the_end_of_the_process_that_it_started(tmp_path: Path) -> None:
+    fill(tmp_path / "journal", 1)
+    slow = Restart(backoff_initial=0.0, backoff_max=0.0, intensity=2, cool_down=3600.0)
+    own = {"kind": "later:Class", "path": ""}
+    for state, restart in (("fatal", FAST), ("cooling_down", slow)):
+        folder = tmp_path / state
+        folder.mkdir()
+        task = Task(str(tmp_path / "journal"), SinkSettings(name=state, restart=restart, **own), [str(folder)])
+        process = SinkProcess(task)
+        process.start()
+        try:
+            wait_until(lambda: status(process)["state"] == state, DEADLINE * 2, lambda: str(status(process)))  # noqa: B023
+            with pytest.raises(SinkError, match="cannot be imported"):
+                process.restart().result(DEADLINE)
+            (folder / "later.py").write_text(
+                "class Class:\n"
+                "    def __init__(self, name, options): pass\n"
+                "    def open(self, position): self.position = position; return position\n"
+                "    def write(self, batch): self.position = batch.after\n"
+                "    def flush(self): pass\n"
+                "    def close(self): pass\n"
+            )
+            process.restart().result(DEADLINE)
+            assert status(process)["state"] == "running"
+        finally:
+            process.close(0.0)
+
+
+def test_a_process_that_does_not_end_is_killed_for_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "journal", 1)
+    monkeypatch.setattr(supervision, "_END_WITHIN", 0.5)
+    with running(tmp_path / "journal", kind="jsonl", path=str(tmp_path / "x.jsonl")) as process:
+        at_the_end(process, tmp_path / "journal")
+        pid = status(process)["pid"]
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        process.restart().result(DEADLINE)
+        assert not psutil.pid_exists(pid)
+
+
+def with_sinks(url: str, *sinks: str) -> str:
+    tables = "".join(f'[[sink]]\nname = "{name}"\nkind = "jsonl"\npath = "{name}.jsonl"\n{more}\n' for name, _, more in
+                     (sink.partition(" ") for sink in sinks))  # fmt: skip
+    return f'[journal]\npath = "journal"\n{tables}[endpoints.a]\nurl = "{url}"\nrestart = {{ backoff_max = "1s" }}\n'
+
+
+def test_a_reload_adds_removes_and_changes_sinks_and_leaves_the_others_alone(tmp_path: Path) -> None:
+    config = tmp_path / "f.toml"
+    with Exchange(messages=numbered, rate=500) as ex:
+        config.write_text(with_sinks(ex.url, "kept", "gone", "other"))
+        with Running(tmp_path, str(config)) as feed:
+            feed.wait_until(lambda: are_running(shown(tmp_path, "f"), ("kept", "gone", "other")), "the sinks are not running")
+            before = shown(tmp_path, "f")
+            config.write_text(with_sinks(ex.url, "kept", "other rotate_bytes = '1MiB'", "new"))
+            answer = json.loads(wsadapter(tmp_path, "reload", "--json").stdout)["changes"]
+            assert {kind: names for kind, names in answer.items() if names} == {
+                "sinks_added": ["new"], "sinks_removed": ["gone"], "sinks_changed": ["other"],
+            }  # fmt: skip
+            feed.wait_until(lambda: are_running(shown(tmp_path, "f"), ("kept", "other", "new")), "the sinks are not running")
+            after = shown(tmp_path, "f")
+            assert list(after) == ["kept", "other", "new"]
+            assert after["kept"]["pid"] == before["kept"]["pid"]
+            assert after["other"]["pid"] != before["other"]["pid"]
+            wait_until(lambda: not psutil.pid_exists(before["gone"]["pid"]), DEADLINE)
+            assert feed.stop() == 0
+    everything = [item.number for item in items(tmp_path / "journal") if isinstance(item, Message)]
+    for name in ("kept", "other", "new"):
+        assert line_numbers(lines([tmp_path / f"{name}.jsonl"]), "a") == everything
+    left = line_numbers(lines([tmp_path / "gone.jsonl"]), "a")
+    assert left == everything[: len(left)]
+
+
+def test_commands_show_sinks_and_consumers_and_restart_sinks(tmp_path: Path) -> None:
+    config = tmp_path / "f.toml"
+    with Exchange(messages=numbered, rate=500) as ex:
+        config.write_text(with_sinks(ex.url, "lines") + "\n")
+        with Running(tmp_path, str(config)) as feed, ExitStack() as attached:
+            feed.wait_until(lambda: are_running(shown(tmp_path, "f"), ("lines",)), "the sink is not running")
+            attached.enter_context(attach(tmp_path / "journal", "strategy", start="earliest")).get(DEADLINE)
+            pid = shown(tmp_path, "f")["lines"]["pid"]
+            restarted = wsadapter(tmp_path, "sinks", "lines", "--restart", "--json")
+            assert restarted.returncode == 0, restarted.stderr
+            after = json.loads(restarted.stdout)["lines"]
+            assert after["state"] == "running"
+            assert after["pid"] not in (pid, None)
+            feed.wait_until(lambda: "strategy" in wsadapter(tmp_path, "consumers").stdout, "the consumer is not shown")
+            shows = wsadapter(tmp_path, "consumers", "strategy", "--json")
+            assert json.loads(shows.stdout)["strategy"]["pid"] == os.getpid()
+            assert [line.split()[0] for line in wsadapter(tmp_path, "sinks").stdout.splitlines()] == ["SINK", "lines"]
+            for words, text in {
+                ("consumers", "strateg"): "known: sink:lines, strategy; did you mean 'strategy'?",
+                ("sinks", "linse"): "no sink named 'linse'; known: lines; did you mean 'lines'?",
+                ("sinks", "linse", "--restart"): "no sink named 'linse'; known: lines; did you mean 'lines'?",
+            }.items():
+                refused = wsadapter(tmp_path, *words)
+                assert refused.returncode == 1
+                assert text in refused.stderr
+            usage = wsadapter(tmp_path, "sinks", "--restart")
+            assert (usage.returncode, usage.stderr) == (2, "wsadapter: sinks: --restart needs the names of the sinks\n")
+            assert feed.stop() == 0
+
+
+def test_without_a_journal_there_is_neither_a_consumer_nor_a_sink(tmp_path: Path) -> None:
+    with Exchange(messages=numbered) as ex, Running(tmp_path, str(write_config(tmp_path / "f.toml", {"a": ex.url}))) as feed:
+        feed.wait_until(lambda: wsadapter(tmp_path, "status").returncode == 0, "it is not up")
+        refused = wsadapter(tmp_path, "consumers")
+        assert refused.returncode == 1
+        assert "has no journal to attach to: add a table [journal]" in refused.stderr
+        assert wsadapter(tmp_path, "sinks").stdout == "this supervisor has no sinks: add a table [[sink]]\n"
+        assert feed.stop() == 0

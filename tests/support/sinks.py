@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from wsadapter import Batch, Message
 from wsadapter.config.settings import SinkSettings
 from wsadapter.journal.journal import Journal
 from wsadapter.sinks.base import Position, Sink, SinkBatch
-from wsadapter.sinks.carry import Carrier
+from wsadapter.sinks.carry import Carrier, Ending
 from wsadapter.sinks.store import SinkStore
 from wsadapter.sinks.task import Report
 
@@ -56,7 +55,7 @@ class Memory:
 def carry(journal: Path, sink: Sink, name: str = "test", **settings: Any) -> list[Report]:
     """One life of a sink: from its position to the end of the journal; what it reported."""
     reports: list[Report] = []
-    ending = threading.Event()
+    ending = Ending()
     ending.set()
     store = SinkStore(journal, name)
     try:
@@ -64,6 +63,7 @@ def carry(journal: Path, sink: Sink, name: str = "test", **settings: Any) -> lis
     finally:
         sink.close()
         store.close()
+        ending.close()
     return reports
 
 

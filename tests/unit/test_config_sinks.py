@@ -10,6 +10,7 @@ from wsadapter import ConfigError
 from wsadapter.config import parse, show
 from wsadapter.config import sinks as checks
 from wsadapter.config.settings import SinkSettings
+from wsadapter.contract.endpoint import Restart
 
 BEFORE = '[journal]\npath = "/j"\n'
 AFTER = '\n[endpoints.x]\nurl = "ws://localhost"\n'
@@ -56,8 +57,8 @@ def test_every_problem_is_reported_at_once_with_its_place() -> None:
         "sink[0].pth": 'unknown key; did you mean "path"?',
         "sink[0].path": "kind jsonl needs it",
         "sink[1].name": 'expected letters, digits, "_", "-" and ".", which does not come first',
-        "sink[1].path": "kind nats has no such setting; it has credentials, endpoints, kind, name, servers, start, stream, "
-        "subject",
+        "sink[1].path": "kind nats has no such setting; it has credentials, endpoints, kind, name, restart, servers, start, "
+        "stream, subject",
         "sink[1].servers": "kind nats needs it",
         "sink[1].stream": 'the name of a stream has no space, ".", "*", ">", "/" and "\\"',
         "sink[2].topic": 'expected letters, digits, ".", "_" and "-", and {endpoint} once',
@@ -66,6 +67,33 @@ def test_every_problem_is_reported_at_once_with_its_place() -> None:
         "sink[4].path": "expected a file; only [output] writes to standard output",
         "sink[4].rotate_bytes": "expected 0, or at least 64KiB, got 5",
         "sink[5].kind": "expected one of jsonl, parquet, nats, kafka, or a class: package.module:Class",
+    }
+
+
+def test_how_a_sink_is_started_again_is_set_for_each() -> None:
+    text = sink(name='"a"', kind='"jsonl"', path='"/x"') + '[sink.restart]\nintensity = 3\ncool_down = "5m"\nbackoff_max = 7\n'
+    settings = parse(BEFORE + text + sink(name='"b"', kind='"jsonl"', path='"/y"', restart="{ intensity = 4 }") + AFTER)
+    assert [each.restart for each in settings.sinks] == [
+        Restart(intensity=3, cool_down=300.0, backoff_max=7.0), Restart(intensity=4),
+    ]  # fmt: skip
+    shown = show(settings)
+    assert '[sink.restart]\nintensity = 3\nbackoff_max = "7s"\ncool_down = "5m"\n' in shown
+    assert parse(shown).sinks == settings.sinks
+    wrong = sink(
+        name='"a"', kind='"jsonl"', path='"/x"', restart='{ intensity = -1, period = 0, intensty = 1, cool_down = "x" }'
+    )
+    assert problems(wrong) == {
+        "sink[0].restart.intensity": "expected 0 or more, got -1",
+        "sink[0].restart.period": "expected more than 0, got 0",
+        "sink[0].restart.intensty": 'unknown key; did you mean "restart.intensity"?',
+        "sink[0].restart.cool_down": 'expected a duration (seconds, or text such as "500ms", "2s", "1.5m", "23h", "2d"), '
+        'got "x"',
+    }
+    assert problems(sink(name='"a"', kind='"jsonl"', path='"/x"', restart='{ backoff_max = "100ms" }')) == {
+        "sink[0].restart.backoff_max": "100ms is less than backoff_initial, 500ms"
+    }
+    assert problems(sink(name='"a"', kind='"jsonl"', path='"/x"', restart="3")) == {
+        "sink[0].restart": "expected a table, got 3"
     }
 
 

@@ -116,12 +116,24 @@ def test_the_headline_counts_the_endpoints_that_are_up() -> None:
     assert table.headline(status) == "prices: pid 1, version 1.0, running for 1m01s, 1 of 2 endpoints up, 1 spare"
 
 
-def test_sinks_stand_below_the_endpoints() -> None:
-    lag = {"messages": 12345, "bytes": 1, "seconds": 0.5}
-    running = {"state": "running", "pid": 4711, "restarts": 2, "last_exit": None, "lag": lag}
-    ended = {"state": "backoff", "pid": None, "restarts": 0, "last_exit": {"kind": "full", "text": "no space"}, "lag": None}
+def test_each_sink_and_each_consumer_has_a_line() -> None:
+    lag = {"messages": 1234, "bytes": 5000, "seconds": 0.5}
+    running = {"kind": "jsonl", "state": "running", "pid": 4711, "restarts": 0, "position": 9, "lag": lag, "last_exit": None}
+    ended = {
+        **running,
+        "kind": "nats",
+        "state": "backoff",
+        "pid": None,
+        "lag": None,
+        "last_exit": {"kind": "unavailable", "text": "no"},
+    }
     assert [line.split() for line in table.sinks({"lines": running, "s": ended})] == [
-        [], ["SINK", "STATE", "PID", "RESTARTS", "BEHIND", "LAG", "LAST", "EXIT"],
-        ["lines", "running", "4711", "2", "12,345", "0.5s", "-"], ["s", "backoff", "-", "0", "-", "-", "full,", "no", "space"],
-    ]  # fmt: skip
-    assert table.sinks({}) == []
+        ["SINK", "KIND", "STATE", "PID", "RESTARTS", "BEHIND", "LAG", "LAST", "EXIT"],
+        ["lines", "jsonl", "running", "4711", "0", "1,234", "0.5s", "-"],
+        ["s", "nats", "backoff", "-", "0", "-", "-", "unavailable,", "no"],
+    ]
+    assert [line.split() for line in table.consumers({"c": {"pid": None, "position": 12, "lag": lag}})] == [
+        ["CONSUMER", "PID", "POSITION", "BEHIND", "BYTES", "LAG"],
+        ["c", "-", "12", "1,234", "4.9KiB", "0.5s"],
+    ]
+    assert table.sinks({}) == table.consumers({}) == []
