@@ -2,7 +2,7 @@
 
     python -m tests.bench.all [--quick] [NAME ...]
 
-Names: throughput, latency, kill, memory, scale, startup, fairness; none means all.
+Names: throughput, latency, kill, memory, scale, startup, fairness, quiet; none means all.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import sys
 import time
 from collections.abc import Collection
 
-from tests.bench import fairness, kill, latency, memory, scale, startup, throughput
+from tests.bench import fairness, kill, latency, memory, quiet, scale, startup, throughput
 from tests.bench.table import Outcome, show, write
 
-_BENCHMARKS = (throughput, latency, kill, memory, scale, startup, fairness)
+_BENCHMARKS = (throughput, latency, kill, memory, scale, startup, fairness, quiet)
 
 
 def measure(names: Collection[str] = (), *, quick: bool = False) -> Outcome:

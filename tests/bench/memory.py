@@ -23,7 +23,7 @@ def measure(*, quick: bool = False) -> Outcome:
         owners = Figure.of(memory_of(pid).pss for pid in cluster.owners)
         outcome.figures["supervisor of 50, PSS, MB"] = Figure.of([memory_of(cluster.pid).pss])
     outcome.figures["idle owner, PSS, MB"] = owners
-    outcome.rows.append(Row("9", "memory per idle owner (PSS), 50 owners, wss://", owners, "MB", 7, 5))
+    outcome.rows.append(Row("9", "memory per idle owner (PSS), 50 owners, wss://", owners, "MB", 6, 4.5))
     return outcome
 
 

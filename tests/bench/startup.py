@@ -26,7 +26,7 @@ def measure(*, quick: bool = False) -> Outcome:
         config.write_text(f'[supervisor]\nruntime_dir = "{folder}"\n{endpoint}')
         times = [_first_message(config) for _ in range(3 if quick else 11)]
     outcome.figures["start of the program to first message, s"] = Figure.of(times)
-    outcome.rows.append(Row("13", "start of the program to first message on standard output", Figure.of(times), "s", 0.6, 0.3))
+    outcome.rows.append(Row("13", "start of the program to first message on standard output", Figure.of(times), "s", 0.6, 0.25))
     return outcome
 
 
