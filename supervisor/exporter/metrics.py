@@ -16,7 +16,7 @@ from wsadapter.contract.errors import WsAdapterError
 from wsadapter.contract.items import DROP_CAUSES, GAP_CAUSES
 from wsadapter.exporter.processes import Usage
 from wsadapter.exporter.reading import Reading
-from wsadapter.status import EndpointState, EndpointStatus, Status
+from wsadapter.status import ConsumerLag, EndpointState, EndpointStatus, Status
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric as Family
@@ -169,6 +169,12 @@ def _sum_of(look: _Look, endpoint: EndpointStatus, field: Callable[[Usage], floa
     return sum(map(field, usages)) if usages else None
 
 
+def _consumers(status: Status, amount: Callable[[ConsumerLag], float]) -> Iterator[Value]:
+    if "journal" in status:
+        for name, consumer in status["journal"]["consumers"].items():
+            yield (name,), amount(consumer["lag"])
+
+
 _OfSupervisor = Callable[[_Look, Status], Iterable[Value]]
 _SUPERVISOR: Final[dict[str, tuple[Metric, _OfSupervisor]]] = {
     "wsadapter_info": (
@@ -194,6 +200,22 @@ _SUPERVISOR: Final[dict[str, tuple[Metric, _OfSupervisor]]] = {
     "wsadapter_connect_budget": (
         Metric("gauge", "How many connects a host would allow now, by `limits.connects`.", ("host",)),
         lambda _, s: _each(s["connect_budget"]),
+    ),
+    "wsadapter_consumer_lag_messages": (
+        Metric("gauge", "Items of the journal that the consumer has not committed; of a sink: `sink:NAME`.", ("consumer",)),
+        lambda _, s: _consumers(s, lambda lag: lag["messages"]),
+    ),
+    "wsadapter_consumer_lag_seconds": (
+        Metric("gauge", "Seconds between the last item of the consumer and the last of the journal.", ("consumer",)),
+        lambda _, s: _consumers(s, lambda lag: lag["seconds"]),
+    ),
+    "wsadapter_sink_up": (
+        Metric("gauge", "Whether the sink is running: 1 or 0.", ("sink",)),
+        lambda _, s: [((name,), sink["state"] == "running") for name, sink in s.get("sinks", {}).items()],
+    ),
+    "wsadapter_sink_restarts_total": (
+        Metric("counter", "Processes of the sink that were replaced.", ("sink",)),
+        lambda _, s: [((name,), sink["restarts"]) for name, sink in s.get("sinks", {}).items()],
     ),
     "wsadapter_memory_bytes": (
         Metric("gauge", "Resident memory of the supervisor process."),

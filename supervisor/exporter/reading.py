@@ -51,8 +51,9 @@ def last_exit(reason: ExitStatus | None) -> str:
         return ""
     try:
         return Reason.from_json(reason).describe()
-    except ValueError:  # of a supervisor of a newer version
-        return str(reason.get("kind", "unknown"))
+    except ValueError:  # the end of a sink, whose kinds are others; or a supervisor of a newer version
+        words = str(reason.get("kind", "unknown")).replace("_", " "), reason.get("signal"), reason.get("text")
+        return ", ".join(str(word)[:300] for word in words if word)
 
 
 def condition(endpoint: EndpointStatus) -> str:

@@ -12,7 +12,7 @@ import orjson
 
 from wsadapter.exporter.history import History
 from wsadapter.exporter.reading import STALE_AFTER, Reading, last_exit
-from wsadapter.status import EndpointStatus
+from wsadapter.status import EndpointStatus, Status
 
 
 def start_event(reading: Reading, history: History, now: float) -> bytes:
@@ -50,7 +50,25 @@ def _present(reading: Reading, history: History, now: float) -> dict[str, Any]:
         "endpoints": [] if status is None else [
             _endpoint(name, endpoint, reading, history) for name, endpoint in status["endpoints"].items()
         ],
+        "consumers": [] if status is None else _consumers(status),
     }  # fmt: skip
+
+
+def _consumers(status: Status) -> list[dict[str, Any]]:
+    """Who reads the journal: sinks, then attached consumers, then those that are away."""
+    found = status.get("journal", {"consumers": {}})["consumers"]
+    rows = [
+        {"name": name, "kind": sink["kind"], "state": sink["state"], "lag": sink["lag"], "last": last_exit(sink["last_exit"])}
+        for name, sink in status.get("sinks", {}).items()
+    ]
+    others = {name: each for name, each in found.items() if not name.startswith("sink:")}
+    rows += [
+        {"name": name, "kind": "consumer", "state": state, "lag": each["lag"], "last": ""}
+        for state, is_there in (("attached", True), ("away", False))
+        for name, each in others.items()
+        if (each["pid"] is not None) == is_there
+    ]
+    return rows
 
 
 def _endpoint(name: str, endpoint: EndpointStatus, reading: Reading, history: History) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from tests.process.test_exporter import LISTENS, exported
 from tests.support.browser import CHROMIUM, WHY_NOT, Page, browser
 from tests.support.command_line import environment
 from tests.support.fake_control import FakeControl
-from tests.support.statuses import endpoint, supervisor
+from tests.support.statuses import JOURNAL, SINKS, endpoint, supervisor
 from wsadapter.testing import Exchange
 
 pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason=WHY_NOT), pytest.mark.timeout(240)]
@@ -122,6 +122,27 @@ def test_a_supervisor_that_stops_answering_is_said_and_so_is_an_exporter_that_is
             page.wait("document.getElementById('alert').textContent.includes('this is a test')")
             page.wait("document.getElementById('total').textContent === 'not known'")
         page.wait("document.getElementById('alert').textContent.includes('The exporter does not answer')")
+
+
+def test_who_reads_the_journal_is_shown_with_the_lag(tmp_path: Path) -> None:
+    status: dict[str, Any] = dict(supervisor({"a": endpoint(pid=None)}))
+    with browser() as page, shown(tmp_path, lambda _request: {"ok": True, "status": status}) as (_, address):
+        page.look(1400)
+        page.open(address)
+        page.wait("document.getElementById('total').textContent === '1 of 1 up'")
+        assert page.evaluate("document.getElementById('journal').offsetParent === null")  # without a journal there is no table
+        status |= {"journal": JOURNAL, "sinks": SINKS}
+        page.wait("document.querySelectorAll('#readers tr').length === 4")
+        rows = page.evaluate("[...document.querySelectorAll('#readers tr')].map((row) => row.innerText.split('\\t').join('|'))")
+        assert rows[0] == "nats|backoff|nats|12|3.3 KiB|0.5 s|unavailable, NATS 127.0.0.1:4222: connection refused"
+        assert rows[3] == "risk|away|consumer|90,000|3.3 KiB|1 h 1 m|"
+        assert page.evaluate("document.querySelector('[data-consumer=nats] .state').dataset.tone") == "down"
+        assert page.evaluate("document.querySelector('[data-consumer=strategy] .state').dataset.tone") == "up"
+        status["sinks"] = {name: {**sink, "state": "running"} for name, sink in SINKS.items()}
+        page.wait("document.querySelector('[data-consumer=nats] .state').dataset.tone === 'up'")
+        page.look(400)
+        assert fits(page)
+        assert page.complaints == []
 
 
 def test_both_colours_and_widths_have_room_for_everything(tmp_path: Path) -> None:

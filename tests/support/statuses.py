@@ -43,6 +43,25 @@ def supervisor(endpoints: Mapping[str, EndpointStatus], **fields: Any) -> Status
     return cast("Status", status)
 
 
+LAG: dict[str, Any] = {"messages": 12, "bytes": 3400, "seconds": 0.5}
+JOURNAL: dict[str, Any] = {
+    "consumers": {
+        "risk": {"pid": None, "position": 7, "lag": {**LAG, "messages": 90_000, "seconds": 3700.0}},
+        "strategy": {"pid": 4720, "position": 9, "lag": LAG}, "sink:nats": {"pid": 4721, "position": 9, "lag": LAG},
+    }
+}  # fmt: skip
+"""What the exporter looks at of the status of a journal."""
+SINKS: dict[str, Any] = {
+    "nats": {
+        "kind": "nats", "state": "backoff", "pid": None, "restarts": 3, "position": 9, "lag": LAG,
+        "last_exit": {"kind": "unavailable", "text": "NATS 127.0.0.1:4222: connection refused"},
+    },
+    "lines": {
+        "kind": "jsonl", "state": "running", "pid": 4722, "restarts": 0, "position": 9, "lag": LAG, "last_exit": None,
+    },
+}  # fmt: skip
+
+
 def reading(status: Status | None, at: float = 100.0, *, problem: str = "") -> Reading:
     """What the exporter makes of it, at `at` monotonic seconds."""
     if status is None:

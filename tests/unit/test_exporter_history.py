@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.support.statuses import endpoint, reading, supervisor
+from tests.support.statuses import JOURNAL, SINKS, endpoint, reading, supervisor
 from wsadapter.exporter.history import History
 from wsadapter.exporter.view import start_event, tick_event
 from wsadapter.status import EndpointStatus
@@ -81,6 +81,18 @@ def test_a_browser_gets_the_past_first_and_then_each_mark_once() -> None:
     assert tick["marks"] == []
     assert tick["stale"] is False
     assert data_of(tick_event(found, history, 101.0, after=0))["marks"] == start["marks"]
+
+
+def test_who_reads_the_journal_is_shown_sinks_first_and_then_those_that_are_there() -> None:
+    found = reading(supervisor({"a": endpoint()}, journal=JOURNAL, sinks=SINKS))
+    shown = data_of(tick_event(found, History(), 100.0, 0))["consumers"]
+    assert [(each["name"], each["kind"], each["state"]) for each in shown] == [
+        ("nats", "nats", "backoff"), ("lines", "jsonl", "running"), ("strategy", "consumer", "attached"),
+        ("risk", "consumer", "away"),
+    ]  # fmt: skip
+    assert shown[0]["last"] == "unavailable, NATS 127.0.0.1:4222: connection refused"
+    assert shown[3]["lag"]["messages"] == 90_000
+    assert data_of(tick_event(reading(supervisor({"a": endpoint()})), History(), 100.0, 0))["consumers"] == []
 
 
 def test_what_is_too_old_is_called_stale_with_the_problem() -> None:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.support.statuses import endpoint, reading, supervisor
+from tests.support.statuses import JOURNAL, SINKS, endpoint, reading, supervisor
 from wsadapter.exporter import metrics
 from wsadapter.exporter.metrics import METRICS, Exposition, NoMetrics, values
 
@@ -15,7 +15,8 @@ PROMISED = (
     "wsadapter_endpoint_restarts_total", "wsadapter_endpoint_gaps_total", "wsadapter_endpoint_dropped_total",
     "wsadapter_endpoint_silence_seconds", "wsadapter_endpoint_stalled_total", "wsadapter_endpoint_rtt_seconds",
     "wsadapter_endpoint_handoff_seconds", "wsadapter_endpoint_buffered_bytes", "wsadapter_endpoint_owner_memory_bytes",
-    "wsadapter_loop_lag_seconds", "wsadapter_spares", "wsadapter_connect_budget",
+    "wsadapter_loop_lag_seconds", "wsadapter_spares", "wsadapter_connect_budget", "wsadapter_consumer_lag_messages",
+    "wsadapter_sink_up",
 )  # fmt: skip
 """Dashboards and alerts of users rest on these names."""
 SAMPLE = re.compile(r"(?P<name>\w+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)")
@@ -44,7 +45,7 @@ def test_names_follow_prometheus() -> None:
 
 
 def test_a_scrape_has_every_metric_of_an_endpoint_that_has_all() -> None:
-    text = text_of(supervisor({"a": endpoint(live=1, members=[{"pid": 4711}])}))
+    text = text_of(supervisor({"a": endpoint(live=1, members=[{"pid": 4711}])}, journal=JOURNAL, sinks=SINKS))
     samples = scraped(text)
     assert {key.partition("{")[0] for key in samples} == METRICS.keys()
     assert samples['wsadapter_endpoint_up{endpoint="a"}'] == 1
@@ -60,6 +61,12 @@ def test_a_scrape_has_every_metric_of_an_endpoint_that_has_all() -> None:
     assert samples['wsadapter_endpoint_state{endpoint="a",state="fatal"}'] == 0
     assert samples['wsadapter_endpoint_streams{endpoint="a",state="rejected"}'] == 1
     assert samples['wsadapter_connect_budget{host="stream.example.com"}'] == 290
+    assert samples['wsadapter_consumer_lag_messages{consumer="risk"}'] == 90_000
+    assert samples['wsadapter_consumer_lag_messages{consumer="sink:nats"}'] == 12
+    assert samples['wsadapter_consumer_lag_seconds{consumer="strategy"}'] == 0.5
+    assert samples['wsadapter_sink_up{sink="nats"}'] == 0
+    assert samples['wsadapter_sink_up{sink="lines"}'] == 1
+    assert samples['wsadapter_sink_restarts_total{sink="nats"}'] == 3
     assert samples["wsadapter_up{}"] == 1
     assert samples["wsadapter_memory_bytes{}"] == 30_000_000
     for name, metric in METRICS.items():
