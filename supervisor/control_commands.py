@@ -144,7 +144,7 @@ class ControlCommands:
         name = _endpoint(request)
         members = self._runtime.registry.members(name)
         self._runtime.check_changeable()
-        idle = [member for member in members if member.settled]
+        idle = [member for member in members if member.has_ended]
         logger.info("%s: start, as asked through the control socket", name)
         started = together([member.restart() for member in idle])
         return _followed_by(started, lambda _: {"endpoint": name, "started": [member.name for member in idle]})
@@ -153,7 +153,7 @@ class ControlCommands:
         name = _endpoint(request)
         members = self._runtime.registry.members(name)
         self._runtime.check_changeable()
-        if all(other.settled for other in self._runtime.endpoints() if other not in members):
+        if all(other.has_ended for other in self._runtime.endpoints() if other not in members):
             raise UsageError(f"{name} is all that runs: a supervisor without an endpoint ends; stop the supervisor instead")
         logger.info("%s: stop, as asked through the control socket", name)
         for member in members:
@@ -164,7 +164,7 @@ class ControlCommands:
 
     def _await_stop(self, members: list[EndpointRuntime], stopped: Future[dict[str, Any]], answer: dict[str, Any]) -> None:
         """Each owner is asked, then told, then killed, so this ends."""
-        if all(member.settled for member in members):
+        if all(member.has_ended for member in members):
             stopped.set_result(answer)
         else:
             self._runtime.reactor.call_later(_LOOK_AGAIN, lambda: self._await_stop(members, stopped, answer))

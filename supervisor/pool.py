@@ -106,7 +106,7 @@ class Pool(Public):
             self.supervisor.stop(timeout)
         elif self.supervisor.state != "stopped":
             self._reactor.call(self._members.leave)
-            if not self._reactor.run_until(self._members.is_settled, timeout):
+            if not self._reactor.run_until(self._members.have_ended, timeout):
                 raise TimeoutError(f"pool {self.name}: owners are still closing; call stop() again to wait on")
 
     def __enter__(self) -> Self:

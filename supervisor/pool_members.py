@@ -133,13 +133,13 @@ class PoolMembers:
             if registry.endpoints.get(endpoint.name) is endpoint:  # the user may have removed or replaced the endpoint
                 registry.remove(endpoint.name)
 
-    def is_settled(self) -> bool:
+    def have_ended(self) -> bool:
         """Whether no member has a process any more, or will get one."""
-        return all(member.endpoint.settled for member in self._members)
+        return all(member.endpoint.has_ended for member in self._members)
 
     def is_over(self) -> bool:
         """Whether the pool's iteration has ended. From any thread."""
-        over = self.runtime.state == "stopped" or (self.phase == "stopped" and self.is_settled())
+        over = self.runtime.state == "stopped" or (self.phase == "stopped" and self.have_ended())
         return over and not self.inbox
 
     @property

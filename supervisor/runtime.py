@@ -35,7 +35,7 @@ from wsadapter.delivery.inbox import Inbox
 from wsadapter.delivery.stream import Consumption, Stream
 from wsadapter.endpoint.endpoint import EndpointRuntime
 from wsadapter.endpoint.rates import Count
-from wsadapter.endpoint.restart_policy import ConnectBudget, Decision, Verdict
+from wsadapter.endpoint.restart_policy import ConnectBudget, Decision, RestartAction
 from wsadapter.endpoint.strategy import restarted_with
 from wsadapter.endpoint.watchdogs import resident_bytes
 from wsadapter.import_path import for_hooks
@@ -300,7 +300,7 @@ class Runtime:
 
         def over() -> bool:
             # Called at every turn: it must not look at every endpoint while the first of them still lives.
-            if inbox or (self.state == "running" and any(not m.settled or m.last_exit is None for m in feeding())):
+            if inbox or (self.state == "running" and any(not m.has_ended or m.last_exit is None for m in feeding())):
                 return False
             endpoints = list(feeding())
             # While another supervisor takes over, endpoints that are down have been stopped for it and have not failed.
@@ -354,7 +354,7 @@ class Runtime:
         self.begin_stop()
 
     def _busy(self) -> list[EndpointRuntime]:
-        return [endpoint for endpoint in self.registry.all_including_removed() if not endpoint.settled]
+        return [endpoint for endpoint in self.registry.all_including_removed() if not endpoint.has_ended]
 
     def _check_stopped(self) -> None:
         if self.state == "stopping" and not self._busy() and not self.owners.spares.alive:
@@ -367,16 +367,16 @@ class Runtime:
         """Seconds that an owner polls without sleeping before it waits."""
         return self.options.busy_poll
 
-    def on_verdict(self, endpoint: EndpointRuntime, decision: Decision) -> None:
+    def on_decision(self, endpoint: EndpointRuntime, decision: Decision) -> None:
         """An endpoint has decided about its next owner; restart the endpoints that the strategy restarts too."""
-        if decision.verdict is Verdict.STOP_SUPERVISOR:
+        if decision.action is RestartAction.STOP_SUPERVISOR:
             self._has_failed = True
             self.begin_stop()
-        elif decision.verdict in (Verdict.RESTART, Verdict.COOL_DOWN) and decision.restarts:
+        elif decision.action in (RestartAction.RESTART, RestartAction.COOL_DOWN) and decision.restarts:
             for other in restarted_with(self.options.strategy, self.endpoints(), endpoint):
                 other.restart("strategy", at_once=True)
 
-    def on_settled(self, endpoint: EndpointRuntime) -> None:
+    def on_ended(self, endpoint: EndpointRuntime) -> None:
         """An endpoint has no process any more and will get none by itself."""
         successor = self.registry.successor_of(endpoint)
         if successor is not None and self.state == "running":

@@ -333,7 +333,7 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
         """Close an endpoint's connection and remove the endpoint; returns when its owner has ended. What the endpoint has
         delivered stays in the stream."""
         removed = self.runtime.reactor.call(partial(self.runtime.registry.remove, name))
-        if not self.runtime.reactor.run_until(lambda: all(endpoint.settled for endpoint in removed), timeout):
+        if not self.runtime.reactor.run_until(lambda: all(endpoint.has_ended for endpoint in removed), timeout):
             raise TimeoutError(f"the owner of {name} did not end within {timeout} s; it is still being ended")
 
     def restart(self, name: str, timeout: float | None = None) -> None:

@@ -188,11 +188,11 @@ class Inbox:
         for entry in cursor.entries:
             if queue and queue[0] is entry:
                 if isinstance(entry, QueuedBatch):
-                    self._settle(entry)
+                    self._mark_delivered(entry)
                 queue.popleft()
         cursor.entries = ()
 
-    def _settle(self, entry: QueuedBatch) -> None:
+    def _mark_delivered(self, entry: QueuedBatch) -> None:
         """The consumer has this entry: its messages do not wait any more."""
         backlog, after = entry.backlog, entry.after
         if entry.left and entry.before is None and backlog.conflation is None and (after is None or after.left):
@@ -207,7 +207,7 @@ class Inbox:
                 after.apart = False
         else:
             self._empty -= entry.is_empty
-            backlog.settle(entry)
+            backlog.mark_delivered(entry)
         entry.loss = None  # it is in the cursor
         on_room = backlog.on_room  # read once, because the reactor may set it to None at the same time
         if on_room is not None and backlog.has_room:

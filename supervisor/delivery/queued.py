@@ -250,7 +250,7 @@ class Backlog:
         large = oldest.size if oldest is not None and oldest.size > most // 2 else 0
         return self.waiting - large > most
 
-    def settle(self, queued: QueuedBatch) -> None:
+    def mark_delivered(self, queued: QueuedBatch) -> None:
         """The batch was delivered, and so was its loss."""
         if queued.left:
             self.exhausted(queued)

@@ -6,10 +6,10 @@ only if both are known to be at the same part of the stream. A connection that h
 another, slower connection has not shown yet. So its messages wait, stream by stream:
 
     joining ── it shows a delivered message, or another one shows a message that it holds ──> aligned
-       └────── neither happens for as long as a connection can be behind ────────────────────^  (settled: in all streams)
+       └────── neither happens for as long as a connection can be behind ────────────────────^  (aligned: in all streams)
 
-A member is settled by time only if none of its messages waits, because they may belong behind messages that another member has
-not shown yet.
+A member counts as aligned by time only if none of its messages waits, because they may belong behind messages that another
+member has not shown yet.
 
 When a member is aligned, its waiting messages are delivered in order, beginning where it met the others. Messages without an
 identity, and snapshots, which differ on each connection although they mean the same, are taken from the lead only. A snapshot
@@ -256,7 +256,7 @@ class FirstArrival(Generic[R]):
         self._order: deque[tuple[float, _Window[R], int]] = deque()
         self._members: dict[int, float] = {}
         """With the time they joined."""
-        self._settled: set[int] = set()
+        self._aligned: set[int] = set()
         self._holding: Counter[int] = Counter()
         self._led: dict[str | None, int] = {}
         """Streams that another member than the lead leads."""
@@ -274,7 +274,7 @@ class FirstArrival(Generic[R]):
         places = {id(window): at for at, window in enumerate(self._windows.values())}
         return MergeSnapshot(
             members=dict(self._members),
-            settled=sorted(self._settled),
+            settled=sorted(self._aligned),
             lead=self.lead,
             unidentified=self.unidentified,
             missed=dict(self.lags.missed),
@@ -285,7 +285,7 @@ class FirstArrival(Generic[R]):
     def restore(self, snapshot: MergeSnapshot) -> None:
         """Go on where another merge was. What was to be judged there is not judged: no member was read meanwhile."""
         self._members = dict(snapshot.members)
-        self._settled = set(snapshot.settled)
+        self._aligned = set(snapshot.settled)
         self.lead, self.unidentified = snapshot.lead, snapshot.unidentified
         self.lags.missed = Counter(snapshot.missed)
         windows: list[_Window[R]] = [_Window.from_snapshot(each) for each in snapshot.windows]
@@ -317,38 +317,38 @@ class FirstArrival(Generic[R]):
         self._led.clear()
         self._order.clear()
         self.lags.clear()
-        self._settled = {member}
+        self._aligned = {member}
         self.lead, self.unidentified = member, 0
         return False
 
-    def is_settled(self, member: int) -> bool:
+    def is_aligned(self, member: int) -> bool:
         """Whether it is aligned in all streams."""
-        return member in self._settled
+        return member in self._aligned
 
     def holds(self, member: int) -> int:
         """How many of its messages wait."""
         return self._holding[member]
 
-    def settle(self, member: int, now: float) -> list[Part[R]]:
+    def mark_aligned(self, member: int, now: float) -> list[Part[R]]:
         """From here on the member counts as aligned. Returns its waiting messages, without copies of delivered ones."""
         if member not in self._members:
             return []
-        self._settled.add(member)
+        self._aligned.add(member)
         return self.align(member, self._windows, now)
 
-    def settle_by_time(self, member: int, waited: float, now: float) -> None:
+    def align_by_time(self, member: int, waited: float, now: float) -> None:
         """All its subscriptions were confirmed `waited` seconds ago: it may be taken to be aligned. What waits of it goes on
         waiting."""
         after = _ALIGNED_AT_LAST if self._holding[member] else ALIGNED_AFTER
-        if waited < after or member not in self._members or member in self._settled:
+        if waited < after or member not in self._members or member in self._aligned:
             return
-        self._settled.add(member)
+        self._aligned.add(member)
         for window in self._windows.values():
             if member not in window.lacking and member not in window.held:
                 window.align(member, now, joined=self._members[member])
 
     def align(self, member: int, streams: Iterable[str | None], now: float) -> list[Part[R]]:
-        """As `settle`, in these streams only."""
+        """As `mark_aligned`, in these streams only."""
         parts: list[Part[R]] = []
         for window in [self._window(stream) for stream in streams]:
             if member not in window.lacking:
@@ -380,7 +380,7 @@ class FirstArrival(Generic[R]):
         if member not in self._members:
             return False
         del self._members[member]
-        self._settled.discard(member)
+        self._aligned.discard(member)
         self._holding.pop(member, None)
         for window in self._windows.values():
             for known in (window.lacking, window.held, window.last_shown, window.silent_since):
@@ -388,9 +388,9 @@ class FirstArrival(Generic[R]):
         if not self._members:
             self.lead = None
             return False  # the next to join begins anew
-        unsure = not self._settled or any(not window.lacking for window in self._windows.values())
+        unsure = not self._aligned or any(not window.lacking for window in self._windows.values())
         if member == self.lead:
-            self.lead = min(self._settled or self._members)
+            self.lead = min(self._aligned or self._members)
             lacking = any(None not in window.snapshots and window.snapshots for window in self._windows.values())
             unsure = unsure or self.unidentified > 0 or lacking
             self.unidentified = 0
@@ -456,7 +456,7 @@ class FirstArrival(Generic[R]):
     def _window(self, stream: str | None) -> _Window[R]:
         window = self._windows.get(stream)
         if window is None:
-            window = self._windows[stream] = _Window(stream, lacking={member: Counter() for member in self._settled})
+            window = self._windows[stream] = _Window(stream, lacking={member: Counter() for member in self._aligned})
         return window
 
     def _shown(self, parts: list[Part[R]], member: int, entry: _Shown[R], window: _Window[R]) -> None:

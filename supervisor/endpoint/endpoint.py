@@ -22,7 +22,7 @@ from wsadapter.contract.reasons import Reason
 from wsadapter.delivery.inbox import Inbox
 from wsadapter.endpoint.backpressure import Backpressure, Waiting
 from wsadapter.endpoint.dialer import SupervisorHost
-from wsadapter.endpoint.identities import are_alike
+from wsadapter.endpoint.identities import have_same_messages
 from wsadapter.endpoint.link import Link, LinkGroup
 from wsadapter.endpoint.link_output import LinkOutput
 from wsadapter.endpoint.link_status import status_of
@@ -32,7 +32,7 @@ from wsadapter.endpoint.rates import Count
 from wsadapter.endpoint.replicas import ReplicaSet
 from wsadapter.endpoint.request_id import Payload
 from wsadapter.endpoint.requests import Pending
-from wsadapter.endpoint.restart_policy import Decision, Verdict
+from wsadapter.endpoint.restart_policy import Decision, RestartAction
 from wsadapter.endpoint.subscriptions import Numbers, Subscriptions, key_of
 from wsadapter.loop.reactor import Reactor
 from wsadapter.status import SUMMED, EndpointState, EndpointStatus, exit_status
@@ -45,12 +45,12 @@ class EndpointHost(SupervisorHost, Protocol):
         """The inbox for the items of the endpoint of this name."""
         ...
 
-    def on_verdict(self, endpoint: EndpointRuntime, decision: Decision) -> None:
+    def on_decision(self, endpoint: EndpointRuntime, decision: Decision) -> None:
         """The endpoint decided about its next owner. The decision may concern other endpoints (strategy, stop of the
         supervisor)."""
         ...
 
-    def on_settled(self, endpoint: EndpointRuntime) -> None:
+    def on_ended(self, endpoint: EndpointRuntime) -> None:
         """The endpoint has no process any more and will get none by itself."""
         ...
 
@@ -88,7 +88,7 @@ class Alone:
     def may_hand_off(self, _link: Link) -> bool:
         return True
 
-    def can_spare(self, _link: Link) -> bool:
+    def is_redundant(self, _link: Link) -> bool:
         return False
 
     def overflowed(self, queue: Waiting | None = None) -> None:
@@ -133,9 +133,9 @@ class EndpointRuntime:
         return self.links[0] if self.replicas is None else self.replicas.primary
 
     @property
-    def settled(self) -> bool:
+    def has_ended(self) -> bool:
         """It has no process, and none will come by itself."""
-        return all(link.settled for link in (*self.links, *self.leaving))
+        return all(link.has_ended for link in (*self.links, *self.leaving))
 
     @property
     def epoch(self) -> int:
@@ -198,15 +198,16 @@ class EndpointRuntime:
         for link in self.links:
             link.stop()
 
-    def restart(self, why: str = "recycled", *, afresh: bool = False, at_once: bool = False) -> Future[None]:
-        """Start new owners, whatever the state; the future is done when all are up. A link keeps its connection if that can
-        outlive the old owner, but not with `afresh`. A connection that has to be replaced is closed only when the next one is
-        ready, and with replicas one after the other, but not with `at_once`."""
+    def restart(self, why: str = "recycled", *, new_connection: bool = False, at_once: bool = False) -> Future[None]:
+        """Start new owners, in any state; the future is done when all are up. A link keeps its connection if the connection can
+        outlive the old owner, except with `new_connection`. A connection that has to be replaced is closed when the next one is
+        ready, and with replicas one after the other, except with `at_once`."""
         if self.replicas is None:
-            return self.link.restart(why, afresh=afresh, at_once=at_once)
+            return self.link.restart(why, new_connection=new_connection, at_once=at_once)
         future = self.replicas.rolling.wait()
         together = at_once or self.replicas.live < 2
-        self.replicas.rolling.begin(self.links, lambda link: link.restart(why, afresh=afresh), together=together)
+        restart = lambda link: link.restart(why, new_connection=new_connection)  # noqa: E731
+        self.replicas.rolling.begin(self.links, restart, together=together)
         self.replicas.begin_turns()
         self.replicas.rolling.go_on()
         return future
@@ -214,42 +215,42 @@ class EndpointRuntime:
     def replace_settings(self, endpoint: Endpoint, dialect: dict[str, Any] | None) -> None:
         """Apply the settings of a reload, from the next owners on. With replicas, one link is changed after the other if the
         new connections get the same messages; otherwise all are changed at once, and a new stream begins."""
-        alike = are_alike(self.endpoint, self.dialect, endpoint, dialect)
-        same = alike and replace(self.endpoint, replicas=endpoint.replicas) == endpoint
+        same_messages = have_same_messages(self.endpoint, self.dialect, endpoint, dialect)
+        same = same_messages and replace(self.endpoint, replicas=endpoint.replicas) == endpoint
         self.endpoint, self.dialect = endpoint, dialect
         self.stream.backlog.use(endpoint.buffer)
         if self.replicas is None:
-            self.link.use_settings(alike=alike)
+            self.link.use_settings(same_messages=same_messages)
             return
         self.replicas.announced.keep(set(map(key_of, endpoint.subscribe)))
-        if not alike:
+        if not same_messages:
             self.replicas.begin_anew()
         for link in self.links[endpoint.replicas :]:
             self.leaving.append(link)
             self.replicas.dismiss(link)
             link.stop()
         del self.links[endpoint.replicas :]
-        together = not alike or self.replicas.live < 2
+        together = not same_messages or self.replicas.live < 2
         changed = [] if same else list(self.links)
-        self.replicas.rolling.begin(changed, lambda link: link.use_settings(alike=alike), together=together)
+        self.replicas.rolling.begin(changed, lambda link: link.use_settings(same_messages=same_messages), together=together)
         for link in self._add_links():
             link.start()
         self.replicas.begin_turns()
         self.replicas.rolling.go_on()
 
-    def on_verdict(self, decision: Decision) -> None:
+    def on_decision(self, decision: Decision) -> None:
         """A link decided about its next owner. Other endpoints are concerned only if no link delivers any more."""
-        if self.replicas is None or not self.replicas.live or decision.verdict is Verdict.STOP_SUPERVISOR:
-            self._host.on_verdict(self, decision)
+        if self.replicas is None or not self.replicas.live or decision.action is RestartAction.STOP_SUPERVISOR:
+            self._host.on_decision(self, decision)
 
-    def on_settled(self) -> None:
+    def on_ended(self) -> None:
         """A link has no process any more."""
-        self.leaving = [link for link in self.leaving if not link.settled]
+        self.leaving = [link for link in self.leaving if not link.has_ended]
         if self.replicas is None:
-            self._host.on_settled(self)
-        elif self.settled:
+            self._host.on_ended(self)
+        elif self.has_ended:
             self.replicas.rolling.end()
-            self._host.on_settled(self)
+            self._host.on_ended(self)
 
     # -- what users ask for ----------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ _BYTES_SPAN: Final = 5.0
 """The same if an identity may come again by itself, because the bytes of the message are the identity."""
 
 
-def are_alike(
+def have_same_messages(
     one: Endpoint, its_dialect: Mapping[str, Any] | None, other: Endpoint, others_dialect: Mapping[str, Any] | None
 ) -> bool:
     """Whether connections with either settings receive the same messages, and identify them in the same way."""

@@ -13,7 +13,7 @@ The states of a link, and what each event does, are the table in link_state.py. 
 
     user: start, stop, restart, use_settings ──┐                 ┌──> acquire, ask to leave, kill, wait, settle
     owner: ready, up, dead ────────────────────┼──> step(event) ─┤
-    budget or backoff: due ────────────────────┘   (the table)   └──> host: on_verdict, on_settled
+    budget or backoff: due ────────────────────┘   (the table)   └──> host: on_decision, on_ended
 
 When an owner dies, its pipe is read to the end, `Down` closes its epoch, the restart policy decides what comes next, and the
 budget of the host decides when. A spare, or a new process, gets the subscriptions. If the connection outlived its owner
@@ -47,7 +47,7 @@ from wsadapter.endpoint.link_state import LinkAction, LinkEvent, LinkState, afte
 from wsadapter.endpoint.numbered_stream import NumberedStream
 from wsadapter.endpoint.owner_end import end_reason, may_continue, read_all
 from wsadapter.endpoint.replacement import Replacement, Situation, for_restart
-from wsadapter.endpoint.restart_policy import Decision, RestartPolicy, Verdict
+from wsadapter.endpoint.restart_policy import Decision, RestartAction, RestartPolicy
 from wsadapter.endpoint.rollover import Rollover
 from wsadapter.process.lifecycle import ProcessState
 from wsadapter.process.owner_process import OwnerListener, OwnerProcess
@@ -85,7 +85,7 @@ class LinkGroup(OutputGroup, Protocol):
         """Whether its connection may go to its next owner."""
         ...
 
-    def can_spare(self, link: Link) -> bool:
+    def is_redundant(self, link: Link) -> bool:
         """Whether other links deliver all that it delivers."""
         ...
 
@@ -97,11 +97,11 @@ class LinkHost(DialerHost, Protocol):
 
     @property
     def stream(self) -> NumberedStream: ...
-    def on_verdict(self, decision: Decision) -> None:
+    def on_decision(self, decision: Decision) -> None:
         """The link decided about its next owner. That may concern other endpoints (strategy, stop of the supervisor)."""
         ...
 
-    def on_settled(self) -> None:
+    def on_ended(self) -> None:
         """The link has no process any more, and none will start by itself."""
         ...
 
@@ -158,7 +158,7 @@ class Link:
         return resuming or self.connection.custody.resumption is not None
 
     @property
-    def settled(self) -> bool:
+    def has_ended(self) -> bool:
         """It has no process, and none will come by itself."""
         none = self.owner is None and not self.rollover.dropped and not self.connection.dialer.has_holders
         return none and self._life in (LinkState.STOPPED, LinkState.FATAL)
@@ -174,14 +174,14 @@ class Link:
             rolls_over=self.rollover.under_way,
             make_before_break=self._host.endpoint.make_before_break,
             is_replicated=group.is_replicated,
-            can_spare=group.can_spare(self),
+            is_redundant=group.is_redundant(self),
         )
 
     # -- what users and watchdogs want -----------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Give it its first owner."""
-        if self.settled:
+        if self.has_ended:
             self.step(LinkEvent.START)
 
     def stop(self) -> None:
@@ -191,13 +191,13 @@ class Link:
         self.connection.give_up()
         self.step(LinkEvent.STOP)
 
-    def restart(self, why: str = "recycled", *, afresh: bool = False, at_once: bool = False) -> Future[None]:
-        """A new owner, whatever the state; the future is done when it is up. It goes on with the connection where that can
-        outlive the old owner, but not `afresh`. A connection that is up and has to be replaced is left only when the next one
-        is ready, but for `at_once`."""
+    def restart(self, why: str = "recycled", *, new_connection: bool = False, at_once: bool = False) -> Future[None]:
+        """Start a new owner, in any state; the future is done when the owner is up. The new owner continues on the connection
+        if the connection can outlive the old owner, except with `new_connection`. A connection that is up and has to be
+        replaced is closed when the next one is ready, except with `at_once`."""
         future = self.waiters.add()
         self.policy.reset()
-        match for_restart(self.situation, afresh=afresh, at_once=at_once):
+        match for_restart(self.situation, new_connection=new_connection, at_once=at_once):
             case Replacement.START:
                 self.wait.cancel()
                 self.step(LinkEvent.START)
@@ -208,15 +208,16 @@ class Link:
             case Replacement.ROLL_OVER:
                 self.rollover.begin(why)
             case _:
-                self.leave(why, afresh=afresh)
+                self.leave(why, new_connection=new_connection)
         return future
 
-    def leave(self, why: str, *, afresh: bool) -> None:
-        """End the owner as planned; the next one opens a new connection. `afresh`: even if this one outlives the owner."""
+    def leave(self, why: str, *, new_connection: bool) -> None:
+        """Ask the owner to leave, as planned; the next owner opens a connection. `new_connection`: also if the current
+        connection could outlive its owner."""
         if self.owner is not None:
             self.owner.epoch.planned = why
-            self.owner.epoch.unwanted |= afresh
-        if afresh:
+            self.owner.epoch.unwanted |= new_connection
+        if new_connection:
             self.connection.give_up()
         self.wait.cancel()  # a warm owner may wait for its connect
         self.step(LinkEvent.REPLACE)
@@ -229,25 +230,25 @@ class Link:
         if with_connection:
             self.connection.give_up()
 
-    def use_settings(self, *, alike: bool) -> None:
-        """Its endpoint has new settings: the next owner uses them, and the old owner leaves when it is ready. `alike`:
+    def use_settings(self, *, same_messages: bool) -> None:
+        """Its endpoint has new settings: the next owner uses them, and the old owner leaves when it is ready. `same_messages`:
         connections by the new settings get the same messages."""
         endpoint = self._host.endpoint
         self.rollover.drop()
-        self.connection.sender.replace(endpoint.subscribe, alike=alike)
+        self.connection.sender.replace(endpoint.subscribe, same_messages=same_messages)
         self.policy = RestartPolicy(endpoint.restart, random)
         self.connection.dialer.attempt = 0
         if self.situation.can_overlap:
-            self.rollover.begin("changed", alike=alike)
+            self.rollover.begin("changed", same_messages=same_messages)
         else:
-            self.restart("changed", afresh=True)
+            self.restart("changed", new_connection=True)
 
     # -- the table, and what its actions do ------------------------------------------------------------------------------
 
     def step(self, event: LinkEvent, decision: Decision | None = None) -> None:
         """Apply `event`. `decision`: of the restart policy, if the event is the death of an owner."""
         self._life, action = step(self._life, event)
-        owner, decision = self.owner, decision or Decision(Verdict.RESTART)
+        owner, decision = self.owner, decision or Decision(RestartAction.RESTART)
         match action:
             case LinkAction.NOTHING:
                 pass
@@ -276,17 +277,17 @@ class Link:
                 self.owner = None
                 self.connection.commands.owner_gone()
                 self.connection.dialer.forget_holders()
-            case LinkAction.SETTLE | LinkAction.SETTLE_FATAL:
-                self._settle(fatal=action is LinkAction.SETTLE_FATAL)
+            case LinkAction.REPORT_END | LinkAction.REPORT_FATAL:
+                self._report_end(fatal=action is LinkAction.REPORT_FATAL)
 
-    def _settle(self, *, fatal: bool) -> None:
+    def _report_end(self, *, fatal: bool) -> None:
         if fatal:
             assert self.last_exit is not None
             self.output.put(items.Fatal(self.name, self.epoch, time_ns(), self.last_exit))
         why = self.last_exit.describe() if self.last_exit else "stopped"
         text = f"{self.name} is {self.state}: {why}"
         self.waiters.fail(lambda: NotConnected(text))
-        self._host.on_settled()
+        self._host.on_ended()
 
     # -- on its way to another supervisor --------------------------------------------------------------------------------
 
@@ -362,11 +363,11 @@ class Link:
     def _decide(self, reason: Reason, uptime: float | None) -> None:
         """What follows the death of the owner."""
         if self._life is LinkState.LEAVING:
-            decision = Decision(Verdict.RESTART)
+            decision = Decision(RestartAction.RESTART)
             self.policy.total += 1
         else:
             decision = self.policy.decide(monotonic(), reason, uptime)
-        restarts = decision.verdict is Verdict.RESTART
+        restarts = decision.action is RestartAction.RESTART
         alive = self.connection.custody.resumption is not None and restarts
         follows = self.rollover.can_follow and restarts and not alive
         waits = alive and reason.kind == "start_failed"  # the next start may fail in the same way, so it waits
@@ -376,7 +377,7 @@ class Link:
         if not follows:
             self.rollover.drop()
         self.step(after_death(decision, alive=alive, follows=follows, waits=waits), decision)
-        self._host.on_verdict(decision)
+        self._host.on_decision(decision)
 
     def _adopt(self, process: OwnerProcess, slot: ConnectSlot, held: list[Record], continues: bool, *, replaces: bool) -> None:
         """The successor is the owner: what it sent so far is read now. `slot`: its connect, made or not. `replaces`: as
@@ -411,8 +412,8 @@ class Link:
 
     def on_process_gone(self) -> None:
         """A TLS holder, or a successor that was given up, has ended."""
-        if self.settled:
-            self._host.on_settled()
+        if self.has_ended:
+            self._host.on_ended()
 
 
 def _end(owner: LinkOwner, action: LinkAction) -> None:

@@ -22,7 +22,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Final
 
-from wsadapter.endpoint.restart_policy import Decision, Verdict
+from wsadapter.endpoint.restart_policy import Decision, RestartAction
 from wsadapter.status import EndpointState
 
 STATES: Final[dict[EndpointState, str]] = {
@@ -33,7 +33,7 @@ STATES: Final[dict[EndpointState, str]] = {
     "cooling_down": "too many restarts: waiting for `restart.cool_down`",
     "stopping": "the owner was asked to leave",
     "stopped": "stopped, or ended for good by its restart type",
-    "fatal": "gave up; `restart` starts it afresh",
+    "fatal": "gave up; `restart` starts the endpoint again, with new counters",
 }
 """Every state of an endpoint that users see, with its meaning."""
 
@@ -117,8 +117,8 @@ class LinkAction(Enum):
     AWAIT_RETRY = auto()
     AWAIT_RESUMPTION = auto()
     DISOWN = auto()
-    SETTLE = auto()
-    SETTLE_FATAL = auto()
+    REPORT_END = auto()
+    REPORT_FATAL = auto()
 
 
 _S, _E, _A = LinkState, LinkEvent, LinkAction
@@ -132,7 +132,7 @@ OF_A_DEATH: Final = (
 
 TABLE: Final[dict[tuple[LinkState, LinkEvent], tuple[LinkState, LinkAction]]] = {
     **{(state, _E.START): (_S.WAITING, _A.RESERVE_CONNECT) for state in WITHOUT_OWNER},
-    **{(state, _E.STOP): (_S.STOPPED, _A.SETTLE) for state in WITHOUT_OWNER},
+    **{(state, _E.STOP): (_S.STOPPED, _A.REPORT_END) for state in WITHOUT_OWNER},
     (_S.STOPPED, _E.RECEIVE): (_S.UP, _A.NOTHING),
     (_S.STOPPED, _E.RECEIVE_FATAL): (_S.FATAL, _A.NOTHING),
     **{(state, _E.DISOWN): (_S.STOPPED, _A.DISOWN) for state in _S},
@@ -150,9 +150,9 @@ TABLE: Final[dict[tuple[LinkState, LinkEvent], tuple[LinkState, LinkAction]]] = 
     **{(state, _E.RETRY): (_S.WAITING, _A.RESERVE_CONNECT) for state in WITH_OWNER},
     **{(state, _E.BACK_OFF): (_S.WAITING, _A.AWAIT_RETRY) for state in WITH_OWNER},
     **{(state, _E.COOL_DOWN): (_S.COOLING_DOWN, _A.AWAIT_RETRY) for state in WITH_OWNER},
-    **{(state, _E.END): (_S.STOPPED, _A.SETTLE) for state in WITH_OWNER},
-    **{(state, _E.GIVE_UP): (_S.FATAL, _A.SETTLE_FATAL) for state in WITH_OWNER},
-    **{(_S.STOPPING, event): (_S.STOPPED, _A.SETTLE) for event in OF_A_DEATH},
+    **{(state, _E.END): (_S.STOPPED, _A.REPORT_END) for state in WITH_OWNER},
+    **{(state, _E.GIVE_UP): (_S.FATAL, _A.REPORT_FATAL) for state in WITH_OWNER},
+    **{(_S.STOPPING, event): (_S.STOPPED, _A.REPORT_END) for event in OF_A_DEATH},
 }
 
 
@@ -164,18 +164,18 @@ def step(state: LinkState, event: LinkEvent) -> tuple[LinkState, LinkAction]:
 def after_death(decision: Decision, *, alive: bool, follows: bool, waits: bool) -> LinkEvent:
     """The event that a decision of the restart policy is. `alive`: the connection outlived its owner; `waits`: even so the next
     start has to wait. `follows`: there is a successor to go on with."""
-    match decision.verdict:
-        case Verdict.RESTART if alive:
+    match decision.action:
+        case RestartAction.RESTART if alive:
             return LinkEvent.RESUME_LATER if waits else LinkEvent.RESUME
-        case Verdict.RESTART if follows:
+        case RestartAction.RESTART if follows:
             return LinkEvent.FOLLOW
-        case Verdict.RESTART:
+        case RestartAction.RESTART:
             return LinkEvent.BACK_OFF if decision.delay else LinkEvent.RETRY
-        case Verdict.COOL_DOWN:
+        case RestartAction.COOL_DOWN:
             return LinkEvent.COOL_DOWN
-        case Verdict.FATAL:
+        case RestartAction.FATAL:
             return LinkEvent.GIVE_UP
-        case Verdict.END | Verdict.STOP_SUPERVISOR:  # pragma: no branch - there is no other verdict (mypy)
+        case RestartAction.END | RestartAction.STOP_SUPERVISOR:  # pragma: no branch - there is no other action (mypy)
             return LinkEvent.END
 
 

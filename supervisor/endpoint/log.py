@@ -11,7 +11,7 @@ import logging
 
 from wsadapter.contract.endpoint import Restart
 from wsadapter.contract.reasons import Reason
-from wsadapter.endpoint.restart_policy import Decision, Verdict
+from wsadapter.endpoint.restart_policy import Decision, RestartAction
 
 logger = logging.getLogger("wsadapter.supervisor")
 printed = logging.getLogger("wsadapter.owner")
@@ -84,7 +84,7 @@ class EndpointLog:
         _, text, counts = self._down
         self._down = None
         level = logging.WARNING if counts else logging.INFO
-        if decision.verdict in (Verdict.FATAL, Verdict.STOP_SUPERVISOR, Verdict.COOL_DOWN):
+        if decision.action in (RestartAction.FATAL, RestartAction.STOP_SUPERVISOR, RestartAction.COOL_DOWN):
             level = logging.ERROR
         logger.log(level, "%s; %s", text, _what_comes(decision, settings, resumes=resumes, follows=follows, waits=waits))
 
@@ -95,22 +95,22 @@ def _subscriptions(count: int) -> str:
 
 def _what_comes(decision: Decision, settings: Restart, *, resumes: bool, follows: bool, waits: bool) -> str:
     times = f"restart {decision.restarts} of {settings.intensity} in {settings.period:g} s"
-    match decision.verdict:
-        case Verdict.RESTART if waits:
+    match decision.action:
+        case RestartAction.RESTART if waits:
             return f"its connection goes on, next start in {decision.delay:.1f} s ({times})"
-        case Verdict.RESTART if resumes:
+        case RestartAction.RESTART if resumes:
             return f"its connection goes on ({times if decision.restarts else 'planned'})"
-        case Verdict.RESTART if follows:
+        case RestartAction.RESTART if follows:
             return "its successor is connected"
-        case Verdict.RESTART if decision.restarts:
+        case RestartAction.RESTART if decision.restarts:
             return f"next start in {decision.delay:.1f} s ({times})"
-        case Verdict.RESTART:
+        case RestartAction.RESTART:
             return "next start now (planned)"
-        case Verdict.COOL_DOWN:
-            return f"too many restarts ({times}): cooling down for {decision.delay:g} s, then afresh"
-        case Verdict.FATAL:
+        case RestartAction.COOL_DOWN:
+            return f"too many restarts ({times}): cooling down for {decision.delay:g} s, then with a new count"
+        case RestartAction.FATAL:
             return "fatal: mend the cause, then `restart` it"
-        case Verdict.STOP_SUPERVISOR:
+        case RestartAction.STOP_SUPERVISOR:
             return f"too many restarts ({times}): stopping the supervisor, as configured"
-        case Verdict.END:
+        case RestartAction.END:
             return f"not restarted (restart type {settings.type})"

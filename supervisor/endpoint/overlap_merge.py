@@ -78,7 +78,7 @@ class OverlapMerge:
         if held.subscribed_at is None:
             return NOTHING_FOUND
         shown = held.shown()
-        if self._repeats:  # that two messages are alike proves nothing
+        if self._repeats:  # an identity repeats, so two equal messages prove nothing
             unidentified = frozenset(stream for stream, identity, _, _ in shown if identity == NO_IDENTITY)
             return Overlap(continues=in_order, interrupted=unidentified - {None})
         left_at = (successor.ready_at or time_ns()) if in_order else None
@@ -90,14 +90,14 @@ class OverlapMerge:
         now = monotonic()
         self._merge.join(_NEW, self._began_at)
         if self._repeats:
-            self._merge.settle(_NEW, now)
+            self._merge.mark_aligned(_NEW, now)
         for stream in found.interrupted:
             self._merge.begin_anew(stream, _NEW)
         self._merge.align(_NEW, found.apart, now)
         self._member, self._cut_at, self.found = _NEW, last_received_at or 1, found
 
-    def settle(self) -> None:
+    def held_delivered(self) -> None:
         """All that was held has been taken: only what the new connection repeats is left out from here on."""
         self.found, self._cut_at = NOTHING_FOUND, 0
-        self._deliver(self._merge.settle(_NEW, monotonic()))
+        self._deliver(self._merge.mark_aligned(_NEW, monotonic()))
         self._merge.leave(_OLD)

@@ -44,7 +44,7 @@ class Situation:
     make_before_break: bool
     """The endpoint's setting."""
     is_replicated: bool
-    can_spare: bool
+    is_redundant: bool
     """Other links deliver all that it delivers."""
 
     @property
@@ -53,18 +53,18 @@ class Situation:
         return self.stays and self.make_before_break and not self.is_replicated
 
 
-def for_restart(now: Situation, *, afresh: bool, at_once: bool) -> Replacement:
-    """A user, or the strategy, wants another owner. `afresh`: with a new connection; `at_once`: without a rollover."""
+def for_restart(now: Situation, *, new_connection: bool, at_once: bool) -> Replacement:
+    """A user, or the strategy, wants another owner. `new_connection`: with a new connection; `at_once`: without a rollover."""
     if not now.has_owner:
         return Replacement.START
-    if now.in_custody and not afresh:
+    if now.in_custody and not new_connection:
         return Replacement.HAND_OVER
     return Replacement.ROLL_OVER if now.can_overlap and not at_once else Replacement.LEAVE
 
 
 def for_new_connection(now: Situation) -> Replacement:
     """The peer, a watchdog or a dialect's rule wants another connection."""
-    if now.is_replicated and not now.can_spare:
+    if now.is_replicated and not now.is_redundant:
         return Replacement.LATER
     if not now.stays:
         return Replacement.NOTHING
@@ -75,7 +75,7 @@ def for_new_connection(now: Situation) -> Replacement:
 
 def for_memory(now: Situation, resident: int, allowed: int) -> Replacement:
     """The owner has `resident` bytes, which are more than are `allowed`."""
-    if now.stays and now.can_spare:
+    if now.stays and now.is_redundant:
         return Replacement.LEAVE
     # A rollover would open a new connection although the next owner could continue with this one.
     if resident <= allowed * _MEMORY_MARGIN and now.can_overlap and not now.in_custody:

@@ -55,7 +55,7 @@ class ReplicaHost(Protocol):
     stream: NumberedStream
 
     @property
-    def settled(self) -> bool: ...
+    def has_ended(self) -> bool: ...
 
 
 class ReplicaSet:
@@ -109,9 +109,9 @@ class ReplicaSet:
         """Whether nothing waits to be aligned, and no planned change is under way."""
         return not (self.merge.holding or self.rolling.is_under_way)
 
-    def is_settled(self, link: Link) -> bool:
+    def is_aligned(self, link: Link) -> bool:
         """Whether the link is known to be at the same place of the stream as the others."""
-        return self.merge.is_settled(link.output.number)
+        return self.merge.is_aligned(link.output.number)
 
     def status_of(self, link: Link, status: EndpointStatus) -> MemberStatus:
         """The status of a link as a member. `status`: as of an endpoint."""
@@ -119,7 +119,7 @@ class ReplicaSet:
         return {
             "member": number,
             "lead": number == self.merge.lead,
-            "aligned": self.merge.is_settled(number),
+            "aligned": self.merge.is_aligned(number),
             "held": self.merge.holds(number),
             "missed": self.merge.lags.missed[number],
             "state": status["state"],
@@ -146,7 +146,7 @@ class ReplicaSet:
         now = monotonic()
         self._accept(self.merge.take(number, (received, streams), identities, streams, now))
         if self.merge.holds(number) > _MOST_HELD:
-            self._accept(self.merge.settle(number, now))
+            self._accept(self.merge.mark_aligned(number, now))
 
     def _accept(self, parts: Iterable[Part[Batch]]) -> None:
         for part in parts:
@@ -197,7 +197,7 @@ class ReplicaSet:
             return  # if all are stopping, the stream ends with what is known to be in order
         lead.output.gap("lead_changed", self._host.stream.numbers.last_received_at, time_ns())
         lead.connection.sender.resubscribe(filter(None, self.merge.begun_by_snapshot))  # its own were left out
-        self._accept(self.merge.settle(lead.output.number, monotonic()))
+        self._accept(self.merge.mark_aligned(lead.output.number, monotonic()))
 
     def is_news(self, output: LinkOutput, event: items.Event) -> bool:
         """Whether an event of a link is to be put into the stream, because no other link has reported the same."""
@@ -213,12 +213,12 @@ class ReplicaSet:
         return output.number, self.live - (closing and output.number in self.merge.members)
 
     def may_hand_off(self, link: Link) -> bool:
-        """Whether its connection may go to its next owner. A link that is not settled begins again with a new connection."""
-        return self.is_settled(link)
+        """Whether its connection may go to its next owner. A link that is not aligned begins again with a new connection."""
+        return self.is_aligned(link)
 
-    def can_spare(self, link: Link) -> bool:
+    def is_redundant(self, link: Link) -> bool:
         """Whether the other links deliver everything without it."""
-        return any(other.stays and self.is_settled(other) for other in self._host.links if other is not link)
+        return any(other.stays and self.is_aligned(other) for other in self._host.links if other is not link)
 
     def overflowed(self, queue: Waiting | None = None) -> None:
         """More waits for the consumer than may."""
@@ -243,11 +243,11 @@ class ReplicaSet:
         self._accept(self.merge.overdue(now - _BEHIND, now))
         for link in self._host.links:
             if link.output.restored_at is not None and link.state == "up":
-                self.merge.settle_by_time(link.output.number, now - link.output.restored_at, now)
+                self.merge.align_by_time(link.output.number, now - link.output.restored_at, now)
         for number, (stream, silence) in self.merge.lags.lagging(now, _BEHIND).items():
             self._replace_stalled(self._host.links[number - 1], stream, silence)
         self.rolling.go_on()
-        if not self._host.settled:
+        if not self._host.has_ended:
             self.begin_turns()
 
     def _replace_stalled(self, link: Link, stream: str | None, silence: float) -> None:

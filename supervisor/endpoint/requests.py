@@ -46,7 +46,7 @@ from wsadapter.status import EndpointState
 
 _FIRST_ID: Final = 1_000_000_000
 """Of our own ids, above those that subscriptions use on the same connection; a 32-bit integer holds a billion of them."""
-_VERDICT: Final = 0.5
+_TO_WITHDRAW: Final = 0.5
 """Seconds that an owner has to reply whether it could withdraw a request that is not known to be begun."""
 _MOST_WAITING: Final = 100_000
 """Requests of one endpoint that may wait at the same time."""
@@ -219,7 +219,7 @@ class Requests:
         self._commands.notify(commands.WITHDRAW, entry.ref, {})
         if entry.timer is not None:
             entry.timer.cancel()
-        entry.timer = self._reactor.call_later(_VERDICT, lambda: self._give_up(entry, why))
+        entry.timer = self._reactor.call_later(_TO_WITHDRAW, lambda: self._give_up(entry, why))
 
     def _give_up(self, entry: _Entry, why: str) -> None:
         self._end(entry, OutcomeUnknown(self._host.name, entry.id, why, timed_out=True))

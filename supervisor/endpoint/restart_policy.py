@@ -21,12 +21,12 @@ MAX_RETRY_AFTER = 86400.0
 """Seconds; a peer that asks for more is asked again after a day."""
 
 
-class Verdict(Enum):
+class RestartAction(Enum):
     """What to do after an epoch has ended."""
 
     RESTART = "restart"
     COOL_DOWN = "cool_down"
-    """Too many restarts: wait, then start afresh."""
+    """Too many restarts: wait, then start with a new count."""
     FATAL = "fatal"
     STOP_SUPERVISOR = "stop_supervisor"
     END = "end"
@@ -35,9 +35,9 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A verdict and when to act on it."""
+    """What to do, and when."""
 
-    verdict: Verdict
+    action: RestartAction
     delay: float = 0.0
     """Seconds."""
     restarts: int = 0
@@ -61,19 +61,19 @@ class RestartPolicy:
         """Decide what follows an epoch that ended for `reason`, `uptime` seconds after its `Up` (None: it never was up)."""
         settings = self._settings
         if settings.type == "temporary" or (settings.type == "transient" and not reason.abnormal):
-            return Decision(Verdict.END)
+            return Decision(RestartAction.END)
         if uptime is not None and uptime >= settings.min_uptime:
             self._failures = 0
         if not reason.counts:
             self.total += 1
-            return Decision(Verdict.RESTART)
+            return Decision(RestartAction.RESTART)
         if self._hopeless(reason):
-            return Decision(Verdict.FATAL)
+            return Decision(RestartAction.FATAL)
         restarts = self._count(now)
         if restarts > settings.intensity:
             return self._exceeded(restarts, asked_to_wait(reason))
         self.total += 1
-        return Decision(Verdict.RESTART, self._delay(reason), restarts)
+        return Decision(RestartAction.RESTART, self._delay(reason), restarts)
 
     def reset(self) -> None:
         """Forget the past, because a user restarted the endpoint, or because it has cooled down."""
@@ -95,13 +95,13 @@ class RestartPolicy:
     def _exceeded(self, restarts: int, wait: float) -> Decision:
         match self._settings.on_exceeded:
             case "fatal":
-                return Decision(Verdict.FATAL, restarts=restarts)
+                return Decision(RestartAction.FATAL, restarts=restarts)
             case "stop_supervisor":
-                return Decision(Verdict.STOP_SUPERVISOR, restarts=restarts)
+                return Decision(RestartAction.STOP_SUPERVISOR, restarts=restarts)
             case "cool_down":  # pragma: no branch - there is no other value (mypy)
                 self.reset()
                 self.total += 1
-                return Decision(Verdict.COOL_DOWN, max(self._settings.cool_down, wait), restarts)
+                return Decision(RestartAction.COOL_DOWN, max(self._settings.cool_down, wait), restarts)
 
     def _delay(self, reason: Reason) -> float:
         settings = self._settings

@@ -27,8 +27,8 @@ class RollingChangeHost(Protocol):
     def live(self) -> int: ...
     @property
     def primary(self) -> Link: ...
-    def can_spare(self, link: Link) -> bool: ...
-    def is_settled(self, link: Link) -> bool: ...
+    def is_redundant(self, link: Link) -> bool: ...
+    def is_aligned(self, link: Link) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -82,13 +82,13 @@ class RollingChange:
         while self._steps:
             step = self._steps[0]
             if not step.begun:
-                if not step.together and not self._replicas.can_spare(step.link):
+                if not step.together and not self._replicas.is_redundant(step.link):
                     return  # another link has to deliver meanwhile
                 step.begin()
-            if not step.together and not (step.is_up and self._replicas.is_settled(step.link)):
+            if not step.together and not (step.is_up and self._replicas.is_aligned(step.link)):
                 return
             self._steps.popleft()
-        if self._waiters and all(link.state == "up" or link.settled for link in self._links):
+        if self._waiters and all(link.state == "up" or link.has_ended for link in self._links):
             self.end()
 
     def end(self) -> None:

@@ -56,7 +56,7 @@ class RollingLink(Protocol):
 
     @property
     def situation(self) -> Situation: ...
-    def leave(self, why: str, *, afresh: bool) -> None:
+    def leave(self, why: str, *, new_connection: bool) -> None:
         """End the owner as planned; the next one opens a new connection."""
         ...
 
@@ -127,27 +127,28 @@ class Rollover:
             case Replacement.ROLL_OVER:
                 self.begin(why)
             case Replacement.LEAVE:
-                self._link.leave(why, afresh=True)
+                self._link.leave(why, new_connection=True)
 
     def too_large(self, resident: int) -> None:
         """The owner has more memory than `watchdog.memory` allows."""
         allowed = self.endpoint.watchdog.memory
         match for_memory(self._link.situation, resident, allowed):
             case Replacement.LEAVE:
-                self._link.leave("memory_limit", afresh=False)
+                self._link.leave("memory_limit", new_connection=False)
             case Replacement.ROLL_OVER:
                 self.begin("memory_limit")
             case Replacement.KILL:
                 reason = Reason(kind="memory_limit", text=f"{resident} bytes resident, {allowed} allowed")
                 self._link.kill(reason, with_connection=False)
 
-    def begin(self, why: str, *, alike: bool = True) -> None:
-        """Get a successor, unless one is under way. `alike`: the new connection gets the messages that the old one gets."""
+    def begin(self, why: str, *, same_messages: bool = True) -> None:
+        """Start a successor, unless there is one. `same_messages`: the new connection gets the messages that the old connection
+        gets."""
         if self._successor is not None:
             return
         self._end_overlap()
         connection, endpoint = self._connection, self.endpoint
-        if alike and identity_rule(endpoint, self._host.dialect):
+        if same_messages and identity_rule(endpoint, self._host.dialect):
             merge = self.merge = OverlapMerge(endpoint, self._host.dialect, self.output.accept)
             try:
                 connection.commands.send(commands.IDENTIFY, {"on": True}, lambda _reply, _text: self._on_identified(merge))
@@ -210,7 +211,7 @@ class Rollover:
             self._end_overlap()
         deliver(successor.process, successor.slot, successor.take(), found.continues)
         if self.merge is not None and self.merge is merge:  # otherwise what was delivered has begun the next change
-            merge.settle()
+            merge.held_delivered()
             self._overlap = self._reactor.call_later(_OVERLAP, self._end_overlap)
 
     def _end_overlap(self) -> None:
@@ -242,7 +243,7 @@ class Rollover:
     def _let_owner_go(self, why: str) -> None:
         is_ready = self._successor is not None and self._successor.phase is Phase.READY
         if is_ready and self._link.stays:
-            self._link.leave(why, afresh=True)
+            self._link.leave(why, new_connection=True)
 
     def successor_failed(self, text: str) -> None:
         """The successor can't be used, and the old owner stays."""

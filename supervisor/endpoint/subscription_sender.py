@@ -77,11 +77,11 @@ class SubscriptionSender:
 
     # -- what is wanted --------------------------------------------------------------------------------------------------
 
-    def replace(self, streams: Iterable[Subscription], *, alike: bool) -> None:
-        """Want these streams and no others, from the next owner on. `alike`: the peer is the same, so what is known of it still
-        holds."""
+    def replace(self, streams: Iterable[Subscription], *, same_messages: bool) -> None:
+        """Want these streams and no others, from the next owner on. `same_messages`: the new connection gets the messages that
+        the old one gets, so the paces of the streams that remain stay known."""
         subscriptions = self.subscriptions
-        paces = dict(subscriptions.paces) if alike else {}
+        paces = dict(subscriptions.paces) if same_messages else {}
         subscriptions.remove(list(subscriptions.wanted.values()))
         subscriptions.add(streams)
         subscriptions.paces.update((name, longest) for name, longest in paces.items() if name in subscriptions.wanted)

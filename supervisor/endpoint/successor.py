@@ -30,7 +30,7 @@ from wsadapter.loop.reactor import Reactor, Timer
 from wsadapter.process.lifecycle import ProcessState
 from wsadapter.process.owner_process import OwnerProcess
 
-_SETTLE = 0.5
+_AFTER_CONFIRMED = 0.5
 """Seconds from the last confirmation to the change, because snapshots follow the confirmations."""
 _QUIET = 5.0
 """Seconds that a successor may receive nothing while the old owner receives messages."""
@@ -100,7 +100,7 @@ class Successor:
         self._identified = identified
         self._patience = timeouts.resolve + timeouts.connect + timeouts.handshake + _PATIENCE
         self._deadline: Timer | None = None
-        self._settled: Timer | None = None
+        self._check: Timer | None = None
         self._quiet_since = 0.0
         self._dropped = False
         self.ready_at: int | None = None
@@ -197,19 +197,19 @@ class Successor:
                     self.held.subscriptions_confirmed(at)
                     self.phase = Phase.SETTLING
                     self._quiet_since = monotonic()
-                    self._settled = self._reactor.call_later(_SETTLE, self._settle)
+                    self._check = self._reactor.call_later(_AFTER_CONFIRMED, self._check_received)
             case ConnectionDown():
                 self._host.dialer.leave_host_alone(report.reason)
                 self._fail(report.reason.describe())
 
-    def _settle(self) -> None:
+    def _check_received(self) -> None:
         """The old owner may leave when the successor has received a message, or when the old owner receives none either."""
         if self.held.messages or not self._host.output.is_receiving:
             self._ready()
         elif monotonic() - self._quiet_since >= _QUIET:
             self._fail(f"connected, and mute for {_QUIET:g} s while the old connection is not")
         else:
-            self._settled = self._reactor.call_later(_SETTLE, self._settle)
+            self._check = self._reactor.call_later(_AFTER_CONFIRMED, self._check_received)
 
     def _ready(self) -> None:
         self.phase = Phase.READY
@@ -222,6 +222,6 @@ class Successor:
             self._host.successor_failed(text)
 
     def _cancel(self) -> None:
-        for timer in (self._deadline, self._settled):
+        for timer in (self._deadline, self._check):
             if timer is not None:
                 timer.cancel()

@@ -176,7 +176,7 @@ class EndpointRegistry:
         endpoint, dialect = with_dialect(endpoint, self._given, dialects)
         before = self.removed.take(endpoint.name)
         several = endpoint.replicas > 1
-        if before is not None and not before.settled and (before.replicas is not None) is several:
+        if before is not None and not before.has_ended and (before.replicas is not None) is several:
             managed = before  # its owner is still closing; the next owner waits for that
             managed.replace_settings(endpoint, dialect)
         else:

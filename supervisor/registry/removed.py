@@ -1,7 +1,7 @@
 """Endpoints that were removed. Their processes may not have ended yet, and if an endpoint of the same name is added again, its
 numbers go on where they were.
 
-    removed ──settled──────────────────────────────> only its numbers matter
+    removed ──has ended──────────────────────────────> only its numbers matter
        └──added again before that──> continues with the new settings, or its successor waits for its end
 """
 
@@ -38,9 +38,9 @@ class RemovedEndpoints:
 
     def ending(self, name: str, before: EndpointRuntime | None) -> EndpointRuntime | None:
         """Who had this name and has not ended: `before`, or the one that `before` was waiting for itself."""
-        if before is not None and not before.settled:
+        if before is not None and not before.has_ended:
             return before
-        return next((ending for ending in self._successors if ending.name == name and not ending.settled), None)
+        return next((ending for ending in self._successors if ending.name == name and not ending.has_ended), None)
 
     def await_end(self, ending: EndpointRuntime, successor: EndpointRuntime) -> None:
         """`successor` is not to be started before `ending` has ended."""

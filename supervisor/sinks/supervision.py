@@ -30,7 +30,7 @@ from typing import Final, NamedTuple
 from wsadapter.config.settings import SinkSettings
 from wsadapter.contract.errors import SupervisorStopped, UnknownSink
 from wsadapter.contract.reasons import Reason, from_exit_code
-from wsadapter.endpoint.restart_policy import RestartPolicy, Verdict
+from wsadapter.endpoint.restart_policy import RestartAction, RestartPolicy
 from wsadapter.import_path import for_hooks
 from wsadapter.loop.signal_guard import FAULTS
 from wsadapter.sinks.base import SinkError
@@ -184,13 +184,13 @@ class SinkProcess:
         """As the restart policy says, or until something is asked for."""
         now = monotonic()
         decision = self._policy.decide(now, reason, None if self._up_at is None else now - self._up_at)
-        if decision.verdict is Verdict.FATAL:
+        if decision.action is RestartAction.FATAL:
             self.state = "fatal"
             text = "sink %s: %s. No retry can mend it: it is started again by `wsadapter sinks %s --restart`, or a reload"
             logger.error(text, self.name, reason.describe(), self.name)
             self._wake.wait()
         else:
-            self.state = "cooling_down" if decision.verdict is Verdict.COOL_DOWN else "backoff"
+            self.state = "cooling_down" if decision.action is RestartAction.COOL_DOWN else "backoff"
             logger.warning("sink %s ended: %s; next start in %.2g s", self.name, reason.describe(), decision.delay)
             self._wake.wait(decision.delay)
 

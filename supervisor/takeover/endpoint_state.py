@@ -101,7 +101,7 @@ def is_steady(endpoint: EndpointRuntime) -> bool:
     all links that have an owner, aligned with each other; links that wait for their next owner wait for it there."""
     connected = [link for link in endpoint.links if link.owner is not None]
     replicas = endpoint.replicas
-    aligned = replicas is None or (replicas.is_at_rest and all(map(replicas.is_settled, connected)))
+    aligned = replicas is None or (replicas.is_at_rest and all(map(replicas.is_aligned, connected)))
     whole = all(link.connection.custody.resumption is None for link in endpoint.links)
     return bool(connected) and all(map(_is_steady, connected)) and aligned and whole and not endpoint.leaving
 

@@ -58,7 +58,7 @@ class Flush:
 class Condition(NamedTuple):
     """The condition of one endpoint before a takeover."""
 
-    settled: bool
+    has_ended: bool
     """It has no process, and gets none by itself."""
     steady: bool
     """Its connection can go along."""
@@ -82,9 +82,9 @@ def next_step(conditions: Iterable[Condition], *, leaving: bool) -> Step:
     conditions = list(conditions)
     if any(each.changing for each in conditions):
         return Step.WAIT
-    if any(not each.settled and not each.steady and not each.halted for each in conditions):
+    if any(not each.has_ended and not each.steady and not each.halted for each in conditions):
         return Step.HALT
-    if leaving or not all(each.settled or each.steady for each in conditions):
+    if leaving or not all(each.has_ended or each.steady for each in conditions):
         return Step.WAIT
     return Step.FREEZE
 
@@ -187,8 +187,8 @@ class OldSide:
     def _next_step(self) -> Step:
         roster = self._runtime.registry
         kept = self._runtime.endpoints()
-        conditions = [Condition(m.settled, is_steady(m), is_changing(m), m in self._halted) for m in kept]
-        return next_step(conditions, leaving=any(not removed.settled for removed in roster.removed))
+        conditions = [Condition(m.has_ended, is_steady(m), is_changing(m), m in self._halted) for m in kept]
+        return next_step(conditions, leaving=any(not removed.has_ended for removed in roster.removed))
 
     # -- under the reactor's lock ----------------------------------------------------------------------------------------
 
@@ -207,12 +207,12 @@ class OldSide:
     def _halt(self) -> None:
         """Stop each endpoint whose connection can't be passed: the new supervisor starts it."""
         for endpoint in self._runtime.endpoints():
-            if not is_steady(endpoint) and not endpoint.settled and endpoint not in self._halted:
+            if not is_steady(endpoint) and not endpoint.has_ended and endpoint not in self._halted:
                 self._halted.append(endpoint)
                 endpoint.stop()
 
     def _freeze(self) -> Future[None]:
-        self._frozen = [endpoint for endpoint in self._runtime.endpoints() if not endpoint.settled]
+        self._frozen = [endpoint for endpoint in self._runtime.endpoints() if not endpoint.has_ended]
         for endpoint in self._frozen:
             freeze(endpoint)
         flush = Flush()
@@ -270,7 +270,7 @@ class OldSide:
         for endpoint in self._halted:
             if endpoint not in kept:
                 continue  # it was removed meanwhile
-            if endpoint.settled:
+            if endpoint.has_ended:
                 endpoint.start()
             elif endpoint.state == "stopping":
                 endpoint.restart()

@@ -178,7 +178,7 @@ def test_rows_16_17_one_restart_too_many_is_fatal_and_says_so_once(start_method:
     assert len(events_of(items, "victim", Down)) == 3
 
 
-def test_row_17_one_restart_too_many_cools_down_and_starts_afresh(start_method: str) -> None:
+def test_row_17_one_restart_too_many_cools_down_and_counts_from_zero(start_method: str) -> None:
     restart = {**SOON, "intensity": 1, "on_exceeded": "cool_down", "cool_down": 0.5}
     items: list[Item] = []
     with Exchange(tls=True) as ex, to_the_end(items, ex.endpoint("victim", restart=restart), start_method=start_method) as feed:
@@ -188,7 +188,7 @@ def test_row_17_one_restart_too_many_cools_down_and_starts_afresh(start_method: 
         items += collect(feed, is_event(Down, "victim", 2))
         assert feed.status()["endpoints"]["victim"]["state"] == "cooling_down"
         items += collect(feed, is_event(Up, "victim", 3))
-        kill(feed, "victim", 1, items)  # counted afresh: one is allowed again
+        kill(feed, "victim", 1, items)  # counted from zero: one is allowed again
     down, up = events_of(items, "victim", Down)[1], events_of(items, "victim", Up)[2]
     assert up.at - down.at >= 0.5 * 1e9
 
@@ -290,7 +290,7 @@ def test_row_22_a_restart_by_hand_leaves_fatal_and_clears_the_counters(start_met
         feed.restart("victim", timeout=DEADLINE)
         assert feed.status()["endpoints"]["victim"]["state"] == "up"
         kill(feed, "victim", 1, items)
-        kill_the_last(feed, "victim")  # counted afresh, and not taken for planned
+        kill_the_last(feed, "victim")  # counted from zero, and not taken for planned
         items += collect(feed, is_event(Fatal, "victim", 3))
     assert [fatal.epoch for fatal in events_of(items, "victim", Fatal)] == [2, 4]
 
@@ -301,15 +301,15 @@ def test_row_63_many_restarts_leave_no_descriptor_thread_or_zombie(start_method:
     with Exchange() as ex, to_the_end(items, ex.endpoint("victim", restart=SOON), start_method=start_method) as feed:
         items += collect(feed, is_event(Up, "victim"))
         kill(feed, "victim", 3, items)
-        wait_until(lambda: _is_settled(feed), DEADLINE)
+        wait_until(lambda: _is_at_rest(feed), DEADLINE)
         before = _descriptors(), threading.active_count(), _family()
         kill(feed, "victim", times, items)
-        wait_until(lambda: _is_settled(feed), DEADLINE)
+        wait_until(lambda: _is_at_rest(feed), DEADLINE)
         wait_until(lambda: (_descriptors(), threading.active_count(), _family()) == before, DEADLINE, "something is left")
     assert [down.epoch for down in events_of(items, "victim", Down)] == list(range(1, times + 5))
 
 
-def _is_settled(feed: Supervisor) -> bool:
+def _is_at_rest(feed: Supervisor) -> bool:
     """A spare is there, and the duplicate of the connection, where there is one."""
     status = feed.status()
     return bool(status["spares"] == 1 and (status["endpoints"]["victim"]["in_custody"] or not capabilities.custody()))

@@ -92,10 +92,10 @@ class FakeSupervisor:
         del name
         return self.inbox
 
-    def on_verdict(self, endpoint: EndpointRuntime, decision: Decision) -> None:
+    def on_decision(self, endpoint: EndpointRuntime, decision: Decision) -> None:
         """There are no others."""
 
-    def on_settled(self, endpoint: EndpointRuntime) -> None:
+    def on_ended(self, endpoint: EndpointRuntime) -> None:
         """Nobody waits for it."""
 
 

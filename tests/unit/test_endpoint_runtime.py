@@ -107,4 +107,4 @@ def test_who_waits_for_the_next_owner_of_an_endpoint_that_is_stopped_learns_that
     die(supervisor.processes[0], Reason(kind="stopped"))
     with pytest.raises(NotConnected, match="a is stopped: stopped"):
         future.result(0)
-    assert alone.settled
+    assert alone.has_ended

@@ -45,7 +45,7 @@ def two() -> Fan:
     fan = Fan()
     fan.merge.join(0, 0.0)
     fan.merge.join(1, 0.0)
-    fan.merge.settle(1, 0.0)
+    fan.merge.mark_aligned(1, 0.0)
     return fan
 
 
@@ -62,7 +62,7 @@ def test_a_message_that_may_come_again_by_itself_is_forgotten() -> None:
     fan.merge = FirstArrival(span=5.0, repeats=True)
     fan.merge.join(0, 0.0)
     fan.merge.join(1, 0.0)
-    fan.merge.settle(1, 0.0)
+    fan.merge.mark_aligned(1, 0.0)
     for now, member, comes in ((10.0, 0, True), (14.0, 1, False), (16.0, 1, True), (17.0, 0, False)):
         fan.now = now
         fan.show(member, 7)
@@ -79,7 +79,7 @@ def test_the_last_message_of_a_stream_is_known_however_long_ago_it_was() -> None
         fan.merge.leave(1)
         fan.merge.join(1, later)
         fan.show(1, 10, 11, 12, streams=["quiet"] * 3)  # a peer may repeat them to a new subscriber
-        fan.keep(fan.merge.settle(1, later))
+        fan.keep(fan.merge.mark_aligned(1, later))
         fan.move()
     assert fan.out == [11, 12, 21]
     fan.show(1, 13, streams=["quiet"])
@@ -130,8 +130,8 @@ def test_the_first_to_join_begins_and_the_next_take_up() -> None:
     merge = merged()
     assert not merge.join(0, 0.0)
     assert merge.join(1, 0.0)
-    assert merge.is_settled(0)
-    assert not merge.is_settled(1)
+    assert merge.is_aligned(0)
+    assert not merge.is_aligned(1)
 
 
 def test_one_that_joins_ahead_waits_for_those_that_are_behind() -> None:
@@ -156,31 +156,31 @@ def test_one_that_joins_behind_goes_along_from_the_first_that_is_known() -> None
     assert fan.out == [11, 12, 13, 14]
 
 
-def test_one_of_which_something_waits_is_not_settled_by_time_alone() -> None:
+def test_one_of_which_something_waits_is_not_aligned_by_time_alone() -> None:
     fan = Fan()
     fan.merge.join(0, 0.0)
     fan.merge.join(1, 0.0)
     fan.show(1, 3)
-    fan.merge.settle_by_time(1, 30.0, 0.0)
-    assert not fan.merge.is_settled(1)
+    fan.merge.align_by_time(1, 30.0, 0.0)
+    assert not fan.merge.is_aligned(1)
     fan.show(0, 1, 2, 3)
-    fan.merge.settle_by_time(1, 4.9, 0.0)
-    assert not fan.merge.is_settled(1)
-    fan.merge.settle_by_time(1, 5.0, 0.0)
-    assert fan.merge.is_settled(1)
+    fan.merge.align_by_time(1, 4.9, 0.0)
+    assert not fan.merge.is_aligned(1)
+    fan.merge.align_by_time(1, 5.0, 0.0)
+    assert fan.merge.is_aligned(1)
     fan.show(1, 4)
     fan.show(0, 4, 5)
     assert fan.out == [1, 2, 3, 4, 5]
 
 
-def test_one_of_which_something_always_waits_is_settled_at_last_where_nothing_does() -> None:
+def test_one_of_which_something_always_waits_is_aligned_at_last_where_nothing_does() -> None:
     fan = Fan()
     fan.merge.join(0, 0.0)
     fan.merge.join(1, 0.0)
     fan.show(0, 10, streams=["quiet"])
     fan.show(1, 3, streams=["busy"])
-    fan.merge.settle_by_time(1, 60.0, 0.0)
-    assert fan.merge.is_settled(1)
+    fan.merge.align_by_time(1, 60.0, 0.0)
+    assert fan.merge.is_aligned(1)
     fan.show(1, 10, 11, streams=["quiet"] * 2)
     fan.show(0, 1, 2, 3, streams=["busy"] * 3)
     assert fan.out == [10, 11, 1, 2, 3]
@@ -225,7 +225,7 @@ def test_what_waited_comes_when_nobody_shows_it() -> None:
     assert fan.merge.holds(1) == 0
 
 
-def test_the_death_of_one_of_two_that_are_settled_costs_nothing() -> None:
+def test_the_death_of_one_of_two_that_are_aligned_costs_nothing() -> None:
     fan = two()
     fan.show(0, 11, 12, 13)
     fan.show(1, 11)
@@ -235,14 +235,14 @@ def test_the_death_of_one_of_two_that_are_settled_costs_nothing() -> None:
     assert fan.merge.lead == 1
 
 
-def test_a_death_before_the_other_one_is_settled_is_not_known_to_cost_nothing() -> None:
+def test_a_death_before_the_other_one_is_aligned_is_not_known_to_cost_nothing() -> None:
     fan = Fan()
     fan.merge.join(0, 0.0)
     fan.show(0, 11)
     fan.merge.join(1, 0.0)
     fan.show(1, 13)
     assert fan.merge.leave(0)
-    fan.keep(fan.merge.settle(1, 0.0))
+    fan.keep(fan.merge.mark_aligned(1, 0.0))
     assert fan.out == [11, 13]
 
 
@@ -367,7 +367,7 @@ def test_what_is_remembered_is_bounded() -> None:
     merge = merged(remembered=10)
     merge.join(0, 0.0)
     merge.join(1, 0.0)
-    merge.settle(1, 0.0)
+    merge.mark_aligned(1, 0.0)
     for number in range(10, 1000):
         merge.take(0, [number], [number], None, 0.0)
     assert len(merge._order) <= 11
@@ -378,7 +378,7 @@ def test_what_is_remembered_is_bounded() -> None:
 @st.composite
 def showings(draw: st.DrawFn) -> list[tuple[str, int, int]]:
     """What happens to two or three members of one feed that never stops: each shows the feed in order from where it was when it
-    joined; at least one that is settled is there all the time."""
+    joined; at least one that is aligned is there all the time."""
     members = draw(st.integers(2, 3))
     at: dict[int, int | None] = {0: 10}
     happened: list[tuple[str, int, int]] = [("join", 0, 0)]
@@ -393,13 +393,13 @@ def showings(draw: st.DrawFn) -> list[tuple[str, int, int]]:
             since[member] = head
             happened.append(("join", member, 0))
             continue
-        action = draw(st.sampled_from(["show", "show", "show", "show", "settle", "leave", "move"]))
-        # The merge is told that one is settled when all that the others had to show at its joining was shown.
+        action = draw(st.sampled_from(["show", "show", "show", "show", "align", "leave", "move"]))
+        # The merge is told that one is aligned when all that the others had to show at its joining was shown.
         behind = [p for m, p in at.items() if p is not None and m != member]
-        settled = member not in since
-        if action == "settle" and not settled and all(p >= since[member] for p in behind):
+        aligned = member not in since
+        if action == "align" and not aligned and all(p >= since[member] for p in behind):
             del since[member]
-            happened.append(("settle", member, 0))
+            happened.append(("align", member, 0))
         elif action == "leave" and any(m != member and m not in since and p is not None for m, p in at.items()):
             at[member] = None
             since.pop(member, None)
@@ -422,8 +422,8 @@ def test_whatever_happens_each_message_comes_once_and_in_order(happened: list[tu
         fan.now += 1.0
         if what == "join":
             fan.merge.join(member, fan.now)
-        elif what == "settle":
-            fan.keep(fan.merge.settle(member, fan.now))
+        elif what == "align":
+            fan.keep(fan.merge.mark_aligned(member, fan.now))
         elif what == "leave":
             assert not fan.merge.leave(member)
         elif what == "move":
@@ -454,7 +454,7 @@ def test_snapshots_and_repeated_messages_at_any_times_leave_nothing_behind(shown
     fan.merge = merged(span=1.0)
     fan.merge.join(0, 0.0)
     fan.merge.join(1, 0.0)
-    fan.merge.settle(1, 0.0)
+    fan.merge.mark_aligned(1, 0.0)
     for pause, other, identity in [*shown, (5.0, False, 30), (5.0, False, 31)]:
         fan.now += pause
         fan.show(int(other), identity)
@@ -464,12 +464,12 @@ def test_snapshots_and_repeated_messages_at_any_times_leave_nothing_behind(shown
     assert window.lacking[0] == Counter()
 
 
-def test_a_member_that_left_does_not_settle_and_leaves_once() -> None:
+def test_a_member_that_left_does_not_align_and_leaves_once() -> None:
     fan = two()
     assert fan.merge.leave(1) is False
     assert fan.merge.leave(1) is False
-    assert fan.merge.settle(1, 0.0) == []
-    assert (fan.merge.members, fan.merge.is_settled(1)) == (frozenset({0}), False)
+    assert fan.merge.mark_aligned(1, 0.0) == []
+    assert (fan.merge.members, fan.merge.is_aligned(1)) == (frozenset({0}), False)
 
 
 def test_the_last_one_leaves_nothing_behind() -> None:
@@ -487,7 +487,7 @@ def test_what_waits_of_a_member_can_be_dropped() -> None:
     assert (fan.merge.holds(1), fan.merge.holding) == (2, 2)
     fan.merge.let_go(1)
     assert (fan.merge.holds(1), fan.merge.holding) == (0, 0)
-    assert fan.merge.settle(1, 0.0) == []
+    assert fan.merge.mark_aligned(1, 0.0) == []
     assert fan.out == []
 
 

@@ -22,7 +22,7 @@ from wsadapter.endpoint.link_state import (
     shown,
     step,
 )
-from wsadapter.endpoint.restart_policy import Decision, Verdict
+from wsadapter.endpoint.restart_policy import Decision, RestartAction
 from wsadapter.status import EndpointState
 
 E, S, A = LinkEvent, LinkState, LinkAction
@@ -43,7 +43,7 @@ def test_a_life_without_trouble() -> None:
         (S.CONNECTING, A.NOTHING),
         (S.UP, A.NOTHING),
         (S.STOPPING, A.ASK_TO_STOP),
-        (S.STOPPED, A.SETTLE),
+        (S.STOPPED, A.REPORT_END),
     ]
 
 
@@ -83,7 +83,7 @@ def test_a_report_of_an_open_connection_does_not_bring_a_leaving_owner_back() ->
 
 @pytest.mark.parametrize("event", OF_A_DEATH)
 def test_after_a_stop_no_owner_follows_whatever_the_policy_says(event: LinkEvent) -> None:
-    assert step(S.STOPPING, event) == (S.STOPPED, A.SETTLE)
+    assert step(S.STOPPING, event) == (S.STOPPED, A.REPORT_END)
 
 
 def test_a_restart_overrules_a_stop_that_is_under_way() -> None:
@@ -93,7 +93,7 @@ def test_a_restart_overrules_a_stop_that_is_under_way() -> None:
 @pytest.mark.parametrize("state", WITHOUT_OWNER)
 def test_without_an_owner_a_start_asks_for_a_connect_and_a_stop_is_done_at_once(state: LinkState) -> None:
     assert step(state, E.START) == (S.WAITING, A.RESERVE_CONNECT)
-    assert step(state, E.STOP) == (S.STOPPED, A.SETTLE)
+    assert step(state, E.STOP) == (S.STOPPED, A.REPORT_END)
 
 
 @pytest.mark.parametrize("state", WITH_OWNER)
@@ -105,8 +105,8 @@ def test_with_an_owner_each_death_has_its_answer(state: LinkState) -> None:
         E.RETRY: (S.WAITING, A.RESERVE_CONNECT),
         E.BACK_OFF: (S.WAITING, A.AWAIT_RETRY),
         E.COOL_DOWN: (S.COOLING_DOWN, A.AWAIT_RETRY),
-        E.END: (S.STOPPED, A.SETTLE),
-        E.GIVE_UP: (S.FATAL, A.SETTLE_FATAL),
+        E.END: (S.STOPPED, A.REPORT_END),
+        E.GIVE_UP: (S.FATAL, A.REPORT_FATAL),
     }
 
 
@@ -120,7 +120,7 @@ def test_what_another_supervisor_passes_is_up_or_fatal_at_once() -> None:
 
 
 @pytest.mark.parametrize("state", list(S))
-def test_what_another_supervisor_received_is_stopped_without_settling(state: LinkState) -> None:
+def test_what_another_supervisor_received_is_stopped_without_a_report(state: LinkState) -> None:
     assert step(state, E.DISOWN) == (S.STOPPED, A.DISOWN)
 
 
@@ -165,7 +165,7 @@ def test_an_owner_is_acquired_only_when_there_is_none_and_asked_to_go_only_when_
                 owner = True
             case A.ASK_TO_LEAVE | A.ASK_TO_STOP | A.KILL:
                 assert owner
-            case A.SETTLE | A.SETTLE_FATAL | A.RESERVE_CONNECT | A.AWAIT_RETRY | A.AWAIT_RESUMPTION:
+            case A.REPORT_END | A.REPORT_FATAL | A.RESERVE_CONNECT | A.AWAIT_RETRY | A.AWAIT_RESUMPTION:
                 assert not owner
             case A.DISOWN:
                 owner = False
@@ -177,15 +177,15 @@ def test_an_owner_is_acquired_only_when_there_is_none_and_asked_to_go_only_when_
 @pytest.mark.parametrize(
     ("decision", "about", "event"),
     [
-        (Decision(Verdict.RESTART), {}, E.RETRY),
-        (Decision(Verdict.RESTART, 1.5, 2), {}, E.BACK_OFF),
-        (Decision(Verdict.RESTART, 1.5, 2), {"follows": True}, E.FOLLOW),
-        (Decision(Verdict.RESTART, 1.5, 2), {"alive": True}, E.RESUME),
-        (Decision(Verdict.RESTART, 1.5, 2), {"alive": True, "waits": True}, E.RESUME_LATER),
-        (Decision(Verdict.COOL_DOWN, 60.0, 5), {}, E.COOL_DOWN),
-        (Decision(Verdict.FATAL), {}, E.GIVE_UP),
-        (Decision(Verdict.END), {}, E.END),
-        (Decision(Verdict.STOP_SUPERVISOR), {}, E.END),
+        (Decision(RestartAction.RESTART), {}, E.RETRY),
+        (Decision(RestartAction.RESTART, 1.5, 2), {}, E.BACK_OFF),
+        (Decision(RestartAction.RESTART, 1.5, 2), {"follows": True}, E.FOLLOW),
+        (Decision(RestartAction.RESTART, 1.5, 2), {"alive": True}, E.RESUME),
+        (Decision(RestartAction.RESTART, 1.5, 2), {"alive": True, "waits": True}, E.RESUME_LATER),
+        (Decision(RestartAction.COOL_DOWN, 60.0, 5), {}, E.COOL_DOWN),
+        (Decision(RestartAction.FATAL), {}, E.GIVE_UP),
+        (Decision(RestartAction.END), {}, E.END),
+        (Decision(RestartAction.STOP_SUPERVISOR), {}, E.END),
     ],
 )
 def test_a_decision_is_one_event(decision: Decision, about: dict[str, bool], event: LinkEvent) -> None:

@@ -43,7 +43,7 @@ class Merging:
             self.merge.join(found, EARLY)
             for record in held.take():
                 self.merge.take(record, None)
-            self.merge.settle()
+            self.merge.held_delivered()
         return found.continues
 
 

@@ -23,7 +23,7 @@ class FakeEndpoint:
     """A member's endpoint: it keeps each attempt, or refuses it."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.epoch, self.state, self.settled = name, 1, "up", False
+        self.name, self.epoch, self.state, self.has_ended = name, 1, "up", False
         self.link = SimpleNamespace(owner=None, pid=7)
         self.endpoint = SETTINGS
         self.attempts: list[Pending] = []
@@ -61,7 +61,7 @@ class FakeRegistry:
 
     def remove(self, name: str) -> None:
         self.removed.append(name)
-        self.endpoints.pop(name).settled = True
+        self.endpoints.pop(name).has_ended = True
 
 
 class Setup:

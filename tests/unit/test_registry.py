@@ -37,7 +37,7 @@ def test_who_waits_for_a_name_and_is_removed_meanwhile_is_not_started(supervisor
     names.remove("y")
     (process,) = supervisor.processes
     die(process, Reason(kind="stopped"))
-    assert first.settled
+    assert first.has_ended
     assert names.successor_of(first) is None
     assert len(supervisor.processes) == 1
 

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class FakeEndpoint:
-    def __init__(self, name: str, *, settled: bool = False, last_number: int = 0) -> None:
-        self.name, self.settled = name, settled
+    def __init__(self, name: str, *, has_ended: bool = False, last_number: int = 0) -> None:
+        self.name, self.has_ended = name, has_ended
         self.stream = SimpleNamespace(numbers=Numbers(last_number=last_number))
 
 
-def endpoint(name: str, *, settled: bool = False, last_number: int = 0) -> EndpointRuntime:
-    return cast("EndpointRuntime", FakeEndpoint(name, settled=settled, last_number=last_number))
+def endpoint(name: str, *, has_ended: bool = False, last_number: int = 0) -> EndpointRuntime:
+    return cast("EndpointRuntime", FakeEndpoint(name, has_ended=has_ended, last_number=last_number))
 
 
 def test_the_successor_of_an_endpoint_waits_for_its_end() -> None:
@@ -34,12 +34,12 @@ def test_the_successor_of_an_endpoint_waits_for_its_end() -> None:
 
 
 def test_nobody_waits_for_an_endpoint_that_has_ended() -> None:
-    assert RemovedEndpoints().ending("a", endpoint("a", settled=True)) is None
+    assert RemovedEndpoints().ending("a", endpoint("a", has_ended=True)) is None
     assert RemovedEndpoints().ending("a", None) is None
 
 
 def test_who_follows_an_endpoint_that_waited_itself_waits_for_the_same_end() -> None:
-    removed, first, second = RemovedEndpoints(), endpoint("a"), endpoint("a", settled=True)
+    removed, first, second = RemovedEndpoints(), endpoint("a"), endpoint("a", has_ended=True)
     removed.await_end(first, second)
     removed.add(second)  # it was never started
     assert removed.ending("a", second) is first

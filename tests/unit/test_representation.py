@@ -140,7 +140,7 @@ def test_tab_completion_shows_no_internals(feed: Supervisor) -> None:
     while (match := complete.complete("feed.", len(found))) is not None:
         found.append(match)
     assert {re.sub(r"\W*$", "", name).removeprefix("feed.") for name in found} == set(Supervisor.PUBLIC)
-    assert "on_settled" not in pydoc.plain(pydoc.render_doc(Supervisor))
+    assert "on_ended" not in pydoc.plain(pydoc.render_doc(Supervisor))
 
 
 def test_what_the_readme_calls_is_listed() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from wsadapter.contract.endpoint import Restart
 from wsadapter.contract.reasons import Reason, from_exit_code
-from wsadapter.endpoint.restart_policy import FATAL_AFTER, ConnectBudget, Decision, RestartPolicy, Verdict
+from wsadapter.endpoint.restart_policy import FATAL_AFTER, ConnectBudget, Decision, RestartAction, RestartPolicy
 
 LOST = Reason(kind="closed_by_peer", code=1006)
 
@@ -18,54 +18,56 @@ def policy(**settings: object) -> RestartPolicy:
 
 
 @pytest.mark.parametrize(
-    ("restart_type", "exit_code", "verdict"),
+    ("restart_type", "exit_code", "action"),
     [
-        ("permanent", 0, Verdict.RESTART),
-        ("transient", 0, Verdict.END),
-        ("temporary", 0, Verdict.END),
-        ("permanent", 1, Verdict.RESTART),
-        ("transient", 1, Verdict.RESTART),
-        ("temporary", 1, Verdict.END),
-        ("transient", -9, Verdict.RESTART),
+        ("permanent", 0, RestartAction.RESTART),
+        ("transient", 0, RestartAction.END),
+        ("temporary", 0, RestartAction.END),
+        ("permanent", 1, RestartAction.RESTART),
+        ("transient", 1, RestartAction.RESTART),
+        ("temporary", 1, RestartAction.END),
+        ("transient", -9, RestartAction.RESTART),
     ],
 )
-def test_the_restart_type_decides_after_an_exit(restart_type: str, exit_code: int, verdict: Verdict) -> None:
-    assert policy(type=restart_type).decide(0.0, from_exit_code(exit_code), 1.0).verdict is verdict
+def test_the_restart_type_decides_after_an_exit(restart_type: str, exit_code: int, action: RestartAction) -> None:
+    assert policy(type=restart_type).decide(0.0, from_exit_code(exit_code), 1.0).action is action
 
 
-@pytest.mark.parametrize(("code", "verdict"), [(1000, Verdict.END), (1001, Verdict.RESTART), (1006, Verdict.RESTART)])
-def test_a_transient_endpoint_ends_with_a_normal_close_only(code: int, verdict: Verdict) -> None:
-    assert policy(type="transient").decide(0.0, Reason(kind="closed_by_peer", code=code), 1.0).verdict is verdict
+@pytest.mark.parametrize(
+    ("code", "action"), [(1000, RestartAction.END), (1001, RestartAction.RESTART), (1006, RestartAction.RESTART)]
+)
+def test_a_transient_endpoint_ends_with_a_normal_close_only(code: int, action: RestartAction) -> None:
+    assert policy(type="transient").decide(0.0, Reason(kind="closed_by_peer", code=code), 1.0).action is action
 
 
 def test_at_the_intensity_it_restarts_and_one_more_is_too_many() -> None:
     patient = policy(intensity=3, period=60)
-    assert [patient.decide(t, LOST, 1.0).verdict for t in (0.0, 10.0, 59.9)] == [Verdict.RESTART] * 3
-    assert patient.decide(59.95, LOST, 1.0) == Decision(Verdict.COOL_DOWN, 60.0, 4)
+    assert [patient.decide(t, LOST, 1.0).action for t in (0.0, 10.0, 59.9)] == [RestartAction.RESTART] * 3
+    assert patient.decide(59.95, LOST, 1.0) == Decision(RestartAction.COOL_DOWN, 60.0, 4)
 
 
 def test_just_under_the_intensity_never_escalates() -> None:
     patient = policy(intensity=3, period=60)
-    assert {patient.decide(21.0 * n, LOST, 1.0).verdict for n in range(1000)} == {Verdict.RESTART}
+    assert {patient.decide(21.0 * n, LOST, 1.0).action for n in range(1000)} == {RestartAction.RESTART}
 
 
 def test_restarts_older_than_the_period_do_not_count() -> None:
     patient = policy(intensity=1, period=10)
     assert patient.decide(0.0, LOST, 1.0).restarts == 1
-    assert patient.decide(10.0, LOST, 1.0) == Decision(Verdict.RESTART, 1.0, 1)
+    assert patient.decide(10.0, LOST, 1.0) == Decision(RestartAction.RESTART, 1.0, 1)
 
 
-def test_after_cooling_down_it_starts_afresh() -> None:
+def test_after_cooling_down_it_counts_from_zero() -> None:
     patient = policy(intensity=1, period=60, cool_down=5)
-    assert [patient.decide(t, LOST, None).verdict for t in (0.0, 1.0)] == [Verdict.RESTART, Verdict.COOL_DOWN]
-    assert patient.decide(6.0, LOST, None) == Decision(Verdict.RESTART, 0.5, 1)
+    assert [patient.decide(t, LOST, None).action for t in (0.0, 1.0)] == [RestartAction.RESTART, RestartAction.COOL_DOWN]
+    assert patient.decide(6.0, LOST, None) == Decision(RestartAction.RESTART, 0.5, 1)
 
 
 @pytest.mark.parametrize("on_exceeded", ["fatal", "stop_supervisor"])
 def test_above_the_intensity_the_other_choices_end_it(on_exceeded: str) -> None:
     strict = policy(intensity=1, on_exceeded=on_exceeded)
     strict.decide(0.0, LOST, 1.0)
-    assert strict.decide(0.1, LOST, 1.0).verdict is Verdict(on_exceeded)
+    assert strict.decide(0.1, LOST, 1.0).action is RestartAction(on_exceeded)
 
 
 def test_the_wait_doubles_up_to_its_maximum_and_resets_only_after_min_uptime() -> None:
@@ -93,28 +95,28 @@ def test_retry_after_is_obeyed_and_a_refusal_is_retried_slowly() -> None:
 def test_the_same_configuration_error_five_times_in_a_row_is_fatal() -> None:
     broken = Reason(kind="config", text="no module named nonsense")
     hopeless = policy()
-    verdicts = [hopeless.decide(float(n), broken, None).verdict for n in range(FATAL_AFTER)]
-    assert verdicts == [Verdict.RESTART] * (FATAL_AFTER - 1) + [Verdict.FATAL]
+    actions = [hopeless.decide(float(n), broken, None).action for n in range(FATAL_AFTER)]
+    assert actions == [RestartAction.RESTART] * (FATAL_AFTER - 1) + [RestartAction.FATAL]
 
 
 def test_other_failures_in_between_are_no_reason_to_give_up() -> None:
     broken = Reason(kind="config", text="no module named nonsense")
     patient = policy(intensity=100)
-    verdicts = {patient.decide(float(n), broken if n % 4 else LOST, None).verdict for n in range(20)}
-    assert verdicts == {Verdict.RESTART}
+    actions = {patient.decide(float(n), broken if n % 4 else LOST, None).action for n in range(20)}
+    assert actions == {RestartAction.RESTART}
 
 
 def test_a_planned_restart_does_not_count() -> None:
     planned = Reason(kind="recycled")
     strict = policy(intensity=1, on_exceeded="fatal")
-    assert {strict.decide(0.0, planned, 1.0) for _ in range(10)} == {Decision(Verdict.RESTART)}
+    assert {strict.decide(0.0, planned, 1.0) for _ in range(10)} == {Decision(RestartAction.RESTART)}
 
 
 def test_a_manual_start_clears_the_counters() -> None:
     strict = policy(intensity=1, on_exceeded="fatal")
     strict.decide(0.0, LOST, None)
     strict.reset()
-    assert strict.decide(0.1, LOST, None) == Decision(Verdict.RESTART, 0.5, 1)
+    assert strict.decide(0.1, LOST, None) == Decision(RestartAction.RESTART, 0.5, 1)
 
 
 @given(st.integers(1, 20), st.floats(0.1, 100), st.lists(st.floats(0, 10), min_size=1, max_size=100))
@@ -176,7 +178,7 @@ def test_bookings_that_are_due_together_go_in_their_order_and_none_waits_for_tho
 
 def test_a_peer_that_asks_for_more_than_the_cool_down_gets_it() -> None:
     asked = Reason(kind="handshake_rejected", status=429, retry_after=500.0)
-    assert policy(intensity=0, cool_down=60.0).decide(0.0, asked, None) == Decision(Verdict.COOL_DOWN, 500.0, 1)
+    assert policy(intensity=0, cool_down=60.0).decide(0.0, asked, None) == Decision(RestartAction.COOL_DOWN, 500.0, 1)
 
 
 @pytest.mark.parametrize("reason", [Reason(kind="login_failed"), Reason(kind="handshake_rejected", status=403)])

@@ -14,14 +14,14 @@ from wsadapter.endpoint.rolling_change import RollingChange
 
 class FakeLink:
     def __init__(self, name: str) -> None:
-        self.name, self.state, self.epoch, self.settled = name, "up", 1, False
+        self.name, self.state, self.epoch, self.has_ended = name, "up", 1, False
 
     def come_up(self) -> None:
         self.state, self.epoch = "up", self.epoch + 1
 
 
 class Replicas:
-    """Two links, which are settled unless they are in `behind`."""
+    """Two links, which are aligned unless they are in `behind`."""
 
     name = "a"
 
@@ -40,10 +40,10 @@ class Replicas:
     def primary(self) -> FakeLink:
         return self.links[0]
 
-    def can_spare(self, link: FakeLink) -> bool:
-        return any(other.state == "up" and self.is_settled(other) for other in self.links if other is not link)
+    def is_redundant(self, link: FakeLink) -> bool:
+        return any(other.state == "up" and self.is_aligned(other) for other in self.links if other is not link)
 
-    def is_settled(self, link: FakeLink) -> bool:
+    def is_aligned(self, link: FakeLink) -> bool:
         return link.state == "up" and link.name not in self.behind
 
     def change(self, *, together: bool = False) -> Future[None]:

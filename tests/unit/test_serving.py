@@ -132,6 +132,7 @@ def test_the_end_of_the_connection_is_the_end_of_the_phase(serve: Serve) -> None
     owner.peer.close()
     owner.serving.readable(101.0)
     assert left(owner) == "closed_by_peer"
+    assert owner.host.phase._leave.reason.text == "the peer ended the connection without a close frame"
     assert owner.host.changed
 
 

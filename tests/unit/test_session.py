@@ -123,6 +123,30 @@ def test_an_opening_connection_can_be_left_unless_frames_follow_of_which_nobody_
     assert not opening(send_on_up=["hello"])[0].subscribing.can_hand_off
 
 
+def test_a_peer_whose_ready_does_not_come_in_time_is_left() -> None:
+    session, _ = opening(timeouts={"handshake": 5.0})
+    assert not any(isinstance(action, Disconnect) for action in session.tick(104.9))
+    reason = left(session.tick(105.0)[-1])
+    assert (reason.kind, reason.text) == ("not_ready", "the dialect's [[ready]] did not come within 5 s")
+
+
+def test_a_stop_before_the_ready_sends_the_close_frame_although_only_urgent_frames_are_sent_yet() -> None:
+    session, _ = opening()
+    assert session.subscribing.not_ready
+    [close] = session.stop(1001, "recycled", 100.5, within=1.0)
+    assert isinstance(close, Send)
+    assert (close.urgent, frame(close)[0]) == (True, CLOSE)
+
+
+def test_a_ping_of_the_peer_is_one_of_its_heartbeats() -> None:
+    beats = {"kind": "none", "server_interval": 10.0, "server_missed": 2}
+    session, mute = started(heartbeat=beats), started(heartbeat=beats)
+    received(session, server_frame(PING, b""), 15.0)
+    assert session.tick(34.9) == []
+    for late, at in ((session, 35.0), (mute, 20.0)):
+        assert left(late.tick(at)[-1]).kind == "heartbeat_missed"
+
+
 def test_a_pong_comes_before_the_messages_of_the_same_read() -> None:
     actions = received(started(), server_frame(TEXT, b"a") + server_frame(PING, b"p"))
     assert frame(actions[0]) == (PONG, b"p")

@@ -13,7 +13,7 @@ from wsadapter.endpoint.strategy import restarted_with
 @dataclass
 class Fake:
     name: str
-    settled: bool = False
+    has_ended: bool = False
 
 
 @pytest.mark.parametrize(
@@ -21,5 +21,5 @@ class Fake:
     [("one_for_one", []), ("one_for_all", ["a", "b", "e"]), ("rest_for_one", ["e"])],
 )
 def test_the_strategy_names_those_that_still_run(strategy: Strategy, names: list[str]) -> None:
-    a, b, ended, settled, e = Fake("a"), Fake("b"), Fake("c"), Fake("d", settled=True), Fake("e")
-    assert [other.name for other in restarted_with(strategy, [a, b, ended, settled, e], ended)] == names
+    a, b, ended, stopped, e = Fake("a"), Fake("b"), Fake("c"), Fake("d", has_ended=True), Fake("e")
+    assert [other.name for other in restarted_with(strategy, [a, b, ended, stopped, e], ended)] == names

@@ -117,7 +117,7 @@ def test_the_heartbeat_begins_when_frames_may_be_sent() -> None:
     peer.asks.wait_for_peer(0.0)
     assert peer.heartbeat.deadline() is None
     peer.asks.readiness.is_ready_message(Text(b'{"hello":true}'))
-    peer.asks.begin_if_settled(1.0)
+    peer.asks.begin_if_due(1.0)
     assert peer.heartbeat.deadline() == 21.0
 
 
@@ -129,10 +129,10 @@ def test_how_far_the_readiness_is_is_reported_only_if_the_connection_may_outlive
 def test_after_the_ready_the_time_to_settle_is_awaited() -> None:
     peer = Peer(WAITS, custody=True, wanted=("a",))
     peer.asks.wait_for_peer(0.0)
-    assert (peer.asks.not_ready, peer.asks.begin_if_settled(2.0)) == (True, [])
+    assert (peer.asks.not_ready, peer.asks.begin_if_due(2.0)) == (True, [])
     peer.asks.readiness.is_ready_message(Text(b'{"hello":true}'))
     assert shown(peer.asks.peer_is_ready(0.5)) == [ConnectionOpening(0.0, listens=False, over=False)]
-    assert shown(peer.asks.begin_if_settled(1.0)) == [
+    assert shown(peer.asks.begin_if_due(1.0)) == [
         ConnectionOpening(0.0, listens=False, over=True), {"sub": ["a"], "id": 1},
     ]  # fmt: skip
     assert not peer.asks.not_ready

@@ -23,11 +23,11 @@ from wsadapter.takeover.transfer import TakeoverError, receive_line, receive_sta
 
 pytestmark = [pytest.mark.version, pytest.mark.portable]
 
-UP = Condition(settled=False, steady=True, changing=False, halted=False)
-CHANGING = Condition(settled=False, steady=False, changing=True, halted=False)
-DOWN = Condition(settled=False, steady=False, changing=False, halted=False)
+UP = Condition(has_ended=False, steady=True, changing=False, halted=False)
+CHANGING = Condition(has_ended=False, steady=False, changing=True, halted=False)
+DOWN = Condition(has_ended=False, steady=False, changing=False, halted=False)
 STOPPING = DOWN._replace(halted=True)
-STOPPED = Condition(settled=True, steady=False, changing=False, halted=True)
+STOPPED = Condition(has_ended=True, steady=False, changing=False, halted=True)
 FATAL = STOPPED._replace(halted=False)
 
 

@@ -137,7 +137,7 @@ class Session:
         if reason is not None:
             return self.ending.disconnect(reason)
         subscribing = self.subscribing
-        actions = subscribing.begin_if_settled(now)
+        actions = subscribing.begin_if_due(now)
         if not (self._paused and subscribing.login.awaits_answer):
             actions += subscribing.login_steps(subscribing.login.tick(now), now)
         if self.ending.ended:

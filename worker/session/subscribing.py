@@ -134,7 +134,7 @@ class Subscribing:
         begins = self.readiness.finish_if_due(now) and self._ending.open
         return [*self._opening_changed(), *(self.begin(now) if begins else ())]
 
-    def begin_if_settled(self, now: float) -> list[Action]:
+    def begin_if_due(self, now: float) -> list[Action]:
         """Time has passed: begins once the time to settle is over."""
         return [*self._opening_changed(), *self.begin(now)] if self.readiness.finish_if_due(now) else []
 

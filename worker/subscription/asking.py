@@ -50,7 +50,7 @@ class Asking:
         self._half_at = -math.inf
         """When the last half of a set that is replaced is sent."""
         self.refuse: Callable[[Question, Unit, str, float], Iterator[Step]]
-        """Called with a stream that no frame can name: the question, the unit, the cause, now. Verdicts sets it."""
+        """Called with a stream that no frame can name: the question, the unit, the cause, now. `AnswerHandler` sets it."""
 
     def awaits_answer(self, life: Life) -> bool:
         """True if a unit of the subscription is in an open question."""
@@ -145,7 +145,7 @@ class Asking:
         due = max(now + pause, self._retry_at + _BETWEEN_RETRIES)
         self._retry_at = due
         for unit in units:
-            self.settle(question, unit)
+            self.close_unit(question, unit)
         later = self.question(question.template, units, again=question.again, tries=question.tries)
         later.postponed, later.deadline, later.pauses = True, due, question.pauses + 1
 
@@ -157,7 +157,7 @@ class Asking:
     def divide(self, question: Question, first: Sequence[Unit], second: Sequence[Unit], now: float) -> Iterator[Step]:
         """Requests the two groups in a frame each."""
         for unit in (*first, *second):
-            self.settle(question, unit)
+            self.close_unit(question, unit)
         one, other = (self.question(question.template, some, again=question.again) for some in (first, second))
         if self.replaces:  # the first frame must not name the second group, so it must be answered before the second is sent
             self._half_at = max(now, self._half_at) + GRACE
@@ -166,7 +166,7 @@ class Asking:
         if not other.postponed:
             yield from self.send(other, now)
 
-    def settle(self, question: Question, unit: Unit) -> None:
+    def close_unit(self, question: Question, unit: Unit) -> None:
         """The unit is answered, or no longer asked about; a question without unanswered units is closed."""
         if unit not in question.unanswered:
             return
@@ -183,7 +183,7 @@ class Asking:
         """No answer about the subscription is awaited any more; returns its units that were unanswered."""
         dropped = [(question, unit) for question in self.open for unit in question.unanswered if unit.life is life]
         for question, unit in dropped:
-            self.settle(question, unit)
+            self.close_unit(question, unit)
         return [unit for _, unit in dropped]
 
     def uses(self, number: str) -> bool:

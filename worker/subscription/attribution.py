@@ -59,7 +59,7 @@ def find_target(
     pool = _pool(question, questions, rule, answer)
     if question is None and (repeated := _repeated(rule, value)):
         if not (echoed := _echoed(repeated, pool)):
-            return _settled(repeated, answer, frames, lives)
+            return _answered_before(repeated, answer, frames, lives)
         question, pool = echoed[0][0], echoed
     if rule.paths.whole_set:
         return Target(_in_set(rule.whole_set_in(value), pool), named=True, alone=True)
@@ -129,9 +129,9 @@ def _asked_before(pool: Sequence[Open]) -> list[Question]:
 def _others(error: str, pool: Sequence[Open], lives: Mapping[str, Life]) -> list[Life]:
     """The streams without an open question that an error names by their whole names: the error comes late, or twice."""
     waiting = {unit.life for _, unit in pool}
-    settled = [life for life in lives.values() if life not in waiting]
-    whole, _ = named([life.words for life in settled], error)
-    return [settled[place] for place in whole]
+    others = [life for life in lives.values() if life not in waiting]
+    whole, _ = named([life.words for life in others], error)
+    return [others[place] for place in whole]
 
 
 def _late(question: Question, answer: Answer) -> Target:
@@ -162,7 +162,7 @@ def _repeated(rule: Rule, value: Any) -> list[Any]:
     return said if isinstance(said, list) else [said]
 
 
-def _settled(repeated: Sequence[Any], answer: Answer, frames: Frames, lives: Mapping[str, Life]) -> Target:
+def _answered_before(repeated: Sequence[Any], answer: Answer, frames: Frames, lives: Mapping[str, Life]) -> Target:
     """An answer that repeats the arguments of no open question: it comes late, or twice, or revokes a confirmed stream. If the
     arguments name several streams, an error must name its stream in its text."""
     if answer.says is not Says.YES and (question := frames.given_up_with(repeated)) is not None:

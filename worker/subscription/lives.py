@@ -113,9 +113,10 @@ class Lives:
         else:
             self.timed.pop(life.name, None)
 
-    def plan_retry(self, life: Life, now: float, *, afresh: bool = False) -> None:
-        """Plans when refused units are requested again, at growing intervals; `afresh`: from the first interval."""
-        if afresh:
+    def plan_retry(self, life: Life, now: float, *, from_first: bool = False) -> None:
+        """Plans when refused units are requested again, at growing intervals; `from_first`: the first interval is used
+        again."""
+        if from_first:
             life.retries = 0
         if life.refused and life.state is not State.LEAVING and not life.blamed:
             life.retry_at = now + min(_FIRST_RETRY * 2**life.retries, _LAST_RETRY)

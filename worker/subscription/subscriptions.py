@@ -29,6 +29,7 @@ from wsadapter.contract.ipc.reports import (
     SubscriptionsRestored,
     SubscriptionsSent,
 )
+from wsadapter.worker.subscription.answer_handler import MOST_TRIES, AnswerHandler, log
 from wsadapter.worker.subscription.answers import Rules, Says
 from wsadapter.worker.subscription.asking import Asking, Step
 from wsadapter.worker.subscription.attribution import find_target
@@ -36,7 +37,6 @@ from wsadapter.worker.subscription.frames import NO_LOGIN, Credentials, Frames, 
 from wsadapter.worker.subscription.life import Event, State
 from wsadapter.worker.subscription.lives import SUBSCRIBED, Lives
 from wsadapter.worker.subscription.unanswered import Unanswered
-from wsadapter.worker.subscription.verdicts import MOST_TRIES, Verdicts, log
 
 _TO_LEAVE: Final = 5.0
 """Seconds for the answer to an `unsubscribe` if the stream is to be subscribed again afterwards."""
@@ -118,10 +118,10 @@ class Subscriptions:
         reports_sent = reports_sent and not (self._frames.settings and self._rules.confirm)
         self._asking = Asking(self._frames, self._lives, reports_sent=reports_sent)
         each = self._rules.answer_each or self._frames.answers_parts
-        self._verdicts = Verdicts(
+        self._handler = AnswerHandler(
             self._rules, self._asking, self._lives, each=each, channels=self.channels, channel_of=channel_of
         )
-        self._unanswered = Unanswered(self._rules, self._frames, self._lives, self._asking, self._verdicts)
+        self._unanswered = Unanswered(self._rules, self._frames, self._lives, self._asking, self._handler)
         self._restoring: _Restoring | None = None
         self._unwanted: dict[str, Life] = {}
         """Streams to unsubscribe once their answers have assigned their channels, without which the frame can't be made."""
@@ -165,7 +165,7 @@ class Subscriptions:
         for life in lives:
             life.blamed, life.asked = life.name in blamed, int(self._inherited_until < math.inf)
         yield from self._asking.ask([unit for life in lives if not life.blamed for unit in life.units], now)
-        yield from self._verdicts.refused_before({life: blamed[life.name] for life in lives if blamed.get(life.name)}, now)
+        yield from self._handler.refused_before({life: blamed[life.name] for life in lives if blamed.get(life.name)}, now)
         self._lives.retry_at(retry_at)
         own = {life.name: life for life in lives}
         self._asking.ask_in_groups([own[name] for name, error in blamed.items() if not error and name in own], now)
@@ -283,7 +283,7 @@ class Subscriptions:
             if any(unit.life.wanted_again for unit in some):
                 question.deadline = min(question.deadline, now + _TO_LEAVE)
             if not self._rules.confirm:
-                yield from self._verdicts.unsubscribed(question, now)
+                yield from self._handler.unsubscribed(question, now)
 
     @property
     def waiting(self) -> bool:
@@ -345,7 +345,7 @@ class Subscriptions:
         yield from self._lives.apply(life, Event.DATA, now)
         if len(life.units) == 1 and life.refused:  # it delivers although it was refused
             life.units[0].error, life.units[0].confirmed = "", True
-            self._lives.plan_retry(life, now, afresh=True)
+            self._lives.plan_retry(life, now, from_first=True)
         yield from self._restored()
 
     def recognise(self, text: Text, now: float) -> tuple[list[Step], bool] | None:
@@ -359,14 +359,14 @@ class Subscriptions:
         if target is None:
             return None
         self._unanswered.answered = True
-        steps = list(self._leave_unwanted(self._verdicts.handle(answer, target, now), now))
+        steps = list(self._leave_unwanted(self._handler.handle(answer, target, now), now))
         self._asking.advance_groups(now)
         return [*steps, *self._restored()], answer.rule.has_data(answer.value)
 
     def not_signed(self, question: Question, error: str, now: float) -> list[Step]:
         """A frame could not be signed, and the cause may pass: a new frame is made after a pause."""
         units = list(question.unanswered)
-        steps = list(self._verdicts.postpone(question, units, error, _UNTIL_SIGNED, now)) if units else []
+        steps = list(self._handler.postpone(question, units, error, _UNTIL_SIGNED, now)) if units else []
         return [*steps, *self._restored()]
 
     def closed(self, now: float) -> Iterator[ClosedOverSubscriptions]:

@@ -9,23 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from wsadapter.worker.subscription.answer_handler import MOST_TRIES, AnswerHandler, log
 from wsadapter.worker.subscription.answers import Rules
 from wsadapter.worker.subscription.asking import GRACE, Asking, Step
 from wsadapter.worker.subscription.frames import Frames, Life, Question
 from wsadapter.worker.subscription.life import Event, State
 from wsadapter.worker.subscription.lives import Lives
-from wsadapter.worker.subscription.verdicts import MOST_TRIES, Verdicts, log
 
 
 class Unanswered:
     """The deadlines of one connection's questions. Times are monotonic seconds. Not thread-safe."""
 
-    def __init__(self, rules: Rules, frames: Frames, lives: Lives, asking: Asking, verdicts: Verdicts) -> None:
+    def __init__(self, rules: Rules, frames: Frames, lives: Lives, asking: Asking, handler: AnswerHandler) -> None:
         self._rules = rules
         self._frames = frames
         self._lives = lives
         self._asking = asking
-        self._verdicts = verdicts
+        self._handler = handler
         self.answered = False
         """The exchange has answered something on this connection."""
 
@@ -43,7 +43,7 @@ class Unanswered:
                 continue
             unit.confirmed = unit.confirmed or not unit.error
             # A LIVE stream needs no answer. A stream that was only requested again keeps the state that it had.
-            yield from self._verdicts.conclude(question, unit, now)
+            yield from self._handler.conclude(question, unit, now)
         units = list(question.unanswered)
         if question.template == "unsubscribe":
             yield from self._not_left(question, now)
@@ -52,18 +52,18 @@ class Unanswered:
         elif len(units) > 1 and (question.errors or (question.tries >= MOST_TRIES and self.answered)):
             yield from self._asking.halve(question, units, now)
         elif units and question.errors:
-            yield from self._verdicts.final(question.errors[0], question, units[0], now)
+            yield from self._handler.final(question.errors[0], question, units[0], now)
         elif units and question.tries < MOST_TRIES:
             yield from self._asking.send(question, now)
         elif units:
             text = f"not answered within {self._frames.timeout:g} s, asked {question.tries} times"
-            yield from self._verdicts.unanswered(question, units, text, now)
+            yield from self._handler.unanswered(question, units, text, now)
 
     def _assumed(self, question: Question, now: float) -> Iterator[Step]:
         """The exchange confirms nothing, and no refusal came in time: the units count as confirmed."""
         for unit in list(question.unanswered):
             unit.confirmed = True
-            self._asking.settle(question, unit)
+            self._asking.close_unit(question, unit)
             yield from self._lives.apply(unit.life, Event.ASSUME, now)
 
     def _assumed_before(self, now: float) -> Iterator[Step]:
@@ -79,7 +79,7 @@ class Unanswered:
             return
         names = ", ".join({unit.life.name: None for unit in question.unanswered})
         yield log(f"unsubscribing was not answered within {self._frames.timeout:g} s: {names}")
-        yield from self._verdicts.unsubscribed(question, now)
+        yield from self._handler.unsubscribed(question, now)
 
     def silent(self, life: Life, now: float) -> Iterator[Step]:
         """No message came since the stream was confirmed: it is requested again; after that, the silence is reported."""

@@ -390,13 +390,13 @@ class Reader:
                 if stop > end:
                     break
                 if not is_utf8(payload):
-                    _settle(read, count, at)
+                    _end_row(read, count, at)
                     raise _Violated(_NOT_UTF8)
             codes.append(size)
             at = stop
         if at > end:
             self._checked = end - start  # the last, unfinished text is ASCII so far
-        _settle(read, count, at)
+        _end_row(read, count, at)
         if at > end:
             self._wanted = at - read.consumed
 
@@ -418,7 +418,7 @@ class Reader:
                 at += 4 + size
             else:
                 break
-        _settle(read, count, at)
+        _end_row(read, count, at)
         row = range(count, len(codes))
         if self._text_in_binary:
             for index in row:
@@ -596,7 +596,7 @@ class Reader:
             self._checked = len(payload)
 
 
-def _settle(read: ReadResult, count: int, at: int) -> None:
+def _end_row(read: ReadResult, count: int, at: int) -> None:
     """Ends a row of frames whose first message has the index `count`; removes the last message if it is not complete."""
     codes, begin = read.codes, read.consumed
     if at > len(read.data):

@@ -25,7 +25,7 @@ _MOST_PAUSES: Final = 6
 _NOT_AMONG: Final = "it is not among those that were accepted"
 
 
-class Verdicts:
+class AnswerHandler:
     """Handles the answers of one connection. Not thread-safe."""
 
     def __init__(
@@ -119,7 +119,7 @@ class Verdicts:
             for unit in life.units:
                 yield from self._accepted(unit)
             yield from self._lives.apply(life, Event.YES, now)
-            self._lives.plan_retry(life, now, afresh=True)
+            self._lives.plan_retry(life, now, from_first=True)
 
     def _yes(self, answer: Answer, target: Target, now: float) -> Iterator[Step]:
         taken = answer.rule.accepted_streams(answer.value)
@@ -177,7 +177,7 @@ class Verdicts:
 
     def conclude(self, question: Question, unit: Unit, now: float) -> Iterator[Step]:
         """One unit is answered; with its last unit the stream is answered."""
-        self._asking.settle(question, unit)
+        self._asking.close_unit(question, unit)
         life = unit.life
         if self._asking.awaits_answer(life):
             return
@@ -189,7 +189,7 @@ class Verdicts:
         if has:  # the whole stream was reported as refused; now only some parts are, so they are reported by their names
             yield from [self._rejected(unit, unit.error) for unit in life.refused if not unit.reported]
         if not question.again or not life.refused:
-            self._lives.plan_retry(life, now, afresh=True)
+            self._lives.plan_retry(life, now, from_first=True)
 
     def _later(self, answer: Answer, target: Target, now: float) -> Iterator[Step]:
         """The units are requested again after a pause; the units of one question together."""
@@ -278,7 +278,7 @@ class Verdicts:
             yield from self._asking.divide(question, [unit for unit in units if unit not in suspects], suspects, now)
         elif suspects:
             for unit in suspects:
-                self._asking.settle(question, unit)
+                self._asking.close_unit(question, unit)
             yield from self._asking.send(self._asking.question(question.template, suspects, again=question.again), now)
             yield from self._rest(question, now)
         elif self._each:
@@ -297,7 +297,7 @@ class Verdicts:
     def unsubscribed(self, question: Question, now: float, units: Sequence[Unit] | None = None) -> Iterator[Step]:
         """These units are unsubscribed, or their frame was not answered in time."""
         for unit in list(question.unanswered if units is None else units):
-            self._asking.settle(question, unit)
+            self._asking.close_unit(question, unit)
             life = unit.life
             if life.state is not State.LEAVING or self._asking.awaits_answer(life):
                 continue
