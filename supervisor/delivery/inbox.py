@@ -4,15 +4,15 @@
                                        ├──> queue ──> Cursor: an iterator over Messages and Events, or over Batches and Events
     event ─────────────────────────────┘
 
-The reactor adds, the consumer takes; records are cut into messages only in the consumer's thread. Overflow is decided here and
-nowhere else: the messages of one endpoint that wait may have `buffer.max_bytes` at most, plus one message.
-The oldest are dropped first, and a `Dropped` takes their place. The newest is never dropped, whatever its size, because the
-consumer may wait for it.
+The reactor adds entries, and the consumer fetches them; records are cut into messages only in the consumer's thread. Overflow
+is decided only here: the waiting messages of one endpoint have at most `buffer.max_bytes`, plus one message. The oldest
+messages are dropped first, and a `Dropped` takes their place. The newest message is never dropped, whatever its size, because
+the consumer may wait for it.
 
-An interrupt (KeyboardInterrupt) may come between any two instructions of the consumer, and must lose nothing. So entries get
-into the cursor by one assignment, and leave the queue after that. The messages of a large record are made one by one, by
-iterators written in C, because no interrupt falls within a step of those. A list of all messages would leave the processor's
-cache before they are used, and the garbage collector would look at each of them.
+An interrupt (KeyboardInterrupt) may come between any two instructions of the consumer, and must lose nothing. Therefore one
+assignment puts entries into the cursor, and the entries are removed from the queue afterwards. The messages of a large record
+are made one by one, by iterators written in C, because no interrupt falls within a step of those. A list of all messages would
+leave the processor's cache before they are used, and the garbage collector would look at each of them.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ class Inbox:
         return False
 
     def await_room(self, backlog: Backlog, on_room: Callable[[], None]) -> bool:
-        """Call `on_room` when half of the buffer is free again. Returns false, and does not call it, if that is the case now:
-        the consumer was faster, and no entry may be left whose end would call it."""
+        """Call `on_room` when half of the buffer is free again. Returns false, and does not call `on_room`, if half of the
+        buffer is free now: the consumer was faster, and no entry may be left whose delivery would call `on_room`."""
         with self._lock:
             if backlog.has_room:
                 return False
@@ -225,7 +225,7 @@ class Inbox:
                 self._drop_oldest(backlog)
             case "drop_oldest":
                 self._drop_oldest(backlog)
-            case "block" | "disconnect":  # the endpoint looks at its backlog, and acts
+            case "block" | "disconnect":  # the endpoint compares its backlog with the bound, and acts (backpressure.py)
                 return
         self._sweep()
 
@@ -233,8 +233,8 @@ class Inbox:
         """Drop the oldest messages until the others fit, see `_may_wait`."""
         most = backlog.buffer.max_bytes
         while backlog.waiting > most and (queued := backlog.oldest) is not None:
-            of_use = queued is backlog.last or queued.size > most // 2 or queued.size > backlog.waiting - most
-            if queued.left > 1 and of_use:
+            can_trim = queued is backlog.last or queued.size > most // 2 or queued.size > backlog.waiting - most
+            if queued.left > 1 and can_trim:
                 if self._trim(backlog, queued):
                     return
             elif _may_wait(backlog, queued, queued.size):

@@ -1,8 +1,9 @@
-"""One connect of an endpoint: booked in the budget of its host, allowed when it is due, made when an owner opens a connection.
+"""One connect of an endpoint: reserved in the budget of its host, allowed when it is due, used when an owner opens a
+connection.
 
 reserved ──nothing forbids it──────────────────────> allowed ──an owner opens a connection──> used
     └────> booked ──due, and still nothing forbids it──^
-             │ ^ └──due, but connects before it were late, or the host asked for a pause meanwhile──┐
+             │ ^ └──due, but earlier connects were late, or the host asked for a pause meanwhile────┐
              │ └────────────────────────────────────────────────────────────────────────────────────┘
              └──cancelled──> given back to the budget
 """
@@ -21,33 +22,33 @@ from wsadapter.endpoint.restart_policy import ConnectBudget
 
 
 class Cancellable(Protocol):
-    """A call that is to come."""
+    """A call that is scheduled."""
 
     def cancel(self) -> None: ...
 
 
 class Clock(Protocol):
-    """Calls at a time: the reactor, or a test's clock."""
+    """Calls a function later: the reactor, or the clock of a test."""
 
     def call_later(self, delay: float, call: Callable[[], None], /) -> Cancellable: ...
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectTarget:
-    """What a connect counts for."""
+    """Which budget a connect counts against."""
 
     host: str
-    """Of the URL."""
+    """The host of the URL."""
     key: str
-    """Under which the budget counts: an exchange sees hosts and source addresses, not endpoints."""
+    """The key of the budget. An exchange counts by host and source address, not by endpoint."""
     connects: int
-    """So many are allowed per `period`; 0: no limit."""
+    """How many connects are allowed per `period`; 0: no limit."""
     period: float
     """Seconds."""
 
 
 def connect_target(endpoint: Endpoint, url: str) -> ConnectTarget:
-    """What a connect of this endpoint to `url` counts for."""
+    """Which budget a connect of this endpoint to `url` counts against."""
     source = source_of(endpoint, url)
     return ConnectTarget(source.host, f"{source.host} {source.bind}", *connect_limit(endpoint, source.host))
 
@@ -67,17 +68,17 @@ class ConnectSlot:
         began = now()
         self._at = budget.reserve(target.key, began, target.connects, target.period)
         self.wait = self._at - began
-        """Seconds that it waited, or waits, at first; 0: it is allowed at once."""
+        """Seconds from the reservation to the time at which the connect was first due; 0: the connect is allowed at once."""
         self._is_booked = self.wait > 0
 
     def when_allowed(self, call: Callable[[], None]) -> None:
-        """Call it once, from a timer, when the connect is allowed, but not after `cancel`."""
+        """Schedule `call` for the time at which the connect is allowed. After `cancel` it is not called."""
         self._timer = self._clock.call_later(self.wait, partial(self._on_due, call))
 
     def _on_due(self, call: Callable[[], None]) -> None:
         if self._is_booked:
             now, target = self._now(), self.target
-            # Connects that were booked before this one may have been made late, and the host may have asked for a pause since.
+            # Ask again: earlier connects may have been made late, and the host may have sent a Retry-After meanwhile.
             self._at = self._budget.due(target.key, self._at, now, target.connects, target.period)
             self._is_booked = self._at > now
             if self._is_booked:
@@ -87,8 +88,8 @@ class ConnectSlot:
         call()
 
     def cancel(self) -> None:
-        """The connect is not wanted. If it is still booked, others need not wait for it; one that was allowed counts as made,
-        because an owner may be about to connect."""
+        """The connect is not wanted any more. If it is still booked, it is returned to the budget. A connect that was allowed
+        counts as used, because an owner may be about to connect."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -97,5 +98,6 @@ class ConnectSlot:
             self._is_booked = False
 
     def use(self) -> None:
-        """The connection is opened now: the connects behind it count from here on, not from when it was allowed."""
+        """An owner opens the connection now. Later connects are counted from now on, not from the time at which this one was
+        allowed."""
         self._budget.came(self.target.key, self._at, self._now())

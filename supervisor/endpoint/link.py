@@ -1,4 +1,4 @@
-"""One connection over all its owners: who owns the connection now, and what follows when an owner dies.
+"""One connection over all its owners: which process owns the connection now, and what follows when the owner dies.
 
 The states of a link, and what each event does, are the table in link_state.py. The objects, and how long each of them lives:
 
@@ -11,7 +11,7 @@ The states of a link, and what each event does, are the table in link_state.py. 
      │ one for each owner process, from its acquisition to its death:
      └── LinkOwner ─────── Epoch, OwnerProcess, Watchdogs; the listener of the process
 
-    user: start, stop, restart, use_settings ──┐                 ┌──> acquire, ask to leave, kill, wait, settle
+    user: start, stop, restart, use_settings ──┐                 ┌──> acquire, ask to leave, kill, wait, report the end
     owner: ready, up, dead ────────────────────┼──> step(event) ─┤
     budget or backoff: due ────────────────────┘   (the table)   └──> host: on_decision, on_ended
 
@@ -56,8 +56,8 @@ from wsadapter.status import EndpointState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkSnapshot:
-    """A link whose connection is up, for another supervisor. Whoever receives an owner, from whatever side, does it by this
-    value and the descriptors of the owner: see `Link.receive`."""
+    """A link whose connection is up, for another supervisor. `Link.receive` takes over a living owner from this value and the
+    descriptors of the owner; there is no other way."""
 
     number: int
     """Among the links of its endpoint."""
@@ -68,25 +68,25 @@ class LinkSnapshot:
 
 
 class LinkGroup(OutputGroup, Protocol):
-    """What a link may ask about the other links of its endpoint."""
+    """What a link needs to know about the other links of its endpoint."""
 
     last_exit: Reason | None
     """Why the last connection ended; None: none has."""
 
     def link_down(self, link: Link, reason: Reason, *, goes_on: bool) -> None:
-        """Its owner is dead. `goes_on`: its connection is still open."""
+        """The owner of `link` is dead. `goes_on`: the connection is still open."""
         ...
 
     def connection_lost(self, link: Link) -> None:
-        """Its connection, which had no owner, is given up."""
+        """The connection of `link` had no owner, and is given up."""
         ...
 
     def may_hand_off(self, link: Link) -> bool:
-        """Whether its connection may go to its next owner."""
+        """Whether the next owner of `link` may continue on the connection."""
         ...
 
     def is_redundant(self, link: Link) -> bool:
-        """Whether other links deliver all that it delivers."""
+        """Whether other links deliver everything that `link` delivers."""
         ...
 
 
@@ -116,7 +116,7 @@ class Link:
         self.last_exit: Reason | None = None
         """Why the last owner ended; None: none has."""
         self.waiters = Waiters()
-        """Who waits for the next owner to be up."""
+        """The futures of callers that wait until the next owner is up."""
         self.policy = RestartPolicy(host.endpoint.restart, random)
         self._host = host
         self._life = LinkState.STOPPED
@@ -127,7 +127,7 @@ class Link:
         self.wait = ConnectWait(supervisor.reactor, self.connection.reserve_connect)
         self.connection.subscriptions.add(host.endpoint.subscribe)
 
-    # -- what can be asked of it -----------------------------------------------------------------------------------------
+    # -- its state -------------------------------------------------------------------------------------------------------
 
     @property
     def name(self) -> str:
@@ -136,36 +136,36 @@ class Link:
 
     @property
     def epoch(self) -> int:
-        """Of its owner, or of the last one; 0 before the first."""
+        """The epoch of the owner, or of the last owner; 0 before the first owner."""
         return self.output.epoch
 
     @property
     def state(self) -> EndpointState:
-        """For users."""
+        """The state for users."""
         epoch = None if self.owner is None else self.owner.epoch
         assigned, was_up = epoch is not None and epoch.assigned, epoch is not None and epoch.up_since is not None
         return shown(self._life, assigned=assigned, was_up=was_up)
 
     @property
     def stays(self) -> bool:
-        """Whether its connection is open, and not on its way out."""
+        """Whether the connection is open, and the owner was not asked to leave."""
         return self._life is LinkState.UP
 
     @property
     def is_between_owners(self) -> bool:
-        """Whether its connection is on its way from a dead owner to the next one."""
+        """Whether the connection has outlived its owner, and the next owner does not serve it yet."""
         resuming = self.owner is not None and self.owner.epoch.resuming and self._life is LinkState.CONNECTING
         return resuming or self.connection.custody.resumption is not None
 
     @property
     def has_ended(self) -> bool:
-        """It has no process, and none will come by itself."""
+        """The link has no process, and none will start by itself."""
         none = self.owner is None and not self.rollover.dropped and not self.connection.dialer.has_holders
         return none and self._life in (LinkState.STOPPED, LinkState.FATAL)
 
     @property
     def situation(self) -> Situation:
-        """For the choice of how to replace its connection."""
+        """What decides how the connection is replaced (replacement.py)."""
         group, owner = self._host.group, self.owner
         return Situation(
             has_owner=owner is not None,
@@ -180,12 +180,12 @@ class Link:
     # -- what users and watchdogs want -----------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Give it its first owner."""
+        """Start the first owner."""
         if self.has_ended:
             self.step(LinkEvent.START)
 
     def stop(self) -> None:
-        """Let the owner close the connection and go; no new one comes."""
+        """Ask the owner to close the connection and exit; no owner follows."""
         self.wait.cancel()
         self.rollover.drop()
         self.connection.give_up()
@@ -231,8 +231,8 @@ class Link:
             self.connection.give_up()
 
     def use_settings(self, *, same_messages: bool) -> None:
-        """Its endpoint has new settings: the next owner uses them, and the old owner leaves when it is ready. `same_messages`:
-        connections by the new settings get the same messages."""
+        """Apply the new settings of the endpoint: the next owner uses them, and the old owner leaves when the next owner is
+        ready. `same_messages`: a connection with the new settings gets the same messages."""
         endpoint = self._host.endpoint
         self.rollover.drop()
         self.connection.sender.replace(endpoint.subscribe, same_messages=same_messages)
@@ -289,7 +289,7 @@ class Link:
         self.waiters.fail(lambda: NotConnected(text))
         self._host.on_ended()
 
-    # -- on its way to another supervisor --------------------------------------------------------------------------------
+    # -- takeover by another supervisor ----------------------------------------------------------------------------------
 
     def snapshot(self) -> tuple[LinkSnapshot, list[int]]:
         """With the descriptors of its owner, which stay open here. The owner must be frozen."""
@@ -305,7 +305,8 @@ class Link:
         return snapshot, fds
 
     def receive(self, snapshot: LinkSnapshot, fds: Iterator[int]) -> None:
-        """Go on where another supervisor was; the owner is frozen until `thaw`. It takes its own descriptors from `fds`."""
+        """Continue where another supervisor was. The owner is frozen until `thaw`; the link takes the owner's descriptors from
+        `fds`."""
         self.policy.total = snapshot.restarts
         self.output.restore(snapshot.output)
         self.connection.restore(snapshot.connection)
@@ -315,10 +316,10 @@ class Link:
     # -- its owner (link_owner.OwnerHost) --------------------------------------------------------------------------------
 
     def on_owner_ready(self) -> None:
-        """The owner is warm: it gets the assignment, as soon as it may connect."""
+        """The process of the owner is warm: give it the assignment, as soon as it may connect."""
         owner, connection = self.owner, self.connection
         assert owner is not None
-        # Without a slot it was acquired to go on with a connection that was given up meanwhile:
+        # Without a slot the owner was acquired to continue on a connection that was given up meanwhile:
         is_reserved = connection.custody.resumption is not None or self.wait.slot is not None
         if not is_reserved and not self.wait.reserve_connect(self.on_owner_ready):
             self.step(LinkEvent.POSTPONE)
@@ -361,7 +362,7 @@ class Link:
             self._decide(reason, uptime)
 
     def _decide(self, reason: Reason, uptime: float | None) -> None:
-        """What follows the death of the owner."""
+        """Decide what follows the death of the owner."""
         if self._life is LinkState.LEAVING:
             decision = Decision(RestartAction.RESTART)
             self.policy.total += 1
@@ -380,8 +381,8 @@ class Link:
         self._host.on_decision(decision)
 
     def _adopt(self, process: OwnerProcess, slot: ConnectSlot, held: list[Record], continues: bool, *, replaces: bool) -> None:
-        """The successor is the owner: what it sent so far is read now. `slot`: its connect, made or not. `replaces`: as
-        planned."""
+        """The successor becomes the owner, and the records that it has sent so far are read now. `slot`: the connect of the
+        successor, used or not. `replaces`: the change was planned."""
 
         def report_to(listener: OwnerListener) -> OwnerProcess:
             process.report_to(listener)
@@ -401,17 +402,17 @@ class Link:
             owner.on_record(process, received)
         process.data.resume()
         owner.watchdogs.begin(process)
-        if continues:  # the merge has left out its first snapshots
+        if continues:  # the merge has dropped the first snapshots of the new connection
             self.connection.sender.resubscribe(self.connection.subscriptions.still_asked(monotonic()))
 
     # -- its connection and its processes (link_connection.ConnectionHost) -----------------------------------------------
 
     def on_connection_lost(self) -> None:
-        """The connection, which had no owner, is over."""
+        """The connection had no owner, and is lost."""
         self._host.group.connection_lost(self)
 
     def on_process_gone(self) -> None:
-        """A TLS holder, or a successor that was given up, has ended."""
+        """The process of a TLS holder, or of a successor that was dropped, has ended."""
         if self.has_ended:
             self._host.on_ended()
 

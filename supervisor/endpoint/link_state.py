@@ -1,20 +1,27 @@
 """The life of a link, one connection over all its owners, as a table: (state, event) -> (state, action). No process, no clock.
 
-                  START           DUE             ASSIGN              UP
-        STOPPED ─────────> WAITING ──> STARTING ─────────> CONNECTING ──> UP
-        FATAL ───────────────^  ^         │ ^  │ POSTPONE      ^
-                             │  │         │ │  └──> READY ─────┘ ASSIGN
-                             │  │         │ └──── RESUME, FOLLOW ─┐
-              BACK_OFF, RETRY│  │START    │                       │
-                  ┌──────────┘  │         v                       │
-                  │        COOLING_DOWN <── COOL_DOWN ── *the owner is dead* ── END, GIVE_UP ──> STOPPED, FATAL
-                  └──────────────────────────────────────────────────^ ^
-                  *with an owner* ── REPLACE, HAND_OVER ──> LEAVING ────┘ │
-                  *with an owner* ── STOP ──> STOPPING ── any of these ──> STOPPED
-                  *without one*   ── STOP ──> STOPPED
-        STOPPED ── RECEIVE ──> UP          STOPPED ── RECEIVE_FATAL ──> FATAL          *any* ── DISOWN ──> STOPPED
+    state         owner              shown to users as            ends with
+    STOPPED       none               stopped                      START (RECEIVE: another supervisor passed its owner)
+    WAITING       none               backoff                      DUE: a backoff is over, or the budget allows a connect
+    COOLING_DOWN  none               cooling_down                 START, when the cool-down is over
+    FATAL         none               fatal                        START, by a user
+    STARTING      its process starts starting                     ASSIGN, or POSTPONE: the budget allows no connect
+    READY         waits, warm        backoff                      ASSIGN
+    CONNECTING    has an assignment  connecting                   UP
+    UP            is connected       up                           the death of its owner
+    LEAVING       was asked to leave as before it was asked       the death of its owner; another owner follows
+    STOPPING      was asked to leave stopping                     the death of its owner; none follows
 
-The events of a dead owner are what the restart policy decided; `after_death` makes the event of the decision.
+    STOPPED, FATAL ──START──> WAITING ──DUE──> STARTING ──ASSIGN──> CONNECTING ──UP──> UP
+                                 ^              ^   └─POSTPONE─> READY ──ASSIGN──^      │
+    COOLING_DOWN ──START─────────┘              │                                       │ (in each state with an owner:)
+         ^                       ^              │                                       ├──REPLACE, HAND_OVER──> LEAVING
+         │                       │              └──RESUME, FOLLOW───────────────┐       ├──STOP──> STOPPING ──> STOPPED
+         │                       └──RETRY, BACK_OFF, RESUME_LATER───────────────┤       │
+         └──COOL_DOWN───────────────────────────────────────────────────── its owner is dead ──END, GIVE_UP──> STOPPED, FATAL
+
+In a state without an owner, STOP leads to STOPPED; DISOWN leads there from every state. The events of a dead owner are what the
+restart policy decided: `after_death` turns the decision into an event.
 """
 
 from __future__ import annotations
@@ -42,70 +49,74 @@ class LinkState(Enum):
     """Where a link is in its life."""
 
     STOPPED = auto()
-    """It has no owner, and gets none by itself."""
+    """The link has no owner, and none starts by itself."""
     WAITING = auto()
-    """It has no owner: the next one is to come after a backoff, or when the host's budget allows a connect."""
+    """The link has no owner. The next owner starts after a backoff, or when the budget of the host allows a connect."""
     COOLING_DOWN = auto()
-    """It has no owner: there were too many restarts."""
+    """The link has no owner, because there were too many restarts."""
     STARTING = auto()
-    """Its owner's process is on its way."""
+    """The process of the owner starts."""
     READY = auto()
-    """Its owner's process is warm, and waits until the host's budget allows a connect."""
+    """The process of the owner is warm, and waits until the budget of the host allows a connect."""
     CONNECTING = auto()
-    """Its owner has its assignment."""
+    """The owner has its assignment."""
     UP = auto()
+    """The connection is open."""
     LEAVING = auto()
-    """Its owner was asked to leave, and another one is to follow."""
+    """The owner was asked to leave, and another owner follows."""
     STOPPING = auto()
-    """Its owner was asked to leave, and none is to follow."""
+    """The owner was asked to leave, and no owner follows."""
     FATAL = auto()
-    """It gave up."""
+    """The link gave up: a user has to mend the cause."""
 
 
 class LinkEvent(Enum):
-    """What can happen to it."""
+    """What can happen to a link."""
 
     START = auto()
-    """An owner is wanted that opens a connection: somebody asked for it, or a backoff is over."""
+    """An owner that opens a connection is wanted: a user asked for one, or a backoff is over."""
     DUE = auto()
     """An owner may be acquired now."""
     POSTPONE = auto()
-    """Its owner is warm, and must wait for the host's budget: the connection that it was acquired for is gone."""
+    """The owner is warm, and must wait for the budget of the host, because the connection that it should continue is gone."""
     ASSIGN = auto()
-    """Its owner gets its assignment, or has it already."""
+    """The owner gets its assignment, or has it already."""
     UP = auto()
-    """Its owner reported an open connection."""
+    """The owner reported an open connection."""
     REPLACE = auto()
-    """Another owner is wanted, with a new connection."""
+    """Another owner is wanted, on a new connection."""
     HAND_OVER = auto()
-    """Another owner is wanted, which goes on with the same connection."""
+    """Another owner is wanted, on the same connection."""
     STOP = auto()
+    """No owner is wanted any more."""
     RECEIVE = auto()
     """Another supervisor passed its owner, whose connection is up."""
     RECEIVE_FATAL = auto()
-    """In another supervisor it had given up."""
+    """The link had given up in another supervisor."""
     DISOWN = auto()
-    """Its owner, if it has one, is another supervisor's now."""
-    # Its owner is dead, and the policy decided:
+    """The owner, if there is one, belongs to another supervisor now."""
+    # The owner is dead, and the restart policy decided:
     RESUME = auto()
-    """The next owner goes on with the connection at once."""
+    """The next owner continues on the connection, at once."""
     RESUME_LATER = auto()
-    """The same after a backoff: what ended this owner's start may end the next one's."""
+    """The next owner continues on the connection, after a backoff: the start of the dead owner failed, and the next start may
+    fail in the same way."""
     FOLLOW = auto()
-    """A successor has opened a connection already, or is about to."""
+    """A successor is there that has opened a connection, or is about to."""
     RETRY = auto()
     """The next owner opens a connection, at once."""
     BACK_OFF = auto()
-    """The same after a backoff."""
+    """The next owner opens a connection, after a backoff."""
     COOL_DOWN = auto()
+    """There were too many restarts: the next owner starts after `restart.cool_down`."""
     END = auto()
     """No owner follows."""
     GIVE_UP = auto()
-    """None follows, and somebody must mend the cause."""
+    """No owner follows, and a user must mend the cause."""
 
 
 class LinkAction(Enum):
-    """What is to be done on the way; the link has a method for each."""
+    """What the link does on the way to the next state (`Link.step`)."""
 
     NOTHING = auto()
     RESERVE_CONNECT = auto()
@@ -124,7 +135,7 @@ class LinkAction(Enum):
 _S, _E, _A = LinkState, LinkEvent, LinkAction
 WITHOUT_OWNER: Final = (_S.STOPPED, _S.WAITING, _S.COOLING_DOWN, _S.FATAL)
 WITH_OWNER: Final = (_S.STARTING, _S.READY, _S.CONNECTING, _S.UP, _S.LEAVING)
-"""STOPPING has one too, which is the last."""
+"""STOPPING has an owner too: the last one."""
 OF_A_DEATH: Final = (
     _E.RESUME, _E.RESUME_LATER, _E.FOLLOW, _E.RETRY, _E.BACK_OFF, _E.COOL_DOWN, _E.END, _E.GIVE_UP,
 )  # fmt: skip
@@ -157,13 +168,13 @@ TABLE: Final[dict[tuple[LinkState, LinkEvent], tuple[LinkState, LinkAction]]] = 
 
 
 def step(state: LinkState, event: LinkEvent) -> tuple[LinkState, LinkAction]:
-    """The next state and what to do. What is not in the table changes nothing, such as a second report of being up."""
+    """The next state and what to do. An event that the table does not list changes nothing, such as a second report of UP."""
     return TABLE.get((state, event), (state, LinkAction.NOTHING))
 
 
 def after_death(decision: Decision, *, alive: bool, follows: bool, waits: bool) -> LinkEvent:
-    """The event that a decision of the restart policy is. `alive`: the connection outlived its owner; `waits`: even so the next
-    start has to wait. `follows`: there is a successor to go on with."""
+    """The event for a decision of the restart policy. `alive`: the connection outlived its owner; `waits`: the next start has
+    to wait even so. `follows`: there is a successor."""
     match decision.action:
         case RestartAction.RESTART if alive:
             return LinkEvent.RESUME_LATER if waits else LinkEvent.RESUME
@@ -193,8 +204,8 @@ _SHOWN: Final[dict[LinkState, EndpointState]] = {
 
 
 def shown(state: LinkState, *, assigned: bool, was_up: bool) -> EndpointState:
-    """The state for users. An owner that is to be replaced is shown as far as it had come: `assigned` if it had its assignment,
-    `was_up` if its connection was open."""
+    """The state for users. LEAVING is shown as the state before: `assigned` if the owner had its assignment, `was_up` if its
+    connection was open."""
     if state is LinkState.LEAVING:
         return "up" if was_up else "connecting" if assigned else "starting"
     return _SHOWN[state]

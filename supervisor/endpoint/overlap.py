@@ -1,18 +1,20 @@
-"""Whether a new connection continues the stream of an old one, by what both were seen to bring. Pure.
+"""Decides whether a new connection continues the stream of an old connection, from the messages that both delivered. Pure.
 
-Stream by stream, with what the old connection brought since its messages are identified on the left:
+For each stream the messages of both connections are compared. The old connection's messages count from the moment at which its
+owner began to identify them.
 
     old   new
-     1          delivered before identities were asked for: not known here
-     2     2    recent messages, which the peer repeats to a new subscriber: what comes before the first shared message is older
-     3     3    shared
-           4    news: if the old connection had the time to bring it and did not, something is wrong: a gap
+     1          delivered before the owner identified messages: not known here
+     2     2    a peer may repeat recent messages to a new subscriber; messages before the first shared one are older
+     3     3    shared: both connections delivered the message
+           4    new: if the old connection had enough time to deliver the message and did not, messages are missing: a gap
 
-A message that is shared long enough after the new connection was subscribed proves that the old one was alive until then: it
-was sent to both. Without such a proof, everything that the old connection had the time to bring must be shared.
+A message that is shared long enough after the new connection subscribed proves that the old connection was alive until then,
+because the peer sent the message to both. Without such a proof, each message that the old connection had enough time to deliver
+must be shared.
 
-A stream whose messages have no identity can't be shown to go on, so it never does. Messages that have neither an identity nor
-a stream don't count: they are answers and the like, and else every change would be a gap in everything.
+A stream whose messages have no identity is never continued, because nothing can prove it. Messages with neither an identity nor
+a stream are ignored: they are answers, and if they counted, every change of a connection would be a gap in all streams.
 """
 
 from __future__ import annotations
@@ -24,37 +26,37 @@ from typing import Final, NamedTuple
 from wsadapter.contract.ipc.record import NO_IDENTITY
 
 LAG: Final = 250_000_000
-"""Nanoseconds that one connection may be behind the other with a message that both bring."""
+"""Nanoseconds that one connection may be behind the other with a message that both deliver."""
 
 
 class Shown(NamedTuple):
-    """A message that the new connection brought, but for snapshots."""
+    """A message that the new connection delivered; snapshots are left out."""
 
     stream: str | None
     identity: int
-    """`NO_IDENTITY`: it has none."""
+    """`NO_IDENTITY` if the message has none."""
     at: int
-    """When, in wall-clock ns."""
+    """When the message was received, in wall-clock ns."""
     subscribed: bool
-    """Whether all subscriptions were confirmed by then."""
+    """Whether all subscriptions were confirmed before the message."""
 
 
 class Overlap(NamedTuple):
-    """How the new connection continues the old one."""
+    """How the new connection continues the old connection."""
 
     continues: bool
     """False: messages may be missing or come twice in any stream."""
     interrupted: frozenset[str | None] = frozenset()
     """The streams in which messages may be missing or come twice although the connection continues the others."""
     apart: frozenset[str | None] = frozenset()
-    """The other streams in which nothing is shared: all that the new connection brought is news."""
+    """The other streams in which no message is shared: all messages of the new connection are new."""
     due: int = 0
-    """Wall clock, in ns, until which the old connection had the time to bring all that the new one brought: what came before is
-    not news, even where the new one brought it twice. But for streams that are interrupted."""
+    """Wall-clock ns. The old connection had enough time to deliver each message that the new connection delivered before, so
+    such a message is not new, even if the new connection delivered it twice. This does not hold for interrupted streams."""
 
 
 class _Track:
-    """One stream."""
+    """The comparison of one stream."""
 
     def __init__(self, delivered: Sequence[int]) -> None:
         self._places: dict[int, list[int]] = {}
@@ -63,9 +65,9 @@ class _Track:
         self._reached = -1
         self._shared: set[int] = set()
         self.disordered = False
-        """Shared messages come in another order: what the new connection leaves out can't be told."""
+        """Shared messages have another order on the new connection, so nobody can say which messages it lacks."""
         self.news_since: int | None = None
-        """When the first message came that is new."""
+        """When the first new message was received; None: there was none."""
 
     @property
     def met(self) -> bool:
@@ -73,18 +75,18 @@ class _Track:
         return bool(self._shared)
 
     def show(self, identity: int, at: int) -> bool:
-        """Takes the next message of the new connection; whether it is shared."""
+        """Compare the next message of the new connection. Returns whether the message is shared."""
         places = self._places.get(identity)
         if places is None:
             if self.news_since is None:
                 self.news_since = at
             return False
         if not self._shared:
-            self.news_since = None  # it was older
+            self.news_since = None  # what came before the first shared message is older than that, and so not new
         further = bisect_right(places, self._reached)
         if further < len(places):
             self._reached = places[further]
-        elif identity not in self._shared:  # else the peer repeats itself
+        elif identity not in self._shared:  # otherwise the peer has repeated the message, which says nothing of the order
             self.disordered = True
         self._shared.add(identity)
         return True
@@ -93,11 +95,12 @@ class _Track:
 def overlap(
     delivered: Callable[[str | None], Sequence[int]], shown: Iterable[Shown], *, subscribed_at: int, left_at: int | None
 ) -> Overlap:
-    """Compare them.
+    """Compare the two connections.
 
-    `delivered`: the identities that the old connection brought in a stream, in order, since they are known. `shown`: what the
-    new one brought, in order. `subscribed_at`: when its subscriptions were confirmed, in wall-clock ns, as `left_at`: when the
-    old connection was left, after all that it had brought was read; None: it was not read to its end.
+    `delivered` returns the known identities of the messages of a stream that the old connection delivered, in order. `shown`:
+    the messages of the new connection, in order. `subscribed_at`: when the subscriptions of the new connection were confirmed.
+    `left_at`: when the owner left the old connection, if everything that it had received was read; otherwise None. Both times
+    are in wall-clock ns.
     """
     tracks: dict[str | None, _Track] = {}
     unidentified: set[str | None] = set()

@@ -1,7 +1,7 @@
-"""A request's payload and the id in it: found where it stands, put in where it is not. Pure.
+"""Finds the id in the payload of a request, or adds one. Pure.
 
-What is given as text stays as it is, digit for digit, for it may be signed; an id that has to be put in goes in front of the
-first field, and only below the top level is the text written anew.
+A payload that is text is sent as the user gave it, digit for digit, because the text may be signed. If an id must be added at
+the top level, the id is written in front of the first field. Only for an id below the top level the JSON is encoded again.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ _BEGINNING: Final = re.compile(rb"\s*\{\s*(\}?)")
 
 
 def with_id(payload: Payload, path: str, fresh: Callable[[], int | str]) -> tuple[str, bytes]:
-    """The id as text, and the text to send. `path` is that of the id, dotted; `fresh` makes one where there is none, or null.
+    """Returns the id as text, and the text to send. `path`: where the id is, with dots. `fresh` makes an id, if the payload has
+    none or null.
 
-    The payload itself is left alone. Raises `WrongType` where it is neither a table nor text, `UsageError` where it is no JSON
-    object or its id can't be one.
+    The payload itself is not changed. Raises `WrongType` if the payload is neither a table nor text, `UsageError` if the
+    payload is no JSON object or its id is neither a string nor a whole number.
     """
     payload = as_json_text("request", payload)
     if isinstance(payload, Mapping):
@@ -51,10 +52,10 @@ def with_id(payload: Payload, path: str, fresh: Callable[[], int | str]) -> tupl
 
 
 def _exact(text: bytes, steps: list[str], made: int | str) -> bytes:
-    """Not by orjson: integers of any size stay what they are."""
+    """Add the id with `json`, because orjson rejects integers above 64 bits."""
     try:
         return json.dumps(_put(parse_json(text), steps, made), separators=(",", ":"), ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:  # orjson reads what is nested deeper
+    except (ValueError, RecursionError) as error:  # orjson accepts deeper nesting than `json`
         raise UsageError(f"a request is a JSON object: {error}") from None
 
 
@@ -69,11 +70,11 @@ def _parsed(text: bytes) -> dict[str, Any]:
 
 
 def _found(value: Mapping[str, Any], steps: list[str]) -> Any:
-    """What stands there; None for nothing."""
+    """The value at this path; None if there is none."""
     found: Any = value
     for step in steps:
         if not isinstance(found, Mapping):
-            raise UsageError(f"a request's id is looked for at {'.'.join(steps)!r}, but {found!r:.100} has no fields")
+            raise UsageError(f"a request's id is expected at {'.'.join(steps)!r}, but {found!r:.100} has no fields")
         found = found.get(step)
         if found is None:
             return None
@@ -81,7 +82,7 @@ def _found(value: Mapping[str, Any], steps: list[str]) -> Any:
 
 
 def _put(value: Mapping[str, Any], steps: list[str], made: int | str) -> dict[str, Any]:
-    """A copy with the id in it; what lies beside the path is shared."""
+    """A copy with the id. Values beside the path are shared with the original."""
     step, *rest = steps
     return {**value, step: _put(value.get(step) or {}, rest, made) if rest else made}
 

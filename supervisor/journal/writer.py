@@ -26,12 +26,12 @@ from wsadapter.journal.state import State, Stored, expired
 logger = logging.getLogger("wsadapter.journal")
 
 _CHECKPOINT_EVERY: Final = 1.0
-"""How often the state is stored, in seconds, so that a new supervisor has little to read."""
+"""Seconds between two copies of the state in the journal, so that a new supervisor has little to read."""
 _CHECKPOINT_ROWS: Final = 20_000
 _UNSYNCED: Final = 1 << 24
-"""More items than can have been committed since SQLite had the disk sync its WAL: that is every 16 MB, about."""
+"""More items than can have been committed since SQLite last synced its WAL to the disk, which it does about every 16 MB."""
 _SPAN: Final = 8
-"""At least so many segments for each `retain`, because only whole segments are removed."""
+"""The least number of segments for each `retain`, because only whole segments are removed."""
 
 
 class JournalWriter:
@@ -43,8 +43,8 @@ class JournalWriter:
         self.path = Path(settings.path)
         self.identity = folders.prepare(self.path)
         self._lock = folders.Lock(self.path)
-        self._said = "", ""
-        """Name and runtime folder of the supervisor."""
+        self._described = "", ""
+        """Name and runtime folder of the supervisor, as the lock file has them."""
         self._checkpoint_at = 0.0
         self._since_checkpoint = 0
         self._began_at = monotonic()
@@ -68,12 +68,12 @@ class JournalWriter:
 
     def describe(self, name: str, runtime_dir: str) -> None:
         """Write the name of the supervisor into the file of the lock. Raises `OSError`."""
-        self._said = name, runtime_dir
+        self._described = name, runtime_dir
         self._lock.describe(name, runtime_dir, closed=False)
 
     def _begin_behind_lost_commits(self) -> None:
-        """Power failed. Consumers may have seen items whose commits are lost, and whose numbers and places would be given
-        again: so a new run begins, at a place that they can't have reached."""
+        """The power failed. Consumers may have read items whose commits are lost, and the numbers and places of these items
+        would be used again. So a new run begins, at a place that no consumer can have reached."""
         if self._segment is not None:
             self._segment.close()
             self._segment = None
@@ -99,8 +99,8 @@ class JournalWriter:
             self._leave_damaged(last, found[:-1], error)
 
     def _leave_damaged(self, last: folders.Segment, before: Sequence[folders.Segment], error: Exception) -> None:
-        """The end of the journal can't be read, so nobody knows which numbers were given there: a new run begins, in a new
-        segment, at a place that the damaged one can't have reached: an item takes more than a byte."""
+        """The end of the journal can't be read, so the numbers that were used there are unknown. A new run begins, in a new
+        segment, at a place that the damaged segment can't have reached, because an item takes more than a byte."""
         logger.error("%s is damaged (%s); it is kept, and a new run begins behind it", last.path, error)
         if self._segment is not None:
             self._segment.abandon()
@@ -133,7 +133,7 @@ class JournalWriter:
     # -- writing ---------------------------------------------------------------------------------------------------------
 
     def append(self, rows: Sequence[Row]) -> None:
-        """Add rows, which begin at `state.seq`, all or none. Raises `sqlite3.Error`, `OSError`; then nothing was written."""
+        """Add all rows, which begin at `state.seq`. Raises `sqlite3.Error`, `OSError`; then none of the rows was written."""
         if self._segment is None:  # the disk was full when the next one was to begin
             self._create()
         assert self._segment is not None
@@ -152,8 +152,8 @@ class JournalWriter:
             self._checkpoint_at, self._since_checkpoint = now + _CHECKPOINT_EVERY, 0
 
     def maintain(self) -> None:
-        """To be called now and then, and when `is_full`: begin the next segment, look whether the files are in place. Raises
-        `sqlite3.Error`, `OSError`."""
+        """Begin the next segment if it is due, and check that the files are in place. Call this regularly, and if `is_full`.
+        Raises `sqlite3.Error`, `OSError`."""
         if self._segment is None:
             return
         if not self._segment_is_there():
@@ -225,7 +225,7 @@ class JournalWriter:
         if not self._lock.is_in_place():
             self._lock.release()
             self._lock = folders.Lock(self.path)
-            self.describe(*self._said)
+            self.describe(*self._described)
         there = {segment.first for segment in folders.segments(self.path)}
         self.stored = [segment for segment in self.stored if segment.first in there]
 
@@ -238,7 +238,8 @@ class JournalWriter:
         self.stored.append(Stored(first, folders.Segment(first, segment.path).size, time_ns()))
 
     def close(self) -> None:
-        """Everything that was appended is in the files. Raises `sqlite3.Error`, `OSError`; the lock is released in any case."""
+        """Write everything that was appended to the files. Raises `sqlite3.Error`, `OSError`; the lock is released in any
+        case."""
         try:
             if self._segment is not None:
                 segment, self._segment = self._segment, None
@@ -246,6 +247,6 @@ class JournalWriter:
                     segment.commit([], "", self.state)
                 finally:
                     segment.close()
-            self._lock.describe(*self._said, closed=True)
+            self._lock.describe(*self._described, closed=True)
         finally:
             self._lock.release()

@@ -50,8 +50,8 @@ class Reactor:
         """Called when the loop is closed, for what nobody else frees then."""
         self._door = threading.Lock()
         self._runner: int | None = None
-        """The thread that runs a turn. Set and cleared by plain assignments, so that an interrupt can't fall between taking the
-        turn and recording who took it."""
+        """The thread that runs a turn. Plain assignments set and clear it, so that no interrupt can come between the begin of a
+        turn and the record of its thread."""
         self._finished = 0
         """The number of turns that have ended."""
         self._forked = False
@@ -77,7 +77,7 @@ class Reactor:
             self.dispatcher.waker.set()
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
-        """Have `call` called under the lock: at once if no thread runs the loop, otherwise by the thread that runs it."""
+        """Run `call` under the lock: at once if no thread runs the loop, otherwise in the thread that runs the loop."""
         self.check()
         future: Future[T] = Future()
 
@@ -115,7 +115,7 @@ class Reactor:
         try:
             return self._run_until(done, timeout, sink)
         finally:
-            # The signal handler may have taken the event that the interrupted poll waits for, so that poll must end.
+            # The signal handler may have consumed the event that the interrupted poll waits for, so end that poll.
             if self._runner is not None and self.is_interrupted() and not self.dispatcher.closed:
                 self.dispatcher.waker.set()
 
@@ -143,7 +143,7 @@ class Reactor:
                     self.waiters.wait(remaining, self._is_running)
 
     def check(self) -> None:
-        """Raises if nothing can be waited for any more: `SupervisorStopped`, `WrongProcess`, or `RuntimeError` for a bug."""
+        """Raises if waiting makes no sense any more: `SupervisorStopped`, `WrongProcess`, or `RuntimeError` for a bug."""
         dispatcher = self.dispatcher
         if not dispatcher.closed and dispatcher.failure is None:
             return
@@ -169,7 +169,8 @@ class Reactor:
 
     def _run_turn(self, timeout: float | None, seen: int | None = None, sink: Sink | None = None) -> bool | None:
         """Returns whether the sink has something; None if another thread runs the loop. `seen`: the number of finished turns
-        when the caller last asked its condition. If more have finished, no turn is run: the caller has to ask again first."""
+        when the caller last checked its condition. If more turns have finished since, no turn is run, because the caller has to
+        check its condition first."""
         me = threading.get_ident()
         if self._runner == me and not self.dispatcher.working:  # in a signal handler of the program, called during our poll
             return self.dispatcher.turn(timeout, sink)
@@ -215,7 +216,7 @@ class Reactor:
         self.waiters.notify()
 
     def abandon(self) -> None:
-        """Free everything without waiting for owners: our ends of all channels close, and an owner leaves when its ends
+        """Free everything without waiting for owners: our ends of all channels close, and an owner exits when its channels
         close."""
         if self.dispatcher.closed:
             return
