@@ -47,6 +47,7 @@ _COMMANDS = [
     ("... --name SUPERVISOR", "which supervisor, if several run"),
     ("... --runtime-dir DIR", "where its control socket is, if it was started with another runtime folder"),
     ("... --watch", "each second until Ctrl-C"),
+    ("wsadapter health", "for the health check of a container: 0 if the supervisor answers and no endpoint is `fatal`"),
     ("wsadapter top", "all endpoints, live (extra `console`): `/` filters, `s` sorts, Enter shows one, `g` gaps, `r` restarts"),
     (
         "wsadapter tail NAME",

@@ -15,6 +15,10 @@ _STATUS_CODES: Final = (
     "exit codes: 0 all endpoints that were asked for are up, 1 some are not, or there is no endpoint of that name, "
     "2 wrong arguments, 3 no supervisor runs."
 )
+_HEALTH_CODES: Final = (
+    "exit codes: 0 the supervisor answers and no endpoint is fatal, 1 an endpoint is, or it does not answer, "
+    "2 wrong arguments, 3 no supervisor runs."
+)
 _CHECK_CODES: Final = "exit codes: 0 no problems, 2 problems, or wrong arguments."
 _OFFLINE_CODES: Final = "exit codes: 0 done, 2 wrong arguments."
 SHELLS: Final = ("bash", "zsh", "fish")
@@ -139,6 +143,12 @@ COMMANDS: Final[dict[str, Command]] = {
         has_json=False,
     ),
     "status": Command("show how the endpoints are", "wsadapter status --down", _status, codes=_STATUS_CODES),
+    "health": Command(
+        "check that the supervisor answers and that no endpoint is fatal: the health check of a container",
+        "wsadapter health",
+        _no_more,
+        codes=_HEALTH_CODES,
+    ),
     "top": Command("watch all endpoints in the terminal (extra `console`)", "wsadapter top", _no_more, has_json=False),
     "tail": Command(
         "show what an endpoint delivers, a bounded part of it", "wsadapter tail binance --limit 10", _tail, has_json=False
