@@ -27,7 +27,9 @@ def documents() -> dict[str, str]:
     pages = {"README.md": "README.md", "worker/dialects/README.md": "DIALECTS.md"}
     for folder in ("ops", "ops/docs"):
         pages |= {f"{folder}/{page.name}": page.name for page in sorted((_ROOT / folder).glob("*.md"))}
-    examples = [path for path in sorted((_ROOT / "ops/examples").iterdir()) if path.suffix in _EXAMPLES]
+    examples = [
+        path for path in sorted((_ROOT / "ops/examples").iterdir()) if path.suffix in _EXAMPLES or path.name == "Containerfile"
+    ]
     return {**pages, **{f"ops/examples/{path.name}": f"examples/{path.name}" for path in examples}}
 
 

@@ -37,7 +37,7 @@ def names(folder: Path = FOLDER) -> dict[str, Path]:
 
     Raises `NoDocument` if the installation has none.
     """
-    files = [path for path in sorted(folder.rglob("*")) if path.suffix in _SUFFIXES]
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix in _SUFFIXES or path.name == "Containerfile"]
     if not files:
         raise NoDocument(
             f"this installation has no documents: there is no {folder}. An editable installation has them in its repository: "
