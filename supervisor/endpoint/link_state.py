@@ -12,16 +12,17 @@
     LEAVING       was asked to leave as before it was asked       the death of its owner; another owner follows
     STOPPING      was asked to leave stopping                     the death of its owner; none follows
 
-    STOPPED, FATAL ──START──> WAITING ──DUE──> STARTING ──ASSIGN──> CONNECTING ──UP──> UP
-                                 ^              ^   └─POSTPONE─> READY ──ASSIGN──^      │
-    COOLING_DOWN ──START─────────┘              │                                       │ (in each state with an owner:)
-         ^                       ^              │                                       ├──REPLACE, HAND_OVER──> LEAVING
-         │                       │              └──RESUME, FOLLOW───────────────┐       ├──STOP──> STOPPING ──> STOPPED
-         │                       └──RETRY, BACK_OFF, RESUME_LATER───────────────┤       │
-         └──COOL_DOWN───────────────────────────────────────────────────── its owner is dead ──END, GIVE_UP──> STOPPED, FATAL
+    STOPPED, COOLING_DOWN, FATAL ──START──> WAITING ──DUE──> STARTING ──ASSIGN──────────> CONNECTING ──UP──> UP
+                                                                └──POSTPONE──> READY ──ASSIGN──^
 
-In a state without an owner, STOP leads to STOPPED; DISOWN leads there from every state. The events of a dead owner are what the
-restart policy decided: `after_death` turns the decision into an event.
+    any state with an owner ──REPLACE, HAND_OVER──> LEAVING
+                            ──STOP──> STOPPING ──its owner is dead──> STOPPED
+                            ──its owner is dead──> STARTING (RESUME, FOLLOW), WAITING (RETRY, BACK_OFF, RESUME_LATER),
+                                                   COOLING_DOWN (COOL_DOWN), STOPPED (END), FATAL (GIVE_UP)
+    any state without one   ──STOP──> STOPPED
+    any state               ──DISOWN──> STOPPED
+
+The events of a dead owner are what the restart policy decided: `after_death` turns the decision into an event.
 """
 
 from __future__ import annotations

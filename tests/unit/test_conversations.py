@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support import conversations
 from tests.support.conversations.driver import Conversation, name_of
 from tests.support.conversations.script import cases_of, dialects, without_clock
 from wsadapter.config.dialect import bundled, load_dialect
@@ -15,12 +18,10 @@ from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc.record import NO_IDENTITY, SNAPSHOT
 from wsadapter.worker.session.identity import make_identity
 
-_KNOWN = {
-    "name", "source", "why", "guess", "subscribe", "login", "settings", "signature", "welcome", "answers", "sends", "binary",
-    "wait", "streams", "delivered", "rejected", "gaps", "stalled", "notices", "down", "sent", "subscribed", "never_sent",
-    "reconnects", "errors", "unsubscribe", "farewells", "logs", "hooks", "identities",
-    "dialect",
-}  # fmt: skip
+_README = (Path(conversations.__file__).parent / "README.md").read_text("utf-8")
+_ROWS = re.findall(r"^\| (`.*?) \|", _README, re.MULTILINE)
+_KEYS = {key for row in _ROWS for key in re.findall(r"`(\w+)`", row)}
+"""The keys of a case and of a rule, as README.md lists them."""
 
 _NOT_OWN = {SNAPSHOT: "snapshot", NO_IDENTITY: "none"}
 
@@ -29,7 +30,8 @@ def cases() -> list[Any]:
     found = []
     for dialect in dialects():
         for case in cases_of(dialect):
-            assert case.keys() <= _KNOWN, f"{dialect}, {case['name']}: {case.keys() - _KNOWN}"
+            used = {*case, *(key for rule in case.get("answers", ()) for key in rule)} - {"dialect"}
+            assert used <= _KEYS, f"{dialect}, {case['name']}: README.md of the conversations has no {used - _KEYS}"
             assert case.get("source") or case.get("guess"), f"{dialect}, {case['name']}: where is it from?"
             found.append(pytest.param(case, id=f"{dialect}: {case['name']}"))
     return found

@@ -80,8 +80,10 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 INTERNALS = (ROOT / "ops/docs/INTERNALS.md").read_text("utf-8")
-FUNCTIONS = re.findall(r"`([\w/]+\.py): (\w+)`((?:, `\w+`)*)", INTERNALS)
-"""What INTERNALS names: a file, a function in it, and further ones of the same file."""
+CONTRIBUTING = (ROOT / "ops/docs/CONTRIBUTING.md").read_text("utf-8")
+GLOSSARY = (ROOT / "ops/docs/GLOSSARY.md").read_text("utf-8")
+FUNCTIONS = re.findall(r"`([\w/]+\.py): (\w+)`((?:, `\w+`)*)", INTERNALS + CONTRIBUTING)
+"""What INTERNALS and CONTRIBUTING name: a file, a function in it, and further ones of the same file."""
 
 
 def file_of(name: str) -> Path:
@@ -90,10 +92,12 @@ def file_of(name: str) -> Path:
 
 
 @pytest.mark.parametrize(("file", "first", "more"), FUNCTIONS)
-def test_each_function_that_internals_names_is_there(file: str, first: str, more: str) -> None:
+def test_each_function_that_the_documents_name_is_there(file: str, first: str, more: str) -> None:
     tree = ast.parse(file_of(file).read_text("utf-8"))
     there = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    assert {first, *re.findall(r"`(\w+)`", more)} <= there, f"{file} has changed: put ops/docs/INTERNALS.md right"
+    assert {first, *re.findall(r"`(\w+)`", more)} <= there, (
+        f"{file} has changed: put INTERNALS.md and CONTRIBUTING.md in ops/docs right"
+    )
 
 
 def test_internals_names_functions_of_each_way() -> None:
@@ -102,6 +106,27 @@ def test_internals_names_functions_of_each_way() -> None:
     assert all(len(re.findall(r"`[\w/]+\.py: \w+`", way)) >= 8 for way in ways)
 
 
-@pytest.mark.parametrize("file", sorted(set(re.findall(r"`([a-z]\w*/[\w/]+\.py)", INTERNALS))))
-def test_each_file_that_internals_names_is_there(file: str) -> None:
+@pytest.mark.parametrize("file", sorted(set(re.findall(r"`([a-z]\w*/[a-z_/0-9]+\.py)", INTERNALS + CONTRIBUTING + GLOSSARY))))
+def test_each_file_that_the_documents_name_is_there(file: str) -> None:
     assert file_of(file).is_file()
+
+
+TERMS = re.findall(r"\*\*([\w -]+)\*\*", GLOSSARY)
+"""The words that GLOSSARY defines."""
+
+
+@pytest.fixture(scope="module")
+def tree() -> str:
+    """All code, and all documents but GLOSSARY, as words with one space between them."""
+    files = [*ROOT.glob("supervisor/**/*.py"), *ROOT.glob("worker/**/*.py"), *ROOT.glob("ops/docs/*.md"), ROOT / "README.md"]
+    texts = (file.read_text("utf-8") for file in files if file.name != "GLOSSARY.md")
+    return " ".join(re.sub(r"[\W_]+", " ", text) for text in texts).lower()
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_each_term_of_the_glossary_is_used(tree: str, term: str) -> None:
+    assert f" {term.replace('-', ' ').lower()}" in tree, f"nothing uses {term!r}: remove it from ops/docs/GLOSSARY.md"
+
+
+def test_no_term_of_the_glossary_is_defined_twice() -> None:
+    assert sorted(set(TERMS)) == sorted(TERMS)
