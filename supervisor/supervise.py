@@ -44,7 +44,7 @@ _LEVELS: Final = ("debug", "info", "warning", "error")
 def main(arguments: Sequence[str] | None = None, *, program: str = "python -m wsadapter.supervise") -> int:
     """Runs the command line; gives the exit code, one of `runner.EXIT_CODES`."""
     hold_standard_descriptors()
-    options = _parse(arguments, program)
+    options = parse_arguments(arguments, program)
     try:
         if options.check:
             return _check(options)
@@ -63,7 +63,8 @@ def main(arguments: Sequence[str] | None = None, *, program: str = "python -m ws
     return CONFIGURATION
 
 
-def _parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
+    """The options of the runner. Ends the program if they are wrong, or ask for the help or the version."""
     parser = argparse.ArgumentParser(
         prog=program,
         description="Keeps WebSocket feeds up, a process for each, and writes what they deliver as one stream of JSON lines.",

@@ -23,7 +23,7 @@ from wsadapter.contract.errors import UsageError
 
 FOLDER: Final = Path(__file__).parents[1] / "documents"
 _SUFFIXES: Final = (".md", ".toml", ".py", ".yaml", ".json", ".service")
-_WIDEST: Final = 47
+_WIDEST: Final = 44
 """Columns of a title: a line of the list fits 80 then."""
 _END: Final = re.compile(r"[.:;] ")
 
