@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
@@ -16,7 +18,7 @@ from wsadapter.delivery.inbox import Inbox
 from wsadapter.endpoint.endpoint import EndpointRuntime
 from wsadapter.endpoint.link import Link
 from wsadapter.endpoint.restart_policy import ConnectBudget, Decision
-from wsadapter.handoff.held_connection import Resumption
+from wsadapter.handoff.held_connection import HeldConnection, Resumption
 from wsadapter.loop.reactor import Reactor
 from wsadapter.process.lifecycle import ProcessEvent, ProcessState, step
 from wsadapter.process.owner_process import OwnerListener, OwnerProcess
@@ -97,6 +99,47 @@ class FakeSupervisor:
 
     def on_ended(self, endpoint: EndpointRuntime) -> None:
         """Nobody waits for it."""
+
+
+class Holding(FakeProcess):
+    """An owner whose connection outlives it."""
+
+    def __init__(self, ours: socket.socket) -> None:
+        super().__init__()
+        self.connection = SimpleNamespace(in_custody=True, holder=None, reading=None, resumption=self.resumption)
+        self.handed: Any = None
+        self._ours = ours
+
+    def assign(self, assignment: Any, resumption: Any = None, holder: None = None) -> None:
+        super().assign(assignment, None, holder)
+        self.handed = resumption
+
+    def resumption(self, up: dict[str, Any]) -> Resumption:
+        resume = replace(RESUME, position=7, up=up)
+        return Resumption(HeldConnection(self._ours.dup(), resume.custody), resume, b"", b"", 0, 0)
+
+
+class FakeHoldingSupervisor(FakeSupervisor):
+    """A supervisor whose owners have connections that outlive them."""
+
+    def __init__(self, ours: socket.socket) -> None:
+        super().__init__()
+        self.ours = ours
+
+    def new_process(self) -> Holding:
+        return Holding(self.ours)
+
+    def kill_owner(self) -> None:
+        """The owner is killed; the next one has its place."""
+        process = self.process
+        die(process, Reason(kind="crashed", signal="SIGKILL"))
+        if process.handed is not None:
+            process.handed.held.sock.close()
+
+    @property
+    def handed(self) -> Resumption:
+        assert self.process.handed is not None
+        return cast("Resumption", self.process.handed)
 
 
 def connected(supervisor: FakeSupervisor, **settings: Any) -> Link:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from tests.support.fakes import FakeSupervisor
+from tests.support.fakes import FakeHoldingSupervisor, FakeSupervisor
 from tests.support.owner_ends import ServedOwner
 from wsadapter.loop.reactor import Reactor
 
@@ -24,6 +25,16 @@ def reactor() -> Iterator[Reactor]:
 def supervisor() -> Iterator[FakeSupervisor]:
     supervisor = FakeSupervisor()
     yield supervisor
+    supervisor.reactor.close()
+
+
+@pytest.fixture
+def holding_supervisor() -> Iterator[FakeHoldingSupervisor]:
+    """Its owners have one connection, which outlives them."""
+    ours, peer = socket.socketpair()
+    with ours, peer:
+        supervisor = FakeHoldingSupervisor(ours)
+        yield supervisor
     supervisor.reactor.close()
 
 
