@@ -6,6 +6,10 @@ import heapq
 import sys
 from collections.abc import Callable
 from itertools import count
+from typing import Final
+
+_FEW: Final = 64
+"""Timers for which no search for cancelled ones pays."""
 
 
 class Timer:
@@ -27,11 +31,15 @@ class Timers:
 
     def __init__(self) -> None:
         self.heap: list[tuple[float, int, Timer]] = []
-        """The first entry is the next one due. Cancelled timers stay until their time."""
+        """The first entry is the next one due. It holds cancelled timers too: see `_remove_cancelled`."""
         self._serial = count()
+        self._search_at = _FEW
+        """Length of the heap at which the next search for cancelled timers is due."""
 
     def call_at(self, when: float, call: Callable[[], object]) -> Timer:
         """Set a timer: `call` is called at `when`."""
+        if len(self.heap) >= self._search_at:
+            self._remove_cancelled()
         timer = Timer(when, call)
         heapq.heappush(self.heap, (when, next(self._serial), timer))
         return timer
@@ -48,6 +56,14 @@ class Timers:
             timer = heapq.heappop(heap)[2]
             if timer.call is not None:
                 timer.call()
+
+    def _remove_cancelled(self) -> None:
+        """Most timers are deadlines that are cancelled long before their time: they would stay for minutes, and the heap would
+        grow with each restart. A search when the heap has doubled costs each timer a constant time."""
+        kept = [entry for entry in self.heap if entry[2].call is not None]
+        heapq.heapify(kept)
+        self.heap[:] = kept  # in one step, because `next_due` reads the heap from other threads
+        self._search_at = max(_FEW, 2 * len(self.heap))
 
     def clear(self) -> None:
         """Remove all timers."""
