@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields
 
 from wsadapter import status
+from wsadapter.cli.repetition import OF_ALL_THINGS, OF_ONE_THING, WINDOW
 from wsadapter.cli.runner import EXIT_CODES
 from wsadapter.cli.which import DONE, NOT_DONE, NOTHING_RUNS, USAGE
 from wsadapter.config import describe_settings
@@ -129,6 +130,13 @@ def reference() -> Iterator[str]:
     yield from _exporter()
     yield "\n## Commands\n"
     yield from _table(("command", "what it does"), [(f"`{command}`", meaning) for command, meaning in _COMMANDS])
+    yield "\n### Log lines\n"
+    yield "Standard error has one line for each thing that happens. What repeats is limited and counted:"
+    yield f"in {WINDOW:g} seconds, {OF_ONE_THING} lines of one kind about one endpoint are written"
+    yield f"and {OF_ALL_THINGS:,} of one kind, then the last of the others with their number."
+    yield "Secrets are masked; an address is shown as configured and as resolved."
+    yield "As a library, wsadapter installs no handler and holds no line back. Its loggers are below `wsadapter`;"
+    yield "`wsadapter.owner` has what user code prints."
     yield "\n## Signals of the runner\n"
     yield from _table(("signal", "what it does"), _SIGNALS)
     yield "\n## Exit codes\n"

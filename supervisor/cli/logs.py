@@ -3,7 +3,8 @@
     logger ──> queue (bounded) ──> a thread ──> standard error
 
 A stopped terminal (Ctrl-S), or a pipe that is not read, blocks only that thread. Lines that do not fit into the queue meanwhile
-are counted, and the count is logged as soon as lines can be written again.
+are counted, and the count is logged as soon as lines can be written again. What repeats is limited before it gets there
+(`repetition.py`).
 """
 
 from __future__ import annotations
@@ -15,9 +16,13 @@ import os
 import select
 import threading
 from datetime import UTC, datetime
-from queue import Full, Queue
+from math import inf
+from queue import Empty, Full, Queue
+from time import monotonic
 from types import TracebackType
 from typing import Final, Self
+
+from wsadapter.cli.repetition import WINDOW, Repetition
 
 _CAPACITY: Final = 10_000
 _OF_AN_OWNER: Final = "%s/%d"
@@ -68,6 +73,21 @@ class _Handler(logging.handlers.QueueHandler):
     def __init__(self, lines: Queue[str | None]) -> None:
         super().__init__(lines)
         self.lost = 0
+        self._repetition = Repetition()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Put it into the queue, unless there were too many like it. The caller holds the handler's lock."""
+        now = monotonic()
+        for counted in self._repetition.due(now):
+            super().emit(counted)
+        if self._repetition.passes(record, now):
+            super().emit(record)
+
+    def emit_due(self, now: float) -> None:
+        """Put in the last lines of the windows that are over. At the end of the program `now` is infinite."""
+        with self.lock:  # type: ignore[union-attr]  # the constructor makes it
+            for counted in self._repetition.due(now):
+                super().emit(counted)
 
     def prepare(self, record: logging.LogRecord) -> str:
         return self.format(record)
@@ -103,6 +123,7 @@ class LogThread:
 
     def finish(self, timeout: float = _LAST_WORDS) -> None:
         """Write the lines that wait, for at most `timeout` seconds."""
+        self._handler.emit_due(inf)
         try:
             self._lines.put(None, timeout=timeout)
         except Full:
@@ -110,7 +131,7 @@ class LogThread:
         self._thread.join(timeout)
 
     def _run(self) -> None:
-        while (line := self._lines.get()) is not None:
+        while (line := self._next()) is not None:
             if not self._write(line):
                 return
             lost = self._handler.lost
@@ -119,6 +140,14 @@ class LogThread:
                 record = logging.LogRecord("wsadapter.runner", logging.WARNING, "", 0, text, (lost - self._told,), None)
                 self._write(self._handler.format(record))
                 self._told = lost
+
+    def _next(self) -> str | None:
+        """The next line; None: there will be no more."""
+        while True:
+            try:
+                return self._lines.get(timeout=WINDOW)
+            except Empty:
+                self._handler.emit_due(monotonic())
 
     def _write(self, line: str) -> bool:
         """Returns false if standard error is closed for ever."""

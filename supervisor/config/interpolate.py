@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 from wsadapter.config.files import read_file
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import ConfigError, Problem
-from wsadapter.contract.masking import SECRET, Secrets
+from wsadapter.contract.masking import SECRET, Secrets, host_of
 
 logger = logging.getLogger("wsadapter.supervisor")
 
@@ -111,12 +111,15 @@ def expand_endpoint(endpoint: Endpoint, *, environ: Mapping[str, str] = os.envir
 
 def secrets_of(endpoint: Endpoint, *, environ: Mapping[str, str] = os.environ, base_dir: str | Path = "") -> Secrets:
     """The parts of the settings that no text may show: the values of references in settings that may be secrets, and the user
-    info and the values of the query of filled-in URLs. A value that can't be read is left out, because it was never sent."""
+    info and the values of the query of filled-in URLs. A value that can't be read is left out, because it was never sent.
+
+    The host and the port of a URL are no secrets, also if they come from the environment: without them nobody could read in a
+    log where a connect failed."""
     found: list[str] = []
 
     def look(text: str, _path: str) -> str:
         try:
-            given = [_resolve(reference, environ, Path(base_dir)) for reference in references(text)]
+            given = [_resolve(reference, environ, Path(base_dir)) for reference in _apart_from_host(references(text), text)]
             found.extend([*given, expand(text, environ=environ, base_dir=base_dir)] if "://" in text else given)
         except UnresolvedReference:
             logger.debug("%s: a reference can't be read", endpoint.name)
@@ -126,6 +129,17 @@ def secrets_of(endpoint: Endpoint, *, environ: Mapping[str, str] = os.environ, b
         section, _, leaf = key.rpartition(".")
         _each_string(getattr(getattr(endpoint, section) if section else endpoint, leaf), key, look)
     return Secrets(found)
+
+
+def _apart_from_host(given: list[Reference], text: str) -> list[Reference]:
+    """The references of a text that are not in the host or the port of a URL."""
+    if "://" not in text:
+        return given
+    numbers = iter(range(len(given) + 1))
+    # A reference may hold "/", as in ${file:/path}: a number between two NULs stands for each while the host is looked for.
+    plain = _TOKEN.sub(lambda found: found[0] if found[0] == "$${" else f"\0{next(numbers)}\0", text)
+    in_host = {int(number) for number in re.findall("\0(\\d+)\0", host_of(plain))}
+    return [reference for number, reference in enumerate(given) if number not in in_host]
 
 
 def expand_value(

@@ -13,6 +13,7 @@ SECRET: Final = frozenset({"url", "headers", "proxy", "login", "send_on_up", "tl
 
 _SHORTEST: Final = 5
 _AUTHORITY: Final = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)?(?:[^/?#]*@)?")
+_END_OF_HOST: Final = re.compile(r"[/?#]")
 _ONLY_A_REFERENCE: Final = re.compile(r"\$\{[^}]*\}")
 
 
@@ -26,6 +27,12 @@ def mask_url(url: str) -> str:
     user = f"{MASK}@" if found and found.end() > len(scheme) else ""
     hidden = f"?{MASK}" if question else f"#{MASK}" if hash_sign else ""
     return f"{scheme}{user}{rest}{hidden}"
+
+
+def host_of(url: str) -> str:
+    """The host and, if it is written, the port of `url`: never a secret. Never raises, whatever `url` is."""
+    found = _AUTHORITY.match(url)
+    return _END_OF_HOST.split(url[found.end() :] if found else url, maxsplit=1)[0]
 
 
 def mask_setting(key: str, value: Any) -> Any:

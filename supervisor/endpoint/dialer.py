@@ -11,7 +11,7 @@ from wsadapter import capabilities
 from wsadapter.config.interpolate import expand_endpoint, secrets_of
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc.assignment import Assignment
-from wsadapter.contract.masking import Secrets, mask_url
+from wsadapter.contract.masking import Secrets, host_of, mask_url
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.connect_slot import ConnectSlot, connect_target
 from wsadapter.endpoint.restart_policy import ConnectBudget, asked_to_wait
@@ -68,6 +68,8 @@ class Dialer:
         """How many times an address failed: the next one is tried, if there are several."""
         self._secrets: Secrets | None = None
         """Secrets that the owner has sent, which no text may show; None: they are not known yet, as after a takeover."""
+        self.resolved = ""
+        """Host and port of the last connect, references filled in; "" before the first, and after a takeover."""
 
     @property
     def _url(self) -> str:
@@ -105,10 +107,12 @@ class Dialer:
         host = self._host
         endpoint = expand_endpoint(host.endpoint)
         self._secrets = secrets_of(host.endpoint)
+        url = endpoint.urls[self.attempt % len(endpoint.urls)]
+        self.resolved = host_of(url)
         return Assignment(
             endpoint=endpoint,
             epoch=epoch,
-            url=endpoint.urls[self.attempt % len(endpoint.urls)],
+            url=url,
             dialect=host.dialect,
             custody=capabilities.custody(),
             busy_poll=self._supervisor.busy_poll,

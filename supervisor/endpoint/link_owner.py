@@ -236,7 +236,8 @@ class LinkOwner:
         self._stream.notify(up)
         if not epoch.planned and not self.rollover.under_way:  # else it is the old owner, which is to go
             self._link.waiters.resolve()
-        output.log.up(epoch.number, self.connection.dialer.url, report.peer, resumed=up.resumed)
+        dialer = self.connection.dialer
+        output.log.up(epoch.number, dialer.url, dialer.resolved, report.peer, resumed=up.resumed)
 
     def _put_up(self, report: ConnectionUp, now: int, *, resumed: bool) -> items.Up:
         output, mask = self.output, self.connection.dialer.mask

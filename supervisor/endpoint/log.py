@@ -25,6 +25,7 @@ class EndpointLog:
     def __init__(self, name: str) -> None:
         self._name = name
         self._down: tuple[int, str, bool] | None = None
+        """Of the epoch that ended last: its number, what the line says of it, and whether its end counts as a failure."""
 
     def stage(self, epoch: int, stage: str, url: str) -> None:
         logger.debug("%s/%d %s %s", self._name, epoch, stage, url)
@@ -32,9 +33,11 @@ class EndpointLog:
     def budget(self, epoch: int, host: str, wait: float) -> None:
         logger.info("%s/%d next connect to %s in %.1f s (Retry-After or limits.connects)", self._name, epoch, host, wait)
 
-    def up(self, epoch: int, url: str, peer: str, *, resumed: bool) -> None:
+    def up(self, epoch: int, url: str, resolved: str, peer: str, *, resumed: bool) -> None:
+        """`url`: as configured, masked; `resolved`: its host, with what the environment gives; `peer`: its address."""
         what = "goes on, nothing lost" if resumed else "up"
-        logger.info("%s/%d %s: %s%s", self._name, epoch, what, url, f" ({peer})" if peer else "")
+        where = " at ".join(part for part in ("" if resolved in url else resolved, peer) if part)
+        logger.info("%s/%d %s: %s%s", self._name, epoch, what, url, f" ({where})" if where else "")
 
     def lost_connection(self, epoch: int, why: str) -> None:
         logger.info("%s/%d: no owner can continue with the connection: %s", self._name, epoch, why)
@@ -67,9 +70,9 @@ class EndpointLog:
     def down(self, epoch: int, reason: Reason, uptime: float | None, messages: int) -> None:
         """An epoch ended. `next` completes and writes the line; if the endpoint was stopped, it is written at once."""
         lived = f"after {uptime:.1f} s, {messages:,} messages" if uptime is not None else "never up"
-        text = f"{self._name}/{epoch} down: {reason.describe()}, {lived}"
+        text = f"{reason.describe()}, {lived}"
         if reason.kind == "stopped":
-            logger.info("%s", text)
+            logger.info("%s/%d down: %s", self._name, epoch, text)
         else:
             self._down = (epoch, text, reason.counts)
 
@@ -81,12 +84,13 @@ class EndpointLog:
         nevertheless; `follows`: the next owner has opened a connection already."""
         if self._down is None:
             return
-        _, text, counts = self._down
+        epoch, text, counts = self._down
         self._down = None
         level = logging.WARNING if counts else logging.INFO
         if decision.action in (RestartAction.FATAL, RestartAction.STOP_SUPERVISOR, RestartAction.COOL_DOWN):
             level = logging.ERROR
-        logger.log(level, "%s; %s", text, _what_comes(decision, settings, resumes=resumes, follows=follows, waits=waits))
+        what = _what_comes(decision, settings, resumes=resumes, follows=follows, waits=waits)
+        logger.log(level, "%s/%d down: %s; %s", self._name, epoch, text, what)
 
 
 def _subscriptions(count: int) -> str:

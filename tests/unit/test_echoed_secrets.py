@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import orjson
 import pytest
 
@@ -36,6 +38,23 @@ def endpoint() -> Endpoint:
 def test_the_secrets_of_an_endpoint_are_what_stands_for_its_references_and_in_its_urls() -> None:
     said = "TOKEN/7f3a KEY/7f3a QUERY/7f3a PASSWORD/7f3a LITERAL9 joe"
     assert secrets_of(endpoint()).mask(said) == "*** *** *** *** *** joe"
+
+
+def test_the_host_and_the_port_of_an_address_are_no_secrets_wherever_they_come_from(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in {"FEED_HOST": "stream.example", "FEED_PORT": "19443", "FEED_USER": "mallory"}.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "host").write_text("backup.example\n")
+    urls = [
+        "wss://${FEED_USER}@${FEED_HOST}:${FEED_PORT}/ws/${MY_TOKEN}?$${x}=${MY_QUERY}",
+        f"wss://${{file:{tmp_path}/host}}/ws",
+    ]
+    secrets = secrets_of(Endpoint("a", url=urls, proxy="http://joe:${MY_PASSWORD}@${FEED_HOST}:3128"))
+    said = "stream.example:19443 backup.example mallory TOKEN/7f3a QUERY/7f3a PASSWORD/7f3a"
+    assert secrets.mask(said) == "stream.example:19443 backup.example *** *** *** ***"
+    # A host that is also the value of a header stays a secret.
+    assert secrets_of(Endpoint("a", url="wss://${FEED_HOST}/", headers={"X": "${FEED_HOST}"})).mask(said).startswith("***:")
 
 
 def test_what_a_peer_echoes_is_masked_in_down_in_up_and_in_the_status(supervisor: FakeSupervisor) -> None:

@@ -58,7 +58,7 @@ def test_logging_does_not_wait_for_a_blocked_standard_error_and_lost_lines_are_c
     read, write = pipe
     with LogThread(write):
         for number in range(40_000):
-            logger.info("line %d", number)
+            logger.info(f"line {number}")  # a kind of its own: what repeats is limited
         came: list[str] = []
         reader = threading.Thread(target=lambda: came.append(rest_of(read)))
         reader.start()
@@ -76,7 +76,7 @@ def test_the_end_does_not_wait_for_a_standard_error_that_takes_nothing(pipe: tup
     log = LogThread(write)
     with log:
         for number in range(40_000):
-            logger.info("line %d", number)
+            logger.info(f"line {number}")  # a kind of its own: what repeats is limited
         before = monotonic()
         log.finish(0.05)
         assert monotonic() - before < 5
@@ -113,7 +113,7 @@ def test_what_was_lost_is_an_object_too(pipe: tuple[int, int]) -> None:
     read, write = pipe
     with LogThread(write, as_json=True):
         for number in range(40_000):
-            logger.info("line %d", number)
+            logger.info(f"line {number}")  # a kind of its own: what repeats is limited
         came: list[str] = []
         reader = threading.Thread(target=lambda: came.append(rest_of(read)))
         reader.start()
@@ -121,3 +121,30 @@ def test_what_was_lost_is_an_object_too(pipe: tuple[int, int]) -> None:
     reader.join()
     texts = [json.loads(line)["text"] for line in came[0].splitlines()]
     assert any("log lines were lost here" in text for text in texts)
+
+
+def test_what_repeats_is_written_twenty_times_and_then_counted(pipe: tuple[int, int]) -> None:
+    read, write = pipe
+    with LogThread(write):
+        for number in range(500):
+            logger.info("%s/%d printed: %d", "a", 3, number)
+        logger.info("%s/%d printed: %d", "b", 3, 0)
+    os.close(write)
+    texts = [line.split(" INFO ")[1] for line in rest_of(read).splitlines()]
+    assert texts[:20] == [f"a/3 printed: {number}" for number in range(20)]
+    assert texts[20:] == ["b/3 printed: 0", "a/3 printed: 499 (and 479 more of this kind in 10 s)"]
+
+
+def test_the_count_comes_also_if_no_other_line_follows(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = pipe
+    monkeypatch.setattr("wsadapter.cli.logs.WINDOW", 0.05)
+    monkeypatch.setattr("wsadapter.cli.repetition.WINDOW", 0.05)
+    log = LogThread(write, as_json=True)
+    with log:
+        for _ in range(30):
+            logger.info("%s/%d printed", "a", 3)
+        with os.fdopen(os.dup(read)) as lines:
+            texts = [json.loads(lines.readline()) for _ in range(21)]
+    os.close(write)
+    assert texts[-1]["text"] == "a/3 printed (and 9 more of this kind in 0.05 s)"
+    assert (texts[-1]["endpoint"], texts[-1]["epoch"]) == ("a", 3)
