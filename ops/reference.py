@@ -49,7 +49,10 @@ _COMMANDS = [
     ("... --runtime-dir DIR", "where its control socket is, if it was started with another runtime folder"),
     ("... --watch", "each second until Ctrl-C"),
     ("wsadapter health", "for the health check of a container: 0 if the supervisor answers and no endpoint is `fatal`"),
-    ("wsadapter top", "all endpoints, live (extra `console`): `/` filters, `s` sorts, Enter shows one, `g` gaps, `r` restarts"),
+    (
+        "wsadapter top",
+        "all endpoints live (extra `console`): `/` filter, `s` sort, Enter one, `g` gaps, `l` log, `c` consumers, `r` restart",
+    ),
     (
         "wsadapter tail NAME",
         "lines of the output as they come, `--limit` of an `--interval` at most; waits for a supervisor that restarts",

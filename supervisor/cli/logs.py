@@ -15,6 +15,7 @@ import logging.handlers
 import os
 import select
 import threading
+from collections import deque
 from datetime import UTC, datetime
 from math import inf
 from queue import Empty, Full, Queue
@@ -25,6 +26,8 @@ from typing import Final, Self
 from wsadapter.cli.repetition import WINDOW, Repetition
 
 _CAPACITY: Final = 10_000
+_KEPT: Final = 500
+"""Lines that are kept for who asks."""
 _OF_AN_OWNER: Final = "%s/%d"
 """The beginning of the format of every line about an owner: its endpoint and its epoch."""
 _LAST_WORDS: Final = 2.0
@@ -73,6 +76,8 @@ class _Handler(logging.handlers.QueueHandler):
     def __init__(self, lines: Queue[str | None]) -> None:
         super().__init__(lines)
         self.lost = 0
+        self.recent: deque[str] = deque(maxlen=_KEPT)
+        """The last lines, also those that were lost."""
         self._repetition = Repetition()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -93,6 +98,7 @@ class _Handler(logging.handlers.QueueHandler):
         return self.format(record)
 
     def enqueue(self, record: str) -> None:  # type: ignore[override]
+        self.recent.append(record)
         try:
             self.queue.put_nowait(record)
         except Full:
@@ -120,6 +126,10 @@ class LogThread:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         logging.getLogger().removeHandler(self._handler)
         self.finish()
+
+    def recent(self) -> list[str]:
+        """The last lines, oldest first: at most 500. Any thread may call it."""
+        return list(self._handler.recent.copy())  # CPython copies a deque of strings in one step
 
     def finish(self, timeout: float = _LAST_WORDS) -> None:
         """Write the lines that wait, for at most `timeout` seconds."""

@@ -190,7 +190,7 @@ class Runner:
     def _after_start(self) -> None:
         self._started.set()
         runtime = self._feed.runtime
-        runtime.claim.commands["reload"] = self._begin_reload
+        runtime.claim.commands |= {"reload": self._begin_reload, "log": self._recent_log}
 
         def states() -> dict[str, str]:
             return {endpoint.name: endpoint.state for endpoint in runtime.endpoints()}
@@ -301,6 +301,12 @@ class Runner:
                 done.set_exception(error)
 
         threading.Thread(target=run, name="wsadapter-reload-asked", daemon=True).start()
+        return done
+
+    def _recent_log(self, _request: Mapping[str, Any]) -> Future[dict[str, Any]]:
+        """For the control socket."""
+        done: Future[dict[str, Any]] = Future()
+        done.set_result({"lines": self._log.recent()})
         return done
 
     def _apply_file(self) -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Input, Static
 
 from wsadapter.cli.table import headline
-from wsadapter.cli.top_rows import COLUMNS, SORTS, Row, chosen, details, make_rows
+from wsadapter.cli.top_rows import COLUMNS, SORTS, Row, chosen, details, journal_line, make_rows, readers
 from wsadapter.control.server import ControlError, ask
 from wsadapter.exporter.reading import Reading
 from wsadapter.exporter.watch import Watch
@@ -75,12 +75,14 @@ class Top(App[None]):
     ENABLE_COMMAND_PALETTE = False
     CSS = """
     #headline { height: auto; padding: 0 1; }
+    #journal { height: auto; padding: 0 1; color: $text-muted; }
     #problem { color: $error; height: auto; padding: 0 1; }
     DataTable { height: 1fr; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         ("q", "quit", "quit"), ("slash", "filter", "filter"), ("s", "sort", "sort"), ("g", "events", "gaps and restarts"),
-        ("r", "restart", "restart"),
+        ("l", "log", "log"),
+        ("c", "readers", "consumers and sinks"), ("r", "restart", "restart"),
     ]  # fmt: skip
 
     def __init__(self, name: str, runtime_dir: str) -> None:
@@ -94,6 +96,7 @@ class Top(App[None]):
 
     def compose(self) -> ComposeResult:
         yield Static("waiting for the supervisor ...", id="headline", markup=False)
+        yield Static("", id="journal", markup=False)
         yield Static("", id="problem", markup=False)
         yield Input(placeholder="filter by name, state, address or last end; Enter keeps it, Escape clears it", id="filter")
         yield DataTable(id="endpoints", cursor_type="row", zebra_stripes=True)
@@ -124,10 +127,17 @@ class Top(App[None]):
         reading = self._watched.reading
         if reading.status is not None:
             self.query_one("#headline", Static).update(f"{headline(reading.status)}; sorted by {self._by}")
+            self._show_journal(journal_line(reading.status))
         age = reading.age(monotonic())
         late = "" if age is None else f" What is shown is {age:.0f} s old."
         self.query_one("#problem", Static).update(f"{reading.problem}.{late}" if reading.problem else "")
         self._fill(chosen(self._rows, self.query_one(Input).value, self._by))
+
+    def _show_journal(self, line: str) -> None:
+        """Without a journal there is no empty line for it."""
+        shown = self.query_one("#journal", Static)
+        shown.display = bool(line)
+        shown.update(line)
 
     def _fill(self, rows: list[Row]) -> None:
         """Cell by cell while the order stays: the cursor and the scroll position stay too."""
@@ -178,7 +188,7 @@ class Top(App[None]):
         """Enter: one endpoint."""
         row = next((row for row in self._rows if row.name == event.row_key.value), None)
         if row is not None:
-            lines = details(row)
+            lines = details(row, self._watched.reading.status)
             width = max(len(label) for label, _ in lines)
             self.push_screen(Page(row.name, "\n".join(f"{label.ljust(width)}  {text}" for label, text in lines)))
 
@@ -187,6 +197,25 @@ class Top(App[None]):
         marks = reversed(self._watched.history.marks())
         text = "\n".join(f"{_clock(mark.at)}  {mark.endpoint}  {mark.kind}  {mark.text}" for mark in marks)
         self.push_screen(Page("Gaps, drops and restarts since this view was opened", text or "none"))
+
+    def action_readers(self) -> None:
+        """Who reads the journal."""
+        status = self._watched.reading.status
+        if status is not None:
+            self.push_screen(Page("Consumers and sinks", readers(status)))
+
+    def action_log(self) -> None:
+        """The last lines of the supervisor's log."""
+        self.run_worker(self._fetch_log(), name="log", exit_on_error=True)
+
+    async def _fetch_log(self) -> None:
+        try:
+            answer = await asyncio.to_thread(ask, self._supervisor, {"command": "log"}, runtime_dir=self._runtime_dir)
+        except ControlError as error:
+            # A supervisor that lives in a program has no runner: its log is where the program writes it.
+            self.notify(str(error), title="the log cannot be shown", severity="error", markup=False)
+        else:
+            self.push_screen(Page("The supervisor's log, newest first", "\n".join(reversed(answer["lines"])) or "no lines yet"))
 
     def action_restart(self) -> None:
         """A new owner for the endpoint under the cursor, if that is meant."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+from wsadapter.cli import table
 from wsadapter.cli.table import duration, per_second, size
 from wsadapter.exporter.history import History
 from wsadapter.exporter.reading import Reading, last_exit
-from wsadapter.status import EndpointStatus
+from wsadapter.status import EndpointStatus, JournalStatus, Status
 
 _BLOCKS: Final = "▁▂▃▄▅▆▇█"
 _HISTORY: Final = 20
@@ -112,8 +113,34 @@ def _searched(row: Row) -> str:
     return f"{row.name} {row.status['state']} {row.status['url']} {last_exit(row.status['last_exit'])}".lower()
 
 
-def details(row: Row) -> list[tuple[str, str]]:
-    """All of one endpoint, line by line."""
+def journal_line(status: Status) -> str:
+    """The journal, its consumers and the sinks in one line; "" without a journal."""
+    if "journal" not in status:
+        return ""
+    consumers, sinks = status["journal"]["consumers"], status.get("sinks", {})
+    lags = [consumer["lag"]["messages"] for consumer in consumers.values()]
+    behind = f", {max(lags):,} items behind at most" if lags else ""
+    running = sum(sink["state"] == "running" for sink in sinks.values())
+    texts = [_journal(status["journal"]), f"consumers: {len(lags)}{behind}"]
+    return "; ".join([*texts, *([f"sinks: {running} of {len(sinks)} running"] if sinks else [])])
+
+
+def _journal(journal: JournalStatus) -> str:
+    wrong = f", cannot be written: {_printable(journal['error'])}" if journal["error"] else ""
+    return f"journal: {duration(journal['lag'])} behind, {size(journal['waiting'])} wait{wrong}"
+
+
+def readers(status: Status) -> str:
+    """Consumers and sinks with their lag, as `wsadapter consumers` and `wsadapter sinks` show them."""
+    if "journal" not in status:
+        return "this supervisor has no journal, so nothing is attached to it: add a table [journal]"
+    consumers, sinks = status["journal"]["consumers"], status.get("sinks", {})
+    lines = table.consumers(consumers) if consumers else ["no consumer has a position in this journal yet"]
+    return "\n".join([*lines, *(["", *table.sinks(sinks)] if sinks else [])]).strip("\n")
+
+
+def details(row: Row, supervisor: Status | None = None) -> list[tuple[str, str]]:
+    """All of one endpoint, line by line. `supervisor`: whose it is; its journal concerns every endpoint."""
     status, streams = row.status, row.status["subscriptions"]
     lines = [
         ("address", status["url"]), ("state", status["state"]), ("connected for", duration(status["uptime"])),
@@ -127,6 +154,8 @@ def details(row: Row) -> list[tuple[str, str]]:
         ("last end", last_exit(status["last_exit"]) or "-"),
         *((f"replica {member['member']}", f"{member['state']}, pid {member['pid']}") for member in status.get("members", ())),
     ]  # fmt: skip
+    if supervisor is not None and (journal := journal_line(supervisor)):
+        lines.append(("journal", journal.removeprefix("journal: ")))
     return [(label, _printable(text)) for label, text in lines]
 
 

@@ -70,6 +70,9 @@ def test_top_draws_follows_the_size_and_leaves_the_terminal_as_it_was(tmp_path: 
             try:
                 terminal.wait(lambda: "zorblax" in terminal.text and "1 of 1 endpoints up" in terminal.text, "it is drawn")
                 assert "\x1b[?1049h" in terminal.text  # the other screen, so that the first one stays
+                terminal.type("l")
+                terminal.wait(lambda: "The supervisor's log" in terminal.text and "INFO zorblax" in terminal.text, "the log")
+                terminal.type("q")
                 before = len(terminal.text)
                 terminal.resize(60)
                 terminal.program.send_signal(signal.SIGWINCH)

@@ -148,3 +148,12 @@ def test_the_count_comes_also_if_no_other_line_follows(pipe: tuple[int, int], mo
     os.close(write)
     assert texts[-1]["text"] == "a/3 printed (and 9 more of this kind in 0.05 s)"
     assert (texts[-1]["endpoint"], texts[-1]["epoch"]) == ("a", 3)
+
+
+def test_the_last_lines_are_kept_for_who_asks(pipe: tuple[int, int]) -> None:
+    with LogThread(pipe[1]) as log:
+        for number in range(600):
+            logger.info(f"line {number}")
+        recent = log.recent()
+    os.close(pipe[1])
+    assert [line.split(" INFO ")[1] for line in recent] == [f"line {number}" for number in range(100, 600)]

@@ -15,12 +15,27 @@ from textual.widgets import DataTable, Static
 from tests.support.fake_control import FakeControl
 from tests.support.statuses import endpoint, reading, supervisor
 from wsadapter.cli.top_app import Top
-from wsadapter.cli.top_rows import COLUMNS, SORTS, chosen, details, make_rows, small_history
+from wsadapter.cli.top_rows import COLUMNS, SORTS, chosen, details, journal_line, make_rows, small_history
 from wsadapter.exporter.history import History
 from wsadapter.exporter.processes import Usage
 from wsadapter.exporter.reading import Reading
 
 DOWN = endpoint(state="backoff", last_exit={"kind": "connect_failed", "text": "no such host \x1b[31m"}, pid=None, restarts=9)
+
+LAG = {"messages": 1234, "bytes": 5678, "seconds": 2.5}
+JOURNAL = {
+    "path": "/j", "segments": 1, "bytes": 1, "end": 5000, "waiting": 4096, "lag": 0.02, "dropped": 0, "error": None,
+    "consumers": {
+        "reports": {"pid": None, "position": 3766, "lag": LAG},
+        "fast": {"pid": 9, "position": 5000, "lag": {**LAG, "messages": 0}},
+    },
+}  # fmt: skip
+SINKS = {
+    "lake": {
+        "kind": "parquet", "state": "backoff", "pid": None, "restarts": 3, "position": None, "lag": None, "last_exit": None,
+    },
+    "bus": {"kind": "nats", "state": "running", "pid": 8, "restarts": 0, "position": 1, "lag": LAG, "last_exit": None},
+}  # fmt: skip
 
 
 def rows_of(**endpoints: Any) -> list[Any]:
@@ -55,6 +70,20 @@ def test_cpu_is_the_time_between_two_readings() -> None:
     assert make_rows(now, None, History())[0].cpu is None
 
 
+def test_the_journal_its_consumers_and_the_sinks_are_one_line_and_a_part_of_each_endpoint() -> None:
+    status = supervisor({"a": endpoint()}, journal=JOURNAL, sinks=SINKS)
+    text = "journal: 20.0ms behind, 4.0KiB wait; consumers: 2, 1,234 items behind at most; sinks: 1 of 2 running"
+    assert journal_line(status) == text
+    (row,) = rows_of(a=endpoint())
+    assert ("journal", text.removeprefix("journal: ")) in details(row, status)
+    assert journal_line(supervisor({})) == ""
+    assert not [label for label, _ in details(row, supervisor({})) if label == "journal"]
+    broken = {**JOURNAL, "consumers": {}, "error": "no space\x1b[31m"}
+    assert journal_line(supervisor({}, journal=broken)) == (
+        "journal: 20.0ms behind, 4.0KiB wait, cannot be written: no space?[31m; consumers: 0"
+    )
+
+
 @pytest.mark.parametrize("by", SORTS)
 def test_rows_can_be_sorted_by_each(by: str) -> None:
     rows = rows_of(b=endpoint(silence=9.0, buffered=9, gaps=9), a=DOWN, c=endpoint(silence=None, rate=99.0, byte_rate=None))
@@ -82,10 +111,12 @@ class Played:
         if request["command"] == "restart":
             self.is_restarted = True
             return {"ok": True, "endpoint": "b", "epoch": 4, "pid": 1}
+        if request["command"] == "log":
+            return {"ok": True, "lines": ["INFO a/3 up", "WARNING [b]/1 down \\x1b[31m"]}
         second = next(self._seconds)
         a = endpoint(messages=100 * second, pid=None, counts={"gaps": {"sequence": second}})
         b = endpoint(pid=None) if self.is_restarted else {**DOWN, "last_exit": {"kind": "hung"}}
-        return {"ok": True, "status": supervisor({"a": a, "b": b}, pid=4_999_999)}
+        return {"ok": True, "status": supervisor({"a": a, "b": b}, pid=4_999_999, journal=JOURNAL, sinks=SINKS)}
 
 
 def driven(folder: Path, drive: Callable[[Pilot[None], Top, Played], Awaitable[None]]) -> None:
@@ -141,6 +172,19 @@ def test_enter_shows_one_endpoint_and_g_what_happened(tmp_path: Path) -> None:
         await pilot.pause(2.5)  # two readings
         await pilot.press("g")
         await until(pilot, lambda: "a  gap  sequence" in shown(view))
+
+    driven(tmp_path / "run", drive)
+
+
+def test_l_shows_the_log_and_c_who_reads_the_journal(tmp_path: Path) -> None:
+    async def drive(pilot: Pilot[None], view: Top, _played: Played) -> None:
+        assert "sinks: 1 of 2 running" in shown(view)
+        await pilot.press("l")
+        await until(pilot, lambda: "WARNING [b]/1 down \\x1b[31m\nINFO a/3 up" in shown(view))
+        await pilot.press("escape")
+        await until(pilot, lambda: view.screen.query("#endpoints"))
+        await pilot.press("c")
+        await until(pilot, lambda: "reports" in shown(view) and "parquet" in shown(view))
 
     driven(tmp_path / "run", drive)
 
