@@ -1,4 +1,10 @@
-# Finds a CPython >= 3.11 and makes the environment of the tests. Sourced by ops/check, ops/test and ops/demo.
+# Finds a CPython >= 3.11 and makes the environment of the tests. Sourced by the scripts beside it, before anything else runs.
+
+# Closed descriptors become /dev/null: the first files and pipes that a command opens would take their numbers. Of standard error
+# that is found out in a process of its own, because an error of a redirection ends the shell.
+(: 3<&0) 2>/dev/null || exec </dev/null
+(: 3>&1) 2>/dev/null || exec >/dev/null
+(: 3>&2) || exec 2>/dev/null
 
 unset PYTHONPATH PYTHONHOME # the environment that is made here holds all that is needed, and nothing is to shadow it
 
