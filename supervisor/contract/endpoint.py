@@ -203,7 +203,8 @@ class Heartbeat(_Shown):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Watchdog(_Shown):
-    """Bounds after which an owner or a stream counts as faulty. 0 means off."""
+    """Bounds after which an owner or a stream counts as faulty. 0 means off, also if the dialect has a bound: in a file by
+    writing it, in the library by naming it in `given` too (`Supervisor(..., given={"kraken": ["watchdog.silence"]})`)."""
 
     startup: float = 30.0
     """From the start of the process until it is ready for its endpoint."""

@@ -25,6 +25,7 @@ from wsadapter.endpoint.subscription_sender import NotifySuccessor, SenderSnapsh
 from wsadapter.endpoint.subscriptions import Subscriptions
 from wsadapter.handoff.custody import Custody
 from wsadapter.handoff.held_connection import NotResumable
+from wsadapter.handoff.poison import Suspicion
 from wsadapter.process.owner_process import OwnerProcess
 
 
@@ -49,6 +50,7 @@ class ConnectionSnapshot:
     last_ref: int
     """As `OwnerCommands.last_ref`."""
     sender: SenderSnapshot
+    suspicion: Suspicion
 
 
 class LinkConnection:
@@ -84,12 +86,13 @@ class LinkConnection:
 
     def snapshot(self) -> ConnectionSnapshot:
         """For another supervisor. No request may wait for its answer."""
-        return ConnectionSnapshot(self.dialer.attempt, self.commands.last_ref, self.sender.snapshot())
+        return ConnectionSnapshot(self.dialer.attempt, self.commands.last_ref, self.sender.snapshot(), self.custody.suspicion)
 
     def restore(self, snapshot: ConnectionSnapshot) -> None:
         """Go on where another supervisor was."""
         self.dialer.attempt, self.commands.last_ref = snapshot.attempt, snapshot.last_ref
         self.sender.restore(snapshot.sender)
+        self.custody.suspicion = snapshot.suspicion
 
     def reserve_connect(self) -> ConnectSlot:
         """A connect of the next owner, in the budget of the host."""

@@ -60,7 +60,7 @@ class Custody:
         self._reactor = reactor
         self._expired = expired
         self._until: Timer | None = None
-        self._suspicion = Suspicion()
+        self.suspicion = Suspicion()
         """Whether owners die because of a message in the stream."""
         self.resumption: Resumption | None = None
         """None: there is no connection without an owner."""
@@ -76,7 +76,7 @@ class Custody:
         Raises `NotResumable` if no owner can continue with the connection; then it is closed.
         """
         resumption, text = owner.resumption(up), ""
-        if reason.kind in _POISONED and self._suspicion.died(resumption.resume.position, owner.reading):
+        if reason.kind in _POISONED and self.suspicion.died(resumption.resume.position, owner.reading):
             found = cut_out(resumption)
             if found is None:
                 resumption.held.close()
@@ -85,7 +85,7 @@ class Custody:
             error = f"{FRUITLESS} owners died of it"
             text = error + quarantine.keep(frames, binary=True, error=error + "; these are its frames")
             self.cut_out.append(len(frames))
-        if self._suspicion.holds(resumption.resume.position):
+        if self.suspicion.holds(resumption.resume.position):
             resumption = replace(resumption, resume=replace(resumption.resume, careful=True))
         self.resumption = resumption
         # The holder goes with the connection: the end of the owner must not end the holder too.
@@ -96,7 +96,7 @@ class Custody:
     def connection_opened(self) -> None:
         """There is a new connection: its positions mean something else, and what was cut out of the connection before is
         missing like everything else."""
-        self._suspicion = Suspicion()
+        self.suspicion = Suspicion()
         self.cut_out.clear()
 
     def take(self) -> tuple[Resumption | None, ConnectionHolder | None]:

@@ -11,7 +11,7 @@ in the kernel. If the end of the message has not come yet, it can't be cut out.
 from __future__ import annotations
 
 import socket
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from wsadapter.contract.framing import message_end
@@ -21,25 +21,26 @@ FRUITLESS: Final = 3
 """The message at one position is cut out when so many owners have died while they parsed it."""
 
 
+@dataclass(slots=True)
 class Suspicion:
-    """Whether owners die of what is at one position of a stream."""
+    """Whether owners die of what is at one position of a stream. In a takeover it goes to the other supervisor as it is."""
 
-    def __init__(self) -> None:
-        self._place = -1
-        self._deaths = 0
+    place: int = -1
+    deaths: int = 0
+    """Of owners that were parsing what is at `place`."""
 
     def died(self, place: int, reading: int | None) -> bool:
         """An owner died, and the stream continues at `place`. `reading`: the position at which the owner had begun to parse
         what its predecessor left unread; None: it had not begun, or had finished. Returns whether too many died in this way."""
-        if place != self._place:
-            self._place, self._deaths = place, 0
+        if place != self.place:
+            self.place, self.deaths = place, 0
         if reading == place:
-            self._deaths += 1
-        return self._deaths >= FRUITLESS
+            self.deaths += 1
+        return self.deaths >= FRUITLESS
 
     def holds(self, place: int) -> bool:
         """Whether an owner died in this way at this position."""
-        return place == self._place and self._deaths > 0
+        return place == self.place and self.deaths > 0
 
 
 def cut_out(resumption: Resumption) -> tuple[Resumption, bytes] | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from tests.support.fakes import RESUME
@@ -15,7 +16,7 @@ from wsadapter.contract.quarantine import Quarantine
 from wsadapter.contract.reasons import Reason
 from wsadapter.handoff.custody import Custody
 from wsadapter.handoff.held_connection import HeldConnection, NotResumable, Resumption
-from wsadapter.handoff.poison import FRUITLESS
+from wsadapter.handoff.poison import FRUITLESS, Suspicion
 from wsadapter.loop.reactor import Reactor
 
 FRAME = b"\x81\x02hi"
@@ -163,6 +164,18 @@ def test_an_owner_that_was_ended_for_another_reason_proves_nothing(setup: Setup)
         assert setup.keep(Owner(setup.ours, reading=0), Reason(kind="recycled")) == ""
         setup.take()
     assert setup.custody.cut_out == []
+
+
+def test_deaths_before_a_takeover_count_behind_it(setup: Setup) -> None:
+    setup.peer.sendall(FRAME)
+    for _ in range(FRUITLESS - 1):
+        setup.keep(Owner(setup.ours, reading=0))
+        setup.take()
+    travelled = msgspec.json.decode(msgspec.json.encode(setup.custody.suspicion), type=Suspicion)
+    other = Setup(setup.ours, setup.peer, setup.folder)
+    other.custody.suspicion = travelled
+    assert f"{FRUITLESS} owners died of it" in other.keep(Owner(setup.ours, reading=0))
+    other.take()
 
 
 def test_with_a_new_connection_the_deaths_before_it_are_forgotten(setup: Setup) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from wsadapter.config import parse
 from wsadapter.config.dialect import apply_dialect, bundled, check_dialect, dialect_urls, load_dialect
 from wsadapter.contract.dialect.templates import stream_name
 from wsadapter.contract.endpoint import Endpoint, Heartbeat
@@ -305,6 +306,18 @@ def test_what_the_user_says_wins() -> None:
     assert apply_dialect(endpoint, dialect).heartbeat.payload == "hello"
     as_written = apply_dialect(Endpoint("x", dialect="okx"), dialect, given={"heartbeat.kind"}).heartbeat
     assert (as_written.kind, as_written.payload) == ("ping", "")
+
+
+def test_a_watchdog_of_the_dialect_is_switched_off_by_a_zero_in_the_file() -> None:
+    text = '[endpoints.k]\ndialect = "kraken"\nsubscribe = [{ channel = "trade", symbol = ["BTC/USD"] }]\n'
+    for written, found in (
+        ("", 30.0),
+        ("watchdog = { silence = 0 }\n", 0.0),
+        ("[defaults]\nwatchdog = { silence = 0 }\n", 0.0),
+    ):
+        settings = parse(written + text if written.startswith("[") else text + written)
+        whole = apply_dialect(settings.endpoints[0], load_dialect("kraken"), given=settings.given["k"])
+        assert whole.watchdog.silence == found
 
 
 def test_the_test_environment_has_urls_of_its_own() -> None:
