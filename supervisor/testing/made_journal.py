@@ -16,7 +16,8 @@ def make_journal(
     path: str | os.PathLike[str], messages: Mapping[str, Sequence[str | bytes]], *, timeout: float = 30.0
 ) -> Journal:
     """Write these messages of these endpoints into the journal at `path`, after what it holds: a supervisor receives them from
-    a test exchange for each endpoint, and stops. Between endpoints the order is that of their arrival.
+    a test exchange for each endpoint, and stops. Between endpoints the order is that of their arrival. A second call with the
+    same path is the next supervisor: between the messages of both stands a `Gap`.
 
     Raises `TimeoutError` if not all are written after `timeout` seconds, `UsageError` without any endpoint.
     """

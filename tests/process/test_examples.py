@@ -92,3 +92,20 @@ def test_results_with_their_place_in_one_transaction_are_exactly_once(journal: P
     with closing(sqlite3.connect(path)) as database:
         found = database.execute("SELECT endpoint, total, number FROM sums ORDER BY 1").fetchall()
     assert found == [("a", float(sum(PRICES)), 3000), ("b", float(sum(PRICES[:100])), 100)]
+
+
+def test_the_example_of_a_consumers_test_passes_and_notices_a_strategy_that_is_wrong(tmp_path: Path) -> None:
+    for name in ("strategy.py", "test_strategy.py"):
+        (tmp_path / name).write_text((EXAMPLES / name).read_text("utf-8"))
+
+    def tested() -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "test_strategy.py"]
+        return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE * 4, check=False)
+
+    right = tested()
+    assert (right.returncode, right.stdout.splitlines()[-1].split(" in ")[0]) == (0, "3 passed"), right.stdout + right.stderr
+    text = (tmp_path / "strategy.py").read_text("utf-8")
+    (tmp_path / "strategy.py").write_text(text.replace("prices.pop(name, None)", "pass"))
+    wrong = tested()
+    assert wrong.returncode == 1
+    assert "1 failed, 2 passed" in wrong.stdout
