@@ -61,6 +61,8 @@ class Reader:
         self._database: sqlite3.Connection | None = None
         self._next: int | None = None
         """Of the segment behind the open one, if it is known: then nothing more is written to this one."""
+        self._is_removed = False
+        """The retention has removed the open one, and all up to `_next`: it removes the oldest first."""
         self._skips = False
         """The last thing was a loss: what is missing in front of the next row of an endpoint has this cause."""
         self._cause = "journal"
@@ -69,7 +71,7 @@ class Reader:
         """Close the open segment."""
         if self._database is not None:
             self._database.close()
-            self._database, self._first, self._next = None, None, None
+            self._database, self._first, self._next, self._is_removed = None, None, None, False
 
     def read(self) -> list[Entry]:
         """The next entries; none: nothing more is there now. Raises `NotAJournal`, `NewerJournal`, `JournalError`."""
@@ -123,12 +125,13 @@ class Reader:
         """Whether nothing more comes in the open segment. If the next one is new, this one is to be read once more: rows may
         have been added in between."""
         if self._next is not None:
-            if self.place.seq < self._next:
+            if self.place.seq < self._next and not self._is_removed:  # else `_enter` says what is missing, and why
                 self._skip_to(self._next)
             return True
-        behind = [segment.first for segment in self._segments() if self._first is not None and segment.first > self._first]
+        there = [segment.first for segment in self._segments()]
+        behind = [first for first in there if self._first is not None and first > self._first]
         if behind:
-            self._next = behind[0]
+            self._next, self._is_removed = behind[0], self._first not in there
             return bool(self.place.seq >= self._next)
         return False
 

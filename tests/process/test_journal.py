@@ -207,6 +207,7 @@ class Disk:
         self.works = threading.Event()
         self.works.set()
         self.is_full = False
+        self.error = "database or disk is full"
         self.waits = 0
         before = writers.WritableSegment.commit
 
@@ -215,7 +216,7 @@ class Disk:
                 self.waits += 1
                 self.works.wait(DEADLINE)
             if self.is_full:
-                raise sqlite3.OperationalError("database or disk is full")
+                raise sqlite3.OperationalError(self.error)
             before(segment, *given)
 
         patch.setattr(writers.WritableSegment, "commit", commit)
@@ -250,14 +251,18 @@ def test_row_80_a_disk_that_stalls_delays_no_handoff_and_loses_nothing_within_th
     assert not [item for item in found if isinstance(item, Dropped | Gap)]
 
 
-def test_row_80_a_full_disk_is_accounted_exactly(tmp_path: Path, disk: Disk) -> None:
+@pytest.mark.parametrize("error", ["database or disk is full", "attempt to write a readonly database"])
+def test_row_80_a_full_disk_and_one_that_cannot_be_written_are_accounted_exactly(
+    tmp_path: Path, disk: Disk, error: str
+) -> None:
+    disk.error = error
     with (
         Exchange(messages=numbered, rate=5000) as ex,
         Supervisor([ex.endpoint("a", buffer={"max_bytes": 20_000})], journal=tmp_path / "j", journal_only=True) as feed,
     ):
         wait_until(lambda: journal_of(feed)["end"] > 100, DEADLINE)
         disk.is_full = True
-        wait_until(lambda: journal_of(feed)["error"] == "database or disk is full", DEADLINE)
+        wait_until(lambda: journal_of(feed)["error"] == error, DEADLINE)
         wait_until(lambda: journal_of(feed)["dropped"] > 500, DEADLINE)
         assert journal_of(feed)["waiting"] <= 20_000 + 5000
         disk.is_full = False

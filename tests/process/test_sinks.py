@@ -9,11 +9,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import psutil
@@ -22,8 +20,8 @@ import pytest
 from tests.support.brokers import NatsServer
 from tests.support.command_line import Running, write_config, wsadapter
 from tests.support.feeds import DEADLINE, numbered
-from tests.support.journals import add, batch, fill, items, started, up, writing
-from tests.support.sinks import line_numbers, lines
+from tests.support.journals import add, batch, fill, items, writing
+from tests.support.sinks import growing, killed, line_numbers, lines
 from tests.support.waiting import wait_until
 from wsadapter import Message, SinkError, SupervisorStopped, Up, attach
 from wsadapter.config.settings import SinkSettings
@@ -60,46 +58,9 @@ def running(journal: Path, **settings: Any) -> Iterator[SinkProcess]:
         process.close(0.0)
 
 
-@contextmanager
-def growing(journal: Path) -> Iterator[list[int]]:
-    """A journal that grows; how many messages each of its endpoints a and b has, when it has ended."""
-    over, written = threading.Event(), [0]
-
-    def write() -> None:
-        with writing(journal, segment_bytes=1 << 20) as writer:
-            add(writer, started(), up("a"), up("b"))
-            while not over.wait(0.002):
-                number = written[0] + 1
-                payloads = [b'{"n":%d,"x":"%s"}' % (n, b"." * 300) for n in range(number, number + 10)]
-                add(writer, *(batch(name, payloads, number) for name in "ab"))
-                written[0] += 10
-
-    load = threading.Thread(target=write)
-    load.start()
-    try:
-        wait_until(lambda: written[0], DEADLINE)
-        yield written
-    finally:
-        over.set()
-        load.join()
-
-
 def at_the_end(process: SinkProcess, journal: Path) -> None:
     end = first_position(journal, "latest").seq
     wait_until(lambda: position(process) == end, DEADLINE * 3, lambda: f"{status(process)}, the end is {end}")
-
-
-def killed(process: SinkProcess, times: int, stored: Callable[[], object]) -> None:
-    """SIGKILL at moments that differ, each after the process has carried something."""
-    dice = Random(86)
-    for _ in range(times):
-        before = stored()
-        wait_until(lambda: stored() != before, DEADLINE, lambda: str(status(process)))  # noqa: B023
-        threading.Event().wait(dice.random() * 0.2)
-        pid = status(process)["pid"]
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: status(process)["pid"] != pid, DEADLINE)  # noqa: B023
 
 
 def test_row_86_a_sink_that_is_killed_writes_each_line_once(tmp_path: Path) -> None:

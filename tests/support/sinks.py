@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 
+from tests.support.feeds import DEADLINE
+from tests.support.journals import add, batch, started, up, writing
+from tests.support.waiting import wait_until
 from wsadapter import Batch, Message
 from wsadapter.config.settings import SinkSettings
 from wsadapter.journal.journal import Journal
 from wsadapter.sinks.base import Position, Sink, SinkBatch
 from wsadapter.sinks.carry import Carrier, Ending
 from wsadapter.sinks.store import SinkStore
+from wsadapter.sinks.supervision import JournalEnd, SinkProcess
 from wsadapter.sinks.task import Report
+
+END = JournalEnd(0, 0, 0)
 
 
 class Memory:
@@ -90,3 +101,40 @@ def lines(files: Sequence[Path]) -> list[dict[str, Any]]:
 
 def line_numbers(found: Iterable[dict[str, Any]], endpoint: str) -> list[int]:
     return [line["number"] for line in found if line.get("endpoint") == endpoint and "number" in line]
+
+
+@contextmanager
+def growing(journal: Path) -> Iterator[list[int]]:
+    """A journal that grows; how many messages each of its endpoints a and b has, when it has ended."""
+    over, written = threading.Event(), [0]
+
+    def write() -> None:
+        with writing(journal, segment_bytes=1 << 20) as writer:
+            add(writer, started(), up("a"), up("b"))
+            while not over.wait(0.002):
+                number = written[0] + 1
+                payloads = [b'{"n":%d,"x":"%s"}' % (n, b"." * 300) for n in range(number, number + 10)]
+                add(writer, *(batch(name, payloads, number) for name in "ab"))
+                written[0] += 10
+
+    load = threading.Thread(target=write)
+    load.start()
+    try:
+        wait_until(lambda: written[0], DEADLINE)
+        yield written
+    finally:
+        over.set()
+        load.join()
+
+
+def killed(process: SinkProcess, times: int, stored: Callable[[], object]) -> None:
+    """SIGKILL at moments that differ, each after the process has carried something."""
+    dice = Random(86)
+    for _ in range(times):
+        before = stored()
+        wait_until(lambda: stored() != before, DEADLINE, lambda: str(process.status(END)))  # noqa: B023
+        threading.Event().wait(dice.random() * 0.2)
+        pid = process.status(END)["pid"]
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: process.status(END)["pid"] != pid, DEADLINE)  # noqa: B023
