@@ -127,6 +127,11 @@ class Batch(Sequence[bytes], Public):
 
     def messages(self) -> list[Message]:
         """The same as `Message`s."""
+        if len(self._payloads) == 1 and isinstance(self.binary, bool):  # as most batches of a quiet feed
+            stream = None if self.streams is None else self.streams[0]
+            return [
+                Message(self.endpoint, self._payloads[0], self.epoch, self.first_number, self.received_at, stream, self.binary)
+            ]
         return list(self.around(iter(self._payloads)))
 
     def around(self, payloads: Iterator[bytes]) -> Iterator[Message]:

@@ -178,7 +178,9 @@ def _cut(entry: Entry, last: int) -> Entry:
 
 def _items(entry: Entry) -> Iterator[Item]:
     item = entry.item
-    return item.around(iter(item)) if isinstance(item, Batch) else iter((item,))
+    if not isinstance(item, Batch):
+        return iter((item,))
+    return iter(item.messages()) if len(item) == 1 else item.around(iter(item))
 
 
 def as_journal(journal: Journal | str | os.PathLike[str]) -> Journal:

@@ -15,7 +15,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import time_ns
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from wsadapter.contract.errors import JournalError
 from wsadapter.contract.items import AnyEvent, Batch, Dropped, Gap
@@ -47,6 +47,9 @@ class Entry(NamedTuple):
     size: int
     """Its payload bytes."""
     at: int
+
+
+_make_entry: Callable[[type[Entry], tuple[Any, ...]], Entry] = tuple.__new__
 
 
 class Reader:
@@ -149,7 +152,15 @@ class Reader:
         for values in read_rows(self._database, begin, _ROWS):
             try:
                 row = checked(values)
-                if row.seq > self.place.seq and row.seq + row.places > self.place.seq:
+                place = self.place
+                if row.seq == place.seq and row.messages and place.follows(row):  # most rows: nothing is missing before it
+                    before = place.bytes
+                    number = place.advance_by_messages(row)
+                    entries.append(
+                        _make_entry(Entry, (item_of(row), row.seq, place.seq, number, before, len(row.payload), row.at))
+                    )
+                    continue
+                if row.seq > place.seq and row.seq + row.places > place.seq:
                     entries += self._hole(row.seq)
                 entries += self._take(row)
             except DAMAGE:

@@ -87,12 +87,12 @@ def event_row(seq: int, event: Event, record: int | None = None) -> Row:
 
 
 def _sealed(*values: Any) -> Row:
-    return _make_row(Row, (*values, _checksum(values)))
+    return _make_row(Row, (*values, _checksum(values[:-1], values[-1])))
 
 
-def _checksum(values: Sequence[Any]) -> int:
-    payload = values[-1]
-    checksum = crc32(repr(values[:-1]).encode("utf-8", "surrogatepass"))
+def _checksum(columns: tuple[Any, ...], payload: bytes) -> int:
+    """`columns`: those before the payload."""
+    checksum = crc32(repr(columns).encode("utf-8", "surrogatepass"))
     if len(payload) <= _PIECE:
         return crc32(payload, checksum)
     with memoryview(payload) as view:
@@ -103,7 +103,7 @@ def _checksum(values: Sequence[Any]) -> int:
 
 def checked(values: tuple[Any, ...]) -> Row:
     """The row with these columns, as SQLite returns them. Raises `DamagedRow`."""
-    if values[-1] != _checksum(values[:-1]):
+    if values[-1] != _checksum(values[:-2], values[-2]):
         raise DamagedRow(f"the checksum of row {values[0]} is wrong")
     return _make_row(Row, values)
 
@@ -132,17 +132,15 @@ def item_of(row: Row) -> Batch | AnyEvent:
 
 
 def _batch(row: Row) -> Batch:
-    payload = row.payload
-    payloads = (payload,) if row.layout is None else [payload[a : a + size] for a, size in orjson.loads(row.layout)]
-    if len(payloads) != row.messages or row.number is None:
+    _, name, epoch, _, number, messages, at, layout, named, kinds, payload, _ = row
+    payloads = (payload,) if layout is None else [payload[a : a + size] for a, size in orjson.loads(layout)]
+    if len(payloads) != messages or number is None:
         raise ValueError("its layout is of another count")
-    streams = None if row.streams is None else _loads(row.streams)
+    streams = None if named is None else _loads(named)
     if isinstance(streams, str):
-        streams = [streams] * row.messages
-    binary = bool(row.binary) if isinstance(row.binary, int) else [bool(each) for each in orjson.loads(row.binary)]
-    return Batch(
-        row.endpoint, payloads, epoch=row.epoch, first_number=row.number, received_at=row.at, binary=binary, streams=streams
-    )
+        streams = [streams] * messages
+    binary = bool(kinds) if isinstance(kinds, int) else [bool(each) for each in orjson.loads(kinds)]
+    return Batch(name, payloads, epoch=epoch, first_number=number, received_at=at, binary=binary, streams=streams)
 
 
 def _event_json(event: Event) -> bytes:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from wsadapter.contract.items import Down, Dropped, Fatal, Started, Up
 from wsadapter.journal.rows import Row, item_of
@@ -23,6 +23,7 @@ class Progress(NamedTuple):
 
 
 NOTHING: Final = Progress(0, 0, None, False)
+_make: Callable[[type[Progress], tuple[Any, ...]], Progress] = tuple.__new__
 
 
 @dataclass(slots=True)
@@ -41,14 +42,27 @@ class State:
 
     def advance(self, row: Row) -> None:
         """By a row that stands at this place."""
-        self.seq = row.seq + (row.messages or 1)
-        self.bytes += len(row.payload)
         if row.messages:
-            before = self.endpoints.get(row.endpoint, NOTHING)
-            up = before.up or row.epoch > before.epoch
-            self.endpoints[row.endpoint] = Progress((row.number or 0) + row.messages - 1, row.epoch, row.at, up)
+            self.advance_by_messages(row)
         else:
+            self.seq = row.seq + 1
+            self.bytes += len(row.payload)
             self._advance_by_event(row)
+
+    def advance_by_messages(self, row: Row) -> int:
+        """As `advance`, by a row that has messages; the number of its last one."""
+        seq, name, epoch, _, first, messages, at, _, _, _, payload, _ = row
+        self.seq = seq + messages
+        self.bytes += len(payload)
+        before = self.endpoints.get(name, NOTHING)
+        number = (first or 0) + messages - 1
+        self.endpoints[name] = _make(Progress, (number, epoch, at, before.up or epoch > before.epoch))
+        return number
+
+    def follows(self, row: Row) -> bool:
+        """Whether the messages of a row are the next ones of their endpoint, of which something is known."""
+        before = self.endpoints.get(row.endpoint)
+        return before is not None and row.number == before.number + 1
 
     def _advance_by_event(self, row: Row) -> None:
         event = item_of(row)

@@ -54,10 +54,16 @@ class Meter:
         self.mark = self._marks[0] if self._marks else -1
         return self.mark
 
+    @property
+    def rate(self) -> float:
+        """Messages per second."""
+        (n, begun, _), (m, ended, _) = self._taken[:2]
+        return (m - n) / (ended - begun)
+
     def report(self) -> None:
         """Say how fast it was."""
-        (n, begun, cpu), (m, ended, cpu_then) = self._taken[:2]
-        say(rate=(m - n) / (ended - begun), cpu=(cpu_then - cpu) / (m - n) * 1e6)
+        (n, _, cpu), (m, _, cpu_then) = self._taken[:2]
+        say(rate=self.rate, cpu=(cpu_then - cpu) / (m - n) * 1e6)
 
 
 def say(**answer: Any) -> None:
