@@ -35,8 +35,9 @@ class Pool(Public):
     accepts requests unless it is down.
 
     Without a `supervisor` it has one of its own, which is started and stopped with it. To a `supervisor` that is passed,
-    `start()` adds the members, and `stop()` removes them. They count there like other endpoints, but their items come from the
-    pool's iteration. If nobody iterates, the last 10,000 events are kept, and as many messages as `buffer` allows."""
+    `start()` adds the members, and `stop()` removes them. They count there like other endpoints and are in its journal, but
+    their items come from the pool's iteration. If nobody iterates, the last 10,000 events are kept, and as many messages as
+    `buffer` allows."""
 
     PUBLIC = frozenset(
         {

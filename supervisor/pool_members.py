@@ -100,7 +100,10 @@ class PoolMembers:
         self.size = size
         self.min_up = min_up
         self.phase: Literal["new", "running", "stopped"] = "new"
-        self.inbox = RecentInbox(_MOST_EVENTS)
+        journaling = runtime.journaling
+        self.inbox: RecentInbox = (
+            RecentInbox(_MOST_EVENTS) if journaling is None else journaling.thread.recent_inbox(_MOST_EVENTS)
+        )
         """For what is no answer: events, late answers, messages that belong to no request."""
         self._members: list[Member] = []
         self._logged: PoolState = "down"

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from strategy import signals
+from strategy import signals  # type: ignore[import-not-found,unused-ignore]  # it lies beside this file
 
 from wsadapter import Gap, Item, Message, attach
 from wsadapter.testing import make_journal

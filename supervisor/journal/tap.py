@@ -20,7 +20,7 @@ from time import time_ns
 from typing import Any, Final, cast
 
 from wsadapter.contract.items import EVENT_NAMES, Batch, Event, Gap, Message
-from wsadapter.delivery.inbox import Inbox
+from wsadapter.delivery.inbox import Inbox, RecentInbox
 from wsadapter.delivery.queued import Backlog, QueuedBatch, queue_single
 
 _MOST_EVENTS: Final = 100_000
@@ -146,9 +146,9 @@ class JournalQueue:
 class JournaledInbox(Inbox):
     """The inbox of a consumer, or of none, in front of which everything goes into the journal."""
 
-    def __init__(self, journal: JournalQueue, *, delivers: bool) -> None:
-        """`delivers`: there is a consumer. If not, the journal is all that gets the items."""
-        super().__init__()
+    def __init__(self, journal: JournalQueue, *, delivers: bool, **of_inbox: Any) -> None:
+        """`delivers`: there is a consumer. If not, the journal is all that gets the items. `of_inbox`: what the inbox takes."""
+        super().__init__(**of_inbox)
         self._journal = journal
         self._delivers = delivers
 
@@ -166,3 +166,10 @@ class JournaledInbox(Inbox):
         _, data, epoch, number, received_at, _, binary = message
         self._journal.put(queue_single(data, backlog, epoch=epoch, number=number, received_at=received_at, binary=binary))
         return super().put_single(message, backlog) if self._delivers else False
+
+
+class JournaledRecentInbox(JournaledInbox, RecentInbox):
+    """The same for the stream of a pool, which may have no consumer."""
+
+    def __init__(self, journal: JournalQueue, most_events: int) -> None:
+        JournaledInbox.__init__(self, journal, delivers=True, most_events=most_events)

@@ -25,7 +25,7 @@ from wsadapter.contract.items import Batch, Dropped
 from wsadapter.journal import positions
 from wsadapter.journal.rows import Row, event_row, message_row
 from wsadapter.journal.state import State
-from wsadapter.journal.tap import JournaledInbox, JournalQueue
+from wsadapter.journal.tap import JournaledInbox, JournaledRecentInbox, JournalQueue
 from wsadapter.journal.wakers import Wakers
 from wsadapter.journal.writer import JournalWriter
 from wsadapter.loop.signal_guard import FAULTS
@@ -83,6 +83,10 @@ class JournalThread:
     def inbox(self, *, delivers: bool) -> JournaledInbox:
         """An inbox whose items go into the journal first; see `JournaledInbox`."""
         return JournaledInbox(self.queue, delivers=delivers)
+
+    def recent_inbox(self, most_events: int) -> JournaledRecentInbox:
+        """The same for the stream of a pool."""
+        return JournaledRecentInbox(self.queue, most_events)
 
     # -- life ------------------------------------------------------------------------------------------------------------
 

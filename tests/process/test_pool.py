@@ -9,16 +9,19 @@ import signal
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count
+from itertools import count, islice
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.feeds import DEADLINE, SOON
+from tests.support.journals import items
 from tests.support.schema import deviations
 from tests.support.waiting import wait_until
 from wsadapter import (
     Answer,
+    Down,
     DuplicateEndpoint,
     Endpoint,
     LateAnswer,
@@ -29,6 +32,7 @@ from wsadapter import (
     PoolStatus,
     RequestRejected,
     Supervisor,
+    Up,
     UsageError,
     capabilities,
 )
@@ -215,6 +219,25 @@ def test_in_a_given_supervisor_its_members_are_endpoints_like_others() -> None:
             again.request({"method": "a", "order": "again"}, DEADLINE)
         feed.stop(DEADLINE)
         assert {item.endpoint for item in feed} == {"", "other"}, "the pool's items come from the pool"
+
+
+def test_in_a_supervisor_with_a_journal_its_stream_is_written_and_continued(tmp_path: Path) -> None:
+    for life in (1, 2):
+        with (
+            Exchange(messages=["data"], ack=SCRIPT) as ex,
+            Supervisor([ex.endpoint("own")], name="s", journal=tmp_path / "j", journal_only=True) as feed,
+            Pool(ex.endpoint("p", restart=SOON), 2, supervisor=feed) as pool,
+        ):
+            pool.wait_operational(DEADLINE)
+            assert pool.request({"method": "hello"}).json()["result"] == "hello"
+            messages = (item for item in pool if isinstance(item, Message))
+            assert sorted(item.endpoint for item in islice(messages, 2)) == ["p#1", "p#2"]
+        found = items(tmp_path / "j")
+        for name in ("p#1", "p#2"):
+            mine = [item for item in found if item.endpoint == name]
+            assert [type(item).__name__ for item in mine if isinstance(item, Up | Down)] == ["Up", "Down"] * life
+            numbered = [(item.number, item.data) for item in mine if isinstance(item, Message)]
+            assert numbered == [(number, b"data") for number in range(1, life + 1)]
 
 
 def test_coroutines() -> None:

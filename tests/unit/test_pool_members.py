@@ -71,6 +71,7 @@ class Setup:
         self.reactor = Reactor()
         self.registry = FakeRegistry()
         runtime = SimpleNamespace(
+            journaling=None,
             reactor=self.reactor, registry=self.registry, state="running", check_running=lambda: None
         )  # fmt: skip
         self.members = PoolMembers(cast("Runtime", runtime), "p", size, min_up)
