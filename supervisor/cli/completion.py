@@ -36,7 +36,7 @@ class _Recorder:
             self.options |= dict.fromkeys(names, settings.get("help", ""))
         else:
             self.choices += settings.get("choices", ())
-            self.takes_files |= settings.get("metavar") == "FILE"
+            self.takes_files |= settings.get("metavar") in ("FILE", "PATH")
         return None
 
 
@@ -83,7 +83,7 @@ complete -F _wsadapter wsadapter
 def _zsh(commands: dict[str, Words]) -> str:
     shown = "\n".join(f"        {_quoted(f'{name}:{_plain(own.about)}')}" for name, own in commands.items())
     cases = "\n".join(
-        f"        {name}) words=({' '.join(_quoted(f'{word}:{_plain(meaning)}') for word, meaning in _all(own).items())})"
+        f"        {name}) words_of=({' '.join(_quoted(f'{word}:{_plain(meaning)}') for word, meaning in _all(own).items())})"
         f"{'; _files' if own.files else ''} ;;"
         for name, own in commands.items()
     )
@@ -91,7 +91,7 @@ def _zsh(commands: dict[str, Words]) -> str:
 #compdef wsadapter
 # Completion of wsadapter for zsh: eval "$(wsadapter completion zsh)"
 _wsadapter() {{
-    local -a words_of words
+    local -a words_of
     words_of=(
 {shown}
     )
@@ -100,7 +100,7 @@ _wsadapter() {{
         return
     fi
     case ${{words[2]}} in
-{cases.replace("words=(", "words_of=(")}
+{cases}
         *) return ;;
     esac
     _describe word words_of

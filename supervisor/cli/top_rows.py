@@ -150,13 +150,18 @@ def details(row: Row, supervisor: Status | None = None) -> list[tuple[str, str]]
         *((f"rejected {stream}", error) for stream, error in streams["rejected"].items()),
         ("restarts", ", ".join(f"{kind} {times}" for kind, times in status["counts"]["downs"].items()) or "none"),
         ("gaps", ", ".join(f"{cause} {times}" for cause, times in status["counts"]["gaps"].items()) or "none"),
-        ("handoffs", f"{status['handoffs']:,}, the last within {duration(status['counts']['handoff'])}"),
+        ("handoffs", _handoffs(status)),
         ("last end", last_exit(status["last_exit"]) or "-"),
         *((f"replica {member['member']}", f"{member['state']}, pid {member['pid']}") for member in status.get("members", ())),
     ]  # fmt: skip
     if supervisor is not None and (journal := journal_line(supervisor)):
         lines.append(("journal", journal.removeprefix("journal: ")))
     return [(label, _printable(text)) for label, text in lines]
+
+
+def _handoffs(status: EndpointStatus) -> str:
+    last = status["counts"]["handoff"]
+    return f"{status['handoffs']:,}" if last is None else f"{status['handoffs']:,}, the last within {duration(last)}"
 
 
 def _printable(text: str) -> str:

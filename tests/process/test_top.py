@@ -2,63 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
-import select
 import signal
-import struct
 import subprocess
 import sys
-import termios
-from collections.abc import Callable
 from pathlib import Path
-from time import monotonic
 
 from tests.support.command_line import Running, environment, write_config, wsadapter
+from tests.support.terminal import Terminal
 from wsadapter.testing import Exchange
 
-
-class Terminal:
-    """A pseudo terminal with a program in it."""
-
-    def __init__(self, folder: Path, *words: str, columns: int = 120) -> None:
-        self._master, inner = pty.openpty()
-        self.resize(columns)
-        self.modes = termios.tcgetattr(self._master)
-        self.text = ""
-        self.program = subprocess.Popen(
-            [sys.executable, "-m", "wsadapter", *words],
-            env={**environment(folder), "TERM": "xterm-256color"}, stdin=inner, stdout=inner, stderr=inner,
-            start_new_session=True,
-        )  # fmt: skip
-        os.close(inner)
-
-    def resize(self, columns: int) -> None:
-        """Another size of the window."""
-        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
-
-    def type(self, text: str) -> None:
-        """Press keys."""
-        os.write(self._master, text.encode())
-
-    def wait(self, done: Callable[[], object], what: str) -> None:
-        """Read what is drawn until `done()`."""
-        deadline = monotonic() + 40
-        while not done():
-            assert monotonic() < deadline, f"{what}: {self.text[-3000:]!r}"
-            if select.select([self._master], [], [], 0.2)[0]:
-                try:
-                    self.text += os.read(self._master, 65536).decode(errors="replace")
-                except OSError:  # Linux: the program has closed its side
-                    return
-
-    def close(self) -> None:
-        """The end of it."""
-        if self.program.poll() is None:
-            self.program.kill()
-        self.program.wait()
-        os.close(self._master)
+WSADAPTER = (sys.executable, "-m", "wsadapter")
 
 
 def test_top_draws_follows_the_size_and_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
@@ -66,7 +19,7 @@ def test_top_draws_follows_the_size_and_leaves_the_terminal_as_it_was(tmp_path: 
         config = str(write_config(tmp_path / "f.toml", {"zorblax": ex.url}))
         with Running(tmp_path, config) as running:
             running.wait_until(lambda: running.events("up"))
-            terminal = Terminal(tmp_path, "top")
+            terminal = Terminal(tmp_path, *WSADAPTER, "top")
             try:
                 terminal.wait(lambda: "zorblax" in terminal.text and "1 of 1 endpoints up" in terminal.text, "it is drawn")
                 assert "\x1b[?1049h" in terminal.text  # the other screen, so that the first one stays
@@ -108,7 +61,7 @@ def test_status_watch_shows_the_table_again_and_again(tmp_path: Path) -> None:
     config = tmp_path / "f.toml"
     with Exchange(messages=['{"n":1}']) as ex, Running(tmp_path, str(write_config(config, {"zorblax": ex.url}))) as running:
         running.wait_until(lambda: running.events("up"))
-        terminal = Terminal(tmp_path, "status", "--watch")
+        terminal = Terminal(tmp_path, *WSADAPTER, "status", "--watch")
         try:
             terminal.wait(lambda: terminal.text.count("zorblax") >= 3, "three tables")
             assert terminal.text.count("\x1b[H\x1b[J") >= 3
