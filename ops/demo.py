@@ -2,8 +2,9 @@
 
 Five local exchanges speak the dialects of real ones and replay recordings of them over wss://, at the recorded pace.
 `python -m wsadapter.supervise` keeps a connection to each, every few seconds something goes wrong, and every line that comes
-out is checked: the numbers against each other, the bytes against what the exchanges sent. Exit codes: 0 all was well, 1
-something was not, 2 wrong arguments.
+out is checked: the numbers against each other, the bytes against what the exchanges sent. A second consumer, a process of its
+own, is attached to the journal, killed with the others, and must have seen every number at the end. Exit codes: 0 all was well,
+1 something was not, 2 wrong arguments.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ for _stream in range(3):  # closed by whoever started us: what is opened next wo
 sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
 sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
+from attached import AttachedConsumer
 from continuity import Continuity
 from faults import schedule
 from screen import Screen, open_screen
@@ -58,6 +60,8 @@ PAGE = re.compile(r"status page: (http://\S+)")
 """What the exporter logs."""
 ALL_HEARD = 12.0
 """Seconds after which each of the recordings has said something, at its real pace."""
+CAUGHT_UP = 20.0
+"""Seconds after the end that the consumer may take to have seen everything."""
 _STOP = 30.0
 
 
@@ -95,12 +99,14 @@ class Runner:
         self.judge = Continuity({name: sent_by(name) for name in FEEDS})
         self.lines: deque[str] = deque()
         """Log lines nobody has taken yet."""
+        self.runtime_dir = folder / "run"
+        self.journal = self.runtime_dir / "journal"
         self.page = ""
         """Where a browser can watch; "" until that is known."""
         self._environment = {
             **os.environ,
             "DEMO_NAME": self.name,
-            "DEMO_RUNTIME": str(folder / "run"),
+            "DEMO_RUNTIME": str(self.runtime_dir),
             "DEMO_CA": str(exchanges.ca_file),
             **{f"DEMO_PORT_{feed.upper()}": str(urlsplit(url).port) for feed, url in exchanges.urls.items()},
         }
@@ -161,9 +167,16 @@ class Demonstration:
     """The course of it."""
 
     def __init__(
-        self, runner: Runner, exchanges: LocalExchanges, screen: Screen, duration: float | None, interrupted: threading.Event
+        self,
+        runner: Runner,
+        exchanges: LocalExchanges,
+        consumer: AttachedConsumer,
+        screen: Screen,
+        duration: float | None,
+        interrupted: threading.Event,
     ) -> None:
         self._runner = runner
+        self._consumer = consumer
         self._exchanges = exchanges
         self._screen = screen
         self._duration = duration
@@ -208,7 +221,7 @@ class Demonstration:
         self._next_fault = monotonic() + FAULT_INTERVAL
         fault, name = next(self._faults)
         self.struck += 1
-        story = fault.strike(name, self.endpoints.get(name, {}).get("pid"), self._exchanges)
+        story = fault.strike(name, self.endpoints.get(name, {}).get("pid"), self._exchanges, self._consumer)
         self._screen.note(f">>> {story}")
 
     def show_log(self) -> None:
@@ -258,19 +271,27 @@ def demonstrate(duration: float | None) -> int:
         tempfile.TemporaryDirectory(prefix="wsadapter-demo-") as folder,
         LocalExchanges(Path(folder)) as exchanges,
         Runner(exchanges, Path(folder)) as runner,
+        AttachedConsumer(runner.journal, runner.runtime_dir) as consumer,
         closing(open_screen()) as screen,
     ):
-        demonstration = Demonstration(runner, exchanges, screen, duration, interrupted)
+        demonstration = Demonstration(runner, exchanges, consumer, screen, duration, interrupted)
         demonstration.run()
         away = demonstration.settle()
         code = runner.stop()
         demonstration.show_log()
-        return _verdict(runner, demonstration, away, code)
+        behind = consumer.await_numbers({n: tally.expected for n, tally in runner.judge.tallies.items()}, CAUGHT_UP)
+        away = [*(f"{name} did not come back" for name in away), *(f"the consumer has not all of {name}" for name in behind)]
+        return _verdict(runner, demonstration, consumer, away, code)
 
 
-def _verdict(runner: Runner, demonstration: Demonstration, away: list[str], code: int) -> int:
+def _verdict(runner: Runner, demonstration: Demonstration, consumer: AttachedConsumer, problems: list[str], code: int) -> int:
     summarise(runner, demonstration.endpoints, demonstration.struck)
-    problems = [*runner.judge.problems, *(f"{name} did not come back" for name in away)]
+    times = f"{consumer.kills} time{'' if consumer.kills == 1 else 's'}"
+    print(
+        f"\nthe consumer that is attached to the journal was killed {times}: {len(consumer.seen.problems)} numbers missing or "
+        f"out of order, {consumer.seen.repeated} messages repeated, at most one for each kill"
+    )
+    problems = [*runner.judge.problems, *consumer.seen.problems, *problems]
     if demonstration.lasted >= ALL_HEARD:
         problems += [f"{name} delivered nothing" for name, tally in runner.judge.tallies.items() if not tally.messages]
     if code != 0:

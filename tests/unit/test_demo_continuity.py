@@ -11,12 +11,12 @@ import orjson
 import pytest
 
 
-def _load() -> Any:
-    spec = importlib.util.spec_from_file_location("continuity", Path(__file__).parents[2] / "ops" / "continuity.py")
+def _load(name: str = "continuity") -> Any:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[2] / "ops" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["continuity"] = module  # dataclasses look there
+    sys.modules[name] = module  # dataclasses look there
     spec.loader.exec_module(module)
     return module
 
@@ -71,3 +71,18 @@ def test_what_is_as_promised_passes(judge: Any) -> None:
 def test_what_is_not_is_told(judge: Any, lines: list[Any], problem: str) -> None:
     tell(judge, *lines)
     assert any(problem in told for told in judge.problems)
+
+
+def test_a_consumer_that_was_killed_may_repeat_the_message_in_its_hand_and_nothing_else() -> None:
+    seen = _load("attached").SeenNumbers()
+    for lines in (["a 1 1", "b 1 1", "a 2 2"], ["a 2 2", "a 3 5", "b 2 2"]):
+        seen.begin()
+        for line in lines:
+            seen.feed(line)
+    assert (seen.expected, seen.repeated, seen.problems) == ({"a": 6, "b": 3}, 1, [])
+    seen.feed("b 2 2")  # not the first one of a process
+    seen.begin()
+    seen.feed("a 8 8")
+    assert seen.problems == [
+        "the consumer got message 2 of b where 3 was to come", "the consumer got message 8 of a where 6 was to come",
+    ]  # fmt: skip
