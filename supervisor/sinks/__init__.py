@@ -15,5 +15,6 @@ Who owns what, and what can die when:
   and goes on behind it. The file in the journal's folder only says where to begin to look.
 - The **sink process** has no retry loop. If its target fails, the process exits with a typed reason, and the restart policy of
   the supervisor decides when the next one starts.
+- Each commit of the journal wakes the sink, as it wakes an attached consumer; in the status a sink is the consumer `sink:NAME`.
 - The **supervisor** waits for no sink, and a sink shares nothing with the supervisor but the journal's files.
 """
