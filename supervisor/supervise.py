@@ -68,7 +68,7 @@ def parse_arguments(arguments: Sequence[str] | None, program: str) -> argparse.N
     parser = argparse.ArgumentParser(
         prog=program,
         description="Keeps WebSocket feeds up, a process for each, and writes what they deliver as one stream of JSON lines.",
-        epilog=_epilog(),
+        epilog=_epilog(program),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
@@ -97,9 +97,10 @@ def parse_arguments(arguments: Sequence[str] | None, program: str) -> argparse.N
     return options
 
 
-def _epilog() -> str:
+def _epilog(program: str) -> str:
     codes = "\n".join(f"  {code}  {meaning}" for code, meaning in sorted(EXIT_CODES.items()))
     return (
+        f"examples:\n  {program} feeds.toml\n  {program} --demo\n\n"
         "signals:\n"
         "  SIGTERM, SIGINT  stop: close the connections (1000), write what was received; a second one: at once (exit 128 + n)\n"
         "  SIGHUP           read the configuration again, touch only what changed; from a closing terminal: stop,\n"

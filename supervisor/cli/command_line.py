@@ -235,7 +235,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="wsadapter",
         description="Commands for a running supervisor, through its control socket; and `run`, which runs one.",
-        epilog="`wsadapter COMMAND --help` has the options, an example and the exit codes of each.",
+        epilog="example: wsadapter run --demo   (local exchanges: no network, no file)\n\n"
+        "`wsadapter COMMAND --help` has the options, an example and the exit codes of each.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"wsadapter {VERSION}")
     actions = parser.add_subparsers(dest="action", required=True, metavar="COMMAND", title="commands")

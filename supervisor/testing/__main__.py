@@ -64,13 +64,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m wsadapter.testing", description="Exchanges to test against.")
+    parser = argparse.ArgumentParser(
+        prog="python -m wsadapter.testing",
+        description="Exchanges to test against.",
+        epilog="example: python -m wsadapter.testing serve --replay kraken --loop",
+    )
     actions = parser.add_subparsers(dest="action", required=True)
-    actions.add_parser("list", help="names the bundled recordings")
+    actions.add_parser("list", help="names the bundled recordings", epilog="example: python -m wsadapter.testing list")
     serve = actions.add_parser(
         "serve",
         help="runs exchanges, takes commands on standard input",
-        epilog="commands:\n" + help_text(),
+        epilog="example: python -m wsadapter.testing serve --replay kraken --loop\n\ncommands:\n" + help_text(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = serve.add_argument

@@ -7,14 +7,18 @@ import re
 import shlex
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from wsadapter import supervise
 from wsadapter.__main__ import main
 from wsadapter.cli.command_line import COMMANDS, SHELLS, make_parser
 from wsadapter.cli.completion import commands_of, script
 from wsadapter.config.dialect import bundled
+from wsadapter.exporter import __main__ as exporter
+from wsadapter.testing import __main__ as testing
 from wsadapter.version import VERSION
 
 REFERENCE = (Path(__file__).resolve().parents[2] / "ops/docs/REFERENCE.md").read_text("utf-8")
@@ -32,6 +36,33 @@ def test_help_has_an_example_that_parses_and_the_exit_codes(name: str, capsys: p
         program, *words = shlex.split(COMMANDS[name].example)
         assert program == "wsadapter"
         assert make_parser().parse_args(words).action == name
+
+
+@pytest.mark.parametrize(
+    ("program", "run", "words"),
+    [
+        ("wsadapter run", main, []),
+        ("wsadapter run", main, ["run"]),
+        ("python -m wsadapter.supervise", supervise.main, []),
+        ("python -m wsadapter.exporter", exporter.main, []),
+        ("python -m wsadapter.testing serve", testing.main, []),
+        ("python -m wsadapter.testing serve", testing.main, ["serve"]),
+        ("python -m wsadapter.testing list", testing.main, ["list"]),
+    ],
+)
+def test_the_help_of_each_program_has_an_example(
+    program: str, run: Callable[[list[str]], int], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run([*words, "--help"])
+    assert ended.value.code == 0
+    assert re.search(rf"examples?:\s+{re.escape(program)}\b", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("word", ["feeds.toml", "--demo"])
+def test_the_examples_of_the_runner_parse(word: str) -> None:
+    options = supervise.parse_arguments([word], "wsadapter run")
+    assert options.demo == (word == "--demo")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
