@@ -82,17 +82,20 @@ class Dispatcher:
                 due, timeout = True, 0.0
             elif timeout is None or until < timeout:
                 timeout = until
+        ready: list[tuple[int, int]] | None = None
         try:
             signal_guard.arm()
             busy = self.busy_poll and sink is not None and timeout != 0
             ready = self._spin(timeout) if busy else self._poller.poll(timeout)
+            self.turns += 1
+            return signal_guard.run_guarded(self._work, ready, due or not ready, sink)
         except BaseException as error:
-            signal_guard.disarm()
-            if self.closed and isinstance(error, OSError | ValueError):  # a signal handler closed the loop during the poll
+            signal_guard.disarm()  # whatever an interrupt has left, also of one between the poll and the work
+            if (
+                ready is None and self.closed and isinstance(error, OSError | ValueError)
+            ):  # closed by a signal handler meanwhile
                 return False
             raise
-        self.turns += 1
-        return signal_guard.run_guarded(self._work, ready, due or not ready, sink)
 
     def _spin(self, timeout: float | None) -> list[tuple[int, int]]:
         """Poll without sleeping for `busy_poll` seconds, and only then wait."""

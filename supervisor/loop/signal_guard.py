@@ -35,22 +35,24 @@ _set: Callable[[int, Any], Any] = import_module("_signal").signal
 
 _main_thread = threading.main_thread().ident
 _replaced: dict[int, Any] = {}
-_handlers: list[Any] = []
-_callable: list[tuple[int, Any]] = []
-"""Those of `_handlers` that are written in Python, with their numbers."""
+_handlers: tuple[list[Any], list[tuple[int, Any]]] = ([], [])
+"""All handlers as they were at the last look, and those that are written in Python, with their numbers. One value, because an
+interrupt between two would leave them of different times."""
 _recorded: list[tuple[int, FrameType | None]] = []
 _armed = False
-"""Whether every handler is replaced. `_replaced` does not say so: an interrupt may have left something there."""
+"""Whether `arm` has replaced every handler. `_replaced` does not say so: an interrupt may have left something there."""
 _working = False
 _called_while_armed = False
 """A handler was called between `arm` and the work, and may have set other handlers."""
 
 
 def arm() -> None:
-    """Replace the handlers now, for `run_guarded`, which must follow; if there is no work, `disarm` must follow. Until then a
-    signal still reaches the program's handler."""
-    if threading.get_ident() == _main_thread and not _working and not _armed:
-        _replace_handlers()
+    """Replace the handlers now, for `run_guarded`, which must follow; if there is no work, or an interrupt comes before it,
+    `disarm` must follow. Until then a signal still reaches the program's handler."""
+    global _armed
+    if threading.get_ident() == _main_thread and not _working:
+        _replace_handlers()  # also if the guard is armed: an interrupt may have left it so, and the program has set handlers
+        _armed = True
 
 
 def disarm() -> None:
@@ -70,10 +72,12 @@ def run_guarded(work: Callable[[*Ts], T], *args: *Ts) -> T:
         _working = True
         return work(*args)
     finally:
+        _working = False  # first: an interrupt that came before this would leave all later work unguarded
         try:
             _restore_handlers()
         finally:
-            _working = False
+            if _replaced:  # an interrupt came while they were put back
+                _restore_handlers()
             if _recorded:
                 _call_recorded()
 
@@ -83,16 +87,15 @@ def run_guarded(work: Callable[[*Ts], T], *args: *Ts) -> T:
 
 
 def _replace_handlers() -> None:
-    global _handlers, _callable, _called_while_armed, _armed
+    global _handlers, _called_while_armed
     _called_while_armed = False
     handlers = list(map(_get, _NUMBERS))
-    if handlers != _handlers:  # the program has changed a handler since the last time
-        _handlers = handlers
-        _callable = [(n, h) for n, h in zip(_NUMBERS, handlers, strict=True) if callable(h) and h is not _stand_in]
-    for number, handler in _callable:
+    if handlers != _handlers[0]:  # the program has changed a handler since the last time
+        called = [(n, h) for n, h in zip(_NUMBERS, handlers, strict=True) if callable(h) and h is not _stand_in]
+        _handlers = (handlers, called)
+    for number, handler in _handlers[1]:
         _replaced[number] = handler
         _set(number, _stand_in)
-    _armed = True
 
 
 def _restore_handlers() -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
 import pytest
 
+from tests.support.interrupts import interrupt_at
+from wsadapter.loop import dispatcher as dispatcher_module
 from wsadapter.loop import signal_guard
+from wsadapter.loop.dispatcher import Dispatcher
 
 pytestmark = [pytest.mark.version, pytest.mark.portable]
 
@@ -102,3 +106,47 @@ def test_work_that_raises_puts_the_handlers_back_too() -> None:
     with pytest.raises(LookupError):
         signal_guard.run_guarded(lambda: {}["no such thing"])
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.fixture
+def dispatcher() -> Iterator[Dispatcher]:
+    dispatcher = Dispatcher()
+    yield dispatcher
+    dispatcher.closed = True
+    dispatcher.close()
+
+
+def test_an_interrupt_at_any_instruction_of_a_turn_leaves_the_next_work_guarded(dispatcher: Dispatcher) -> None:
+    """Also between the arming of the guard and the work; and if the program sets another handler after the interrupt."""
+    seen: list[str] = []
+
+    def work() -> list[str]:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return list(seen)
+
+    def one(_number: int, _frame: FrameType | None) -> None:
+        seen.append("one")
+
+    def another(_number: int, _frame: FrameType | None) -> None:
+        seen.append("another")
+
+    def may_come(frame: FrameType) -> bool:
+        """Where a signal reaches the handler of the program: while the work runs, it is recorded."""
+        module = vars(signal_guard)
+        recorded = module["_working"] and signal.getsignal(signal.SIGUSR1) is module["_stand_in"]
+        return not recorded and frame.f_code.co_name not in ("<module>", "_stand_in")
+
+    files = {signal_guard.__file__, dispatcher_module.__file__}
+    before = signal.signal(signal.SIGUSR1, one)
+    try:
+        step = 0
+        while interrupt_at(step := step + 1, lambda: dispatcher.turn(0.0, None), files.__contains__, may_come):
+            assert signal.getsignal(signal.SIGUSR1) is one, f"step {step}: the program's handler is not back"
+            signal.signal(signal.SIGUSR1, another)
+            seen.clear()
+            assert signal_guard.run_guarded(work) == [], f"step {step}: the work was interrupted"
+            assert seen == ["another"]
+            signal.signal(signal.SIGUSR1, one)
+        assert step > 100
+    finally:
+        signal.signal(signal.SIGUSR1, before)
