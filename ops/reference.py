@@ -103,6 +103,10 @@ def reference() -> Iterator[str]:
     yield 'Numbers are seconds or bytes; durations may be written `"500ms"`, `"23h"`, sizes `"64MiB"`. `[defaults]` takes'
     yield "every key of an endpoint, for all endpoints. `${NAME}` is an environment variable, `${file:PATH}` a file's content,"
     yield "both read at each connect; `$${` is a literal.\n"
+    yield "A dialect gives values for `heartbeat.*`, `request.*`, `limits.*`, and for `silence`, `stalled`, `live_timeout`,"
+    yield "`max_age` and `rollover_window` of `watchdog`, unless you write the setting, in the file or in Python: a value that"
+    yield "is written counts even if it equals the default, so `watchdog.silence = 0` switches off the `silence` of a dialect."
+    yield "(A copy that `dataclasses.replace` makes of a section has no setting that counts as written only because of that.)\n"
     yield "The module of a hook (`decode`, `[hooks]`) is searched on Python's `sys.path` (installed packages, `PYTHONPATH`),"
     yield "then in the folder of the configuration file, then in that of the dialect's file. For the library the folder of the"
     yield "program is part of `sys.path`; the command line never searches the working folder. Installed packages come first, so"

@@ -221,7 +221,7 @@ def reach(settings: Any, key: str) -> Any:
 
 
 def as_table(endpoint: Endpoint) -> dict[str, Any]:
-    """The settings of an endpoint made in Python that differ from the defaults, as the table that a TOML file would have.
+    """The settings of an endpoint made in Python that are written or differ from the defaults, as the table of a TOML file.
 
     What is of a wrong type stays as it is.
     """
@@ -230,7 +230,8 @@ def as_table(endpoint: Endpoint) -> dict[str, Any]:
         value = getattr(endpoint, f.name)
         if f.name in SECTIONS and isinstance(value, SECTIONS[f.name]):
             own = {leaf.name: getattr(value, leaf.name) for leaf in fields(value)}
-            table[f.name] = {leaf: item for leaf, item in own.items() if item != ENDPOINT[f"{f.name}.{leaf}"].default}
+            default = {leaf: ENDPOINT[f"{f.name}.{leaf}"].default for leaf in own}
+            table[f.name] = {leaf: item for leaf, item in own.items() if leaf in value.written or item != default[leaf]}
         elif f.name != "name" and (f.name in SECTIONS or value != ENDPOINT[f.name].default):
             table[f.name] = value
     return table

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import KW_ONLY, MISSING, dataclass, field, fields, is_dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast, get_type_hints
 
 from wsadapter.contract.errors import ConfigError, Problem
 from wsadapter.contract.masking import mask_setting
@@ -95,13 +95,45 @@ class _Shown:
             value = getattr(self, f.name)
             if f.default is MISSING and f.default_factory is MISSING:
                 shown.append(repr(value))
-            elif value != (f.default if f.default is not MISSING else {}):
+            elif value != (f.default if f.default is not MISSING else {}) or f.name in self._also_shown():
                 shown.append(f"{f.name}={_SHORT.repr(mask_setting(prefix + f.name, value))}")
         return f"{type(self).__name__}({', '.join(shown)})"
 
+    def _also_shown(self) -> frozenset[str]:
+        """Settings to show although they have their default."""
+        return frozenset()
+
+
+class Section(_Shown):
+    """A section of settings that knows which of them the user has written, because a dialect gives values only for the others.
+    A value alone does not show that: 0 is the default of many settings, and switches off what a dialect would switch on."""
+
+    __slots__ = ("_written",)
+
+    def __new__(cls, **settings: Any) -> Self:
+        self = super().__new__(cls)
+        # `dataclasses.replace` passes all settings, and nobody has written all of them.
+        written = frozenset(settings) if len(settings) < len(cls.__dataclass_fields__) else frozenset()  # type: ignore[attr-defined]
+        object.__setattr__(self, "_written", written)
+        return self
+
+    @property
+    def written(self) -> frozenset[str]:
+        """The settings that the user has written, if only with the default value."""
+        return self._written  # type: ignore[attr-defined,no-any-return]  # a slot without an annotation, which `dataclass` would take for a field
+
+    def with_values(self, values: Mapping[str, Any]) -> Self:
+        """A copy with other values, which the user has not written."""
+        copy = replace(self, **values)  # type: ignore[type-var]  # every class derived from it is a dataclass
+        object.__setattr__(copy, "_written", self.written)
+        return copy
+
+    def _also_shown(self) -> frozenset[str]:
+        return self.written
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Filter(_Shown):
+class Filter(Section):
     """Globs on stream names, applied in the owner. What they remove is counted as `filtered` and takes no number."""
 
     include: tuple[str, ...] = ()
@@ -111,7 +143,7 @@ class Filter(_Shown):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Tls(_Shown):
+class Tls(Section):
     """TLS for wss://. The default is what the system trusts, with the host name checked."""
 
     verify: bool = True
@@ -137,7 +169,7 @@ class Tls(_Shown):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Timeouts(_Shown):
+class Timeouts(Section):
     """Deadlines of the single steps. Each is finite."""
 
     resolve: float = 5.0
@@ -153,7 +185,7 @@ class Timeouts(_Shown):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Restart(_Shown):
+class Restart(Section):
     """When and how fast an endpoint gets a new owner (OTP supervisor: restart type, intensity, period)."""
 
     type: RestartType = "permanent"
@@ -177,7 +209,7 @@ class Restart(_Shown):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Heartbeat(_Shown):
+class Heartbeat(Section):
     """What the owner sends to check that the peer responds."""
 
     kind: HeartbeatKind = "ping"
@@ -202,9 +234,9 @@ class Heartbeat(_Shown):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Watchdog(_Shown):
-    """Bounds after which an owner or a stream counts as faulty. 0 means off, also if the dialect has a bound: in a file by
-    writing it, in the library by naming it in `given` too (`Supervisor(..., given={"kraken": ["watchdog.silence"]})`)."""
+class Watchdog(Section):
+    """Bounds after which an owner or a stream counts as faulty. 0 means off, and if it is written, also where the dialect has a
+    bound."""
 
     startup: float = 30.0
     """From the start of the process until it is ready for its endpoint."""
@@ -229,7 +261,7 @@ class Watchdog(_Shown):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Buffer(_Shown):
+class Buffer(Section):
     """What waits for the consumer in the supervisor, per endpoint."""
 
     max_bytes: int = 64 * 1024 * 1024
@@ -244,7 +276,7 @@ class Buffer(_Shown):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Limits(_Shown):
+class Limits(Section):
     """How fast an endpoint may connect and send."""
 
     connects: int | None = None
@@ -264,7 +296,7 @@ class Limits(_Shown):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Request(_Shown):
+class Request(Section):
     """How answers are matched with requests. The defaults are those of JSON-RPC."""
 
     id: str = "id"
@@ -287,6 +319,7 @@ class Endpoint(_Shown):
     """One connection to keep up.
 
     `url` alone gives a connection that stays up. Nested settings may be given as mappings: `restart={"intensity": 3}`.
+    A dialect gives values only for settings that are not written here; a written 0 switches off what it would switch on.
     Raises `ConfigError` for an unknown key in such a mapping; values are checked when the endpoint is added to a supervisor.
     """
 

@@ -7,16 +7,18 @@ import subprocess
 import sys
 import textwrap
 import tomllib
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from wsadapter.config import parse
+from wsadapter.config import checked, parse
 from wsadapter.config.dialect import apply_dialect, bundled, check_dialect, dialect_urls, load_dialect
+from wsadapter.config.dialect.check import SECTION_OF
 from wsadapter.contract.dialect.templates import stream_name
-from wsadapter.contract.endpoint import Endpoint, Heartbeat
+from wsadapter.contract.endpoint import SECTIONS, Endpoint, Heartbeat
 from wsadapter.contract.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -252,6 +254,33 @@ def test_an_endpoint_gets_the_dialects_limits_life_time_and_hooks(tmp_path: Path
     own = apply_dialect(Endpoint("x", watchdog={"max_age": 60.0}), {**dialect, "connection": {"rollover_window": 90}})  # type: ignore[arg-type]
     assert (own.watchdog.max_age, own.watchdog.rollover_window) == (60.0, 0.0)
     assert endpoint.hooks == {"sign": "own:one", "renew": "a:c"}
+
+
+WRITTEN = {  # per setting that a dialect may give: a value of the dialect, and the default, which a user writes against that
+    "watchdog": {"silence": (30.0, 0), "max_age": (82800.0, 0.0), "rollover_window": (60.0, 0.0), "stalled": (5.0, 60.0)},
+    "heartbeat": {"kind": ("text", "ping"), "interval": (5.0, 20), "payload": ("hi", ""), "server_interval": (15.0, 0)},
+    "limits": {"sends": (5, 0), "sends_period": (2.0, 1.0), "connects_period": (300.0, 60.0)},
+    "request": {"id": ("req_id", "id"), "error": ("err", "error"), "timeout": (3.0, 10.0)},
+}
+TABLE_OF = {section: table for table, section in SECTION_OF.items()}
+
+
+@pytest.mark.parametrize("form", ["a table", "an object", "checked, as the supervisor does", "a shard of it"])
+@pytest.mark.parametrize(("section", "key"), [(section, key) for section, keys in WRITTEN.items() for key in keys])
+def test_a_default_that_is_written_switches_off_what_the_dialect_says(section: str, key: str, form: str) -> None:
+    theirs, default = WRITTEN[section][key]
+    dialect = {"urls": {"live": "wss://example.com"}, "subscribe": {}, TABLE_OF[section]: {key: theirs}}
+    settings: Any = {key: default} if form == "a table" else SECTIONS[section](**{key: default})
+    written, silent = Endpoint("x", **{section: settings}), Endpoint("x", url="wss://example.com")
+    if form != "a table":
+        written = replace(written, url="wss://example.com")
+    if form.startswith("checked"):
+        written, silent = checked(written), checked(silent)
+    applied = apply_dialect(written, dialect)
+    if form == "a shard of it":
+        applied = apply_dialect(replace(applied, name="x#2", subscribe=("a",)), dialect)
+    assert getattr(getattr(applied, section), key) == default
+    assert getattr(getattr(apply_dialect(silent, dialect), section), key) == theirs
 
 
 def test_how_often_to_connect_is_of_the_exchanges_own_hosts(tmp_path: Path) -> None:

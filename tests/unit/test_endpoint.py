@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import copy
 import inspect
+import pickle
 import pydoc
-from dataclasses import MISSING, Field, fields
+from collections.abc import Callable
+from dataclasses import MISSING, Field, fields, replace
 from typing import Any, get_type_hints
 
 import pytest
@@ -184,3 +187,24 @@ def test_the_signature_that_type_checkers_see_is_that_of_the_fields() -> None:
             assert annotation == f"{written[f.name]} | HooksTable"
         else:
             assert annotation == ("Size" if f.name in SIZES else written[f.name])
+
+
+def test_a_section_knows_which_settings_were_written_even_if_they_have_their_default() -> None:
+    written = Watchdog(silence=0.0, memory=5)
+    assert written.written == {"silence", "memory"}
+    assert repr(written) == "Watchdog(silence=0.0, memory=5)"
+    assert Endpoint("a", watchdog={"silence": 0}).watchdog.written == {"silence"}
+    assert Watchdog().written == frozenset()
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda section: pickle.loads(pickle.dumps(section)), replace])
+def test_a_copy_of_a_section_is_equal_and_nobody_wrote_its_settings(copied: Callable[[Watchdog], Watchdog]) -> None:
+    """`replace` passes all settings: those that have their default are not written by that."""
+    section = copied(Watchdog(silence=0.0, memory=5))
+    assert section == Watchdog(memory=5)
+    assert section.written == frozenset()
+
+
+def test_values_of_a_dialect_are_not_written_by_the_user() -> None:
+    section = Watchdog(silence=0.0).with_values({"max_age": 3.0})
+    assert (section.max_age, section.written) == (3.0, {"silence"})

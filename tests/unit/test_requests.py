@@ -132,9 +132,8 @@ def test_what_the_exchanges_answer(dialect: str, answer: bytes, rejection: bytes
 def test_what_the_user_says_of_requests_overrules_the_dialect() -> None:
     endpoint = Endpoint("x", dialect="bybit", request={"id_type": "int", "timeout": 3})
     rules = apply_dialect(endpoint, load_dialect("bybit"), given={"request.error"}).request
-    assert (rules.id, rules.id_type, rules.error, rules.timeout) == ("reqId", "text", "error", 3)
-    rules = apply_dialect(endpoint, load_dialect("bybit"), given={"request.id_type"}).request
-    assert rules.id_type == "int"
+    assert (rules.id, rules.id_type, rules.error, rules.timeout) == ("reqId", "int", "error", 3)
+    assert apply_dialect(Endpoint("x"), load_dialect("bybit")).request.id_type == "text"
 
 
 # -- in the session: an answer in its place ------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -19,8 +19,8 @@ from zipimport import zipimporter
 from wsadapter.config.dialect.check import SECTION_OF, check_dialect
 from wsadapter.config.dialect.subscribing import wrong_stream
 from wsadapter.config.files import parse_toml, read_file
-from wsadapter.config.schema import ENDPOINT, convert, nearest
-from wsadapter.contract.endpoint import Endpoint, Heartbeat
+from wsadapter.config.schema import ENDPOINT, convert, flatten, nearest
+from wsadapter.contract.endpoint import Endpoint, Heartbeat, Section
 from wsadapter.contract.errors import ConfigError, Problem
 
 Dialect = dict[str, Any]
@@ -124,8 +124,8 @@ def apply_dialect(endpoint: Endpoint, dialect: Mapping[str, Any] | None, *, give
     `request`, `limits` and (from the dialect's [connection]) `watchdog`. The limit of connects applies to the exchange's own
     hosts.
 
-    A value counts as set if it differs from its default, or if its key is in `given` ("heartbeat.kind"), which lists the
-    defaults that were written down. If the user has set `kind`, the dialect's payload and reply are not used; if `max_age`, its
+    A value counts as set if it differs from its default, if it was written (`Section.written`), or if its key is in `given`
+    ("heartbeat.kind"). If the user has set `kind`, the dialect's payload and reply are not used; if `max_age`, its
     rollover_window is not used.
     """
     if dialect is None:
@@ -144,7 +144,8 @@ def apply_dialect(endpoint: Endpoint, dialect: Mapping[str, Any] | None, *, give
             own |= {"connects", "connects_period"}
         if section == "watchdog" and "live_timeout" in dialect["subscribe"]:
             theirs["live_timeout"] = float(dialect["subscribe"]["live_timeout"])
-        filled[section] = replace(getattr(endpoint, section), **{k: v for k, v in theirs.items() if k not in own})
+        settings: Section = getattr(endpoint, section)
+        filled[section] = settings.with_values({k: v for k, v in theirs.items() if k not in own})
     return replace(endpoint, url=url, hooks={**dialect.get("hooks", {}), **endpoint.hooks}, **filled)
 
 
@@ -160,9 +161,10 @@ def _listed(url: str | Sequence[str]) -> Sequence[str]:
 
 def _own(endpoint: Endpoint, section: str, given: Collection[str]) -> set[str]:
     """The keys of a section that the user has set."""
-    said = getattr(endpoint, section)
-    keys = [f.name for f in fields(said)]
-    return {k for k in keys if getattr(said, k) != ENDPOINT[f"{section}.{k}"].default or f"{section}.{k}" in given}
+    said: Section = getattr(endpoint, section)
+    values = {key: value for key, value in flatten(endpoint).items() if key.startswith(f"{section}.")}
+    changed = {key for key, value in values.items() if value != ENDPOINT[key].default or key in given}
+    return {key.removeprefix(f"{section}.") for key in changed} | said.written
 
 
 def _theirs(dialect: Mapping[str, Any], table: str) -> dict[str, Any]:
