@@ -21,8 +21,8 @@ OF_AN_ENDPOINT = {
     "buffered", "last_exit",
 }  # fmt: skip
 COMMANDS = [
-    "insert", "journal", "reload", "request", "restart", "resubscribe", "sample", "send", "start_endpoint", "status", "stop",
-    "stop_endpoint", "subscribe", "takeover", "unsubscribe", "watch",
+    "insert", "journal", "log", "reload", "request", "restart", "restart_sink", "resubscribe", "sample", "send",
+    "start_endpoint", "status", "stop", "stop_endpoint", "subscribe", "takeover", "unsubscribe", "watch",
 ]  # fmt: skip
 OF_THE_SUPERVISOR = {"name", "pid", "version", "uptime", "endpoints", "spares", "capabilities"}
 
