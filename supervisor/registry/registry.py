@@ -80,7 +80,7 @@ class EndpointRegistry:
         """As `members`. Raises `NotConnected` if not all shards of a group are up, because nothing may be sent to one shard if
         another refuses it."""
         members = self.members(name)
-        down = next((managed for managed in members if managed.state != "up"), None)
+        down = next((runtime for runtime in members if runtime.state != "up"), None)
         if down is not None and len(members) > 1:
             raise NotConnected(f"{down.name} of {name} is {down.state}: nothing was sent")
         return members
@@ -88,7 +88,7 @@ class EndpointRegistry:
     def first_up(self, name: str) -> EndpointRuntime:
         """The first of the members that is up; if none is, the first member."""
         members = self.members(name)
-        return next((managed for managed in members if managed.state == "up"), members[0])
+        return next((runtime for runtime in members if runtime.state == "up"), members[0])
 
     def all_including_removed(self) -> Iterable[EndpointRuntime]:
         """All endpoints, including those that were removed."""
@@ -97,7 +97,7 @@ class EndpointRegistry:
     def send(self, name: str, payload: bytes, *, binary: bool) -> Future[None]:
         """Send to an endpoint, or to each shard of a group; the future is done when all owners have sent it. Raises as
         `all_up`."""
-        return together([managed.send(payload, binary=binary) for managed in self.all_up(name)])
+        return together([runtime.send(payload, binary=binary) for runtime in self.all_up(name)])
 
     def request(self, pending: Pending, payload: Payload, timeout: float | None) -> None:
         """Send a request by the endpoint that `pending` names; of a group, by the first shard that is up. Raises as `members`,
@@ -123,13 +123,13 @@ class EndpointRegistry:
 
     def with_inbox(self, inbox: Inbox) -> Iterator[EndpointRuntime]:
         """The endpoints whose items go to this inbox."""
-        return (managed for name, managed in self.endpoints.items() if self.inbox_of(name) is inbox)
+        return (runtime for name, runtime in self.endpoints.items() if self.inbox_of(name) is inbox)
 
     def redirect(self, names: Sequence[str], inbox: Inbox) -> None:
         """Put the items of these endpoints into `inbox` from now on, and move those that wait."""
-        for managed in [managed for name in names for managed in self.members(name)]:
-            self.inbox_of(managed.name).move(managed.stream.backlog, inbox)
-            self._inboxes[managed.name] = managed.stream.inbox = inbox
+        for runtime in [runtime for name in names for runtime in self.members(name)]:
+            self.inbox_of(runtime.name).move(runtime.stream.backlog, inbox)
+            self._inboxes[runtime.name] = runtime.stream.inbox = inbox
         self._inboxes.update(dict.fromkeys(names, inbox))
 
     # -- in and out ------------------------------------------------------------------------------------------------------
@@ -154,11 +154,11 @@ class EndpointRegistry:
         self._check_free([name])
         return self._add_part(replace(endpoint, name=name), dialects, pool=inbox)
 
-    def register(self, managed: EndpointRuntime) -> None:
+    def register(self, runtime: EndpointRuntime) -> None:
         """Register an endpoint object, which may come from another supervisor."""
-        self.endpoints = {**self.endpoints, managed.name: managed}
-        managed.stream.inbox = self.inbox_of(managed.name)  # a removed pool member may come back as an endpoint
-        self._on_registered(managed, waits=self.removed.waits(managed))
+        self.endpoints = {**self.endpoints, runtime.name: runtime}
+        runtime.stream.inbox = self.inbox_of(runtime.name)  # a removed pool member may come back as an endpoint
+        self._on_registered(runtime, waits=self.removed.waits(runtime))
 
     def _check_free(self, names: Iterable[str]) -> None:
         """Call this before anything is changed for these names. Raises `DuplicateEndpoint`."""
@@ -177,16 +177,16 @@ class EndpointRegistry:
         before = self.removed.take(endpoint.name)
         several = endpoint.replicas > 1
         if before is not None and not before.has_ended and (before.replicas is not None) is several:
-            managed = before  # its owner is still closing; the next owner waits for that
-            managed.replace_settings(endpoint, dialect)
+            runtime = before  # its owner is still closing; the next owner waits for that
+            runtime.replace_settings(endpoint, dialect)
         else:
             of_another = self.removed.take_numbers(endpoint.name)
             numbers = before.stream.numbers if before is not None else of_another
-            managed = EndpointRuntime(self._supervisor, endpoint, dialect, numbers=numbers)
+            runtime = EndpointRuntime(self._supervisor, endpoint, dialect, numbers=numbers)
             if (ending := self.removed.ending(endpoint.name, before)) is not None:
-                self.removed.await_end(ending, managed)
-        self.register(managed)
-        return managed
+                self.removed.await_end(ending, runtime)
+        self.register(runtime)
+        return runtime
 
     def successor_of(self, ended: EndpointRuntime) -> EndpointRuntime | None:
         """The endpoint that waited for this end, if it was not removed meanwhile."""
@@ -195,19 +195,19 @@ class EndpointRegistry:
 
     def remove(self, name: str) -> list[EndpointRuntime]:
         """Remove a group, or one endpoint. Returns the endpoints that end now. Raises `UnknownEndpoint`."""
-        return [self._remove_part(managed.name) for managed in self.members(name)]
+        return [self._remove_part(runtime.name) for runtime in self.members(name)]
 
     def _remove_part(self, name: str) -> EndpointRuntime:
-        managed = self.endpoints[name]
-        managed.stop()
+        runtime = self.endpoints[name]
+        runtime.stop()
         self.endpoints = {other: endpoint for other, endpoint in self.endpoints.items() if other != name}
-        self.removed.add(managed)
+        self.removed.add(runtime)
         group = self._group_of(name)
         if group is not None:
             self.groups[group].remove(name)
             if self.groups[group] in ([], [group]):
                 del self.groups[group]
-        return managed
+        return runtime
 
     # -- what it wants ---------------------------------------------------------------------------------------------------
 
@@ -219,14 +219,14 @@ class EndpointRegistry:
             judged = ((place, wrong_stream(dialect, stream)) for place, stream in enumerate(streams))
             if wrong := [Problem(f"endpoints.{name}.subscribe[{place}]", message) for place, message in judged if message]:
                 raise ConfigError(wrong)
-        for managed in members:
-            if again := managed.subscriptions.refused(streams):
-                managed.subscribe(again)
+        for runtime in members:
+            if again := runtime.subscriptions.refused(streams):
+                runtime.subscribe(again)
         most = 0 if name in self._pooled else capacity(members[0].dialect)
-        have = {key for managed in members for key in managed.subscriptions.wanted}
+        have = {key for runtime in members for key in runtime.subscriptions.wanted}
         new = list({key_of(stream): stream for stream in streams if key_of(stream) not in have}.values())
         placed = spread(group, new, {m.name: len(m.subscriptions.wanted) for m in members}, most)
-        own = {managed.name for managed in members}
+        own = {runtime.name for runtime in members}
         self._check_free(shard for shard in placed if shard not in own)
         for shard, more in placed.items():
             if shard in own:
@@ -240,16 +240,16 @@ class EndpointRegistry:
     def unsubscribe(self, name: str, streams: Sequence[Subscription]) -> None:
         """Unsubscribe the streams on whichever shards have them; remove a shard that has no stream any more."""
         members = self.members(self._group_of(name) or name)
-        for managed in members:
-            managed.unsubscribe(streams)
-        for managed in members[1:]:
-            if not managed.subscriptions.wanted:
-                self._remove_part(managed.name)
+        for runtime in members:
+            runtime.unsubscribe(streams)
+        for runtime in members[1:]:
+            if not runtime.subscriptions.wanted:
+                self._remove_part(runtime.name)
 
     def resubscribe(self, name: str, streams: Sequence[Subscription]) -> None:
         """Request the streams again, on whichever shards have them."""
-        for managed in self.members(self._group_of(name) or name):
-            managed.resubscribe(streams)
+        for runtime in self.members(self._group_of(name) or name):
+            runtime.resubscribe(streams)
 
     def apply(
         self, wanted: Mapping[str, Endpoint], given: Mapping[str, Collection[str]], dialects: Dialects | None = None
@@ -258,7 +258,7 @@ class EndpointRegistry:
         returns, for endpoints that may be groups."""
         self._given = given
         dialects = dialects or Dialects()
-        running = {name: managed for name, managed in self.endpoints.items() if name not in self._pooled}
+        running = {name: runtime for name, runtime in self.endpoints.items() if name not in self._pooled}
         groups: dict[str, list[str]] = {}
         shards: dict[str, Endpoint] = {}
         before, self._whole = self._whole, {}

@@ -41,30 +41,30 @@ def reload(
         remove(name)
         changes["removed"].append(name)
     for name, endpoint in wanted.items():
-        managed = running.get(name)
-        if managed is None:
+        runtime = running.get(name)
+        if runtime is None:
             add(endpoint)
             changes["added"].append(name)
             continue
         new, dialect = with_dialect(endpoint, given, dialects)
-        if managed.endpoint == new:
+        if runtime.endpoint == new:
             continue
-        if (managed.endpoint.replicas > 1) is not (new.replicas > 1):
+        if (runtime.endpoint.replicas > 1) is not (new.replicas > 1):
             remove(name)
             add(endpoint)
             changes["changed"].append(name)
             continue
-        if replace(managed.endpoint, subscribe=()) == replace(new, subscribe=()) and dialect is not None:
-            _resubscribe(managed, new)
+        if replace(runtime.endpoint, subscribe=()) == replace(new, subscribe=()) and dialect is not None:
+            _resubscribe(runtime, new)
             changes["subscriptions"].append(name)
         else:
-            managed.replace_settings(new, dialect)
+            runtime.replace_settings(new, dialect)
             changes["changed"].append(name)
     return changes
 
 
-def _resubscribe(managed: EndpointRuntime, new: Endpoint) -> None:
+def _resubscribe(runtime: EndpointRuntime, new: Endpoint) -> None:
     wanted = {key_of(stream) for stream in new.subscribe}
-    managed.unsubscribe([stream for key, stream in managed.subscriptions.wanted.items() if key not in wanted])
-    managed.subscribe(new.subscribe)
-    managed.endpoint = new
+    runtime.unsubscribe([stream for key, stream in runtime.subscriptions.wanted.items() if key not in wanted])
+    runtime.subscribe(new.subscribe)
+    runtime.endpoint = new

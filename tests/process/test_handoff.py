@@ -622,11 +622,11 @@ def test_what_waits_behind_subscriptions_when_its_owner_dies_keeps_its_outcome()
 def test_what_was_subscribed_while_its_owner_was_being_killed_is_asked_for() -> None:
     items: list[Item] = []
     with connected(items) as (feed, peer):
-        managed = feed.runtime.registry.endpoints["a"]
+        runtime = feed.runtime.registry.endpoints["a"]
 
         def subscribe_behind_the_kill() -> None:
-            managed.restart()
-            managed.subscribe(["late"])
+            runtime.restart()
+            runtime.subscribe(["late"])
 
         feed.runtime.reactor.call(subscribe_behind_the_kill)
         assert peer.read_frame() == (1, b"late")
@@ -680,8 +680,8 @@ def test_new_settings_do_not_go_on_with_the_old_connection_even_where_its_owner_
             items += collect(feed, is_event(Up, "a"))
             wait_until(lambda: feed.status()["endpoints"]["a"]["in_custody"], DEADLINE)
             os.kill(pid_of(feed, "a"), signal.SIGSTOP)
-            managed = feed.runtime.registry.endpoints["a"]
-            feed.runtime.reactor.call(lambda: managed.replace_settings(endpoint, None))
+            runtime = feed.runtime.registry.endpoints["a"]
+            feed.runtime.reactor.call(lambda: runtime.replace_settings(endpoint, None))
             server.accept_websocket()
             assert peer.at_end()
             items += collect(feed, is_event(Gap, "a"))
@@ -695,11 +695,11 @@ def test_a_connection_grows_old_however_many_owners_it_has() -> None:
             feed.start()
             server.accept_websocket()
             items += collect(feed, is_event(Up, "a"))
-            managed = feed.runtime.registry.endpoints["a"]
-            expires_at = managed.subscriptions.connection.expires_at
+            runtime = feed.runtime.registry.endpoints["a"]
+            expires_at = runtime.subscriptions.connection.expires_at
             kill(feed)
             items += collect(feed, is_event(Up, "a", 2))
-            assert managed.subscriptions.connection.expires_at == expires_at
+            assert runtime.subscriptions.connection.expires_at == expires_at
             server.accept_websocket()
             items += collect(feed, is_event(Down, "a", 2))
             items += collect(feed, is_event(Gap, "a"))

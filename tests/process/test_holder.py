@@ -178,8 +178,8 @@ def test_a_changed_configuration_is_made_before_it_breaks() -> None:
     with live(1_000) as ex, to_the_end(items, held(ex, identity=["n"]), start_method="forkserver") as feed:
         items += collect(feed, is_message("a"))
         holder = holder_of(feed)
-        managed = feed.runtime.registry.endpoints["a"]
-        feed.runtime.reactor.call(lambda: managed.replace_settings(managed.endpoint, None))
+        runtime = feed.runtime.registry.endpoints["a"]
+        feed.runtime.reactor.call(lambda: runtime.replace_settings(runtime.endpoint, None))
         items += collect(feed, is_message("a", 2))
         assert holder_of(feed) != holder
         wait_until(lambda: not psutil.pid_exists(holder), DEADLINE)

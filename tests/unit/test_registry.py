@@ -17,9 +17,9 @@ from wsadapter.registry.registry import EndpointRegistry
 def registry(supervisor: FakeSupervisor) -> EndpointRegistry:
     """As a supervisor's: whoever enters and need not wait is started."""
 
-    def entered(managed: EndpointRuntime, *, waits: bool) -> None:
+    def entered(runtime: EndpointRuntime, *, waits: bool) -> None:
         if not waits:
-            managed.start()
+            runtime.start()
 
     return EndpointRegistry(supervisor, {}, on_registered=entered)
 
@@ -58,10 +58,10 @@ def test_who_comes_after_one_that_waited_in_vain_waits_for_the_first_too(supervi
 def test_the_numbers_of_what_was_removed_here_or_in_another_supervisor_go_on(supervisor: FakeSupervisor) -> None:
     names = registry(supervisor)
     names.removed.add_numbers({"y": Numbers(epoch=3, last_number=7), "z": Numbers(epoch=1)})
-    managed = add(names)
-    assert (managed.epoch, managed.stream.numbers.last_number) == (4, 7)
+    runtime = add(names)
+    assert (runtime.epoch, runtime.stream.numbers.last_number) == (4, 7)
     names.remove("y")
-    assert names.removed.numbers == {"y": managed.stream.numbers, "z": Numbers(epoch=1)}
+    assert names.removed.numbers == {"y": runtime.stream.numbers, "z": Numbers(epoch=1)}
 
 
 def test_who_is_iterating_the_endpoints_of_an_inbox_is_not_disturbed_by_one_that_comes_or_goes(
@@ -81,10 +81,10 @@ def test_an_endpoint_s_items_go_where_it_was_redirected_and_one_that_left_a_pool
     supervisor: FakeSupervisor,
 ) -> None:
     names, apart, pool = registry(supervisor), Inbox(), Inbox()
-    managed = add(names)
-    assert managed.stream.inbox is names.main
+    runtime = add(names)
+    assert runtime.stream.inbox is names.main
     names.redirect(["y"], apart)
-    assert managed.stream.inbox is apart
+    assert runtime.stream.inbox is apart
     member = names.add_member(Endpoint("p", url="ws://127.0.0.1/"), 1, pool, Dialects())
     assert member.stream.inbox is pool
     names.remove("p#1")  # its owner is still closing
