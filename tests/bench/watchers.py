@@ -39,10 +39,10 @@ class Watch:
         self._ages.append(now - int(data[:STAMP]))
         return len(self._ages) == self._count
 
-    def report(self) -> None:
-        """Say the percentiles, in µs."""
+    def report(self, **more: float) -> None:
+        """Say the percentiles, in µs, and what else was measured."""
         warm = [age / 1000 for age in self._ages[self._count // 10 :]]
-        say(p50=percentile(warm, 0.5), p99=percentile(warm, 0.99), most=max(warm))
+        say(p50=percentile(warm, 0.5), p99=percentile(warm, 0.99), most=max(warm), **more)
 
 
 def items(task: Task) -> None:

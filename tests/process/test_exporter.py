@@ -97,6 +97,12 @@ def test_ready_is_503_with_the_endpoint_and_the_reason_and_the_events_show_it(tm
             assert counted in get(port, "/metrics").body.decode()
 
 
+def test_the_exporter_gives_way_to_owners_where_cores_are_busy(tmp_path: Path) -> None:
+    with Exchange(messages=TICKS) as ex, exported(tmp_path, a=ex.url) as (running, _port):
+        own = psutil.Process(running.process.pid).nice()
+        running.wait_until(lambda: exporter_of(running).nice() == min(19, own + 10), "the exporter is nice")
+
+
 def test_a_killed_exporter_is_started_again_and_no_feed_notices(tmp_path: Path) -> None:
     with Exchange(messages=TICKS) as ex, exported(tmp_path, a=ex.url) as (running, _):
         exporter_of(running).kill()

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import io
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 
+from wsadapter.__main__ import main
+from wsadapter.cli.command_line import COMMANDS
 from wsadapter.cli.runner import EXIT_CODES
 from wsadapter.config import parse
 from wsadapter.contract import items, reasons
@@ -77,6 +82,56 @@ def test_every_link_leads_somewhere(page: Path) -> None:
             file = page.parent / target if target else page
             assert file.exists(), target
             assert not anchor or anchor in anchors(file), f"{target}#{anchor}"
+
+
+COMMAND_LINES = re.compile(r"(?:`|^ {4}|-- )wsadapter +([a-z]+)", re.MULTILINE)
+"""Commands as a page or an example shows them: in backticks, indented, or behind `--`."""
+
+
+@pytest.mark.parametrize("page", [*PAGES, *sorted((ROOT / "ops/examples").glob("*.*"))], ids=lambda page: page.name)
+def test_each_command_that_a_page_shows_exists(page: Path) -> None:
+    assert set(COMMAND_LINES.findall(page.read_text("utf-8"))) <= COMMANDS.keys()
+
+
+COMMAND_TABLE = REFERENCE.split("\n## Commands\n")[1].split("\n## ")[0]
+
+
+def test_the_reference_has_each_command_and_each_of_their_lines_once() -> None:
+    rows = re.findall(r"^\| `([^`]+)` \|", COMMAND_TABLE, re.MULTILINE)
+    assert len(rows) == len(set(rows))
+    documented = {row.split()[1] for row in rows if row.startswith("wsadapter ")}
+    assert documented == COMMANDS.keys() - {"run"}  # `python -m wsadapter.supervise`, above them
+
+
+def test_each_option_in_the_table_of_commands_exists() -> None:
+    known = set(re.findall(r"--[a-z][a-z-]*", "".join(help_of(name) for name in COMMANDS)))
+    documented = set(re.findall(r"--[a-z][a-z-]*", COMMAND_TABLE))
+    assert len(documented) >= 15
+    assert documented <= known
+
+
+def help_of(name: str) -> str:
+    """What `wsadapter NAME --help` prints."""
+    made = io.StringIO()
+    with contextlib.redirect_stdout(made), contextlib.suppress(SystemExit):
+        main([name, "--help"])
+    return made.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("names", "section", "entry"),
+    [
+        (METRICS, "Metrics", r"^\| `([^`]+)`"),
+        (PATHS, "Exporter", r"^\| `([^`]+)`"),
+        (items.EVENT_NAMES.values(), "Events", r"^### `([^`]+)`"),
+        (items.GAP_CAUSES, "Causes of a `gap`", r"^\| `([^`]+)`"),
+        (items.DROP_CAUSES, "Causes of a `dropped`", r"^\| `([^`]+)`"),
+    ],
+    ids=["metrics", "paths", "events", "causes of a gap", "causes of a drop"],
+)
+def test_each_name_is_documented_once_and_nothing_else_is(names: Collection[str], section: str, entry: str) -> None:
+    own = re.split(r"\n##+ (?!`)", REFERENCE.split(f"# {section}\n")[1])[0]
+    assert sorted(re.findall(entry, own, re.MULTILINE)) == sorted(names)
 
 
 INTERNALS = (ROOT / "ops/docs/INTERNALS.md").read_text("utf-8")
