@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing import util
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,28 @@ def test_row_12_a_process_that_hangs_before_it_is_ready_is_ended_by_the_startup_
             items += collect(feed, is_event(Up, "victim"))
     assert 5.9 < took < 6.0 + 3.0
     assert events_of(items, "victim", Down)[0].reason.kind == "start_failed"
+
+
+@pytest.mark.parametrize("slow", ["the process", "the import of its hook"])
+def test_row_14_a_slow_start_is_not_taken_for_a_hang(
+    start_method: str, slow: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under CPU load: it takes far longer than `watchdog.progress` allows a running owner, and less than `startup`."""
+    items: list[Item] = []
+    with Exchange() as ex:
+        endpoint = ex.endpoint("victim", restart=SOON, watchdog={"startup": 60.0, "progress": 0.3})
+        if slow == "the process":
+            an_interpreter_that("import time; time.sleep(2)", tmp_path, monkeypatch)
+        else:
+            hook = a_module(tmp_path, "slow", "import time; time.sleep(2)\ndef decode(data): return data", monkeypatch)
+            endpoint = replace(endpoint, decode=hook)
+        began = time.monotonic()
+        with to_the_end(items, endpoint, start_method=start_method, spares=0) as feed:
+            items += collect(feed, is_event(Up, "victim"))
+            assert time.monotonic() - began > 2.0, "it was not slow"
+            first = events_of(items, "victim", Up)[0].epoch
+            downs = events_of(items, "victim", Down)
+    assert (first, downs) == (1, [])
 
 
 def test_row_13_a_process_that_dies_before_it_is_ready_is_a_failed_start(
