@@ -1,0 +1,62 @@
+"""One host appends to one endpoint's subject, or learns that it may not. Pure.
+
+    claiming ──the claim is appended──> writing ──refused, and the last message is another writer's──> lost
+        └──the last message has a higher term──> lost
+
+Every append names the sequence of the message that it follows, and the server refuses it if another message is the last one.
+So a success of the claim proves that the last message was the old holder's last word, and whatever a frozen host had in flight
+when it was replaced is refused. A writer that is refused does not simply try again behind the new message: it reads the term.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Claim(Enum):
+    """How far a writer is."""
+
+    CLAIMING = "claiming"
+    WRITING = "writing"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The last message of a subject."""
+
+    sequence: int
+    """0: the subject is empty."""
+    term: int
+    number: int
+    """Of the last message of the endpoint up to there."""
+    writer: str
+
+
+class Fence:
+    """One writer of one endpoint, under one term."""
+
+    def __init__(self, writer: str, term: int, tail: Tail) -> None:
+        """`writer`: unique for the process. `tail`: read after the lease was won."""
+        self.writer = writer
+        self.term = term
+        self.tail = tail
+        self.state = Claim.LOST if tail.term > term else Claim.CLAIMING
+
+    def appended(self, sequence: int, number: int) -> None:
+        """The server has acknowledged an append behind `tail`. `number`: of the endpoint's last message in it."""
+        self.tail = Tail(sequence, self.term, number, self.writer)
+        self.state = Claim.WRITING
+
+    def refused(self, tail: Tail) -> None:
+        """The server refused an append, or did not answer; `tail` is the last message now. If an append of this writer is there
+        whose answer was lost, `self.tail.number` says how far it went; the next append begins behind it."""
+        if tail == self.tail:
+            return  # not there, or not there yet: the next append names the same sequence, so that only one of them is accepted
+        if tail.writer == self.writer and tail.term == self.term:
+            self.appended(tail.sequence, tail.number)
+        elif self.state is Claim.WRITING or tail.term > self.term:
+            self.state = Claim.LOST
+        else:
+            self.tail = tail  # the old holder has written once more, or another claim of this term: the claim is made behind it

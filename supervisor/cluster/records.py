@@ -1,0 +1,78 @@
+"""What the hosts of a cluster store in the bucket: one record for each host, and one for each endpoint.
+
+host.NAME        rewritten every beat by the host; by another host only to fence it
+lease.ENDPOINT   written only if the ownership changes
+rebalance        written by an operator: move the endpoints to where they belong
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar
+
+import msgspec
+
+from wsadapter.contract.errors import WsAdapterError
+
+HOST: Final = "host."
+LEASE: Final = "lease."
+REBALANCE: Final = "rebalance"
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """A host as it describes itself."""
+
+    boot: str
+    """Random, of one run of its supervisor. A host that was fenced comes back with another boot."""
+    version: str = ""
+    """Of wsadapter."""
+    digest: str = ""
+    """Of the configuration of its endpoints. A host takes no endpoint from hosts with another configuration."""
+    weight: float = 1.0
+    beat: int = 0
+    """Counts the renewals of this boot."""
+    fenced_by: str = ""
+    """The host that declared this boot dead; "": it is not fenced."""
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """Which host has an endpoint."""
+
+    host: str
+    """"": nobody has it, the last holder yielded it."""
+    boot: str
+    term: int
+    """Grows with each change of holder. Each message in the log names the term under which it was written."""
+    avoid: tuple[str, ...] = ()
+    """Hosts that yielded the endpoint because they could not connect to it."""
+
+
+class Rebalance(msgspec.Struct, frozen=True, kw_only=True):
+    """An operator's order to move every endpoint to the host where it belongs."""
+
+    id: str
+    hosts: dict[str, str]
+    """The hosts that take part: those that were alive, with their boots. So a host that comes back later takes nothing by an
+    old order."""
+
+
+class RecordDamaged(WsAdapterError):
+    """A key of the bucket holds something that is not a record of this version."""
+
+
+Record = TypeVar("Record", Host, Lease, Rebalance)
+
+
+def encode(record: Host | Lease | Rebalance) -> bytes:
+    """As it is stored: a JSON object, so that the `nats` command shows it."""
+    return msgspec.json.encode(record)
+
+
+def decode(kind: type[Record], key: str, value: bytes) -> Record:
+    """The reverse of `encode`. Raises `RecordDamaged`."""
+    try:
+        return msgspec.json.decode(value, type=kind)
+    except msgspec.MsgspecError as error:
+        text = (
+            f"key {key} of the cluster's bucket holds no record of this version ({error}); remove the key, or upgrade this host"
+        )
+        raise RecordDamaged(text) from error
