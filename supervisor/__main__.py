@@ -156,6 +156,10 @@ def _show_status(options: argparse.Namespace) -> int:
     shown = down if options.down else chosen
     if options.json:
         say_json({**status, "endpoints": shown})
+    elif options.cluster:
+        if "cluster" not in status:
+            raise UsageError("status: this supervisor is no host of a cluster: it has no table [cluster]")
+        say("\n".join(table.cluster(status["cluster"])))
     elif options.down and not down:
         say(f"{table.headline(status)}\n\nnone of {len(chosen)} is down")
     else:

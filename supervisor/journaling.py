@@ -12,6 +12,7 @@ from pathlib import Path
 from time import time_ns
 from typing import Final
 
+from wsadapter.cluster.control import ClusterControl
 from wsadapter.config.settings import JournalSettings
 from wsadapter.contract.errors import JournalError
 from wsadapter.contract.items import Down
@@ -40,8 +41,11 @@ def inbox_of(journaling: Journaling | None) -> Inbox:
 class Journaling:
     """Between the endpoints of a supervisor and the thread that writes."""
 
-    def __init__(self, settings: JournalSettings, registry: Callable[[], EndpointRegistry], sinks: Sinks) -> None:
-        """`sinks`: what the journal is carried to, while it is open."""
+    def __init__(
+        self, settings: JournalSettings, registry: Callable[[], EndpointRegistry], sinks: Sinks, cluster: ClusterControl | None
+    ) -> None:
+        """`sinks`: what the journal is carried to, while it is open; the agent of the `cluster` is one."""
+        self.cluster = cluster
         self.thread = JournalThread(settings, self._overflowed)
         self.sinks = sinks
         self._registry = registry
@@ -82,8 +86,9 @@ class Journaling:
                 _go_on(endpoint, progress)
         registry.removed.add_numbers(retired)
 
-    def end_dead_epochs(self) -> None:
-        """The supervisor before this one was killed: nobody else reports the end of its epochs."""
+    def begin(self) -> None:
+        """The supervisor before this one was killed: nobody else reports the end of its epochs. A host of a cluster gets its
+        endpoints from then on."""
         registry = self._registry()
         reason = Reason(kind="supervisor_gone", text="the supervisor before this one did not stop in order")
         for name, epoch in self._dead_epochs.items():
@@ -91,6 +96,13 @@ class Journaling:
             put = registry.main.put_event if endpoint is None else endpoint.stream.put
             put(Down(name, epoch, time_ns(), reason))
         self._dead_epochs.clear()
+        if self.cluster is not None:
+            self.cluster.start()
+
+    def stopping(self) -> None:
+        """The supervisor begins to stop: it gets no endpoint any more."""
+        if self.cluster is not None:
+            self.cluster.end()
 
     def _overflowed(self, name: str) -> None:
         """More of an endpoint waits for the disk than may."""

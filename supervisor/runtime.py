@@ -18,14 +18,16 @@ import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic, time_ns
 from typing import Any, Protocol
 from uuid import uuid4
 
 from wsadapter import capabilities
+from wsadapter.cluster.control import ClusterControl
 from wsadapter.config import Dialects, Settings
 from wsadapter.config.connect_time import slow_connects
-from wsadapter.config.settings import JournalSettings, SinkSettings, StartMethod, Strategy
+from wsadapter.config.settings import ClusterSettings, JournalSettings, SinkSettings, StartMethod, Strategy
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import AllFatal, SupervisorStopped, TakeoverError, UsageError
 from wsadapter.contract.items import Started
@@ -70,6 +72,8 @@ class Options:
     """Nobody iterates the supervisor: only the journal gets the items."""
     sinks: tuple[SinkSettings, ...] = ()
     """What the journal is carried to."""
+    cluster: ClusterSettings | None = None
+    """The hosts with which the endpoints are shared; needs a journal. None: this supervisor has all of them."""
 
 
 class Giving(Protocol):
@@ -114,8 +118,12 @@ class Runtime:
         self.budget = ConnectBudget()
         self.journaling: Journaling | None = None
         if options.journal is not None:
-            sinks = Sinks(options.journal.path, options.sinks, options.hook_folder)
-            self.journaling = Journaling(options.journal, lambda: self.registry, sinks)
+            cluster = None
+            if options.cluster is not None:
+                path = str(Path(options.journal.path).absolute())
+                cluster = ClusterControl(options.cluster, path, self.reactor, lambda: self.registry)
+            sinks = Sinks(options.journal.path, options.sinks, options.hook_folder, None if cluster is None else cluster.agent)
+            self.journaling = Journaling(options.journal, lambda: self.registry, sinks, cluster)
         main = None if self.journaling is None else self.journaling.inbox(delivers=not options.journal_only)
         self.registry: EndpointRegistry = EndpointRegistry(self, given, on_registered=self._on_registered, main=main)
         self.owners = OwnerSource(self.reactor, options.start_method, options.spares, lambda: len(self.registry.endpoints))
@@ -240,6 +248,8 @@ class Runtime:
         """New settings: change only what differs. Returns names by the kind of change; those of sinks only if there are any."""
         self.check_changeable()
         self.options.hook_folder = settings.folder or self.options.hook_folder
+        if self.journaling is not None and self.journaling.cluster is not None:
+            wanted = self.journaling.cluster.reconfigure(wanted, dialects)
         changes = self.registry.apply(wanted, settings.given, dialects)
         _warn_of_slow_connects(self.registry.endpoints[name].endpoint for name in changes["added"])
         if self.journaling is not None and settings.journal is not None:  # else the journal, and its sinks, run on as they are
@@ -288,6 +298,8 @@ class Runtime:
             status["journal"] = self.journaling.status(sinks)
             if sinks:
                 status["sinks"] = sinks
+            if self.journaling.cluster is not None:
+                status["cluster"] = self.journaling.cluster.status()
         if memory and self.state != "stopped":
             add_memory(status)
         return status
@@ -303,8 +315,9 @@ class Runtime:
             if inbox or (self.state == "running" and any(not m.has_ended or m.last_exit is None for m in feeding())):
                 return False
             endpoints = list(feeding())
-            # While another supervisor takes over, endpoints that are down have been stopped for it and have not failed.
-            given_up = endpoints and self.state == "running" and self.takeover.giving is None
+            # While another supervisor takes over, endpoints that are down have been stopped for it and have not failed. A host
+            # of a cluster waits for other endpoints.
+            given_up = endpoints and self.state == "running" and self.takeover.giving is None and not self.options.cluster
             if (self._has_failed and self.state == "stopped") or given_up:
                 raise AllFatal({m.name: m.last_exit.describe() if m.last_exit else m.state for m in endpoints})
             return self.state == "stopped"
@@ -323,7 +336,7 @@ class Runtime:
     def _begin(self) -> None:
         self.registry.main.put_event(Started("", 0, time_ns(), self.run, self.claim.name, VERSION))
         if self.journaling is not None:
-            self.journaling.end_dead_epochs()
+            self.journaling.begin()
         _warn_of_slow_connects(endpoint.endpoint for endpoint in self.endpoints() if endpoint.state != "up")
         if self.takeover.begin is not None:
             self.takeover.begin()
@@ -338,6 +351,8 @@ class Runtime:
         if self.state != "running":
             return
         self.state = "stopping"
+        if self.journaling is not None:
+            self.journaling.stopping()
         if self.takeover.giving is not None:
             self.takeover.giving.take_back()
         self.owners.spares.close(self._check_stopped)
@@ -382,6 +397,16 @@ class Runtime:
         if successor is not None and self.state == "running":
             successor.start()
         self._check_stopped()
+
+
+def configure(runtime: Runtime, endpoints: Mapping[str, Endpoint], dialects: Dialects) -> None:
+    """Before the start: these are its endpoints, which must be checked. In a cluster each is added when this host has it.
+    Raises `DuplicateEndpoint`."""
+    if runtime.journaling is not None and runtime.journaling.cluster is not None:
+        runtime.journaling.cluster.configure(endpoints, dialects)
+        return
+    for endpoint in endpoints.values():
+        runtime.registry.add(endpoint, dialects)
 
 
 def add_memory(status: Status) -> None:

@@ -15,6 +15,7 @@ FORMAT: Final = 1
 """Raised if a key is removed, renamed, or changes its type, unit or meaning. New keys do not raise it."""
 SupervisorState = Literal["new", "running", "stopping", "stopped"]
 SinkState = Literal["starting", "running", "backoff", "cooling_down", "fatal", "stopped"]
+ClusterState = Literal["joining", "member", "degraded"]
 EndpointState = Literal["starting", "connecting", "up", "backoff", "cooling_down", "stopping", "stopped", "fatal"]
 
 
@@ -250,6 +251,52 @@ class SinkStatus(TypedDict):
     """Why its last process ended, by the kinds of the end of a sink; null if none has."""
 
 
+class ClusterHost(TypedDict):
+    """A host of the cluster, as this host sees it."""
+
+    alive: bool
+    """Whether it counts as alive: nobody has declared it dead, and it has not left."""
+    version: str
+    """Of wsadapter."""
+    weight: float
+    """Its share of the endpoints, relative to other hosts."""
+    same_configuration: bool
+    """Whether its endpoints are configured as here; else neither host takes new endpoints for the other."""
+
+
+class ClusterLease(TypedDict):
+    """Who has an endpoint."""
+
+    host: str
+    """Name of the host; "": nobody."""
+    term: int
+    """Grows with each change."""
+
+
+class ClusterStatus(TypedDict):
+    """The cluster, as this host sees it."""
+
+    name: str
+    """Of the cluster."""
+    host: str
+    """Of this host."""
+    state: ClusterState
+    """"joining": it has no lease yet. "member". "degraded": the lease could not be renewed in time, so other hosts may take its
+    endpoints; `trouble` has the reason."""
+    lease: float | None
+    """Seconds until the lease runs out; less than 0 if it has; null while it joins."""
+    trouble: str | None
+    """Why the last write to the bucket failed; null if it did not."""
+    refused: int
+    """Appends of the present agent process that the server refused, because another writer was first."""
+    terms: dict[str, int]
+    """The endpoints that this host has, with their terms."""
+    hosts: dict[str, ClusterHost]
+    """Every host that is known, by its name."""
+    endpoints: dict[str, ClusterLease | None]
+    """Who has each endpoint; null: nobody had it yet."""
+
+
 class Status(TypedDict):
     """The whole supervisor."""
 
@@ -287,7 +334,9 @@ class Status(TypedDict):
     journal: NotRequired[JournalStatus]
     """Only with a journal."""
     sinks: NotRequired[dict[str, SinkStatus]]
-    """Only with sinks: each by its name."""
+    """Only with sinks: each by its name; the agent of a cluster is one, "cluster"."""
+    cluster: NotRequired[ClusterStatus]
+    """Only with `[cluster]`."""
 
 
 class PoolMemberStatus(TypedDict):
@@ -334,7 +383,7 @@ SUMMED: Final[tuple[Literal["messages", "bytes", "restarts", "gaps", "handoffs",
 """The keys of an endpoint with `replicas` that are the sums of those of all its connections."""
 SCHEMA: Final[tuple[type, ...]] = (
     Status, Capabilities, EndpointStatus, MemberStatus, SubscriptionStatus, EventCounts, ExitStatus, JournalStatus,
-    ConsumerStatus, ConsumerLag, SinkStatus, PoolStatus, PoolMemberStatus,
+    ConsumerStatus, ConsumerLag, SinkStatus, ClusterStatus, ClusterHost, ClusterLease, PoolStatus, PoolMemberStatus,
 )  # fmt: skip
 """All of it, in the order of the documentation."""
 

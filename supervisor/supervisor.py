@@ -18,10 +18,20 @@ from typing import TYPE_CHECKING, Any, Self
 from wsadapter import capabilities
 from wsadapter.aio import AsyncSupervisor
 from wsadapter.arguments import Data, as_list, as_outgoing, as_streams, check_kind, path_text
-from wsadapter.config import Dialects, Settings, SinkSettings, check_endpoint, check_journal, check_supervisor, checked, load
-from wsadapter.config.settings import StartMethod, Strategy
+from wsadapter.config import (
+    ClusterSettings,
+    Dialects,
+    Settings,
+    SinkSettings,
+    check_endpoint,
+    check_journal,
+    check_supervisor,
+    checked,
+    load,
+)
+from wsadapter.config.settings import JournalSettings, StartMethod, Strategy
 from wsadapter.contract.endpoint import Endpoint, Subscription
-from wsadapter.contract.errors import ConfigError, DuplicateEndpoint, UsageError
+from wsadapter.contract.errors import ConfigError, DuplicateEndpoint, Problem, UsageError
 from wsadapter.contract.ipc.bootstrap import hold_standard_descriptors
 from wsadapter.contract.items import Answer, AnyEvent, Batch, Item
 from wsadapter.contract.public import Public
@@ -34,7 +44,7 @@ from wsadapter.endpoint.requests import Pending
 from wsadapter.journal.journal import Journal, as_journal
 from wsadapter.journaling import inbox_of
 from wsadapter.loop.foreign_loops import check_not_patched
-from wsadapter.runtime import Options, Runtime, add_memory
+from wsadapter.runtime import Options, Runtime, add_memory, configure
 from wsadapter.status import Status, SupervisorState
 
 if TYPE_CHECKING:
@@ -75,6 +85,7 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
         journal: Journal | str | os.PathLike[str] | None = None,
         journal_only: bool = False,
         sinks: Iterable[SinkSettings] = (),
+        cluster: ClusterSettings | None = None,
     ) -> None:
         """Without a `name` it has no lock and no control socket, and several may run at the same time.
 
@@ -84,7 +95,7 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
         the defaults. `dialects`: dialects that were loaded already, by name or absolute path. `hook_folder`: a folder in which
         owners search the modules of hooks, after `sys.path`. `journal`: where everything that is received is written, for
         consumers that attach; `journal_only`: nobody iterates this object, so no items wait for that. `sinks`: what the journal
-        is carried to, checked (`Settings.sinks`).
+        is carried to; `cluster`: hosts with which the endpoints are shared; both checked (`Settings`).
         Raises `ConfigError` with every problem of the arguments and of every endpoint, `DuplicateEndpoint`,
         `UnsupportedPlatform`, `WrongType`.
         """
@@ -108,18 +119,17 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
         hold_standard_descriptors()
         quarantine = QuarantineFolder(state_dir, quarantine_max_bytes, quarantine_max_age)
         written = None if journal is None else as_journal(journal).settings
-        if problems := [] if written is None else check_journal(written):
+        if problems := _check_journal(written, cluster):
             raise ConfigError(problems)
         options = Options(
-            strategy, spares, start_method, busy_poll, hook_folder, quarantine, written, journal_only, tuple(sinks)
+            strategy, spares, start_method, busy_poll, hook_folder, quarantine, written, journal_only, tuple(sinks), cluster
         )
         self.runtime = Runtime(name, runtime_dir, options, given or {})
         """For the package itself."""
         self._stream = self.runtime.stream_of(self.runtime.registry.main)
         self.runtime.claim.commands |= ControlCommands(self.runtime).by_name()
         weakref.finalize(self, _dropped, self.runtime).atexit = False
-        for endpoint in endpoints:
-            self.runtime.registry.add(checked(endpoint, loaded), loaded)
+        configure(self.runtime, {endpoint.name: checked(endpoint, loaded) for endpoint in endpoints}, loaded)
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str]) -> Self:
@@ -146,6 +156,7 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
             journal=None if settings.journal is None else Journal.of_settings(settings.journal),
             journal_only=settings.journal is not None and settings.output.kind == "none",
             sinks=settings.sinks,
+            cluster=settings.cluster,
         )
 
     # -- life ------------------------------------------------------------------------------------------------------------
@@ -385,6 +396,12 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
         runtime.begin_if_new()
         runtime.reactor.run_until(lambda: not runtime.takeover.has_frozen)  # a takeover has deadlines of its own
         return runtime.reactor.call(lambda: runtime.apply(wanted, settings, dialects))
+
+
+def _check_journal(journal: JournalSettings | None, cluster: ClusterSettings | None) -> list[Problem]:
+    if journal is not None:
+        return check_journal(journal)
+    return [] if cluster is None else [Problem("cluster", "a host of a cluster carries its journal to the cluster: give one")]
 
 
 def _describe(runtime: Runtime) -> str:

@@ -56,6 +56,7 @@ def _no_more(_parser: Arguments) -> None:
 def _status(parser: Arguments) -> None:
     parser.add_argument("endpoints", nargs="*", metavar="NAME", help="only these endpoints; of a sharded one, all its shards")
     parser.add_argument("--down", action="store_true", help="only those that are not up")
+    parser.add_argument("--cluster", action="store_true", help="the hosts of the cluster, and who has which endpoint")
     parser.add_argument("--watch", action="store_true", help="show it each second until Ctrl-C")
     parser.add_argument("--wide", action="store_true", help="all columns, also if the terminal is too narrow for them")
 

@@ -125,9 +125,15 @@ class Runner:
             return _give_up(error, ALL_FATAL)
 
     def _run(self) -> int:
+        if self._takeover and self._settings.cluster is not None:
+            raise TakeoverError(
+                "a host of a cluster is not taken over in place: stop it, and start it again; other hosts have its endpoints "
+                "meanwhile"
+            )
         if self._takeover:
             self._take_over()
-        allow_takeover(self._feed.runtime)
+        if self._settings.cluster is None:
+            allow_takeover(self._feed.runtime)
         self._feed.start()  # before the output is opened: if another supervisor runs, its output must not be touched
         with ExporterProcess(self._settings):  # it shows the stop too
             try:
@@ -321,7 +327,7 @@ class Runner:
         said = [f"{kind.replace('_', ' ')} {', '.join(names)}" for kind, names in changes.items() if names]
         logger.info("reloaded %s: %s", self._path, "; ".join(said) or "nothing changed")
         if _of_the_start(settings) != _of_the_start(self._settings):
-            logger.warning("[supervisor], [output], [journal] and [exporter] hold from the next start on")
+            logger.warning("[supervisor], [output], [journal], [cluster] and [exporter] hold from the next start on")
         return changes
 
     def _dump(self) -> None:
@@ -356,7 +362,7 @@ def _of_the_start(settings: Settings) -> tuple[object, ...]:
     return (
         settings.runtime_dir, settings.state_dir, settings.quarantine_max_bytes, settings.quarantine_max_age,
         settings.strategy, settings.spares, settings.start_method, settings.busy_poll, settings.output,
-        settings.journal, settings.exporter,
+        settings.journal, settings.cluster, settings.exporter,
     )  # fmt: skip
 
 

@@ -61,7 +61,7 @@ def fitted(endpoints: Mapping[str, Mapping[str, Any]], width: int) -> list[str]:
         left.remove(name)
         lines = render(endpoints, left)
     if (excess := _width(lines) - width) > 0:
-        lines = render(endpoints, left, max(_LEAST_NAME, max(map(len, endpoints)) - excess))
+        lines = render(endpoints, left, max(_LEAST_NAME, max(map(len, endpoints), default=0) - excess))
     if "last_exit" not in left:
         lines += _exits(endpoints, width)
     return [_clipped(line, width) for line in lines]
@@ -95,6 +95,24 @@ def sinks(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
         counts = [_count(sink["pid"], separate=False), _count(sink["restarts"]), _count(lag["messages"])]
         rows.append([*texts, *counts, duration(lag["seconds"]), _shown(_last_exit(sink["last_exit"]))])
     return _columns(rows, [True, True, True, False, False, False, False, True]) if found else []
+
+
+def cluster(found: Mapping[str, Any]) -> list[str]:
+    """The cluster in one line; then its hosts, and who has which endpoint."""
+    trouble = f": {found['trouble']}" if found["trouble"] else ""
+    headline = f"cluster {found['name']}, host {found['host']}: {found['state']}{trouble}"
+    leases = {name: lease or {"host": "", "term": None} for name, lease in found["endpoints"].items()}
+    hosts = [["HOST", "STATE", "ENDPOINTS", "WEIGHT", "VERSION", "CONFIG"]]
+    for name, host in found["hosts"].items():
+        has = sum(lease["host"] == name for lease in leases.values())
+        config = "same" if host["same_configuration"] else "differs"
+        hosts.append(
+            [_shown(name), "alive" if host["alive"] else "gone", _count(has), f"{host['weight']:g}", host["version"], config]
+        )
+    endpoints = [["ENDPOINT", "HOST", "TERM"]]
+    endpoints += [[_shown(name), _shown(lease["host"]) or _MISSING, _count(lease["term"])] for name, lease in leases.items()]
+    tables = [_columns(hosts, [True, True, False, False, True, True]), _columns(endpoints, [True, True, False])]
+    return [_printable(headline), *(line for lines in tables for line in ("", *lines))]
 
 
 def consumers(found: Mapping[str, Mapping[str, Any]]) -> list[str]:

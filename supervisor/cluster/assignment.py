@@ -10,7 +10,7 @@ moves the lease then. If only one connection may be open at a time (`exclusive`)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,7 +59,9 @@ class Known:
 class Assignment:
     """The endpoints of one configuration. Not thread-safe."""
 
-    def __init__(self, members: Membership, endpoints: Mapping[str, Spread], timing: Timing) -> None:
+    def __init__(self, members: Membership, endpoints: Mapping[str, Spread], timing: Timing, new_id: Callable[[], str]) -> None:
+        """`new_id`: makes ids of leases, each unique in the world."""
+        self._new_id = new_id
         self._members = members
         self._spread = dict(endpoints)
         self._known = {name: Known() for name in endpoints}
@@ -171,7 +173,7 @@ class Assignment:
         members = self._members
         before = known.lease or Lease(host="", boot="", term=0)
         avoid = before.avoid if members.name not in before.avoid else ()  # everybody has tried it: begin again
-        lease = Lease(host=members.name, boot=members.host.boot, term=before.term + 1, avoid=avoid)
+        lease = Lease(host=members.name, boot=members.host.boot, term=before.term + 1, id=self._new_id(), avoid=avoid)
         return Write(LEASE + endpoint, encode(lease), known.revision, now)
 
     def _turn(self, endpoint: str, vacant_since: float, *, is_new: bool) -> float:
@@ -190,9 +192,23 @@ class Assignment:
         peer = self._members.peers.get(known.lease.host)
         if peer is None:
             return now - known.changed_at >= self._timing.lease  # a read of the lease can be ahead of the watch of the hosts
-        if peer.host is None or peer.host.boot != known.lease.boot:
+        if peer.host is None:  # somebody removed the record: its holder may not have seen that, and holds on for a while
+            return now - max(peer.changed_at, known.changed_at) >= self._timing.lease
+        if peer.host.boot != known.lease.boot:
             return peer.revision > known.revision  # else the lease is the newer one: its holder's record is still to be seen
         return bool(peer.host.fenced_by)
+
+    def raise_term(self, endpoint: str, above: int, now: float) -> Write | None:
+        """The write that gives this host a higher term for what it has; None: it does not have it, or writes already. The log
+        may hold a term that the leases do not know (the bucket was removed, or restored), or may have lost the claim of this
+        term. The swap succeeds only while the lease names this boot. To be ended by `settle`."""
+        known = self._known[endpoint]
+        if not self.is_mine(endpoint) or not self._members.is_current(now) or LEASE + endpoint in self._in_flight:
+            return None
+        self._in_flight.add(LEASE + endpoint)
+        assert known.lease is not None
+        lease = msgspec.structs.replace(known.lease, term=max(known.lease.term, above) + 1, id=self._new_id())
+        return Write(LEASE + endpoint, encode(lease), known.revision, now)
 
     def give_back(self, endpoint: str, now: float, *, avoid: bool) -> Write | None:
         """The write that gives an endpoint back; None: this host does not have it, or writes already. `avoid`: it could not

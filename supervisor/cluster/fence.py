@@ -1,7 +1,7 @@
 """One host appends to one endpoint's subject, or learns that it may not. Pure.
 
     claiming ──the claim is appended──> writing ──refused, and the last message is another writer's──> lost
-        └──the last message has a higher term──> lost
+        └──the last message has a higher term, or this term of another lease──> lost
 
 Every append names the sequence of the message that it follows, and the server refuses it if another message is the last one.
 So a success of the claim proves that the last message was the old holder's last word, and whatever a frozen host had in flight
@@ -32,21 +32,28 @@ class Tail:
     number: int
     """Of the last message of the endpoint up to there."""
     writer: str
+    lease: str = ""
+    """Id of the lease under which it was written."""
 
 
 class Fence:
     """One writer of one endpoint, under one term."""
 
-    def __init__(self, writer: str, term: int, tail: Tail) -> None:
-        """`writer`: unique for the process. `tail`: read after the lease was won."""
+    def __init__(self, writer: str, term: int, lease: str, tail: Tail) -> None:
+        """`writer`: unique for the process. `lease`: its id. `tail`: read after the lease was won."""
         self.writer = writer
         self.term = term
+        self.lease = lease
         self.tail = tail
-        self.state = Claim.LOST if tail.term > term else Claim.CLAIMING
+        self.state = Claim.LOST if self._is_ahead(tail) else Claim.CLAIMING
+
+    def _is_ahead(self, tail: Tail) -> bool:
+        """Whether the log knows a lease that this one does not follow. Two leases have one term if the bucket was lost."""
+        return tail.term > self.term or (tail.term == self.term and tail.lease != self.lease)
 
     def appended(self, sequence: int, number: int) -> None:
         """The server has acknowledged an append behind `tail`. `number`: of the endpoint's last message in it."""
-        self.tail = Tail(sequence, self.term, number, self.writer)
+        self.tail = Tail(sequence, self.term, number, self.writer, self.lease)
         self.state = Claim.WRITING
 
     def refused(self, tail: Tail) -> None:
@@ -56,7 +63,9 @@ class Fence:
             return  # not there, or not there yet: the next append names the same sequence, so that only one of them is accepted
         if tail.writer == self.writer and tail.term == self.term:
             self.appended(tail.sequence, tail.number)
-        elif self.state is Claim.WRITING or tail.term > self.term:
+        elif self.state is Claim.WRITING or self._is_ahead(tail):
             self.state = Claim.LOST
         else:
-            self.tail = tail  # the old holder has written once more, or another claim of this term: the claim is made behind it
+            self.tail = (
+                tail  # the old holder has written once more, or another process of this lease has: the claim is made behind it
+            )

@@ -42,6 +42,8 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     boot: str
     term: int
     """Grows with each change of holder. Each message in the log names the term under which it was written."""
+    id: str = ""
+    """Random, of one tenure. If the bucket was removed, or restored, a term may be given twice, and a tenure may not."""
     avoid: tuple[str, ...] = ()
     """Hosts that yielded the endpoint because they could not connect to it."""
 

@@ -9,8 +9,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from wsadapter.contract.errors import WsAdapterError
+
 ABSENT: Final = 0
 """The revision of a key that is not there."""
+
+
+class StoreUnavailable(WsAdapterError):
+    """The store did not answer, or has no quorum. What was written may be there."""
+
+
+class StoreRefused(WsAdapterError):
+    """The store will not serve this host, and no repetition mends it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,18 +14,21 @@ import os
 import re
 import tomllib
 from codecs import BOM_UTF8
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from socket import gethostname
 from typing import Any, Final
 
 from wsadapter.config import values
 from wsadapter.config.checks import Combined, Layer, Surroundings, combine, read_layer
+from wsadapter.config.cluster import judge_cluster
 from wsadapter.config.dialect import Dialects
 from wsadapter.config.files import parse_toml, read_file
 from wsadapter.config.listen_address import check_listen
 from wsadapter.config.output_path import check_path
 from wsadapter.config.schema import (
+    CLUSTER,
     EXPORTER,
     JOURNAL,
     OUTPUT,
@@ -38,7 +41,14 @@ from wsadapter.config.schema import (
     got,
     unknown_key,
 )
-from wsadapter.config.settings import ExporterSettings, JournalSettings, OutputSettings, Settings, SinkSettings
+from wsadapter.config.settings import (
+    ClusterSettings,
+    ExporterSettings,
+    JournalSettings,
+    OutputSettings,
+    Settings,
+    SinkSettings,
+)
 from wsadapter.config.show import describe_settings, effective, show
 from wsadapter.config.sinks import PATHS, judge_sinks
 from wsadapter.contract.endpoint import Endpoint, Restart
@@ -46,15 +56,16 @@ from wsadapter.contract.errors import ConfigError, Problem
 from wsadapter.import_path import working_folder
 
 __all__ = [
-    "Dialects", "ExporterSettings", "JournalSettings", "OutputSettings", "Settings", "SinkSettings", "check_endpoint",
-    "check_journal", "check_supervisor", "checked", "describe_settings", "effective", "load", "parse", "show",
+    "ClusterSettings", "Dialects", "ExporterSettings", "JournalSettings", "OutputSettings", "Settings", "SinkSettings",
+    "check_endpoint", "check_journal", "check_supervisor", "checked", "describe_settings", "effective", "load", "parse",
+    "show",
 ]  # fmt: skip
 
 _LARGEST: Final = 64 * 1024 * 1024
 """Bytes of a configuration, at most."""
 _PATIENCE: Final = 5.0
 """Seconds in which it must have been read."""
-_TABLES: Final = ("supervisor", "output", "journal", "sink", "exporter", "defaults", "endpoints")
+_TABLES: Final = ("supervisor", "output", "journal", "sink", "cluster", "exporter", "defaults", "endpoints")
 _MOST_SPARES: Final = 64
 _NO_WORKING_FOLDER: Final = "/(the working folder, which was deleted)"
 """The base of relative paths then, so that the errors about them give the reason."""
@@ -120,11 +131,13 @@ def _read_tables(
     if wrong := check_listen(exporter.get("listen", "")):
         problems.append(Problem("exporter.listen", wrong))
     endpoints, given = _read_endpoints(sections, around, problems)
+    names = [endpoint.name for endpoint in endpoints]
+    cluster = _read_cluster(table, sections["cluster"], own["name"], names, around, problems)
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)), source=source)
     return Settings(
-        **own, output=OutputSettings(**output), journal=journal, sinks=sinks, exporter=ExporterSettings(**exporter),
-        endpoints=endpoints, given=given, source=source, dialects=around.dialects.known,
+        **own, output=OutputSettings(**output), journal=journal, sinks=sinks, cluster=cluster,
+        exporter=ExporterSettings(**exporter), endpoints=endpoints, given=given, source=source, dialects=around.dialects.known,
     )  # fmt: skip
 
 
@@ -236,6 +249,24 @@ def _read_sinks(table: Mapping[str, Any], around: Surroundings, problems: list[P
     wrong = judge_sinks(found, written, journal="journal" in table)
     problems += wrong
     return () if wrong else tuple(map(_sink, found))
+
+
+def _read_cluster(
+    table: Mapping[str, Any], section: Mapping[str, Any], name: str, endpoints: Sequence[str], around: Surroundings,
+    problems: list[Problem],
+) -> ClusterSettings | None:  # fmt: skip
+    if "cluster" not in table:
+        return None
+    found = _read_flat(section, "cluster", CLUSTER, around, problems)
+    for key in ("credentials", "ca_file"):
+        if found.get(key):
+            found[key] = str(around.base_dir / found[key])
+    settings = ClusterSettings(**found)
+    settings = replace(settings, name=settings.name or name, host=settings.host or gethostname())
+    sinks = table.get("sink", [])
+    names = [each.get("name") for each in sinks if isinstance(each, dict)] if isinstance(sinks, list) else []
+    problems += judge_cluster(settings, section, endpoints=endpoints, sinks=names, journal="journal" in table)
+    return settings
 
 
 def _with_dotted_keys(sink: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hi
 import msgspec
 
 from wsadapter.config.quantities import DURATION, SIZE, duration, size
-from wsadapter.config.settings import ExporterSettings, JournalSettings, OutputSettings, Settings, SinkSettings
+from wsadapter.config.settings import ClusterSettings, ExporterSettings, JournalSettings, OutputSettings, Settings, SinkSettings
 from wsadapter.contract.endpoint import RATIOS, SECTIONS, SIZES, Endpoint, Restart, to_plain
 from wsadapter.contract.masking import SECRET
 
@@ -205,6 +205,8 @@ SINK: Final = {key: setting for key, setting in _settings_of(SinkSettings).items
     Restart, "restart.", SINK_RESTART
 )
 """The keys of `[[sink]]`, those of `[sink.restart]` with their table."""
+CLUSTER: Final = _settings_of(ClusterSettings)
+"""The keys of `[cluster]`."""
 EXPORTER: Final = _settings_of(ExporterSettings)
 """The keys of `[exporter]`."""
 

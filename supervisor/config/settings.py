@@ -85,6 +85,37 @@ class SinkSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterSettings:
+    """Hosts that share the endpoints of one configuration, on NATS JetStream. Without this table each host has all of them."""
+
+    name: str = ""
+    """Of the cluster: letters, digits, "_" and "-". The bucket and the stream are `WSA_` and this name. Default: the name of
+    the supervisor."""
+    host: str = ""
+    """Of this host, unique in the cluster: letters, digits, "_", "-" and ".". Default: the host name of the machine."""
+    servers: str = ""
+    """URLs of NATS servers, 2.11 or later with JetStream, separated by commas. `${...}` is filled in."""
+    credentials: str = ""
+    """Path of a file with the user's JWT and key."""
+    ca_file: str = ""
+    """Certificates of the authority that signed the servers' certificates; for servers with TLS. Default: the system's."""
+    replicas: int = 3
+    """Servers that keep the bucket and the stream, where they are not there yet. 1: with one server."""
+    lease: float = 3.0
+    """A host whose record has not changed for so long is declared dead, and others take its endpoints. A host that cannot renew
+    its record stops after two thirds of it. The same on all hosts."""
+    weight: float = 1.0
+    """Share of the endpoints, relative to other hosts."""
+    retain: float = 86400.0
+    """How old messages of the stream may become, where the stream is not there yet. 0: no limit."""
+    exclusive: tuple[str, ...] = ()
+    """Endpoints of which two connections at a time do harm, because a key may have one session: a host that is cut off from
+    NATS closes these when its lease runs out. Others it keeps, and goes on to write its own journal."""
+    hosts: int = 1
+    """On how many hosts each endpoint is connected. 2, with a standby, is not available yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExporterSettings:
     """What shows the runner to browsers, Prometheus and orchestrators: a process of its own."""
 
@@ -125,6 +156,8 @@ class Settings:
     """None: there is no journal."""
     sinks: tuple[SinkSettings, ...] = ()
     """Each table [[sink]]."""
+    cluster: ClusterSettings | None = None
+    """None: there is no cluster."""
     exporter: ExporterSettings = ExporterSettings()
     endpoints: tuple[Endpoint, ...] = ()
     """With `[defaults]` and the lines of `subscribe_file` merged in, paths absolute, `${...}` as written, no dialects."""

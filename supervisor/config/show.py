@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from wsadapter.config.dialect import Dialects, apply_dialect
 from wsadapter.config.quantities import show_duration, show_size
-from wsadapter.config.schema import ENDPOINT, EXPORTER, JOURNAL, OUTPUT, SINK, SUPERVISOR, Setting, flatten, reach
-from wsadapter.config.settings import ExporterSettings, JournalSettings, OutputSettings, Settings, SinkSettings
+from wsadapter.config.schema import CLUSTER, ENDPOINT, EXPORTER, JOURNAL, OUTPUT, SINK, SUPERVISOR, Setting, flatten, reach
+from wsadapter.config.settings import ClusterSettings, ExporterSettings, JournalSettings, OutputSettings, Settings, SinkSettings
 from wsadapter.config.toml_text import as_toml, toml_key
 from wsadapter.contract.endpoint import SECTIONS, Endpoint
 from wsadapter.contract.masking import mask_setting, mask_url
@@ -28,7 +28,7 @@ class Description(NamedTuple):
 
 def effective(settings: Settings) -> dict[str, Any]:
     """The effective settings, with defaults, `[defaults]` and dialects applied: tables `supervisor`, `output`, `journal` if
-    there is one, `sink` (a list), `exporter`, `endpoints`.
+    there is one, `sink` (a list), `cluster` if there is one, `exporter`, `endpoints`.
 
     Secrets are masked: user info and query of URLs, header and login values, passwords, raw frames to send. A value
     that consists of a `${...}` only stays as written. Raises `ConfigError` if a dialect has changed since it was checked.
@@ -38,6 +38,7 @@ def effective(settings: Settings) -> dict[str, Any]:
         "output": {key: getattr(settings.output, key) for key in OUTPUT},
         **({} if settings.journal is None else {"journal": {key: getattr(settings.journal, key) for key in JOURNAL}}),
         "sink": [_effective_sink(sink) for sink in settings.sinks],
+        **({} if settings.cluster is None else {"cluster": _effective_cluster(settings.cluster)}),
         "exporter": {key: getattr(settings.exporter, key) for key in EXPORTER},
         "endpoints": {e.name: _effective(e, settings) for e in settings.endpoints},
     }
@@ -54,6 +55,12 @@ def _effective_sink(sink: SinkSettings) -> dict[str, Any]:
     if restart := {key.partition(".")[2]: value for key, value in found.items() if "." in key}:
         table["restart"] = restart
     return {key: list(value) if isinstance(value, tuple) else value for key, value in table.items()}
+
+
+def _effective_cluster(cluster: ClusterSettings) -> dict[str, Any]:
+    found = {key: getattr(cluster, key) for key in CLUSTER}
+    found["servers"] = ",".join(map(mask_url, cluster.servers.split(",")))
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
 
 
 def _effective(endpoint: Endpoint, settings: Settings) -> dict[str, Any]:
@@ -81,6 +88,8 @@ def show(settings: Settings) -> str:
         if "restart" in sink:
             known = {key.removeprefix("restart."): setting for key, setting in SINK.items()}
             lines += _section("sink.restart", sink["restart"], known)
+    if "cluster" in tables:
+        lines += _section("cluster", tables["cluster"], CLUSTER)
     for name, table in tables["endpoints"].items():
         path = f"endpoints.{toml_key(name)}"
         lines += _section(path, {key: value for key, value in table.items() if key not in SECTIONS}, ENDPOINT)
@@ -116,6 +125,7 @@ def describe_settings() -> list[Description]:
         *_describe("output", OUTPUT, meanings_of(OutputSettings)),
         *_describe("journal", JOURNAL, meanings_of(JournalSettings)),
         *_describe("sink", SINK, meanings_of(SinkSettings) | {key: meanings[key] for key in SINK if "." in key}),
+        *_describe("cluster", CLUSTER, meanings_of(ClusterSettings)),
         *_describe("exporter", EXPORTER, meanings_of(ExporterSettings)),
         *_describe("endpoints.NAME", ENDPOINT, meanings),
     ]

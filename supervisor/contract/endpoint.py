@@ -56,7 +56,7 @@ SIZES: Final = frozenset(
     }
 )
 """The settings, by their dotted keys, that are bytes."""
-RATIOS: Final = frozenset({"restart.backoff_factor"})
+RATIOS: Final = frozenset({"restart.backoff_factor", "weight"})
 """Those that are plain numbers. All other floats are seconds."""
 _SHORT: Final = reprlib.Repr()
 _SHORT.maxtuple = _SHORT.maxlist = _SHORT.maxdict = 4

@@ -257,6 +257,7 @@ GAP_CAUSES: dict[str, str] = {
     "replaced": "the connection was changed as planned, and nothing shows that the new one continues the old one (in `stream`, "
     "if it is named): messages may be missing, or come twice",
     "lead_changed": "a replica was lost before another one was known to have all its messages: some may be missing or repeated",
+    "host_lost": "another host of the cluster goes on with the endpoint: what the peer sent in between is lost",
     "supervisor_restarted": "a new run continues the output of an older one",
     "journal": "a part of the journal cannot be read, or events were not written to it: what it held is not known",
     "sequence": "the exchange's own numbers do not follow each other (`stream`, `expected`, `got`)",

@@ -31,6 +31,7 @@ KINDS: dict[str, str] = {
     "overflow": 'the consumer was too slow and `buffer.overflow` is "disconnect", or there was no memory for a message',
     "config": "no retry can mend it: a decode hook cannot be imported, a file is missing",
     "stopped": "stopped as asked",
+    "host_lost": "in the stream of a cluster: the host that had the connection did not end the epoch; another one goes on",
     "supervisor_gone": "the supervisor died or closed the control socket: the peer sees close code 1001, and with it the next "
     "supervisor of the same journal ends the epochs of the dead one",
 }
@@ -44,7 +45,7 @@ _ABNORMAL = 1006
 _LONGEST_SHOWN = 120
 """Bytes or characters of a value in a `repr`."""
 _PLANNED = frozenset({"recycled", "stopped"})
-_UNCOUNTED = frozenset({"recycled", "stopped", "supervisor_gone"})
+_UNCOUNTED = frozenset({"recycled", "stopped", "host_lost", "supervisor_gone"})
 
 
 def shortened(value: object) -> str:

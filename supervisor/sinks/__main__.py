@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from wsadapter.contract.reasons import Reason
+from wsadapter.sinks.base import Sink
 from wsadapter.sinks.carry import Carrier, Ending, reason_of
 from wsadapter.sinks.kinds import make_sink
 from wsadapter.sinks.store import SinkStore
@@ -27,8 +28,11 @@ logger = logging.getLogger("wsadapter.sinks")
 FAILED: Final = 1
 
 
-def main() -> int:
-    """Carry until standard input ends; the exit code."""
+Make = Callable[[Task, Callable[[Report], None], Ending], Sink]
+
+
+def main(make: Make = lambda task, _report, _ending: make_sink(task.sink, task.sys_path)) -> int:
+    """Carry until standard input ends; the exit code. `make`: the sink, which may report on its own, in any thread."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     reports = os.dup(1)
     os.dup2(2, 1)  # what a class of the user's prints is a log line
@@ -38,16 +42,22 @@ def main() -> int:
     with open(0, "rb", buffering=0, closefd=False) as lines:
         task = Task.parse(lines.readline())
         threading.Thread(target=_await_end, args=(ending,), name="wsadapter-lifeline", daemon=True).start()
-        reason = _run(task, ending, lambda report: _report(reports, report))
-    _report(reports, Report(reason=reason))
+        reporting = threading.Lock()
+
+        def report(report: Report) -> None:
+            with reporting:
+                _report(reports, report)
+
+        reason = _run(make, task, ending, report)
+    report(Report(reason=reason))
     return 0 if reason.kind == "stopped" else FAILED
 
 
-def _run(task: Task, ending: Ending, report: Callable[[Report], None]) -> Reason:
+def _run(make: Make, task: Task, ending: Ending, report: Callable[[Report], None]) -> Reason:
     store = sink = None
     try:
         store = SinkStore(Path(task.journal), task.sink.name)
-        sink = make_sink(task.sink, task.sys_path)
+        sink = make(task, report, ending)
         Carrier(Path(task.journal), task.sink, sink, store, report).run(ending)
     except Exception as error:
         reason = reason_of(error)
@@ -71,14 +81,16 @@ def _close(sink: object, name: str) -> None:
 
 def _await_end(ending: Ending) -> None:
     """Standard input ends with the supervisor, also if that is killed."""
-    while os.read(0, 4096):
-        pass
+    while said := os.read(0, 4096):
+        ending.said += said
     ending.set()
 
 
 def _report(fd: int, report: Report) -> None:
     try:
-        os.write(fd, report.encode())
+        line = memoryview(report.encode())
+        while line:
+            line = line[os.write(fd, line) :]
     except BrokenPipeError:
         return  # the supervisor is gone: so does this process, because its standard input has ended
 

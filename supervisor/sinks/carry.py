@@ -34,6 +34,8 @@ class Ending:
     def __init__(self) -> None:
         self._reader, self._writer = os.pipe()
         self.is_set = False
+        self.said = b""
+        """What came on standard input before its end."""
 
     def set(self) -> None:
         """End."""

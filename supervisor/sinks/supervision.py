@@ -12,6 +12,7 @@ Each sink has a thread here that does nothing else: neither the supervisor nor a
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -35,13 +36,11 @@ from wsadapter.import_path import for_hooks
 from wsadapter.loop.signal_guard import FAULTS
 from wsadapter.sinks.base import SinkError
 from wsadapter.sinks.carry import DRAIN
-from wsadapter.sinks.task import Report, Task
+from wsadapter.sinks.task import LEAVE, Report, Task
 from wsadapter.status import SinkState, SinkStatus
 
 logger = logging.getLogger("wsadapter.sinks")
 
-_SILENCE: Final = 60.0
-"""Seconds without a report after which a process is hung: more than any target may take to answer."""
 _END_WITHIN: Final = DRAIN + 2.0
 _CHUNK: Final = 65536
 
@@ -68,6 +67,7 @@ class SinkProcess:
 
     def __init__(self, task: Task) -> None:
         self.task = task
+        """What the next process is given. May be replaced."""
         self.name = task.sink.name
         self._policy = RestartPolicy(task.sink.restart, random.random)
         self._lock = threading.Lock()
@@ -118,8 +118,16 @@ class SinkProcess:
     def ask_to_end(self) -> None:
         """Let the process write what is there, and end. Returns at once."""
         with self._lock:  # no other one is started from here on
+            if not self._is_ending and self.task.cluster is not None:
+                self._say(LEAVE)
             self._is_ending = True
             self._let_process_end()
+
+    def _say(self, line: bytes) -> None:
+        if self._process is not None and self._process.stdin is not None and not self._process.stdin.closed:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write(line)
+                self._process.stdin.flush()
 
     def _let_process_end(self) -> None:
         self._kill_at = monotonic() + _END_WITHIN
@@ -210,8 +218,8 @@ class SinkProcess:
             self._starting, self._asked, self._kill_at = self._asked, [], None
             self._wake.clear()
             try:
-                process = self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "wsadapter.sinks"],
+                process = self._process = subprocess.Popen(  # noqa: S603 - our own modules
+                    [sys.executable, "-P", "-m", self.task.module],
                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                     start_new_session=True,  # Ctrl-C is for the program, which ends its sinks last
                 )  # fmt: skip
@@ -254,7 +262,7 @@ class SinkProcess:
                     elif (report := Report.parse(line)) is not None:
                         heard_at = monotonic()
                         reason = report.reason or reason
-                        self._take(report)
+                        self.take(report)
                 if not chunk:
                     del rests[fd]
                     if fd == reports:
@@ -263,12 +271,13 @@ class SinkProcess:
                 break  # what a class of the user's has started holds the pipes
             if self._kill_at is not None and monotonic() > self._kill_at:
                 process.kill()  # nothing is lost: its target has its position
-            elif reason is None and monotonic() - heard_at > _SILENCE:
+            elif reason is None and monotonic() - heard_at > self.task.silence:
                 process.kill()
-                reason = Reason(kind="hung", text=f"no report for {_SILENCE:g} s")
+                reason = Reason(kind="hung", text=f"no report for {self.task.silence:g} s")
         return reason
 
-    def _take(self, report: Report) -> None:
+    def take(self, report: Report) -> None:
+        """What its process reports, in the thread of the process."""
         if report.reason is not None:
             return
         self._last = report
@@ -297,8 +306,12 @@ class SinkProcess:
 class Sinks:
     """All sinks of a supervisor. Called in its reactor, but for `start` and `close`."""
 
-    def __init__(self, journal: str, settings: Iterable[SinkSettings], hook_folder: str) -> None:
-        """`hook_folder`: where classes of the user's own are searched, behind `sys.path`."""
+    def __init__(
+        self, journal: str, settings: Iterable[SinkSettings], hook_folder: str, agent: SinkProcess | None = None
+    ) -> None:
+        """`hook_folder`: where classes of the user's own are searched, behind `sys.path`. `agent`: of a cluster, which no
+        reload adds or removes."""
+        self._agents = {} if agent is None else {agent.name: agent}
         self._journal = str(Path(journal).absolute())
         self._processes: dict[str, SinkProcess] = {}
         self._leaving: list[SinkProcess] = []
@@ -309,8 +322,11 @@ class Sinks:
     def start(self) -> None:
         """Start all of them. The journal is there."""
         self._is_open = True
-        for process in self._processes.values():
+        for process in self._all().values():
             process.start()
+
+    def _all(self) -> dict[str, SinkProcess]:
+        return {**self._processes, **self._agents}
 
     def apply(self, settings: Iterable[SinkSettings], hook_folder: str) -> SinkChanges:
         """Have these sinks: those whose settings are the same are left alone. The process of one that is new waits until the
@@ -333,14 +349,14 @@ class Sinks:
 
     def restart(self, name: str) -> Future[None]:
         """See `SinkProcess.restart`. Raises `UnknownSink`."""
-        if name not in self._processes:
-            raise UnknownSink(name, list(self._processes))
+        if name not in self._all():
+            raise UnknownSink(name, list(self._all()))
         logger.info("sink %s: restart, as asked through the control socket", name)
-        return self._processes[name].restart()
+        return self._all()[name].restart()
 
     def close(self) -> None:
         """End all of them, at the same time."""
-        processes = [*self._processes.values(), *self._leaving]
+        processes = [*self._all().values(), *self._leaving]
         for process in processes:
             process.ask_to_end()
         deadline = monotonic() + _END_WITHIN

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from wsadapter.config.settings import SinkSettings
 from wsadapter.contract.endpoint import Restart
 from wsadapter.contract.reasons import Reason
+
+_SILENCE: Final = 60.0
+"""More than any target may take to answer."""
+_SILENCE_OF_AGENT: Final = 10.0
+"""An agent reports each renewal of its lease."""
+LEAVE: Final = b"leave\n"
+"""To the agent of a cluster, before the end of its standard input: the supervisor has closed its endpoints for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +28,22 @@ class Task:
     sink: SinkSettings
     sys_path: Sequence[str]
     """Folders in which a class of the user's own is searched, behind Python's own."""
+    cluster: Mapping[str, Any] | None = None
+    """Of the agent of a cluster: see `AgentTask`."""
+
+    @property
+    def module(self) -> str:
+        """What the process runs."""
+        return "wsadapter.sinks" if self.cluster is None else "wsadapter.cluster"
+
+    @property
+    def silence(self) -> float:
+        """Seconds without a report after which the process is hung."""
+        return _SILENCE if self.cluster is None else _SILENCE_OF_AGENT
 
     def encode(self) -> bytes:
         """One line."""
-        said = {"journal": self.journal, "sink": asdict(self.sink), "sys_path": list(self.sys_path)}
+        said = {"journal": self.journal, "sink": asdict(self.sink), "sys_path": list(self.sys_path), "cluster": self.cluster}
         return json.dumps(said).encode() + b"\n"
 
     @classmethod
@@ -34,7 +53,7 @@ class Task:
         sink = said["sink"] | {
             "endpoints": tuple(said["sink"]["endpoints"]), "restart": Restart(**said["sink"]["restart"]),
         }  # fmt: skip
-        return cls(said["journal"], SinkSettings(**sink), said["sys_path"])
+        return cls(said["journal"], SinkSettings(**sink), said["sys_path"], said["cluster"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +68,16 @@ class Report:
     """Wall-clock ns of the last item before it; 0: not known."""
     reason: Reason | None = None
     """The process ends, for this reason."""
+    cluster: Mapping[str, Any] | None = None
+    """Of the agent of a cluster: what it holds, and what it sees. Such a report has nothing else."""
 
     def encode(self) -> bytes:
         """One line."""
         said: dict[str, Any] = {"seq": self.seq, "bytes": self.payload_bytes, "at": self.at}
         if self.reason is not None:
             said = {"reason": self.reason.to_json()}
+        elif self.cluster is not None:
+            said = {"cluster": self.cluster}
         return json.dumps(said).encode() + b"\n"
 
     @classmethod
@@ -64,6 +87,8 @@ class Report:
             said = json.loads(line)
             if "reason" in said:
                 return cls(reason=Reason(**said["reason"]))
+            if "cluster" in said:
+                return cls(cluster=dict(said["cluster"]))
             return cls(int(said["seq"]), int(said["bytes"]), int(said["at"]))
         except (ValueError, TypeError, KeyError):
             return None

@@ -27,7 +27,7 @@ from wsadapter import Message, SinkError, SupervisorStopped, Up, attach
 from wsadapter.config.settings import SinkSettings
 from wsadapter.contract.endpoint import Restart
 from wsadapter.journal.journal import Journal
-from wsadapter.sinks import supervision
+from wsadapter.sinks import supervision, task
 from wsadapter.sinks.feed import first_position
 from wsadapter.sinks.store import SinkStore
 from wsadapter.sinks.supervision import JournalEnd, SinkProcess
@@ -135,7 +135,7 @@ def test_a_sink_that_hangs_is_killed_and_started_again(tmp_path: Path, monkeypat
         at_the_end(process, tmp_path / "journal")
         pid = status(process)["pid"]
         assert pid is not None
-        monkeypatch.setattr(supervision, "_SILENCE", 1.0)
+        monkeypatch.setattr(task, "_SILENCE", 1.0)
         os.kill(pid, signal.SIGSTOP)
         wait_until(lambda: status(process)["last_exit"] is not None, DEADLINE)
         monkeypatch.undo()

@@ -102,8 +102,14 @@ class NatsServer:
         """Every message of a stream, in order."""
 
         async def read(jetstream: Any) -> list[Any]:
-            state = (await jetstream.stream_info(stream)).state
-            return [await jetstream.get_msg(stream, at) for at in range(state.first_seq, state.last_seq + 1) if state.messages]
+            if not (await jetstream.stream_info(stream)).state.messages:
+                return []
+            found: list[Any] = []
+            reading = await jetstream.subscribe(">", stream=stream, ordered_consumer=True)
+            while not found or found[-1].metadata.num_pending:
+                found.append(await reading.next_msg(timeout=10))
+            await reading.unsubscribe()
+            return found
 
         return self.ask(read)
 
@@ -118,7 +124,7 @@ class NatsServer:
             if part == 1:
                 waiting.clear()
             assert len(waiting) == part - 1, message
-            waiting.append(message.data)
+            waiting.append(message.data or b"")  # a claim of a cluster may have no lines
             if part == count:
                 found.setdefault(message.subject, []).extend(map(json.loads, b"".join(waiting).splitlines()))
                 waiting.clear()

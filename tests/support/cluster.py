@@ -35,6 +35,12 @@ class Server:
     log: dict[str, list[Tail]] = field(default_factory=dict)
     compares: bool = True
     refused: int = 0
+    bucket: int = 1
+    """Which one it is: the bucket may be removed, and is made again."""
+
+    def lose_bucket(self) -> None:
+        self.revision, self.keys, self.history = 0, {}, []
+        self.bucket += 1
 
     def write(self, key: str, value: bytes, expected: int, now: float) -> bool:
         """Create or swap."""
@@ -78,6 +84,10 @@ class Machine:
     """Real time since which nothing has been wrong with it."""
     seen: int | None = None
     """Changes of the store that the watch has passed on. None: it has not begun yet; then it passes each key as it is."""
+    bucket: int = 1
+    """That its watch passes."""
+    process: int = 0
+    """Counts what has joined; answers to an earlier one count for nothing."""
     answers: list[Callable[[], None]] = field(default_factory=list)
     writers: dict[str, Fence] = field(default_factory=dict)
     to_send: list[tuple[str, Fence, Tail]] = field(default_factory=list)
@@ -114,6 +124,7 @@ class Cluster:
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._sequence = itertools.count(1)
+        self._leases = itertools.count(1)
         for machine in self.machines:
             self._boot(machine)
 
@@ -121,9 +132,14 @@ class Cluster:
         return machine.offset + self.now * machine.rate
 
     def _boot(self, machine: Machine) -> None:
-        host = Host(boot=f"{machine.name}/{next(machine.boots)}")
+        self._join(machine, f"{machine.name}/{next(machine.boots)}")
+
+    def _join(self, machine: Machine, boot: str) -> None:
+        """A new boot, or another agent process of the same one."""
+        host = Host(boot=boot)
+        machine.process += 1
         machine.members = self.membership(machine.name, host, TIMING, self.clock(machine))
-        machine.assignment = Assignment(machine.members, self.endpoints, TIMING)
+        machine.assignment = Assignment(machine.members, self.endpoints, TIMING, lambda: f"lease {next(self._leases)}")
         machine.writers, machine.to_send, machine.answers, machine.seen = {}, [], [], None
 
     # -- faults ----------------------------------------------------------------------------------------------------------
@@ -136,6 +152,12 @@ class Cluster:
             machine.crashed = False
             machine.well_since = self.now
             self._boot(machine)
+
+    def remove_record(self, machine: Machine) -> None:
+        """As an operator does by hand."""
+        entry = self.server.read(HOST + machine.name)
+        if entry.value:
+            self.server.write(entry.key, b"", entry.revision, self.now)
 
     def rebalance(self) -> None:
         entry = self.server.read(REBALANCE)
@@ -180,6 +202,10 @@ class Cluster:
     def _pass_changes(self, machine: Machine) -> None:
         if machine.cut_in or (machine.seen is None and machine.cut_out):
             return
+        if machine.seen is None:
+            machine.bucket = self.server.bucket
+        if machine.bucket != self.server.bucket:
+            return  # the watch ended with the bucket
         history = self.server.history
         if machine.seen is None:
             machine.seen = len(history)
@@ -199,13 +225,17 @@ class Cluster:
             machine.assignment.observe_order(entry)
 
     def _send(self, machine: Machine, write: Write, settle: Callable[[Write, Entry | None, float], None]) -> None:
-        boot = machine.members.host.boot
+        process = machine.process
         ended: list[bool] = []
 
         def end(entry: Entry | None) -> None:
-            if not ended and machine.members.host.boot == boot:
-                ended.append(True)
-                settle(write, entry, self.clock(machine))
+            if ended or machine.process != process:
+                return
+            ended.append(True)
+            if entry is not None and entry.revision < write.expected:  # no key goes back: it is another bucket
+                self._join(machine, machine.members.host.boot)
+                return
+            settle(write, entry, self.clock(machine))
 
         def arrive() -> None:
             target = self._machine_of(write)
@@ -241,11 +271,15 @@ class Cluster:
             lease = machine.assignment.lease(endpoint)
             assert lease is not None
             writer = machine.writers.get(endpoint)
-            if writer is None or writer.term != lease.term:
-                writer = Fence(f"{lease.boot}/{lease.term}", lease.term, self.server.tail(endpoint))
+            if writer is None or writer.lease != lease.id:
+                writer = Fence(f"{machine.process}/{lease.id}", lease.term, lease.id, self.server.tail(endpoint))
                 machine.writers[endpoint] = writer
-            if writer.state is not Claim.LOST:
-                message = Tail(next(self._sequence), writer.term, writer.tail.number + 1, writer.writer)
+            if writer.state is Claim.LOST:
+                write = machine.assignment.raise_term(endpoint, max(writer.term, self.server.tail(endpoint).term), now)
+                if write is not None:
+                    self._send(machine, write, machine.assignment.settle)
+            else:
+                message = Tail(next(self._sequence), writer.term, writer.tail.number + 1, writer.writer, writer.lease)
                 machine.to_send.append((endpoint, writer, message))
 
     def _send_appends(self, machine: Machine) -> None:
@@ -276,6 +310,8 @@ class Cluster:
             assert numbers == list(range(1, len(log) + 1)), f"{endpoint}: numbers {numbers}"
             terms = [message.term for message in log]
             assert terms == sorted(terms), f"{endpoint}: terms {terms}"
+            leases = {message.term: message.lease for message in log}
+            assert all(leases[message.term] == message.lease for message in log), f"{endpoint}: two leases of one term"
 
     def holders(self) -> dict[str, tuple[str, int]]:
         """Of each endpoint the host that acts as its holder, and its term."""

@@ -1,0 +1,174 @@
+"""The connection to NATS, its errors, and the cluster's stream."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import Awaitable, Mapping
+from contextlib import suppress
+from typing import Any, Final, TypeVar
+
+import nats
+import nats.errors
+import nats.js.errors
+from nats.js.api import StreamConfig
+
+from wsadapter.cluster.store import StoreRefused, StoreUnavailable
+from wsadapter.config.settings import ClusterSettings
+from wsadapter.contract.errors import WsAdapterError
+from wsadapter.sinks.lines import token
+
+API_LEVEL: Final = 1
+"""Of server 2.11. Servers before it do not serialise the comparison in a cluster."""
+WRONG_SEQUENCE: Final = frozenset({10071, 10164})
+IN_PROGRESS: Final = 10163
+NO_MESSAGE: Final = 10037
+NO_STREAM: Final = 10059
+_CLOSE: Final = 1.0
+_HEADROOM: Final = 4096
+"""Of `max_payload`, for headers."""
+
+T = TypeVar("T")
+
+
+async def connect(settings: ClusterSettings, host: str, patience: float) -> Any:
+    """A connection that does not mend itself: the process ends with it. Raises `StoreUnavailable`, `StoreRefused`."""
+    servers = [server.strip() for server in settings.servers.split(",") if server.strip()]
+    shown = ", ".join(server.rpartition("@")[2].rpartition("//")[2] for server in servers)  # without passwords
+    more: dict[str, Any] = {}
+    errors: list[Exception] = []
+
+    async def note(error: Exception) -> None:
+        errors.append(error)
+
+    connection = nats.NATS()
+    try:
+        if settings.credentials:
+            more["user_credentials"] = settings.credentials
+        if settings.ca_file:
+            more["tls"] = ssl.create_default_context(cafile=settings.ca_file)
+        connecting = connection.connect(
+            servers=servers, name=f"wsadapter host {host}", allow_reconnect=False, max_reconnect_attempts=1,
+            reconnect_time_wait=0.1, connect_timeout=patience, ping_interval=5, max_outstanding_pings=2, error_cb=note, **more,
+        )  # fmt: skip
+        await asyncio.wait_for(connecting, patience * (1 + len(servers)))
+    except (OSError, TimeoutError, nats.errors.Error, ValueError) as error:
+        with suppress(TimeoutError):  # after a failed TLS handshake it waits for an end that does not come
+            await asyncio.wait_for(connection.close(), _CLOSE)
+        raise _why(shown, settings, [*errors, error]) from error
+    return connection
+
+
+def _why(shown: str, settings: ClusterSettings, errors: list[Exception]) -> WsAdapterError:
+    text = "; ".join(dict.fromkeys(str(error) or type(error).__name__ for error in errors))
+    if any(isinstance(error, ssl.SSLError) for error in errors):
+        hint = "cluster.ca_file names the authority that signed the server's certificate"
+        return StoreRefused(f"NATS {shown}: TLS failed: {text}; {hint}")
+    if "authorization" in text.lower() or "authentication" in text.lower():
+        return StoreRefused(f"NATS {shown}: the credentials are refused: {text}; see cluster.credentials and cluster.servers")
+    if settings.credentials and any(isinstance(error, FileNotFoundError | PermissionError) for error in errors):
+        return StoreRefused(f"NATS {shown}: {settings.credentials} cannot be read: {text}")
+    return StoreUnavailable(f"NATS {shown}: {text}")
+
+
+def api_level(answer: bytes) -> int:
+    """Of JetStream, as the account's information says; 0: a server before 2.11, which does not name it."""
+    level = (json.loads(answer).get("api") or {}).get("level")
+    return level if isinstance(level, int) else 0
+
+
+async def check_version(connection: Any, patience: float) -> None:
+    """Raises `StoreRefused`, `StoreUnavailable`."""
+    try:
+        answer = await ask(patience, connection.request("$JS.API.INFO", b"", timeout=patience))
+    except nats.errors.NoRespondersError:
+        raise StoreUnavailable("JetStream is not ready, or not enabled for this account") from None
+    level = api_level(answer.data)
+    if level < API_LEVEL:
+        version = connection.connected_server_version
+        raise StoreRefused(f"NATS server {version} has API level {level}; 2.11 (level {API_LEVEL}) or later is needed")
+
+
+async def ask(patience: float, answer: Awaitable[T]) -> T:
+    """The answer, or an error of JetStream. Raises `StoreUnavailable` if none comes."""
+    try:
+        return await asyncio.wait_for(answer, patience)
+    except (TimeoutError, nats.errors.TimeoutError):
+        raise StoreUnavailable(f"NATS: no answer within {patience:g} s: no quorum, or no connection") from None
+    except nats.errors.NoRespondersError:
+        raise
+    except (OSError, nats.errors.Error) as error:
+        if isinstance(error, nats.js.errors.APIError | nats.js.errors.NoStreamResponseError):
+            raise
+        raise StoreUnavailable(f"NATS: {error or type(error).__name__}") from error
+
+
+def refusal(error: Any) -> WsAdapterError:
+    """What an error of JetStream means."""
+    text = f"NATS: {error.description} ({error.err_code})"
+    if (error.code or 0) >= 500 or error.err_code in {IN_PROGRESS, NO_STREAM}:
+        return StoreUnavailable(text)
+    return StoreRefused(text)
+
+
+class NatsLog:
+    """See `Log`; in the loop of the connection."""
+
+    def __init__(self, connection: Any, stream: str, *, replicas: int, max_age: float, patience: float) -> None:
+        """`replicas`, `max_age`: of the stream, where it is not there yet."""
+        self.stream = stream
+        self.limit = connection.max_payload - _HEADROOM
+        self._connection = connection
+        self._jetstream = connection.jetstream(timeout=patience)
+        self._replicas = replicas
+        self._max_age = max_age
+        self._patience = patience
+
+    async def open(self) -> float:
+        """Make the stream if it is not there; its `max_age` in seconds (0: none). Raises `StoreUnavailable`, `StoreRefused`."""
+        if self.limit < _HEADROOM:
+            raise StoreRefused(f"NATS: max_payload of the server is {self._connection.max_payload}, too little")
+        config = StreamConfig(
+            name=self.stream, subjects=[f"{self.stream}.>"], num_replicas=self._replicas, max_age=self._max_age,
+            allow_direct=False,
+        )  # fmt: skip
+        try:
+            found = await ask(self._patience, self._jetstream.add_stream(config))
+        except nats.js.errors.APIError as error:
+            try:
+                found = await ask(self._patience, self._jetstream.stream_info(self.stream))
+            except nats.js.errors.APIError:
+                raise refusal(error) from error
+        return float(found.config.max_age or 0.0)
+
+    def _subject(self, endpoint: str) -> str:
+        return f"{self.stream}.{token(endpoint, '%')}"
+
+    async def last(self, endpoint: str) -> tuple[int, Mapping[str, str]] | None:
+        """By the leader of the stream, so also what was appended a moment ago."""
+        try:
+            found = await ask(self._patience, self._jetstream.get_last_msg(self.stream, self._subject(endpoint)))
+        except nats.errors.NoRespondersError:
+            raise StoreUnavailable("JetStream is not ready") from None
+        except nats.js.errors.APIError as error:
+            if error.err_code == NO_MESSAGE:
+                return None
+            raise refusal(error) from error
+        return found.seq, found.headers or {}
+
+    async def append(self, endpoint: str, body: bytes, headers: Mapping[str, str], expected: int) -> int | None:
+        """See `Log`."""
+        named = {**headers, "Nats-Expected-Last-Subject-Sequence": str(expected)}
+        publishing = self._jetstream.publish(self._subject(endpoint), body, timeout=self._patience, headers=named)
+        try:
+            said = await ask(self._patience, publishing)
+        except (nats.js.errors.NoStreamResponseError, nats.errors.NoRespondersError):
+            raise StoreUnavailable(f"NATS: no stream takes {self._subject(endpoint)}: was {self.stream} removed?") from None
+        except nats.js.errors.APIError as error:
+            if error.err_code in WRONG_SEQUENCE:
+                return None
+            raise refusal(error) from error
+        if said.stream != self.stream:
+            raise StoreRefused(f"NATS: {self._subject(endpoint)} belongs to stream {said.stream}, not {self.stream}")
+        return int(said.seq)
