@@ -147,6 +147,7 @@ def test_the_limit_holds_for_what_is_on_the_wire_too() -> None:
     assert batch.violation.code == 1009
 
 
+@pytest.mark.slow
 def test_a_bomb_is_given_up_before_it_takes_memory() -> None:
     bomb = deflated(bytes(256 * LIMIT))
     assert len(bomb) < LIMIT

@@ -75,6 +75,7 @@ def test_the_end_comes_first_and_then_the_status(reactor: Reactor, pidfd: bool) 
     watched.status.close()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not capabilities.pidfd(), reason="needs a pidfd")
 def test_a_status_that_never_comes_is_waited_for_within_a_bound(reactor: Reactor) -> None:
     """As of a process whose parent does not reap it, or whose fork server died."""

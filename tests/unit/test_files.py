@@ -108,6 +108,7 @@ def test_a_secret_is_in_a_regular_file(pipe: Path) -> None:
     assert time.monotonic() - began < 0.4
 
 
+@pytest.mark.slow
 def test_a_pipe_without_a_writer_is_named_in_the_error_of_every_setting(pipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("wsadapter.config", "wsadapter.config.checks", "wsadapter.config.dialect"):
         monkeypatch.setattr(f"{module}._PATIENCE", 0.5)

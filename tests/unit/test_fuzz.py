@@ -23,6 +23,7 @@ def _silence() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_few_inputs_of_each_target(name: str) -> None:
     target = TARGETS[name]()

@@ -26,6 +26,7 @@ def feed_of(name: str) -> Feed:
     return feed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", bundled())
 def test_over_a_recording_nothing_false_is_told_and_every_damage_is_found(name: str) -> None:
     feed = feed_of(name)

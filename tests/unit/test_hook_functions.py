@@ -221,6 +221,7 @@ def test_the_check_names_every_hook_that_is_none(tmp_path: Path, capfd: pytest.C
     assert (printed.out, printed.err) == ("", "noise\n")
 
 
+@pytest.mark.slow
 def test_a_module_that_ends_or_blocks_the_process_of_the_check_does_not_hide_the_others(tmp_path: Path) -> None:
     found = problems_of(
         tmp_path,

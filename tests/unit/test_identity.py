@@ -78,6 +78,7 @@ def test_bytes_of_what_fits() -> None:
     assert other == NO_IDENTITY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({*bundled()} - {"bitfinex", "bybit"}))
 def test_no_two_messages_that_a_real_exchange_sent_on_one_connection_have_the_same(name: str) -> None:
     # of bitfinex nothing is the same on two connections, and the recording of bybit is of an older version

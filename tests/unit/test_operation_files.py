@@ -72,6 +72,7 @@ def test_each_alert_has_a_test_that_raises_it_and_one_that_does_not(alert: str) 
     assert f'runbook: "wsadapter docs runbook, heading {alert}"' in ALERTS
 
 
+@pytest.mark.slow
 @NEEDS_PROMTOOL
 @pytest.mark.parametrize(
     "words", [("check", "rules", "alerts.yaml"), ("test", "rules", "alerts.test.yaml"), ("check", "config", "prometheus.yaml")]

@@ -62,6 +62,7 @@ def test_a_new_endpoint_makes_the_file_larger_and_keeps_the_name(folder: Path) -
     held.close()
 
 
+@pytest.mark.slow
 def test_a_takeover_makes_the_stores_of_the_first_one_void(folder: Path) -> None:
     first, _ = opened(folder)
     first.store(Position(5, 0, 0, {"a": 1}))

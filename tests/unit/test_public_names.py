@@ -80,6 +80,7 @@ def test_the_worker_is_not_loaded_by_the_parent() -> None:
     assert "websocket" not in modules
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_a_real_owner_has_loaded_nothing_of_the_parent(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "telltale.py").write_text(

@@ -224,6 +224,7 @@ def exchanged(places: list[int], at: int, after: int) -> list[int]:
     return [other.get(place, place) for place in places]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(FEEDS))
 def test_all_data_go_up_with_their_streams_and_nothing_is_reported(name: str) -> None:
     run = Run(name)

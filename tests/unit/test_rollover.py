@@ -275,6 +275,7 @@ class Feed:
                 yield at + self.lag, stream, number
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_whatever_happens_no_message_is_lost_or_comes_twice_without_a_gap(reactor: Reactor, seed: int) -> None:
     dice = random.Random(seed)

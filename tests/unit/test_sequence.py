@@ -158,6 +158,7 @@ def test_the_first_rule_that_fits_counts() -> None:
     assert told(rules, *rows, {"e": "depth", "u": 3}) == [None, None, None, None, (2, 3)]
 
 
+@pytest.mark.slow
 def test_a_peer_that_names_ever_new_scopes_costs_no_memory() -> None:
     gaps = SequenceChecker([BY_SYMBOL])
     for number in range(70_000):

@@ -146,6 +146,7 @@ def test_a_compression_that_was_interrupted_is_done_by_the_next_process(
     assert len(list((tmp_path / "out").glob("*.jsonl"))) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fails_at", range(1, 14))
 def test_a_failure_at_any_write_loses_nothing_and_repeats_nothing(
     journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int

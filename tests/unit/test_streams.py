@@ -442,6 +442,7 @@ def exchange_stream(value: Any) -> Any:
     return {"channels": [channel.get(value["type"], value["type"])], "product_ids": [value["product_id"]]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dialect", "recording", "subscription"),
     [

@@ -263,6 +263,7 @@ def test_every_stream_ends_as_the_exchange_says(name: str, scenario: str) -> Non
     assert len(meeting.undelivered) <= 2 * early  # what a channel stands for is in the answer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(ALL))
 def test_the_answers_to_the_frames_of_a_dead_owner_are_no_data(name: str) -> None:
     meeting, market = meet(name, Answering(after=2.0), NAMED, dies_after=1.0)
@@ -287,6 +288,7 @@ def test_what_is_answered_after_it_was_given_up_ends_as_the_exchange_says_before
     assert meeting.frames <= 14
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in sorted(ALL) if "ack" in dialect_of(name)])
 def test_what_delivers_without_an_answer_is_live_and_what_does_not_is_given_up(name: str) -> None:
     meeting, market = meet(name, Answering(times=0), NAMED)

@@ -163,6 +163,7 @@ def test_the_table_follows_and_can_be_sorted_and_filtered(tmp_path: Path) -> Non
     driven(tmp_path / "run", drive)
 
 
+@pytest.mark.slow
 def test_enter_shows_one_endpoint_and_g_what_happened(tmp_path: Path) -> None:
     async def drive(pilot: Pilot[None], view: Top, _played: Played) -> None:
         await pilot.press("enter")
@@ -176,6 +177,7 @@ def test_enter_shows_one_endpoint_and_g_what_happened(tmp_path: Path) -> None:
     driven(tmp_path / "run", drive)
 
 
+@pytest.mark.slow
 def test_l_shows_the_log_and_c_who_reads_the_journal(tmp_path: Path) -> None:
     async def drive(pilot: Pilot[None], view: Top, _played: Played) -> None:
         assert "sinks: 1 of 2 running" in shown(view)
@@ -189,6 +191,7 @@ def test_l_shows_the_log_and_c_who_reads_the_journal(tmp_path: Path) -> None:
     driven(tmp_path / "run", drive)
 
 
+@pytest.mark.slow
 def test_r_restarts_after_a_question(tmp_path: Path) -> None:
     async def drive(pilot: Pilot[None], view: Top, played: Played) -> None:
         await pilot.press("down", "r")
