@@ -42,6 +42,7 @@ from wsadapter.status import SinkState, SinkStatus
 logger = logging.getLogger("wsadapter.sinks")
 
 _END_WITHIN: Final = DRAIN + 2.0
+_LOOK: Final = 1.0
 _CHUNK: Final = 65536
 
 
@@ -251,7 +252,10 @@ class SinkProcess:
         reason: Reason | None = None
         heard_at = monotonic()
         while rests:
-            readable, _, _ = select.select(list(rests), [], [], 1.0)
+            asked_at = monotonic()
+            readable, _, _ = select.select(list(rests), [], [], _LOOK)
+            if monotonic() - asked_at > 2 * _LOOK:
+                heard_at = monotonic()  # this process could not run, as on a frozen machine, and so could not that one
             for fd in readable:
                 chunk = os.read(fd, _CHUNK)
                 *lines, rest = (rests[fd] + chunk).split(b"\n")
