@@ -59,8 +59,8 @@ class Driver:
         self._failure: Exception | None = None
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._answered_at = now()
-        """When the store answered a write."""
+        self._troubled_at = now()
+        """When the present trouble began. Not the last answer: that is long ago on a host that was frozen."""
         self._written: tuple[int, float] | None = None
         """Revision of the last own record that the watch has not passed, and when it was written."""
         self._join(host)
@@ -117,7 +117,7 @@ class Driver:
             self._send(write, self.members.settle)
         for write in self.assignment.due(at):
             self._send(write, self.assignment.settle)
-        if self.trouble and at - self._answered_at > self._timing.lease:
+        if self.trouble and at - self._troubled_at > self._timing.lease:
             raise StoreUnavailable(self.trouble)  # the next process opens the bucket anew: it may have been removed
         if self._written is not None and at - self._written[1] > self._timing.lease:
             logger.warning("the watch of the cluster's bucket does not pass what this host writes; it is begun again")
@@ -161,8 +161,9 @@ class Driver:
         entry: Entry | None = None
         try:
             entry = await self._swap(write)
-            self.trouble, self._answered_at = "", now()
+            self.trouble = ""
         except StoreUnavailable as error:
+            self._troubled_at = self._troubled_at if self.trouble else now()
             self.trouble = str(error)
         except Exception as error:  # noqa: BLE001 - `turn` raises it
             self._failure = error
