@@ -107,6 +107,8 @@ async def ask(patience: float, answer: Awaitable[T]) -> T:
 def refusal(error: Any) -> WsAdapterError:
     """What an error of JetStream means."""
     text = f"NATS: {error.description} ({error.err_code})"
+    if error.err_code == NO_STREAM:
+        text += ": the cluster's bucket or stream was removed; it is made again"
     if (error.code or 0) >= 500 or error.err_code in {IN_PROGRESS, NO_STREAM}:
         return StoreUnavailable(text)
     return StoreRefused(text)
