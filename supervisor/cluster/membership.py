@@ -33,11 +33,11 @@ class Timing:
     beat: float = 1.0
     """Between two renewals."""
     lease: float = 3.0
-    """Without a renewal after which the others declare a host dead."""
+    """If a host has not renewed for this long, the others declare it dead."""
 
     @property
     def hold(self) -> float:
-        """After which the host itself stops."""
+        """A host that has not renewed for this long stops by itself."""
         return self.lease * _HELD
 
 
@@ -65,7 +65,7 @@ class Membership:
     """One boot of this host. Not thread-safe."""
 
     def __init__(self, name: str, host: Host, timing: Timing, now: float) -> None:
-        """`host.beat` is 0. To be driven once the watch has passed every key."""
+        """`host.beat` is 0. Call `due` only after the watch has passed every key."""
         self.name = name
         self.host = host
         self.standing = Standing.JOINING
@@ -187,7 +187,7 @@ class Membership:
             key = HOST + name
             if name == self.name or peer.host is None or peer.host.fenced_by or key in self._in_flight:
                 continue
-            # While this host was not current it may have seen nothing of anybody: the wait begins again.
+            # While this host was not current, it may have missed renewals of others: the lease counts from its return.
             if now - max(peer.changed_at, self.current_since) >= self._timing.lease:
                 fenced = msgspec.structs.replace(peer.host, fenced_by=self.name)
                 writes.append(Write(key, encode(fenced), peer.revision, now))

@@ -4,10 +4,10 @@
                                        ├──> queue ──> Cursor: an iterator over Messages and Events, or over Batches and Events
     event ─────────────────────────────┘
 
-The reactor adds entries, and the consumer fetches them; records are cut into messages only in the consumer's thread. Overflow
-is decided only here: the waiting messages of one endpoint have at most `buffer.max_bytes`, plus one message. The oldest
-messages are dropped first, and a `Dropped` takes their place. The newest message is never dropped, whatever its size, because
-the consumer may wait for it.
+The reactor adds entries, and the consumer fetches them; records are cut into messages only in the consumer's thread. What
+`drop_oldest` and `conflate` do is decided only here: at most `buffer.max_bytes` plus one message of an endpoint wait. (`block`
+and `disconnect` are applied in endpoint/backpressure.py.) The oldest messages are dropped first, and a `Dropped` takes their
+place. The newest message is never dropped, whatever its size, because the consumer may wait for it.
 
 An interrupt (KeyboardInterrupt) may come between any two instructions of the consumer, and must lose nothing. Therefore one
 assignment puts entries into the cursor, and the entries are removed from the queue afterwards. The messages of a large record
@@ -105,7 +105,7 @@ class Inbox:
 
     def await_room(self, backlog: Backlog, on_room: Callable[[], None]) -> bool:
         """Call `on_room` when half of the buffer is free again. Returns false, and does not call `on_room`, if half of the
-        buffer is free now: the consumer was faster, and no entry may be left whose delivery would call `on_room`."""
+        buffer is free now: the consumer was faster, the queue may be empty, and then nothing would ever call `on_room`."""
         with self._lock:
             if backlog.has_room:
                 return False

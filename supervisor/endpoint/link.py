@@ -212,8 +212,8 @@ class Link:
         return future
 
     def leave(self, why: str, *, new_connection: bool) -> None:
-        """Ask the owner to leave, as planned; the next owner opens a connection. `new_connection`: also if the current
-        connection could outlive its owner."""
+        """Ask the owner to leave, as planned. `new_connection`: the current connection is closed, even if the next owner
+        could continue on it."""
         if self.owner is not None:
             self.owner.epoch.planned = why
             self.owner.epoch.unwanted |= new_connection
@@ -319,7 +319,7 @@ class Link:
         """The process of the owner is warm: give it the assignment, as soon as it may connect."""
         owner, connection = self.owner, self.connection
         assert owner is not None
-        # Without a slot the owner was acquired to continue on a connection that was given up meanwhile:
+        # There is no slot if the owner was acquired for an open connection, and that connection was closed since:
         is_reserved = connection.custody.resumption is not None or self.wait.slot is not None
         if not is_reserved and not self.wait.reserve_connect(self.on_owner_ready):
             self.step(LinkEvent.POSTPONE)

@@ -29,9 +29,9 @@ _CHECKPOINT_EVERY: Final = 1.0
 """Seconds between two copies of the state in the journal, so that a new supervisor has little to read."""
 _CHECKPOINT_ROWS: Final = 20_000
 _UNSYNCED: Final = 1 << 24
-"""More items than can have been committed since SQLite last synced its WAL to the disk, which it does about every 16 MB."""
+"""SQLite syncs its WAL about every 16 MB. Fewer items than this fit between two syncs, so a power failure cannot lose more."""
 _SPAN: Final = 8
-"""The least number of segments for each `retain`, because only whole segments are removed."""
+"""A segment spans at most this part of `retain` (an eighth), because only whole segments are removed."""
 
 
 class JournalWriter:

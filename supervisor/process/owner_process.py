@@ -3,7 +3,7 @@
     launcher ──started──> OwnerProcess ──┬── data        DataPipe         records: messages, reports
                              ^           ├── control     ControlChannel   commands to the process, and its answers
                   lifecycle.step(event)  ├── log         LogPipe          what user code prints
-                             │           ├── exit        ExitStatus       pidfd, exit status
+                             │           ├── exit        ExitWatcher      pidfd, exit status
                              v           └── connection  OwnerConnection  the part of its connection that outlives it
                           listener
 

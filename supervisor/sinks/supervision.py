@@ -76,9 +76,9 @@ class SinkProcess:
         """Something was asked for: an end, or a restart."""
         self._is_ending = False
         self._asked: list[Future[None]] = []
-        """Restarts that were asked for, of which no process has started yet."""
+        """Requests for a restart that wait for the next process."""
         self._starting: list[Future[None]] = []
-        """Those that the present process is the answer to."""
+        """Requests for a restart that are done when the present process reports."""
         self._kill_at: float | None = None
         """Monotonic seconds: by then the present process, which was asked to end, has ended."""
         self._process: subprocess.Popen[bytes] | None = None
@@ -255,7 +255,7 @@ class SinkProcess:
             asked_at = monotonic()
             readable, _, _ = select.select(list(rests), [], [], _LOOK)
             if monotonic() - asked_at > 2 * _LOOK:
-                heard_at = monotonic()  # this process could not run, as on a frozen machine, and so could not that one
+                heard_at = monotonic()  # this process did not run (a frozen machine): the silence proves nothing
             for fd in readable:
                 chunk = os.read(fd, _CHUNK)
                 *lines, rest = (rests[fd] + chunk).split(b"\n")
@@ -272,7 +272,7 @@ class SinkProcess:
                     if fd == reports:
                         heard_at = monotonic()
             if not readable and process.poll() is not None:
-                break  # what a class of the user's has started holds the pipes
+                break  # a process that the user's class has started still holds the pipes
             if self._kill_at is not None and monotonic() > self._kill_at:
                 process.kill()  # nothing is lost: its target has its position
             elif reason is None and monotonic() - heard_at > self.task.silence:
