@@ -14,12 +14,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self
 from uuid import uuid4
 
 from wsadapter.cluster.assignment import Spread
@@ -36,6 +35,7 @@ from wsadapter.journal import folder as folders
 from wsadapter.journal import places
 from wsadapter.registry.shards import MARK
 from wsadapter.sinks.base import Position, SinkBatch, SinkRecord, TargetRefused, TargetUnavailable
+from wsadapter.sinks.loop_thread import LoopThread
 from wsadapter.sinks.task import Report
 
 logger = logging.getLogger("wsadapter.cluster")
@@ -43,8 +43,6 @@ logger = logging.getLogger("wsadapter.cluster")
 _TICK: Final = 0.1
 _CONNECT: Final = 5.0
 _PREFIX: Final = "WSA_"
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +94,7 @@ class Agent:
         self._position: Position | None = None
         self._failure: Exception | None = None
         self._said: dict[str, Any] = {}
-        self._loop = AgentLoop()
+        self._loop = LoopThread("wsadapter-cluster")
 
     # -- the interface of a sink, in its thread --------------------------------------------------------------------------
 
@@ -131,8 +129,9 @@ class Agent:
     def close(self) -> None:
         """Leave the cluster if the supervisor stops, and close the connection."""
         try:
-            with contextlib.suppress(StoreUnavailable, StoreRefused):
-                self._loop.wait(self._close())
+            if self._loop.is_running:
+                with contextlib.suppress(StoreUnavailable, StoreRefused):
+                    self._loop.wait(self._close())
         finally:
             self._loop.close()
 
@@ -159,7 +158,7 @@ class Agent:
         self._joined = Joined(connection, store, log, driver, writer)
         # Before the first record is read: records of a term whose writer is not known yet would be left out.
         await asyncio.gather(*(self._grant(self._joined, endpoint, lease) for endpoint, lease in driver.held().items()))
-        self._loop.spawn(self._hold(self._joined, max_age))
+        self._loop.tasks.spawn(self._hold(self._joined, max_age))
 
     async def _hold(self, joined: Joined, max_age: float) -> None:
         """Until the loop is closed, or something fails."""
@@ -173,7 +172,7 @@ class Agent:
                 for writer in self._writers.values():
                     if max_age and writer.is_writing and monotonic() - writer.appended_at > max_age / 2:
                         writer.appended_at = monotonic()
-                        self._loop.spawn(self._touch(writer))
+                        self._loop.tasks.spawn(self._touch(writer))
                 await driver.sleep(_TICK)
         except Exception as error:  # noqa: BLE001 - `flush` raises it in the thread of the sink
             self._failure = self._failure or error
@@ -183,7 +182,7 @@ class Agent:
         if (endpoint, lease) in self._granting:
             return
         if writer is None or writer.lease != lease:
-            self._granting[endpoint, lease] = self._loop.spawn(self._grant(joined, endpoint, lease))
+            self._granting[endpoint, lease] = self._loop.tasks.spawn(self._grant(joined, endpoint, lease))
         elif writer.is_lost:
             joined.driver.raise_term(endpoint, max(lease.term, writer.highest_term))
 
@@ -275,46 +274,6 @@ class Agent:
         await self._joined.driver.close()
         await self._joined.store.close()
         await self._joined.connection.close()
-
-
-class AgentLoop:
-    """An asyncio loop in a thread of its own."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="wsadapter-cluster", daemon=True)
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def start(self) -> None:
-        """Run the loop."""
-        self._thread.start()
-
-    def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run it in the loop, from another thread."""
-        if not self._thread.is_alive():
-            work.close()
-            raise StoreUnavailable("the agent has not begun")
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run it in the loop, from the loop."""
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    def close(self) -> None:
-        """End the loop and its tasks."""
-        if self._thread.is_alive():
-            self.wait(self._cancel())
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-        self._loop.close()
-
-    async def _cancel(self) -> None:
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 @contextlib.contextmanager

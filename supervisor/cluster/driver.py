@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from time import CLOCK_BOOTTIME, clock_gettime
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 from uuid import uuid4
 
 import msgspec
@@ -21,6 +21,7 @@ from wsadapter.cluster.membership import Membership, Standing, Timing
 from wsadapter.cluster.message import Tenure
 from wsadapter.cluster.records import HOST, LEASE, REBALANCE, Host, Lease
 from wsadapter.cluster.store import Entry, StoreRefused, StoreUnavailable, Write
+from wsadapter.sinks.loop_thread import Tasks
 
 logger = logging.getLogger("wsadapter.cluster")
 
@@ -58,7 +59,7 @@ class Driver:
         """As the watch, or an answer, has passed them."""
         self._failure: Exception | None = None
         self._wake = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._troubled_at = now()
         """When the present trouble began. Not the last answer: that is long ago on a host that was frozen."""
         self._written: tuple[int, float] | None = None
@@ -122,7 +123,7 @@ class Driver:
         if self._written is not None and at - self._written[1] > self._timing.lease:
             logger.warning("the watch of the cluster's bucket does not pass what this host writes; it is begun again")
             self._written = None
-            self._spawn(self._watch_again())
+            self._tasks.spawn(self._watch_again())
 
     def _check(self) -> None:
         if self._failure is not None:
@@ -140,11 +141,6 @@ class Driver:
             return
         self._wake.clear()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     async def _watch_again(self) -> None:
         try:
             await self._store.watch(self._watched)
@@ -154,7 +150,7 @@ class Driver:
             self._failure = error
 
     def _send(self, write: Write, settle: Callable[[Write, Entry | None, float], None]) -> None:
-        self._spawn(self._write(write, settle))
+        self._tasks.spawn(self._write(write, settle))
 
     async def _write(self, write: Write, settle: Callable[[Write, Entry | None, float], None]) -> None:
         """`settle` belongs to the boot that sent it: a new boot has other objects."""
@@ -214,7 +210,7 @@ class Driver:
 
     async def leave(self) -> None:
         """Give everything back at once: the supervisor has closed its endpoints."""
-        await asyncio.wait(self._tasks or [asyncio.ensure_future(asyncio.sleep(0))], timeout=_LEAVE_WITHIN)
+        await self._tasks.wait(_LEAVE_WITHIN)
         write = self.members.leave(now())  # behind the renewals: each names the revision of the one before
         if write is None:
             return
@@ -225,6 +221,4 @@ class Driver:
 
     async def close(self) -> None:
         """End what is under way."""
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.cancel()

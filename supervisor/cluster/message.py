@@ -8,9 +8,8 @@ from typing import Final
 
 from wsadapter.cluster.fence import Tail
 from wsadapter.cluster.numbering import Offsets, Point
+from wsadapter.sinks.jetstream import encode_headers, integer_field, piece_fields, text_field
 from wsadapter.sinks.lines import Piece
-
-PREFIX: Final = "Wsadapter-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +55,8 @@ def headers_of(endpoint: str, writer: Writer, lease: Tenure, point: Point, piece
     if point.offsets is not None:
         found |= {"Number-Offset": point.offsets.number, "Epoch-Offset": point.offsets.epoch}
     if piece is not None:
-        found |= {"Run": piece.position.run, "Begin": piece.begin, "Count": piece.messages}
-        if piece.first_number is not None:
-            found["First-Number"] = piece.first_number
-        if piece.parts > 1:
-            found |= {"Part": piece.part, "Parts": piece.parts}
-    return {PREFIX + name: _printable(str(value)) for name, value in found.items()}
-
-
-def _printable(text: str) -> str:
-    return text.encode("ascii", "backslashreplace").decode().replace("\r", " ").replace("\n", " ")
+        found |= piece_fields(piece) | {"End": point.end}
+    return encode_headers(found)
 
 
 def read_headers(sequence: int, headers: Mapping[str, str], lease: str) -> Message:
@@ -73,15 +64,15 @@ def read_headers(sequence: int, headers: Mapping[str, str], lease: str) -> Messa
     about places and offsets of a journal means nothing here."""
 
     def integer(name: str) -> int:
-        text = headers.get(PREFIX + name, "")
-        return int(text) if text.removeprefix("-").isdecimal() else 0
+        return integer_field(headers, name)
 
-    offsets = Offsets(integer("Number-Offset"), integer("Epoch-Offset")) if f"{PREFIX}Number-Offset" in headers else None
+    has_offsets = text_field(headers, "Number-Offset") != ""
+    offsets = Offsets(integer("Number-Offset"), integer("Epoch-Offset")) if has_offsets else None
     point = Point(integer("Number"), integer("Epoch"), bool(integer("Up")), integer("At") or None, integer("End"), offsets)
     if integer("Part") < integer("Parts"):  # a line that is not there to its end: it does not count, and is written again
         point = replace(point, number=point.number - integer("Count"), end=integer("Begin"))
-    written_under = headers.get(f"{PREFIX}Lease", "")
+    written_under = text_field(headers, "Lease")
     if written_under != lease:
         point = replace(point, offsets=None)
-    tail = Tail(sequence, integer("Term"), point.number, headers.get(f"{PREFIX}Writer", ""), written_under)
+    tail = Tail(sequence, integer("Term"), point.number, text_field(headers, "Writer"), written_under)
     return Message(tail, point)

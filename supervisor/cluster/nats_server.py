@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import ssl
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
@@ -17,25 +16,28 @@ from nats.js.api import StreamConfig
 from wsadapter.cluster.store import StoreRefused, StoreUnavailable
 from wsadapter.config.settings import ClusterSettings
 from wsadapter.contract.errors import WsAdapterError
+from wsadapter.sinks.jetstream import (
+    EXPECTED_SEQUENCE,
+    IN_PROGRESS,
+    NO_MESSAGE,
+    WRONG_SEQUENCE,
+    body_limit,
+    server_list,
+    version_problem,
+    without_passwords,
+)
 from wsadapter.sinks.lines import token
 
-API_LEVEL: Final = 1
-"""Of server 2.11. Servers before it do not serialise the comparison in a cluster."""
-WRONG_SEQUENCE: Final = frozenset({10071, 10164})
-IN_PROGRESS: Final = 10163
-NO_MESSAGE: Final = 10037
 NO_STREAM: Final = 10059
 _CLOSE: Final = 1.0
-_HEADROOM: Final = 4096
-"""Of `max_payload`, for headers."""
 
 T = TypeVar("T")
 
 
 async def connect(settings: ClusterSettings, host: str, patience: float) -> Any:
     """A connection that does not mend itself: the process ends with it. Raises `StoreUnavailable`, `StoreRefused`."""
-    servers = [server.strip() for server in settings.servers.split(",") if server.strip()]
-    shown = ", ".join(server.rpartition("@")[2].rpartition("//")[2] for server in servers)  # without passwords
+    servers = server_list(settings.servers)
+    shown = without_passwords(servers)
     more: dict[str, Any] = {}
     errors: list[Exception] = []
 
@@ -72,22 +74,15 @@ def _why(shown: str, settings: ClusterSettings, errors: list[Exception]) -> WsAd
     return StoreUnavailable(f"NATS {shown}: {text}")
 
 
-def api_level(answer: bytes) -> int:
-    """Of JetStream, as the account's information says; 0: a server before 2.11, which does not name it."""
-    level = (json.loads(answer).get("api") or {}).get("level")
-    return level if isinstance(level, int) else 0
-
-
 async def check_version(connection: Any, patience: float) -> None:
     """Raises `StoreRefused`, `StoreUnavailable`."""
     try:
         answer = await ask(patience, connection.request("$JS.API.INFO", b"", timeout=patience))
     except nats.errors.NoRespondersError:
         raise StoreUnavailable("JetStream is not ready, or not enabled for this account") from None
-    level = api_level(answer.data)
-    if level < API_LEVEL:
-        version = connection.connected_server_version
-        raise StoreRefused(f"NATS server {version} has API level {level}; 2.11 (level {API_LEVEL}) or later is needed")
+    problem = version_problem(answer.data, connection.connected_server_version)
+    if problem is not None:
+        raise StoreRefused(f"NATS {problem}")
 
 
 async def ask(patience: float, answer: Awaitable[T]) -> T:
@@ -120,7 +115,8 @@ class NatsLog:
     def __init__(self, connection: Any, stream: str, *, replicas: int, max_age: float, patience: float) -> None:
         """`replicas`, `max_age`: of the stream, where it is not there yet."""
         self.stream = stream
-        self.limit = connection.max_payload - _HEADROOM
+        self.limit = body_limit(connection.max_payload) or 0
+        """The most bytes of a message's body; 0: `open` refuses the server."""
         self._connection = connection
         self._jetstream = connection.jetstream(timeout=patience)
         self._replicas = replicas
@@ -129,7 +125,7 @@ class NatsLog:
 
     async def open(self) -> float:
         """Make the stream if it is not there; its `max_age` in seconds (0: none). Raises `StoreUnavailable`, `StoreRefused`."""
-        if self.limit < _HEADROOM:
+        if not self.limit:
             raise StoreRefused(f"NATS: max_payload of the server is {self._connection.max_payload}, too little")
         config = StreamConfig(
             name=self.stream, subjects=[f"{self.stream}.>"], num_replicas=self._replicas, max_age=self._max_age,
@@ -161,7 +157,7 @@ class NatsLog:
 
     async def append(self, endpoint: str, body: bytes, headers: Mapping[str, str], expected: int) -> int | None:
         """See `Log`."""
-        named = {**headers, "Nats-Expected-Last-Subject-Sequence": str(expected)}
+        named = {**headers, EXPECTED_SEQUENCE: str(expected)}
         publishing = self._jetstream.publish(self._subject(endpoint), body, timeout=self._patience, headers=named)
         try:
             said = await ask(self._patience, publishing)

@@ -16,8 +16,9 @@ import nats.errors
 import nats.js.errors
 from nats.js.api import DeliverPolicy, StreamConfig
 
-from wsadapter.cluster.nats_server import NO_MESSAGE, WRONG_SEQUENCE, ask, check_version, refusal
+from wsadapter.cluster.nats_server import ask, check_version, refusal
 from wsadapter.cluster.store import ABSENT, Entry, StoreRefused, StoreUnavailable
+from wsadapter.sinks.jetstream import EXPECTED_SEQUENCE, NO_MESSAGE, WRONG_SEQUENCE
 from wsadapter.sinks.lines import endpoint_of, token
 
 _OPERATION: Final = "KV-Operation"
@@ -84,7 +85,7 @@ class NatsStore:
 
     async def swap(self, key: str, value: bytes, expected: int) -> int | None:
         """Write a key that has the revision `expected`; its new revision, or None if it has another one. Raises as `read`."""
-        headers = {"Nats-Expected-Last-Subject-Sequence": str(expected)}
+        headers = {EXPECTED_SEQUENCE: str(expected)}
         publishing = self._jetstream.publish(self._subject(key), value, timeout=self._patience, headers=headers)
         try:
             said = await ask(self._patience, publishing)

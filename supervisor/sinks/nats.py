@@ -13,10 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import threading
 from collections.abc import Coroutine, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 from uuid import uuid4
@@ -32,7 +29,22 @@ from wsadapter.sinks.base import (
     TargetRefused,
     TargetUnavailable,
 )
+from wsadapter.sinks.jetstream import (
+    EXPECTED_SEQUENCE,
+    IN_PROGRESS,
+    NO_MESSAGE,
+    WRONG_SEQUENCE,
+    body_limit,
+    encode_headers,
+    integer_field,
+    piece_fields,
+    server_list,
+    text_field,
+    version_problem,
+    without_passwords,
+)
 from wsadapter.sinks.lines import Piece, endpoint_of, pieces, token
+from wsadapter.sinks.loop_thread import LoopThread
 
 try:
     import nats
@@ -42,20 +54,13 @@ try:
 except ImportError:  # said by `NatsSink`
     nats = None
 
-_API_LEVEL: Final = 1
-"""Of server 2.11. Servers before it do not serialise the comparison in a cluster."""
-_WRONG_SEQUENCE: Final = frozenset({10071, 10164})
-_IN_PROGRESS: Final = 10163
-_TOO_LARGE: Final = 10054
 _NO_SPACE: Final = frozenset({10023, 10047, 10077, 10122})
-_NO_MESSAGE: Final = 10037
+"""Error codes: the stream or the server is full."""
 _PATIENCE: Final = 5.0
 """Seconds for an answer of the server."""
 _ATTEMPTS: Final = 3
-_HEADROOM: Final = 4096
-"""Of `max_payload`, for headers."""
 _AT_ONCE: Final = 64
-_PREFIX: Final = "Wsadapter-"
+"""Endpoints that are written at the same time."""
 
 T = TypeVar("T")
 
@@ -79,11 +84,10 @@ class Last:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def get(self, name: str) -> str:
-        return self.headers.get(_PREFIX + name, "")
+        return text_field(self.headers, name)
 
     def integer(self, name: str) -> int:
-        text = self.get(name)
-        return int(text) if text.isdecimal() else 0
+        return integer_field(self.headers, name)
 
     @property
     def position(self) -> EndpointPosition:
@@ -92,30 +96,15 @@ class Last:
         return EndpointPosition(self.integer("End"), self.integer("Number"), self.integer("Epoch"), at or None, self.get("Run"))
 
 
-def api_level(answer: bytes) -> int:
-    """Of JetStream, as the account's information says; 0: a server before 2.11, which does not name it."""
-    level = (json.loads(answer).get("api") or {}).get("level")
-    return level if isinstance(level, int) else 0
-
-
 def headers_of(piece: Piece, position: Position, writer: str) -> dict[str, str]:
-    """What stands above a batch in the stream."""
+    """The headers of a message that has the lines of `piece`. `writer`: unique for the process."""
     at = piece.position
-    found = {
-        "Journal": position.journal, "Run": at.run, "Endpoint": piece.endpoint, "Epoch": at.epoch,
-        "Count": piece.messages, "Number": at.number, "Begin": piece.begin, "End": piece.end, "Writer": writer,
+    found = piece_fields(piece) | {
+        "Journal": position.journal, "Endpoint": piece.endpoint, "Epoch": at.epoch, "Number": at.number, "Writer": writer,
     }  # fmt: skip
-    if piece.first_number is not None:
-        found["First-Number"] = piece.first_number
     if at.at is not None:
         found["At"] = at.at
-    if piece.parts > 1:
-        found |= {"Part": piece.part, "Parts": piece.parts}
-    return {_PREFIX + name: _printable(str(value)) for name, value in found.items()}
-
-
-def _printable(text: str) -> str:
-    return text.encode("ascii", "backslashreplace").decode().replace("\r", " ").replace("\n", " ")
+    return encode_headers(found)
 
 
 def is_mine(last: Last, piece: Piece, writer: str) -> bool:
@@ -133,7 +122,7 @@ class NatsSink:
         if nats is None:
             raise SinkMisconfigured('kind = "nats" needs nats-py: pip install "wsadapter[nats]"')
         self.name = name
-        self._servers = [server.strip() for server in servers.split(",") if server.strip()]
+        self._servers = server_list(servers)
         self._stream = stream
         self._prefix = subject or stream
         self._credentials = credentials
@@ -142,8 +131,7 @@ class NatsSink:
         """By endpoint."""
         self._position: Position | None = None
         self._limit = 0
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="wsadapter-nats", daemon=True)
+        self._loop = LoopThread("wsadapter-nats")
         self._connection: Any = None
         self._jetstream: Any = None
 
@@ -151,7 +139,7 @@ class NatsSink:
 
     def open(self, position: Position) -> Position:
         """Connect, make the stream if it is not there, and read the position of each endpoint. Raises `SinkError`."""
-        self._thread.start()
+        self._loop.start()
         self._position = self._wait(self._open(position))
         return self._position
 
@@ -173,19 +161,14 @@ class NatsSink:
 
     def close(self) -> None:
         """Close the connection."""
-        if self._thread.is_alive():
+        if self._loop.is_running:
             with contextlib.suppress(TargetUnavailable):
                 self._wait(self._close())
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(_PATIENCE)
-        if not self._thread.is_alive():
-            self._loop.close()
+        self._loop.close(_PATIENCE)
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run it in the loop, which also answers the server's pings while nothing is written."""
-        future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
-            return future.result()
+            return self._loop.wait(work)
         except nats.js.errors.APIError as error:
             raise self._refusal(error) from error
         except (OSError, TimeoutError, nats.errors.Error) as error:
@@ -193,8 +176,7 @@ class NatsSink:
 
     @property
     def _shown(self) -> str:
-        """Without passwords."""
-        return ", ".join(server.rpartition("@")[2].rpartition("//")[2] for server in self._servers)
+        return without_passwords(self._servers)
 
     def _refusal(self, error: Any) -> Exception:
         text = f"NATS {self._shown}: {error.description} ({error.err_code})"
@@ -213,11 +195,12 @@ class NatsSink:
         self._connection = await asyncio.wait_for(connecting, _PATIENCE * (1 + len(self._servers)))
         self._jetstream = self._connection.jetstream(timeout=_PATIENCE)
         await self._check_version()
-        self._limit = self._connection.max_payload - _HEADROOM
-        if self._limit < _HEADROOM:
+        limit = body_limit(self._connection.max_payload)
+        if limit is None:
             raise SinkMisconfigured(
                 f"NATS {self._shown}: max_payload of the server is {self._connection.max_payload}, too little"
             )
+        self._limit = limit
         found: dict[str, EndpointPosition] = {}
         for subject in await self._subjects_there():
             last = await self._last(subject)
@@ -238,12 +221,9 @@ class NatsSink:
             answer = await self._connection.request("$JS.API.INFO", b"", timeout=_PATIENCE)
         except nats.errors.NoRespondersError:
             raise TargetUnavailable(f"NATS {self._shown}: JetStream is not ready, or not enabled") from None
-        level = api_level(answer.data)
-        if level < _API_LEVEL:
-            version = self._connection.connected_server_version
-            raise TargetRefused(
-                f"NATS {self._shown}: server {version} has API level {level}; 2.11 (level {_API_LEVEL}) or later is needed"
-            )
+        problem = version_problem(answer.data, self._connection.connected_server_version)
+        if problem is not None:
+            raise TargetRefused(f"NATS {self._shown}: {problem}")
 
     async def _subjects_there(self) -> list[str]:
         covered = f"{self._prefix}.>"
@@ -262,7 +242,7 @@ class NatsSink:
         try:
             found = await self._jetstream.get_last_msg(self._stream, subject)
         except nats.js.errors.NotFoundError as error:
-            if error.err_code == _NO_MESSAGE:
+            if error.err_code == NO_MESSAGE:
                 return None
             raise
         return Last(found.seq, found.headers or {})
@@ -294,16 +274,16 @@ class NatsSink:
         assert self._position is not None
         headers = headers_of(piece, self._position, self._writer)
         for _ in range(_ATTEMPTS):
-            headers["Nats-Expected-Last-Subject-Sequence"] = str(subject.sequence)
+            headers[EXPECTED_SEQUENCE] = str(subject.sequence)
             try:
                 said = await self._jetstream.publish(subject.name, piece.body, timeout=_PATIENCE, headers=headers)
             except nats.js.errors.NoStreamResponseError:
                 raise TargetUnavailable(f"NATS {self._shown}: no stream takes {subject.name}") from None
             except nats.js.errors.APIError as error:
-                if error.err_code == _IN_PROGRESS:  # the server works on what was sent before: ask again
+                if error.err_code == IN_PROGRESS:  # the server works on what was sent before: ask again
                     await asyncio.sleep(0.1)
                     continue
-                if error.err_code not in _WRONG_SEQUENCE:
+                if error.err_code not in WRONG_SEQUENCE:
                     raise
                 if not await self._is_there(subject, piece, error.err_code):
                     raise self._other_writer(subject, error.err_code) from None
