@@ -3,7 +3,7 @@
     python -m tests.bench.watchers NAME '{"urls": [...], "ca_file": "", "count": 10000}'
 
 Messages carry the monotonic clock of the moment before they were given to the kernel; it is one clock for all processes of a
-machine. Only those of the first connection are looked at.
+machine. Only those of the first `watched` connections are measured (1 by default).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import monotonic_ns, time_ns
 from typing import Any
 
@@ -25,6 +26,14 @@ from tests.bench.generator import FRAME, SIZE
 from tests.bench.load import STAMP
 from tests.bench.table import percentile
 from wsadapter import Message
+
+
+@dataclass
+class WatchTask(Task):
+    """A task whose messages are measured."""
+
+    watched: int = 1
+    """Connections whose messages are measured, the first of `urls`; `count` counts these messages."""
 
 
 class Watch:
@@ -45,39 +54,49 @@ class Watch:
         say(p50=percentile(warm, 0.5), p99=percentile(warm, 0.99), most=max(warm), **more)
 
 
-def items(task: Task) -> None:
+def items(task: WatchTask) -> None:
     """wsadapter, `for item in feed`."""
-    from wsadapter import Message
-
-    watch = Watch(task.count)
+    watch, watched = Watch(task.count), {f"e{n}" for n in range(task.watched)}
     with supervisor(task) as feed:
         await_ups(feed, len(task.urls))
         say(ready=True)
         for item in feed:
             if not isinstance(item, Message):
                 refuse_loss(item)
-            elif item.endpoint == "e0" and watch.take(item.data, monotonic_ns()):
+            elif item.endpoint in watched and watch.take(item.data, monotonic_ns()):
                 break
         watch.report()
+        _await_end()
 
 
-def websockets(task: Task) -> None:
-    """websockets, its asyncio client."""
+def websockets(task: WatchTask) -> None:
+    """websockets, its asyncio client, all connections in one event loop."""
     from websockets.asyncio.client import connect
 
+    watch, done = Watch(task.count), asyncio.Event()
+
+    async def consume(connection: Any) -> None:
+        while not watch.take(await connection.recv(decode=False), monotonic_ns()):
+            pass
+        done.set()
+
     async def run() -> None:
-        watch = Watch(task.count)
-        async with connect(task.urls[0], ssl=task.context(), compression=None) as connection:
-            say(ready=True)
-            while not watch.take(await connection.recv(decode=False), monotonic_ns()):
-                pass
-            watch.report()
+        context = task.context()
+        connections = [await connect(url, ssl=context, compression=None) for url in task.urls[: task.watched]]
+        tasks = [asyncio.create_task(consume(connection)) for connection in connections]
+        say(ready=True)
+        await done.wait()
+        watch.report()
+        for consumer in tasks:
+            consumer.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        _await_end()
 
     asyncio.run(run())
 
 
-def picows(task: Task) -> None:
-    """picows."""
+def picows(task: WatchTask) -> None:
+    """picows, all connections in one event loop."""
     from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
     watch = Watch(task.count)
@@ -88,17 +107,25 @@ def picows(task: Task) -> None:
                 done.set()
 
     async def run() -> None:
-        transport, _ = await ws_connect(Listener, task.urls[0], ssl_context=task.context())
+        context = task.context()
+        connected = [await ws_connect(Listener, url, ssl_context=context) for url in task.urls[: task.watched]]
         say(ready=True)
         await done.wait()
         watch.report()
-        transport.disconnect()
+        for transport, _ in connected:
+            transport.disconnect()
+        _await_end()
 
     done = asyncio.Event()
     asyncio.run(run())
 
 
-def relay(task: Task) -> None:
+def _await_end() -> None:
+    """Until the benchmark has read the CPU time of all processes of this contestant, and closes the standard input."""
+    sys.stdin.read()
+
+
+def relay(task: WatchTask) -> None:
     """The yardstick: two processes that do nothing but `os.read` the socket, `os.write` a pipe, `os.read` that pipe."""
     from websocket import create_connection
 
@@ -124,7 +151,7 @@ def relay(task: Task) -> None:
     os.waitpid(child, 0)
 
 
-def floor(task: Task) -> None:
+def floor(task: WatchTask) -> None:
     """The relay with the least that the contract asks of any owner and any consumer, in straight lines of Python for just this
     frame: sleep in epoll (there are other descriptors to mind); the bytes stay in the kernel until the record is in the pipe; a
     frame is parsed and checked to be text; header and tables have checksums; the message comes as a `Message`."""
@@ -186,7 +213,7 @@ def _floor_owner(sock: socket.socket, writing: int) -> None:
         position += size
 
 
-CONTESTANTS: dict[str, Callable[[Task], None]] = {
+CONTESTANTS: dict[str, Callable[[WatchTask], None]] = {
     "wsadapter": items,
     "websockets": websockets,
     "picows": picows,
@@ -196,4 +223,4 @@ CONTESTANTS: dict[str, Callable[[Task], None]] = {
 
 
 if __name__ == "__main__":
-    CONTESTANTS[sys.argv[1]](Task(**json.loads(sys.argv[2])))
+    CONTESTANTS[sys.argv[1]](WatchTask(**json.loads(sys.argv[2])))
