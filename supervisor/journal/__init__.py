@@ -14,7 +14,7 @@ Who owns what, and what can die when:
   any instruction leaves the rows of the last commit and those before, for each endpoint a prefix of its stream without a hole.
 - A **segment** is written by one process, read by many, and complete when the next one exists. Complete segments never change;
   the oldest are removed whole.
-- A **reader** owns its place. It opens segments for reading only, knows the last number of each endpoint, and reports every
+- A **reader** owns its place. It opens segments for reading only, keeps the last number of each endpoint, and reports every
   number that is not there, whatever the reason: removed, damaged, never written.
 - The **next supervisor** of the folder reads the state at the end (`State`) and goes on: the run, and of each endpoint the
   numbers and the epochs. It ends the epochs that the dead supervisor left open. A new run begins only if the end is not known:

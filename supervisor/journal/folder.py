@@ -1,7 +1,7 @@
 """The folder of a journal: what makes it one, its lock, its segments.
 
 PATH/journal.json                    {"format": 1, "id": "..."}
-PATH/lock                            held (flock) by the supervisor that writes; says which one that is
+PATH/lock                            held (flock) by the supervisor that writes; its content names that process
 PATH/segment-0000000000000001.db     named by the place of its first item in the stream
 PATH/positions/NAME                  how far the consumer NAME has come, see positions.py
 """
@@ -111,7 +111,7 @@ def unusable(folder: Path, error: OSError) -> JournalError:
 
 
 def is_marked(folder: Path) -> bool:
-    """Whether it says that it is a journal."""
+    """Whether the folder is marked as a journal."""
     return (folder / _MARKER).exists()
 
 
@@ -145,7 +145,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def boot_id() -> str:
-    """The same until the machine starts again; "" if the platform does not say."""
+    """An id that stays the same until the machine starts again; "" if the platform has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -157,7 +157,7 @@ class Writer(NamedTuple):
 
     pid: int | None
     name: str
-    """Of the supervisor; "" if it has none, and no control socket."""
+    """Name of the supervisor; "": it has no name and no control socket."""
     runtime_dir: str
     boot: str
     closed: bool
@@ -165,7 +165,7 @@ class Writer(NamedTuple):
 
 
 def writer_of(folder: Path) -> Writer:
-    """What the lock says."""
+    """The content of the lock file."""
     try:
         said: Any = json.loads((folder / _LOCK).read_bytes())
     except (OSError, ValueError):
@@ -196,7 +196,7 @@ class Lock:
         _held.add(self)
 
     def describe(self, name: str, runtime_dir: str, *, closed: bool) -> None:
-        """Say which supervisor holds it, and whether that has ended in order. Raises `OSError`."""
+        """Write which supervisor holds the lock, and whether that supervisor has ended in order. Raises `OSError`."""
         said = {"pid": os.getpid(), "name": name, "runtime_dir": runtime_dir, "boot": boot_id(), "closed": closed}
         content = json.dumps(said).encode() + b"\n"
         os.pwrite(self._fd, content, 0)

@@ -92,7 +92,7 @@ class Journal(Public):
         endpoints: Collection[str] = (),
         streams: Collection[str] = (),
     ) -> Iterator[Item]:
-        """The items from `start` up to `end`, of these endpoints and streams (all unless said otherwise). `end`: None is the
+        """The items from `start` up to `end`, of these endpoints and streams (all by default). `end`: None is the
         end of what is there while it is read; else as `start`, and excluded. Raises as `__iter__`, and `PositionBeyondEnd`."""
         entries = self.entries(start, end, endpoints=endpoints, streams=streams)
         return cast("Iterator[Item]", chain.from_iterable(map(_items, entries)))
@@ -128,7 +128,7 @@ class Journal(Public):
 
 
 class Choice:
-    """Which endpoints and streams are wanted. A group stands for its shards."""
+    """Which endpoints and streams are wanted. The name of a group includes all its shards."""
 
     def __init__(self, endpoints: Collection[str], streams: Collection[str]) -> None:
         self._endpoints = frozenset(endpoints)
@@ -184,5 +184,5 @@ def _items(entry: Entry) -> Iterator[Item]:
 
 
 def as_journal(journal: Journal | str | os.PathLike[str]) -> Journal:
-    """A path stands for a journal with the default settings. Raises `WrongType`, `ConfigError`."""
+    """A journal; from a path: one with the default settings. Raises `WrongType`, `ConfigError`."""
     return journal if isinstance(journal, Journal) else Journal(journal)

@@ -37,11 +37,11 @@ _BANK: Final = struct.Struct("<QQQqQ")
 _TAKEN: Final = 8
 _NOBODY: Final = (1 << 64) - 1
 _PATIENCE: Final = 1.0
-"""Seconds that a consumer whose name is taken over gets to notice it and let go."""
+"""Seconds for a consumer whose name is taken over to notice this and to stop storing positions."""
 _ALLOWED: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:@")
 _LONGEST: Final = 128
 OF_SINKS: Final = "sink:"
-"""What the names of sinks begin with where they stand beside consumers."""
+"""Prefix of a sink's name in a list of consumers."""
 
 
 @dataclass(slots=True)
@@ -163,7 +163,7 @@ class PositionFile:
             if self._is_in_place(fd):
                 self._fd = fd
                 return position
-            os.close(fd)  # somebody else was faster: what is there now counts
+            os.close(fd)  # another process was faster: use the file that it has created
 
     def _read_locked(self, fd: int, *, takeover: bool) -> Position:
         try:
@@ -196,7 +196,7 @@ class PositionFile:
 
     @property
     def is_lost(self) -> bool:
-        """Whether another process has taken the name over: what is stored here has no effect any more."""
+        """Whether another process has taken the name over. Then `store` has no effect any more."""
         return self.is_replaced and not self._is_in_place(self._fd)
 
     def store(self, position: Position, endpoint: str = "") -> None:
@@ -246,7 +246,7 @@ class PositionFile:
                 if self._fd < 0:
                     self._link_new(fresh)
                 elif not self._is_in_place(self._fd):
-                    fresh.unlink()  # the name is another one's: what is committed here counts for nothing
+                    fresh.unlink()  # another process has the name now: this commit has no effect
                 else:
                     fresh.replace(self._path)
             except BaseException:
@@ -293,7 +293,8 @@ class PositionFile:
 
 
 def _ask_to_leave(fd: int) -> None:
-    """Tell the consumer that has the name, and give it a moment: then its last commits count. It may be stopped, or hang."""
+    """Notify the consumer that has the name, and wait a moment, so that its last commits are stored. Not without a limit: that
+    consumer may be stopped, or hang."""
     os.pwrite(fd, b"\x01", _REPLACED)
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:

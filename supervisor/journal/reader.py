@@ -4,7 +4,7 @@
                 └ damaged ──> a Gap for each endpoint, and on with the next row that can be read
     place before the oldest segment ──> Dropped(cause="retention") for each endpoint, and on with the oldest
 
-Numbers make losses visible here too: the reader knows the last number of each endpoint, and a row that does not follow it comes
+Numbers make losses visible here too: the reader keeps the last number of each endpoint, and a row that does not follow it comes
 behind a `Dropped` with what is missing. So no loss passes without a record, whatever its cause.
 """
 
@@ -67,7 +67,7 @@ class Reader:
         self._is_removed = False
         """The retention has removed the open one, and all up to `_next`: it removes the oldest first."""
         self._skips = False
-        """The last thing was a loss: what is missing in front of the next row of an endpoint has this cause."""
+        """Cause of the last loss. Messages that are missing before the next row of an endpoint are reported with this cause."""
         self._cause = "journal"
 
     def close(self) -> None:
@@ -119,7 +119,7 @@ class Reader:
         try:
             return folders.segments(self.path)
         except FileNotFoundError:
-            folders.identify(self.path)  # says that it is gone
+            folders.identify(self.path)  # reports that the segment was removed
             raise
         except OSError as error:
             raise JournalError(f"{self.path}: the journal cannot be read: {error.strerror}") from error
@@ -128,7 +128,7 @@ class Reader:
         """Whether nothing more comes in the open segment. If the next one is new, this one is to be read once more: rows may
         have been added in between."""
         if self._next is not None:
-            if self.place.seq < self._next and not self._is_removed:  # else `_enter` says what is missing, and why
+            if self.place.seq < self._next and not self._is_removed:  # else `_enter` returns what is missing, and why
                 self._skip_to(self._next)
             return True
         there = [segment.first for segment in self._segments()]
@@ -203,7 +203,7 @@ class Reader:
         self._cause = "retention"
         self.place.seq, self.place.bytes = there.seq, there.bytes
         entries = [self._dropped(each) for each in lost]
-        if places > sum(each.total for each in lost):  # events are missing too, and may have said that something is lost
+        if places > sum(each.total for each in lost):  # events are missing too, and one of them may have reported a loss
             told = {each.endpoint for each in lost}
             entries += [self._gap(name, progress, None) for name, progress in known.items() if name not in told]
         for name, progress in there.endpoints.items():
@@ -232,7 +232,7 @@ class Reader:
         return [self._gap(name, known, None) for name, known in self.place.endpoints.items()]
 
     def _pass_damage(self, error: Exception) -> list[Entry]:
-        """Go on behind what can't be read."""
+        """Continue behind the rows that can't be read."""
         found = None
         if self._database is not None and self._first is not None:
             try:

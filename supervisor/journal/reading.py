@@ -21,7 +21,7 @@ _FURTHEST: Final = 1 << 62
 def open_segment(path: Path, *, is_last: bool) -> sqlite3.Connection:
     """For reading. `is_last`: it may be written meanwhile. Raises `FileNotFoundError`, `sqlite3.Error`, `NewerJournal`."""
     wal = path.with_name(path.name + "-wal")
-    path.stat()  # SQLite's own error does not say that the file is missing
+    path.stat()  # SQLite's own error does not name a missing file as the cause
     modes = ["mode=ro"] if is_last or wal.exists() else []
     if not wal.exists():
         modes.append("mode=ro&immutable=1")  # nobody writes it, and in a folder that can't be written there is no other way

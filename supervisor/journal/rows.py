@@ -16,7 +16,7 @@ from wsadapter.contract.items import EVENT_NAMES, AnyEvent, Batch, Event, LateAn
 from wsadapter.contract.reasons import Reason
 
 _PIECE: Final = 5000
-"""`crc32` gives up the interpreter's lock for more bytes than 5,120, and would wait for it up to 5 ms beside a busy thread."""
+"""`crc32` releases the GIL for more than 5,120 bytes, and would then wait for the GIL up to 5 ms beside a busy thread."""
 _CLASSES: Final = {name: cls for cls, name in EVENT_NAMES.items()}
 
 
@@ -52,7 +52,7 @@ _make_row: Callable[[type[Row], tuple[Any, ...]], Row] = tuple.__new__
 
 
 class DamagedRow(ValueError):
-    """A row whose checksum is wrong: nothing of it can be believed."""
+    """A row whose checksum is wrong: no part of it can be used."""
 
 
 def message_row(

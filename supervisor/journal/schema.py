@@ -71,12 +71,12 @@ COMMIT;
 COLUMNS: Final = "seq, endpoint, epoch, record, number, count, at, layout, streams, binary, payload, crc"
 _PLACES: Final = f"({', '.join('?' * len(COLUMNS.split(',')))})"
 CHUNKS: Final = (256, 32, 4, 1)
-"""Rows of one INSERT. SQLite gives up the interpreter's lock for each statement and needs it back after it, which takes up to
-5 ms beside a busy thread: so many rows go into one statement."""
+"""Rows of one INSERT. SQLite releases the GIL for each statement and acquires it again afterwards, which takes up to
+5 ms beside a busy thread. So one statement inserts many rows."""
 
 
 def insert(rows: int) -> str:
-    """The statement that inserts so many rows."""
+    """The statement that inserts that many rows."""
     return f"INSERT INTO records ({COLUMNS}) VALUES {', '.join([_PLACES] * rows)}"  # noqa: S608 - constants
 
 

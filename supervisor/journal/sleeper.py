@@ -33,7 +33,7 @@ class Sleeper:
         self._next_try = 0.0
 
     def connect(self) -> None:
-        """Have the supervisor wake us, if there is one. It sends a byte at once, because something may have been committed
+        """Ask the supervisor, if there is one, to wake us. It sends a byte at once, because something may have been committed
         since the reader looked."""
         if self.waker is not None or monotonic() < self._next_try:
             return
@@ -68,7 +68,7 @@ class Sleeper:
         self.woken()
 
     def woken(self) -> None:
-        """Take the bytes that woke us; at their end the supervisor is gone."""
+        """Read the bytes that woke us. The end of the stream means that the supervisor has ended."""
         if self.waker is None:
             return
         try:

@@ -3,11 +3,11 @@
     record ──> numbered ──> JournaledInbox ──┬──> the journal's queue ──> the writer's thread ──> segments
                                              └──> the consumer's queue (or nobody's)
 
-The journal's queue is an inbox like the consumer's, with backlogs of its own: so what waits for the disk is bounded by the same
-`buffer` and its policies, and what the journal loses is reported at its place by a `Dropped`. Both queues get the items in the
-same order, under the reactor's lock; putting into one never waits for a disk.
+The journal's queue is an inbox like the consumer's, with separate backlogs. So the items that wait for the disk are bounded by
+the same `buffer` and its policies, and the items that the journal loses are reported at their place by a `Dropped`. Both queues
+get the items in the same order, under the reactor's lock; putting an item into a queue never waits for a disk.
 
-A supervisor without a journal has plain inboxes: nothing here is on its way.
+A supervisor without a journal has plain inboxes, and uses nothing of this module.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class JournalQueue:
         self._events = 0
         """That were put since the writer found nothing waiting."""
         self.is_closed = False
-        """Nothing more is written: what comes is let go."""
+        """Nothing more is written: discard what comes."""
 
     def put_event(self, event: Event, backlog: Backlog | None) -> None:
         """Let an event stand behind all that came before."""

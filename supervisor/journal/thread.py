@@ -91,7 +91,7 @@ class JournalThread:
     # -- life ------------------------------------------------------------------------------------------------------------
 
     def open(self, name: str, runtime_dir: str, patience: float = 0.0) -> State:
-        """Take the journal, and return what it holds. `patience`: seconds to wait for a supervisor that is about to let go.
+        """Take the journal, and return what it holds. `patience`: seconds to wait for a supervisor that is about to release it.
         Raises `NotAJournal`, `NewerJournal`, `JournalInUse`, `JournalError`."""
         deadline = monotonic() + patience
         while True:
@@ -116,8 +116,8 @@ class JournalThread:
         self._thread.start()
 
     def close(self, patience: float) -> None:
-        """Write what waits, and let go of the journal. After `patience` seconds of a disk that takes nothing, what waits is
-        lost, which the log says."""
+        """Write what waits, and release the journal. If the disk accepts nothing for `patience` seconds, what waits is lost,
+        and a log line reports the loss."""
         if self.writer is None:
             return
         self._give_up_at = monotonic() + patience
@@ -141,7 +141,7 @@ class JournalThread:
         try:
             while self._turn():
                 pass
-        except Exception:  # a bug: supervision goes on, and everybody can see that the journal does not
+        except Exception:  # a bug: supervision continues, and the status shows that the journal has failed
             logger.exception("the journal's thread failed; this is a bug in wsadapter. Nothing more is written")
             self._error = "the journal's thread failed; the log has the traceback"
         finally:

@@ -1,4 +1,4 @@
-"""Who is woken by a commit: a socket for each attached consumer that sleeps until something new is there."""
+"""The consumers that a commit wakes: a socket for each attached consumer that sleeps until new items are committed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Wakers:
                     waker.send(b"\n")
                 except BlockingIOError:
                     pass
-                except OSError:  # the consumer is gone
+                except OSError:  # the consumer has ended
                     self._sockets.remove(waker)
                     waker.close()
 

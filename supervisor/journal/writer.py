@@ -200,7 +200,7 @@ class JournalWriter:
 
     def _remove(self, segment: folders.Segment) -> None:
         """A reader that has the file open can still read it to its end."""
-        logger.info("%s is removed, as `journal.retain` and `journal.retain_bytes` say", segment.path)
+        logger.info("%s is removed (journal.retain, journal.retain_bytes)", segment.path)
         for file in segment.files():
             file.unlink(missing_ok=True)
 
@@ -218,7 +218,7 @@ class JournalWriter:
         return (there.st_dev, there.st_ino) == (self._segment.place.st_dev, self._segment.place.st_ino)
 
     def _restore_folder(self) -> None:
-        """Restore what somebody removed from the folder. SQLite would go on writing into a removed file without an error."""
+        """Restore what somebody removed from the folder. SQLite continues to write into a removed file without an error."""
         (self.path / folders.POSITIONS).mkdir(parents=True, exist_ok=True)
         if not folders.is_marked(self.path):
             folders.write_marker(self.path, self.identity)

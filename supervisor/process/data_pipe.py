@@ -18,7 +18,7 @@ from wsadapter.loop.reactor import Reactor
 logger = logging.getLogger("wsadapter.supervisor")
 
 _MOST_DRAINED: Final = 4 << 20
-"""The most bytes that are read after an owner has died: a grandchild may hold the pipe, and go on writing."""
+"""The most bytes that are read after an owner has died: a grandchild may hold the pipe open, and continue to write."""
 _RECORD_MARGIN: Final = 256 * 1024 * 1024
 """Bytes that a record may be longer than the longest messages of one read: tables, small messages, what a decode hook adds."""
 _SET_PIPE_SIZE: Final[int | None] = getattr(fcntl, "F_SETPIPE_SZ", None)
@@ -86,7 +86,7 @@ class DataPipe(Generic[P]):
             self._reactor.dispatcher.register(self._fd, self.read, 0 if self._paused else poller.READ)
 
     def unwatch(self) -> None:
-        """Stop reading; what comes stays in the pipe."""
+        """Stop reading; new bytes stay in the pipe."""
         self._reactor.dispatcher.unregister(self._fd)
 
     def pause(self) -> None:
@@ -95,7 +95,7 @@ class DataPipe(Generic[P]):
         self._wait_for(0)
 
     def resume(self) -> None:
-        """Go on reading. Does nothing if it is not paused."""
+        """Read again. Does nothing if the pipe is not paused."""
         if self._paused:
             self._paused = False
             self._wait_for(poller.READ)

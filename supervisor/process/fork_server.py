@@ -1,4 +1,4 @@
-"""The fork server that owners are forked from: a private one, which is replaced if the files that it needs are gone.
+"""The fork server that owners are forked from: a private one, which is replaced if the files that it needs were removed.
 
 `multiprocessing` has one fork server per program, which may be running already, without our modules in it. And that server
 keeps what it was started with for as long as the program runs: its socket is in a folder that was made once, and after a
@@ -64,7 +64,7 @@ class ForkServer:
 
     @property
     def lifeline(self) -> int | None:
-        """A descriptor: while it is open, the fork server lives."""
+        """A descriptor: the fork server runs while this descriptor is open."""
         fd: int | None = self._server._forkserver_alive_fd  # noqa: SLF001 - multiprocessing has no public way
         return fd
 
@@ -77,7 +77,7 @@ class ForkServer:
 
     def renew(self) -> None:
         """Let the next process be forked from a new server. The present server ends when the lifelines of the processes that it
-        has forked are closed, because only this server knows their exit codes."""
+        has forked are closed, because only this server can read their exit codes."""
         pid, lifeline = self.pid, self.lifeline
         self._forget_folder()
         self._server = _new_server(self._new_address)
@@ -87,11 +87,11 @@ class ForkServer:
             self._retired.append(pid)
 
     def reports_exits(self, pid: int) -> bool:
-        """Whether the server of that pid lives, so that it can report the exit codes of the processes that it has forked."""
+        """Whether the server with that pid is alive: only then can it report the exit codes of its processes."""
         return pid in (self.pid, *self._retired) and is_alive(pid)
 
     def kill(self) -> None:
-        """End the server at once. The processes that it has forked live on."""
+        """End the server at once. The processes that it has forked continue to run."""
         if self.pid is not None:
             _kill(self.pid)
 
@@ -147,10 +147,10 @@ def socket_folder(candidates: Iterator[str]) -> str:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of that number lives; a zombie does not."""
+    """Whether a process with that pid is alive; a zombie is not."""
     try:
         os.kill(pid, 0)
-    except (ProcessLookupError, PermissionError):  # gone, or another user's process has the number now
+    except (ProcessLookupError, PermissionError):  # the process has ended, or the pid belongs to another user's process now
         return False
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:

@@ -87,7 +87,7 @@ class AdoptedProcess:
 
     @property
     def exitcode(self) -> int | None:
-        """As of a `multiprocessing.Process`; None while the process lives, and if the kernel does not report the code."""
+        """As of a `multiprocessing.Process`; None while the process runs, and if the kernel does not report the code."""
         return pidfd_exit_code(self.sentinel) if self.sentinel >= 0 else None
 
     def close(self) -> None:
@@ -251,7 +251,7 @@ class StartRequest:
 
 
 class Launcher:
-    """Starts owner processes, one after the other, in a thread of its own."""
+    """Starts owner processes, one after the other, in a separate thread."""
 
     def __init__(self, start_method: str) -> None:
         self.start_method = capabilities.start_method(start_method)
@@ -285,21 +285,21 @@ class Launcher:
             while (request := self._requests.get_nowait()) is not None:
                 successor.take_over(request)
         self._requests.put(None)
-        self._server.kill()  # its children live on; we have their pidfds
+        self._server.kill()  # its children continue to run; we have their pidfds
 
     def leave_owners(self) -> None:
         """Another supervisor has the owners that were started here: their fork servers are not ended by `close`."""
         self._server.leave_owners()
 
     def close(self) -> None:
-        """End the thread and the fork server, after every owner is gone."""
+        """End the thread and the fork server, after every owner has ended."""
         self._requests.put(None)
         self._thread.join()
         self._server.close()
 
     @property
     def lifeline(self) -> int | None:
-        """A descriptor: while it is open, the fork server lives."""
+        """A descriptor: the fork server runs while this descriptor is open."""
         return self._server.lifeline
 
     def _run(self) -> None:

@@ -57,7 +57,7 @@ class ProcessState(Enum):
     KILLED = auto()
     """SIGKILL was sent."""
     ABANDONED = auto()
-    """SIGKILL has not ended it (an uninterruptible sleep): the endpoint goes on without it."""
+    """SIGKILL has not ended it (an uninterruptible sleep): the endpoint continues without it."""
     DEAD = auto()
 
 
@@ -82,7 +82,7 @@ class ProcessEvent(Enum):
     STOP = auto()
     HUNG = auto()
     ABORT = auto()
-    """What it sent is invalid, so that nothing more of it can be used."""
+    """The process sent invalid data, so nothing that it sends can be used any more."""
     DEADLINE = auto()
     """The time limit of the state has passed."""
     DEATH = auto()
@@ -98,9 +98,9 @@ class ProcessAction(Enum):
     AWAIT_READY = auto()
     REPORT_READY = auto()
     ASSIGN = auto()
-    """Send the endpoint. The caller that applies the event does that, because it knows the endpoint."""
+    """Send the endpoint. The caller that applies the event does that, because it has the endpoint."""
     ASK = auto()
-    """Send a STOP. The caller that applies the event does that, because it knows the reason."""
+    """Send a STOP. The caller that applies the event does that, because it has the reason."""
     AWAIT_END = auto()
     DUMP = auto()
     TERMINATE = auto()

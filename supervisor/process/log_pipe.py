@@ -13,7 +13,7 @@ _READ_SIZE: Final = 1 << 16
 _LONGEST_LINE: Final = 4096
 """Bytes. A longer line becomes several lines."""
 _LAST_LINES: Final = 2000
-"""Characters of the last lines that are kept: they may say why the process died."""
+"""Characters of the last lines that are kept: they may show why the process died."""
 
 
 class LogPipe:
@@ -44,7 +44,7 @@ class LogPipe:
             self._reactor.dispatcher.register(self._end.fileno(), self.read)
 
     def unwatch(self) -> None:
-        """Stop reading; what comes stays in the pipe."""
+        """Stop reading; new bytes stay in the pipe."""
         if self._end is not None:
             self._reactor.dispatcher.unregister(self._end.fileno())
 

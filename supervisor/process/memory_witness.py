@@ -15,7 +15,7 @@ _NEAR: Final = 0.8
 
 
 class MemoryWitness:
-    """What is known of the memory of one owner while it lives. Used under the reactor's lock."""
+    """Measurements of the memory of one owner while it runs. Used under the reactor's lock."""
 
     def __init__(self) -> None:
         self.resident = 0
@@ -23,7 +23,8 @@ class MemoryWitness:
         self._kills = oom_kills()
 
     def testimony(self, exit_code: int | None, allowed: int) -> str:
-        """What to say of its end; "" where there is nothing. `allowed`: `watchdog.memory`, 0 for no limit."""
+        """A text about memory for the reason of its death; "": memory was not the cause. `allowed`: `watchdog.memory`, 0 for no
+        limit."""
         return judged(exit_code, kills=oom_kills() - self._kills, resident=self.resident, allowed=allowed)
 
 
@@ -40,7 +41,7 @@ def judged(exit_code: int | None, *, kills: int, resident: int, allowed: int) ->
 
 def oom_kills(membership: Path = _CGROUP, cgroups: Path = _CGROUPS, machine: Path = _MACHINE) -> int:
     """How many processes the kernel has killed for want of memory: in our control group (v2), else on the machine; 0 where
-    the kernel does not say."""
+    the kernel does not report it."""
     for line in _lines(membership):
         if line.startswith("0::/"):
             count = _count(cgroups / line[len("0::/") :] / "memory.events")

@@ -23,7 +23,7 @@ class OwnerConnection:
     """The connection of one owner process. All methods under the reactor's lock."""
 
     def __init__(self, data: DataPipe[Any]) -> None:
-        """`data`: the owner's pipe, which knows the position in the stream."""
+        """`data`: the owner's pipe, which has the position in the stream."""
         self._data = data
         self.held: HeldConnection | None = None
         """The duplicate of its socket; None if there is none (yet)."""
@@ -77,7 +77,7 @@ class OwnerConnection:
             self.held = None
 
     def release(self) -> None:
-        """The owner is dead, and its listener has taken the connection and the holder if it needs them: end what is left."""
+        """The owner is dead, and its listener has taken the connection and the TLS holder if it needs them: close the rest."""
         self.end()
         if self.holder is not None:
             self.holder.let_go()

@@ -1,4 +1,4 @@
-"""One owner process, from its start to its death. `lifecycle.TABLE` says what to do at an event; this module does it.
+"""One owner process, from its start to its death. `lifecycle.TABLE` names the actions of an event; this module performs them.
 
     launcher ──started──> OwnerProcess ──┬── data        DataPipe         records: messages, reports
                              ^           ├── control     ControlChannel   commands to the process, and its answers
@@ -61,7 +61,7 @@ class OwnerListener(Protocol):
     def on_command(self, process: OwnerProcess, command: Command, /) -> None: ...
     def on_log(self, process: OwnerProcess, line: str, /) -> None: ...
     def on_dead(self, process: OwnerProcess, reason: Reason, /) -> None:
-        """The last call. `reason`: why the supervisor ended the process, or what the exit status says."""
+        """The last call. `reason`: why the supervisor ended the process, or the reason that the exit status gives."""
         ...
 
 
@@ -202,7 +202,7 @@ class OwnerProcess:
         self._verdict = self._verdict or Reason(kind=kind)
         if self.step(ProcessEvent.STOP) is ProcessAction.ASK:
             self.control.send(commands.STOP, 0, {"code": code, "kind": kind})
-            self.data.resume()  # its last reports come after what waits in the pipe
+            self.data.resume()  # its last reports follow the records that wait in the pipe
 
     def abort(self, reason: Reason) -> None:
         """Kill the process at once, for `reason`."""
@@ -241,7 +241,7 @@ class OwnerProcess:
         self.is_frozen = True
 
     def freeze(self) -> None:
-        """Another supervisor may get the process: read nothing from it and do nothing with it until `thaw`. It must be
+        """Another supervisor may get the process: read nothing from the process and send it nothing until `thaw`. It must be
         SERVING."""
         for part in (self.data, self.log, self.control, self.exit):
             part.unwatch()

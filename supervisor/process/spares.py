@@ -40,7 +40,7 @@ class Spares(IgnoreOwnerEvents):
         return len(self._warm) + len(self._starting)
 
     def fill(self) -> None:
-        """Start as many as are missing."""
+        """Start the spares that are missing."""
         while not self._closed and self._retry is None and self.alive < self._wanted:
             self._starting.add(self._start(self))
 

@@ -60,7 +60,8 @@ class TlsHolder(IgnoreOwnerEvents):
     process: OwnerProcess
 
     def __init__(self, gone: Callable[[TlsHolder], None], said: Callable[[str], None]) -> None:
-        """`start` or `adopt` must follow. `gone` is called when its process has ended, `said` with what the process prints."""
+        """`start` or `adopt` must follow. `gone` is called when its process has ended, `said` with each line that
+        the process prints."""
         self._gone = gone
         self._said = said
         self._assignment: Assignment | None = None
@@ -107,7 +108,7 @@ class TlsHolder(IgnoreOwnerEvents):
         if self._unwanted or owners.kind not in _OF_A_LOST_HOLDER:
             return None
         if self._lost is None and (owners.broke_off or self.process.exit.has_ended):
-            # A holder that lives reports the end of its connection before it closes the stream. So this one has died.
+            # A holder reports the end of its connection before it closes the stream. Without a report it has died.
             return Reason(kind="crashed", text="it ended")  # its exit status is not known yet
         return self._lost
 

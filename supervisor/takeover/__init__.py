@@ -9,9 +9,10 @@
                                 <── gone            ends its spares, exits with 0
     reads on, numbers on; then applies its own configuration, as a reload does
 
-Until the running supervisor has received `ready`, it can go on as before: it passed duplicates, and nobody has read from them.
-It does so whatever fails, and if it is stopped meanwhile. A second takeover at the same time is refused. The two supervisors
-never read at the same time. If the new supervisor receives nothing after its `ready`, it goes on only if the other is dead.
+Until the running supervisor has received `ready`, it can continue as before: it passed duplicates of its descriptors, and no
+process has read from them. It continues if any step fails, and if it is stopped meanwhile. A second takeover at the same time
+is refused. The two supervisors never read at the same time. If the new supervisor receives nothing after its `ready`, it
+continues only if the other is dead.
 
 `old_side` and `new_side` are the two ends, and `transfer` is what goes through the control socket between them. The state is
 a `SupervisorSnapshot` (`supervisor_state`), which has an `EndpointSnapshot` (`endpoint_state`) for each endpoint, a

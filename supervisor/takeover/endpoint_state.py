@@ -135,7 +135,7 @@ def freeze(endpoint: EndpointRuntime) -> None:
 
 
 def thaw(endpoint: EndpointRuntime) -> None:
-    """It goes on."""
+    """The endpoint continues in this supervisor."""
     for link in endpoint.links:
         if link.owner is not None:
             link.owner.thaw()

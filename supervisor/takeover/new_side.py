@@ -41,7 +41,7 @@ class Takeover:
 
     def seal(self) -> None:
         """Report that all is ready. When this returns, the new supervisor owns everything. Raises `TakeoverError` if the
-        running one goes on instead."""
+        running one continues instead."""
         try:
             send_line(self._peer, {"ready": True}, monotonic() + _TO_TAKE)
             answer = receive_line(self._peer, monotonic() + _TO_BE_GIVEN)

@@ -1,4 +1,4 @@
-"""The running supervisor's end of a takeover: a thread that talks to the new supervisor, while the reactor goes on.
+"""The running supervisor's end of a takeover: a thread that exchanges messages with the new supervisor, while the reactor runs.
 
     PREPARING ──what is not up has stopped, no change is under way──> FROZEN ──the output has all that was read──> OFFERED
         └── too slow ──> goes on                                        └── too slow ──> goes on                    │
@@ -40,7 +40,7 @@ logger = logging.getLogger("wsadapter.takeover")
 _TO_PREPARE: Final = 45.0
 """Seconds. A rollover takes up to half a minute until the new connection can't repeat messages any more."""
 _TO_FLUSH: Final = 10.0
-"""Seconds until the output has written what was read."""
+"""Seconds for the output to write the items that were read."""
 _TO_ANSWER: Final = 10.0
 """Seconds for the new supervisor to receive everything, and to report that it is ready."""
 _TO_REFUSE: Final = 1.0
@@ -122,7 +122,7 @@ class OldSide:
         self._deadline = 0.0
 
     def start(self) -> None:
-        """Begin, in a thread of its own."""
+        """Begin, in a separate thread."""
         threading.Thread(target=self._run, name="wsadapter-takeover", daemon=True).start()
 
     @property
@@ -132,7 +132,7 @@ class OldSide:
 
     def _run(self) -> None:
         with suppress(SupervisorStopped):
-            self._runtime.reactor.call(lambda: None)  # the end of the turn in which the control server lets go of the socket
+            self._runtime.reactor.call(lambda: None)  # the end of the turn in which the control server releases the socket
         with self._peer:
             try:
                 self._peer.setblocking(True)
@@ -155,7 +155,7 @@ class OldSide:
         logger.warning("takeover failed, this supervisor keeps running: %s", why)
         with suppress(SupervisorStopped):  # then it was undone before
             self._runtime.reactor.call(self.take_back)
-        with suppress(OSError):  # the new supervisor is gone, or does not read
+        with suppress(OSError):  # the new supervisor has ended, or does not read
             send_line(self._peer, {"ok": False, "error": why, "contract": CONTRACT}, monotonic() + _TO_REFUSE)
 
     def _give(self) -> None:
@@ -193,7 +193,7 @@ class OldSide:
     # -- under the reactor's lock ----------------------------------------------------------------------------------------
 
     def _step(self) -> Future[None] | None:
-        """Look and act in one turn, so that what is frozen is steady."""
+        """Check and freeze in one turn of the reactor, so that each frozen endpoint is still steady."""
         self._check()
         match self._next_step():
             case Step.HALT:

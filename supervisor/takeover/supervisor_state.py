@@ -50,7 +50,7 @@ class SupervisorSnapshot:
 
 
 def give(runtime: Runtime) -> tuple[SupervisorSnapshot, list[int]]:
-    """All of it, with its descriptors, which stay open here. All its steady endpoints are frozen."""
+    """The whole supervisor with its descriptors, which stay open here. All its steady endpoints are frozen."""
     assert runtime.claim.instance is not None
     instance, fds = runtime.claim.instance.snapshot()
     endpoints = []
@@ -92,7 +92,7 @@ def adopt(runtime: Runtime, takeover: Takeover) -> None:
 
 
 def _begin(runtime: Runtime) -> None:
-    """Under the reactor's lock: what was taken goes on, everything else is started."""
+    """Under the reactor's lock: endpoints that came with a connection continue on it, all others are started."""
     for endpoint in runtime.endpoints():
         if endpoint.state == "up":
             thaw(endpoint)

@@ -84,7 +84,7 @@ def _object(text: bytes | bytearray) -> dict[str, Any]:
 
 
 def close_all(fds: list[int]) -> None:
-    """Close all of them."""
+    """Close all descriptors."""
     for fd in fds:
         os.close(fd)
 

@@ -97,7 +97,7 @@ class Connector:
         return Established(PlainByteStream(self._handed), first=self._tail, deflate=deflate, **resume.up)
 
     def _held_connection(self, sock: socket.socket) -> Established:
-        """A holder opens it, and says how far it is; the WebSocket over it is ours."""
+        """A TLS holder opens the connection and reports each step; the owner does the WebSocket handshake over it."""
         self._post_step("resolving")
         try:
             while "opened" not in (event := read_event(sock)):

@@ -49,8 +49,8 @@ class Handoff:
             self._in_custody = True
 
     def announce(self, ref: int, position: int, frame: Frame, allowed_at: float) -> bool:
-        """True if the supervisor will know of the frame even if this process dies now; False: ask again when the control socket
-        has taken the announcement. Without custody the supervisor needs to know only of frames that somebody waits for."""
+        """True if the supervisor will be notified of the frame even if this process dies now. False: call again when the
+        announcement is written to the control socket. Without custody only frames that a request waits for are announced."""
         if not self._in_custody and (not ref or is_ours(ref)):
             return True
         if self._announced[0] != position or self._announced[1] is not frame:  # otherwise it is announced already

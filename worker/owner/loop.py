@@ -126,7 +126,7 @@ class Owner:
         host.control.send(PROBED, ref, host.phase.probe_answer())
 
     def _leave_without_supervisor(self, now: float) -> None:
-        """The supervisor is gone: sends a close frame to the peer, and ends."""
+        """The supervisor has ended: sends a close frame to the peer, and ends."""
         host = self._host
         if host.end.supervisor_gone:
             return

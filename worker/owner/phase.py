@@ -27,7 +27,7 @@ from wsadapter.worker.outbox import Outbox, Output
 
 NOT_UP = "the connection is not up"
 WITHOUT_SUPERVISOR = 1.0
-"""Seconds for closing the connection once the supervisor is gone."""
+"""Seconds for closing the connection once the supervisor has ended."""
 
 
 class Stop(NamedTuple):

@@ -38,7 +38,7 @@ class Sending:
 
     def put(self, action: Send) -> None:
         """Queues a frame of the session; `flush` sends it."""
-        # Without a handoff nobody needs to know when the frame is out, because the next owner opens a new connection.
+        # Without a handoff the sending need not be reported, because the next owner opens a new connection.
         ref = self._receipts.ref(action.then) if action.then is not None and self._handoff.every_byte else 0
         self._connection.sender.put(action.frame, ref=ref, urgent=action.urgent, once=action.once)
 
@@ -77,7 +77,7 @@ class Sending:
         self._owed.append(ref)
 
     def flush(self, now: float) -> None:
-        """Sends as much as the kernel takes, and reports what was sent and what is too late."""
+        """Sends what the kernel accepts, and reports the frames that were sent and those whose deadline is over."""
         sender, control = self._connection.sender, self._host.control
         sender.urgent_only = self._session.subscribing.not_ready
         for ref in sender.flush(now):
@@ -110,7 +110,7 @@ class Sending:
         return sender.broken or f"not sent within {self._timeout:g} s"
 
     def abandon(self) -> None:
-        """The connection is gone: refuses everything that is not sent."""
+        """The connection has ended: refuses every frame that is not sent."""
         for ref, fate in self._connection.sender.abandon():
             if not is_ours(ref):
                 self._host.refuse(ref, "the connection is gone", fate)

@@ -129,8 +129,8 @@ class Serving(Phase):
             self._outbox.uncork()
 
     def _read_inherited(self, resume: Resume, begun: bytes) -> None:
-        """Reads what the previous owner left unread, and of which it may have died; `begun` is the received part of the first
-        message. READING is sent before each part is parsed, so that the supervisor knows which bytes a death may come of."""
+        """Reads the bytes that the previous owner left unread and may have died of. `begun`: the received part of the first
+        message. READING is sent before each part is parsed, so that the supervisor can find the bytes that kill owners."""
         left, corked = min(resume.unread, READ_SIZE), True
         while left > 0 and (corked or not self.host.output.full):
             if self._session.ending.ended or self._reading_over:
