@@ -1,7 +1,7 @@
-"""Consumers of a journal in processes of their own: `attach`.
+"""Consumers of a journal in separate processes: `attach`.
 
-feed.py             what users hold: iteration, blocking and by asyncio
-cursor.py           what was read, given and committed
+feed.py             the object that users iterate, blocking and by asyncio
+cursor.py           which items were read, delivered and committed
 commands.py         send, request, subscribe ...
 supervisor_link.py  the control socket of the supervisor
 """

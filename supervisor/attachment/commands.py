@@ -29,7 +29,7 @@ class AttachedCommands:
         self._link.command("send", {"endpoint": name, **outgoing(payload, binary=binary)}, timeout)
 
     def request(self, name: str, payload: Payload, timeout: float | None = None) -> Answer:
-        """As `Supervisor.request`. Raises `NotSent` too if no supervisor is there, `OutcomeUnknown` if it is gone meanwhile."""
+        """As `Supervisor.request`. Raises `NotSent` too if no supervisor is there, `OutcomeUnknown` if it ended meanwhile."""
         patience = None if timeout is None else timeout + _GRACE
         said = bytes(payload).decode() if isinstance(payload, bytes | bytearray | memoryview) else payload
         more = {} if timeout is None else {"timeout": timeout}

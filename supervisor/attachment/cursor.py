@@ -1,10 +1,10 @@
-"""What an attached consumer has read, has been given, and has committed.
+"""Which items an attached consumer has read, has been given, and has committed.
 
     Reader ──entries──> wanted? ──> in hand: an iterator over the items of one entry ──> the consumer
                                         └── each step stores in the position file how many items are done
 
-Within a record no Python code of ours runs per message: with `commit="auto"`, taking a message stores by C code that those
-before it are done, between whose steps neither an interrupt nor a kill can fall.
+Within a record no Python code of ours runs per message: with `commit="auto"`, iterating to a message stores in the position
+file that the messages before it are done. C code does both, so neither an interrupt nor a kill can fall between them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _first: Callable[[Any], Any] = itemgetter(0)
 
 
 def begin(path: Path, start: Start | str, consumer: str, held: PositionFile, found: Position | None) -> State:
-    """Where the consumer goes on, or begins. Raises `UnknownConsumer`, `PositionBeyondEnd`, `WrongType`, `JournalError`."""
+    """The state from which the consumer reads: its own position, or `start`. Raises `UnknownConsumer`, `PositionBeyondEnd`,
+    `WrongType`, `JournalError`."""
     if found is None:
         if start == "position":
             raise UnknownConsumer(consumer, positions.known(path))
@@ -63,7 +64,8 @@ class Cursor:
             self.held.close()
             raise
         self._known = {name: progress.number for name, progress in place.endpoints.items()}
-        """What was processed before it began: that is left out, wherever it stands."""
+        """The last message of each endpoint that was processed before; messages up to it are skipped at any place of the
+        journal."""
         self._reader = Reader(path, place)
         self._chosen = chosen
         self._auto = auto
@@ -76,9 +78,9 @@ class Cursor:
         self._left: Iterator[Any] = iter(())
         """Payloads of the current batch that were not taken, or the current event."""
         self.hand: Iterator[Any] = iter(())
-        """What the consumer takes items from."""
+        """The iterator from which the consumer gets its items."""
         self.numbers = {name: progress.number for name, progress in place.endpoints.items()}
-        """Committed."""
+        """The last committed message of each endpoint."""
 
     def close(self) -> None:
         """Let the name and the files go."""
@@ -107,7 +109,7 @@ class Cursor:
                 return False
             self._entries.extend(part for entry in read for part in self._wanted(entry))
             if not self._entries and (self._auto or self._last is None):
-                self._last = read[-1]  # the position moves over what is not wanted
+                self._last = read[-1]  # the position moves past entries that are not wanted
                 self._settle()
         self._take(self._entries.popleft(), whole=whole)
         return True
@@ -166,7 +168,7 @@ class Cursor:
             self.held.move(last.end, last.bytes + last.size, last.at)
 
     def _move(self, entry: Entry) -> None:
-        """Up to this entry everything is committed, and of it as many items as will be `taken`."""
+        """Store the position: everything before this entry, and of this entry as many items as will be `taken`."""
         self._note(entry)
         batch = entry.item
         if not isinstance(batch, Batch):
@@ -179,7 +181,7 @@ class Cursor:
         self.held.move(entry.begin, entry.bytes, entry.at, batch.endpoint)
 
     def _note(self, at: Entry) -> None:
-        """The numbers of what is used up."""
+        """The number of the last message of each endpoint that is used up."""
         self._last = None
         for name, number in self._passed.items():
             self.numbers[name] = number

@@ -1,4 +1,4 @@
-"""`attach`: a consumer in a process of its own, which reads the journal of a supervisor from its own position.
+"""`attach`: a consumer in a separate process, which reads the journal of a supervisor from its own position.
 
     with attach("prices", consumer="strategy-a") as feed:
         for item in feed:                     # Message, Gap, Up ...: what the supervisor's own iterator yields
@@ -49,11 +49,11 @@ def attach(
 ) -> AttachedFeed:
     """Attach to the journal of the supervisor of that name, or to the journal in that folder.
 
-    `consumer`: where its position is kept; a consumer that has one goes on there, whatever `start` says. `start`: "latest" (the
+    `consumer`: the name of its position; if there is a position, it begins there and `start` is ignored. `start`: "latest" (the
     end), "earliest", a datetime, a Unix time in seconds, or a mapping from endpoint to the number of the last message that was
-    processed; "position": only with a position. `commit`: "auto" commits what was taken when the next item is taken; "manual":
-    `commit()` does. `takeover`: replace the process that is attached under this name. `endpoints`, `streams`: only these; a
-    group stands for its shards. `follow`: False ends the iteration at the end of what is there.
+    processed; "position": only with a position. `commit`: "auto" commits an item when the next one is taken; "manual":
+    `commit()` commits. `takeover`: replace the process that is attached under this name. `endpoints`, `streams`: only these; a
+    the name of a group includes its shards. `follow`: False ends the iteration at the end of the journal.
 
     Raises `NotAJournal`, `NewerJournal`, `ConsumerInUse`, `UnknownConsumer` (`start="position"`), `PositionBeyondEnd`,
     `UsageError`, `WrongType`; `ControlError` if no supervisor of that name runs here, or if it has no journal.
@@ -91,7 +91,7 @@ class AttachedFeed(AttachedCommands, Public):
     # -- life ------------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Detach: iterating ends. What was taken last and not committed comes again. Safe from any thread; idempotent."""
+        """Detach: iterating ends. Items that were taken and not committed come again. Safe from any thread; idempotent."""
         self._closed = True
         self._sleeper.close()
         self._cursor.close()
@@ -117,11 +117,11 @@ class AttachedFeed(AttachedCommands, Public):
 
     @property
     def position(self) -> dict[str, int]:
-        """Of each endpoint, the last message that was committed with its whole record."""
+        """By endpoint: number of the last message that was committed with its whole record."""
         return dict(self._cursor.numbers)
 
     def commit(self) -> None:
-        """Everything that was taken so far, the current item included, is done and does not come again. Raises
+        """Commit all items that were taken so far, the current one included; they do not come again. Raises
         `ConsumerReplaced`, `SupervisorStopped` after `close()`."""
         self._check_open()
         self._cursor.commit()
@@ -146,7 +146,7 @@ class AttachedFeed(AttachedCommands, Public):
             yield self._cursor.hand
 
     def _fill(self, timeout: float | None, *, whole: bool) -> bool:
-        """Until something is in hand. False: nothing more comes. Raises `TimeoutError`."""
+        """Wait until the cursor has items. False: no more items come. Raises `TimeoutError`."""
         deadline = None if timeout is None else monotonic() + timeout
         while not self._closed:
             if self._cursor.refill(whole=whole):
@@ -161,7 +161,7 @@ class AttachedFeed(AttachedCommands, Public):
 
     @property
     def pending(self) -> bool:
-        """Whether an item is at hand, so that the next step would not wait."""
+        """Whether an item is ready, so that the next step would not wait."""
         return self._cursor.has_items
 
     def get(self, timeout: float | None = None) -> Item:
@@ -190,7 +190,7 @@ class AttachedFeed(AttachedCommands, Public):
         while await self._afill(whole=whole):
             for item in self._cursor.hand:
                 yield item
-            await asyncio.sleep(0)  # other tasks have their turn behind each record
+            await asyncio.sleep(0)  # let other tasks run after each record
 
     async def _afill(self, *, whole: bool) -> bool:
         while not self._closed:
@@ -204,7 +204,7 @@ class AttachedFeed(AttachedCommands, Public):
 
 
 async def _readable(sleeper: Sleeper) -> None:
-    """Until the supervisor wakes us, or it is time to look."""
+    """Until the supervisor wakes us, or the time for the next look at the journal."""
     loop, waker = asyncio.get_running_loop(), sleeper.waker
     if waker is None:
         await asyncio.sleep(sleeper.patience)

@@ -18,18 +18,18 @@ from wsadapter.control.server import CommandRefused, NoAnswer, NotRunning, ask
 from wsadapter.journal.folder import writer_of
 
 _ANSWER: Final = 60.0
-"""Seconds for the answer to a command that has no timeout of its own."""
+"""Seconds for the answer to a command without a timeout."""
 
 
 class SupervisorLink:
-    """That of one consumer. Commands may be sent from any thread."""
+    """The control socket for one consumer. Commands may be sent from any thread."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def command(self, command: str, more: Mapping[str, Any], timeout: float | None = None) -> dict[str, Any]:
-        """Its answer. Raises what the call of the same name of `Supervisor` raises, and if no supervisor is there, what says
-        that nothing was sent; if it is gone meanwhile, what says that the outcome is not known."""
+        """The supervisor's answer. Raises the errors of the `Supervisor` method of that name. If no supervisor runs: the error
+        for "nothing was sent"; if the supervisor ended meanwhile: the error for "the outcome is not known"."""
         writer = writer_of(self._folder)
         endpoint = str(more.get("endpoint", ""))
         if not writer.name:
@@ -61,7 +61,7 @@ def outgoing(payload: bytes, *, binary: bool) -> Mapping[str, str]:
 
 
 def folder_of(name_or_path: str | os.PathLike[str], runtime_dir: str) -> Path:
-    """The folder of the journal: the path itself, or what the running supervisor of that name writes. Raises `NotRunning`,
+    """The folder of the journal: the path itself, or the journal of the running supervisor of that name. Raises `NotRunning`,
     `ControlError`."""
     if not isinstance(name_or_path, str) or os.sep in name_or_path or Path(name_or_path).is_dir():
         return Path(name_or_path)

@@ -11,8 +11,8 @@
 
 Who owns what, and what can die when:
 
-- The **target** owns the position. Whatever the instant of a kill, the next process of the sink asks the target what is there
-  and goes on behind it. The file in the journal's folder only says where to begin to look.
+- The **target** owns the position. Whenever a sink process is killed, the next one reads the position from the target and
+  continues behind it. The file in the journal's folder only shortens the search.
 - The **sink process** has no retry loop. If its target fails, the process exits with a typed reason, and the restart policy of
   the supervisor decides when the next one starts.
 - Each commit of the journal wakes the sink, as it wakes an attached consumer; in the status a sink is the consumer `sink:NAME`.

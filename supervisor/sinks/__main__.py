@@ -92,7 +92,7 @@ def _report(fd: int, report: Report) -> None:
         while line:
             line = line[os.write(fd, line) :]
     except BrokenPipeError:
-        return  # the supervisor is gone: so does this process, because its standard input has ended
+        return  # the supervisor has ended, and this process ends too, because its standard input has ended
 
 
 if __name__ == "__main__":

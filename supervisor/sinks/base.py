@@ -28,7 +28,7 @@ KINDS: Final[Mapping[str, str]] = {
 
 
 class SinkError(WsAdapterError):
-    """A sink cannot go on. The process ends with this reason, and is started again behind the position of the target."""
+    """A sink cannot continue. Its process ends with this reason; the next process starts behind the position of the target."""
 
     kind = "failed"
     retry_after = 0.0
@@ -123,7 +123,7 @@ class Position:
         return State(self.run, self.seq, self.bytes, known)
 
     def with_endpoints(self, found: Mapping[str, EndpointPosition]) -> Position:
-        """The position of a target that keeps one for each endpoint: `found`, where that is further."""
+        """The position of a target that keeps one for each endpoint: `found`, for each endpoint of which it is further."""
         further = {name: each for name, each in found.items() if each.seq > self.seq}
         return replace(self, endpoints={**self.endpoints, **further})
 
@@ -146,7 +146,7 @@ class SinkRecord(NamedTuple):
 
     item: Batch | AnyEvent
     begin: int
-    """Place in the journal of its first item. An event that reports a loss of the journal has no place of its own."""
+    """Place in the journal of its first item. An event that reports a loss of the journal takes no place."""
     end: int
     """Place behind its last item."""
     number: int
@@ -174,7 +174,7 @@ class SinkBatch:
 
     records: Sequence[SinkRecord]
     after: Position
-    """When all of them are durable."""
+    """The position when all records are durable."""
     segment: int
     """First place of the segment of the journal that has them. No batch has records of two segments."""
 
@@ -190,16 +190,16 @@ class Sink(Protocol):
     """What the process of a sink writes to. One thread at a time calls it.
 
     A class of the user's own (`kind = "package.module:Class"`) is called with the name of the sink and its `options`:
-    `Class(name: str, options: Mapping[str, str])`. It raises `SinkError`, or one of its subclasses, if it cannot go on: the
+    `Class(name: str, options: Mapping[str, str])`. It raises `SinkError`, or one of its subclasses, if it cannot continue: the
     process then ends, and another one begins with `open`. Any other exception counts as `failed`.
     """
 
     def open(self, position: Position) -> Position:
-        """Connect to the target, and return the exact position that is durable there. What comes behind that position is
-        written next, so nothing is lost and nothing comes twice.
+        """Connect to the target, and return the exact position that is durable there. The records behind that position are
+        written next, so no record is lost and none is written twice.
 
         `position` is the last one of which the process knew, or the place to begin at. A target that cannot keep a position
-        returns it as it is: then what was written since `position` was stored comes twice after a kill.
+        returns it unchanged: then the records since `position` was stored are written twice after a kill.
         """
         ...
 
@@ -208,16 +208,16 @@ class Sink(Protocol):
         ...
 
     def flush(self) -> None:
-        """Make durable what was written. Called when nothing more is there, and at least every 200 ms."""
+        """Make the written records durable. Called at the end of the journal, and at least every 200 ms."""
         ...
 
     @property
     def position(self) -> Position:
-        """What is durable now."""
+        """The position that is durable now."""
         ...
 
     def close(self) -> None:
-        """Let go of the target; what is not durable may be lost. Also called after an error."""
+        """Release the target; records that are not durable may be lost. Also called after an error."""
         ...
 
 

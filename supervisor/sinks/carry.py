@@ -24,7 +24,7 @@ _QUIET_FLUSH: Final = 0.05
 _REPORT: Final = 0.5
 _SAVE: Final = 2.0
 DRAIN: Final = 5.0
-"""Seconds for what is there when the process is asked to end. What is not written then is written by the next one."""
+"""Seconds to write the rest of the journal when the process is asked to end. The next process writes what remains."""
 
 
 class Ending:
@@ -35,7 +35,7 @@ class Ending:
         self._reader, self._writer = os.pipe()
         self.is_set = False
         self.said = b""
-        """What came on standard input before its end."""
+        """The bytes that were read from standard input before its end."""
 
     def set(self) -> None:
         """End."""

@@ -36,7 +36,8 @@ def first_position(path: Path, start: Literal["earliest", "latest"]) -> Position
 
 
 def resume(path: Path, position: Position) -> Position:
-    """From where on the journal has what the position asks for. Raises `PositionBeyondEnd`, `JournalError`.
+    """The position from which this journal can be read for a target with `position`. Raises `PositionBeyondEnd`,
+    `JournalError`.
 
     The journal at this path may be another one, or may have lost its end: after a power failure its last moments, which a sink
     may have written. Then a new run begins there, whose items take the places of those that are lost.
@@ -98,24 +99,24 @@ def _state_in(place: tuple[folders.Segment, int] | None, found: Sequence[folders
 
 
 class JournalFeed:
-    """From a position on. Not thread-safe."""
+    """The records from a position on. Not thread-safe."""
 
     def __init__(self, path: Path, position: Position, endpoints: Collection[str] = ()) -> None:
-        """`endpoints`: only these, and what concerns the whole supervisor; none: all."""
+        """`endpoints`: only these, and events of the whole supervisor; empty: all."""
         self.path = path
         self._journal = position.journal
         self._ahead = position.ahead()
         self._choice: Choice | None = choice(endpoints, ())
         self._reader = Reader(path, position.state())
         self._held: tuple[list[SinkRecord], Position, int] | None = None
-        """Read, and of another segment than the batch before."""
+        """Already read, and from another segment than the previous batch."""
 
     def close(self) -> None:
         """Close the open segment."""
         self._reader.close()
 
     def read(self) -> SinkBatch | None:
-        """The next batch; None: nothing more is there now. A batch may be empty: what was read is not wanted. Raises
+        """The next batch; None: the end of the journal. A batch may be empty: none of the read records is wanted. Raises
         `JournalError`."""
         records: list[SinkRecord] = []
         size = 0

@@ -29,7 +29,7 @@ NO_MESSAGE: Final = 10037
 _API_LEVEL: Final = 1
 """Of server 2.11. Servers before it don't serialise the comparison in a cluster."""
 _HEADROOM: Final = 4096
-"""Bytes of `max_payload` that are reserved for headers; a body must have as many at least."""
+"""Bytes of `max_payload` that are reserved for headers; the limit of a body must not be less."""
 
 
 def server_list(text: str) -> list[str]:

@@ -3,9 +3,9 @@
     write ──> lines wait in memory ──flush──> files ──fsync──> the position file: position, and the size of each open file
                                                                 └── complete files: compressed, then removed
 
-A kill at any instant leaves files that may be longer than the position file says. `open` cuts them to the size that belongs to
-the position, so each file ends with a whole line, and what comes next is written once. A new file is entered in the position
-file, with size 0, before it is made.
+A kill at any instant leaves files that may be longer than the sizes in the position file. `open` cuts them to the size that
+belongs to the position, so each file ends with a whole line, and what comes next is written once. A new file is entered in the
+position file, with size 0, before it is made.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def numbered(base: str, part: int) -> str:
 
 
 def position_file(template: str, name: str) -> Path:
-    """Beside the files: in the last folder of the path that is the same for all of them."""
+    """Path of the position file: in the last folder of the path that all files share."""
     folder = Path(template).parent
     while any(mark in str(folder) for mark in "%{"):
         folder = folder.parent
@@ -100,7 +100,7 @@ class JsonlSink:
         self._store = position_file(path, name)
         self._position: Position | None = None
         self._after: Position | None = None
-        """Of what was written last."""
+        """Of the last written record."""
         self._files: dict[str, LineFile] = {}
         """Those that are not complete, by `base`."""
         self._entered: set[str] = set()
@@ -142,7 +142,8 @@ class JsonlSink:
             return None
 
     def _restore(self, file: LineFile) -> None:
-        """Cut a file to its size. One that has none yet is removed. One that somebody removed begins anew."""
+        """Cut a file to its size in the position file. A file without a size is removed. A file that somebody removed begins
+        anew."""
         path = Path(file.path)
         there = path.stat().st_size if path.exists() else None
         if not file.size:
@@ -213,7 +214,7 @@ class JsonlSink:
     # -- durable ---------------------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Everything that was written is on the disk afterwards. Raises `SinkError`; then the files end where they did."""
+        """Write everything to the disk. Raises `SinkError`; then the position stays as it was."""
         if self._after is None or self._after == self._position:
             return
         files = [file for file in (*self._complete, *self._files.values()) if file.waiting]
@@ -282,7 +283,7 @@ class JsonlSink:
 
     @property
     def position(self) -> Position:
-        """What is on the disk."""
+        """The position that is on the disk."""
         assert self._position is not None
         return self._position
 

@@ -28,7 +28,7 @@ from wsadapter.sinks.lines import Piece, token
 
 try:
     import confluent_kafka
-except ImportError:  # said by `KafkaSink`
+except ImportError:  # `KafkaSink` raises an error that names the extra
     confluent_kafka = None
 
 ENDPOINT: Final = "{endpoint}"
@@ -55,7 +55,7 @@ class KafkaSink:
         """By endpoint."""
         self._position: Position | None = None
         self._failed: Exception | None = None
-        """What the broker said to a record."""
+        """The broker's answer to a record."""
 
     # -- the position ----------------------------------------------------------------------------------------------------
 
@@ -152,8 +152,8 @@ class KafkaSink:
             raise self._failed
 
     def _begin(self, endpoint: str) -> None:
-        """The first record of an endpoint. Its topic had nothing in `open`; what is there by now is another writer's, which can
-        write nothing more from here on."""
+        """The first record of an endpoint. Its topic was empty in `open`; a record that is there now is another writer's, which
+        can write nothing more from here on."""
         self._producer(endpoint)
         consumer = self._consumer()
         try:
@@ -216,11 +216,11 @@ class KafkaSink:
         return TargetRefused(text) if said.code() in refused else TargetUnavailable(text)
 
     def flush(self) -> None:
-        """Nothing waits: what was written is committed."""
+        """Does nothing: `write` commits."""
 
     @property
     def position(self) -> Position:
-        """What is committed."""
+        """The position that is committed."""
         assert self._position is not None
         return self._position
 

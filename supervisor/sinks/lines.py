@@ -1,6 +1,6 @@
 """What a broker is given: the JSON lines of one endpoint, in pieces that the broker accepts, with a name for each endpoint.
 
-Pure. The same records give the same pieces: so a writer that finds some of them in the broker goes on behind these.
+Pure. The same records give the same pieces: so a writer that finds some of them in the broker continues behind these.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def pieces(records: Iterable[SinkRecord], limit: int) -> Iterator[Piece]:
 
 
 def _fitting(records: Iterable[SinkRecord], limit: int) -> Iterator[tuple[SinkRecord, bytes]]:
-    """Each with its lines; what is too much is halved, down to single messages."""
+    """Each record with its lines; a record that is too large is halved, down to single messages."""
     for record in records:
         item = record.item
         if not isinstance(item, Batch):
@@ -96,8 +96,8 @@ def _fitting(records: Iterable[SinkRecord], limit: int) -> Iterator[tuple[SinkRe
 
 
 def token(endpoint: str, escape: str) -> str:
-    """The endpoint as a part of a subject, or of a topic: what is no letter, digit, "_" or "-" is `escape` and two
-    hexadecimal digits for each byte. No two endpoints have the same one. What concerns the whole supervisor is `escape` and
+    """The endpoint as a part of a subject, or of a topic: each character but letters, digits, "_" and "-" becomes `escape` and
+    two hexadecimal digits for each byte. No two endpoints have the same token. Events of the whole supervisor have `escape` and
     "supervisor"."""
     if not endpoint:
         return f"{escape}supervisor"

@@ -1,4 +1,4 @@
-"""An asyncio loop in a thread of its own, for a sink whose client library needs one.
+"""An asyncio loop in a separate thread, for a sink whose client library needs one.
 
 A sink is called from the thread that reads the journal. The loop also runs while nothing is written: the client library answers
 the server's pings there.

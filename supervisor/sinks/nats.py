@@ -5,8 +5,8 @@
                                                       └── it is not: refused (10071, 10164), somebody else has written
 
 So a batch is in the stream once, without a window for duplicates; and a writer that was frozen, and replaced meanwhile, is
-refused by the server. No answer: the last message of the subject says whether the batch is there. The position of each endpoint
-is in the headers of that message. Endpoints are written at the same time.
+refused by the server. If no answer comes, the headers of the subject's last message show whether the batch is there. The
+position of each endpoint is in the headers of that message. Endpoints are written at the same time.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ try:
     import nats.errors
     import nats.js.api
     import nats.js.errors
-except ImportError:  # said by `NatsSink`
+except ImportError:  # `NatsSink` raises an error that names the extra
     nats = None
 
 _NO_SPACE: Final = frozenset({10023, 10047, 10077, 10122})
@@ -71,9 +71,9 @@ class Subject:
 
     name: str
     sequence: int = 0
-    """In the stream: of its last message; 0: there is none."""
+    """Sequence in the stream of its last message; 0: the subject is empty."""
     part: tuple[int, int, int] = (0, 0, 0)
-    """Of a line that is there in parts, and not to its end: its place, how many parts are there, and of how many."""
+    """A line of which only some parts are in the stream: its place, the number of these parts, and the number of all parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Last:
 
     @property
     def position(self) -> EndpointPosition:
-        """Behind it."""
+        """The position behind this message."""
         at = self.integer("At")
         return EndpointPosition(self.integer("End"), self.integer("Number"), self.integer("Epoch"), at or None, self.get("Run"))
 
@@ -138,7 +138,7 @@ class NatsSink:
     # -- the interface, in the thread of the sink ------------------------------------------------------------------------
 
     def open(self, position: Position) -> Position:
-        """Connect, make the stream if it is not there, and read the position of each endpoint. Raises `SinkError`."""
+        """Connect, create the stream if it doesn't exist, and read the position of each endpoint. Raises `SinkError`."""
         self._loop.start()
         self._position = self._wait(self._open(position))
         return self._position
@@ -149,13 +149,13 @@ class NatsSink:
         self._position = batch.after
 
     def flush(self) -> None:
-        """Nothing waits. An error of the connection is raised."""
+        """Raise an error of the connection; there is nothing to write."""
         if self._connection is None or not self._connection.is_connected:
             raise TargetUnavailable(f"NATS {self._shown}: the connection is lost")
 
     @property
     def position(self) -> Position:
-        """What the server has acknowledged."""
+        """The position that the server has acknowledged."""
         assert self._position is not None
         return self._position
 
@@ -211,7 +211,7 @@ class NatsSink:
             if last.get("Journal") == position.journal:
                 found[endpoint] = last.position
                 part, parts = last.integer("Part"), last.integer("Parts")
-                if part < parts:  # the process before this one was killed within a line: go on with its next part
+                if part < parts:  # the previous process was killed within a line: continue with the next part of the line
                     known.part = (last.integer("Begin"), part, parts)
                     found[endpoint] = found[endpoint]._replace(seq=last.integer("Begin"), number=last.integer("Number") - 1)
         return position.with_endpoints(found)
@@ -238,7 +238,7 @@ class NatsSink:
         return f"{self._prefix}.{token(endpoint, '%')}"
 
     async def _last(self, subject: str) -> Last | None:
-        """By the leader of the stream, so also what was appended a moment ago."""
+        """The last message of a subject, read from the leader of the stream, so that the newest append is included."""
         try:
             found = await self._jetstream.get_last_msg(self._stream, subject)
         except nats.js.errors.NotFoundError as error:
@@ -261,16 +261,16 @@ class NatsSink:
 
     async def _append_all(self, endpoint: str, records: list[SinkRecord]) -> None:
         subject = self._subjects.get(endpoint)
-        if subject is None:  # the stream had nothing of it in `open`: what is there by now is another writer's
+        if subject is None:  # the subject was empty in `open`: a message that is there now is another writer's
             subject = self._subjects[endpoint] = Subject(self._subject_of(endpoint))
         for piece in pieces(records, self._limit):
             place, part, parts = subject.part
             if piece.parts > 1 and (place, parts) == (piece.begin, piece.parts) and piece.part <= part:
-                continue  # the process before this one has written it
+                continue  # the previous process has written this part
             await self._append(subject, piece)
 
     async def _append(self, subject: Subject, piece: Piece) -> None:
-        """One append. It is repeated only if the server has nothing of it."""
+        """One append. It is repeated only if the message isn't in the stream."""
         assert self._position is not None
         headers = headers_of(piece, self._position, self._writer)
         for _ in range(_ATTEMPTS):
@@ -280,7 +280,7 @@ class NatsSink:
             except nats.js.errors.NoStreamResponseError:
                 raise TargetUnavailable(f"NATS {self._shown}: no stream takes {subject.name}") from None
             except nats.js.errors.APIError as error:
-                if error.err_code == IN_PROGRESS:  # the server works on what was sent before: ask again
+                if error.err_code == IN_PROGRESS:  # the server still works on the previous append: try again
                     await asyncio.sleep(0.1)
                     continue
                 if error.err_code not in WRONG_SEQUENCE:
@@ -302,7 +302,7 @@ class NatsSink:
 
     async def _is_there(self, subject: Subject, piece: Piece, code: int = 0) -> bool:
         """Whether the append that was not confirmed, or was refused with `code`, is in the stream. Raises `OtherWriter` if
-        something else is."""
+        another message is."""
         last = await self._last(subject.name)
         if last is None or last.sequence == subject.sequence:
             return False
@@ -321,4 +321,4 @@ class NatsSink:
 
 
 async def _ignore(error: Exception) -> None:
-    """Errors of the connection end what waits for it."""
+    """Ignored: an error of the connection ends each call that waits for it."""

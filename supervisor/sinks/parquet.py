@@ -23,7 +23,7 @@ from wsadapter.sinks.jsonl import failure
 try:
     import pyarrow as pa
     from pyarrow import parquet
-except ImportError:  # said by `ParquetSink`
+except ImportError:  # `ParquetSink` raises an error that names the extra
     pa = parquet = None
 
 _GROUP: Final = 65_536
@@ -57,7 +57,7 @@ class ParquetSink:
         ])  # fmt: skip
 
     def open(self, position: Position) -> Position:
-        """What the newest file says. Raises `SinkError`."""
+        """The position in the newest file. Raises `SinkError`."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._fresh.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""What the process of a sink keeps in the journal's folder: its lock, and the last position of which it knew.
+"""The files of a sink process in the journal's folder: its lock, and the last position that it has stored.
 
-JOURNAL/sinks/NAME.lock     held (flock) by the process; says which one that is
+JOURNAL/sinks/NAME.lock     held (flock) by the process; its content names that process
 JOURNAL/sinks/NAME.json     the position
 """
 
@@ -24,12 +24,12 @@ logger = logging.getLogger("wsadapter.sinks")
 
 FOLDER: Final = "sinks"
 _PATIENCE: Final = 7.0
-"""Seconds in which the process before this one ends by itself: longer than it may take to write what is there."""
+"""Seconds for the previous process to end by itself: longer than it may take to write the rest of the journal."""
 _KILLED_WITHIN: Final = 3.0
 
 
 class SinkStore:
-    """Of one sink, while this process is its only one."""
+    """The files of one sink, while this process has the lock."""
 
     def __init__(self, journal: Path, name: str, patience: float = _PATIENCE) -> None:
         """Raises `SinkInUse`, `JournalError`."""
@@ -47,8 +47,8 @@ class SinkStore:
             raise
 
     def _lock(self, name: str, patience: float) -> None:
-        """Only the supervisor that holds the journal's lock starts sinks, so another process of this one is left over from a
-        supervisor that is gone. If that process does not end by itself (it is stopped, or hangs), it is killed."""
+        """Only the supervisor that holds the journal's lock starts sinks, so another process of this sink is left over from a
+        supervisor that has ended. If that process does not end by itself (it is stopped, or hangs), it is killed."""
         if not self._is_free_within(patience):
             self._kill_holder(name)
             if not self._is_free_within(_KILLED_WITHIN):
@@ -88,7 +88,7 @@ class SinkStore:
         pid, began = holder
         try:
             process = psutil.Process(pid)
-            if process.create_time() == began:  # else the pid is another process's by now
+            if process.create_time() == began:  # otherwise the pid belongs to another process by now
                 logger.warning("sink %s: process %d of an earlier supervisor did not end; it is killed", name, pid)
                 process.kill()
         except psutil.Error as error:
@@ -113,5 +113,5 @@ class SinkStore:
             logger.warning("%s cannot be written: %s", self._file, error)
 
     def close(self) -> None:
-        """Give the sink back."""
+        """Release the lock."""
         os.close(self._fd)

@@ -1,9 +1,9 @@
-"""The processes of the sinks, as the supervisor sees them: started, watched, started again as the restart policy says, ended.
+"""Supervision of the sink processes: each is started, watched, started again by the restart policy, and ended.
 
     starting ──first report──> running ──process ends──> backoff ──> starting
         └──process ends──────────────────────┘  └──too often──> cooling_down ──> starting
                                                 └──the same error of the settings, five times──> fatal
-    running ──restart──> its process writes what is there and ends ──> starting
+    running ──restart──> its process writes the rest of the journal and ends ──> starting
     backoff, cooling_down, fatal ──restart──> starting
     any ──close──> stopped
 
@@ -56,7 +56,7 @@ class JournalEnd(NamedTuple):
 
 
 class SinkChanges(NamedTuple):
-    """Names of sinks that are others than before."""
+    """Names of the sinks that a reload added, removed or changed."""
 
     added: list[str]
     removed: list[str]
@@ -68,19 +68,19 @@ class SinkProcess:
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        """What the next process is given. May be replaced."""
+        """The task that the next process gets. May be replaced."""
         self.name = task.sink.name
         self._policy = RestartPolicy(task.sink.restart, random.random)
         self._lock = threading.Lock()
         self._wake = threading.Event()
-        """Something was asked for: an end, or a restart."""
+        """Set when an end or a restart was requested."""
         self._is_ending = False
         self._asked: list[Future[None]] = []
         """Requests for a restart that wait for the next process."""
         self._starting: list[Future[None]] = []
         """Requests for a restart that are done when the present process reports."""
         self._kill_at: float | None = None
-        """Monotonic seconds: by then the present process, which was asked to end, has ended."""
+        """Monotonic seconds at which the present process is killed, after it was asked to end; None: it was not asked."""
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._run, name=f"wsadapter-sink-{self.name}", daemon=True)
         self.state: SinkState = "starting"
@@ -100,13 +100,13 @@ class SinkProcess:
 
     @property
     def has_ended(self) -> bool:
-        """Whether its last process is gone."""
+        """Whether the last process has ended."""
         return not self._thread.is_alive()
 
     def restart(self) -> Future[None]:
-        """Let the process write what is there and end, and start another one, in any state. Returns at once; the future is done
-        when that process has found its position. It raises `SinkError` if that process ends before, `SupervisorStopped` if the
-        sink ends instead."""
+        """Ask the process to write the rest of the journal and to end, and start a new process, in any state. Returns at once;
+        the future is done when the new process has found its position. The future raises `SinkError` if the new process ends
+        before that, `SupervisorStopped` if the sink ends instead."""
         restarted: Future[None] = Future()
         with self._lock:
             if self._is_ending:
@@ -117,8 +117,8 @@ class SinkProcess:
         return restarted
 
     def ask_to_end(self) -> None:
-        """Let the process write what is there, and end. Returns at once."""
-        with self._lock:  # no other one is started from here on
+        """Ask the process to write the rest of the journal and to end. Returns at once."""
+        with self._lock:  # after this no new process is started
             if not self._is_ending and self.task.cluster is not None:
                 self._say(LEAVE)
             self._is_ending = True
@@ -136,7 +136,8 @@ class SinkProcess:
         self._wake.set()
 
     def close(self, deadline: float) -> None:
-        """Wait until it has ended; at the `deadline` (monotonic) it is killed. Nothing is lost: its target has its position."""
+        """Wait until the process has ended; kill it at the `deadline` (monotonic). Nothing is lost, because the target has the
+        position."""
         self.ask_to_end()
         if self._thread.ident is None:
             return
@@ -160,7 +161,7 @@ class SinkProcess:
     # -- its thread ------------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - FAULTS)  # they are the program's
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - FAULTS)  # signals are for the program's own threads
         try:
             while self._live_once():
                 pass
@@ -173,7 +174,7 @@ class SinkProcess:
                 restarted.set_exception(SupervisorStopped(f"sink {self.name} was ended"))
 
     def _live_once(self) -> bool:
-        """One process, and the wait after it; whether another one follows."""
+        """Run one process, and wait after its end. Returns whether another process follows."""
         self.state, self._up_at = "starting", None
         reason = self._live()
         self._answer(SinkError(f"sink {self.name} ended: {reason.describe()}"))
@@ -190,7 +191,7 @@ class SinkProcess:
         return not self._is_ending
 
     def _wait(self, reason: Reason) -> None:
-        """As the restart policy says, or until something is asked for."""
+        """Wait for the delay of the restart policy, or until an end or a restart is requested."""
         now = monotonic()
         decision = self._policy.decide(now, reason, None if self._up_at is None else now - self._up_at)
         if decision.action is RestartAction.FATAL:
@@ -204,7 +205,7 @@ class SinkProcess:
             self._wake.wait(decision.delay)
 
     def _answer(self, error: SinkError | None = None) -> None:
-        """To those who asked for the present process."""
+        """Resolve the restart requests for which the present process was started."""
         answered, self._starting = self._starting, []
         for restarted in answered:
             if error is None:
@@ -244,7 +245,8 @@ class SinkProcess:
         return reason or from_exit_code(code)
 
     def _watch(self, process: subprocess.Popen[bytes]) -> Reason | None:
-        """Read what it reports and logs until both end; the reason that it gives, or for which it was killed."""
+        """Read its reports and log lines until both pipes end. Returns the reason that it reported, or for which it was
+        killed."""
         assert process.stdout is not None
         assert process.stderr is not None
         reports, log = process.stdout.fileno(), process.stderr.fileno()
@@ -319,12 +321,12 @@ class Sinks:
         self._journal = str(Path(journal).absolute())
         self._processes: dict[str, SinkProcess] = {}
         self._leaving: list[SinkProcess] = []
-        """Removed, or replaced by one with other settings, and perhaps not gone yet."""
+        """Sinks that were removed, or replaced by one with other settings; their processes may still run."""
         self._is_open = False
         self.apply(settings, hook_folder)
 
     def start(self) -> None:
-        """Start all of them. The journal is there."""
+        """Start all sinks. The journal must exist."""
         self._is_open = True
         for process in self._all().values():
             process.start()
@@ -334,7 +336,7 @@ class Sinks:
 
     def apply(self, settings: Iterable[SinkSettings], hook_folder: str) -> SinkChanges:
         """Have these sinks: those whose settings are the same are left alone. The process of one that is new waits until the
-        process before it, of the same name, has written what is there and ended."""
+        previous process of the same name has written the rest of the journal and ended."""
         wanted = {each.name: Task(self._journal, each, for_hooks(hook_folder)) for each in settings}
         before = {name: process.task.sink for name, process in self._processes.items()}
         added, removed = sorted(wanted.keys() - before.keys()), sorted(before.keys() - wanted.keys())
@@ -359,7 +361,7 @@ class Sinks:
         return self._all()[name].restart()
 
     def close(self) -> None:
-        """End all of them, at the same time."""
+        """End all sinks, at the same time."""
         processes = [*self._all().values(), *self._leaving]
         for process in processes:
             process.ask_to_end()

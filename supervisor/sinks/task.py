@@ -1,4 +1,4 @@
-"""What the process of a sink is told, and what it reports: JSON lines on its standard input and output."""
+"""The task of a sink process and its reports: JSON lines on its standard input and output."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from wsadapter.contract.endpoint import Restart
 from wsadapter.contract.reasons import Reason
 
 _SILENCE: Final = 60.0
-"""More than any target may take to answer."""
+"""Seconds without a report: longer than the answer of any target may take."""
 _SILENCE_OF_AGENT: Final = 10.0
 """An agent reports each renewal of its lease."""
 LEAVE: Final = b"leave\n"
-"""To the agent of a cluster, before the end of its standard input: the supervisor has closed its endpoints for good."""
+"""Sent to the agent of a cluster before the end of its standard input: the supervisor has stopped all endpoints."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +29,11 @@ class Task:
     sys_path: Sequence[str]
     """Folders in which a class of the user's own is searched, behind Python's own."""
     cluster: Mapping[str, Any] | None = None
-    """Of the agent of a cluster: see `AgentTask`."""
+    """For the agent of a cluster: see `AgentTask`; None: the process is a sink."""
 
     @property
     def module(self) -> str:
-        """What the process runs."""
+        """The module that the process runs."""
         return "wsadapter.sinks" if self.cluster is None else "wsadapter.cluster"
 
     @property
@@ -61,15 +61,15 @@ class Report:
     """One line of standard output."""
 
     seq: int = 0
-    """Place in the journal behind what is durable in the target."""
+    """Place in the journal behind the last item that is durable in the target."""
     payload_bytes: int = 0
     """Payload bytes before it."""
     at: int = 0
     """Wall-clock ns of the last item before it; 0: not known."""
     reason: Reason | None = None
-    """The process ends, for this reason."""
+    """The process ends for this reason; None: it runs."""
     cluster: Mapping[str, Any] | None = None
-    """Of the agent of a cluster: what it holds, and what it sees. Such a report has nothing else."""
+    """From the agent of a cluster: the leases that this host holds, and the other hosts. Such a report has no other field."""
 
     def encode(self) -> bytes:
         """One line."""
