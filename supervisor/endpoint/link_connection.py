@@ -20,7 +20,7 @@ from wsadapter.endpoint.dialer import Dialer, DialerHost, SupervisorHost
 from wsadapter.endpoint.epoch import Epoch
 from wsadapter.endpoint.link_output import LinkOutput
 from wsadapter.endpoint.owner_commands import OwnerCommands
-from wsadapter.endpoint.requests import RequestHost, Requests
+from wsadapter.endpoint.requests import RequestHost, Requests, RequestsSnapshot
 from wsadapter.endpoint.subscription_sender import NotifySuccessor, SenderSnapshot, SubscribingLink, SubscriptionSender
 from wsadapter.endpoint.subscriptions import Subscriptions
 from wsadapter.handoff.custody import Custody
@@ -50,6 +50,7 @@ class ConnectionSnapshot:
     last_ref: int
     """As `OwnerCommands.last_ref`."""
     sender: SenderSnapshot
+    requests: RequestsSnapshot
     suspicion: Suspicion
 
 
@@ -86,12 +87,19 @@ class LinkConnection:
 
     def snapshot(self) -> ConnectionSnapshot:
         """For another supervisor. No request may wait for its answer."""
-        return ConnectionSnapshot(self.dialer.attempt, self.commands.last_ref, self.sender.snapshot(), self.custody.suspicion)
+        return ConnectionSnapshot(
+            attempt=self.dialer.attempt,
+            last_ref=self.commands.last_ref,
+            sender=self.sender.snapshot(),
+            requests=self.requests.snapshot(),
+            suspicion=self.custody.suspicion,
+        )
 
     def restore(self, snapshot: ConnectionSnapshot) -> None:
         """Go on where another supervisor was."""
         self.dialer.attempt, self.commands.last_ref = snapshot.attempt, snapshot.last_ref
         self.sender.restore(snapshot.sender)
+        self.requests.restore(snapshot.requests)
         self.custody.suspicion = snapshot.suspicion
 
     def reserve_connect(self) -> ConnectSlot:

@@ -19,7 +19,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import partial
-from itertools import count
 from time import monotonic, time_ns
 from typing import Any, Final, Protocol
 
@@ -112,6 +111,17 @@ class _Entry:
     since: float = field(default_factory=monotonic)
 
 
+@dataclass(frozen=True, slots=True)
+class RequestsSnapshot:
+    """Of a connection on which no request waits for its answer, for another supervisor."""
+
+    next_id: int
+    late: list[str]
+    """The ids of the requests whose answers may still come although nobody waits for them, oldest first."""
+    announced: tuple[str, bool] | None
+    """See `Requests`."""
+
+
 class RequestHost(Protocol):
     """What requests need of their link."""
 
@@ -140,7 +150,8 @@ class Requests:
         """Oldest first."""
         self._announced: tuple[str, bool] | None = None
         """The answer that is the next message of the stream `record.ANSWER`: its id, and whether it is a rejection."""
-        self._fresh = count(_FIRST_ID)
+        self._next_id = _FIRST_ID
+        """The next id of our own."""
         self._on_idle: Callable[[], None] | None = None
         """Waits for the last answer."""
 
@@ -203,9 +214,10 @@ class Requests:
         self._entries[entry.ref] = entry
 
     def _make_id(self, rules: Rules) -> int | str:
-        number = next(self._fresh)
+        number = self._next_id
         while str(number) in self._waiting or str(number) in self._late:  # the user chose this id
-            number = next(self._fresh)
+            number += 1
+        self._next_id = number + 1
         return number if rules.id_type == "int" else str(number)
 
     def time_out(self, entry: _Entry, why: str) -> None:
@@ -228,6 +240,16 @@ class Requests:
             oldest = next(iter(self._late))
             del self._late[oldest]
             self._commands.notify(commands.FORGET, 0, {"ids": [oldest]})
+
+    def snapshot(self) -> RequestsSnapshot:
+        """For another supervisor. No request may wait for its answer."""
+        return RequestsSnapshot(self._next_id, list(self._late), self._announced)
+
+    def restore(self, snapshot: RequestsSnapshot) -> None:
+        """Go on where another supervisor was. An id is not used again on a connection, because an answer to a request of the
+        other supervisor may still come."""
+        self._next_id, self._late = snapshot.next_id, dict.fromkeys(snapshot.late)
+        self._announced = snapshot.announced
 
     # -- what the owner replies ------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -297,6 +298,41 @@ def test_a_second_one_at_the_same_time_is_refused_and_a_first_that_talks_nonsens
             line.grows(after)
             assert after.stop() == 0
     line.assert_whole()
+
+
+def test_a_late_answer_to_a_request_of_the_first_one_is_not_taken_for_an_answer_to_the_next(line: Line) -> None:
+    with ExitStack() as stack:
+        first = stack.enter_context(line.first())
+        line.grows(first)
+        with commanded(line, "request", endpoint="plain", payload={"of": "the first"}, timeout=0.1) as client:
+            assert "OutcomeUnknown" in str(answer_of(client))
+        second = stack.enter_context(line.next())
+        second.wait_for_log(f"took over from pid {first.process.pid}:")
+        line.grows(second)
+        with commanded(line, "request", endpoint="plain", payload={"of": "the next"}, timeout=PATIENCE) as client:
+            wait_until(lambda: len(line.plain.received) == 2, PATIENCE)
+            old, new = (json.loads(frame.payload)["id"] for frame in line.plain.received)
+            for known, result in ((old, "late"), (new, "in time")):
+                line.plain.send(json.dumps({"id": known, "result": result}))
+            data = base64.b64decode(answer_of(client)["answer"]["data"])
+        assert json.loads(data) == {"id": new, "result": "in time"}
+        second.wait_until(lambda: "late_answer" in [each.get("event") for each in line.lines()], "no late answer")
+        [late] = [each for each in line.lines() if each.get("event") == "late_answer"]
+        assert late["id"] == str(old) != str(new)
+        assert second.stop() == 0
+
+
+def commanded(line: Line, command: str, **fields: Any) -> socket.socket:
+    """A command was sent to the running supervisor."""
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(str(line.folder / "wsadapter" / "line.sock"))
+    client.settimeout(PATIENCE)
+    client.sendall(json.dumps({"command": command} | fields).encode() + b"\n")
+    return client
+
+
+def answer_of(client: socket.socket) -> Any:
+    return json.loads(client.makefile("rb").readline())
 
 
 def test_what_was_not_up_before_a_takeover_that_fails_is_started_again_and_kept_up(line: Line) -> None:

@@ -16,6 +16,7 @@ from wsadapter.contract.ipc.reports import ConnectionUp
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.endpoint import EndpointRuntime
 from wsadapter.endpoint.link import Link
+from wsadapter.endpoint.requests import RequestsSnapshot
 from wsadapter.handoff.held_connection import NotResumable
 
 CRASH = Reason(kind="crashed", signal="SIGKILL")
@@ -181,14 +182,17 @@ def test_answers_are_awaited_if_something_is_wanted_that_the_peer_confirms(
     assert link.connection.awaits_answers is awaits
 
 
-def test_another_supervisor_continues_with_the_address_the_refs_and_the_subscriptions(supervisor: FakeSupervisor) -> None:
+def test_another_supervisor_continues_with_the_address_the_refs_the_subscriptions_and_the_requests(
+    supervisor: FakeSupervisor,
+) -> None:
     one, other = connected(supervisor), EndpointRuntime(supervisor, Endpoint("a", url="ws://127.0.0.1/"), None).link
     up(supervisor.process)
     one.connection.dialer.attempt = 3
     one.connection.sender.subscribe(["more"])
+    one.connection.requests.restore(RequestsSnapshot(7, ["5"], None))
     other.connection.restore(one.connection.snapshot())
     assert other.connection.dialer.attempt == 3
     assert other.connection.commands.last_ref == one.connection.commands.last_ref
     assert list(one.connection.snapshot().sender.sent.values()) == [(SUBSCRIBE, ["more"])]
-    assert other.connection.snapshot().sender == one.connection.snapshot().sender
+    assert other.connection.snapshot() == one.connection.snapshot()
     one.stop()

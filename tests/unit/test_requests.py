@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.fakes import RESUME, FakeProcess
 from tests.support.rawserver import server_frame
+from tests.support.snapshots import transferred
 from wsadapter.config.dialect import apply_dialect, load_dialect
 from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Endpoint
@@ -459,6 +460,26 @@ def test_late_ids_are_forgotten_where_there_are_too_many(desk: Desk, monkeypatch
         desk.run_until(pending)
     assert desk.book.ids == ("2",)
     assert desk.told == [(commands.FORGET, 0, {"ids": ["1"]})]
+
+
+def test_another_supervisor_uses_no_id_again_on_the_connection(desk: Desk, reactor: Reactor) -> None:
+    late = desk.request({}, 0.01)
+    desk.taken(1)
+    desk.run_until(late)
+    answered = desk.request({})
+    desk.answer(answered.id)
+    desk.book.announce(late.id, rejected=False)  # its answer is the next message
+    other = Desk(reactor)
+    other.book.restore(transferred(desk.book.snapshot()))
+    assert other.book.ids == (late.id,)
+    with pytest.raises(DuplicateRequest):
+        other.request({"id": int(late.id)})
+    fresh = other.request({})
+    assert fresh.id == "1000000002"
+    assert other.book.take_answers(record(b"of the other supervisor", streams=[ANSWER])) is None
+    assert [event.data for event in other.events if isinstance(event, LateAnswer)] == [b"of the other supervisor"]
+    other.answer(fresh.id, b"yes")
+    assert fresh.result().data == b"yes"
 
 
 def test_sends_end_as_they_did(desk: Desk) -> None:
