@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
 from tests.support.cluster import TICK, TIMING, Cluster, Machine
+from tests.support.examples import examples
 from wsadapter.cluster.assignment import Spread
 from wsadapter.cluster.membership import Membership
 from wsadapter.cluster.store import Entry
@@ -141,7 +142,7 @@ def search(faults: type[Faults], *, examples: int) -> None:
 
 @pytest.mark.parametrize("faults", [Faults, Hands])
 def test_no_order_of_faults_breaks_the_rules(faults: type[Faults]) -> None:
-    search(faults, examples=int(os.environ.get("WSADAPTER_CLUSTER_EXAMPLES", "25")))
+    search(faults, examples=int(os.environ.get("WSADAPTER_CLUSTER_EXAMPLES", examples(25))))
 
 
 class NoFence(Faults):

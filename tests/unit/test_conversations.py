@@ -43,7 +43,10 @@ def identities(dialect: str, texts: Sequence[str]) -> list[int]:
     return [identity.of(Text(text.encode())) for text in texts]
 
 
-@pytest.mark.parametrize("case", cases())
+CASES = cases()
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_what_must_come_out_comes_out(case: dict[str, Any]) -> None:
     out = Conversation(case).run()
     texts = [what for what in case.get("sends", ()) if isinstance(what, str)]
@@ -87,5 +90,5 @@ def test_what_must_come_out_comes_out(case: dict[str, Any]) -> None:
 def test_of_each_dialect_that_can_there_is_a_case_that_unsubscribes(name: str) -> None:
     subscribe = load_dialect(name)["subscribe"]
     can = any(kind.get("unsubscribe") for kind in (subscribe, *subscribe.get("kind", ())))
-    mine = [case.values[0] for case in cases() if case.values[0]["dialect"] == name]
+    mine = [case.values[0] for case in CASES if case.values[0]["dialect"] == name]
     assert any("unsubscribe" in case for case in mine) or not can

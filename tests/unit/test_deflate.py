@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.rawserver import server_frame
 from wsadapter.worker.websocket.deflate import Agreement, BadAnswer, BadDeflate, Deflater, Inflater, TooLong, parse_answer
 from wsadapter.worker.websocket.frame_maker import FrameMaker
@@ -173,7 +174,7 @@ def test_what_is_not_deflated_is_said_to_be_so() -> None:
         Inflater(PLAIN).inflate(b"\xff\xff\xff", final=True, limit=LIMIT)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(st.binary(max_size=300).map(lambda b: b * 3), max_size=5), st.integers(8, 15), st.booleans())
 def test_what_we_send_can_be_inflated_with_the_window_that_was_agreed(
     payloads: list[bytes], bits: int, forgetful: bool
@@ -193,7 +194,7 @@ def test_what_we_send_can_be_inflated_with_the_window_that_was_agreed(
         assert inflater.decompress(received + b"\0\0\xff\xff") == payload
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(st.lists(st.binary(max_size=300).map(lambda b: b * 3), max_size=4), max_size=4), st.integers(9, 15))
 def test_a_next_owners_messages_are_understood_by_a_server_that_remembers_those_of_the_one_before(
     owners: list[list[bytes]], bits: int

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Collection
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -146,11 +147,16 @@ def file_of(name: str) -> Path:
     return ROOT / name if name.split("/")[0] in ("worker", "supervisor", "tests", "ops") else ROOT / "supervisor" / name
 
 
+@cache
+def functions_of(file: str) -> frozenset[str]:
+    """The functions and methods of a file."""
+    tree = ast.parse(file_of(file).read_text("utf-8"))
+    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
 @pytest.mark.parametrize(("file", "first", "more"), FUNCTIONS)
 def test_each_function_that_the_documents_name_is_there(file: str, first: str, more: str) -> None:
-    tree = ast.parse(file_of(file).read_text("utf-8"))
-    there = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    assert {first, *re.findall(r"`(\w+)`", more)} <= there, (
+    assert {first, *re.findall(r"`(\w+)`", more)} <= functions_of(file), (
         f"{file} has changed: put INTERNALS.md and CONTRIBUTING.md in ops/docs right"
     )
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.snapshots import transferred
 from wsadapter.contract.ipc.record import BATCH, NO_IDENTITY, SNAPSHOT, RecordReader, encode
 from wsadapter.endpoint.dedup import FirstArrival, Part, selected
@@ -414,7 +415,7 @@ def showings(draw: st.DrawFn) -> list[tuple[str, int, int]]:
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(showings())
 def test_whatever_happens_each_message_comes_once_and_in_order(happened: list[tuple[str, int, int]]) -> None:
     fan = Fan()
@@ -447,7 +448,7 @@ def test_what_the_lead_shows_again_behind_a_snapshot_is_not_forgotten_for_what_c
     assert fan.merge.delivered(None) == [20, 21]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(st.lists(st.tuples(st.sampled_from([0.0, 0.3, 0.9]), st.booleans(), st.sampled_from([SNAPSHOT, 20, 21])), max_size=40))
 def test_snapshots_and_repeated_messages_at_any_times_leave_nothing_behind(shown: list[tuple[float, bool, int]]) -> None:
     fan = two()

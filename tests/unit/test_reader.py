@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.rawserver import server_frame
 from wsadapter.worker.websocket.frames import (
     BINARY,
@@ -78,7 +79,7 @@ def messages(draw: st.DrawFn) -> bytes:
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.lists(messages(), max_size=6).map(b"".join), st.data())
 def test_any_split_of_any_stream_gives_the_same_messages(stream: bytes, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=12)))
@@ -187,7 +188,7 @@ def test_a_large_message_is_read_in_linear_time(pieces: int) -> None:
 
 
 @given(st.binary(max_size=70_000), st.binary(min_size=4, max_size=4))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=examples(50))
 def test_masking_twice_is_nothing_and_a_frame_holds_its_payload(payload: bytes, key: bytes) -> None:
     assert apply_mask(payload, key) == bytes(byte ^ key[i % 4] for i, byte in enumerate(payload))
     assert encode_frame(BINARY, payload, key=key).endswith(key + apply_mask(payload, key))

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.rawserver import server_frame
 from tests.support.reference_reader import Decoded, decode
 from wsadapter.worker.websocket.deflate import Agreement, Inflater
@@ -122,7 +123,7 @@ PARAMETERS = pytest.mark.parametrize(("deflate", "takeover"), [(False, False), (
 @PARAMETERS
 @pytest.mark.parametrize("max_message", [SMALL, LARGE])
 @pytest.mark.parametrize("wrong", [False, True])
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(60))
 @given(data=st.data())
 def test_the_reader_sees_what_the_rfc_says(
     data: st.DataObject, deflate: bool, takeover: bool, max_message: int, wrong: bool
@@ -140,7 +141,7 @@ def test_the_reader_sees_what_the_rfc_says(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("deflate", [False, True])
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=examples(200))
 @given(data=st.data())
 def test_a_new_reader_goes_on_with_what_is_unfinished(data: st.DataObject, deflate: bool) -> None:
     """At any read, whatever the stream: what a process that dies hands to the next one. Without context takeover."""
@@ -171,7 +172,7 @@ def test_a_new_reader_goes_on_with_what_is_unfinished(data: st.DataObject, defla
     assert after.failure == expected.failure
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.binary(max_size=60), st.data())
 def test_noise_is_judged_as_the_rfc_says(stream: bytes, data: st.DataObject) -> None:
     target, seen = reader(LARGE, deflate=True, takeover=True), Decoded()

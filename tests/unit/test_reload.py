@@ -15,7 +15,7 @@ from wsadapter.endpoint.link import Link
 from wsadapter.runtime import Runtime
 from wsadapter.supervise import main
 
-ENDPOINTS = 50
+ENDPOINTS = 5
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def _no_owners(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """Fifty endpoints that speak a bundled dialect, and fifty that speak the user's own."""
+    """Five endpoints that speak a bundled dialect, and five that speak the user's own."""
     own = bundled()["okx"].read_text("utf-8").replace('name = "okx"', 'name = "mine"')
     (tmp_path / "mine.toml").write_text(own)
     return written(tmp_path, "ws://127.0.0.1:9")

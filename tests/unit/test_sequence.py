@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.rawserver import server_frame
 from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.endpoint import Endpoint, Filter
@@ -202,7 +203,7 @@ def as_forms(row: tuple[str, int]) -> dict[str, Any]:
         {"scope": ["s"], "value": "u", "step": 10},
     ],
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(mangled())
 def test_nothing_sound_is_told_and_nothing_mangled_is_missed(
     rule: dict[str, Any], streams: tuple[list[tuple[str, int]], list[tuple[str, int]]]

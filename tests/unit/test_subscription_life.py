@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from wsadapter.contract.dialect.text import Text
 from wsadapter.contract.ipc.reports import Report
 from wsadapter.worker.subscription.life import TABLE, Action, Event, State, step
@@ -184,7 +185,7 @@ def live(venue: Venue, wanted: list[str]) -> list[tuple[float, Report]]:
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=examples(300), derandomize=True)
 @given(
     st.sampled_from(("by id", "by stream")),
     st.sampled_from(("named", "unnamed", "each")),
