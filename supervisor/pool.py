@@ -108,7 +108,7 @@ class Pool(Public):
         elif self.supervisor.state != "stopped":
             self._reactor.call(self._members.leave)
             if not self._reactor.run_until(self._members.have_ended, timeout):
-                raise TimeoutError(f"pool {self.name}: owners are still closing; call stop() again to wait on")
+                raise TimeoutError(f"pool {self.name}: owners are still closing; call stop() again to continue waiting")
 
     def __enter__(self) -> Self:
         return self.start()

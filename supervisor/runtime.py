@@ -158,7 +158,7 @@ class Runtime:
         """Stop, and return when it has stopped. Raises `TimeoutError`; calling it again waits on."""
         self.ask_to_stop()
         if not self.reactor.run_until(lambda: self.state == "stopped", timeout):
-            raise TimeoutError(f"{len(self._busy())} owners are still closing; call stop() again to wait on")
+            raise TimeoutError(f"{len(self._busy())} owners are still closing; call stop() again to continue waiting")
         signal_guard.run_guarded(self._close)
 
     def ask_to_stop(self) -> bool:

@@ -104,7 +104,7 @@ class LocalExchanges:
             self._pipes()[0].write(line.encode() + b"\n")
             self._pipes()[0].flush()
         except OSError as error:
-            raise ExchangesFailed(f"the local exchanges are gone ({error}){self._last_words()}") from error
+            raise ExchangesFailed(f"the local exchanges have ended ({error}){self._last_words()}") from error
         answer = self._read_answer(_ANSWER_TIMEOUT)
         if not answer["ok"]:
             raise ExchangesFailed(f"{line}: {answer['error']}")

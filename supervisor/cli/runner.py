@@ -265,9 +265,9 @@ class Runner:
         except TimeoutError as error:
             logger.warning("%s", error)
         if self._is_open:
-            logger.error("the output takes nothing: what it was not given yet is lost")
+            logger.error("the output accepts nothing: the items that it has not received are lost")
         else:
-            logger.warning("the output was never read: nothing is written")
+            logger.warning("no process reads the output: nothing is written")
         self._summarise()
         self._log.finish(0.5)
         os._exit(OUTPUT_FAILED if self._is_open else STOPPED)
@@ -277,7 +277,7 @@ class Runner:
 
     def _leave(self, number: int) -> None:
         """The owners close their connections (1001) as soon as we are gone."""
-        logger.warning("asked to stop again: leaving at once")
+        logger.warning("second request to stop: exiting at once")
         self._log.finish(0.5)
         os._exit(128 + number)
 
@@ -290,7 +290,7 @@ class Runner:
             _refuse_reload(error)
             return
         except Exception:  # the next one may be a good one: this thread must live
-            logger.exception("reload failed, the old configuration runs on; this is a bug in wsadapter")
+            logger.exception("reload failed, the old configuration stays in use; this is a bug in wsadapter")
 
     def _begin_reload(self, _request: Mapping[str, Any]) -> Future[dict[str, Any]]:
         """For the control socket: in a thread, because it reads files."""
@@ -303,7 +303,7 @@ class Runner:
                 _refuse_reload(error)
                 done.set_exception(error)
             except Exception as error:
-                logger.exception("reload failed, the old configuration runs on; this is a bug in wsadapter")
+                logger.exception("reload failed, the old configuration stays in use; this is a bug in wsadapter")
                 done.set_exception(error)
 
         threading.Thread(target=run, name="wsadapter-reload-asked", daemon=True).start()
@@ -327,7 +327,7 @@ class Runner:
         said = [f"{kind.replace('_', ' ')} {', '.join(names)}" for kind, names in changes.items() if names]
         logger.info("reloaded %s: %s", self._path, "; ".join(said) or "nothing changed")
         if _of_the_start(settings) != _of_the_start(self._settings):
-            logger.warning("[supervisor], [output], [journal], [cluster] and [exporter] hold from the next start on")
+            logger.warning("[supervisor], [output], [journal], [cluster] and [exporter] take effect at the next start")
         return changes
 
     def _dump(self) -> None:
@@ -355,7 +355,7 @@ def _give_up(error: WsAdapterError, code: int) -> int:
 
 
 def _refuse_reload(error: WsAdapterError) -> None:
-    logger.error("reload refused, the old configuration runs on: %s", error)
+    logger.error("reload refused, the old configuration stays in use: %s", error)
 
 
 def _of_the_start(settings: Settings) -> tuple[object, ...]:

@@ -110,5 +110,5 @@ class ServiceManager:
             except BlockingIOError:  # its queue is full: the next turn comes soon
                 return
             except OSError as error:
-                logger.warning("the service manager cannot be told anything (%s): %s", self._address, error)
+                logger.warning("the service manager cannot be notified (%s): %s", self._address, error)
                 self._address = ""

@@ -102,7 +102,7 @@ class SignalThread:
         try:
             self._act(number, name)
         except Exception:
-            logger.exception("%s could not be acted on", name)
+            logger.exception("the signal %s could not be handled", name)
             if number in _STOP:
                 self._leave(number)
 
@@ -123,7 +123,7 @@ class SignalThread:
             case "stop":
                 self._stop("the terminal was closed")
             case "nothing":
-                logger.info("the terminal was closed; as with nohup that changes nothing")
+                logger.info("the terminal was closed; the supervisor continues, as with nohup")
 
     def _stop_or_leave(self, number: int, name: str) -> None:
         if self._stop_asked_at is None:

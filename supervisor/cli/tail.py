@@ -40,7 +40,7 @@ class Tail:
         """The next answer."""
         if self._is_away or (self._run and answer["run"] != self._run):
             self._note(
-                "the supervisor is there again" if answer["run"] == self._run else "another run of the supervisor goes on"
+                "the supervisor is there again" if answer["run"] == self._run else "another run of the supervisor continues"
             )
         self._run, self._is_away = answer["run"], False
         for line in answer["lines"]:

@@ -35,7 +35,7 @@ def name_of(options: argparse.Namespace) -> str:
     if not names:
         raise server.NotRunning("no supervisor is running here")
     if len(names) > 1:
-        raise _SeveralRun(f"several supervisors are running; say which with --name: {', '.join(names)}")
+        raise _SeveralRun(f"several supervisors are running; choose one with --name: {', '.join(names)}")
     return names[0]
 
 

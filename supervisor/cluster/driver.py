@@ -217,7 +217,7 @@ class Driver:
         try:
             await asyncio.wait_for(self._swap(write), _LEAVE_WITHIN)
         except (StoreUnavailable, TimeoutError) as error:
-            logger.warning("the others notice the end of this host by its lease only: %s", error)
+            logger.warning("the other hosts notice the end of this host only when its lease expires: %s", error)
 
     async def close(self) -> None:
         """End what is under way."""

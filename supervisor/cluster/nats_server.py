@@ -162,7 +162,8 @@ class NatsLog:
         try:
             said = await ask(self._patience, publishing)
         except (nats.js.errors.NoStreamResponseError, nats.errors.NoRespondersError):
-            raise StoreUnavailable(f"NATS: no stream takes {self._subject(endpoint)}: was {self.stream} removed?") from None
+            text = f"NATS: no stream has the subject {self._subject(endpoint)}: was {self.stream} removed?"
+            raise StoreUnavailable(text) from None
         except nats.js.errors.APIError as error:
             if error.err_code in WRONG_SEQUENCE:
                 return None

@@ -257,7 +257,7 @@ GAP_CAUSES: dict[str, str] = {
     "replaced": "the connection was changed as planned, and nothing shows that the new one continues the old one (in `stream`, "
     "if it is named): messages may be missing, or come twice",
     "lead_changed": "a replica was lost before another one was known to have all its messages: some may be missing or repeated",
-    "host_lost": "another host of the cluster goes on with the endpoint: what the peer sent in between is lost",
+    "host_lost": "another host of the cluster continues with the endpoint: messages that the peer sent in between are lost",
     "supervisor_restarted": "a new run continues the output of an older one",
     "journal": "a part of the journal cannot be read, or events were not written to it: what it held is not known",
     "sequence": "the exchange's own numbers do not follow each other (`stream`, `expected`, `got`)",
@@ -366,7 +366,7 @@ class ClockStep(Event):
 @final
 @dataclass(frozen=True, slots=True)
 class Fatal(Event):
-    """The endpoint gave up: no retry can mend it, or its settings ask for it. `restart()` starts it again."""
+    """The endpoint gave up: retries can't fix the cause, or the settings ask for it. `restart()` starts it again."""
 
     reason: Reason
 

@@ -29,9 +29,9 @@ KINDS: dict[str, str] = {
     "memory_limit": "the owner exceeded `watchdog.memory`",
     "recycled": "replaced as planned: `restart`, `watchdog.max_age`, a notice of the exchange, a changed configuration",
     "overflow": 'the consumer was too slow and `buffer.overflow` is "disconnect", or there was no memory for a message',
-    "config": "no retry can mend it: a decode hook cannot be imported, a file is missing",
+    "config": "retries can't fix it: a decode hook cannot be imported, a file is missing",
     "stopped": "stopped as asked",
-    "host_lost": "in the stream of a cluster: the host that had the connection did not end the epoch; another one goes on",
+    "host_lost": "in the stream of a cluster: the host that had the connection did not end the epoch; another host continues",
     "supervisor_gone": "the supervisor died or closed the control socket: the peer sees close code 1001, and with it the next "
     "supervisor of the same journal ends the epochs of the dead one",
 }

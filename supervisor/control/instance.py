@@ -83,7 +83,7 @@ def is_ours(folder: Path) -> bool:
     except OSError:
         return False
     if distrust := why_distrusted(about.st_mode, about.st_uid, os.getuid()):
-        logger.warning("%s: %s; it is passed over", folder, distrust)
+        logger.warning("%s: %s; it is ignored", folder, distrust)
         return False
     return os.access(folder, os.W_OK | os.X_OK)
 

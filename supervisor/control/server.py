@@ -403,7 +403,7 @@ def _judged(name: str, line: bytes) -> dict[str, Any]:
     if isinstance(answer, dict) and answer.get("ok") is True:
         return answer
     if not isinstance(answer, dict) or not isinstance(answer.get("error"), str):
-        raise NoAnswer(f"what listens for the supervisor {name!r} answers something else: {line[:100]!r}")
+        raise NoAnswer(f"the process that listens for the supervisor {name!r} does not answer as a supervisor: {line[:100]!r}")
     known = answer.get("known")
     raise CommandRefused(answer["error"], [str(word) for word in known] if isinstance(known, list) else [], answer)
 
@@ -413,6 +413,6 @@ def _receive(name: str, supervisor: socket.socket, deadline: float) -> bytes:
     try:
         return supervisor.recv(_CHUNK)
     except TimeoutError:
-        raise NoAnswer(f"the supervisor {name!r} did not answer in time; what was asked may still happen") from None
+        raise NoAnswer(f"the supervisor {name!r} did not answer in time; the command may still be carried out") from None
     except ConnectionResetError:
         return b""

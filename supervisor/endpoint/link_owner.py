@@ -215,7 +215,7 @@ class LinkOwner:
         epoch.up_since = self._counters.last_heard = monotonic()
         if report.resumed is not epoch.resuming:
             raise ValueError(
-                "nothing was resumed" if report.resumed else "it did not go on with the connection that it was handed"
+                "nothing was resumed" if report.resumed else "it did not continue on the connection that it was given"
             )
         epoch.up_fields = {"headers": report.headers, "subprotocol": report.subprotocol, "peer": report.peer}
         if epoch.resuming:

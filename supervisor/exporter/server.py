@@ -51,7 +51,7 @@ class ExporterServer:
         try:
             self._exposition: Exposition | None = Exposition()
         except NoMetrics as error:
-            logger.warning("/metrics answers nothing: %s", error)
+            logger.warning("/metrics is not available: %s", error)
             self._exposition = None
         self._routes: dict[str, Callable[[Request], Response]] = {
             "/": lambda _request: page(),

@@ -78,7 +78,7 @@ def identify(path: str | os.PathLike[str]) -> str:
     except ValueError:
         said = None
     if not isinstance(said, dict) or not isinstance(said.get("format"), int) or not isinstance(said.get("id"), str):
-        raise NotAJournal(f"{folder}: not a journal: its {_MARKER} is none of ours")
+        raise NotAJournal(f"{folder}: not a journal: its {_MARKER} was not written by wsadapter")
     if said["format"] > FORMAT:
         raise NewerJournal(str(folder), said["format"], FORMAT)
     return str(said["id"])

@@ -128,7 +128,7 @@ def item_of(row: Row) -> Batch | AnyEvent:
     try:
         return _batch(row) if row.messages else _event(row)
     except (ValueError, TypeError, KeyError) as error:
-        raise DamagedRow(f"row {row.seq} makes no sense: {error!r}") from error
+        raise DamagedRow(f"row {row.seq} is invalid: {error!r}") from error
 
 
 def _batch(row: Row) -> Batch:

@@ -126,7 +126,9 @@ class JournalThread:
             self._thread.join(patience)
         if self._thread.is_alive():
             logger.error(
-                "the journal %s takes nothing: %d bytes of messages are not written", self.settings.path, self._unwritten()
+                "the disk of the journal %s accepts nothing: %d bytes of messages are not written",
+                self.settings.path,
+                self._unwritten(),
             )
             self.queue.is_closed = True
         self.wakers.close()
@@ -218,7 +220,7 @@ class JournalThread:
             logger.error("the journal %s cannot be written: %s; it is tried again every second", self.settings.path, text)
             self._error = text
         if getattr(error, "sqlite_errorcode", None) in _BROKEN and self.writer.has_segment:
-            logger.error("the segment is left; the next one begins behind it")
+            logger.error("the segment is closed; a new segment follows it")
             self.writer.leave_segment()
         self._wait_for_disk()
 

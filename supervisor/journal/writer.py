@@ -101,7 +101,7 @@ class JournalWriter:
     def _leave_damaged(self, last: folders.Segment, before: Sequence[folders.Segment], error: Exception) -> None:
         """The end of the journal can't be read, so the numbers that were used there are unknown. A new run begins, in a new
         segment, at a place that the damaged segment can't have reached, because an item takes more than a byte."""
-        logger.error("%s is damaged (%s); it is kept, and a new run begins behind it", last.path, error)
+        logger.error("%s is damaged (%s); it is kept, and a new run begins in a new segment", last.path, error)
         if self._segment is not None:
             self._segment.abandon()
             self._segment = None
@@ -157,7 +157,7 @@ class JournalWriter:
         if self._segment is None:
             return
         if not self._segment_is_there():
-            logger.error("%s was removed; a new segment begins behind it, and what it held is lost", self._segment.path)
+            logger.error("%s was removed; a new segment follows it, and its items are lost", self._segment.path)
             self._segment.abandon()
             self._segment = None
             self._create()

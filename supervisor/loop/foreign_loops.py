@@ -32,7 +32,7 @@ def check_not_patched() -> None:
     if found := patcher(sys.modules):
         raise UsageError(
             f"this program is patched by {found}: a Supervisor needs threads, sockets, select and signals of Python itself. "
-            "Run it in a process of its own, without monkey-patching, for example as `python -m wsadapter.supervise`"
+            "Run it in a separate process, without monkey-patching, for example as `python -m wsadapter.supervise`"
         )
 
 

@@ -1,4 +1,4 @@
-"""Whether an owner that somebody killed was probably killed for want of memory: the kernel sends SIGKILL and leaves no word."""
+"""Whether an owner was probably killed because memory ran out: the kernel sends SIGKILL and reports no cause to us."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class MemoryWitness:
 
 
 def judged(exit_code: int | None, *, kills: int, resident: int, allowed: int) -> str:
-    """See `MemoryWitness.testimony`; `kills`: processes that the kernel killed for want of memory while it lived."""
+    """See `MemoryWitness.testimony`; `kills`: processes that the OOM killer ended while the owner ran."""
     if exit_code != -signal.SIGKILL:
         return ""
     if kills > 0:
-        return f"out of memory is likely: the kernel has killed {kills} process(es) for want of memory since it started"
+        return f"out of memory is likely: the kernel's OOM killer has ended {kills} process(es) since it started"
     if allowed and resident > _NEAR * allowed:
         return f"out of memory is likely: it had {resident} bytes resident, {allowed} are allowed"
     return ""
 
 
 def oom_kills(membership: Path = _CGROUP, cgroups: Path = _CGROUPS, machine: Path = _MACHINE) -> int:
-    """How many processes the kernel has killed for want of memory: in our control group (v2), else on the machine; 0 where
+    """The number of processes that the OOM killer has ended: in our control group (v2), else on the machine; 0 where
     the kernel does not report it."""
     for line in _lines(membership):
         if line.startswith("0::/"):

@@ -65,7 +65,7 @@ class EndpointRegistry:
         with several shards, `UnknownEndpoint`."""
         as_name(name)
         if name not in self.endpoints and len(self.groups.get(name, ())) > 1:
-            raise UsageError(f"{name} is spread over {', '.join(self.groups[name])}; say which of them is meant")
+            raise UsageError(f"{name} is spread over {', '.join(self.groups[name])}; name one of them")
         return self.endpoints[name] if name in self.endpoints else self.members(name)[0]
 
     def members(self, name: str) -> list[EndpointRuntime]:

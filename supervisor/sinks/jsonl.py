@@ -130,7 +130,7 @@ class JsonlSink:
             raise failure(error, self._store.parent) from error
         except (ValueError, KeyError, TypeError) as error:
             raise SinkMisconfigured(
-                f"{self._store} is none of ours ({error!r}); remove it, and the files of its sink"
+                f"{self._store} is not a position file of this version ({error!r}); remove it, and the files of its sink"
             ) from error
         self._position = self._after = position
         return position

@@ -176,7 +176,7 @@ class KafkaSink:
                 producer.poll(0)
             except BufferError:  # the queue of librdkafka is full
                 if producer.poll(_PATIENCE) == 0:
-                    raise TargetUnavailable(f"Kafka {self._servers}: the broker takes nothing") from None
+                    raise TargetUnavailable(f"Kafka {self._servers}: the broker accepts no records") from None
             else:
                 return
 

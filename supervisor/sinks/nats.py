@@ -278,7 +278,7 @@ class NatsSink:
             try:
                 said = await self._jetstream.publish(subject.name, piece.body, timeout=_PATIENCE, headers=headers)
             except nats.js.errors.NoStreamResponseError:
-                raise TargetUnavailable(f"NATS {self._shown}: no stream takes {subject.name}") from None
+                raise TargetUnavailable(f"NATS {self._shown}: no stream has the subject {subject.name}") from None
             except nats.js.errors.APIError as error:
                 if error.err_code == IN_PROGRESS:  # the server still works on the previous append: try again
                     await asyncio.sleep(0.1)

@@ -70,7 +70,7 @@ class ParquetSink:
                 position = Position.from_json(json.loads(said))
             except (KeyError, ValueError, OSError, pa.ArrowException) as error:
                 raise SinkMisconfigured(
-                    f"{found[-1]} is no file of this sink ({error!r}); give it a folder of its own"
+                    f"{found[-1]} is not a file of this sink ({error!r}); give the sink a separate folder"
                 ) from error
         self._position = self._after = position
         return position

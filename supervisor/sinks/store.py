@@ -101,7 +101,7 @@ class SinkStore:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            logger.warning("%s cannot be read (%s): the sink goes on from what its target has", self._file, error)
+            logger.warning("%s cannot be read (%s): the sink continues from the position in its target", self._file, error)
             return None
 
     def save(self, position: Position) -> None:

@@ -196,7 +196,7 @@ class SinkProcess:
         decision = self._policy.decide(now, reason, None if self._up_at is None else now - self._up_at)
         if decision.action is RestartAction.FATAL:
             self.state = "fatal"
-            text = "sink %s: %s. No retry can mend it: it is started again by `wsadapter sinks %s --restart`, or a reload"
+            text = "sink %s: %s. Retries can't fix this; use `wsadapter sinks %s --restart`, or change the settings and reload"
             logger.error(text, self.name, reason.describe(), self.name)
             self._wake.wait()
         else:

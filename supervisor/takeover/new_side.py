@@ -53,10 +53,10 @@ class Takeover:
         if answer is not None and answer.get("gone"):
             return
         if answer is not None:
-            raise TakeoverError(f"the running supervisor goes on: {answer.get('error')}")
+            raise TakeoverError(f"the running supervisor continues: {answer.get('error')}")
         if is_alive(self.pid):
-            raise TakeoverError("the running supervisor goes on: it was not notified in time that this one was ready")
-        logger.warning("the running supervisor died during the takeover; its owners live on here")
+            raise TakeoverError("the running supervisor continues: it was not notified in time that this one was ready")
+        logger.warning("the running supervisor died during the takeover; its owners continue here")
 
 
 def take(name: str, runtime_dir: str) -> Takeover | None:
@@ -91,7 +91,7 @@ def _ask(peer: socket.socket) -> Takeover:
     send_line(peer, wanted, monotonic() + _TO_TAKE)
     answer = receive_line(peer, monotonic() + _TO_BE_OFFERED)
     if answer is None:
-        raise TakeoverError("the running supervisor closed the connection; its log says why")
+        raise TakeoverError("the running supervisor closed the connection; see its log")
     if not answer.get("ok"):
         error = OtherContract if answer.get("contract", CONTRACT) != CONTRACT or "known" in answer else TakeoverError
         raise error(str(answer.get("error")))

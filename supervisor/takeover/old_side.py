@@ -101,7 +101,7 @@ def allow_takeover(runtime: Runtime) -> None:
         try:
             old_side.start()
         except RuntimeError as error:
-            raise TakeoverError(f"there is no thread for it (a limit of processes, or of memory): {error}") from error
+            raise TakeoverError(f"no thread can be started for it (a limit of processes, or of memory): {error}") from error
         runtime.takeover.giving = old_side
 
     runtime.takeover.accept = accept
@@ -257,7 +257,7 @@ class OldSide:
             try:
                 thaw(endpoint)
             except Exception:  # the other endpoints must not stay frozen because of it
-                logger.exception("%s can't go on as before, it gets a new owner; this is a bug in wsadapter", endpoint.name)
+                logger.exception("%s can't continue as before and gets a new owner; this is a bug in wsadapter", endpoint.name)
                 endpoint.restart(at_once=True)
         if self._runtime.state == "running":
             self._start_halted()

@@ -79,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = serve.add_argument
     add("--replay", metavar="NAME|PATH", help="what to send: a bundled recording, a file of one, or the runner's output")
-    add("--replay-endpoint", metavar="NAME", help="whose messages, where the runner's output has those of several endpoints")
+    add(
+        "--replay-endpoint", metavar="NAME", help="the endpoint whose messages are replayed, if the runner's output has several"
+    )
     add(
         "--feed",
         metavar="NAME=RECORDING[#ENDPOINT][@DIALECT][:PORT]",

@@ -40,7 +40,7 @@ def _trustme() -> Any:
 
 
 class Authority:
-    """A certificate authority that lives in memory; not for anything but tests. Thread-safe: it never changes."""
+    """A certificate authority in memory, for tests only. Thread-safe: it never changes."""
 
     def __init__(self, name: str = _NAME, *, ca: trustme.CA | None = None) -> None:
         """`name` is shown as the organization of the issuer. `ca`: one that exists."""
@@ -58,7 +58,7 @@ class Authority:
     ) -> tuple[str, str]:
         """A certificate for `hosts` (names and addresses) and its private key, both PEM; for servers, and for clients too.
 
-        Valid from an hour ago for 30 days unless said otherwise. `self_signed` returns the certificate of another authority,
+        Valid from an hour ago for 30 days by default. `self_signed` returns the certificate of another authority,
         which has signed itself, is for no host, and is valid as its maker chose. Raises `ValueError` without a host.
         """
         if not hosts:
@@ -92,7 +92,7 @@ class Authority:
     def shared(cls, folder: Path) -> Authority:
         """The authority kept in `folder` (`ca.pem`, `ca.key`), made there first if need be: for several processes at once.
 
-        Whoever makes it first wins, so that all who ask get the same. Raises `OSError` where the folder can't be used.
+        The first process creates it, and all others read the same one. Raises `OSError` if the folder can't be used.
         """
         folder.mkdir(parents=True, exist_ok=True)
         kept = folder / "ca.key"

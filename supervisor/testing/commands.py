@@ -16,7 +16,7 @@ _UNSPLIT: Final = frozenset({"send", "reject", "reject_frame", "hang_up", "ignor
 
 
 class CommandError(ValueError):
-    """A line that is no command; the text says what is expected."""
+    """A line that is not a command; the text names what is expected."""
 
 
 class _Command(NamedTuple):
@@ -171,7 +171,7 @@ COMMANDS: dict[str, _Command] = {
     "start": _Command("start", "comes back", _start),
     "status": _Command("status", "what it has seen", _status),
 }
-"""Every command: its usage, its meaning, and what it does to an exchange."""
+"""Every command: its usage, its meaning, and its function, which is called with an exchange."""
 
 
 def run_command(exchange: Exchange, line: str) -> Any:

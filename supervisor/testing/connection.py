@@ -202,7 +202,7 @@ class ClientConnection(asyncio.Protocol):
         if agreed := agreed_deflate(request, self._context.misbehaviour):
             self.outgoing.deflate = Deflate(agreed)
             self._frames = ClientFrames(self.outgoing.deflate.decompress)
-        self._context.journal.note_open(self.id)  # before the client can know
+        self._context.journal.note_open(self.id)  # before the client is notified
         self.outgoing.put([response])
         self._stage = ConnectionStage.OPEN
         self._update_ready()
@@ -282,7 +282,7 @@ class ClientConnection(asyncio.Protocol):
         if not self.outgoing.muted:
             return
         if self.outgoing.is_cut and self._stage is ConnectionStage.OPEN:
-            self._context.journal.note_sent(self.id, 1)  # before the client can know
+            self._context.journal.note_sent(self.id, 1)  # before the client is notified
         self.outgoing.unmute(complete=self._stage is ConnectionStage.OPEN)
 
     # the end

@@ -51,7 +51,8 @@ class ExchangeContext:
     tls_context: ssl.SSLContext | None
     coalesce: bool
     make_handler: Callable[[ClientConnection], ClientHandler] | None = None
-    """Makes the handler of a client if there is a dialect. The script then answers only what the dialect does not know."""
+    """Makes the handler of a client if there is a dialect. The script then answers only frames that the dialect has no rule
+    for."""
     on_connected: Callable[[ClientConnection], None] = _nothing
     """TCP is connected."""
     on_open: Callable[[ClientConnection], None] = _nothing

@@ -111,11 +111,11 @@ class ServerControls(_Controls):
         self._call(lambda server: server.feeds.pause())
 
     def resume(self) -> None:
-        """Go on with the feed where it was paused."""
+        """Continue the feed where it was paused."""
         self._call(lambda server: server.feeds.resume())
 
     def hold_answers(self, on: bool = True) -> None:
-        """Hold back the script's answers from now on; `on=False` ends that and sends what was held back."""
+        """Hold back the script's answers from now on; `on=False` ends that and sends the held answers."""
         self._set("hold_answers", on)
         if not on:
             self._each(None, lambda c: c.answers.release())

@@ -60,10 +60,10 @@ class Exchange(Observations, ConnectionControls, ServerControls, StreamControls,
     "permessage-deflate; server_no_context_takeover", is sent as it stands, right or wrong, and obeyed. False or None declines.
 
     `tls`: wss://, with a throw-away authority (`authority`, by default one per process) and one TLS record per message,
-    as exchanges send; `coalesce` puts many in one. `certificate`: "valid", or what is wrong with it.
+    as exchanges send; `coalesce` puts many in one. `certificate`: "valid", or its fault.
 
-    All methods may be called from any thread. What is called before `start()` or after `stop()` raises `RuntimeError`, except
-    the inspection. `stop()` and `start()` in turn make an exchange that goes away and comes back at the same port.
+    All methods may be called from any thread. Before `start()` and after `stop()` they raise `RuntimeError`, except the
+    inspection. An exchange that is stopped and started again listens on the same port.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class Exchange(Observations, ConnectionControls, ServerControls, StreamControls,
     def _override(self, change: Callable[[DialectServer], None]) -> None:
         dialect_server = self._dialect_server
         if dialect_server is None:
-            raise ValueError("this exchange speaks no dialect: give it one, Exchange(dialect=...)")
+            raise ValueError("this exchange has no dialect: give it one, Exchange(dialect=...)")
         if self._run is None:
             change(dialect_server)
         else:

@@ -169,7 +169,7 @@ class _Endpoint:
 
 
 class _Endpoints:
-    """All endpoints of a fake feed, those that were removed too: their numbers go on."""
+    """All endpoints of a fake feed, including removed ones: their numbers continue if they are added again."""
 
     def __init__(self, names: Iterable[str], items: Iterable[Item]) -> None:
         self._all = {name: _Endpoint() for name in names}
@@ -203,7 +203,7 @@ class _Endpoints:
 
 
 class FakeFeed(FakeStream):
-    """Stands in for a `Supervisor` where given items are to be consumed: both are a `wsadapter.Feed`.
+    """Replaces a `Supervisor` in a test whose items are given: both are a `wsadapter.Feed`.
 
         feed = FakeFeed([Message("binance", b"{}", 1, 1, 0), Gap("binance", 2, 0, "reconnected", None, None)])
         run_my_strategy(feed)
@@ -225,9 +225,9 @@ class FakeFeed(FakeStream):
         self._endpoints = _Endpoints(as_list("FakeFeed", endpoints, str), given)
         super().__init__(given, self._endpoints.consumed)
         self.sent: list[Sent] = []
-        """What was sent, in order."""
+        """The sent messages, in order."""
         self.requests: list[Requested] = []
-        """What was requested, in order."""
+        """The requests, in order."""
         self.resubscribed: list[tuple[str, Subscription]] = []
         """The streams that were subscribed anew, in order, with their endpoints."""
         self.restarted: list[str] = []
@@ -377,7 +377,7 @@ class FakeFeed(FakeStream):
         return monitor
 
     def status(self) -> Status:
-        """As the real one's: of what the items and the calls so far say."""
+        """As the real one's, from the items and the calls so far."""
         return fake_status(self.state, {name: self._status_of(name, known) for name, known in self._endpoints.known().items()})
 
     # -- inside ----------------------------------------------------------------------------------------------------------
@@ -399,7 +399,7 @@ class FakeFeed(FakeStream):
 
 
 class _Now:
-    """In place of a reactor: nothing more will come, so a wait ends at once."""
+    """In place of a reactor: no more items come, so a wait ends at once."""
 
     def run_until(self, done: Callable[[], bool], timeout: float | None = None) -> bool:  # noqa: ARG002 - as the real one
         return done()

@@ -1,4 +1,4 @@
-"""The status of a fake feed: the schema of the real one, filled in with the little that there is to say."""
+"""The status of a fake feed: the schema of the real one, with the few values that a fake feed has."""
 
 from __future__ import annotations
 

@@ -127,8 +127,8 @@ def _encode(message: Frame | Recorded) -> bytes:
 class FeedPump:
     """Sends a source's messages when they are due.
 
-    With `live` there is one pump for all connections and the clock runs whether or not anybody listens: what nobody takes is
-    lost, as on a real exchange. Otherwise each connection has its own, and what is due waits for it.
+    With `live` there is one pump for all connections, and the clock runs even without clients: messages that no client gets are
+    lost, as on a real exchange. Otherwise each connection has its own pump, and due messages wait for the connection.
     """
 
     def __init__(

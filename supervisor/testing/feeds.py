@@ -1,6 +1,6 @@
 """The feeds of a running test exchange: which messages are sent to which clients, and the tasks that send them.
 
-With `resume="continue"` one feed is sent to all clients. Otherwise each connection has a feed of its own, or, if a dialect
+With `resume="continue"` one feed is sent to all clients. Otherwise each connection has a separate feed, or, if a dialect
 opens a feed for each subscription, several.
 """
 
@@ -26,7 +26,7 @@ class Feeds:
     """The feeds and floods of one running exchange. Used in the exchange's event loop only."""
 
     def __init__(self, source: MessageSource, *, live: bool, drop: Callable[[int], None]) -> None:
-        """`live`: one feed for all, whose clock runs whether or not anybody listens. `drop` drops a connection."""
+        """`live`: one feed for all, whose clock runs even without clients. `drop` drops a connection."""
         self._source = source
         self._live = live
         self._drop = drop
@@ -45,7 +45,7 @@ class Feeds:
             self._run(self._live_pump, (0, ""))
 
     async def stop(self) -> list[BaseException | None]:
-        """End every feed and every flood. Returns what they raised."""
+        """End every feed and every flood. Returns the exceptions that they raised."""
         tasks = [*self._tasks.values(), *self._floods]
         for task in tasks:
             task.cancel()
@@ -56,7 +56,7 @@ class Feeds:
         self._running.clear()
 
     def resume(self) -> None:
-        """Go on where the feeds were paused."""
+        """Continue where the feeds were paused."""
         self._running.set()
 
     def add(self, connection: ClientConnection) -> None:
@@ -68,7 +68,7 @@ class Feeds:
         self._run(pump, (connection.id, ""))
 
     def open(self, client: ClientDriver, opened: OpenFeed) -> None:
-        """Send to a client what it has subscribed, or what belongs to one subscription."""
+        """Send a client the messages of all its subscriptions, or of one subscription."""
         if self._joins_live(client.connection, FeedShare(client)):
             return
         part = self._source.part(lambda message: client.belongs(message, opened.feed))
@@ -81,7 +81,7 @@ class Feeds:
             task.cancel()
 
     def remove(self, connection: int) -> None:
-        """The connection is gone: end its feeds."""
+        """The connection has ended: end its feeds."""
         self._listeners.pop(connection, None)
         self._pumps.pop(connection, None)
         for (owner, _), task in list(self._tasks.items()):

@@ -67,7 +67,7 @@ class Misbehaviour:
 
 
 class BadRequest(Exception):
-    """The request is no WebSocket handshake; the text says why."""
+    """The request is not a WebSocket handshake; the text gives the reason."""
 
 
 def parse_request(head: bytes) -> Request:

@@ -108,7 +108,7 @@ class Journal:
             self._received.append(received)
 
     def note_sent(self, connection: int, count: int) -> None:
-        """So many more data messages."""
+        """Count more data messages."""
         with self._change():
             self._sent[connection] += count
 

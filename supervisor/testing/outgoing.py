@@ -73,7 +73,7 @@ class ClientOutput:
             self._transport.write(data)
 
     def flush(self) -> None:
-        """Send at once what waits for the configured pace."""
+        """Send at once all bytes that wait for the configured pace."""
         if self._waiting:
             self._transport.write(bytes(self._waiting))
             self._waiting.clear()
@@ -105,19 +105,19 @@ class ClientOutput:
         self._changed()
 
     def change_pace(self) -> None:
-        """The configured pace has changed: what waits is sent at the new pace."""
+        """The configured pace has changed: the waiting bytes are sent at the new pace."""
         self.stop()
         self._send_some()
         self._changed()
 
     def stop(self) -> None:
-        """Send nothing more of what waits."""
+        """Discard the waiting bytes."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _send_some(self) -> None:
-        """Send as much of what waits as the pace allows now, and call again for the rest."""
+        """Send as many of the waiting bytes as the pace allows now, and call again for the rest."""
         self._timer = None
         if self.muted or not self._waiting:
             return

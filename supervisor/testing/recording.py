@@ -6,7 +6,7 @@ A recording is a file of JSON lines (`.jsonl`, or gzip'ed `.jsonl.gz`), one per 
     {"t": 0.141, "b64": "..."}       a binary message, base64
 
 What the runner writes (wsadapter.outputs) is one too: the lines of one endpoint's messages, without the events between them.
-What came as a binary message and is JSON on one line stands there as `data`, and is replayed as a text message.
+A binary message that is JSON on one line is recorded as `data`, and is replayed as a text message.
 
 `bundled()` names the ones that come with the package (see recordings/NOTICE for whose they are).
 """
@@ -86,10 +86,10 @@ def bundled() -> tuple[str, ...]:
 def load_recording(name_or_path: str | Path, endpoint: str | None = None) -> Recording:
     """A bundled recording by its name, or one from a file.
 
-    `endpoint`: whose messages, in a file that the runner has written; needed where it holds those of several.
+    `endpoint`: the endpoint whose messages are read from a file that the runner has written; required if the file has several.
 
-    Raises `FileNotFoundError` (with the bundled names) where there is no such thing, `ValueError` with file and line
-    where a line is not of the format, and with the file's endpoints where it is not said, or wrong, which one is meant.
+    Raises `FileNotFoundError` (with the bundled names) if there is no such file, `ValueError` with file and line if a line is
+    not of the format, and `ValueError` with the file's endpoints if `endpoint` is missing or not among them.
     """
     path = Path(name_or_path)
     if str(name_or_path) in bundled():
@@ -128,7 +128,7 @@ class _Line(msgspec.Struct):
 
 
 def _messages(path: str, content: bytes, endpoint: str | None) -> list[Recorded]:
-    """Those of one recording, or of one endpoint."""
+    """The messages of one recording, or of one endpoint in it."""
     recorded: list[Recorded] = []
     written: dict[str, list[tuple[int, bytes, bool]]] = {}
     for place, line in _lines(path, content):
@@ -230,7 +230,7 @@ def big_message(size: int = 5_000_000) -> bytes:
 
 
 def _levels(room: int, cents: int, step: int) -> bytes:
-    """As many price levels as fit into `room` bytes."""
+    """Price levels that fit into `room` bytes."""
     levels: list[str] = []
     used = 0
     for number in range(room):

@@ -14,8 +14,8 @@ A script is a list of rules; the first whose `match` fits answers, a frame that 
 `reply`     a frame or a list of frames. A str is sent as it is, anything else as JSON.
 `for_each`  a field holding a list: the reply is sent once for each element, which is then "$item".
 `delay`     seconds until the reply is sent; meanwhile other frames are answered.
-`times`     how often it is sent, once unless said otherwise: 0 withholds it, 2 doubles it.
-`accept`    whether this counts as an accepted subscription (`after_subscribe`); true unless said otherwise.
+`times`     how often it is sent, by default once: 0 withholds it, 2 doubles it.
+`accept`    whether this counts as an accepted subscription (`after_subscribe`); by default true.
 
 In a reply, "$id" or "$params.0" as a whole string value stands for that field of the request, with its type; "${id}" within
 a longer string for its text. A field the request has not is null ("" within a string). "$$" is a dollar sign.

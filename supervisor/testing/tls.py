@@ -1,4 +1,5 @@
-"""The server's end of TLS on a memory buffer, so that an exchange decides itself what becomes a TLS record and what is sent."""
+"""The server's end of TLS on a memory buffer, so that an exchange itself decides which bytes form a TLS record and when they
+are sent."""
 
 from __future__ import annotations
 

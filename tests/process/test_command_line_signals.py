@@ -89,7 +89,7 @@ def test_row_46_a_bad_file_keeps_the_old_configuration_running(tmp_path: Path) -
             config.unlink()
             running.process.send_signal(signal.SIGHUP)
             running.wait_for_log("can't be read")
-            assert sum("the old configuration runs on" in line for line in running.log) == 5
+            assert sum("the old configuration stays in use" in line for line in running.log) == 5
             seen = len(running.messages("a"))
             running.wait_until(lambda: len(running.messages("a")) > seen)
             assert running.status()["a"]["pid"] == pid

@@ -175,7 +175,7 @@ def test_if_several_run_the_name_must_be_given(tmp_path: Path) -> None:
             up(second, "a")
             unsure = wsadapter(tmp_path, "stop")
             assert unsure.returncode == 2
-            assert "say which with --name: one, two" in unsure.stderr
+            assert "choose one with --name: one, two" in unsure.stderr
             assert wsadapter(tmp_path, "stop", "--name", "two").returncode == 0
             assert second.wait() == 0
             assert wsadapter(tmp_path, "status").returncode == 0

@@ -110,7 +110,7 @@ def test_tail_survives_a_restart_of_the_supervisor(tmp_path: Path) -> None:
             _, noted = tail.communicate(timeout=20)
             assert tail.returncode == 0
             assert "waiting for it" in noted
-            assert "another run of the supervisor goes on" in noted
+            assert "another run of the supervisor continues" in noted
             assert second.stop() == 0
 
 

@@ -68,7 +68,7 @@ def test_ready_only_when_all_are_up_then_reloading_then_stopping(tmp_path: Path,
             assert asked <= int(began[1]) <= monotonic_ns() // 1000
             config.write_text("nonsense")
             running.process.send_signal(signal.SIGHUP)
-            notified.wait("READY=1", 3)  # the old configuration runs on
+            notified.wait("READY=1", 3)  # the old configuration stays in use
             assert "STOPPING=1" not in notified.read()
             assert running.stop() == 0
         assert notified.read().count("STOPPING=1") >= 1

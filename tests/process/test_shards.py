@@ -94,7 +94,7 @@ def test_commands_on_the_group_go_to_its_shards(ex: Exchange, dialect: str) -> N
         ex.wait_for(lambda: len([1 for frame in ex.received if b'"to"' in frame.payload]) == 2)
         assert feed.request("x", {}).json()["done"]
         for wrong in (lambda: feed.insert("x", "mine"), lambda: feed.monitor("x")):
-            with pytest.raises(UsageError, match=r"x is spread over x#1, x#2; say which of them is meant"):
+            with pytest.raises(UsageError, match=r"x is spread over x#1, x#2; name one of them"):
                 wrong()
         feed.insert("x#2", "mine")
         before = [pid_of(feed, name) for name in ("x#1", "x#2")]

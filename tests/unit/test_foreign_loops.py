@@ -40,7 +40,7 @@ def test_a_library_that_has_patched_a_used_module_is_named(modules: dict[str, ob
 
 def test_a_supervisor_in_a_patched_program_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gevent.monkey", gevent({"threading"}))  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=r"patched by gevent \(threading\).*process of its own"):
+    with pytest.raises(UsageError, match=r"patched by gevent \(threading\).*separate process"):
         Supervisor([Endpoint("a", url="ws://localhost/")])
 
 

@@ -1,4 +1,4 @@
-"""Was an owner killed for want of memory? What the kernel counts, and what the watchdog saw last."""
+"""Was an owner killed because memory ran out? Judged by the kernel's counter and the last measurement of the watchdog."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def test_an_abstract_address_is_reached_and_one_that_is_gone_is_said_once(
     gone.stopping()
     gone.stopping()
     assert [record.getMessage() for record in caplog.records] == [
-        f"the service manager cannot be told anything ({tmp_path / 'gone'}): [Errno 2] No such file or directory"
+        f"the service manager cannot be notified ({tmp_path / 'gone'}): [Errno 2] No such file or directory"
     ]
 
 

@@ -85,9 +85,9 @@ def test_a_file_that_was_changed_is_refused(journal: Path, tmp_path: Path) -> No
     assert min(line_numbers(lines([path]), "a")) > 1
 
 
-def test_a_position_file_that_is_none_of_ours_is_refused(journal: Path, tmp_path: Path) -> None:
+def test_a_position_file_of_another_format_is_refused(journal: Path, tmp_path: Path) -> None:
     position_file(str(tmp_path / "x.jsonl"), "s").write_text('{"position": 1}')
-    with pytest.raises(SinkMisconfigured, match="none of ours"):
+    with pytest.raises(SinkMisconfigured, match="not a position file of this version"):
         carry(journal, JsonlSink("s", str(tmp_path / "x.jsonl")))
 
 
@@ -285,8 +285,8 @@ def test_a_file_that_was_not_finished_is_written_anew(journal: Path, tmp_path: P
     assert data == messages_of(journal)[: len(data)]
 
 
-def test_a_parquet_file_of_somebody_else_is_refused(journal: Path, tmp_path: Path) -> None:
+def test_a_parquet_file_of_another_program_is_refused(journal: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/segment-1.parquet").write_bytes(b"PAR1")
-    with pytest.raises(SinkMisconfigured, match="no file of this sink"):
+    with pytest.raises(SinkMisconfigured, match="not a file of this sink"):
         carry(journal, ParquetSink("s", str(tmp_path / "out")))

@@ -44,7 +44,7 @@ def test_a_restart_of_the_supervisor_is_noted_once_and_survived() -> None:
     seen.tail.take(answer("2", run="other"), 3.0)
     seen.tail.take(answer("3", run="other"), 4.0)
     assert seen.shown == ["1", "2", "3"]
-    assert seen.noted == ["nothing runs; waiting for it", "another run of the supervisor goes on"]
+    assert seen.noted == ["nothing runs; waiting for it", "another run of the supervisor continues"]
 
 
 def test_a_supervisor_that_was_only_slow_is_the_same_run() -> None:

@@ -110,7 +110,7 @@ class Connector:
             raise ConnectError(Reason(kind="holder_lost", text="the TLS holder ended while it connected")) from error
         except (ValueError, KeyError, TypeError) as error:
             sock.close()
-            text = f"the TLS holder wrote what makes no sense: {error!r:.200}"
+            text = f"the TLS holder wrote invalid data: {error!r:.200}"
             raise ConnectError(Reason(kind="holder_lost", text=text)) from error
         return shake_hands(self._assignment, PlainByteStream(sock), peer, self._post_step)
 

@@ -10,7 +10,7 @@ from wsadapter.testing.dialect.client_driver import DialectServer
 
 
 class AnswerControls(ABC):
-    """Controls for the answers to frames that subscribe and unsubscribe. What they set holds from now on, on every connection.
+    """Controls for the answers to frames that subscribe and unsubscribe. A setting applies from now on, on every connection.
 
     They may be called from any thread, also before `start()`, and combined. Each raises `ValueError` if the exchange has no
     dialect.
@@ -36,7 +36,7 @@ class AnswerControls(ABC):
         self._answering(times=times)
 
     def answer_reversed(self, frames: int = 2) -> None:
-        """Let the frames of a connection wait until there are `frames` of them; then answer them, the last first. 0 ends it:
+        """Collect `frames` frames of a connection; then answer them, the last first. 0 ends it:
         frames that wait are answered with the next one."""
         self._answering(reverse=frames)
 
@@ -54,7 +54,7 @@ class AnswerControls(ABC):
 
     def stray_answers(self, count: int = 1) -> None:
         """Before each answer, send `count` answers that confirm a frame which no client sent; none if the dialect's answers
-        don't say which frame they confirm. 0 ends it."""
+        don't name the frame that they confirm. 0 ends it."""
         self._answering(strays=count)
 
     def pad_answers(self, size: int) -> None:

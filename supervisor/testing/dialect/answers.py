@@ -31,7 +31,8 @@ _WORDS: Final = re.compile(r"[a-z]+")
 class Answers:
     """The answers of one dialect. Immutable.
 
-    A unit is what is answered by itself: a stream, or one entry of it where [subscribe] has `acks_per`.
+    A unit is a part of a subscription with an answer of its own: a stream, or one entry of the stream if [subscribe] has
+    `acks_per`.
     """
 
     def __init__(self, dialect: Mapping[str, Any]) -> None:
@@ -43,7 +44,7 @@ class Answers:
         of_ending = [rule for rule in acks if _speaks_of(rule, ending)]
         of_subscribing = [rule for rule in acks if rule not in of_ending]
         self.ack: Rule | None = next(iter(of_subscribing), None)
-        """The first that can speak of a subscription; None: nothing is confirmed."""
+        """The first rule that can confirm a subscription; None: nothing is confirmed."""
         self._acks = of_subscribing
         self._kinds = _words_by_kind(settings)
         self._ended: Rule | None = next(iter([*of_ending, *of_subscribing]), None)
@@ -54,7 +55,7 @@ class Answers:
 
     @property
     def gives_channels(self) -> bool:
-        """Whether answers give streams a channel, which stands for the stream from then on."""
+        """Whether answers assign channels to streams, so that later messages name the channel instead of the stream."""
         return self.ack is not None and "channel" in self.ack
 
     @property
@@ -96,7 +97,7 @@ class Answers:
             yield from self._confirmations(rule, frame, taken, current, channels)
 
     def _ack_of(self, frame: Understood) -> Rule | None:
-        """The first that speaks of this kind of frame, else the first that speaks of no other kind."""
+        """The first rule for this kind of frame, otherwise the first rule that is for no other kind."""
         own = self._kinds.get(frame.template, set())
         others: set[str] = set().union(*(words for template, words in self._kinds.items() if template != frame.template))
         speaking = (rule for rule in self._acks if _speaks_of(rule, own))
@@ -217,7 +218,7 @@ def _is_of_one(rule: Rule) -> bool:
 
 
 def _about(rule: Rule, frame: Understood | None, unit: Subscription | None) -> dict[str, Any]:
-    """How an answer says what it is about, by path."""
+    """The fields by which an answer names its stream, by path."""
     said: dict[str, Any] = {}
     if frame is not None and rule.get("id") and frame.asked.id is not None:
         said[rule["id"]] = frame.asked.id
@@ -232,12 +233,12 @@ def _about(rule: Rule, frame: Understood | None, unit: Subscription | None) -> d
 
 
 def _nobodys(rule: Rule) -> dict[str, Any]:
-    """No frame's id, where there must be one."""
+    """An id that no frame has, for an answer that must have an id."""
     return {rule["id"]: _NO_ID} if rule.get("id") in rule["match"] else {}
 
 
 def _telling(rules: Sequence[Rule], text: str) -> tuple[Rule, str]:
-    """The rule by which a text is told, and the text as it then is."""
+    """The rule that sends a text to a client, and the text as that rule requires it."""
     if not rules:
         raise LookupError("the dialect has no [[error]]")
     rule = next((rule for rule in rules if says(rule, text)), rules[0])
@@ -259,7 +260,7 @@ def _words_of_ending(settings: Mapping[str, Any]) -> set[str]:
 
 
 def _words_by_kind(settings: Mapping[str, Any]) -> dict[str, set[str]]:
-    """Each template that subscribes = the words that no other one has; empty where there is but one."""
+    """Each template that subscribes = the words that no other template has; empty if there is only one template."""
     texts = {table["frame"] for table in (settings, *settings.get("kind", ()))}
     words = {text: set(_WORDS.findall(_PLACEHOLDER.sub("", text).casefold())) for text in texts}
     others = {text: set().union(*(words[other] for other in texts if other != text)) for text in texts}
@@ -273,7 +274,7 @@ def _speaks_of(rule: Rule, words: set[str]) -> bool:
 
 
 def _gathered(current: Sequence[Subscription], path: str) -> list[Subscription]:
-    """All that is subscribed: parts of one table together, as an exchange tells them."""
+    """All subscribed streams; parts of one table are together, as an exchange reports them."""
     found: dict[str, Subscription] = {}
     for stream in current:
         items = look_up(stream, path)
@@ -287,12 +288,12 @@ def _gathered(current: Sequence[Subscription], path: str) -> list[Subscription]:
 
 
 def _said_of_all(path: str, streams: Sequence[Subscription]) -> dict[str, Any]:
-    """All that is subscribed, at a path; where the answer itself is the set, each stream has a key of its own."""
+    """All subscribed streams, at a path; if the answer itself is the set, each stream is a key."""
     return {f"entry{place}": stream for place, stream in enumerate(streams)} if path == "{}" else {path: list(streams)}
 
 
 def _merged(base: Any, answer: Any) -> Any:
-    """All that both say; where both do, as the answer does."""
+    """The fields of both; if both have a field, that of the answer."""
     if isinstance(base, Mapping) and isinstance(answer, Mapping):
         return {**base, **{key: _merged(base[key], value) if key in base else value for key, value in answer.items()}}
     return answer
@@ -315,7 +316,7 @@ def _another(number: int | str | None) -> int | str | None:
 
 
 def _words(value: Any) -> str:
-    """All that a stream says, for a text that names it."""
+    """All values of a stream, for a text that names the stream."""
     if isinstance(value, Mapping):
         return " ".join(map(_words, value.values()))
     if isinstance(value, list | tuple):

@@ -231,7 +231,8 @@ class ClientDriver:
 
 
 class FeedShare:
-    """A `Listener`: what a client gets of a feed, either everything that it has subscribed or one feed of its own."""
+    """A `Listener`: the messages that a client gets from a feed, either from all its subscriptions or from one separate
+    feed."""
 
     def __init__(self, client: ClientDriver, only: str | None = None, sent: Sequence[bytes] = ()) -> None:
         """`sent`: messages that the client got before the feed began."""

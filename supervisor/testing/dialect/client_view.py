@@ -44,7 +44,7 @@ class ClientView:
         self._recorded: dict[str, Subscription] = {}
         """What the recording calls a stream."""
         self._own: dict[str, int] = {}
-        """The same = what it is called on this connection."""
+        """The same = its name on this connection."""
         self._streams = self._streams_anew()
         self.current: dict[str, Subscription] = {}
         """The parts that are subscribed, by name."""
@@ -63,8 +63,8 @@ class ClientView:
         return set(self._feeds.values())
 
     def open(self, stream: Subscription, units: Sequence[Subscription], channels: Channels) -> str:
-        """Units of a stream are subscribed; gives the feed that they are sent with, "" where all parts of them were subscribed
-        before. `channels`: what units are called, where the dialect gives them a channel."""
+        """Units of a stream are subscribed. Returns the feed that sends them; "": all their parts were subscribed before.
+        `channels`: the names of units, if the dialect assigns channels."""
         parts = {name_of(part): part for unit in units for part in self._dialect_rules.parts(unit)}
         fresh = [name for name in parts if name not in self.current]
         feed = self._unused(name_of(stream)) if fresh else ""
@@ -115,7 +115,7 @@ class ClientView:
         return list(islice((payload for payload in self._market.listed if self.stream_of(payload) in parts), most))
 
     def carried(self, parts: Collection[str]) -> Carried:
-        """What an answer says of the data of some parts: a recorded answer's, else their first message; nothing of a silent
+        """The data in an answer about some parts: those of a recorded answer, otherwise their first message; none of a silent
         one."""
         if not self._overrides.silent.isdisjoint(parts):
             return Carried()

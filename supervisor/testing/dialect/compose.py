@@ -15,7 +15,7 @@ _ASKED: Final = re.compile(r'"\$\.([^\s"]+)"')
 
 
 def put(whole: Any, path: str, value: Any) -> Any:
-    """`whole` with `value` at `path`, as a new value. What is not there is made: an array where the path has a number, a table
+    """`whole` with `value` at `path`, as a new value. Missing levels are created: an array if the path has a number, a table
     elsewhere. The last of an empty array is its first."""
     step, _, rest = path.partition(".")
     if not _INDEX.fullmatch(step):
@@ -30,9 +30,9 @@ def put(whole: Any, path: str, value: Any) -> Any:
 
 
 def compose(rule: Mapping[str, Any], said: Mapping[str, Any], default: Any = 1, base: Any = None) -> Any:
-    """The value of a frame that fits a rule's `match`, or the text that it says the whole message `is`. `said`: what to put
-    where, by path; it goes before what the rule wants there to be present. `default`: what stands where any value will do.
-    `base`: what else the frame says."""
+    """The value of a frame that fits a rule's `match`, or the text that the rule requires (`is`). `said`: values by path, which
+    come before values that the rule only requires to be present. `default`: the value if any value fits. `base`: the other
+    fields of the frame."""
     if "is" in rule:
         return rule["is"]
     frame = base
@@ -47,7 +47,8 @@ def compose(rule: Mapping[str, Any], said: Mapping[str, Any], default: Any = 1, 
 
 
 def question(rule: Mapping[str, Any], number: int) -> Any:
-    """A frame that an [[answer]] rule answers. `number` stands wherever any value will do, and where the answer looks."""
+    """A frame that an [[answer]] rule answers. `number` is the value if any value fits, and at the path that the answer
+    reads."""
     looked_at = {path: number for path in _ASKED.findall(rule.get("frame", "")) if path not in rule.get("match", {})}
     return compose(rule, looked_at, number)
 
@@ -74,7 +75,7 @@ def written(frame: Any) -> bytes:
 
 
 def _invented(path: str, rule: Mapping[str, Any], default: Any) -> Any:
-    """What the rule's text says of it, where it does: '"info":"Welcome' tells how `info` begins."""
+    """The value in the rule's text, if it has one: '"info":"Welcome' contains the beginning of `info`."""
     begins = f'"{path.rpartition(".")[2]}":"'
     contains: str = rule.get("contains", "")
     return contains.removeprefix(begins).removesuffix('"') if contains.startswith(begins) else default

@@ -1,4 +1,4 @@
-"""What a client must send: heartbeats of its own, answers to the exchange's heartbeats, pongs. Pure; the clock is passed in."""
+"""The heartbeats that a client must send: its own, answers to the exchange's, pongs. Pure; the clock is passed in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wsadapter.contract.endpoint import Heartbeat
 
 Due = Literal["question", "beat", "ping"]
 SECOND_LOOK: Final = 0.1
-"""Seconds: what is overdue may be in the socket, unread."""
+"""Seconds: an overdue heartbeat may be in the socket, unread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Heartbeats:
         del self._open[: at + 1]
 
     def overdue(self, now: float) -> str:
-        """What the client has failed to do; empty: nothing. It is told when it was so at two looks, `SECOND_LOOK` apart."""
+        """What the client has failed to send; empty: nothing. It is returned if two checks, `SECOND_LOOK` apart, find it."""
         failed = self._failed(now)
         if not failed:
             self._suspected_at = None

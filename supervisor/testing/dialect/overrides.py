@@ -17,7 +17,7 @@ class StreamRefusal:
     whole: bool = False
     """The frame that names the stream is refused as a whole, even if the dialect's answers could refuse the stream alone."""
     named: bool | None = None
-    """Whether the answer names the stream. None: only if nothing else says what the answer is about."""
+    """Whether the answer names the stream. None: only if no other field identifies the request."""
 
 
 @dataclass(slots=True)
@@ -37,9 +37,9 @@ class Answering:
     data_first: int = 0
     """The number of messages of each stream that are sent before the answer."""
     with_data: bool = False
-    """An answer carries the stream's first message, where the dialect's [[ack]] has `data`."""
+    """An answer contains the stream's first message, if the dialect's [[ack]] has `data`."""
     repeats: bool | None = None
-    """Whether a stream that is subscribed already is refused as such. None: where the dialect has [[already]]."""
+    """Whether a stream that is subscribed already is refused as such. None: if the dialect has [[already]]."""
     later: int = 0
     """The number of frames that subscribe which are still to be refused with [[later]]."""
 

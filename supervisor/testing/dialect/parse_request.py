@@ -37,7 +37,7 @@ class Asked:
     """The parts of a stream that the frame is composed of, by path."""
 
     def is_of(self, stream: Subscription) -> bool:
-        """Whether these parts are such of a stream; each entry of a list stands for itself."""
+        """Whether these are parts of a stream; each entry of a list is one part."""
         return all(_has(stream, path, part) for path, part in self.parts.items())
 
 
@@ -58,8 +58,8 @@ class Template:
         self._anything = frozenset(["$sign", *(f"${secret}" for secret in secrets)])
 
     def read(self, value: Any, answered: Any = None) -> Asked | None:
-        """What a parsed frame says; None where it is not of this template. `answered`: the frame that it answers, whose values
-        stand where the template says "$.path"."""
+        """The request in a parsed frame; None: the frame is not of this template. `answered`: the frame that it answers; its
+        values are at the places where the template has "$.path"."""
         asked = Asked()
         if not self._fits(self._frame, value, asked, answered):
             return None

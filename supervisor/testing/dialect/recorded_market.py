@@ -89,8 +89,8 @@ class RecordedMarket:
         return NO_DATA
 
     def recorded_channels(self, part: Subscription) -> list[str]:
-        """What the recorded client's answers called a stream, or a part of one that is answered by itself. Where the recording
-        has no such answers: what messages are called that themselves say all that the stream says ("book-1000", "XBT/USD")."""
+        """The name of a stream, or of a part with an answer of its own, in the recorded client's answers. If the recording has
+        no such answers: the name in messages that contain all values of the stream ("book-1000", "XBT/USD")."""
         if self._bindings:
             return [channel for channel, answer in self._bindings.items() if self._is_about(answer, part)]
         path, words = self._dialect_rules.channel_path, _words(part)
@@ -123,20 +123,22 @@ class RecordedMarket:
         return payload
 
     def _decode(self, payload: bytes) -> bytes:
-        """What is no JSON is for the hook; what it refuses is left as it is: messages of a test's own may be anything."""
+        """A message that is not JSON goes to the hook; if the hook refuses it, it stays as it is: a test may send any
+        message."""
         try:
             orjson.loads(payload)
         except orjson.JSONDecodeError:
             decode = load_function(self._hook, self._folders, "hooks.decode")
             try:
                 payload, packed = bytes(decode(payload)), payload
-            except Exception:  # noqa: BLE001 (what it raises is its own affair)
+            except Exception:  # noqa: BLE001 (a user's hook may raise anything)
                 return payload
             self._decoded[packed] = payload
         return payload
 
     def packed(self, text: bytes) -> str | bytes:
-        """A message as it goes out: text, or binary where the dialect says so. What a hook `decode` reads can't be written."""
+        """A message as it is sent: text, or binary if the dialect requires it. A format that a hook `decode` reads can't be
+        written."""
         match self._compression:
             case "gzip":
                 return gzip.compress(text, 1, mtime=0)
@@ -156,7 +158,7 @@ def payload_of(message: Payload) -> bytes:
 
 
 def _elements(payload: bytes) -> Sequence[bytes]:
-    """Those of a JSON array, as they stand there."""
+    """The elements of a JSON array, unchanged."""
     if not payload.startswith(b"["):
         return (payload,)
     text = payload.decode()

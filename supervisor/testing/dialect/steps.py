@@ -45,7 +45,7 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatSeen:
-    """A sign of life of the client: a "heartbeat" of its own, an "answer" to the exchange's, or a "pong"."""
+    """A sign that the client is alive: its own "heartbeat", an "answer" to the exchange's, or a "pong"."""
 
     kind: str
 

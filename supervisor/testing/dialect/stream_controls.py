@@ -31,8 +31,8 @@ class StreamControls(ABC):
         """Refuse subscriptions of a stream, with this text; if the stream is a table with several entries, each of them.
 
         If the answers of the dialect name frames (`id`), the other streams of the frame are refused too; with `whole` they are
-        refused in any dialect. `named`: whether the answer names the stream. None: only if nothing else in the answer says what
-        the answer is about.
+        refused in any dialect. `named`: whether the answer names the stream. None: only if no other field of the answer tells
+        what the answer is about.
         """
         refusal = StreamRefusal(text, whole, named)
         self._override(

@@ -22,7 +22,7 @@ Begun = list[tuple[str, set[str], str]]
 
 
 class ClientSubscriptions:
-    """Those of one connection. Not thread-safe."""
+    """The subscriptions of one connection. Not thread-safe."""
 
     def __init__(self, dialect_rules: DialectRules, overrides: Overrides, view: ClientView, numbers: Iterator[int]) -> None:
         """`numbers` yields channels that no other stream of the exchange has."""
@@ -174,7 +174,7 @@ class ClientSubscriptions:
         return [self._units[name] for name, channel in self.channels.items() if channel == frame.asked.channel]
 
     def _forget(self, units: Iterable[Subscription]) -> None:
-        """Their channels are those of nothing."""
+        """Their channels belong to no stream any more."""
         for name in map(name_of, units):
             self.channels.pop(name, None)
             self._units.pop(name, None)

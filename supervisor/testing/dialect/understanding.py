@@ -33,13 +33,13 @@ class Understood(NamedTuple):
     meaning: Meaning
     asked: Asked = Asked()
     signed: bool = False
-    """It carries what only a client with a login can say."""
+    """The frame contains a field that only a client with a login can send."""
     lists: bool = False
     """It has a list of streams, not one."""
     most: int = 0
-    """So many streams a frame of its kind may name; 0: any number."""
+    """The most streams that a frame of this kind may name; 0: any number."""
     template: str = ""
-    """What it is made by."""
+    """The template that the frame fits."""
 
     @property
     def streams(self) -> Sequence[Subscription]:
@@ -89,7 +89,7 @@ class Understanding:
                         self._asking.append(_Asking(template, meaning, signed, most, only_stream(kind)))
 
     def read(self, text: str, value: Any) -> Understood:
-        """A client's text frame; `value` is it parsed, None where it is no JSON."""
+        """A client's text frame; `value`: the parsed frame, None if it is not JSON."""
         payload = self._heartbeat.payload
         if payload and (text == payload or (self._heartbeat.kind == "json" and value == orjson.loads(payload))):
             return Understood(Meaning.HEARTBEAT)
@@ -123,5 +123,5 @@ def stream_rules(dialect: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
 
 
 def channel_path(dialect: Mapping[str, Any]) -> str:
-    """Where a message says what stands for its stream; "" where [stream] says it in another way."""
+    """The path of the field that names a message's stream; "" if [stream] has another rule."""
     return next((str(rule["path"]) for rule in stream_rules(dialect) if "path" in rule), "")

@@ -14,7 +14,7 @@ from wsadapter.testing.dialect.understanding import Understood
 
 
 class Unit(NamedTuple):
-    """What is answered by itself, within a frame."""
+    """The part of a frame that gets an answer of its own."""
 
     stream: Subscription
     """As the frame names it."""

@@ -10,8 +10,8 @@ class Window:
     """The sends of one connection. Not thread-safe."""
 
     def __init__(self, sends: int, period: float) -> None:
-        """`sends` per `period` seconds; 0: no limit. One more is let pass, or a fifth more where that is more: the way brings
-        closer together what was sent evenly."""
+        """`sends` per `period` seconds; 0: no limit. One more frame is allowed, or a fifth more if that is more: on the way,
+        frames that were sent evenly come closer together."""
         self._most = max(sends + 1, math.ceil(sends * 1.2)) if sends else 0
         self._period = period
         self._times: deque[float] = deque()
