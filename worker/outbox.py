@@ -1,7 +1,7 @@
 """Writes messages and reports into the pipe to the supervisor, as records with sequence numbers. No write blocks.
 
 A record is written with one `os.writev`: header and tables, then the bytes of the read as they are; messages that came
-compressed or in fragments are written put together. Bytes that the pipe does not take at once wait here. While bytes wait
+compressed or in fragments are written put together. Bytes that the pipe does not accept at once wait here. While bytes wait
 (`backlog`), the owner reads no more data from its connection, because an owner never drops a message. If the endpoint has a
 decode hook, the stage in worker/hooks/decode_stage.py stands in front of the outbox.
 """
@@ -60,7 +60,7 @@ class Output(Protocol):
         """Writes messages at this place in the stream; `position`: the stream position at the beginning of the read's data."""
 
     def flush(self) -> bool:
-        """Writes what waits, as much as the pipe takes; true if nothing is left for the pipe."""
+        """Writes the waiting bytes that the pipe accepts; true if nothing is left for the pipe."""
 
     def stuck_for(self, now: float) -> float:
         """Seconds since the decode hook was called with the message that it has not returned yet; 0 if there is none."""
@@ -250,7 +250,7 @@ class Outbox:
         streams: Sequence[int] | None = None,
         identities: Sequence[int] | None = None,
     ) -> None:
-        """Writes messages that are not a slice of what was read."""
+        """Writes messages that are not a slice of the bytes that were read."""
         self._stacked(payloads, _kinds(binary), received_at, position, _indexes(streams), identities)
 
     def _stacked(
@@ -271,7 +271,7 @@ class Outbox:
         self._write(head, *payloads)
 
     def flush(self) -> bool:
-        """Writes what waits, as much as the pipe takes; true if nothing is left."""
+        """Writes the waiting bytes that the pipe accepts; true if nothing is left."""
         while self.backlog:
             try:
                 written = os.writev(self._fd, list(islice(self.backlog, _MOST_VECTORS)))

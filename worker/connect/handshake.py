@@ -63,7 +63,7 @@ class ResponseReader:
         return bytes(self._received[start:end])
 
     def read_body(self, head: Head) -> str:
-        """The beginning of a refusal's body, decoded: at most 4 KiB, and only what comes within a second."""
+        """The beginning of a refusal's body, decoded: at most 4 KiB, and only bytes that come within a second."""
         deadline = time.monotonic() + _BODY_PATIENCE
         content, over = parse_body(head, self.rest(), _MAX_BODY)
         try:

@@ -1,7 +1,7 @@
 """What a TLS holder reports to its owner until TLS is up: frames of a length and JSON on the loopback stream between the two.
 
-The owner keeps the deadlines, so it has to know how far the connect is. `opened` or `failed` is the last event; after `opened`
-the stream carries the bytes of the connection.
+The owner keeps the deadlines, so the holder reports each step of the connect. `opened` or `failed` is the last event; after
+`opened` the stream carries the bytes of the connection.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class _Side:
 
     @property
     def is_full(self) -> bool:
-        """Whether so many bytes wait that the other side is not to be read."""
+        """Whether too many bytes wait, so that the other side must not be read."""
         return self._size > _MOST_WAITING
 
     def put(self, data: bytes | memoryview) -> None:
@@ -165,7 +165,7 @@ class Pump:
     def _send_end_to_owner(self) -> None:
         self._owner.end_sent = True
         self._report_left()
-        with suppress(OSError):  # the owner is gone already
+        with suppress(OSError):  # the owner has ended already
             if self._broken:
                 self._owner_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
                 self._owner.ended = True  # the socket is closed next, which sends the RST

@@ -28,8 +28,8 @@ LONGEST_WAIT: Final = 365 * 86400.0
 
 
 class BadResponse(Exception):
-    """The bytes are no HTTP response, or a response that can't be used; the text says why. `status`: None if it is not
-    known."""
+    """The bytes are not an HTTP response, or a response that can't be used; the text gives the reason. `status`: None if it is
+    not known."""
 
     def __init__(self, text: str, status: int | None = None) -> None:
         super().__init__(text)

@@ -31,7 +31,7 @@ class Address(NamedTuple):
 
 
 class UnknownHost(Exception):
-    """The name has no address. The text says why, but does not contain the name, which may contain a secret."""
+    """The name has no address. The text gives the reason, but not the name, which may contain a secret."""
 
     def __init__(self, host: str, why: str) -> None:
         super().__init__(why)
@@ -39,7 +39,7 @@ class UnknownHost(Exception):
 
 
 class NoConnection(Exception):
-    """None of the addresses accepts a connection; the text says why."""
+    """None of the addresses accepts a connection; the text gives the reason."""
 
 
 def ascii_host(host: str) -> str:

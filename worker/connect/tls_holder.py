@@ -1,10 +1,10 @@
-"""TLS in a process of its own: it connects, keeps the keys, and pumps plain bytes to and from the owner over loopback.
+"""TLS in a separate process: it connects, keeps the keys, and pumps plain bytes to and from the owner over loopback.
 
     CONNECTING ──TLS is up──> PUMPING ──one side has ended, and all its bytes are passed on──> DONE
         └── failed, owner gone, STOP, deadline ───────────────────────────────────────────────^
 
 The owner's connection is then plain TCP, which outlives the owner (supervisor/handoff/held_connection.py). This process runs no
-user code and doesn't parse WebSocket frames, so little in it can fail; if it ends all the same, the connection is gone.
+user code and doesn't parse WebSocket frames, so little in it can fail; if it ends nevertheless, the connection is lost.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from wsadapter.worker.loop.wakeup import Wakeup
 from wsadapter.worker.websocket.byte_stream import ByteStream
 
 _WITHOUT_SUPERVISOR: Final = 2.0
-"""Seconds that the holder goes on after the supervisor is gone: its owner closes within one second."""
+"""Seconds that the holder continues after the end of the supervisor: its owner closes within one second."""
 
 
 class Hold(NamedTuple):
-    """The connection that a process is to hold, and the parts of the process that it goes on with."""
+    """The connection that a process is to hold, and the parts of the process that it continues with."""
 
     assignment: Assignment
     owner: socket.socket
@@ -70,7 +70,7 @@ class _Connecting:
             traceback.print_exc()
             self._fail(Reason(kind="connect_failed", text=f"TLS holder: internal error: {error!r}"))
         else:
-            with suppress(OSError):  # the owner is gone; the loop notices that
+            with suppress(OSError):  # the owner has ended; the loop notices that
                 send_event(owner, {"opened": {"peer": peer}})
             self.channel = channel
         self._wakeup.wake()

@@ -24,7 +24,7 @@ hook is a plain function: no `async def`, no generator.
 
 `before_connect` runs in the thread that connects, within `timeouts.handshake`. `sign` and `renew` run in a thread of their
 own, one call after the other, within the `timeout` of [login], so they delay no pong. The dialect's `decode` runs in the
-receive loop, so it must be fast; slow code belongs into the endpoint's `decode`, which has a thread of its own. If the
+receive loop, so it must be fast; slow code belongs into the endpoint's `decode`, which has a separate thread. If the
 dialect's `decode` raises, the connection is closed with 1007.
 
 A hook raises `LoginRefused` if the exchange refuses the keys. Any other exception of `before_connect` is a failed connect, of

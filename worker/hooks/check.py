@@ -1,4 +1,4 @@
-"""Checks whether hooks can be imported and called, in a process of its own, because an import runs the user's modules.
+"""Checks whether hooks can be imported and called, in a separate process, because an import runs the user's modules.
 
     standard input      {"sys_path": [...], "hooks": [{"key": "decode", "name": "module:function", "folders": [...]}, ...]}
     the descriptor      one line of JSON per hook, in the same order, as soon as it is known: the problem, or ""

@@ -47,7 +47,8 @@ class DecodeStage:
         self._decoder.put(Payloads(received_at, position + end, payloads, [i in binary for i in kept], streams, identities))
 
     def flush(self) -> bool:
-        """Writes what waits, then results of the decoder until the pipe is full; true if nothing is left for the pipe."""
+        """Writes the waiting bytes, then results of the decoder until the pipe is full; true if nothing is left for the
+        pipe."""
         if not self._outbox.flush():
             return False
         while not self._outbox.backlog and (results := self._decoder.take()):

@@ -1,4 +1,4 @@
-"""Runs the user's decode hook in a thread of its own, behind a queue, so that the hook can't delay a pong.
+"""Runs the user's decode hook in a separate thread, behind a queue, so that the hook can't delay a pong.
 
 Messages and reports leave the queue in the order in which they entered. The queue is bounded by bytes: while it is full, the
 owner reads no more data.

@@ -123,7 +123,7 @@ def _go_through_proxy(request: urllib.request.Request, endpoint: Endpoint) -> No
 def _refused(place: str, error: urllib.error.HTTPError) -> HookFailure:
     with contextlib.closing(error):
         body = ""
-        with contextlib.suppress(OSError, HTTPException):  # the body may never come, and the status says more
+        with contextlib.suppress(OSError, HTTPException):  # the body may never come, and the status is more specific
             body = error.read(_MOST_OF_A_REFUSAL).decode(errors="replace")
         wait = retry_after(error.headers.get("Retry-After", ""), time.time())
         text = f"{place} answered with HTTP {error.code} {error.reason}"

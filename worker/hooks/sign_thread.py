@@ -32,7 +32,7 @@ _MOST_BODY: Final = 4096
 
 
 class Signed(NamedTuple):
-    """The hook `sign` has completed a frame; or it failed, and `error` says why."""
+    """The hook `sign` has completed a frame; or it failed with `error`."""
 
     frame: Mapping[str, Any]
     error: str = ""
@@ -41,7 +41,7 @@ class Signed(NamedTuple):
 
 
 class Renewed(NamedTuple):
-    """The hook `renew` has returned; or it raised, and `error` says what."""
+    """The hook `renew` has returned; or it raised `error`."""
 
     error: str = ""
 

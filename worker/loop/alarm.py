@@ -1,4 +1,4 @@
-"""Ends an owner that is stuck in user code while its supervisor is gone: an alarm of the kernel.
+"""Ends an owner that is stuck in user code after its supervisor has ended: an alarm of the kernel.
 
 SIGALRM has its default action, so no Python code has to run for it to end the process. The loop postpones the alarm as long as
 the loop runs.

@@ -1,7 +1,7 @@
 """The end of the fork server: it waits for the owners that it has forked, and kills those that do not end.
 
 The fork server ends when the last descriptor that keeps it alive is closed. The supervisor has one per owner (launcher.py),
-and passes it on together with the owner (takeover). So the fork server ends when every supervisor of its owners is gone, in
+and passes it on together with the owner (takeover). So the fork server ends when every supervisor of its owners has ended, in
 any way. An owner whose loop runs ends by itself then. An owner that is stopped (SIGSTOP), or in C code that never returns,
 can't, because none of its own code runs: SIGKILL by its parent ends it.
 """

@@ -13,7 +13,7 @@
     ENDED      | no    | refused             | none                                | nothing
 
 VIOLATED gives the consumer time to answer the messages that came before the violation. VIOLATED ends at a deadline and not at
-an answer, because an answer that was sent need not be the last answer, and the owner does not know of the consumer's calls.
+an answer, because an answer that was sent need not be the last answer, and the owner is not notified of the consumer's calls.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from wsadapter.worker.websocket.frames import ABNORMAL, BadClosePayload, decode_
 from wsadapter.worker.websocket.reader import ControlFrame, Violation
 
 _NO_BLAME: Final = frozenset({1001, 1012, 1013})
-"""Close codes that say something about the peer, not about what we sent: going away, restarting, overloaded."""
+"""Close codes with a reason on the peer's side, not in our frames: going away, restarting, overloaded."""
 _ANSWERABLE: Final = 0.2
 """Seconds from the last message to the close frame after a violation. A consumer answers within milliseconds. A longer wait
 would delay the next owner, and a peer that gets no close frame may give up after a second."""

@@ -84,7 +84,7 @@ class Heartbeat:
         if due is None or now < due:
             return None
         if self._inherited_until:
-            # Two answers may come now, to the previous owner's heartbeat and to this one, and a text does not say which.
+            # Two answers may come now, to the previous owner's heartbeat and to this one; a text does not name its heartbeat.
             self._inherited_until = now + self._settings.timeout
         self._next = now + self._settings.interval
         self._count += 1

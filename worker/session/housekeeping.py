@@ -24,7 +24,7 @@ class HousekeepingMatch(NamedTuple):
     heartbeat: bool = False
     """The message shows that the peer is alive."""
     reply: bytes | None = None
-    """The text to send back at once; None: no reply."""
+    """The reply to send at once; None: no reply."""
     notice: str | None = None
     """A text of the peer for people; None: there is none."""
     reconnects: bool = False

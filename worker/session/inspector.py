@@ -94,8 +94,9 @@ class Inspector:
         return (Deliver(read, 0, read.count),)
 
     def _inspected(self, read: ReadResult, now: float) -> Iterator[Action]:
-        """Skips messages that are no data or not wanted, and yields what they lead to at their place. An answer to a request
-        is delivered with the messages, marked as `ANSWER`: so the owner's death can't separate the answer from its report.
+        """Skips messages that are not data or not wanted, and yields the actions that they cause at their place. An answer to a
+        request is delivered with the messages, marked as `ANSWER`: so the owner's death can't separate the answer from its
+        report.
 
         Data are handled here, and a chain of recognisers is not asked about them unless the read may contain something else:
         each recogniser would cost a call per message."""

@@ -50,7 +50,7 @@ def _behind_spaces(text: str, at: int) -> int:
 
 
 def split(read: ReadResult) -> ReadResult:
-    """The read with each element of an array as a message of its own; the same read if it has no array."""
+    """The read with each element of an array as a separate message; the same read if it has no array."""
     binary = set(read.binary)
     arrays = {at: found for at in range(read.count) if at not in binary and (found := elements(read.payload(at)))}
     if not arrays:

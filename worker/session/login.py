@@ -27,7 +27,7 @@ from wsadapter.contract.endpoint import Endpoint
 from wsadapter.worker.masking import Secrets
 
 TIMEOUT: Final = 10.0
-"""Seconds for an answer if the dialect does not say."""
+"""Seconds for an answer, unless the dialect has a value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class LoggedIn:
 
 @dataclass(frozen=True, slots=True)
 class LoginFailed:
-    """There is no login; `text` says why. `first`: the connection was never logged in."""
+    """The login failed for the reason `text`. `first`: the connection was never logged in."""
 
     text: str
     first: bool
@@ -117,7 +117,7 @@ class Login:
         rules: Mapping[str, Any] = (dialect or {}).get("login", {}) if endpoint.login else {}
         self._rules = _Rules(rules, endpoint)
         self.challenge: Any = challenge
-        """The peer's last challenge, as it came; None: there was none. The placeholder "$challenge" stands for it."""
+        """The peer's last challenge, unchanged; None: there was none. It replaces the placeholder "$challenge"."""
         self.secrets = Secrets(endpoint.login.values())
         self.used = bool(rules)
         self._number, self._wall = number, wall

@@ -55,7 +55,7 @@ class Readiness:
         return True
 
     def overdue(self, now: float) -> str:
-        """What has not come in time; empty: nothing is overdue."""
+        """The names of the messages that are overdue; empty: none is."""
         if self.done or not self.awaits_ready or now < self.since + self._within:
             return ""
         return f"the dialect's [[ready]] did not come within {self._within:g} s"

@@ -1,7 +1,7 @@
 """Recognises the answers to requests, and whether they are rejections. Pure.
 
 No message is parsed while no request is open. A message is parsed only if it contains the key of the id followed by an open id.
-Only the supervisor knows whether a caller still waits: an answer to a request that has timed out is recognised like any other.
+Only the supervisor has the list of waiting callers: an answer to a request that has timed out is recognised like any other.
 """
 
 from __future__ import annotations

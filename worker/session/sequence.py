@@ -11,7 +11,7 @@ messages from the new number, after a message that came twice or late from the o
 the next message follows the lower number; then the count continues from there.
 
 Opaque numbers are strings that are only compared for equality, so missing messages look like a message that comes late. The
-next message may therefore follow the old number as well as the new one, and the report does not say which number was expected.
+next message may therefore follow the old number as well as the new one, and the report does not name the expected number.
 
 A message is parsed only if it contains the rule's text. Numbers are integers, in JSON or as a string of digits, so no number
 above 2^53 is rounded.
@@ -82,7 +82,7 @@ class Rule:
         self._counts: dict[Hashable, _Count] = {} if counts is None else counts
 
     def check(self, text: Text, stream_of: StreamOf) -> SequenceBreak | None:
-        """Counts a message that the rule matches; returns what is wrong with its number."""
+        """Counts a message that the rule matches; returns the gap before it, or another fault of its number."""
         key = self.scope_of(text, stream_of)
         if key is None:
             return None
@@ -172,7 +172,7 @@ class SequenceChecker:
         return False
 
     def check(self, text: Text, stream_of: StreamOf) -> SequenceBreak | None:
-        """What is wrong with the number of a message; None: nothing. Call it once for each message, in order. `stream_of`
+        """The fault in the number of a message; None: there is none. Call it once for each message, in order. `stream_of`
         returns the stream of a message."""
         rule = self.rule_of(text)
         return None if rule is None else rule.check(text, stream_of)

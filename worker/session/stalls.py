@@ -101,7 +101,7 @@ class StallDetector:
         return grown
 
     def _is_known(self, watched: _Watched) -> bool:
-        """True if the stream was watched for long enough to know its pace."""
+        """True if the stream was watched long enough to measure its pace."""
         return watched.last_message - watched.begun_at >= self._allowed(watched) * _TIMES
 
     def _allowed(self, watched: _Watched) -> float:
@@ -112,7 +112,7 @@ class StallDetector:
         self._removed.difference_update(names)
 
     def remove(self, names: Iterable[str]) -> None:
-        """These streams are unsubscribed: nothing is expected of them."""
+        """These streams are unsubscribed: no message of them is expected."""
         self._removed.update(names)
         self._watched = {stream: watched for stream, watched in self._watched.items() if stream.name not in self._removed}
 

@@ -81,8 +81,8 @@ class Subscribing:
 
     @property
     def can_hand_off(self) -> bool:
-        """True if the next owner of the connection would know what was sent. False while frames are due that only this owner
-        knows of: those of on_up, and the login."""
+        """True if the next owner of the connection would be able to continue with the frames that were sent. False while frames
+        are due that only this owner has: those of on_up, and the login."""
         return not self.login.pending and (self.readiness.done or not self._sends_on_up)
 
     @property
@@ -214,7 +214,8 @@ class Subscribing:
                 yield Send(encode_frame(TEXT, step))
 
     def without_secrets(self, report: Report) -> Report:
-        """The report with secrets of the login masked, if it quotes the peer: a peer may repeat what it was sent."""
+        """The report with secrets of the login masked, if it quotes the peer: a peer may repeat a frame that it has
+        received."""
         match report:
             case SubscriptionRejected():
                 return replace(report, error=self.login.secrets.mask(report.error))

@@ -1,1 +1,1 @@
-"""Subscriptions, without I/O: the life of each as a table, frames that subscribe, answers and what they lead to."""
+"""Subscriptions, without I/O: the life of each as a table, frames that subscribe, answers and their consequences."""

@@ -1,4 +1,4 @@
-"""Recognises answers to frames that subscribe, and what they say: yes, no, or later. Pure.
+"""Recognises answers to frames that subscribe, and their meaning: yes, no, or later. Pure.
 
 The rules are [[already]], [[later]], [[error]] and [[ack]] of dialects/README.md, tried in this order. A message that contains
 none of the rules' texts is never parsed for them.
@@ -34,7 +34,7 @@ _BETWEEN_WORDS: Final = re.compile(r"[\s_.-]+")
 
 
 class Says(Enum):
-    """What an answer says."""
+    """The meaning of an answer."""
 
     YES = auto()
     NO = auto()
@@ -45,7 +45,7 @@ _TABLES: Final = (("already", Says.YES), ("later", Says.LATER), ("error", Says.N
 
 
 class Paths:
-    """Where an answer says what it is about. An empty path: the answer does not say it."""
+    """The paths at which an answer names its subject. An empty path: the answer does not name it."""
 
     def __init__(self, table: Mapping[str, Any]) -> None:
         self.accepted: str = table.get("accepted", "")
@@ -55,7 +55,7 @@ class Paths:
         self.args: str = table.get("args", "")
         """The arguments of the frame, repeated."""
         self.channel: str = table.get("channel", "")
-        """The channel that stands for the stream from now on."""
+        """The channel that later messages name instead of the stream."""
         self.id: str = table.get("id", "")
         """The number of the frame."""
         self.stream: str = table.get("stream", "")
@@ -91,7 +91,7 @@ class Rule:
 
     @property
     def names_streams(self) -> bool:
-        """True if such an answer names the streams it is about. Echoed arguments do not count: they are those of a frame."""
+        """True if such an answer names its streams. Echoed arguments do not count: they are those of a frame."""
         return bool(self.paths.stream or self.paths.whole_set or self.fields is not None)
 
     def fits(self, value: Any) -> bool:
@@ -148,7 +148,7 @@ class Rules:
         self.confirm = any(rule.confirms for rule in self._rules)
         """The exchange confirms subscriptions."""
         self.closes = any(rule.closes for rule in self._rules)
-        """The exchange says why, if it closes a connection because of a stream."""
+        """The exchange gives a reason if it closes a connection because of a stream."""
         self.answer_each = any(rule.confirms and rule.names_streams and not rule.paths.whole_set for rule in self._rules)
         """The exchange answers each stream of a frame separately."""
 
@@ -159,7 +159,7 @@ class Rules:
         return any(needle in data for needle in self._needles)
 
     def match_rule(self, text: Text) -> Answer | None:
-        """What a text message says; None: it matches no rule."""
+        """The answer in a text message; None: the message matches no rule."""
         if self._prefilter is not None and not self._prefilter.may_match(text.value):
             return None
         for rule in self._rules:

@@ -46,7 +46,7 @@ class Asking:
         self._unanswered: dict[str, int] = {}
         """How many units of a stream are in open questions, by the name of the stream."""
         self._retry_at = -math.inf
-        """When the last of the frames that were put off is sent again."""
+        """When the last deferred frame is sent again."""
         self._half_at = -math.inf
         """When the last half of a set that is replaced is sent."""
         self.refuse: Callable[[Question, Unit, str, float], Iterator[Step]]
@@ -64,7 +64,7 @@ class Asking:
             yield from self.send(self.question("frame", some, again=again), now)
 
     def ask_raw(self, streams: Iterable[Subscription]) -> Iterator[Step]:
-        """Sends each stream as a frame of its own; for endpoints without a dialect."""
+        """Sends each stream as a separate frame; for endpoints without a dialect."""
         for stream in streams:
             frame = raw_frame(stream)
             yield Asked(frame, SubscriptionsSent((stream_name(stream),), gone=False)) if self._reports_sent else frame

@@ -31,7 +31,7 @@ class Target:
     lives: list[Life] = field(default_factory=list)
     """The streams that the answer names and that are in no open question."""
     named: bool = False
-    """The answer itself says which units of its frame it is about."""
+    """The answer itself names the units of its frame."""
     alone: bool = False
     """The answer is about these units only: the other units of the frame are answered separately."""
     sure: bool = True

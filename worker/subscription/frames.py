@@ -1,4 +1,4 @@
-"""Makes frames that subscribe and unsubscribe, and remembers what each of them asks. Pure; the clock is passed in.
+"""Makes frames that subscribe and unsubscribe, and remembers the request in each of them. Pure; the clock is passed in.
 
 A frame asks for units. A unit is a stream, or one entry of a stream's list if the dialect has `parts` (or `acks_per`), so that
 one bad symbol is refused alone. One frame names the entries of one stream together.
@@ -122,7 +122,7 @@ class Unit:
 
 @dataclass(slots=True, eq=False)
 class Question:
-    """A frame that was sent or is to be sent, and what it asks."""
+    """A frame that was sent or is to be sent, and the units that it requests."""
 
     template: str
     """ "frame" or "unsubscribe"."""

@@ -31,7 +31,7 @@ class State(Enum):
     REQUESTED = auto()
     """Requested, unanswered."""
     RETRYING = auto()
-    """Put off by the exchange (a rate or capacity limit); requested again after a pause."""
+    """Deferred by the exchange (a rate or capacity limit); requested again after a pause."""
     CONFIRMED = auto()
     """Confirmed by the exchange; no message has come yet."""
     LIVE = auto()

@@ -68,7 +68,7 @@ class Words:
 def named(streams: Sequence[Words], error: str) -> tuple[list[int], list[int]]:
     """The places of the streams that an error's text names: those that it names completely (every word stands in the text as a
     word of its own, or all words joined), and those of which it contains more words than of the others. Both are empty if the
-    text does not tell the streams apart."""
+    text does not distinguish the streams."""
     text = error.lower()
     whole = [place for place, words in enumerate(streams) if words.stand_in(text)]
     if not whole:

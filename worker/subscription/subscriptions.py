@@ -96,7 +96,7 @@ class Subscriptions:
         live_timeout: float = 0.0,
         reports_sent: bool = False,
     ) -> None:
-        """`dialect` as in dialects/README.md, already checked; None: each stream is a frame of its own. `number`: at least
+        """`dialect` as in dialects/README.md, already checked; None: each stream is a separate frame. `number`: at least
         every number of the frames of previous owners of the connection, because answers to these may still come. `wall`: the
         wall clock. `channels`: the channels that the peer assigned to previous owners. `login`: what it adds to frames.
         `pace`: seconds from one frame to the next, so that the time for an answer begins when the frame is sent.
@@ -319,7 +319,7 @@ class Subscriptions:
         self._inherited_until += pause
 
     def tick(self, now: float) -> Iterator[Step]:
-        """Time has passed: requests again what was not answered in time, and then gives it up."""
+        """Time has passed: requests unanswered units again, and gives them up after the second try."""
         yield from self._leave_unwanted(self._tick(now), now)
 
     def _tick(self, now: float) -> Iterator[Step]:
@@ -371,7 +371,7 @@ class Subscriptions:
 
     def closed(self, now: float) -> Iterator[ClosedOverSubscriptions]:
         """The peer closed the connection without a reason: reports the subscriptions that may be the cause, if the exchange
-        confirms subscriptions and does not say why it closes."""
+        confirms subscriptions and closes without a reason."""
         if not self._rules.confirm or self._rules.closes:
             return
         lives = self._asking.sent_within(_SOON, now)

@@ -1,7 +1,7 @@
 """The bytes of an open connection, without blocking: plain TCP, or TLS over it.
 
 TLS is driven with `ssl.MemoryBIO`: one large `recv`, then every TLS record in it is decrypted. `SSLSocket.recv` returns one TLS
-record at a time, and exchanges send one message per record, so each message would cost a system call and a read of its own.
+record at a time, and exchanges send one message per record, so each message would cost a separate system call and read.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class TlsByteStream:
                 self._push()
                 self._pull()
             except ssl.SSLError:
-                self._push()  # the alert, so that the peer's log says why
+                self._push()  # the alert, so that the peer's log has the reason
                 raise
             else:
                 self._push()

@@ -155,7 +155,7 @@ class Connection:
             self.byte_stream.sock.shutdown(socket.SHUT_WR)
 
     def peer_left(self) -> bool:
-        """Reads and ignores what comes; true if the peer has ended the connection too."""
+        """Reads and discards bytes; true if the peer has ended the connection too."""
         try:
             while self.byte_stream.sock.recv(65536):
                 pass

@@ -29,7 +29,7 @@ _NAME: Final = re.compile(rf"[ \t]*({_WORD})")
 
 
 class BadAnswer(ValueError):
-    """The server's Sec-WebSocket-Extensions is not a valid answer to the offer; the text says why."""
+    """The server's Sec-WebSocket-Extensions is not a valid answer to the offer; the text gives the reason."""
 
 
 class TooLong(Exception):

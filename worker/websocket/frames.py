@@ -92,6 +92,6 @@ def decode_close(payload: bytes) -> tuple[int, str]:
 
 
 def _with_reason(what: str, payload: bytes) -> str:
-    """Adds the peer's text, which often says more than its code."""
+    """Adds the peer's text, which is often more specific than its code."""
     reason = payload[2:].decode("utf-8", "replace")
     return f"{what}: {reason}" if reason else what

@@ -1,7 +1,7 @@
 """Parses the bytes of a connection into messages and control frames: RFC 6455 §5, without I/O.
 
-One `feed` per read from the socket returns one `ReadResult`. A result says where in the bytes its messages are, and copies
-nothing. Only a message that came in fragments or compressed is put together, in `ReadResult.joined`.
+One `feed` per read from the socket returns one `ReadResult`. A result has the positions of its messages in the bytes, and
+copies nothing. Only a message that came in fragments or compressed is put together, in `ReadResult.joined`.
 
 The walk over the frame headers is the hottest loop of an owner. Its fast path is an unmasked, final text frame; all other
 cases are distinguished only after that test has failed.
@@ -43,7 +43,7 @@ _MOST_OVERHEAD: Final = 4 << 20
 payload. The supervisor keeps all bytes of an unfinished message, so that another owner can continue it: the bound limits its
 memory."""
 _SMALL: Final = 16 * 1024
-"""A piece of an unfinished frame below this size is joined with its neighbours: an object of its own would cost more."""
+"""A piece of an unfinished frame below this size is joined with its neighbours: a separate object would cost more."""
 
 
 class Violation(NamedTuple):

@@ -59,7 +59,7 @@ class _Outgoing:
 
 @dataclass(slots=True)
 class _Current:
-    """What is being sent: a frame, or bytes of TLS itself."""
+    """The bytes that are being sent: a frame, or bytes of TLS itself."""
 
     outgoing: _Outgoing | None = None
     """The frame; None: nothing, or bytes of TLS itself."""
@@ -70,7 +70,7 @@ class _Current:
 
     @property
     def begun(self) -> bool:
-        """True if the kernel has not taken everything of it."""
+        """True if the kernel has not accepted all its bytes."""
         return bool(self.rest or self.unsealed)
 
 
@@ -194,7 +194,7 @@ class Sender:
     def flush(self, now: float) -> Iterator[int]:
         """Sends as much as the kernel takes, up to `AT_ONCE` bytes. Yields the ref of each frame that the kernel now has,
         before the next frame is announced: if the owner dies, the supervisor can reconstruct only the last announced frame, so
-        it must know the fate of all frames before."""
+        it must be notified of the outcome of all earlier frames."""
         left, current = AT_ONCE, self._current
         self.wants_flush = False
         try:

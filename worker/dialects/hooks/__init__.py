@@ -1,4 +1,4 @@
-"""What the bundled dialects can't say as data: signatures, tokens, listen keys. One module per exchange, named in its file.
+"""Functions for what the bundled dialects can't express as data: signatures, tokens, listen keys. One module per exchange.
 
-An owner imports none of it unless its endpoint needs it. What these functions are given: see `wsadapter.worker.hooks`.
+An owner imports such a module only if its endpoint needs it. The arguments of the functions: see `wsadapter.worker.hooks`.
 """

@@ -16,11 +16,11 @@ _PATH: Final = "/api/v2/websockets_token/"
 _SPARE: Final = 10.0
 """Seconds: a token that is as close to its end is not used."""
 _tokens: Final[dict[str, tuple[str, float]]] = {}
-"""Key = its last token, and until when that holds: one is enough for all that is subscribed at once."""
+"""Key = its last token, and the end of its validity: one token is enough for all streams that are subscribed together."""
 
 
 def sign(signing: Signing) -> str:
-    """The token, asked for anew where the last one is too old: it holds for a minute."""
+    """The token; a new one is requested if the last one is too old: it is valid for a minute."""
     token, until = _tokens.get(signing.login["key"], ("", 0.0))
     if signing.now > until - _SPARE:
         headers = _headers(signing.login, signing.now, str(uuid.uuid4()))

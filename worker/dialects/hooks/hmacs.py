@@ -1,4 +1,4 @@
-"""HMAC, as exchanges write it. Secrets are text; what is signed is too."""
+"""HMAC, as exchanges write it. Secrets and the signed values are text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def base64_hmac(secret: str | bytes, text: str | bytes, algorithm: str = "sha256
 
 
 def decoded(secret: str) -> bytes:
-    """A secret that is given in base64. Raises `LoginRefused` where it is something else."""
+    """A secret that is given in base64. Raises `LoginRefused` if it is not base64."""
     try:
         return base64.b64decode(secret, validate=True)
     except ValueError:  # binascii.Error, or characters that are not ASCII

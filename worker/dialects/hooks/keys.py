@@ -1,4 +1,4 @@
-"""Private keys in PEM, and signatures by them. The package that can do it is imported only where there is such a key."""
+"""Private keys in PEM, and signatures by them. The package `cryptography` is imported only if there is such a key."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def is_pem(secret: str) -> bool:
 
 def es256(secret: str, text: bytes, *, extra: str) -> bytes:
     """ECDSA on P-256 over SHA-256: r and s, 32 bytes each (RFC 7518 §3.4). `secret`: PEM, of either form (SEC 1, PKCS 8).
-    `extra`: the extra of this package that brings what it needs. Raises `LoginRefused`."""
+    `extra`: the extra of this package that installs `cryptography`. Raises `LoginRefused`."""
     key = _loaded(secret, extra)
     from cryptography.hazmat.primitives.asymmetric import ec, utils
     from cryptography.hazmat.primitives.hashes import SHA256

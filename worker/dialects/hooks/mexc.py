@@ -89,7 +89,7 @@ def decode(payload: bytes) -> bytes:
 
 def before_connect(attempt: Attempt) -> Attempt:
     """Of spot: the key goes into the URL. Public streams need none. A key that is valid is used again, for an account may have
-    60 of them, each of which lives for an hour."""
+    60 of them, each of which is valid for an hour."""
     if urlsplit(attempt.url).hostname != _HOST or not attempt.login:
         return attempt
     held = _asked(attempt, "GET").get("listenKey")

@@ -9,7 +9,7 @@ from wsadapter.worker.hooks import Signing
 
 
 def sign(signing: Signing) -> dict[str, Any]:
-    """The time is in seconds, and holds for 30 of them."""
+    """The time is in seconds; the login is valid for 30 seconds."""
     login, time = signing.login, str(int(signing.now))
     signature = base64_hmac(login["secret"], f"{time}GET/users/self/verify")
     return {"apiKey": login["key"], "passphrase": login["passphrase"], "timestamp": time, "sign": signature}

@@ -1,6 +1,6 @@
 """Protocol buffers on the wire (https://protobuf.dev/programming-guides/encoding/), read by a schema into JSON values. Pure.
 
-What a schema does not know is kept, under "unknown", so that nothing an exchange adds is lost.
+Fields that are not in the schema are kept under "unknown", so that no field that an exchange adds is lost.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Schema:
 
 
 def _varint(payload: bytes, at: int, end: int) -> tuple[int, int]:
-    """The number there, and where it ends."""
+    """The number at this position, and the position of its end."""
     if at < end and payload[at] < 0x80:
         return payload[at], at + 1
     value = shift = 0
@@ -129,7 +129,7 @@ def _text(data: bytes, name: str) -> str:
 
 
 def _keep_unknown(found: dict[str, Any], tag: int, payload: bytes, at: int, end: int) -> int:
-    """A field that the schema has not, by its number: an integer, or base64; where it ends."""
+    """A field that is not in the schema, by its number: an integer, or base64; and the position of its end."""
     number, wire = tag >> 3, tag & 7
     if wire == _VARINT:
         whole, stop = _varint(payload, at, end)
