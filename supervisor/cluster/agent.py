@@ -4,9 +4,9 @@
                <── "held": terms ────── Agent: a writer for each endpoint and term
     journal ─────── SinkBatch ────────> EndpointWriter ──append──> stream WSA_name, a subject for each endpoint
 
-The order of a take-over: the lease is won; the end of the journal is read; the claim is appended; the supervisor is told, and
-connects. So whatever the new connection delivers lies behind the claim, in the journal and in the stream. A process that takes
-the place of a dead one finds in the last message of each subject how far it had come.
+The order in which a host takes an endpoint: it wins the lease; it reads the end of the journal; it appends the claim; the
+supervisor is notified, and connects. So every message of the new connection lies behind the claim, in the journal and in the
+stream. A new agent process reads the position of its predecessor from the last message of each subject.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _PREFIX: Final = "WSA_"
 
 @dataclass(frozen=True, slots=True)
 class AgentTask:
-    """What the supervisor tells its agent, as the `cluster` of a `Task`."""
+    """The task of the agent, sent by the supervisor as the `cluster` of a `Task`."""
 
     settings: ClusterSettings
     boot: str
@@ -55,7 +55,7 @@ class AgentTask:
     digest: str
     endpoints: tuple[str, ...]
     known: Mapping[str, str]
-    """The leases of which the supervisor knows, by their ids: their claims were made by an earlier process."""
+    """Ids of the leases that were reported to the supervisor, by endpoint: an earlier process has made their claims."""
 
     @classmethod
     def of(cls, said: Mapping[str, Any]) -> Self:
@@ -66,7 +66,7 @@ class AgentTask:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """What begins and ends with the connection."""
+    """The objects that begin and end with the connection."""
 
     connection: Any
     store: NatsStore
@@ -99,7 +99,7 @@ class Agent:
     # -- the interface of a sink, in its thread --------------------------------------------------------------------------
 
     def open(self, position: Position) -> Position:
-        """Connect, join, and find how far the endpoints have come whose leases name this boot. Raises `SinkError`."""
+        """Connect, join, and find the positions of the endpoints whose leases name this boot. Raises `SinkError`."""
         self._position = position
         self._loop.start()
         with _typed():
@@ -107,13 +107,13 @@ class Agent:
         return position
 
     def write(self, batch: SinkBatch) -> None:
-        """Append; the server has everything of this host's terms afterwards. Raises `SinkError`."""
+        """Append; afterwards the server has all records of this host's terms. Raises `SinkError`."""
         with _typed():
             self._loop.wait(self._write(batch.by_endpoint()))
         self._position = batch.after
 
     def flush(self) -> None:
-        """Nothing waits. Raises what went wrong."""
+        """Raise the error that ended the work in the loop; there is nothing to write."""
         with _typed():
             if self._failure is not None:
                 raise self._failure
@@ -122,7 +122,7 @@ class Agent:
 
     @property
     def position(self) -> Position:
-        """What the server has, or what is of no term of this host."""
+        """The position before which each record is in the stream, or belongs to no term of this host."""
         assert self._position is not None
         return self._position
 
@@ -156,7 +156,7 @@ class Agent:
             raise
         writer = Writer(settings.host, uuid4().hex, folders.identify(self._journal))
         self._joined = Joined(connection, store, log, driver, writer)
-        # Before the first record is read: records of a term whose writer is not known yet would be left out.
+        # Before the first record is read: records of a term without a writer would be skipped.
         await asyncio.gather(*(self._grant(self._joined, endpoint, lease) for endpoint, lease in driver.held().items()))
         self._loop.tasks.spawn(self._hold(self._joined, max_age))
 
@@ -187,7 +187,7 @@ class Agent:
             joined.driver.raise_term(endpoint, max(lease.term, writer.highest_term))
 
     async def _grant(self, joined: Joined, endpoint: str, lease: Tenure) -> None:
-        """The lease names this boot: be the writer of the endpoint."""
+        """The lease names this boot: become the writer of the endpoint."""
         try:
             start = (await asyncio.to_thread(places.latest, self._journal)).seq
             was_claimed = self._task.known.get(endpoint) == lease.id
@@ -234,7 +234,7 @@ class Agent:
             await writer.write(records)
         except TermLost:
             logger.warning(
-                "%s: another writer goes on with the endpoint: what this host has received since is not appended",
+                "%s: another writer has the endpoint now: messages that this host has received since are not appended",
                 writer.endpoint,
             )
 
@@ -278,7 +278,7 @@ class Agent:
 
 @contextlib.contextmanager
 def _typed() -> Any:
-    """With the reasons of a sink."""
+    """Translates errors of the store into the errors of a sink."""
     try:
         yield
     except StoreUnavailable as error:

@@ -1,11 +1,12 @@
-"""Which endpoints this host holds, stands by for, or is to take. Pure: `now` comes in, writes come out.
+"""Which endpoints this host holds, is a standby for, or is to take. Pure: `now` is an argument, writes are returned.
 
     vacant ──the first eligible host in rendezvous order──> held ──its holder is dead, or yields──> vacant
                                                               └──rebalance──> held by the host where it belongs
 
-An endpoint is vacant if nobody had it, if its holder yielded it, or if its holder's boot is fenced or gone. A host that comes
-back finds its endpoints held by others, and takes nothing until an operator orders a rebalance. A rebalance connects first and
-moves the lease then. If only one connection may be open at a time (`exclusive`), the holder closes first and yields it.
+An endpoint is vacant if no host had it, if its holder yielded it, or if its holder's boot is fenced or removed. A host that
+comes back finds its endpoints held by others, and takes none until an operator orders a rebalance. In a rebalance the new host
+connects first; then the lease moves. If only one connection may be open at a time (`exclusive`), the holder closes first and
+yields it.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ class Spread:
     """How an endpoint is spread over the hosts."""
 
     hosts: int = 1
-    """On how many it is connected; 1: no standby."""
+    """The number of hosts that are connected to it; 1: no standby."""
     exclusive: bool = False
-    """Two connections at a time do harm: one session for each key."""
+    """Two connections at a time are not allowed, for example because the exchange allows one session for each key."""
 
 
 @dataclass(slots=True)
@@ -46,7 +47,7 @@ class Known:
     """An endpoint as this host sees it."""
 
     lease: Lease | None = None
-    """None: nobody had it yet."""
+    """None: no host had it yet."""
     revision: int = ABSENT
     changed_at: float = float("-inf")
     """When this host saw the last change."""
@@ -60,7 +61,7 @@ class Assignment:
     """The endpoints of one configuration. Not thread-safe."""
 
     def __init__(self, members: Membership, endpoints: Mapping[str, Spread], timing: Timing, new_id: Callable[[], str]) -> None:
-        """`new_id`: makes ids of leases, each unique in the world."""
+        """`new_id`: makes globally unique ids of leases."""
         self._new_id = new_id
         self._members = members
         self._spread = dict(endpoints)
@@ -94,17 +95,17 @@ class Assignment:
             self.observe(entry, now)
 
     def confirm(self, endpoint: str) -> None:
-        """This host has done what its role asks for: "preparing": it is connected; "leaving": it has closed the connection."""
+        """This host has completed its role: "preparing": it is connected; "leaving": it has closed the connection."""
         self._known[endpoint].confirmed = True
 
     # -- what this host is -----------------------------------------------------------------------------------------------
 
     def lease(self, endpoint: str) -> Lease | None:
-        """As it was last seen."""
+        """The last lease that was seen; None: no host had the endpoint yet."""
         return self._known[endpoint].lease
 
     def is_mine(self, endpoint: str) -> bool:
-        """Whether the lease names this boot of this host. What it may do with it, `Membership.is_current` says."""
+        """Whether the lease names this boot of this host. `Membership.is_current` decides whether the lease may be used."""
         lease = self._known[endpoint].lease
         return lease is not None and lease.host == self._members.name and lease.boot == self._members.host.boot
 
@@ -136,7 +137,8 @@ class Assignment:
         return order(endpoint, _weights(able))
 
     def _target(self, endpoint: str) -> str | None:
-        """Where the last rebalance moves it; None: it moves no more. A host that was not there at that time takes no part."""
+        """The host to which the last rebalance moves it; None: it doesn't move any more. Hosts that were dead then take no
+        part."""
         known = self._known[endpoint]
         if self._order is None or known.lease is None or known.revision > self._order.revision:
             return None
@@ -172,7 +174,7 @@ class Assignment:
                 return None
         members = self._members
         before = known.lease or Lease(host="", boot="", term=0)
-        avoid = before.avoid if members.name not in before.avoid else ()  # everybody has tried it: begin again
+        avoid = before.avoid if members.name not in before.avoid else ()  # all hosts have tried it: begin again
         lease = Lease(host=members.name, boot=members.host.boot, term=before.term + 1, id=self._new_id(), avoid=avoid)
         return Write(LEASE + endpoint, encode(lease), known.revision, now)
 

@@ -1,10 +1,10 @@
-"""The supervisor's side of a cluster: which endpoints it has is what its agent says.
+"""The supervisor's side of a cluster: it starts the endpoints that its agent reports as held.
 
     agent's report (thread of its process) ──post──> reactor: take ──> registry: add, remove
     timer (reactor) ──the lease has run out──> registry: remove, of exclusive endpoints
 
-The reactor trusts no agent: a host whose agent is dead, or hangs, is a host whose lease runs out. Times are on CLOCK_BOOTTIME,
-so a machine that was suspended has aged when it wakes up.
+The supervisor doesn't rely on the agent: if the agent is dead, or hangs, the lease of the host runs out. Times are on
+CLOCK_BOOTTIME, so a machine that was suspended has aged when it wakes up.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ from wsadapter.version import VERSION
 logger = logging.getLogger("wsadapter.cluster")
 
 _RESTART: Final = Restart(intensity=1000, backoff_initial=0.1, backoff_max=2.0, min_uptime=5.0)
-"""Of the agent: at most 2 s, because the endpoints of a host without one are taken over."""
+"""Restart policy of the agent: a backoff of at most 2 s, because other hosts take the endpoints of a host without an agent."""
 _LOOK: Final = 0.2
 """Seconds between two looks at the lease."""
 
 
 def digest_of(endpoints: Iterable[Endpoint], settings: ClusterSettings) -> str:
-    """Of what hosts must have in common to hold each other's endpoints."""
+    """Digest of the settings that must be equal on all hosts that share endpoints."""
     said = [[endpoint.name, as_table(endpoint)] for endpoint in sorted(endpoints, key=lambda endpoint: endpoint.name)]
     content = msgspec.json.encode([said, sorted(settings.exclusive), settings.hosts], enc_hook=str, order="sorted")
     return hashlib.sha256(content).hexdigest()[:16]
 
 
 class AgentProcess(SinkProcess):
-    """The agent among the sinks."""
+    """The agent's process, which is supervised as a sink is."""
 
     def __init__(self, task: Task, reported: Callable[[Mapping[str, Any]], None]) -> None:
         super().__init__(task)
@@ -65,7 +65,7 @@ class AgentProcess(SinkProcess):
 
 
 class ClusterControl:
-    """Of one supervisor. Under the reactor's lock, unless a method says otherwise."""
+    """The cluster's endpoints of one supervisor. All methods under the reactor's lock, unless a docstring names a thread."""
 
     def __init__(
         self, settings: ClusterSettings, journal: str, reactor: Reactor, registry: Callable[[], EndpointRegistry]
@@ -77,29 +77,29 @@ class ClusterControl:
         self._wanted: dict[str, Endpoint] = {}
         self._dialects = Dialects()
         self._running: dict[str, Tenure] = {}
-        """The endpoints that this host has, and under which lease."""
+        """The endpoints that this host has, each with its lease."""
         self._seen: Mapping[str, Any] = {}
         """The agent's last report."""
         self._is_over = False
         sink = SinkSettings(name=AGENT, kind=AGENT, start="latest", restart=_RESTART)
         self.agent = AgentProcess(Task(journal, sink, ()), self._reported)
-        """Its process; the sinks start and end it."""
+        """The agent's process; the sinks' supervision starts and ends it."""
 
     def configure(self, endpoints: Mapping[str, Endpoint], dialects: Dialects) -> bool:
-        """These are the endpoints of the cluster, which must be checked. Whether that is new."""
+        """Set the endpoints of the cluster, which must be checked. Returns whether the digest has changed."""
         before = self.agent.task.cluster
         self._wanted, self._dialects = dict(endpoints), dialects
         self._renew_task()
         return before is not None and before["digest"] != self.agent.task.cluster["digest"]  # type: ignore[index]
 
     def reconfigure(self, endpoints: Mapping[str, Endpoint], dialects: Dialects) -> dict[str, Endpoint]:
-        """New settings; those of the endpoints that this host has."""
+        """Apply new settings. Returns the settings of the endpoints that this host has."""
         if self.configure(endpoints, dialects):
             self.agent.restart()
         return {name: self._wanted[name] for name in self._running if name in self._wanted}
 
     def _renew_task(self) -> None:
-        """What the next process of the agent is told."""
+        """Write the task of the next agent process."""
         said = {
             "settings": asdict(self.settings),
             "boot": self._boot,
@@ -111,7 +111,7 @@ class ClusterControl:
         self.agent.task = replace(self.agent.task, cluster=said)
 
     def start(self) -> None:
-        """Look at the lease from now on."""
+        """Check the lease at intervals from now on."""
         self._look()
 
     def end(self) -> None:
@@ -129,7 +129,7 @@ class ClusterControl:
             return
         self._seen = said
         self._boot = said["boot"]
-        if "held" in said:  # else the host is not current: what it has is judged by the lease
+        if "held" in said:  # otherwise the host is not current: `_look` decides by the lease which endpoints it keeps
             held = {name: Tenure(lease["term"], lease["id"]) for name, lease in said["held"].items()}
             for name in [name for name, lease in self._running.items() if held.get(name) != lease]:
                 self._remove(name, "another host has the endpoint, or this host has it under a new lease")
@@ -147,7 +147,7 @@ class ClusterControl:
         self._registry().add(self._wanted[name], self._dialects)
 
     def _remove(self, name: str, why: str) -> None:
-        logger.info("%s: this host gives the endpoint up: %s", name, why)
+        logger.info("%s: this host stops the endpoint: %s", name, why)
         del self._running[name]
         with suppress(UnknownEndpoint):  # removed by a command
             self._registry().remove(name)
@@ -162,7 +162,7 @@ class ClusterControl:
     # -- how it is -------------------------------------------------------------------------------------------------------
 
     def status(self) -> ClusterStatus:
-        """As the agent has reported last."""
+        """The status, from the agent's last report."""
         until, seen = self._seen.get("until"), self._seen
         left = None if until is None else round(until - clock_gettime(CLOCK_BOOTTIME), 3)
         is_current = left is not None and left > 0

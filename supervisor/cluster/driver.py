@@ -1,8 +1,8 @@
-"""Drives the rules of one host: the watch in, the due writes out. In the loop of the agent.
+"""Runs the rules of one host: passes them what the watch reports, and sends their writes. In the loop of the agent.
 
     store ──watch──> observe ──> Membership, Assignment ──due──> swap ──settle──> Membership, Assignment
 
-If the host was fenced, a new boot joins, which begins with what the watch has passed so far.
+If the host was fenced, it joins again with a new boot, which begins with the entries that the watch has passed so far.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def now() -> float:
 
 
 class AsyncStore(Protocol):
-    """A `Store` whose verbs are awaited. They raise `StoreUnavailable`, `StoreRefused`."""
+    """A `Store` whose methods are coroutines. They raise `StoreUnavailable`, `StoreRefused`."""
 
     async def read(self, key: str) -> Entry: ...
 
@@ -48,7 +48,7 @@ class Driver:
 
     def __init__(self, store: AsyncStore, name: str, host: Host, endpoints: Mapping[str, Spread], timing: Timing) -> None:
         self.trouble = ""
-        """Why the last write failed; "": it did not."""
+        """Error of the last write; "": it succeeded."""
         self.at = now()
         """When `turn` was called."""
         self._store = store
@@ -56,7 +56,7 @@ class Driver:
         self._endpoints = endpoints
         self._timing = timing
         self._entries: dict[str, Entry] = {}
-        """As the watch, or an answer, has passed them."""
+        """The newest entry of each key, from the watch or from an answer."""
         self._failure: Exception | None = None
         self._wake = asyncio.Event()
         self._tasks = Tasks()
@@ -105,8 +105,8 @@ class Driver:
     # -- what follows ----------------------------------------------------------------------------------------------------
 
     def turn(self) -> None:
-        """Send what is due. Raises what went wrong for good: `StoreRefused`, `RecordDamaged`; and `StoreUnavailable` after a
-        lease without an answer."""
+        """Send the due writes. Raises errors that a retry can't fix: `StoreRefused`, `RecordDamaged`; and `StoreUnavailable`
+        after a lease without an answer."""
         self._check()
         at = self.at = now()
         if self.members.standing is Standing.FENCED:
@@ -121,7 +121,9 @@ class Driver:
         if self.trouble and at - self._troubled_at > self._timing.lease:
             raise StoreUnavailable(self.trouble)  # the next process opens the bucket anew: it may have been removed
         if self._written is not None and at - self._written[1] > self._timing.lease:
-            logger.warning("the watch of the cluster's bucket does not pass what this host writes; it is begun again")
+            logger.warning(
+                "the watch of the cluster's bucket does not pass the writes of this host; the watch is started again"
+            )
             self._written = None
             self._tasks.spawn(self._watch_again())
 
@@ -134,7 +136,7 @@ class Driver:
             )
 
     async def sleep(self, seconds: float) -> None:
-        """Until something was seen, or the time is over."""
+        """Until the watch passes an entry, or the time is over."""
         try:
             await asyncio.wait_for(self._wake.wait(), seconds)
         except TimeoutError:
@@ -153,7 +155,7 @@ class Driver:
         self._tasks.spawn(self._write(write, settle))
 
     async def _write(self, write: Write, settle: Callable[[Write, Entry | None, float], None]) -> None:
-        """`settle` belongs to the boot that sent it: a new boot has other objects."""
+        """`settle` belongs to the boot that sent the write: a new boot has other objects."""
         entry: Entry | None = None
         try:
             entry = await self._swap(write)
@@ -177,17 +179,17 @@ class Driver:
                 self._written = revision, now()
         else:
             entry = await self._store.read(write.key)
-            if entry.revision < write.expected:  # no key of a store goes back
+            if entry.revision < write.expected:  # the revision of a key never decreases in a store
                 text = "the cluster's bucket was removed, or restored from a backup, under this host"
                 self._failure = StoreUnavailable(f"{text}: {write.key} went back to an earlier revision; the host joins again")
                 raise self._failure
         self._keep(entry)
         return entry
 
-    # -- what this host is -----------------------------------------------------------------------------------------------
+    # -- the leases ------------------------------------------------------------------------------------------------------
 
     def held(self) -> dict[str, Tenure]:
-        """The endpoints whose lease names this boot, as it was last seen."""
+        """The endpoints whose last seen lease names this boot."""
         return {
             endpoint: Tenure(lease.term, lease.id)
             for endpoint, lease in self.leases().items()
@@ -195,7 +197,7 @@ class Driver:
         }
 
     def leases(self) -> dict[str, Lease]:
-        """Every lease that there is, as it was last seen."""
+        """The last seen lease of every endpoint that has one."""
         found = {endpoint: self.assignment.lease(endpoint) for endpoint in self._endpoints}
         return {endpoint: lease for endpoint, lease in found.items() if lease is not None}
 
@@ -204,14 +206,14 @@ class Driver:
         write = self.assignment.raise_term(endpoint, above, now())
         if write is not None:
             logger.warning(
-                "%s: a claim of term %d or above is gone or in the way; the endpoint begins a new term", endpoint, above
+                "%s: a claim of term %d or above is missing or not ours; the endpoint begins a new term", endpoint, above
             )
             self._send(write, self.assignment.settle)
 
     async def leave(self) -> None:
-        """Give everything back at once: the supervisor has closed its endpoints."""
+        """Release all leases at once: the supervisor has closed its endpoints."""
         await self._tasks.wait(_LEAVE_WITHIN)
-        write = self.members.leave(now())  # behind the renewals: each names the revision of the one before
+        write = self.members.leave(now())  # after the renewals: each names the revision of the previous one
         if write is None:
             return
         try:
@@ -220,5 +222,5 @@ class Driver:
             logger.warning("the other hosts notice the end of this host only when its lease expires: %s", error)
 
     async def close(self) -> None:
-        """End what is under way."""
+        """Cancel the writes that are under way."""
         await self._tasks.cancel()

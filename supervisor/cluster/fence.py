@@ -1,10 +1,10 @@
-"""One host appends to one endpoint's subject, or learns that it may not. Pure.
+"""Decides whether one host may append to one endpoint's subject. Pure.
 
     claiming ──the claim is appended──> writing ──refused, and the last message is another writer's──> lost
         └──the last message has a higher term, or this term of another lease──> lost
 
 Every append names the sequence of the message that it follows, and the server refuses it if another message is the last one.
-So a success of the claim proves that the last message was the old holder's last word, and whatever a frozen host had in flight
+So a success of the claim proves that the old holder's last message is known, and every append that a frozen host had in flight
 when it was replaced is refused. A writer that is refused does not simply try again behind the new message: it reads the term.
 """
 
@@ -15,7 +15,7 @@ from enum import Enum
 
 
 class Claim(Enum):
-    """How far a writer is."""
+    """The state of a writer."""
 
     CLAIMING = "claiming"
     WRITING = "writing"
@@ -30,7 +30,7 @@ class Tail:
     """0: the subject is empty."""
     term: int
     number: int
-    """Of the last message of the endpoint up to there."""
+    """Number of the last message of the endpoint up to there."""
     writer: str
     lease: str = ""
     """Id of the lease under which it was written."""
@@ -58,7 +58,7 @@ class Fence:
 
     def refused(self, tail: Tail) -> None:
         """The server refused an append, or did not answer; `tail` is the last message now. If an append of this writer is there
-        whose answer was lost, `self.tail.number` says how far it went; the next append begins behind it."""
+        whose answer was lost, `self.tail.number` is the number that it reached; the next append begins behind it."""
         if tail == self.tail:
             return  # not there, or not there yet: the next append names the same sequence, so that only one of them is accepted
         if tail.writer == self.writer and tail.term == self.term:

@@ -135,7 +135,7 @@ class Membership:
         sent_at = self._sent.get(beat)
         self._sent = {each: at for each, at in self._sent.items() if each > beat}
         if sent_at is None:
-            return  # of another agent process of this boot: when that one sent the renewal is not known here
+            return  # sent by another agent process of this boot: the time of sending is not known here
         if not self.is_current(now):
             self.current_since = now
         self.standing = Standing.MEMBER
@@ -143,7 +143,7 @@ class Membership:
 
     def settle(self, write: Write, entry: Entry | None, now: float) -> None:
         """A write has ended. `entry`: the key after it, as written or as another host has written it; None: unknown, no answer
-        came. What an unknown write did is seen by the watch."""
+        came. The watch shows the effect of an unknown write."""
         self._in_flight.discard(write.key)
         if entry is not None:
             self.observe(entry, now)
@@ -181,7 +181,8 @@ class Membership:
         return now - max(own.changed_at, self._began_at) >= self._timing.lease
 
     def _fences(self, now: float) -> list[Write]:
-        """The swap that declares a host dead. It fails if that host has renewed meanwhile, whatever this host has seen."""
+        """The swap that declares a host dead. It fails if that host has renewed meanwhile, even if this host has not seen the
+        renewal."""
         writes: list[Write] = []
         for name, peer in self.peers.items():
             key = HOST + name
@@ -194,7 +195,7 @@ class Membership:
         return writes
 
     def leave(self, now: float) -> Write | None:
-        """The write with which this host gives everything back at once; None: it has nothing."""
+        """The write with which this host releases all its leases at once; None: it has none."""
         if self.standing is not Standing.MEMBER:
             return None
         return Write(self.key, encode(msgspec.structs.replace(self.host, fenced_by=self.name)), self._own_revision, now)

@@ -1,4 +1,4 @@
-"""What stands above each message of the cluster's stream, and what a writer reads there. Pure."""
+"""The headers of a message in the cluster's stream: a writer encodes them, and the next writer reads them. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wsadapter.sinks.lines import Piece
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """Who appends."""
+    """The process that appends."""
 
     host: str
     id: str
@@ -25,11 +25,11 @@ class Writer:
 
 @dataclass(frozen=True, slots=True)
 class Tenure:
-    """Of one host over one endpoint."""
+    """One lease of one endpoint: the time in which one host has it."""
 
     term: int
     id: str
-    """Of the lease."""
+    """Id of the lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ EMPTY: Final = Message(Tail(0, 0, 0, ""), Point())
 
 
 def headers_of(endpoint: str, writer: Writer, lease: Tenure, point: Point, piece: Piece | None = None) -> dict[str, str]:
-    """Of the message that leads to `point`. `piece`: what it has; None: no lines, or one that the claim has made."""
+    """The headers of the message that ends at `point`. `piece`: its lines; None: no lines, or the `Down` of a claim."""
     found: dict[str, object] = {
         "Term": lease.term, "Lease": lease.id, "Writer": writer.id, "Host": writer.host, "Journal": writer.journal,
         "Endpoint": endpoint, "Epoch": point.epoch, "Number": point.number, "Up": int(point.is_up), "Begin": point.end,
@@ -60,8 +60,8 @@ def headers_of(endpoint: str, writer: Writer, lease: Tenure, point: Point, piece
 
 
 def read_headers(sequence: int, headers: Mapping[str, str], lease: str) -> Message:
-    """The message with that sequence, as a writer under the lease with this id sees it. What was written under another lease
-    about places and offsets of a journal means nothing here."""
+    """The message with that sequence, for a writer under the lease with this id. Offsets that were written under another lease
+    are ignored, because they apply to another journal."""
 
     def integer(name: str) -> int:
         return integer_field(headers, name)
@@ -69,7 +69,9 @@ def read_headers(sequence: int, headers: Mapping[str, str], lease: str) -> Messa
     has_offsets = text_field(headers, "Number-Offset") != ""
     offsets = Offsets(integer("Number-Offset"), integer("Epoch-Offset")) if has_offsets else None
     point = Point(integer("Number"), integer("Epoch"), bool(integer("Up")), integer("At") or None, integer("End"), offsets)
-    if integer("Part") < integer("Parts"):  # a line that is not there to its end: it does not count, and is written again
+    if integer("Part") < integer(
+        "Parts"
+    ):  # the last part of this line is missing: the line does not count, and is written again
         point = replace(point, number=point.number - integer("Count"), end=integer("Begin"))
     written_under = text_field(headers, "Lease")
     if written_under != lease:

@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 async def connect(settings: ClusterSettings, host: str, patience: float) -> Any:
-    """A connection that does not mend itself: the process ends with it. Raises `StoreUnavailable`, `StoreRefused`."""
+    """A connection without reconnects: the process ends with it. Raises `StoreUnavailable`, `StoreRefused`."""
     servers = server_list(settings.servers)
     shown = without_passwords(servers)
     more: dict[str, Any] = {}
@@ -56,7 +56,7 @@ async def connect(settings: ClusterSettings, host: str, patience: float) -> Any:
         )  # fmt: skip
         await asyncio.wait_for(connecting, patience * (1 + len(servers)))
     except (OSError, TimeoutError, nats.errors.Error, ValueError) as error:
-        with suppress(TimeoutError):  # after a failed TLS handshake it waits for an end that does not come
+        with suppress(TimeoutError):  # after a failed TLS handshake `close` waits for an end of the stream that does not come
             await asyncio.wait_for(connection.close(), _CLOSE)
         raise _why(shown, settings, [*errors, error]) from error
     return connection
@@ -86,7 +86,7 @@ async def check_version(connection: Any, patience: float) -> None:
 
 
 async def ask(patience: float, answer: Awaitable[T]) -> T:
-    """The answer, or an error of JetStream. Raises `StoreUnavailable` if none comes."""
+    """Wait for an answer. Raises errors of JetStream, and `StoreUnavailable` if no answer comes."""
     try:
         return await asyncio.wait_for(answer, patience)
     except (TimeoutError, nats.errors.TimeoutError):
@@ -100,10 +100,10 @@ async def ask(patience: float, answer: Awaitable[T]) -> T:
 
 
 def refusal(error: Any) -> WsAdapterError:
-    """What an error of JetStream means."""
+    """The error to raise for an error of JetStream."""
     text = f"NATS: {error.description} ({error.err_code})"
     if error.err_code == NO_STREAM:
-        text += ": the cluster's bucket or stream was removed; it is made again"
+        text += ": the cluster's bucket or stream was removed; it is created again"
     if (error.code or 0) >= 500 or error.err_code in {IN_PROGRESS, NO_STREAM}:
         return StoreUnavailable(text)
     return StoreRefused(text)
@@ -113,7 +113,7 @@ class NatsLog:
     """See `Log`; in the loop of the connection."""
 
     def __init__(self, connection: Any, stream: str, *, replicas: int, max_age: float, patience: float) -> None:
-        """`replicas`, `max_age`: of the stream, where it is not there yet."""
+        """`replicas`, `max_age`: of the stream, if it has to be created."""
         self.stream = stream
         self.limit = body_limit(connection.max_payload) or 0
         """The most bytes of a message's body; 0: `open` refuses the server."""
@@ -124,7 +124,8 @@ class NatsLog:
         self._patience = patience
 
     async def open(self) -> float:
-        """Make the stream if it is not there; its `max_age` in seconds (0: none). Raises `StoreUnavailable`, `StoreRefused`."""
+        """Create the stream if it doesn't exist. Returns its `max_age` in seconds (0: none). Raises `StoreUnavailable`,
+        `StoreRefused`."""
         if not self.limit:
             raise StoreRefused(f"NATS: max_payload of the server is {self._connection.max_payload}, too little")
         config = StreamConfig(
@@ -144,7 +145,7 @@ class NatsLog:
         return f"{self.stream}.{token(endpoint, '%')}"
 
     async def last(self, endpoint: str) -> tuple[int, Mapping[str, str]] | None:
-        """By the leader of the stream, so also what was appended a moment ago."""
+        """See `Log`; read from the leader of the stream, so that the newest append is included."""
         try:
             found = await ask(self._patience, self._jetstream.get_last_msg(self.stream, self._subject(endpoint)))
         except nats.errors.NoRespondersError:

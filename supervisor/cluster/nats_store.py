@@ -2,7 +2,7 @@
 
 The bucket is a stream, a key is a subject, a revision is a sequence in the stream. `create` and `swap` are publications that
 name the sequence of the key's last message, so the server compares. `read` asks the leader of the stream, never a replica:
-direct gets are switched off in the bucket, because a replica may answer with what was there before.
+direct gets are switched off in the bucket, because a replica may answer with an older value.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class NatsStore:
     """See `Store`; in the loop of the connection."""
 
     def __init__(self, connection: Any, bucket: str, *, replicas: int, patience: float) -> None:
-        """`replicas`: of the bucket, where it is not there yet. `patience`: seconds for an answer."""
+        """`replicas`: of the bucket, if it has to be created. `patience`: seconds for an answer."""
         self.bucket = bucket
         self._connection = connection
         self._patience = patience
@@ -41,7 +41,7 @@ class NatsStore:
         self._watch: Any = None
 
     async def open(self) -> None:
-        """Check the server, and make the bucket if it is not there. Raises `StoreUnavailable`, `StoreRefused`."""
+        """Check the server, and create the bucket if it doesn't exist. Raises `StoreUnavailable`, `StoreRefused`."""
         await check_version(self._connection, self._patience)
         config = StreamConfig(
             name=self._stream, subjects=[f"{self._prefix}>"], max_msgs_per_subject=1, num_replicas=self._replicas,
@@ -59,7 +59,7 @@ class NatsStore:
                 raise StoreRefused(text) from None
 
     def _subject(self, key: str) -> str:
-        """The names of endpoints and hosts may have what a subject may not."""
+        """The subject of a key. Names of endpoints and hosts are escaped: they may have characters that a subject may not."""
         kind, dot, name = key.partition(".")
         return f"{self._prefix}{kind}{dot}{token(name, '=') if name else ''}"
 
@@ -67,7 +67,7 @@ class NatsStore:
         kind, dot, name = subject.removeprefix(self._prefix).partition(".")
         return f"{kind}{dot}{endpoint_of(name, '=') if name else ''}"
 
-    # -- the four verbs --------------------------------------------------------------------------------------------------
+    # -- the four methods of a store -------------------------------------------------------------------------------------
 
     async def read(self, key: str) -> Entry:
         """The key as it is now. Raises `StoreUnavailable`, `StoreRefused`."""
@@ -100,7 +100,7 @@ class NatsStore:
         return int(said.seq)
 
     async def watch(self, notify: Callable[[Entry], None]) -> None:
-        """Pass every key as it is, and return; then pass every change. Another call replaces the first. Raises as `read`."""
+        """Pass every key once, and return; pass every later change. Another call replaces the first. Raises as `read`."""
         await self._unwatch()
         known = asyncio.Event()
 

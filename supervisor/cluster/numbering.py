@@ -4,9 +4,9 @@
     stream:             Up 1   #1   #2     Down 1 | Up 2  Gap 2  #3 #4 ...
     journal of host b:                              Up 1         #1 #2 ...   offsets of the term of b: numbers +2, epochs +1
 
-A host that takes an endpoint over goes on behind the last message of the subject. What its own journal counts is shifted by two
-offsets, which hold for the whole term and stand above each message, so that another agent process of this term goes on with
-them.
+A host that takes an endpoint over continues behind the last message of the subject. The numbers and epochs of its own journal
+are shifted by two offsets, which are constant for the whole term and are in the headers of each message, so that another agent
+process of this term continues with them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from wsadapter.contract.reasons import Reason
 from wsadapter.sinks.base import SinkRecord
 
 LOST = "host_lost"
-"""The kind of the `Down`, and the cause of the `Gap`, of an endpoint with which another host, or another term, goes on."""
+"""The kind of the `Down`, and the cause of the `Gap`, if another host, or another term, continues with an endpoint."""
 
 
 class Offsets(NamedTuple):
-    """What is added to the numbers and epochs of a journal."""
+    """The values that are added to the numbers and epochs of a journal."""
 
     number: int
     epoch: int
@@ -33,7 +33,7 @@ class Offsets(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """How far the stream of an endpoint has come, as its last message says."""
+    """The end of the stream of an endpoint, from the headers of its last message."""
 
     number: int = 0
     """Of the last message of the endpoint; 0: there is none."""
@@ -43,16 +43,16 @@ class Point:
     at: int | None = None
     """When its last message was received (wall-clock ns)."""
     end: int = 0
-    """Place in the journal of its writer: what is before it is in the stream, or belongs to no term of this host."""
+    """Place in the journal of its writer: items before it are in the stream, or belong to no term of this host."""
     offsets: Offsets | None = None
-    """Of the present term; None: it has no `Up` yet."""
+    """Offsets of the present term; None: the term has no `Up` yet."""
 
     def claimed(self, start: int) -> Point:
-        """Where a new term begins. `start`: place in the journal behind which its records are."""
+        """The point at which a new term begins. `start`: place in the journal behind which the records of the term are."""
         return replace(self, is_up=False, end=start, offsets=None)
 
     def behind(self, record: SinkRecord) -> Point:
-        """Behind a record as it is in the stream."""
+        """The point behind a record of the stream."""
         item = record.item
         is_up, at = self.is_up, self.at
         match item:
@@ -70,10 +70,10 @@ class Point:
 
 
 def last_down(endpoint: str, point: Point, host: str) -> Down | None:
-    """What ends the epoch that the writer before left open; None: no epoch is open."""
+    """The `Down` that ends the epoch that the previous writer left open; None: no epoch is open."""
     if not point.is_up:
         return None
-    return Down(endpoint, point.epoch, time_ns(), Reason(kind=LOST, text=f"host {host} goes on with the endpoint"))
+    return Down(endpoint, point.epoch, time_ns(), Reason(kind=LOST, text=f"host {host} continues with the endpoint"))
 
 
 class Numbering:
@@ -81,7 +81,7 @@ class Numbering:
 
     def __init__(self, point: Point) -> None:
         self.point = point
-        """Behind what was translated."""
+        """The point behind the last translated record."""
         self._first_epoch = 0
         """In the journal, of the first `Up`, until something else than the journal's own `Gap` follows it."""
 
@@ -104,7 +104,7 @@ class Numbering:
             return
         first, self._first_epoch = self._first_epoch, 0
         if isinstance(record.item, Gap) and record.item.stream is None and record.item.epoch == first:
-            return  # the gap of the whole stream stands there already
+            return  # the gap of the whole stream is there already
         yield self._shifted(record, offsets)
 
     def _begin(self, record: SinkRecord, up: Up) -> Iterator[SinkRecord]:

@@ -1,7 +1,7 @@
-"""Where an endpoint belongs: rendezvous hashing by weight.
+"""The order of the hosts for an endpoint: rendezvous hashing by weight.
 
-Each host computes the same order from the same names, without talking to the others. If a host leaves, only its endpoints move.
-Source: Schindelhauer and Schomaker, "Weighted Distributed Hash Tables", 2005: score = -weight / ln(hash).
+Each host computes the same order from the same names, without messages to the others. If a host leaves, only its endpoints
+move. Source: Schindelhauer and Schomaker, "Weighted Distributed Hash Tables", 2005: score = -weight / ln(hash).
 """
 
 from __future__ import annotations

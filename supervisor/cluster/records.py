@@ -1,8 +1,8 @@
-"""What the hosts of a cluster store in the bucket: one record for each host, and one for each endpoint.
+"""The records of a cluster in the bucket: one for each host, and one for each endpoint.
 
 host.NAME        rewritten every beat by the host; by another host only to fence it
 lease.ENDPOINT   written only if the ownership changes
-rebalance        written by an operator: move the endpoints to where they belong
+rebalance        written by an operator: move each endpoint to the host of its first choice
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     """A host as it describes itself."""
 
     boot: str
-    """Random, of one run of its supervisor. A host that was fenced comes back with another boot."""
+    """Random id of one run of its supervisor. A host that was fenced joins again with another boot."""
     version: str = ""
     """Of wsadapter."""
     digest: str = ""
-    """Of the configuration of its endpoints. A host takes no endpoint from hosts with another configuration."""
+    """Digest of the configuration of its endpoints. A host takes no endpoint from hosts with another configuration."""
     weight: float = 1.0
     beat: int = 0
     """Counts the renewals of this boot."""
@@ -38,23 +38,24 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     """Which host has an endpoint."""
 
     host: str
-    """"": nobody has it, the last holder yielded it."""
+    """"": no host has it, because the last holder yielded it."""
     boot: str
     term: int
     """Grows with each change of holder. Each message in the log names the term under which it was written."""
     id: str = ""
-    """Random, of one tenure. If the bucket was removed, or restored, a term may be given twice, and a tenure may not."""
+    """Random id of one tenure. If the bucket was removed or restored, two leases may have the same term, but not the same
+    id."""
     avoid: tuple[str, ...] = ()
     """Hosts that yielded the endpoint because they could not connect to it."""
 
 
 class Rebalance(msgspec.Struct, frozen=True, kw_only=True):
-    """An operator's order to move every endpoint to the host where it belongs."""
+    """An operator's order to move every endpoint to the host of its first choice."""
 
     id: str
     hosts: dict[str, str]
-    """The hosts that take part: those that were alive, with their boots. So a host that comes back later takes nothing by an
-    old order."""
+    """The hosts that take part: those that were alive, with their boots. So a host that comes back later takes no endpoint
+    because of an old order."""
 
 
 class RecordDamaged(WsAdapterError):

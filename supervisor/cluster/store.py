@@ -1,4 +1,4 @@
-"""What the rules need of a store of leases: four verbs.
+"""The interface of a store of leases: four methods.
 
 The revisions of all keys have one order, as in JetStream and etcd.
 """
@@ -16,11 +16,11 @@ ABSENT: Final = 0
 
 
 class StoreUnavailable(WsAdapterError):
-    """The store did not answer, or has no quorum. What was written may be there."""
+    """The store did not answer, or has no quorum. The last write may have been applied."""
 
 
 class StoreRefused(WsAdapterError):
-    """The store will not serve this host, and no repetition mends it."""
+    """The store refuses this host; a retry can't succeed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Write:
 
 
 class Store(Protocol):
-    """A linearizable store. The answer of a read is never older than the last write that was acknowledged to anybody.
+    """A linearizable store. The answer of a read is never older than the last write that was acknowledged to any client.
 
     An answer that does not come within the driver's patience means "unknown": the write may still be applied.
     """

@@ -116,7 +116,7 @@ class EndpointWriter:
             try:
                 if await self._try_to_claim():
                     return
-                self.refused += 1  # the holder before has written once more: the claim is made behind that
+                self.refused += 1  # the previous holder has written again: the claim is made behind that message
             except StoreUnavailable:
                 if monotonic() >= give_up_at:
                     raise
@@ -125,7 +125,7 @@ class EndpointWriter:
     async def _try_to_claim(self) -> bool:
         message = await self._last()
         if self._was_claimed and message.tail.lease != self.lease.id and message.tail.term <= self.lease.term:
-            # Somebody has purged the subject: where the numbers of this term were is not known any more.
+            # Somebody has purged the subject: the numbers of this term are not known any more.
             self._fence = Fence(self._writer.id, self.lease.term, self.lease.id, message.tail)
             self._fence.state = Claim.LOST
             raise TermLost
