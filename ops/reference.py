@@ -43,7 +43,7 @@ _COMMANDS = [
     ("wsadapter status", "a table of the endpoints, on a terminal as many columns as fit; a probe by its exit code"),
     ("wsadapter status NAME ...", "only these endpoints, also for the exit code; a sharded one's name stands for its shards"),
     ("... --down", "only those that are not up"),
-    ("... --cluster", "the hosts of the cluster, and who has which endpoint under which term"),
+    ("... --cluster", "the hosts of the cluster, and the host and the term of each endpoint"),
     ("... --wide", "all columns, whatever the width of the terminal"),
     ("... --json", "for programs: a `Status`, with the endpoints that were asked for. Most commands have it"),
     ("... --name SUPERVISOR", "which supervisor, if several run"),

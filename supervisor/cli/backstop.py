@@ -17,7 +17,7 @@ PATIENCE: Final = 8.0
 """Seconds after the stop that the output may block."""
 _INTERVAL: Final = 0.2
 _SOON: Final = 1.0
-"""Seconds after which a log line says what the stop waits for."""
+"""Seconds after which a log line names the output that the stop waits for."""
 
 
 class Backstop:

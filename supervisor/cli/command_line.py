@@ -25,7 +25,7 @@ SHELLS: Final = ("bash", "zsh", "fish")
 
 
 class Arguments(Protocol):
-    """Takes arguments: a parser, or what else has to know them."""
+    """Accepts declarations of arguments: a parser, or the shell completion."""
 
     def add_argument(self, *names: str, **settings: Any) -> object: ...
 
@@ -50,13 +50,13 @@ def _run(parser: Arguments) -> None:
 
 
 def _no_more(_parser: Arguments) -> None:
-    """It has no arguments of its own."""
+    """The command has no arguments of its own."""
 
 
 def _status(parser: Arguments) -> None:
     parser.add_argument("endpoints", nargs="*", metavar="NAME", help="only these endpoints; of a sharded one, all its shards")
     parser.add_argument("--down", action="store_true", help="only those that are not up")
-    parser.add_argument("--cluster", action="store_true", help="the hosts of the cluster, and who has which endpoint")
+    parser.add_argument("--cluster", action="store_true", help="the hosts of the cluster, and the endpoints of each")
     parser.add_argument("--watch", action="store_true", help="show it each second until Ctrl-C")
     parser.add_argument("--wide", action="store_true", help="all columns, also if the terminal is too narrow for them")
 
@@ -119,7 +119,7 @@ def _sinks(parser: Arguments) -> None:
     parser.add_argument(
         "--restart",
         action="store_true",
-        help="let their processes write what is there, and start others; returns when they run",
+        help="restart these sinks: each process writes the rest of the journal and is replaced; returns when the new ones run",
     )
 
 
@@ -152,7 +152,7 @@ COMMANDS: Final[dict[str, Command]] = {
     ),
     "top": Command("watch all endpoints in the terminal (extra `console`)", "wsadapter top", _no_more, has_json=False),
     "tail": Command(
-        "show what an endpoint delivers, a bounded part of it", "wsadapter tail binance --limit 10", _tail, has_json=False
+        "show a bounded part of the items that an endpoint delivers", "wsadapter tail binance --limit 10", _tail, has_json=False
     ),
     "restart": Command(
         "give an endpoint a new owner; returns when it is up", "wsadapter restart binance", _endpoint, waits=True

@@ -23,7 +23,7 @@ class Words(NamedTuple):
 
 
 class _Recorder:
-    """Takes the arguments of a command as a parser does, and keeps what a shell needs of them."""
+    """Accepts the arguments of a command as a parser does, and keeps the parts that a shell needs."""
 
     def __init__(self) -> None:
         self.options: dict[str, str] = {"-h": "show the help", "--help": "show the help"}

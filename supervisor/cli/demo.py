@@ -26,7 +26,7 @@ from wsadapter.control.instance import runtime_folder
 
 
 class DemoFeed(NamedTuple):
-    """One local exchange, and what is subscribed there."""
+    """One local exchange, and the streams that are subscribed there."""
 
     recording: str
     dialect: str
@@ -57,7 +57,7 @@ _END_TIMEOUT: Final = 5.0
 
 
 class ExchangesFailed(WsAdapterError):
-    """The process of the local exchanges did not start, or is gone."""
+    """The process of the local exchanges did not start, or has ended."""
 
 
 class LocalExchanges:
@@ -117,7 +117,7 @@ class LocalExchanges:
             return
         assert process.stdin is not None
         assert process.stdout is not None
-        with suppress(BrokenPipeError):  # it is gone: what was left to be written has no reader
+        with suppress(BrokenPipeError):  # the process has ended: the unwritten rest has no reader
             process.stdin.close()
         try:
             process.wait(_END_TIMEOUT)
@@ -184,7 +184,7 @@ def _toml(stream: Subscription) -> str:
 
 @contextmanager
 def demonstration(name: str | None) -> Iterator[Path]:
-    """Local exchanges, running, and the path of a configuration for them; both are gone at the end.
+    """Local exchanges, running, and the path of a configuration for them; both are removed at the end.
 
     Without a `name` it gets one that no other demonstration has.
     """

@@ -1,6 +1,6 @@
 """The exporter as a child of the runner: started, its lines logged, started again if it ends, ended with the runner.
 
-Nothing waits for it but a thread of its own. It ends when its standard input does, so also if the runner is killed.
+Only a separate thread waits for it. The exporter ends when its standard input ends, so also if the runner is killed.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ _WITHIN: Final = 3.0
 
 
 class Verdict(NamedTuple):
-    """What came of the check."""
+    """The result of the check."""
 
     fatal: dict[str, str]
     """Each endpoint that is fatal, with the reason."""

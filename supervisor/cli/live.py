@@ -1,4 +1,4 @@
-"""Commands that change a running supervisor: each asks its control socket, and prints what came of it."""
+"""Commands that change a running supervisor: each sends a command to its control socket, and prints the result."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def start(options: argparse.Namespace) -> int:
 
 
 def stop(options: argparse.Namespace) -> int:
-    """One endpoint, or all of it."""
+    """One endpoint, or the whole supervisor."""
     if options.endpoint is not None:
         return _tell(options, ask(options, "stop_endpoint", endpoint=options.endpoint), f"{options.endpoint} has stopped")
     name = name_of(options)

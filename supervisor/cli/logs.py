@@ -27,7 +27,7 @@ from wsadapter.cli.repetition import WINDOW, Repetition
 
 _CAPACITY: Final = 10_000
 _KEPT: Final = 500
-"""Lines that are kept for who asks."""
+"""Lines that are kept for the command `logs`."""
 _OF_AN_OWNER: Final = "%s/%d"
 """The beginning of the format of every line about an owner: its endpoint and its epoch."""
 _LAST_WORDS: Final = 2.0
@@ -65,7 +65,7 @@ class JsonLog(logging.Formatter):
         said["text"] = record.getMessage()
         if record.exc_info:
             said["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(said, default=str)  # ASCII: what is no Unicode is escaped
+        return json.dumps(said, default=str)  # ASCII: other characters are escaped
 
 
 class _Handler(logging.handlers.QueueHandler):

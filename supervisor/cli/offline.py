@@ -29,7 +29,7 @@ _PACKAGES: Final = (
     "python-socks",
     "trustme",
 )
-"""What is used, or would be if it were installed."""
+"""The packages whose versions are printed: those that wsadapter uses, if they are installed."""
 
 
 def check(options: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
 """A program that is pid 1, as in a container without an init, inherits every orphan process and must reap it.
 
 The supervisor itself can't do that, because `waitpid(-1)` would take the exit status of its own children. So pid 1 becomes a
-minimal init, and a child of it does the work.
+minimal init, and a child process does the work.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class _Kind(NamedTuple):
     level: int
     template: str
     thing: str | None
-    """What the lines are about: their first value, or "" if they do not begin with one; None: all things."""
+    """The subject of the lines: their first value, or "" if they do not begin with one; None: all subjects."""
 
 
 @dataclass(slots=True)
@@ -81,7 +81,7 @@ class Repetition:
         return window
 
     def due(self, now: float) -> list[logging.LogRecord]:
-        """For each window that is over and held lines back: the last of them, with the number of the others."""
+        """For each window that has ended and held lines back: the last held line, with the number of the others."""
         found = []
         while self._oldest_first and self._oldest_first[0].began + WINDOW <= now:
             window = self._oldest_first.popleft()

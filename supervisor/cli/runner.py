@@ -83,8 +83,8 @@ class Runner:
     def __init__(
         self, settings: Settings, path: Path, log: LogThread, *, duration: float | None = None, takeover: bool = False
     ) -> None:
-        """`path`: what a reload reads again. `duration`: seconds after which it stops by itself. `takeover`: go on with all
-        that the running supervisor of that name has.
+        """`path`: the file that a reload reads again. `duration`: seconds after which it stops by itself. `takeover`: continue
+        all that the running supervisor of that name has.
 
         Raises `ConfigError`, `UnsupportedPlatform`.
         """
@@ -248,7 +248,7 @@ class Runner:
                 flush_at = monotonic() + _FLUSH_INTERVAL
             backstop.end()
 
-    # -- what comes from outside, in other threads -----------------------------------------------------------------------
+    # -- signals and commands, in other threads --------------------------------------------------------------------------
 
     def _stop(self, why: str) -> None:
         logger.info("stopping: %s", why)
@@ -259,7 +259,8 @@ class Runner:
             self._feed.ask_to_stop()
 
     def _give_up_output(self) -> None:
-        """The output holds the main thread, which can't be called back: what it has not taken can't be written any more."""
+        """The output blocks the main thread, which can't be interrupted: items that it has not accepted can't be written any
+        more."""
         try:
             self._feed.stop(_PATIENCE_FOR_STATUS)
         except TimeoutError as error:
@@ -276,7 +277,7 @@ class Runner:
         self._stop(f"{self._duration:g} s are over")
 
     def _leave(self, number: int) -> None:
-        """The owners close their connections (1001) as soon as we are gone."""
+        """The owners close their connections (1001) as soon as this process has ended."""
         logger.warning("second request to stop: exiting at once")
         self._log.finish(0.5)
         os._exit(128 + number)
@@ -289,7 +290,7 @@ class Runner:
         except WsAdapterError as error:
             _refuse_reload(error)
             return
-        except Exception:  # the next one may be a good one: this thread must live
+        except Exception:  # the next reload may succeed: this thread must continue
             logger.exception("reload failed, the old configuration stays in use; this is a bug in wsadapter")
 
     def _begin_reload(self, _request: Mapping[str, Any]) -> Future[dict[str, Any]]:

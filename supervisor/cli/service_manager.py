@@ -1,4 +1,4 @@
-"""What the runner tells a service manager (systemd: sd_notify(3)), if one asks for it by $NOTIFY_SOCKET.
+"""Notifies a service manager (systemd: sd_notify(3)) of the runner's state, if $NOTIFY_SOCKET is set.
 
 READY=1       once all endpoints are up, or after a bounded time: one dead exchange must not hold up the start of a machine
 STATUS=       "37 of 40 up; down: kraken, okx, htx"
@@ -31,7 +31,7 @@ class Clock(Protocol):
 
 
 class Announcer:
-    """Decides what is to be said. Pure; the clock and the states are passed in."""
+    """Decides which notifications are due. Pure; the clock and the states are passed in."""
 
     def __init__(self, now: float) -> None:
         """`now`: monotonic seconds at the start."""
@@ -40,7 +40,7 @@ class Announcer:
         self._said = ""
 
     def next(self, now: float, states: Mapping[str, str]) -> list[str]:
-        """What is new. `states`: of each endpoint."""
+        """The changes since the last call. `states`: of each endpoint."""
         down = [name for name, state in states.items() if state != "up"]
         lines = []
         if not self.is_ready and (not down or now >= self._ready_by):
@@ -67,7 +67,7 @@ class ServiceManager:
         """Takes its variables out of `environ`: they are for this process, and neither for owners nor for hooks."""
         self._address = environ.pop("NOTIFY_SOCKET", "")
         watchdog, pid = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", "")
-        del pid  # the kernel says whose the datagram is, and as pid 1 the work is done in a child
+        del pid  # the kernel reports the sender of the datagram, and under pid 1 the work is done in a child process
         self._watchdog = int(watchdog) / 1e6 if watchdog.isdecimal() else 0.0
         self._announcer: Announcer | None = None
 

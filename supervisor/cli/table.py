@@ -98,7 +98,7 @@ def sinks(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def cluster(found: Mapping[str, Any]) -> list[str]:
-    """The cluster in one line; then its hosts, and who has which endpoint."""
+    """The cluster in one line; then its hosts, and the endpoints of each."""
     trouble = f": {found['trouble']}" if found["trouble"] else ""
     headline = f"cluster {found['name']}, host {found['host']}: {found['state']}{trouble}"
     leases = {name: lease or {"host": "", "term": None} for name, lease in found["endpoints"].items()}

@@ -20,7 +20,7 @@ _NOTE_EVERY: Final = 5.0
 
 
 class Tail:
-    """What is shown and noted, from answer to answer. The clock is passed in."""
+    """The items to show and the notes, from answer to answer. The clock is passed in."""
 
     def __init__(self, show: Callable[[str], None], note: Callable[[str], None], most: int | None) -> None:
         """`most`: lines after which it has ended."""
@@ -62,7 +62,7 @@ class Tail:
 
 
 def tail(options: argparse.Namespace) -> int:
-    """Until it is interrupted, or has shown what was asked for."""
+    """Until it is interrupted, or has shown the requested number of items."""
     options.name = name_of(options)  # the same one, also after a restart
     shown = Tail(say, _note, options.count)
     request = {"endpoint": options.endpoint, "limit": options.limit}

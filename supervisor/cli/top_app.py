@@ -129,7 +129,7 @@ class Top(App[None]):
             self.query_one("#headline", Static).update(f"{headline(reading.status)}; sorted by {self._by}")
             self._show_journal(journal_line(reading.status))
         age = reading.age(monotonic())
-        late = "" if age is None else f" What is shown is {age:.0f} s old."
+        late = "" if age is None else f" The data are {age:.0f} s old."
         self.query_one("#problem", Static).update(f"{reading.problem}.{late}" if reading.problem else "")
         self._fill(chosen(self._rows, self.query_one(Input).value, self._by))
 
@@ -212,13 +212,13 @@ class Top(App[None]):
         try:
             answer = await asyncio.to_thread(ask, self._supervisor, {"command": "log"}, runtime_dir=self._runtime_dir)
         except ControlError as error:
-            # A supervisor that lives in a program has no runner: its log is where the program writes it.
+            # A supervisor inside a program has no runner: the program decides where its log goes.
             self.notify(str(error), title="the log cannot be shown", severity="error", markup=False)
         else:
             self.push_screen(Page("The supervisor's log, newest first", "\n".join(reversed(answer["lines"])) or "no lines yet"))
 
     def action_restart(self) -> None:
-        """A new owner for the endpoint under the cursor, if that is meant."""
+        """Start a new owner for the endpoint under the cursor, after a confirmation."""
         name = self._current()
         if name is not None:
             self.push_screen(Question(f"Restart {name}?"), lambda yes: self._restart(name) if yes else None)

@@ -47,7 +47,7 @@ class Row(NamedTuple):
         )  # fmt: skip
 
     def sort_key(self, by: str) -> tuple[float | str, ...]:
-        """The first is at the top: what is worst, or most."""
+        """The key to sort rows by; the row with the worst state, or the highest value, is the first."""
         match by:
             case "name":
                 return (self.name,)
@@ -96,14 +96,14 @@ def _cpu(pid: int | None, reading: Reading, before: Reading | None) -> float | N
 
 
 def small_history(rates: Sequence[float | None]) -> str:
-    """The last rates as blocks, the highest of them as a whole one; a space where a rate is not known."""
+    """The last rates as blocks; the highest rate is a full block, an unknown rate a space."""
     shown = rates[-_HISTORY:]
     most = max((rate for rate in shown if rate is not None), default=0.0)
     return "".join(" " if rate is None else _BLOCKS[round(rate / most * (len(_BLOCKS) - 1)) if most else 0] for rate in shown)
 
 
 def chosen(rows: Iterable[Row], words: str, by: str) -> list[Row]:
-    """Those of which the name, the state, the address or the last end has all `words` in it, sorted."""
+    """The rows whose name, state, address or last exit contains all `words`, sorted."""
     wanted = words.lower().split()
     fitting = [row for row in rows if all(word in _searched(row) for word in wanted)]
     return sorted(fitting, key=lambda row: row.sort_key(by))
@@ -165,5 +165,5 @@ def _handoffs(status: EndpointStatus) -> str:
 
 
 def _printable(text: str) -> str:
-    """A peer may have said a part of it: nothing that a terminal would obey."""
+    """The text without control characters: parts of it may come from a peer, and a terminal must not interpret them."""
     return "".join(character if character.isprintable() else "?" for character in text)

@@ -40,7 +40,7 @@ def name_of(options: argparse.Namespace) -> str:
 
 
 def ask(options: argparse.Namespace, command: str, **request: Any) -> dict[str, Any]:
-    """The answer of the supervisor that is meant. Raises `ControlError`."""
+    """The answer of the chosen supervisor. Raises `ControlError`."""
     timeout = getattr(options, "timeout", 10.0)
     return server.ask(name_of(options), {"command": command, **request}, runtime_dir=options.runtime_dir, timeout=timeout)
 
@@ -59,7 +59,7 @@ def where_it_was_searched(options: argparse.Namespace) -> str:
 
 
 def say(text: str) -> None:
-    """On standard output, at once."""
+    """Print on standard output, without buffering."""
     print(text, flush=True)  # noqa: T201
 
 

@@ -16,7 +16,7 @@ class NameClaim:
         self._supervisor = supervisor
         self._server: ControlServer | None = None
         self.commands: dict[str, Command] = {}
-        """Commands of the control socket besides those of the server."""
+        """Commands of the control socket in addition to those of the server."""
         self.name = name
         self.runtime_dir = runtime_dir
         self.instance: Instance | None = None

@@ -20,7 +20,8 @@ _FIELDS: Final[dict[str, tuple[str, ...]]] = {
 
 
 def failure(error: BaseException) -> dict[str, Any]:
-    """The answer to a command that ended with `error`. `known`: the names of which one was probably meant."""
+    """The answer to a command that ended with `error`. Its field `known` has the existing names, if one of them was
+    probably meant."""
     kind = type(error).__name__
     fields = {name: _plain(getattr(error, name)) for name in _FIELDS.get(kind, ())}
     known = {"known": fields["known"]} if "known" in fields else {}

@@ -89,7 +89,7 @@ def is_ours(folder: Path) -> bool:
 
 
 def why_distrusted(mode: int, owner: int, user: int) -> str:
-    """Why `user` may not believe what lies in a folder; "" where only `user` can have put it there."""
+    """Why `user` must not trust the files in a folder; "": only `user` can have written them."""
     if not stat.S_ISDIR(mode):
         return "it is no folder"
     if owner != user:
@@ -98,7 +98,7 @@ def why_distrusted(mode: int, owner: int, user: int) -> str:
 
 
 def _distrust(folder: Path) -> str:
-    """The same of a folder as it is; of one that is not there, why."""
+    """As `why_distrusted`, for a folder at this path; if it can't be examined, the error."""
     try:
         about = folder.lstat()
     except OSError as error:
@@ -131,7 +131,7 @@ class Instance:
         self.listener = listener
         """The control socket, listening."""
         self.beacon: socket.socket | None = None
-        """An abstract socket that listens too; None: the platform has none, or another user has the address."""
+        """A second, abstract socket that listens; None: the platform has none, or another user has the address."""
         self._lock = lock
         self._path = path
         self._runtime_dir = runtime_dir

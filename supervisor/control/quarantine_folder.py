@@ -1,4 +1,4 @@
-"""The folder of quarantined messages, on which a hook failed or owners died: where it is, and what is removed from it.
+"""The folder of quarantined messages, on which a hook failed or owners died: its place, and which files are removed from it.
 
 It is a state folder, not the runtime folder, because the messages must survive a restart of the machine. All supervisors of a
 user share the folder, with one subfolder for each run, so it has limits in bytes and in age.
@@ -57,7 +57,7 @@ def _candidates(state_dir: str) -> Iterator[Path]:
 
 
 def surplus(files: Iterable[KeptFile], *, now: float, most_bytes: int, most_age: float) -> list[KeptFile]:
-    """What is to be removed: what is older than `most_age` seconds (0: no limit), and of the rest the oldest, until at most
+    """The files to remove: those older than `most_age` seconds (0: no limit), and of the rest the oldest, until at most
     `most_bytes` are left."""
     removed: list[KeptFile] = []
     total = 0
@@ -70,7 +70,7 @@ def surplus(files: Iterable[KeptFile], *, now: float, most_bytes: int, most_age:
 
 
 def remove_surplus(folder: Path, *, most_bytes: int, most_age: float) -> None:
-    """Look at the folder, and remove what is too much or too old. What can't be removed stays."""
+    """Read the folder, and remove files that are too old or exceed the size. Files that can't be removed stay."""
     runs = [run for run in _entries(folder) if run.is_dir() and not run.is_symlink()]
     files = [kept for run in runs for kept in _files(run)]
     for file in surplus(files, now=time(), most_bytes=most_bytes, most_age=most_age):

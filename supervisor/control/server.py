@@ -61,7 +61,7 @@ class NoAnswer(ControlError):
 
 
 class CommandRefused(ControlError):
-    """The supervisor answered with an error; `known`: the commands that it knows."""
+    """The supervisor answered with an error; `known`: the commands that it has."""
 
     def __init__(self, error: str, known: list[str], answer: dict[str, Any] | None = None) -> None:
         self.known = known
@@ -102,7 +102,7 @@ class Commanded(Protocol):
 
 
 Command = Callable[[dict[str, Any]], "Future[dict[str, Any]]"]
-"""Called in the reactor with a request; the future has what is answered, or the error."""
+"""Called in the reactor with a request; the future has the answer, or the error."""
 
 
 class ControlServer:
@@ -179,7 +179,7 @@ class ControlServer:
                 peer, _ = listener.accept()
             except BlockingIOError:
                 return
-            except OSError as error:  # no descriptors left, or the peer is gone already
+            except OSError as error:  # no descriptors left, or the peer has closed the connection already
                 logger.warning("control socket: %s; listening again in %g s", error, _ACCEPT_AGAIN)
                 self._reactor.dispatcher.modify(listener.fileno(), 0)  # it stays readable: the loop would spin
                 self._reactor.call_later(_ACCEPT_AGAIN, self._listen)
@@ -337,7 +337,7 @@ class _Client:
         self.incoming = bytearray()
         self.outgoing = bytearray()
         self.waits = False
-        """Whether another command of it waits; nothing is read meanwhile."""
+        """Whether another command of this client waits; nothing is read meanwhile."""
         self.heard_at = monotonic()
 
     def answer(self, said: dict[str, Any]) -> None:

@@ -1,1 +1,1 @@
-"""From records to the consumer: the inbox, what waits in it, overflow, and the ordered stream."""
+"""From records to the consumer: the inbox, its backlogs, overflow, and the ordered stream."""

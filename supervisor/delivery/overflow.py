@@ -21,7 +21,7 @@ _AHEAD: Final = 2
 """Messages whose keys are read at a put, for each message that the put adds. Half of the buffer was full before, so at least
 twice as many keys have to be read as messages come until it is full."""
 _LEAST: Final = 1024
-"""Besides, so many keys are read at each put."""
+"""Further keys that are read at each put."""
 _SWEPT: Final = 4096
 """Stale messages that are dropped at a put, besides those that have to make room."""
 _FEW_KEYS: Final = 1024

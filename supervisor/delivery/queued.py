@@ -1,4 +1,4 @@
-"""What waits of one endpoint in the inbox: the messages of its records, and the losses in place of dropped messages.
+"""The backlog of one endpoint in the inbox: the messages of its records, and the losses in place of dropped messages.
 
     Backlog:  oldest ──> QueuedBatch ⇄ QueuedBatch ⇄ QueuedBatch <── last
                             │             │             └ all of its messages wait
@@ -88,7 +88,7 @@ class QueuedBatch:
     stale: array[int] | None = None
     """Positions of messages that may be conflated."""
     loss: Loss | None = None
-    """In front of the batch, or in place of it."""
+    """The loss before the batch, or in its place."""
 
     @property
     def endpoint(self) -> str:
@@ -192,7 +192,7 @@ class QueuedBatch:
 
 
 class Conflates(Protocol):
-    """Knows which messages of a backlog may be conflated."""
+    """Keeps the messages of a backlog that may be conflated."""
 
     def exhausted(self, queued: QueuedBatch) -> None:
         """No message of this batch is left; it is still linked to its neighbours."""
@@ -202,7 +202,7 @@ class Conflates(Protocol):
 
 
 class Backlog:
-    """What waits of one endpoint, oldest first."""
+    """The backlog of one endpoint, oldest first."""
 
     __slots__ = ("apart", "buffer", "conflation", "dropped", "last", "limit", "name", "oldest", "on_room", "record", "waiting")
 

@@ -28,7 +28,7 @@ from wsadapter.loop.reactor import Reactor
 
 Consumer = threading.Thread | asyncio.Task[Any] | None
 _YIELD_EVERY = 0.005
-"""Seconds that an `async for` may go on without letting the event loop's other tasks run."""
+"""Seconds that an `async for` may run before the event loop's other tasks get a turn."""
 _ENDED = "the stream has ended: the supervisor was stopped and all it had received was delivered"
 
 
@@ -45,7 +45,7 @@ class Consumption:
         self._claims: dict[object, Consumer] = {}
 
     def turns(self, *, as_batches: bool, holder: object) -> Iterator[Iterator[Any]]:  # noqa: ARG002 - this frame keeps `holder` alive
-        """What comes into the cursor, iterator by iterator, blocking. `as_batches`: batches instead of messages."""
+        """The iterators that fill the cursor, one after the other, blocking. `as_batches`: batches instead of messages."""
         self.begin()
         claim = object()
         try:
@@ -91,7 +91,7 @@ class Consumption:
         for other in tuple(self._claims.values()):
             if other is not consumer and _is_active(other):
                 raise ConcurrentIteration(
-                    f"this stream is being consumed by {_name(other)}; give an endpoint a stream of its own with "
+                    f"this stream is being consumed by {_name(other)}; give an endpoint a separate stream with "
                     "feed.stream(name)"
                 )
         self._claims[claim] = consumer
@@ -143,7 +143,7 @@ class Stream(Public):
                 return item
             if consumption.over():
                 raise SupervisorStopped(_ENDED)
-            # A signal handler of the program, called as the turn ended, took what came.
+            # A signal handler of the program, called at the end of the turn, has taken the items.
             left = None if deadline is None else max(0.0, deadline - monotonic())
         raise TimeoutError(f"no item within {timeout} s")
 
@@ -169,7 +169,7 @@ class _AsyncIteration:
     def __init__(self, consumption: Consumption, holder: object, *, as_batches: bool) -> None:
         self._consumption = consumption
         self._holder = holder
-        """Kept alive while the iteration goes on."""
+        """Referenced as long as the iteration runs."""
         self._inbox = consumption.inbox
         self._to_batches = as_batches
         self._bridge: AsyncBridge | None = None

@@ -33,7 +33,7 @@ class Tap:
         self._skipped = 0
 
     def read(self, limit: int) -> tuple[list[Message | Event], int]:
-        """What came since it was read last, and how many items more. From now on `limit` items are kept."""
+        """The items since the last call, and the number of further items. From now on `limit` items are kept."""
         items, skipped = self._items, self._skipped
         self._items, self._skipped, self._limit = [], 0, limit
         return items, skipped
@@ -72,7 +72,7 @@ class Tap:
 
 
 def _message(queued: QueuedBatch, position: int) -> Message:
-    """One message of a record that has just come: nothing of it was dropped yet."""
+    """One message of a record that has just come, so no message of it was dropped yet."""
     binary, streams = queued.binary, queued.streams
     return Message(
         queued.backlog.name, bytes(queued.payloads[position]), queued.epoch, queued.first + position, queued.received_at,

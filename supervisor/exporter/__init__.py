@@ -4,6 +4,6 @@
     (its reactor)                                                       ├──> /live, /ready     health.py
                                                                         └──> /, /events, ...   view.py, page.html
 
-Everyone is served from the same copy of the status, so neither a scrape nor a browser reaches the supervisor. The runner
+All clients are served from the same copy of the status, so neither a scrape nor a browser reaches the supervisor. The runner
 starts this process (`[exporter] listen`), and restarts it if it ends.
 """

@@ -1,7 +1,7 @@
 """`python -m wsadapter.exporter --name NAME --listen HOST:PORT`: the exporter of a running supervisor.
 
-The runner starts it where a configuration has `[exporter] listen`. By hand it is of use for a supervisor that lives in a
-program of its own.
+The runner starts it where a configuration has `[exporter] listen`. Start it by hand for a supervisor that runs inside
+another program.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--name", required=True, metavar="SUPERVISOR", help="which supervisor")
     add("--runtime-dir", default="", metavar="DIR", help="where its control socket is, if that was configured")
     add("--listen", required=True, type=_address, metavar="HOST:PORT", help="address and port; port 0: one that is free")
-    add("--until-eof", action="store_true", help="end when standard input ends, as of a parent that is gone")
+    add("--until-eof", action="store_true", help="end when standard input ends, because the parent has ended")
     options = parser.parse_args(arguments)
     os.nice(_NICENESS)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)

@@ -1,7 +1,7 @@
-"""What `/live` and `/ready` answer. Pure.
+"""The answers of `/live` and `/ready`. Pure.
 
-`/live` says whether the supervisor's loop still runs: whoever restarts it because `/live` is red mends something. `/ready` says
-whether data come; no restart of the supervisor would mend a feed that is down.
+`/live` reports whether the supervisor's loop still runs: if not, a restart of the supervisor is the remedy. `/ready` reports
+whether the endpoints are up; a restart of the supervisor does not help a feed that is down.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def live(reading: Reading, now: float) -> Health:
 
 
 def ready(reading: Reading, now: float, names: Collection[str] = ()) -> Health:
-    """Whether all endpoints are up; with `names`, those of these names, and of these groups of shards."""
+    """Whether all endpoints are up; with `names`, only these endpoints and the shards of these groups."""
     status = reading.current(now)
     if status is None:
         return Health(False, live(reading, now).text)

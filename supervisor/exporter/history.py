@@ -30,7 +30,7 @@ class Mark(NamedTuple):
 
 
 class History:
-    """Of one supervisor; what came before another run is forgotten."""
+    """The history of one supervisor; a new run begins a new history."""
 
     def __init__(self) -> None:
         self.rates: dict[str, deque[float | None]] = {}

@@ -17,7 +17,7 @@ _TEXT: Final = "text/plain; charset=utf-8"
 
 
 class BadRequest(Exception):
-    """It is not answered; `response` says why."""
+    """The request is refused; `response` is the answer."""
 
     def __init__(self, status: HTTPStatus, text: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(text)
@@ -37,7 +37,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What it gets."""
+    """The answer to the client."""
 
     body: str | bytes
     status: HTTPStatus = HTTPStatus.OK

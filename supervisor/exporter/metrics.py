@@ -178,7 +178,7 @@ def _consumers(status: Status, amount: Callable[[ConsumerLag], float]) -> Iterat
 _OfSupervisor = Callable[[_Look, Status], Iterable[Value]]
 _SUPERVISOR: Final[dict[str, tuple[Metric, _OfSupervisor]]] = {
     "wsadapter_info": (
-        Metric("gauge", "Always 1; its labels say which supervisor it is.", ("name", "version", "run")),
+        Metric("gauge", "Always 1; its labels name the supervisor.", ("name", "version", "run")),
         lambda _, s: [((s["name"], s["version"], s["run"]), 1)],
     ),
     "wsadapter_uptime_seconds": (
@@ -266,7 +266,7 @@ def is_installed() -> bool:
 
 
 class Exposition:
-    """Texts for a scraper. The text of a reading is made once, whoever asks."""
+    """Texts for a scraper. The text of a reading is made once, for all clients."""
 
     def __init__(self) -> None:
         """Raises `NoMetrics`."""

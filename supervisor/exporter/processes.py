@@ -24,7 +24,7 @@ class Processes:
         self._known: dict[int, psutil.Process] = {}
 
     def measure(self, pids: Iterable[int]) -> dict[int, Usage]:
-        """What each of them uses. Those that have ended, or can't be seen, are left out."""
+        """CPU and memory of each process. Processes that have ended, or can't be read, are left out."""
         self._known = {pid: process for pid in pids if (process := self._process(pid)) is not None}
         usage: dict[int, Usage] = {}
         for pid, process in self._known.items():

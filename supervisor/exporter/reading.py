@@ -1,4 +1,4 @@
-"""What the exporter knows of the supervisor at one moment."""
+"""One reading of the supervisor by the exporter."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wsadapter.status import EndpointStatus, ExitStatus, Status
 INTERVAL: Final = 1.0
 """Seconds between two questions to the supervisor."""
 STALE_AFTER: Final = 10.0
-"""Seconds without an answer after which the last status says nothing any more."""
+"""Seconds without an answer after which the last status is too old to be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Reading:
         return None if self.answered_at is None else now - self.answered_at
 
     def current(self, now: float) -> Status | None:
-        """The status; None if it is too old to say anything, or there is none."""
+        """The status; None if it is too old, or there is none."""
         age = self.age(now)
         return None if age is None or age > STALE_AFTER else self.status
 

@@ -1,4 +1,4 @@
-"""Serves the last reading to whoever asks. Each client has its own task and its own limits, so none can delay another."""
+"""Serves the last reading to every client. Each client has its own task and its own limits, so none can delay another."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class ExporterServer:
             else:
                 await self._answer(reader, writer)
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
-            pass  # it has gone, or does not say what it wants: nobody is there to be told
+            pass  # the client has closed the connection, or sends no request: there is no one to answer
         finally:
             self._clients -= 1
             writer.close()
@@ -109,7 +109,8 @@ class ExporterServer:
         return request
 
     async def _stream(self, writer: asyncio.StreamWriter) -> None:
-        """Events until the client goes. One that is slow gets the newest when it has taken what it was sent."""
+        """Send events until the client closes the connection. A slow client gets the newest event when it has read the previous
+        one."""
         watch = self._watch
         first = head(HTTPStatus.OK, "text/event-stream", {})
         seen = _last_mark(watch)

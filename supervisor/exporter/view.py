@@ -27,7 +27,7 @@ def tick_event(reading: Reading, history: History, now: float, after: int) -> by
 
 
 def _marks(history: History, after: int) -> list[tuple[Any, ...]]:
-    """Plain tuples: orjson knows no named ones."""
+    """Plain tuples, because orjson can't encode named tuples."""
     return [tuple(mark) for mark in history.marks(after)]
 
 

@@ -72,8 +72,8 @@ class Custody:
     def keep(self, owner: DeadOwner, reason: Reason, up: dict[str, Any], within: float, quarantine: Quarantine) -> str:
         """Keep the connection of a dead owner for the next one, for `within` seconds. `up`: what was reported when it opened.
 
-        Returns a text for the log about a message that was cut out of the stream because owners died of it; empty if none was.
-        Raises `NotResumable` if no owner can continue with the connection; then it is closed.
+        Returns a text for the log about a message that was cut out of the stream because it killed owners; empty if there is
+        none. Raises `NotResumable` if no owner can continue with the connection; then it is closed.
         """
         resumption, text = owner.resumption(up), ""
         if reason.kind in _POISONED and self.suspicion.died(resumption.resume.position, owner.reading):

@@ -5,7 +5,7 @@ they are in its pipe, so every byte is in one of the two. The kernel's counters,
 show how many bytes are in both. A frame is announced before it is sent, so the counters also show how much of it was sent.
 
     owner's CUSTODY ──> held ── owner dead, connection alive ──> Resumption ── HANDOFF ──> held, by its successor
-                          └──── owner left, peer gone, too late ──> closed
+                          └──── owner left, peer closed, too late ──> closed
 
 What an owner still had to send when it died, and what the next owner does about it. The connection is in custody when the first
 two rows have been sent; if there are none of these, from the handshake on. The report "opening" says whether the dialect's
@@ -25,7 +25,7 @@ two rows have been sent; if there are none of these, from the handshake on. The 
 
 A subscription that was sent and not answered is requested twice. A ping is answered twice if its answer was sent and its bytes
 were not in the pipe yet: an owner sends an answer before it records what it read, so that no ping stays without an answer. The
-pace (`limits.sends`) goes on: CUSTODY and ANNOUNCE say when the next frame may be sent.
+pace (`limits.sends`) is kept: CUSTODY and ANNOUNCE contain the time at which the next frame may be sent.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _NO_LINGER: Final = struct.pack("ii", 0, 0)
 
 
 class NotResumable(Exception):
-    """No owner can continue with the connection without a loss; the text says why."""
+    """No owner can continue with the connection without a loss; the text gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)

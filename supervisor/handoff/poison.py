@@ -1,4 +1,4 @@
-"""A message of which owner after owner dies is cut out of the stream, so that the connection can go on.
+"""A message that kills owner after owner is cut out of the stream, so that the connection can continue.
 
 An owner that is killed for another reason looks the same from outside. So an owner that continues with a connection reports the
 position at which it begins to parse what its predecessor left unread, and when it has finished; only a death between the two
@@ -18,16 +18,16 @@ from wsadapter.contract.framing import message_end
 from wsadapter.handoff.held_connection import Resumption
 
 FRUITLESS: Final = 3
-"""The message at one position is cut out when so many owners have died while they parsed it."""
+"""The number of owners that must die while they parse the message at one position before the message is cut out."""
 
 
 @dataclass(slots=True)
 class Suspicion:
-    """Whether owners die of what is at one position of a stream. In a takeover it goes to the other supervisor as it is."""
+    """Counts the owners that die at one position of a stream. A takeover transfers it unchanged."""
 
     place: int = -1
     deaths: int = 0
-    """Of owners that were parsing what is at `place`."""
+    """Deaths of owners that were parsing the message at `place`."""
 
     def died(self, place: int, reading: int | None) -> bool:
         """An owner died, and the stream continues at `place`. `reading`: the position at which the owner had begun to parse

@@ -48,7 +48,7 @@ class BackgroundRunner:
         self._waker.close()
 
     def disown(self) -> None:
-        """In a forked child, where the thread doesn't exist."""
+        """Called in a forked child, in which the thread doesn't exist."""
         self._stopped = True
         self._waker.close()
 

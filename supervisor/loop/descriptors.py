@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def redirect_to_null(fds: Iterable[int]) -> None:
-    """Let `fds` lead to /dev/null: what they led to closes, and their numbers stay taken until their holders close them. If the
+    """Redirect `fds` to /dev/null: their files are closed, and their numbers stay in use until their holders close them. If the
     numbers became free now, the holders would later close descriptors that somebody else has opened in the meantime."""
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for fd in fds:

@@ -3,7 +3,8 @@
     turn ──> poll ──> handlers of the ready descriptors ──> posted calls ──> timers that are due ──> the consumer's sink
                       └─────────────────────── guarded from signal handlers of the program ───────────────────────┘
 
-Which thread runs a turn is decided by the reactor. Unless it says otherwise, everything here is for the thread that runs one.
+Which thread runs a turn is decided by the reactor. Unless a docstring names another thread, everything here is for the thread
+that runs a turn.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class Dispatcher:
         return self._poller.fileno()
 
     def turn(self, timeout: float | None, sink: Sink | None) -> bool:
-        """Wait for at most `timeout` seconds (None: without a limit), then do what is to be done. Returns whether the consumer
+        """Wait for at most `timeout` seconds (None: without a limit), then call the due handlers. Returns whether the consumer
         that `sink` belongs to has something."""
         due = False  # timers that come due while descriptors become ready wait for the next turn, whose poll costs nothing more
         if self.posted:

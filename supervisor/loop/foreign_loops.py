@@ -13,7 +13,7 @@ _PATCHERS: Final = {
     "gevent": ("gevent.monkey", "is_module_patched", ("threading", "select", "socket", "signal")),
     "eventlet": ("eventlet.patcher", "is_monkey_patched", ("thread", "select", "socket")),
 }
-"""For each library: its module that patches, the function of that module which says whether a module of Python is patched, and
+"""For each library: its module that patches, the function of that module that reports whether a module is patched, and
 the modules of Python that this package uses."""
 
 

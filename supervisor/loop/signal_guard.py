@@ -40,7 +40,7 @@ _handlers: tuple[list[Any], list[tuple[int, Any]]] = ([], [])
 interrupt between two would leave them of different times."""
 _recorded: list[tuple[int, FrameType | None]] = []
 _armed = False
-"""Whether `arm` has replaced every handler. `_replaced` does not say so: an interrupt may have left something there."""
+"""Whether `arm` has replaced every handler. `_replaced` is no evidence of that: an interrupt may have left entries in it."""
 _working = False
 _called_while_armed = False
 """A handler was called between `arm` and the work, and may have set other handlers."""
@@ -82,7 +82,7 @@ def run_guarded(work: Callable[[*Ts], T], *args: *Ts) -> T:
                 _call_recorded()
 
 
-# Each loop is a function of its own: from CPython 3.12 on, an interrupt at a loop's jump back isn't covered by the `try` around
+# Each loop is a separate function: from CPython 3.12 on, an interrupt at a loop's jump back isn't covered by the `try` around
 # the loop, and the `finally` never runs. A call within the `try` is safe.
 
 

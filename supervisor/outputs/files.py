@@ -57,7 +57,8 @@ class OutputFile:
         return self._size >= _ENOUGH
 
     def drain(self) -> Iterator[int]:
-        """Write what waits; yields after each write how many lines it completed. It must be open. Raises `OSError`."""
+        """Write the waiting lines; yields after each write the number of lines that it completed. The file must be open. Raises
+        `OSError`."""
         # A single piece may be a message of many MiB: it is not copied.
         lines = self._waiting[0] if len(self._waiting) == 1 else b"".join(self._waiting)
         self._waiting, self._size = [], 0
@@ -137,7 +138,7 @@ def _open_to_append(path: str) -> int:
 
 
 def _open_named_pipe(path: str, flags: int) -> int:
-    """Waits for a reader, and says so."""
+    """Waits for a reader, and logs that it waits."""
     try:
         fd = os.open(path, flags | os.O_NONBLOCK)
     except OSError as error:

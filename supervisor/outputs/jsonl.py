@@ -42,7 +42,7 @@ class JsonLines:
         self._full: dict[OutputFile, None] = {}
         """The sinks for which lines wait, in the order of their first lines."""
         self._period, self._newest = self._template.dated, 0
-        """The path's date of the newest item, and the time of the first item of it."""
+        """The path's date of the newest item, and the time of the first item of that date."""
         self._turned = False
         """Files of other dates may be open."""
         self._started: Started | None = None
@@ -65,7 +65,7 @@ class JsonLines:
             self._write_apart(batch)
 
     def _write_apart(self, batch: Batch) -> None:
-        """Each message by itself, and what there is no memory for becomes the line of a `Dropped`."""
+        """Write each message separately; a message for which there is no memory becomes the line of a `Dropped`."""
         self.flush()
         for endpoint, data, epoch, number, at, stream, binary in batch.around(iter(batch)):
             one = Batch(endpoint, [data], epoch=epoch, first_number=number, received_at=at, binary=binary, streams=[stream])
@@ -154,7 +154,7 @@ class JsonLines:
         return sink
 
     def _turn(self, period: str, at: int) -> None:
-        """An item of another period comes. What is late belongs to a file that is closed again at the next flush."""
+        """An item of another period comes. A late item is written to its own file, which is closed again at the next flush."""
         self._turned = True
         if at > self._newest:
             self._period, self._newest = period, at
@@ -191,7 +191,7 @@ class JsonLines:
 
 
 def continuation_gaps(continued: Mapping[str, int | None], *, at: int, epoch: int = 1) -> list[Gap]:
-    """The gaps that a new run begins with where it goes on in older files, one for each of `continued`; `at` is now, in ns."""
+    """The gaps with which a new run begins if it continues older files, one for each of `continued`; `at` is now, in ns."""
     return [Gap(endpoint, epoch, at, "supervisor_restarted", last, None) for endpoint, last in continued.items()]
 
 

@@ -21,7 +21,7 @@ import orjson
 from wsadapter.contract.items import Batch, Event, LateAnswer, Message, Started
 
 FORMAT: Final = 1
-"""Of the lines; stands in `started`."""
+"""Version of the line format; a field of `started`."""
 
 _judge: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
@@ -125,7 +125,7 @@ def _encodable(value: Any) -> Any:
 def last_received_at(tail: bytes) -> dict[str, int]:
     """For each endpoint with a line in `tail`, when its last message was received.
 
-    A `gap` line also says so: the last message before it. Lines that are no JSON are passed over (the first and the
+    A `gap` line also says so: the last message before it. Lines that are not JSON are skipped (the first and the
     last may be torn).
     """
     found: dict[str, int] = {}

@@ -58,7 +58,7 @@ class EndpointRegistry:
         self.main = Inbox() if main is None else main
         self._inboxes: dict[str, Inbox] = {}
 
-    # -- who is meant ----------------------------------------------------------------------------------------------------
+    # -- names of endpoints and groups -----------------------------------------------------------------------------------
 
     def find(self, name: str) -> EndpointRuntime:
         """The endpoint of this name. If it is the name of a group with one shard, that shard. Raises `UsageError` for a group
@@ -105,14 +105,14 @@ class EndpointRegistry:
         self.first_up(pending.endpoint).request(pending, payload, timeout)
 
     def status(self, names: Iterable[str] | None = None) -> dict[str, EndpointStatus]:
-        """The status of each endpoint, or of those of these names that are still there, by its name."""
+        """The status of each endpoint by its name; with `names`, of those among them that still exist."""
         chosen = ((name, self.endpoints.get(name)) for name in (list(self.endpoints) if names is None else names))
         return {name: {**found.status(), "group": self._group_of(name)} for name, found in chosen if found is not None}
 
     def _group_of(self, name: str) -> str | None:
         return next((group for group, shards in self.groups.items() if name in shards), None)
 
-    # -- where its items go ----------------------------------------------------------------------------------------------
+    # -- inboxes ---------------------------------------------------------------------------------------------------------
 
     def inbox_of(self, name: str) -> Inbox:
         """The inbox of an endpoint; for a shard, the inbox of its group."""
@@ -209,7 +209,7 @@ class EndpointRegistry:
                 del self.groups[group]
         return runtime
 
-    # -- what it wants ---------------------------------------------------------------------------------------------------
+    # -- subscriptions ---------------------------------------------------------------------------------------------------
 
     def subscribe(self, name: str, streams: Sequence[Subscription]) -> None:
         """Subscribe each stream on a shard that has room; a stream that was rejected is requested again on its shard."""

@@ -14,7 +14,7 @@ from wsadapter.endpoint.subscriptions import Numbers
 
 
 class RemovedEndpoints:
-    """Those of one registry. Not thread-safe: the reactor's lock is held."""
+    """The removed endpoints of one registry. Not thread-safe: the reactor's lock is held."""
 
     def __init__(self) -> None:
         self._last: dict[str, EndpointRuntime] = {}
@@ -25,7 +25,7 @@ class RemovedEndpoints:
         """Of endpoints that another supervisor removed."""
 
     def __iter__(self) -> Iterator[EndpointRuntime]:
-        """All of them; some may have a process yet."""
+        """All removed endpoints; some may still have a process."""
         return iter((*self._last.values(), *self._successors))
 
     def add(self, endpoint: EndpointRuntime) -> None:
@@ -56,7 +56,7 @@ class RemovedEndpoints:
 
     @property
     def numbers(self) -> dict[str, Numbers]:
-        """How far each of them had come, by name."""
+        """The last number and epoch of each, by name."""
         return self._numbers | {name: endpoint.stream.numbers for name, endpoint in self._last.items()}
 
     def add_numbers(self, numbers: Mapping[str, Numbers]) -> None:
@@ -64,5 +64,5 @@ class RemovedEndpoints:
         self._numbers.update(numbers)
 
     def take_numbers(self, name: str) -> Numbers | None:
-        """How far an endpoint of this name had come in another supervisor; None if there was none."""
+        """The last number and epoch of an endpoint of this name in another supervisor; None if there was none."""
         return self._numbers.pop(name, None)

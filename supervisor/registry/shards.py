@@ -2,9 +2,9 @@
 
     binance, 2,500 streams, 1,024 a connection ──> binance#1, binance#2, binance#3: the group "binance"
 
-Each shard is an endpoint of its own, with an owner, epochs and numbers. A stream stays where it is as long as it is wanted; new
-ones go where there is room, in order. An endpoint that grew too large while running keeps its name as its own first shard, for
-numbers run on by name: binance, binance#2. A shard without streams is removed, but for the first.
+Each shard is a separate endpoint, with an owner, epochs and numbers. A stream stays in its shard as long as it is wanted; new
+streams go to the first shard that has room. An endpoint that grew too large while running keeps its name as its own first
+shard, for numbers run on by name: binance, binance#2. A shard without streams is removed, but for the first.
 """
 
 from __future__ import annotations
