@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Iterable
-from typing import Final, cast
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Protocol, cast
 
 from wsadapter.arguments import Data, as_outgoing, as_streams
-from wsadapter.attachment.supervisor_link import SupervisorLink, outgoing
+from wsadapter.attachment.supervisor_link import outgoing
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.contract.items import Answer
 from wsadapter.endpoint.request_id import Payload
@@ -17,10 +17,18 @@ _GRACE: Final = 5.0
 """Seconds that the answer to a command may take longer than the command itself."""
 
 
+class Link(Protocol):
+    """The way to the supervisor."""
+
+    def command(self, command: str, more: Mapping[str, Any], timeout: float | None = None) -> dict[str, Any]:
+        """See `SupervisorLink.command`."""
+        ...
+
+
 class AttachedCommands:
     """May be called from any thread; in a coroutine by `asyncio.to_thread`."""
 
-    def __init__(self, link: SupervisorLink) -> None:
+    def __init__(self, link: Link) -> None:
         self._link = link
 
     def send(self, name: str, data: Data, timeout: float | None = None) -> None:

@@ -95,6 +95,11 @@ class Cursor:
         """Whether something is in hand."""
         return length_hint(self._left) > 0
 
+    @property
+    def is_at_end(self) -> bool:
+        """Asked when nothing was there."""
+        return True
+
     def refill(self, *, whole: bool) -> bool:
         """Take the next entry in hand, unless something is left there. What was in hand before is used up, which is committed
         if that is automatic. False: nothing is there now. Raises `ConsumerReplaced`, `JournalError`."""

@@ -12,22 +12,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Collection, Iterator
+import socket
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from itertools import chain
-from pathlib import Path
 from time import monotonic
 from types import TracebackType
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Protocol, Self, cast
 
 from wsadapter.arguments import path_text
-from wsadapter.attachment.commands import AttachedCommands
+from wsadapter.attachment.commands import AttachedCommands, Link
 from wsadapter.attachment.cursor import Cursor
 from wsadapter.attachment.supervisor_link import SupervisorLink, folder_of
 from wsadapter.contract.errors import SupervisorStopped, UsageError
 from wsadapter.contract.items import AnyEvent, Batch, Item
 from wsadapter.contract.public import Public
 from wsadapter.journal import folder as folders
-from wsadapter.journal.journal import choice
+from wsadapter.journal.journal import Choice, choice
 from wsadapter.journal.places import Start
 from wsadapter.journal.positions import check_name
 from wsadapter.journal.sleeper import Sleeper
@@ -46,14 +46,18 @@ def attach(
     streams: Collection[str] = (),
     follow: bool = True,
     runtime_dir: str | os.PathLike[str] = "",
+    credentials: str | os.PathLike[str] = "",
+    ca_file: str | os.PathLike[str] = "",
 ) -> AttachedFeed:
-    """Attach to the journal of the supervisor of that name, or to the journal in that folder.
+    """Attach to the journal of the supervisor of that name, to the journal in that folder, or to the stream of a cluster:
+    `nats://HOST:PORT,HOST:PORT/CLUSTER`.
 
     `consumer`: the name of its position; if there is a position, it begins there and `start` is ignored. `start`: "latest" (the
     end), "earliest", a datetime, a Unix time in seconds, or a mapping from endpoint to the number of the last message that was
     processed; "position": only with a position. `commit`: "auto" commits an item when the next one is taken; "manual":
     `commit()` commits. `takeover`: replace the process that is attached under this name. `endpoints`, `streams`: only these; a
     the name of a group includes its shards. `follow`: False ends the iteration at the end of the journal.
+    `credentials`, `ca_file`: of the servers, as in [cluster].
 
     Raises `NotAJournal`, `NewerJournal`, `ConsumerInUse`, `UnknownConsumer` (`start="position"`), `PositionBeyondEnd`,
     `UsageError`, `WrongType`; `ControlError` if no supervisor of that name runs here, or if it has no journal.
@@ -62,10 +66,74 @@ def attach(
     if commit not in ("auto", "manual"):
         raise UsageError(f'attach: commit: expected "auto" or "manual", got {commit!r}')
     chosen = choice(endpoints, streams)
+    if isinstance(name_or_path, str) and name_or_path.startswith(("nats://", "tls://")):
+        more = {"credentials": path_text(credentials), "ca_file": path_text(ca_file)}
+        return _attach_to_stream(
+            name_or_path, consumer, start, chosen, follow, takeover=takeover, auto=commit == "auto", **more
+        )
     folder = folder_of(name_or_path, path_text(runtime_dir))
     folders.identify(folder)
     cursor = Cursor(folder, consumer, start, chosen, takeover=takeover, auto=commit == "auto")
-    return AttachedFeed(cursor, folder, follow=follow)
+    return AttachedFeed(cursor, Sleeper(folder), SupervisorLink(folder), follow=follow)
+
+
+def _attach_to_stream(
+    url: str, consumer: str, start: Start | str, chosen: Choice | None, follow: bool, *, takeover: bool, auto: bool, **more: str
+) -> AttachedFeed:
+    try:
+        from wsadapter.attachment.stream_cursor import SourceSleeper, StreamCursor
+        from wsadapter.attachment.stream_source import NoSupervisor, StreamSource, settings_of
+    except ImportError as error:
+        raise UsageError(f'attach: the stream of a cluster needs nats-py: pip install "wsadapter[nats]" ({error})') from error
+    source = StreamSource(settings_of(url, **more), consumer)
+    cursor = StreamCursor(source, start, chosen, takeover=takeover, auto=auto)
+    return AttachedFeed(cursor, SourceSleeper(source), NoSupervisor(), follow=follow)
+
+
+class Progress(Protocol):
+    """What was read, given and committed: a `Cursor`, or a `StreamCursor`."""
+
+    @property
+    def consumer(self) -> str: ...
+
+    @property
+    def path(self) -> object: ...
+
+    @property
+    def hand(self) -> Iterator[Any]: ...
+
+    @property
+    def numbers(self) -> Mapping[str, int]: ...
+
+    @property
+    def has_items(self) -> bool: ...
+
+    @property
+    def is_at_end(self) -> bool: ...
+
+    def refill(self, *, whole: bool) -> bool: ...
+
+    def commit(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Waiting(Protocol):
+    """How to sleep until something new is there: a `Sleeper`, or a `SourceSleeper`."""
+
+    @property
+    def waker(self) -> socket.socket | None: ...
+
+    @property
+    def patience(self) -> float: ...
+
+    def connect(self) -> None: ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+    def woken(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class AttachedFeed(AttachedCommands, Public):
@@ -78,10 +146,10 @@ class AttachedFeed(AttachedCommands, Public):
         }
     )  # fmt: skip
 
-    def __init__(self, cursor: Cursor, folder: Path, *, follow: bool) -> None:
-        super().__init__(SupervisorLink(folder))
+    def __init__(self, cursor: Progress, sleeper: Waiting, link: Link, *, follow: bool) -> None:
+        super().__init__(link)
         self._cursor = cursor
-        self._sleeper = Sleeper(folder)
+        self._sleeper = sleeper
         self._follow = follow
         self._closed = False
 
@@ -151,7 +219,7 @@ class AttachedFeed(AttachedCommands, Public):
         while not self._closed:
             if self._cursor.refill(whole=whole):
                 return True
-            if not self._follow:
+            if not self._follow and self._cursor.is_at_end:
                 return False
             left = self._sleeper.patience if deadline is None else deadline - monotonic()
             if left <= 0:
@@ -196,14 +264,14 @@ class AttachedFeed(AttachedCommands, Public):
         while not self._closed:
             if self._cursor.refill(whole=whole):
                 return True
-            if not self._follow:
+            if not self._follow and self._cursor.is_at_end:
                 return False
             self._sleeper.connect()
             await _readable(self._sleeper)
         return False
 
 
-async def _readable(sleeper: Sleeper) -> None:
+async def _readable(sleeper: Waiting) -> None:
     """Until the supervisor wakes us, or the time for the next look at the journal."""
     loop, waker = asyncio.get_running_loop(), sleeper.waker
     if waker is None:

@@ -33,19 +33,20 @@ class SupervisorLink:
         writer = writer_of(self._folder)
         endpoint = str(more.get("endpoint", ""))
         if not writer.name:
-            raise _nobody(command, f"{self._folder}: the supervisor of this journal has no name, so it takes no commands")
+            raise nobody(command, f"{self._folder}: the supervisor of this journal has no name, so it takes no commands")
         patience = _ANSWER if timeout is None else timeout
         try:
             return ask(writer.name, {"command": command, **more}, runtime_dir=writer.runtime_dir, timeout=patience)
         except NotRunning as error:
-            raise _nobody(command, f"{endpoint or command}: {error}; nothing was sent") from None
+            raise nobody(command, f"{endpoint or command}: {error}; nothing was sent") from None
         except CommandRefused as error:
             raise rebuilt(str(error), error.answer) from None
         except NoAnswer as error:
             raise _unknown(command, endpoint, str(error), timed_out="in time" in str(error)) from None
 
 
-def _nobody(command: str, text: str) -> WsAdapterError:
+def nobody(command: str, text: str) -> WsAdapterError:
+    """No supervisor is there that could take the command."""
     return NotSent(text) if command == "request" else NotConnected(text)
 
 

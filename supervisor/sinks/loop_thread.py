@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+_CANCEL_AGAIN: Final = 0.1
+"""Seconds."""
 
 T = TypeVar("T")
 
@@ -34,9 +37,11 @@ class Tasks:
 
     async def cancel(self) -> None:
         """Cancel all tasks, and wait until they have ended."""
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks:
+            for task in tuple(self._tasks):
+                task.cancel()
+            # `wait_for` of Python 3.11 loses a cancellation that comes together with its result.
+            await asyncio.wait(self._tasks, timeout=_CANCEL_AGAIN)
 
 
 class LoopThread:
@@ -63,6 +68,11 @@ class LoopThread:
             work.close()
             raise RuntimeError("the loop isn't running")
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def call(self, action: Callable[[], object]) -> None:
+        """Have the loop call it soon; from any thread."""
+        if self.is_running:
+            self._loop.call_soon_threadsafe(action)
 
     def close(self, timeout: float | None = None) -> None:
         """Cancel the tasks, and end the loop and its thread. `timeout`: seconds to wait for the thread; None: no limit."""

@@ -85,3 +85,22 @@ def test_wait_returns_when_all_tasks_have_ended_or_the_time_is_over() -> None:
         await tasks.cancel()
 
     asyncio.run(run())
+
+
+def test_a_task_that_loses_its_cancellation_is_cancelled_again() -> None:
+    async def run() -> None:
+        for lost in range(2):
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if lost:
+                    raise
+
+    async def work() -> None:
+        tasks = Tasks()
+        task = tasks.spawn(run())
+        await asyncio.sleep(0)
+        await tasks.cancel()
+        assert task.cancelled()
+
+    asyncio.run(asyncio.wait_for(work(), 10.0))
