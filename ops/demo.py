@@ -327,7 +327,11 @@ def _seconds(text: str) -> float:
 
 def main() -> int:
     """Runs the command line; gives the exit code."""
-    parser = argparse.ArgumentParser(prog="sh ops/demo", description="Watch feeds survive whatever happens to them.")
+    parser = argparse.ArgumentParser(
+        prog="sh ops/demo",
+        description="Watch feeds survive whatever happens to them.",
+        epilog="sh ops/demo --cluster shows three hosts of a cluster, of which one is killed.",
+    )
     parser.add_argument("--duration", type=_seconds, metavar="SECONDS", help="end by itself; default: at Ctrl-C")
     options = parser.parse_args()
     try:

@@ -50,3 +50,13 @@ def test_ctrl_c_ends_the_demonstration_with_its_summary(tmp_path: Path) -> None:
                 demo.send_signal(signal.SIGINT)
         assert demo.wait(60) == 0, "".join(said)
     assert any("MISSING NUMBERS" in line for line in said)
+
+
+def test_in_the_demonstration_of_a_cluster_a_host_is_killed_and_the_others_go_on(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, str(DEMO.with_name("demo_cluster.py")), "--calm", "1"],
+        env=environment(tmp_path), capture_output=True, text=True, timeout=80, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "one stream for each endpoint, no hole, nothing twice" in ended.stdout
+    assert re.search(r">>> kill -9 of host [abc]", ended.stdout)
