@@ -152,28 +152,29 @@ class EndpointWriter:
         return True
 
     async def _append(self, body: bytes, headers: Mapping[str, str], after: Point) -> None:
-        """One append, repeated only if the server has nothing of it."""
+        """One append. Without an answer it is repeated with the same expectation: so the server accepts it once at most, and
+        refuses it if another writer goes on meanwhile, also if this process was frozen in between."""
         assert self._fence is not None
         give_up_at = monotonic() + _PATIENCE
         while True:
-            before = self._fence.tail.sequence
+            before, began_at = self._fence.tail.sequence, monotonic()
             try:
                 sequence = await self._log.append(self.endpoint, body, headers, before)
                 if sequence is not None:
                     self._fence.appended(sequence, after.number)
                     break
-                self.refused += 1
                 self._fence.refused((await self._last()).tail)
             except StoreUnavailable:
-                if monotonic() >= give_up_at:
+                if began_at >= give_up_at:
                     raise
                 await asyncio.sleep(_AGAIN)
-                self._fence.refused((await self._last()).tail)
+                continue
             if self.is_lost:
+                self.refused += 1
                 raise TermLost
             if self._fence.tail.sequence != before:
                 break  # the answer to this append was lost: the writer has one append in flight, so it is this one
-            if monotonic() >= give_up_at:
+            if began_at >= give_up_at:
                 raise StoreUnavailable(f"no append to {self.endpoint} within {_PATIENCE:g} s")
         self.appended_at = monotonic()
 

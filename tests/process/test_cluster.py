@@ -87,11 +87,9 @@ def test_a_host_that_was_frozen_is_refused_by_the_server_and_joins_again(tmp_pat
                 written = {name: len(owners(hosts, name)) for name in lost}
             finally:
                 victim.signal_all(signal.SIGCONT)
-                took = monotonic() - frozen_at
             wait_until(lambda: victim.cluster().get("state") == "member", PATIENCE, hosts.said)
             wait_until(lambda: not victim.endpoints(), PATIENCE, hosts.said)
-            if took < 9.0:  # after 10 s, on a slow machine, the append that was under way counts as unanswered instead
-                wait_until(lambda: victim.cluster().get("refused"), PATIENCE, hosts.said)  # else the fence was not tested
+            wait_until(lambda: victim.cluster().get("refused"), PATIENCE, hosts.said)  # else the fence was not tested
             for name in lost:
                 assert victim.name not in owners(hosts, name)[written[name] :]
         for name in before:

@@ -105,6 +105,20 @@ def test_the_next_holder_ends_the_epoch_and_the_old_one_is_refused() -> None:
     run(work())
 
 
+def test_an_append_that_was_under_way_when_the_process_was_frozen_is_refused() -> None:
+    async def work() -> None:
+        log = MemoryLog()
+        old = EndpointWriter(log, "a", Tenure(1, "lease 1"), OTHER, 10)
+        await old.write(records(Up("a", 1, 5), batch(1, 3, 1), begin=10))
+        await EndpointWriter(log, "a", Tenure(2, "lease 2"), ME, 90).claim()
+        log.faults = ["before"]  # its answer did not come in time
+        with pytest.raises(TermLost):
+            await old.write(records(batch(4, 2, 1), begin=14))
+        assert (old.is_lost, old.refused, log.numbers) == (True, 1, [0, 3, 3])
+
+    run(work())
+
+
 def test_a_process_that_takes_the_place_of_a_dead_one_goes_on_behind_it() -> None:
     async def work() -> None:
         log = MemoryLog()
