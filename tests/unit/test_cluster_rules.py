@@ -66,6 +66,16 @@ class Faults(RuleBasedStateMachine):
     def answers_are_late(self, index: int, seconds: float) -> None:
         self.machine(index).delay = seconds
 
+    @rule(index=machines, seconds=st.sampled_from([2.0, 3.0, 3.6]))
+    def the_last_answer_is_late(self, index: int, seconds: float) -> None:
+        """Nothing reaches it for a while; then it hears of what it has sent, and is cut off."""
+        machine = self.machine(index)
+        machine.cut_in, machine.cut_out = True, False
+        self.cluster.advance(seconds)
+        machine.cut_in, machine.cut_out = False, True
+        self.cluster.advance(2 * TICK)
+        machine.cut_in = True
+
     @rule()
     def rebalance(self) -> None:
         self.cluster.rebalance()
@@ -169,6 +179,10 @@ def overlap(membership: type[Membership], seconds: float) -> float:
     return cluster.longest_overlap
 
 
+class LateLease(Faults):
+    membership = CountedFromTheAnswer
+
+
 def test_a_lease_that_is_counted_from_the_answer_is_held_too_long() -> None:
     cases = [1.5 + 0.3 * step for step in range(8)]
     assert max(overlap(Membership, seconds) for seconds in cases) <= ALLOWED_OVERLAP
@@ -189,7 +203,10 @@ class OtherClocks(Faults):
     membership = WallClocks
 
 
-@pytest.mark.parametrize("broken", [NoFence, OtherClocks])
+BROKEN = [NoFence, OtherClocks, LateLease]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
 def test_a_broken_rule_is_found(broken: type[Faults]) -> None:
     with pytest.raises(AssertionError):
         search(broken, examples=400)
