@@ -12,14 +12,14 @@ from wsadapter.endpoint.numbered_stream import NumberedStream
 from wsadapter.loop.reactor import Reactor
 
 Waiting = tuple[Backlog, Intake]
-"""What waits of an endpoint, and where."""
+"""The backlog of an endpoint."""
 
 
 class Readable(Protocol):
     """An owner."""
 
     def pause(self) -> None:
-        """Stop reading what it receives."""
+        """Stop reading the data pipe."""
         ...
 
     def read_on(self) -> None: ...
@@ -31,12 +31,12 @@ class Connected(Protocol):
     @property
     def owner(self) -> Readable | None: ...
     def kill(self, reason: Reason, *, with_connection: bool) -> None:
-        """End the owner at once; `with_connection`: and its connection."""
+        """End the owner at once; `with_connection`: its connection too."""
         ...
 
 
 class Backpressure:
-    """That of one endpoint. All methods under the reactor's lock."""
+    """The backpressure of one endpoint. All methods under the reactor's lock."""
 
     def __init__(
         self, stream: NumberedStream, reactor: Reactor, links: Callable[[], Iterable[Connected]], on_room: Callable[[], None]
@@ -47,7 +47,7 @@ class Backpressure:
         self._links = links
         self._on_room = on_room
         self._waits: dict[Backlog, object] = {}
-        """What is waited for, by the backlog to be relieved; a relief that comes for an earlier wait changes nothing."""
+        """The present wait for a relief of the backlog; a relief for an earlier wait is ignored."""
 
     def overflowed(self, queue: Waiting | None = None) -> None:
         """More waits than may: for the consumer, or in another `queue`."""
@@ -83,7 +83,7 @@ class Backpressure:
         return [link.owner for link in self._links() if link.owner is not None]
 
     def forget(self) -> None:
-        """The only connection is gone: nobody waits for a relief."""
+        """The only connection has ended: no owner waits for a relief."""
         for backlog in self._waits:
             backlog.on_room = None
         self._waits.clear()

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 SUSPECT_AFTER: Final = 2
-"""So many connections are closed without an answer to a stream, and none with one, until others are asked for first."""
+"""The number of connections that are closed without any answer to a stream before other streams are requested first."""
 GUILTY_AFTER: Final = 3
-"""So many connections are closed over a stream alone until it is taken for the reason."""
+"""The number of connections that are closed with only this stream unanswered before it counts as the cause."""
 _FIRST_RETRY: Final = 3600.0
 _LAST_RETRY: Final = 86400.0
 """Seconds until a stream is asked for again: the pause doubles from the first to the last. Each try may cost a connection."""
@@ -23,7 +23,7 @@ _LAST_RETRY: Final = 86400.0
 
 @dataclass(slots=True)
 class BlameRecord:
-    """What is known of one stream."""
+    """The evidence about one stream."""
 
     error: str = ""
     """The peer's, or ours; empty: it is no more than suspected."""
@@ -31,7 +31,7 @@ class BlameRecord:
     closes: int = 0
     """How many connections were closed without a word when the stream was unanswered."""
     alone: int = 0
-    """How many of them when nothing else was unanswered, and another stream had been confirmed."""
+    """The number of them with no other unanswered stream, and with a confirmed one."""
     verdicts: int = 0
     retry_at: float = 0.0
     """Monotonic seconds."""
@@ -59,7 +59,8 @@ class Blame:
         self._records.pop(name, None)
 
     def reported(self, name: str, error: str, now: float) -> None:
-        """The peer closes a connection because of this stream, as its error says; without an error: or because of another."""
+        """The peer closed a connection because of this stream, by its error text; without an error: because of this or
+        another."""
         record = self._records.setdefault(name, BlameRecord())
         record.suspected = True
         if error:

@@ -68,7 +68,8 @@ class ConnectSlot:
         began = now()
         self._at = budget.reserve(target.key, began, target.connects, target.period)
         self.wait = self._at - began
-        """Seconds from the reservation to the time at which the connect was first due; 0: the connect is allowed at once."""
+        """Seconds from the reservation to the time at which the connect was first due; 0: the connect is allowed
+        immediately."""
         self._is_booked = self.wait > 0
 
     def when_allowed(self, call: Callable[[], None]) -> None:

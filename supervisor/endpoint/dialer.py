@@ -48,7 +48,7 @@ class DialerHost(Protocol):
 
 
 class Dialer:
-    """That of one link. All methods under the reactor's lock."""
+    """The dialer of one link. All methods under the reactor's lock."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Dialer:
             self._supervisor.budget.hold(connect_target(self._host.endpoint, self._url).key, monotonic() + wait)
 
     def assignment(self, epoch: int, **about: Any) -> Assignment:
-        """What an owner has to know. `about`: the fields that the link knows. Raises `ConfigError` if a reference in the
+        """The assignment for an owner. `about`: the fields that the link provides. Raises `ConfigError` if a reference in the
         settings has no value."""
         host = self._host
         endpoint = expand_endpoint(host.endpoint)

@@ -101,7 +101,7 @@ class EndpointRuntime:
     def __init__(
         self, host: EndpointHost, endpoint: Endpoint, dialect: dict[str, Any] | None, *, numbers: Numbers | None = None
     ) -> None:
-        """`numbers`: of an endpoint of this name that was removed. They go on, because numbers are never reused."""
+        """`numbers`: of a removed endpoint of this name. They continue, because numbers are never reused."""
         self.endpoint = endpoint
         self.dialect = dialect
         self.quarantine = ""
@@ -121,7 +121,7 @@ class EndpointRuntime:
         self.links += new
         return new
 
-    # -- what can be asked of it -----------------------------------------------------------------------------------------
+    # -- properties ------------------------------------------------------------------------------------------------------
 
     @property
     def name(self) -> str:
@@ -144,7 +144,7 @@ class EndpointRuntime:
 
     @property
     def subscriptions(self) -> Subscriptions:
-        """What is wanted, and what the connection has; with replicas, of the primary link. All links want the same."""
+        """The subscriptions of the link; with replicas, of the primary link. All links want the same streams."""
         return self.link.connection.subscriptions
 
     @property
@@ -163,7 +163,7 @@ class EndpointRuntime:
 
     @property
     def received(self) -> Count:
-        """What was received since it was added."""
+        """The number of messages since it was added."""
         counters = [link.output.counters for link in self.links]
         return Count(sum(each.messages for each in counters), sum(each.bytes for each in counters))
 
@@ -289,7 +289,7 @@ class EndpointRuntime:
         return self.stream.insert(data, self.epoch, binary=binary)
 
     def enter(self, monitor: Watcher) -> None:
-        """Notify a monitor from now on, and at once of the present state."""
+        """Notify a monitor of the present state, and of every later one."""
         self.stream.monitors.add(monitor)
         live = None if self.replicas is None else self.replicas.live
         is_up = self.state == "up" if live is None else live > 0

@@ -16,13 +16,13 @@ class Epoch:
     number: int
     """From 1; 0: the endpoint has had no owner yet."""
     continues: bool = False
-    """The connection takes the stream up where the one before ended."""
+    """The connection continues the stream where the previous connection ended."""
     replaces: bool = False
     """The connection was opened to replace the one before."""
     assigned: bool = False
     """The owner has its assignment."""
     resuming: bool = False
-    """The owner goes on with a connection that it was handed."""
+    """The owner continues on a connection that it was given."""
     planned: str = ""
     """Why the owner is replaced, as planned; empty: it is not."""
     unwanted: bool = False
@@ -30,7 +30,7 @@ class Epoch:
     last_words: Reason | None = None
     """Why the owner ends, as it reported."""
     up_fields: dict[str, Any] = field(default_factory=dict)
-    """What was reported with the open connection, for an owner that goes on with it."""
+    """The report of the open connection, for an owner that continues on it."""
     up_since: float | None = None
     """Monotonic seconds; None: its connection is not open."""
     messages_before: int = 0
@@ -56,7 +56,7 @@ class Counters:
     gaps: int = 0
     """`Gap` events."""
     handoffs: int = 0
-    """Connections that a new owner went on with."""
+    """Connections on which a new owner continued."""
     torn: int = 0
     """Owners that died while they wrote a record."""
     last_heard: float | None = None

@@ -32,13 +32,13 @@ class Waiters:
         return future
 
     def resolve(self) -> None:
-        """What they waited for is there."""
+        """All waiting futures succeed."""
         futures, self._futures = self._futures, []
         for future in futures:
             future.set_result(None)
 
     def fail(self, error: Callable[[], Exception]) -> None:
-        """They waited in vain; each gets an error of its own."""
+        """All waiting futures fail; each gets its own error object."""
         futures, self._futures = self._futures, []
         for future in futures:
             future.set_exception(error())

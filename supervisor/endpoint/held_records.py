@@ -10,7 +10,7 @@ from wsadapter.endpoint.overlap import Shown
 
 
 class HeldRecords:
-    """The records, in order, and what they show of the new connection."""
+    """The records of the new connection, in order, and the identities in them."""
 
     def __init__(self, limit: int) -> None:
         """`limit`: bytes above which no more records are to be held."""

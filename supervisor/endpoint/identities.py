@@ -10,7 +10,7 @@ from wsadapter.contract.endpoint import Endpoint
 _SPAN: Final = 300.0
 """Seconds for which a delivered message is remembered. One connection may be so far behind another."""
 _BYTES_SPAN: Final = 5.0
-"""The same if an identity may come again by itself, because the bytes of the message are the identity."""
+"""The same if equal messages may follow each other, because the bytes of the message are the identity."""
 
 
 def have_same_messages(

@@ -68,7 +68,7 @@ class LinkSnapshot:
 
 
 class LinkGroup(OutputGroup, Protocol):
-    """What a link needs to know about the other links of its endpoint."""
+    """What a link needs of the other links of its endpoint."""
 
     last_exit: Reason | None
     """Why the last connection ended; None: none has."""
@@ -337,7 +337,7 @@ class Link:
         owner.watchdogs.begin(owner.process)
 
     def on_owner_dead(self, reason: Reason) -> None:
-        """The owner is dead and its pipe is drained: its epoch ends here. `reason`: what the supervisor knows."""
+        """The owner is dead and its pipe is drained: its epoch ends here. `reason`: the supervisor's evidence."""
         owner, connection, output, group = self.owner, self.connection, self.output, self._host.group
         assert owner is not None
         self.wait.cancel()  # a warm owner may have waited for its connect
@@ -362,7 +362,7 @@ class Link:
             self._decide(reason, uptime)
 
     def _decide(self, reason: Reason, uptime: float | None) -> None:
-        """Decide what follows the death of the owner."""
+        """Decide the next action after the death of the owner."""
         if self._life is LinkState.LEAVING:
             decision = Decision(RestartAction.RESTART)
             self.policy.total += 1
@@ -418,7 +418,7 @@ class Link:
 
 
 def _end(owner: LinkOwner, action: LinkAction) -> None:
-    """End the process of an owner as the table says."""
+    """End the process of an owner, as the table requires."""
     match action:
         case LinkAction.ASK_TO_LEAVE:
             owner.process.stop(kind="silence" if owner.epoch.planned == "silence" else "recycled")

@@ -55,7 +55,7 @@ class ConnectionSnapshot:
 
 
 class LinkConnection:
-    """That of one link. All methods under the reactor's lock."""
+    """The connection of one link. All methods under the reactor's lock."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class LinkConnection:
 
     @property
     def subscriptions(self) -> Subscriptions:
-        """What is wanted, and what the connection has."""
+        """The wanted subscriptions, and those of the connection."""
         return self.sender.subscriptions
 
     @property
@@ -96,7 +96,7 @@ class LinkConnection:
         )
 
     def restore(self, snapshot: ConnectionSnapshot) -> None:
-        """Go on where another supervisor was."""
+        """Continue from the state of another supervisor."""
         self.dialer.attempt, self.commands.last_ref = snapshot.attempt, snapshot.last_ref
         self.sender.restore(snapshot.sender)
         self.requests.restore(snapshot.requests)
@@ -130,7 +130,7 @@ class LinkConnection:
             return
         process.assign(assignment, resumption, holder)
         if process.connection.in_custody:
-            # What was reported with the open connection is the connection's: this owner may die before it reports anything.
+            # The report of the open connection belongs to the connection: this owner may die before it reports anything.
             epoch.resuming, epoch.position, epoch.up_fields = True, resumption.resume.position, resumption.resume.up
         else:
             self.lost()
@@ -187,7 +187,7 @@ class LinkConnection:
             self._link.on_connection_lost()
 
     def lost(self) -> None:
-        """The connection is over: nothing is subscribed any more, and nobody completes what was partly sent."""
+        """The connection has ended: nothing is subscribed any more, and a partly sent frame is never completed."""
         self.sender.connection_gone()
         self.requests.connection_lost(replies_read=True)
 

@@ -19,7 +19,7 @@ _RECEIVING: Final = 2.0
 
 
 class OutputGroup(Protocol):
-    """What is common to the outputs of all links of one endpoint."""
+    """The objects that the outputs of all links of one endpoint share."""
 
     is_replicated: bool
     """Whether an endpoint has several links at the same time, each of which may show what another one showed."""
@@ -55,7 +55,7 @@ class OutputSnapshot:
 
 
 class LinkOutput:
-    """That of one link, over all its owners. All methods under the reactor's lock."""
+    """The output of one link, over all its owners. All methods under the reactor's lock."""
 
     def __init__(self, number: int, stream: NumberedStream, group: OutputGroup) -> None:
         """`number`: of the link among the links of its endpoint, from 1."""
@@ -86,7 +86,7 @@ class LinkOutput:
         return OutputSnapshot(self.counters, self.restored_at)
 
     def restore(self, snapshot: OutputSnapshot) -> None:
-        """Go on where another supervisor was. No owner may be there yet."""
+        """Continue from the state of another supervisor. There must be no owner yet."""
         self.counters, self.restored_at = snapshot.counters, snapshot.restored_at
 
     def accept(self, received: Record, streams: list[str | None] | None) -> None:
@@ -103,7 +103,7 @@ class LinkOutput:
             self.stream.put(event)
 
     def gap(self, cause: str, last_received_at: int | None, resumed_at: int | None, **more: Any) -> None:
-        """Put an event that says that something is, or may be, missing."""
+        """Put an event that reports that messages are, or may be, missing."""
         self.counters.gaps += 1
         self.put(items.Gap(self.name, self.epoch, time_ns(), cause, last_received_at, resumed_at, **more))
 

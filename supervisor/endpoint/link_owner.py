@@ -71,7 +71,7 @@ class OwnerHost(Protocol):
         ...
 
     def on_owner_dead(self, reason: Reason) -> None:
-        """The owner is dead, and its pipe is drained. `reason`: what the supervisor knows."""
+        """The owner is dead, and its pipe is drained. `reason`: the supervisor's evidence."""
         ...
 
 
@@ -185,7 +185,7 @@ class LinkOwner:
             logger.warning("%s/%d: a record of %d bytes was not finished; dropped", name, epoch, torn)
         self._link.on_owner_dead(reason)
 
-    # -- what it reports (reports.ReportingOwner) ------------------------------------------------------------------------
+    # -- reports of the owner (reports.ReportingOwner) -------------------------------------------------------------------
 
     @property
     def streams(self) -> list[str | None]:
@@ -209,7 +209,7 @@ class LinkOwner:
         self.process.step(ProcessEvent.LEAVING)
 
     def came_up(self, report: ConnectionUp) -> None:
-        """Its connection is open. Raises `ValueError` if the owner did not do what it was asked to do."""
+        """The owner's connection is open. Raises `ValueError` if the owner did not follow its assignment."""
         epoch, output, now = self.epoch, self.output, time_ns()
         self._link.step(LinkEvent.UP)
         epoch.up_since = self._counters.last_heard = monotonic()
@@ -280,13 +280,13 @@ class LinkOwner:
     # -- on its way to another supervisor --------------------------------------------------------------------------------
 
     def freeze(self) -> None:
-        """Another supervisor may get it: read nothing of it and do nothing with it, until `thaw`. Its connection must be up."""
+        """Another supervisor may get the owner: read nothing and send nothing until `thaw`. Its connection must be up."""
         self.watchdogs.end()
         for process in self.processes:
             process.freeze()
 
     def thaw(self) -> None:
-        """It goes on here."""
+        """The owner stays with this supervisor: read again."""
         for process in self.processes:
             process.thaw()
         self.watchdogs.begin(self.process)

@@ -79,7 +79,7 @@ class LinkEvent(Enum):
     DUE = auto()
     """An owner may be acquired now."""
     POSTPONE = auto()
-    """The owner is warm, and must wait for the budget of the host, because the connection that it should continue is gone."""
+    """The owner is warm, and must wait for the budget of the host, because the connection that it should continue has ended."""
     ASSIGN = auto()
     """The owner gets its assignment, or has it already."""
     UP = auto()

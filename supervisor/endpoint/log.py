@@ -1,4 +1,4 @@
-"""Log lines that a person can read and grep: one for each thing that happens to an endpoint, and what comes next.
+"""Log lines that a person can read and grep: one for each event of an endpoint, with the next action.
 
     binance/3 down: closed by peer, code 1006, after 42.1 s, 18,310 messages; next start in 0.8 s (restart 2 of 5 in 60 s)
 
@@ -25,7 +25,7 @@ class EndpointLog:
     def __init__(self, name: str) -> None:
         self._name = name
         self._down: tuple[int, str, bool] | None = None
-        """Of the epoch that ended last: its number, what the line says of it, and whether its end counts as a failure."""
+        """The last ended epoch: its number, the text of the log line, and whether its end counts as a failure."""
 
     def stage(self, epoch: int, stage: str, url: str) -> None:
         logger.debug("%s/%d %s %s", self._name, epoch, stage, url)
@@ -35,7 +35,7 @@ class EndpointLog:
 
     def up(self, epoch: int, url: str, resolved: str, peer: str, *, resumed: bool) -> None:
         """`url`: as configured, masked; `resolved`: its host, with what the environment gives; `peer`: its address."""
-        what = "goes on, nothing lost" if resumed else "up"
+        what = "resumed, nothing lost" if resumed else "up"
         where = " at ".join(part for part in ("" if resolved in url else resolved, peer) if part)
         logger.info("%s/%d %s: %s%s", self._name, epoch, what, url, f" ({where})" if where else "")
 
@@ -80,7 +80,7 @@ class EndpointLog:
         logger.warning("%s/%d: its successor (%s) failed, the old connection stays: %s", self._name, epoch, why, text)
 
     def next(self, decision: Decision, settings: Restart, *, resumes: bool, follows: bool, waits: bool) -> None:
-        """Write what comes next. `resumes`: the next owner continues with the connection; `waits`: after a backoff
+        """Write the next action. `resumes`: the next owner continues with the connection; `waits`: after a backoff
         nevertheless; `follows`: the next owner has opened a connection already."""
         if self._down is None:
             return
@@ -101,9 +101,9 @@ def _what_comes(decision: Decision, settings: Restart, *, resumes: bool, follows
     times = f"restart {decision.restarts} of {settings.intensity} in {settings.period:g} s"
     match decision.action:
         case RestartAction.RESTART if waits:
-            return f"its connection goes on, next start in {decision.delay:.1f} s ({times})"
+            return f"its connection stays open, next start in {decision.delay:.1f} s ({times})"
         case RestartAction.RESTART if resumes:
-            return f"its connection goes on ({times if decision.restarts else 'planned'})"
+            return f"its connection stays open ({times if decision.restarts else 'planned'})"
         case RestartAction.RESTART if follows:
             return "its successor is connected"
         case RestartAction.RESTART if decision.restarts:

@@ -65,7 +65,7 @@ class _Track:
         self._reached = -1
         self._shared: set[int] = set()
         self.disordered = False
-        """Shared messages have another order on the new connection, so nobody can say which messages it lacks."""
+        """Shared messages have another order on the new connection, so its missing messages can't be determined."""
         self.news_since: int | None = None
         """When the first new message was received; None: there was none."""
 
@@ -82,11 +82,11 @@ class _Track:
                 self.news_since = at
             return False
         if not self._shared:
-            self.news_since = None  # what came before the first shared message is older than that, and so not new
+            self.news_since = None  # messages before the first shared message are older, and so not new
         further = bisect_right(places, self._reached)
         if further < len(places):
             self._reached = places[further]
-        elif identity not in self._shared:  # otherwise the peer has repeated the message, which says nothing of the order
+        elif identity not in self._shared:  # otherwise the peer has repeated the message, which is no evidence about the order
             self.disordered = True
         self._shared.add(identity)
         return True

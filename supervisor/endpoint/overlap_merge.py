@@ -23,7 +23,7 @@ _OLD, _NEW = 0, 1
 
 
 class OverlapMerge:
-    """That of one planned change. All methods under the reactor's lock."""
+    """The merge of one planned change. All methods under the reactor's lock."""
 
     def __init__(
         self,
@@ -39,9 +39,9 @@ class OverlapMerge:
         self._merge.join(_OLD, self._began_at)
         self._member = _OLD
         self._cut_at = 0
-        """Wall clock of the last message of the old connection; 0 but for while what is held is delivered."""
+        """Wall clock of the last message of the old connection while held records are delivered; otherwise 0."""
         self.found = NOTHING_FOUND
-        """How the new connection continues the old one; while what is held is delivered."""
+        """How the new connection continues the old one, while held records are delivered."""
 
     @property
     def has_new(self) -> bool:

@@ -1,4 +1,4 @@
-"""Commands to the current owner of a link that the owner replies to, and who is notified of each reply.
+"""Commands to the current owner of a link that the owner replies to, and the callback for each reply.
 
     send ──> BEGUN ──> TAKEN
       └──> NOT_SENT, UNKNOWN
@@ -26,15 +26,15 @@ class Reply(Enum):
     BEGUN = auto()
     """Its first byte is about to be sent."""
     TAKEN = auto()
-    """The kernel has all of it."""
+    """The kernel has the whole message."""
     NOT_SENT = auto()
-    """The owner could not send it; no byte of it was sent."""
+    """The owner could not send the message; no byte was sent."""
     UNKNOWN = auto()
-    """The owner could not send it; some of it may have been sent."""
+    """The owner could not send the message; a part may have been sent."""
 
 
 OnReply = Callable[[Reply, str], None]
-"""Gets each reply; with NOT_SENT and UNKNOWN a text that says why."""
+"""Called with each reply; with NOT_SENT and UNKNOWN also with the reason."""
 
 _ENDS = (Reply.TAKEN, Reply.NOT_SENT, Reply.UNKNOWN)
 """No other reply follows these."""
@@ -55,7 +55,7 @@ def parse_reply(command: Command) -> tuple[Reply, str] | None:
 
 
 class OwnerCommands:
-    """Those of one link, over all its owners. All methods under the reactor's lock."""
+    """The commands of one link, over all its owners. All methods under the reactor's lock."""
 
     def __init__(self) -> None:
         self.last_ref = 0
@@ -107,7 +107,7 @@ class OwnerCommands:
         self._awaited.pop(ref, None)
 
     def on_command(self, command: Command) -> None:
-        """The owner sent this. Replies to what was forgotten, and what is no reply, are ignored. Raises `ValueError`."""
+        """Handle a reply of the owner. Replies to forgotten commands, and other commands, are ignored. Raises `ValueError`."""
         parsed = parse_reply(command)
         if parsed is None or command.ref not in self._awaited:
             return

@@ -17,7 +17,7 @@ trusted, or the connection is not wanted."""
 def end_reason(
     known: Reason, reported: Reason | None, *, was_asked: bool, holder_lost: Callable[[Reason], Reason | None]
 ) -> Reason:
-    """Why an epoch ended. `known`: what the supervisor knows; `reported`: by the owner, None if it reported nothing.
+    """Why an epoch ended. `known`: the supervisor's evidence; `reported`: by the owner, None if it reported nothing.
     `was_asked`: the owner was asked to leave. `holder_lost` returns why the process that held the TLS ended; None: it did not,
     or that is not the cause."""
     reason = known if reported is None or known.kind in _OVERRULING else reported

@@ -11,7 +11,7 @@ _MEMORY_MARGIN: Final = 1.25
 
 
 class Replacement(Enum):
-    """What is to be done."""
+    """How a connection is replaced."""
 
     NOTHING = auto()
     ROLL_OVER = auto()

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from wsadapter.endpoint.link import Link
 
 _TURN: Final = 0.5
-"""Seconds between checks of what is due."""
+"""Seconds between two checks of the timers."""
 _BEHIND: Final = 5.0
 """Seconds that one connection may be behind another. Messages that wait longer for a link are delivered without it."""
 _MOST_HELD: Final = 50_000
@@ -80,7 +80,7 @@ class ReplicaSet:
         settings = self._host.endpoint, self._host.dialect
         self.merge: FirstArrival[Batch] = FirstArrival(span=span_for(*settings), repeats=may_repeat(*settings))
 
-    # -- who is there ----------------------------------------------------------------------------------------------------
+    # -- the links -------------------------------------------------------------------------------------------------------
 
     @property
     def name(self) -> str:
@@ -164,7 +164,7 @@ class ReplicaSet:
     def link_down(self, link: Link, reason: Reason, *, goes_on: bool) -> None:
         """Its owner is dead."""
         if goes_on:
-            self.merge.let_go(link.output.number)  # another link has what waited of it
+            self.merge.let_go(link.output.number)  # another link delivers the messages that waited
         else:
             self._leave(link, reason)
 
@@ -194,7 +194,7 @@ class ReplicaSet:
         if led:
             lead.connection.sender.resubscribe(link.connection.subscriptions.still_asked(monotonic()))
         if not unsure or lead.state in ("stopping", "stopped"):
-            return  # if all are stopping, the stream ends with what is known to be in order
+            return  # if all are stopping, the stream ends with the messages whose order is known
         lead.output.gap("lead_changed", self._host.stream.numbers.last_received_at, time_ns())
         lead.connection.sender.resubscribe(filter(None, self.merge.begun_by_snapshot))  # its own were left out
         self._accept(self.merge.mark_aligned(lead.output.number, monotonic()))
@@ -209,7 +209,7 @@ class ReplicaSet:
         return self.announced.is_news(event, output.number, by_all=by_all)
 
     def standing(self, output: LinkOutput, *, closing: bool = False) -> tuple[int | None, int | None]:
-        """Its number, and how many are live."""
+        """The number of the link, and the number of live links."""
         return output.number, self.live - (closing and output.number in self.merge.members)
 
     def may_hand_off(self, link: Link) -> bool:
@@ -224,10 +224,10 @@ class ReplicaSet:
         """More waits for the consumer than may."""
         self._backpressure.overflowed(queue)
 
-    # -- what is due -----------------------------------------------------------------------------------------------------
+    # -- timers ----------------------------------------------------------------------------------------------------------
 
     def begin_turns(self) -> None:
-        """Check at intervals what is due."""
+        """Check the timers at intervals."""
         if self._turn is None:
             self._turn = self._reactor.call_later(_TURN, self._look)
 

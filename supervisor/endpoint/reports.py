@@ -42,7 +42,7 @@ class ReportingOwner(Protocol):
         ...
 
     def came_up(self, report: ConnectionUp) -> None:
-        """Its connection is open. Raises `ValueError` if the owner did not do what it was asked to do."""
+        """The owner's connection is open. Raises `ValueError` if the owner did not follow its assignment."""
         ...
 
     def leaves(self, reason: Reason) -> None:

@@ -1,4 +1,4 @@
-"""What an owner has to send for users, and how each of it ended: plain sends, and requests that wait for an answer.
+"""Messages that an owner sends for users, and their outcomes: plain sends, and requests that wait for an answer.
 
     QUEUED ──its first byte is about to leave──> BEGUN ──the kernel has all of it──> TAKEN ──> answer, rejection
        │                                           │                                   │
@@ -90,9 +90,9 @@ class Stage(IntEnum):
     QUEUED = 0
     """The owner has it, or is about to get it."""
     BEGUN = 1
-    """Bytes of it may be on the wire."""
+    """Some of its bytes may be on the wire."""
     TAKEN = 2
-    """The kernel has all of it."""
+    """The kernel has all its bytes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -101,7 +101,7 @@ class _Entry:
 
     future: Future[Any]
     id: str = ""
-    """Of a request; a send has none."""
+    """The deadline of a request; a send has none."""
     ref: int = 0
     """Of the command to the owner."""
     stage: Stage = Stage.QUEUED
@@ -272,7 +272,7 @@ class Requests:
             case Reply.UNKNOWN:
                 self._unknown(entry, text)
 
-    def announce(self, id: str, *, rejected: bool) -> None:  # noqa: A002 - what it is called everywhere
+    def announce(self, id: str, *, rejected: bool) -> None:  # noqa: A002 - the usual name
         """The next message of the stream `record.ANSWER` is the answer to this request. Raises `ValueError` if the answer that
         was announced before has not come."""
         if self._announced is not None:

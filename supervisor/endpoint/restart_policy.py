@@ -16,7 +16,7 @@ from wsadapter.contract.endpoint import Restart
 from wsadapter.contract.reasons import Reason
 
 FATAL_AFTER = 5
-"""After so many equal `config` failures in a row no retry can help."""
+"""The number of equal `config` failures in a row after which a retry can't help."""
 MAX_RETRY_AFTER = 86400.0
 """Seconds; a peer that asks for more is asked again after a day."""
 
@@ -58,7 +58,8 @@ class RestartPolicy:
         """Restarts since the endpoint was added."""
 
     def decide(self, now: float, reason: Reason, uptime: float | None) -> Decision:
-        """Decide what follows an epoch that ended for `reason`, `uptime` seconds after its `Up` (None: it never was up)."""
+        """Decide the next action after an epoch that ended for `reason`, `uptime` seconds after its `Up` (None: it never was
+        up)."""
         settings = self._settings
         if settings.type == "temporary" or (settings.type == "transient" and not reason.abnormal):
             return Decision(RestartAction.END)

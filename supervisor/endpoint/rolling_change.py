@@ -57,7 +57,7 @@ class RollingChange:
     """The planned changes of one endpoint's links. All methods under the reactor's lock."""
 
     def __init__(self, replicas: RollingChangeHost, links: Iterable[Link]) -> None:
-        """`links`: all of them, at any time."""
+        """`links`: returns all links."""
         self._replicas = replicas
         self._links = links
         self._steps: deque[_Step] = deque()
@@ -74,7 +74,7 @@ class RollingChange:
         return self._waiters.add()
 
     def begin(self, links: Iterable[Link], change: Callable[[Link], object], *, together: bool) -> None:
-        """Change these links, in place of what was to be changed; `together`: at once. Call `go_on` next."""
+        """Change these links instead of those of an unfinished change; `together`: all at the same time. Call `go_on` next."""
         self._steps = deque(_Step(link, change, together) for link in links)
 
     def go_on(self) -> None:

@@ -61,11 +61,11 @@ class RollingLink(Protocol):
         ...
 
     def kill(self, reason: Reason, *, with_connection: bool) -> None:
-        """End the owner at once; `with_connection`: and its connection, which otherwise may outlive the owner."""
+        """End the owner at once; `with_connection`: its connection too, which otherwise may outlive the owner."""
         ...
 
     def on_process_gone(self) -> None:
-        """A process of its own that was no owner has ended."""
+        """A process of the rollover that was not an owner has ended."""
         ...
 
 
@@ -114,7 +114,7 @@ class Rollover:
         """Whether a successor can follow if the old owner ends now."""
         return self._successor is not None and self._successor.process is not None
 
-    # -- what is wanted --------------------------------------------------------------------------------------------------
+    # -- subscriptions ---------------------------------------------------------------------------------------------------
 
     def replace_connection(self, why: str) -> None:
         """Another connection is wanted, for one of the reasons of a planned change."""
@@ -166,7 +166,7 @@ class Rollover:
             self._successor.identified()
 
     def _call_again(self, delay: float, call: Callable[[], None]) -> None:
-        """Call it later, unless the owner is gone by then."""
+        """Call `call` later, unless the owner has ended by then."""
         self._retry = self._reactor.call_later(delay, call)
 
     def drop(self) -> None:
@@ -210,7 +210,9 @@ class Rollover:
         else:
             self._end_overlap()
         deliver(successor.process, successor.slot, successor.take(), found.continues)
-        if self.merge is not None and self.merge is merge:  # otherwise what was delivered has begun the next change
+        if (
+            self.merge is not None and self.merge is merge
+        ):  # otherwise the consumer of the delivered items has begun the next change
             merge.held_delivered()
             self._overlap = self._reactor.call_later(_OVERLAP, self._end_overlap)
 

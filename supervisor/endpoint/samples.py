@@ -1,4 +1,4 @@
-"""What is looked at every few seconds while a supervisor runs: counts for the rates, and whether the wall clock jumped."""
+"""Measurements every few seconds while a supervisor runs: counts for the rates, and jumps of the wall clock."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ Change = tuple[int, list[Subscription]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SenderSnapshot:
-    """The subscriptions of a link that has an owner, besides what is wanted."""
+    """The subscriptions of a link that has an owner, in addition to the wanted ones."""
 
     connection: ConnectionState
     lasting: Lasting
@@ -58,7 +58,7 @@ class SenderSnapshot:
 
 
 class SubscriptionSender:
-    """That of one link. All methods under the reactor's lock."""
+    """The subscription sender of one link. All methods under the reactor's lock."""
 
     def __init__(
         self, link: SubscribingLink, custody: Custody, commands: OwnerCommands, notify_successor: NotifySuccessor
@@ -75,7 +75,7 @@ class SubscriptionSender:
         self._deferred: list[Change] = []
         """Changes that are to be sent to the next owner of the connection."""
 
-    # -- what is wanted --------------------------------------------------------------------------------------------------
+    # -- wanted streams --------------------------------------------------------------------------------------------------
 
     def replace(self, streams: Iterable[Subscription], *, same_messages: bool) -> None:
         """Want these streams and no others, from the next owner on. `same_messages`: the new connection gets the messages that
@@ -184,8 +184,8 @@ class SubscriptionSender:
         return fields
 
     def still_subscribed(self) -> list[Subscription]:
-        """What the next owner need not request on a connection that goes on: what the peer has answered, and, if the peer
-        confirms nothing, what was sent."""
+        """The subscriptions that the next owner need not request on a connection that continues: those that the peer has
+        answered, and, if the peer confirms nothing, those that were sent."""
         subscriptions, asked = self.subscriptions, self.subscriptions.connection.asked
         return [stream for key, stream in subscriptions.wanted.items() if subscriptions.is_answered(key) or key in asked]
 
@@ -203,7 +203,7 @@ class SubscriptionSender:
         )
 
     def restore(self, snapshot: SenderSnapshot) -> None:
-        """Go on where another supervisor was; what is wanted is known already."""
+        """Continue from the state of another supervisor; the wanted streams are set already."""
         self.subscriptions.connection, self.subscriptions.lasting = snapshot.connection, snapshot.lasting
         self._deferred, self._was_confirmed = list(snapshot.deferred), list(snapshot.was_confirmed)
         self._sent = dict(snapshot.sent)

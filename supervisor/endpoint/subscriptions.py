@@ -1,4 +1,4 @@
-"""Numbers and subscriptions, as the next owner has to know them. The supervisor keeps them, so they outlive every owner."""
+"""Numbers and subscriptions for the next owner. The supervisor keeps them, so they outlive every owner."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Numbers:
 
 @dataclass(slots=True)
 class ConnectionState:
-    """What is known of one connection, over all its owners. It ends with the connection."""
+    """The state of one connection, over all its owners. It ends with the connection."""
 
     confirmed: set[str] = field(default_factory=set)
     asked: set[str] = field(default_factory=set)
@@ -74,7 +74,7 @@ class ConnectionState:
 
 @dataclass(frozen=True, slots=True)
 class Lasting:
-    """What is known of an endpoint's streams over its connections."""
+    """The state of an endpoint's streams over all its connections."""
 
     paces: dict[str, float]
     """As `Subscriptions.paces`."""
@@ -83,7 +83,7 @@ class Lasting:
 
 @dataclass(slots=True)
 class Subscriptions:
-    """What an endpoint wants, and what is known of its present connection and of those before."""
+    """The streams that an endpoint wants, and the state of its present connection and of earlier ones."""
 
     wanted: dict[str, Subscription] = field(default_factory=dict)
     connection: ConnectionState = field(default_factory=ConnectionState)
@@ -150,7 +150,7 @@ class Subscriptions:
         return [self.wanted[key] for key in self.asked_anew if key in self.wanted]
 
     def connection_lost(self) -> list[Subscription]:
-        """Nothing is confirmed any more. Returns what was confirmed."""
+        """No stream is confirmed any more. Returns those that were."""
         lost, self.connection = self.connection, ConnectionState()
         return [self.wanted[key] for key in sorted(lost.confirmed) if key in self.wanted]
 

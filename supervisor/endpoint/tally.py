@@ -33,7 +33,7 @@ class Tally:
         """By kinds of reasons, by causes, by causes. Of `dropped` only messages without a number; those with a number are
         counted where they are dropped."""
         self.stalled, self.handoff = before.stalled, before.handoff
-        """Seconds of the last handoff: from the end of an owner until the next one went on with the connection."""
+        """Seconds of the last handoff: from the end of an owner until the next owner continued on the connection."""
         self._down_at: float | None = None
 
     def note(self, event: Event, now: float) -> None:
@@ -43,7 +43,7 @@ class Tally:
                 self.downs[event.reason.kind] += 1
                 self._down_at = now
             case Up():
-                # With replicas other connections deliver meanwhile: `resumed` says nothing about a handoff.
+                # With replicas other connections deliver meanwhile: `resumed` does not imply a handoff.
                 if event.resumed and event.live is None and self._down_at is not None:
                     self.handoff = round(now - self._down_at, 6)
             case Gap():

@@ -1,4 +1,4 @@
-"""What is looked at from time to time while an owner serves: its progress, its memory, and the age of its connection."""
+"""Checks at intervals while an owner serves: its progress, its memory, and the age of its connection."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wsadapter.process.owner_process import OwnerProcess
 _INTERVAL_WITHOUT_PROBES: Final = 5.0
 """Seconds between looks at an owner whose progress is not watched."""
 _SLOTS: Final = 20
-"""A look falls on a grid that all endpoints share: one turn of the loop then serves many of them."""
+"""Checks fall on a grid that all endpoints share: one turn of the loop then checks many endpoints."""
 
 
 class WatchdogHost(Protocol):
@@ -44,7 +44,7 @@ def expiry(watchdog: Watchdog, now: float) -> float | None:
 
 
 class Watchdogs:
-    """Those of one owner. All methods under the reactor's lock."""
+    """The watchdogs of one owner. All methods under the reactor's lock."""
 
     def __init__(self, host: WatchdogHost, reactor: Reactor) -> None:
         self._host = host
@@ -69,7 +69,7 @@ class Watchdogs:
             self._age = self._reactor.call_later(max(0.0, expires_at - monotonic()), expired)
 
     def end(self) -> None:
-        """The owner is gone."""
+        """The owner has ended."""
         for timer in (self._look, self._age):
             if timer is not None:
                 timer.cancel()
@@ -89,8 +89,8 @@ class Watchdogs:
 
 
 def resident_bytes(pid: int) -> int | None:
-    """The process's resident memory; None where it is gone or can't be seen."""
+    """The process's resident memory; None if the process has ended or can't be read."""
     try:
         return int(psutil.Process(pid).memory_info().rss)
-    except (psutil.Error, OSError):  # gone, or no descriptor left to look at it
+    except (psutil.Error, OSError):  # the process has ended, or no descriptor is left to read it
         return None
