@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import signal
 import sys
 import tempfile
 import threading
@@ -169,6 +170,7 @@ def main() -> int:
     """Runs the command line; gives the exit code."""
     parser = argparse.ArgumentParser(prog="sh ops/demo --cluster", description="Watch a host die, and others go on.")
     parser.add_argument("--calm", type=float, default=5.0, metavar="SECONDS", help="before and after the kill (default: 5)")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and its hosts and servers end with it
     try:
         return demonstrate(parser.parse_args().calm)
     except KeyboardInterrupt:

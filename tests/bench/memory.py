@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from tests.bench.cluster import Cluster
+from tests.bench.endpoints import Cluster
 from tests.bench.generator import Generator
 from tests.bench.table import Figure, Outcome, Row, load_now, show, write
 from tests.bench.usage import memory_of
