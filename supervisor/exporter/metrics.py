@@ -55,6 +55,11 @@ def _one(value: float | None) -> Iterator[Value]:
         yield (), value
 
 
+def _of_cluster(status: Status, key: Literal["hosts", "terms"]) -> Mapping[str, Any]:
+    """Nothing if there is no cluster."""
+    return status["cluster"][key] if "cluster" in status else {}
+
+
 def _each(counts: Mapping[str, int]) -> Iterator[Value]:
     for word, count in counts.items():
         yield (word,), count
@@ -216,6 +221,22 @@ _SUPERVISOR: Final[dict[str, tuple[Metric, _OfSupervisor]]] = {
     "wsadapter_sink_restarts_total": (
         Metric("counter", "Processes of the sink that were replaced.", ("sink",)),
         lambda _, s: [((name,), sink["restarts"]) for name, sink in s.get("sinks", {}).items()],
+    ),
+    "wsadapter_cluster_member": (
+        Metric("gauge", "Whether this host holds its lease in the cluster: 1 or 0."),
+        lambda _, s: _one(s["cluster"]["state"] == "member" if "cluster" in s else None),
+    ),
+    "wsadapter_cluster_host_up": (
+        Metric("gauge", "Whether a host of the cluster is alive, as this host sees it: 1 or 0.", ("host",)),
+        lambda _, s: [((name,), host["alive"]) for name, host in _of_cluster(s, "hosts").items()],
+    ),
+    "wsadapter_cluster_term": (
+        Metric("gauge", "The term of an endpoint that this host has; it grows with each change of host.", ("endpoint",)),
+        lambda _, s: _each(_of_cluster(s, "terms")),
+    ),
+    "wsadapter_cluster_refused_total": (
+        Metric("counter", "Appends to the cluster's stream that the server refused, because another host was first."),
+        lambda _, s: _one(s["cluster"]["refused"] if "cluster" in s else None),
     ),
     "wsadapter_memory_bytes": (
         Metric("gauge", "Resident memory of the supervisor process."),

@@ -60,6 +60,14 @@ SINKS: dict[str, Any] = {
         "kind": "jsonl", "state": "running", "pid": 4722, "restarts": 0, "position": 9, "lag": LAG, "last_exit": None,
     },
 }  # fmt: skip
+CLUSTER: dict[str, Any] = {
+    "name": "prices", "host": "a", "state": "member", "lease": 1.5, "trouble": None, "refused": 2, "terms": {"a": 7},
+    "hosts": {
+        "a": {"alive": True, "version": "1", "weight": 1.0, "same_configuration": True},
+        "b": {"alive": False, "version": "1", "weight": 1.0, "same_configuration": True},
+    },
+    "endpoints": {"a": {"host": "a", "term": 7}},
+}  # fmt: skip
 
 
 def reading(status: Status | None, at: float = 100.0, *, problem: str = "") -> Reading:
