@@ -725,7 +725,7 @@ def test_an_endpoint_that_disconnects_on_overflow_does_not_go_on_with_the_connec
     assert events_of(items, "a", Down)[0].reason.kind == "overflow"
 
 
-def test_a_message_that_owner_after_owner_dies_of_is_cut_out_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_that_kills_owner_after_owner_is_cut_out_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And nothing else is: good messages before and behind it were in the same read of each owner that died."""
     items: list[Item] = []
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))

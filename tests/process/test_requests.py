@@ -263,7 +263,7 @@ def restarted(feed: Supervisor, ex: Exchange) -> None:
 
 
 @pytest.mark.parametrize("fault", [peer_closes, peer_resets, removed, replaced, stopped, restarted])
-def test_when_the_connection_goes_all_end_at_once(fault: Any) -> None:
+def test_when_the_connection_ends_all_requests_end_at_once(fault: Any) -> None:
     items: list[Item] = []
     with Exchange(ack=SCRIPT, tls=True) as ex, up(items, ex, timeouts={"close": 0.3}) as feed:
         pending = [feed.begin_request("a", {"method": "mute"}, 60) for _ in range(3)]

@@ -95,13 +95,13 @@ def test_a_connection_that_overflows_while_relief_is_awaited_pauses_too() -> Non
     assert case.did[2] == ["pause"]
 
 
-def test_nobody_pauses_if_the_consumer_was_faster() -> None:
+def test_no_connection_pauses_if_the_consumer_was_faster() -> None:
     case = Overflow("block")
     case.backpressure.overflowed()
     assert case.did == [[], []]
 
 
-def test_a_relief_that_nobody_waits_for_any_more_changes_nothing() -> None:
+def test_a_relief_for_an_earlier_wait_is_ignored() -> None:
     case = Overflow("block")
     case.fill()
     case.backpressure.overflowed()
@@ -116,7 +116,7 @@ def test_a_relief_that_nobody_waits_for_any_more_changes_nothing() -> None:
     assert case.did == [["pause", "pause", "read on"]] * 2
 
 
-def test_a_connection_that_is_to_be_ended_is_and_what_waited_is_dropped() -> None:
+def test_a_connection_that_overflows_is_ended_and_its_backlog_dropped() -> None:
     case = Overflow("disconnect")
     case.fill()
     case.backpressure.overflowed()
@@ -127,7 +127,7 @@ def test_a_connection_that_is_to_be_ended_is_and_what_waited_is_dropped() -> Non
 
 
 @pytest.mark.parametrize("overflow", ["drop_oldest", "conflate"])
-def test_where_the_inbox_makes_room_itself_connections_are_left_alone(overflow: str) -> None:
+def test_if_the_inbox_drops_messages_itself_no_connection_pauses(overflow: str) -> None:
     case = Overflow(overflow)
     case.fill()
     case.backpressure.overflowed()

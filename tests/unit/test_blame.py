@@ -19,14 +19,14 @@ def guilty(now: float = 0.0) -> Blame:
     return blame
 
 
-def test_one_close_suspects_nothing() -> None:
+def test_one_close_makes_no_stream_suspect() -> None:
     blame = Blame()
     assert closed(blame, "a", "b") == []
     assert blame.for_owner(0.0) == {}
     assert "a" not in blame
 
 
-def test_what_is_unanswered_at_several_closes_is_suspected_and_reported_once() -> None:
+def test_a_stream_that_is_unanswered_at_several_closes_is_suspected_and_reported_once() -> None:
     blame = Blame()
     assert [closed(blame, "a", "b") for _ in range(SUSPECT_AFTER + 1)] == [[], ["a", "b"], []]
     assert blame.for_owner(0.0) == {"a": "", "b": ""}
@@ -48,12 +48,12 @@ def test_an_outage_convicts_no_stream_however_long_it_lasts() -> None:
     assert blame.for_owner(0.0) == {"a": "", "b": "", "c": ""}
 
 
-def test_a_stream_that_connections_are_closed_over_alone_is_convicted_with_a_reason() -> None:
+def test_a_stream_that_alone_was_unanswered_at_several_closes_is_convicted_with_a_reason() -> None:
     error = guilty().for_owner(1.0)["bad"]
     assert error.startswith("no answer: the peer closed 3 connections within 5 s")
 
 
-def test_what_was_closed_over_least_is_asked_for_first() -> None:
+def test_the_stream_with_the_fewest_closes_is_requested_first() -> None:
     blame = Blame()
     for names in (["bad", "b", "a"], ["bad", "b", "a"], ["bad"], ["bad", "b"]):
         closed(blame, *names)
@@ -72,7 +72,7 @@ def test_a_verdict_is_tried_again_after_a_pause_that_doubles() -> None:
     assert blame.retries(5000.0) == {"bad": 5000.0 + 86400.0}
 
 
-def test_what_the_peer_refuses_with_words_is_not_tried_again_on_the_same_connection() -> None:
+def test_a_stream_that_the_peer_refuses_with_an_error_is_not_tried_again_on_the_same_connection() -> None:
     blame = Blame()
     blame.reported("bad", "unknown", 0.0)
     blame.reported("other", "", 0.0)
@@ -82,6 +82,6 @@ def test_what_the_peer_refuses_with_words_is_not_tried_again_on_the_same_connect
 
 
 @pytest.mark.parametrize("blame", [Blame(), guilty()])
-def test_a_takeover_hands_the_record_over_as_it_is(blame: Blame) -> None:
+def test_a_takeover_transfers_the_evidence_unchanged(blame: Blame) -> None:
     copy = Blame({name: transferred(record) for name, record in blame.snapshot().items()})
     assert (copy.for_owner(1.0), copy.retries(1.0)) == (blame.for_owner(1.0), blame.retries(1.0))

@@ -54,7 +54,7 @@ def refused(owner: Subscriptions, answer: bytes, now: float) -> list[Any]:
     return told(recognised[0])
 
 
-def test_the_one_that_an_error_names_is_rejected_and_nothing_is_asked_on_this_connection() -> None:
+def test_the_stream_that_an_error_names_is_rejected_and_no_other_is_requested_on_this_connection() -> None:
     owner, steps = begun(A, B, C)
     assert steps == ["ABC"]
     assert refused(owner, NAMING, 0.2) == [
@@ -62,12 +62,12 @@ def test_the_one_that_an_error_names_is_rejected_and_nothing_is_asked_on_this_co
     ]  # fmt: skip
 
 
-def test_if_it_names_none_all_of_the_frame_are_suspected() -> None:
+def test_if_an_error_names_no_stream_all_streams_of_the_frame_are_suspected() -> None:
     owner, _ = begun(A, B, C)
     assert refused(owner, VAGUE, 0.2) == [("blamed", dict.fromkeys(NAMES.values(), "")), "log"]
 
 
-def test_one_that_is_asked_for_alone_is_the_one() -> None:
+def test_a_stream_that_was_requested_alone_is_the_cause() -> None:
     owner, steps = begun(A)
     assert steps == ["A"]
     list(owner.on_data(NAMES["A"], 0.1))
@@ -75,7 +75,7 @@ def test_one_that_is_asked_for_alone_is_the_one() -> None:
     assert refused(owner, VAGUE, 1.2) == [("blamed", {NAMES["C"]: VAGUE.decode()}), ("rejected", NAMES["C"], VAGUE.decode())]
 
 
-def test_what_was_refused_is_told_and_not_asked_for_until_the_user_does() -> None:
+def test_a_refused_stream_is_reported_and_requested_again_only_by_the_user() -> None:
     owner, steps = begun(A, C, C="unknown")
     assert steps == ["A", ("rejected", NAMES["C"], "unknown")]
     assert told(owner.on_data(NAMES["A"], 0.3)) == [("subscribed", NAMES["A"]), ("restored", 1, (NAMES["C"],))]
@@ -84,7 +84,7 @@ def test_what_was_refused_is_told_and_not_asked_for_until_the_user_does() -> Non
     assert told(owner.on_data(NAMES["C"], 9.3)) == [("blamed", {NAMES["C"]: None}), ("subscribed", NAMES["C"])]
 
 
-def test_suspects_are_asked_for_one_after_the_other_after_all_others() -> None:
+def test_suspects_are_requested_one_after_the_other_after_all_others() -> None:
     owner, steps = begun(A, B, C, B="", C="")
     assert steps == ["A"]
     assert owner.deadline() == 2.0
@@ -96,14 +96,14 @@ def test_suspects_are_asked_for_one_after_the_other_after_all_others() -> None:
     ]  # fmt: skip
 
 
-def test_a_suspect_that_is_silent_is_cleared_when_the_next_one_is_asked_for() -> None:
+def test_a_silent_suspect_is_cleared_when_the_next_one_is_requested() -> None:
     owner, steps = begun(B, C, B="", C="")
     assert steps == []
     assert told(owner.tick(0.0)) == ["B"]
     assert told(owner.tick(2.0)) == [("blamed", {NAMES["B"]: None}), "BC"]
 
 
-def test_an_owner_that_goes_on_with_a_connection_does_not_ask_for_what_it_would_be_closed_over() -> None:
+def test_an_owner_that_continues_on_a_connection_does_not_request_suspects() -> None:
     for blamed, due in (([NAMES["C"]], None), ([], 60.0)):
         owner = Subscriptions(DIALECT)
         owner.inherit([A, C], rejected={NAMES["C"]: "unknown"}, blamed=blamed)
@@ -111,7 +111,7 @@ def test_an_owner_that_goes_on_with_a_connection_does_not_ask_for_what_it_would_
 
 
 @pytest.mark.parametrize("forget", [WantedSubscriptions.remove, WantedSubscriptions.forgive])
-def test_what_is_wanted_no_more_or_again_is_not_blamed(forget: Any) -> None:
+def test_a_stream_that_is_not_wanted_any_more_or_wanted_again_is_not_blamed(forget: Any) -> None:
     subscriptions = WantedSubscriptions()
     subscriptions.add([A, B])
     subscriptions.blame.reported(NAMES["A"], "unknown", 0.0)
@@ -121,7 +121,7 @@ def test_what_is_wanted_no_more_or_again_is_not_blamed(forget: Any) -> None:
     assert subscriptions.blame.for_owner(1.0) == {NAMES["B"]: ""}
 
 
-def test_what_was_refused_on_an_earlier_connection_counts_as_refused_before_the_next_one_says_so() -> None:
+def test_a_refusal_on_an_earlier_connection_counts_before_the_next_connection_repeats_it() -> None:
     subscriptions = WantedSubscriptions()
     subscriptions.add([A, B])
     subscriptions.blame.reported(NAMES["A"], "unknown", 0.0)
@@ -129,7 +129,7 @@ def test_what_was_refused_on_an_earlier_connection_counts_as_refused_before_the_
     assert subscriptions.refused([A, B]) == [A]
 
 
-def test_a_stream_that_the_user_asks_for_again_before_the_connection_is_ready_is_asked_for_like_any_other() -> None:
+def test_a_stream_that_the_user_requests_again_before_the_connection_is_ready_is_requested_like_any_other() -> None:
     dialect = {**DIALECT, "ready": [{"match": {"hello": "*"}}]}
     endpoint = Endpoint("feed", url="ws://feed.example/")
     session = Session(
@@ -143,7 +143,7 @@ def test_a_stream_that_the_user_asks_for_again_before_the_connection_is_ready_is
     assert [len(orjson.loads(frame)[1:]) for frame in frames] == [2]
 
 
-def test_a_suspect_that_was_not_asked_for_yet_is_left_without_a_frame() -> None:
+def test_a_suspect_that_was_not_requested_yet_is_unsubscribed_without_a_frame() -> None:
     owner, steps = begun(A, B, B="")
     assert steps == ["A"]
     assert told(owner.unsubscribe([B], 1.0)) == []
@@ -176,7 +176,7 @@ def confirms(owner: Subscriptions, name: str, now: float) -> list[Any]:
     return asked(recognised[0])
 
 
-def test_what_was_asked_for_just_before_a_close_and_not_answered_is_evidence() -> None:
+def test_an_unanswered_request_just_before_a_close_is_evidence() -> None:
     owner, _ = opened("a", "b", "c")
     confirms(owner, "a", 0.1)
     assert asked(owner.closed(0.2)) == [("closed_over", ("b", "c"), False, 5.0)]
@@ -193,7 +193,7 @@ def test_one_stream_is_evidence_alone_only_if_another_was_confirmed() -> None:
     {**CONFIRMING, "error": [{"match": {"no": "*"}, "closes": True}]},
     {key: table for key, table in CONFIRMING.items() if key != "ack"},
 ])  # fmt: skip
-def test_a_close_is_no_evidence_where_the_exchange_says_why_or_confirms_nothing(dialect: dict[str, Any]) -> None:
+def test_a_close_is_no_evidence_if_the_exchange_gives_a_reason_or_confirms_nothing(dialect: dict[str, Any]) -> None:
     owner = Subscriptions(dialect)
     list(owner.restore(["a", "b"], 0.0))
     assert asked(owner.closed(0.2)) == []
@@ -207,7 +207,7 @@ def test_a_close_long_after_the_frame_is_no_evidence_nor_is_one_before_its_turn(
     assert asked(slow.closed(1.5)) == [("closed_over", ("a", "b"), False, 5.0)]
 
 
-def test_suspects_are_asked_for_in_groups_each_as_soon_as_the_one_before_is_answered() -> None:
+def test_suspects_are_requested_in_groups_each_as_soon_as_the_previous_group_is_answered() -> None:
     names = [f"s{number}" for number in range(16)]
     owner, steps = opened("a", *names, **dict.fromkeys(names, ""))
     assert steps == ["a"]
@@ -222,7 +222,7 @@ def test_suspects_are_asked_for_in_groups_each_as_soon_as_the_one_before_is_answ
     assert asked(owner.closed(0.3)) == [("closed_over", ("s2", "s3"), False, 5.0)]
 
 
-def test_a_suspect_that_is_refused_with_words_is_a_rejected_stream_like_any_other() -> None:
+def test_a_suspect_that_is_refused_with_an_error_is_a_rejected_stream_like_any_other() -> None:
     owner, _ = opened("a", "b", b="")
     confirms(owner, "a", 0.1)
     assert asked(owner.tick(0.1)) == ["b"]
@@ -232,7 +232,7 @@ def test_a_suspect_that_is_refused_with_words_is_a_rejected_stream_like_any_othe
     assert owner.deadline() == 60.2
 
 
-def test_what_was_convicted_is_asked_for_again_when_its_time_has_come() -> None:
+def test_a_convicted_stream_is_requested_again_when_its_time_has_come() -> None:
     owner, steps = opened("a", "b", b="closed over", retry_at={"b": 3600.0})
     assert steps == ["a", ("rejected", "b", "closed over")]
     confirms(owner, "a", 0.1)

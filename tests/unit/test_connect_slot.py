@@ -87,7 +87,7 @@ def test_a_connect_behind_one_that_was_made_late_waits_again(host: Host) -> None
     assert host.allowed == [100.0, 114.0]
 
 
-def test_a_pause_that_the_host_asked_for_meanwhile_holds_for_a_connect_that_was_booked_before(host: Host) -> None:
+def test_a_pause_that_the_host_asks_for_applies_to_connects_that_are_booked_already(host: Host) -> None:
     host.slot()
     host.slot()
     host.clock.advance(5)
@@ -98,7 +98,7 @@ def test_a_pause_that_the_host_asked_for_meanwhile_holds_for_a_connect_that_was_
     assert host.allowed == [100.0, 165.0]
 
 
-def test_one_that_waits_again_can_be_cancelled(host: Host) -> None:
+def test_a_connect_that_waits_again_can_be_cancelled(host: Host) -> None:
     host.slot()
     waiting = host.slot()
     host.budget.hold(HOST.key, 150.0)
@@ -108,7 +108,7 @@ def test_one_that_waits_again_can_be_cancelled(host: Host) -> None:
     assert host.allowed == [100.0]
 
 
-def test_a_cancelled_connect_is_given_back_to_those_who_come_later(host: Host) -> None:
+def test_a_cancelled_connect_is_available_to_later_ones(host: Host) -> None:
     host.slot()
     waiting = host.slot()
     waiting.cancel()
@@ -132,7 +132,7 @@ def test_a_connect_counts_from_the_moment_at_which_it_is_made(host: Host) -> Non
     assert host.slot().wait == 10
 
 
-def test_a_host_without_a_limit_is_connected_to_at_once(host: Host) -> None:
+def test_a_connect_to_a_host_without_a_limit_is_allowed_at_once(host: Host) -> None:
     free = ConnectTarget("h", "h ", 0, 60.0)
     assert [host.slot(free).wait for _ in range(5)] == [0] * 5
 

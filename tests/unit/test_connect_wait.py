@@ -44,13 +44,13 @@ def test_a_connect_that_the_budget_allows_later_is_called_once(case: Case) -> No
     assert case.wait.slot is not None, "the owner has not made it"
 
 
-def test_who_takes_the_connect_leaves_none(case: Case) -> None:
+def test_a_connect_is_taken_once(case: Case) -> None:
     case.reserve()
     assert isinstance(case.wait.take_slot(), ConnectSlot)
     assert case.wait.take_slot() is None
 
 
-def test_what_was_cancelled_is_not_called_and_others_need_not_wait_for_it(case: Case) -> None:
+def test_a_cancelled_connect_is_not_called_and_others_need_not_wait_for_it(case: Case) -> None:
     case.slot()
     assert not case.reserve()
     case.wait.back_off(1.0, lambda: case.called.append("backoff"))

@@ -119,7 +119,7 @@ def test_a_connection_that_no_owner_takes_in_time_expires(setup: Setup) -> None:
     assert setup.custody.give_up()
 
 
-def test_the_peer_sees_the_end_of_a_connection_that_is_given_up(setup: Setup) -> None:
+def test_the_peer_sees_the_end_of_an_abandoned_connection(setup: Setup) -> None:
     owner = Owner(setup.ours, holder=Holder())
     holder = owner.holder
     setup.keep(owner)
@@ -136,7 +136,7 @@ def test_the_owner_after_one_that_died_while_it_parsed_is_careful(setup: Setup) 
     assert not setup.take().resume.careful
 
 
-def test_a_message_that_owner_after_owner_dies_of_is_cut_out_and_kept(setup: Setup) -> None:
+def test_a_message_that_kills_owner_after_owner_is_cut_out_and_kept(setup: Setup) -> None:
     setup.peer.sendall(FRAME)
     for _ in range(FRUITLESS - 1):
         assert setup.keep(Owner(setup.ours, reading=0)) == ""
@@ -147,7 +147,7 @@ def test_a_message_that_owner_after_owner_dies_of_is_cut_out_and_kept(setup: Set
     assert setup.take().resume.position == len(FRAME)
 
 
-def test_what_can_not_be_cut_out_ends_the_connection(setup: Setup) -> None:
+def test_a_message_that_can_not_be_cut_out_ends_the_connection(setup: Setup) -> None:
     setup.peer.sendall(FRAME[:3])
     for _ in range(FRUITLESS - 1):
         setup.keep(Owner(setup.ours, reading=0))
@@ -158,7 +158,7 @@ def test_what_can_not_be_cut_out_ends_the_connection(setup: Setup) -> None:
     assert setup.peer.recv(1) == b""
 
 
-def test_an_owner_that_was_ended_for_another_reason_proves_nothing(setup: Setup) -> None:
+def test_an_owner_that_was_ended_for_another_reason_is_no_evidence(setup: Setup) -> None:
     setup.peer.sendall(FRAME)
     for _ in range(2 * FRUITLESS):
         assert setup.keep(Owner(setup.ours, reading=0), Reason(kind="recycled")) == ""
@@ -178,7 +178,7 @@ def test_deaths_before_a_takeover_count_behind_it(setup: Setup) -> None:
     other.take()
 
 
-def test_with_a_new_connection_the_deaths_before_it_are_forgotten(setup: Setup) -> None:
+def test_a_new_connection_resets_the_count_of_deaths(setup: Setup) -> None:
     setup.peer.sendall(FRAME)
     for _ in range(FRUITLESS - 1):
         setup.keep(Owner(setup.ours, reading=0))

@@ -53,13 +53,13 @@ def test_the_next_address_is_tried_after_each_failed_attempt(supervisor: FakeSup
     ]
 
 
-def test_an_owner_gets_the_settings_and_what_the_link_adds(supervisor: FakeSupervisor) -> None:
+def test_an_assignment_has_the_settings_and_the_fields_of_the_link(supervisor: FakeSupervisor) -> None:
     made = dialer(supervisor).assignment(4, identify=True, last_number=7)
     assert (made.epoch, made.identify, made.last_number) == (4, True, 7)
     assert (made.dialect, made.quarantine, made.sys_path) == ({"name": "d"}, "/q", ("/s",))
 
 
-def test_a_reference_that_stands_for_nothing_is_an_error_before_anything_connects(supervisor: FakeSupervisor) -> None:
+def test_a_reference_without_a_value_is_an_error_before_any_connect(supervisor: FakeSupervisor) -> None:
     with pytest.raises(ConfigError, match="WSADAPTER_NOT_SET"):
         dialer(supervisor, headers={"X-Key": "${WSADAPTER_NOT_SET}"}).assignment(1)
 
@@ -77,7 +77,7 @@ def test_a_host_that_asks_for_a_pause_gets_it_from_all_its_endpoints(supervisor:
     assert 29 < one.reserve_connect().wait <= 30
 
 
-def test_what_a_peer_repeats_of_the_secrets_is_masked_even_if_another_supervisor_sent_them(
+def test_secrets_that_a_peer_repeats_are_masked_even_if_another_supervisor_sent_them(
     supervisor: FakeSupervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("API_KEY", "secret-7f3a")
@@ -86,7 +86,7 @@ def test_what_a_peer_repeats_of_the_secrets_is_masked_even_if_another_supervisor
     assert dialer(supervisor).mask("bad key secret-7f3a") == "bad key secret-7f3a"
 
 
-def test_a_connect_counts_for_the_host_from_the_moment_at_which_the_owner_is_told(supervisor: FakeSupervisor) -> None:
+def test_a_connect_counts_for_the_host_from_the_moment_of_the_assignment(supervisor: FakeSupervisor) -> None:
     limited = dialer(supervisor, limits={"connects": 1, "connects_period": 60.0})
     slot, process = limited.reserve_connect(), Child()
     limited.connect(cast("OwnerProcess", process), limited.assignment(1), slot)
@@ -94,7 +94,7 @@ def test_a_connect_counts_for_the_host_from_the_moment_at_which_the_owner_is_tol
     assert 59 < limited.reserve_connect().wait <= 60
 
 
-def test_the_tls_of_a_connection_is_held_by_a_process_of_its_own_and_the_owner_knows_none_of_it(
+def test_the_tls_holder_gets_the_tls_settings_and_the_owner_gets_none(
     supervisor: FakeSupervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = Child()

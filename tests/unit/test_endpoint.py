@@ -157,7 +157,7 @@ def test_the_table_of_hooks_has_the_known_ones() -> None:
     assert set(tables.HooksTable.__annotations__) == set(_HOOKS)
 
 
-def test_what_a_table_may_hold_is_converted() -> None:
+def test_the_values_of_a_table_are_converted() -> None:
     one = checked(Endpoint("a", url="ws://h", restart={"period": "1m"}, watchdog={"memory": "64MiB"}, max_message="1KiB"))
     assert (one.restart.period, one.watchdog.memory, one.max_message) == (60.0, 64 * 1024 * 1024, 1024)
 
@@ -189,7 +189,7 @@ def test_the_signature_that_type_checkers_see_is_that_of_the_fields() -> None:
             assert annotation == ("Size" if f.name in SIZES else written[f.name])
 
 
-def test_a_section_knows_which_settings_were_written_even_if_they_have_their_default() -> None:
+def test_a_section_keeps_which_settings_were_written_even_if_they_have_their_default() -> None:
     written = Watchdog(silence=0.0, memory=5)
     assert written.written == {"silence", "memory"}
     assert repr(written) == "Watchdog(silence=0.0, memory=5)"

@@ -42,7 +42,7 @@ def items_of(supervisor: FakeSupervisor, *kinds: type) -> list[Any]:
     return [item for item in consume(supervisor.inbox) if isinstance(item, kinds)]
 
 
-def test_an_endpoint_without_replicas_has_one_link_and_speaks_of_no_member(supervisor: FakeSupervisor) -> None:
+def test_an_endpoint_without_replicas_has_one_link_and_names_no_member(supervisor: FakeSupervisor) -> None:
     alone = running(supervisor)
     assert (len(alone.links), alone.replicas, alone.state) == (1, None, "up")
     receive(supervisor, 1, FIRST)
@@ -52,7 +52,7 @@ def test_an_endpoint_without_replicas_has_one_link_and_speaks_of_no_member(super
     end(alone)
 
 
-def test_what_one_of_several_links_showed_first_comes_once_with_one_numbering(supervisor: FakeSupervisor) -> None:
+def test_a_message_of_several_links_is_delivered_once_with_one_number(supervisor: FakeSupervisor) -> None:
     several = running(supervisor, replicas=2)
     for identity in (FIRST, FIRST + 1):
         receive(supervisor, 1, identity)
@@ -76,7 +76,7 @@ def test_a_monitor_sees_the_end_of_the_last_connection_only(supervisor: FakeSupe
     end(several)
 
 
-def test_a_link_that_new_settings_dismissed_takes_no_part_until_it_is_gone(supervisor: FakeSupervisor) -> None:
+def test_a_link_that_new_settings_remove_takes_no_part_until_it_has_ended(supervisor: FakeSupervisor) -> None:
     three = running(supervisor, replicas=3)
     for number in (1, 2, 3):
         receive(supervisor, number, FIRST)
@@ -91,7 +91,7 @@ def test_a_link_that_new_settings_dismissed_takes_no_part_until_it_is_gone(super
     end(three)
 
 
-def test_a_link_that_comes_takes_up_the_stream_of_the_others(supervisor: FakeSupervisor) -> None:
+def test_a_link_that_joins_continues_the_stream_of_the_others(supervisor: FakeSupervisor) -> None:
     two = running(supervisor, replicas=2)
     two.replace_settings(replace(two.endpoint, replicas=3), None)
     assert len(two.links) == 3
@@ -100,7 +100,7 @@ def test_a_link_that_comes_takes_up_the_stream_of_the_others(supervisor: FakeSup
     end(two)
 
 
-def test_who_waits_for_the_next_owner_of_an_endpoint_that_is_stopped_learns_that(supervisor: FakeSupervisor) -> None:
+def test_a_wait_for_the_next_owner_fails_if_the_endpoint_is_stopped(supervisor: FakeSupervisor) -> None:
     alone = running(supervisor)
     future = alone.restart(at_once=True)
     alone.stop()

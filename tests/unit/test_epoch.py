@@ -19,5 +19,5 @@ def test_an_epoch_survives_the_way_to_another_supervisor() -> None:
     assert transferred(epoch) == epoch
 
 
-def test_what_is_counted_begins_at_nothing() -> None:
+def test_the_counts_of_an_epoch_begin_at_zero() -> None:
     assert Counters() == Counters(0, 0, 0, 0, 0, 0, None, None)

@@ -58,7 +58,7 @@ def test_the_same_identity_in_another_stream_is_another_message() -> None:
     assert (fan.merge.delivered("a"), fan.merge.delivered("c")) == ([10], [])
 
 
-def test_a_message_that_may_come_again_by_itself_is_forgotten() -> None:
+def test_a_message_that_may_repeat_by_itself_is_forgotten() -> None:
     fan = two()
     fan.merge = FirstArrival(span=5.0, repeats=True)
     fan.merge.join(0, 0.0)
@@ -71,7 +71,7 @@ def test_a_message_that_may_come_again_by_itself_is_forgotten() -> None:
         fan.out.clear()
 
 
-def test_the_last_message_of_a_stream_is_known_however_long_ago_it_was() -> None:
+def test_the_last_message_of_a_stream_is_remembered_for_any_time() -> None:
     fan = two()
     fan.show(0, 11, 12, streams=["quiet", "quiet"])
     fan.show(0, 21, streams=["b"])
@@ -92,7 +92,7 @@ def test_the_last_message_of_a_stream_is_known_however_long_ago_it_was() -> None
     assert fan.out == [11, 12, 21, 13, SNAPSHOT, 13]
 
 
-def test_one_that_is_aligned_in_some_streams_waits_in_the_others() -> None:
+def test_a_member_that_is_aligned_in_some_streams_waits_in_the_others() -> None:
     fan = Fan()
     fan.merge.join(0, 0.0)
     fan.show(0, 11, streams=["a"])
@@ -104,7 +104,7 @@ def test_one_that_is_aligned_in_some_streams_waits_in_the_others() -> None:
     assert fan.out == [11, 23, 12, 24]
 
 
-def test_a_stream_that_a_member_begins_anew_is_all_its_own() -> None:
+def test_a_stream_that_a_member_begins_anew_is_taken_from_that_member_only() -> None:
     fan = Fan()
     fan.merge.join(0, 0.0)
     fan.show(0, 11, 12, streams=["a", "b"])
@@ -119,7 +119,7 @@ def test_a_stream_that_a_member_begins_anew_is_all_its_own() -> None:
     assert fan.out[5:] == [12, 13]
 
 
-def test_whoever_is_first_wins_and_copies_are_left_out() -> None:
+def test_the_first_copy_of_a_message_is_delivered_and_others_are_dropped() -> None:
     fan = two()
     fan.show(0, 11, 12)
     fan.show(1, 11, 12, 13)
@@ -127,7 +127,7 @@ def test_whoever_is_first_wins_and_copies_are_left_out() -> None:
     assert fan.out == [11, 12, 13, 14]
 
 
-def test_the_first_to_join_begins_and_the_next_take_up() -> None:
+def test_the_first_member_begins_the_stream_and_the_next_ones_join_it() -> None:
     merge = merged()
     assert not merge.join(0, 0.0)
     assert merge.join(1, 0.0)
@@ -135,7 +135,7 @@ def test_the_first_to_join_begins_and_the_next_take_up() -> None:
     assert not merge.is_aligned(1)
 
 
-def test_one_that_joins_ahead_waits_for_those_that_are_behind() -> None:
+def test_a_member_that_joins_ahead_waits_for_those_that_are_behind() -> None:
     fan = Fan()
     fan.merge.join(0, 0.0)
     fan.show(0, 11)
@@ -148,7 +148,7 @@ def test_one_that_joins_ahead_waits_for_those_that_are_behind() -> None:
     assert fan.out == [11, 12, 13, 14, 15, 16, 17]
 
 
-def test_one_that_joins_behind_goes_along_from_the_first_that_is_known() -> None:
+def test_a_member_that_joins_behind_is_aligned_at_its_first_known_message() -> None:
     fan = Fan()
     fan.merge.join(0, 0.0)
     fan.show(0, 11, 12, 13)
@@ -157,7 +157,7 @@ def test_one_that_joins_behind_goes_along_from_the_first_that_is_known() -> None
     assert fan.out == [11, 12, 13, 14]
 
 
-def test_one_of_which_something_waits_is_not_aligned_by_time_alone() -> None:
+def test_a_member_with_waiting_messages_is_not_aligned_by_time_alone() -> None:
     fan = Fan()
     fan.merge.join(0, 0.0)
     fan.merge.join(1, 0.0)
@@ -174,7 +174,7 @@ def test_one_of_which_something_waits_is_not_aligned_by_time_alone() -> None:
     assert fan.out == [1, 2, 3, 4, 5]
 
 
-def test_one_of_which_something_always_waits_is_aligned_at_last_where_nothing_does() -> None:
+def test_a_member_that_always_has_waiting_messages_is_aligned_in_its_idle_streams() -> None:
     fan = Fan()
     fan.merge.join(0, 0.0)
     fan.merge.join(1, 0.0)
@@ -189,7 +189,7 @@ def test_one_of_which_something_always_waits_is_aligned_at_last_where_nothing_do
 
 
 @pytest.mark.parametrize("by_snapshot", [False, True])
-def test_what_waited_in_a_stream_that_begins_anew_waits_no_longer(by_snapshot: bool) -> None:
+def test_messages_that_wait_in_a_stream_that_begins_anew_are_released(by_snapshot: bool) -> None:
     fan = Fan()
     fan.merge.join(0, 0.0)
     fan.merge.join(1, 0.0)
@@ -201,7 +201,7 @@ def test_what_waited_in_a_stream_that_begins_anew_waits_no_longer(by_snapshot: b
     assert (fan.merge.holds(1), fan.merge.holding) == (0, 0)
 
 
-def test_streams_wait_each_for_itself() -> None:
+def test_each_stream_waits_separately() -> None:
     fan = Fan()
     fan.merge.join(0, 0.0)
     fan.merge.join(1, 0.0)
@@ -213,7 +213,7 @@ def test_streams_wait_each_for_itself() -> None:
     assert fan.out == [11, 12, 21]
 
 
-def test_what_waited_comes_when_nobody_shows_it() -> None:
+def test_waiting_messages_are_delivered_if_no_other_member_delivers_them() -> None:
     fan = Fan()
     fan.merge.join(0, 0.0)
     fan.merge.join(1, 0.0)
@@ -226,7 +226,7 @@ def test_what_waited_comes_when_nobody_shows_it() -> None:
     assert fan.merge.holds(1) == 0
 
 
-def test_the_death_of_one_of_two_that_are_aligned_costs_nothing() -> None:
+def test_the_death_of_one_of_two_aligned_members_loses_nothing() -> None:
     fan = two()
     fan.show(0, 11, 12, 13)
     fan.show(1, 11)
@@ -236,7 +236,7 @@ def test_the_death_of_one_of_two_that_are_aligned_costs_nothing() -> None:
     assert fan.merge.lead == 1
 
 
-def test_a_death_before_the_other_one_is_aligned_is_not_known_to_cost_nothing() -> None:
+def test_a_death_before_the_other_member_is_aligned_may_have_caused_a_loss() -> None:
     fan = Fan()
     fan.merge.join(0, 0.0)
     fan.show(0, 11)
@@ -247,7 +247,7 @@ def test_a_death_before_the_other_one_is_aligned_is_not_known_to_cost_nothing() 
     assert fan.out == [11, 13]
 
 
-def test_whoever_comes_back_doubles_nothing() -> None:
+def test_a_member_that_comes_back_duplicates_no_message() -> None:
     fan = two()
     fan.show(0, 11, 12)
     fan.show(1, 11)
@@ -258,7 +258,7 @@ def test_whoever_comes_back_doubles_nothing() -> None:
     assert fan.out == [11, 12, 13, 14]
 
 
-def test_messages_that_are_the_same_come_as_often_as_on_one_connection() -> None:
+def test_equal_messages_are_delivered_as_often_as_on_one_connection() -> None:
     fan = two()
     fan.show(0, 7, 7, 8)
     fan.show(1, 7, 7, 8, 7)
@@ -266,7 +266,7 @@ def test_messages_that_are_the_same_come_as_often_as_on_one_connection() -> None
     assert fan.out == [7, 7, 8, 7]
 
 
-def test_one_that_joins_behind_a_repeated_message_shows_the_next_of_its_kind() -> None:
+def test_a_member_that_joins_behind_a_repeated_message_delivers_the_next_one() -> None:
     fan = Fan()
     fan.merge.join(0, 0.0)
     fan.show(0, 7, 7, 8)
@@ -276,7 +276,7 @@ def test_one_that_joins_behind_a_repeated_message_shows_the_next_of_its_kind() -
     assert fan.out == [7, 7, 8, 7]
 
 
-def test_what_cannot_be_recognised_is_the_leads_alone() -> None:
+def test_messages_without_an_identity_are_taken_from_the_lead_only() -> None:
     fan = two()
     for member in (1, 0):
         fan.keep(fan.merge.take(member, [100 + member], [NO_IDENTITY], None, 0.0))
@@ -290,7 +290,7 @@ def snapshot(fan: Fan, member: int, mark: int) -> None:
     fan.keep(fan.merge.take(member, [mark], [SNAPSHOT], None, fan.now))
 
 
-def test_a_snapshot_of_the_lead_begins_anew_and_the_others_wait_until_they_are_where_it_is() -> None:
+def test_after_a_snapshot_of_the_lead_the_others_wait_until_they_are_aligned() -> None:
     fan = two()
     fan.show(1, 11, 12, 13)  # ahead
     snapshot(fan, 1, -2)
@@ -303,7 +303,7 @@ def test_a_snapshot_of_the_lead_begins_anew_and_the_others_wait_until_they_are_w
     assert fan.out == [11, 12, 13, -1, 12, 13, 14, 15]
 
 
-def test_what_comes_behind_a_snapshot_on_a_slower_connection_is_not_repeated() -> None:
+def test_messages_after_a_snapshot_on_a_slower_connection_are_not_repeated() -> None:
     fan = two()
     fan.show(0, 11, 12)
     snapshot(fan, 0, -1)
@@ -312,21 +312,21 @@ def test_what_comes_behind_a_snapshot_on_a_slower_connection_is_not_repeated() -
     assert fan.out == [11, 12, -1, 13, 14]
 
 
-def test_a_lead_that_dies_between_its_snapshot_and_what_follows_is_not_known_to_cost_nothing() -> None:
+def test_a_lead_that_dies_just_after_its_snapshot_may_have_caused_a_loss() -> None:
     fan = two()
     fan.show(1, 11, 12)
     snapshot(fan, 0, -1)
     assert fan.merge.leave(0)
 
 
-def test_a_lead_that_dies_without_a_snapshot_where_another_had_one() -> None:
+def test_a_lead_that_dies_without_a_snapshot_after_another_had_one() -> None:
     fan = two()
     snapshot(fan, 1, -2)
     fan.show(0, 11)
     assert fan.merge.leave(0)
 
 
-def test_silence_of_one_where_the_other_is_not_is_noticed() -> None:
+def test_a_member_that_is_silent_while_the_other_delivers_is_noticed() -> None:
     fan = two()
     for second in range(12):
         fan.now = float(second)
@@ -335,7 +335,7 @@ def test_silence_of_one_where_the_other_is_not_is_noticed() -> None:
     assert fan.merge.lags.lagging(11.0, 5.0) == {1: (None, 11.0)}
 
 
-def test_one_message_that_the_other_lacks_is_no_silence_and_is_counted() -> None:
+def test_one_message_that_the_other_member_lacks_is_no_silence_and_is_counted() -> None:
     fan = two()
     fan.show(0, 11)
     fan.now = 100.0
@@ -349,7 +349,7 @@ def test_one_message_that_the_other_lacks_is_no_silence_and_is_counted() -> None
     assert fan.merge.lags.missed == Counter({1: 2, 0: 0})
 
 
-def test_what_moves_to_another_supervisor_goes_on_there_with_its_streams_and_snapshots() -> None:
+def test_a_merge_continues_in_another_supervisor_with_its_streams_and_snapshots() -> None:
     fan = two()
     fan.show(0, 11, 12, streams=["a", "b"])
     fan.show(0, SNAPSHOT, streams=["a"])
@@ -364,7 +364,7 @@ def test_what_moves_to_another_supervisor_goes_on_there_with_its_streams_and_sna
     assert (fan.merge.lead, fan.merge.members) == (0, {0, 1})
 
 
-def test_what_is_remembered_is_bounded() -> None:
+def test_remembered_identities_are_bounded() -> None:
     merge = merged(remembered=10)
     merge.join(0, 0.0)
     merge.join(1, 0.0)
@@ -417,7 +417,7 @@ def showings(draw: st.DrawFn) -> list[tuple[str, int, int]]:
 @pytest.mark.slow
 @settings(max_examples=examples(200))
 @given(showings())
-def test_whatever_happens_each_message_comes_once_and_in_order(happened: list[tuple[str, int, int]]) -> None:
+def test_each_message_is_delivered_once_and_in_order(happened: list[tuple[str, int, int]]) -> None:
     fan = Fan()
     for what, member, number in happened:
         fan.now += 1.0
@@ -436,7 +436,7 @@ def test_whatever_happens_each_message_comes_once_and_in_order(happened: list[tu
     assert fan.out == [] or fan.out[-1] <= max(shown)
 
 
-def test_what_the_lead_shows_again_behind_a_snapshot_is_not_forgotten_for_what_came_before() -> None:
+def test_messages_that_the_lead_repeats_after_a_snapshot_are_remembered_longer_than_those_before_it() -> None:
     fan = Fan()
     fan.merge = merged(span=1.0)
     fan.merge.join(0, 0.0)
@@ -450,7 +450,7 @@ def test_what_the_lead_shows_again_behind_a_snapshot_is_not_forgotten_for_what_c
 
 @settings(max_examples=examples(300))
 @given(st.lists(st.tuples(st.sampled_from([0.0, 0.3, 0.9]), st.booleans(), st.sampled_from([SNAPSHOT, 20, 21])), max_size=40))
-def test_snapshots_and_repeated_messages_at_any_times_leave_nothing_behind(shown: list[tuple[float, bool, int]]) -> None:
+def test_snapshots_and_repeated_messages_at_any_time_leave_no_state(shown: list[tuple[float, bool, int]]) -> None:
     fan = two()
     fan.merge = merged(span=1.0)
     fan.merge.join(0, 0.0)
@@ -473,14 +473,14 @@ def test_a_member_that_left_does_not_align_and_leaves_once() -> None:
     assert (fan.merge.members, fan.merge.is_aligned(1)) == (frozenset({0}), False)
 
 
-def test_the_last_one_leaves_nothing_behind() -> None:
+def test_the_last_member_that_leaves_leaves_no_state() -> None:
     fan = two()
     fan.merge.leave(1)
     assert fan.merge.leave(0) is False
     assert (fan.merge.lead, fan.merge.members) == (None, frozenset())
 
 
-def test_what_waits_of_a_member_can_be_dropped() -> None:
+def test_the_waiting_messages_of_a_member_can_be_dropped() -> None:
     fan = Fan()
     fan.merge.join(0, 0.0)
     fan.merge.join(1, 0.0)

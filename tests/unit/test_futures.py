@@ -8,7 +8,7 @@ from wsadapter.contract.errors import NotConnected
 from wsadapter.endpoint.futures import Waiters, uncancellable_future
 
 
-def test_a_caller_cannot_cancel_what_the_loop_will_answer() -> None:
+def test_a_caller_cannot_cancel_a_future_that_the_loop_resolves() -> None:
     future = uncancellable_future()
     assert not future.cancel()
     future.set_result(None)
@@ -24,7 +24,7 @@ def test_waiters_end_together_and_once() -> None:
     assert one.result(0) is None
 
 
-def test_each_waiter_gets_an_error_of_its_own() -> None:
+def test_each_waiter_gets_a_separate_error_object() -> None:
     waiters = Waiters()
     one, other = waiters.add(), waiters.add()
     waiters.fail(lambda: NotConnected("gone"))
@@ -33,7 +33,7 @@ def test_each_waiter_gets_an_error_of_its_own() -> None:
         one.result(0)
 
 
-def test_one_that_comes_while_the_others_end_waits_for_the_next_time() -> None:
+def test_a_waiter_that_is_added_while_the_others_end_waits_for_the_next_end() -> None:
     waiters = Waiters()
     late = []
     waiters.add().add_done_callback(lambda _: late.append(waiters.add()))

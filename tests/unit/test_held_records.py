@@ -21,7 +21,7 @@ def test_records_are_taken_once_and_in_their_order() -> None:
     assert held.take() == []
 
 
-def test_what_came_before_the_confirmation_proves_less_than_what_came_after_it() -> None:
+def test_messages_before_the_confirmation_are_weaker_evidence_than_messages_after_it() -> None:
     held = HeldRecords(1000)
     held.add(message(FIRST, 1))
     held.subscriptions_confirmed(5)
@@ -38,7 +38,7 @@ def test_messages_are_shown_under_the_names_of_their_streams_without_snapshots_a
     assert [shown.stream for shown in held.shown()] == ["book"]
 
 
-def test_it_is_full_when_more_bytes_are_held_than_may_be() -> None:
+def test_held_records_are_full_above_the_limit_of_bytes() -> None:
     one = message(FIRST, 1)
     held = HeldRecords(one.size)
     held.add(one)

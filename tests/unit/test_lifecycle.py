@@ -20,7 +20,7 @@ def run(*events: ProcessEvent, begin: ProcessState = ProcessState.SPAWNING) -> l
     return path
 
 
-def test_a_life_without_trouble() -> None:
+def test_a_link_that_starts_runs_and_stops() -> None:
     assert run(ProcessEvent.STARTED, ProcessEvent.READY, ProcessEvent.ASSIGN, ProcessEvent.STOP, ProcessEvent.DEATH) == [
         (ProcessState.STARTING, ProcessAction.AWAIT_READY),
         (ProcessState.WARM, ProcessAction.REPORT_READY),

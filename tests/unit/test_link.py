@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.support.fakes import FakeHoldingSupervisor, connected, up
 
 
-def test_an_owner_that_dies_before_it_reports_anything_hands_on_what_its_predecessor_was_handed(
+def test_an_owner_that_dies_before_its_first_report_leaves_the_connection_to_the_next_owner(
     holding_supervisor: FakeHoldingSupervisor,
 ) -> None:
     supervisor = holding_supervisor

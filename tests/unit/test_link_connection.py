@@ -46,7 +46,7 @@ def killed(supervisor: FakeHoldingSupervisor, **settings: Any) -> Link:
     return link
 
 
-def test_a_connection_that_outlives_its_owner_keeps_what_is_subscribed(holding_supervisor: FakeHoldingSupervisor) -> None:
+def test_a_connection_that_outlives_its_owner_keeps_its_subscriptions(holding_supervisor: FakeHoldingSupervisor) -> None:
     link = killed(holding_supervisor)
     assert holding_supervisor.handed.resume.position == 7
     assert link.connection.subscriptions.connection.confirmed == {"s"}
@@ -55,7 +55,7 @@ def test_a_connection_that_outlives_its_owner_keeps_what_is_subscribed(holding_s
     link.stop()
 
 
-def test_a_connection_that_ends_with_its_owner_forgets_what_is_subscribed(supervisor: FakeSupervisor) -> None:
+def test_a_connection_that_ends_with_its_owner_forgets_its_subscriptions(supervisor: FakeSupervisor) -> None:
     link = connected(supervisor)
     up(supervisor.process)
     link.connection.subscriptions.connection.confirmed.add("s")
@@ -109,7 +109,7 @@ def test_a_connection_that_can_not_be_resumed_is_not_kept_and_the_log_says_why(
     link.stop()
 
 
-def test_the_next_owner_reports_what_was_cut_out_and_gets_the_changes_that_waited(
+def test_the_next_owner_reports_a_message_that_was_cut_out_and_gets_the_deferred_changes(
     holding_supervisor: FakeHoldingSupervisor,
 ) -> None:
     link = killed(holding_supervisor)
@@ -174,7 +174,7 @@ def test_messages_carry_identities_for_a_rollover_and_with_replicas(supervisor: 
         ({"subscribe": {"frame": "$stream"}, "ack": [{}]}, [], False),
     ],
 )
-def test_answers_are_awaited_if_something_is_wanted_that_the_peer_confirms(
+def test_answers_are_awaited_if_the_peer_confirms_a_wanted_stream(
     supervisor: FakeSupervisor, dialect: dict[str, Any] | None, wanted: list[str], awaits: bool
 ) -> None:
     endpoint = Endpoint("a", url="ws://127.0.0.1/", subscribe=wanted)

@@ -69,7 +69,7 @@ def test_a_single_message_is_numbered_and_counted_as_any_other(
     assert (link.output.counters.messages, link.output.counters.bytes, owner.epoch.position) == (2, 18, 18)
 
 
-def test_more_than_may_wait_is_reported_to_the_group(
+def test_a_backlog_above_the_limit_is_reported_to_the_group(
     link: Link, supervisor: FakeSupervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overflowed: list[object] = []
@@ -89,7 +89,7 @@ def test_more_than_may_wait_is_reported_to_the_group(
         ConnectionUp({}, None, resumed=True).encode(),
     ],
 )
-def test_an_owner_whose_report_makes_no_sense_is_killed(owner: LinkOwner, supervisor: FakeSupervisor, body: bytes) -> None:
+def test_an_owner_that_sends_an_invalid_report_is_killed(owner: LinkOwner, supervisor: FakeSupervisor, body: bytes) -> None:
     say(supervisor.process, body)
     assert [(reason.kind, "makes no sense" in reason.text) for reason in supervisor.process.aborted] == [("corrupt", True)]
 
@@ -144,7 +144,7 @@ def test_the_first_connection_has_no_gap_and_each_later_one_has(link: Link, supe
     link.stop()
 
 
-def test_who_waits_for_a_restart_is_notified_of_the_next_owner_and_not_of_the_one_that_leaves(
+def test_a_waiting_restart_ends_with_the_up_of_the_next_owner_and_not_of_the_leaving_one(
     supervisor: FakeSupervisor,
 ) -> None:
     link = connected(supervisor)
@@ -161,7 +161,7 @@ def test_who_waits_for_a_restart_is_notified_of_the_next_owner_and_not_of_the_on
 @pytest.mark.parametrize(
     ("state", "paused"), [(ProcessState.SERVING, True), (ProcessState.DEAD, False), (ProcessState.KILLED, False)]
 )
-def test_reading_pauses_but_for_an_owner_on_its_way_out(
+def test_reading_pauses_except_for_a_leaving_owner(
     owner: LinkOwner, supervisor: FakeSupervisor, state: ProcessState, paused: bool
 ) -> None:
     process, calls = supervisor.process, []
@@ -171,7 +171,7 @@ def test_reading_pauses_but_for_an_owner_on_its_way_out(
     assert (calls == ["pause"]) is paused
 
 
-def test_what_user_code_prints_is_logged_with_the_pid(
+def test_output_of_user_code_is_logged_with_the_pid(
     owner: LinkOwner, supervisor: FakeSupervisor, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO", "wsadapter"):
@@ -179,7 +179,7 @@ def test_what_user_code_prints_is_logged_with_the_pid(
     assert "hello from a hook" in caplog.text
 
 
-def test_a_new_owner_has_an_epoch_of_its_own(link: Link, owner: LinkOwner, supervisor: FakeSupervisor) -> None:
+def test_a_new_owner_begins_a_new_epoch(link: Link, owner: LinkOwner, supervisor: FakeSupervisor) -> None:
     owner.on_record(owner.process, batch(5))
     assert owner.messages == 5
     die(supervisor.process)

@@ -36,7 +36,7 @@ def run(*events: LinkEvent, begin: LinkState = S.STOPPED) -> list[tuple[LinkStat
     return path
 
 
-def test_a_life_without_trouble() -> None:
+def test_a_link_that_starts_runs_and_stops() -> None:
     assert run(E.START, E.DUE, E.ASSIGN, E.UP, E.STOP, E.END) == [
         (S.WAITING, A.RESERVE_CONNECT),
         (S.STARTING, A.ACQUIRE_OWNER),
@@ -63,7 +63,7 @@ def test_an_owner_whose_connection_outlives_it_is_killed_and_followed_at_once() 
     ]
 
 
-def test_a_warm_owner_whose_connection_is_gone_waits_for_the_budget_and_can_be_stopped_meanwhile() -> None:
+def test_a_warm_owner_without_a_connection_waits_for_the_budget_and_can_be_stopped_meanwhile() -> None:
     assert run(E.POSTPONE, E.ASSIGN, begin=S.STARTING)[-1] == (S.CONNECTING, A.NOTHING)
     assert run(E.POSTPONE, E.STOP, begin=S.STARTING)[-1] == (S.STOPPING, A.ASK_TO_STOP)
 
@@ -97,7 +97,7 @@ def test_without_an_owner_a_start_asks_for_a_connect_and_a_stop_is_done_at_once(
 
 
 @pytest.mark.parametrize("state", WITH_OWNER)
-def test_with_an_owner_each_death_has_its_answer(state: LinkState) -> None:
+def test_with_an_owner_each_kind_of_death_has_an_action(state: LinkState) -> None:
     assert {event: step(state, event) for event in OF_A_DEATH} == {
         E.RESUME: (S.STARTING, A.ACQUIRE_OWNER),
         E.RESUME_LATER: (S.WAITING, A.AWAIT_RESUMPTION),
@@ -110,7 +110,7 @@ def test_with_an_owner_each_death_has_its_answer(state: LinkState) -> None:
     }
 
 
-def test_what_another_supervisor_passes_is_up_or_fatal_at_once() -> None:
+def test_a_link_from_another_supervisor_is_up_or_fatal_at_once() -> None:
     assert run(E.RECEIVE) == [(S.UP, A.NOTHING)]
     assert run(E.RECEIVE_FATAL) == [(S.FATAL, A.NOTHING)]
     for event in (E.RECEIVE, E.RECEIVE_FATAL):
@@ -120,7 +120,7 @@ def test_what_another_supervisor_passes_is_up_or_fatal_at_once() -> None:
 
 
 @pytest.mark.parametrize("state", list(S))
-def test_what_another_supervisor_received_is_stopped_without_a_report(state: LinkState) -> None:
+def test_a_link_that_another_supervisor_received_stops_without_a_report(state: LinkState) -> None:
     assert step(state, E.DISOWN) == (S.STOPPED, A.DISOWN)
 
 
@@ -150,7 +150,7 @@ def test_from_every_state_there_is_a_way_up_and_a_way_to_the_end() -> None:
 
 
 @given(st.lists(st.sampled_from(list(E)), max_size=40))
-def test_an_owner_is_acquired_only_when_there_is_none_and_asked_to_go_only_when_there_is_one(events: list[LinkEvent]) -> None:
+def test_an_owner_is_acquired_only_if_there_is_none_and_asked_to_leave_only_if_there_is_one(events: list[LinkEvent]) -> None:
     state, owner = S.STOPPED, False
     for event in events:
         if event in OF_A_DEATH:
@@ -197,7 +197,7 @@ def test_users_see_every_state_that_the_status_promises() -> None:
     assert seen == set(get_args(EndpointState)) == set(STATES)
 
 
-def test_an_owner_that_is_to_be_replaced_is_shown_as_far_as_it_had_come() -> None:
+def test_the_state_of_an_owner_that_is_to_be_replaced_is_shown_unchanged() -> None:
     assert shown(S.LEAVING, assigned=False, was_up=False) == "starting"
     assert shown(S.LEAVING, assigned=True, was_up=False) == "connecting"
     assert shown(S.LEAVING, assigned=True, was_up=True) == "up"

@@ -29,7 +29,7 @@ def test_an_address_is_shown_as_configured_and_as_resolved(
     assert caplog.messages == [f"a/3 up: {expected}"]
 
 
-def test_each_line_of_an_owner_begins_with_the_endpoint_and_the_epoch_as_values_of_their_own(
+def test_each_line_of_an_owner_begins_with_the_endpoint_and_the_epoch_as_separate_values(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("DEBUG", "wsadapter")

@@ -33,7 +33,7 @@ def interrupted(*streams: str, apart: Sequence[str] = ()) -> Overlap:
 
 
 @pytest.mark.parametrize("in_order", [True, False])
-def test_a_message_that_both_brought_proves_that_nothing_is_missing(in_order: bool) -> None:
+def test_a_message_of_both_connections_proves_that_nothing_is_missing(in_order: bool) -> None:
     assert found({None: [1, 2]}, (None, 2, EARLY), (None, 3, LATE), in_order=in_order) == interrupted()
 
 
@@ -43,7 +43,7 @@ def test_recent_messages_that_came_before_the_first_shared_one_are_older() -> No
 
 
 @pytest.mark.parametrize(("in_order", "expected"), [(True, interrupted()), (False, BROKEN)])
-def test_recent_messages_alone_prove_nothing_where_the_old_one_was_not_read_to_its_end(
+def test_recent_messages_alone_prove_nothing_if_the_old_connection_was_not_read_to_its_end(
     in_order: bool, expected: Overlap
 ) -> None:
     """They were sent to the old connection before: it may have been unread since."""
@@ -51,24 +51,24 @@ def test_recent_messages_alone_prove_nothing_where_the_old_one_was_not_read_to_i
 
 
 @pytest.mark.parametrize(("in_order", "expected"), [(True, interrupted()), (False, BROKEN)])
-def test_where_the_new_one_brought_nothing_it_counts_that_the_old_one_was_read_to_its_end(
+def test_a_new_connection_without_messages_continues_an_old_one_that_was_read_to_its_end(
     in_order: bool, expected: Overlap
 ) -> None:
     assert found({None: [1]}, in_order=in_order) == expected
 
 
-def test_what_the_old_one_had_the_time_to_bring_and_did_not_is_a_gap() -> None:
+def test_a_message_that_the_old_connection_should_have_delivered_is_a_gap() -> None:
     assert found({None: [1, 2]}, (None, 4, EARLY)) == BROKEN
     assert found({None: [1, 2]}, (None, 2, AT_ONCE), (None, 3, EARLY)) == BROKEN
     assert found({"a": [1, 2], "b": [7]}, ("a", 2, EARLY), ("b", 7, AT_ONCE), ("b", 8, EARLY)) == interrupted("b")
 
 
-def test_what_it_had_no_time_to_bring_is_news() -> None:
+def test_a_message_that_the_old_connection_had_no_time_to_deliver_is_new() -> None:
     assert found({None: [1, 2]}, (None, 4, LATE)) == Overlap(True, frozenset(), frozenset({None}))
     assert found({"a": [1, 2]}, ("a", 2, EARLY), ("b", 8, LATE)) == interrupted(apart="b")
 
 
-def test_time_is_counted_to_the_last_shared_message_where_the_old_one_was_not_read_to_its_end() -> None:
+def test_time_is_counted_to_the_last_shared_message_if_the_old_connection_was_not_read_to_its_end() -> None:
     shown = [("a", 2, EARLY), ("b", 8, EARLY - LAG), ("c", 9, EARLY - LAG - 1)]
     assert found({"a": [1, 2]}, *shown, in_order=False) == interrupted("c", apart="b")
 
@@ -79,7 +79,7 @@ def test_a_stream_that_was_silent_and_whose_recent_messages_are_repeated_is_inte
     assert found({"a": [1, 2]}, *shown, in_order=in_order) == interrupted("b")
 
 
-def test_where_all_streams_were_silent_all_are_interrupted() -> None:
+def test_if_all_streams_were_silent_all_are_interrupted() -> None:
     assert found({}, ("a", 5, AT_ONCE), ("b", 6, AT_ONCE)) == BROKEN
 
 
@@ -89,11 +89,11 @@ def test_a_stream_whose_messages_have_no_identity_is_interrupted(in_order: bool)
     assert found({"a": [1, 2]}, *shown, in_order=in_order) == interrupted("b")
 
 
-def test_it_says_nothing_of_the_other_streams() -> None:
+def test_an_interrupted_stream_does_not_interrupt_the_others() -> None:
     assert found({"a": [1]}, ("b", NO_IDENTITY, EARLY))._replace(due=0) == interrupted("b")
 
 
-def test_recent_messages_in_another_order_are_told_as_a_gap() -> None:
+def test_recent_messages_in_another_order_are_reported_as_a_gap() -> None:
     assert found({"a": [1, 2], "b": [5, 6, 7]}, ("a", 2, EARLY), ("b", 7, AT_ONCE), ("b", 6, AT_ONCE)) == interrupted("b")
 
 
@@ -101,6 +101,6 @@ def test_a_peer_that_repeats_the_last_of_the_recent_messages_is_in_order() -> No
     assert found({None: [1, 2, 3]}, (None, 2, AT_ONCE), (None, 3, AT_ONCE), (None, 3, EARLY)) == interrupted()
 
 
-def test_an_identity_that_comes_again_is_looked_for_further_on() -> None:
+def test_a_repeated_identity_is_searched_at_its_next_place() -> None:
     assert found({None: [1, 2, 1, 3]}, (None, 1, EARLY), (None, 2, EARLY), (None, 1, EARLY), (None, 3, EARLY)) == interrupted()
     assert found({None: [1, 2, 1, 3]}, (None, 1, EARLY), (None, 3, EARLY)) == interrupted()

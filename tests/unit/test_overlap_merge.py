@@ -47,13 +47,13 @@ class Merging:
         return found.continues
 
 
-def test_what_came_before_identities_were_asked_for_is_accepted_as_it_is() -> None:
+def test_messages_before_identities_were_requested_are_accepted_unchanged() -> None:
     case = Merging()
     case.merge.take(message(None), None)
     assert (case.accepted, case.merge.has_new) == ([None], False)
 
 
-def test_the_new_connection_brings_what_is_new_once() -> None:
+def test_new_messages_of_the_new_connection_are_delivered_once() -> None:
     case = Merging()
     case.merge.take(message(FIRST), None)
     assert case.change(message(FIRST), message(FIRST + 1, READY_AT))
@@ -74,7 +74,7 @@ def test_without_confirmed_subscriptions_nothing_is_compared() -> None:
     assert not case.merge.compare(successor, in_order=True).continues
 
 
-def test_that_two_messages_have_the_same_bytes_proves_nothing() -> None:
+def test_equal_bytes_of_two_messages_are_no_overlap() -> None:
     case = Merging("bytes")
     case.merge.take(message(FIRST), None)
     assert not case.change(message(FIRST), in_order=False)

@@ -53,7 +53,7 @@ def replied(commands: OwnerCommands, kind: int, ref: int, body: Any = b"") -> No
         (LEFT, b"", None),
     ],
 )
-def test_what_each_command_of_an_owner_replies(kind: int, body: bytes, reply: tuple[Reply, str] | None) -> None:
+def test_each_command_of_an_owner_is_parsed_as_the_right_reply(kind: int, body: bytes, reply: tuple[Reply, str] | None) -> None:
     assert parse_reply(Command(kind, 1, body)) == reply
 
 

@@ -15,17 +15,17 @@ def reason(known: Reason, reported: Reason | None = None, *, was_asked: bool = F
     return end_reason(known, reported, was_asked=was_asked, holder_lost=lambda _: lost)
 
 
-def test_what_the_owner_reported_counts_and_otherwise_what_the_supervisor_knows() -> None:
+def test_the_reported_reason_counts_otherwise_the_supervisors_evidence() -> None:
     assert reason(KILLED) is KILLED
     assert reason(KILLED, CLOSED) is CLOSED
 
 
 @pytest.mark.parametrize("kind", ["hung", "corrupt", "memory_limit", "overflow"])
-def test_why_the_supervisor_ended_an_owner_counts_more_than_what_the_owner_reported(kind: str) -> None:
+def test_the_reason_of_the_supervisor_counts_more_than_that_of_the_owner(kind: str) -> None:
     assert reason(Reason(kind=kind), CLOSED).kind == kind
 
 
-def test_the_loss_of_the_tls_holder_is_the_cause_of_what_its_owner_saw() -> None:
+def test_the_loss_of_the_tls_holder_is_the_cause_of_its_owners_error() -> None:
     seen: list[Reason] = []
 
     def lost(owners: Reason) -> Reason:
@@ -71,7 +71,7 @@ def test_whether_the_next_owner_may_continue_with_the_connection(
         (KILLED, False),
     ],
 )
-def test_whether_an_owner_had_read_all_that_its_connection_brought(ended: Reason, all_read: bool) -> None:
+def test_whether_an_owner_had_read_all_bytes_of_its_connection(ended: Reason, all_read: bool) -> None:
     assert read_all(ended) is all_read
 
 

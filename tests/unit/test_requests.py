@@ -78,7 +78,7 @@ def test_an_answer_is_known_by_its_id_whatever_its_type(payload: bytes, known: s
         b'{"text":"\\"id\\":1"}', b'\xff"id":1', b'{"id":"\xff"}', b'{"id":"\\q"}', b"",
     ],
 )  # fmt: skip
-def test_what_only_looks_like_an_answer_is_none(payload: bytes) -> None:
+def test_a_message_that_only_resembles_an_answer_is_no_answer(payload: bytes) -> None:
     assert said(Requests(Rules(), ["1"]), payload) is None
 
 
@@ -130,7 +130,7 @@ def test_what_the_exchanges_answer(dialect: str, answer: bytes, rejection: bytes
     assert said(Requests(rules, ["a"]), rejection) == ("answer", "a", True)
 
 
-def test_what_the_user_says_of_requests_overrules_the_dialect() -> None:
+def test_request_settings_of_the_user_override_the_dialect() -> None:
     endpoint = Endpoint("x", dialect="bybit", request={"id_type": "int", "timeout": 3})
     rules = apply_dialect(endpoint, load_dialect("bybit"), given={"request.error"}).request
     assert (rules.id, rules.id_type, rules.error, rules.timeout) == ("reqId", "int", "error", 3)
@@ -173,7 +173,7 @@ def test_a_binary_answer_is_one_too() -> None:
     assert isinstance(answer, Deliver)
 
 
-def test_a_read_is_looked_into_only_while_an_answer_may_be_in_it() -> None:
+def test_a_read_is_inspected_only_while_an_answer_may_be_in_it() -> None:
     session, reader = started(), Reader(1 << 20)
     assert session.try_fast_path(reader.feed(server_frame(TEXT, b'{"id":1}')), 1.0)
     session.inspector.expect("1")
@@ -207,7 +207,7 @@ class Taking(PlainByteStream):
         return len(sealed)
 
 
-def test_what_waits_for_its_turn_can_be_withdrawn() -> None:
+def test_a_queued_request_can_be_withdrawn() -> None:
     channel = Taking()
     sender = Sender(channel, pace=1.0)
     for ref, frame in ((1, b"one"), (2, b"two"), (3, b"three")):
@@ -218,7 +218,7 @@ def test_what_waits_for_its_turn_can_be_withdrawn() -> None:
     assert channel.sent == [b"one", b"three"]
 
 
-def test_what_is_too_late_is_not_begun() -> None:
+def test_a_request_past_its_deadline_is_not_begun() -> None:
     channel = Taking()
     sender = Sender(channel, pace=1.0)
     for ref, frame in ((1, b"one"), (2, b"two"), (3, b"three")):
@@ -325,7 +325,7 @@ def test_an_answer_and_a_rejection_end_their_requests(desk: Desk) -> None:
     assert desk.book.waiting == 0
 
 
-def test_our_ids_are_text_where_the_exchange_wants_text(desk: Desk) -> None:
+def test_our_ids_are_strings_if_the_exchange_requires_strings(desk: Desk) -> None:
     desk.request({"id": 1_000_000_000})
     desk.request(id_type="text")
     assert desk.posted[1].payload == b'{"id":"1000000001"}', "and pass over the user's own"
@@ -342,7 +342,7 @@ def test_answers_are_taken_out_of_a_record_and_the_rest_is_left(desk: Desk) -> N
         desk.book.take_answers(record(b"yes", streams=[ANSWER]))
 
 
-def test_what_is_refused_before_anything_is_sent(desk: Desk) -> None:
+def test_invalid_requests_are_refused_before_anything_is_sent(desk: Desk) -> None:
     desk.request({"id": 5})
     for again in ({"id": 5}, {"id": "5"}, '{"id":5}'):
         with pytest.raises(DuplicateRequest, match="'5' has no answer yet"):
@@ -384,7 +384,7 @@ def test_a_timeout_before_sending_withdraws_it(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("word", ["begun", "taken", "nothing"])
-def test_what_can_not_be_withdrawn_any_more_is_unknown(desk: Desk, word: str) -> None:
+def test_a_request_that_can_not_be_withdrawn_any_more_has_an_unknown_outcome(desk: Desk, word: str) -> None:
     pending = desk.request({"id": 5}, 0.01)
     assert desk._reactor.run_until(lambda: bool(desk.told), 5.0)
     if word != "nothing":
@@ -394,14 +394,14 @@ def test_what_can_not_be_withdrawn_any_more_is_unknown(desk: Desk, word: str) ->
     assert failed(pending) is OutcomeUnknown
 
 
-def test_an_answer_that_comes_while_it_is_withdrawn_is_one(desk: Desk) -> None:
+def test_an_answer_during_a_withdrawal_counts(desk: Desk) -> None:
     pending = desk.request({"id": 5}, 0.01)
     assert desk._reactor.run_until(lambda: bool(desk.told), 5.0)
     desk.answer("5")
     assert pending.result().data == b"yes"
 
 
-def test_who_gives_up_is_told_what_became_of_it(desk: Desk) -> None:
+def test_a_request_that_is_given_up_is_reported_with_its_outcome(desk: Desk) -> None:
     waiting, sent = desk.request({"id": 1}), desk.request({"id": 2})
     desk.begun(2)
     waiting.give_up()
@@ -418,7 +418,7 @@ def test_who_gives_up_is_told_what_became_of_it(desk: Desk) -> None:
     ("replies_read", "ends"),
     [(True, [NotSent, OutcomeUnknown, OutcomeUnknown]), (False, [OutcomeUnknown, OutcomeUnknown, OutcomeUnknown])],
 )
-def test_when_the_connection_goes_all_end_at_once(desk: Desk, replies_read: bool, ends: list[type[Exception]]) -> None:
+def test_when_the_connection_ends_all_requests_end_at_once(desk: Desk, replies_read: bool, ends: list[type[Exception]]) -> None:
     pending = [desk.request() for _ in range(3)]
     desk.begun(2)
     desk.taken(3)
@@ -427,7 +427,7 @@ def test_when_the_connection_goes_all_end_at_once(desk: Desk, replies_read: bool
     assert desk.book.ids == ()
 
 
-def test_what_is_on_the_wire_survives_its_owner(desk: Desk) -> None:
+def test_a_request_on_the_wire_survives_its_owner(desk: Desk) -> None:
     answered, out, completed, begun, waiting = (desk.request({"id": n}) for n in range(1, 6))
     desk.taken(1)
     desk.begun(4)
@@ -452,7 +452,7 @@ def test_a_late_id_survives_its_owner_too_and_not_its_connection(desk: Desk) -> 
     assert desk.book.ids == ()
 
 
-def test_late_ids_are_forgotten_where_there_are_too_many(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_late_ids_is_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wsadapter.endpoint.requests._MOST_LATE", 1)
     for number in (1, 2):
         pending = desk.request({"id": number}, 0.01)
@@ -482,7 +482,7 @@ def test_another_supervisor_uses_no_id_again_on_the_connection(desk: Desk, react
     assert fresh.result().data == b"yes"
 
 
-def test_sends_end_as_they_did(desk: Desk) -> None:
+def test_each_outcome_of_a_send_is_reported(desk: Desk) -> None:
     taken, refused, waiting, begun = (desk.book.send(b"x", binary=False) for _ in range(4))
     desk.taken(1)
     desk.refused(2, "unknown", "half of it is out")
@@ -492,7 +492,7 @@ def test_sends_end_as_they_did(desk: Desk) -> None:
     assert [failed(one) for one in (refused, waiting, begun)] == [SendFailed, NotConnected, SendFailed]
 
 
-def test_what_a_dead_owner_had_begun_is_taken_when_the_next_one_has_sent_the_rest(desk: Desk) -> None:
+def test_a_frame_that_a_dead_owner_had_begun_is_taken_when_the_next_owner_has_sent_the_rest(desk: Desk) -> None:
     half = desk.book.send(b"x", binary=False)
     desk.begun(1)
     desk.owner_gone(resumption(completing=1), replies_read=True)

@@ -70,7 +70,7 @@ def test_above_the_intensity_the_other_choices_end_it(on_exceeded: str) -> None:
     assert strict.decide(0.1, LOST, 1.0).action is RestartAction(on_exceeded)
 
 
-def test_the_wait_doubles_up_to_its_maximum_and_resets_only_after_min_uptime() -> None:
+def test_the_backoff_doubles_up_to_its_maximum_and_resets_only_after_min_uptime() -> None:
     patient = policy(intensity=1000, backoff_initial=0.5, backoff_max=3, min_uptime=30)
     assert [patient.decide(0.0, LOST, 29.9).delay for _ in range(5)] == [0.5, 1.0, 2.0, 3.0, 3.0]
     assert patient.decide(0.0, LOST, 30.0).delay == 0.5
@@ -99,7 +99,7 @@ def test_the_same_configuration_error_five_times_in_a_row_is_fatal() -> None:
     assert actions == [RestartAction.RESTART] * (FATAL_AFTER - 1) + [RestartAction.FATAL]
 
 
-def test_other_failures_in_between_are_no_reason_to_give_up() -> None:
+def test_other_failures_in_between_reset_the_count_of_configuration_errors() -> None:
     broken = Reason(kind="config", text="no module named nonsense")
     patient = policy(intensity=100)
     actions = {patient.decide(float(n), broken if n % 4 else LOST, None).action for n in range(20)}
@@ -143,7 +143,7 @@ def test_a_booking_that_is_given_back_is_free_again() -> None:
     assert budget.reserve("a", 0.0, 1, 60) == booked == 60.0
 
 
-def test_what_a_host_asked_for_holds_for_all_of_it_and_is_added_to_the_limit() -> None:
+def test_a_pause_that_a_host_asks_for_applies_to_all_its_endpoints_and_is_added_to_the_limit() -> None:
     budget = ConnectBudget()
     budget.reserve("a", 0.0, 2, 60)
     budget.reserve("a", 1.0, 2, 60)

@@ -62,7 +62,7 @@ def replicas() -> Replicas:
     return Replicas()
 
 
-def test_the_next_link_waits_until_the_one_before_is_up_and_has_caught_up(replicas: Replicas) -> None:
+def test_the_next_link_waits_until_the_previous_one_is_up_and_has_caught_up(replicas: Replicas) -> None:
     future = replicas.change()
     replicas.rolling.go_on()
     assert replicas.changed == ["one"]
@@ -87,7 +87,7 @@ def test_the_old_connection_of_a_link_does_not_count_as_its_new_one(replicas: Re
     assert replicas.changed == ["one"]
 
 
-def test_no_link_is_changed_while_nobody_else_delivers_everything(replicas: Replicas) -> None:
+def test_no_link_is_changed_while_no_other_link_delivers_all_messages(replicas: Replicas) -> None:
     replicas.behind = {"other"}
     replicas.change()
     assert replicas.changed == []
@@ -96,7 +96,7 @@ def test_no_link_is_changed_while_nobody_else_delivers_everything(replicas: Repl
     assert replicas.changed == ["one"]
 
 
-def test_together_means_at_once(replicas: Replicas) -> None:
+def test_with_together_all_links_are_changed_at_once(replicas: Replicas) -> None:
     future = replicas.change(together=True)
     assert replicas.changed == ["one", "other"]
     for link in replicas.links:
@@ -105,7 +105,7 @@ def test_together_means_at_once(replicas: Replicas) -> None:
     assert future.result(0) is None
 
 
-def test_another_change_takes_the_place_of_the_one_that_is_under_way(replicas: Replicas) -> None:
+def test_another_change_replaces_the_one_that_is_under_way(replicas: Replicas) -> None:
     first = replicas.change()
     second = replicas.change(together=True)
     for link in replicas.links:
@@ -114,7 +114,7 @@ def test_another_change_takes_the_place_of_the_one_that_is_under_way(replicas: R
     assert (first.done(), second.done()) == (True, True)
 
 
-def test_who_waits_for_an_endpoint_that_is_stopped_learns_why(replicas: Replicas) -> None:
+def test_a_wait_for_an_endpoint_that_is_stopped_fails_with_the_reason(replicas: Replicas) -> None:
     future = replicas.change(together=True)
     replicas.last_exit = Reason(kind="stopped")
     replicas.rolling.end()

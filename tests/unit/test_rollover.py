@@ -166,7 +166,7 @@ def changed(
         ([RESTORED, message(NO_IDENTITY, EARLY), message(SNAPSHOT, EARLY)], [], ["all", NO_IDENTITY, SNAPSHOT]),
     ],
 )
-def test_only_what_can_be_seen_to_overlap_continues_the_stream(
+def test_only_a_visible_overlap_continues_the_stream(
     reactor: Reactor, shown: list[Record], in_order: list[Any], otherwise: list[Any]
 ) -> None:
     for ends, expected in ((True, in_order), (False, otherwise)):
@@ -174,7 +174,7 @@ def test_only_what_can_be_seen_to_overlap_continues_the_stream(
         assert [item if isinstance(item, str) else item[1] for item in out] == expected
 
 
-def test_a_stream_that_the_old_owner_was_silent_in_begins_anew_behind_a_gap(reactor: Reactor) -> None:
+def test_a_stream_that_was_silent_on_the_old_connection_begins_anew_behind_a_gap(reactor: Reactor) -> None:
     """Whoever rebuilds on the gap finds the snapshot, and what follows it."""
     shown = [
         said("stream", 0, index=1, name="a"), said("stream", 0, index=2, name="b"),
@@ -190,7 +190,7 @@ def test_a_stream_that_the_old_owner_was_silent_in_begins_anew_behind_a_gap(reac
     assert change.out[1:] == ["b", ("b", 21), ("b", SNAPSHOT), ("b", 22), ("b", 23), ("a", 12)]
 
 
-def test_a_change_that_begins_while_what_is_held_is_delivered_keeps_its_own_merge(reactor: Reactor) -> None:
+def test_a_change_that_begins_while_held_records_are_delivered_keeps_its_own_merge(reactor: Reactor) -> None:
     """A notice of the peer's may be in it, which asks for another connection."""
     change = Change(reactor)
     change.old(11, EARLY)
@@ -204,7 +204,7 @@ def test_a_change_that_begins_while_what_is_held_is_delivered_keeps_its_own_merg
     assert change.out == [(None, 11), (None, 12)]
 
 
-def test_what_is_new_comes_in_the_order_in_which_the_successor_received_it(reactor: Reactor) -> None:
+def test_new_messages_are_delivered_in_the_order_of_the_successor(reactor: Reactor) -> None:
     shown = [
         said("stream", 0, index=1, name="a"), said("stream", 0, index=2, name="b"), RESTORED,
         message(11, EARLY, 1), message(21, LATE, 2), message(12, LATE, 1),
@@ -218,7 +218,7 @@ def test_what_is_new_comes_in_the_order_in_which_the_successor_received_it(react
     assert change.out[1:] == [("b", 21), ("a", 12)]
 
 
-def test_messages_without_identity_are_the_successors_from_the_last_of_the_old_owner_on(reactor: Reactor) -> None:
+def test_messages_without_identity_are_taken_from_the_successor_after_the_last_of_the_old_owner(reactor: Reactor) -> None:
     shown = [RESTORED, message(12, EARLY), *(message(NO_IDENTITY, EARLY + nanoseconds) for nanoseconds in (0, 1))]
     assert changed(reactor, [12], shown) == [(None, NO_IDENTITY)]
 
@@ -241,12 +241,12 @@ def test_a_stream_whose_messages_have_no_identity_begins_anew_behind_a_gap(react
 
 
 @pytest.mark.parametrize("in_order", [True, False])
-def test_where_two_messages_may_be_the_same_their_likeness_proves_nothing(reactor: Reactor, in_order: bool) -> None:
+def test_if_equal_messages_may_repeat_an_equal_message_is_no_overlap(reactor: Reactor, in_order: bool) -> None:
     out = changed(reactor, [11], [RESTORED, message(11, EARLY)], in_order=in_order, identity="bytes")
     assert out == ([] if in_order else ["all", (None, 11)])
 
 
-def test_messages_that_may_be_the_same_come_as_often_as_on_one_connection(reactor: Reactor) -> None:
+def test_equal_messages_of_a_rollover_are_delivered_as_often_as_on_one_connection(reactor: Reactor) -> None:
     shown = [RESTORED, *(message(identity, EARLY) for identity in (12, 11, 11, 13))]
     assert changed(reactor, [11, 12, 11], shown, identity="bytes") == [(None, 13)]
     assert changed(reactor, [11, 12], shown, identity="bytes") == [(None, 11), (None, 13)]
@@ -277,7 +277,7 @@ class Feed:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
-def test_whatever_happens_no_message_is_lost_or_comes_twice_without_a_gap(reactor: Reactor, seed: int) -> None:
+def test_no_message_is_lost_or_delivered_twice_without_a_gap(reactor: Reactor, seed: int) -> None:
     dice = random.Random(seed)
     told = Counter[str]()
     for _ in range(CHANGES // 2):

@@ -25,7 +25,7 @@ def endpoint(**settings: Any) -> Endpoint:
     return Endpoint("a", url="ws://127.0.0.1/", subscribe=[BOOK, "b"], identity="n", **settings)
 
 
-def test_the_owner_is_told_of_streams_that_are_wanted_also_by_their_names(supervisor: FakeSupervisor) -> None:
+def test_the_owner_is_notified_of_wanted_streams_also_by_their_names(supervisor: FakeSupervisor) -> None:
     link = EndpointRuntime(supervisor, endpoint(), None).link
     link.connection.sender.resubscribe(["b"])  # there is no connection: the next one begins with a snapshot
     link.start()
@@ -40,7 +40,7 @@ def test_the_owner_is_told_of_streams_that_are_wanted_also_by_their_names(superv
     link.stop()
 
 
-def test_what_is_asked_for_while_nobody_owns_the_connection_is_put_off(supervisor: FakeSupervisor) -> None:
+def test_a_subscription_without_an_owner_is_deferred(supervisor: FakeSupervisor) -> None:
     link = EndpointRuntime(supervisor, endpoint(), None).link
     link.start()
     up(supervisor.processes[0])
@@ -54,7 +54,7 @@ def test_what_is_asked_for_while_nobody_owns_the_connection_is_put_off(superviso
     link.stop()
 
 
-def test_of_what_is_subscribed_while_nobody_owns_the_connection_only_what_was_refused_is_told(
+def test_without_an_owner_only_refused_streams_are_sent_to_the_next_one(
     supervisor: FakeSupervisor,
 ) -> None:
     link = EndpointRuntime(supervisor, endpoint(), None).link
@@ -76,7 +76,7 @@ def say(link: Link, event: str, **fields: Any) -> None:
     apply_report(link.owner, REPORTS[event](**fields))
 
 
-def test_where_nothing_confirms_what_was_sent_counts_as_subscribed(supervisor: FakeSupervisor) -> None:
+def test_without_confirmations_a_sent_stream_counts_as_subscribed(supervisor: FakeSupervisor) -> None:
     link = EndpointRuntime(supervisor, endpoint(), None).link
     link.start()
     up(supervisor.processes[0])
@@ -105,7 +105,7 @@ def test_known_paces_and_suspects_outlive_a_change_of_settings_and_a_takeover(su
     taken.stop()
 
 
-def test_where_the_next_lead_was_not_known_to_have_everything_it_is_asked_for_snapshots(supervisor: FakeSupervisor) -> None:
+def test_the_next_lead_is_asked_for_snapshots_unless_it_is_known_to_have_all_messages(supervisor: FakeSupervisor) -> None:
     replicas = EndpointRuntime(supervisor, endpoint(replicas=2), None)
     replicas.start()
     one, other = supervisor.processes
@@ -120,7 +120,7 @@ def test_where_the_next_lead_was_not_known_to_have_everything_it_is_asked_for_sn
     replicas.replicas.end_turns()
 
 
-def test_the_lead_of_replicas_is_told_and_whoever_leads_next(supervisor: FakeSupervisor) -> None:
+def test_the_lead_of_replicas_is_notified_and_the_next_lead_too(supervisor: FakeSupervisor) -> None:
     replicas = EndpointRuntime(supervisor, endpoint(replicas=2), None)
     replicas.start()
     one, other = supervisor.processes

@@ -46,7 +46,7 @@ def outs(steps: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("dialect", [None, "lighter"])
-def test_where_nothing_confirms_each_frame_is_reported_once_it_is_out(dialect: str | None) -> None:
+def test_without_confirmations_each_frame_is_reported_once_it_is_sent(dialect: str | None) -> None:
     subscriptions = Subscriptions(bundled(dialect) if dialect else None, reports_sent=True)
     wanted = ["order_book/0", "trade/1"]
     assert outs(subscriptions.restore(wanted, 0.0)) == [{"streams": (one,), "gone": False} for one in wanted]
@@ -55,7 +55,7 @@ def test_where_nothing_confirms_each_frame_is_reported_once_it_is_out(dialect: s
     assert left == ([{"streams": ("trade/1",), "gone": True}] if dialect else [])
 
 
-def test_where_the_peer_answers_only_answers_count() -> None:
+def test_if_the_peer_confirms_only_answers_count() -> None:
     subscriptions = Subscriptions(bundled("binance"), reports_sent=True)
     assert outs(subscriptions.restore(["a@trade"], 0.0)) == []
 
@@ -64,7 +64,7 @@ def test_nothing_wanted_is_restored_at_once() -> None:
     assert said(Subscriptions(bundled("binance")).restore([], 0.0)) == [("restored", 0, ())]
 
 
-def test_what_is_not_answered_is_asked_once_more_and_then_rejected() -> None:
+def test_an_unanswered_stream_is_requested_once_more_and_then_rejected() -> None:
     subscriptions = Subscriptions(bundled("binance"))
     assert said(subscriptions.restore(["a@trade"], 0.0)) == [b'{"method":"SUBSCRIBE","params":["a@trade"],"id":1}']
     assert subscriptions.deadline() == 10.0
@@ -77,7 +77,7 @@ def test_what_is_not_answered_is_asked_once_more_and_then_rejected() -> None:
     assert subscriptions.deadline() == 80.0
 
 
-def test_what_was_rejected_is_asked_for_again_ever_more_slowly_and_reported_once() -> None:
+def test_a_rejected_stream_is_requested_again_at_growing_intervals_and_reported_once() -> None:
     subscriptions = Subscriptions(bundled("binance"))
     said(subscriptions.restore(["a@nope"], 0.0))
     now, waits = 0.0, []
@@ -379,7 +379,7 @@ def test_a_late_answer_that_lists_what_was_taken_says_yes_to_no_other_stream() -
     assert said(replied(subscriptions, b'{"id":2,"result":["a","b"]}', 23.0)) == [("subscribed", "b")]
 
 
-def test_an_error_that_names_a_confirmed_stream_in_its_text_is_told() -> None:
+def test_an_error_that_names_a_confirmed_stream_in_its_text_is_reported() -> None:
     subscriptions = Subscriptions(bundled("kraken_futures"))
     said(subscriptions.restore([{"feed": "book", "product_ids": ["PI_A"]}], 0.0))
     said(replied(subscriptions, b'{"event":"subscribed","feed":"book","product_ids":["PI_A"]}'))
@@ -387,7 +387,7 @@ def test_an_error_that_names_a_confirmed_stream_in_its_text_is_told() -> None:
     assert said(replied(subscriptions, b'{"event":"alert","message":"%b"}' % text.encode())) == [("peer_error", text)]
 
 
-def test_a_rejected_stream_that_delivers_is_asked_for_no_more() -> None:
+def test_a_rejected_stream_that_delivers_is_not_requested_any_more() -> None:
     subscriptions = Subscriptions(bundled("binance"), live_timeout=300.0)
     said(subscriptions.restore(["a"], 0.0))
     said(subscriptions.tick(10.0))
@@ -529,7 +529,7 @@ def test_data_and_answers_to_others_are_not_answers_to_us() -> None:
     assert replied(subscriptions, b'{"success":true,"result":{},"req_id":1,"x":"' + b"x" * 20_000 + b'"}') == []
 
 
-def test_a_string_where_the_dialect_wants_a_table_is_rejected_and_the_others_go_on() -> None:
+def test_a_string_instead_of_a_table_is_rejected_and_the_other_streams_continue() -> None:
     steps = said(Subscriptions(bundled("coinbase")).restore(["level2", COINBASE], 0.0))
     assert steps[0][:2] == ("rejected", "level2")
     assert steps[1] == b'{"type":"subscribe","channel":"level2","product_ids":["BTC-USD"]}'
@@ -615,7 +615,7 @@ def live(seconds: float) -> Subscriptions:
     return Subscriptions({**bundled("binance")}, live_timeout=seconds)
 
 
-def test_a_stream_that_was_confirmed_and_shows_nothing_is_asked_for_anew_and_then_reported() -> None:
+def test_a_confirmed_stream_without_messages_is_requested_again_and_then_reported() -> None:
     subscriptions = live(30.0)
     said(subscriptions.restore(["a", "b"], 0.0))
     assert replied(subscriptions, b'{"result":null,"id":1}', 1.0)
@@ -629,7 +629,7 @@ def test_a_stream_that_was_confirmed_and_shows_nothing_is_asked_for_anew_and_the
     assert said(subscriptions.tick(10_000.0)) == []
 
 
-def test_a_refusal_of_what_was_asked_for_anew_does_not_reject_what_was_confirmed() -> None:
+def test_a_refusal_of_a_repeated_request_does_not_reject_the_confirmed_stream() -> None:
     subscriptions = live(30.0)
     said(subscriptions.restore(["a"], 0.0))
     assert replied(subscriptions, b'{"result":null,"id":1}', 1.0)
@@ -638,7 +638,7 @@ def test_a_refusal_of_what_was_asked_for_anew_does_not_reject_what_was_confirmed
     assert said(subscriptions.tick(31.0)) == [("stalled", "a", 30.0, False)]
 
 
-def test_a_stream_that_shows_something_in_time_is_left_alone() -> None:
+def test_a_stream_that_delivers_in_time_is_not_requested_again() -> None:
     subscriptions = live(30.0)
     said(subscriptions.restore(["a"], 0.0))
     assert replied(subscriptions, b'{"result":null,"id":1}', 1.0)
@@ -730,7 +730,7 @@ def subscribed(*streams: str) -> Subscriptions:
     return subscriptions
 
 
-def test_what_is_wanted_again_before_the_peer_has_let_it_go_is_subscribed_then() -> None:
+def test_a_stream_that_is_wanted_again_before_its_unsubscription_is_answered_is_subscribed_then() -> None:
     subscriptions = subscribed("a")
     assert said(subscriptions.unsubscribe(["a"], 1.0)) == [b'{"un":"a","id":2}']
     assert said(subscriptions.subscribe(["a"], 1.0)) == []
@@ -767,7 +767,7 @@ def test_the_last_stream_of_a_frame_that_names_all_cannot_be_unsubscribed() -> N
     assert "the last stream can't be unsubscribed; the peer continues to send: b" in line[2]
 
 
-def test_no_deadline_passes_while_nothing_is_read() -> None:
+def test_no_deadline_expires_while_nothing_is_read() -> None:
     subscriptions = Subscriptions({**LEAVABLE, "stream": {"path": "s"}}, live_timeout=10.0)
     said(subscriptions.restore(["a"], 0.0))
     replied(subscriptions, b'{"ok":1}', 1.0)

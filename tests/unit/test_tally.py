@@ -34,7 +34,7 @@ def test_events_are_counted_by_kind_and_cause() -> None:
     }  # fmt: skip
 
 
-def test_what_the_inbox_dropped_is_what_no_event_without_a_number_reported() -> None:
+def test_the_inbox_has_dropped_the_messages_that_no_other_event_reported() -> None:
     tally = Tally()
     tally.note(dropped(2, "poison"), 1.0)
     assert tally.counts(2, "overflow")["dropped"] == {"poison": 2}
@@ -60,7 +60,7 @@ def test_with_replicas_resumed_is_no_handoff() -> None:
     assert tally.handoff is None
 
 
-def test_the_counts_go_on_in_another_supervisor_and_start_at_zero_if_none_came() -> None:
+def test_the_counts_continue_in_another_supervisor_and_start_at_zero_if_it_passed_none() -> None:
     tally = Tally()
     tally.note(down("hung"), 1.0)
     tally.note(up(resumed=True), 1.5)

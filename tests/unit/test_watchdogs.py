@@ -49,7 +49,7 @@ def test_a_connection_that_is_too_old_is_replaced(watched: tuple[Watched, Watchd
     assert link.replaced == ["max_age"]
 
 
-def test_nothing_is_watched_when_the_owner_is_gone(watched: tuple[Watched, Watchdogs, Reactor]) -> None:
+def test_nothing_is_watched_after_the_owner_has_ended(watched: tuple[Watched, Watchdogs, Reactor]) -> None:
     link, watchdogs, reactor = watched
     watchdogs.await_max_age(0.0)
     watchdogs.end()
