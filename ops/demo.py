@@ -52,14 +52,14 @@ CONFIGURATION = Path(__file__).with_name("demo.toml")
 FIRST_FAULT = 3.0
 FAULT_INTERVAL = 3.0
 CALM = 6.0
-"""Seconds without a new fault before the end, so that what was broken can come back."""
+"""Seconds without a new fault before the end, so that every endpoint can recover."""
 COME_BACK = 20.0
 """Seconds after the end that an endpoint may take to be up again."""
 TICK = 0.25
 PAGE = re.compile(r"status page: (http://\S+)")
 """What the exporter logs."""
 ALL_HEARD = 12.0
-"""Seconds after which each of the recordings has said something, at its real pace."""
+"""Seconds after which each of the recordings has sent a message, at its real pace."""
 CAUGHT_UP = 20.0
 """Seconds after the end that the consumer may take to have seen everything."""
 _STOP = 30.0
@@ -76,7 +76,7 @@ STREAM_OF: Mapping[str, Callable[[Any], Any]] = {
     "okx": lambda message: message["arg"] if "data" in message else None,
     "htx": lambda message: message.get("ch"),
 }
-"""What a message of each exchange is subscribed by: said once more here, so that nobody is judged by his own words."""
+"""The stream of a message, by exchange: determined without the dialects, so that the check does not depend on them."""
 
 
 def sent_by(name: str) -> dict[str, list[bytes]]:
@@ -164,7 +164,7 @@ class Runner:
 
 
 class Demonstration:
-    """The course of it."""
+    """The course of the demonstration."""
 
     def __init__(
         self,
@@ -255,7 +255,7 @@ class Demonstration:
 
 
 def summarise(runner: Runner, endpoints: Mapping[str, Mapping[str, Any]], faults: int) -> None:
-    """What it came to, endpoint by endpoint."""
+    """The summary, endpoint by endpoint."""
     print(f"\n{faults} faults; every delivered message was compared with what the exchange sent\n")
     print(f"{'ENDPOINT':12}{'MESSAGES':>10}{'RESTARTS':>10}{'GAPS':>6}{'DROPPED':>9}{'MISSING NUMBERS':>17}")
     for name, tally in runner.judge.tallies.items():
@@ -303,7 +303,7 @@ def _verdict(runner: Runner, demonstration: Demonstration, consumer: AttachedCon
 
 @contextmanager
 def _interruptible(interrupted: threading.Event) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end it in good order; a second one at once."""
+    """Ctrl-C and SIGTERM end it in order; a second one at once."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         if interrupted.is_set():

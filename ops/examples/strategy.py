@@ -1,10 +1,10 @@
-"""A strategy that runs in a process of its own, and over history with the same code.
+"""A strategy that runs in a separate process, and over history with the same code.
 
     python strategy.py prices                   # the name of the supervisor, or the path of its journal
     python strategy.py --backtest /var/lib/prices
 
 It follows the last price of each endpoint (`{"p": ...}`) and prints a signal when a price is above the mean of its last ten.
-Kill it, start it again: it goes on behind the last message that it has finished.
+Kill it, start it again: it continues behind the last message that it has finished.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from wsadapter import Dropped, Gap, Item, Journal, Message, attach
 
 
 def signals(items: Iterable[Item]) -> Iterator[str]:
-    """What the strategy says about a stream, live or not."""
+    """The signals of the strategy for a stream, live or not."""
     prices: dict[str, deque[float]] = {}
     for item in items:
         match item:
@@ -28,7 +28,7 @@ def signals(items: Iterable[Item]) -> Iterator[str]:
                     yield f"{name} {item.number} above at {price:g}"
                 recent.append(price)
             case Gap(endpoint=name) | Dropped(endpoint=name):
-                prices.pop(name, None)  # what was derived from before is not to be trusted
+                prices.pop(name, None)  # values that were derived from earlier messages are not valid any more
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ _PATIENCE: Final = 5.0
 
 @dataclass(slots=True)
 class Layer:
-    """What one table of the configuration says about an endpoint."""
+    """The settings of an endpoint in one table of the configuration."""
 
     prefix: str
     """Path of the table: "endpoints.binance", "defaults"."""
@@ -142,7 +142,7 @@ def _judge(setting: Setting, value: Any, around: Surroundings) -> Iterator[tuple
 
 
 def judge_value(setting: Setting, value: Any, expanded: Any) -> Iterator[tuple[str, str]]:
-    """What is wrong with a value of the right type: (place in the value, message). `expanded`: with its `${...}` filled in."""
+    """The problems of a value of the right type: (place in the value, message). `expanded`: with its `${...}` filled in."""
     key = setting.key
     for limit in _LIMITS.get(key, ()):
         if value is not None and not limit.holds(value):
@@ -245,7 +245,7 @@ _CHECKS: Final[dict[str, Callable[[Any], str]]] = {
 
 
 class _Finding(NamedTuple):
-    """A problem between keys: told at the first of `keys` that the endpoint itself sets."""
+    """A problem between keys: reported at the first of `keys` that the endpoint itself sets."""
 
     keys: tuple[str, ...]
     message: str
@@ -392,7 +392,7 @@ def _check_urls(endpoint: Endpoint, dialect: Dialect | None, around: Surrounding
 
 
 def _check_filter(endpoint: Endpoint, dialect: Dialect | None) -> Iterator[_Finding]:
-    """Only a dialect with a [stream] table says where a message has the name of its stream."""
+    """Only a dialect with a [stream] table names the place of a stream's name in a message."""
     if not (endpoint.filter.include or endpoint.filter.exclude) or (dialect and "stream" in dialect):
         return
     keys = ("filter.include", "filter.exclude")

@@ -1,4 +1,4 @@
-"""Whether the table [cluster] makes sense. Pure, but for what is installed."""
+"""Checks the table [cluster]. Pure, except for the check of installed packages."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ import orjson
 _CHUNK: Final = 1 << 20
 _MARGIN: Final = 0.1
 _stuck: dict[str, threading.Thread] = {}
-"""Threads that did not read their file in time, by the path of the file. While such a thread lives, no caller waits for that
+"""Threads that did not read their file in time, by the path of the file. While such a thread runs, no caller waits for that
 file."""
 
 
@@ -42,7 +42,7 @@ def read_file(path: str | os.PathLike[str], *, most: int, seconds: float, pipes:
         thread.start()
     except RuntimeError as error:
         raise OSError(errno.EAGAIN, f"no thread can be started to read it: {error}") from error
-    thread.join(seconds + _MARGIN)  # it knows better what it waits for
+    thread.join(seconds + _MARGIN)  # its error names what it waits for
     if thread.is_alive():
         _stuck[name] = thread
         raise TimeoutError(errno.ETIMEDOUT, f"it could not be read within {seconds:g} s: does its file system hang?")
@@ -104,7 +104,7 @@ class _Reading:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value that a text is; integers of any size stay what they are. Raises `ValueError`, whatever is wrong with it, and
+    """The value of a text; integers of any size are kept. Raises `ValueError` for every fault, and
     for what owners, which use orjson, do not read: NaN, infinities, lone surrogates."""
     try:
         value = json.loads(text)

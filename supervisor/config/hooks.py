@@ -44,7 +44,7 @@ class _Hook:
 
 
 def hook_problems(settings: Settings, timeout: float = TIMEOUT) -> list[Problem]:
-    """What is wrong with the hooks of the endpoints, and of dialects of the user's own.
+    """The problems of the hooks of endpoints, and of the user's own dialects.
 
     `timeout`: seconds that each hook may take. `settings`: as `load` returns them; hooks are also searched in the folder of the
     file.
@@ -59,7 +59,7 @@ def hook_problems(settings: Settings, timeout: float = TIMEOUT) -> list[Problem]
 
 
 def _named(endpoint: Endpoint, settings: Settings) -> Iterator[_Hook]:
-    """Those of a bundled dialect are no user's, and are tested with it."""
+    """Hooks of a bundled dialect are not checked here: they are tested with the dialect."""
     folders = import_path.with_dialect_folder(import_path.for_hooks(settings.folder), endpoint.dialect)
     own = Dialects(settings.dialects).load(endpoint.dialect).get("hooks", {}) if is_path(endpoint.dialect) else {}
     named = {f"hooks.{name}": function for name, function in {**own, **endpoint.hooks}.items()}
@@ -69,7 +69,7 @@ def _named(endpoint: Endpoint, settings: Settings) -> Iterator[_Hook]:
 
 
 def _tried(hooks: Iterable[_Hook], timeout: float) -> Iterator[tuple[_Hook, str]]:
-    """Each with what is wrong with it. After one that ends or blocks its process the others are tried in another process."""
+    """Each hook with its problem. After a hook that ends or blocks its process, the others are tried in another process."""
     left = deque(hooks)
     while left:
         alive = True
@@ -98,7 +98,7 @@ class _Child:
             os.close(write_end)
         request = {"sys_path": import_path.for_owners(), "hooks": [asdict(hook) for hook in hooks]}
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError), self._process.stdin as stdin:  # it died: `next_answer` says so
+        with suppress(BrokenPipeError), self._process.stdin as stdin:  # the process died: `next_answer` reports that
             stdin.write(json.dumps(request).encode())
 
     def __enter__(self) -> Self:
@@ -111,7 +111,7 @@ class _Child:
         self._answers.close()
 
     def next_answer(self, hook: _Hook, timeout: float) -> tuple[str, bool]:
-        """What is wrong with the hook that is tried now, and whether the process can try the next one."""
+        """The problem of the hook that is tried now, and whether the process can try the next one."""
         deadline = monotonic() + timeout
         while b"\n" not in self._unread:
             if not select.select([self._answers], [], [], max(0.0, deadline - monotonic()))[0]:

@@ -62,7 +62,7 @@ def references(value: str) -> list[Reference]:
 
 
 def expand(value: str, *, environ: Mapping[str, str] = os.environ, base_dir: str | Path = "") -> str:
-    """`value` with its references filled in; what they give is not expanded again.
+    """`value` with its references filled in; the inserted texts are not expanded again.
 
     Relative paths start at `base_dir`, by default the working directory. Raises `UnresolvedReference`. Thread-safe.
     """
@@ -145,7 +145,7 @@ def _apart_from_host(given: list[Reference], text: str) -> list[Reference]:
 def expand_value(
     key: str, value: Any, *, environ: Mapping[str, str] = os.environ, base_dir: str | Path = ""
 ) -> tuple[Any, list[Problem]]:
-    """The value of the setting `key`, lists and tables included, filled in; and what is wrong, with the path of each place."""
+    """The value of the setting `key`, including lists and tables, filled in; and the problems, each with its path."""
     problems: list[Problem] = []
 
     def fill(text: str, path: str) -> str:

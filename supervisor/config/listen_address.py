@@ -30,7 +30,7 @@ class ListenAddress(NamedTuple):
 
 
 def listen_address(text: str) -> ListenAddress:
-    """What `text` says. Raises `ValueError` with what is wrong with it."""
+    """The address in `text`. Raises `ValueError` with the problem."""
     host, colon, port = text.rpartition(":")
     if not colon or not port.isascii() or not port.isdecimal():
         raise ValueError(_EXPECTED)
@@ -44,7 +44,7 @@ def listen_address(text: str) -> ListenAddress:
 
 
 def check_listen(text: str) -> str:
-    """What is wrong with it, or ""."""
+    """The problem of the text, or ""."""
     if not text:
         return ""
     try:

@@ -17,7 +17,7 @@ _SECOND: Final = 1_000_000_000
 
 
 def check_path(template: str) -> str:
-    """What is wrong with it, or ""."""
+    """The problem of the template, or ""."""
     if not template:
         return 'expected a path, or "-" for standard output'
     if "\0" in template:
@@ -40,7 +40,7 @@ class PathTemplate:
             raise ValueError(f"{template!r}: {wrong}")
         self._template = template
         self.by_endpoint = ENDPOINT in template
-        """Whether each endpoint has files of its own."""
+        """Whether each endpoint has separate files."""
         self.by_time = any(field != "%" for field in _PERCENT.findall(template))
         """Whether the file changes with the time."""
         self._second = -1

@@ -21,7 +21,7 @@ _LARGEST: Final = 1 << 62
 
 
 def duration(value: object) -> float:
-    """`value` in seconds. Raises `ValueError` for what is no duration, or negative, or not finite."""
+    """`value` in seconds. Raises `ValueError` if it is not a duration, or negative, or not finite."""
     if isinstance(value, str):
         number, unit = _split(value)
         if unit not in _SECONDS:
@@ -33,7 +33,7 @@ def duration(value: object) -> float:
 
 
 def size(value: object) -> int:
-    """`value` in bytes. `k` and `KiB` are 1,024, `kB` is 1,000. Raises `ValueError` for what is no size."""
+    """`value` in bytes. `k` and `KiB` are 1,024, `kB` is 1,000. Raises `ValueError` if it is not a size."""
     if isinstance(value, str):
         number, unit = _split(value)
         if unit.lower() not in _BYTES:

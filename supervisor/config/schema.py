@@ -98,7 +98,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _is_unicode(value: Any) -> bool:
-    """Python strings may hold lone surrogates (from file names and the environment); what travels as JSON may not."""
+    """Python strings may hold lone surrogates (from file names and the environment); JSON must not."""
     if isinstance(value, str):
         return value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)
     if isinstance(value, dict):
@@ -131,7 +131,7 @@ def _in_words(hint: Any) -> str:
 
 
 def got(value: Any, setting: Setting | None = None) -> str:
-    """What came instead, in words; of a secret setting only its type."""
+    """The wrong value as text; of a secret setting only its type."""
     if isinstance(value, Mapping):
         return "a table"
     if isinstance(value, list | tuple):
@@ -225,7 +225,7 @@ def reach(settings: Any, key: str) -> Any:
 def as_table(endpoint: Endpoint) -> dict[str, Any]:
     """The settings of an endpoint made in Python that are written or differ from the defaults, as the table of a TOML file.
 
-    What is of a wrong type stays as it is.
+    Values of a wrong type are kept unchanged.
     """
     table: dict[str, Any] = {}
     for f in fields(endpoint):
@@ -240,7 +240,7 @@ def as_table(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def assemble(name: str, values: Mapping[str, Any]) -> Endpoint:
-    """The reverse of `flatten`; what is not in `values` has its default."""
+    """The reverse of `flatten`; a setting that is not in `values` has its default."""
     top = {key: value for key, value in values.items() if "." not in key}
     for section, cls in SECTIONS.items():
         own = {k.removeprefix(f"{section}."): v for k, v in values.items() if k.startswith(f"{section}.")}

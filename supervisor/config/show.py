@@ -45,7 +45,7 @@ def effective(settings: Settings) -> dict[str, Any]:
 
 
 def _effective_sink(sink: SinkSettings) -> dict[str, Any]:
-    """What its file says beyond the defaults. References are filled in already, so all of `options` may be secret."""
+    """The settings that differ from the defaults. References are filled in already, so all of `options` may be secret."""
     found = {key: reach(sink, key) for key, setting in SINK.items() if reach(sink, key) != setting.default}
     table = {key: value for key, value in found.items() if "." not in key}
     if "servers" in table:

@@ -1,4 +1,5 @@
-"""Whether tables [[sink]] make sense: what each kind needs, and what it does not have. Pure, but for what is installed."""
+"""Checks the tables [[sink]]: the settings that each kind needs and accepts. Pure, except for the check of installed
+packages."""
 
 from __future__ import annotations
 

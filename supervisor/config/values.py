@@ -1,6 +1,6 @@
-"""Checks of single values: names, URLs, headers, proxies, globs. Each check returns a text that says what is wrong, or "".
+"""Checks of single values: names, URLs, headers, proxies, globs. Each check returns the text of a problem, or "".
 
-Nothing here shows a value that could be a secret. Pure, but for `existing_file` and what is installed.
+Nothing here shows a value that could be a secret. Pure, except for `existing_file` and checks of installed packages.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PROXY_URL: Final = 'expected a proxy such as http://host:port, socks5://host:po
 
 
 def name(value: str) -> str:
-    """Of an endpoint or a supervisor: it stands in file names, lock names and log lines."""
+    """Name of an endpoint or a supervisor: a part of file names, lock names and log lines."""
     if not value.strip():
         return "a name must not be empty"
     if len(value) > LONGEST_NAME:

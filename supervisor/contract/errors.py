@@ -262,7 +262,7 @@ class UnknownConsumer(JournalError):
 
 
 class PositionBeyondEnd(JournalError):
-    """A position that the journal has not reached. The text says where it ends."""
+    """A position that the journal has not reached. The text names the end of the journal."""
 
 
 class AllFatal(WsAdapterError):

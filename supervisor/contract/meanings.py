@@ -1,6 +1,6 @@
 """The meanings of a class's fields: the string below each field, read from the source when it is needed.
 
-So `help()`, the reference and the configuration say the same, and no import pays for it.
+So `help()`, the reference and the configuration have the same texts, and they cost nothing at import.
 """
 
 from __future__ import annotations

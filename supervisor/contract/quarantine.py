@@ -21,7 +21,7 @@ class Quarantine:
         self._path = Path(folder) / f"{endpoint.replace(os.sep, '_')}.jsonl" if folder else None
 
     def keep(self, payload: bytes, *, binary: bool, error: str) -> str:
-        """Keeps a message; returns what became of it, as a phrase for a report."""
+        """Keeps a message; returns the result as a phrase for a report."""
         if self._path is None:
             return ""
         line = orjson.dumps({"error": error, "binary": binary, "data": base64.b64encode(payload).decode()}) + b"\n"

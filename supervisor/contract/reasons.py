@@ -1,6 +1,6 @@
 """Why an epoch ended, as a value.
 
-An owner leaves with a reason of its own; where it could not (it was killed, it crashed), the supervisor finds one from the
+An owner reports its reason; if it could not (it was killed, it crashed), the supervisor determines one from the
 exit status. Either way `Down.reason` is one of these, and the restart policy looks at nothing else.
 """
 

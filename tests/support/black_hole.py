@@ -1,4 +1,4 @@
-"""A network that drops every packet and says nothing: what a pulled cable looks like to who is still talking."""
+"""A network that drops every packet without an error, as a pulled cable does for the end that still sends."""
 
 from __future__ import annotations
 

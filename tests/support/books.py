@@ -86,7 +86,7 @@ def _changed(book: dict[str, int], price: str, size: int) -> dict[str, int]:
 
 
 class Book:
-    """What a consumer makes of it: a snapshot begins it anew, each change follows the one before, a `Gap` makes it unknown."""
+    """A consumer's book: a snapshot begins it anew, each change follows the previous one, a `Gap` makes it unknown."""
 
     def __init__(self) -> None:
         self.levels: dict[str, int] | None = None

@@ -34,7 +34,7 @@ def nats_server() -> str:
 
 
 class NatsServer:
-    """One server with JetStream on a port of its own, which it keeps over kills."""
+    """One server with JetStream on its own port, which it keeps after a kill."""
 
     def __init__(self, folder: Path, **settings: object) -> None:
         """`settings`: of the server's configuration file, such as `max_payload`."""

@@ -95,7 +95,7 @@ class Page:
 
 @contextmanager
 def browser() -> Iterator[Page]:
-    """A Chromium of its own, with an empty profile; nothing of it is left."""
+    """A separate Chromium with an empty profile, which is removed afterwards."""
     assert CHROMIUM is not None
     with tempfile.TemporaryDirectory(prefix="wsadapter-chromium-", ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(

@@ -87,7 +87,7 @@ class Machine:
     bucket: int = 1
     """That its watch passes."""
     process: int = 0
-    """Counts what has joined; answers to an earlier one count for nothing."""
+    """Number of the present driver; answers to an earlier driver are ignored."""
     answers: list[Callable[[], None]] = field(default_factory=list)
     writers: dict[str, Fence] = field(default_factory=dict)
     to_send: list[tuple[str, Fence, Tail]] = field(default_factory=list)
@@ -255,7 +255,7 @@ class Cluster:
     # -- the log ---------------------------------------------------------------------------------------------------------
 
     def role(self, machine: Machine, endpoint: str) -> Role:
-        """What it believes to be; "none": it does nothing at all."""
+        """Its role for the endpoint, by its own state; "none": it has no role."""
         if machine.frozen or machine.crashed:
             return "none"
         return machine.assignment.role(endpoint, self.clock(machine))

@@ -19,7 +19,7 @@ PATIENCE = 20.0
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Runtime folders of its own, so that tests and what else runs here do not meet."""
+    """Separate runtime folders, so that tests and other supervisors of this user do not see each other."""
     inherited = {name: value for name, value in os.environ.items() if name != "RUNTIME_DIRECTORY"}
     return {**inherited, "XDG_RUNTIME_DIR": str(folder), "WSADAPTER_RUNTIME_DIR": str(folder / "wsadapter")}
 
@@ -73,7 +73,7 @@ class Running:
         self.wait()
 
     def wait(self) -> int:
-        """Its exit code, once all it said was read."""
+        """Its exit code, once all its output was read."""
         code = self.process.wait(PATIENCE)
         for reader in self._readers:
             reader.join(PATIENCE)
@@ -88,7 +88,7 @@ class Running:
         return self.wait()
 
     def status(self) -> dict[str, Any]:
-        """Its endpoints, as `status --json` shows them; empty where it does not answer."""
+        """Its endpoints, as `status --json` shows them; empty if it does not answer."""
         said = wsadapter(self.folder, "status", "--json").stdout
         endpoints: dict[str, Any] = json.loads(said)["endpoints"] if said else {}
         return endpoints

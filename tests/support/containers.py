@@ -54,7 +54,7 @@ _PROGRAM: Final = ("/mnt/venv/bin/python", "-m", "wsadapter")
 
 
 def _unshared(config: Path, *command: str) -> list[str]:
-    """The command in namespaces of its own, as the first process of them."""
+    """The command in separate namespaces, as the first process in them."""
     enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--", "sh", "-c", _ENTER, "sh"]
     return [*enter, sys.prefix, str(config), sys.base_prefix, _closed(Path(sys.base_prefix)), *_AS_USER, *command]
 

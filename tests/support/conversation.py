@@ -1,4 +1,4 @@
-"""A client of a dialect's exchange without sockets: what it says and how it waits, and what the exchange does about it."""
+"""A client of a dialect's exchange without sockets: the frames that it sends, its waits, and the exchange's reactions."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def opened(steps: Iterable[Step]) -> list[str]:
 
 
 def noted(steps: Iterable[Step]) -> list[str]:
-    """What it did wrong."""
+    """The client's violations."""
     return [step.text for step in steps if isinstance(step, Violation)]
 
 

@@ -1,4 +1,5 @@
-"""Exchanges that keep a true book, in their own words: changes over WebSocket, the whole of it over REST or in the stream."""
+"""Exchanges that keep a correct book, in their own formats: changes over WebSocket, the whole book over REST or in the
+stream."""
 
 from __future__ import annotations
 
@@ -39,13 +40,13 @@ class TrueBook:
         self.states: dict[int, tuple[dict[str, str], dict[str, str]]] = {self.last: ({}, {})}
         """The book after each message, by its last number."""
         self.left_out = 0
-        """So many of the next messages are kept back."""
+        """How many of the next messages are withheld."""
         self.stale = 0
-        """So many of the next snapshots are as old as can be."""
+        """How many of the next snapshots are as old as possible."""
         self.refused = 0
-        """So many of the next snapshots are answered with 429."""
+        """How many of the next snapshot requests are answered with 429."""
         self.withheld = 0
-        """So many of the next subscriptions bring no snapshot."""
+        """How many of the next subscriptions get no snapshot."""
         self.subscribed = 0
         """How often a snapshot in the stream was sent."""
 
@@ -72,7 +73,7 @@ class TrueBook:
         return True
 
     def changes(self) -> Iterator[tuple[int, int, Made]]:
-        """First and last number of each message, and what it changes."""
+        """First and last number of each message, and its changes."""
         while True:
             self.sent = self.last
             bids, asks = map(dict, self.states[self.last])
@@ -100,7 +101,7 @@ class TrueBook:
         return list(map(list, bids.items())), list(map(list, asks.items()))
 
     def snapshot(self) -> tuple[int, Levels, Levels] | None:
-        """Its number, bids and asks; None where it is refused."""
+        """Its number, bids and asks; None: the request is refused."""
         if self.refused:
             self.refused -= 1
             return None

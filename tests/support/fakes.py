@@ -1,4 +1,4 @@
-"""As much of an owner process, and of a supervisor, as an endpoint sees: for what is tested without processes."""
+"""Fakes of an owner process and of a supervisor, with the parts that an endpoint uses, for tests without processes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RESUME: Final = Resume(custody=Custody(received=0, sent=0), position=0, skip=0, 
 
 
 class FakeProcess:
-    """As much of an owner process as an endpoint sees. It keeps what it is told."""
+    """A fake of an owner process with the parts that an endpoint uses. It keeps the commands that it gets."""
 
     def __init__(self) -> None:
         self.state = ProcessState.WARM

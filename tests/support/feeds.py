@@ -25,12 +25,12 @@ SOON = {"backoff_initial": 0.02, "backoff_max": 0.1, "intensity": 1000}
 """Restart settings for tests that restart often and want to see nothing of the policy."""
 HOOK = "tests.support.hooks:obey"
 BIG = "x" * 3 * 1024 * 1024
-"""A message that no pipe takes at once."""
+"""A message that is larger than any pipe."""
 BLOCKED = {"max_bytes": 1024, "overflow": "block"}
 
 
 def numbered() -> Iterator[str]:
-    """Messages that say how many came before them on their connection."""
+    """Messages that contain the number of earlier messages of their connection."""
     return (f'{{"n":{n}}}' for n in itertools.count())
 
 
@@ -83,7 +83,7 @@ def collect(feed: Supervisor, until: Callable[[Item], object], timeout: float = 
 
 
 def collect_for(feed: Supervisor, seconds: float) -> list[Item]:
-    """What comes within so many seconds."""
+    """The items that come within `seconds`."""
     items: list[Item] = []
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
@@ -95,7 +95,7 @@ def collect_for(feed: Supervisor, seconds: float) -> list[Item]:
 
 
 def rest(feed: Supervisor) -> list[Item]:
-    """What is left after `stop()`."""
+    """The items that are left after `stop()`."""
     return list(feed)
 
 
@@ -113,7 +113,7 @@ def is_message(name: str, epoch: int = 0) -> Callable[[Item], bool]:
 
 
 def all_of(*conditions: Callable[[Item], object]) -> Callable[[Item], bool]:
-    """When each of them was true for some item."""
+    """A predicate for `collect`: true once each condition was true for some item."""
     missing = set(conditions)
 
     def seen(item: Item) -> bool:
@@ -191,7 +191,7 @@ def assert_contiguous(items: list[Item]) -> None:
 
 
 def assert_epochs(items: list[Item]) -> None:
-    """Down, Up, Gap in this order; one Down per epoch, nothing of an epoch behind it; epochs never go back."""
+    """Down, Up, Gap in this order; one Down per epoch, no item of an epoch behind its Down; epochs never decrease."""
     ended, was_up, reached = 0, False, 0
     for item, following in zip(items, [*items[1:], None], strict=True):
         assert item.epoch >= reached, f"{item} after epoch {reached}"

@@ -1,4 +1,4 @@
-"""A decode hook that does what a message tells it: in the owner, where user code runs."""
+"""A decode hook that performs the command in a message, in the owner, where user code runs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def fatal(payload: bytes) -> bytes:
 
 
 def upper(data: bytes, *, binary: bool, stream: str | None) -> bytes:
-    """Capitals: what it saw can be told from what it did not."""
+    """Capitals: so decoded messages can be distinguished from others."""
     return data.upper()
 
 
@@ -61,7 +61,7 @@ def _bus_error(_: str) -> None:
 
 
 def _fork(path: str) -> None:
-    """A grandchild that keeps all descriptors of the owner, and says its pid."""
+    """A grandchild that keeps all descriptors of the owner, and prints its pid."""
     if os.fork() == 0:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         with open(f"{path}.part", "w") as file:

@@ -95,7 +95,7 @@ class Hosts:
         servers: str = "",
         **more: Any,
     ) -> None:
-        """`server`: one of the `servers`, which the hosts know."""
+        """`server`: one of the `servers` in the hosts' settings."""
         self.server = server
         self.all = {name: Host(folder / name, name, servers or server.url, endpoints, **more) for name in names}
         self._endpoints = list(endpoints)
@@ -124,5 +124,5 @@ class Hosts:
         return "\n".join(f"--- {host.name}\n" + "\n".join(host.log[-30:]) for host in self.all.values())
 
     def lines(self, endpoint: str) -> list[dict[str, Any]]:
-        """What the cluster's stream has of it."""
+        """The lines of an endpoint in the cluster's stream."""
         return self.server.lines("WSA_prices").get(f"WSA_prices.{endpoint}", [])

@@ -64,7 +64,7 @@ def down(endpoint: str, epoch: int = 1) -> Down:
 
 
 def fill(path: Path, records: int, *, endpoints: Sequence[str] = ("a", "b"), size: int = 1000, **changes: Any) -> list[Segment]:
-    """A journal with so many records of two messages for each endpoint, in turns; its segments."""
+    """A journal with records of two messages for each endpoint, in turns; its segments."""
     with writing(path, **changes) as writer:
         add(writer, started(), *(up(name) for name in endpoints))
         for record in range(records):

@@ -35,7 +35,7 @@ def challenged(signing: Signing) -> str:
 
 
 def renew(attempt: Attempt) -> None:
-    """Says so to the exchange, which may refuse it."""
+    """Notifies the exchange, which may refuse the login."""
     rest, what = attempt.token
     attempt.fetch(f"{rest}/renew/{what}", method="PUT")
 

@@ -22,11 +22,11 @@ _GZIP = b"\x1f\x8b"
 
 
 class Stream(NamedTuple):
-    """One stream and how its messages are told from others, without the dialect's help."""
+    """One stream and how its messages are distinguished from others, without the dialect's rules."""
 
     subscribe: Subscription
     is_of: Callable[[Any], bool]
-    """Whether a parsed message is of it."""
+    """Whether a parsed message belongs to the stream."""
     make: Callable[[int], Any] | None = None
     """Its n-th message, n from 1; None: it is in the recording."""
 
@@ -95,7 +95,7 @@ def _arg(**arg: str) -> Stream:
 
 
 def _kind(n: int, otherwise: str) -> str:
-    """The first message of a book is all of it."""
+    """The first message of a book is the whole book."""
     return "snapshot" if n == 1 else otherwise
 
 

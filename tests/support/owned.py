@@ -58,7 +58,7 @@ class Owned:
         self._items: Iterator[Item] = self._read_items()
         self.records: list[Record] = []
         self.begun: list[int] = []
-        """Refs of what was about to be sent."""
+        """Refs of the commands that the owner has begun to send (BEGUN)."""
         self.writes: list[list[Record]] = []
         """The records that came with each read."""
 
@@ -158,7 +158,7 @@ class Owned:
         return self.process.exitcode
 
     def printed(self) -> str:
-        """What was printed until the end of the process."""
+        """The output until the end of the process."""
         self.exit_code()
         parts = []
         while chunk := os.read(self._log.fileno(), 65536):

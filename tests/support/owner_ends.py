@@ -104,7 +104,7 @@ class OwnerEnds:
             self.host.outbox.payloads([bytes(4096)], [True], 0, 0)
 
     def read_everything(self) -> list[Report | bytes]:
-        """What was written and what waits."""
+        """The bytes that were written and those that wait."""
         found = self.items()
         while not self.host.outbox.flush() or self.host.outbox.backlog:
             found += self.items()
@@ -178,7 +178,7 @@ class ServedOwner(OwnerEnds):
         return client_frames(data)
 
     def close(self) -> None:
-        """Closes all of it."""
+        """Closes all descriptors."""
         self.serving._connection.byte_stream.sock.close()
         self.peer.close()
         super().close()

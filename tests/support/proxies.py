@@ -26,7 +26,7 @@ class Proxy:
         self._thread = threading.Thread(target=self._run)
         self.port = self._listener.getsockname()[1]
         self.seen: list[str] = []
-        """What the clients said: request lines and headers, or host and credentials."""
+        """The requests of the clients: request lines and headers, or host and credentials."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -70,11 +70,11 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
             sink.sendall(chunk)
         sink.shutdown(socket.SHUT_WR)
     except OSError:
-        pass  # one side has gone; the other is told by its own pump
+        pass  # one side has closed; the pump of the other side closes that one
 
 
 def exactly(sock: socket.socket, size: int) -> bytes:
-    """So many bytes; `EOFError` where the peer ends before."""
+    """That many bytes; `EOFError` if the peer ends before."""
     data = b""
     while len(data) < size:
         chunk = sock.recv(size - len(data))
@@ -115,7 +115,7 @@ def hanging(proxy: Proxy, client: socket.socket) -> None:
 
 
 def socks5(proxy: Proxy, client: socket.socket) -> None:
-    """With user name and password where the client offers that."""
+    """With user name and password if the client offers them."""
     _, count = exactly(client, 2)
     methods = exactly(client, count)
     method = 2 if 2 in methods else 0

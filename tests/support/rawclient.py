@@ -26,7 +26,7 @@ class Frame(NamedTuple):
 
 
 class Ended(Exception):
-    """TCP ended; `reset` says whether by RST."""
+    """TCP ended; `reset`: by RST."""
 
     def __init__(self, *, reset: bool, pending: bytes) -> None:
         self.reset = reset

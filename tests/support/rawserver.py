@@ -1,4 +1,5 @@
-"""A server of raw bytes for one connection at a time: the test says every byte that is sent, and sees every byte that comes."""
+"""A server of raw bytes for one connection at a time: the test provides every byte that is sent, and reads every byte that
+comes."""
 
 from __future__ import annotations
 

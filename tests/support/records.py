@@ -1,4 +1,4 @@
-"""Records of an owner as its supervisor reads them, and what a consumer gets of them."""
+"""Records of an owner as its supervisor reads them, and the items that a consumer gets."""
 
 from __future__ import annotations
 

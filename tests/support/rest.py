@@ -1,4 +1,4 @@
-"""An exchange's REST address: a real HTTP server on loopback that answers as it is told and keeps what it was asked."""
+"""An exchange's REST address: a real HTTP server on loopback that gives the answers of the test and keeps the requests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Asked(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What it is answered."""
+    """The answer."""
 
     body: bytes = b"{}"
     status: int = 200
@@ -27,7 +27,7 @@ class Answer(NamedTuple):
 
 
 class Rest:
-    """A context manager: behind it neither thread nor socket is left."""
+    """A context manager: after it neither thread nor socket is left."""
 
     def __init__(self, answer: Callable[[Asked], Answer]) -> None:
         self.asked: list[Asked] = []

@@ -1,4 +1,4 @@
-"""Whether a value is exactly what a `TypedDict` says: every key, no other, each of its type."""
+"""Whether a value matches a `TypedDict` exactly: every key, no other, each of its type."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal, NotRequired, get_args, get_origin, get_type_hin
 
 
 def deviations(value: Any, kind: Any, place: str = "status") -> list[str]:
-    """Each place where it is something else."""
+    """Each place where the value differs."""
     return list(_deviations(value, kind, place))
 
 

@@ -1,4 +1,4 @@
-"""Sinks in the process of the test, and what they have written."""
+"""Sinks in the process of the test, and the records that they have written."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ END = JournalEnd(0, 0, 0)
 
 
 class Memory:
-    """A sink that keeps everything in memory, and can be told to fail."""
+    """A sink that keeps all records in memory, and can be made to fail."""
 
     def __init__(self) -> None:
         self.batches: list[SinkBatch] = []
@@ -64,7 +64,7 @@ class Memory:
 
 
 def carry(journal: Path, sink: Sink, name: str = "test", **settings: Any) -> list[Report]:
-    """One life of a sink: from its position to the end of the journal; what it reported."""
+    """One life of a sink, from its position to the end of the journal; returns its reports."""
     reports: list[Report] = []
     ending = Ending()
     ending.set()

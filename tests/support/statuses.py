@@ -25,7 +25,7 @@ _ENDPOINT: dict[str, Any] = {
 
 
 def endpoint(**fields: Any) -> EndpointStatus:
-    """The status of one that is up, but for `fields`; `counts` and `subscriptions` replace only what they name."""
+    """The status of an endpoint that is up, except for `fields`; `counts` and `subscriptions` replace only their own keys."""
     status = deepcopy(_ENDPOINT)
     for name, value in fields.items():
         status[name] = {**status[name], **value} if name in ("counts", "subscriptions") else value
@@ -71,7 +71,7 @@ CLUSTER: dict[str, Any] = {
 
 
 def reading(status: Status | None, at: float = 100.0, *, problem: str = "") -> Reading:
-    """What the exporter makes of it, at `at` monotonic seconds."""
+    """The exporter's reading of it, at `at` monotonic seconds."""
     if status is None:
         return Reading(at, problem=problem)
     usage = {4700: Usage(30_000_000, 1.5), 4711: Usage(20_000_000, 0.5)}

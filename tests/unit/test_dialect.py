@@ -195,7 +195,7 @@ def test_the_optional_tables(text: str, expected: list[str], tmp_path: Path) -> 
         ("scope = []", ["gap[0]: expected either first and last, or value, or previous and value"]),
         ("scope = []\nfirst = 'U'\nvalue = 'n'", ["gap[0]: expected either first and last, or value, or previous and value"]),
         ("scope = []\nprevious = 'p'\nvalue = 'n'\nstep = 1", [
-            "gap[0].step: has no meaning with previous, which says itself what came before",
+            "gap[0].step: has no meaning with previous, which names the previous number itself",
         ]),
         ("scope = ['$stream']\nvalue = 'n'", [
             'gap[0].scope: "$stream" needs the table [stream]: without it no message has one',
@@ -508,7 +508,7 @@ def test_a_set_that_is_replaced_is_named_as_a_whole(frame: str, expected: list[s
         ("[[ready]]\ncontains = 'a'\nmatch = { a = 1 }", ["ready[0].contains: unknown key; known: is, match"]),
         ("[[gap]]\nscope = ['s']\nprevious = 'p'\nvalue = 'v'\nopaque = true", []),
         ("[[gap]]\nscope = ['s']\nvalue = 'v'\nopaque = true", [
-            "gap[0].opaque: needs previous: what is no number can't be counted on",
+            "gap[0].opaque: needs previous: a value that is not a number has no successor",
         ]),
     ],
 )  # fmt: skip

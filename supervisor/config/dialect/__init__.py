@@ -38,7 +38,7 @@ _PRIVATE: Final = {"live": "private", "test": "private_test"}
 
 
 def bundled() -> dict[str, Path | zipfile.Path]:
-    """The dialects that come with wsadapter: name -> file, which lies in an archive if wsadapter was imported from one. Found
+    """The dialects that come with wsadapter: name -> file, which is in an archive if wsadapter was imported from one. Found
     without importing the owner's modules."""
     spec = find_spec("wsadapter.worker")  # imports only `wsadapter`
     folders = spec.submodule_search_locations if spec and spec.submodule_search_locations else []
@@ -75,7 +75,7 @@ def load_dialect(dialect: str, *, base_dir: str | Path = "") -> Dialect:
 
 
 class Dialects:
-    """The dialects of one configuration: each is read and checked once, however many endpoints speak it. Not thread-safe."""
+    """The dialects of one configuration: each is read and checked once, for any number of endpoints. Not thread-safe."""
 
     def __init__(self, known: Mapping[str, Dialect] | None = None) -> None:
         """`known`: those that were loaded before, by name or absolute path."""

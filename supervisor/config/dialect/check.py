@@ -1,4 +1,4 @@
-"""All that is wrong with a dialect, told at once: unknown tables and keys with the nearest known one, wrong values, and keys
+"""All problems of a dialect, reported together: unknown tables and keys with the nearest known one, wrong values, and keys
 that do not go together. The form is documented in worker/dialects/README.md. Pure.
 """
 
@@ -89,7 +89,7 @@ def _check_answer(tables: Any) -> Found:
 
 
 def _check_texts(name: str, tables: Any, checks: Mapping[str, Check], *, needs: Collection[str] = _FITS) -> Found:
-    """Rules that fit a text: by `needs`, or, where it is no JSON, by all of it."""
+    """Rules that fit a text: by `needs`, or, if the text is not JSON, by the whole text."""
     fits = {key: _FITS[key] for key in needs}
     yield from check_list(name, tables, {**fits, "is": shapes.string, **checks})
     for where, table in each_table(name, tables):
@@ -129,9 +129,9 @@ def _check_gap(tables: Any) -> Found:
         if form not in _GAP_FORMS:
             yield where, "expected either first and last, or value, or previous and value"
         elif "previous" in form and "step" in table:
-            yield f"{where}.step", "has no meaning with previous, which says itself what came before"
+            yield f"{where}.step", "has no meaning with previous, which names the previous number itself"
         if "opaque" in table and "previous" not in form:
-            yield f"{where}.opaque", "needs previous: what is no number can't be counted on"
+            yield f"{where}.opaque", "needs previous: a value that is not a number has no successor"
 
 
 def _check_identity(tables: Any) -> Found:

@@ -1,4 +1,4 @@
-"""What is wrong with the table [login] of a dialect, see worker/dialects/README.md. Pure."""
+"""Checks the table [login] of a dialect, see worker/dialects/README.md. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of single values of a dialect. Each check returns a text that says what is wrong, or ""."""
+"""Checks of single values of a dialect. Each check returns the text of a problem, or ""."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def path_or_all(value: Any) -> str:
 
 
 def paths(value: Any) -> str:
-    """One or more of them."""
+    """One text or several."""
     good = isinstance(value, list) and value and not any(map(path, value))
     return "" if good else f"expected a list of dotted paths, got {got(value)}"
 
@@ -58,12 +58,12 @@ def path_or_paths(value: Any) -> str:
 
 
 def texts_of_paths(value: Any) -> str:
-    """A text with "{path}" for what a message says, or a list of such texts."""
+    """A text with "{path}" for a value of a message, or a list of such texts."""
     return _texts(value, whole=False)
 
 
 def texts_of_a_stream(value: Any) -> str:
-    """The same for what a subscription says; "{}" is the subscription itself, where it is a string, and so is ""."""
+    """The same for values of a subscription; "{}" is the subscription itself if it is a string, and so is ""."""
     return "" if value == "" else _texts(value, whole=True)
 
 
@@ -88,7 +88,7 @@ def strings(value: Any) -> str:
 
 
 def fields(value: Any) -> str:
-    """Key of a stream = where its value stands in a message."""
+    """Key of a stream = the path of its value in a message."""
     if not isinstance(value, Mapping) or not value:
         return f"expected a table of key of a stream = path in a message, got {got(value)}"
     return next((f"{key}: {wrong}" for key, item in value.items() if (wrong := path_or_paths(item))), "")

@@ -1,4 +1,4 @@
-"""What is wrong with those tables of a dialect that say how to subscribe, what is answered, and whose a message is.
+"""Checks the tables of a dialect about subscribing, the answers, and the streams of messages.
 
 [subscribe], [[subscribe.kind]], [[ack]], [[already]], [[later]], [[error]] and [stream] of worker/dialects/README.md. Pure.
 """

@@ -1,4 +1,4 @@
-"""Tables of a dialect, each key checked by a check of its own: what is unknown, wrong or missing. Pure."""
+"""Checks tables of a dialect, each key with its own check: unknown, wrong and missing keys. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from wsadapter.config.dialect.shapes import Check
 from wsadapter.config.schema import got, unknown_key
 
 Found = Iterator[tuple[str, str]]
-"""(path, message) of what is wrong."""
+"""(path, message) of a problem."""
 
 
 def check_keys(name: str, table: Any, checks: Mapping[str, Check], *, required: Collection[str] = ()) -> Found:

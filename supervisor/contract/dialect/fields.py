@@ -12,7 +12,7 @@ __all__ = ["Closeness", "Fields", "FieldWords", "Tables", "as_text", "closeness"
 
 Words = tuple[str, ...]
 FieldWords = tuple[Words, ...]
-"""The words of a message for each field; () for a field of which the message says nothing."""
+"""The words of a message for each field; () for a field that the message does not have."""
 
 _MOST_WORDS: Final = 1000
 
@@ -74,7 +74,7 @@ class Fields:
 
 
 class Closeness(NamedTuple):
-    """How well a subscription fits what a message says: the greater the better."""
+    """How well a subscription fits the words of a message: the greater the better."""
 
     exact: int
     """The number of fields of which the message has every word of the subscription."""
@@ -85,7 +85,7 @@ class Closeness(NamedTuple):
 
 
 def closeness(named: Sequence[frozenset[str] | None], found: FieldWords) -> Closeness | None:
-    """None where it does not fit: a field that it names has no word in common with the message says."""
+    """None if it does not fit: a field that the subscription names has no word in common with the message."""
     exact = common = early = 0
     for words, heard in zip(named, found, strict=True):
         if words is None:

@@ -221,5 +221,5 @@ def is_same_stream(stream: Subscription, named: Any) -> bool:
 
 
 def raw_frame(stream: Subscription) -> bytes:
-    """A stream as a frame of its own, for endpoints without a dialect."""
+    """A stream as a separate frame, for endpoints without a dialect."""
     return stream.encode() if isinstance(stream, str) else orjson.dumps(stream)

@@ -1,4 +1,4 @@
-"""The body of an ASSIGN: everything that an owner needs to know. The bodies of CUSTODY and HANDOFF, which describe a
+"""The body of an ASSIGN: everything that an owner needs. The bodies of CUSTODY and HANDOFF, which describe a
 connection that outlives its owner.
 
     owner:       Custody ──CUSTODY──> supervisor        the owner may die; the supervisor keeps the socket
@@ -56,7 +56,7 @@ class Resume:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """Everything that an owner needs to know: the endpoint with its secrets, and the state that previous owners have left."""
+    """Everything that an owner needs: the endpoint with its secrets, and the state that previous owners have left."""
 
     endpoint: Endpoint
     """The settings, with `${...}` replaced and files read."""

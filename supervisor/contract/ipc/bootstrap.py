@@ -38,13 +38,13 @@ def run_owner(data: Connection, control: Connection, log: Connection) -> None:
 
 
 def _leave_the_tracker() -> None:
-    """Closes the pipe of `multiprocessing`'s resource tracker. The tracker lives as long as a process has its pipe open, and
+    """Closes the pipe of `multiprocessing`'s resource tracker. The tracker runs as long as a process has its pipe open, and
     has the standard output of its supervisor open. An owner may outlive that supervisor (takeover), and would keep both."""
     _close(resource_tracker._resource_tracker, "_fd")  # noqa: SLF001 - multiprocessing has no public way
 
 
 def _leave_the_fork_server() -> bool:
-    """Closes the descriptor that keeps the fork server alive: the fork server must end when the supervisor is gone, and then
+    """Closes the descriptor that keeps the fork server alive: the fork server must end when the supervisor has ended, and then
     kill the owners that do not end by themselves. False if no fork server has made this process."""
     return _close(forkserver._forkserver, "_forkserver_alive_fd")  # noqa: SLF001 - multiprocessing has no public way
 
@@ -76,7 +76,7 @@ def _end_with_the_supervisor() -> None:
     with suppress(OSError):  # a sandbox forbids it; the alarm of the loop ends the process later (worker/loop/alarm.py)
         _signal_at_end(parent.sentinel, signal.SIGQUIT)
         again = os.open(f"/proc/self/fd/{parent.sentinel}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        _signal_at_end(again, signal.SIGCONT)  # stays open for as long as the process lives
+        _signal_at_end(again, signal.SIGCONT)  # stays open until the process ends
 
 
 def _signal_at_end(pipe: int, number: signal.Signals) -> None:

@@ -8,9 +8,9 @@
     |        | identity: u64 x count     |                                            |
     +--------+---------------------------+--------------------------------------------+
 
-The layout says in the notation of `struct` where in the body the payloads are: "2x5s4x200s" means two bytes to skip, a payload
-of 5 bytes, four bytes to skip, a payload of 200 bytes. So the owner writes the bytes of a read without copying them, with
-their frame headers, and one call of C code returns all payloads. Only digits, "x" and "s" are passed to `struct`.
+The layout gives, in the notation of `struct`, the places of the payloads in the body: "2x5s4x200s" means two bytes to skip, a
+payload of 5 bytes, four bytes to skip, a payload of 200 bytes. So the owner writes the bytes of a read without copying them,
+with their frame headers, and one call of C code returns all payloads. Only digits, "x" and "s" are passed to `struct`.
 
 A lossless handoff needs `position` and `tail`: the stream position at the end of the body, and how many bytes at the end of
 the body belong to a message that is not complete yet. The reader keeps this tail. The next record either repeats the tail in
@@ -42,7 +42,7 @@ REPORT: Final = 2
 BINARY: Final = 1
 """Flag: all messages are binary."""
 MIXED: Final = 2
-"""Flag: a table says for each message whether it is binary."""
+"""Flag: a table has for each message whether it is binary."""
 STREAMS: Final = 4
 """Flag: a table holds for each message the index of its stream, 0 for none."""
 CONTINUES: Final = 8

@@ -32,7 +32,7 @@ _WALL = 1_700_000_000.0
 
 
 class SessionDriver:
-    """A session with the clock in the caller's hand: what it does is carried out, what its peer says comes from `answers`."""
+    """A session with a clock that the caller sets: its actions are performed, and the peer's messages come from `answers`."""
 
     def __init__(self, assignment: Assignment, reader: Reader, *, splits: bool = False) -> None:
         """`splits`: a message of the peer is an array of several."""
@@ -57,7 +57,7 @@ class SessionDriver:
         raise NotImplementedError
 
     def signature(self, frame: Mapping[str, Any]) -> Any:
-        """What is filled into a login's frame."""
+        """The values that are filled into a login's frame."""
         raise NotImplementedError
 
     def start(self) -> None:
@@ -84,11 +84,11 @@ class SessionDriver:
                 return
             self.now = max(self.now, due)
             self.carry_out(self.session.tick(self.now))
-        raise AssertionError("it never comes to rest")
+        raise AssertionError("the session never becomes idle")
 
     @property
     def awaits_answers(self) -> bool:
-        """Whether the peer has not said everything yet."""
+        """Whether the peer still has messages to send."""
         return bool(self._coming)
 
     def carry_out(self, actions: Iterable[Action]) -> None:
@@ -137,7 +137,7 @@ class SessionDriver:
 
 @dataclass
 class Outcome:
-    """What came out."""
+    """The result of the conversation."""
 
     delivered: list[tuple[str, str]]
     """Text and stream of each message."""
@@ -145,10 +145,10 @@ class Outcome:
     reports: list[Report]
     down: Reason | None
     farewells: list[str]
-    """What was sent from the moment on at which streams were not wanted any more."""
+    """The frames that were sent after streams were unsubscribed."""
 
     def of(self, event: str, key: str) -> list[Any]:
-        """What the reports of this kind say."""
+        """The fields of the reports of this kind."""
         return [report.fields[key] for report in self.reports if report.event == event]
 
 
@@ -170,7 +170,7 @@ class Conversation(SessionDriver):
         self._script = Script(case, dialect)
 
     def run(self) -> Outcome:
-        """The whole of it."""
+        """The whole conversation."""
         self.start()
         for text in self._case.get("welcome", ()):
             self.receive(self._script.frame(text))
@@ -199,7 +199,7 @@ class Conversation(SessionDriver):
         return hook(Signing(endpoint="x", url=url, login=login, frame=frame, now=_WALL))
 
     def _until_quiet(self) -> None:
-        """Until nothing is unanswered, or a minute has gone."""
+        """Until no request is unanswered, or a minute has passed."""
         self.until(self.now + 1.1)
         end = self.now + 60.0
         subscriptions, ending = self.session.subscribing.subscriptions, self.session.ending

@@ -1,4 +1,4 @@
-"""The exchange's part of a case: what it answers, and how its messages are framed. See the package."""
+"""The exchange's part of a case: its answers, and the framing of its messages. See the package."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def without_clock(frame: str) -> str:
 
 
 class Script:
-    """What the exchange of one case says on one connection."""
+    """The messages that the exchange of one case sends on one connection."""
 
     def __init__(self, case: Mapping[str, Any], dialect: Mapping[str, Any]) -> None:
         self._rules: Sequence[Mapping[str, Any]] = case.get("answers", ())
@@ -50,7 +50,7 @@ class Script:
         self._said: Counter[int] = Counter()
 
     def answers(self, text: str) -> list[tuple[float, str]]:
-        """What the exchange says to this frame of the client, each with the seconds after which it comes."""
+        """The exchange's answers to a frame of the client, each with its delay in seconds."""
         try:
             value = orjson.loads(text)
         except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""The exchanges of many cases behind one port: the path of a connection says which case is played on it."""
+"""The exchanges of many cases behind one port: the path of a connection names the case."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Played:
     case: Mapping[str, Any]
     dialect: Mapping[str, Any]
     connections: list[Connection] = field(default_factory=list)
-    """The first is the one of the case; on another one the exchange says nothing but answers."""
+    """The first connection plays the case; on another one the exchange sends only answers."""
 
     @property
     def first(self) -> Connection:
@@ -76,7 +76,7 @@ class Server:
         self._loop.close()
 
     def go_on(self, path: str) -> None:
-        """Everything was answered: the exchange says what the case has it say, and then sends the ping `SAID`."""
+        """All requests were answered: the exchange sends the messages of the case, and then the ping `SAID`."""
         self._loop.call_soon_threadsafe(self._spawn, self._says(self.played[path]))
 
     def ping(self, path: str, payload: bytes) -> None:
