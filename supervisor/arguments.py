@@ -35,7 +35,7 @@ def as_outgoing(call: str, data: Data) -> Outgoing:
 
 
 def path_text(path: str | os.PathLike[str]) -> str:
-    """A path as text. What is neither text nor a path stays as it is: it is judged with the other settings."""
+    """A path as text. Any other value is returned unchanged: it is checked with the other settings."""
     return os.fspath(path) if isinstance(path, os.PathLike) else path
 
 
@@ -101,7 +101,7 @@ def as_list(call: str, given: Iterable[T], *kinds: type[Any]) -> list[T]:
 
 
 def check_kind(call: str, given: object, *kinds: type[Any]) -> None:
-    """Raises `WrongType` for what is of another kind."""
+    """Raises `WrongType` for a value of another kind."""
     if not isinstance(given, kinds):
         raise WrongType(f"{call}: expected {_named(kinds)}, got {_shown(given)}")
 

@@ -73,7 +73,7 @@ def start_method(wanted: str) -> StartMethod:
 
 
 def summary(wanted_start_method: StartMethod) -> Capabilities:
-    """For the status: what is used of what there could be."""
+    """For the status: the optional features of the platform that are used."""
     return {
         "death": "pidfd" if pidfd() else "sentinel and waitpid",
         "poll": "epoll" if epoll() else "selectors",

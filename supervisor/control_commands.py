@@ -163,7 +163,7 @@ class ControlCommands:
         return stopped
 
     def _await_stop(self, members: list[EndpointRuntime], stopped: Future[dict[str, Any]], answer: dict[str, Any]) -> None:
-        """Each owner is asked, then told, then killed, so this ends."""
+        """Each owner is asked to stop, then gets SIGTERM, then SIGKILL, so this ends."""
         if all(member.has_ended for member in members):
             stopped.set_result(answer)
         else:

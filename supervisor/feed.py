@@ -122,7 +122,7 @@ class AsyncFeed(Protocol):
 
 @runtime_checkable
 class Feed(Protocol):
-    """A `Supervisor`, or what stands in for it: `wsadapter.testing.FakeFeed`. What each method does, and what it raises, is
+    """A `Supervisor`, or its replacement in tests: `wsadapter.testing.FakeFeed`. What each method does, and what it raises, is
     documented at `Supervisor`."""
 
     @property
@@ -145,7 +145,7 @@ class Feed(Protocol):
         ...
 
     def stop(self, timeout: float | None = None) -> None:
-        """Stop. Idempotent; the stream ends once what was received is consumed."""
+        """Stop. Idempotent; the stream ends once all received items are consumed."""
         ...
 
     def __enter__(self) -> Self: ...

@@ -30,7 +30,7 @@ from wsadapter.sinks.supervision import JournalEnd, Sinks
 from wsadapter.status import ConsumerStatus, JournalStatus, SinkStatus
 
 _PATIENCE: Final = 10.0
-"""Seconds for what waits to be written at the end, and for a supervisor that was taken over to write the rest."""
+"""Seconds to write the backlog at the end, and for a supervisor that was taken over to write the rest."""
 
 
 def inbox_of(journaling: Journaling | None) -> Inbox:
@@ -57,7 +57,7 @@ class Journaling:
         return self.thread.inbox(delivers=delivers)
 
     def open(self, claim: NameClaim, *, taken_over: bool) -> str:
-        """Take the journal and continue what it holds; the run that goes on, "" if endpoints were `taken_over` with their own.
+        """Take the journal and continue it. Returns the run that continues, "" if endpoints were `taken_over` with their own.
         Raises `JournalError`; the supervisor's name is given back then."""
         try:
             # As an absolute path, also if it is from the environment: consumers have another environment and working folder.
@@ -82,7 +82,9 @@ class Journaling:
             endpoint = registry.endpoints.get(name)
             if endpoint is None:
                 retired[name] = _numbers(progress)
-            elif endpoint.stream.numbers.last_number <= progress.number:  # else it was taken over, and has gone on meanwhile
+            elif (
+                endpoint.stream.numbers.last_number <= progress.number
+            ):  # otherwise the journal was taken over, and continues in the other supervisor
                 _go_on(endpoint, progress)
         registry.removed.add_numbers(retired)
 
@@ -116,7 +118,7 @@ class Journaling:
         self.thread.wakers.add(peer)
 
     def close(self) -> None:
-        """Write what waits, and let go of the journal; then end the sinks, which carry it to its end."""
+        """Write the backlog, and release the journal; then end the sinks, which carry it to its end."""
         self.thread.close(_PATIENCE)
         self.sinks.close()
 

@@ -28,7 +28,7 @@ from wsadapter.supervisor import Supervisor
 
 
 class Pool(Public):
-    """Several connections to one endpoint, each in a process of its own. Every method may be called from any thread.
+    """Several connections to one endpoint, each in a separate process. Every method may be called from any thread.
 
     `with Pool(endpoint, 4) as pool: answer = pool.request({...})`, or `async with` and `await pool.aio.request({...})`. It is
     operational if at least `min_up` members are up (by default all of them), down if none is, and degraded in between. It
@@ -36,7 +36,7 @@ class Pool(Public):
 
     Without a `supervisor` it has one of its own, which is started and stopped with it. To a `supervisor` that is passed,
     `start()` adds the members, and `stop()` removes them. They count there like other endpoints and are in its journal, but
-    their items come from the pool's iteration. If nobody iterates, the last 10,000 events are kept, and as many messages as
+    their items come from the pool's iteration. If no code iterates, the last 10,000 events are kept, and as many messages as
     `buffer` allows."""
 
     PUBLIC = frozenset(
@@ -100,7 +100,7 @@ class Pool(Public):
     def stop(self, timeout: float | None = None) -> None:
         """Close the members' connections and end their processes. Requests in flight end as `OutcomeUnknown`.
 
-        Idempotent. Raises `TimeoutError` if that takes longer than `timeout` seconds; call it again to go on waiting.
+        Idempotent. Raises `TimeoutError` if that takes longer than `timeout` seconds; call it again to continue waiting.
         """
         if self._owns_supervisor:
             self._members.phase = "stopped"
@@ -169,7 +169,7 @@ class Pool(Public):
             return self._members.status()
         return self._reactor.call(self._members.status)
 
-    # -- what is no answer -----------------------------------------------------------------------------------------------
+    # -- events ----------------------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Item]:
         """Events, late answers, and messages that belong to no request. Ends after `stop()`."""

@@ -57,7 +57,7 @@ def choose(members: Sequence[MemberHealth], now: float) -> MemberHealth | None:
     """The healthiest member that is up; None: there is none.
 
     A member's cost is its round trip times what it has pending times its recent failures, each of these counted with one more.
-    A round trip that is not known counts as worse than all that are: unknown is unhealthy, but better than what is overloaded.
+    A round trip that is not known counts as worse than all that are: unknown is unhealthy, but better than overloaded.
     At the same cost the one that got the fewest.
     """
     fit = [member for member in members if member.up]

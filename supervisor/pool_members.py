@@ -91,8 +91,8 @@ class Member:
 
 
 class PoolMembers:
-    """The members of one pool, from the start of the pool to its stop. All methods under the reactor's lock, except where a
-    method says otherwise."""
+    """The members of one pool, from the start of the pool to its stop. All methods under the reactor's lock, unless a
+    docstring names a thread."""
 
     def __init__(self, runtime: Runtime, name: str, size: int, min_up: int) -> None:
         self.runtime = runtime
@@ -104,7 +104,7 @@ class PoolMembers:
         self.inbox: RecentInbox = (
             RecentInbox(_MOST_EVENTS) if journaling is None else journaling.thread.recent_inbox(_MOST_EVENTS)
         )
-        """For what is no answer: events, late answers, messages that belong to no request."""
+        """For items that are not answers: events, late answers, messages that belong to no request."""
         self._members: list[Member] = []
         self._logged: PoolState = "down"
 
@@ -178,7 +178,7 @@ class PoolMembers:
 
     @property
     def patience(self) -> float:
-        """Seconds that an answer may take if the request does not say."""
+        """Seconds that an answer may take, unless the request has a timeout."""
         return self._members[0].endpoint.endpoint.request.timeout if self._members else 0.0
 
     def _changed(self) -> None:

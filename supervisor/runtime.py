@@ -1,10 +1,11 @@
 """What runs behind a `Supervisor`: the reactor, the endpoints, the source of owners, the name, and the order of start and end.
 
-    new ──start──> running ──begin_stop──> stopping ──the last owner and spare are gone──> stopped
+    new ──start──> running ──begin_stop──> stopping ──the last owner and spare have ended──> stopped
      └──ask_to_stop────────────────────────────────────────────────────────────────────────^
 
-Endpoints, the control server, pools, coroutines and a takeover know this object and not the `Supervisor`, which only users
-hold. So a `Supervisor` that is dropped without `stop()` is collected, although threads and callbacks still hold the runtime.
+Endpoints, the control server, pools, coroutines and a takeover refer to this object and not to the `Supervisor`, which only
+users hold. So a `Supervisor` that is dropped without `stop()` is collected, although threads and callbacks still hold the
+runtime.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Options:
     sinks: tuple[SinkSettings, ...] = ()
     """What the journal is carried to."""
     cluster: ClusterSettings | None = None
-    """The hosts with which the endpoints are shared; needs a journal. None: this supervisor has all of them."""
+    """The hosts with which the endpoints are shared; needs a journal. None: this supervisor has all endpoints."""
 
 
 class Giving(Protocol):
@@ -106,7 +107,7 @@ class TakeoverHooks:
 
 
 class Runtime:
-    """One running supervisor. Unless a method says otherwise, it is called under the reactor's lock."""
+    """One running supervisor. All methods under the reactor's lock, unless a docstring names a thread."""
 
     def __init__(self, name: str, runtime_dir: str, options: Options, given: Mapping[str, Collection[str]]) -> None:
         """`given`: per endpoint the keys that a configuration file sets."""
@@ -311,7 +312,7 @@ class Runtime:
             return self.registry.with_inbox(inbox)
 
         def over() -> bool:
-            # Called at every turn: it must not look at every endpoint while the first of them still lives.
+            # Called at every turn: it must not check every endpoint while the first one is still running.
             if inbox or (self.state == "running" and any(not m.has_ended or m.last_exit is None for m in feeding())):
                 return False
             endpoints = list(feeding())
@@ -361,7 +362,7 @@ class Runtime:
         self._check_stopped()
 
     def given_away(self, to: str) -> None:
-        """All endpoints, and the name, belong to another supervisor now; end what is left of this one."""
+        """All endpoints, and the name, belong to another supervisor now; end the rest of this one."""
         logger.info("taken over by %s", to)
         self.registry.endpoints = {}
         self.claim.hand_over()

@@ -4,7 +4,7 @@ All values are plain JSON values. The keys, their types, units and meanings are 
 made from this file, and tests compare both with a running supervisor.
 """
 
-# Without postponed annotations: at run time too `NotRequired` shall say which keys may be missing.
+# Without postponed annotations: `NotRequired` must mark the optional keys at run time too.
 from typing import Final, Literal, NotRequired, TypedDict, cast
 
 from wsadapter.config.settings import StartMethod, Strategy
@@ -78,7 +78,7 @@ class EventCounts(TypedDict):
     stalled: int
     """`Stalled` events."""
     handoff: float | None
-    """Seconds of the last handoff: from the end of an owner until the next one went on with its connection; null if there was
+    """Seconds of the last handoff: from the end of an owner until the next owner continued on its connection; null if there was
     none, and with `replicas`."""
 
 
@@ -159,7 +159,7 @@ class EndpointStatus(TypedDict):
     filtered: int
     """Messages that `filter` or a decode hook removed."""
     torn: int
-    """Owners that died while they wrote a record; what it held is read again, or reported by a `Gap`."""
+    """Owners that died while they wrote a record; its messages are read again, or reported by a `Gap`."""
     silence: float | None
     """Seconds since a message was received, or the connection opened; null before the first time."""
     rtt: float | None
@@ -232,7 +232,7 @@ class JournalStatus(TypedDict):
 
 
 class SinkStatus(TypedDict):
-    """A sink of the journal: a process of its own."""
+    """A sink of the journal, which is a separate process."""
 
     kind: str
     """"jsonl", "parquet", "nats", "kafka", or its class."""
@@ -244,7 +244,7 @@ class SinkStatus(TypedDict):
     restarts: int
     """Processes that were replaced."""
     position: int | None
-    """Place in the stream behind what is durable in the target; null before it is known."""
+    """Place in the stream behind the last item that is durable in the target; null before it is known."""
     lag: ConsumerLag | None
     """How far that is behind the end of the journal; null before it is known."""
     last_exit: ExitStatus | None
@@ -265,7 +265,7 @@ class ClusterHost(TypedDict):
 
 
 class ClusterLease(TypedDict):
-    """Who has an endpoint."""
+    """The host that has an endpoint."""
 
     host: str
     """Name of the host; "": nobody."""
@@ -294,7 +294,7 @@ class ClusterStatus(TypedDict):
     hosts: dict[str, ClusterHost]
     """Every host that is known, by its name."""
     endpoints: dict[str, ClusterLease | None]
-    """Who has each endpoint; null: nobody had it yet."""
+    """The host of each endpoint; null: no host had it yet."""
 
 
 class Status(TypedDict):
@@ -385,7 +385,7 @@ SCHEMA: Final[tuple[type, ...]] = (
     Status, Capabilities, EndpointStatus, MemberStatus, SubscriptionStatus, EventCounts, ExitStatus, JournalStatus,
     ConsumerStatus, ConsumerLag, SinkStatus, ClusterStatus, ClusterHost, ClusterLease, PoolStatus, PoolMemberStatus,
 )  # fmt: skip
-"""All of it, in the order of the documentation."""
+"""The whole status, in the order of the documentation."""
 
 
 def exit_status(reason: Reason | None) -> ExitStatus | None:

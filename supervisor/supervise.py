@@ -67,7 +67,7 @@ def parse_arguments(arguments: Sequence[str] | None, program: str) -> argparse.N
     """The options of the runner. Ends the program if they are wrong, or ask for the help or the version."""
     parser = argparse.ArgumentParser(
         prog=program,
-        description="Keeps WebSocket feeds up, a process for each, and writes what they deliver as one stream of JSON lines.",
+        description="Keeps WebSocket feeds up, a process for each, and writes their messages as one stream of JSON lines.",
         epilog=_epilog(program),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -77,7 +77,7 @@ def parse_arguments(arguments: Sequence[str] | None, program: str) -> argparse.N
     add("--show", action="store_true", help="with --check: print the effective settings, secrets masked")
     add("--no-secrets", action="store_true", help="with --check: read no ${NAME} and no ${file:PATH}, as in CI without them")
     add("--demo", action="store_true", help="no network, no file: local exchanges replay recordings over TLS")
-    add("--takeover", action="store_true", help="go on with the connections of the running supervisor of that name")
+    add("--takeover", action="store_true", help="take over the connections of the running supervisor of that name")
     add("--duration", type=_seconds, metavar="S", help='stop after S seconds (or "500ms", "2m", "1h")')
     add("--name", help="of this instance, instead of the configuration's")
     add("--log-level", choices=_LEVELS, default="info", help="what goes to standard error (default: info)")
@@ -138,7 +138,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _connecting(settings: Settings) -> Iterator[Endpoint]:
-    """The endpoints as they connect: with what their dialects say, and as the shards that they make."""
+    """The endpoints as they connect: with the values of their dialects, and divided into shards."""
     dialects = Dialects(settings.dialects)
     for endpoint in settings.endpoints:
         whole, dialect = with_dialect(endpoint, settings.given, dialects)

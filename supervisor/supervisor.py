@@ -174,7 +174,7 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
         received is consumed.
 
         Each owner is asked to exit, then gets SIGTERM, then SIGKILL, each after `timeouts.close`. Raises `TimeoutError` if that
-        takes longer than `timeout` seconds; call it again to go on waiting.
+        takes longer than `timeout` seconds; call it again to continue waiting.
         """
         self.runtime.stop(timeout)
 
@@ -273,7 +273,7 @@ class Supervisor(Public):  # noqa: PLR0904 - a facade without state: DECISIONS
     def request(self, name: str, payload: Payload, timeout: float | None = None) -> Answer:
         """Send a request, a JSON object or its text, and return its answer, which is then not delivered in the stream.
 
-        The endpoint's `request` says how an answer is matched to its request. If the payload has no id, one is added to a copy.
+        The endpoint's `request` settings match an answer to its request. If the payload has no id, one is added to a copy.
         `timeout`: seconds for the whole call; None: `request.timeout`. A request ends exactly once: with the answer, or by
         raising `RequestRejected` (with the answer's body), `NotSent` (provably not on the wire: safe to repeat) or
         `OutcomeUnknown` (lost or timed out after sending: ask before repeating). Nothing is sent again by itself. An answer
