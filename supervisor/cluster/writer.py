@@ -168,6 +168,7 @@ class EndpointWriter:
                 if began_at >= give_up_at:
                     raise
                 await asyncio.sleep(_AGAIN)
+                await self._last()  # no answer to this either: the process ends at once, and another one connects anew
                 continue
             if self.is_lost:
                 self.refused += 1

@@ -129,7 +129,7 @@ def test_the_bucket_or_the_messages_are_removed_under_a_host(tmp_path: Path) -> 
         server.ask(purge)
         wait_until(lambda: host.cluster().get("terms") == {"a": 3}, PATIENCE, hosts.said)
         wait_until(lambda: len(events_of(hosts, "a")) > 50, PATIENCE, hosts.said)
-        assert "a claim of term 2 or above is gone" in "\n".join(host.log)
+        assert "a claim of term 2 or above is missing" in "\n".join(host.log)
 
 
 def test_hosts_with_other_configurations_are_shown_and_take_nothing_from_each_other(tmp_path: Path) -> None:

@@ -119,6 +119,27 @@ def test_an_append_that_was_under_way_when_the_process_was_frozen_is_refused() -
     run(work())
 
 
+def test_a_server_that_answers_nothing_at_all_ends_the_tries_at_once() -> None:
+    class Silent(MemoryLog):
+        is_silent = False
+
+        async def last(self, endpoint: str) -> tuple[int, Mapping[str, str]] | None:
+            if self.is_silent:
+                raise StoreUnavailable("no answer")
+            return await super().last(endpoint)
+
+    async def work() -> None:
+        log = Silent()
+        writer = EndpointWriter(log, "a", Tenure(1, "lease 1"), ME, 10)
+        await writer.write(records(Up("a", 1, 5), batch(1, 3, 1), begin=10))
+        log.is_silent, log.faults = True, ["before"] * 5
+        with pytest.raises(StoreUnavailable):
+            await writer.write(records(batch(4, 2, 1), begin=14))
+        assert len(log.faults) == 4
+
+    run(work())
+
+
 def test_a_process_that_takes_the_place_of_a_dead_one_goes_on_behind_it() -> None:
     async def work() -> None:
         log = MemoryLog()
