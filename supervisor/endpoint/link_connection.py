@@ -12,7 +12,9 @@ from time import time_ns
 from typing import Protocol
 
 from wsadapter.contract import items
+from wsadapter.contract.ipc import commands
 from wsadapter.contract.ipc.assignment import Assignment
+from wsadapter.contract.ipc.reports import Rejoined
 from wsadapter.contract.quarantine import Quarantine
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.connect_slot import ConnectSlot
@@ -101,6 +103,14 @@ class LinkConnection:
         self.sender.restore(snapshot.sender)
         self.requests.restore(snapshot.requests)
         self.custody.suspicion = snapshot.suspicion
+
+    def rejoined(self, report: Rejoined) -> None:
+        """The owner had another supervisor, which died, and has this one from now on."""
+        self.commands.last_ref = max(self.commands.last_ref, report.last_ref)
+        self.sender.rejoined(report.wanted, report.changes)
+        self.requests.rejoined(report.requests)
+        # A rollover of the other supervisor is over, for which the owner may have been asked to identify its messages.
+        self.commands.notify(commands.IDENTIFY, 0, {"on": self._output.group.is_replicated})
 
     def reserve_connect(self) -> ConnectSlot:
         """A connect of the next owner, in the budget of the host."""

@@ -21,7 +21,7 @@ from wsadapter.contract import items
 from wsadapter.contract.ipc import commands, record
 from wsadapter.contract.ipc.commands import Command
 from wsadapter.contract.ipc.record import ANSWER, Record, SingleMessage
-from wsadapter.contract.ipc.reports import ConnectionUp, parse_report
+from wsadapter.contract.ipc.reports import ConnectionUp, Rejoined, parse_report
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.dialer import SupervisorHost
 from wsadapter.endpoint.epoch import Epoch
@@ -207,6 +207,14 @@ class LinkOwner:
         """It ends for this reason, and sends nothing more."""
         self.epoch.last_words = reason
         self.process.step(ProcessEvent.LEAVING)
+
+    def rejoined(self, report: Rejoined) -> None:
+        """It has another supervisor, which may be this one. Raises `ValueError` if no supervisor can have called it."""
+        called = self.process.control.called
+        if called is None:
+            raise ValueError("it has another supervisor, but nobody has called it")
+        if report.number == called:  # otherwise it answers a supervisor before this one, which has died
+            self.connection.rejoined(report)
 
     def came_up(self, report: ConnectionUp) -> None:
         """The owner's connection is open. Raises `ValueError` if the owner did not follow its assignment."""

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from wsadapter.contract import items
 from wsadapter.contract.ipc import reports
-from wsadapter.contract.ipc.reports import ConnectionUp, OwnerReport, Report
+from wsadapter.contract.ipc.reports import ConnectionUp, OwnerReport, Rejoined, Report
 from wsadapter.contract.reasons import Reason
 from wsadapter.endpoint.link_output import LinkOutput
 from wsadapter.endpoint.requests import Requests
@@ -47,6 +47,10 @@ class ReportingOwner(Protocol):
 
     def leaves(self, reason: Reason) -> None:
         """It ends for this reason, and sends nothing more."""
+        ...
+
+    def rejoined(self, report: Rejoined) -> None:
+        """It has another supervisor, which may be this one. Raises `ValueError` if no supervisor can have called it."""
         ...
 
 
@@ -135,6 +139,11 @@ def _log_line(owner: ReportingOwner, report: reports.LogLine) -> None:
 @_applies(reports.ConnectionDown)
 def _connection_down(owner: ReportingOwner, report: reports.ConnectionDown) -> None:
     owner.leaves(report.reason)
+
+
+@_applies(reports.Rejoined)
+def _rejoined(owner: ReportingOwner, report: reports.Rejoined) -> None:
+    owner.rejoined(report)
 
 
 # -- subscriptions -------------------------------------------------------------------------------------------------------

@@ -14,11 +14,12 @@ When a caller times out, its request id stays reserved on this connection, and a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import partial
+from itertools import islice
 from time import monotonic, time_ns
 from typing import Any, Final, Protocol
 
@@ -45,6 +46,8 @@ from wsadapter.status import EndpointState
 
 _FIRST_ID: Final = 1_000_000_000
 """Of our own ids, above those that subscriptions use on the same connection; a 32-bit integer holds a billion of them."""
+_LEAP: Final = 1 << 20
+"""More ids than a supervisor has used since its last snapshot when it died; those that were answered are not known."""
 _TO_WITHDRAW: Final = 0.5
 """Seconds that an owner has to reply whether it could withdraw a request that is not known to be begun."""
 _MOST_WAITING: Final = 100_000
@@ -235,11 +238,21 @@ class Requests:
 
     def _give_up(self, entry: _Entry, why: str) -> None:
         self._end(entry, OutcomeUnknown(self._host.name, entry.id, why, timed_out=True))
-        self._late[entry.id] = None
-        if len(self._late) > _MOST_LATE:
-            oldest = next(iter(self._late))
-            del self._late[oldest]
-            self._commands.notify(commands.FORGET, 0, {"ids": [oldest]})
+        self._reserve([entry.id])
+
+    def _reserve(self, ids: Iterable[str]) -> None:
+        """Nobody waits for the answers to these requests any more."""
+        self._late.update(dict.fromkeys(ids))
+        if (surplus := len(self._late) - _MOST_LATE) > 0:
+            oldest = list(islice(self._late, surplus))
+            for known in oldest:
+                del self._late[known]
+            self._commands.notify(commands.FORGET, 0, {"ids": oldest})
+
+    def rejoined(self, ids: Iterable[str]) -> None:
+        """The owner awaits the answers to these requests of another supervisor, which died, and with it their callers."""
+        self._reserve(known for known in ids if known not in self._waiting)
+        self._next_id += _LEAP
 
     def snapshot(self) -> RequestsSnapshot:
         """For another supervisor. No request may wait for its answer."""

@@ -8,7 +8,7 @@ A new connection requests everything that is wanted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.contract.errors import NotConnected
 from wsadapter.contract.ipc import commands
+from wsadapter.contract.ipc.reports import Change as OwnerChange
 from wsadapter.endpoint.owner_commands import OwnerCommands, Reply
 from wsadapter.endpoint.subscriptions import ConnectionState, Lasting, Subscriptions, key_of
 from wsadapter.handoff.custody import Custody
@@ -207,5 +208,19 @@ class SubscriptionSender:
         self.subscriptions.connection, self.subscriptions.lasting = snapshot.connection, snapshot.lasting
         self._deferred, self._was_confirmed = list(snapshot.deferred), list(snapshot.was_confirmed)
         self._sent = dict(snapshot.sent)
+        self._expect_replies()
+
+    def rejoined(self, wanted: Sequence[Subscription], changes: Iterable[OwnerChange]) -> None:
+        """Another supervisor, which died, had sent the owner changes that are not known here. `wanted`: what the owner has been
+        asked for, with these changes. `changes`: those that the owner still has to confirm."""
+        known = set(map(key_of, wanted))
+        self.subscriptions.remove([stream for key, stream in self.subscriptions.wanted.items() if key not in known])
+        self.subscriptions.add(wanted)
+        for ref in self._sent:
+            self._commands.forget(ref)
+        self._sent = {ref: (kind, list(streams)) for ref, kind, streams in changes}
+        self._expect_replies()
+
+    def _expect_replies(self) -> None:
         for ref in self._sent:
             self._commands.expect(ref, partial(self._on_reply, ref))

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from wsadapter.contract.ipc.command_socket import CommandSocket, Unfinished
 from wsadapter.contract.ipc.commands import Command
+from wsadapter.contract.ipc.rejoin import call_owner
 from wsadapter.loop import poller
 from wsadapter.loop.reactor import Reactor
 
@@ -33,11 +34,25 @@ class ControlChannel:
         """Whether the loop waits until the socket accepts more."""
         self.is_drained = False
         """Whether the last `read_all` has read everything that the process had sent by then."""
+        self.rejoin: socket.socket | None = None
+        """Our end of the rejoin socket of the process (contract/ipc/rejoin.py); None: the process has none."""
+        self.called: int | None = None
+        """The number of our call through the rejoin socket; None: this supervisor has not called the process."""
 
     def open(self, sock: socket.socket, unfinished: Unfinished = Unfinished()) -> None:  # noqa: B008 - immutable
         """Use `sock` once `watch` is called. `unfinished`: what another supervisor has half read and half written."""
         sock.setblocking(False)
+        if self._socket is not None:
+            self._socket.close()
         self._socket = CommandSocket(sock, unfinished)
+
+    def call(self, number: int) -> None:
+        """Take the place of a supervisor that died, whose control socket the process drops. The process must have a rejoin
+        socket. `number`: one that no supervisor has called the process with. Raises `OSError`."""
+        assert self.rejoin is not None
+        self.unwatch()
+        self.open(call_owner(self.rejoin, number))
+        self.called = number
 
     @property
     def sock(self) -> CommandSocket:
@@ -99,6 +114,9 @@ class ControlChannel:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+        if self.rejoin is not None:
+            self.rejoin.close()
+            self.rejoin = None
         # No cycle: otherwise the channel and its owner process are freed only when the garbage collector runs.
         self._on_command = self._on_corrupt = _ignore
 

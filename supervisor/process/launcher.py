@@ -55,7 +55,7 @@ _PIDFD_INFO_EXIT = 1 << 3
 
 @dataclass(frozen=True, slots=True)
 class StartedOwner:
-    """A process that was started, with our ends of its three channels."""
+    """A process that was started, with our ends of its channels."""
 
     process: LaunchedProcess | AdoptedProcess
     pid: int
@@ -64,11 +64,14 @@ class StartedOwner:
     data: Connection
     control: socket.socket
     log: Connection
+    rejoin: socket.socket | None
+    """None: the process ends with this supervisor."""
 
     def close(self) -> None:
         """Close everything, because the process isn't needed: it exits at the end of its control socket."""
-        for end in (self.control, self.data, self.log):
-            end.close()
+        for end in (self.control, self.data, self.log, self.rejoin):
+            if end is not None:
+                end.close()
         if self.pidfd is not None:
             os.close(self.pidfd)
 
@@ -216,12 +219,12 @@ def _close_fds(*fds: int) -> None:
         os.close(fd)
 
 
-def _check_descriptors() -> None:
-    """Raises `OSError` if too few descriptors are free for a start: `multiprocessing` leaks two if it runs out in the
+def _check_descriptors(needed: int) -> None:
+    """Raises `OSError` if fewer descriptors are free than a start needs: `multiprocessing` leaks two if it runs out in the
     middle."""
     found: list[int] = []
     try:
-        for _ in range(_DESCRIPTORS):
+        for _ in range(needed):
             found.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))  # noqa: PERF401 - what was opened is closed
     finally:
         _close_fds(*found)
@@ -253,8 +256,10 @@ class StartRequest:
 class Launcher:
     """Starts owner processes, one after the other, in a separate thread."""
 
-    def __init__(self, start_method: str) -> None:
+    def __init__(self, start_method: str, *, rejoin: bool = False) -> None:
+        """`rejoin`: each process gets a rejoin socket (contract/ipc/rejoin.py)."""
         self.start_method = capabilities.start_method(start_method)
+        self._rejoin = rejoin
         self._requests: SimpleQueue[StartRequest | None] = SimpleQueue()
         """None ends the thread."""
         self._server = ForkServer()
@@ -332,7 +337,7 @@ class Launcher:
             request.done(started)
 
     def _launch(self, name: str) -> StartedOwner:
-        _check_descriptors()
+        _check_descriptors(_DESCRIPTORS + 2 * self._rejoin)
         bootstrap.hold_standard_descriptors()  # the program may have closed them meanwhile
         ends: list[Connection | socket.socket] = []
         try:
@@ -343,9 +348,12 @@ class Launcher:
             ends += (control, control_child)
             log, log_child = multiprocessing.Pipe(duplex=False)
             ends += (log, log_child)
-            owner = LaunchedProcess(
-                self._popen, target=bootstrap.run_owner, args=(data_child, control_child, log_child), name=name, daemon=True
-            )
+            rejoin, for_child = None, [data_child, control_child, log_child]
+            if self._rejoin:
+                rejoin, its_rejoin = socket.socketpair()
+                for_child.append(Connection(its_rejoin.detach()))
+                ends += (rejoin, for_child[-1])
+            owner = LaunchedProcess(self._popen, target=bootstrap.run_owner, args=tuple(for_child), name=name, daemon=True)
             self._start_process(owner)
             # Ours: multiprocessing must not list it in `active_children`, or end it at exit. It has no public way.
             process._children.discard(owner)  # type: ignore[attr-defined]  # noqa: SLF001
@@ -356,9 +364,9 @@ class Launcher:
             for end in ends:
                 end.close()
             raise
-        for end in (data_child, control_child, log_child):
+        for end in for_child:
             end.close()  # at once, because a pipe doesn't end while a write end is open here
-        return StartedOwner(owner, pid, pidfd, data, control, log)
+        return StartedOwner(owner, pid, pidfd, data, control, log, rejoin)
 
     def _start_process(self, owner: LaunchedProcess) -> None:
         """Start `owner`. A fork server that can't be reached, or that died, is replaced once: the folder of its socket may have

@@ -288,6 +288,7 @@ class OwnerProcess:
         else:
             self.data.open(result.data)
             self.control.open(result.control)
+            self.control.rejoin = result.rejoin
             self.log.open(result.log)
             self.exit.open(result.process, result.pid, result.pidfd)
             self.step(ProcessEvent.STARTED)

@@ -26,11 +26,13 @@ class OwnerSource:
         self._endpoints = endpoints
         self.start_method: StartMethod = start_method
         self.launcher: Launcher | None = None
+        self._rejoin = False
         self.spares = Spares(reactor, spares, self._start_spare)
 
-    def open(self) -> None:
-        """Make the launcher; no process is started yet."""
-        self.launcher = Launcher(self.start_method)
+    def open(self, *, rejoin: bool = False) -> None:
+        """Make the launcher; no process is started yet. `rejoin`: as of `Launcher`."""
+        self._rejoin = rejoin
+        self.launcher = Launcher(self.start_method, rejoin=rejoin)
 
     def acquire(self, listener: OwnerListener, endpoint: Endpoint) -> OwnerProcess:
         """An owner for an endpoint: ready, or starting."""
@@ -63,5 +65,5 @@ class OwnerSource:
     def _replace_launcher(self, stuck: Launcher) -> None:
         """A start did not return in time: `stuck` is left to itself, and later starts go to a new launcher."""
         if self.launcher is stuck:
-            self.launcher = Launcher(self.start_method)
+            self.launcher = Launcher(self.start_method, rejoin=self._rejoin)
             stuck.abandon(self.launcher)

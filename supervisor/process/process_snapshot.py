@@ -39,6 +39,8 @@ class ProcessSnapshot:
     """None: there is no duplicate of its connection. Else the duplicate is the next descriptor."""
     has_descriptor: bool
     """The next descriptor came over the control socket, before its command."""
+    has_rejoin: bool
+    """The next descriptor is our end of the rejoin socket of the process."""
     has_lifeline: bool
     """The last descriptor is the lifeline of the process, see `LaunchedProcess.lifeline`."""
 
@@ -58,7 +60,8 @@ def snapshot_of(process: OwnerProcess) -> tuple[ProcessSnapshot, list[int]]:
     fds = [process.data.fileno(), control.fileno(), process.log.fileno(), process.exit.pidfd]
     if held is not None:
         fds.append(held.sock.fileno())
-    fds += [fd for fd in (unfinished.descriptor, lifeline) if fd is not None]
+    rejoin = None if process.control.rejoin is None else process.control.rejoin.fileno()
+    fds += [fd for fd in (unfinished.descriptor, rejoin, lifeline) if fd is not None]
     snapshot = ProcessSnapshot(
         pid=process.exit.pid,
         records=process.data.records.snapshot(),
@@ -67,6 +70,7 @@ def snapshot_of(process: OwnerProcess) -> tuple[ProcessSnapshot, list[int]]:
         log=process.log.rest,
         held=None if held is None else held.snapshot(),
         has_descriptor=unfinished.descriptor is not None,
+        has_rejoin=rejoin is not None,
         has_lifeline=lifeline is not None,
     )
     return snapshot, fds
@@ -85,6 +89,8 @@ def receive(
         process.connection.held = HeldConnection.from_snapshot(socket.socket(fileno=next(fds)), snapshot.held)
     descriptor = next(fds) if snapshot.has_descriptor else None
     process.control.open(control, Unfinished(snapshot.unread, snapshot.unsent, descriptor))
+    if snapshot.has_rejoin:
+        process.control.rejoin = socket.socket(fileno=next(fds))
     lifeline = next(fds) if snapshot.has_lifeline else None
     process.exit.open(AdoptedProcess(pidfd, lifeline), snapshot.pid, pidfd)
     process.adopt()

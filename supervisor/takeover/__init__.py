@@ -1,7 +1,7 @@
 """Owners change supervisors: a new one receives every connection from the running one, without closing any.
 
     new                                             running
-    {"command": "takeover", "contract": 9}  ──>     stops endpoints that are not up; freezes those that are up (reads nothing);
+    {"command": "takeover", "contract": 10} ──>     stops endpoints that are not up; freezes those that are up (reads nothing);
                                                     all that was read goes to the output, and the output is flushed
                                 <── state, then the descriptors: pipes, control sockets, pidfds, duplicates, lock, listener
     builds all of it, reads nothing
@@ -21,6 +21,6 @@ a `SupervisorSnapshot` (`supervisor_state`), which has an `EndpointSnapshot` (`e
 
 from typing import Final
 
-CONTRACT: Final = 9
+CONTRACT: Final = 10
 """The version of all that two supervisors must agree on: the state, the records in the pipes, the commands on the control
 sockets."""

@@ -37,7 +37,7 @@ class FakeProcess:
         self.listener: Any = None
         """The owner of the link, to which it reports."""
         self.data = SimpleNamespace(torn=0, pause=lambda: None, resume=lambda: None)
-        self.control = SimpleNamespace(is_drained=False)
+        self.control = SimpleNamespace(is_drained=False, called=None)
         self.connection: Any = SimpleNamespace(in_custody=False, holder=None, reading=None)
         self.exit = SimpleNamespace(pidfd=None, has_ended=False)
         self.sent: list[tuple[int, int, bytes | dict[str, Any]]] = []

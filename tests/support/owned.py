@@ -9,6 +9,7 @@ import select
 import socket
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from multiprocessing.forkserver import ensure_running
 from typing import Any, Self
 
@@ -19,6 +20,7 @@ from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.ipc.bootstrap import run_owner
 from wsadapter.contract.ipc.commands import ASSIGN, BEGUN, READY, STOP, Command, CommandReader, encode_command
 from wsadapter.contract.ipc.record import BATCH, Record, RecordReader
+from wsadapter.contract.ipc.rejoin import call_owner
 from wsadapter.contract.ipc.reports import Report, parse_report
 from wsadapter.contract.reasons import Reason
 
@@ -36,17 +38,23 @@ def forkserver() -> None:
 class Owned:
     """One owner process. As a context manager it leaves no process behind."""
 
-    def __init__(self, method: str = "forkserver", *, packets: bool = False) -> None:
-        """`packets`: what the owner writes at once, up to 4 KiB, is read as one, and kept in `writes` (pipe(2), O_DIRECT)."""
+    def __init__(self, method: str = "forkserver", *, packets: bool = False, rejoin: bool = False) -> None:
+        """`packets`: what the owner writes at once, up to 4 KiB, is read as one, and kept in `writes` (pipe(2), O_DIRECT).
+        `rejoin`: it gets a rejoin socket."""
         context = multiprocessing.get_context(method)
         data, data_end = context.Pipe(duplex=False)
         if packets:
             fcntl.fcntl(data_end.fileno(), fcntl.F_SETFL, os.O_DIRECT)
         control, control_end = context.Pipe(duplex=True)
         log, log_end = context.Pipe(duplex=False)
-        self.process = context.Process(target=run_owner, args=(data_end, control_end, log_end), daemon=True)
+        ends: list[Any] = [data_end, control_end, log_end]
+        self._rejoin: socket.socket | None = None
+        if rejoin:
+            self._rejoin, its_rejoin = socket.socketpair()
+            ends.append(Connection(its_rejoin.detach()))
+        self.process = context.Process(target=run_owner, args=tuple(ends), daemon=True)
         self.process.start()
-        for end in (data_end, control_end, log_end):
+        for end in ends:
             end.close()
         self._data, self._log = data, log
         self._control = socket.socket(fileno=os.dup(control.fileno()))
@@ -70,9 +78,9 @@ class Owned:
             self.process.kill()
         self.process.join(DEADLINE)
         self.process.close()
-        self._control.close()
-        self._data.close()
-        self._log.close()
+        for end in (self._control, self._data, self._log, self._rejoin):
+            if end is not None:
+                end.close()
 
     @property
     def pid(self) -> int:
@@ -106,6 +114,29 @@ class Owned:
     def hang_up(self) -> None:
         """The control socket ends, as when the supervisor dies."""
         self._control.close()
+
+    def call(self, number: int) -> None:
+        """Another supervisor calls the owner; from here on the test is that supervisor. The socket of the one before is closed
+        then."""
+        assert self._rejoin is not None
+        control = call_owner(self._rejoin, number)
+        control.settimeout(DEADLINE)
+        self._control.close()
+        self._control, self._commands = control, CommandReader()
+        self._answers.clear()
+
+    def end_rejoin(self) -> None:
+        """The other end of the rejoin socket is closed, as when the keeper dies."""
+        assert self._rejoin is not None
+        self._rejoin.close()
+
+    def tell_part(self, data: bytes) -> None:
+        """Bytes that are no whole command."""
+        self._control.sendall(data)
+
+    def hand(self, kind: int, body: dict[str, Any], sock: socket.socket) -> None:
+        """A command with a duplicate of `sock`."""
+        socket.send_fds(self._control, [encode_command(kind, 0, body)], [sock.fileno()])
 
     def stop_reading(self) -> None:
         """The pipe's other end is closed, as when the supervisor dies."""

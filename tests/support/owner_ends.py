@@ -13,7 +13,7 @@ from typing import Any
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc.assignment import Assignment, Resume
 from wsadapter.contract.ipc.command_socket import CommandSocket
-from wsadapter.contract.ipc.commands import Command, encode_command
+from wsadapter.contract.ipc.commands import SUBSCRIBE, Command, encode_command
 from wsadapter.contract.ipc.record import REPORT, Record, RecordReader
 from wsadapter.contract.ipc.reports import Report, parse_report
 from wsadapter.worker.hooks.decode_thread import Hook
@@ -157,7 +157,7 @@ class ServedOwner(OwnerEnds):
         )
         opened = Opened(Established(PlainByteStream(near), None, {}, "192.0.2.1:80", first, deflate), hook, hooks)
         self.host.assigned(assignment)
-        self.serving = Serving(self.host, assignment, opened, list(owed))
+        self.serving = Serving(self.host, assignment, opened, [(ref, SUBSCRIBE, ("a",)) for ref in owed])
         self.host.enter(self.serving)
         self.serving.start(assignment, opened, unsent, now)
 

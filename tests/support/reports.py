@@ -33,17 +33,21 @@ reasons = st.builds(
     exit_code=st.none() | integers,
     signal=st.none() | texts.filter(bool),
 )
+counts = st.integers(0, 2**48 - 1)
+subscriptions = texts | st.dictionaries(texts, json_values, max_size=3)
 of_type: dict[str, st.SearchStrategy[object]] = {
     "str": texts,
     "str | None": st.none() | texts,
     "bool": st.booleans(),
     "int": integers,
     "int | None": st.none() | integers,
-    "Count": st.integers(0, 2**48 - 1),
+    "Count": counts,
     "float": numbers,
     "Any": json_values,
-    "Subscription": texts | st.dictionaries(texts, json_values, max_size=3),
+    "Subscription": subscriptions,
     "Reason": reasons,
+    "tuple[Subscription, ...]": st.lists(subscriptions, max_size=4).map(tuple),
+    "tuple[Change, ...]": st.lists(st.tuples(counts, counts, st.lists(subscriptions, max_size=2).map(tuple))).map(tuple),
     "tuple[str, ...]": st.lists(texts, max_size=4).map(tuple),
     "dict[str, str]": st.dictionaries(texts, texts, max_size=4),
     "dict[str, str | None]": st.dictionaries(texts, st.none() | texts, max_size=4),

@@ -10,7 +10,8 @@ from tests.support.fakes import FakeSupervisor, up
 from tests.support.records import consume
 from wsadapter.contract import items
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.ipc import reports
+from wsadapter.contract.ipc import commands, reports
+from wsadapter.contract.ipc.commands import Command
 from wsadapter.contract.ipc.reports import OwnerReport
 from wsadapter.endpoint.endpoint import EndpointRuntime
 from wsadapter.endpoint.link import Link
@@ -72,3 +73,37 @@ def test_a_text_of_the_peer_is_shown_up_to_a_bound(owner: LinkOwner, supervisor:
     apply_report(owner, reports.PeerError("x" * 5000))
     notices = [item for item in consume(supervisor.inbox) if isinstance(item, items.Notice)]
     assert [len(notice.text) for notice in notices] == [1000]
+
+
+def test_the_next_supervisor_knows_what_the_one_before_had_demanded(
+    link: Link, owner: LinkOwner, supervisor: FakeSupervisor
+) -> None:
+    process = supervisor.processes[0]
+    process.control.called = 7
+    link.connection.sender.resubscribe(["b"])  # before its mark the dead supervisor had sent this, and the owner has it
+    (sent_before,) = link.connection.sender.snapshot().sent
+    apply_report(owner, reports.SubscriptionConfirmed("b"))
+    apply_report(owner, reports.SubscriptionConfirmed("c"))
+    change = (40, commands.SUBSCRIBE, ("new",))
+    apply_report(owner, reports.Rejoined(7, "up", 41, ("c", "new"), (change,), ("99",)))
+    assert list(link.connection.subscriptions.wanted) == ["c", "new"]
+    assert link.connection.subscriptions.connection.confirmed == {"c"}
+    assert link.connection.sender.snapshot().sent == {40: (commands.SUBSCRIBE, ["new"])}
+    assert process.sent[-1] == (commands.IDENTIFY, 0, {"on": False})
+    assert link.connection.requests.ids == ("99",)
+    assert link.connection.commands.next_ref() == 42
+    for ref in (sent_before, 40):
+        owner.on_command(owner.process, Command(commands.TAKEN, ref, b""))
+    assert link.connection.sender.snapshot().sent == {}
+
+
+def test_the_answer_to_a_supervisor_that_died_changes_nothing(link: Link, owner: LinkOwner, supervisor: FakeSupervisor) -> None:
+    supervisor.processes[0].control.called = 8
+    apply_report(owner, reports.Rejoined(7, "up", 41, (), (), ()))
+    assert list(link.connection.subscriptions.wanted) == ["b", "c"]
+    assert link.connection.commands.next_ref() < 41
+
+
+def test_an_owner_that_nobody_has_called_cannot_have_another_supervisor(owner: LinkOwner) -> None:
+    with pytest.raises(ValueError, match="nobody has called"):
+        apply_report(owner, reports.Rejoined(1, "up", 1, (), (), ()))

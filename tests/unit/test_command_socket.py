@@ -164,3 +164,29 @@ def test_a_broken_connection_is_the_end_and_nothing_more_is_sent() -> None:
     control.send(TAKEN, 1)
     control.send_large(TAKEN, 1, b"a", b"b")
     assert (control.unsent, control.backlog) == (0, False)
+
+
+def test_a_replaced_socket_leaves_nothing_half_done(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    control, (reading, writing) = CommandSocket(ours), os.pipe()
+    control.send(ANNOUNCE, 1, bytes(2 * MIB))
+    socket.send_fds(theirs, [encode_command(CUSTODY, 0, b"{}")[:7]], [writing])
+    os.close(writing)
+    assert list(control.receive()) == []
+    theirs.close()
+    control.flush()
+    assert control.peer_closed
+    new, other = socket.socketpair()
+    new.setblocking(False)
+    with other:
+        control.replace(new)
+        assert ours.fileno() == -1
+        assert os.read(reading, 1) == b""  # the descriptor that came with the half command is closed
+        assert (control.unsent, control.backlog, control.peer_closed, control.at_end) == (0, False, False, False)
+        assert control.unfinished == Unfinished()
+        other.sendall(encode_command(TAKEN, 5))
+        control.send(TAKEN, 6)
+        assert [command.ref for command in control.receive()] == [5]
+        assert other.recv(1000) == encode_command(TAKEN, 6)
+        control.close()
+    os.close(reading)

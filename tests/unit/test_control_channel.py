@@ -23,6 +23,7 @@ from wsadapter.contract.ipc.commands import (
 )
 from wsadapter.loop.reactor import Reactor
 from wsadapter.process.control_channel import ControlChannel
+from wsadapter.worker.loop.rejoin import RejoinSocket
 
 
 class Owner:
@@ -146,3 +147,35 @@ def test_what_is_left_to_another_supervisor_is_not_read(owner: Owner, reactor: R
     assert commands == [Command(TAKEN, 1, b"")]
     assert owner.commands == []
     successor.close()
+
+
+def test_a_process_that_is_called_gets_another_control_socket(owner: Owner, reactor: Reactor) -> None:
+    channel = owner.channel
+    channel.rejoin, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    owner.theirs.sendall(encode_command(TAKEN, 1)[:5])
+    reactor.try_turn()
+    channel.call(7)
+    assert (channel.called, channel.is_watched) == (7, False)
+    channel.watch()
+    with theirs:
+        call = RejoinSocket(theirs).receive()
+    assert call is not None
+    with call.control as control:
+        assert call.number == 7
+        assert owner.theirs.recv(1) == b""  # the socket before is closed
+        control.sendall(encode_command(TAKEN, 2))
+        reactor.try_turn()
+        assert owner.commands == [Command(TAKEN, 2, b"")]
+        channel.send(STOP, 0, b"")
+        assert control.recv(100) == encode_command(STOP)
+    rejoin = channel.rejoin
+    channel.close()
+    assert rejoin.fileno() == -1
+
+
+def test_a_process_that_is_gone_cannot_be_called(owner: Owner) -> None:
+    owner.channel.rejoin, theirs = socket.socketpair()
+    theirs.close()
+    with pytest.raises(OSError, match="roken pipe"):
+        owner.channel.call(1)

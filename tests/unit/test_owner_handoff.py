@@ -156,3 +156,25 @@ def test_a_frame_is_not_sent_while_its_announcement_waits(serve: Serve) -> None:
 
 def test_refs_of_owners_are_not_those_of_supervisors() -> None:
     assert [handoff.is_ours(ref) for ref in (0, 7, OURS - 1, OURS, OURS + 5)] == [False, False, False, True, True]
+
+
+def test_another_supervisor_is_offered_the_connection_and_told_of_each_frame(serve: Serve) -> None:
+    owner = serve(**TCP)
+    handed(owner)[1].close()
+    handoff = owner.serving._handoff
+    assert handoff.announce(1, 0, FRAME, 1.0)
+    assert [command.kind for command in owner.commands()] == [ANNOUNCE]
+    owner.serving.rejoin()
+    assert handoff.announce(1, 0, FRAME, 1.0)
+    assert [command.kind for command in owner.commands()] == [BEGUN]  # it is not in custody yet
+    owner.serving.tick(102.0)
+    handed(owner)[1].close()
+    assert handoff.announce(2, 0, OTHER, 1.0)
+    assert [command.kind for command in owner.commands()] == [ANNOUNCE]
+
+
+def test_a_connection_that_cannot_outlive_its_owner_is_not_offered_to_another_supervisor(serve: Serve) -> None:
+    owner = serve(tcp=True)
+    owner.serving.rejoin()
+    owner.serving.tick(102.0)
+    assert owner.commands() == []

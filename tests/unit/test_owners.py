@@ -14,8 +14,8 @@ from wsadapter.process.owners import OwnerSource
 
 
 class FakeLauncher:
-    def __init__(self, start_method: str) -> None:
-        self.start_method = start_method
+    def __init__(self, start_method: str, *, rejoin: bool) -> None:
+        self.start_method, self.rejoin = start_method, rejoin
         self.calls: list[Any] = []
 
     def abandon(self, successor: FakeLauncher) -> None:
@@ -42,9 +42,9 @@ def _fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(owners, "OwnerProcess", FakeOwner)
 
 
-def source(reactor: Reactor, *, spares: int = 0, endpoints: int = 1) -> OwnerSource:
+def source(reactor: Reactor, *, spares: int = 0, endpoints: int = 1, rejoin: bool = False) -> OwnerSource:
     made = OwnerSource(reactor, "spawn", spares, lambda: endpoints)
-    made.open()
+    made.open(rejoin=rejoin)
     return made
 
 
@@ -64,7 +64,7 @@ def test_a_warm_spare_is_taken_before_a_new_process_is_started(reactor: Reactor)
 
 
 def test_a_stuck_launcher_is_replaced_once_however_many_owners_give_it_up(reactor: Reactor) -> None:
-    made = source(reactor)
+    made = source(reactor, rejoin=True)
     first: Any = made.launcher
     one: Any = made.acquire("one", Endpoint("a"))  # type: ignore[arg-type]
     two: Any = made.acquire("two", Endpoint("b"))  # type: ignore[arg-type]
@@ -74,6 +74,7 @@ def test_a_stuck_launcher_is_replaced_once_however_many_owners_give_it_up(reacto
     assert made.launcher is second is not first
     assert first.calls == [("abandon", second)]
     assert second.start_method == "spawn"
+    assert first.rejoin is second.rejoin is True
 
 
 def test_owners_that_were_given_away_are_left_when_the_launcher_ends(reactor: Reactor) -> None:

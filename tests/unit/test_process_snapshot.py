@@ -30,6 +30,7 @@ PLAIN = ProcessSnapshot(
     log=b"no line yet",
     held=None,
     has_descriptor=False,
+    has_rejoin=False,
     has_lifeline=False,
 )
 HELD = HeldSnapshot(Custody(received=120, sent=240), Announced(7, 50, b"\x81\x00", 1.5))
@@ -44,7 +45,7 @@ class Descriptors:
         log, self.log = Pipe(duplex=False)
         self.given = [os.dup(data.fileno()), control.detach(), os.dup(log.fileno()), os.pidfd_open(os.getpid())]
         self.rest = list[int]()
-        for wanted in (snapshot.held is not None, snapshot.has_descriptor, snapshot.has_lifeline):
+        for wanted in (snapshot.held is not None, snapshot.has_descriptor, snapshot.has_rejoin, snapshot.has_lifeline):
             if wanted:
                 end, other = socket.socketpair()
                 self.given.append(end.detach())
@@ -64,7 +65,8 @@ class Descriptors:
         PLAIN,
         replace(PLAIN, held=HELD),
         replace(PLAIN, held=HeldSnapshot(HELD.custody, None), has_lifeline=True),
-        replace(PLAIN, held=HELD, has_descriptor=True, has_lifeline=True),
+        replace(PLAIN, has_rejoin=True),
+        replace(PLAIN, held=HELD, has_descriptor=True, has_rejoin=True, has_lifeline=True),
     ]
 )
 def moved(request: pytest.FixtureRequest) -> Iterator[tuple[ProcessSnapshot, list[int], OwnerProcess]]:

@@ -30,7 +30,8 @@ from wsadapter.contract.reasons import Reason
 RIGHT: dict[str, Any] = {
     "str": "a", "str | None": None, "bool": True, "int": 1, "int | None": None, "Count": 0, "float": 0.5, "Any": [],
     "Subscription": "trades", "Reason": {"kind": "crashed"}, "tuple[str, ...]": ["a"], "dict[str, str]": {"a": "b"},
-    "dict[str, str | None]": {"a": None}, "dict[str, float]": {"a": 1.5},
+    "dict[str, str | None]": {"a": None}, "dict[str, float]": {"a": 1.5}, "tuple[Subscription, ...]": ["a", {"b": 1}],
+    "tuple[Change, ...]": [[3, 4, ["a"]]],
 }  # fmt: skip
 """A value for each annotation, as it stands on the pipe."""
 WRONG: dict[str, list[Any]] = {
@@ -45,6 +46,8 @@ WRONG: dict[str, list[Any]] = {
     "Reason": [None, [], "", {}, {"kind": []}, {"kind": "no such"}, {"kind": "crashed", "retry_after": "soon"},
                {"kind": "crashed", "status": "4"}, {"kind": "crashed", "text": 5}, {"kind": "crashed", "signal": 9}],
     "tuple[str, ...]": [None, "ab", {"a": "b"}, [1], [None]],
+    "tuple[Subscription, ...]": [None, "ab", {"a": "b"}, [1], [None]],
+    "tuple[Change, ...]": [None, {}, ["a"], [[3, 4]], [[3, 4, "a"]], [[-1, 4, ["a"]]], [[3, None, ["a"]]], [[3, 4, [5]]]],
     "dict[str, str]": [None, [], {"a": 1}, {"a": None}],
     "dict[str, str | None]": [None, [], {"a": 1}],
     "dict[str, float]": [None, [], {"a": "1"}, {"a": None}],

@@ -482,6 +482,17 @@ def test_another_supervisor_uses_no_id_again_on_the_connection(desk: Desk, react
     assert fresh.result().data == b"yes"
 
 
+def test_requests_of_a_supervisor_that_died_have_late_answers(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsadapter.endpoint.requests._MOST_LATE", 2)
+    desk.book.rejoined(["7", "1000000000", "8"])
+    assert desk.told[-1] == (commands.FORGET, 0, {"ids": ["7"]})
+    with pytest.raises(DuplicateRequest):
+        desk.request({"id": 8})
+    assert desk.request({}).id == str(1_000_000_000 + (1 << 20))
+    desk.answer("1000000000")
+    assert [type(event) for event in desk.events] == [LateAnswer]
+
+
 def test_each_outcome_of_a_send_is_reported(desk: Desk) -> None:
     taken, refused, waiting, begun = (desk.book.send(b"x", binary=False) for _ in range(4))
     desk.taken(1)

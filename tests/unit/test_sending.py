@@ -19,6 +19,7 @@ from wsadapter.contract.ipc.commands import (
     SEND_BINARY,
     SEND_TEXT,
     STOP,
+    SUBSCRIBE,
     TAKEN,
     WITHDRAW,
     RequestCommand,
@@ -159,7 +160,7 @@ def test_a_change_of_subscriptions_is_confirmed_when_its_last_frame_is_out(serve
     now = time.monotonic()
     owner.executed(SEND_TEXT, 7, b"first")
     owner.serving._sending.put(Send(FRAME))
-    owner.serving._sending.owe(8)
+    owner.serving._sending.owe((8, SUBSCRIBE, ("a",)))
     owner.serving._sending.flush(now)
     assert (TAKEN, 8, {}) not in owner.answers()
     owner.serving._sending.flush(now + 2000.0)
@@ -171,7 +172,7 @@ def test_a_change_of_subscriptions_is_confirmed_when_its_last_frame_is_out(serve
 def test_a_change_whose_frame_is_at_the_hook_is_not_confirmed(serve: Serve) -> None:
     owner = serve()
     owner.serving._session.subscribing._unsigned.append((None, {}))
-    owner.serving._sending.owe(8)
+    owner.serving._sending.owe((8, SUBSCRIBE, ("a",)))
     owner.serving._sending.flush(time.monotonic())
     assert owner.answers() == []
     owner.serving._session.subscribing._unsigned.clear()

@@ -25,6 +25,7 @@ from wsadapter.worker.connect.holder_events import send_event
 from wsadapter.worker.connect.pump import Pump
 from wsadapter.worker.loop.alarm import Alarm
 from wsadapter.worker.loop.poller import READ, make_poller
+from wsadapter.worker.loop.rejoin import RejoinSocket
 from wsadapter.worker.loop.wakeup import Wakeup
 from wsadapter.worker.websocket.byte_stream import ByteStream
 
@@ -40,6 +41,7 @@ class Hold(NamedTuple):
     """The loopback connection to the owner."""
     control: CommandSocket
     backstop: Alarm
+    rejoin: RejoinSocket | None = None
 
 
 class _Connecting:
@@ -117,8 +119,10 @@ class Holder:
         return now >= self._until or self._connecting.failed or (self._pump is not None and self._pump.is_done)
 
     def _watch(self) -> None:
-        control = self._hold.control
-        self._poller.watch(control.fileno(), 0 if control.peer_closed else READ)
+        control, rejoin = self._hold.control, self._hold.rejoin
+        self._poller.watch(control.fileno(), 0 if control.at_end else READ)
+        if rejoin is not None:
+            self._poller.watch(rejoin.fileno(), 0 if rejoin.at_end else READ)
         if self._pump is not None:
             self._pump.watch(self._poller.watch)
 
@@ -129,6 +133,8 @@ class Holder:
                 self._pump = Pump(self._connecting.channel, self._hold.owner, self._report_left)
         elif fd == self._hold.control.fileno():
             self._read_commands()
+        elif self._hold.rejoin is not None and fd == self._hold.rejoin.fileno():
+            self._rejoin(self._hold.rejoin)
         elif self._pump is not None:
             self._pump.serve(fd, mask)
             if self._pump.owner_ended:
@@ -140,8 +146,25 @@ class Holder:
                 if self._pump is not None:
                     self._pump.end_owner()
                 self._end_within(0.0 if self._pump is None else self._hold.assignment.endpoint.timeouts.close)
-        if self._hold.control.peer_closed:
+        self._end_if_abandoned()
+
+    def _end_if_abandoned(self) -> None:
+        rejoin = self._hold.rejoin
+        if self._hold.control.peer_closed and (rejoin is None or rejoin.at_end):
             self._end_within(_WITHOUT_SUPERVISOR)
+
+    def _rejoin(self, rejoin: RejoinSocket) -> None:
+        """Another supervisor follows, or none can any more."""
+        call, control = rejoin.receive(), self._hold.control
+        if call is not None:
+            self._read_commands()
+            while not control.drained:
+                self._read_commands()
+            self._poller.watch(control.fileno(), 0)  # before it is closed, as the owner does
+            control.replace(call.control)
+            if self._left:  # the supervisor before may have died before it had read this
+                control.send(LEFT)
+        self._end_if_abandoned()
 
     def _end_within(self, seconds: float) -> None:
         self._until = min(self._until, time.monotonic() + seconds)

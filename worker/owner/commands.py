@@ -31,6 +31,8 @@ def execute(command: Command, host: Host, now: float) -> None:
     """Executes one command. Unknown commands are ignored, because a newer supervisor may send them (takeover). Raises
     `ValueError`, `KeyError` or `TypeError` if the body is malformed."""
     phase: Phase = host.phase
+    if host.demands is not None:
+        host.demands.note(command)
     match command.kind:
         case k if k == HANDOFF:
             fd = host.control.take_descriptor()
@@ -62,5 +64,5 @@ def _become_holder(command: Command, host: Host) -> None:
     fd = host.control.take_descriptor()
     if fd is not None:
         assignment = Assignment.from_body(command.json())
-        host.hold = Hold(assignment, socket.socket(fileno=fd), host.control, host.alarm)
+        host.hold = Hold(assignment, socket.socket(fileno=fd), host.control, host.alarm, host.rejoin)
     host.end.code = 0

@@ -12,11 +12,11 @@ from typing import Any
 from wsadapter.contract.endpoint import Endpoint, Subscription
 from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.ipc.commands import RESUBSCRIBE, SUBSCRIBE
-from wsadapter.contract.ipc.reports import StageReached
+from wsadapter.contract.ipc.reports import Change, StageReached
 from wsadapter.contract.reasons import Reason
 from wsadapter.worker.owner.connect_thread import Connector, Failed, Opened, Step
 from wsadapter.worker.owner.leaving import Draining
-from wsadapter.worker.owner.phase import Host, Phase, Stop
+from wsadapter.worker.owner.phase import Host, InFlight, Phase, Stop
 from wsadapter.worker.owner.serving import Serving
 from wsadapter.worker.subscription.subscriptions import without, without_blame
 
@@ -74,8 +74,8 @@ class Connecting(Phase):
         self._steps = Steps(assignment.endpoint)
         rest = assignment.resume.rest if assignment.resume is not None else len(body)
         self._unsent = body[:rest]
-        self._owed: list[int] = []
-        """Refs of the changes of subscriptions that came while connecting."""
+        self._owed: list[Change] = []
+        """The changes of subscriptions that came while connecting."""
         self._connector = Connector(assignment, host.wakeup, sock, body[rest:])
         self._connector.start()
 
@@ -102,12 +102,15 @@ class Connecting(Phase):
         self.host.enter(serving)
         serving.start(self._assignment, opened, self._unsent, now)
 
+    def rejoin(self) -> InFlight | None:
+        return InFlight(self._owed)
+
     def probe_answer(self) -> dict[str, Any]:
         return super().probe_answer() | {"stage": self._steps.current}
 
     def change_subscriptions(self, kind: int, streams: Sequence[Subscription], ref: int, now: float) -> None:  # noqa: ARG002
         self._assignment = with_change(self._assignment, kind, streams)
-        self._owed.append(ref)
+        self._owed.append((ref, kind, tuple(streams)))
 
     def identify(self, ref: int, *, on: bool) -> None:
         self._assignment = replace(self._assignment, identify=on)

@@ -65,6 +65,11 @@ class Handoff:
         """Nothing waits to be sent: drops the last announced frame, which may be large."""
         self._announced = _NOTHING
 
+    def offer_again(self) -> None:
+        """The supervisor is another one, which has no duplicate of the socket, and knows of no frame."""
+        self.due, self._in_custody = self.every_byte, False
+        self._announced = _NOTHING
+
     def offer_if_due(self) -> None:
         """Sends a duplicate of the socket to the supervisor as soon as all frames are out that only this owner would send.
         Frames that subscribe may still wait for their pace: the next owner sends them."""

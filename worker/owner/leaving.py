@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from wsadapter.contract.ipc.reports import ConnectionDown
 from wsadapter.contract.reasons import Reason
-from wsadapter.worker.owner.phase import Host, Phase, Stop
+from wsadapter.worker.owner.phase import Host, InFlight, Phase, Stop
 from wsadapter.worker.owner.sending import Sending
 from wsadapter.worker.session.actions import Disconnect
 from wsadapter.worker.websocket.connection import Connection
@@ -100,6 +100,9 @@ class Draining(Phase):
 
     def probe_answer(self) -> dict[str, Any]:
         return super().probe_answer() | {"rtt": self._rtt}
+
+    def rejoin(self) -> InFlight | None:
+        return None
 
     def stop(self, stop: Stop, now: float) -> None:
         self.host.end.closing_time(stop, now)

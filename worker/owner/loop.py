@@ -8,6 +8,7 @@ import time
 from wsadapter.contract.ipc.commands import PROBE, PROBED, READY
 from wsadapter.worker.connect.tls_holder import Hold
 from wsadapter.worker.loop.poller import READ, WRITE
+from wsadapter.worker.loop.rejoin import Call, RejoinSocket
 from wsadapter.worker.loop.wakeup import Wakeup
 from wsadapter.worker.owner.commands import execute
 from wsadapter.worker.owner.idle import Idle
@@ -17,10 +18,10 @@ from wsadapter.worker.owner.phase import WITHOUT_SUPERVISOR, Host, Stop
 class Owner:
     """One owner process. Main thread only, except `ask_to_terminate`, which a signal handler calls."""
 
-    def __init__(self, pipe_fd: int, control: socket.socket, wakeup: Wakeup) -> None:
-        """`pipe_fd` and `control` must be non-blocking."""
+    def __init__(self, pipe_fd: int, control: socket.socket, wakeup: Wakeup, rejoin: RejoinSocket | None = None) -> None:
+        """`pipe_fd` and `control` must be non-blocking. Without `rejoin` the process ends with its supervisor."""
         self._pipe_fd = pipe_fd
-        self._host = Host(pipe_fd, control, wakeup)
+        self._host = Host(pipe_fd, control, wakeup, rejoin)
         self._host.enter(Idle(self._host))
         self._look_at = 0.0
         """When to call `_tick`, monotonic seconds."""
@@ -76,7 +77,7 @@ class Owner:
         host = self._host
         host.changed = False
         host.alarm.postpone(now)
-        if host.control.peer_closed or host.outbox.closed:
+        if host.abandoned:
             self._leave_without_supervisor(now)
         if self._terminate:
             self._terminate = False
@@ -94,10 +95,12 @@ class Owner:
 
     def _watch(self) -> None:
         host, watch = self._host, self._host.poller.watch
-        if host.control.peer_closed:
+        if host.control.at_end or host.end.supervisor_gone:
             watch(host.control.fileno(), 0)
         else:
             watch(host.control.fileno(), READ | WRITE if host.control.backlog else READ)
+        if host.rejoin is not None:
+            watch(host.rejoin.fileno(), 0 if host.rejoin.at_end else READ)
         watch(self._pipe_fd, WRITE if host.outbox.backlog else 0)
         if host.phase.fd >= 0:
             watch(host.phase.fd, host.phase.mask())
@@ -108,13 +111,38 @@ class Owner:
         host.changed = True
         if fd == host.control.fileno():
             host.control.flush()
-            for command in host.control.receive() if mask & READ else ():
-                if command.kind == PROBE:
-                    self._probe = command.ref
-                else:
-                    execute(command, host, now)
+            if mask & READ:
+                self._execute_received(now)
         elif fd == host.wakeup.fd:
             host.wakeup.drain()
+        elif host.rejoin is not None and fd == host.rejoin.fileno():
+            call = host.rejoin.receive()
+            if call is not None:
+                self._rejoin(call, now)
+
+    def _execute_received(self, now: float) -> None:
+        """Executes the commands of one read."""
+        host = self._host
+        for command in host.control.receive():
+            if command.kind == PROBE:
+                self._probe = command.ref
+            else:
+                execute(command, host, now)
+
+    def _rejoin(self, call: Call, now: float) -> None:
+        """Continues with another supervisor. What the one before had sent completely is executed first, because its callers may
+        have been answered; the rest of it is dropped."""
+        host = self._host
+        assert host.demands is not None
+        self._execute_received(now)
+        while not host.control.drained:
+            self._execute_received(now)
+        host.poller.watch(host.control.fileno(), 0)  # before it is closed: see Leaving._is_down
+        host.control.replace(call.control)
+        self._probe = None
+        stage, in_flight = str(host.phase.probe_answer()["stage"]), host.phase.rejoin()
+        if in_flight is not None:
+            host.output.report(host.demands.report(call.number, stage, *in_flight))
 
     def _answer_probe(self, ref: int, now: float) -> None:
         """Answers a probe. While a decode hook does not return there is no progress, so the answer waits."""

@@ -19,11 +19,14 @@ from wsadapter.contract.endpoint import Subscription
 from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.ipc.command_socket import CommandSocket
 from wsadapter.contract.ipc.commands import REFUSED, TAKEN, RequestCommand
+from wsadapter.contract.ipc.reports import Change
 from wsadapter.worker.connect.tls_holder import Hold
 from wsadapter.worker.loop.alarm import Alarm
 from wsadapter.worker.loop.poller import Poller, make_poller
+from wsadapter.worker.loop.rejoin import RejoinSocket
 from wsadapter.worker.loop.wakeup import Wakeup
 from wsadapter.worker.outbox import Outbox, Output
+from wsadapter.worker.owner.demands import Demands
 
 NOT_UP = "the connection is not up"
 WITHOUT_SUPERVISOR = 1.0
@@ -69,12 +72,15 @@ class Host:
     """What all phases share: the pipe and the control socket to the supervisor, the poller, the current phase. Main thread
     only."""
 
-    def __init__(self, pipe_fd: int, control: socket.socket, wakeup: Wakeup) -> None:
-        """`pipe_fd` and `control` must be non-blocking."""
+    def __init__(self, pipe_fd: int, control: socket.socket, wakeup: Wakeup, rejoin: RejoinSocket | None = None) -> None:
+        """`pipe_fd` and `control` must be non-blocking. Without `rejoin` the process ends with its supervisor."""
         self.outbox = Outbox(pipe_fd)
         self.output: Output = self.outbox
         """Where reports go: the outbox, or the decode stage in front of it."""
         self.control = CommandSocket(control)
+        self.rejoin = rejoin
+        self.demands = None if rejoin is None else Demands()
+        """What supervisors have demanded; only for a supervisor that comes after the present one."""
         self.wakeup = wakeup
         self.poller: Poller = make_poller()
         self.alarm = Alarm()
@@ -95,6 +101,14 @@ class Host:
         self.progress = assignment.endpoint.watchdog.progress
         self.end.close_timeout = assignment.endpoint.timeouts.close
         self.alarm.follow(self.progress)
+        if self.demands is not None:
+            self.demands.assigned(assignment.wanted)
+
+    @property
+    def abandoned(self) -> bool:
+        """True if there is no supervisor any more, and none can come."""
+        none_comes = self.rejoin is None or self.rejoin.at_end
+        return self.outbox.closed or (self.control.peer_closed and none_comes)
 
     def enter(self, phase: Phase) -> None:
         """From now on this is the current phase."""
@@ -104,6 +118,15 @@ class Host:
     def refuse(self, ref: int, text: str, fate: str = "not_sent") -> None:
         """Reports that a message or request of the supervisor is not sent, or may not be."""
         self.control.send(REFUSED, ref, {"text": text, "fate": fate})
+
+
+class InFlight(NamedTuple):
+    """What a supervisor had demanded that has not ended when another supervisor follows."""
+
+    changes: Sequence[Change] = ()
+    """The changes of subscriptions that are still to be answered with TAKEN."""
+    requests: Sequence[str] = ()
+    """The ids of the requests whose answers may still come."""
 
 
 class UserFrames(Protocol):
@@ -175,6 +198,10 @@ class Phase:
         return {"rtt": None, "received": 0, "stage": self.name}
 
     # --- what the supervisor demands
+
+    def rejoin(self) -> InFlight | None:
+        """Another supervisor has the other end of the control socket from now on. None: the last report is written."""
+        return InFlight()
 
     def take_connection(self, sock: socket.socket, body: bytes) -> None:  # noqa: ARG002
         """HANDOFF: the connection to continue with, which the next ASSIGN is about; `body`: unsent and unparsed bytes."""

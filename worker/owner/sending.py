@@ -7,6 +7,7 @@ from math import inf
 from typing import Final
 
 from wsadapter.contract.ipc.commands import TAKEN, RequestCommand
+from wsadapter.contract.ipc.reports import Change
 from wsadapter.worker.owner.handoff import Handoff
 from wsadapter.worker.owner.phase import NOT_UP, Host
 from wsadapter.worker.owner.receipts import Receipts, is_ours
@@ -22,17 +23,17 @@ class Sending:
     """The outgoing frames of one connection. Not thread-safe."""
 
     def __init__(
-        self, host: Host, connection: Connection, session: Session, handoff: Handoff, owed: list[int], timeout: float
+        self, host: Host, connection: Connection, session: Session, handoff: Handoff, owed: list[Change], timeout: float
     ) -> None:
-        """`owed`: refs of changes of subscriptions that came before the connection was open. `timeout`: seconds for the kernel
+        """`owed`: changes of subscriptions that came before the connection was open. `timeout`: seconds for the kernel
         to take a frame (`timeouts.send`)."""
         self._host = host
         self._connection = connection
         self._session = session
         self._handoff = handoff
         self._receipts = Receipts()
-        self._owed = owed
-        """Refs of changes of subscriptions whose frames still wait."""
+        self.owed = owed
+        """Changes of subscriptions whose frames still wait."""
         self._timeout = timeout
         connection.sender.announce = handoff.announce
 
@@ -72,9 +73,9 @@ class Sending:
         if self._connection.sender.withdraw(ref):
             self._host.refuse(ref, "it was withdrawn")
 
-    def owe(self, ref: int) -> None:
+    def owe(self, change: Change) -> None:
         """The frames of this change of subscriptions are queued: once they are sent, `flush` answers with TAKEN."""
-        self._owed.append(ref)
+        self.owed.append(change)
 
     def flush(self, now: float) -> None:
         """Sends what the kernel accepts, and reports the frames that were sent and those whose deadline is over."""
@@ -89,10 +90,10 @@ class Sending:
             self._host.refuse(ref, _TOO_LATE)
         if sender.idle:
             self._handoff.forget_announced()
-        if self._owed and not sender.has_waiting and not self._session.subscribing.awaits_signature:
-            for ref in self._owed:
+        if self.owed and not sender.has_waiting and not self._session.subscribing.awaits_signature:
+            for ref, _, _ in self.owed:
                 control.send(TAKEN, ref)
-            self._owed.clear()
+            self.owed.clear()
 
     def deadline(self) -> float:
         """When to call `flush` and `overdue`, monotonic seconds; 0: at once."""

@@ -16,14 +16,14 @@ from typing import Any, Final, Protocol
 from wsadapter.contract.endpoint import Subscription
 from wsadapter.contract.ipc.assignment import Assignment, Resume
 from wsadapter.contract.ipc.commands import READING, SUBSCRIBE, UNSUBSCRIBE
-from wsadapter.contract.ipc.reports import ConnectionUp, LogLine, TokenKept
+from wsadapter.contract.ipc.reports import Change, ConnectionUp, LogLine, TokenKept
 from wsadapter.contract.quarantine import Quarantine
 from wsadapter.worker.hooks.decode_stage import DecodeStage
 from wsadapter.worker.hooks.decode_thread import Decoder
 from wsadapter.worker.owner.connect_thread import Opened
 from wsadapter.worker.owner.handoff import Handoff
 from wsadapter.worker.owner.leaving import Leaving
-from wsadapter.worker.owner.phase import Host, Phase, Stop
+from wsadapter.worker.owner.phase import Host, InFlight, Phase, Stop
 from wsadapter.worker.owner.sending import Sending
 from wsadapter.worker.session.actions import Action, Deliver, Disconnect, Notify, Renew, Send, Sign, StopReading
 from wsadapter.worker.session.session import Session
@@ -71,8 +71,8 @@ class Serving(Phase):
 
     name = "up"
 
-    def __init__(self, host: Host, assignment: Assignment, opened: Opened, owed: list[int]) -> None:
-        """Call `start` next. `owed`: refs of the changes of subscriptions that came while connecting."""
+    def __init__(self, host: Host, assignment: Assignment, opened: Opened, owed: list[Change]) -> None:
+        """Call `start` next. `owed`: the changes of subscriptions that came while connecting."""
         super().__init__(host)
         self._outbox = host.outbox
         if opened.hook is not None:
@@ -295,6 +295,10 @@ class Serving(Phase):
 
     # --- commands of the supervisor
 
+    def rejoin(self) -> InFlight | None:
+        self._handoff.offer_again()
+        return InFlight(self._sending.owed, self._inspector.open_requests)
+
     def forget(self, ids: Iterable[str]) -> None:
         self._inspector.forget(ids)
 
@@ -304,7 +308,7 @@ class Serving(Phase):
             changes = {SUBSCRIBE: subscribing.subscribe, UNSUBSCRIBE: subscribing.unsubscribe}
             change = changes.get(kind, subscribing.resubscribe)
             self._perform(change(list(streams), now), now)
-            self._sending.owe(ref)
+            self._sending.owe((ref, kind, tuple(streams)))
             self._sending.flush(now)
 
     def identify(self, ref: int, *, on: bool) -> None:

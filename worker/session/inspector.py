@@ -58,6 +58,11 @@ class Inspector:
         self._requests.expect(request)
         return True
 
+    @property
+    def open_requests(self) -> tuple[str, ...]:
+        """The ids of the requests whose answers may still come."""
+        return () if self._requests is None else self._requests.ids
+
     def forget(self, requests: Iterable[str]) -> None:
         """Answers to these requests are no longer recognised."""
         if self._requests is not None:

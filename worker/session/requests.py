@@ -33,6 +33,11 @@ class Requests:
         self._candidates = re.compile(re.escape(self._key) + _VALUE)
         self._open = set(ids)
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Of the requests that have no answer yet."""
+        return tuple(sorted(self._open))
+
     def expect(self, id: str) -> None:  # noqa: A002 - its name in the settings
         """A request of this id is about to be sent."""
         self._open.add(id)

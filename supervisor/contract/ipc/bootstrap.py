@@ -25,8 +25,9 @@ def plain_process(target: Callable[..., None], args: tuple[Any, ...], name: str)
     return SpawnProcess(target=target, args=args, name=name, daemon=True)
 
 
-def run_owner(data: Connection, control: Connection, log: Connection) -> None:
-    """The target of an owner's `Process`: the write end of its data pipe, its control socket, the write end of its log pipe."""
+def run_owner(data: Connection, control: Connection, log: Connection, rejoin: Connection | None = None) -> None:
+    """The target of an owner's `Process`: the write end of its data pipe, its control socket, the write end of its log pipe,
+    and its rejoin socket (rejoin.py), if another supervisor may follow the one that starts it."""
     hold_standard_descriptors()
     for fd in (1, 2):  # inheritable: a program that user code runs prints into the log too
         os.dup2(log.fileno(), fd)
@@ -34,7 +35,7 @@ def run_owner(data: Connection, control: Connection, log: Connection) -> None:
     _leave_the_tracker()
     if not _leave_the_fork_server():
         _end_with_the_supervisor()
-    import_module(WORKER).main(data, control, log)
+    import_module(WORKER).main(data, control, log, rejoin)
 
 
 def _leave_the_tracker() -> None:

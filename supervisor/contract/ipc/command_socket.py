@@ -141,6 +141,15 @@ class CommandSocket:
         except OSError:  # the peer is gone or dying: `receive` finds the end of the stream, or the supervisor detects the death
             self._stop_sending()
 
+    def replace(self, sock: socket.socket) -> None:
+        """Continues with `sock`, whose other end another process has, and closes the socket before. What was received of an
+        unfinished command, and what was not sent, is dropped. `sock` must be non-blocking."""
+        self.close()
+        self._sock = sock
+        self._reader = CommandReader()
+        self._stop_sending()
+        self.peer_closed = self.drained = self.at_end = False
+
     def close(self) -> None:
         """Closes the socket, and a descriptor that was not taken."""
         if (descriptor := self.take_descriptor()) is not None:

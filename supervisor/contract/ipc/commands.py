@@ -24,11 +24,12 @@ Supervisor to owner                              Owner to supervisor
     WITHDRAW     withdraws the REQUEST of that ref if its first byte is not sent; it is REFUSED then
     FORGET       {"ids": [...]}: answers to these requests are no longer recognised
     HOLD         instead of an ASSIGN: be a TLS holder; an Assignment, and the socket to the owner
+    REJOIN       {"number": ...}, only through the rejoin socket (rejoin.py): the control socket of another supervisor
 
                                                      READING    u64 position: the owner parses what the previous owner left
                                                                 unread, from there on; an empty body: it has parsed all of it
 
-CUSTODY, HANDOFF and HOLD carry a file descriptor (SCM_RIGHTS, unix(7)) with their first byte.
+CUSTODY, HANDOFF, HOLD and REJOIN carry a file descriptor (SCM_RIGHTS, unix(7)) with their first byte.
 
 The owner's other reports (Up, Down, Subscribed ...) belong to a place between the messages, so they go through the pipe as
 REPORT records, see reports.py.
@@ -57,6 +58,7 @@ WITHDRAW: Final = 11
 FORGET: Final = 12
 HOLD: Final = 13
 RESUBSCRIBE: Final = 14
+REJOIN: Final = 15
 
 READY: Final = 65
 TAKEN: Final = 66

@@ -22,6 +22,9 @@ from wsadapter.contract.reasons import Reason
 Count: TypeAlias = int
 """A number of messages or bytes: 0 or more."""
 
+Change: TypeAlias = tuple[int, int, tuple[Subscription, ...]]
+"""The ref and the kind of a SUBSCRIBE, UNSUBSCRIBE or RESUBSCRIBE, and its streams."""
+
 _MOST: Final = 1 << 48
 """No owner can reach such a count. Counts are added, and a sum must stay an integer that JSON can carry."""
 
@@ -151,6 +154,26 @@ class ConnectionDown(Report):
     @property
     def fields(self) -> dict[str, Any]:
         return {"reason": self.reason.to_json()}
+
+
+@dataclass(frozen=True, slots=True)
+class Rejoined(Report):
+    """The owner has the control socket of another supervisor (rejoin.py). What that supervisor can't know from the reports and
+    messages before: what came to the owner, or was to come from it, through the control socket before."""
+
+    event = "rejoined"
+    number: Count
+    """That of the call."""
+    stage: str
+    """As in PROBED: "idle", a step of the connect, "up" or "leaving"."""
+    last_ref: Count
+    """The highest ref of the commands so far."""
+    wanted: tuple[Subscription, ...]
+    """The subscriptions that the owner was assigned, with all changes."""
+    changes: tuple[Change, ...]
+    """The changes of subscriptions that are still to be answered with TAKEN."""
+    requests: tuple[str, ...]
+    """The ids of the requests whose answers may still come."""
 
 
 # -- subscriptions -------------------------------------------------------------------------------------------------------
@@ -311,7 +334,7 @@ class AnswerFollows(Report):
 
 ConnectionReport: TypeAlias = (
     StageReached | ConnectionUp | ConnectionOpening | LoginDone | HeartbeatSent | TokenKept | PeerNotice | PeerError | LogLine
-    | ConnectionDown
+    | ConnectionDown | Rejoined
 )  # fmt: skip
 SubscriptionReport: TypeAlias = (
     SubscriptionConfirmed | SubscriptionRejected | SubscriptionRequested | SubscriptionsSent | SubscriptionsRestored
@@ -395,10 +418,20 @@ def _object_of(check: Callable[[object], Any]) -> Callable[[object], dict[str, A
     return check_object
 
 
-def _texts(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise ValueError(f"not a list: {value!r:.100}")  # noqa: TRY004
-    return tuple(map(_text, value))
+def _tuple_of(check: Callable[[object], Any]) -> Callable[[object], tuple[Any, ...]]:
+    def check_list(value: object) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise ValueError(f"not a list: {value!r:.100}")  # noqa: TRY004
+        return tuple(map(check, value))
+
+    return check_list
+
+
+def _change(value: object) -> Change:
+    if not isinstance(value, list) or len(value) != 3:
+        raise ValueError(f"not a change of subscriptions: {value!r:.100}")
+    ref, kind, streams = value
+    return _count(ref), _count(kind), _tuple_of(_subscription)(streams)
 
 
 _CHECKS: Final[dict[str, Callable[[object], Any]]] = {
@@ -412,7 +445,9 @@ _CHECKS: Final[dict[str, Callable[[object], Any]]] = {
     "Any": lambda value: value,
     "Subscription": _subscription,
     "Reason": Reason.from_json,
-    "tuple[str, ...]": _texts,
+    "tuple[str, ...]": _tuple_of(_text),
+    "tuple[Subscription, ...]": _tuple_of(_subscription),
+    "tuple[Change, ...]": _tuple_of(_change),
     "dict[str, str]": _object_of(_text),
     "dict[str, str | None]": _object_of(_optional(_text)),
     "dict[str, float]": _object_of(_number),
