@@ -49,6 +49,8 @@ class Journaling:
         self.thread = JournalThread(settings, self._overflowed)
         self.sinks = sinks
         self._registry = registry
+        self.found: dict[str, Progress] = {}
+        """How far each endpoint had come in the journal as it was opened."""
         self._dead_epochs: dict[str, int] = {}
         """By endpoint: epochs of a supervisor that was killed, whose `Down` is missing."""
 
@@ -70,6 +72,7 @@ class Journaling:
             raise
         if not taken_over:
             self._dead_epochs = {name: progress.epoch for name, progress in state.endpoints.items() if progress.up}
+        self.found = state.endpoints
         self._continue(state)
         self.thread.start()
         self.sinks.start()
@@ -87,6 +90,10 @@ class Journaling:
             ):  # otherwise the journal was taken over, and continues in the other supervisor
                 _go_on(endpoint, progress)
         registry.removed.add_numbers(retired)
+
+    def lives(self, name: str) -> None:
+        """The last epoch of this endpoint goes on: its owner was received."""
+        self._dead_epochs.pop(name, None)
 
     def begin(self) -> None:
         """The supervisor before this one was killed: nobody else reports the end of its epochs. A host of a cluster gets its

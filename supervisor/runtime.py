@@ -97,6 +97,10 @@ class TakeoverHooks:
     """Begins the takeover that a client of the control socket asks for; None: this supervisor can't be taken over."""
     giving: Giving | None = None
     """The takeover by another supervisor that is under way."""
+    recover: Callable[[], None] | None = None
+    """Goes on with the endpoints of a supervisor that was killed; None: there is no keeper."""
+    end: Callable[[], None] = lambda: None
+    """Called when all owners are gone."""
     begin: Callable[[], None] | None = None
     """Starts the endpoints in place of the runtime: some of them came from another supervisor, up."""
 
@@ -221,6 +225,7 @@ class Runtime:
                 if not self.reactor.dispatcher.closed:
                     self.claim.close()
                     self.owners.close()
+                    self.takeover.end()
                     self.reactor.close()
                     if self.journaling is not None:
                         self.journaling.close()
@@ -336,6 +341,8 @@ class Runtime:
 
     def _begin(self) -> None:
         self.registry.main.put_event(Started("", 0, time_ns(), self.run, self.claim.name, VERSION))
+        if self.takeover.recover is not None:
+            self.takeover.recover()
         if self.journaling is not None:
             self.journaling.begin()
         _warn_of_slow_connects(endpoint.endpoint for endpoint in self.endpoints() if endpoint.state != "up")

@@ -14,14 +14,17 @@ import argparse
 import logging
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 from wsadapter.cli.demo import demonstration
-from wsadapter.cli.logs import LogThread
+from wsadapter.cli.keeper import can_keep, start_supervisors
+from wsadapter.cli.logs import LogThread, log_line
 from wsadapter.cli.pid1 import hand_over_if_init
 from wsadapter.cli.runner import CONFIGURATION, EXIT_CODES, OUR_FAULT, STOPPED, Runner
 from wsadapter.config import Dialects, load, values
@@ -159,8 +162,29 @@ def _run(options: argparse.Namespace, path: Path) -> int:
     settings = _load(path, options.name)
     _raise_file_limit()
     level: int = getattr(logging, options.log_level.upper())
-    with LogThread(_STDERR, level, as_json=options.log_format == "json") as log:
-        return Runner(settings, path, log, duration=options.duration, takeover=options.takeover).run()
+    as_json, duration = options.log_format == "json", options.duration
+    keeping, log_now = None, partial(log_line, _STDERR, as_json=as_json)
+    is_wanted = settings.journal is not None and settings.journal.keeper
+    if is_wanted and not can_keep():
+        log_now(logging.WARNING, "this platform lacks what a keeper needs: a supervisor that is killed ends all connections")
+    elif is_wanted:
+        began = monotonic()
+        keeping = start_supervisors(log_now)
+        if keeping.number > 1:
+            settings = _load_again(path, options.name, settings, log_now)
+            duration = None if duration is None else max(0.0, duration - (monotonic() - began))
+    with LogThread(_STDERR, level, as_json=as_json) as log:
+        takeover = options.takeover and (keeping is None or keeping.number == 1)
+        return Runner(settings, path, log, duration=duration, takeover=takeover, keeping=keeping).run()
+
+
+def _load_again(path: Path, name: str | None, before: Settings, log: Callable[[int, str], None]) -> Settings:
+    """A reload may have changed the configuration since the keeper was started."""
+    try:
+        return _load(path, name)
+    except ConfigError as error:
+        log(logging.ERROR, f"the configuration of the start is used again: {error}")
+        return before
 
 
 def _load(path: Path, name: str | None, *, secrets: bool = True) -> Settings:

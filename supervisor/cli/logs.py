@@ -16,6 +16,7 @@ import os
 import select
 import threading
 from collections import deque
+from contextlib import suppress
 from datetime import UTC, datetime
 from math import inf
 from queue import Empty, Full, Queue
@@ -170,6 +171,15 @@ class LogThread:
             except OSError:
                 return False
         return True
+
+
+def log_line(fd: int, level: int, text: str, *, as_json: bool) -> None:
+    """Write one line, in a process without a `LogThread`. It is lost if the descriptor takes nothing now."""
+    formatter: logging.Formatter = JsonLog() if as_json else Lines("%(message)s")
+    line = formatter.format(logging.LogRecord("wsadapter.runner", level, "", 0, text, (), None))
+    if select.select([], [fd], [], 0)[1]:
+        with suppress(OSError):  # it is closed for ever
+            os.write(fd, line.encode(errors="backslashreplace") + b"\n")
 
 
 def _stamp(at: datetime) -> str:

@@ -26,6 +26,7 @@ import orjson
 
 from wsadapter.cli.backstop import Backstop
 from wsadapter.cli.exporter_process import ExporterProcess
+from wsadapter.cli.keeper import GAVE_UP, Keeping
 from wsadapter.cli.logs import LogThread
 from wsadapter.cli.memory import Trimming
 from wsadapter.cli.service_manager import ServiceManager
@@ -50,6 +51,7 @@ from wsadapter.control.server import ControlError, ask_to_stop
 from wsadapter.outputs import Output, OutputFailed, open_output
 from wsadapter.outputs.jsonl import continuation_gaps
 from wsadapter.supervisor import Supervisor
+from wsadapter.takeover.keeping import keep
 from wsadapter.takeover.new_side import OtherContract, take
 from wsadapter.takeover.old_side import Flush, allow_takeover
 from wsadapter.takeover.supervisor_state import adopt
@@ -69,6 +71,7 @@ EXIT_CODES: Final[Mapping[int, str]] = {
     ALL_FATAL: "every endpoint has failed for good (fatal)",
     ALREADY_RUNNING: "another supervisor of that name is running; with --takeover: it could not be taken over",
     OUTPUT_FAILED: "the output failed: a full disk, a closed pipe; or the journal cannot be opened",
+    GAVE_UP: "the supervisor was killed again and again; the keeper (`journal.keeper`) starts it no more",
 }
 """Every exit code with its meaning. A second stop signal ends the program at once with 128 + its number, as shells count."""
 
@@ -81,10 +84,17 @@ class Runner:
     """Runs one configuration. For the main thread."""
 
     def __init__(
-        self, settings: Settings, path: Path, log: LogThread, *, duration: float | None = None, takeover: bool = False
+        self,
+        settings: Settings,
+        path: Path,
+        log: LogThread,
+        *,
+        duration: float | None = None,
+        takeover: bool = False,
+        keeping: Keeping | None = None,
     ) -> None:
         """`path`: the file that a reload reads again. `duration`: seconds after which it stops by itself. `takeover`: continue
-        all that the running supervisor of that name has.
+        all that the running supervisor of that name has. `keeping`: what the keeper passes, if there is one.
 
         Raises `ConfigError`, `UnsupportedPlatform`.
         """
@@ -93,9 +103,10 @@ class Runner:
         self._log = log
         self._duration = duration
         self._takeover = takeover
+        self._keeping = keeping
         self._manager = ServiceManager(os.environ)
         self._reloading = threading.Lock()
-        self._feed = Supervisor.from_settings(settings)
+        self._feed = Supervisor.from_settings(replace(settings, endpoints=()) if _recovers(keeping) else settings)
         self._taken: frozenset[str] = frozenset()
         """Endpoints that came from another supervisor."""
         self._is_beside = False
@@ -134,10 +145,12 @@ class Runner:
             self._take_over()
         if self._settings.cluster is None:
             allow_takeover(self._feed.runtime)
+        if self._keeping is not None:
+            keep(self._feed.runtime, *self._keeping)
         self._feed.start()  # before the output is opened: if another supervisor runs, its output must not be touched
         with ExporterProcess(self._settings):  # it shows the stop too
             try:
-                if self._taken:
+                if self._taken or _recovers(self._keeping):
                     self._apply()
                 self._after_start()
                 self._carry()
@@ -348,6 +361,11 @@ class Runner:
                 "%s: %s messages, %d restarts, %d gaps, %s dropped",
                 name, f"{endpoint['messages']:,}", endpoint["restarts"], endpoint["gaps"], f"{endpoint['dropped']:,}",
             )  # fmt: skip
+
+
+def _recovers(keeping: Keeping | None) -> bool:
+    """Whether a supervisor that was killed has left something: the configuration is applied after it is received."""
+    return keeping is not None and keeping.number > 1
 
 
 def _give_up(error: WsAdapterError, code: int) -> int:

@@ -14,7 +14,7 @@ import os
 import re
 import tomllib
 from codecs import BOM_UTF8
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from socket import gethostname
@@ -125,6 +125,8 @@ def _read_tables(
     sinks = _read_sinks(table, around, problems)
     if journal is not None and "output" not in table:
         output["kind"] = "none"
+    if journal is not None and journal.keeper:
+        problems += _judge_keeper(output, cluster="cluster" in table)
     own["name"] = own.get("name") or Path(source).stem
     _judge_supervisor(own, problems)
     _judge_output(output, problems)
@@ -293,6 +295,14 @@ def check_journal(journal: JournalSettings) -> list[Problem]:
             problems += [Problem(f"journal.{key}{place}", message) for place, message in mismatch.found]
     _judge_journal(found, problems)
     return problems
+
+
+def _judge_keeper(output: Mapping[str, Any], *, cluster: bool) -> Iterator[Problem]:
+    if output.get("kind", OutputSettings().kind) != "none":
+        text = 'the output has no position to continue at: write kind = "none", and a [[sink]] or a consumer instead'
+        yield Problem("journal.keeper", text)
+    if cluster:
+        yield Problem("journal.keeper", "a host of a cluster has no keeper: other hosts get its endpoints")
 
 
 def _judge_journal(journal: Mapping[str, Any], problems: list[Problem]) -> None:

@@ -46,6 +46,9 @@ class JournalSettings:
     sync: Sync = "normal"
     """"normal": a crash of any process loses nothing that was committed, a power failure the last moments. "full": nothing,
     because each commit waits for the disk."""
+    keeper: bool = False
+    """For the runner: it is two processes, a keeper and the supervisor. A supervisor that is killed is replaced, usually within
+    a second, and no connection closes. On Linux; with `output.kind = "none"` and without `[cluster]`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -214,6 +214,7 @@ class LinkOwner:
         if called is None:
             raise ValueError("it has another supervisor, but nobody has called it")
         if report.number == called:  # otherwise it answers a supervisor before this one, which has died
+            self.connection.commands.send_to(self.process)
             self.connection.rejoined(report)
 
     def came_up(self, report: ConnectionUp) -> None:

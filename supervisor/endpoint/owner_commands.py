@@ -72,6 +72,10 @@ class OwnerCommands:
         """Commands go to this owner from now on."""
         self._process = process
 
+    def pause(self) -> None:
+        """The owner has commands of another supervisor, whose refs are not known yet: send none until `send_to`."""
+        self._process = None
+
     def owner_gone(self) -> None:
         """The owner is dead: it sends no reply any more."""
         self._process = None

@@ -165,6 +165,11 @@ class Requests:
         """How many requests wait for their answers."""
         return len(self._waiting)
 
+    @property
+    def awaits_announced(self) -> bool:
+        """Whether an answer was announced whose bytes have not come."""
+        return self._announced is not None
+
     def when_idle(self, patience: float, call: Callable[[], None]) -> None:
         """Call `call` when no request waits for its answer, at the latest in `patience` seconds."""
         if not self._waiting:

@@ -213,13 +213,16 @@ class SubscriptionSender:
     def rejoined(self, wanted: Sequence[Subscription], changes: Iterable[OwnerChange]) -> None:
         """Another supervisor, which died, had sent the owner changes that are not known here. `wanted`: what the owner has been
         asked for, with these changes. `changes`: those that the owner still has to confirm."""
-        known = set(map(key_of, wanted))
+        known, meanwhile = set(map(key_of, wanted)), list(self._sent.values())
         self.subscriptions.remove([stream for key, stream in self.subscriptions.wanted.items() if key not in known])
         self.subscriptions.add(wanted)
         for ref in self._sent:
             self._commands.forget(ref)
         self._sent = {ref: (kind, list(streams)) for ref, kind, streams in changes}
         self._expect_replies()
+        change = {commands.SUBSCRIBE: self.subscribe, commands.UNSUBSCRIBE: self.unsubscribe}
+        for kind, streams in meanwhile:  # users asked this supervisor for it, and nothing could be sent yet
+            change.get(kind, self.resubscribe)(streams)
 
     def _expect_replies(self) -> None:
         for ref in self._sent:

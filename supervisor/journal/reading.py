@@ -144,6 +144,10 @@ def state_at_end(database: sqlite3.Connection) -> State:
     state = State(
         str(meta["latest_run"]), int(meta["checked"]) + 1, int(meta["checked_bytes"]), _endpoints(database, schema.AFTER)
     )
+    if database.execute(schema.HAS_RECORDS).fetchone():  # an earlier version has not written them
+        for name, record, events, messages in database.execute(schema.RECORDS):
+            if (found := state.endpoints.get(name)) is not None:
+                state.endpoints[name] = found._replace(record=record, events=events, messages=bool(messages))
     for values in database.execute(schema.SELECT, (state.seq, -1)):
         state.advance(checked(values))
     return state

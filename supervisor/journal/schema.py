@@ -6,7 +6,9 @@ row's first item in the whole stream: each message and each event takes one plac
 
 `endpoints_before` says how far each endpoint had come before the segment's first record: that is how a reader counts what is
 missing in front of the segment. `endpoints_after` says the same as of `meta.checked`, so that a new supervisor reads only the
-records behind that place to know the last one of each endpoint.
+records behind that place to know the last one of each endpoint. `records_after` has, of the same place, the last record of each
+endpoint's owner that a row is of, how many events are rows of it, and whether its messages are: a supervisor that follows a
+killed one (takeover/keeping.py) goes on behind it.
 """
 
 from __future__ import annotations
@@ -18,6 +20,12 @@ FORMAT: Final = 1
 APPLICATION: Final = 0x77734A31
 """`PRAGMA application_id` of a segment: "wsJ1"."""
 PAGE: Final = 16384
+
+_RECORDS_AFTER: Final = """CREATE TABLE IF NOT EXISTS records_after (
+    name TEXT PRIMARY KEY, record INTEGER, events INTEGER NOT NULL, messages INTEGER NOT NULL
+) WITHOUT ROWID"""
+ADD_RECORDS_AFTER: Final = _RECORDS_AFTER
+"""For a segment that an earlier version has begun."""
 
 CREATE: Final = f"""
 PRAGMA page_size = {PAGE};
@@ -49,6 +57,7 @@ CREATE TABLE endpoints_before (
 CREATE TABLE endpoints_after (
     name TEXT PRIMARY KEY, number INTEGER NOT NULL, epoch INTEGER NOT NULL, at INTEGER, up INTEGER NOT NULL
 ) WITHOUT ROWID;
+{_RECORDS_AFTER};
 CREATE VIEW messages AS
     SELECT seq, endpoint, epoch, number, at AS received_at, json_extract(streams, '$') AS stream,
            binary = 1 AS binary, CASE WHEN binary = 1 THEN payload ELSE CAST(payload AS TEXT) END AS data
@@ -88,5 +97,8 @@ NEWEST: Final = "SELECT seq, count, at FROM records ORDER BY seq DESC LIMIT 1"
 PUT_META: Final = "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)"
 PUT_BEFORE: Final = "INSERT OR REPLACE INTO endpoints_before (name, number, epoch, at, up) VALUES (?, ?, ?, ?, ?)"
 PUT_AFTER: Final = "INSERT OR REPLACE INTO endpoints_after (name, number, epoch, at, up) VALUES (?, ?, ?, ?, ?)"
+PUT_RECORD: Final = "INSERT OR REPLACE INTO records_after (name, record, events, messages) VALUES (?, ?, ?, ?)"
+HAS_RECORDS: Final = "SELECT 1 FROM sqlite_master WHERE name = 'records_after'"
+RECORDS: Final = "SELECT name, record, events, messages FROM records_after"
 BEFORE: Final = "SELECT name, number, epoch, at, up FROM endpoints_before"
 AFTER: Final = "SELECT name, number, epoch, at, up FROM endpoints_after"

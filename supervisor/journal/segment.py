@@ -40,9 +40,8 @@ def create(path: Path, identity: str, state: State) -> None:
             "checked": state.seq - 1, "checked_bytes": state.bytes,
         }  # fmt: skip
         database.executemany(schema.PUT_META, meta.items())
-        rows = [(name, *progress) for name, progress in state.endpoints.items()]
-        database.executemany(schema.PUT_BEFORE, rows)
-        database.executemany(schema.PUT_AFTER, rows)
+        database.executemany(schema.PUT_BEFORE, _progress_rows(state.endpoints))
+        _put_after(database, state.endpoints)
         database.execute("COMMIT")
     fresh.replace(path)
     sync_folder(path.parent)
@@ -65,6 +64,7 @@ class WritableSegment:
             check_format(self._database, path)
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute(f"PRAGMA synchronous = {sync.upper()}")
+            self._database.execute(schema.ADD_RECORDS_AFTER)
             self.place = path.stat()
             self.size = max(0, Segment(0, path).size - _EMPTY)
             """Bytes of its rows on disk, about."""
@@ -102,7 +102,7 @@ class WritableSegment:
             raise
 
     def _store(self, seq: int, size: int, endpoints: Mapping[str, Progress]) -> None:
-        self._database.executemany(schema.PUT_AFTER, [(name, *progress) for name, progress in endpoints.items()])
+        _put_after(self._database, endpoints)
         self._database.executemany(schema.PUT_META, [("checked", seq), ("checked_bytes", size)])
 
     def close(self) -> None:
@@ -115,3 +115,13 @@ class WritableSegment:
     def abandon(self) -> None:
         """Close it as it is: it can't be written any more."""
         self._database.close()
+
+
+def _progress_rows(endpoints: Mapping[str, Progress]) -> list[tuple[object, ...]]:
+    return [(name, each.number, each.epoch, each.at, each.up) for name, each in endpoints.items()]
+
+
+def _put_after(database: sqlite3.Connection, endpoints: Mapping[str, Progress]) -> None:
+    database.executemany(schema.PUT_AFTER, _progress_rows(endpoints))
+    records = [(name, each.record, each.events, each.messages) for name, each in endpoints.items()]
+    database.executemany(schema.PUT_RECORD, records)

@@ -20,6 +20,12 @@ class Progress(NamedTuple):
     """When the last message was received; None: none was."""
     up: bool
     """Whether its last epoch has an `Up` and no `Down` yet."""
+    record: int | None = None
+    """The last record of the owner of the last epoch that a row is of; None: there is no such row. What follows is about it."""
+    events: int = 0
+    """Rows of it that are events."""
+    messages: bool = False
+    """Whether its messages are there, of which one row has all."""
 
 
 NOTHING: Final = Progress(0, 0, None, False)
@@ -51,12 +57,13 @@ class State:
 
     def advance_by_messages(self, row: Row) -> int:
         """As `advance`, by a row that has messages; the number of its last one."""
-        seq, name, epoch, _, first, messages, at, _, _, _, payload, _ = row
+        seq, name, epoch, record, first, messages, at, _, _, _, payload, _ = row
         self.seq = seq + messages
         self.bytes += len(payload)
         before = self.endpoints.get(name, NOTHING)
         number = (first or 0) + messages - 1
-        self.endpoints[name] = _make(Progress, (number, epoch, at, before.up or epoch > before.epoch))
+        events = before.events if record == before.record and epoch == before.epoch else 0
+        self.endpoints[name] = _make(Progress, (number, epoch, at, before.up or epoch > before.epoch, record, events, True))
         return number
 
     def follows(self, row: Row) -> bool:
@@ -78,7 +85,14 @@ class State:
             up = False
         elif isinstance(event, Dropped) and event.last is not None:
             number = event.last  # numbers are never given twice, be their messages in the journal or not
-        self.endpoints[row.endpoint] = before._replace(number=number, epoch=max(before.epoch, row.epoch), up=up)
+        after = before._replace(number=number, epoch=max(before.epoch, row.epoch), up=up)
+        if row.record is not None and row.epoch >= before.epoch:
+            is_same = (row.record, row.epoch) == (before.record, before.epoch)
+            events, messages = (before.events, before.messages) if is_same else (0, False)
+            after = after._replace(record=row.record, events=events + 1, messages=messages)
+        elif row.epoch > before.epoch:
+            after = after._replace(record=None, events=0, messages=False)
+        self.endpoints[row.endpoint] = after
 
 
 class Missing(NamedTuple):

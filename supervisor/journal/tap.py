@@ -22,6 +22,7 @@ from typing import Any, Final, cast
 from wsadapter.contract.items import EVENT_NAMES, Batch, Event, Gap, Message
 from wsadapter.delivery.inbox import Inbox, RecentInbox
 from wsadapter.delivery.queued import Backlog, QueuedBatch, queue_single
+from wsadapter.journal.marks import Mark
 
 _MOST_EVENTS: Final = 100_000
 """Events that wait for the disk. Beyond it, everything that waits is given up: see `JournalQueue._give_up`."""
@@ -100,6 +101,13 @@ class JournalQueue:
             self._rouse()
         if backlog.waiting > backlog.buffer.max_bytes and backlog.buffer.overflow in ("block", "disconnect"):
             self._overflowed(backlog.name)
+
+    def put_mark(self, mark: Mark, backlog: Backlog) -> None:
+        """Let a mark stand behind all that came before; it is confirmed when all of that is committed."""
+        if not self.is_closed:
+            self.inbox.put_event(cast("Event", mark), self.backlog(backlog))
+            if self.is_asleep:
+                self._rouse()
 
     def backlog(self, of: Backlog) -> Backlog:
         """The backlog, for the disk, of an endpoint whose backlog for the consumer is `of`."""

@@ -15,6 +15,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from time import monotonic, sleep, time_ns
 from typing import Any, Final
@@ -23,6 +24,7 @@ from wsadapter.config.settings import JournalSettings
 from wsadapter.contract.errors import JournalError, JournalInUse
 from wsadapter.contract.items import Batch, Dropped
 from wsadapter.journal import positions
+from wsadapter.journal.marks import Mark
 from wsadapter.journal.rows import Row, event_row, message_row
 from wsadapter.journal.state import State
 from wsadapter.journal.tap import JournaledInbox, JournaledRecentInbox, JournalQueue
@@ -53,6 +55,17 @@ def pause_after(took: float, longest: float) -> float:
     return min(took * _SHARE, max(0.0, longest - took))
 
 
+@dataclass(slots=True)
+class _Taken:
+    """Out of the queue, and not committed."""
+
+    rows: list[Row] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
+    """Each stands behind some of the rows."""
+    since: float | None = None
+    """Monotonic seconds since when something waits for a commit; None: nothing does."""
+
+
 class JournalThread:
     """The journal of one running supervisor."""
 
@@ -66,10 +79,7 @@ class JournalThread:
         self._thread = threading.Thread(target=self._run, name="wsadapter-journal", daemon=True)
         self._give_up_at: float | None = None
         """Monotonic seconds until which what waits is written; None: it is not closing."""
-        self._rows: list[Row] = []
-        """Taken from the queue, not committed."""
-        self._oldest: float | None = None
-        """Monotonic seconds since when something waits for a commit; None: nothing does."""
+        self._taken = _Taken()
         self._error: str | None = None
         self._look_at = 0.0
         self._seq = 1
@@ -134,7 +144,7 @@ class JournalThread:
         self.wakers.close()
 
     def _unwritten(self) -> int:
-        return self.queue.waiting + sum(len(row.payload) for row in self._rows)
+        return self.queue.waiting + sum(len(row.payload) for row in self._taken.rows)
 
     # -- the thread ------------------------------------------------------------------------------------------------------
 
@@ -153,9 +163,11 @@ class JournalThread:
     def _turn(self) -> bool:
         """One commit, or a wait. False: everything is written, and nothing more comes."""
         begun = monotonic()
-        if not self._rows:
+        if not self._taken.rows:
             self._gather()
-        if self._rows:
+        if not self._taken.rows:
+            self._confirm()
+        if self._taken.rows:
             if not self._commit():
                 self._make_room()
                 return self._give_up_at is None or monotonic() < self._give_up_at
@@ -182,36 +194,49 @@ class JournalThread:
             self._wake.get(timeout=_RETRY if self._give_up_at is None else _RETRY_AT_END)
 
     def _gather(self) -> None:
-        rows, size = self._rows, 0
+        rows, size = self._taken.rows, 0
         seq = self._seq
         while len(rows) < _MOST_ROWS and size < _MOST_BYTES:
             found = self.queue.take()
             if not found:
                 break
-            if self._oldest is None:
-                self._oldest = monotonic()
             for each in found:
+                if isinstance(each, Mark):
+                    self._taken.marks.append(each)
+                    continue
                 row = _row_of(each, seq)
                 rows.append(row)
                 seq += row.messages or 1
                 size += len(row.payload)
         self._seq = seq
+        if rows and self._taken.since is None:
+            self._taken.since = monotonic()
 
     def _commit(self) -> bool:
         """Whether the rows are written."""
         assert self.writer is not None
         try:
-            self.writer.append(self._rows)
+            self.writer.append(self._taken.rows)
         except (sqlite3.Error, OSError) as error:
             self._failed(error)
             return False
         if self._error is not None:
             logger.warning("the journal %s is written again", self.settings.path)
             self._error = None
-        self._newest_at = self._rows[-1].at
-        self._committed, self._rows, self._oldest = self._seq, [], None
+        self._newest_at = self._taken.rows[-1].at
+        self._committed = self._seq
+        self._confirm()
         self.wakers.notify()
         return True
+
+    def _confirm(self) -> None:
+        """All that was put in front of the marks is committed."""
+        taken, self._taken = self._taken, _Taken()
+        for mark in taken.marks:
+            try:
+                mark.confirm()
+            except OSError as error:  # no memory: the mark before is still there, and what was read behind it
+                logger.error("a mark of the journal cannot be stored: %s", error)  # noqa: TRY400
 
     def _failed(self, error: sqlite3.Error | OSError) -> None:
         assert self.writer is not None
@@ -258,7 +283,7 @@ class JournalThread:
 
     def status(self) -> JournalStatus:
         """From memory: the disk is not asked."""
-        oldest, writer = self._oldest, self.writer
+        oldest, writer = self._taken.since, self.writer
         stored = [] if writer is None else writer.stored
         return {
             "path": self.settings.path,

@@ -7,13 +7,16 @@ import logging
 import os
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.ipc.record import MAX_RECORD, CorruptRecord, Record, RecordReader, SingleMessage
 from wsadapter.contract.reasons import Reason
 from wsadapter.loop import poller
 from wsadapter.loop.reactor import Reactor
+
+if TYPE_CHECKING:
+    from wsadapter.process.deposits import Kept
 
 logger = logging.getLogger("wsadapter.supervisor")
 
@@ -49,6 +52,11 @@ class DataPipe(Generic[P]):
         self.records = RecordReader()
         self.torn = 0
         """Bytes of a record that was not finished when the process died."""
+        self.kept: Kept | None = None
+        """What of this pipe outlives the supervisor; None: nothing does."""
+        self.keeper: Callable[[P, Endpoint], Kept | None] | None = None
+        """Deposits the process with the keeper; None: there is none."""
+        self._readv: Callable[[int, tuple[memoryview]], int] = os.readv
         self._reactor = reactor
         self._process = process
         self._abort = abort
@@ -83,7 +91,8 @@ class DataPipe(Generic[P]):
     def watch(self) -> None:
         """Read from the pipe, unless it is paused."""
         if self._end is not None:
-            self._reactor.dispatcher.register(self._fd, self.read, 0 if self._paused else poller.READ)
+            read = self.read if self.kept is None else self._read_kept
+            self._reactor.dispatcher.register(self._fd, read, 0 if self._paused else poller.READ)
 
     def unwatch(self) -> None:
         """Stop reading; new bytes stay in the pipe."""
@@ -108,7 +117,7 @@ class DataPipe(Generic[P]):
         """Read once. Returns the number of bytes."""
         fd, records = self._fd, self.records
         try:
-            size = os.readv(fd, (records.room,))
+            size = self._readv(fd, (records.room,))
         except BlockingIOError:
             return 0
         if not size:
@@ -130,6 +139,26 @@ class DataPipe(Generic[P]):
             self._abort(Reason(kind="overflow", text="the supervisor has no memory for its message: lower `max_message`"))
         return size
 
+    def deposit(self, endpoint: Endpoint) -> None:
+        """The process is about to serve this endpoint, or serves it: from now on it outlives the supervisor, if there is a
+        keeper."""
+        if self.keeper is not None and self.kept is None:
+            self.keep(self.keeper(self._process, endpoint))
+
+    def keep(self, kept: Kept | None) -> None:
+        """What is read from now on outlives the supervisor; None: what is read does not."""
+        self.kept = kept
+        self._readv = os.readv if kept is None else kept.log.readv
+        if self._reactor.dispatcher.is_registered(self._fd):
+            self.unwatch()
+            self.watch()
+
+    def _read_kept(self, _events: int = poller.READ) -> int:
+        size, kept = self.read(), self.kept
+        if kept is not None and kept.log.end >= kept.due and not kept.mark():
+            self.keep(None)
+        return size
+
     def drain(self) -> None:
         """Read everything that a dead process has written, also if the pipe is paused."""
         left = _MOST_DRAINED
@@ -140,6 +169,9 @@ class DataPipe(Generic[P]):
     def close(self) -> None:
         """Close the end, and drop the references to callbacks. `records` stays as it is."""
         self.unwatch()
+        if self.kept is not None:
+            self.kept.close()
+            self.kept = None
         if self._end is not None:
             self._end.close()
             self._end, self._fd = None, -1

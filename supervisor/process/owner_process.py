@@ -22,7 +22,7 @@ from itertools import count
 from time import monotonic
 from typing import Any, Final, Protocol, assert_never
 
-from wsadapter.contract.endpoint import Timeouts, Watchdog
+from wsadapter.contract.endpoint import Endpoint, Timeouts, Watchdog
 from wsadapter.contract.errors import NotConnected
 from wsadapter.contract.ipc import commands
 from wsadapter.contract.ipc.assignment import Assignment
@@ -35,6 +35,7 @@ from wsadapter.loop.reactor import Reactor, Timer
 from wsadapter.process import lifecycle
 from wsadapter.process.control_channel import ControlChannel
 from wsadapter.process.data_pipe import DataPipe
+from wsadapter.process.deposits import Kept
 from wsadapter.process.exit_status import ExitWatcher, exit_reason
 from wsadapter.process.launcher import Launcher, StartedOwner, StartRequest
 from wsadapter.process.lifecycle import ProcessAction, ProcessEvent, ProcessState
@@ -126,14 +127,17 @@ class OwnerProcess:
         pipe_bytes: int = 0,
         launcher: Launcher | None = None,
         replace_launcher: Callable[[Launcher], None] = lambda _: None,
+        keeper: Callable[[OwnerProcess, Endpoint], Kept | None] | None = None,
     ) -> None:
         """Have `launcher` start the process; without a launcher, `adopt` must follow. `pipe_bytes`: the size of its data pipe,
-        if the kernel allows it. `replace_launcher` is called with the launcher if that is stuck with this start."""
+        if the kernel allows it. `replace_launcher` is called with the launcher if that is stuck with this start.
+        `keeper`: see `DataPipe.keeper`."""
         self.serial = next(_serials)
         self.state = ProcessState.QUEUED
         self.is_frozen = False
         """Whether a takeover by another supervisor may be under way, so that nothing is read from the process."""
         self.data: DataPipe[OwnerProcess] = DataPipe(reactor, self, listener, self.abort, pipe_bytes)
+        self.data.keeper = keeper
         self.control = ControlChannel(
             reactor, self._on_command, lambda error: self.abort(Reason(kind="corrupt", text=f"control socket: {error}"))
         )
@@ -176,6 +180,7 @@ class OwnerProcess:
         self._limits = ProcessLimits(assignment.endpoint.timeouts, assignment.endpoint.watchdog)
         if self.step(ProcessEvent.ASSIGN) is not ProcessAction.ASSIGN:
             return
+        self.data.deposit(assignment.endpoint)
         if resumption is not None:
             if self.control.send_descriptor(commands.HANDOFF, resumption.body, resumption.held.sock):
                 self.connection.held = resumption.held
@@ -194,6 +199,7 @@ class OwnerProcess:
         self._limits = ProcessLimits(assignment.endpoint.timeouts, self._limits.watchdog)
         if self.step(ProcessEvent.ASSIGN) is not ProcessAction.ASSIGN:
             return
+        self.data.deposit(assignment.endpoint)
         if not self.control.send_descriptor(commands.HOLD, assignment.to_body(), end):
             self.abort(Reason(kind="start_failed", text="its end of the connection could not be passed to it"))
 

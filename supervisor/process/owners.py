@@ -8,6 +8,7 @@ from typing import Final
 from wsadapter.config.settings import StartMethod
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.loop.reactor import Reactor
+from wsadapter.process.deposits import Kept
 from wsadapter.process.launcher import Launcher
 from wsadapter.process.owner_process import OwnerListener, OwnerProcess, ProcessLimits
 from wsadapter.process.spares import Spares
@@ -26,13 +27,13 @@ class OwnerSource:
         self._endpoints = endpoints
         self.start_method: StartMethod = start_method
         self.launcher: Launcher | None = None
-        self._rejoin = False
+        self.keeper: Callable[[OwnerProcess, Endpoint], Kept | None] | None = None
+        """Deposits processes, so that they outlive this supervisor; None: there is no keeper. To be set before `open`."""
         self.spares = Spares(reactor, spares, self._start_spare)
 
-    def open(self, *, rejoin: bool = False) -> None:
-        """Make the launcher; no process is started yet. `rejoin`: as of `Launcher`."""
-        self._rejoin = rejoin
-        self.launcher = Launcher(self.start_method, rejoin=rejoin)
+    def open(self) -> None:
+        """Make the launcher; no process is started yet."""
+        self.launcher = Launcher(self.start_method, rejoin=self.keeper is not None)
 
     def acquire(self, listener: OwnerListener, endpoint: Endpoint) -> OwnerProcess:
         """An owner for an endpoint: ready, or starting."""
@@ -60,10 +61,11 @@ class OwnerSource:
             launcher=self.launcher,
             pipe_bytes=min(_LARGEST_PIPE, _PIPES_TOGETHER // max(1, self._endpoints())),
             replace_launcher=self._replace_launcher,
+            keeper=self.keeper,
         )
 
     def _replace_launcher(self, stuck: Launcher) -> None:
         """A start did not return in time: `stuck` is left to itself, and later starts go to a new launcher."""
         if self.launcher is stuck:
-            self.launcher = Launcher(self.start_method, rejoin=self._rejoin)
+            self.launcher = Launcher(self.start_method, rejoin=self.keeper is not None)
             stuck.abandon(self.launcher)

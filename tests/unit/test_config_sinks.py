@@ -127,3 +127,12 @@ def test_references_are_filled_in_and_no_secret_is_shown(monkeypatch: pytest.Mon
     monkeypatch.delenv("WORD")
     assert list(problems(text)) == ["sink[1].options.sasl.password"]
     assert parse(BEFORE + text + AFTER, secrets=False).sinks[0].name == "a"
+
+
+def test_a_keeper_needs_an_output_that_has_a_position_and_no_cluster() -> None:
+    kept = BEFORE + "keeper = true\n"
+    journal = parse(kept + AFTER).journal
+    assert journal is not None
+    assert journal.keeper
+    assert list(problems("[output]\nkind = 'jsonl'\n", before=kept)) == ["journal.keeper"]
+    assert "other hosts get its endpoints" in problems("[cluster]\nservers = 'nats://h'\n", before=kept)["journal.keeper"]

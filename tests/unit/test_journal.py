@@ -60,7 +60,10 @@ def test_the_next_writer_goes_on_from_the_last_row(tmp_path: Path) -> None:
     with writing(tmp_path / "j") as writer:
         assert writer.state.run == RUN
         assert writer.state.seq == PLACES + 6
-        assert writer.state.endpoints == {"a": Progress(7, 1, 1000, True), "b": Progress(1, 3, 1000, False)}
+        assert writer.state.endpoints == {
+            "a": Progress(7, 1, 1000, True, record=1, messages=True),
+            "b": Progress(1, 3, 1000, False),
+        }
         assert writer.state.bytes == sum(
             row[0] for s in segments(tmp_path / "j") for row in execute(s, "SELECT total(length(payload)) FROM records")
         )

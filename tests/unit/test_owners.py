@@ -44,7 +44,8 @@ def _fakes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def source(reactor: Reactor, *, spares: int = 0, endpoints: int = 1, rejoin: bool = False) -> OwnerSource:
     made = OwnerSource(reactor, "spawn", spares, lambda: endpoints)
-    made.open(rejoin=rejoin)
+    made.keeper = (lambda _process, _endpoint: None) if rejoin else None
+    made.open()
     return made
 
 
