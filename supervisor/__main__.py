@@ -12,7 +12,6 @@ if __name__ == "__main__":
     forget_program_folder()  # before other modules are imported: a file in the working folder may have the name of one
 
 import argparse
-import os
 import shutil
 import sys
 import textwrap
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from wsadapter.cli import table
 from wsadapter.cli.command_line import COMMANDS, make_parser
+from wsadapter.cli.standard_streams import CannotPrint, discard_output, hold_standard_streams, write
 from wsadapter.cli.which import DONE, NOT_DONE, NOTHING_RUNS, USAGE, name_of, say, say_json, where_it_was_searched
 from wsadapter.contract.errors import UnknownConsumer, UnknownEndpoint, UnknownSink, UsageError, WsAdapterError
 from wsadapter.control import server
@@ -44,6 +44,7 @@ _FUNCTIONS: Final = {"version": "show_version"}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code."""
+    hold_standard_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["run"]:
         from wsadapter import supervise
@@ -64,10 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, USAGE)
     except server.CommandRefused as error:
         return _fail(f"{error}{_hint(error, options)}", NOT_DONE)
+    except CannotPrint as error:
+        discard_output()
+        return _fail(error, NOT_DONE)
     except WsAdapterError as error:
         return _fail(error, NOT_DONE)
-    except BrokenPipeError:  # `| head` has enough; the interpreter must not complain about it at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # `| head` has enough
+        discard_output()
         return NOT_DONE
 
 
@@ -141,7 +145,7 @@ def _status(options: argparse.Namespace) -> int:
     try:
         while True:
             if sys.stdout.isatty():
-                sys.stdout.write("\x1b[H\x1b[J")  # ECMA-48: CUP, ED
+                write("\x1b[H\x1b[J")  # ECMA-48: CUP, ED
             code = _show_status(options)
             sleep(_WATCH_INTERVAL)
     except KeyboardInterrupt:

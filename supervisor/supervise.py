@@ -26,7 +26,8 @@ from wsadapter.cli.demo import demonstration
 from wsadapter.cli.keeper import can_keep, start_supervisors
 from wsadapter.cli.logs import LogThread, log_line
 from wsadapter.cli.pid1 import hand_over_if_init
-from wsadapter.cli.runner import CONFIGURATION, EXIT_CODES, OUR_FAULT, STOPPED, Runner
+from wsadapter.cli.runner import CONFIGURATION, EXIT_CODES, OUR_FAULT, OUTPUT_FAILED, STOPPED, Runner
+from wsadapter.cli.standard_streams import CannotPrint, discard_output, hold_standard_streams, write
 from wsadapter.config import Dialects, load, values
 from wsadapter.config.connect_time import slow_connects
 from wsadapter.config.hooks import hook_problems
@@ -35,7 +36,6 @@ from wsadapter.config.settings import Settings
 from wsadapter.config.show import show
 from wsadapter.contract.endpoint import Endpoint
 from wsadapter.contract.errors import ConfigError, Problem, UsageError
-from wsadapter.contract.ipc.bootstrap import hold_standard_descriptors
 from wsadapter.registry.reload import with_dialect
 from wsadapter.registry.shards import capacity, parts
 from wsadapter.version import VERSION
@@ -46,7 +46,7 @@ _LEVELS: Final = ("debug", "info", "warning", "error")
 
 def main(arguments: Sequence[str] | None = None, *, program: str = "python -m wsadapter.supervise") -> int:
     """Runs the command line; gives the exit code, one of `runner.EXIT_CODES`."""
-    hold_standard_descriptors()
+    hold_standard_streams()
     options = parse_arguments(arguments, program)
     try:
         if options.check:
@@ -56,6 +56,10 @@ def main(arguments: Sequence[str] | None = None, *, program: str = "python -m ws
             return _run(options, path)
     except ConfigError as error:
         print(error, file=sys.stderr)
+    except CannotPrint as error:
+        discard_output()
+        print(f"{program}: {error}", file=sys.stderr)
+        return OUTPUT_FAILED
     except UsageError as error:
         print(f"{program}: {error}", file=sys.stderr)
     except RuntimeError as error:
@@ -131,8 +135,10 @@ def _check(options: argparse.Namespace) -> int:
     if problems := hook_problems(settings):
         raise ConfigError(problems, source=str(options.config))
     if options.show:
-        sys.stdout.write(show(settings))
-        sys.stdout.flush()
+        try:
+            write(show(settings))
+        except BrokenPipeError:  # `| head` has enough
+            discard_output()
     for line in slow_connects(_connecting(settings)):
         print(f"{options.config}: {line}", file=sys.stderr)
     count = len(settings.endpoints)

@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from wsadapter.cli.standard_streams import write
 from wsadapter.contract.errors import UsageError
 
 FOLDER: Final = Path(__file__).parents[1] / "documents"
@@ -83,11 +84,10 @@ def _title(text: str) -> str:
 
 
 def show(text: str, environ: Mapping[str, str] = os.environ) -> None:
-    """On standard output; on a terminal through a pager: $PAGER, else `less`, else `more`."""
+    """On standard output; on a terminal through a pager: $PAGER, else `less`, else `more`. Raises `CannotPrint`."""
     pager = _pager(environ) if sys.stdout.isatty() else []
     if not pager:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        write(text)
         return
     # less: end by itself if all of it fits (F), show colours (R), leave the screen as it is (X).
     with subprocess.Popen(pager, stdin=subprocess.PIPE, env={"LESS": "FRX", **environ}) as process:  # noqa: S603 - the user's own

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import platform
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
 from wsadapter.cli import documents
+from wsadapter.cli.standard_streams import write
 from wsadapter.cli.which import DONE, USAGE, say, say_json
 from wsadapter.config import load
 from wsadapter.config.dialect import bundled, load_dialect
@@ -129,6 +129,5 @@ def completion(options: argparse.Namespace) -> int:
     """For a shell: to be read by its start-up file."""
     from wsadapter.cli.completion import script
 
-    sys.stdout.write(script(options.shell))
-    sys.stdout.flush()
+    write(script(options.shell))
     return DONE

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import orjson
 
+from wsadapter.cli.standard_streams import write
 from wsadapter.contract.errors import UsageError
 from wsadapter.control import server
 from wsadapter.control.instance import elsewhere, running, search
@@ -59,8 +60,8 @@ def where_it_was_searched(options: argparse.Namespace) -> str:
 
 
 def say(text: str) -> None:
-    """Print on standard output, without buffering."""
-    print(text, flush=True)  # noqa: T201
+    """Print on standard output, without buffering. Raises `CannotPrint`, `BrokenPipeError`."""
+    write(f"{text}\n")
 
 
 def say_json(value: Any) -> None:

@@ -57,6 +57,16 @@ def test_without_a_supervisor_or_textual_top_says_what_to_do(tmp_path: Path) -> 
         assert running.stop() == 0
 
 
+def test_top_refuses_what_is_no_terminal(tmp_path: Path) -> None:
+    config = tmp_path / "f.toml"
+    with Exchange(messages=['{"n":1}']) as ex, Running(tmp_path, str(write_config(config, {"a": ex.url}))) as running:
+        running.wait_until(lambda: running.events("up"))
+        refused = wsadapter(tmp_path, "top")
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert "top needs a terminal; for a pipe or a file there is: wsadapter status --watch" in refused.stderr
+        assert running.stop() == 0
+
+
 def test_status_watch_shows_the_table_again_and_again(tmp_path: Path) -> None:
     config = tmp_path / "f.toml"
     with Exchange(messages=['{"n":1}']) as ex, Running(tmp_path, str(write_config(config, {"zorblax": ex.url}))) as running:
