@@ -26,9 +26,11 @@ def check_path(template: str) -> str:
         return f"only {ENDPOINT} is filled in, not {unknown[0]}"
     if unknown := [field for field in _PERCENT.findall(template) if not field or field not in _FIELDS + "%"]:
         return f"%{unknown[0]} is no date field here; there are {', '.join('%' + c for c in _FIELDS)}, and %% for a % sign"
-    if template.endswith("/") or Path(template).is_dir():
-        return "expected a file, this is a folder"
-    return ""
+    try:
+        is_folder = template.endswith("/") or Path(template).is_dir()
+    except OSError as error:  # a folder above it that this user may not enter, a name that is too long
+        return f"can't be written: {error.strerror}"
+    return "expected a file, this is a folder" if is_folder else ""
 
 
 class PathTemplate:

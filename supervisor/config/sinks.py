@@ -65,8 +65,8 @@ def _judge(sink: Mapping[str, Any], table: Mapping[str, Any]) -> list[tuple[str,
         return [("kind", f"expected one of {', '.join(_NEEDS)}, or a class: package.module:Class")]
     if not kind:
         return []
-    if kind not in _NEEDS and (wrong := values.importable(kind)):
-        return [("kind", f"expected one of {', '.join(_NEEDS)}, or a class: {wrong}")]
+    if kind not in _NEEDS and values.importable(kind):
+        return [("kind", f"expected one of {', '.join(_NEEDS)}, or a class: package.module:Class")]
     needed = _NEEDS.get(kind, ())
     known = _COMMON | {*needed, *_MAY_HAVE.get(kind, ("options",))}
     problems = [

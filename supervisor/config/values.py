@@ -227,4 +227,7 @@ def path(value: str) -> str:
 
 def existing_file(value: str) -> str:
     """Empty is none."""
-    return "" if not value or Path(value).is_file() else "no such file"
+    try:
+        return "" if not value or Path(value).is_file() else "no such file"
+    except OSError as error:  # a folder above it that this user may not enter, a name that is too long
+        return f"can't be read: {error.strerror}"

@@ -142,7 +142,8 @@ class Instance:
         for folder in _candidates(runtime_dir):
             if is_ours(folder) and _fits(folder / f"{name}.sock"):
                 return cls._in_folder(name, folder, runtime_dir)
-        logger.warning("no runtime folder can be used; the control socket of %r is an abstract one", name)
+        tried = ", ".join(map(str, _candidates(runtime_dir)))
+        logger.warning("no runtime folder can be made or used (%s); the control socket of %r is an abstract one", tried, name)
         return cls._abstract(name, runtime_dir)
 
     @classmethod

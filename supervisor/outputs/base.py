@@ -24,7 +24,8 @@ class OutputFailed(WsAdapterError):
         where = "standard output" if path == "-" else path
         reason = os.strerror(error.errno) if error.errno else str(error)
         lines = "1 line was" if unwritten == 1 else f"{unwritten} lines were"
-        super().__init__(f"the output {where} failed: {reason}; {lines} not written, after {written} that were")
+        lost = f"{lines} not written, after {written} that were" if written or unwritten else "nothing was written"
+        super().__init__(f"the output {where} failed: {reason}; {lost}")
 
 
 class Output(Protocol):

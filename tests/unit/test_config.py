@@ -257,6 +257,7 @@ def test_a_wrong_file_is_refused(text: str, expected: list[str]) -> None:
         ('filter.include = [" "]', ["filter.include[0]: expected a glob on stream names, got an empty one"]),
         ('tls.pin_sha256 = ["abcd"]', ["tls.pin_sha256[0]: expected a SHA-256 in hex: 64 digits, with or without colons"]),
         ('tls.ca_file = "/nope.pem"', ["tls.ca_file: no such file"]),
+        (f'tls.ca_file = "/{"x" * 300}"', ["tls.ca_file: can't be read: File name too long"]),
         ('tls.key_password = "x"', ["tls.key_password: needs cert_file, the certificate that it belongs to"]),
         ('tls.min_version = "1.1"', ['tls.min_version: expected one of "1.2", "1.3", got "1.1"']),
         ('tls.ciphers = "nonsense"', [f"tls.ciphers: {CIPHERS}"]),

@@ -63,7 +63,7 @@ def test_every_problem_is_reported_at_once_with_its_place() -> None:
         "sink[1].stream": 'the name of a stream has no space, ".", "*", ">", "/" and "\\"',
         "sink[2].topic": 'expected letters, digits, ".", "_" and "-", and {endpoint} once',
         "sink[3].name": "another sink is named 'k' too",
-        "sink[3].kind": 'expected one of jsonl, parquet, nats, kafka, or a class: expected "package.module:function"',
+        "sink[3].kind": "expected one of jsonl, parquet, nats, kafka, or a class: package.module:Class",
         "sink[4].path": "expected a file; only [output] writes to standard output",
         "sink[4].rotate_bytes": "expected 0, or at least 64KiB, got 5",
         "sink[5].kind": "expected one of jsonl, parquet, nats, kafka, or a class: package.module:Class",

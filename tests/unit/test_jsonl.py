@@ -290,6 +290,7 @@ def test_a_file_is_closed_if_the_process_may_open_no_more_files(tmp_path: Path, 
         ("{endpoint", "only {endpoint} is filled in, not {endpoint"),
         ("%Q", "%Q is no date field here; there are %Y, %m, %d, %H, %M, %S, %j, %y, %U, %u, %G, %V, and %% for a % sign"),
         ("/", "expected a file, this is a folder"), ("/tmp", "expected a file, this is a folder"),
+        ("x" * 300, "can't be written: File name too long"),
     ],
 )  # fmt: skip
 def test_a_path_template_is_judged(template: str, wrong: str) -> None:
