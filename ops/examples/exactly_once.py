@@ -37,4 +37,6 @@ def main(journal: str, path: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(f"usage: {sys.argv[0]} NAME|JOURNAL DATABASE")
     main(*sys.argv[1:])

@@ -1,7 +1,7 @@
 """How to test a consumer: a journal of your own messages, and the code that will run live.
 
-    pip install wsadapter pytest
-    pytest test_strategy.py             # beside strategy.py
+    pip install pytest
+    pytest test_strategy.py             # beside strategy.py, where wsadapter is installed
 
 `make_journal` runs a supervisor and a test exchange for each endpoint, over sockets of this machine; no network is needed.
 """

@@ -1,4 +1,4 @@
-"""Whether the functions that a configuration names can be imported and called.
+"""Whether the functions, and the classes of sinks, that a configuration names can be imported and called.
 
 Only for `--check`, because an import runs the user's modules. It is done in a child process with the `sys.path` of an owner;
 what the modules print goes to standard error. If a module never ends, or ends the process, only the child is lost.
@@ -37,14 +37,14 @@ _STDERR: Final = 2
 @dataclass(frozen=True, slots=True)
 class _Hook:
     key: str
-    """Of the configuration: "decode", "hooks.sign"."""
+    """Of the configuration: "decode", "hooks.sign", "kind" of a sink."""
     name: str
     folders: tuple[str, ...]
     """Where its module is searched."""
 
 
 def hook_problems(settings: Settings, timeout: float = TIMEOUT) -> list[Problem]:
-    """The problems of the hooks of endpoints, and of the user's own dialects.
+    """What is wrong with the hooks of the endpoints, and of dialects of the user's own, and with the classes of sinks.
 
     `timeout`: seconds that each hook may take. `settings`: as `load` returns them; hooks are also searched in the folder of the
     file.
@@ -54,6 +54,9 @@ def hook_problems(settings: Settings, timeout: float = TIMEOUT) -> list[Problem]
         for endpoint in settings.endpoints
         for hook in _named(endpoint, settings)
     ]
+    folders = import_path.for_hooks(settings.folder)
+    kinds = [(f"sink[{index}].kind", sink.kind) for index, sink in enumerate(settings.sinks) if ":" in sink.kind]
+    places += [(place, _Hook("kind", kind, folders)) for place, kind in kinds]
     wrong = dict(_tried(tuple(dict.fromkeys(hook for _, hook in places)), timeout))
     return [Problem(place, wrong[hook]) for place, hook in places if wrong[hook]]
 

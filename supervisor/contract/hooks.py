@@ -1,6 +1,6 @@
-"""Imports a user's function that the configuration names, and checks how it can be called.
+"""Imports a user's function or class that the configuration names, and checks how it can be called.
 
-`--check` and the owner use the same code, so that the owner can call what `--check` accepts.
+`--check`, the owner and the process of a sink use the same code, so that they can call what `--check` accepts.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Final
 
@@ -33,6 +33,10 @@ _REMEDY: Final = (
     "modules of hooks are searched on sys.path, then in the folder of the configuration and in that of the dialect: "
     "put it there, install it, or set PYTHONPATH"
 )
+_SINK_REMEDY: Final = (
+    "the module of a sink is searched on sys.path, then in the folder of the configuration: put it there, install it, or set "
+    "PYTHONPATH"
+)
 
 
 class HookError(Exception):
@@ -56,17 +60,7 @@ def load_function(name: str, sys_path: Sequence[str], key: str) -> Callable[...,
     installed. Raises `HookError` with the cause and the remedy, also if the import itself raises, or the function can't be
     called as that hook.
     """
-    sys.path += [folder for folder in sys_path if folder not in sys.path]
-    module_name, _, function_name = name.partition(":")
-    setting = f"{key} = {name!r}"
-    try:
-        hook = _attribute(importlib.import_module(module_name), function_name, setting)
-    except (SystemExit, HookError):
-        raise
-    except BaseException as error:
-        if isinstance(error, ModuleNotFoundError) and error.name and f"{module_name}.".startswith(f"{error.name}."):
-            raise HookError(f"{setting} can't be imported: there is no module {error.name!r}; {_REMEDY}") from error
-        raise HookError(f"{setting} can't be imported: {describe_exception(error)}{_place(error)}") from error
+    hook = _import(name, sys_path, f"{key} = {name!r}", _REMEDY)
     if not callable(hook):
         raise HookError(f"{key} = {name!r} is not a function but of type {type(hook).__name__}")
     if wrong := _unfit(key, hook):
@@ -74,6 +68,28 @@ def load_function(name: str, sys_path: Sequence[str], key: str) -> Callable[...,
         raise HookError(f"{key} = {name!r} can't be called: {wrong}; {remedy}")
     function: Callable[..., Any] = hook
     return function
+
+
+def load_sink_class(name: str, sys_path: Sequence[str]) -> Callable[[str, Mapping[str, str]], Any]:
+    """Import "package.module:Class", the `kind` of a sink, in the same way. Raises `HookError`."""
+    found = _import(name, sys_path, f"kind = {name!r}", _SINK_REMEDY)
+    if not callable(found):
+        raise HookError(f"kind = {name!r} is not a class but of type {type(found).__name__}")
+    make: Callable[[str, Mapping[str, str]], Any] = found
+    return make
+
+
+def _import(name: str, sys_path: Sequence[str], setting: str, remedy: str) -> object:
+    sys.path += [folder for folder in sys_path if folder not in sys.path]
+    module_name, _, attribute_name = name.partition(":")
+    try:
+        return _attribute(importlib.import_module(module_name), attribute_name, setting)
+    except (SystemExit, HookError):
+        raise
+    except BaseException as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{module_name}.".startswith(f"{error.name}."):
+            raise HookError(f"{setting} can't be imported: there is no module {error.name!r}; {remedy}") from error
+        raise HookError(f"{setting} can't be imported: {describe_exception(error)}{_place(error)}") from error
 
 
 def _attribute(module: ModuleType, path: str, setting: str) -> object:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Sequence
 from typing import Final
 
 from wsadapter.config.settings import SinkSettings
+from wsadapter.contract.hooks import HookError, load_sink_class
 from wsadapter.sinks.base import Sink, SinkMisconfigured
 
 _METHODS: Final = ("open", "write", "flush", "close")
@@ -43,13 +42,11 @@ def make_sink(settings: SinkSettings, sys_path: Sequence[str] = ()) -> Sink:
 
 
 def _users_own(settings: SinkSettings, sys_path: Sequence[str]) -> Sink:
-    module, _, name = settings.kind.partition(":")
-    sys.path += [folder for folder in sys_path if folder not in sys.path]
     try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise SinkMisconfigured(f"sink {settings.name}: {settings.kind} cannot be imported: {error}") from error
-    sink: Sink = found(settings.name, settings.options)
+        make = load_sink_class(settings.kind, sys_path)
+    except HookError as error:
+        raise SinkMisconfigured(f"sink {settings.name}: {error}") from error
+    sink: Sink = make(settings.name, settings.options)
     if absent := [method for method in _METHODS if not callable(getattr(sink, method, None))]:
         raise SinkMisconfigured(f"sink {settings.name}: {settings.kind} has no {', '.join(absent)}")
     return sink

@@ -155,7 +155,7 @@ def test_settings_that_no_retry_can_mend_are_fatal(tmp_path: Path, caplog: pytes
         assert reason is not None
         assert reason["kind"] == "config"
         assert status(process)["pid"] is None
-    assert "cannot be imported" in caplog.text
+    assert "can't be imported" in caplog.text
     assert "it is started again by `wsadapter sinks s --restart`, or a reload" in caplog.text
 
 
@@ -308,7 +308,7 @@ def test_a_restart_ends_fatal_and_a_cool_down_and_reports_the_end_of_the_process
         process.start()
         try:
             wait_until(lambda: status(process)["state"] == state, DEADLINE * 2, lambda: str(status(process)))  # noqa: B023
-            with pytest.raises(SinkError, match="cannot be imported"):
+            with pytest.raises(SinkError, match="can't be imported"):
                 process.restart().result(DEADLINE)
             (folder / "later.py").write_text(
                 "class Class:\n"

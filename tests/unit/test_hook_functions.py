@@ -221,6 +221,19 @@ def test_the_check_names_every_hook_that_is_none(tmp_path: Path, capfd: pytest.C
     assert (printed.out, printed.err) == ("", "noise\n")
 
 
+def test_the_check_names_the_class_of_a_sink_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "own_sinks.py").write_text("class Good: ...\nnumber = 5\n")
+    kinds = ["own_sinks:Good", "own_sinks:Goood", "own_sinks:number", "no_such_module:Sink"]
+    tables = "".join(f'[[sink]]\nname = "s{index}"\nkind = "{kind}"\n' for index, kind in enumerate(kinds))
+    config = tmp_path / "feeds.toml"
+    config.write_text(f'[endpoints.a]\nurl = "ws://h"\n[journal]\npath = "j"\n{tables}')
+    found = {problem.path: problem.message for problem in hook_problems(load(config))}
+    assert list(found) == [f"sink[{index}].kind" for index in (1, 2, 3)]
+    assert "has no 'Goood'; did you mean 'Good'?" in found["sink[1].kind"]
+    assert "is not a class but of type int" in found["sink[2].kind"]
+    assert "there is no module 'no_such_module'; the module of a sink is searched on sys.path" in found["sink[3].kind"]
+
+
 @pytest.mark.slow
 def test_a_module_that_ends_or_blocks_the_process_of_the_check_does_not_hide_the_others(tmp_path: Path) -> None:
     found = problems_of(

@@ -1,4 +1,5 @@
-"""Checks whether hooks can be imported and called, in a separate process, because an import runs the user's modules.
+"""Checks whether hooks, and the classes of sinks ("kind"), can be imported and called. This is a process of its own,
+because an import runs the user's modules.
 
     standard input      {"sys_path": [...], "hooks": [{"key": "decode", "name": "module:function", "folders": [...]}, ...]}
     the descriptor      one line of JSON per hook, in the same order, as soon as it is known: the problem, or ""
@@ -14,7 +15,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from wsadapter.contract.hooks import HookError, load_function
+from wsadapter.contract.hooks import HookError, load_function, load_sink_class
 
 
 def main(request: dict[str, Any], answers: int) -> None:
@@ -33,7 +34,10 @@ def main(request: dict[str, Any], answers: int) -> None:
 
 def _wrong(key: str, name: str, folders: list[str]) -> str:
     try:
-        load_function(name, folders, key)
+        if key == "kind":
+            load_sink_class(name, folders)
+        else:
+            load_function(name, folders, key)
     except HookError as error:
         return str(error)
     except SystemExit as error:
