@@ -1,6 +1,7 @@
 """The proof: faults at random over four kinds of endpoint, and a model that knows every message sent.
 
     python -m tests.bench.chaos [--faults 200] [--seconds 600] [--rate 500] [--seed 1] [--kinds kill,restart]
+    python -m tests.bench.chaos --any [--kills 1000] [--seconds 600] [--rate 200] [--seed 1]      # see chaos_any.py
 
 Four exchanges send numbered messages at a rate, to everybody alike; the command line's main job runs on them and writes to a
 file. One fault after the other: what it did to its endpoint, and to the others, is read off the file before the next. A number
@@ -26,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
+from tests.bench import chaos_any
 from tests.bench.table import load_now, machine, percentile, print_columns
 from tests.support.command_line import Running
 from wsadapter.control.server import ControlError, ask
@@ -316,16 +318,31 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.chaos")
     parser.add_argument("--faults", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=3600.0)
-    parser.add_argument("--rate", type=float, default=500.0, help="messages per second of each exchange")
+    parser.add_argument("--rate", type=float, default=None, help="messages per second of each exchange")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--kinds", default="", help="only these, with commas")
+    parser.add_argument("--any", action="store_true", help="kill any process of a runner with a keeper")
+    parser.add_argument("--kills", type=int, default=1000, help="with --any")
     asked = parser.parse_args()
     print(f"seed {asked.seed}, load {load_now():.2f}", file=sys.stderr)
+    if asked.any:
+        return _kill_any(asked)
     kinds = {kind for kind in asked.kinds.split(",") if kind}
     with tempfile.TemporaryDirectory() as folder:
-        results = run(Path(folder), faults=asked.faults, seconds=asked.seconds, rate=asked.rate, seed=asked.seed, kinds=kinds)
+        results = run(
+            Path(folder), faults=asked.faults, seconds=asked.seconds, rate=asked.rate or 500.0, seed=asked.seed, kinds=kinds
+        )
     show(results)
     return int(any(tally.silent or tally.doubled or tally.disordered for tally in results.values()))
+
+
+def _kill_any(asked: argparse.Namespace) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        results, sink = chaos_any.run(
+            Path(folder), kills=asked.kills, seconds=asked.seconds, rate=asked.rate or 200.0, seed=asked.seed
+        )
+    chaos_any.show(results, sink)
+    return int(not all(tally.is_clean for tally in (*results.values(), sink)))
 
 
 if __name__ == "__main__":
