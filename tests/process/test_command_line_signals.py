@@ -185,7 +185,7 @@ def test_with_nohup_a_hang_up_reloads_and_the_end_of_the_terminal_changes_nothin
             running.process.send_signal(signal.SIGHUP)
             running.wait_for_log("reloaded")
             os.close(terminal)
-            running.wait_for_log("that changes nothing")
+            running.wait_for_log("the supervisor continues, as with nohup")
             assert ex.connections == 1
             assert running.stop() == 0
 

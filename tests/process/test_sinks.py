@@ -156,7 +156,7 @@ def test_settings_that_no_retry_can_mend_are_fatal(tmp_path: Path, caplog: pytes
         assert reason["kind"] == "config"
         assert status(process)["pid"] is None
     assert "can't be imported" in caplog.text
-    assert "it is started again by `wsadapter sinks s --restart`, or a reload" in caplog.text
+    assert "use `wsadapter sinks s --restart`, or change the settings and reload" in caplog.text
 
 
 BROKEN = """
