@@ -72,6 +72,10 @@ _COMMANDS = [
     ("wsadapter check FILE", "as `--check`; with `--json` each problem is an object"),
     ("wsadapter replay PATH", "what a journal holds, as the lines of the output; `--help` has its options"),
     ("wsadapter consumers [NAME ...]", "who reads the journal, attached or not, sinks included, and how far each is behind"),
+    (
+        "wsadapter consumers NAME ... --forget",
+        "removes the positions of consumers that are not needed any more; refused while one is attached",
+    ),
     ("wsadapter sinks [NAME ...]", "the sinks: state, position, how far each is behind, why its last process ended"),
     (
         "wsadapter sinks NAME ... --restart",

@@ -142,6 +142,7 @@ def _check(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     if not options.watch:
         return _show_status(options)
+    options.name = name_of(options)  # another supervisor that starts meanwhile makes no difference
     try:
         while True:
             if sys.stdout.isatty():

@@ -112,6 +112,11 @@ def _replay(parser: Arguments) -> None:
 
 def _consumers(parser: Arguments) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these consumers; of a sink: sink:NAME")
+    parser.add_argument(
+        "--forget",
+        action="store_true",
+        help="remove the positions of these consumers, which are not needed any more; refused while one is attached",
+    )
 
 
 def _sinks(parser: Arguments) -> None:
@@ -200,7 +205,9 @@ COMMANDS: Final[dict[str, Command]] = {
         codes="exit codes: 0 done, 1 the journal cannot be read, 2 wrong arguments.",
     ),
     "consumers": Command(
-        "show who reads the journal, attached or not, and how far each is behind", "wsadapter consumers", _consumers
+        "show who reads the journal, attached or not, and how far each is behind, or forget some",
+        "wsadapter consumers strategy-a --forget",
+        _consumers,
     ),
     "sinks": Command(
         "show the sinks and how far each is behind, or restart some",

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
-from wsadapter.contract.errors import ConsumerInUse, JournalError, NewerJournal, UsageError
+from wsadapter.contract.errors import ConsumerInUse, JournalError, NewerJournal, UnknownConsumer, UsageError
 from wsadapter.journal.folder import POSITIONS
 
 _MAGIC: Final = b"wsPos1\0\0"
@@ -119,6 +119,27 @@ def _parse(content: bytes, path: Path) -> tuple[Position, str]:
     if index != _NOBODY:
         numbers[index] += taken
     return Position(seq + taken, size_before, at, dict(zip(said["names"], numbers, strict=True))), str(said["journal"])
+
+
+def forget(folder: Path, consumer: str) -> None:
+    """Remove the position of a consumer, also a damaged one. Raises `UnknownConsumer`; `JournalError`, also if the consumer is
+    attached."""
+    path = path_of(folder, consumer)
+    try:
+        with open(path, "r+b") as file:
+            # Locked until the name is gone: a consumer that attaches meanwhile finds no file, instead of this one.
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                raise BlockingIOError  # another process has just taken the name over, with a file of its own
+            path.unlink()
+    except BlockingIOError:
+        found = look(path)
+        who = f" by pid {found[1]}" if found and found[1] else ""
+        raise JournalError(f"consumer {consumer!r} is attached{who}; end it before its position is removed") from None
+    except FileNotFoundError:
+        raise UnknownConsumer(consumer, known(folder)) from None
+    except OSError as error:
+        raise JournalError(f"{path}: the position cannot be removed: {error.strerror}") from error
 
 
 class PositionFile:

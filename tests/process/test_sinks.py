@@ -23,7 +23,7 @@ from tests.support.feeds import DEADLINE, numbered
 from tests.support.journals import add, batch, fill, items, writing
 from tests.support.sinks import growing, killed, line_numbers, lines
 from tests.support.waiting import wait_until
-from wsadapter import Message, SinkError, SupervisorStopped, Up, attach
+from wsadapter import Message, SinkError, SupervisorStopped, UnknownConsumer, Up, attach
 from wsadapter.config.settings import SinkSettings
 from wsadapter.contract.endpoint import Restart
 from wsadapter.journal.journal import Journal
@@ -393,6 +393,19 @@ def test_commands_show_sinks_and_consumers_and_restart_sinks(tmp_path: Path) -> 
                 refused = wsadapter(tmp_path, *words)
                 assert refused.returncode == 1
                 assert text in refused.stderr
+            usage = wsadapter(tmp_path, "consumers", "--forget")
+            assert (usage.returncode, usage.stderr) == (2, "wsadapter: consumers: --forget needs the names of the consumers\n")
+            of_sink = wsadapter(tmp_path, "consumers", "sink:lines", "--forget")
+            assert of_sink.returncode == 2
+            assert "sink:lines is a sink, whose position is in its target" in of_sink.stderr
+            in_use = wsadapter(tmp_path, "consumers", "strategy", "--forget")
+            assert in_use.returncode == 1
+            assert f"'strategy' is attached by pid {os.getpid()}; end it before" in in_use.stderr
+            attached.close()
+            assert wsadapter(tmp_path, "consumers", "strategy", "--forget").stdout == "strategy: its position is removed\n"
+            feed.wait_until(lambda: "strategy" not in wsadapter(tmp_path, "consumers").stdout, "the consumer is still shown")
+            with pytest.raises(UnknownConsumer):
+                attach(tmp_path / "journal", "strategy", start="position")
             usage = wsadapter(tmp_path, "sinks", "--restart")
             assert (usage.returncode, usage.stderr) == (2, "wsadapter: sinks: --restart needs the names of the sinks\n")
             assert feed.stop() == 0
