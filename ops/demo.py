@@ -1,10 +1,10 @@
 """The demonstration: `sh ops/demo [--duration SECONDS]`.
 
 Five local exchanges speak the dialects of real ones and replay recordings of them over wss://, at the recorded pace.
-`python -m wsadapter.supervise` keeps a connection to each, every few seconds something goes wrong, and every line that comes
-out is checked: the numbers against each other, the bytes against what the exchanges sent. A second consumer, a process of its
-own, is attached to the journal, killed with the others, and must have seen every number at the end. Exit codes: 0 all was well,
-1 something was not, 2 wrong arguments.
+`python -m wsadapter.supervise` keeps a connection to each and writes a journal. Every few seconds something goes wrong: owners
+are killed, the supervisor, connections, a consumer. Everything in the journal is checked: the numbers against each other, the
+bytes against what the exchanges sent. The consumer, a separate process, is attached to the journal and must have seen every
+number at the end. Exit codes: 0 all was well, 1 something was not, 2 wrong arguments.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,8 @@ from types import FrameType, TracebackType
 from typing import IO, Any, Self
 from urllib.parse import urlsplit
 
+import psutil
+
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH leaves it out
 for _stream in range(3):  # closed by whoever started us: what is opened next would become standard output
     try:
@@ -39,13 +42,16 @@ sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 from attached import AttachedConsumer
 from continuity import Continuity
-from faults import schedule
+from faults import FAULTS, schedule
 from screen import Screen, open_screen
 
+from wsadapter import Message, attach
 from wsadapter.cli.demo import FEEDS, LocalExchanges
+from wsadapter.cli.keeper import can_keep
 from wsadapter.contract.dialect.templates import stream_name
 from wsadapter.contract.errors import WsAdapterError
 from wsadapter.control.server import ControlError, ask
+from wsadapter.outputs.lines import event_line, message_line
 from wsadapter.testing import load_recording
 
 CONFIGURATION = Path(__file__).with_name("demo.toml")
@@ -56,6 +62,8 @@ CALM = 6.0
 COME_BACK = 20.0
 """Seconds after the end that an endpoint may take to be up again."""
 TICK = 0.25
+MARKER = "journal.json"
+"""A folder with it is a journal."""
 PAGE = re.compile(r"status page: (http://\S+)")
 """What the exporter logs."""
 ALL_HEARD = 12.0
@@ -91,7 +99,7 @@ def sent_by(name: str) -> dict[str, list[bytes]]:
 
 
 class Runner:
-    """`python -m wsadapter.supervise`, its output checked and its log lines kept, each by a thread."""
+    """`python -m wsadapter.supervise`, its journal checked and its log lines kept, each by a thread."""
 
     def __init__(self, exchanges: LocalExchanges, folder: Path) -> None:
         self.name = f"demo-{os.getpid()}"
@@ -103,11 +111,16 @@ class Runner:
         self.journal = self.runtime_dir / "journal"
         self.page = ""
         """Where a browser can watch; "" until that is known."""
+        self.kills = 0
+        """Of the supervisor."""
+        self._ended = threading.Event()
+        """Nothing more is written into the journal."""
         self._environment = {
             **os.environ,
             "DEMO_NAME": self.name,
             "DEMO_RUNTIME": str(self.runtime_dir),
             "DEMO_CA": str(exchanges.ca_file),
+            "DEMO_PORT_PAGE": str(_free_port()),
             **{f"DEMO_PORT_{feed.upper()}": str(urlsplit(url).port) for feed, url in exchanges.urls.items()},
         }
 
@@ -116,13 +129,13 @@ class Runner:
             [sys.executable, "-m", "wsadapter.supervise", str(CONFIGURATION)],
             env=self._environment,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for us alone; we stop it in our own time
         )
+        assert self.process.stderr is not None
         self._readers = [
-            threading.Thread(target=reader, args=(pipe,), daemon=True)
-            for reader, pipe in ((self._judge_output, self.process.stdout), (self._keep_log, self.process.stderr))
+            threading.Thread(target=self._judge_journal, daemon=True),
+            threading.Thread(target=self._keep_log, args=(self.process.stderr,), daemon=True),
         ]
         for reader in self._readers:
             reader.start()
@@ -138,22 +151,43 @@ class Runner:
         status: dict[str, Any] = answer["status"]
         return status
 
+    def kill_supervisor(self) -> int | None:
+        """SIGKILL; its pid. None: there is none at present. The process that was started is its keeper, and has one child."""
+        for supervisor in psutil.Process(self.process.pid).children():
+            supervisor.kill()
+            self.kills += 1
+            return supervisor.pid
+        return None
+
     def stop(self) -> int:
-        """Ask it to, with SIGTERM; its exit code, once all its output was read."""
+        """Ask it to, with SIGTERM. Returns its exit code, after everything in its journal was checked."""
         self.process.terminate()
         try:
             code = self.process.wait(_STOP)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            for process in [*psutil.Process(self.process.pid).children(recursive=True), self.process]:
+                process.kill()
             code = self.process.wait()
+        self._ended.set()
         for reader in self._readers:
             reader.join()
         return code
 
-    def _judge_output(self, pipe: IO[bytes]) -> None:
-        for line in pipe:
-            self.judge.feed(line)
-        pipe.close()
+    def _judge_journal(self) -> None:
+        """Until the end of the journal, after the runner has ended."""
+        while not (self.journal / MARKER).exists():
+            if self._ended.wait(TICK):
+                return
+        with attach(self.journal, "judge", start="earliest", runtime_dir=self.runtime_dir) as feed:
+            while True:
+                is_last = self._ended.is_set()
+                try:
+                    item = feed.get(TICK)
+                except TimeoutError:
+                    if is_last:
+                        return
+                    continue
+                self.judge.feed(message_line(item) if isinstance(item, Message) else event_line(item))
 
     def _keep_log(self, pipe: IO[bytes]) -> None:
         for line in pipe:
@@ -161,6 +195,12 @@ class Runner:
             if found := PAGE.search(self.lines[-1]):
                 self.page = found[1]
         pipe.close()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
 
 
 class Demonstration:
@@ -181,7 +221,7 @@ class Demonstration:
         self._screen = screen
         self._duration = duration
         self._began = monotonic()
-        self._faults = schedule(list(FEEDS))
+        self._faults = schedule(FAULTS if can_keep() else [f for f in FAULTS if f.target != "supervisor"], list(FEEDS))
         self._next_fault = self._began + FIRST_FAULT
         self._counts: deque[tuple[float, dict[str, int]]] = deque(maxlen=8)
         self.struck = 0
@@ -221,7 +261,13 @@ class Demonstration:
         self._next_fault = monotonic() + FAULT_INTERVAL
         fault, name = next(self._faults)
         self.struck += 1
-        story = fault.strike(name, self.endpoints.get(name, {}).get("pid"), self._exchanges, self._consumer)
+        match fault.target:
+            case "supervisor":
+                story = fault.of_process(self._runner.kill_supervisor())
+            case "consumer":
+                story = fault.of_process(self._consumer.kill())
+            case "endpoint":
+                story = fault.strike(name, self.endpoints.get(name, {}).get("pid"), self._exchanges)
         self._screen.note(f">>> {story}")
 
     def show_log(self) -> None:
@@ -254,12 +300,12 @@ class Demonstration:
         return f"{who}: {self.struck} faults so far, {wrong} problems{left}{where}; Ctrl-C ends it"
 
 
-def summarise(runner: Runner, endpoints: Mapping[str, Mapping[str, Any]], faults: int) -> None:
+def summarise(runner: Runner, faults: int) -> None:
     """The summary, endpoint by endpoint."""
-    print(f"\n{faults} faults; every delivered message was compared with what the exchange sent\n")
+    print(f"\n{faults} faults; every message in the journal was compared with what the exchange sent\n")
     print(f"{'ENDPOINT':12}{'MESSAGES':>10}{'RESTARTS':>10}{'GAPS':>6}{'DROPPED':>9}{'MISSING NUMBERS':>17}")
     for name, tally in runner.judge.tallies.items():
-        restarts = endpoints.get(name, {}).get("restarts", 0)
+        restarts = max(0, tally.ups - 1)  # the status counts from the last start of the supervisor
         print(f"{name:12}{tally.messages:>10,}{restarts:>10}{tally.gaps:>6}{tally.dropped:>9}{tally.missing:>17}")
 
 
@@ -285,11 +331,12 @@ def demonstrate(duration: float | None) -> int:
 
 
 def _verdict(runner: Runner, demonstration: Demonstration, consumer: AttachedConsumer, problems: list[str], code: int) -> int:
-    summarise(runner, demonstration.endpoints, demonstration.struck)
-    times = f"{consumer.kills} time{'' if consumer.kills == 1 else 's'}"
+    summarise(runner, demonstration.struck)
+    wrong, repeated = len(consumer.seen.problems), consumer.seen.repeated
     print(
-        f"\nthe consumer that is attached to the journal was killed {times}: {len(consumer.seen.problems)} numbers missing or "
-        f"out of order, {consumer.seen.repeated} messages repeated, at most one for each kill"
+        f"\nthe supervisor was killed {_times(runner.kills)}\n"
+        f"the consumer that is attached to the journal was killed {_times(consumer.kills)}: {wrong} numbers missing or "
+        f"out of order, {repeated} messages repeated, at most one for each kill"
     )
     problems = [*runner.judge.problems, *consumer.seen.problems, *problems]
     if demonstration.lasted >= ALL_HEARD:
@@ -299,6 +346,10 @@ def _verdict(runner: Runner, demonstration: Demonstration, consumer: AttachedCon
     verdict = [f"PROBLEM: {problem}" for problem in problems] or ["no number is missing, and every loss has its gap"]
     print("\n".join(["", *verdict]))
     return 1 if problems else 0
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 @contextmanager

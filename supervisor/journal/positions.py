@@ -128,18 +128,25 @@ def forget(folder: Path, consumer: str) -> None:
     try:
         with open(path, "r+b") as file:
             # Locked until the name is gone: a consumer that attaches meanwhile finds no file, instead of this one.
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                raise BlockingIOError  # another process has just taken the name over, with a file of its own
-            path.unlink()
-    except BlockingIOError:
-        found = look(path)
-        who = f" by pid {found[1]}" if found and found[1] else ""
-        raise JournalError(f"consumer {consumer!r} is attached{who}; end it before its position is removed") from None
+            is_free = _lock(file.fileno()) and os.path.samestat(os.fstat(file.fileno()), path.stat())
+            if is_free:  # otherwise another process has it, or has just taken the name over with a file of its own
+                path.unlink()
     except FileNotFoundError:
         raise UnknownConsumer(consumer, known(folder)) from None
     except OSError as error:
         raise JournalError(f"{path}: the position cannot be removed: {error.strerror}") from error
+    if not is_free:
+        found = look(path)
+        who = f" by pid {found[1]}" if found and found[1] else ""
+        raise JournalError(f"consumer {consumer!r} is attached{who}; end it before its position is removed")
+
+
+def _lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class PositionFile:

@@ -19,7 +19,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -220,8 +220,10 @@ class Chaos:
         return {kind: weight for kind, weight in WEIGHTS.items() if kind != "holder" or held}
 
     def kill(self, kind: str) -> None:
-        """One process, and all that follows from it."""
+        """One process, and all that follows from it. An owner instead of a template that was killed and is not needed yet."""
         self._pause(self.dice.uniform(0.0, 0.2))
+        if kind == "template" and self._template() is None:
+            kind = "owner"
         lane = self.dice.choice([lane for lane in self.lanes if kind != "holder" or lane.name == "held"])
         victim = self._victim(kind, lane)
         before = {each.name: set(each.exchange.open_ids) for each in self.lanes}
@@ -252,21 +254,31 @@ class Chaos:
     def _victim(self, kind: str, lane: Lane) -> int:
         if kind == "consumer":
             return self._consumer.pid
-        (supervisor,) = psutil.Process(self._running.process.pid).children()
         if kind == "supervisor":
-            return supervisor.pid
+            return self._supervisor().pid
+        if kind == "template":
+            template = self._template()
+            assert template is not None
+            return template
         status = self._status()
         if kind == "sink":
             return int(status["sinks"]["lines"]["pid"])
-        if kind == "template":
-            owner = status["endpoints"][self.lanes[0].name]["pid"]
-            return next(
-                each.pid for each in supervisor.children() if "forkserver" in " ".join(each.cmdline()) and each.pid != owner
-            )
         found = status["endpoints"][lane.name]
         if kind == "holder":
             return int(found["holder"])
         return int(self.dice.choice(found["members"])["pid"] if "members" in found else found["pid"])
+
+    def _supervisor(self) -> psutil.Process:
+        (supervisor,) = psutil.Process(self._running.process.pid).children()
+        return supervisor
+
+    def _template(self) -> int | None:
+        """None: it was killed, and the supervisor starts another one only when an owner is to be started."""
+        for each in self._supervisor().children():
+            with suppress(psutil.NoSuchProcess):  # a zombie, too
+                if "forkserver" in " ".join(each.cmdline()):
+                    return each.pid
+        return None
 
     def _sink_has(self, sent: dict[str, int]) -> bool:
         path = self._folder / "sink.jsonl"

@@ -28,12 +28,14 @@ def test_the_runners_demonstration_needs_no_file_and_no_network(tmp_path: Path) 
 
 def test_what_breaks_in_the_demonstration_comes_back_and_no_number_is_missing(tmp_path: Path) -> None:
     ended = subprocess.run(
-        [sys.executable, str(DEMO), "--duration", "14"],
+        [sys.executable, str(DEMO), "--duration", "17"],
         env={**environment(tmp_path), "TERM": "dumb"}, capture_output=True, text=True, timeout=80, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "no number is missing" in ended.stdout
-    assert ended.stdout.count(">>>") >= 2
+    assert ended.stdout.count(">>>") >= 3
+    assert "the supervisor was killed once" in ended.stdout
+    assert "attached to the journal was killed once: 0 numbers missing" in ended.stdout
     assert re.search(r"in a browser: http://127\.0\.0\.1:\d+/", ended.stdout)
     assert "\x1b" not in ended.stdout
 
