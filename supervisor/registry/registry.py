@@ -20,7 +20,7 @@ from wsadapter.endpoint.requests import Pending
 from wsadapter.endpoint.subscriptions import key_of
 from wsadapter.registry.reload import reload, with_dialect
 from wsadapter.registry.removed import RemovedEndpoints
-from wsadapter.registry.shards import MARK, capacity, parts, spread, together
+from wsadapter.registry.shards import MARK, capacity, fingerprint, parts, spread, together
 from wsadapter.status import EndpointStatus
 
 
@@ -53,8 +53,9 @@ class EndpointRegistry:
         self._pooled: set[str] = set()
         """Endpoints created by a `Pool`, including stopped pools. A reload must skip them, because no configuration file lists
         them."""
-        self._whole: dict[str, Endpoint] = {}
-        """The settings of each group, and of each endpoint that is no group, as they were configured."""
+        self.configured: dict[str, str] = {}
+        """The fingerprint of the settings of each group, and of each endpoint that is no group, as they were configured. The
+        next supervisor gets it, and keeps what `subscribe` added to a group if its configuration is the same."""
         self.main = Inbox() if main is None else main
         self._inboxes: dict[str, Inbox] = {}
 
@@ -144,7 +145,7 @@ class EndpointRegistry:
         self._check_free(member.name for member in members)
         if members != [endpoint]:
             self.groups[endpoint.name] = [member.name for member in members]
-        self._whole[endpoint.name] = whole
+        self.configured[endpoint.name] = fingerprint(whole)
         for member in members:
             self._add_part(member, dialects)
 
@@ -261,13 +262,14 @@ class EndpointRegistry:
         running = {name: runtime for name, runtime in self.endpoints.items() if name not in self._pooled}
         groups: dict[str, list[str]] = {}
         shards: dict[str, Endpoint] = {}
-        before, self._whole = self._whole, {}
+        before, self.configured = self.configured, {}
         for name, endpoint in wanted.items():
             has = {
                 member: running[member].subscriptions.wanted for member in self.groups.get(name, (name,)) if member in running
             }
-            self._whole[name], dialect = with_dialect(endpoint, given, dialects)
-            if name in self.groups and before.get(name) == self._whole[name]:  # keep what `subscribe` added, as without shards
+            whole, dialect = with_dialect(endpoint, given, dialects)
+            same = self.configured[name] = fingerprint(whole)
+            if name in self.groups and before.get(name) == same:  # keep what `subscribe` added, as without shards
                 endpoint = _with_more(endpoint, has.values())
             members = parts(endpoint, has, capacity(dialect))
             shards.update((member.name, _as_it_is(member, running.get(member.name))) for member in members)

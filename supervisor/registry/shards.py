@@ -9,12 +9,15 @@ shard, for numbers run on by name: binance, binance#2. A shard without streams i
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, Final
 
-from wsadapter.contract.endpoint import Endpoint, Subscription
+import msgspec
+
+from wsadapter.contract.endpoint import Endpoint, Subscription, to_plain
 from wsadapter.endpoint.futures import uncancellable_future
 from wsadapter.endpoint.subscriptions import key_of
 
@@ -43,6 +46,11 @@ def spread(name: str, new: Sequence[Subscription], held: Mapping[str, int], most
         number += 1
         taken[f"{name}{MARK}{number}"], left = left[:most], left[most:]
     return taken
+
+
+def fingerprint(whole: Endpoint) -> str:
+    """The same for the same settings, in every process. Of a value that is no JSON, such as a function, its text counts."""
+    return hashlib.sha256(msgspec.json.encode(to_plain(whole), enc_hook=repr, order="sorted")).hexdigest()
 
 
 def number_of(shard: str) -> int:

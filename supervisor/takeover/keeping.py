@@ -33,6 +33,7 @@ from wsadapter.process.lifecycle import ProcessState
 from wsadapter.process.owner_process import OwnerProcess
 from wsadapter.process.process_snapshot import ProcessSnapshot
 from wsadapter.process.read_log import ReadLog
+from wsadapter.registry.shards import number_of
 from wsadapter.takeover.endpoint_state import EndpointSnapshot, receive, snapshot_of, thaw
 from wsadapter.takeover.replay import NewItems
 from wsadapter.takeover.transfer import close_all
@@ -55,6 +56,8 @@ class MarkBody:
     endpoint: EndpointSnapshot
     group: str | None
     """The group of which the endpoint is a shard."""
+    configured: str
+    """The fingerprint of the settings of that group, or of the endpoint."""
 
 
 def keep(runtime: Runtime, sock: socket.socket, deposits: Deposits, number: int) -> None:
@@ -84,9 +87,11 @@ def _mark(runtime: Runtime, kept: Kept) -> None:
     if link.rollover.merge is not None or link.connection.requests.awaits_announced:
         kept.due = 0
         return
-    group = next((name for name, shards in runtime.registry.groups.items() if kept.name in shards), None)
+    registry = runtime.registry
+    group = next((name for name, shards in registry.groups.items() if kept.name in shards), None)
+    configured = registry.configured.get(group or kept.name, "")
     position = kept.log.end - process.data.records.torn
-    body = msgspec.json.encode(MarkBody(position=position, endpoint=_state_of(endpoint), group=group))
+    body = msgspec.json.encode(MarkBody(position=position, endpoint=_state_of(endpoint), group=group, configured=configured))
     log = kept.log
     mark = Mark(body, kept.marks, lambda: log.release(position))
     runtime.journaling.thread.queue.put_mark(mark, endpoint.stream.backlog)
@@ -138,6 +143,11 @@ class Recovery:
             if not all(each in self._deposits for each in needed):
                 continue
             self._go_on(body, [self._deposits.pop(each) for each in needed], progress)
+        for group, shards in runtime.registry.groups.items():
+            # Its last mark may be older than the second shard, and then it has no group.
+            if group in found and group in runtime.registry.endpoints and group not in shards:
+                shards.append(group)
+            shards.sort(key=number_of)
         for pid, (_, fds) in self._deposits.items():
             close_all(fds)
             self._line.withdraw(pid)
@@ -153,6 +163,7 @@ class Recovery:
                 with suppress(ProcessLookupError):
                     signal.pidfd_send_signal(fds[2], signal.SIGKILL)
             return
+        runtime.registry.configured[body.group or name] = body.configured
         if body.group is not None:
             runtime.registry.groups.setdefault(body.group, []).append(name)
         runtime.registry.removed.take_numbers(name)

@@ -8,7 +8,7 @@ owner (`Link.receive`), wherever both come from.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,8 @@ class SupervisorSnapshot:
     removed: dict[str, Numbers]
     """How far endpoints came that were removed."""
     endpoints: list[EndpointSnapshot]
+    configured: dict[str, str] = field(default_factory=dict)
+    """By name of an endpoint or group, the fingerprint of its settings; a supervisor of an earlier version has none."""
 
     def encode(self) -> bytes:
         """As JSON."""
@@ -60,8 +62,9 @@ def give(runtime: Runtime) -> tuple[SupervisorSnapshot, list[int]]:
         fds = fds + more
     registry = runtime.registry
     whole = SupervisorSnapshot(
-        run=runtime.run, instance=instance, groups=registry.groups, removed=registry.removed.numbers, endpoints=endpoints
-    )
+        run=runtime.run, instance=instance, groups=registry.groups, removed=registry.removed.numbers, endpoints=endpoints,
+        configured=registry.configured,
+    )  # fmt: skip
     return whole, fds
 
 
@@ -71,7 +74,7 @@ def adopt(runtime: Runtime, takeover: Takeover) -> None:
     ours: list[int] = []
     try:
         snapshot = SupervisorSnapshot.parse(takeover.state)
-        runtime.registry.groups = snapshot.groups
+        runtime.registry.groups, runtime.registry.configured = snapshot.groups, snapshot.configured
         runtime.registry.removed.add_numbers(snapshot.removed)
         runtime.run = snapshot.run  # before its endpoints: the folder of their quarantine has its name
         ours += [next(fds) for _ in range(1 + snapshot.instance.locked)]

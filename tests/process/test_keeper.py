@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.command_line import Running, environment
+from tests.support.command_line import Running, environment, wsadapter
 from tests.support.feeds import DEADLINE, numbered
 from tests.support.waiting import wait_until
 from wsadapter import (
@@ -266,7 +266,7 @@ def test_row_84_a_supervisor_that_is_killed_again_and_again_is_given_up(tmp_path
 DIALECT = """
 dialect = { name = "mine", title = "An invented exchange", docs = "none" }
 urls = { live = "wss://example.com" }
-subscribe = { frame = '{"sub":"$streams","n":"$id"}' }
+subscribe = { frame = '{"sub":"$streams","n":"$id"}', per_connection = 2 }
 ack = [{ match = { ok = "*" }, id = "ok" }]
 stream = { path = "s" }
 [login]
@@ -327,6 +327,22 @@ def test_the_login_the_subscriptions_and_the_names_of_streams_go_on(tmp_path: Pa
         subscribed = [item.stream for item in list(consumer.items) if isinstance(item, Subscribed)]
     assert peer.heard == ["login", "sub:a", "sub:b"]
     assert subscribed == ["a", "b"]
+    assert not [item for item in consumer.items if isinstance(item, Gap | Dropped)]
+
+
+def test_shards_that_were_added_while_running_go_on(tmp_path: Path) -> None:
+    with kept_by_dialect(tmp_path) as (ex, _, running, consumer):
+        consumer.feed.subscribe("e0", ["b", "c"])
+        shards = ["e0", "e0#2"]
+        running.wait_until(lambda: all(consumer.messages(name) for name in shards), "the new shard is not up")
+        kill(running)
+        reload = lambda: wsadapter(tmp_path, "reload").returncode == 0  # noqa: E731 - refused until the start is complete
+        running.wait_until(reload, "the next supervisor has not started")
+        status = running.status()
+        assert {name: (each["group"], each["subscriptions"]["wanted"]) for name, each in status.items()} == {
+            "e0": ("e0", 2), "e0#2": ("e0", 1)
+        }  # fmt: skip
+        assert ex.accepted == 2
     assert not [item for item in consumer.items if isinstance(item, Gap | Dropped)]
 
 

@@ -156,16 +156,19 @@ def test_a_group_changes_supervisors_as_one(ex: Exchange, dialect: str, tmp_path
     with Running(tmp_path, config) as before:
         confirmed = lambda: [each["subscriptions"]["confirmed"] for each in before.status().values()]  # noqa: E731
         before.wait_until(lambda: confirmed() == [2, 1], "not subscribed")
+        assert wsadapter(tmp_path, "subscribe", "x", "d", "e").returncode == 0
+        before.wait_until(lambda: confirmed() == [2, 2, 1], "not subscribed")
         owners = {name: status["pid"] for name, status in before.status().items()}
         with Running(tmp_path, config, "--takeover") as after:
             after.wait_for_log("took over from pid")
             assert before.wait() == 0
             assert {name: status["pid"] for name, status in after.status().items()} == owners
             assert {status["group"] for status in after.status().values()} == {"x"}
+            assert sum(status["subscriptions"]["wanted"] for status in after.status().values()) == 5  # what was added, too
             assert wsadapter(tmp_path, "restart", "x").stdout == "x is up: all its shards\n"
             assert after.stop() == 0
-    assert sorted(owners) == ["x#1", "x#2"]
-    assert ex.accepted == 2
+    assert sorted(owners) == ["x#1", "x#2", "x#3"]
+    assert ex.accepted == 3
 
 
 def test_a_group_of_a_name_that_is_taken_is_refused(ex: Exchange, dialect: str) -> None:

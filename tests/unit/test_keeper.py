@@ -198,7 +198,7 @@ def test_a_log_that_the_journal_does_not_confirm_is_given_up_beyond_a_bound(
 def body(name: str, epoch: int) -> MarkBody:
     owner = SimpleNamespace(epoch=SimpleNamespace(number=epoch))
     endpoint: Any = SimpleNamespace(endpoint={"name": name}, links=[SimpleNamespace(owner=owner)])
-    return MarkBody(position=0, endpoint=endpoint, group=None)
+    return MarkBody(position=0, endpoint=endpoint, group=None, configured="")
 
 
 def test_of_two_owners_of_one_endpoint_the_later_one_goes_on() -> None:
