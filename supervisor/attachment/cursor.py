@@ -24,6 +24,7 @@ from wsadapter.journal.journal import Choice, behind
 from wsadapter.journal.places import Start
 from wsadapter.journal.positions import Position, PositionFile
 from wsadapter.journal.reader import Entry, Reader, without_filtered
+from wsadapter.journal.reading import UnreadableSegment
 from wsadapter.journal.state import Progress, State
 
 _first: Callable[[Any], Any] = itemgetter(0)
@@ -39,7 +40,10 @@ def begin(path: Path, start: Start | str, consumer: str, held: PositionFile, fou
         numbers = {name: progress.number for name, progress in state.endpoints.items()}
         held.store(Position(state.seq, state.bytes, 0, numbers))
         return state
-    end = places.latest(path)
+    try:
+        end = places.latest(path)
+    except UnreadableSegment:  # what is in front of its damage can be read from this position on
+        end = State(seq=found.seq)
     if found.seq > end.seq:
         text = f"its position is item {found.seq}, and the journal ends at item {end.seq}: the journal was replaced or cut"
         raise PositionBeyondEnd(f"consumer {consumer!r}: {text}; remove {positions.path_of(path, consumer)} to begin anew")

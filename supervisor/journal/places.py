@@ -2,55 +2,71 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping
-from contextlib import closing
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
 
-from wsadapter.contract.errors import JournalError, PositionBeyondEnd, WrongType
+from wsadapter.contract.errors import PositionBeyondEnd, WrongType
 from wsadapter.journal import folder as folders
-from wsadapter.journal.reading import DAMAGE, open_segment, state_at, state_at_end, state_before
+from wsadapter.journal.reading import UnreadableSegment, opened, state_at, state_at_end, state_before
 from wsadapter.journal.state import NOTHING, State
 
 Start = Literal["earliest", "latest"] | datetime | float | Mapping[str, int]
 """Where to begin. A number: Unix time in seconds. A mapping: per endpoint the number of the last message that was processed."""
+_LAST_SECOND: Final = (1 << 63) // 10**9 - 1
+"""The journal has times as nanoseconds in 64 bits: the year 2262."""
 _WHERE: Final = '"earliest", "latest", a datetime, a Unix time in seconds, or a mapping from endpoint to number'
 
 
 def find(path: Path, start: Start) -> State:
     """The place, with what lies before it. Raises `PositionBeyondEnd`, `WrongType`, `JournalError`."""
-    try:
-        match start:
-            case "earliest":
-                return earliest(path)
-            case "latest":
-                return latest(path)
-            case datetime():
-                return at_time(path, int(start.timestamp() * 1e9))
-            case bool():
-                pass
-            case int() | float():
-                return at_time(path, int(start * 1e9))
-            case Mapping():
-                return behind(path, start)
-    except DAMAGE as error:
-        raise JournalError(f"{path}: the place to begin at cannot be read: {error}; begin at another one") from error
+    match start:
+        case "earliest":
+            return earliest(path)
+        case "latest":
+            return latest(path)
+        case datetime():
+            return at_time(path, _nanoseconds(_seconds(start)))
+        case bool():
+            pass
+        case int() | float() if start == start:  # not nan
+            return at_time(path, _nanoseconds(start))
+        case Mapping():
+            return behind(path, start)
     raise WrongType(f"start: expected {_WHERE}; got {start!r}")
 
 
+def _seconds(at: datetime) -> float:
+    try:
+        return at.timestamp()
+    except (OverflowError, ValueError):  # without a time zone, at the edge of the calendar
+        return at.replace(tzinfo=UTC).timestamp()
+
+
+def _nanoseconds(seconds: float) -> int:
+    return int(max(-_LAST_SECOND, min(seconds, _LAST_SECOND)) * 1e9)
+
+
 def earliest(path: Path) -> State:
-    """The beginning of the oldest segment that can be read; of an empty journal, place 1."""
+    """The beginning; of an empty journal, place 1. If the oldest segments are damaged, the place is in front of them, so that a
+    reader reports what was in them."""
     found = folders.segments(path)
+    damaged: list[folders.Segment] = []
     for segment in found:
         try:
-            return _before(segment, found)
-        except DAMAGE:
+            state = _before(segment, found)
+        except UnreadableSegment:
             if segment is found[-1]:
                 raise
+            damaged.append(segment)
         except FileNotFoundError:  # the retention was faster
             continue
+        else:
+            if not damaged:
+                return state
+            first = damaged[0].first  # 1: the numbers of everything in front of `segment` were in the damaged ones
+            return State("", first, 0, {} if first == 1 else state.endpoints)
     return State()
 
 
@@ -59,7 +75,7 @@ def latest(path: Path) -> State:
     found = folders.segments(path)
     if not found:
         return State()
-    with closing(open_segment(found[-1].path, is_last=True)) as database:
+    with opened(found[-1].path, is_last=True) as database:
         return state_at_end(database)
 
 
@@ -68,13 +84,13 @@ def at_time(path: Path, at: int) -> State:
     found = folders.segments(path)
     for index, segment in enumerate(found):
         try:
-            with closing(open_segment(segment.path, is_last=index == len(found) - 1)) as database:
+            with opened(segment.path, is_last=index == len(found) - 1) as database:
                 (seq,) = database.execute("SELECT min(seq) FROM records WHERE at >= ?", (at,)).fetchone()
                 if seq is not None:
                     return state_at(database, segment.first, seq)
         except FileNotFoundError:
             continue
-        except sqlite3.DatabaseError:
+        except UnreadableSegment:
             if segment is found[-1]:
                 raise
     return latest(path)
@@ -105,7 +121,7 @@ def behind(path: Path, numbers: Mapping[str, int]) -> State:
 def _first_behind(path: Path, numbers: Mapping[str, int]) -> State:
     found = folders.segments(path)
     for index in range(len(found) - 1, -1, -1):
-        with closing(open_segment(found[index].path, is_last=index == len(found) - 1)) as database:
+        with opened(found[index].path, is_last=index == len(found) - 1) as database:
             before = state_before(database, found[index].first)
             if index and any(number < before.endpoints.get(name, NOTHING).number for name, number in numbers.items()):
                 continue
@@ -117,5 +133,5 @@ def _first_behind(path: Path, numbers: Mapping[str, int]) -> State:
 
 
 def _before(segment: folders.Segment, found: list[folders.Segment]) -> State:
-    with closing(open_segment(segment.path, is_last=segment is found[-1])) as database:
+    with opened(segment.path, is_last=segment is found[-1]) as database:
         return state_before(database, segment.first)

@@ -21,7 +21,7 @@ from wsadapter.contract.errors import JournalError
 from wsadapter.contract.items import AnyEvent, Batch, Dropped, Gap
 from wsadapter.journal import folder as folders
 from wsadapter.journal.reading import DAMAGE, next_readable, open_segment, read_rows, row_with, state_before
-from wsadapter.journal.rows import Row, checked, item_of
+from wsadapter.journal.rows import DamagedRow, Row, checked, item_of
 from wsadapter.journal.state import NOTHING, Missing, Progress, State, missing
 
 logger = logging.getLogger("wsadapter.journal")
@@ -60,15 +60,18 @@ class Reader:
         self.path = path
         self.place = place
         self._first: int | None = None
-        """Of the open segment; None: none is open."""
+        """Of the open segment, or of the one that could not be opened; None: neither."""
         self._database: sqlite3.Connection | None = None
         self._next: int | None = None
         """Of the segment behind the open one, if it is known: then nothing more is written to this one."""
         self._is_removed = False
         """The retention has removed the open one, and all up to `_next`: it removes the oldest first."""
         self._skips = False
-        """Cause of the last loss. Messages that are missing before the next row of an endpoint are reported with this cause."""
+        """Rows at the end of the segment before were passed over."""
+        self._has_hole = False
+        """Rows were passed over: an endpoint of which nothing was read before may have lost messages too."""
         self._cause = "journal"
+        """Of the last loss. Messages that are missing before the next row of an endpoint are reported with this cause."""
 
     def close(self) -> None:
         """Close the open segment."""
@@ -85,7 +88,9 @@ class Reader:
                 if entries := self._read_open():
                     return entries
             except DAMAGE as error:
-                return self._pass_damage(error)
+                if entries := self._pass_damage(error):
+                    return entries
+                continue  # no endpoint is known yet that could have a Gap
             if not self._is_over():
                 return []
             self.close()
@@ -101,11 +106,11 @@ class Reader:
         behind = [segment for segment in found if segment.first > self.place.seq]
         before = [segment for segment in found if segment.first <= self.place.seq]
         segment = before[-1] if before else behind[0]
+        self._first = segment.first
         try:
             self._database = open_segment(segment.path, is_last=segment is found[-1])
         except FileNotFoundError:  # the retention was faster
             return self._enter()
-        self._first = segment.first
         self._next = behind[0].first if before and behind else behind[1].first if len(behind) > 1 else None
         there = state_before(self._database, segment.first)
         self.place.run = there.run if segment.first >= self.place.seq else self.place.run
@@ -160,8 +165,10 @@ class Reader:
                         _make_entry(Entry, (item_of(row), row.seq, place.seq, number, before, len(row.payload), row.at))
                     )
                     continue
-                if row.seq > place.seq and row.seq + row.places > place.seq:
+                if row.seq > place.seq:
                     entries += self._hole(row.seq)
+                elif row.end <= place.seq or (row.seq < place.seq and entries):
+                    raise DamagedRow(f"row {row.seq} is not at its place")
                 entries += self._take(row)
             except DAMAGE:
                 if not entries:
@@ -172,6 +179,8 @@ class Reader:
     def _take(self, row: Row) -> Iterator[Entry]:
         item = item_of(row)
         taken = self.place.seq - row.seq
+        if self._has_hole and row.endpoint and row.endpoint not in self.place.endpoints:
+            yield self._gap(row.endpoint, Progress(0, row.epoch, None, up=False), row.at)
         if isinstance(item, Batch):
             known = self.place.endpoints.get(row.endpoint, NOTHING)
             if row.endpoint in self.place.endpoints and (row.number or 0) > known.number + 1:
@@ -228,7 +237,7 @@ class Reader:
         """Rows are missing up to `seq`: whatever they held, each endpoint may have lost something."""
         logger.error("%s: items %d to %d of the journal cannot be read", self.path, self.place.seq, seq - 1)
         self.place.seq = seq
-        self._skips = False
+        self._skips, self._has_hole = False, True
         return [self._gap(name, known, None) for name, known in self.place.endpoints.items()]
 
     def _pass_damage(self, error: Exception) -> list[Entry]:
@@ -239,16 +248,17 @@ class Reader:
                 found = next_readable(self._database, self.place.seq)
             except DAMAGE:
                 found = None
+        file = self.path if self._first is None else folders.segment_path(self.path, self._first)
         if found is not None:
-            logger.error("%s: %s", self.path, error)
+            logger.error("%s: %s", file, error)
             return self._hole(max(found, self.place.seq + 1))
         behind = [segment.first for segment in self._segments() if segment.first > self.place.seq]
         if not behind:
-            raise JournalError(f"{self.path}: the journal cannot be read from item {self.place.seq} on: {error}") from error
+            raise JournalError(f"{file}: the journal cannot be read from item {self.place.seq} on: {error}") from error
         self.close()
-        logger.error("%s: items %d to %d cannot be read: %s", self.path, self.place.seq, behind[0] - 1, error)
+        logger.error("%s: items %d to %d cannot be read: %s", file, self.place.seq, behind[0] - 1, error)
         self._skip_to(behind[0])
-        return self.read()
+        return []
 
 
 def without_filtered(entry: Entry, wanted: Callable[[str], bool], streams: frozenset[str] | None) -> list[Entry]:

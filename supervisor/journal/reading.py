@@ -4,11 +4,14 @@ journal decides what that means."""
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, ParamSpec, TypeVar
 from urllib.parse import quote
 
-from wsadapter.contract.errors import NewerJournal
+from wsadapter.contract.errors import JournalError, NewerJournal
 from wsadapter.journal import schema
 from wsadapter.journal.rows import DamagedRow, checked
 from wsadapter.journal.state import NOTHING, Progress, State
@@ -16,6 +19,40 @@ from wsadapter.journal.state import NOTHING, Progress, State
 DAMAGE: Final = (sqlite3.DatabaseError, DamagedRow)
 _PATIENCE: Final = 5.0
 _FURTHEST: Final = 1 << 62
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class UnreadableSegment(JournalError):
+    """A segment that is damaged where it had to be read."""
+
+    def __init__(self, path: Path, error: Exception) -> None:
+        super().__init__(f"{path}: this segment is damaged: {error}")
+
+
+def _checks_values(read: Callable[P, T]) -> Callable[P, T]:
+    """A damaged byte may also change the type of a value, or which rows there are: that is `DamagedRow` too."""
+
+    @wraps(read)
+    def checking(*args: P.args, **named: P.kwargs) -> T:
+        try:
+            return read(*args, **named)
+        except DamagedRow:
+            raise
+        except (LookupError, TypeError, ValueError) as error:
+            raise DamagedRow(f"its tables have a value that no version writes ({error!r})") from error
+
+    return checking
+
+
+@contextmanager
+def opened(path: Path, *, is_last: bool) -> Iterator[sqlite3.Connection]:
+    """As `open_segment`, for a part of it that is needed. Raises `FileNotFoundError`, `NewerJournal`, `UnreadableSegment`."""
+    try:
+        with closing(open_segment(path, is_last=is_last)) as database:
+            yield database
+    except DAMAGE as error:
+        raise UnreadableSegment(path, error) from error
 
 
 def open_segment(path: Path, *, is_last: bool) -> sqlite3.Connection:
@@ -62,6 +99,7 @@ def read_rows(database: sqlite3.Connection, seq: int, limit: int) -> list[tuple[
     return database.execute(schema.SELECT, (seq, limit)).fetchall()
 
 
+@_checks_values
 def row_with(database: sqlite3.Connection, seq: int) -> int:
     """`seq` of the row that has the item at that place; `seq` itself if no row before it can have it. Raises
     `sqlite3.Error`."""
@@ -97,8 +135,11 @@ def next_readable(database: sqlite3.Connection, seq: int) -> int | None:
 
 
 def _probe(database: sqlite3.Connection, seq: int) -> int | None:
-    for row in read_rows(database, seq, 1):
-        return checked(row).seq
+    for values in read_rows(database, seq, 1):
+        row = checked(values)
+        if row.seq < seq:
+            raise DamagedRow(f"row {row.seq} is not at its place")
+        return row.seq
     return None
 
 
@@ -107,12 +148,16 @@ def meta_of(database: sqlite3.Connection) -> dict[str, Any]:
     return dict(database.execute("SELECT key, value FROM meta").fetchall())
 
 
+@_checks_values
 def state_before(database: sqlite3.Connection, first: int) -> State:
     """In front of the first row of the segment, which begins at `first`. Raises `sqlite3.Error`."""
     meta = meta_of(database)
-    return State(str(meta["run"]), first, int(meta["bytes"]), _endpoints(database, schema.BEFORE))
+    rows = database.execute(schema.BEFORE).fetchall()
+    _compare(meta.get("before_checksum"), rows)
+    return State(str(meta["run"]), first, int(meta["bytes"]), _endpoints(rows))
 
 
+@_checks_values
 def state_at(database: sqlite3.Connection, first: int, seq: int) -> State:
     """In front of the item at `seq`, in the segment that begins at `first`. Raises `sqlite3.Error`."""
     state = state_before(database, first)
@@ -138,14 +183,18 @@ def _run_at(database: sqlite3.Connection, run: str, seq: int) -> str:
     return run
 
 
+@_checks_values
 def state_at_end(database: sqlite3.Connection) -> State:
     """Behind its last row. Raises `sqlite3.Error`, `DamagedRow`."""
     meta = meta_of(database)
-    state = State(
-        str(meta["latest_run"]), int(meta["checked"]) + 1, int(meta["checked_bytes"]), _endpoints(database, schema.AFTER)
-    )
+    rows = database.execute(schema.AFTER).fetchall()
+    state = State(str(meta["latest_run"]), int(meta["checked"]) + 1, int(meta["checked_bytes"]), _endpoints(rows))
     if database.execute(schema.HAS_RECORDS).fetchone():  # an earlier version has not written them
-        for name, record, events, messages in database.execute(schema.RECORDS):
+        records = database.execute(schema.RECORDS).fetchall()
+        checked_at, _, checksum = str(meta.get("after_checksum", "")).partition(" ")
+        if checked_at == str(meta["checked"]):  # else an earlier version has written this segment since
+            _compare(int(checksum), rows, records)
+        for name, record, events, messages in records:
             if (found := state.endpoints.get(name)) is not None:
                 state.endpoints[name] = found._replace(record=record, events=events, messages=bool(messages))
     for values in database.execute(schema.SELECT, (state.seq, -1)):
@@ -153,8 +202,19 @@ def state_at_end(database: sqlite3.Connection) -> State:
     return state
 
 
-def _endpoints(database: sqlite3.Connection, query: str) -> dict[str, Progress]:
-    return {name: Progress(number, epoch, at, bool(up)) for name, number, epoch, at, up in database.execute(query)}
+def _compare(checksum: int | None, *rows: list[tuple[Any, ...]]) -> None:
+    """None: an earlier version has written none."""
+    if checksum is not None and checksum != schema.checksum(*rows):
+        raise DamagedRow("the checksum of its tables of endpoints is wrong")
+
+
+def _endpoints(rows: list[tuple[Any, ...]]) -> dict[str, Progress]:
+    found = {}
+    for name, number, epoch, at, up in rows:
+        if type(name) is not str or type(number) is not int or type(epoch) is not int or type(at) not in (int, type(None)):
+            raise DamagedRow("its table of endpoints has a value that no version writes")
+        found[name] = Progress(number, epoch, at, bool(up))
+    return found
 
 
 def newest_at(path: Path) -> int:
@@ -167,4 +227,4 @@ def newest_at(path: Path) -> int:
             database.close()
     except (sqlite3.Error, NewerJournal):
         found = None
-    return int(found[2]) if found is not None else path.stat().st_mtime_ns
+    return found[2] if found is not None and type(found[2]) is int else path.stat().st_mtime_ns

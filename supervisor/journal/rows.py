@@ -38,11 +38,6 @@ class Row(NamedTuple):
     crc: int
 
     @property
-    def places(self) -> int:
-        """How many items it is."""
-        return self.messages or 1
-
-    @property
     def end(self) -> int:
         """`seq` of the row behind it."""
         return self.seq + (self.messages or 1)
@@ -103,7 +98,11 @@ def _checksum(columns: tuple[Any, ...], payload: bytes) -> int:
 
 def checked(values: tuple[Any, ...]) -> Row:
     """The row with these columns, as SQLite returns them. Raises `DamagedRow`."""
-    if values[-1] != _checksum(values[:-2], values[-2]):
+    try:
+        checksum = _checksum(values[:-2], values[-2])
+    except TypeError:  # a payload that is no BLOB: the bytes that give the types of the columns are damaged too
+        checksum = None
+    if values[-1] != checksum:
         raise DamagedRow(f"the checksum of row {values[0]} is wrong")
     return _make_row(Row, values)
 

@@ -8,12 +8,15 @@ row's first item in the whole stream: each message and each event takes one plac
 missing in front of the segment. `endpoints_after` says the same as of `meta.checked`, so that a new supervisor reads only the
 records behind that place to know the last one of each endpoint. `records_after` has, of the same place, the last record of each
 endpoint's owner that a row is of, how many events are rows of it, and whether its messages are: a supervisor that follows a
-killed one (takeover/keeping.py) goes on behind it.
+killed one (takeover/keeping.py) goes on behind it. `meta.before_checksum` and `meta.after_checksum` are those of these tables
+(`checksum`), the second one behind the `checked` for which it holds. An earlier version writes none.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final
+from zlib import crc32
 
 FORMAT: Final = 1
 """Of the folder and of each segment. A reader refuses a higher one."""
@@ -35,7 +38,7 @@ PRAGMA user_version = {FORMAT};
 BEGIN;
 CREATE TABLE meta (
     key TEXT PRIMARY KEY,  -- journal: its id. run: of the first record. latest_run. bytes: payload bytes before this segment.
-    value                  -- created: wall-clock ns. checked: see endpoints_after.
+    value                  -- created: wall-clock ns. checked: see endpoints_after. before_checksum, after_checksum: above.
 ) WITHOUT ROWID;
 CREATE TABLE records (
     seq INTEGER PRIMARY KEY,   -- place of the first item in the stream
@@ -82,6 +85,11 @@ _PLACES: Final = f"({', '.join('?' * len(COLUMNS.split(',')))})"
 CHUNKS: Final = (256, 32, 4, 1)
 """Rows of one INSERT. SQLite releases the GIL for each statement and acquires it again afterwards, which takes up to
 5 ms beside a busy thread. So one statement inserts many rows."""
+
+
+def checksum(*rows: Iterable[tuple[Any, ...]]) -> int:
+    """Of the rows of tables, whatever their order."""
+    return crc32(repr([sorted(each) for each in rows]).encode("utf-8", "surrogatepass"))
 
 
 def insert(rows: int) -> str:

@@ -38,10 +38,11 @@ def create(path: Path, identity: str, state: State) -> None:
         meta = {
             "journal": identity, "run": state.run, "latest_run": state.run, "bytes": state.bytes, "created": time_ns(),
             "checked": state.seq - 1, "checked_bytes": state.bytes,
+            "before_checksum": schema.checksum(_progress_rows(state.endpoints)),
         }  # fmt: skip
         database.executemany(schema.PUT_META, meta.items())
         database.executemany(schema.PUT_BEFORE, _progress_rows(state.endpoints))
-        _put_after(database, state.endpoints)
+        _put_after(database, state.endpoints, state.seq - 1)
         database.execute("COMMIT")
     fresh.replace(path)
     sync_folder(path.parent)
@@ -102,7 +103,7 @@ class WritableSegment:
             raise
 
     def _store(self, seq: int, size: int, endpoints: Mapping[str, Progress]) -> None:
-        _put_after(self._database, endpoints)
+        _put_after(self._database, endpoints, seq)
         self._database.executemany(schema.PUT_META, [("checked", seq), ("checked_bytes", size)])
 
     def close(self) -> None:
@@ -118,10 +119,13 @@ class WritableSegment:
 
 
 def _progress_rows(endpoints: Mapping[str, Progress]) -> list[tuple[object, ...]]:
-    return [(name, each.number, each.epoch, each.at, each.up) for name, each in endpoints.items()]
+    return [(name, each.number, each.epoch, each.at, int(each.up)) for name, each in endpoints.items()]
 
 
-def _put_after(database: sqlite3.Connection, endpoints: Mapping[str, Progress]) -> None:
-    database.executemany(schema.PUT_AFTER, _progress_rows(endpoints))
-    records = [(name, each.record, each.events, each.messages) for name, each in endpoints.items()]
+def _put_after(database: sqlite3.Connection, endpoints: Mapping[str, Progress], seq: int) -> None:
+    """`seq`: what `meta.checked` is to be."""
+    rows = _progress_rows(endpoints)
+    records = [(name, each.record, each.events, int(each.messages)) for name, each in endpoints.items()]
+    database.executemany(schema.PUT_AFTER, rows)
     database.executemany(schema.PUT_RECORD, records)
+    database.execute(schema.PUT_META, ("after_checksum", f"{seq} {schema.checksum(rows, records)}"))

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
-from wsadapter.contract.errors import JournalError, PositionBeyondEnd
+from wsadapter.contract.errors import PositionBeyondEnd
 from wsadapter.contract.items import Batch
 from wsadapter.journal import folder as folders
 from wsadapter.journal import places
 from wsadapter.journal.journal import Choice, choice
 from wsadapter.journal.reader import Entry, Reader
-from wsadapter.journal.reading import DAMAGE, meta_of, open_segment, state_at
+from wsadapter.journal.reading import UnreadableSegment, meta_of, opened, state_at
 from wsadapter.journal.state import NOTHING, State
 from wsadapter.sinks.base import EndpointPosition, Position, SinkBatch, SinkRecord, position_of
 
@@ -46,7 +45,10 @@ def resume(path: Path, position: Position) -> Position:
     if position.journal != identity:
         logger.warning("the journal %s is not the one of this sink's position: all of it is written", path)
         return position_of(identity, places.earliest(path))
-    end = places.latest(path)
+    try:
+        end = places.latest(path)
+    except UnreadableSegment:  # what is in front of its damage can be read from this position on
+        end = State(seq=position.seq)
     cuts: dict[str, State | None] = {end.run: None, "": None}
     for run in {position.run, *(each.run for each in position.endpoints.values())} - cuts.keys():
         cuts[run] = _next_run(path, run)
@@ -75,26 +77,28 @@ def _next_run(path: Path, run: str) -> State | None:
     beginning of the journal."""
     began: tuple[folders.Segment, int] | None = None
     found = folders.segments(path)
-    try:
-        for segment in reversed(found):
-            with closing(open_segment(segment.path, is_last=segment is found[-1])) as database:
+    for segment in reversed(found):
+        try:
+            with opened(segment.path, is_last=segment is found[-1]) as database:
                 starts = database.execute(_STARTS).fetchall()
-                for seq, name in reversed(starts):
-                    if name == run:
-                        return _state_in(began, found)
-                    began = segment, seq
-                if str(meta_of(database)["run"]) == run:
-                    return _state_in(began, found)
-        return places.earliest(path)
-    except DAMAGE as error:
-        raise JournalError(f"{path}: the end of run {run} cannot be found: {error}") from error
+                first = meta_of(database).get("run")
+        except UnreadableSegment as error:  # a run that began in it is not known; the reader reports what is missing
+            logger.warning("%s", error)
+            continue
+        for seq, name in reversed(starts):
+            if name == run:
+                return _state_in(began, found)
+            began = segment, seq
+        if first == run:
+            return _state_in(began, found)
+    return places.earliest(path)
 
 
 def _state_in(place: tuple[folders.Segment, int] | None, found: Sequence[folders.Segment]) -> State | None:
     if place is None:
         return None
     segment, seq = place
-    with closing(open_segment(segment.path, is_last=segment is found[-1])) as database:
+    with opened(segment.path, is_last=segment is found[-1]) as database:
         return state_at(database, segment.first, seq)
 
 
