@@ -186,6 +186,15 @@ def _run_at(database: sqlite3.Connection, run: str, seq: int) -> str:
 @_checks_values
 def state_at_end(database: sqlite3.Connection) -> State:
     """Behind its last row. Raises `sqlite3.Error`, `DamagedRow`."""
+    database.execute("BEGIN")  # the tables and the checksum as of one commit: the segment may be written meanwhile
+    try:
+        return _state_at_end(database)
+    finally:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+
+
+def _state_at_end(database: sqlite3.Connection) -> State:
     meta = meta_of(database)
     rows = database.execute(schema.AFTER).fetchall()
     state = State(str(meta["latest_run"]), int(meta["checked"]) + 1, int(meta["checked_bytes"]), _endpoints(rows))

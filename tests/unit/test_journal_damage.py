@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -14,7 +15,8 @@ import pytest
 from tests.support.journals import RUN, add, batch, execute, fill, items, numbers, started, writing
 from wsadapter import Batch, Dropped, Gap, JournalError, Message, WrongType, attach
 from wsadapter.journal import folder as folders
-from wsadapter.journal.places import find
+from wsadapter.journal import writer as writers
+from wsadapter.journal.places import find, latest
 from wsadapter.journal.rows import DamagedRow, checked, message_row
 from wsadapter.sinks.base import Position
 from wsadapter.sinks.feed import JournalFeed, first_position, resume
@@ -171,6 +173,29 @@ def test_a_number_of_an_endpoint_that_was_changed_in_the_tables_is_damage(journa
     execute(segments[-1], "UPDATE endpoints_after SET number = number - 50")  # 50 numbers would be given again
     with writing(journal) as writer:
         assert writer.state.run != RUN
+
+
+def test_the_end_of_a_segment_that_is_written_meanwhile_is_that_of_one_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writers, "_CHECKPOINT_EVERY", 0.0)
+    over = threading.Event()
+
+    def write() -> None:
+        with writing(tmp_path / "j", segment_bytes=1 << 30) as writer:
+            for number in range(1, 3000):
+                add(writer, batch("a", [b"x"], number))
+        over.set()
+
+    load = threading.Thread(target=write)
+    load.start()
+    try:
+        while not over.is_set():
+            if (tmp_path / "j/journal.json").exists():
+                latest(tmp_path / "j")
+    finally:
+        load.join()
+    assert latest(tmp_path / "j").endpoints["a"].number == 2999
 
 
 def test_a_consumer_and_a_sink_continue_in_front_of_a_damaged_end(journal: Path) -> None:
