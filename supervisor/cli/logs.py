@@ -5,6 +5,9 @@
 A stopped terminal (Ctrl-S), or a pipe that is not read, blocks only that thread. Lines that do not fit into the queue meanwhile
 are counted, and the count is logged as soon as lines can be written again. What repeats is limited before it gets there
 (`repetition.py`).
+
+If standard error is the journal of systemd, each line begins with its priority (`<4>`, sd-daemon(3)), which journald removes:
+so `journalctl --priority=warning` finds warnings and errors.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import os
 import select
 import threading
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from math import inf
@@ -33,6 +37,9 @@ _OF_AN_OWNER: Final = "%s/%d"
 """The beginning of the format of every line about an owner: its endpoint and its epoch."""
 _LAST_WORDS: Final = 2.0
 """Seconds that the end of the program waits for a standard error that blocks."""
+_PRIORITIES: Final = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
+"""The priority of the journal for each level and those above it (syslog(3))."""
+_DEBUG: Final = 7
 _CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
 
 
@@ -69,13 +76,29 @@ class JsonLog(logging.Formatter):
         return json.dumps(said, default=str)  # ASCII: other characters are escaped
 
 
+def is_journal(fd: int, environ: Mapping[str, str]) -> bool:
+    """Whether the descriptor is the stream to the journal that systemd has opened for this service ($JOURNAL_STREAM)."""
+    try:
+        about = os.fstat(fd)
+    except OSError:
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{about.st_dev}:{about.st_ino}"
+
+
+def with_priority(line: str, level: int) -> str:
+    """For the journal. A line that continues another one is an entry of its own there, so the priority stands before it too."""
+    prefix = f"<{next((priority for least, priority in _PRIORITIES if level >= least), _DEBUG)}>"
+    return prefix + line.replace("\n", f"\n{prefix}")
+
+
 class _Handler(logging.handlers.QueueHandler):
     """Puts finished lines into the queue, or counts them."""
 
     queue: Queue[str | None]
 
-    def __init__(self, lines: Queue[str | None]) -> None:
+    def __init__(self, lines: Queue[str | None], *, for_journal: bool) -> None:
         super().__init__(lines)
+        self._for_journal = for_journal
         self.lost = 0
         self.recent: deque[str] = deque(maxlen=_KEPT)
         """The last lines, also those that were lost."""
@@ -96,10 +119,15 @@ class _Handler(logging.handlers.QueueHandler):
                 super().emit(counted)
 
     def prepare(self, record: logging.LogRecord) -> str:
-        return self.format(record)
+        line = self.format(record)
+        self.recent.append(line)
+        return self.finished(line, record.levelno)
+
+    def finished(self, line: str, level: int) -> str:
+        """The line as it is written."""
+        return with_priority(line, level) if self._for_journal else line
 
     def enqueue(self, record: str) -> None:  # type: ignore[override]
-        self.recent.append(record)
         try:
             self.queue.put_nowait(record)
         except Full:
@@ -113,7 +141,7 @@ class LogThread:
         self._fd = fd
         self._level = level
         self._lines: Queue[str | None] = Queue(_CAPACITY)
-        self._handler = _Handler(self._lines)
+        self._handler = _Handler(self._lines, for_journal=is_journal(fd, os.environ))
         self._handler.setFormatter(JsonLog() if as_json else Lines("%(message)s"))
         self._thread = threading.Thread(target=self._run, name="wsadapter-log", daemon=True)
         self._told = 0
@@ -149,7 +177,7 @@ class LogThread:
             if lost > self._told:
                 text = "%d log lines were lost here: standard error took nothing"
                 record = logging.LogRecord("wsadapter.runner", logging.WARNING, "", 0, text, (lost - self._told,), None)
-                self._write(self._handler.format(record))
+                self._write(self._handler.finished(self._handler.format(record), record.levelno))
                 self._told = lost
 
     def _next(self) -> str | None:
@@ -177,6 +205,8 @@ def log_line(fd: int, level: int, text: str, *, as_json: bool) -> None:
     """Write one line, in a process without a `LogThread`. It is lost if the descriptor takes nothing now."""
     formatter: logging.Formatter = JsonLog() if as_json else Lines("%(message)s")
     line = formatter.format(logging.LogRecord("wsadapter.runner", level, "", 0, text, (), None))
+    if is_journal(fd, os.environ):
+        line = with_priority(line, level)
     if select.select([], [fd], [], 0)[1]:
         with suppress(OSError):  # it is closed for ever
             os.write(fd, line.encode(errors="backslashreplace") + b"\n")

@@ -52,7 +52,7 @@ def where_it_was_searched(options: argparse.Namespace) -> str:
     text = "\n".join(["Its control socket was searched in:", *lines])
     if others := elsewhere(options.runtime_dir):
         commands = [f"  {path.stem}: --runtime-dir {shlex.quote(str(path.parent))}" for path in others[:_MOST_OTHERS]]
-        return "\n".join([text, "Supervisors of this user that run with other folders:", *commands])
+        return "\n".join([text, "Supervisors that run with other folders:", *commands])
     return (
         f"{text}\nIf it was started with a runtime folder of its own (supervisor.runtime_dir, $WSADAPTER_RUNTIME_DIR), or has\n"
         "another network namespace, name its folder: --runtime-dir DIR. Another user's supervisor answers that user and root."

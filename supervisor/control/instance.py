@@ -452,7 +452,8 @@ def _answers(address: str) -> bool:
 
 
 def elsewhere(runtime_dir: str = "") -> list[Path]:
-    """Control sockets of this user's supervisors in folders that `search` does not search, as far as the kernel lists them.
+    """Control sockets of this user's supervisors, for root of every user's, in folders that `search` does not search, as far as
+    the kernel lists them.
 
     They are only shown to a person: nothing is done to a supervisor of another session unless its name or folder is given.
     """
@@ -462,10 +463,10 @@ def elsewhere(runtime_dir: str = "") -> list[Path]:
 
 
 def _is_control_socket(path: Path) -> bool:
-    """Whether there is a lock of a supervisor of this user in the same folder, and a process answers."""
+    """Whether there is a lock of a supervisor that answers this user in the same folder, and a process answers."""
     try:
         lock = path.with_suffix(".lock").read_bytes()
-        ours = path.stat().st_uid == os.getuid()
+        ours = os.getuid() in (path.stat().st_uid, 0)
     except OSError:
         return False
     return ours and lock.strip().isdigit() and _answers(str(path))

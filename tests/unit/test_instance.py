@@ -150,6 +150,28 @@ def test_one_in_another_folder_is_a_hint_and_not_found_by_itself(tmp_path: Path)
         claim.release()
 
 
+@pytest.mark.native
+@pytest.mark.parametrize(("user", "is_shown"), [(0, True), (12345, True), (12346, False)])
+def test_one_of_another_user_is_a_hint_for_root_alone(
+    user: int, is_shown: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = Instance.acquire(NAME, str(tmp_path / "service"))
+    socket_path = tmp_path / f"service/{NAME}.sock"
+    stat_of = Path.stat
+
+    def stat_of_other(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        about = stat_of(path, follow_symlinks=follow_symlinks)
+        return os.stat_result((*about[:4], 12345, *about[5:])) if path == socket_path else about
+
+    monkeypatch.setattr(Path, "stat", stat_of_other)
+    monkeypatch.setattr(os, "getuid", lambda: user)
+    try:
+        assert (socket_path in elsewhere()) == is_shown
+    finally:
+        monkeypatch.undo()
+        claim.release()
+
+
 def test_a_socket_of_something_else_is_no_hint(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "other.sock"))

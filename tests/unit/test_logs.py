@@ -12,7 +12,7 @@ from time import monotonic
 
 import pytest
 
-from wsadapter.cli.logs import JsonLog, LogThread
+from wsadapter.cli.logs import JsonLog, LogThread, is_journal, log_line
 
 logger = logging.getLogger("wsadapter.test")
 
@@ -51,6 +51,42 @@ def test_text_of_a_peer_neither_controls_the_terminal_nor_looks_like_a_log_line(
     first, second = rest_of(read).splitlines()
     assert first.endswith("INFO \\x1b[2J\\x0d")
     assert second == "    2026-01-01T00:00:00.000Z ERROR forged \\ud800"
+
+
+def is_the_journal(write: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As systemd does for a service."""
+    about = os.fstat(write)
+    monkeypatch.setenv("JOURNAL_STREAM", f"{about.st_dev}:{about.st_ino}")
+
+
+def test_in_the_journal_each_line_has_its_priority_and_the_kept_lines_have_none(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, write = pipe
+    is_the_journal(write, monkeypatch)
+    with LogThread(write, logging.DEBUG) as log:
+        for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL):
+            logger.log(level, "text")
+        logger.error("refused:\n<0>forged")
+        log_line(write, logging.ERROR, "of the keeper", as_json=False)
+    os.close(write)
+    lines = rest_of(read).splitlines()
+    assert sorted(line[:4] for line in lines if line.endswith("text")) == ["<2>2", "<3>2", "<4>2", "<6>2", "<7>2"]
+    assert "<3>    <0>forged" in lines
+    assert next(line for line in lines if "keeper" in line).startswith("<3>2")
+    assert log.recent()
+    assert not any(line.startswith("<") for line in log.recent())
+
+
+def test_another_stream_than_the_journal_gets_no_priorities(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    is_the_journal(pipe[1], monkeypatch)
+    read, write = os.pipe()  # as if standard error was redirected in the service
+    with LogThread(write):
+        logger.warning("text")
+    os.close(write)
+    assert rest_of(read).startswith("2")
+    os.close(read)
+    assert not is_journal(read, os.environ)  # it is closed
 
 
 @pytest.mark.slow
