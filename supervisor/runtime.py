@@ -50,7 +50,7 @@ from wsadapter.process.owners import OwnerSource
 from wsadapter.registry.registry import EndpointRegistry
 from wsadapter.registry.shards import together
 from wsadapter.sinks.supervision import Sinks
-from wsadapter.status import FORMAT, EndpointStatus, Status, SupervisorState
+from wsadapter.status import FORMAT, EndpointStatus, KeeperStatus, Status, SupervisorState
 from wsadapter.version import VERSION
 
 logger = logging.getLogger("wsadapter.supervisor")
@@ -99,6 +99,8 @@ class TakeoverHooks:
     """The takeover by another supervisor that is under way."""
     recover: Callable[[], None] | None = None
     """Goes on with the endpoints of a supervisor that was killed; None: there is no keeper."""
+    keeper: Callable[[], KeeperStatus] | None = None
+    """Looks at the keeper; None: there is no keeper."""
     end: Callable[[], None] = lambda: None
     """Called when all owners are gone."""
     begin: Callable[[], None] | None = None
@@ -306,6 +308,8 @@ class Runtime:
                 status["sinks"] = sinks
             if self.journaling.cluster is not None:
                 status["cluster"] = self.journaling.cluster.status()
+        if self.takeover.keeper is not None:
+            status["keeper"] = self.takeover.keeper()
         if memory and self.state != "stopped":
             add_memory(status)
         return status

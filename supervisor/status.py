@@ -297,6 +297,17 @@ class ClusterStatus(TypedDict):
     """The host of each endpoint; null: no host had it yet."""
 
 
+class KeeperStatus(TypedDict):
+    """The keeper of the supervisor (`journal.keeper`)."""
+
+    pid: int
+    """Of its process."""
+    alive: bool
+    """False: it was killed, and nothing replaces the supervisor if that is killed too."""
+    kills: int
+    """Supervisors of this runner that were killed and replaced."""
+
+
 class Status(TypedDict):
     """The whole supervisor."""
 
@@ -337,6 +348,8 @@ class Status(TypedDict):
     """Only with sinks: each by its name; the agent of a cluster is one, "cluster"."""
     cluster: NotRequired[ClusterStatus]
     """Only with `[cluster]`."""
+    keeper: NotRequired[KeeperStatus]
+    """Only with `journal.keeper`."""
 
 
 class PoolMemberStatus(TypedDict):
@@ -383,7 +396,8 @@ SUMMED: Final[tuple[Literal["messages", "bytes", "restarts", "gaps", "handoffs",
 """The keys of an endpoint with `replicas` that are the sums of those of all its connections."""
 SCHEMA: Final[tuple[type, ...]] = (
     Status, Capabilities, EndpointStatus, MemberStatus, SubscriptionStatus, EventCounts, ExitStatus, JournalStatus,
-    ConsumerStatus, ConsumerLag, SinkStatus, ClusterStatus, ClusterHost, ClusterLease, PoolStatus, PoolMemberStatus,
+    ConsumerStatus, ConsumerLag, SinkStatus, ClusterStatus, ClusterHost, ClusterLease, KeeperStatus, PoolStatus,
+    PoolMemberStatus,
 )  # fmt: skip
 """The whole status, in the order of the documentation."""
 

@@ -142,9 +142,11 @@ def _aligned(cells: Sequence[str], widths: Sequence[int], left: Sequence[bool]) 
 def headline(status: Mapping[str, Any]) -> str:
     """The supervisor itself in one line."""
     states = [endpoint["state"] for endpoint in status["endpoints"].values()]
+    kills = status["keeper"]["kills"] if "keeper" in status else 0
+    killed = f", killed and replaced {'once' if kills == 1 else f'{kills} times'}" if kills else ""
     return (
         f"{status['name']}: pid {status['pid']}, version {status['version']}, {status['state']} for "
-        f"{duration(status['uptime'])}, {states.count('up')} of {len(states)} endpoints up, {status['spares']} spare"
+        f"{duration(status['uptime'])}, {states.count('up')} of {len(states)} endpoints up, {status['spares']} spare{killed}"
     )
 
 

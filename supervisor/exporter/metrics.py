@@ -222,6 +222,14 @@ _SUPERVISOR: Final[dict[str, tuple[Metric, _OfSupervisor]]] = {
         Metric("counter", "Processes of the sink that were replaced.", ("sink",)),
         lambda _, s: [((name,), sink["restarts"]) for name, sink in s.get("sinks", {}).items()],
     ),
+    "wsadapter_keeper_up": (
+        Metric("gauge", "Whether the keeper is there, which replaces a supervisor that is killed: 1 or 0. Absent without one."),
+        lambda _, s: _one(s["keeper"]["alive"] if "keeper" in s else None),
+    ),
+    "wsadapter_supervisor_kills_total": (
+        Metric("counter", "Supervisors that were killed and replaced by the keeper. Absent without one."),
+        lambda _, s: _one(s["keeper"]["kills"] if "keeper" in s else None),
+    ),
     "wsadapter_cluster_member": (
         Metric("gauge", "Whether this host holds its lease in the cluster: 1 or 0."),
         lambda _, s: _one(s["cluster"]["state"] == "member" if "cluster" in s else None),

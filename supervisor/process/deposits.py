@@ -145,7 +145,8 @@ class KeeperLine:
         self._reactor = reactor
         self._sock = sock
         self.mark = mark
-        self._is_alive = True
+        self.is_alive = True
+        """Whether the keeper is, so that something takes deposits."""
         sock.setblocking(False)
 
     def watch(self) -> None:
@@ -155,7 +156,7 @@ class KeeperLine:
     def deposit(self, process: OwnerProcess, endpoint: Endpoint) -> Kept | None:
         """Deposit a process that is about to serve this endpoint. None: it can't outlive this supervisor."""
         data, log, rejoin, pid, pidfd = process.data, process.log, process.control.rejoin, process.pid, process.exit.pidfd
-        if not self._is_alive or rejoin is None or pid is None or pidfd is None or endpoint.replicas > 1:
+        if not self.is_alive or rejoin is None or pid is None or pidfd is None or endpoint.replicas > 1:
             return None
         deposit = Deposit(
             pid=pid, name=endpoint.name, buffer=endpoint.buffer.max_bytes, lifeline=process.exit.lifeline is not None
@@ -177,18 +178,18 @@ class KeeperLine:
 
     def withdraw(self, pid: int) -> None:
         """The keeper is to close what it holds of this process."""
-        if self._is_alive:
+        if self.is_alive:
             with suppress(OSError):  # it is dead, or the next deposit of that pid replaces this one
                 self._sock.send(msgspec.json.encode(Deposit(pid=pid, gone=True)))
 
     def close(self) -> None:
         """The supervisor ends."""
-        self._is_alive = False
+        self.is_alive = False
         self._reactor.dispatcher.unregister(self._sock.fileno())
         self._sock.close()
 
     def _on_end(self, _events: int) -> None:
-        self._is_alive = False
+        self.is_alive = False
         self._reactor.dispatcher.unregister(self._sock.fileno())
         logger.error("the keeper has died: if this supervisor dies too, nothing starts another one, and all connections end")
 

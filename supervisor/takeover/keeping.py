@@ -14,6 +14,7 @@ the records make of it, so all records behind the mark are applied, in the journ
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 from collections.abc import Iterable, Mapping
@@ -65,6 +66,8 @@ def keep(runtime: Runtime, sock: socket.socket, deposits: Deposits, number: int)
     `deposits`. `number`: of this supervisor among those of the keeper."""
     line = KeeperLine(runtime.reactor, sock, lambda kept: _mark(runtime, kept))
     runtime.owners.keeper = line.deposit
+    keeper, kills = os.getppid(), number - 1
+    runtime.takeover.keeper = lambda: {"pid": keeper, "alive": line.is_alive, "kills": kills}
     recovery = Recovery(runtime, line, deposits, number)
     runtime.takeover.recover = recovery.begin
     runtime.takeover.end = line.close

@@ -20,6 +20,7 @@ import pytest
 
 from tests.support.command_line import Running, environment, wsadapter
 from tests.support.feeds import DEADLINE, numbered
+from tests.support.schema import deviations
 from tests.support.waiting import wait_until
 from wsadapter import (
     AttachedFeed,
@@ -32,6 +33,7 @@ from wsadapter import (
     Message,
     OutcomeUnknown,
     Started,
+    Status,
     Subscribed,
     Up,
     attach,
@@ -111,6 +113,13 @@ def kept(tmp_path: Path, *exchanges: Exchange, holder: bool = False, more: str =
                 with suppress(psutil.NoSuchProcess):
                     child.kill()
             consumer.close()
+
+
+def whole_status(tmp_path: Path) -> Status:
+    """Of the supervisor, as its control socket gives it."""
+    status: Status = json.loads(wsadapter(tmp_path, "status", "--json").stdout)
+    assert deviations(status, Status) == []
+    return status
 
 
 def assert_whole(items: list[Item], name: str) -> None:
@@ -238,6 +247,7 @@ def test_row_85_a_keeper_that_is_killed_alone_is_reported_and_the_stream_goes_on
         supervisor = psutil.Process(supervisor_of(running))
         running.process.kill()
         running.wait_for_log("the keeper has died")
+        assert whole_status(tmp_path)["keeper"]["alive"] is False
         seen = len(consumer.messages("e0"))
         running.wait_until(lambda: len(consumer.messages("e0")) > seen + 1000, "nothing more came")
         supervisor.terminate()
@@ -313,7 +323,10 @@ def kill(running: Running) -> None:
 def test_the_login_the_subscriptions_and_the_names_of_streams_go_on(tmp_path: Path) -> None:
     with kept_by_dialect(tmp_path) as (ex, peer, running, consumer):
         before = running.status()["e0"]["subscriptions"]
+        assert whole_status(tmp_path)["keeper"] == {"pid": running.process.pid, "alive": True, "kills": 0}
         kill(running)
+        assert whole_status(tmp_path)["keeper"] == {"pid": running.process.pid, "alive": True, "kills": 1}
+        assert "killed and replaced once" in wsadapter(tmp_path, "status").stdout
         assert running.status()["e0"]["subscriptions"] == before == {"wanted": 1, "confirmed": 1, "live": 1, "rejected": {}}
         ex.send('{"s":"a","after":1}')
         running.wait_until(lambda: b"after" in consumer.messages("e0")[-1].data, "nothing came after the kill")

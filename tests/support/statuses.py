@@ -69,6 +69,8 @@ CLUSTER: dict[str, Any] = {
     "endpoints": {"a": {"host": "a", "term": 7}},
 }  # fmt: skip
 
+KEEPER: dict[str, Any] = {"pid": 4699, "alive": True, "kills": 2}
+
 
 def reading(status: Status | None, at: float = 100.0, *, problem: str = "") -> Reading:
     """The exporter's reading of it, at `at` monotonic seconds."""

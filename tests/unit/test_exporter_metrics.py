@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.support.statuses import CLUSTER, JOURNAL, SINKS, endpoint, reading, supervisor
+from tests.support.statuses import CLUSTER, JOURNAL, KEEPER, SINKS, endpoint, reading, supervisor
 from wsadapter.exporter import metrics
 from wsadapter.exporter.metrics import METRICS, Exposition, NoMetrics, values
 
@@ -45,7 +45,11 @@ def test_names_follow_prometheus() -> None:
 
 
 def test_a_scrape_has_every_metric_of_an_endpoint_that_has_all() -> None:
-    text = text_of(supervisor({"a": endpoint(live=1, members=[{"pid": 4711}])}, journal=JOURNAL, sinks=SINKS, cluster=CLUSTER))
+    text = text_of(
+        supervisor(
+            {"a": endpoint(live=1, members=[{"pid": 4711}])}, journal=JOURNAL, sinks=SINKS, cluster=CLUSTER, keeper=KEEPER
+        )
+    )
     samples = scraped(text)
     assert {key.partition("{")[0] for key in samples} == METRICS.keys()
     assert samples['wsadapter_endpoint_up{endpoint="a"}'] == 1
@@ -67,6 +71,8 @@ def test_a_scrape_has_every_metric_of_an_endpoint_that_has_all() -> None:
     assert samples['wsadapter_sink_up{sink="nats"}'] == 0
     assert samples['wsadapter_sink_up{sink="lines"}'] == 1
     assert samples['wsadapter_sink_restarts_total{sink="nats"}'] == 3
+    assert samples["wsadapter_keeper_up{}"] == 1
+    assert samples["wsadapter_supervisor_kills_total{}"] == 2
     assert samples["wsadapter_cluster_member{}"] == 1
     assert samples['wsadapter_cluster_host_up{host="b"}'] == 0
     assert samples['wsadapter_cluster_term{endpoint="a"}'] == 7

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.statuses import CLUSTER, JOURNAL, SINKS, endpoint, reading, supervisor
+from tests.support.statuses import CLUSTER, JOURNAL, KEEPER, SINKS, endpoint, reading, supervisor
 from wsadapter.contract import items, reasons
 from wsadapter.exporter.metrics import METRICS, Exposition
 
@@ -85,7 +85,11 @@ def test_prometheus_accepts_them(words: tuple[str, ...]) -> None:
 @NEEDS_PROMTOOL
 def test_prometheus_accepts_a_scrape_and_has_nothing_to_complain_of() -> None:
     text = Exposition().text(
-        reading(supervisor({"a": endpoint(live=1, members=[{"pid": 4711}])}, journal=JOURNAL, sinks=SINKS, cluster=CLUSTER)),
+        reading(
+            supervisor(
+                {"a": endpoint(live=1, members=[{"pid": 4711}])}, journal=JOURNAL, sinks=SINKS, cluster=CLUSTER, keeper=KEEPER
+            )
+        ),
         100.5,
         "",
     )[0]
