@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         ConfigError,
         ConsumerInUse,
         ConsumerReplaced,
+        ControlError,
         DuplicateEndpoint,
         DuplicateRequest,
         JournalError,
@@ -48,8 +49,10 @@ if TYPE_CHECKING:
         LostError,
         MonitorReleased,
         NewerJournal,
+        NoAnswer,
         NotAJournal,
         NotConnected,
+        NotRunning,
         NotSent,
         OutcomeUnknown,
         PositionBeyondEnd,
@@ -167,12 +170,12 @@ _HOME = {
         "TimeoutsTable", "TlsTable", "WatchdogTable",
     ),
     "wsadapter.contract.errors": (
-        "AllFatal", "AlreadyRunning", "ClosedError", "ConcurrentIteration", "ConfigError", "ConsumerInUse", "ConsumerReplaced",
-        "DuplicateEndpoint", "DuplicateRequest", "JournalError", "JournalInUse", "LostError", "MonitorReleased", "NewerJournal",
-        "NotAJournal", "NotConnected", "NotSent", "OutcomeUnknown", "PositionBeyondEnd", "RequestRejected",
-        "SendFailed", "SupervisorStopped", "TakeoverError", "UnknownConsumer", "UnknownEndpoint",
-        "UnknownSink", "UnsupportedPlatform",
-        "UsageError", "WrongProcess", "WrongType", "WsAdapterError",
+        "AllFatal", "AlreadyRunning", "ClosedError", "ConcurrentIteration", "ConfigError", "ConsumerInUse",
+        "ConsumerReplaced", "ControlError", "DuplicateEndpoint", "DuplicateRequest", "JournalError", "JournalInUse",
+        "LostError", "MonitorReleased", "NewerJournal", "NoAnswer", "NotAJournal", "NotConnected", "NotRunning",
+        "NotSent", "OutcomeUnknown", "PositionBeyondEnd", "RequestRejected", "SendFailed", "SupervisorStopped",
+        "TakeoverError", "UnknownConsumer", "UnknownEndpoint", "UnknownSink", "UnsupportedPlatform", "UsageError",
+        "WrongProcess", "WrongType", "WsAdapterError",
     ),
 }  # fmt: skip
 _MODULES = {"config", "testing"}
@@ -193,7 +196,7 @@ __all__ = [  # noqa: PLE0604, PLE0605, RUF100 - each is in _MODULE_OF, which a t
     "Supervisor", "SupervisorStopped", "TakeoverError", "TargetFull", "TargetRefused", "TargetUnavailable", "Timeouts",
     "TimeoutsTable",
     "Tls", "TlsTable", "UnknownConsumer", "UnknownEndpoint", "UnknownSink", "UnsupportedPlatform", "Up", "UsageError",
-    "Watchdog", "WatchdogTable", "WrongProcess", "WrongType", "WsAdapterError",
+    "Watchdog", "WatchdogTable", "WrongProcess", "WrongType", "WsAdapterError", "ControlError", "NoAnswer", "NotRunning",
 ]  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from wsadapter.cli import table
 from wsadapter.cli.command_line import COMMANDS, make_parser
 from wsadapter.cli.standard_streams import CannotPrint, discard_output, hold_standard_streams, write
 from wsadapter.cli.which import DONE, NOT_DONE, NOTHING_RUNS, USAGE, name_of, say, say_json, where_it_was_searched
-from wsadapter.contract.errors import UnknownConsumer, UnknownEndpoint, UnknownSink, UsageError, WsAdapterError
+from wsadapter.contract.errors import NotRunning, UnknownConsumer, UnknownEndpoint, UnknownSink, UsageError, WsAdapterError
 from wsadapter.control import server
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(words)
     try:
         return _action(options.action)(options)
-    except server.NotRunning as error:
+    except NotRunning as error:
         return _fail(f"{error}. {where_it_was_searched(options)}", NOTHING_RUNS)
     except (UnknownEndpoint, UnknownSink) as error:  # of the supervisor: there may have been one
         return _fail(f"{error}{_meant(error.name, error.known)}", NOT_DONE)

@@ -22,6 +22,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
+from wsadapter.cli.checks import problems_here
 from wsadapter.cli.demo import demonstration
 from wsadapter.cli.keeper import can_keep, start_supervisors
 from wsadapter.cli.logs import LogThread, log_line
@@ -30,7 +31,6 @@ from wsadapter.cli.runner import CONFIGURATION, EXIT_CODES, OUR_FAULT, OUTPUT_FA
 from wsadapter.cli.standard_streams import CannotPrint, discard_output, hold_standard_streams, write
 from wsadapter.config import Dialects, load, values
 from wsadapter.config.connect_time import slow_connects
-from wsadapter.config.hooks import hook_problems
 from wsadapter.config.quantities import duration
 from wsadapter.config.settings import Settings
 from wsadapter.config.show import show
@@ -132,7 +132,7 @@ def _seconds(text: str) -> float:
 
 def _check(options: argparse.Namespace) -> int:
     settings = _load(options.config, options.name, secrets=not options.no_secrets)
-    if problems := hook_problems(settings):
+    if problems := problems_here(settings):
         raise ConfigError(problems, source=str(options.config))
     if options.show:
         try:

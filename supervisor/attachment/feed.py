@@ -60,7 +60,7 @@ def attach(
     `credentials`, `ca_file`: of the servers, as in [cluster].
 
     Raises `NotAJournal`, `NewerJournal`, `ConsumerInUse`, `UnknownConsumer` (`start="position"`), `PositionBeyondEnd`,
-    `UsageError`, `WrongType`; `ControlError` if no supervisor of that name runs here, or if it has no journal.
+    `UsageError`, `WrongType`; `NotRunning` if no supervisor of that name runs here; `ControlError` if it has no journal.
     """
     check_name(consumer)
     if commit not in ("auto", "manual"):

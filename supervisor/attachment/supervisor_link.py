@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from wsadapter.contract.errors import NotConnected, NotSent, OutcomeUnknown, SendFailed, WsAdapterError
+from wsadapter.contract.errors import NoAnswer, NotConnected, NotRunning, NotSent, OutcomeUnknown, SendFailed, WsAdapterError
 from wsadapter.control.failures import rebuilt
-from wsadapter.control.server import CommandRefused, NoAnswer, NotRunning, ask
+from wsadapter.control.server import CommandRefused, ask
 from wsadapter.journal.folder import writer_of
 
 _ANSWER: Final = 60.0
@@ -66,4 +66,8 @@ def folder_of(name_or_path: str | os.PathLike[str], runtime_dir: str) -> Path:
     `ControlError`."""
     if not isinstance(name_or_path, str) or os.sep in name_or_path or Path(name_or_path).is_dir():
         return Path(name_or_path)
-    return Path(ask(name_or_path, {"command": "journal"}, runtime_dir=runtime_dir)["journal"])
+    try:
+        return Path(ask(name_or_path, {"command": "journal"}, runtime_dir=runtime_dir)["journal"])
+    except NotRunning as error:
+        text = f"{error}, and there is no folder of that name; start the supervisor, or give the path of its journal"
+        raise NotRunning(text) from None

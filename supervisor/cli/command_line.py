@@ -202,7 +202,7 @@ COMMANDS: Final[dict[str, Command]] = {
         _replay,
         False,
         has_json=False,
-        codes="exit codes: 0 done, 1 the journal cannot be read, 2 wrong arguments.",
+        codes="exit codes: 0 done, 1 the journal cannot be read, or has nothing there, 2 wrong arguments.",
     ),
     "consumers": Command(
         "show who reads the journal, attached or not, and how far each is behind, or forget some",

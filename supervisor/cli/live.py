@@ -59,6 +59,8 @@ def unsubscribe(options: argparse.Namespace) -> int:
 def send(options: argparse.Namespace) -> int:
     """A message of the user's own."""
     data = sys.stdin.buffer.read() if options.data == "-" else os.fsencode(options.data)
+    if not data and options.data == "-":
+        raise UsageError('send: standard input is empty, and nothing was sent; to send an empty message, give "" as the text')
     if len(data) > _LONGEST_PAYLOAD:
         raise UsageError(f"send: {len(data):,} bytes; a message has at most {_LONGEST_PAYLOAD:,} here")
     try:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from wsadapter.cli import documents
+from wsadapter.cli.checks import problems_here
 from wsadapter.cli.standard_streams import write
 from wsadapter.cli.which import DONE, USAGE, say, say_json
 from wsadapter.config import load
 from wsadapter.config.dialect import bundled, load_dialect
-from wsadapter.config.hooks import hook_problems
 from wsadapter.config.schema import nearest
 from wsadapter.contract.dialect.templates import stream_name
 from wsadapter.contract.errors import ConfigError, UsageError
@@ -36,7 +36,7 @@ def check(options: argparse.Namespace) -> int:
     """For programs: each problem is an object. For a person it is `run --check`."""
     try:
         settings = load(options.file, secrets=not options.no_secrets)
-        problems, names = hook_problems(settings), [endpoint.name for endpoint in settings.endpoints]
+        problems, names = problems_here(settings), [endpoint.name for endpoint in settings.endpoints]
     except ConfigError as error:
         problems, names = error.problems, []
     found = [{"path": problem.path, "message": problem.message} for problem in problems]

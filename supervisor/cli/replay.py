@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from time import monotonic, sleep
 
-from wsadapter.contract.errors import UsageError
+from wsadapter.contract.errors import JournalError, UnknownEndpoint, UsageError
 from wsadapter.contract.items import Batch
-from wsadapter.journal.journal import Journal
+from wsadapter.journal import folder as folders
+from wsadapter.journal import places
+from wsadapter.journal.journal import GROUP_MARK, Journal
 from wsadapter.journal.places import Start
 from wsadapter.journal.reader import Entry
+from wsadapter.journal.reading import UnreadableSegment, newest_at
 from wsadapter.outputs.base import OutputFailed
 from wsadapter.outputs.jsonl import JsonLines
 
@@ -48,13 +51,19 @@ def speed(text: str) -> float:
 def replay(
     path: str, *, begin: Start, end: Start | None, speed: float, endpoints: Collection[str], streams: Collection[str]
 ) -> None:
-    """Print the items. Raises `JournalError`, `BrokenPipeError` if nobody reads them."""
+    """Print the items. Raises `JournalError`, also if there is none; `UnknownEndpoint`; `BrokenPipeError` if nobody reads
+    them."""
     output = JsonLines()
-    entries = Journal(path).entries(begin, end, endpoints=endpoints, streams=streams)
+    journal = Journal(path)
+    entries = journal.entries(begin, end, endpoints=endpoints, streams=streams)
+    _check_endpoints(journal, endpoints)
+    is_empty, has_messages = True, False
     try:
         for entry in entries if speed == math.inf else _paced(entries, speed, output):
             item = entry.item
+            is_empty = False
             if isinstance(item, Batch):
+                has_messages = True
                 output.write_batch(item)
             else:
                 output.write_event(item)
@@ -63,6 +72,33 @@ def replay(
         if isinstance(error.__cause__, BrokenPipeError):
             raise BrokenPipeError from error
         raise
+    if is_empty:
+        raise JournalError(f"{path}: nothing is printed: {_extent(journal)}")
+    if streams and not has_messages:
+        raise JournalError(f"{path}: no message of {' or '.join(map(repr, streams))} is there")
+
+
+def _check_endpoints(journal: Journal, endpoints: Collection[str]) -> None:
+    if not endpoints:
+        return
+    try:
+        known = places.latest(journal.path).endpoints
+    except UnreadableSegment:  # the names are not known; the reader reports the damage
+        return
+    groups = {name.partition(GROUP_MARK)[0] for name in known}
+    for name in endpoints:
+        if name not in known and name not in groups:
+            raise UnknownEndpoint(name, sorted(known))
+
+
+def _extent(journal: Journal) -> str:
+    """From when to when the journal has items."""
+    first = next(journal.entries(), None)
+    if first is None:
+        return "the journal has no items yet"
+    times = first.at, newest_at(folders.segments(journal.path)[-1].path)
+    begin, end = (datetime.fromtimestamp(at / 1e9, UTC).isoformat(timespec="seconds") for at in times)
+    return f"the items of this journal are of {begin} to {end}"
 
 
 def _paced(entries: Iterator[Entry], speed: float, output: JsonLines) -> Iterator[Entry]:

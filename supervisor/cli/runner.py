@@ -37,6 +37,7 @@ from wsadapter.contract.errors import (
     AllFatal,
     AlreadyRunning,
     ConfigError,
+    ControlError,
     JournalError,
     JournalInUse,
     NewerJournal,
@@ -47,7 +48,7 @@ from wsadapter.contract.errors import (
     WsAdapterError,
 )
 from wsadapter.contract.items import Batch, Gap, Started
-from wsadapter.control.server import ControlError, ask_to_stop
+from wsadapter.control.server import ask_to_stop
 from wsadapter.outputs import Output, OutputFailed, open_output
 from wsadapter.outputs.jsonl import continuation_gaps
 from wsadapter.supervisor import Supervisor
@@ -358,9 +359,14 @@ class Runner:
     def _summarise(self) -> None:
         for name, endpoint in self._feed.status()["endpoints"].items():
             logger.info(
-                "%s: %s messages, %d restarts, %d gaps, %s dropped",
-                name, f"{endpoint['messages']:,}", endpoint["restarts"], endpoint["gaps"], f"{endpoint['dropped']:,}",
+                "%s: %s, %s, %s, %s dropped",
+                name, _counted(endpoint["messages"], "message"), _counted(endpoint["restarts"], "restart"),
+                _counted(endpoint["gaps"], "gap"), f"{endpoint['dropped']:,}",
             )  # fmt: skip
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _recovers(keeping: Keeping | None) -> bool:

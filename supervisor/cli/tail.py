@@ -13,7 +13,7 @@ from time import monotonic, sleep
 from typing import Any, Final
 
 from wsadapter.cli.which import DONE, ask, name_of, say
-from wsadapter.control import server
+from wsadapter.contract.errors import NoAnswer, NotRunning
 
 _NOTE_EVERY: Final = 5.0
 """Seconds between two notes about items that were left out."""
@@ -73,7 +73,7 @@ def tail(options: argparse.Namespace) -> int:
             sleep(max(0.0, min(options.interval, deadline - monotonic())))
             try:
                 answer = ask(options, "sample", **request)
-            except (server.NotRunning, server.NoAnswer) as error:
+            except (NotRunning, NoAnswer) as error:
                 shown.away(str(error))
             else:
                 shown.take(answer, monotonic())

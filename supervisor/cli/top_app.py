@@ -14,7 +14,8 @@ from textual.widgets import DataTable, Footer, Input, Static
 
 from wsadapter.cli.table import headline
 from wsadapter.cli.top_rows import COLUMNS, SORTS, Row, chosen, details, journal_line, make_rows, readers
-from wsadapter.control.server import ControlError, ask
+from wsadapter.contract.errors import ControlError
+from wsadapter.control.server import ask
 from wsadapter.exporter.reading import Reading
 from wsadapter.exporter.watch import Watch
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 
 from wsadapter.cli.standard_streams import write
-from wsadapter.contract.errors import UsageError
+from wsadapter.contract.errors import NotRunning, UsageError
 from wsadapter.control import server
 from wsadapter.control.instance import elsewhere, running, search
 
@@ -34,7 +34,7 @@ def name_of(options: argparse.Namespace) -> str:
         return str(options.name)
     names = running(options.runtime_dir)
     if not names:
-        raise server.NotRunning("no supervisor is running here")
+        raise NotRunning("no supervisor is running here")
     if len(names) > 1:
         raise _SeveralRun(f"several supervisors are running; choose one with --name: {', '.join(names)}")
     return names[0]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, Final
 
+from wsadapter.config import values
 from wsadapter.config.settings import ClusterSettings
 from wsadapter.contract.errors import Problem
 
@@ -36,7 +37,9 @@ def _judge(
     if not journal:
         problems.append(("", "a host of a cluster carries its journal to the cluster: add a table [journal] with its path"))
     if "servers" not in written or ("servers" in written and cluster.servers == "" and written["servers"] == ""):
-        problems.append(("servers", 'expected URLs of NATS servers, such as "nats://10.0.0.1:4222,nats://10.0.0.2:4222"'))
+        problems.append(("servers", values.NATS_SERVERS))
+    elif wrong := values.nats_servers(cluster.servers):
+        problems.append(("servers", wrong))
     if not _NAME.fullmatch(cluster.name):
         problems.append(("name", f'expected letters, digits, "_" and "-", got {cluster.name!r}'))
     if not _HOST.fullmatch(cluster.host):

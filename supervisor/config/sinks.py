@@ -100,6 +100,8 @@ def _judge_values(kind: str, sink: Mapping[str, Any]) -> list[tuple[str, str]]:
         problems.append(("path", wrong))
     if kind == "jsonl" and 0 < sink.get("rotate_bytes", 0) < _LEAST_ROTATED:
         problems.append(("rotate_bytes", f"expected 0, or at least 64KiB, got {sink['rotate_bytes']}"))
+    if kind == "nats" and sink.get("servers") and (wrong := values.nats_servers(sink["servers"])):
+        problems.append(("servers", wrong))
     if sink.get("stream") and not _STREAM.fullmatch(sink["stream"]):
         problems.append(("stream", 'the name of a stream has no space, ".", "*", ">", "/" and "\\"'))
     if sink.get("subject") and not _SUBJECT.fullmatch(sink["subject"]):

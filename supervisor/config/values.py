@@ -26,6 +26,7 @@ _OURS: Final = frozenset(
     {"connection", "upgrade", "sec-websocket-key", "sec-websocket-version", "sec-websocket-accept", "sec-websocket-extensions"}
 )
 _WEBSOCKET_URL: Final = "expected a URL such as wss://host:port/path"
+NATS_SERVERS: Final = 'expected URLs of NATS servers, such as "nats://10.0.0.1:4222,nats://10.0.0.2:4222"'
 _PROXY_URL: Final = 'expected a proxy such as http://host:port, socks5://host:port or socks5h://host:port, or "none"'
 
 
@@ -218,6 +219,19 @@ def _json(value: str) -> Any:
         return parse_json(value)
     except ValueError:
         return None
+
+
+def nats_servers(value: str) -> str:
+    """URLs of NATS servers, separated by commas."""
+    for server in filter(None, map(str.strip, value.split(","))):
+        if "${" in server:
+            continue
+        parts, wrong = _split(server)
+        if parts is not None and parts.scheme not in ("nats", "tls", "ws", "wss"):
+            wrong = "its scheme is none of nats, tls, ws, wss"
+        if wrong:
+            return f"{NATS_SERVERS}; {server.rpartition('@')[2]}: {wrong}"  # without a password
+    return ""
 
 
 def path(value: str) -> str:

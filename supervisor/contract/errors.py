@@ -22,6 +22,9 @@
     │   ├── SendFailed              the owner could not send it, or died while it sent it: its fate is unknown
     │   └── OutcomeUnknown          a request that was lost or timed out after sending: ask the peer before repeating it
     ├── RequestRejected             the peer answered a request with an error
+    ├── ControlError                a running supervisor, asked by another process, refused a command
+    │   ├── NotRunning              no supervisor of that name runs here
+    │   └── NoAnswer                it did not answer in time, or closed the connection instead
     ├── JournalError                a journal that cannot be written or read
     │   ├── NotAJournal             the path is no journal
     │   ├── NewerJournal            a newer version of wsadapter has written it
@@ -202,6 +205,18 @@ class RequestRejected(WsAdapterError):
         shown = body[:_LONGEST_SHOWN].decode(errors="replace")
         more = f" ... ({len(body)} bytes)" if len(body) > _LONGEST_SHOWN else ""
         super().__init__(f"{endpoint}: request {id} was rejected: {shown}{more}")
+
+
+class ControlError(WsAdapterError):
+    """A command that another process gave to a running supervisor failed. Nothing was done, unless it is `NoAnswer`."""
+
+
+class NotRunning(ControlError):
+    """No supervisor of that name runs here: none at all, or it has another user or another runtime folder."""
+
+
+class NoAnswer(ControlError):
+    """The supervisor did not answer in time, or closed the connection instead: whether it did what was asked is not known."""
 
 
 class JournalError(WsAdapterError):

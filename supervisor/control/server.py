@@ -25,7 +25,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from wsadapter.contract.errors import TakeoverError, UsageError, WsAdapterError
+from wsadapter.contract.errors import ControlError, NoAnswer, NotRunning, TakeoverError, UsageError, WsAdapterError
 from wsadapter.control.failures import failure
 from wsadapter.control.instance import Instance, connect, credentials_of
 from wsadapter.loop.poller import READ, WRITE
@@ -46,18 +46,6 @@ _ACCEPT_AGAIN: Final = 1.0
 """Seconds to wait after a client could not be accepted."""
 _UPKEEP: Final = 5.0
 """Seconds between checks of the runtime folder."""
-
-
-class ControlError(WsAdapterError):
-    """A command failed."""
-
-
-class NotRunning(ControlError):
-    """No supervisor of that name runs."""
-
-
-class NoAnswer(ControlError):
-    """The supervisor did not answer in time, or closed the connection instead."""
 
 
 class CommandRefused(ControlError):

@@ -8,7 +8,8 @@ from dataclasses import replace
 from time import monotonic, time
 from typing import Final, cast
 
-from wsadapter.control.server import ControlError, ask
+from wsadapter.contract.errors import ControlError
+from wsadapter.control.server import ask
 from wsadapter.exporter.history import History
 from wsadapter.exporter.processes import Processes
 from wsadapter.exporter.reading import INTERVAL, Reading

@@ -89,10 +89,9 @@ def prepare(path: str | os.PathLike[str]) -> str:
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        is_new = not (folder / _MARKER).exists()
-        if is_new and (foreign := [name for name in _names(folder) if name not in (_LOCK, POSITIONS)]):
-            text = f"the folder holds other files ({foreign[0]}); give an empty folder, or one that is not there"
-            raise NotAJournal(f"{folder}: not a journal: {text}")
+        is_new = not is_marked(folder)
+        if is_new:
+            _refuse_other_files(folder)
         (folder / POSITIONS).mkdir(exist_ok=True)
         if is_new:
             write_marker(folder, uuid4().hex)  # last: a consumer that waits for it attaches at once, and stores its position
@@ -103,6 +102,29 @@ def prepare(path: str | os.PathLike[str]) -> str:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise unusable(folder, OSError(errno.EACCES, os.strerror(errno.EACCES)))
     return identify(folder)
+
+
+def _refuse_other_files(folder: Path) -> None:
+    if foreign := [name for name in _names(folder) if name not in (_LOCK, POSITIONS)]:
+        text = f"the folder holds other files ({foreign[0]}); give an empty folder, or one that is not there"
+        raise NotAJournal(f"{folder}: not a journal: {text}")
+
+
+def problem_of(path: str | os.PathLike[str]) -> str | None:
+    """Why no journal can be begun or continued at this path; None: nothing speaks against it. Nothing is changed."""
+    folder = Path(path)
+    try:
+        if not folder.exists():
+            return None
+        if is_marked(folder) or not folder.is_dir():
+            identify(folder)
+        else:
+            _refuse_other_files(folder)
+    except JournalError as error:
+        return str(error)
+    except OSError as error:
+        return str(unusable(folder, error))
+    return None
 
 
 def unusable(folder: Path, error: OSError) -> JournalError:

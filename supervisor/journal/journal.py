@@ -20,7 +20,8 @@ from wsadapter.journal import places
 from wsadapter.journal.places import Start
 from wsadapter.journal.reader import Entry, Reader, without_filtered
 
-_GROUP_MARK: Final = "#"
+GROUP_MARK: Final = "#"
+"""Between the name of a group and the number of its shard."""
 
 
 class Journal(Public):
@@ -135,7 +136,7 @@ class Choice:
         self.streams = frozenset(streams) if streams else None
 
     def wants(self, endpoint: str) -> bool:
-        return not self._endpoints or endpoint in self._endpoints or endpoint.partition(_GROUP_MARK)[0] in self._endpoints
+        return not self._endpoints or endpoint in self._endpoints or endpoint.partition(GROUP_MARK)[0] in self._endpoints
 
 
 def choice(endpoints: Collection[str], streams: Collection[str]) -> Choice | None:

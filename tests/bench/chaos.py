@@ -30,7 +30,8 @@ from typing import Any, Final, Self
 from tests.bench import chaos_any
 from tests.bench.table import load_now, machine, percentile, print_columns
 from tests.support.command_line import Running
-from wsadapter.control.server import ControlError, ask
+from wsadapter.contract.errors import ControlError
+from wsadapter.control.server import ask
 from wsadapter.testing import Exchange
 
 NAME: Final = "chaos"

@@ -28,7 +28,8 @@ import psutil
 
 from tests.bench.table import machine, percentile, print_columns
 from tests.support.command_line import Running, environment
-from wsadapter.control.server import ControlError, ask
+from wsadapter.contract.errors import ControlError
+from wsadapter.control.server import ask
 from wsadapter.testing import Exchange
 
 NAME: Final = "any"

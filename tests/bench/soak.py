@@ -39,7 +39,8 @@ from tests.bench.table import load_now, machine, percentile
 from tests.bench.usage import Memory, cpu_seconds, memory_of
 from tests.support.command_line import MODULE, environment
 from wsadapter.cli.demo import FEEDS
-from wsadapter.control.server import ControlError, ask
+from wsadapter.contract.errors import ControlError
+from wsadapter.control.server import ask
 from wsadapter.testing import Exchange
 from wsadapter.testing.recording import load_recording
 

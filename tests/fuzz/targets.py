@@ -28,7 +28,7 @@ from wsadapter.config.dialect import apply_dialect, bundled, check_dialect
 from wsadapter.config.files import parse_toml
 from wsadapter.config.schema import ENDPOINT, OUTPUT, SUPERVISOR
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.errors import ConfigError, UnknownEndpoint, WsAdapterError
+from wsadapter.contract.errors import ConfigError, ControlError, UnknownEndpoint, WsAdapterError
 from wsadapter.contract.ipc import commands
 from wsadapter.contract.ipc.assignment import Assignment
 from wsadapter.contract.ipc.commands import Command, CommandReader, encode_command
@@ -36,7 +36,7 @@ from wsadapter.contract.ipc.record import BATCH, HEADER_SIZE, REPORT, CorruptRec
 from wsadapter.contract.ipc.reports import ConnectionDown, ConnectionUp, parse_report
 from wsadapter.contract.reasons import Reason
 from wsadapter.control.instance import Instance
-from wsadapter.control.server import ControlError, ControlServer, _converse
+from wsadapter.control.server import ControlServer, _converse
 from wsadapter.endpoint.link_status import status_of
 from wsadapter.loop.reactor import Reactor
 from wsadapter.status import Status

@@ -24,6 +24,7 @@ from wsadapter import (
     Batch,
     ConsumerInUse,
     ConsumerReplaced,
+    ControlError,
     Dropped,
     Gap,
     Item,
@@ -31,6 +32,7 @@ from wsadapter import (
     NewerJournal,
     NotAJournal,
     NotConnected,
+    NotRunning,
     NotSent,
     OutcomeUnknown,
     PositionBeyondEnd,
@@ -43,7 +45,6 @@ from wsadapter import (
     UsageError,
     attach,
 )  # fmt: skip
-from wsadapter.control.server import ControlError
 from wsadapter.journal import positions
 from wsadapter.testing import Exchange
 
@@ -204,7 +205,7 @@ def test_bad_input_is_refused_with_one_clear_error_each(tmp_path: Path) -> None:
         attach(tmp_path / "file", "c")
     with pytest.raises(NotAJournal, match="there is nothing"):
         attach(tmp_path / "nothing", "c")
-    with pytest.raises(ControlError, match="no supervisor named 'zorblax' is running here"):
+    with pytest.raises(NotRunning, match="no supervisor named 'zorblax' is running here, and there is no folder of that name"):
         attach("zorblax", "c")
     with pytest.raises(UnknownConsumer, match="no consumer named 'c' has a position in this journal; known: none yet"):
         attach(path, "c", start="position")

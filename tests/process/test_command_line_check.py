@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,31 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
         places = ("supervisor.spares", "output.kind", "endpoints.a.urll", "endpoints.b.url", "endpoints.b.timeouts.connect")
         assert [place for place in places if place not in ended.stderr] == []
         assert "Traceback" not in ended.stderr
+
+
+def test_a_path_that_cannot_be_the_journal_is_a_problem_and_is_left_alone(tmp_path: Path) -> None:
+    for made in ("file", "folder", "newer", "empty", "nothing"):
+        path = tmp_path / made
+        if made == "file":
+            path.write_text("mine")
+        elif made != "nothing":
+            path.mkdir()
+        if made == "folder":
+            (path / "mine.txt").write_text("mine")
+        elif made == "newer":
+            (path / "journal.json").write_text('{"format": 99, "id": "x"}')
+        config = write_config(
+            tmp_path / "a.toml", {"a": "ws://127.0.0.1:1/"}, more=f'[journal]\npath = "{path}"', output=str(tmp_path / "out")
+        )
+        ended = supervise(tmp_path, str(config), "--check")
+        if made in ("empty", "nothing"):
+            assert ended.returncode == 0
+            assert not path.exists() or not list(path.iterdir())
+        else:
+            assert ended.returncode == 2
+            assert f"journal.path: {path}: " in ended.stderr
+            (problem,) = json.loads(wsadapter(tmp_path, "check", str(config), "--json").stdout)["problems"]
+            assert problem["path"] == "journal.path"
 
 
 def test_a_connect_limit_that_makes_endpoints_wait_is_reported_with_the_arithmetic(tmp_path: Path) -> None:

@@ -349,8 +349,6 @@ def test_replay_prints_the_lines_of_the_output(tmp_path: Path) -> None:
     replayed = wsadapter(tmp_path, "replay", str(tmp_path / "j"))
     assert replayed.returncode == 0
     assert [orjson.loads(line) for line in replayed.stdout.splitlines()] == runner.output
-    some = wsadapter(tmp_path, "replay", str(tmp_path / "j"), "--to", "latest", "--endpoint", "zorblax")
-    assert [orjson.loads(line)["event"] for line in some.stdout.splitlines()] == ["started"]
 
 
 @pytest.mark.parametrize(
@@ -366,6 +364,29 @@ def test_replay_refuses_what_makes_no_sense(tmp_path: Path, words: list[str], co
     assert (ended.returncode, ended.stdout) == (code, "")
     assert text in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--endpoint", "zorblax"], "no endpoint named 'zorblax'; known: abc, b#1"),
+        (["--endpoint", "abd"], "did you mean 'abc'?"),
+        (["--from", "2099-01-01"], "the items of this journal are of 1970-01-01T00:00:01+00:00 to 1970-01-01"),
+        (["--from", "1e300"], "nothing is printed"),
+        (["--to", "1969-01-01"], "nothing is printed"),
+        (["--stream", "zorblax"], "nothing is printed"),
+    ],
+)
+def test_replay_that_finds_nothing_says_why(tmp_path: Path, words: list[str], text: str) -> None:
+    from tests.support.journals import add, batch, writing
+
+    with writing(tmp_path / "j") as writer:
+        add(writer, *(batch(name, [b"1"], 1, at=1_000_000_000, streams=["t"]) for name in ("abc", "b#1")))
+    ended = wsadapter(tmp_path, "replay", str(tmp_path / "j"), *words)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert text in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert len(wsadapter(tmp_path, "replay", str(tmp_path / "j"), "--endpoint", "b").stdout.splitlines()) == 1
 
 
 def test_replay_keeps_the_time_between_items(tmp_path: Path) -> None:

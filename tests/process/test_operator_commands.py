@@ -126,6 +126,12 @@ def test_a_message_is_sent_as_text_and_from_standard_input_as_binary(tmp_path: P
         wait_until(lambda: len(ex.received) == 2, 10)
         assert [message.payload for message in ex.received] == [b'{"op":"ping"}', b"\x00\xff"]
         assert wsadapter(tmp_path, "send", "a", "x" * 60000).returncode == 2
+        empty = subprocess.run(
+            [sys.executable, "-m", "wsadapter", "send", "a", "-"],
+            env=environment(tmp_path), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (empty.returncode, empty.stdout) == (2, "")
+        assert "standard input is empty, and nothing was sent" in empty.stderr
         assert running.stop() == 0
 
 

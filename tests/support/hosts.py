@@ -14,7 +14,8 @@ import psutil
 from tests.support.brokers import NatsServer
 from tests.support.command_line import Running, wsadapter
 from tests.support.waiting import wait_until
-from wsadapter.control.server import ControlError, ask
+from wsadapter.contract.errors import ControlError
+from wsadapter.control.server import ask
 
 PATIENCE = 45.0
 

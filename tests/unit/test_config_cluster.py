@@ -42,6 +42,7 @@ def test_defaults_and_what_is_shown(tmp_path: Path) -> None:
     ("text", "path", "message"),
     [
         ("", "cluster.servers", "expected URLs"),
+        ('servers = "10.0.0.1"', "cluster.servers", "10.0.0.1: it has no scheme"),
         (SERVERS + "hosts = 2", "cluster.hosts", "a standby on a second host is not available yet"),
         (SERVERS + 'name = "a.b"', "cluster.name", "expected letters"),
         (SERVERS + 'host = "a b"', "cluster.host", "expected letters"),

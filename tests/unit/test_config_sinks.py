@@ -105,10 +105,18 @@ def test_a_sink_needs_a_journal_and_is_a_list_of_tables() -> None:
 
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "find_spec", lambda _: None)
-    text = sink(name='"a"', kind='"nats"', servers='"h"', stream='"s"')
+    text = sink(name='"a"', kind='"nats"', servers='"nats://h"', stream='"s"')
     assert problems(text) == {
         "sink[0].kind": 'kind nats needs a package that is not installed here: pip install "wsadapter[nats]"'
     }
+
+
+@pytest.mark.parametrize("servers", ["10.0.0.1", "nats://a,h:4222", "http://h", "nats://", "nats://user:s3cret@h:x"])
+def test_servers_that_no_client_of_nats_can_reach_are_refused_without_their_password(servers: str) -> None:
+    found = problems(sink(name='"a"', kind='"nats"', servers=f'"{servers}"', stream='"s"'))
+    assert list(found) == ["sink[0].servers"]
+    assert "expected URLs of NATS servers" in found["sink[0].servers"]
+    assert "s3cret" not in found["sink[0].servers"]
 
 
 def test_references_are_filled_in_and_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,11 +21,11 @@ from wsadapter.config.dialect import load_dialect
 from wsadapter.config.files import parse_json
 from wsadapter.config.values import json_object, json_reply, json_text, stream
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.errors import ConfigError, UsageError
+from wsadapter.contract.errors import ConfigError, ControlError, UsageError
 from wsadapter.contract.ipc.commands import CommandReader, encode_command
 from wsadapter.contract.ipc.record import CorruptRecord, RecordReader
 from wsadapter.contract.ipc.reports import parse_report
-from wsadapter.control.server import ControlError, _judged
+from wsadapter.control.server import _judged
 from wsadapter.endpoint.request_id import with_id
 from wsadapter.takeover.transfer import TakeoverError, receive_line, receive_state
 from wsadapter.worker.connect.dial import _Refused, _through
