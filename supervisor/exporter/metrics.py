@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from wsadapter.contract.errors import WsAdapterError
 from wsadapter.contract.items import DROP_CAUSES, GAP_CAUSES
+from wsadapter.contract.reasons import KINDS
 from wsadapter.exporter.processes import Usage
 from wsadapter.exporter.reading import Reading
 from wsadapter.status import ConsumerLag, EndpointState, EndpointStatus, Status
@@ -110,7 +111,7 @@ _ENDPOINT: Final[dict[str, tuple[Metric, _OfEndpoint]]] = {
     ),
     "wsadapter_endpoint_restarts_total": (
         Metric("counter", "Owners that ended, as planned or not, by the kind of the `down` reason.", ("endpoint", "reason")),
-        lambda _, e: _each(e["counts"]["downs"]),
+        lambda _, e: _each_cause(e["counts"]["downs"], KINDS),
     ),
     "wsadapter_endpoint_gaps_total": (
         Metric("counter", "`gap` events, by their cause.", ("endpoint", "cause")),

@@ -58,6 +58,7 @@ def test_a_scrape_has_every_metric_of_an_endpoint_that_has_all() -> None:
     assert samples['wsadapter_endpoint_dropped_total{cause="overflow",endpoint="a"}'] == 7
     assert samples['wsadapter_endpoint_dropped_total{cause="poison",endpoint="a"}'] == 0  # so that its first one is an increase
     assert samples['wsadapter_endpoint_gaps_total{cause="sequence",endpoint="a"}'] == 0
+    assert samples['wsadapter_endpoint_restarts_total{endpoint="a",reason="hung"}'] == 0
     assert samples['wsadapter_endpoint_rtt_seconds{endpoint="a"}'] == 0.0125
     assert samples['wsadapter_endpoint_handoff_seconds{endpoint="a"}'] == 0.004
     assert samples['wsadapter_endpoint_owner_memory_bytes{endpoint="a"}'] == 20_000_000
