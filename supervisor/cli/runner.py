@@ -71,7 +71,7 @@ EXIT_CODES: Final[Mapping[int, str]] = {
     CONFIGURATION: "the configuration or the command line is wrong; nothing was started",
     ALL_FATAL: "every endpoint has failed for good (fatal)",
     ALREADY_RUNNING: "another supervisor of that name is running; with --takeover: it could not be taken over",
-    OUTPUT_FAILED: "the output failed: a full disk, a closed pipe; or the journal cannot be opened",
+    OUTPUT_FAILED: "the output failed: a full disk, a closed pipe; or the journal cannot be opened, or has not all at the end",
     GAVE_UP: "the supervisor was killed again and again; the keeper (`journal.keeper`) starts it no more",
 }
 """Every exit code with its meaning. A second stop signal ends the program at once with 128 + its number, as shells count."""
@@ -159,7 +159,8 @@ class Runner:
                 self._manager.stopping()
                 self._feed.stop()
                 self._summarise()
-        return STOPPED
+        journaling = self._feed.runtime.journaling
+        return OUTPUT_FAILED if journaling is not None and journaling.thread.has_lost_its_end else STOPPED
 
     def _take_over(self) -> None:
         """Take over everything from the running supervisor, with its configuration. If none runs, the start is an ordinary

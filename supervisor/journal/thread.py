@@ -81,6 +81,8 @@ class JournalThread:
         """Monotonic seconds until which what waits is written; None: it is not closing."""
         self._taken = _Taken()
         self._error: str | None = None
+        self.has_lost_its_end = False
+        """Something was not written when it was closed."""
         self._look_at = 0.0
         self._seq = 1
         self._committed = 0
@@ -134,13 +136,10 @@ class JournalThread:
         self._wake.put(None)
         if self._thread.ident is not None:
             self._thread.join(patience)
-        if self._thread.is_alive():
-            logger.error(
-                "the disk of the journal %s accepts nothing: %d bytes of messages are not written",
-                self.settings.path,
-                self._unwritten(),
-            )
-            self.queue.is_closed = True
+        if self._thread.ident is not None and (self._thread.is_alive() or self._taken.rows or self.queue.inbox):
+            text = "the disk of the journal %s accepts nothing: %d bytes of messages are not written"
+            logger.error(text, self.settings.path, self._unwritten())
+            self.queue.is_closed = self.has_lost_its_end = True
         self.wakers.close()
 
     def _unwritten(self) -> int:
@@ -217,7 +216,7 @@ class JournalThread:
         assert self.writer is not None
         try:
             self.writer.append(self._taken.rows)
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, JournalError) as error:
             self._failed(error)
             return False
         if self._error is not None:
@@ -238,9 +237,9 @@ class JournalThread:
             except OSError as error:  # no memory: the mark before is still there, and what was read behind it
                 logger.error("a mark of the journal cannot be stored: %s", error)  # noqa: TRY400
 
-    def _failed(self, error: sqlite3.Error | OSError) -> None:
+    def _failed(self, error: sqlite3.Error | OSError | JournalError) -> None:
         assert self.writer is not None
-        text = f"{error}"
+        text = _described(error)
         if text != self._error:
             logger.error("the journal %s cannot be written: %s; it is tried again every second", self.settings.path, text)
             self._error = text
@@ -260,9 +259,10 @@ class JournalThread:
                 self._look_at_consumers()
                 self.writer.retain()
         except (sqlite3.Error, OSError, JournalError) as error:
-            if str(error) != self._error:
-                logger.error("the journal %s: %s", self.settings.path, error)  # noqa: TRY400
-                self._error = str(error)
+            text = _described(error)
+            if text != self._error:
+                logger.error("the journal %s: %s", self.settings.path, text)  # noqa: TRY400
+                self._error = text
 
     def _make_room(self) -> None:
         """The disk may be full, and segments that are too old may stand on it."""
@@ -315,6 +315,12 @@ class JournalThread:
             }
             found[name] = {"pid": pid, "position": position.seq, "lag": lag}
         self._consumers = found
+
+
+def _described(error: Exception) -> str:
+    """With SQLite's name of the error, which has more than its text: SQLITE_IOERR_FSYNC is "disk I/O error" too."""
+    name = getattr(error, "sqlite_errorname", None)
+    return f"{error} ({name})" if name else str(error)
 
 
 def _row_of(found: Any, seq: int) -> Row:

@@ -120,6 +120,12 @@ class DataPipe(Generic[P]):
             size = self._readv(fd, (records.room,))
         except BlockingIOError:
             return 0
+        except OSError as error:
+            if self.kept is None:
+                raise
+            self.kept.give_up(error)
+            self.keep(None)
+            return 0
         if not size:
             self._reactor.dispatcher.unregister(fd)
             return 0

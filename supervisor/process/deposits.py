@@ -124,6 +124,12 @@ class Kept:
         self.close()
         return False
 
+    def give_up(self, error: OSError) -> None:
+        """The log takes no more: no memory, or a limit of the size of files. The bytes are still in the pipe."""
+        text = "%s: what is read cannot be kept for another supervisor (%s): if the supervisor dies, this connection ends"
+        logger.warning(text, self.name, error)
+        self.close()
+
     def postpone(self) -> None:
         """The next mark is due when the log has grown."""
         self.due = self.log.end + MARK_EVERY

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import shutil
 import signal
 import struct
 import subprocess
 import sys
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -197,6 +199,42 @@ def test_row_80_a_journal_that_is_removed_while_it_is_written_is_made_anew_and_t
     _is_whole(found)
     assert not [item for item in found if isinstance(item, Dropped | Gap)]
     _is_whole([item for item in items(tmp_path / "j") if isinstance(item, Message)])
+
+
+LIMITED = """
+[supervisor]
+name = "limited"
+[output]
+kind = "none"
+[journal]
+path = "{path}"
+keeper = {keeper}
+[endpoints.a]
+url = "{url}"
+buffer = {{ max_bytes = 200_000 }}
+"""
+
+
+@pytest.mark.parametrize("keeper", [False, pytest.param(True, marks=pytest.mark.native)])
+def test_row_80_files_that_may_not_grow_stop_no_connection_and_what_is_not_written_at_the_end_is_exit_code_5(
+    tmp_path: Path, keeper: bool
+) -> None:
+    config = tmp_path / "f.toml"
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (1 << 20, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    with Exchange(messages=["x" * 200], rate=10_000, loop=True) as ex:
+        config.write_text(LIMITED.format(path=tmp_path / "j", keeper=str(keeper).lower(), url=ex.url))
+        with Running(tmp_path, str(config), preexec_fn=limit) as running:
+            running.wait_for_log("disk I/O error (SQLITE_IOERR_WRITE); it is tried again every second")
+            if keeper:
+                running.wait_for_log("a: what is read cannot be kept for another supervisor ([Errno 27] File too large)")
+            before = running.status()["a"]["messages"]
+            running.wait_until(lambda: running.status()["a"]["messages"] > before, "the stream has stopped")
+            assert running.status()["a"]["restarts"] == 0
+            assert running.stop() == 5
+    assert [line for line in running.log if "accepts nothing" in line]
+    found = items(tmp_path / "j")
+    assert found
+    _is_whole(found)
 
 
 HOLDER = """
