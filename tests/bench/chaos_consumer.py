@@ -14,11 +14,22 @@ from pathlib import Path
 from wsadapter import Dropped, Gap, Message, attach
 
 
+_TAIL = 1 << 20
+"""Bytes at the end of the file that are read at a start: what was written since the last commit is a few lines. Reading all of
+it would take half a minute after an hour."""
+
+
 def _resume(file: Path) -> dict[str, int]:
-    """The last number of each endpoint in the file."""
-    text = file.read_bytes() if file.exists() else b""
-    whole = text[: text.rfind(b"\n") + 1]
-    file.write_bytes(whole) if whole != text else None
+    """The last number of each endpoint near the end of the file."""
+    file.touch()
+    size = file.stat().st_size
+    with file.open("r+b") as lines:
+        begin = max(0, size - _TAIL)
+        lines.seek(begin)
+        text = lines.read()
+        end = text.rfind(b"\n") + 1
+        lines.truncate(begin + end)
+    whole = text[text.find(b"\n") + 1 if begin else 0 : end]
     return {line["endpoint"]: line["number"] for line in map(json.loads, whole.splitlines()) if "number" in line}
 
 

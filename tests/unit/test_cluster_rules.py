@@ -205,6 +205,7 @@ class OtherClocks(Faults):
 BROKEN = [NoFence, OtherClocks, LateLease]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", BROKEN)
 def test_a_broken_rule_is_found(broken: type[Faults]) -> None:
     with pytest.raises(AssertionError):

@@ -175,6 +175,7 @@ def test_a_number_of_an_endpoint_that_was_changed_in_the_tables_is_damage(journa
         assert writer.state.run != RUN
 
 
+@pytest.mark.slow
 def test_the_end_of_a_segment_that_is_written_meanwhile_is_that_of_one_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 _MODULES = "wsadapter.__main__, wsadapter.supervise, wsadapter.testing, wsadapter.worker.main, wsadapter.worker.owner.loop"
 
 
+@pytest.mark.slow
 def test_all_is_importable_without_docstrings() -> None:
     program = f"import {_MODULES}; print(repr(wsadapter.Endpoint('a', restart={{'intensity': 3}})))"
     ended = subprocess.run(

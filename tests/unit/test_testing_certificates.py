@@ -110,6 +110,7 @@ def test_without_the_extra_only_tls_is_missing_and_the_error_names_the_remedy(mo
         Authority()
 
 
+@pytest.mark.slow
 def test_the_demonstration_does_without_tls_where_the_extra_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(demo, "find_spec", lambda _: None)
     with demo.LocalExchanges(tmp_path) as exchanges:
