@@ -370,8 +370,8 @@ class Sinks:
             process.close(deadline)
 
     def status(self, end: JournalEnd) -> dict[str, SinkStatus]:
-        """Of each, by its name."""
-        return {name: process.status(end) for name, process in self._processes.items()}
+        """Of each, by its name; the agent of a cluster is one too."""
+        return {name: process.status(end) for name, process in self._all().items()}
 
 
 _alive: weakref.WeakSet[SinkProcess] = weakref.WeakSet()

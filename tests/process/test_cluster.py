@@ -59,6 +59,9 @@ def test_a_host_is_killed_and_its_endpoints_are_up_elsewhere_in_one_stream(tmp_p
             shown = hosts.all[after["a"]].table()
             assert re.search(rf"^{victim.name} +gone +0 ", shown, re.MULTILINE), shown
             assert re.search(rf"^a +{after['a']} +2$", shown, re.MULTILINE), shown
+            agent = hosts.all[after["a"]].status()["sinks"]["cluster"]
+            assert (agent["state"], agent["restarts"], agent["last_exit"]) == ("running", 0, None)
+            assert "sink:cluster" in hosts.all[after["a"]].status()["journal"]["consumers"]
             assert {name: after[name] for name in before.keys() - lost} == {name: before[name] for name in before.keys() - lost}
         for name in before:
             lines = hosts.lines(name)
