@@ -42,19 +42,25 @@ class AsyncBridge:
         self._reactor.check()
         self._reactor.try_turn()
         while not done():
-            self._reactor.check()
             waiter = self._loop.create_future()
             self._enter(waiter)
             try:
-                if done():  # another thread may have run a turn after `done` was asked and before `_enter`
+                # Asked after `_enter`: before it, another thread may have run a turn or closed the reactor and notified nobody.
+                self._reactor.check()
+                if done():
                     return
                 await waiter
             finally:
                 self._leave(waiter)
 
     def _enter(self, waiter: asyncio.Future[None]) -> None:
+        """Raises what `Reactor.check` raises."""
         if not self._waiters:
-            self._fd = os.dup(self._reactor.dispatcher.fileno())
+            try:
+                self._fd = os.dup(self._reactor.dispatcher.fileno())
+            except (OSError, ValueError):
+                self._reactor.check()  # another thread has closed it
+                raise
             self._loop.add_reader(self._fd, self._turn)
             self._reactor.waiters.listen(self, self._wake_from_any_thread)
         self._waiters.add(waiter)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from wsadapter import Dropped, Gap, Message, attach
 
-
 _TAIL = 1 << 20
 """Bytes at the end of the file that are read at a start: what was written since the last commit is a few lines. Reading all of
 it would take half a minute after an hour."""
