@@ -339,11 +339,11 @@ def main() -> int:
 
 def _kill_any(asked: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        results, sink = chaos_any.run(
+        results, sinks = chaos_any.run(
             Path(folder), kills=asked.kills, seconds=asked.seconds, rate=asked.rate or 200.0, seed=asked.seed
         )
-    chaos_any.show(results, sink)
-    return int(not all(tally.is_clean for tally in (*results.values(), sink)))
+    chaos_any.show(results, sinks)
+    return int(not all(tally.is_clean for tally in (*results.values(), *sinks.values())))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """`python -m tests.bench.chaos --any`: SIGKILL of any process of a runner with a keeper, and a model that knows every message.
 
-Four exchanges send numbered messages. The runner writes a journal, which one consumer in a process of its own follows and one
-sink carries to a file. One process after the other is killed: an owner, a TLS holder, the template that owners are forked from,
-the supervisor, the consumer, the sink. The next one follows as soon as every endpoint is ready again, after a random pause.
-What the consumer and the sink wrote is compared with what the exchanges sent. A connection of an owner that was not killed must
-not close. Replicas are the exception if the supervisor was killed: they are started again.
+Four exchanges send numbered messages. The runner writes a journal, which one consumer in a process of its own follows and two
+sinks carry to a file and to a NATS server. One process after the other is killed: an owner, a TLS holder, the template that
+owners are forked from, the supervisor, the consumer, a sink, the NATS server. The next one follows as soon as every endpoint is
+ready again, after a random pause. What the consumer and the sinks wrote is compared with what the exchanges sent. A connection
+of an owner that was not killed must not close. Replicas are the exception if the supervisor was killed: they are
+started again.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,14 +28,16 @@ from typing import Any, Final, Self
 import psutil
 
 from tests.bench.table import machine, percentile, print_columns
+from tests.support.brokers import NatsServer
 from tests.support.command_line import Running, environment
 from wsadapter.contract.errors import ControlError
 from wsadapter.control.server import ask
 from wsadapter.testing import Exchange
 
 NAME: Final = "any"
-WEIGHTS: Final = {"owner": 25, "holder": 10, "template": 10, "supervisor": 22, "consumer": 22, "sink": 11}
+WEIGHTS: Final = {"owner": 20, "holder": 10, "template": 10, "supervisor": 22, "consumer": 22, "sink": 11, "nats": 5}
 """Of 100 kills."""
+SINKS: Final = ("lines", "stream")
 _PATIENCE: Final = 40.0
 _PROGRAM: Final = (
     sys.executable,
@@ -54,6 +57,12 @@ keeper = true
 name = "lines"
 kind = "jsonl"
 path = "{folder}/sink.jsonl"
+restart = {{ backoff_initial = 0.05, backoff_max = 0.2, intensity = 1000000 }}
+[[sink]]
+name = "stream"
+kind = "nats"
+servers = "{nats}"
+stream = "any"
 restart = {{ backoff_initial = 0.05, backoff_max = 0.2, intensity = 1000000 }}
 [defaults]
 identity = ["n"]
@@ -160,7 +169,7 @@ class Lane:
 
 
 class Chaos:
-    """The runner, its consumer and its sink, and what is done to them."""
+    """The runner, its consumer, its sinks and their server, and what is done to them."""
 
     def __init__(self, folder: Path, *, rate: float, seed: int, lanes: Collection[str]) -> None:
         self.results = {kind: Tally() for kind in WEIGHTS}
@@ -170,6 +179,7 @@ class Chaos:
         known = {"ws": ("", False), "wss": ("", True), "held": ("tls.holder = true", True), "replicas": ("replicas = 2", True)}
         self.lanes = [Lane(name, known[name][0], rate, tls=known[name][1]) for name in lanes]
         self._lines = Lines(folder / "consumer.jsonl")
+        self._nats = NatsServer(folder / "nats")
         self._running: Running
         self._consumer: subprocess.Popen[bytes]
 
@@ -181,7 +191,8 @@ class Chaos:
             raise
 
     def _start(self) -> Self:
-        text = _SETTINGS.format(folder=self._folder)
+        self._stack.enter_context(self._nats)
+        text = _SETTINGS.format(folder=self._folder, nats=self._nats.url)
         for lane in self.lanes:
             self._stack.enter_context(lane.exchange)
             trust = f'tls.ca_file = "{lane.exchange.ca_file}"' if lane.exchange.ca_file else ""
@@ -231,14 +242,18 @@ class Chaos:
         tally = self.results[kind]
         tally.kills += 1
         sent = {each.name: each.sent for each in self.lanes}
+        end = self._status()["journal"]["end"] if kind in ("sink", "nats") else 0
         began = time.monotonic()
         os.kill(victim, signal.SIGKILL)
+        if kind == "nats":
+            self._nats.kill()
+            self._nats.start()
         if kind == "consumer":
             self._consumer.wait()
             self._start_consumer()
         hit = [lane] if kind in ("owner", "holder") else self.lanes
-        if kind == "sink":
-            self._await("the sink's next message", lambda: self._sink_has(sent))
+        if kind in ("sink", "nats"):
+            self._await(f"{kind}: the next message of each sink", lambda: self._sinks_have(end))
         else:
             self._await(f"{kind} of {lane.name}: the next message", lambda: all(e.reader.last > sent[e.name] for e in hit))
         tally.times.append((time.monotonic() - began) * 1000)
@@ -253,6 +268,9 @@ class Chaos:
             each.reader.tally = Tally()
 
     def _victim(self, kind: str, lane: Lane) -> int:
+        if kind == "nats":
+            assert self._nats.process is not None
+            return self._nats.process.pid
         if kind == "consumer":
             return self._consumer.pid
         if kind == "supervisor":
@@ -263,7 +281,7 @@ class Chaos:
             return template
         status = self._status()
         if kind == "sink":
-            return int(status["sinks"]["lines"]["pid"])
+            return int(status["sinks"][self.dice.choice(SINKS)]["pid"])
         found = status["endpoints"][lane.name]
         if kind == "holder":
             return int(found["holder"])
@@ -281,14 +299,13 @@ class Chaos:
                     return each.pid
         return None
 
-    def _sink_has(self, sent: dict[str, int]) -> bool:
-        path = self._folder / "sink.jsonl"
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 65536))
-            text = file.read()
-        lines = map(json.loads, text[text.find(b"\n") + 1 : text.rfind(b"\n") + 1].splitlines())
-        found = {line["endpoint"]: line["data"]["n"] for line in lines if "number" in line}
-        return all(found.get(name, -1) > n for name, n in sent.items())
+    def _sinks_have(self, end: int) -> bool:
+        """Whether each sink has come behind that place of the journal."""
+        try:
+            sinks = self._status()["sinks"]
+        except ControlError:
+            return False
+        return all((sinks[name]["position"] or 0) > end for name in SINKS)
 
     # -- watching --------------------------------------------------------------------------------------------------------
 
@@ -303,7 +320,7 @@ class Chaos:
             status = self._status()
         except ControlError:
             return False
-        return bool(status["spares"]) and bool(status["sinks"]["lines"]["pid"]) and all(
+        return bool(status["spares"]) and all(status["sinks"][name]["pid"] for name in SINKS) and all(
             self._lane_is_ready(status["endpoints"].get(lane.name), lane) for lane in self.lanes
         )  # fmt: skip
 
@@ -333,16 +350,26 @@ class Chaos:
                 raise RuntimeError(f"{what} did not come within {_PATIENCE:g} s; the last of the log:\n{log}")
             time.sleep(0.01)
 
-    def judge_sink(self) -> Tally:
-        """The sink's file as a whole, with the runner still running."""
+    def judge_sinks(self) -> dict[str, Tally]:
+        """What each sink wrote, as a whole, with the runner still running."""
         sent = {lane.name: lane.sent for lane in self.lanes}
-        self._await("the sink's last message", lambda: self._sink_has(sent))
+        self._await("the last messages", lambda: all(lane.reader.last >= sent[lane.name] for lane in self.lanes))
+        end = self._status()["journal"]["end"] - 1
+        self._await("the sinks' last message", lambda: self._sinks_have(end))
+        stream = self._nats.lines("any")
+        return {
+            "the sink's file": self._judge(Lines(self._folder / "sink.jsonl"), sent),
+            "the sink's stream": self._judge((line for name in sent for line in stream[f"any.{name}"]), sent),
+        }
+
+    def _judge(self, lines: Iterable[dict[str, Any]], sent: dict[str, int]) -> Tally:
         readers = {lane.name: Reader() for lane in self.lanes}
-        for line in Lines(self._folder / "sink.jsonl"):
+        for line in lines:
             if line.get("endpoint") in readers:
                 readers[line["endpoint"]].take(line)
         total = Tally()
-        for reader in readers.values():
+        for name, reader in readers.items():
+            reader.tally.lost += max(0, sent[name] - reader.last)
             total.add(reader.tally)
         return total
 
@@ -353,9 +380,9 @@ ALL_LANES: Final = ("ws", "wss", "held", "replicas")
 def run(
     folder: Path, *, seed: int, kills: int = 0, seconds: float = 3600.0, rate: float = 200.0,
     lanes: Collection[str] = ALL_LANES, kinds: Collection[str] = (),
-) -> tuple[dict[str, Tally], Tally]:  # fmt: skip
+) -> tuple[dict[str, Tally], dict[str, Tally]]:  # fmt: skip
     """So many kills at random, or for so long, whichever is over first; or one of each of `kinds`. Returns the tally of each
-    kind for the consumer, and that of the sink's file."""
+    kind for the consumer, and those of what the sinks wrote."""
     until = time.monotonic() + seconds
     with Chaos(folder, rate=rate, seed=seed, lanes=lanes) as chaos:
         possible = chaos.kinds()
@@ -366,13 +393,13 @@ def run(
                     break
                 print(f"{count + 1}: {kind}", file=sys.stderr, flush=True)
                 chaos.kill(kind)
-            return dict(chaos.results), chaos.judge_sink()
+            return dict(chaos.results), chaos.judge_sinks()
         except BaseException:
-            show(chaos.results, Tally())
+            show(chaos.results, {})
             raise
 
 
-def show(results: dict[str, Tally], sink: Tally) -> None:
+def show(results: dict[str, Tally], sinks: dict[str, Tally]) -> None:
     """As a table."""
     print(f"{machine()}\n")
     head = ("killed", "kills", "lost", "reported", "twice", "out of order", "closed", "next message p50, p99, ms", "lost of")
@@ -381,7 +408,7 @@ def show(results: dict[str, Tally], sink: Tally) -> None:
         times = f"{percentile(tally.times, 0.5):.0f}, {percentile(tally.times, 0.99):.0f}" if tally.times else ""
         lost_of = ", ".join(f"{name} {lost}" for name, lost in tally.lost_of.items() if lost)
         rows.append((kind, *_counts(tally), str(tally.closed), times, lost_of))
-    rows.append(("(the sink's file)", *_counts(sink), "", "", ""))
+    rows += [(f"({name})", *_counts(tally), "", "", "") for name, tally in sinks.items()]
     print_columns(rows)
 
 
