@@ -134,6 +134,8 @@ class NatsSink:
         self._loop = LoopThread("wsadapter-nats")
         self._connection: Any = None
         self._jetstream: Any = None
+        self._closed = asyncio.Event()
+        """The connection is closed. In the loop."""
 
     # -- the interface, in the thread of the sink ------------------------------------------------------------------------
 
@@ -190,7 +192,7 @@ class NatsSink:
         more = {"user_credentials": self._credentials} if self._credentials else {}
         connecting = nats.connect(
             servers=self._servers, name=f"wsadapter sink {self.name}", allow_reconnect=False, max_reconnect_attempts=1,
-            reconnect_time_wait=0.1, connect_timeout=_PATIENCE, error_cb=_ignore, **more,
+            reconnect_time_wait=0.1, connect_timeout=_PATIENCE, error_cb=_ignore, closed_cb=self._on_closed, **more,
         )  # fmt: skip
         self._connection = await asyncio.wait_for(connecting, _PATIENCE * (1 + len(self._servers)))
         self._jetstream = self._connection.jetstream(timeout=_PATIENCE)
@@ -247,7 +249,23 @@ class NatsSink:
             raise
         return Last(found.seq, found.headers or {})
 
+    async def _on_closed(self) -> None:
+        self._closed.set()
+
     async def _write(self, endpoints: Mapping[str, list[SinkRecord]]) -> None:
+        """Until all is appended, or the connection is closed: then no answer comes, and the next process reads what was
+        appended from the stream."""
+        appends, closed = asyncio.ensure_future(self._append_each(endpoints)), asyncio.ensure_future(self._closed.wait())
+        try:
+            await asyncio.wait({appends, closed}, return_when=asyncio.FIRST_COMPLETED)
+            if not appends.done():
+                raise TargetUnavailable(f"NATS {self._shown}: the connection is lost")
+            appends.result()
+        finally:
+            appends.cancel()
+            closed.cancel()
+
+    async def _append_each(self, endpoints: Mapping[str, list[SinkRecord]]) -> None:
         slots = asyncio.Semaphore(_AT_ONCE)
 
         async def append(endpoint: str, records: list[SinkRecord]) -> None:

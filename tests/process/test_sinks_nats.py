@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.support.brokers import NatsServer, killed_under_load
 from tests.support.feeds import DEADLINE
 from tests.support.journals import add, batch, started, up, writing
 from tests.support.sinks import carry, line_numbers
+from tests.support.waiting import wait_until
 from wsadapter.config.settings import SinkSettings
 from wsadapter.sinks import jetstream
 from wsadapter.sinks import nats as ours
@@ -217,6 +219,28 @@ def test_a_server_without_jetstream_or_no_server_is_unavailable(tmp_path: Path, 
         port = free.getsockname()[1]
     with pytest.raises(TargetUnavailable, match=r"NATS 127\.0\.0\.1"):
         carry(journal, NatsSink("s", f"nats://user:secret@127.0.0.1:{port}", stream="x"))
+
+
+def test_a_server_that_is_killed_with_appends_in_flight_is_noticed_at_once(
+    server: NatsServer, journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ours, "_PATIENCE", 10 * DEADLINE)
+    one = sink(server)
+    feed = JournalFeed(journal, one.open(first_position(journal, "earliest")))
+    read = feed.read()
+    assert read is not None
+    assert server.process is not None
+    before = one._connection.stats["out_msgs"]
+    os.kill(server.process.pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as pool:
+        append = pool.submit(one.write, read)
+        wait_until(lambda: one._connection.stats["out_msgs"] > before, DEADLINE)
+        assert not append.done()
+        server.kill()
+        with pytest.raises(TargetUnavailable, match="the connection is lost"):
+            append.result(DEADLINE)
+    one.close()
+    feed.close()
 
 
 def test_row_86_the_server_is_killed_under_load_and_nothing_is_lost_or_comes_twice(server: NatsServer, tmp_path: Path) -> None:
