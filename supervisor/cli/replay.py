@@ -59,15 +59,17 @@ def replay(
     _check_endpoints(journal, endpoints)
     is_empty, has_messages = True, False
     try:
-        for entry in entries if speed == math.inf else _paced(entries, speed, output):
-            item = entry.item
-            is_empty = False
-            if isinstance(item, Batch):
-                has_messages = True
-                output.write_batch(item)
-            else:
-                output.write_event(item)
-        output.close()
+        try:
+            for entry in entries if speed == math.inf else _paced(entries, speed, output):
+                item = entry.item
+                is_empty = False
+                if isinstance(item, Batch):
+                    has_messages = True
+                    output.write_batch(item)
+                else:
+                    output.write_event(item)
+        finally:
+            output.close()  # also what was read in front of an error
     except OutputFailed as error:
         if isinstance(error.__cause__, BrokenPipeError):
             raise BrokenPipeError from error

@@ -60,7 +60,8 @@ def open_segment(path: Path, *, is_last: bool) -> sqlite3.Connection:
     wal = path.with_name(path.name + "-wal")
     path.stat()  # SQLite's own error does not name a missing file as the cause
     modes = ["mode=ro"] if is_last or wal.exists() else []
-    if not wal.exists():
+    has_wal = wal.exists() and wal.stat().st_size > 0
+    if not has_wal:
         modes.append("mode=ro&immutable=1")  # nobody writes it, and in a folder that can't be written there is no other way
     for mode in modes:
         database = sqlite3.connect(
@@ -72,8 +73,11 @@ def open_segment(path: Path, *, is_last: bool) -> sqlite3.Connection:
         )
         try:
             check_format(database, path)
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError as error:
             database.close()
+            if mode == modes[-1] and has_wal:
+                text = f"to read {wal.name}, SQLite must write beside it: copy the journal to a folder where it may"
+                raise sqlite3.OperationalError(f"{error}; {text}") from error
             if mode == modes[-1]:
                 raise
         except BaseException:

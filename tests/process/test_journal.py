@@ -389,6 +389,18 @@ def test_replay_that_finds_nothing_says_why(tmp_path: Path, words: list[str], te
     assert len(wsadapter(tmp_path, "replay", str(tmp_path / "j"), "--endpoint", "b").stdout.splitlines()) == 1
 
 
+def test_replay_prints_what_is_in_front_of_damage_and_then_the_error(tmp_path: Path) -> None:
+    from tests.support.journals import execute, fill
+
+    segments = fill(tmp_path / "j", 100)
+    execute(segments[-1], "UPDATE records SET crc = 0")
+    replayed = wsadapter(tmp_path, "replay", str(tmp_path / "j"))
+    assert replayed.returncode == 1
+    last = orjson.loads(replayed.stdout.splitlines()[-1])
+    assert last["number"] > 150
+    assert f"{segments[-1].path}: the journal cannot be read from item {segments[-1].first} on" in replayed.stderr
+
+
 def test_replay_keeps_the_time_between_items(tmp_path: Path) -> None:
     from tests.support.journals import add, batch, writing
 

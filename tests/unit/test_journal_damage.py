@@ -221,6 +221,17 @@ def test_a_consumer_and_a_sink_continue_in_front_of_a_damaged_end(journal: Path)
     assert list(sink_items(journal, first.after))[-1].data == b"new"
 
 
+def test_a_folder_that_may_not_be_written_needs_no_file_beside_an_empty_wal(journal: Path) -> None:
+    last = folders.segments(journal)[-1].path
+    wal, shm = (last.with_name(f"{last.name}-{kind}") for kind in ("wal", "shm"))
+    wal.touch()
+    shm.mkdir()  # as where SQLite may not make it; a test that runs as root can make any file
+    assert_reported(items(journal), True)
+    wal.write_bytes(b"x" * 100)
+    with pytest.raises(JournalError, match=rf"to read {wal.name}, SQLite must write beside it: copy the journal"):
+        items(journal)
+
+
 def test_a_row_of_which_a_column_has_another_type_is_damaged() -> None:
     row = message_row(9, "a", [b"x"], epoch=2, record=1, number=4, at=77)
     with pytest.raises(DamagedRow):
