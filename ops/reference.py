@@ -69,6 +69,10 @@ _COMMANDS = [
         "sends a message, `-` from standard input, `--binary` as a binary one; returns when it is out",
     ),
     ("wsadapter reload", "as SIGHUP, and prints what changed, or each problem of the file (exit code 1)"),
+    (
+        "wsadapter rebalance",
+        "in a cluster, orders each endpoint to the host of its first choice among those that are alive; prints the moves",
+    ),
     ("wsadapter check FILE", "as `--check`; with `--json` each problem is an object"),
     ("wsadapter replay PATH", "what a journal holds, as the lines of the output; `--help` has its options"),
     ("wsadapter consumers [NAME ...]", "who reads the journal, attached or not, sinks included, and how far each is behind"),

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 _Action = Callable[[argparse.Namespace], int]
 _ELSEWHERE: Final = {
     "restart": "live", "start": "live", "stop": "live", "subscribe": "live", "unsubscribe": "live", "send": "live",
-    "reload": "live", "tail": "tail", "top": "top", "dialects": "offline", "docs": "offline", "completion": "offline",
-    "version": "offline", "consumers": "consumers", "sinks": "consumers", "health": "health",
+    "rebalance": "live", "reload": "live", "tail": "tail", "top": "top", "dialects": "offline", "docs": "offline",
+    "completion": "offline", "version": "offline", "consumers": "consumers", "sinks": "consumers", "health": "health",
 }  # fmt: skip
 """Modules of `wsadapter.cli` that are imported only for their commands."""
 _WATCH_INTERVAL: Final = 1.0

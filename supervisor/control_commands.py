@@ -10,6 +10,7 @@ consumers (`feed.send(...)`) alike.
     {"command": "watch"}                                            the status without memory, made a part at a time
     {"command": "sample", "endpoint": "a", "limit": 100}            lines since the last question, and how many more
     {"command": "journal"}                                          {"ok": true, "journal": "/var/lib/prices"}
+    {"command": "rebalance"}                                        {"ok": true, "moves": {"a": {"from": "x", "to": "y"}}}
     {"command": "restart_sink", "sink": "s"}                        answered when its next process has found its position
 
 Each command returns a future of what is answered. An error is answered with its class and its fields (`control/failures.py`),
@@ -80,6 +81,7 @@ class ControlCommands:
             "watch": self._watch,
             "journal": self._journal,
             "restart_sink": self._restart_sink,
+            "rebalance": self._rebalance,
         }
 
     def _subscribe(self, request: Mapping[str, Any]) -> Future[dict[str, Any]]:
@@ -216,6 +218,12 @@ class ControlCommands:
         if journaling is None:
             raise UnknownSink(name, [])
         return _followed_by(journaling.sinks.restart(name), lambda _: {"sink": name})
+
+    def _rebalance(self, _request: Mapping[str, Any]) -> Future[dict[str, Any]]:
+        journaling = self._runtime.journaling
+        if journaling is None or journaling.cluster is None:
+            raise UsageError("rebalance: this supervisor is no host of a cluster: it has no table [cluster]")
+        return journaling.cluster.rebalance()
 
     def _tap_of(self, endpoint: EndpointRuntime, limit: int) -> Tap:
         """The tap before its inbox; if there is none, one is put there, and removed if nobody asks any more."""

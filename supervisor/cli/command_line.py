@@ -193,6 +193,12 @@ COMMANDS: Final[dict[str, Command]] = {
         _no_more,
         waits=True,
     ),
+    "rebalance": Command(
+        "move the endpoints of a cluster to the hosts where they belong, after a host has returned, and print the moves",
+        "wsadapter rebalance",
+        _no_more,
+        waits=True,
+    ),
     "check": Command(
         "check a configuration: every problem with its path", "wsadapter check feeds.toml", _check, False, codes=_CHECK_CODES
     ),

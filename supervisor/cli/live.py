@@ -71,6 +71,13 @@ def send(options: argparse.Namespace) -> int:
     return _tell(options, answer, f"{options.endpoint}: {answer['bytes']} bytes are sent")
 
 
+def rebalance(options: argparse.Namespace) -> int:
+    """Endpoints move to the hosts where they belong."""
+    answer = ask(options, "rebalance")
+    moves = [f"{name}: {move['from'] or 'no host'} -> {move['to']}" for name, move in sorted(answer["moves"].items())]
+    return _tell(options, answer, "\n".join(moves) or "every endpoint is on the host of its first choice: nothing moves")
+
+
 def reload(options: argparse.Namespace) -> int:
     """The configuration is read again."""
     answer = ask(options, "reload")

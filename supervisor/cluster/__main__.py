@@ -14,7 +14,7 @@ from pathlib import Path
 from wsadapter.sinks.__main__ import main
 from wsadapter.sinks.base import Sink, SinkMisconfigured
 from wsadapter.sinks.carry import Ending
-from wsadapter.sinks.task import LEAVE, Report, Task
+from wsadapter.sinks.task import Report, Task
 
 
 def make(task: Task, report: Callable[[Report], None], ending: Ending) -> Sink:
@@ -24,7 +24,7 @@ def make(task: Task, report: Callable[[Report], None], ending: Ending) -> Sink:
     except ImportError as error:
         raise SinkMisconfigured(f'[cluster] needs nats-py: pip install "wsadapter[nats]" ({error})') from error
     assert task.cluster is not None
-    return Agent(AgentTask.of(task.cluster), Path(task.journal), report, lambda: LEAVE in ending.said)
+    return Agent(AgentTask.of(task.cluster), Path(task.journal), report, lambda: ending.said)
 
 
 if __name__ == "__main__":

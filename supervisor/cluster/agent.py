@@ -36,7 +36,7 @@ from wsadapter.journal import places
 from wsadapter.registry.shards import MARK
 from wsadapter.sinks.base import Position, SinkBatch, SinkRecord, TargetRefused, TargetUnavailable
 from wsadapter.sinks.loop_thread import LoopThread
-from wsadapter.sinks.task import Report
+from wsadapter.sinks.task import CLOSED, LEAVE, REBALANCE, Report
 
 logger = logging.getLogger("wsadapter.cluster")
 
@@ -78,14 +78,16 @@ class Joined:
 class Agent:
     """A `Sink`."""
 
-    def __init__(
-        self, task: AgentTask, journal: Path, report: Callable[[Report], None], is_leaving: Callable[[], bool]
-    ) -> None:
-        """`is_leaving`: whether the supervisor has closed its endpoints for good."""
+    def __init__(self, task: AgentTask, journal: Path, report: Callable[[Report], None], input_of: Callable[[], bytes]) -> None:
+        """`input_of`: what the supervisor has written to standard input so far: lines as in `sinks/task.py`."""
         self._task = task
         self._journal = journal
         self._report = report
-        self._is_leaving = is_leaving
+        self._input_of = input_of
+        self._obeyed = 0
+        """Bytes of the input whose lines were obeyed."""
+        self._order: dict[str, Any] | None = None
+        """Outcome of the last order to rebalance."""
         self._patience = task.settings.lease / 3
         """Seconds for an answer: so that a lost one leaves time for another try before two thirds of the lease are over."""
         self._joined: Joined | None = None
@@ -166,6 +168,10 @@ class Agent:
         try:
             while True:
                 driver.turn()
+                self._obey(joined)
+                for endpoint in self._task.endpoints:
+                    if driver.assignment.role(endpoint, driver.at) == "preparing":
+                        driver.assignment.confirm(endpoint)  # it connects under its own lease: a `Gap`, as after a lost host
                 for endpoint, lease in driver.held().items():
                     self._look_after(joined, endpoint, lease)
                 self._tell(driver)
@@ -174,6 +180,31 @@ class Agent:
                         writer.appended_at = monotonic()
                         self._loop.tasks.spawn(self._touch(writer))
                 await driver.sleep(_TICK)
+        except Exception as error:  # noqa: BLE001 - `flush` raises it in the thread of the sink
+            self._failure = self._failure or error
+
+    def _obey(self, joined: Joined) -> None:
+        """The lines of the input that have come since."""
+        said = self._input_of()
+        end = said.rfind(b"\n") + 1
+        lines, self._obeyed = said[self._obeyed : end].decode().splitlines(), max(self._obeyed, end)
+        for line in lines:
+            word, _, about = line.partition(" ")
+            if word == REBALANCE:
+                self._loop.tasks.spawn(self._rebalance(joined, about))
+            elif (
+                word == CLOSED
+                and about in self._task.endpoints
+                and joined.driver.assignment.role(about, joined.driver.at) == "leaving"
+            ):
+                joined.driver.assignment.confirm(about)
+
+    async def _rebalance(self, joined: Joined, identity: str) -> None:
+        try:
+            moves = await joined.driver.order(identity)
+            self._order = {"id": identity, "moves": {name: {"from": a, "to": b} for name, (a, b) in moves.items()}}
+        except StoreUnavailable as error:
+            self._order = {"id": identity, "error": str(error)}
         except Exception as error:  # noqa: BLE001 - `flush` raises it in the thread of the sink
             self._failure = self._failure or error
 
@@ -255,12 +286,18 @@ class Agent:
                 for name, peer in sorted(members.peers.items()) if peer.host is not None
             },
             "leases": {name: {"host": lease.host, "term": lease.term} for name, lease in driver.leases().items()},
+            "order": self._order,
         }  # fmt: skip
         if is_member and members.is_current(driver.at):
+            held = driver.held()
+            leaving = said["leaving"] = [n for n in held if driver.assignment.role(n, driver.at) == "leaving"]
             said["held"] = {
                 name: {"term": lease.term, "id": lease.id}
-                for name, lease in driver.held().items()
-                if (writer := self._writers.get(name)) is not None and writer.lease == lease and writer.is_writing
+                for name, lease in held.items()
+                if name not in leaving
+                and (writer := self._writers.get(name)) is not None
+                and writer.lease == lease
+                and writer.is_writing
             }
         if said != self._said:
             self._said = said
@@ -269,7 +306,7 @@ class Agent:
     async def _close(self) -> None:
         if self._joined is None:
             return
-        if self._is_leaving():
+        if LEAVE in self._input_of():
             await self._joined.driver.leave()
         await self._joined.driver.close()
         await self._joined.store.close()

@@ -146,6 +146,15 @@ class Assignment:
         alive = self._members.alive()
         return next((host for host in self._candidates(endpoint) if named.get(host) == alive[host].boot), None)
 
+    def moves(self) -> dict[str, tuple[str, str]]:
+        """The endpoints that the last rebalance moves, each with its holder and the host to which it goes."""
+        targets = {endpoint: self._target(endpoint) for endpoint in self._known}
+        return {
+            endpoint: (lease.host, target)
+            for endpoint, target in targets.items()
+            if target is not None and (lease := self._known[endpoint].lease) is not None and lease.host != target
+        }
+
     # -- what is to be written -------------------------------------------------------------------------------------------
 
     def due(self, now: float) -> list[Write]:

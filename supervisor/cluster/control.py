@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict, replace
 from time import CLOCK_BOOTTIME, clock_gettime
@@ -26,11 +27,12 @@ from wsadapter.config.cluster import AGENT
 from wsadapter.config.schema import as_table
 from wsadapter.config.settings import ClusterSettings, SinkSettings
 from wsadapter.contract.endpoint import Endpoint, Restart
-from wsadapter.contract.errors import UnknownEndpoint
+from wsadapter.contract.errors import NotConnected, UnknownEndpoint
+from wsadapter.endpoint.endpoint import EndpointRuntime
 from wsadapter.loop.reactor import Reactor
 from wsadapter.registry.registry import EndpointRegistry
 from wsadapter.sinks.supervision import SinkProcess
-from wsadapter.sinks.task import Report, Task
+from wsadapter.sinks.task import CLOSED, REBALANCE, Report, Task
 from wsadapter.status import ClusterStatus
 from wsadapter.version import VERSION
 
@@ -40,6 +42,8 @@ _RESTART: Final = Restart(intensity=1000, backoff_initial=0.1, backoff_max=2.0, 
 """Restart policy of the agent: a backoff of at most 2 s, because other hosts take the endpoints of a host without an agent."""
 _LOOK: Final = 0.2
 """Seconds between two looks at the lease."""
+_ANSWER_WITHIN: Final = 8.0
+"""Seconds for the agent to write an order: less than a command waits for its answer."""
 
 
 def digest_of(endpoints: Iterable[Endpoint], settings: ClusterSettings) -> str:
@@ -80,6 +84,10 @@ class ClusterControl:
         """The endpoints that this host has, each with its lease."""
         self._seen: Mapping[str, Any] = {}
         """The agent's last report."""
+        self._closing: dict[str, list[EndpointRuntime]] = {}
+        """Endpoints that were removed, until their connections are closed."""
+        self._orders: dict[str, Future[dict[str, Any]]] = {}
+        """Orders to rebalance, by their ids, until the agent has written them."""
         self._is_over = False
         sink = SinkSettings(name=AGENT, kind=AGENT, start="latest", restart=_RESTART)
         self.agent = AgentProcess(Task(journal, sink, ()), self._reported)
@@ -118,6 +126,34 @@ class ClusterControl:
         """The supervisor stops: nothing is added any more."""
         self._is_over = True
 
+    # -- rebalance -------------------------------------------------------------------------------------------------------
+
+    def rebalance(self) -> Future[dict[str, Any]]:
+        """Order that each endpoint moves to the host of its first choice among those that are alive now. The future has the
+        `moves` once the order is written: by endpoint, `from` and `to`. Raises `NotConnected` if this host is no member now;
+        the future does if the servers do not take the order."""
+        state = self.status()["state"]
+        if state != "member":
+            raise NotConnected(
+                f"rebalance: this host is no member of the cluster now ({state}), so it can order nothing; see `wsadapter "
+                "status --cluster`"
+            )
+        identity = uuid4().hex
+        future = self._orders[identity] = Future()
+        self.agent.say(f"{REBALANCE} {identity}\n".encode())
+        self._reactor.call_later(_ANSWER_WITHIN, lambda: self._answer(identity, {"error": "its agent did not answer"}))
+        return future
+
+    def _answer(self, identity: str, outcome: Mapping[str, Any]) -> None:
+        future = self._orders.pop(identity, None)
+        if future is None:
+            return
+        if "error" in outcome:
+            text = f"rebalance: the order may not be written: {outcome['error']}; see `wsadapter status --cluster`"
+            future.set_exception(NotConnected(text))
+        else:
+            future.set_result({"moves": outcome["moves"]})
+
     # -- what it has -----------------------------------------------------------------------------------------------------
 
     def _reported(self, said: Mapping[str, Any]) -> None:
@@ -129,10 +165,14 @@ class ClusterControl:
             return
         self._seen = said
         self._boot = said["boot"]
+        if order := said.get("order"):
+            self._answer(order["id"], order)
         if "held" in said:  # otherwise the host is not current: `_look` decides by the lease which endpoints it keeps
             held = {name: Tenure(lease["term"], lease["id"]) for name, lease in said["held"].items()}
+            leaving = said.get("leaving", ())
             for name in [name for name, lease in self._running.items() if held.get(name) != lease]:
-                self._remove(name, "another host has the endpoint, or this host has it under a new lease")
+                taken = "another host has the endpoint, or this host has it under a new lease"
+                self._remove(name, "a rebalance moves it to another host" if name in leaving else taken)
             for name, lease in held.items():
                 if name not in self._running and name in self._wanted and self._may_have(name):
                     self._add(name, lease)
@@ -150,13 +190,17 @@ class ClusterControl:
         logger.info("%s: this host stops the endpoint: %s", name, why)
         del self._running[name]
         with suppress(UnknownEndpoint):  # removed by a command
-            self._registry().remove(name)
+            self._closing[name] = self._registry().remove(name)
 
     def _look(self) -> None:
         if self._is_over:
             return
         for name in [name for name in self._running if not self._may_have(name)]:
             self._remove(name, "the lease has run out, and the endpoint is exclusive")
+        self._closing = {name: each for name, each in self._closing.items() if not all(e.has_ended for e in each)}
+        for name in self._seen.get("leaving", ()):
+            if name not in self._running and name not in self._closing:
+                self.agent.say(f"{CLOSED} {name}\n".encode())  # again and again: the agent may be another process by now
         self._reactor.call_later(_LOOK, self._look)
 
     # -- how it is -------------------------------------------------------------------------------------------------------

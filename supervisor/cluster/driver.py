@@ -19,13 +19,14 @@ import msgspec
 from wsadapter.cluster.assignment import Assignment, Spread
 from wsadapter.cluster.membership import Membership, Standing, Timing
 from wsadapter.cluster.message import Tenure
-from wsadapter.cluster.records import HOST, LEASE, REBALANCE, Host, Lease
-from wsadapter.cluster.store import Entry, StoreRefused, StoreUnavailable, Write
+from wsadapter.cluster.records import HOST, LEASE, REBALANCE, Host, Lease, Rebalance, encode
+from wsadapter.cluster.store import ABSENT, Entry, StoreRefused, StoreUnavailable, Write
 from wsadapter.sinks.loop_thread import Tasks
 
 logger = logging.getLogger("wsadapter.cluster")
 
 _LEAVE_WITHIN: Final = 1.0
+_TRIES: Final = 5
 
 
 def now() -> float:
@@ -209,6 +210,19 @@ class Driver:
                 "%s: a claim of term %d or above is missing or not ours; the endpoint begins a new term", endpoint, above
             )
             self._send(write, self.assignment.settle)
+
+    async def order(self, identity: str) -> dict[str, tuple[str, str]]:
+        """Write the order to rebalance, in which the hosts take part that are alive now. Returns the moves that follow. Raises
+        `StoreUnavailable`, `StoreRefused`."""
+        hosts = {name: host.boot for name, host in self.members.alive().items()}
+        value = encode(Rebalance(id=identity, hosts=hosts))
+        for _ in range(_TRIES):  # an order from another host may come between
+            known = self._entries.get(REBALANCE, Entry(REBALANCE, b"", ABSENT))
+            entry = await self._swap(Write(REBALANCE, value, known.revision, now()))
+            self._observe(entry)
+            if entry.value == value:
+                return self.assignment.moves()
+        raise StoreUnavailable("other hosts order a rebalance all the time")
 
     async def leave(self) -> None:
         """Release all leases at once: the supervisor has closed its endpoints."""

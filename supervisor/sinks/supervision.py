@@ -124,6 +124,11 @@ class SinkProcess:
             self._is_ending = True
             self._let_process_end()
 
+    def say(self, line: bytes) -> None:
+        """Write a line to the standard input of the process; nothing if there is no process."""
+        with self._lock:
+            self._say(line)
+
     def _say(self, line: bytes) -> None:
         if self._process is not None and self._process.stdin is not None and not self._process.stdin.closed:
             with contextlib.suppress(BrokenPipeError):

@@ -17,6 +17,10 @@ _SILENCE_OF_AGENT: Final = 10.0
 """An agent reports each renewal of its lease."""
 LEAVE: Final = b"leave\n"
 """Sent to the agent of a cluster before the end of its standard input: the supervisor has stopped all endpoints."""
+REBALANCE: Final = "rebalance"
+"""Sent to the agent with an id: write the order to move each endpoint to the host of its first choice."""
+CLOSED: Final = "closed"
+"""Sent to the agent with the name of an endpoint that it reports as leaving: the supervisor has closed its connection."""
 
 
 @dataclass(frozen=True, slots=True)

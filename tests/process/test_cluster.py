@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from pathlib import Path
@@ -12,6 +13,7 @@ from tests.support.brokers import NatsServer
 from tests.support.feeds import steady
 from tests.support.hosts import PATIENCE, Hosts
 from tests.support.waiting import wait_until
+from wsadapter.cluster.placement import order
 
 LEASE = 3.0
 SLOW = 4.0
@@ -74,6 +76,38 @@ def test_a_host_is_killed_and_its_endpoints_are_up_elsewhere_in_one_stream(tmp_p
                 assert (gaps[0]["resumed_at"] - gaps[0]["last_received_at"]) / 1e9 < LEASE + 1.0 + SLOW
                 last = [line for line in lines[: lines.index(gaps[0])] if "number" in line][-1]
                 assert gaps[0]["last_received_at"] == last["received_at"]
+
+
+def test_a_rebalance_gives_a_host_that_has_returned_its_endpoints_back(tmp_path: Path) -> None:
+    with NatsServer(tmp_path / "nats") as server, steady(50.0) as exchange:
+        more = 'exclusive = ["a"]'
+        with Hosts(tmp_path, server, "xy", dict.fromkeys("abcdef", exchange.url), more=more) as hosts:
+            before = hosts.wait_until_up()
+            belongs = {endpoint: order(endpoint, {"x": 1.0, "y": 1.0})[0] for endpoint in before}
+            name = belongs["a"]
+            other = hosts.all["xy".replace(name, "")]
+            moved = {endpoint for endpoint, host in belongs.items() if host == name}
+            hosts.all[name].signal_all(signal.SIGKILL)
+            wait_until(lambda: hosts.holders() == dict.fromkeys(before, other.name), PATIENCE, hosts.said)
+            hosts.start_again(name)
+            assert hosts.holders() == dict.fromkeys(before, other.name)
+            ordered = other.command("rebalance", "--json")
+            assert json.loads(ordered.stdout)["moves"] == {each: {"from": other.name, "to": name} for each in moved}
+            wait_until(lambda: hosts.holders() == belongs, PATIENCE, hosts.said)
+            again = hosts.all[name].command("rebalance").stdout
+            assert again == "every endpoint is on the host of its first choice: nothing moves\n"
+            for endpoint in moved:
+                seen = len(hosts.lines(endpoint))
+                wait_until(lambda: len(hosts.lines(endpoint)) > seen, PATIENCE, hosts.said)  # noqa: B023
+        for endpoint in before:
+            lines = hosts.lines(endpoint)
+            assert_one_stream(lines)
+            killed, moves = before[endpoint] == name, endpoint in moved
+            assert [gap["cause"] for gap in events(lines, "gap")] == ["host_lost"] * (killed + moves)
+            kinds = [down["reason"]["kind"] for down in events(lines, "down")]
+            assert len(kinds) == killed + moves
+            if endpoint == "a":  # exclusive: its connection was closed, and that appended, before the other host had the lease
+                assert kinds[-1] == "stopped"
 
 
 def test_a_host_that_was_frozen_is_refused_by_the_server_and_joins_again(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from wsadapter.cluster.store import StoreRefused
 from wsadapter.config.settings import ClusterSettings
 from wsadapter.sinks.base import SinkError, TargetRefused, TargetUnavailable
 from wsadapter.sinks.feed import first_position
+from wsadapter.sinks.task import LEAVE
 from wsadapter.testing.certificates import Authority
 
 
@@ -38,7 +39,7 @@ def agent(folder: Path, servers: str, boot: str = "boot", **settings: Any) -> It
         pass
     said = asdict(ClusterSettings(name="prices", host="x", servers=servers, replicas=1, **settings))
     task = AgentTask.of({"settings": said, "boot": boot, "version": "1", "digest": "", "endpoints": [], "known": {}})
-    one = Agent(task, folder / "journal", lambda _report: None, lambda: True)
+    one = Agent(task, folder / "journal", lambda _report: None, lambda: LEAVE)
     try:
         one.open(first_position(folder / "journal", "latest"))
         yield one

@@ -417,5 +417,7 @@ def test_without_a_journal_there_is_neither_a_consumer_nor_a_sink(tmp_path: Path
         refused = wsadapter(tmp_path, "consumers")
         assert refused.returncode == 1
         assert "has no journal to attach to: add a table [journal]" in refused.stderr
+        alone = wsadapter(tmp_path, "rebalance")
+        assert (alone.returncode, "no host of a cluster: it has no table [cluster]" in alone.stderr) == (1, True), alone.stderr
         assert wsadapter(tmp_path, "sinks").stdout == "this supervisor has no sinks: add a table [[sink]]\n"
         assert feed.stop() == 0

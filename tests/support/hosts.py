@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -62,7 +63,11 @@ class Host(Running):
 
     def table(self) -> str:
         """What `wsadapter status --cluster` prints."""
-        return wsadapter(self._home, "status", "--name", "prices", "--cluster").stdout
+        return self.command("status", "--cluster").stdout
+
+    def command(self, name: str, *more: str) -> subprocess.CompletedProcess[str]:
+        """A command for this host."""
+        return wsadapter(self._home, name, "--name", "prices", *more)
 
     def endpoints(self) -> dict[str, str]:
         """The state of each endpoint that it has."""
@@ -98,7 +103,8 @@ class Hosts:
     ) -> None:
         """`server`: one of the `servers` in the hosts' settings."""
         self.server = server
-        self.all = {name: Host(folder / name, name, servers or server.url, endpoints, **more) for name in names}
+        self._make = lambda name: Host(folder / name, name, servers or server.url, endpoints, **more)
+        self.all = {name: self._make(name) for name in names}
         self._endpoints = list(endpoints)
 
     def __enter__(self) -> Self:
@@ -109,6 +115,19 @@ class Hosts:
     def __exit__(self, *raised: object) -> None:
         for host in self.all.values():
             host.__exit__(*raised)
+
+    def start_again(self, name: str) -> Host:
+        """A host that was killed. Returns when it is a member, and every other host sees it."""
+        self.all[name].__exit__(None, None, None)
+        host = self.all[name] = self._make(name)
+        host.__enter__()
+
+        def sees(other: Host) -> bool:
+            found = other.cluster()
+            return found.get("state") == "member" and bool(found["hosts"].get(name, {}).get("alive"))
+
+        wait_until(lambda: all(map(sees, self.all.values())), PATIENCE, self.said)
+        return host
 
     def holders(self) -> dict[str, str]:
         """By endpoint: the host where it is up."""

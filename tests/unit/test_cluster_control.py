@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from time import CLOCK_BOOTTIME, clock_gettime
 from typing import Any
 
@@ -13,26 +13,34 @@ from wsadapter.cluster.control import ClusterControl
 from wsadapter.config import Dialects
 from wsadapter.config.settings import ClusterSettings
 from wsadapter.contract.endpoint import Endpoint
-from wsadapter.contract.errors import UnknownEndpoint
+from wsadapter.contract.errors import NotConnected, UnknownEndpoint
 from wsadapter.sinks.task import Report
 
 ENDPOINTS = {name: Endpoint(name, url="ws://localhost") for name in ("a", "b", "key")}
+
+
+class Ending:
+    """A removed endpoint."""
+
+    has_ended = False
 
 
 class Registry:
     def __init__(self) -> None:
         self.log: list[str] = []
         self.names: set[str] = set()
+        self.ending = Ending()
 
     def add(self, endpoint: Endpoint, _dialects: Dialects) -> None:
         self.log.append(f"+{endpoint.name}")
         self.names.add(endpoint.name)
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str) -> list[Ending]:
         if name not in self.names:
             raise UnknownEndpoint(name, [])
         self.log.append(f"-{name}")
         self.names.remove(name)
+        return [self.ending]
 
 
 class Reactor:
@@ -65,12 +73,29 @@ def control(registry: Registry, reactor: Reactor) -> ClusterControl:
     return made
 
 
-def report(control: ClusterControl, *, left: float = 5.0, boot: str = "boot", **held: str) -> None:
+@pytest.fixture
+def said(control: ClusterControl, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The lines that the agent gets."""
+    lines: list[str] = []
+    monkeypatch.setattr(control.agent, "say", lambda line: lines.append(line.decode()))
+    return lines
+
+
+def report(
+    control: ClusterControl,
+    *,
+    left: float = 5.0,
+    boot: str = "boot",
+    leaving: Sequence[str] = (),
+    order: Mapping[str, Any] | None = None,
+    **held: str,
+) -> None:
     """`held`: by endpoint the id of the lease; its term is the length of the id."""
     said: dict[str, Any] = {
         "boot": boot, "until": clock_gettime(CLOCK_BOOTTIME) + left, "trouble": "", "refused": 0,
         "hosts": {"x": {"alive": True, "version": "1", "weight": 1.0, "same_configuration": True}},
         "leases": {name: {"host": "x", "term": len(lease)} for name, lease in held.items()},
+        "leaving": leaving, "order": order,
     }  # fmt: skip
     if left > 0:
         said["held"] = {name: {"term": len(lease), "id": lease} for name, lease in held.items()}
@@ -149,3 +174,58 @@ def test_the_table_shows_hosts_and_leases(control: ClusterControl) -> None:
         "b         -        -",
         "key       -        -",
     ]
+
+
+def test_an_order_to_rebalance_is_answered_with_the_moves(control: ClusterControl, reactor: Reactor, said: list[str]) -> None:
+    report(control, a="1")
+    future = control.rebalance()
+    (line,) = said
+    assert line.startswith("rebalance ")
+    assert line.endswith("\n")
+    moves = {"a": {"from": "x", "to": "y"}}
+    report(control, a="1", order={"id": "of another supervisor", "moves": {}})
+    assert not future.done()
+    report(control, a="1", order={"id": line.split()[1], "moves": moves})
+    assert future.result(0) == {"moves": moves}
+    reactor.timers.pop()()  # the end of the patience: nothing waits any more
+    assert future.result(0) == {"moves": moves}
+
+
+@pytest.mark.parametrize("outcome", [{"error": "NATS: no quorum"}, None])
+def test_an_order_that_may_not_be_written_is_an_error(
+    outcome: dict[str, str] | None, control: ClusterControl, reactor: Reactor, said: list[str]
+) -> None:
+    report(control, a="1")
+    future = control.rebalance()
+    if outcome is None:
+        reactor.timers.pop()()
+    else:
+        report(control, a="1", order={"id": said[0].split()[1], **outcome})
+    with pytest.raises(NotConnected, match="no quorum" if outcome else "its agent did not answer"):
+        future.result(0)
+
+
+def test_a_host_that_is_no_member_orders_nothing(control: ClusterControl, said: list[str]) -> None:
+    with pytest.raises(NotConnected, match=r"no member of the cluster now \(joining\)"):
+        control.rebalance()
+    report(control, left=-0.1, a="1")
+    with pytest.raises(NotConnected, match=r"\(degraded\)"):
+        control.rebalance()
+    assert said == []
+
+
+def test_the_agent_is_notified_when_an_endpoint_that_leaves_is_closed(
+    control: ClusterControl, registry: Registry, reactor: Reactor, said: list[str]
+) -> None:
+    report(control, a="1", key="1")
+    report(control, a="1", leaving=["key"])
+    assert registry.log == ["+a", "+key", "-key"]
+    reactor.timers.pop()()
+    assert said == []  # its owner still closes
+    registry.ending.has_ended = True
+    reactor.timers.pop()()
+    reactor.timers.pop()()
+    assert said == ["closed key\n"] * 2  # again: another agent process may not have read the first one
+    report(control, a="1")
+    reactor.timers.pop()()
+    assert len(said) == 2
