@@ -76,14 +76,16 @@ def _next_run(path: Path, run: str) -> State | None:
     """Where the run ended, because another one began; None if none did. Of a run that the journal does not have any more: the
     beginning of the journal."""
     began: tuple[folders.Segment, int] | None = None
+    behind_damage: list[tuple[folders.Segment, int] | None] = []
     found = folders.segments(path)
     for segment in reversed(found):
         try:
             with opened(segment.path, is_last=segment is found[-1]) as database:
                 starts = database.execute(_STARTS).fetchall()
                 first = meta_of(database).get("run")
-        except UnreadableSegment as error:  # a run that began in it is not known; the reader reports what is missing
+        except UnreadableSegment as error:  # which runs are in it is not known; the reader reports what is missing
             logger.warning("%s", error)
+            behind_damage.append(began)
             continue
         for seq, name in reversed(starts):
             if name == run:
@@ -91,6 +93,8 @@ def _next_run(path: Path, run: str) -> State | None:
             began = segment, seq
         if first == run:
             return _state_in(began, found)
+    if behind_damage:  # the run is in one of these segments
+        return _state_in(behind_damage[-1], found)
     return places.earliest(path)
 
 

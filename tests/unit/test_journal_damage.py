@@ -18,7 +18,7 @@ from wsadapter.journal import folder as folders
 from wsadapter.journal import writer as writers
 from wsadapter.journal.places import find, latest
 from wsadapter.journal.rows import DamagedRow, checked, message_row
-from wsadapter.sinks.base import Position
+from wsadapter.sinks.base import Position, SinkBatch
 from wsadapter.sinks.feed import JournalFeed, first_position, resume
 
 PAGE = 16384
@@ -218,7 +218,37 @@ def test_a_consumer_and_a_sink_continue_in_front_of_a_damaged_end(journal: Path)
         assert len(found) > 200
     with writing(journal) as writer:  # a new run begins behind the damage
         add(writer, started(writer.state.run), batch("a", [b"new"], writer.state.endpoints["a"].number + 1))
-    assert list(sink_items(journal, first.after))[-1].data == b"new"
+    found = list(sink_items(journal, first.after))
+    assert found[-1].data == b"new"
+    assert not set(numbers(found, "b")) & set(numbers(_messages(first), "b"))
+
+
+def _messages(batch: SinkBatch) -> list[Any]:
+    return [item for record in batch.records if isinstance(record.item, Batch) for item in record.item.messages()]
+
+
+def test_a_sink_whose_run_is_in_a_damaged_segment_writes_nothing_twice(tmp_path: Path) -> None:
+    with writing(tmp_path / "j") as writer:
+        add(writer, started(), *(batch("a", [b"a%d." % n], n) for n in range(1, 50)))
+    feed = JournalFeed(tmp_path / "j", first_position(tmp_path / "j", "earliest"))
+    first = feed.read()
+    feed.close()
+    assert first is not None
+    (segment,) = folders.segments(tmp_path / "j")
+    execute(segment, "UPDATE records SET payload = x'00' WHERE seq = 1")
+    execute(segment, "DELETE FROM meta WHERE key = 'latest_run'")
+    with writing(tmp_path / "j") as writer:
+        add(writer, started(writer.state.run), batch("a", [b"new"], 1))
+    found = list(sink_items(tmp_path / "j", first.after))
+    assert [item.data for item in found if isinstance(item, Message)] == [b"new"]
+
+
+def test_a_sink_continues_over_a_damaged_segment_between_two_runs(journal: Path) -> None:
+    position = first_position(journal, "latest")
+    destroy(folders.segments(journal)[-1].path, 0)
+    with writing(journal) as writer:
+        add(writer, started(writer.state.run), batch("a", [b"new"], writer.state.endpoints["a"].number + 1))
+    assert [item.data for item in sink_items(journal, position) if isinstance(item, Message)] == [b"new"]
 
 
 def test_a_folder_that_may_not_be_written_needs_no_file_beside_an_empty_wal(journal: Path) -> None:
