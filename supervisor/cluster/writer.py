@@ -177,6 +177,7 @@ class EndpointWriter:
                 break  # the answer to this append was lost: the writer has one append in flight, so it is this one
             if began_at >= give_up_at:
                 raise StoreUnavailable(f"no append to {self.endpoint} within {_PATIENCE:g} s")
+            await asyncio.sleep(_AGAIN)  # refused, and no other message is there: a server that has just become the leader
         self.appended_at = monotonic()
 
     async def _last(self) -> Message:

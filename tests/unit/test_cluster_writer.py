@@ -213,3 +213,27 @@ def test_no_answer_for_long_ends_the_tries(monkeypatch: pytest.MonkeyPatch) -> N
             await writer.claim()
 
     run(work())
+
+
+def test_a_server_that_refuses_without_a_reason_is_asked_again_with_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ours, "_AGAIN", 0.02)
+    monkeypatch.setattr(ours, "_PATIENCE", 0.1)
+
+    class Refusing(MemoryLog):
+        refuses = False
+        asked = 0
+
+        async def append(self, endpoint: str, body: bytes, headers: Mapping[str, str], expected: int) -> int | None:
+            self.asked += 1
+            return None if self.refuses else await super().append(endpoint, body, headers, expected)
+
+    async def work() -> None:
+        log = Refusing()
+        writer = EndpointWriter(log, "a", Tenure(1, "lease 1"), ME, 10)
+        await writer.write(records(Up("a", 1, 5), batch(1, 3, 1), begin=10))
+        log.refuses, log.asked = True, 0
+        with pytest.raises(StoreUnavailable, match="no append to a within"):
+            await writer.write(records(batch(4, 2, 1), begin=14))
+        assert 2 <= log.asked <= 7
+
+    run(work())
