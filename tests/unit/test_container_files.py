@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -96,6 +97,23 @@ def test_the_script_of_the_image_names_files_that_exist() -> None:
         assert (ROOT / path).exists(), path
     assert FEEDS_PATH in script
     assert STATE_PATH in script
+
+
+@pytest.mark.parametrize("words", [("run", "feeds.toml"), ("test",)])
+@pytest.mark.parametrize(
+    ("podman", "remedy"), [("no-such-podman --runtime runc", "apt install podman"), ("false", "first: sh ops/image build")]
+)
+def test_the_script_of_the_image_names_what_is_missing(
+    words: tuple[str, ...], podman: str, remedy: str, tmp_path: Path
+) -> None:
+    (tmp_path / "feeds.toml").touch()
+    ended = subprocess.run(
+        ["sh", str(ROOT / "ops/image"), *words], cwd=tmp_path, env={**os.environ, "PODMAN": podman},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("ops/image: there is no ")
+    assert remedy in ended.stderr
 
 
 # -- Compose
