@@ -279,6 +279,9 @@ class EndpointRegistry:
         add = partial(self._add_part, dialects=dialects)
         changes = reload(running, shards, given, dialects, add=add, remove=self._remove_part)
         self.groups = groups
+        # The order of the configuration: the status and `strategy = "rest_for_one"` have it. What was added, or came from
+        # another supervisor, stands elsewhere.
+        self.endpoints = {name: self.endpoints[name] for name in dict.fromkeys((*shards, *self.endpoints))}
         return changes
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import signal
 import socket
@@ -87,3 +89,21 @@ def test_the_watchdog_is_not_fed_while_the_reactor_is_stopped(tmp_path: Path, no
         running.process.send_signal(signal.SIGCONT)
         notified.wait("WATCHDOG=1", before + 1)
         assert running.stop() == 0
+
+
+def test_with_a_keeper_the_next_supervisor_notifies_too_and_signals_reach_it(tmp_path: Path, notified: Notified) -> None:
+    with Exchange(messages=TICKS) as ex:
+        config = tmp_path / "feeds.toml"
+        config.write_text(f'[journal]\npath = "journal"\nkeeper = true\n[endpoints.a]\nurl = "{ex.url}"\n')
+        with Running(tmp_path, str(config)) as running:
+            notified.wait("READY=1")
+            supervisor = json.loads(wsadapter(tmp_path, "status", "--json").stdout)["pid"]
+            assert supervisor != running.process.pid
+            os.kill(supervisor, signal.SIGKILL)
+            notified.wait("READY=1", 2)
+            notified.wait("WATCHDOG=1", notified.lines.count("WATCHDOG=1") + 2)
+            running.process.send_signal(signal.SIGHUP)
+            notified.wait("RELOADING=1")
+            notified.wait("READY=1", 3)
+            assert running.stop() == 0
+        assert "STOPPING=1" in notified.read()

@@ -55,6 +55,19 @@ def test_who_comes_after_one_that_waited_in_vain_waits_for_the_first_too(supervi
     third.stop()
 
 
+def test_after_new_settings_the_endpoints_are_in_the_order_of_the_configuration(supervisor: FakeSupervisor) -> None:
+    names = registry(supervisor)
+    wanted = {name: Endpoint(name, url="ws://127.0.0.1/") for name in "abc"}
+    for name in "ca":  # as another supervisor left them
+        names.add(wanted[name], Dialects())
+    before = names.endpoints
+    assert names.apply(wanted, {})["added"] == ["b"]
+    assert list(names.endpoints) == ["a", "b", "c"]
+    assert list(before) == ["c", "a"]  # it may be iterated by a consumer's thread
+    names.apply({name: wanted[name] for name in "bac"}, {})
+    assert list(names.endpoints) == ["b", "a", "c"]
+
+
 def test_the_numbers_of_what_was_removed_here_or_in_another_supervisor_go_on(supervisor: FakeSupervisor) -> None:
     names = registry(supervisor)
     names.removed.add_numbers({"y": Numbers(epoch=3, last_number=7), "z": Numbers(epoch=1)})
