@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 from wsadapter.contract.errors import JournalError
 from wsadapter.contract.items import AnyEvent, Batch, Dropped, Gap
 from wsadapter.journal import folder as folders
-from wsadapter.journal.reading import DAMAGE, next_readable, open_segment, read_rows, row_with, state_before
+from wsadapter.journal.reading import DAMAGE, lost_end, next_readable, open_segment, read_rows, row_with, state_before
 from wsadapter.journal.rows import DamagedRow, Row, checked, item_of
 from wsadapter.journal.state import NOTHING, Missing, Progress, State, missing
 
@@ -85,7 +85,7 @@ class Reader:
             try:
                 if self._database is None and (entries := self._enter()) is not None:
                     return entries
-                if entries := self._read_open():
+                if entries := self._read_open() or self._lost_end():
                     return entries
             except DAMAGE as error:
                 if entries := self._pass_damage(error):
@@ -191,6 +191,16 @@ class Reader:
         self.place.advance(row)
         number = self.place.endpoints[row.endpoint].number if row.endpoint in self.place.endpoints else None
         yield Entry(item, row.seq + taken, row.end, number, before, len(row.payload), row.at)
+
+    def _lost_end(self) -> list[Entry]:
+        """What is missing at the end of the last segment; a segment that another one follows is compared with that one."""
+        assert self._database is not None
+        there = None if self._next is not None else lost_end(self._database, self.place.seq)
+        if there is None:
+            return []
+        logger.error("%s: items %d to %d of the journal cannot be read", self.path, self.place.seq, there.seq - 1)
+        self.place.seq, self._skips = there.seq, True
+        return self._catch_up(there, "journal")
 
     # -- what is missing -------------------------------------------------------------------------------------------------
 

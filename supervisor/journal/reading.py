@@ -31,7 +31,8 @@ class UnreadableSegment(JournalError):
 
 
 def _checks_values(read: Callable[P, T]) -> Callable[P, T]:
-    """A damaged byte may also change the type of a value, or which rows there are: that is `DamagedRow` too."""
+    """A damaged byte may also change the type of a value, or which rows there are, or the text of SQLite's error, which then
+    raises `UnicodeDecodeError`: that is `DamagedRow` too."""
 
     @wraps(read)
     def checking(*args: P.args, **named: P.kwargs) -> T:
@@ -88,6 +89,7 @@ def open_segment(path: Path, *, is_last: bool) -> sqlite3.Connection:
     raise AssertionError("one of the modes was tried")
 
 
+@_checks_values
 def check_format(database: sqlite3.Connection, path: Path) -> None:
     """Raises `NewerJournal`, and `sqlite3.Error` for what is no segment, or not any more."""
     (application,) = database.execute("PRAGMA application_id").fetchone()
@@ -98,6 +100,7 @@ def check_format(database: sqlite3.Connection, path: Path) -> None:
         raise NewerJournal(str(path), version, schema.FORMAT)
 
 
+@_checks_values
 def read_rows(database: sqlite3.Connection, seq: int, limit: int) -> list[tuple[Any, ...]]:
     """The rows from the place `seq` on, at most `limit`, as they are: see `rows.checked`. Raises `sqlite3.Error`."""
     return database.execute(schema.SELECT, (seq, limit)).fetchall()
@@ -112,6 +115,27 @@ def row_with(database: sqlite3.Connection, seq: int) -> int:
         return seq
     (row,) = read_rows(database, found, 1)
     return int(found) if row[5] > seq - found else seq
+
+
+@_checks_values
+def lost_end(database: sqlite3.Connection, seq: int) -> State | None:
+    """The state at the end, if the segment once had rows from the place `seq` on and has none now. Raises `sqlite3.Error`,
+    `DamagedRow`."""
+    if _checked_place(database) < seq:
+        return None
+    database.execute("BEGIN")  # rows may have been added since they were read
+    try:
+        is_lost = _checked_place(database) >= seq and not read_rows(database, seq, 1)
+        return _state_at_end(database) if is_lost else None
+    finally:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+
+
+def _checked_place(database: sqlite3.Connection) -> int:
+    """Of the last item up to which the tables of endpoints are."""
+    found = database.execute("SELECT value FROM meta WHERE key = 'checked'").fetchone()
+    return found[0] if found is not None and type(found[0]) is int else 0
 
 
 def next_readable(database: sqlite3.Connection, seq: int) -> int | None:
@@ -147,6 +171,7 @@ def _probe(database: sqlite3.Connection, seq: int) -> int | None:
     return None
 
 
+@_checks_values
 def meta_of(database: sqlite3.Connection) -> dict[str, Any]:
     """The table `meta`. Raises `sqlite3.Error`."""
     return dict(database.execute("SELECT key, value FROM meta").fetchall())
@@ -238,6 +263,6 @@ def newest_at(path: Path) -> int:
             found = database.execute(schema.NEWEST).fetchone()
         finally:
             database.close()
-    except (sqlite3.Error, NewerJournal):
+    except (sqlite3.Error, DamagedRow, NewerJournal):
         found = None
     return found[2] if found is not None and type(found[2]) is int else path.stat().st_mtime_ns

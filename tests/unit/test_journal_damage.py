@@ -17,6 +17,7 @@ from wsadapter import Batch, Dropped, Gap, JournalError, Message, WrongType, att
 from wsadapter.journal import folder as folders
 from wsadapter.journal import writer as writers
 from wsadapter.journal.places import find, latest
+from wsadapter.journal.reading import check_format, meta_of, read_rows
 from wsadapter.journal.rows import DamagedRow, checked, message_row
 from wsadapter.sinks.base import Position, SinkBatch
 from wsadapter.sinks.feed import JournalFeed, first_position, resume
@@ -260,6 +261,23 @@ def test_a_folder_that_may_not_be_written_needs_no_file_beside_an_empty_wal(jour
     wal.write_bytes(b"x" * 100)
     with pytest.raises(JournalError, match=rf"to read {wal.name}, SQLite must write beside it: copy the journal"):
         items(journal)
+
+
+def test_rows_that_are_gone_at_the_end_of_the_last_segment_are_reported(journal: Path) -> None:
+    execute(folders.segments(journal)[-1], "DELETE FROM records WHERE seq > 395")  # as pages that are out of place hide them
+    for found in (items(journal), list(attached_items(journal)), list(_from_the_start(journal))):
+        assert [type(item) for item in found[-2:]] == [Dropped, Dropped]
+        assert_reported(found, True)
+
+
+def test_an_error_of_sqlite_that_is_not_text_is_damage() -> None:
+    class Database:
+        def execute(self, *_: object) -> None:
+            b"\xe1\x00".decode()  # so sqlite3 fails if the text of an error has a name of the damaged schema in it
+
+    for read in (lambda it: read_rows(it, 1, 1), meta_of, lambda it: check_format(it, Path("x"))):
+        with pytest.raises(DamagedRow, match="UnicodeDecodeError"):
+            read(Database())
 
 
 def test_a_row_of_which_a_column_has_another_type_is_damaged() -> None:
