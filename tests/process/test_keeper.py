@@ -163,17 +163,23 @@ def test_row_82_with_a_keeper_a_supervisor_is_killed_under_load_and_nobody_notic
 
 
 def assert_reported(items: list[Item], name: str) -> None:
-    """Nothing came twice or out of order, the numbers have no hole, and where something is missing there is a `Gap`."""
-    number, last, gap = 0, -1, True
+    """Nothing came twice or out of order, the numbers have no hole, and where something is missing there is a `Gap`.
+
+    Behind a `Gap` with the cause "replaced" messages may come again: the next connection was opened beside the one before, and
+    without an identity nothing tells which messages both of them have had. A restart does that in the moment between a kill of
+    the supervisor and the report of the owner that its connection may be handed on.
+    """
+    number, last, gap = 0, -1, "the beginning"
     for item in items:
         if item.endpoint != name:
             continue
-        gap = gap or isinstance(item, Gap)
+        if isinstance(item, Gap):
+            gap = item.cause
         if isinstance(item, Message):
             sent = int(item.data[5:-1])
             assert item.number == number + 1
-            assert sent == last + 1 or (sent > last and gap), (last, sent)
-            number, last, gap = item.number, sent, False
+            assert sent == last + 1 or gap == "replaced" or (gap and sent > last), (last, sent, gap)
+            number, last, gap = item.number, sent, ""
 
 
 def test_row_83_supervisor_and_owner_killed_at_one_moment_cost_a_gap_of_that_endpoint(tmp_path: Path) -> None:
