@@ -21,7 +21,7 @@ OF_AN_ENDPOINT = {
     "buffered", "last_exit",
 }  # fmt: skip
 COMMANDS = [
-    "insert", "journal", "log", "reload", "request", "restart", "restart_sink", "resubscribe", "sample", "send",
+    "insert", "journal", "log", "rebalance", "reload", "request", "restart", "restart_sink", "resubscribe", "sample", "send",
     "start_endpoint", "status", "stop", "stop_endpoint", "subscribe", "takeover", "unsubscribe", "watch",
 ]  # fmt: skip
 OF_THE_SUPERVISOR = {"name", "pid", "version", "uptime", "endpoints", "spares", "capabilities"}
