@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from tests.support.brokers import NatsServer
-from tests.support.command_line import Running, write_config, wsadapter
+from tests.support.command_line import Running, status_of, write_config, wsadapter
 from tests.support.feeds import DEADLINE, numbered
 from tests.support.journals import add, batch, fill, items, writing
 from tests.support.sinks import growing, killed, line_numbers, lines
@@ -181,14 +181,8 @@ def configured(folder: Path, url: str, nats: str) -> str:
 
 
 def shown(folder: Path, name: str = "sinks") -> dict[str, Any]:
-    done = wsadapter(folder, "status", "--name", name, "--json")
-    sinks: dict[str, Any] = running_status(done.stdout).get("sinks", {})
+    sinks: dict[str, Any] = status_of(folder, name).get("sinks", {})
     return sinks
-
-
-def running_status(text: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(text) if text.startswith("{") else {}
-    return found
 
 
 def test_the_example_runs_over_a_kill_of_its_supervisor(tmp_path: Path) -> None:

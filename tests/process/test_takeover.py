@@ -32,7 +32,7 @@ DEFAULTS = "[defaults.heartbeat]\nkind = 'none'\n"
 class Line:
     """Exchanges, a configuration and one output file, and supervisors that come one after the other."""
 
-    def __init__(self, folder: Path, rate: float = 1_000) -> None:
+    def __init__(self, folder: Path, rate: float = 500) -> None:
         self.folder = folder
         self.file = folder / "out.jsonl"
         self._read = 0

@@ -14,6 +14,9 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from tests.support.waiting import wait_until
+from wsadapter.contract.errors import ControlError
+from wsadapter.control.instance import running
+from wsadapter.control.server import ask
 
 PATIENCE = 20.0
 
@@ -39,6 +42,20 @@ def ended(folder: Path, *command: str, cwd: Path | None = None) -> subprocess.Co
     return subprocess.run(
         command, env=environment(folder), capture_output=True, text=True, timeout=PATIENCE, check=False, cwd=cwd
     )
+
+
+def status_of(folder: Path, name: str = "") -> dict[str, Any]:
+    """The status of the supervisor of this name, or of the only one that runs in `folder`; empty if it does not answer. Over
+    its control socket: the command would be a new interpreter for each question of a test that waits."""
+    where = str(folder / "wsadapter")
+    names = [name] if name else running(where)
+    if len(names) != 1:
+        return {}
+    try:
+        found: dict[str, Any] = ask(names[0], {"command": "status"}, runtime_dir=where)["status"]
+    except ControlError:
+        return {}
+    return found
 
 
 def supervise(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -89,8 +106,7 @@ class Running:
 
     def status(self) -> dict[str, Any]:
         """Its endpoints, as `status --json` shows them; empty if it does not answer."""
-        said = wsadapter(self.folder, "status", "--json").stdout
-        endpoints: dict[str, Any] = json.loads(said)["endpoints"] if said else {}
+        endpoints: dict[str, Any] = status_of(self.folder).get("endpoints", {})
         return endpoints
 
     def events(self, kind: str) -> list[dict[str, Any]]:
