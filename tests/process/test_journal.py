@@ -158,12 +158,15 @@ def test_row_82_a_kill_of_the_supervisor_leaves_a_prefix_of_the_stream(tmp_path:
         wait_until(lambda: not ex.connections, DEADLINE)
     runs = {item.run for item in found if isinstance(item, Started)}
     assert len(runs) == 1
-    gone = [item for item in found if isinstance(item, Down) and item.reason.kind == "supervisor_gone"]
-    assert len(gone) >= 5
+    opened = 0
     for name in ("e0", "e1"):
         mine = [item for item in found if item.endpoint == name]
         ups = [at for at, item in enumerate(mine) if isinstance(item, Up)]
         assert all(isinstance(mine[at + 1], Gap) for at in ups[1:])
+        gone = [item for item in mine if isinstance(item, Down) and item.reason.kind == "supervisor_gone"]
+        assert len(gone) in (len(ups) - 1, len(ups))  # of the last one only if the last supervisor was killed before its `Up`
+        opened += len(ups)
+    assert opened >= 5  # five of the six have written messages of at least one endpoint
 
 
 def _count(path: Path) -> int:
